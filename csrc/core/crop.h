@@ -1,0 +1,98 @@
+// Frames and boxes to network input: where a crop pixel lies in the frame, and its bilinear value.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/half.h"
+#include "core/host_device.h"
+
+namespace oaks {
+
+// A frame of BGR or RGB bytes; rows may be further apart than their length.
+struct FrameView {
+  const uint8_t* pixels;
+  int64_t row_bytes;
+  int height, width;
+};
+
+// One call of crop. Pointers are host pointers for cpu/ and device pointers for cuda/, except `frames`,
+// which lies on the host and holds the frames' own pointers.
+struct CropArguments {
+  const FrameView* frames;
+  int frame_count;
+  const float* boxes;          // (count, 4) x1, y1, x2, y2
+  const int32_t* frame_index;  // (count); or null: every box lies in frame 0
+  void* pixels;                // (count or 2 count, 3, height, width) RGB; the mirrored crops come last
+  float* transforms;           // (count, 2, 3) crop pixel -> image pixel
+  int64_t count;
+  int height, width;  // of a crop
+  int half;           // 1: pixels are float16, 0: float32
+  int mirrored;       // 1: write the mirrored crops too
+  int bgr;            // 1: the frames' channels are B, G, R; 0: R, G, B
+  float padding;
+  float scale[3], bias[3];  // RGB: network value = grey level * scale + bias
+};
+
+// crop index -> image index on one axis: image = scale * crop + shift.
+struct CropAxis {
+  float scale, shift;
+};
+
+struct CropWindow {
+  CropAxis x, y;
+};
+
+// The box's centre stays; the side too short for the crop's aspect is grown; then both are padded.
+// In double, so that the transform is right to the last bit of a float. A box that is not finite gives NaN.
+OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width, float padding) {
+  const double centre_x = 0.5 * (double(box[0]) + double(box[2]));
+  const double centre_y = 0.5 * (double(box[1]) + double(box[3]));
+  double window_w = double(box[2]) - double(box[0]);
+  double window_h = double(box[3]) - double(box[1]);
+  const double aspect = double(width) / double(height);
+  if (window_w < window_h * aspect) {
+    window_w = window_h * aspect;
+  } else {
+    window_h = window_w / aspect;
+  }
+  const double scale_x = window_w * double(padding) / width;
+  const double scale_y = window_h * double(padding) / height;
+  return {{float(scale_x), float(centre_x - 0.5 + (0.5 - 0.5 * width) * scale_x)},
+          {float(scale_y), float(centre_y - 0.5 + (0.5 - 0.5 * height) * scale_y)}};
+}
+
+OAKS_HOST_DEVICE void write_transform(CropWindow window, float* transform) {
+  transform[0] = window.x.scale;
+  transform[1] = 0.0f;
+  transform[2] = window.x.shift;
+  transform[3] = 0.0f;
+  transform[4] = window.y.scale;
+  transform[5] = window.y.shift;
+}
+
+// The two neighbours of an image position on one axis, and how much each counts. A neighbour outside the
+// image is black: it counts nothing, and its index is brought inside so that it can be read.
+struct Tap {
+  int low, high;
+  float low_weight, high_weight;
+};
+
+OAKS_HOST_DEVICE Tap tap(CropAxis axis, int crop_index, int image_size) {
+  const float position = fmaf(axis.scale, float(crop_index), axis.shift);
+  // Also false for NaN: nothing of a box that is not finite is ever read.
+  if (!(position > -1.0f && position < float(image_size))) return {0, 0, 0.0f, 0.0f};
+  const float floor_position = floorf(position);
+  const int low = int(floor_position);
+  const float fraction = position - floor_position;
+  Tap t{low, low + 1, 1.0f - fraction, fraction};
+  if (t.low < 0) t.low = 0, t.low_weight = 0.0f;
+  if (t.high >= image_size) t.high = image_size - 1, t.high_weight = 0.0f;
+  return t;
+}
+
+OAKS_HOST_DEVICE float blend(float low, float high, Tap t) {
+  return fmaf(t.high_weight, high, t.low_weight * low);
+}
+
+}  // namespace oaks

@@ -1,0 +1,196 @@
+// Heatmaps to points: the flip average, the peak, the step beside it, and the way back to the image.
+// Every loop around these lines is in cpu/ and cuda/.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/half.h"
+#include "core/host_device.h"
+
+namespace oaks {
+
+constexpr int kMaxKeypoints = 512;
+
+enum class Element : int { float32 = 0, float16 = 1 };
+enum class Refine : int { none = 0, second_peak = 1, gradient = 2, dark = 3 };
+
+// heatmap index -> crop index, per axis: crop = scale * index + shift.
+struct AxisMap {
+  float scale, shift;
+};
+
+// One call of decode. Pointers are host pointers for cpu/ and device pointers for cuda/.
+struct DecodeArguments {
+  const void* heatmaps;     // (count, keypoints, height, width), `element`
+  const void* mirrored;     // the same shape: the raw output for the mirrored crop; or null
+  const float* transforms;  // (count, 2, 3) crop pixel -> image pixel; or null: points stay crop pixels
+  float* points;            // (count, keypoints, 2) x, y
+  float* heat;              // (count, keypoints)
+  void* averaged;           // (count, keypoints, height, width), `element`; may be `heatmaps` itself; or null
+  int64_t count;
+  int keypoints, height, width;
+  Element element;
+  Refine refine;
+  bool shift_mirrored;  // hrnet: the mirrored-back map moves one pixel right, column 0 kept
+  AxisMap x, y;
+  float blur_sigma;              // heatmap pixels; for dark
+  int16_t pair[kMaxKeypoints];   // the keypoint that each keypoint becomes in a mirror
+};
+
+// A cell of a map. Only finite values can be peaks; index -1 stands for "no cell".
+struct Cell {
+  float value;
+  int index;
+};
+
+OAKS_HOST_DEVICE float flip_average(float value, float mirrored) { return 0.5f * (value + mirrored); }
+
+// The column of the mirrored network output that belongs on `column` of the map.
+OAKS_HOST_DEVICE int mirrored_column(int column, int width, bool shift_mirrored) {
+  if (!shift_mirrored) return width - 1 - column;
+  return column == 0 ? width - 1 : width - column;
+}
+
+OAKS_HOST_DEVICE bool is_finite(float value) { return value - value == 0.0f; }
+
+// Whether `a` comes before `b`: the larger value, ties to the lowest index, "no cell" last.
+OAKS_HOST_DEVICE bool precedes(Cell a, Cell b) {
+  if (a.index < 0 || b.index < 0) return b.index < 0 && a.index >= 0;
+  return a.value > b.value || (a.value == b.value && a.index < b.index);
+}
+
+// The two first cells of a map, offered one at a time in any order.
+struct TopTwo {
+  Cell first{0.0f, -1}, second{0.0f, -1};
+
+  OAKS_HOST_DEVICE void offer(Cell cell) {
+    if (precedes(cell, first)) {
+      second = first;
+      first = cell;
+    } else if (precedes(cell, second)) {
+      second = cell;
+    }
+  }
+};
+
+struct Offset {
+  float x, y;
+};
+
+// Section 5.1 of the paper: a quarter pixel from the peak towards the second-highest cell.
+OAKS_HOST_DEVICE Offset second_peak_offset(int first, int second, int width) {
+  if (second < 0) return {0.0f, 0.0f};
+  const float dx = float(second % width - first % width);
+  const float dy = float(second / width - first / width);
+  const float quarter = 0.25f / sqrtf(dx * dx + dy * dy);
+  return {dx * quarter, dy * quarter};
+}
+
+OAKS_HOST_DEVICE float quarter_by_sign(float before, float after) {
+  return after > before ? 0.25f : (after < before ? -0.25f : 0.0f);
+}
+
+// A quarter pixel per axis towards the larger neighbour; an axis on whose border the peak lies stays.
+// at(y, x) gives the averaged value.
+template <class Map>
+OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int width) {
+  const int x = peak % width, y = peak / width;
+  Offset offset{0.0f, 0.0f};
+  if (x > 0 && x < width - 1) offset.x = quarter_by_sign(at(y, x - 1), at(y, x + 1));
+  if (y > 0 && y < height - 1) offset.y = quarter_by_sign(at(y - 1, x), at(y + 1, x));
+  return offset;
+}
+
+// DARK (Zhang et al., CVPR 2020, equations 6 to 9): one Newton step on the logarithm of the map blurred
+// around the peak. The blur needs rows peak - 1 - radius to peak + 1 + radius only.
+OAKS_HOST_DEVICE int blur_radius(float sigma) { return int(ceilf(2.5f * sigma)); }
+
+OAKS_HOST_DEVICE float blur_weight(int distance, float sigma) {
+  return expf(-float(distance * distance) / (2.0f * sigma * sigma));
+}
+
+// One row of the map, blurred along x, at the columns x - 1, x, x + 1. Outside the map, and where it is
+// not finite, a map is 0.
+struct BlurredRow {
+  float left, centre, right;
+};
+
+template <class Map>
+OAKS_HOST_DEVICE BlurredRow blur_row(const Map& at, int y, int x, int height, int width, float sigma) {
+  BlurredRow row{0.0f, 0.0f, 0.0f};
+  if (y < 0 || y >= height) return row;
+  const int radius = blur_radius(sigma);
+  for (int d = -radius - 1; d <= radius + 1; ++d) {
+    if (x + d < 0 || x + d >= width) continue;
+    const float value = at(y, x + d);
+    if (!is_finite(value)) continue;
+    if (d <= radius - 1) row.left += value * blur_weight(d + 1, sigma);
+    if (d >= -radius && d <= radius) row.centre += value * blur_weight(d, sigma);
+    if (d >= 1 - radius) row.right += value * blur_weight(d - 1, sigma);
+  }
+  return row;
+}
+
+// The 3 x 3 blurred values around the peak, gathered row by row from the top.
+struct BlurredPatch {
+  float value[3][3] = {{0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}};
+
+  // `dy`: the row's distance below the peak, -radius - 1 to radius + 1.
+  OAKS_HOST_DEVICE void add(BlurredRow row, int dy, float sigma) {
+    const int radius = blur_radius(sigma);
+    for (int j = 0; j < 3; ++j) {
+      const int distance = dy - (j - 1);
+      if (distance < -radius || distance > radius) continue;
+      const float weight = blur_weight(distance, sigma);
+      value[j][0] += row.left * weight;
+      value[j][1] += row.centre * weight;
+      value[j][2] += row.right * weight;
+    }
+  }
+};
+
+OAKS_HOST_DEVICE float clamp(float value, float low, float high) {
+  return value < low ? low : (value > high ? high : value);
+}
+
+// No step where the blurred map has no proper maximum near the peak; never more than a pixel per axis.
+// Beyond the map's border the value beside it stands, as in an edge-padded map.
+OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int height, int width) {
+  const int x = peak % width, y = peak / width;
+  float log_value[3][3];
+  for (int j = 0; j < 3; ++j) {
+    for (int i = 0; i < 3; ++i) {
+      const int inside_j = (y + j - 1 < 0 || y + j - 1 >= height) ? 1 : j;
+      const int inside_i = (x + i - 1 < 0 || x + i - 1 >= width) ? 1 : i;
+      const float blurred = patch.value[inside_j][inside_i];
+      log_value[j][i] = logf(blurred > 1e-10f ? blurred : 1e-10f);
+    }
+  }
+  const float centre = log_value[1][1];
+  const float gx = 0.5f * (log_value[1][2] - log_value[1][0]);
+  const float gy = 0.5f * (log_value[2][1] - log_value[0][1]);
+  const float xx = log_value[1][2] - 2.0f * centre + log_value[1][0];
+  const float yy = log_value[2][1] - 2.0f * centre + log_value[0][1];
+  const float xy = 0.25f * (log_value[2][2] - log_value[2][0] - log_value[0][2] + log_value[0][0]);
+  const float determinant = xx * yy - xy * xy;
+  if (!(xx < 0.0f && determinant > 1e-12f)) return {0.0f, 0.0f};
+  return {clamp((xy * gy - yy * gx) / determinant, -1.0f, 1.0f),
+          clamp((xy * gx - xx * gy) / determinant, -1.0f, 1.0f)};
+}
+
+// Heatmap position -> crop pixel -> image pixel (transform: 2 x 3, or null). No peak gives NaN.
+OAKS_HOST_DEVICE void write_point(const DecodeArguments& a, Cell peak, Offset offset, const float* transform,
+                                  float* point, float* heat) {
+  if (peak.index < 0) {
+    point[0] = point[1] = *heat = NAN;
+    return;
+  }
+  const float x = fmaf(a.x.scale, float(peak.index % a.width) + offset.x, a.x.shift);
+  const float y = fmaf(a.y.scale, float(peak.index / a.width) + offset.y, a.y.shift);
+  point[0] = transform ? fmaf(transform[0], x, fmaf(transform[1], y, transform[2])) : x;
+  point[1] = transform ? fmaf(transform[3], x, fmaf(transform[4], y, transform[5])) : y;
+  *heat = peak.value;
+}
+
+}  // namespace oaks

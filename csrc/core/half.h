@@ -1,0 +1,58 @@
+// IEEE half precision as it lies in memory, converted without a half type: host compilers may lack one.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "core/host_device.h"
+
+namespace oaks {
+
+// The storage of one float16. Arithmetic is done in float.
+struct Half {
+  uint16_t bits;
+};
+
+OAKS_HOST_DEVICE float float_from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+OAKS_HOST_DEVICE uint32_t bits_from_float(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// Exact: every half is a float.
+OAKS_HOST_DEVICE float to_float(Half half) {
+  const uint32_t sign = uint32_t(half.bits & 0x8000u) << 16;
+  const uint32_t magnitude = half.bits & 0x7fffu;
+  if (magnitude >= 0x7c00u) return float_from_bits(sign | 0x7f800000u | (magnitude << 13));  // infinity, NaN
+  if (magnitude >= 0x0400u) return float_from_bits(sign | ((magnitude << 13) + 0x38000000u));
+  return float_from_bits(sign | bits_from_float(float(magnitude) * 5.9604644775390625e-8f));  // times 2^-24
+}
+
+OAKS_HOST_DEVICE float to_float(float value) { return value; }
+
+// Rounds to nearest, ties to even, as the hardware instructions do.
+OAKS_HOST_DEVICE Half to_half(float value) {
+  const uint32_t bits = bits_from_float(value);
+  const uint16_t sign = uint16_t((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return Half{uint16_t(sign | 0x7e00u)};   // NaN
+  if (magnitude >= 0x477ff000u) return Half{uint16_t(sign | 0x7c00u)};  // 65520 and more round to infinity
+  if (magnitude < 0x38800000u) {                                        // below 2^-14: subnormal
+    // Adding 0.5 leaves the value's multiple of 2^-24, rounded to even, in the low bits of the sum.
+    const uint32_t sum = bits_from_float(float_from_bits(magnitude) + 0.5f);
+    return Half{uint16_t(sign | (sum - 0x3f000000u))};
+  }
+  const uint32_t rounded = magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u);
+  return Half{uint16_t(sign | (rounded >> 13))};
+}
+
+OAKS_HOST_DEVICE void store(float* to, float value) { *to = value; }
+OAKS_HOST_DEVICE void store(Half* to, float value) { *to = to_half(value); }
+
+}  // namespace oaks

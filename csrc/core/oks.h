@@ -1,0 +1,68 @@
+// Object keypoint similarity (equations 1 and 2 of the paper; COCO's keypoint evaluation).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/decode.h"
+#include "core/host_device.h"
+
+namespace oaks {
+
+// Distances count against 2 * area * (2 sigma)^2; this keeps an area of 0 from dividing 0 by 0.
+constexpr float kSmallestArea = 2.220446049250313e-16f;
+
+// One call of oks. Pointers are host pointers for cpu/ and device pointers for cuda/.
+struct OksArguments {
+  const float* a;          // (a_count, keypoints, 2)
+  const float* b;          // (b_count, keypoints, 2)
+  const float* areas;      // (b_count)
+  const uint8_t* visible;  // (b_count, keypoints), nonzero: counts; or null: all count
+  float* similarity;       // (a_count, b_count)
+  int64_t a_count, b_count;
+  int keypoints;
+  float sigmas[kMaxKeypoints];
+};
+
+// One call of nms. Pointers are host pointers for cpu/ and device pointers for cuda/.
+struct NmsArguments {
+  const float* points;         // (count, keypoints, 2)
+  const float* scores;         // (count)
+  const float* areas;          // (count)
+  const int32_t* frame_index;  // (count): only poses of one frame suppress one another; or null
+  int64_t* kept;               // (count) best first, then -1
+  int64_t count;
+  int keypoints;
+  float threshold;  // suppressed: similarity to a better kept pose > threshold
+  float sigmas[kMaxKeypoints];
+};
+
+// Keypoint similarity, 0 to 1. A point that is not finite is similar to nothing.
+OAKS_HOST_DEVICE float keypoint_similarity(const float* a, const float* b, float area, float sigma) {
+  const float dx = a[0] - b[0], dy = a[1] - b[1];
+  const float k = 2.0f * sigma;
+  const float similarity = expf(-(dx * dx + dy * dy) / (2.0f * (area + kSmallestArea) * k * k));
+  return similarity >= 0.0f ? similarity : 0.0f;
+}
+
+// The mean over the keypoints that count, in their order; 0 where none does.
+OAKS_HOST_DEVICE float object_similarity(const float* a, const float* b, float area, const uint8_t* visible,
+                                         const float* sigmas, int keypoints) {
+  float sum = 0.0f;
+  int counted = 0;
+  for (int k = 0; k < keypoints; ++k) {
+    if (visible && !visible[k]) continue;
+    sum += keypoint_similarity(a + 2 * k, b + 2 * k, area, sigmas[k]);
+    ++counted;
+  }
+  return counted ? sum / float(counted) : 0.0f;
+}
+
+// Whether pose i is suppressed before pose j is: the better score first, ties to the lower index. NaN last.
+OAKS_HOST_DEVICE bool ranks_before(float score_i, int64_t i, float score_j, int64_t j) {
+  const bool nan_i = score_i != score_i, nan_j = score_j != score_j;
+  if (nan_i || nan_j) return nan_i == nan_j ? i < j : nan_j;
+  return score_i > score_j || (score_i == score_j && i < j);
+}
+
+}  // namespace oaks

@@ -1,0 +1,1 @@
+"""Networks to engines: torch to ONNX, precision, ONNX to TensorRT plans, and the cache that keeps them."""

@@ -1,0 +1,139 @@
+"""Skeletons: what the keypoints of a person are called, how they mirror and how precisely they can be placed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The K keypoints of a pose.
+
+    Attributes:
+        name: what the skeleton is called, for instance "coco17".
+        keypoints: K distinct names, in the order of the heatmaps.
+        sigmas: K standard deviations of annotation relative to the root of a person's area, each > 0;
+            keypoint similarity uses k = 2 sigma (COCO; equation 2 of the paper).
+        pairs: (left, right) indices that exchange when the image is mirrored.
+        limbs: (from, to) indices of the lines that are drawn.
+
+    Raises:
+        ValueError: names that repeat, a length or an index that does not fit, a sigma that is not positive.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    sigmas: tuple[float, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+    limbs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        if count == 0 or len(set(self.keypoints)) != count:
+            raise ValueError(
+                f"skeleton {self.name!r}: keypoints must be distinct names, got {self.keypoints}"
+            )
+        if len(self.sigmas) != count or not all(np.isfinite(s) and s > 0 for s in self.sigmas):
+            raise ValueError(
+                f"skeleton {self.name!r}: sigmas must be {count} positive numbers, got {self.sigmas}"
+            )
+        for field in ("pairs", "limbs"):
+            for pair in getattr(self, field):
+                if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= i < count for i in pair):
+                    raise ValueError(
+                        f"skeleton {self.name!r}: {field} must hold two different indices "
+                        f"from 0 to {count - 1} each, got {pair}"
+                    )
+        paired = [i for pair in self.pairs for i in pair]
+        if len(set(paired)) != len(paired):
+            raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two pairs: {self.pairs}")
+
+    @property
+    def count(self) -> int:
+        """The number of keypoints, K."""
+        return len(self.keypoints)
+
+    @property
+    def mirror(self) -> np.ndarray:
+        """(K,) int: the keypoint that each keypoint becomes in a mirrored image."""
+        order = np.arange(self.count)
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return order
+
+    def side(self, keypoint: int) -> str:
+        """ "left", "right" or "middle": the side of the person that a keypoint is on."""
+        for left, right in self.pairs:
+            if keypoint == left:
+                return "left"
+            if keypoint == right:
+                return "right"
+        return "middle"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What from_dict takes: plain lists, numbers and strings."""
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "sigmas": list(self.sigmas),
+            "pairs": [list(pair) for pair in self.pairs],
+            "limbs": [list(limb) for limb in self.limbs],
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Skeleton:
+        """A skeleton from plain data.
+
+        Raises:
+            ValueError: a field is missing, unknown, or its content does not fit.
+        """
+        known = {"name", "keypoints", "sigmas", "pairs", "limbs"}
+        required = {"name", "keypoints", "sigmas"}
+        if unknown := set(content) - known:
+            raise ValueError(f"skeleton: unknown fields {sorted(unknown)}; known are {sorted(known)}")
+        if missing := required - set(content):
+            raise ValueError(f"skeleton: fields {sorted(missing)} are missing")
+        return cls(
+            name=str(content["name"]),
+            keypoints=tuple(str(name) for name in content["keypoints"]),
+            sigmas=tuple(float(sigma) for sigma in content["sigmas"]),
+            pairs=tuple((int(a), int(b)) for a, b in content.get("pairs", ())),
+            limbs=tuple((int(a), int(b)) for a, b in content.get("limbs", ())),
+        )
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Skeleton:
+        """A skeleton from a JSON file of the form that to_dict gives.
+
+        Raises:
+            ValueError: the file's content is not a skeleton; the message names the file.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+COCO17 = Skeleton(
+    name="coco17",
+    keypoints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
+        0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
+    ),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
+        (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+)  # fmt: skip
+"""COCO's 17 keypoints, with the sigmas of its evaluation."""

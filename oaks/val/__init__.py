@@ -1,0 +1,1 @@
+"""Evaluation: average precision, occlusion benchmarks, error analysis, calibration and the report."""

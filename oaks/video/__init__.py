@@ -1,0 +1,1 @@
+"""Video: frames in, poses and tracks out."""

@@ -1,0 +1,67 @@
+"""Builds the native module through CMake; everything else about the package stands in pyproject.toml.
+
+Settings, read from the environment:
+    OAKS_CUDA                 auto (default): build the CUDA half if CMake finds a CUDA compiler; on; off
+    OAKS_CUDA_ARCHITECTURES   a CMAKE_CUDA_ARCHITECTURES list, for instance "86;90"
+    CMAKE_ARGS                further arguments for CMake, as other packages take them
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds CMakeLists.txt, leaving the module where setuptools expects it."""
+
+    def build_extension(self, extension: Extension) -> None:
+        module = Path(self.get_ext_fullpath(extension.name)).resolve()
+        build = Path(self.build_temp).resolve() / extension.name
+        configure = [
+            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'module'}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DOAKS_CUDA={os.environ.get('OAKS_CUDA', 'auto')}",
+            f"-DOAKS_VERSION={self.distribution.get_version()}",
+        ]  # fmt: skip
+        if architectures := os.environ.get("OAKS_CUDA_ARCHITECTURES"):
+            configure.append(f"-DCMAKE_CUDA_ARCHITECTURES={architectures}")
+        configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build), "--target", "_native"], check=True)
+
+        module.parent.mkdir(parents=True, exist_ok=True)
+        (built,) = (build / "module").glob("_native*")
+        # Renamed into place: a running process keeps the module that it has mapped.
+        staged = module.with_name(module.name + ".new")
+        self.copy_file(str(built), str(staged))
+        os.replace(staged, module)
+        print((build / "summary.txt").read_text(), end="", file=sys.stderr, flush=True)
+
+
+setup(
+    packages=[
+        "oaks", "oaks.ops", "oaks.executors", "oaks.val", "oaks.video",
+        "oaks.engines", "oaks.training", "oaks.training.networks", "oaks.training.render",
+    ],
+    package_dir={"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"},
+    package_data={
+        "oaks": ["py.typed", "data/**/*", "val/*.html", "*.json"],
+        "oaks.engines": ["*.json"],
+        "oaks.training": ["recipes/*.yaml", "render/*.json", "render/*.npz"],
+    },
+    ext_modules=[Extension("oaks._native", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)  # fmt: skip

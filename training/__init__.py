@@ -1,0 +1,1 @@
+"""Training: the paper's two networks, their data, rendered people, and recipes."""
