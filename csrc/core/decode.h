@@ -34,8 +34,8 @@ struct DecodeArguments {
   Refine refine;
   bool shift_mirrored;  // hrnet: the mirrored-back map moves one pixel right, column 0 kept
   AxisMap x, y;
-  float blur_sigma;              // heatmap pixels; for dark
-  int16_t pair[kMaxKeypoints];   // the keypoint that each keypoint becomes in a mirror
+  float blur_sigma;             // heatmap pixels; for dark
+  int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
 };
 
 // A cell of a map. Only finite values can be peaks; index -1 stands for "no cell".
