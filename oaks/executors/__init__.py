@@ -1,1 +1,193 @@
-"""One network on one runtime: ONNX Runtime, OpenVINO, TensorRT or torch, behind one small protocol."""
+"""Executors: one network on one runtime, behind one small protocol.
+
+A backend is a module of this package with
+
+    default_device()     "cpu" or "cuda": where it runs if nobody says
+    unavailable(device)  why it cannot run there, and what to install or change; or None
+    open_memory(device)  the Memory in which its arrays lie
+    open_executor(network, *, memory, threads, batches)  an Executor for a bundle's Network; `threads` is
+                         None or a number of CPU threads, `batches` the batch sizes to come, ascending
+
+The Engine owns every buffer. It allocates them from the Memory, ties them to the networks once per batch size
+with Executor.bind, and from then on only calls what bind returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from oaks.errors import BackendUnavailable
+
+log = logging.getLogger("oaks")
+
+Array = Any
+"""A NumPy array in host memory, or an object with `__cuda_array_interface__` in device memory. Both have
+`shape` and `dtype`, and slice along the first axis without copying."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a network.
+
+    Attributes:
+        shape: sizes after the batch axis, which is always the first and may have any length.
+        dtype: float32 or float16.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Memory(Protocol):
+    """Where arrays lie, and the stream on which work with them runs in order."""
+
+    device: str
+    """"cpu", or "cuda:0" and so on."""
+    stream: int | None
+    """The CUDA stream's handle, for oaks.ops; None on the host."""
+    graphs: str
+    """How `record` fares: "none" (nothing recorded yet, or host), "captured", or "failed: why"."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Makes the device current for this thread while the block runs."""
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
+        """A contiguous array in this memory, aligned to 256 bytes on a device."""
+
+    def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+        """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
+
+    def upload(self, source: np.ndarray, target: Array) -> None:
+        """Enqueues a copy of a staging array into an array of the same shape and type."""
+
+    def download(self, source: Array, target: np.ndarray) -> None:
+        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A call that repeats `work`, which enqueues on the stream and touches the same arrays each time.
+
+        On a device: runs `work` once, waits, captures it as a CUDA graph and returns the replay; where
+        capture fails, logs why once and returns `work`. On the host: returns `work`.
+        """
+
+    def synchronize(self) -> None:
+        """Waits until everything enqueued is done."""
+
+    def close(self) -> None:
+        """Gives back what it holds. Arrays from it must not be used afterwards."""
+
+
+class Executor(Protocol):
+    """One network on one runtime."""
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    details: Mapping[str, Any]
+    """What a report should say: runtime version, precision as it runs, threads, plan file."""
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """Ties the network to arrays, all of the same batch size, and returns the call that runs it.
+
+        On a device the call enqueues on the memory's stream and returns; on the host it returns when the
+        outputs are written. Arrays keep their addresses and shapes; binding others leaves this call valid.
+        """
+
+    def close(self) -> None:
+        """Gives the network's memory back."""
+
+
+class HostMemory:
+    """The memory of executors that run on the CPU: NumPy arrays, and nothing to wait for."""
+
+    device = "cpu"
+    stream = None
+    graphs = "none"
+
+    def active(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+        """Aligned to a cache line, so that runtimes take it without a copy."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        raw = np.zeros(size + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        return raw[start : start + size].view(dtype).reshape(tuple(shape))
+
+    staging = empty
+
+    def upload(self, source: np.ndarray, target: np.ndarray) -> None:
+        np.copyto(target, source)
+
+    def download(self, source: np.ndarray, target: np.ndarray) -> None:
+        np.copyto(target, source)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def synchronize(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+BACKENDS = ("tensorrt", "torch", "openvino", "onnxruntime")
+"""In the order in which "auto" looks for them; torch counts there only with CUDA."""
+
+
+def backend(name: str) -> ModuleType:
+    """The module of a backend.
+
+    Raises:
+        ValueError: there is no backend of that name.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend: one of 'auto', {', '.join(map(repr, BACKENDS))} wanted, got {name!r}")
+    return importlib.import_module(f"oaks.executors.{name}")
+
+
+def choose(name: str, device: str | None) -> tuple[str, str, dict[str, str]]:
+    """Decides which backend runs where.
+
+    Args:
+        name: a backend, or "auto": tensorrt, torch on CUDA, openvino, onnxruntime, the first that is there.
+        device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
+
+    Returns:
+        The backend's name, its device, and why each backend that "auto" passed over cannot run.
+
+    Raises:
+        BackendUnavailable: the one asked for cannot run here, or none can run on the device asked for.
+    """
+    if name != "auto":
+        module = backend(name)
+        place = device or module.default_device()
+        if reason := module.unavailable(place):
+            raise BackendUnavailable(f"backend {name!r} on {place}: {reason}")
+        return name, place, {}
+    passed_over: dict[str, str] = {}
+    for candidate in BACKENDS:
+        module = backend(candidate)
+        place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
+        reason = module.unavailable(place)
+        if candidate == "torch" and place == "cpu":
+            reason = "on the CPU only when asked for by name"
+        if reason is None:
+            log.debug("backend %s on %s; passed over: %s", candidate, place, passed_over)
+            return candidate, place, passed_over
+        passed_over[candidate] = reason
+    reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
+    raise BackendUnavailable(f"no backend can run on {device}: {reasons}")
+
+
+__all__ = ["BACKENDS", "Array", "Executor", "HostMemory", "Memory", "Tensor", "backend", "choose"]
