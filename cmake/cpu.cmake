@@ -17,7 +17,8 @@ oaks_add_instruction_set(baseline)
 set(OAKS_CPU_SUMMARY "baseline")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND NOT MSVC)
   oaks_add_instruction_set(avx2 -mavx2 -mfma -mf16c)
-  oaks_add_instruction_set(avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512)
+  oaks_add_instruction_set(avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+                          -Wno-maybe-uninitialized -Wno-uninitialized) # false alarms of GCC 12 in its own header
   target_compile_definitions(oaks_cpu PRIVATE OAKS_X86_DISPATCH)
   set(OAKS_CPU_SUMMARY "baseline, AVX2, AVX-512, chosen when it runs")
 endif()

@@ -3,7 +3,8 @@
     engine = oaks.Engine("path/or/name/of/bundle")
     poses = engine.infer(frame, boxes=boxes)
 
-Importing oaks loads NumPy and nothing else that is heavy; torch, CUDA, TensorRT and the rest are looked for when they are used.
+Importing oaks loads NumPy and nothing else that is heavy; torch, CUDA, TensorRT and the rest are looked for
+when they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Skeletons: what the keypoints of a person are called, how they mirror and how precisely they can be placed."""
+"""Skeletons: what a person's keypoints are called, how they mirror and how precisely they can be placed."""
 
 from __future__ import annotations
 

@@ -91,8 +91,10 @@ OAKS_HOST_DEVICE Tap tap(CropAxis axis, int crop_index, int image_size) {
   return t;
 }
 
-OAKS_HOST_DEVICE float blend(float low, float high, Tap t) {
-  return fmaf(t.high_weight, high, t.low_weight * low);
+// Number: float, or a vector of them.
+template <class Number>
+OAKS_HOST_DEVICE Number blend(Number low, Number high, Number low_weight, Number high_weight) {
+  return fused(high_weight, high, low_weight * low);
 }
 
 }  // namespace oaks

@@ -44,7 +44,11 @@ struct Cell {
   int index;
 };
 
-OAKS_HOST_DEVICE float flip_average(float value, float mirrored) { return 0.5f * (value + mirrored); }
+// Number: float, or a vector of them.
+template <class Number>
+OAKS_HOST_DEVICE Number flip_average(Number value, Number mirrored) {
+  return (value + mirrored) * 0.5f;
+}
 
 // The column of the mirrored network output that belongs on `column` of the map.
 OAKS_HOST_DEVICE int mirrored_column(int column, int width, bool shift_mirrored) {

@@ -1,0 +1,159 @@
+// Registers one device's operations. Every array comes as its address; oaks/ops has checked what lies there.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+
+#include "core/crop.h"
+#include "core/decode.h"
+#include "core/oks.h"
+#include "core/score.h"
+
+namespace oaks::bindings {
+
+namespace py = pybind11;
+
+template <class T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+using Frame = std::tuple<uintptr_t, int64_t, int, int>;  // address, row bytes, height, width
+
+inline std::vector<FrameView> frame_views(const std::vector<Frame>& frames) {
+  std::vector<FrameView> views;
+  for (const auto& [address, row_bytes, height, width] : frames) {
+    views.push_back({at<const uint8_t>(address), row_bytes, height, width});
+  }
+  return views;
+}
+
+template <class T, size_t capacity>
+void fill(T (&to)[capacity], const std::vector<T>& from) {
+  if (from.size() > capacity) throw std::invalid_argument("too many keypoints");
+  std::copy(from.begin(), from.end(), to);
+}
+
+// Execution comes from Python as an integer: a number of threads, or a stream's handle.
+template <class Execution>
+Execution execution(uintptr_t number) {
+  if constexpr (std::is_pointer_v<Execution>) {
+    return reinterpret_cast<Execution>(number);
+  } else {
+    return static_cast<Execution>(number);
+  }
+}
+
+template <class Execution>
+void register_crop(py::module_& m, void (*launch)(const CropArguments&, Execution)) {
+  m.def("crop", [launch](const std::vector<Frame>& frames, uintptr_t boxes, uintptr_t frame_index,
+                         uintptr_t pixels, uintptr_t transforms, int64_t count, int height, int width,
+                         bool half, bool mirrored, bool bgr, float padding, std::array<float, 3> scale,
+                         std::array<float, 3> bias, uintptr_t run) {
+    py::gil_scoped_release release;
+    const std::vector<FrameView> views = frame_views(frames);
+    CropArguments a{views.data(),
+                    int(views.size()),
+                    at<const float>(boxes),
+                    at<const int32_t>(frame_index),
+                    at<void>(pixels),
+                    at<float>(transforms),
+                    count,
+                    height,
+                    width,
+                    half,
+                    mirrored,
+                    bgr,
+                    padding,
+                    {scale[0], scale[1], scale[2]},
+                    {bias[0], bias[1], bias[2]}};
+    launch(a, execution<Execution>(run));
+  });
+}
+
+template <class Execution>
+void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Execution)) {
+  m.def("decode",
+        [launch](uintptr_t heatmaps, uintptr_t mirrored, uintptr_t transforms, uintptr_t points,
+                 uintptr_t heat, uintptr_t averaged, int64_t count, int keypoints, int height, int width,
+                 int element, int refine, bool shift_mirrored, std::array<float, 2> x, std::array<float, 2> y,
+                 float blur_sigma, const std::vector<int16_t>& pair, uintptr_t run) {
+          py::gil_scoped_release release;
+          DecodeArguments a{at<const void>(heatmaps),
+                            at<const void>(mirrored),
+                            at<const float>(transforms),
+                            at<float>(points),
+                            at<float>(heat),
+                            at<void>(averaged),
+                            count,
+                            keypoints,
+                            height,
+                            width,
+                            Element(element),
+                            Refine(refine),
+                            shift_mirrored,
+                            {x[0], x[1]},
+                            {y[0], y[1]},
+                            blur_sigma,
+                            {}};
+          fill(a.pair, pair);
+          launch(a, execution<Execution>(run));
+        });
+}
+
+template <class Execution>
+void register_score(py::module_& m, void (*launch)(const ScoreArguments&, Execution)) {
+  m.def("score", [launch](uintptr_t values, uintptr_t visibility, uintptr_t box_scores, uintptr_t scores,
+                          int64_t count, int keypoints, uintptr_t run) {
+    py::gil_scoped_release release;
+    launch({at<const float>(values), at<const float>(visibility), at<const float>(box_scores),
+            at<float>(scores), count, keypoints},
+           execution<Execution>(run));
+  });
+}
+
+template <class Execution>
+void register_oks(py::module_& m, void (*launch)(const OksArguments&, Execution)) {
+  m.def("oks", [launch](uintptr_t a, uintptr_t b, uintptr_t areas, uintptr_t visible, uintptr_t similarity,
+                        int64_t a_count, int64_t b_count, int keypoints, const std::vector<float>& sigmas,
+                        uintptr_t run) {
+    py::gil_scoped_release release;
+    OksArguments arguments{at<const float>(a),
+                           at<const float>(b),
+                           at<const float>(areas),
+                           at<const uint8_t>(visible),
+                           at<float>(similarity),
+                           a_count,
+                           b_count,
+                           keypoints,
+                           {}};
+    fill(arguments.sigmas, sigmas);
+    launch(arguments, execution<Execution>(run));
+  });
+}
+
+template <class Execution>
+void register_nms(py::module_& m, void (*launch)(const NmsArguments&, Execution)) {
+  m.def("nms", [launch](uintptr_t points, uintptr_t scores, uintptr_t areas, uintptr_t frame_index,
+                        uintptr_t kept, int64_t count, int keypoints, float threshold,
+                        const std::vector<float>& sigmas, uintptr_t run) {
+    py::gil_scoped_release release;
+    NmsArguments a{at<const float>(points),
+                   at<const float>(scores),
+                   at<const float>(areas),
+                   at<const int32_t>(frame_index),
+                   at<int64_t>(kept),
+                   count,
+                   keypoints,
+                   threshold,
+                   {}};
+    fill(a.sigmas, sigmas);
+    launch(a, execution<Execution>(run));
+  });
+}
+
+}  // namespace oaks::bindings

@@ -1,0 +1,39 @@
+// The instruction sets that the hot loops were compiled for, and the one that is in use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/crop.h"
+#include "core/decode.h"
+
+namespace oaks::cpu {
+
+// Working memory of one thread, kept for the length of a call. Not inline: see the head of kernels.cpp.
+class Scratch {
+ public:
+  float* floats(size_t count);
+  int* indices(size_t count);
+
+ private:
+  std::vector<float> floats_;
+  std::vector<int> indices_;
+};
+
+// What kernels.cpp gives for each instruction set.
+struct Kernels {
+  // Decodes the map of one keypoint of one person: map = person * keypoints + keypoint.
+  void (*decode_map)(const DecodeArguments&, int64_t map, Scratch&);
+  // Rows first_row to last_row - 1 of one box's crop.
+  void (*crop_rows)(const CropArguments&, int64_t box, int first_row, int last_row, Scratch&);
+};
+
+const Kernels& kernels();
+
+// The names that this processor can run, best last; "baseline" is always there.
+std::vector<std::string> instruction_sets();
+std::string instruction_set();
+// Throws std::invalid_argument for a name that is not among instruction_sets().
+void use_instruction_set(const std::string& name);
+
+}  // namespace oaks::cpu

@@ -1,0 +1,20 @@
+// The operations on host memory. `threads`: at most so many; the results are the same bits for any number.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/crop.h"
+#include "core/decode.h"
+#include "core/oks.h"
+#include "core/score.h"
+
+namespace oaks::cpu {
+
+void crop(const CropArguments& arguments, int threads);
+void decode(const DecodeArguments& arguments, int threads);
+void score(const ScoreArguments& arguments, int threads);
+void oks(const OksArguments& arguments, int threads);
+void nms(const NmsArguments& arguments, int threads);
+
+}  // namespace oaks::cpu

@@ -1,0 +1,29 @@
+"""The native operations: crop, decode, score, oks and nms.
+
+NumPy in gives NumPy out, computed on the CPU. Objects with `__cuda_array_interface__` (PyCUDA, torch, CuPy)
+are worked on where they lie, on their stream, and need `out=`: memory has one owner, and nothing touches the
+host.
+"""
+
+from __future__ import annotations
+
+from oaks.ops.cropping import Crops, crop
+from oaks.ops.decoding import Decoded, decode
+from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
+from oaks.ops.scoring import conventional_score, score
+from oaks.ops.similarity import nms, oks
+
+__all__ = [
+    "Crops",
+    "Decoded",
+    "conventional_score",
+    "crop",
+    "decode",
+    "get_threads",
+    "instruction_sets",
+    "nms",
+    "oks",
+    "score",
+    "set_threads",
+    "use_instruction_set",
+]

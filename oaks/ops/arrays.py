@@ -1,0 +1,228 @@
+"""The arguments of the operations, checked once: what an array is, where it lies, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """A C-contiguous array in host or device memory.
+
+    `owner` is what the caller gave, or a contiguous copy of it, and keeps the memory alive.
+    """
+
+    name: str
+    owner: Any
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    on_device: bool
+    writeable: bool
+    stream: int | None = None
+
+    @property
+    def end(self) -> int:
+        """One past the last byte."""
+        return self.address + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def overlaps(self, other: Array) -> bool:
+        """Whether the two share memory."""
+        return self.address < other.end and other.address < self.end
+
+
+def is_device_array(value: object) -> bool:
+    """Whether a value lies on a CUDA device, as `__cuda_array_interface__` says."""
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def device_array(name: str, value: Any) -> Array:
+    """Describes an object with `__cuda_array_interface__`.
+
+    Raises:
+        ValueError: it is not C-contiguous, or has a mask.
+    """
+    interface = value.__cuda_array_interface__
+    shape, dtype = tuple(int(n) for n in interface["shape"]), np.dtype(interface["typestr"])
+    strides = interface.get("strides")
+    if interface.get("mask") is not None:
+        raise ValueError(f"{name} must not have a mask")
+    if strides is not None and tuple(strides) != _contiguous_strides(shape, dtype) and 0 not in shape:
+        raise ValueError(
+            f"{name} must be C-contiguous on the device, got strides {tuple(strides)} for shape {shape}"
+        )
+    address, read_only = interface["data"]
+    return Array(name, value, int(address or 0), shape, dtype, True, not read_only, interface.get("stream"))
+
+
+def host_array(name: str, value: Any, dtypes: Sequence[str], *, convert: bool) -> Array:
+    """Describes a NumPy array, or what NumPy makes of a sequence; copied if it is not C-contiguous.
+
+    Args:
+        dtypes: the dtypes that the operation takes.
+        convert: whether other real numbers become the first of them; for small arguments.
+
+    Raises:
+        ValueError: no such numbers are in it.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+    wanted = [np.dtype(dtype) for dtype in dtypes]
+    if array.dtype not in wanted:
+        if not convert or array.dtype.kind not in "buif":
+            raise ValueError(f"{name} must be {' or '.join(dtypes)}, got {array.dtype}")
+        with np.errstate(over="ignore"):
+            converted = array.astype(wanted[0])
+        if wanted[0].kind in "iu" and not np.array_equal(converted, array):
+            raise ValueError(f"{name} must hold whole numbers that fit {dtypes[0]}")
+        array = converted
+    writeable = array.flags.writeable
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    return Array(name, array, array.ctypes.data, array.shape, array.dtype, False, writeable)
+
+
+def take(
+    name: str, value: Any, dtypes: Sequence[str], shape: Shape, *, on_device: bool, convert: bool = False
+) -> Array:
+    """An input of an operation: NumPy on the CPU, a device array on the device.
+
+    Args:
+        shape: its dimensions; None where any size will do.
+
+    Raises:
+        ValueError: it lies elsewhere, or its dtype or shape does not fit.
+    """
+    if is_device_array(value) != on_device:
+        places = {True: "on the device", False: "in host memory"}
+        raise ValueError(
+            f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
+        )
+    array = device_array(name, value) if on_device else host_array(name, value, dtypes, convert=convert)
+    if array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
+        raise ValueError(f"{name} must be {' or '.join(dtypes)}, got {array.dtype}")
+    _check_shape(array, shape)
+    return array
+
+
+def give(name: str, value: Any, dtype: Any, shape: tuple[int, ...], *, on_device: bool) -> Array:
+    """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
+
+    Raises:
+        ValueError: none was given for the device; it cannot be written to; it does not fit.
+    """
+    dtype = np.dtype(dtype)
+    if value is None:
+        if on_device:
+            raise ValueError(f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out=")
+        value = np.empty(shape, dtype)
+    if is_device_array(value) != on_device:
+        raise ValueError(f"{name} in out must lie where the other arrays do")
+    if not on_device and not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
+    if not on_device and not value.flags.c_contiguous:
+        raise ValueError(
+            f"{name} in out must be C-contiguous, got strides {value.strides} for shape {value.shape}"
+        )
+    array = (
+        device_array(name, value) if on_device else host_array(name, value, [str(value.dtype)], convert=False)
+    )
+    if array.dtype != dtype:
+        raise ValueError(f"{name} in out must be {dtype}, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} in out must have shape {shape}, got {array.shape}")
+    if not array.writeable:
+        raise ValueError(f"{name} in out must be writeable, got a read-only array")
+    return array
+
+
+def outputs(out: Any, names: Sequence[str]) -> list[Any]:
+    """The entries of `out`, one for each result; None stands for "allocate it".
+
+    Raises:
+        ValueError: out is not a sequence of that length.
+    """
+    if out is None:
+        return [None] * len(names)
+    if not isinstance(out, (tuple, list)) or len(out) != len(names):
+        came = f"{len(out)} of them" if isinstance(out, (tuple, list)) else type(out).__name__
+        raise ValueError(
+            f"out must be a tuple ({', '.join(names)}), with None where it may be left out; got {came}"
+        )
+    return list(out)
+
+
+def check_apart(written: Sequence[Array], read: Sequence[Array | None]) -> None:
+    """Refuses outputs that share memory with an input or with one another.
+
+    Raises:
+        ValueError: two arrays overlap.
+    """
+    for i, array in enumerate(written):
+        for other in [*written[:i], *read]:
+            if other is not None and array.overlaps(other):
+                raise ValueError(f"{array.name} in out must not share memory with {other.name}")
+
+
+def stream_of(arrays: Sequence[Array | None], stream: int | None) -> int:
+    """The stream to run on: the one asked for, else the first that an array names, else the default.
+
+    Raises:
+        ValueError: stream is not a handle.
+    """
+    if stream is not None:
+        if not isinstance(stream, int) or isinstance(stream, bool) or stream < 0:
+            raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
+        return stream
+    return next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
+
+
+def sigma_values(sigmas: Any, keypoints: int, limit: int) -> list[float]:
+    """K positive finite numbers, as every operation with keypoint similarity takes them.
+
+    Raises:
+        ValueError: another count, or a sigma that is not positive.
+    """
+    values = host_array("sigmas", sigmas, ["float32"], convert=True).owner
+    if values.shape != (keypoints,):
+        raise ValueError(
+            f"sigmas must have one value for each of the {keypoints} keypoints, got shape {values.shape}"
+        )
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(f"sigmas must be positive, got {values.tolist()}")
+    check_keypoint_count(keypoints, limit)
+    return values.tolist()
+
+
+def check_keypoint_count(keypoints: int, limit: int) -> None:
+    """Refuses more keypoints than the native operations hold room for.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if keypoints > limit:
+        raise ValueError(f"the number of keypoints must be at most {limit}, got {keypoints}")
+
+
+def _check_shape(array: Array, shape: Shape) -> None:
+    fits = len(array.shape) == len(shape) and all(
+        wanted is None or n == wanted for n, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{array.name} must have shape ({wanted}), got {array.shape}")
+
+
+def _contiguous_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    strides, step = [], dtype.itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))

@@ -1,0 +1,195 @@
+"""Frames and person boxes to network input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from oaks.ops import native
+from oaks.ops.arrays import Array, check_apart, device_array, give, is_device_array, outputs, stream_of, take
+
+
+class Crops(NamedTuple):
+    """What crop gives.
+
+    Attributes:
+        pixels: (N, 3, height, width), or (2N, 3, height, width) with the mirrored crops last; normalised RGB.
+        transforms: (N, 2, 3) float32, crop pixel index -> image pixel index.
+    """
+
+    pixels: Any
+    transforms: Any
+
+
+def crop(
+    frames: Any,
+    boxes: Any,
+    *,
+    size: tuple[int, int],
+    frame_index: Any = None,
+    padding: float = 1.25,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str = "bgr",
+    mirrored: bool = False,
+    dtype: Any = None,
+    out: tuple[Any, Any] | None = None,
+    stream: int | None = None,
+) -> Crops:
+    """Cuts N boxes out of frames, bilinearly resampled to one size and normalised.
+
+    The box's centre c stays; its side too short for the crop's aspect is grown; then both are multiplied by
+    padding. Per axis: image index = c - 1/2 + (crop index + 1/2 - size / 2) window / size. Outside the image
+    is black before normalisation.
+
+    Args:
+        frames: (H, W, 3) or (F, H, W, 3) uint8, or a sequence of (H, W, 3) that may differ in size.
+        boxes: (N, 4) float32 x1, y1, x2, y2; edges of pixels, so that a whole frame is 0, 0, W, H. May reach
+            outside the frame. On a device, a box that is not finite gives a black crop and a NaN transform.
+        size: (width, height) of a crop.
+        frame_index: (N,) int32, the frame of each box; may be left out if there is one frame.
+        mean, std: 3 values each, red, green, blue, on the scale 0 to 255; pixels = (grey level - mean) / std.
+        color: the frames' channel order, "bgr" or "rgb"; crops are RGB.
+        mirrored: whether the crops follow once more, their columns reversed.
+        dtype: "float32" (default) or "float16" pixels.
+        out: (pixels, transforms) to write into; an entry may be None on the CPU.
+        stream: handle of the CUDA stream to run on, instead of the arrays' own.
+
+    Raises:
+        ValueError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts, or
+            a frame_index names no frame; nothing has been written then.
+        BackendUnavailable: device arrays, and a build without CUDA.
+    """
+    views, on_device, owners = _frame_views(frames)
+    width, height = _crop_size(size)
+    rectangle = take("boxes", boxes, ["float32"], (None, 4), on_device=on_device, convert=True)
+    count = rectangle.shape[0]
+    index = _frame_index(frame_index, count, len(views), on_device)
+    if not on_device:
+        _check_boxes(rectangle.owner)
+    scale, bias = _normalisation(mean, std)
+    if color not in ("bgr", "rgb"):
+        raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
+    if not (np.isfinite(padding) and padding > 0):
+        raise ValueError(f"padding must be above 0, got {padding!r}")
+
+    pixels_out, transforms_out = outputs(out, ("pixels", "transforms"))
+    shape = (2 * count if mirrored else count, 3, height, width)
+    pixels = give("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
+    transforms = give("transforms", transforms_out, "float32", (count, 2, 3), on_device=on_device)
+    check_apart([pixels, transforms], [rectangle, index, *owners])
+
+    module, run = native.target(on_device, stream_of([*owners, rectangle, index, pixels, transforms], stream))
+    module.crop(
+        views, rectangle.address, index.address if index else 0, pixels.address, transforms.address,
+        count, height, width, pixels.dtype == np.float16, mirrored, color == "bgr",
+        float(padding), scale, bias, run,
+    )  # fmt: skip
+    return Crops(pixels.owner, transforms.owner)
+
+
+View = tuple[int, int, int, int]
+"""A frame for the native module: address, bytes from row to row, height, width."""
+
+
+def _frame_views(frames: Any) -> tuple[list[View], bool, list[Array]]:
+    """The frames for the native module, whether they lie on a device, and what keeps them alive."""
+    single = hasattr(frames, "shape") or is_device_array(frames)
+    listed = [frames] if single else list(frames)
+    if not listed:
+        raise ValueError("frames must hold at least one frame, got none")
+    on_device = is_device_array(listed[0])
+    views: list[View] = []
+    owners = []
+    for i, frame in enumerate(listed):
+        name = "frames" if single else f"frames[{i}]"
+        array = _frame_array(name, frame, on_device)
+        rank = (3, 4) if single else (3,)
+        if len(array.shape) not in rank or array.shape[-1] != 3 or min(array.shape) < 1:
+            wanted = "(H, W, 3) or (F, H, W, 3)" if single else "(H, W, 3)"
+            raise ValueError(f"{name} must have shape {wanted} with no size of 0, got {array.shape}")
+        owners.append(array)
+        views += _views_of(array)
+    return views, on_device, owners
+
+
+def _frame_array(name: str, frame: Any, on_device: bool) -> Array:
+    """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
+    if is_device_array(frame) != on_device:
+        raise ValueError(
+            f"{name} must lie where the other frames do: all in host memory or all on the device"
+        )
+    if on_device:
+        array = device_array(name, frame)
+        if array.dtype != np.uint8:
+            raise ValueError(f"{name} must be uint8, got {array.dtype}")
+        return array
+    pixels = np.asarray(frame)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{name} must be uint8, got {pixels.dtype}")
+    side_by_side = (
+        pixels.ndim >= 3 and pixels.strides[-2:] == (3, 1) and pixels.strides[-3] >= 3 * pixels.shape[-2]
+    )
+    if not side_by_side or any(stride < 0 for stride in pixels.strides):
+        pixels = np.ascontiguousarray(pixels)
+    return Array(name, pixels, pixels.ctypes.data, pixels.shape, pixels.dtype, False, False)
+
+
+def _views_of(array: Array) -> list[View]:
+    height, width = array.shape[-3:-1]
+    row = 3 * width if array.on_device else array.owner.strides[-3]
+    if len(array.shape) == 3:
+        return [(array.address, row, height, width)]
+    step = row * height if array.on_device else array.owner.strides[0]
+    return [(array.address + f * step, row, height, width) for f in range(array.shape[0])]
+
+
+def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
+    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and 1 <= n <= 16384 for n in size):
+        raise ValueError(f"size must be (width, height), whole numbers from 1 to 16384, got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> Array | None:
+    if frame_index is None:
+        if frame_count != 1:
+            raise ValueError(f"frame_index must say which of the {frame_count} frames each box lies in")
+        return None
+    index = take("frame_index", frame_index, ["int32"], (count,), on_device=on_device, convert=True)
+    if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
+        raise ValueError(f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}")
+    return index
+
+
+def _check_boxes(boxes: np.ndarray) -> None:
+    for problem, bad in (
+        ("be finite", ~np.isfinite(boxes).all(axis=1)),
+        ("end where they start or after (x1 <= x2, y1 <= y2)", (boxes[:, :2] > boxes[:, 2:]).any(axis=1)),
+    ):
+        if bad.any():
+            first = int(bad.argmax())
+            raise ValueError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
+
+
+def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    means, stds = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    if means.shape != (3,) or not np.isfinite(means).all():
+        raise ValueError(f"mean must be 3 finite values (red, green, blue; 0 to 255), got {mean!r}")
+    if stds.shape != (3,) or not (np.isfinite(stds).all() and (stds > 0).all()):
+        raise ValueError(f"std must be 3 positive values (red, green, blue; 0 to 255), got {std!r}")
+    return (1.0 / stds).tolist(), (-means / stds).tolist()
+
+
+def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
+    if dtype is None and pixels is not None:
+        interface = getattr(pixels, "__cuda_array_interface__", None)
+        dtype = interface["typestr"] if interface else getattr(pixels, "dtype", "float32")
+    try:
+        wanted = np.dtype("float32" if dtype is None else dtype)
+    except TypeError:
+        wanted = None
+    if wanted not in (np.dtype("float32"), np.dtype("float16")):
+        raise ValueError(f"dtype must be float32 or float16, got {dtype!r}")
+    return wanted

@@ -1,0 +1,185 @@
+"""Heatmaps to points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from oaks.ops import native
+from oaks.ops.arrays import (
+    Array,
+    check_apart,
+    check_keypoint_count,
+    give,
+    is_device_array,
+    outputs,
+    stream_of,
+    take,
+)
+
+REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
+ALIGNMENTS = ("half_pixel", "hrnet", "udp")
+_ELEMENTS = {np.dtype("float32"): 0, np.dtype("float16"): 1}
+_DEFAULT_BLUR = 2.0
+_LARGEST_BLUR = 64.0
+
+
+class Decoded(NamedTuple):
+    """What decode gives.
+
+    Attributes:
+        points: (N, K, 2) float32 x, y in image pixels (without transforms: crop pixels; without crop_size:
+            heatmap pixels); NaN for a map without a finite value.
+        heat: (N, K) float32, the largest finite value of each averaged map; NaN if there is none.
+        heatmaps: (N, K, h, w), the averaged maps in the maps' own dtype, if asked for; else None.
+    """
+
+    points: Any
+    heat: Any
+    heatmaps: Any
+
+
+def decode(
+    heatmaps: Any,
+    mirrored: Any = None,
+    *,
+    flip_pairs: Sequence[tuple[int, int]] | None = None,
+    refine: str = "second_peak",
+    alignment: str = "half_pixel",
+    crop_size: tuple[int, int] | None = None,
+    transforms: Any = None,
+    blur_sigma: float | None = None,
+    average: bool = False,
+    out: tuple[Any, Any, Any] | None = None,
+    stream: int | None = None,
+) -> Decoded:
+    """Finds the keypoints of N people in their heatmaps (paper, section 5.1; equations 5 and 6).
+
+    Each map is first averaged with its mirrored counterpart, in float32. The peak is the largest finite
+    value, ties to the lowest flat index; infinities and NaN are never peaks.
+
+    Args:
+        heatmaps: (N, K, h, w) float32 or float16.
+        mirrored: the network's raw output for the mirrored crops, shaped and typed like heatmaps.
+        flip_pairs: (left, right) keypoints that a mirror exchanges; needed with mirrored, () for none.
+        refine: "second_peak": a quarter pixel towards the second-highest cell (the paper); "gradient": a
+            quarter pixel per axis by the sign of the neighbours' difference, none on that axis's border;
+            "dark": a Newton step on the logarithm of the blurred map, at most one pixel per axis; "none".
+        alignment: where heatmap index j lies in the crop at stride s: "half_pixel" s (j + 1/2) - 1/2;
+            "hrnet" s j, and the mirrored-back map moves one pixel right, column 0 kept; "udp" j (W-1)/(w-1).
+        crop_size: (width, height) of the crops; without it points stay in heatmap pixels.
+        transforms: (N, 2, 3) float32 crop pixel -> image pixel, as crop gives them; needs crop_size.
+        blur_sigma: standard deviation of dark's blur in heatmap pixels, up to 64; 2 by default.
+        average: whether to give the averaged maps too.
+        out: (points, heat, heatmaps) to write into; an entry may be None on the CPU. Maps given there are
+            averaged into, and may be `heatmaps` itself.
+        stream: handle of the CUDA stream to run on, instead of the arrays' own.
+
+    Raises:
+        ValueError: an argument does not fit; nothing has been written then.
+        BackendUnavailable: device arrays, and a build without CUDA.
+    """
+    on_device = is_device_array(heatmaps)
+    maps = take("heatmaps", heatmaps, ["float32", "float16"], (None,) * 4, on_device=on_device)
+    count, keypoints, height, width = maps.shape
+    if min(keypoints, height, width) < 1:
+        raise ValueError(f"heatmaps must have at least one keypoint, row and column, got shape {maps.shape}")
+    check_keypoint_count(keypoints, native.max_keypoints)
+    _check_names(refine, alignment)
+    mirror = None
+    if mirrored is not None:
+        mirror = take("mirrored", mirrored, [str(maps.dtype)], maps.shape, on_device=on_device)
+    pair = _mirror_order(flip_pairs, keypoints, mirror is not None)
+    x, y = _axis_maps(alignment, crop_size, (width, height))
+    matrix = None
+    if transforms is not None:
+        if crop_size is None:
+            raise ValueError("crop_size must be given with transforms: they map crop pixels to image pixels")
+        matrix = take("transforms", transforms, ["float32"], (count, 2, 3), on_device=on_device, convert=True)
+
+    points_out, heat_out, maps_out = outputs(out, ("points", "heat", "heatmaps"))
+    points = give("points", points_out, "float32", (count, keypoints, 2), on_device=on_device)
+    heat = give("heat", heat_out, "float32", (count, keypoints), on_device=on_device)
+    averaged = None
+    if average or maps_out is not None:
+        averaged = give("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
+    _check_memory(points, heat, averaged, maps, [mirror, matrix])
+
+    module, run = native.target(on_device, stream_of([maps, mirror, matrix, points, heat, averaged], stream))
+    module.decode(
+        maps.address, mirror.address if mirror else 0, matrix.address if matrix else 0,
+        points.address, heat.address, averaged.address if averaged else 0,
+        count, keypoints, height, width,
+        _ELEMENTS[maps.dtype], REFINEMENTS[refine], alignment == "hrnet", x, y,
+        _blur(blur_sigma, refine), pair, run,
+    )  # fmt: skip
+    return Decoded(points.owner, heat.owner, averaged.owner if averaged else None)
+
+
+def _check_names(refine: str, alignment: str) -> None:
+    if refine not in REFINEMENTS:
+        raise ValueError(f"refine must be one of {', '.join(REFINEMENTS)}; got {refine!r}")
+    if alignment not in ALIGNMENTS:
+        raise ValueError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
+
+
+def _blur(blur_sigma: float | None, refine: str) -> float:
+    if blur_sigma is None:
+        return _DEFAULT_BLUR
+    if refine != "dark":
+        raise ValueError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
+    if not (0 < blur_sigma <= _LARGEST_BLUR):
+        raise ValueError(f"blur_sigma must be above 0 and at most {_LARGEST_BLUR}, got {blur_sigma!r}")
+    return float(blur_sigma)
+
+
+def _mirror_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, mirrored: bool) -> list[int]:
+    """The keypoint that each keypoint becomes in a mirror."""
+    if pairs is None and mirrored:
+        raise ValueError(
+            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
+        )
+    order = list(range(keypoints))
+    for pair in pairs or ():
+        if len(pair) != 2 or not all(0 <= i < keypoints for i in pair):
+            raise ValueError(
+                f"flip_pairs must hold pairs of indices from 0 to {keypoints - 1}, got {tuple(pair)}"
+            )
+        left, right = pair
+        if left == right or order[left] != left or order[right] != right:
+            raise ValueError(f"flip_pairs must name each keypoint once at most, got {tuple(pair)} as well")
+        order[left], order[right] = int(right), int(left)
+    return order
+
+
+def _axis_maps(
+    alignment: str, crop_size: tuple[int, int] | None, map_size: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """(scale, shift) from heatmap index to crop index, for x and for y."""
+    if crop_size is None:
+        return [(1.0, 0.0), (1.0, 0.0)]
+    if len(crop_size) != 2 or not all(math.isfinite(n) and n >= 1 for n in crop_size):
+        raise ValueError(f"crop_size must be (width, height), at least one pixel each, got {crop_size!r}")
+    maps = []
+    for crop, heat in zip(crop_size, map_size, strict=True):
+        stride = crop / heat
+        if alignment == "half_pixel":
+            maps.append((stride, 0.5 * stride - 0.5))
+        elif alignment == "hrnet":
+            maps.append((stride, 0.0))
+        else:
+            maps.append(((crop - 1) / max(heat - 1, 1), 0.0))
+    return maps
+
+
+def _check_memory(
+    points: Array, heat: Array, averaged: Array | None, maps: Array, others: list[Array | None]
+) -> None:
+    """Only the averaged maps may lie on an input: exactly on heatmaps."""
+    check_apart([points, heat], [maps, averaged, *others])
+    if averaged is not None:
+        in_place = averaged.address == maps.address
+        check_apart([averaged], others if in_place else [maps, *others])

@@ -1,0 +1,69 @@
+"""Where an operation runs: on the CPU with a number of threads, or on a device and a stream."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+from oaks import _native
+from oaks.errors import BackendUnavailable
+
+cpu: ModuleType = _native.cpu
+cuda: ModuleType | None = getattr(_native, "cuda", None)
+max_keypoints: int = _native.max_keypoints
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_threads = _available_cores()
+
+
+def set_threads(count: int) -> None:
+    """Lets CPU operations use at most `count` threads. The results are the same bits for any count.
+
+    Raises:
+        ValueError: count is not a positive whole number.
+    """
+    global _threads
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"count must be a whole number of at least 1, got {count!r}")
+    _threads = count
+
+
+def get_threads() -> int:
+    """How many threads CPU operations use at most; at first, the cores that this process may run on."""
+    return _threads
+
+
+def instruction_sets() -> list[str]:
+    """The compiled instruction sets that this processor can run, the one chosen by default last."""
+    return cpu.instruction_sets()
+
+
+def use_instruction_set(name: str) -> None:
+    """Chooses the instruction set of crop and decode on the CPU; for comparisons and tests.
+
+    Raises:
+        ValueError: this build or this processor does not have it.
+    """
+    cpu.use_instruction_set(name)
+
+
+def target(on_device: bool, stream: int) -> tuple[ModuleType, int]:
+    """The native functions for a place, and how they are to run there: a thread count or a stream handle.
+
+    Raises:
+        BackendUnavailable: device arrays came, but this build has no CUDA half.
+    """
+    if not on_device:
+        return cpu, _threads
+    if cuda is None:
+        raise BackendUnavailable(
+            "these arrays lie on a CUDA device, but this build of oaks has no CUDA half: "
+            "install oaks where nvcc is on the PATH, or pass NumPy arrays"
+        )
+    return cuda, stream
