@@ -1,0 +1,305 @@
+"""Poses: what comes out of the Engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from oaks.skeleton import COCO17, Skeleton
+
+if TYPE_CHECKING:
+    import supervision
+
+PRESENT = 0.5
+"""A keypoint whose visibility is below this counts as absent (section 4.1 of the paper)."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """One person: one row of Poses, whose attributes are described there."""
+
+    keypoints: np.ndarray
+    visibility: np.ndarray
+    similarity: np.ndarray
+    keypoint_scores: np.ndarray
+    heat: np.ndarray
+    oaks_score: float
+    conventional_score: float
+    score: float
+    box: np.ndarray
+    box_score: float
+    frame_index: int
+    track_id: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """N poses of K keypoints each.
+
+    Attributes:
+        keypoints: (N, K, 2) float32, x and y in image pixels; the centre of the top-left pixel is (0, 0).
+            NaN where the network's map held no finite value; never zeroed to say "not seen".
+        visibility: (N, K) float32, the probability that an annotator would have placed the keypoint;
+            below .5 it counts as absent. NaN from a bundle without visibility.
+        similarity: (N, K) float32, the predicted keypoint similarity, 0 to 1. NaN without a KS network.
+        heat: (N, K) float32, raw heatmap maxima.
+        oaks_scores: (N,) float32, the OAKS score, 0 to 1 (equation 10 of the paper). NaN from a bundle that
+            lacks visibility or the KS network.
+        conventional_scores: (N,) float32, the mean heat (equation 3).
+        scores: (N,) float32, the OAKS score times the box score; the conventional one times the box score
+            where there is no OAKS score: `score_kind` says which.
+        boxes: (N, 4) float32, x1, y1, x2, y2 as they were handed in.
+        box_scores: (N,) float32, 1 where none was handed in.
+        frame_index: (N,) int64, which of the frames handed in.
+        track_ids: (N,) int64, or None.
+        skeleton: what the keypoints are.
+        score_kind: "oaks" or "conventional".
+    """
+
+    keypoints: np.ndarray
+    visibility: np.ndarray
+    similarity: np.ndarray
+    heat: np.ndarray
+    oaks_scores: np.ndarray
+    conventional_scores: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    box_scores: np.ndarray
+    frame_index: np.ndarray
+    track_ids: np.ndarray | None = None
+    skeleton: Skeleton = COCO17
+    score_kind: str = "oaks"
+
+    def __post_init__(self) -> None:
+        count, keypoints = len(self.keypoints), self.skeleton.count
+        shapes: dict[str, tuple[int, ...]] = {
+            "keypoints": (count, keypoints, 2),
+            "boxes": (count, 4),
+            **dict.fromkeys(("visibility", "similarity", "heat"), (count, keypoints)),
+        }
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            if value is None and name == "track_ids":
+                continue
+            kind = np.int64 if name in ("frame_index", "track_ids") else np.float32
+            array = np.asarray(value, kind)
+            wanted = shapes.get(name, (count,))
+            if array.shape != wanted:
+                raise ValueError(f"{name}: shape {wanted} wanted, got {array.shape}")
+            object.__setattr__(self, name, array)
+        if self.score_kind not in ("oaks", "conventional"):
+            raise ValueError(f"score_kind: 'oaks' or 'conventional' wanted, got {self.score_kind!r}")
+
+    @classmethod
+    def empty(cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks") -> Poses:
+        """No pose at all."""
+        per_keypoint = np.zeros((0, skeleton.count), np.float32)
+        none = np.zeros(0, np.float32)
+        return cls(
+            keypoints=np.zeros((0, skeleton.count, 2), np.float32),
+            visibility=per_keypoint,
+            similarity=per_keypoint,
+            heat=per_keypoint,
+            oaks_scores=none,
+            conventional_scores=none,
+            scores=none,
+            boxes=np.zeros((0, 4), np.float32),
+            box_scores=none,
+            frame_index=np.zeros(0, np.int64),
+            skeleton=skeleton,
+            score_kind=score_kind,
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Poses]) -> Poses:
+        """The poses of all parts, in order; frame_index stays as it is.
+
+        Raises:
+            ValueError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
+        """
+        if not parts:
+            raise ValueError("parts: at least one Poses wanted, got none")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.skeleton != first.skeleton or part.score_kind != first.score_kind:
+                raise ValueError("parts: all must have the same skeleton and score_kind")
+            if (part.track_ids is None) != (first.track_ids is None):
+                raise ValueError("parts: either all or none must have track_ids")
+        arrays = {
+            name: None
+            if getattr(first, name) is None
+            else np.concatenate([getattr(part, name) for part in parts])
+            for name in _ARRAYS
+        }
+        return cls(**arrays, skeleton=first.skeleton, score_kind=first.score_kind)
+
+    @property
+    def keypoint_scores(self) -> np.ndarray:
+        """(N, K) float32: similarity times visibility, or the heat where score_kind is "conventional"."""
+        return self.heat if self.score_kind == "conventional" else self.similarity * self.visibility
+
+    @property
+    def present(self) -> np.ndarray:
+        """(N, K) bool: has a position, and is not predicted absent."""
+        return np.isfinite(self.keypoints).all(axis=2) & ~(self.visibility < PRESENT)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @overload
+    def __getitem__(self, index: int) -> Pose: ...
+    @overload
+    def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> Poses: ...
+    def __getitem__(self, index: Any) -> Pose | Poses:
+        """One Pose for a whole number; Poses for a slice, a mask or a sequence of indices."""
+        if isinstance(index, int | np.integer):
+            return Pose(
+                keypoints=self.keypoints[index],
+                visibility=self.visibility[index],
+                similarity=self.similarity[index],
+                keypoint_scores=self.keypoint_scores[index],
+                heat=self.heat[index],
+                oaks_score=float(self.oaks_scores[index]),
+                conventional_score=float(self.conventional_scores[index]),
+                score=float(self.scores[index]),
+                box=self.boxes[index],
+                box_score=float(self.box_scores[index]),
+                frame_index=int(self.frame_index[index]),
+                track_id=None if self.track_ids is None else int(self.track_ids[index]),
+            )
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            if index.size == 0 and index.dtype != bool:
+                index = index.astype(np.int64)
+            if index.ndim != 1 or index.dtype.kind not in "biu":
+                raise ValueError(
+                    f"index: a number, slice, mask or list of indices wanted, got {index.dtype} {index.shape}"
+                )
+        arrays = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index] for name in _ARRAYS
+        }
+        return Poses(**arrays, skeleton=self.skeleton, score_kind=self.score_kind)
+
+    def __iter__(self) -> Iterator[Pose]:
+        return (self[i] for i in range(len(self)))
+
+    def to_coco(
+        self, image_ids: Sequence[int] | int | None = None, category_id: int = 1
+    ) -> list[dict[str, Any]]:
+        """Rows of a COCO results file, as oaks.coco.write_results takes them.
+
+        Args:
+            image_ids: the image id of each frame, or of the only frame; None: the frame's number.
+            category_id: COCO's for a person.
+
+        Returns:
+            One dict per pose: image_id, category_id, keypoints [x, y, keypoint score] * K, score,
+            box [x, y, width, height], box_score, oaks_score, conventional_score, visibility, similarity,
+            heat, and track_id if there is one. What the bundle cannot give is None. A keypoint without
+            a position stands at the box's centre with a score of 0, since COCO's format knows no absence.
+        """
+        if image_ids is None:
+            ids = self.frame_index
+        elif np.ndim(image_ids) == 0:
+            ids = np.full(len(self), image_ids)
+        else:
+            ids = np.asarray(image_ids)[self.frame_index]
+        lost = ~np.isfinite(self.keypoints).all(axis=2)
+        centres = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
+        points = np.where(lost[..., None], centres, self.keypoints).astype(np.float64)
+        scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
+        triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
+        boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
+        columns = {
+            "image_id": ids.tolist(),
+            "category_id": [category_id] * len(self),
+            "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
+            "score": _rounded(np.nan_to_num(self.scores, nan=0.0)),
+            "box": _rounded(boxes, 3),
+            "box_score": _rounded(self.box_scores),
+            "oaks_score": _rounded(self.oaks_scores),
+            "conventional_score": _rounded(self.conventional_scores),
+            "visibility": _rounded(self.visibility),
+            "similarity": _rounded(self.similarity),
+            "heat": _rounded(self.heat),
+        }
+        if self.track_ids is not None:
+            columns["track_id"] = self.track_ids.tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def to_supervision(self) -> supervision.KeyPoints:
+        """The poses as supervision's KeyPoints, with scores as confidences, `present` as visible, the rest as data.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        import supervision
+
+        return supervision.KeyPoints(
+            xy=self.keypoints,
+            class_id=np.zeros(len(self), np.int64),
+            keypoint_confidence=self.keypoint_scores,
+            detection_confidence=self.scores,
+            visible=self.present,
+            data={
+                "visibility": self.visibility,
+                "similarity": self.similarity,
+                "box": self.boxes,
+                "frame_index": self.frame_index,
+            },
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything to one NumPy .npz file, beside itself and then renamed."""
+        path = Path(path)
+        about = {"format": FORMAT, "skeleton": self.skeleton.to_dict(), "score_kind": self.score_kind}
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        handle, staged = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+            os.replace(staged, path)
+        except BaseException:
+            os.unlink(staged)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> Poses:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: the file is not one that `save` wrote, or a newer version's; the message names it.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                about = json.loads(str(content["about"]))
+                if about["format"] > FORMAT:
+                    raise ValueError(f"format {about['format']} is newer than {FORMAT}: upgrade oaks")
+                arrays = {name: content[name] for name in _ARRAYS if name in content}
+            skeleton = Skeleton.from_dict(about["skeleton"])
+            return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"])
+        except (KeyError, TypeError, ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a file of Poses: {error}") from error
+
+
+_ARRAYS = tuple(entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind"))
+
+
+def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
+    """Plain numbers for JSON, NaN as None. Seven decimals keep all that a float32 below 1 holds."""
+    exact = values.astype(np.float64).round(decimals)
+    missing = np.isnan(exact).all(axis=tuple(range(1, exact.ndim)))
+    rows = np.nan_to_num(exact, nan=0.0).tolist()
+    return [None if gone else row for gone, row in zip(missing.tolist(), rows, strict=True)]
+
+
+__all__ = ["PRESENT", "Pose", "Poses"]
