@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from oaks.errors import BundleError
+from oaks.files import write_json
 from oaks.skeleton import Skeleton
 
 FORMAT = 1
@@ -152,6 +152,29 @@ class Bundle:
             )
         return Network(self, role, there[wanted], precision)
 
+    def holds(self, role: str, precision: str) -> bool:
+        """Whether a file has this role and precision."""
+        return any((e["role"], e["precision"]) == (role, precision) for e in self.files.values())
+
+    def weights(self, precision: str = "fp32") -> list[Network]:
+        """The safetensors files, pose network first, for executors that build the networks themselves.
+
+        Raises:
+            ValueError: the bundle has no weights of a pose network.
+            BundleError: a weights file does not say which network it holds.
+        """
+        found = {}
+        for name, entry in self.files.items():
+            if entry["role"] == "weights":
+                kind = weights_description(f"{self.path}/{name}", self.read(name)).get("kind")
+                found[kind] = Network(self, str(kind), name, precision)
+        if "pose" not in found:
+            raise ValueError(
+                f"bundle: backend 'torch' needs the pose network's weights, and {self.name!r} ({self.path}) "
+                "has none; `oaks export` writes them"
+            )
+        return [found[kind] for kind in ("pose", "ks") if kind in found]
+
     def read(self, name: str) -> bytes:
         """A file's content.
 
@@ -199,17 +222,21 @@ def write(
     }
     content = {**description, "format": FORMAT, "files": entries}
     _from_description(folder, content)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    handle, staged = tempfile.mkstemp(dir=folder, prefix=DESCRIPTION, text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(staged, 0o644)
-        os.replace(staged, folder / DESCRIPTION)
-    except BaseException:
-        os.unlink(staged)
-        raise
+    write_json(folder / DESCRIPTION, content, indent=1)
     return Bundle.load(folder)
+
+
+def weights_description(label: str, content: bytes) -> dict[str, Any]:
+    """What a trained network's safetensors file says about itself, under "oaks" in its metadata.
+
+    Raises:
+        BundleError: it is no such file; `label` names it.
+    """
+    try:
+        length = int.from_bytes(content[:8], "little")
+        return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["oaks"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{label}: no safetensors file of a network that oaks trained") from error
 
 
 def shipped() -> list[str]:

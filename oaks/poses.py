@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from oaks.files import replacing
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
@@ -260,17 +259,10 @@ class Poses:
 
     def save(self, path: str | Path) -> None:
         """Writes everything to one NumPy .npz file, beside itself and then renamed."""
-        path = Path(path)
         about = {"format": FORMAT, "skeleton": self.skeleton.to_dict(), "score_kind": self.score_kind}
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        handle, staged = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
-            os.replace(staged, path)
-        except BaseException:
-            os.unlink(staged)
-            raise
+        with replacing(path) as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Poses:

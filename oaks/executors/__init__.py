@@ -30,8 +30,8 @@ from oaks.errors import BackendUnavailable
 log = logging.getLogger("oaks")
 
 Array = Any
-"""A NumPy array in host memory, or an object with `__cuda_array_interface__` in device memory. Both have
-`shape` and `dtype`, and slice along the first axis without copying."""
+"""A NumPy array in host memory, or an object with `__cuda_array_interface__` in device memory. Both have a
+`shape`, and slice along the first axis without copying."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class Memory(Protocol):
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
         """A contiguous array in this memory, aligned to 256 bytes on a device."""
 
+    def view(self, buffer: Array, start: int, shape: Sequence[int], dtype: np.dtype | type) -> Array:
+        """A contiguous array within a flat uint8 array, from an aligned byte on."""
+
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
 
@@ -71,6 +74,9 @@ class Memory(Protocol):
 
     def download(self, source: Array, target: np.ndarray) -> None:
         """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+
+    def wait_for(self, array: Array) -> None:
+        """Lets the stream, or the caller, wait until whoever fills a device array from elsewhere is done."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """A call that repeats `work`, which enqueues on the stream and touches the same arrays each time.
@@ -125,11 +131,20 @@ class HostMemory:
 
     staging = empty
 
+    def view(
+        self, buffer: np.ndarray, start: int, shape: Sequence[int], dtype: np.dtype | type
+    ) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        return buffer[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(tuple(shape))
+
     def upload(self, source: np.ndarray, target: np.ndarray) -> None:
         np.copyto(target, source)
 
     def download(self, source: np.ndarray, target: np.ndarray) -> None:
         np.copyto(target, source)
+
+    def wait_for(self, array: np.ndarray) -> None:
+        pass
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work

@@ -1,0 +1,303 @@
+"""The Engine: frames and person boxes in, scored poses out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import executors, ops
+from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
+from oaks.frames import as_box_scores, as_boxes, as_frame, is_single, per_frame
+from oaks.pipeline import Pipeline, Results
+from oaks.poses import Poses
+from oaks.timings import Timings
+
+_HOST_BATCH, _DEVICE_BATCH = 8, 64
+
+
+class Engine:
+    """One pose model, loaded and ready. Safe to use from several threads; a forked child makes its own.
+
+    Args:
+        bundle: a folder, a zip file, the name of a shipped bundle, or a Bundle.
+        backend: "tensorrt", "torch", "openvino", "onnxruntime", or "auto": tensorrt, torch on CUDA, openvino,
+            onnxruntime, the first that is there. One asked for by name never gives way to another.
+        flip: whether every crop goes through the network mirrored too and the heatmaps are averaged, as the
+            paper does; twice the work.
+        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU if the bundle has it, else fp32.
+        device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
+        threads: CPU threads for the networks; None: all cores.
+        max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
+        color: channel order of arrays handed in, "bgr" or "rgb"; None: what the bundle says. Paths and PIL
+            images are known, and brought to it.
+        refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
+
+    Attributes:
+        bundle: the Bundle.
+        backend, device, precision, flip, refine: what has been chosen.
+        score_kind: "oaks", or "conventional" if the bundle lacks visibility or the KS network.
+        timings: seconds per stage (oaks.timings.Timings).
+        staged: set it on a device to wait after every stage, so that timings tells them apart; slower.
+
+    Raises:
+        ValueError: an argument does not fit, or the bundle lacks the precision.
+        FileNotFoundError: there is no such bundle.
+        BundleError: the bundle is damaged, foreign or newer.
+        BackendUnavailable: the backend, or the device, is not there; the message says what to install.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        backend: str = "auto",
+        flip: bool = True,
+        *,
+        precision: str = "auto",
+        device: str | None = None,
+        threads: int | None = None,
+        max_batch: int | None = None,
+        color: str | None = None,
+        refine: str | None = None,
+    ) -> None:
+        for name, number in (("threads", threads), ("max_batch", max_batch)):
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ValueError(f"{name}: a whole number of at least 1 wanted, got {number!r}")
+        _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
+        _check_choice("color", color, (None, "bgr", "rgb"))
+        _check_choice("refine", refine, (None, *REFINEMENTS))
+        self.backend, self.device, self._passed_over = executors.choose(backend, device)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.flip, self.staged = bool(flip), False
+        self.color = color or self.bundle.color
+        self.refine = refine or self.bundle.refine
+        on_device = self.device != "cpu"
+        self.precision, networks = _networks(self.bundle, self.backend, precision, on_device)
+        self._pipeline: Pipeline | None = Pipeline(
+            self.bundle,
+            self.backend,
+            self.device,
+            networks=networks,
+            batches=_batches(max_batch, on_device),
+            flip=self.flip,
+            color=self.color,
+            refine=self.refine,
+            threads=threads,
+        )
+        self.score_kind = self._pipeline.score_kind
+        self.timings = Timings()
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+
+    def infer(self, frames: Any, boxes: Any = None, *, box_scores: Any = None) -> Poses:
+        """The poses of the people in boxes.
+
+        Args:
+            frames: one picture or several: (H, W, 3) uint8 arrays in the order `color`, a (F, H, W, 3) array,
+                paths, PIL images, or arrays on the Engine's own device. They may differ in size.
+            boxes: (N, 4) x1, y1, x2, y2 for one picture, a sequence of such for several. None: each picture
+                is one person, cut out already.
+            box_scores: (N,) for one picture, a sequence of such for several; None: 1.
+
+        Returns:
+            Poses in the order of the boxes, frame by frame.
+
+        Raises:
+            ValueError: an argument does not fit; the message says which, and what came.
+            RuntimeError: the Engine is closed, or was made before a fork.
+        """
+        on_device = self._check_alive().memory.stream is not None
+        start = time.perf_counter()
+        single = is_single(frames)
+        listed = [frames] if single else list(frames)
+        names = ["frames"] if single else [f"frames[{i}]" for i in range(len(listed))]
+        pictures = [
+            as_frame(name, frame, self.color, on_device=on_device)
+            for name, frame in zip(names, listed, strict=True)
+        ]
+        corners, frame_index, given = _persons(pictures, boxes, box_scores, single=single)
+        reading = time.perf_counter() - start
+        with self._lock:
+            pipeline = self._check_alive()
+            start = time.perf_counter()
+            poses = Poses.empty(self.bundle.skeleton, self.score_kind)
+            if len(corners):
+                padding = 1.0 if boxes is None else self.bundle.padding
+                passes = pipeline.run(
+                    pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
+                )
+                with self.timings.stage("score"):
+                    poses = self._finish(passes, corners, given, frame_index)
+            self.timings.finish(reading, time.perf_counter() - start, len(poses))
+        return poses
+
+    def _finish(
+        self,
+        passes: Sequence[tuple[int, int, Results]],
+        boxes: np.ndarray,
+        box_scores: np.ndarray,
+        frame_index: np.ndarray,
+    ) -> Poses:
+        """Logits to probabilities (bundle.json's calibration), and both scores."""
+        count, keypoints = len(boxes), self.bundle.skeleton.count
+        points = np.empty((count, keypoints, 2), np.float32)
+        heat = np.empty((count, keypoints), np.float32)
+        visibility = np.full((count, keypoints), np.nan, np.float32)
+        similarity = np.full((count, keypoints), np.nan, np.float32)
+        mirror = self.bundle.skeleton.mirror
+        for first, persons, results in passes:
+            rows = slice(first, first + persons)
+            points[rows], heat[rows] = results.points[:persons], results.heat[:persons]
+            if results.visibility is not None:
+                logits = results.visibility[:persons].astype(np.float32)
+                if self.flip:
+                    half = len(results.visibility) // 2
+                    mirrored = results.visibility[half : half + persons].astype(np.float32)
+                    logits = 0.5 * (logits + mirrored[:, mirror])
+                visibility[rows] = _probability(logits, self.bundle.visibility)
+            if results.similarity is not None:
+                logits = results.similarity[:persons].astype(np.float32)
+                similarity[rows] = _probability(logits, self.bundle.similarity)
+        conventional = ops.conventional_score(heat)
+        if self.score_kind == "oaks":
+            oaks_scores = ops.score(similarity, visibility)
+            scores = oaks_scores * box_scores
+        else:
+            oaks_scores = np.full(count, np.nan, np.float32)
+            scores = conventional * box_scores
+        return Poses(
+            keypoints=points,
+            visibility=visibility,
+            similarity=similarity,
+            heat=heat,
+            oaks_scores=oaks_scores,
+            conventional_scores=conventional,
+            scores=scores,
+            boxes=boxes,
+            box_scores=box_scores,
+            frame_index=frame_index,
+            skeleton=self.bundle.skeleton,
+            score_kind=self.score_kind,
+        )
+
+    def warmup(self) -> None:
+        """Runs every batch size once, so that no later call waits for plans, graphs or first allocations."""
+        with self._lock:
+            pipeline = self._check_alive()
+            width, height = self.bundle.size
+            black = np.zeros((height, width, 3), np.uint8)
+            timings = Timings()
+            for batch in pipeline.batches:
+                boxes = np.tile(np.float32([0, 0, width, height]), (batch, 1))
+                index = np.zeros(batch, np.int32)
+                pipeline.run([black], boxes, index, padding=1.0, timings=timings, staged=self.staged)
+
+    def describe(self) -> dict[str, Any]:
+        """How poses are made here: what a result file or a report should say, ready for JSON."""
+        pipeline = self._check_alive()
+        return {
+            "bundle": self.bundle.name,
+            "bundle_sha256": self.bundle.checksum(),
+            "backend": self.backend,
+            "device": self.device,
+            "precision": self.precision,
+            "flip": self.flip,
+            "decoder": self.refine,
+            "alignment": self.bundle.alignment,
+            "padding": self.bundle.padding,
+            "score": self.score_kind,
+            "batches": list(pipeline.batches),
+            "cuda_graphs": pipeline.memory.graphs,
+            "networks": {role: dict(executor.details) for role, executor in pipeline.executors.items()},
+            "passed_over": self._passed_over,
+        }
+
+    def close(self) -> None:
+        """Gives back the networks and their memory. Closing twice does nothing."""
+        with self._lock:
+            if self._pipeline is not None and self._process == os.getpid():
+                self._pipeline.close()
+            self._pipeline = None
+
+    def __enter__(self) -> Engine:
+        self._check_alive()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _check_alive(self) -> Pipeline:
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"this Engine was made in process {self._process}, and this is its fork {os.getpid()}, in "
+                "which its threads do not run: make an Engine in each process"
+            )
+        if self._pipeline is None:
+            raise RuntimeError("this Engine is closed: make a new one")
+        return self._pipeline
+
+
+def _persons(
+    pictures: Sequence[Any], boxes: Any, box_scores: Any, *, single: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (N, 4), the frame of each (N,) int32, and their scores (N,)."""
+    count = len(pictures)
+    if boxes is None:
+        if box_scores is not None and single:
+            box_scores = [box_scores]
+        corners = np.array([(0, 0, p.shape[1], p.shape[0]) for p in pictures], np.float32).reshape(-1, 4)
+        return corners, np.arange(count, dtype=np.int32), as_box_scores("box_scores", box_scores, count)
+    suffixes = [""] if single else [f"[{i}]" for i in range(count)]
+    listed = per_frame("boxes", boxes, count, single=single)
+    scores = [None] * count
+    if box_scores is not None:
+        scores = per_frame("box_scores", box_scores, count, single=single)
+    corners = [as_boxes(f"boxes{at}", entry) for at, entry in zip(suffixes, listed, strict=True)]
+    given = [
+        as_box_scores(f"box_scores{at}", entry, len(own))
+        for at, entry, own in zip(suffixes, scores, corners, strict=True)
+    ]
+    index = np.repeat(np.arange(count, dtype=np.int32), [len(own) for own in corners])
+    if not corners:
+        return np.zeros((0, 4), np.float32), index, np.zeros(0, np.float32)
+    return np.concatenate(corners), index, np.concatenate(given)
+
+
+def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:
+    """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
+    if backend == "torch":
+        precision = "fp32" if precision == "auto" else precision
+        return precision, bundle.weights(precision)
+    if precision == "auto":
+        precision = "fp16" if on_device and bundle.holds("pose", "fp16") else "fp32"
+    networks = [bundle.network("pose", precision)]
+    if bundle.has("ks"):
+        ks_precision = precision if precision != "int8" or bundle.holds("ks", "int8") else "fp32"
+        networks.append(bundle.network("ks", ks_precision))
+    return precision, networks
+
+
+def _batches(max_batch: int | None, on_device: bool) -> list[int]:
+    """The sizes of a pass: any up to the largest on a CPU; powers of two on a device."""
+    if not on_device:
+        return list(range(1, (max_batch or _HOST_BATCH) + 1))
+    largest = max_batch or _DEVICE_BATCH
+    return sorted({min(1 << power, largest) for power in range(largest.bit_length() + 1)})
+
+
+def _probability(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """sigmoid(scale * logit + bias), without overflow."""
+    return 0.5 + 0.5 * np.tanh(0.5 * (calibration.scale * logits + calibration.bias))
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
+
+
+__all__ = ["Engine"]

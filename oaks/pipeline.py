@@ -1,0 +1,369 @@
+"""Crop -> pose network -> decode -> KS network on one device, with every buffer allocated once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oaks import ops
+from oaks.bundle import Bundle, Network
+from oaks.errors import BundleError
+from oaks.executors import Array, Executor, HostMemory, Memory, backend
+from oaks.timings import Timings
+
+_ALIGNED = 256
+_HOST = HostMemory()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a pass leaves for the host, before calibration.
+
+    Attributes:
+        points: (N, K, 2) float32 image pixels.
+        heat: (N, K) float32.
+        visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
+        similarity: (N, K) logits; or None.
+    """
+
+    points: Any
+    heat: Any
+    visibility: Any
+    similarity: Any
+
+
+@dataclass
+class _Pass:
+    """The arrays and calls of one batch size."""
+
+    pixels: Array
+    transforms: Array
+    results: Array
+    layout: Layout
+    steps: dict[str, Callable[[], Any]]
+    recorded: Callable[[], None] | None
+
+
+class Layout:
+    """Where the results of a batch lie in one run of bytes, so that they come down in one copy."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self._parts[name] = (self.size, shape, np.dtype(dtype))
+        self.size = _aligned(self.size + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+
+    def views(self, memory: Memory, buffer: Array) -> Results:
+        """The typed arrays in a buffer of `size` bytes."""
+        parts = {name: memory.view(buffer, *part) for name, part in self._parts.items()}
+        return Results(parts["points"], parts["heat"], parts.get("visibility"), parts.get("similarity"))
+
+
+class Pipeline:
+    """The networks of a bundle on one backend and device, and the buffers between them.
+
+    Args:
+        batches: the numbers of persons that a pass may have, ascending.
+        flip: whether the mirrored crops go through the pose network too.
+        color: the frames' channel order.
+
+    Raises:
+        BundleError: a network does not load, or is not what bundle.json says.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str,
+        device: str,
+        *,
+        networks: Sequence[Network],
+        batches: Sequence[int],
+        flip: bool,
+        color: str,
+        refine: str,
+        threads: int | None,
+    ) -> None:
+        self._bundle, self.batches = bundle, tuple(batches)
+        self._flip, self._color, self._refine = flip, color, refine
+        self.copies = 2 if flip else 1
+        self._passes: dict[int, _Pass] = {}
+        self._staging: dict[str, np.ndarray] = {}
+        self._arrived: Array | None = None
+        self.executors: dict[str, Executor] = {}
+        self.score_kind = "conventional"
+        module = backend(name)
+        with ExitStack() as undo:
+            self.memory: Memory = module.open_memory(device)
+            undo.callback(self.close)
+            with self.memory.active():
+                for network in networks:
+                    copies = self.copies if network.role == "pose" else 1
+                    executor = module.open_executor(
+                        network,
+                        memory=self.memory,
+                        threads=threads,
+                        batches=[copies * batch for batch in batches],
+                    )
+                    self.executors[network.role] = executor
+                    self._check(network, executor)
+                self._allocate()
+            undo.pop_all()
+
+    def _check(self, network: Network, executor: Executor) -> None:
+        """Whether the network's inputs and outputs are those that bundle.json promises."""
+        bundle = self._bundle
+        keypoints, (width, height) = bundle.skeleton.count, bundle.heatmap_size
+        heatmaps = (keypoints, height, width)
+        if network.role == "pose":
+            wanted_inputs = {"crops": (3, bundle.size[1], bundle.size[0])}
+            wanted_outputs = {"heatmaps": heatmaps, "visibility": (keypoints,)}
+            needed = {"heatmaps"}
+        else:
+            wanted_inputs, wanted_outputs = {"heatmaps": heatmaps}, {"similarity": (keypoints,)}
+            needed = {"similarity"}
+        inputs = {name: tensor.shape for name, tensor in executor.inputs.items()}
+        outputs = {name: tensor.shape for name, tensor in executor.outputs.items()}
+        fits = inputs == wanted_inputs and needed <= set(outputs)
+        if not fits or any(wanted_outputs.get(name) != shape for name, shape in outputs.items()):
+            raise BundleError(
+                f"{network.label}: after the batch, inputs {wanted_inputs} and outputs {wanted_outputs} are "
+                f"wanted; it has {inputs} and {outputs}"
+            )
+        if network.role == "ks":
+            given = self.executors["pose"].outputs["heatmaps"].dtype
+            taken = executor.inputs["heatmaps"].dtype
+            if given != taken:
+                raise BundleError(
+                    f"{network.label}: takes heatmaps of {taken}, and the pose network gives {given}"
+                )
+
+    def _allocate(self) -> None:
+        """The buffers for the largest batch; smaller ones use their first rows."""
+        pose, largest = self.executors["pose"], self.batches[-1]
+        self.has_visibility, self.has_similarity = "visibility" in pose.outputs, "ks" in self.executors
+        if self.has_visibility and self.has_similarity:
+            self.score_kind = "oaks"
+        crops, heatmaps = pose.inputs["crops"], pose.outputs["heatmaps"]
+        empty = self.memory.empty
+        self._pixels = empty((largest * self.copies, *crops.shape), crops.dtype)
+        self._heatmaps = empty((largest * self.copies, *heatmaps.shape), heatmaps.dtype)
+        self._transforms = empty((largest, 2, 3), np.float32)
+        self._results = empty((self._layout(largest).size,), np.uint8)
+
+    def _layout(self, batch: int) -> Layout:
+        keypoints, layout = self._bundle.skeleton.count, Layout()
+        layout.add("points", (batch, keypoints, 2), np.float32)
+        layout.add("heat", (batch, keypoints), np.float32)
+        if self.has_visibility:
+            dtype = self.executors["pose"].outputs["visibility"].dtype
+            layout.add("visibility", (self.copies * batch, keypoints), dtype)
+        if self.has_similarity:
+            layout.add("similarity", (batch, keypoints), self.executors["ks"].outputs["similarity"].dtype)
+        return layout
+
+    def _pass(self, batch: int) -> _Pass:
+        """The pass of a batch size: bound on first use, then kept."""
+        if batch not in self._passes:
+            layout = self._layout(batch)
+            buffer = self._results[: layout.size]
+            results = layout.views(self.memory, buffer)
+            pixels = self._pixels[: batch * self.copies]
+            heatmaps = self._heatmaps[: batch * self.copies]
+            transforms = self._transforms[:batch]
+            given = {"heatmaps": heatmaps, "visibility": results.visibility}
+            outputs = {name: given[name] for name in self.executors["pose"].outputs}
+            steps = {"pose": self.executors["pose"].bind({"crops": pixels}, outputs)}
+            steps["decode"] = lambda: self._decode(heatmaps, transforms, results)
+            if self.has_similarity:
+                similarity = {"similarity": results.similarity}
+                steps["ks"] = self.executors["ks"].bind({"heatmaps": heatmaps[:batch]}, similarity)
+            self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)
+        return self._passes[batch]
+
+    def _decode(self, heatmaps: Array, transforms: Array, results: Results) -> None:
+        batch = transforms.shape[0]
+        average = self._flip and self.has_similarity
+        ops.decode(
+            heatmaps[:batch],
+            heatmaps[batch:] if self._flip else None,
+            flip_pairs=self._bundle.skeleton.pairs if self._flip else None,
+            refine=self._refine,
+            alignment=self._bundle.alignment,
+            crop_size=self._bundle.size,
+            transforms=transforms,
+            blur_sigma=self._bundle.blur_sigma,
+            average=average,
+            out=(results.points, results.heat, heatmaps[:batch] if average else None),
+            stream=self.memory.stream,
+        )
+
+    def plan(self, count: int) -> list[tuple[int, int, int]]:
+        """How `count` persons are split: (first, persons, batch), batch >= persons being one of `batches`."""
+        largest, parts, first = self.batches[-1], [], 0
+        while first < count:
+            left = count - first
+            batch = next((b for b in self.batches if b >= left), largest)
+            if 4 * left <= 3 * batch:  # rather two full passes than one that is mostly padding
+                batch = max((b for b in self.batches if b <= left), default=batch)
+            parts.append((first, min(left, batch), batch))
+            first += batch
+        return parts
+
+    def run(
+        self,
+        frames: Sequence[Any],
+        boxes: np.ndarray,
+        frame_index: np.ndarray,
+        *,
+        padding: float,
+        timings: Timings,
+        staged: bool,
+    ) -> list[tuple[int, int, Results]]:
+        """Takes persons through both networks.
+
+        Args:
+            frames: (H, W, 3) uint8 each, in host memory or on the device.
+            boxes: (N, 4) float32, N >= 1.
+            frame_index: (N,) int32.
+            staged: whether to wait after every stage, so that `timings` tells them apart.
+
+        Returns:
+            (first, persons, results) for each pass; the results are the host's, and hold until the next run.
+        """
+        parts = self.plan(len(boxes))
+        last_first, _, last_batch = parts[-1]
+        rows = last_first + last_batch
+        if rows > len(boxes):
+            filler = np.tile(np.float32([0, 0, 1, 1]), (rows - len(boxes), 1))
+            boxes = np.concatenate([boxes, filler])
+            frame_index = np.concatenate([frame_index, np.zeros(len(filler), np.int32)])
+        wait = self.memory.synchronize if staged else _HOST.synchronize
+        landing = self._stage("results", sum(self._pass_size(batch) for _, _, batch in parts))
+        done, at = [], 0
+        with self.memory.active():
+            with timings.stage("crop"):
+                frames, boxes, frame_index = self._bring(frames, boxes, frame_index)
+                wait()
+            for first, count, batch in parts:
+                part = self._pass(batch)
+                with timings.stage("crop"):
+                    self._crop(
+                        part,
+                        frames,
+                        boxes[first : first + batch],
+                        frame_index[first : first + batch],
+                        padding,
+                    )
+                    wait()
+                if self.memory.stream is None or staged:
+                    for name, step in part.steps.items():
+                        with timings.stage(name):
+                            step()
+                            wait()
+                else:
+                    with timings.stage("device"):
+                        self._recorded(part)()
+                target = landing[at : at + part.layout.size]
+                self.memory.download(part.results, target)
+                done.append((first, count, part.layout.views(_HOST, target)))
+                at += part.layout.size
+            if self.memory.stream is not None:
+                with timings.stage("device"):
+                    self.memory.synchronize()
+        return done
+
+    def _crop(self, part: _Pass, frames: Any, boxes: Array, frame_index: Array, padding: float) -> None:
+        bundle = self._bundle
+        ops.crop(
+            frames,
+            boxes,
+            size=bundle.size,
+            frame_index=frame_index,
+            padding=padding,
+            mean=bundle.mean,
+            std=bundle.std,
+            color=self._color,
+            mirrored=self._flip,
+            out=(part.pixels, part.transforms),
+            stream=self.memory.stream,
+        )
+
+    def _recorded(self, part: _Pass) -> Callable[[], None]:
+        """Everything after the crop as one call. The crop stays outside: frames lie elsewhere each time."""
+        if part.recorded is None:
+            steps = list(part.steps.values())
+
+            def work() -> None:
+                for step in steps:
+                    step()
+
+            part.recorded = self.memory.record(work)
+        return part.recorded
+
+    def _bring(
+        self, frames: Sequence[Any], boxes: np.ndarray, frame_index: np.ndarray
+    ) -> tuple[list[Any], Array, Array]:
+        """Everything that lies in host memory, where the device can reach it: one copy for all of it."""
+        if self.memory.stream is None:
+            return list(frames), boxes, frame_index
+        arrays = [boxes, frame_index, *(frame for frame in frames if isinstance(frame, np.ndarray))]
+        starts, size = [], 0
+        for array in arrays:
+            starts.append(size)
+            size = _aligned(size + array.nbytes)
+        staging = self._stage("frames", size)
+        for start, array in zip(starts, arrays, strict=True):
+            np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
+        if self._arrived is None or self._arrived.shape[0] < size:
+            self._arrived = self.memory.empty((_roomy(size),), np.uint8)
+        self.memory.upload(staging[:size], self._arrived[:size])
+        there = [
+            self.memory.view(self._arrived, start, array.shape, array.dtype)
+            for start, array in zip(starts, arrays, strict=True)
+        ]
+        brought = iter(there[2:])
+        placed = []
+        for frame in frames:
+            if isinstance(frame, np.ndarray):
+                placed.append(next(brought))
+            else:
+                self.memory.wait_for(frame)
+                placed.append(frame)
+        return placed, there[0], there[1]
+
+    def _stage(self, name: str, size: int) -> np.ndarray:
+        """`size` bytes of host memory that is kept from call to call, larger if need be."""
+        if name not in self._staging or self._staging[name].size < size:
+            self._staging[name] = self.memory.staging((_roomy(size),), np.uint8)
+        return self._staging[name][:size]
+
+    def _pass_size(self, batch: int) -> int:
+        return self._layout(batch).size
+
+    def close(self) -> None:
+        """Gives back the networks and the buffers."""
+        with self.memory.active():
+            self._passes.clear()
+            for executor in self.executors.values():
+                executor.close()
+            for name in ("_pixels", "_heatmaps", "_transforms", "_results"):
+                setattr(self, name, None)
+            self._staging.clear()
+            self._arrived = None
+        self.memory.close()
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
+
+
+def _roomy(size: int) -> int:
+    """The next power of two, so that a buffer that grows with its content is seldom made anew."""
+    return 1 << max(size - 1, 1).bit_length()

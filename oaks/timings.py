@@ -1,0 +1,68 @@
+"""Where an Engine's time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Timings:
+    """Seconds per stage, added up over the calls since the Engine was made or `reset` was called.
+
+    Attributes:
+        seconds: stage -> wall-clock seconds. On a CPU the stages are read (frames to arrays), crop, pose,
+            decode, ks and score. On a device work is only enqueued, so that between crop and score stands one
+            stage, device: the wait. An Engine whose `staged` is set waits after every stage instead.
+        total: seconds in `infer`.
+        calls: how often `infer` ran to its end.
+        persons: how many poses it gave.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts again from nothing."""
+        self.seconds: dict[str, float] = {}
+        self.total = 0.0
+        self.calls = 0
+        self.persons = 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Counts the block's time to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def finish(self, reading: float, working: float, persons: int) -> None:
+        """Counts a call: its seconds of reading what was handed in, and of everything after that."""
+        self.seconds["read"] = self.seconds.get("read", 0.0) + reading
+        self.total += reading + working
+        self.calls += 1
+        self.persons += persons
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """Stage -> milliseconds per call; "rest" is what no stage counted."""
+        per_call = 1000 / max(self.calls, 1)
+        stages = {name: value * per_call for name, value in self.seconds.items()}
+        stages["rest"] = self.total * per_call - sum(stages.values())
+        return stages
+
+    @property
+    def networks_share(self) -> float:
+        """The part of the time that the two networks took, 0 to 1; NaN before the first call."""
+        if not self.total:
+            return float("nan")
+        return (self.seconds.get("pose", 0.0) + self.seconds.get("ks", 0.0)) / self.total
+
+    def __repr__(self) -> str:
+        stages = ", ".join(f"{name} {value:.2f}" for name, value in self.milliseconds.items())
+        return f"Timings({self.calls} calls, {self.persons} persons; ms per call: {stages})"
+
+
+__all__ = ["Timings"]
