@@ -26,6 +26,10 @@ struct Vector1 {
   static Vector1 load_reversed(const Half* p) { return load(p); }
   void store(float* p) const { *p = v; }
   void store(Half* p) const { *p = to_half(v); }
+  template <class T>
+  void stream(T* p) const {
+    store(p);
+  }
   void store_reversed(float* p) const { *p = v; }
   void store_reversed(Half* p) const { store(p); }
   float largest() const { return v; }
@@ -64,6 +68,10 @@ struct Vector4 {
   void store(float* p) const { memcpy(p, &v, sizeof v); }
   void store(Half* p) const {
     for (int i = 0; i < 4; ++i) p[i] = to_half(v[i]);
+  }
+  template <class T>
+  void stream(T* p) const {
+    store(p);
   }
   template <class T>
   void store_reversed(T* p) const {
@@ -106,7 +114,11 @@ struct Vector8 {
     return load(p).reversed();
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
-  void store(Half* p) const { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+  __m128i halves() const { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+  void store(Half* p) const { _mm_storeu_si128((__m128i*)p, halves()); }
+  // Past the cache where the address allows: for what nobody reads soon.
+  void stream(float* p) const { uintptr_t(p) % 32 == 0 ? _mm256_stream_ps(p, v) : store(p); }
+  void stream(Half* p) const { uintptr_t(p) % 16 == 0 ? _mm_stream_si128((__m128i*)p, halves()) : store(p); }
   template <class T>
   void store_reversed(T* p) const {
     reversed().store(p);
@@ -146,6 +158,12 @@ struct Vector16 {
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(Half* p) const {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+  // In halves, since rows of 72 floats start on every second 32 bytes only.
+  template <class T>
+  void stream(T* p) const {
+    Vector8{_mm512_castps512_ps256(v)}.stream(p);
+    Vector8{_mm512_extractf32x8_ps(v, 1)}.stream(p + 8);
   }
   template <class T>
   void store_reversed(T* p) const {
