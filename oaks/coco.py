@@ -53,7 +53,7 @@ def read_boxes(path: str | Path) -> PersonBoxes:
     """Person boxes from COCO JSON.
 
     Args:
-        path: an annotation file (an object with images and annotations; crowds are left out, scores are 1), or
+        path: an annotation file (images and annotations; crowds are left out, scores are 1), or
             a results file (a list of rows with image_id, category_id, bbox and score).
 
     Raises:

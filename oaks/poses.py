@@ -236,7 +236,7 @@ class Poses:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_supervision(self) -> supervision.KeyPoints:
-        """The poses as supervision's KeyPoints, with scores as confidences, `present` as visible, the rest as data.
+        """As supervision's KeyPoints: scores as confidences, `present` as visible, the rest as data.
 
         Raises:
             ImportError: supervision is not installed.

@@ -1,0 +1,153 @@
+"""OpenVINO on the CPU: the fast one there, taken by "auto" when it is installed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oaks.bundle import Network
+from oaks.errors import BackendUnavailable, BundleError
+from oaks.executors import HostMemory, Memory, Tensor
+
+log = logging.getLogger("oaks")
+
+# What OpenVINO computes in unless told otherwise is the processor's choice: bf16, on one that has it.
+_COMPUTED_IN = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_NEEDS = {"bf16": "BF16", "fp16": "FP16"}
+
+
+def default_device() -> str:
+    return "cpu"
+
+
+def unavailable(device: str) -> str | None:
+    if device != "cpu":
+        return "runs on the CPU only here; for a GPU take backend 'tensorrt' or 'torch'"
+    try:
+        import openvino  # noqa: F401
+    except ImportError as error:
+        return f"{error}; `pip install oaks[openvino]`"
+    return None
+
+
+def open_memory(device: str) -> HostMemory:
+    return HostMemory()
+
+
+def open_executor(
+    network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
+) -> OpenVINOExecutor:
+    """Loads a network's ONNX file.
+
+    Raises:
+        BackendUnavailable: bf16 on a processor without it.
+        BundleError: OpenVINO cannot load the file.
+    """
+    return OpenVINOExecutor(network, threads)
+
+
+class OpenVINOExecutor:
+    """A network compiled twice if need be: many small requests side by side, and one that uses every core.
+
+    A batch is cut into as many requests as run side by side, each on its own rows of the Engine's arrays. A
+    batch of fewer rows than that runs as one request.
+    """
+
+    def __init__(self, network: Network, threads: int | None) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._label = network.label
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._arithmetic(network)}
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._model = self._core.read_model(network.read())
+        except RuntimeError as error:
+            raise BundleError(f"{network.label}: OpenVINO cannot load it: {error}") from error
+        self.inputs = {port.get_any_name(): _tensor(port, network) for port in self._model.inputs}
+        self.outputs = {port.get_any_name(): _tensor(port, network) for port in self._model.outputs}
+        self._compiled: dict[str, Any] = {}
+        self._side_by_side = int(self._compile("THROUGHPUT").get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self.details: dict[str, Any] = {
+            "runtime": f"openvino {openvino.get_version().split('-')[0]}",
+            "file": network.file,
+            "precision": network.precision,
+            "computes_in": self._settings["INFERENCE_PRECISION_HINT"],
+            "requests": self._side_by_side,
+            "threads": threads or "all cores",
+        }
+
+    def _arithmetic(self, network: Network) -> str:
+        """The precision hint for a network, if the processor has it."""
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        needed = _NEEDS.get(network.precision)
+        if needed is None or needed in able:
+            return _COMPUTED_IN[network.precision]
+        if network.precision == "bf16":
+            raise BackendUnavailable(
+                "precision 'bf16': this processor has no bf16 instructions; take 'fp32' or 'int8'"
+            )
+        log.warning("%s: this processor has no fp16 instructions; OpenVINO computes in f32", network.label)
+        return "f32"
+
+    def _compile(self, hint: str) -> Any:
+        if hint not in self._compiled:
+            try:
+                self._compiled[hint] = self._core.compile_model(
+                    self._model, "CPU", {**self._settings, "PERFORMANCE_HINT": hint}
+                )
+            except RuntimeError as error:
+                raise BundleError(f"{self._label}: OpenVINO cannot compile it: {error}") from error
+        return self._compiled[hint]
+
+    def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        import openvino
+
+        batch = len(next(iter(inputs.values())))
+        parts = self._side_by_side if batch >= self._side_by_side else 1
+        compiled = self._compile("THROUGHPUT" if parts > 1 or self._side_by_side == 1 else "LATENCY")
+        requests = []
+        for part in range(parts):
+            rows = slice(batch * part // parts, batch * (part + 1) // parts)
+            request = compiled.create_infer_request()
+            for name, array in inputs.items():
+                request.set_tensor(name, openvino.Tensor(array[rows], shared_memory=True))
+            for name, array in outputs.items():
+                request.set_tensor(name, openvino.Tensor(array[rows], shared_memory=True))
+            requests.append(request)
+        return Bound(requests, [*inputs.values(), *outputs.values()])
+
+    def close(self) -> None:
+        self._compiled.clear()
+        del self._model, self._core
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Requests on rows of bound arrays, run side by side; keeps the arrays alive."""
+
+    requests: Sequence[Any]
+    arrays: Sequence[np.ndarray]
+
+    def __call__(self) -> None:
+        for request in self.requests:
+            request.start_async()
+        for request in self.requests:
+            request.wait()
+
+
+def _tensor(port: Any, network: Network) -> Tensor:
+    name, shape = port.get_any_name(), port.get_partial_shape()
+    dtype = np.dtype(port.get_element_type().to_dtype())
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise BundleError(f"{network.label}: {name!r} must be float32 or float16, is {dtype}")
+    if not shape[0].is_dynamic:
+        raise BundleError(f"{network.label}: {name!r} has a fixed batch of {shape[0]}; any is needed")
+    if any(size.is_dynamic for size in list(shape)[1:]):
+        raise BundleError(f"{network.label}: only the batch of {name!r} may vary, got {shape}")
+    return Tensor(tuple(size.get_length() for size in list(shape)[1:]), dtype)
