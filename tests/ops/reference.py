@@ -1,0 +1,280 @@
+"""Every operation of oaks.ops again, naively, in plain Python and NumPy and in float64.
+
+Nothing here is fast and nothing is shared with the package: a test that compares with it compares two
+programs. Where a value is defined in float32 (the average of two maps, and so the heat), it is computed so.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def mirrored_back(mirrored, flip_pairs=None, alignment="half_pixel"):
+    """(N,K,h,w) maps of the mirrored crop as they lie over the crop: columns reversed, pairs exchanged."""
+    order = list(range(mirrored.shape[1]))
+    for left, right in flip_pairs or ():
+        order[left], order[right] = right, left
+    back = mirrored[:, order, :, ::-1].astype(np.float32)
+    if alignment == "hrnet":
+        shifted = back.copy()
+        shifted[..., 1:] = back[..., :-1]
+        back = shifted
+    return back
+
+
+def average(heatmaps, mirrored=None, *, flip_pairs=None, alignment="half_pixel"):
+    """(N,K,h,w) float32: half the sum of the maps and the mirrored maps; without those, the maps."""
+    maps = heatmaps.astype(np.float32)
+    if mirrored is None:
+        return maps
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.float32(0.5) * (maps + mirrored_back(mirrored, flip_pairs, alignment))
+
+
+def largest(values, leaving_out=None):
+    """Flat index of the largest finite value, the first of equals; None if none is finite."""
+    best = None
+    for index, value in enumerate(values):
+        if index != leaving_out and math.isfinite(value) and (best is None or value > values[best]):
+            best = index
+    return best
+
+
+def second_peak_step(heatmap, x, y):
+    """A quarter pixel towards the largest of the other cells."""
+    width = heatmap.shape[1]
+    second = largest(heatmap.ravel().tolist(), leaving_out=y * width + x)
+    if second is None:
+        return 0.0, 0.0
+    dx, dy = second % width - x, second // width - y
+    distance = math.hypot(dx, dy)
+    return 0.25 * dx / distance, 0.25 * dy / distance
+
+
+def gradient_step(heatmap, x, y):
+    """A quarter pixel per axis towards the larger neighbour, where there are two."""
+
+    def side(before, after):
+        return 0.25 if after > before else -0.25 if after < before else 0.0
+
+    height, width = heatmap.shape
+    return (
+        side(heatmap[y, x - 1], heatmap[y, x + 1]) if 0 < x < width - 1 else 0.0,
+        side(heatmap[y - 1, x], heatmap[y + 1, x]) if 0 < y < height - 1 else 0.0,
+    )
+
+
+def log_blurred(heatmap, x, y, sigma):
+    """(3,3) log of the Gaussian-weighted sums around (x, y); outside the map the border's value stands."""
+    height, width = heatmap.shape
+    radius = math.ceil(2.5 * sigma)
+    values = np.where(np.isfinite(heatmap), heatmap, 0).astype(np.float64)
+    rows, columns = np.mgrid[:height, :width]
+    patch = np.empty((3, 3))
+    for j in range(3):
+        for i in range(3):
+            centre_x, centre_y = min(max(x + i - 1, 0), width - 1), min(max(y + j - 1, 0), height - 1)
+            far_x, far_y = columns - centre_x, rows - centre_y
+            weights = np.exp(-(far_x**2 + far_y**2) / (2 * sigma**2))
+            weights[(abs(far_x) > radius) | (abs(far_y) > radius)] = 0
+            patch[j, i] = math.log(max(float((weights * values).sum()), 1e-10))
+    return patch
+
+
+def taylor(patch):
+    """Gradient (2,) and Hessian (2,2) in the middle of a (3,3) patch, by central differences."""
+    gradient = np.array([(patch[1, 2] - patch[1, 0]) / 2, (patch[2, 1] - patch[0, 1]) / 2])
+    xx = patch[1, 2] - 2 * patch[1, 1] + patch[1, 0]
+    yy = patch[2, 1] - 2 * patch[1, 1] + patch[0, 1]
+    xy = (patch[2, 2] - patch[0, 2] - patch[2, 0] + patch[0, 0]) / 4
+    return gradient, np.array([[xx, xy], [xy, yy]])
+
+
+def dark_step(heatmap, x, y, sigma):
+    """Newton's step on the log of the blurred map, at most a pixel per axis; none without a maximum."""
+    gradient, hessian = taylor(log_blurred(heatmap, x, y, sigma))
+    determinant = hessian[0, 0] * hessian[1, 1] - hessian[0, 1] ** 2
+    if not (hessian[0, 0] < 0 and determinant > 1e-12):
+        return 0.0, 0.0
+    step = -np.linalg.solve(hessian, gradient)
+    return float(np.clip(step[0], -1, 1)), float(np.clip(step[1], -1, 1))
+
+
+def refined_peak(heatmap, refine="second_peak", blur_sigma=2.0):
+    """(x, y, heat) of one (h,w) map in heatmap pixels; NaN three times if no value is finite."""
+    peak = largest(heatmap.ravel().tolist())
+    if peak is None:
+        return math.nan, math.nan, math.nan
+    y, x = divmod(peak, heatmap.shape[1])
+    if refine == "second_peak":
+        dx, dy = second_peak_step(heatmap, x, y)
+    elif refine == "gradient":
+        dx, dy = gradient_step(heatmap, x, y)
+    elif refine == "dark":
+        dx, dy = dark_step(heatmap, x, y, blur_sigma)
+    else:
+        assert refine == "none"
+        dx, dy = 0.0, 0.0
+    return x + dx, y + dy, float(heatmap[y, x])
+
+
+def to_crop(index, cells, pixels, alignment):
+    """Crop pixel of a heatmap index on one axis, with `cells` heatmap cells over `pixels` crop pixels."""
+    if alignment == "half_pixel":
+        return pixels / cells * (index + 0.5) - 0.5
+    if alignment == "hrnet":
+        return pixels / cells * index
+    assert alignment == "udp"
+    return index * (pixels - 1) / (cells - 1) if cells > 1 else index * 0.0
+
+
+def to_heatmap(crop, cells, pixels, alignment):
+    """Heatmap index of a crop pixel: where a target made with this alignment has its centre."""
+    if alignment == "half_pixel":
+        return (crop + 0.5) * cells / pixels - 0.5
+    if alignment == "hrnet":
+        return crop * cells / pixels
+    assert alignment == "udp"
+    return crop * (cells - 1) / (pixels - 1)
+
+
+def decode(
+    heatmaps,
+    mirrored=None,
+    *,
+    flip_pairs=None,
+    refine="second_peak",
+    alignment="half_pixel",
+    crop_size=None,
+    transforms=None,
+    blur_sigma=2.0,
+):
+    """points (N,K,2) float64, heat (N,K) float32 and the float32 average (N,K,h,w)."""
+    maps = average(heatmaps, mirrored, flip_pairs=flip_pairs, alignment=alignment)
+    count, keypoints, height, width = maps.shape
+    points = np.empty((count, keypoints, 2))
+    heat = np.empty((count, keypoints), np.float32)
+    for n in range(count):
+        for k in range(keypoints):
+            x, y, heat[n, k] = refined_peak(maps[n, k], refine, blur_sigma)
+            if crop_size is not None:
+                x = to_crop(x, width, crop_size[0], alignment)
+                y = to_crop(y, height, crop_size[1], alignment)
+            if transforms is not None:
+                x, y = np.asarray(transforms[n], np.float64) @ (x, y, 1.0)
+            points[n, k] = x, y
+    return points, heat, maps
+
+
+def transform(box, size, padding=1.25):
+    """(2,3) float64: crop pixel to image pixel for an xyxy box and a crop of (width, height)."""
+    left, top, right, bottom = (float(edge) for edge in box)
+    width, height = right - left, bottom - top
+    aspect = size[0] / size[1]
+    if width < height * aspect:
+        width = height * aspect
+    else:
+        height = width / aspect
+    matrix = np.zeros((2, 3))
+    for axis, (low, high, window) in enumerate(((left, right, width), (top, bottom, height))):
+        centre, scale = (low + high) / 2, window * padding / size[axis]
+        matrix[axis, axis] = scale
+        matrix[axis, 2] = centre - 0.5 + (0.5 - size[axis] / 2) * scale
+    return matrix
+
+
+def bilinear(frame, x, y):
+    """(3,) float64: the frame at image pixel (x, y); neighbours outside the frame are black."""
+    height, width = frame.shape[:2]
+    left, top = math.floor(x), math.floor(y)
+    value = np.zeros(3)
+    for row, weight_y in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, weight_x in ((left, 1 - (x - left)), (left + 1, x - left)):
+            if 0 <= row < height and 0 <= column < width:
+                value += weight_y * weight_x * frame[row, column].astype(np.float64)
+    return value
+
+
+def crop(frames, boxes, *, size, frame_index=None, padding=1.25, mean, std, color="bgr", mirrored=False):
+    """pixels (N or 2N,3,H,W) and transforms (N,2,3), float64."""
+    width, height = size
+    if frame_index is None:
+        frame_index = [0] * len(boxes)
+    pixels = np.empty((len(boxes), 3, height, width))
+    transforms = np.empty((len(boxes), 2, 3))
+    for n, (box, which) in enumerate(zip(boxes, frame_index, strict=True)):
+        matrix = transforms[n] = transform(box, size, padding)
+        for row in range(height):
+            for column in range(width):
+                x, y = matrix @ (column, row, 1.0)
+                value = bilinear(frames[which], x, y)
+                red_green_blue = value[::-1] if color == "bgr" else value
+                pixels[n, :, row, column] = (red_green_blue - mean) / std
+    if mirrored:
+        pixels = np.concatenate([pixels, pixels[..., ::-1]])
+    return pixels, transforms
+
+
+def score(similarity, visibility, box_scores=None):
+    """(N,) float64: equation 10, the similarities' mean weighted by visibility, times the box scores."""
+    similarity, visibility = similarity.astype(np.float64), visibility.astype(np.float64)
+    result = np.zeros(len(similarity))
+    for n in range(len(similarity)):
+        total = visibility[n].sum()
+        if not total < 1e-6:
+            result[n] = (similarity[n] * visibility[n]).sum() / total
+        if box_scores is not None:
+            result[n] *= float(box_scores[n])
+    return result
+
+
+def conventional_score(heat, box_scores=None):
+    """(N,) float64: equation 3, the mean heat, times the box scores."""
+    result = heat.astype(np.float64).mean(axis=1)
+    return result if box_scores is None else result * np.asarray(box_scores, np.float64)
+
+
+def keypoint_similarity(a, b, area, sigma):
+    """Equation 2 for two points; a point that is not finite is similar to nothing."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return 0.0
+    distance = math.hypot(float(a[0]) - float(b[0]), float(a[1]) - float(b[1]))
+    return math.exp(-(distance**2) / (2 * (float(area) + 2.2e-16) * (2 * float(sigma)) ** 2))
+
+
+def pose_similarity(a, b, area, sigmas, visible=None):
+    """Equation 1 for two poses (K,2)."""
+    counted = [k for k in range(len(sigmas)) if visible is None or visible[k]]
+    if not counted:
+        return 0.0
+    return sum(keypoint_similarity(a[k], b[k], area, sigmas[k]) for k in counted) / len(counted)
+
+
+def oks(a, b, *, areas, sigmas, visible=None):
+    """(N,M) float64: OKS of every pose of a with every pose of b."""
+    result = np.empty((len(a), len(b)))
+    for n in range(len(a)):
+        for m in range(len(b)):
+            seen = None if visible is None else visible[m]
+            result[n, m] = pose_similarity(a[n], b[m], areas[m], sigmas, seen)
+    return result
+
+
+def nms(points, scores, *, areas, sigmas, threshold=0.9, frame_index=None):
+    """Kept indices, best first."""
+    order = sorted(range(len(scores)), key=lambda index: (-float(scores[index]), index))
+    kept = []
+    for index in order:
+        rivals = [k for k in kept if frame_index is None or frame_index[k] == frame_index[index]]
+        if not any(pair_similarity(points, areas, sigmas, index, k) > threshold for k in rivals):
+            kept.append(index)
+    return kept
+
+
+def pair_similarity(points, areas, sigmas, first, second):
+    """OKS of two detected poses: the area is the mean of theirs."""
+    return pose_similarity(
+        points[first], points[second], (float(areas[first]) + float(areas[second])) / 2, sigmas
+    )

@@ -1,0 +1,128 @@
+"""The archives: an sdist from a copy of the tree, a wheel from the sdist, an import from the wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from .tree import FOLDERS, ROOT, modules
+
+BUILD = "import sys; from setuptools import build_meta; print(build_meta.{}(sys.argv[1]))"
+
+
+def run(command: list[str], folder: Path, **environment: str) -> str:
+    """Runs a command, the tools of this Python's environment first; gives its last line."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {**os.environ, "PATH": path, **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree without what git ignores, so that nothing an earlier build left behind helps."""
+    absent = [name for name in ("setuptools", "pybind11") if find_spec(name) is None]
+    if absent:
+        pytest.skip(
+            f"building needs {' and '.join(absent)} in this environment: pip install {' '.join(absent)}"
+        )
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split()]
+    target = tmp_path_factory.mktemp("tree") / "oaks"
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", *ignored))
+    return target
+
+
+@pytest.fixture(scope="module")
+def sdist(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked sdist."""
+    present = {path.relative_to(copy) for path in copy.rglob("*")}
+    folder = tmp_path_factory.mktemp("sdist")
+    name = run([sys.executable, "-c", BUILD.format("build_sdist"), str(folder)], copy)
+    with tarfile.open(folder / name) as archive:
+        archive.extractall(folder, filter="data")
+    (copy / "present.txt").write_text("\n".join(sorted(map(str, present))), encoding="utf-8")
+    return folder / name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel, built from the sdist without the CUDA half."""
+    folder = tmp_path_factory.mktemp("wheel")
+    if (
+        shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        is None
+    ):
+        pytest.skip("building needs CMake: pip install cmake ninja")
+    name = run([sys.executable, "-c", BUILD.format("build_wheel"), str(folder)], sdist, OAKS_CUDA="off")
+    with zipfile.ZipFile(folder / name) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_the_sdist_holds_the_whole_tree(copy, sdist):
+    """Sources, CMake files, tests, benchmarks, documents: all but the settings of editors and hosts."""
+    wanted = (copy / "present.txt").read_text("utf-8").splitlines()
+    wanted = {path for path in wanted if (copy / path).is_file() and not path.startswith(".")}
+    packed = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    for needed in (
+        "CMakeLists.txt",
+        "setup.py",
+        "csrc/core/decode.h",
+        "cmake/cpu.cmake",
+        "tests/conftest.py",
+    ):
+        assert needed in wanted
+    assert not sorted(wanted - packed)
+
+
+def test_the_wheel_holds_every_module(wheel):
+    wanted = {
+        str(Path(*package.split("."), path.relative_to(folder)))
+        for package, folder in FOLDERS.items()
+        for path in folder.rglob("*.py")
+    }
+    assert len(wanted) == len(modules())
+    packed = {str(path.relative_to(wheel)) for path in wheel.rglob("*.py")}
+    assert not sorted(wanted - packed)
+
+
+def test_the_wheel_holds_the_data(wheel):
+    """Whatever lies beside the modules is there because they read it."""
+    wanted = {
+        str(Path(*package.split("."), path.relative_to(folder)))
+        for package, folder in FOLDERS.items()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".so", ".pyd", ".md")
+    }
+    assert "oaks/py.typed" in wanted
+    packed = {str(path.relative_to(wheel)) for path in wheel.rglob("*")}
+    assert not sorted(wanted - packed)
+    assert (wheel / "oaks" / "py.typed").is_file()
+    assert not list(wheel.rglob("*.cpp"))
+
+
+def test_the_wheel_works_from_outside_the_tree(wheel, tmp_path):
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import oaks, oaks.engines, oaks.training.render
+from oaks import ops
+assert oaks.__file__.startswith(sys.argv[1]), oaks.__file__
+assert oaks._native.__file__.startswith(sys.argv[1])
+assert oaks.engines.__file__.startswith(sys.argv[1])
+print(*ops.decode(np.eye(4, dtype=np.float32)[None, None], refine="none").points.ravel())
+"""
+    run_in = [sys.executable, "-c", program, str(wheel)]
+    assert run(run_in, tmp_path) == "0.0 0.0"
