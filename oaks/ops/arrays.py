@@ -85,7 +85,8 @@ def host_array(name: str, value: Any, dtypes: Sequence[str], *, convert: bool) -
             raise ValueError(f"{name} must hold whole numbers that fit {dtypes[0]}")
         array = converted
     writeable = array.flags.writeable
-    array = np.ascontiguousarray(array).reshape(array.shape)
+    if not array.flags.c_contiguous:
+        array = np.array(array, order="C")
     return Array(name, array, array.ctypes.data, array.shape, array.dtype, False, writeable)
 
 
@@ -171,6 +172,27 @@ def check_apart(written: Sequence[Array], read: Sequence[Array | None]) -> None:
                 raise ValueError(f"{array.name} in out must not share memory with {other.name}")
 
 
+def numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:
+    """A few finite numbers in host memory, such as a size, a mean or a threshold.
+
+    Args:
+        wanted: what the error says was wanted.
+        whole: whether they must be whole numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    fits = array.dtype.kind in ("iu" if whole else "iuf") and len(array.shape) == len(shape)
+    fits = fits and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return array
+
+
 def stream_of(arrays: Sequence[Array | None], stream: int | None) -> int:
     """The stream to run on: the one asked for, else the first that an array names, else the default.
 
@@ -190,13 +212,10 @@ def sigma_values(sigmas: Any, keypoints: int, limit: int) -> list[float]:
     Raises:
         ValueError: another count, or a sigma that is not positive.
     """
-    values = host_array("sigmas", sigmas, ["float32"], convert=True).owner
-    if values.shape != (keypoints,):
-        raise ValueError(
-            f"sigmas must have one value for each of the {keypoints} keypoints, got shape {values.shape}"
-        )
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"sigmas must be positive, got {values.tolist()}")
+    wanted = f"one positive number for each of the {keypoints} keypoints"
+    values = numbers("sigmas", sigmas, (keypoints,), wanted)
+    if not (values > 0).all():
+        raise ValueError(f"sigmas must be {wanted}, got {sigmas!r}")
     check_keypoint_count(keypoints, limit)
     return values.tolist()
 

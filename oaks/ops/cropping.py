@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import Array, check_apart, device_array, give, is_device_array, outputs, stream_of, take
+from oaks.ops.arrays import (
+    Array,
+    check_apart,
+    device_array,
+    give,
+    is_device_array,
+    numbers,
+    outputs,
+    stream_of,
+    take,
+)
 
 
 class Crops(NamedTuple):
@@ -72,8 +82,8 @@ def crop(
     scale, bias = _normalisation(mean, std)
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
-    if not (np.isfinite(padding) and padding > 0):
-        raise ValueError(f"padding must be above 0, got {padding!r}")
+    if not numbers("padding", padding, (), "a number above 0") > 0:
+        raise ValueError(f"padding must be a number above 0, got {padding!r}")
 
     pixels_out, transforms_out = outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
@@ -97,6 +107,8 @@ View = tuple[int, int, int, int]
 def _frame_views(frames: Any) -> tuple[list[View], bool, list[Array]]:
     """The frames for the native module, whether they lie on a device, and what keeps them alive."""
     single = hasattr(frames, "shape") or is_device_array(frames)
+    if not single and not isinstance(frames, Sequence):
+        raise ValueError(f"frames must be an array or a sequence of arrays, got {type(frames).__name__}")
     listed = [frames] if single else list(frames)
     if not listed:
         raise ValueError("frames must hold at least one frame, got none")
@@ -147,9 +159,11 @@ def _views_of(array: Array) -> list[View]:
 
 
 def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
-    if len(size) != 2 or not all(isinstance(n, (int, np.integer)) and 1 <= n <= 16384 for n in size):
-        raise ValueError(f"size must be (width, height), whole numbers from 1 to 16384, got {size!r}")
-    return int(size[0]), int(size[1])
+    wanted = "(width, height), whole numbers from 1 to 16384"
+    width, height = numbers("size", size, (2,), wanted, whole=True).tolist()
+    if not (1 <= width <= 16384 and 1 <= height <= 16384):
+        raise ValueError(f"size must be {wanted}, got {size!r}")
+    return width, height
 
 
 def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> Array | None:
@@ -174,22 +188,24 @@ def _check_boxes(boxes: np.ndarray) -> None:
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    means, stds = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    if means.shape != (3,) or not np.isfinite(means).all():
-        raise ValueError(f"mean must be 3 finite values (red, green, blue; 0 to 255), got {mean!r}")
-    if stds.shape != (3,) or not (np.isfinite(stds).all() and (stds > 0).all()):
-        raise ValueError(f"std must be 3 positive values (red, green, blue; 0 to 255), got {std!r}")
+    means = numbers("mean", mean, (3,), "3 finite numbers (red, green, blue; 0 to 255)")
+    stds = numbers("std", std, (3,), "3 positive numbers (red, green, blue; 0 to 255)")
+    if not (stds > 0).all():
+        raise ValueError(f"std must be 3 positive numbers (red, green, blue; 0 to 255), got {std!r}")
     return (1.0 / stds).tolist(), (-means / stds).tolist()
 
 
 def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
+    """What pixels are to be: what was asked for, or what `out` brings, or float32."""
+    asked = "dtype"
     if dtype is None and pixels is not None:
         interface = getattr(pixels, "__cuda_array_interface__", None)
         dtype = interface["typestr"] if interface else getattr(pixels, "dtype", "float32")
+        asked = "pixels in out"
     try:
         wanted = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
         wanted = None
     if wanted not in (np.dtype("float32"), np.dtype("float16")):
-        raise ValueError(f"dtype must be float32 or float16, got {dtype!r}")
+        raise ValueError(f"{asked} must be float32 or float16, got {dtype!r}")
     return wanted

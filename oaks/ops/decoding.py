@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from oaks.ops.arrays import (
     check_keypoint_count,
     give,
     is_device_array,
+    numbers,
     outputs,
     stream_of,
     take,
@@ -131,8 +131,9 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
         return _DEFAULT_BLUR
     if refine != "dark":
         raise ValueError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
-    if not (0 < blur_sigma <= _LARGEST_BLUR):
-        raise ValueError(f"blur_sigma must be above 0 and at most {_LARGEST_BLUR}, got {blur_sigma!r}")
+    wanted = f"a number above 0, at most {_LARGEST_BLUR:g}"
+    if not (0 < numbers("blur_sigma", blur_sigma, (), wanted) <= _LARGEST_BLUR):
+        raise ValueError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
 
 
@@ -143,15 +144,18 @@ def _mirror_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, mirro
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
         )
     order = list(range(keypoints))
-    for pair in pairs or ():
-        if len(pair) != 2 or not all(0 <= i < keypoints for i in pair):
-            raise ValueError(
-                f"flip_pairs must hold pairs of indices from 0 to {keypoints - 1}, got {tuple(pair)}"
-            )
-        left, right = pair
+    wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
+    listed = (
+        numbers("flip_pairs", pairs, (None, 2), wanted, whole=True)
+        if pairs is not None and len(pairs)
+        else []
+    )
+    for left, right in np.asarray(listed).tolist():
+        if not (0 <= left < keypoints and 0 <= right < keypoints):
+            raise ValueError(f"flip_pairs must be {wanted}, got {(left, right)}")
         if left == right or order[left] != left or order[right] != right:
-            raise ValueError(f"flip_pairs must name each keypoint once at most, got {tuple(pair)} as well")
-        order[left], order[right] = int(right), int(left)
+            raise ValueError(f"flip_pairs must name each keypoint once at most, got {(left, right)} as well")
+        order[left], order[right] = right, left
     return order
 
 
@@ -161,10 +165,12 @@ def _axis_maps(
     """(scale, shift) from heatmap index to crop index, for x and for y."""
     if crop_size is None:
         return [(1.0, 0.0), (1.0, 0.0)]
-    if len(crop_size) != 2 or not all(math.isfinite(n) and n >= 1 for n in crop_size):
-        raise ValueError(f"crop_size must be (width, height), at least one pixel each, got {crop_size!r}")
+    wanted = "(width, height), at least one pixel each"
+    sizes = numbers("crop_size", crop_size, (2,), wanted).tolist()
+    if min(sizes) < 1:
+        raise ValueError(f"crop_size must be {wanted}, got {crop_size!r}")
     maps = []
-    for crop, heat in zip(crop_size, map_size, strict=True):
+    for crop, heat in zip(sizes, map_size, strict=True):
         stride = crop / heat
         if alignment == "half_pixel":
             maps.append((stride, 0.5 * stride - 0.5))

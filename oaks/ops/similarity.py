@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import Array, check_apart, give, is_device_array, sigma_values, stream_of, take
+from oaks.ops.arrays import Array, check_apart, give, is_device_array, numbers, sigma_values, stream_of, take
 
 
 def oks(
@@ -101,8 +101,7 @@ def nms(
         raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(score.owner).argmax())}")
     area = _areas(areas, count, on_device)
     values = sigma_values(sigmas, keypoints, native.max_keypoints)
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold must be a finite number, got {threshold!r}")
+    numbers("threshold", threshold, (), "a finite number")
     frames = None
     if frame_index is not None:
         frames = take("frame_index", frame_index, ["int32"], (count,), on_device=on_device, convert=True)
