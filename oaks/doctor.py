@@ -1,0 +1,116 @@
+"""What is installed, what works here, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from oaks import _native
+from oaks.ops import native
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination: whether it works, and otherwise what would make it work."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """A runtime by its module, its distribution, what it is for, and the extra that installs it."""
+
+    module: str
+    distribution: str
+    purpose: str
+    install: str
+
+
+_RUNTIMES = (
+    _Runtime("onnxruntime", "onnxruntime", "runs every bundle on the CPU", "pip install onnxruntime"),
+    _Runtime("openvino", "openvino", "the fastest on CPUs", "pip install 'oaks[openvino]'"),
+    _Runtime("tensorrt", "tensorrt", "the fastest on NVIDIA GPUs", "pip install 'oaks[tensorrt]'"),
+    _Runtime("pycuda", "pycuda", "memory and streams for TensorRT", "pip install 'oaks[tensorrt]'"),
+    _Runtime("torch", "torch", "training, export, and networks on a GPU", "pip install 'oaks[training]'"),
+    _Runtime("lightning", "lightning", "training", "pip install 'oaks[training]'"),
+    _Runtime("onnx", "onnx", "export", "pip install 'oaks[export]'"),
+    _Runtime("pycocotools", "pycocotools", "evaluation", "pip install 'oaks[val]'"),
+    _Runtime("av", "av", "video", "pip install 'oaks[video]'"),
+)
+
+
+def examine() -> list[Finding]:
+    """Everything that oaks can use on this machine, present or not."""
+    return [_build(), _processor(), _cuda(), *(_runtime(runtime) for runtime in _RUNTIMES)]
+
+
+def _build() -> Finding:
+    python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Finding("oaks", True, f"{_native.version}, {python}")
+
+
+def _processor() -> Finding:
+    compiled = ", ".join(native.instruction_sets())
+    detail = f"{native.cpu.instruction_set()} in use (this processor can: {compiled}); {native.get_threads()} threads"
+    return Finding("CPU operations", True, detail)
+
+
+def _cuda() -> Finding:
+    name = "CUDA operations"
+    if native.cuda is None:
+        advice = "not built: install oaks where nvcc is on the PATH (OAKS_CUDA=on makes its absence an error)"
+        return Finding(name, False, advice)
+    built = f"built with nvcc {_native.cuda_version} for {_native.cuda_architectures.replace(';', ' ')}"
+    driver, runtime = native.cuda.driver_version(), native.cuda.runtime_version()
+    if driver == 0:
+        return Finding(name, False, f"{built}; no NVIDIA driver here")
+    versions = f"{built}; driver for CUDA {_cuda_version(driver)}, runtime {_cuda_version(runtime)}"
+    count = native.cuda.device_count()
+    if count == 0:
+        return Finding(
+            name, False, f"{versions}; no device that it can use (a driver older than the runtime?)"
+        )
+    devices = []
+    for index in range(count):
+        info = native.cuda.device_info(index)
+        major, minor = info["capability"]
+        devices.append(
+            f"{info['name']} (compute capability {major}.{minor}, {info['total_bytes'] >> 20} MiB)"
+        )
+    return Finding(name, True, f"{versions}; {'; '.join(devices)}")
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _runtime(runtime: _Runtime) -> Finding:
+    if importlib.util.find_spec(runtime.module) is None:
+        return Finding(runtime.module, False, f"{runtime.purpose}: {runtime.install}")
+    try:
+        found = version(runtime.distribution)
+    except PackageNotFoundError:
+        found = "of unknown version"
+    return Finding(runtime.module, True, f"{found}: {runtime.purpose}")
+
+
+def main() -> int:
+    """Prints the examination as a table.
+
+    Returns:
+        0: an examination finds, it does not fail.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for finding in examine():
+        mark = "[green]yes[/]" if finding.works else "[yellow]no[/]"
+        table.add_row(mark, f"[bold]{finding.name}[/]", finding.detail)
+    Console(file=sys.stdout).print(table)
+    return 0
