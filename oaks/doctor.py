@@ -55,8 +55,8 @@ def _build() -> Finding:
 
 
 def _processor() -> Finding:
-    compiled = ", ".join(native.instruction_sets())
-    detail = f"{native.cpu.instruction_set()} in use (this processor can: {compiled}); {native.get_threads()} threads"
+    usable = ", ".join(native.instruction_sets())
+    detail = f"{native.cpu.instruction_set()} in use, of {usable}; {native.get_threads()} threads"
     return Finding("CPU operations", True, detail)
 
 
@@ -106,11 +106,12 @@ def main() -> int:
         0: an examination finds, it does not fail.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for finding in examine():
         mark = "[green]yes[/]" if finding.works else "[yellow]no[/]"
-        table.add_row(mark, f"[bold]{finding.name}[/]", finding.detail)
+        table.add_row(mark, f"[bold]{finding.name}[/]", escape(finding.detail))
     Console(file=sys.stdout).print(table)
     return 0

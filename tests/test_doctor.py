@@ -1,0 +1,90 @@
+"""oaks doctor: what it finds is what is there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+import pytest
+
+from oaks import _native, doctor
+from oaks.ops import native
+
+
+def finding(name: str) -> doctor.Finding:
+    (found,) = [f for f in doctor.examine() if f.name == name]
+    return found
+
+
+def test_it_says_how_the_package_was_built():
+    assert importlib.metadata.version("oaks") in finding("oaks").detail
+    assert native.cpu.instruction_set() in finding("CPU operations").detail
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "openvino", "torch", "tensorrt"])
+def test_a_runtime_that_is_there_has_its_version_and_one_that_is_not_its_remedy(module):
+    found = finding(module)
+    assert found.works == (importlib.util.find_spec(module) is not None)
+    expected = importlib.metadata.version(module) if found.works else "pip install"
+    assert expected in found.detail
+
+
+def test_a_missing_runtime_is_missed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not finding("onnxruntime").works
+    assert "pip install onnxruntime" in finding("onnxruntime").detail
+
+
+def test_a_build_without_cuda_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(native, "cuda", None)
+    found = finding("CUDA operations")
+    assert not found.works
+    assert "nvcc" in found.detail
+
+
+class OneDevice:
+    @staticmethod
+    def driver_version() -> int:
+        return 13010
+
+    @staticmethod
+    def runtime_version() -> int:
+        return 13000
+
+    @staticmethod
+    def device_count() -> int:
+        return 1
+
+    @staticmethod
+    def device_info(index: int) -> dict[str, object]:
+        assert index == 0
+        return {"name": "Some GPU", "capability": (9, 0), "total_bytes": 80 << 30}
+
+
+def test_a_device_is_described(monkeypatch):
+    monkeypatch.setattr(native, "cuda", OneDevice)
+    monkeypatch.setattr(_native, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr(_native, "cuda_architectures", "75-real;90-virtual", raising=False)
+    found = finding("CUDA operations")
+    assert found.works
+    for part in ("Some GPU", "9.0", "81920 MiB", "driver for CUDA 13.1", "75-real 90-virtual"):
+        assert part in found.detail
+
+
+def test_a_driver_without_a_device_is_told_apart(monkeypatch):
+    class NoDevice(OneDevice):
+        device_count = staticmethod(lambda: 0)
+
+    monkeypatch.setattr(native, "cuda", NoDevice)
+    monkeypatch.setattr(_native, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr(_native, "cuda_architectures", "90", raising=False)
+    found = finding("CUDA operations")
+    assert not found.works
+    assert "no device" in found.detail
+
+
+def test_the_table_shows_every_remedy_in_full(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert doctor.main() == 0
+    assert "pip install 'oaks[openvino]'" in capsys.readouterr().out
