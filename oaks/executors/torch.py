@@ -1,0 +1,259 @@
+"""torch, on CUDA or the CPU, for those who have it. Networks come from a bundle's safetensors files.
+
+On CUDA this module also owns the memory: torch tensors, one stream, and a CUDA graph per batch size. The
+native operations are launched on that stream's handle.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks.bundle import Network
+from oaks.errors import BundleError
+from oaks.executors import Array, HostMemory, Memory, Tensor
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("oaks")
+
+_INPUT = {"pose": "crops", "ks": "heatmaps"}
+_OUTPUTS = {"pose": ("heatmaps", "visibility"), "ks": ("similarity",)}
+_WARM_RUNS = 2
+
+
+def default_device() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def unavailable(device: str) -> str | None:
+    if device != "cpu" and not device.startswith("cuda"):
+        return f"device 'cpu', 'cuda' or 'cuda:N' wanted, got {device!r}"
+    if device != "cpu":
+        from oaks.ops import native
+
+        if native.cuda is None:
+            return "this build of oaks has no CUDA half; install oaks where nvcc is, or take device 'cpu'"
+    try:
+        import torch
+
+        import oaks.training.networks  # noqa: F401
+    except ImportError as error:
+        return f"{error}; `pip install oaks[training]`"
+    if device == "cpu":
+        return None
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device; take device 'cpu', or install torch for CUDA and its driver"
+    if (torch.device(device).index or 0) >= torch.cuda.device_count():
+        return f"there are {torch.cuda.device_count()} CUDA devices"
+    return None
+
+
+def open_memory(device: str) -> Memory:
+    return HostMemory() if device == "cpu" else TorchMemory(device)
+
+
+def open_executor(
+    network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
+) -> TorchExecutor:
+    """Builds a network and loads its weights.
+
+    Raises:
+        ValueError: int8, which torch does not run here.
+        BundleError: the weights do not load.
+    """
+    return TorchExecutor(network, memory, threads)
+
+
+class TorchMemory:
+    """Tensors on a CUDA device, and the stream on which everything with them runs."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = torch.device("cuda", torch.device(device).index or 0)
+        self._stream = torch.cuda.Stream(self._device)
+        self._callers: torch.cuda.Stream = torch.cuda.default_stream(self._device)
+        self.device = str(self._device)
+        self.stream: int | None = self._stream.cuda_stream
+        self.graphs = "none"
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        import torch
+
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            if current != self._stream:
+                self._callers = current
+            with torch.cuda.stream(self._stream):
+                yield
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> torch.Tensor:
+        import torch
+
+        return torch.zeros(tuple(shape), dtype=_torch_dtype(dtype), device=self._device)
+
+    def view(
+        self, buffer: torch.Tensor, start: int, shape: Sequence[int], dtype: np.dtype | type
+    ) -> torch.Tensor:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return buffer[start : start + size].view(_torch_dtype(dtype)).reshape(tuple(shape))
+
+    def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+        import torch
+
+        return torch.zeros(tuple(shape), dtype=_torch_dtype(dtype)).pin_memory().numpy()
+
+    def upload(self, source: np.ndarray, target: torch.Tensor) -> None:
+        import torch
+
+        target.copy_(torch.from_numpy(source), non_blocking=True)
+
+    def download(self, source: torch.Tensor, target: np.ndarray) -> None:
+        import torch
+
+        torch.from_numpy(target).copy_(source, non_blocking=True)
+
+    def wait_for(self, array: Array) -> None:
+        import torch
+
+        handle = array.__cuda_array_interface__.get("stream")
+        if isinstance(array, torch.Tensor):
+            self._stream.wait_stream(self._callers)
+        elif handle:
+            self._stream.wait_stream(torch.cuda.ExternalStream(handle, device=self._device))
+        else:
+            torch.cuda.synchronize(self._device)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        import torch
+
+        for _ in range(_WARM_RUNS):  # libraries choose their algorithms and workspaces here
+            work()
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            self.graphs = f"failed: {error}"
+            log.warning("no CUDA graph, every kernel is launched by itself: %s", error)
+            return work
+        self.graphs = "captured"
+        return graph.replay
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def close(self) -> None:
+        self._stream.synchronize()
+
+
+class TorchExecutor:
+    """A network of oaks.training.networks in evaluation mode, channels last."""
+
+    def __init__(self, network: Network, memory: Memory, threads: int | None) -> None:
+        import torch
+
+        from oaks.training.checkpoint import load_network
+        from oaks.training.networks import build
+
+        if network.precision == "int8":
+            raise ValueError("precision: backend 'torch' runs fp32, bf16 and fp16; for int8 take 'openvino'")
+        if threads:
+            torch.set_num_threads(threads)
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self._dtype = kinds[network.precision]
+        try:
+            with network.bundle.open_path(network.file) as path:
+                module, description = load_network(path)
+            width, height = network.bundle.size
+            if network.role == "ks":
+                width, height = network.bundle.heatmap_size
+            channels = 3 if network.role == "pose" else network.bundle.skeleton.count
+            with torch.device("meta"):
+                shapes = _listed(
+                    build(description["architecture"]).eval()(torch.empty(1, channels, height, width))
+                )
+        except (ValueError, RuntimeError, OSError) as error:
+            raise BundleError(f"{network.label}: torch cannot load it: {error}") from error
+        self._module = module.to(
+            device=torch.device(memory.device), dtype=self._dtype, memory_format=torch.channels_last
+        )
+        element = np.dtype(np.float16 if network.precision == "fp16" else np.float32)
+        self._role = network.role
+        self.inputs = {_INPUT[network.role]: Tensor((channels, height, width), element)}
+        self.outputs = {
+            name: Tensor(tuple(value.shape[1:]), element)
+            for name, value in zip(_OUTPUTS[network.role], shapes, strict=False)
+        }
+        self.details: dict[str, Any] = {
+            "runtime": f"torch {torch.__version__}",
+            "file": network.file,
+            "precision": network.precision,
+            "threads": torch.get_num_threads() if memory.device == "cpu" else None,
+        }
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        given = _as_tensor(inputs[_INPUT[self._role]])
+        wanted = [_as_tensor(outputs[name]) for name in self.outputs]
+        return Bound(self._module, self._dtype, given, wanted)
+
+    def close(self) -> None:
+        del self._module
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Runs a module from one tensor into others."""
+
+    module: Any
+    dtype: torch.dtype
+    given: torch.Tensor
+    wanted: Sequence[torch.Tensor]
+
+    def __call__(self) -> None:
+        import torch
+
+        with torch.inference_mode(), _strict(self.given):
+            crops = self.given.to(self.dtype, memory_format=torch.channels_last)
+            for target, value in zip(self.wanted, _listed(self.module(crops)), strict=True):
+                target.copy_(value, non_blocking=True)
+
+
+def _strict(tensor: torch.Tensor) -> Any:
+    """fp32 means fp32: without this, cuDNN rounds it to TF32."""
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if tensor.is_cuda else nullcontext()
+
+
+def _listed(result: Any) -> list[torch.Tensor]:
+    """A network's outputs; one that it lacks comes as None."""
+    return [value for value in (result if isinstance(result, tuple) else (result,)) if value is not None]
+
+
+def _as_tensor(array: Array) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+
+
+def _torch_dtype(dtype: np.dtype | type) -> torch.dtype:
+    import torch
+
+    return {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}[np.dtype(dtype).name]
+
+
+__all__ = ["TorchExecutor", "TorchMemory", "default_device", "open_executor", "open_memory", "unavailable"]
