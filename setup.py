@@ -54,7 +54,7 @@ class CMakeBuild(build_ext):
 setup(
     packages=[
         "oaks", "oaks.ops", "oaks.executors", "oaks.val", "oaks.video",
-        "oaks.engines", "oaks.training", "oaks.training.networks", "oaks.training.render",
+        "oaks.engines", "oaks.training", "oaks.training.data", "oaks.training.networks", "oaks.training.render",
     ],
     package_dir={"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"},
     package_data={

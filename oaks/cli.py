@@ -40,6 +40,43 @@ def doctor() -> None:
     raise typer.Exit(examine())
 
 
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a built-in one.")] = "",
+    out: Annotated[str, typer.Option(help="Folder of the training, made new.")] = "",
+    resume: Annotated[str, typer.Option(help="Folder of a training to go on with, instead of a recipe.")] = "",
+    data: Annotated[str, typer.Option(help="Folder that the recipe's paths begin at.")] = ".",
+    packed: Annotated[str, typer.Option(help="Folder of packed people (oaks pack), read where it has a source.")] = "",
+    change: Annotated[list[str], typer.Option("--set", help="Change a field: training.epochs=10.")] = [],  # noqa: B006
+    max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on this host; 0: one per GPU.")] = 0,
+    hosts: Annotated[int, typer.Option(help="Hosts, each running this command.")] = 1,
+    summary: Annotated[bool, typer.Option(help="Print the network's parameters and cost, and stop.")] = False,
+) -> None:
+    """Train a network by a recipe, or go on with a training."""
+    from oaks.training.command import train_command
+
+    train_command(
+        recipe, out, resume, data=data, packed=packed, changes=change, max_minutes=max_minutes,
+        accelerator=accelerator, devices=devices, hosts=hosts, summary=summary,
+    )  # fmt: skip
+
+
+@app.command()
+def pack(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a built-in one.")],
+    out: Annotated[str, typer.Option(help="Folder for the packed people.")],
+    data: Annotated[str, typer.Option(help="Folder that the recipe's paths begin at.")] = ".",
+    change: Annotated[list[str], typer.Option("--set", help="Change a field: input=[192,256].")] = [],  # noqa: B006
+    detail: Annotated[float, typer.Option(help="Pixels kept per pixel of the network's input.")] = 1.3,
+) -> None:
+    """Pack a recipe's people into shards that training reads faster than images, and that travel."""
+    from oaks.training.command import pack_command
+
+    pack_command(recipe, out, data=data, changes=change, detail=detail)
+
+
 def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:

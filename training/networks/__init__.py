@@ -1,1 +1,40 @@
 """The networks, by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from oaks.training.networks.hrnet import HRNet
+from oaks.training.networks.ks_net import KSNet
+from oaks.training.networks.pose import PoseNetwork
+from oaks.training.networks.resnet import ResNet
+
+NETWORKS: dict[str, type[nn.Module]] = {"oa_hpe": PoseNetwork, "hrnet": HRNet, "ks_net": KSNet}
+
+
+def build(architecture: dict[str, Any]) -> nn.Module:
+    """The network that `architecture` describes, freshly initialised, in training mode.
+
+    "oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to (heatmaps (N,K,h,w), visibility logits (N,K) or None);
+    "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K).
+
+    Args:
+        architecture: "name" ("oa_hpe", "hrnet" or "ks_net") and the keyword arguments of that network.
+
+    Raises:
+        ValueError: an unknown name or argument, or a value that does not fit.
+    """
+    arguments = dict(architecture)
+    name = arguments.pop("name", None)
+    if name not in NETWORKS:
+        raise ValueError(f"architecture: name must be one of {', '.join(NETWORKS)}, got {name!r}")
+    known = set(inspect.signature(NETWORKS[name]).parameters)
+    if unknown := set(arguments) - known:
+        raise ValueError(f"architecture: {name} has no {sorted(unknown)}; it takes {sorted(known)}")
+    return NETWORKS[name](**arguments)
+
+
+__all__ = ["NETWORKS", "HRNet", "KSNet", "PoseNetwork", "ResNet", "build"]

@@ -1,0 +1,96 @@
+"""Trained networks on disk: one safetensors file each, which says in its metadata what the network is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from oaks.training.networks import build
+
+FORMAT = 1
+KINDS = ("pose", "ks")
+
+
+def save_network(
+    path: str | Path, network: nn.Module, description: dict[str, Any], *, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes the network beside `path` and renames it there.
+
+    Args:
+        path: of the safetensors file.
+        network: as `build(description["architecture"])` makes it.
+        description: "kind" ("pose" or "ks"), "architecture", and whatever else is known: skeleton, input, stride,
+            alignment, heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration, license.
+        dtype: of the stored weights: float32, or float16 for half the size.
+
+    Raises:
+        ValueError: the kind is unknown, or the architecture does not describe this network.
+    """
+    if description.get("kind") not in KINDS:
+        raise ValueError(
+            f"description: kind must be one of {', '.join(KINDS)}, got {description.get('kind')!r}"
+        )
+    with torch.device("meta"):
+        expected = {
+            name: value.shape for name, value in build(description["architecture"]).state_dict().items()
+        }
+    state = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != expected:
+        raise ValueError("description: its architecture does not describe the network's parameters")
+    tensors = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in state.items()
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(path.name + ".part")
+    save_file(tensors, staged, metadata={"oaks": json.dumps({"format": FORMAT, **description})})
+    os.replace(staged, path)
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What a network's file says about it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a network saved here, or of another format; the message names the file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {})["oaks"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a network saved by oaks: {type(error).__name__}: {error}") from error
+    if content.get("format") != FORMAT or content.get("kind") not in KINDS:
+        raise ValueError(f"{path}: wanted format {FORMAT} of a {' or '.join(KINDS)} network, "
+                         f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
+    return content
+
+
+def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in evaluation mode with float32 weights on the CPU, and its description.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a network saved here, or damaged; the message names the file.
+    """
+    description = read_description(path)
+    network = build(description["architecture"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path}: weights do not fit their description: {error}") from error
+    return network.eval(), description
+
+
+__all__ = ["load_network", "read_description", "save_network"]

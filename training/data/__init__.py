@@ -1,0 +1,1 @@
+"""Where people to learn from come from, and how they become samples."""

@@ -1,0 +1,197 @@
+"""One training sample from one person: geometry chosen at random, one affine warp, then what hides and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from oaks.skeleton import Skeleton
+from oaks.training.data.geometry import crop_to_image, image_to_crop, warp, window_of
+from oaks.training.data.people import Person
+from oaks.training.recipe import Augmentation
+
+LOWER_BODY = ("hip", "knee", "ankle")
+HALF_BODY_PADDING = 1.5
+
+
+class Sample(NamedTuple):
+    """What a network is trained on: a crop and where its keypoints are."""
+
+    crop: np.ndarray  # (H, W, 3) uint8 RGB
+    points: np.ndarray  # (K, 2) float32 crop pixel indices
+    visible: np.ndarray  # (K,) float32: 1 labelled and inside the crop, else 0
+    annotatable: np.ndarray  # (K,) float32: 0 where nothing may be learnt
+
+
+def augment(
+    image: np.ndarray,
+    person: Person,
+    rng: np.random.Generator,
+    settings: Augmentation,
+    *,
+    size: tuple[int, int],
+    padding: float,
+    skeleton: Skeleton,
+    another: Callable[[], np.ndarray] | None = None,
+) -> Sample:
+    """A crop of `person`, augmented as `settings` say.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        person: in pixel indices of `image`.
+        rng: decides everything.
+        settings: all zeros give the crop that oaks.ops.crop gives.
+        size: (width, height) of the crop.
+        padding: of the box.
+        skeleton: of the person.
+        another: gives some other image, of which occluders are cut; without it they are cut from `image`.
+    """
+    centre, extent = window_of(_box(person, rng, settings, skeleton), size, padding)
+    # Every number is drawn whether it is used or not: a setting changes what it is about and nothing else.
+    turns, angle, zoom, flips, shift = (
+        rng.random(),
+        rng.uniform(-1, 1),
+        rng.random(),
+        rng.random(),
+        rng.uniform(-1, 1, 2),
+    )
+    low, high = settings.scale
+    mirrored = flips < settings.flip
+    affine = crop_to_image(
+        centre + shift * settings.shift * extent,
+        extent,
+        size,
+        scale=low + (high - low) * zoom,
+        rotation=angle * settings.rotation if turns < settings.rotation_probability else 0.0,
+        mirrored=mirrored,
+    )
+    crop = warp(image, affine, size)
+    points = image_to_crop(person.keypoints[:, :2].astype(np.float64), affine)
+    labels, annotatable = person.keypoints[:, 2] > 0, person.annotatable
+    if mirrored:
+        order = skeleton.mirror
+        points, labels, annotatable = points[order], labels[order], annotatable[order]
+    inside = ((points > -0.5) & (points < np.asarray(size) - 0.5)).all(axis=1)
+    visible = labels & inside
+    if rng.random() < settings.occluders:
+        crop = occlude(crop, rng, image if another is None else another(), points[visible])
+    crop = recolour(crop, rng, settings)
+    return Sample(
+        np.ascontiguousarray(crop[..., ::-1]),
+        np.where(visible[:, None], points, 0).astype(np.float32),
+        visible.astype(np.float32),
+        annotatable.astype(np.float32),
+    )
+
+
+def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skeleton: Skeleton) -> np.ndarray:
+    """The person's box, or one around the upper or lower half of the body."""
+    chosen, upper = rng.random() < settings.half_body, rng.random() < 0.6
+    labelled = person.keypoints[:, 2] > 0
+    if not chosen or labelled.sum() < 8:
+        return person.box
+    lower = np.array([name.endswith(LOWER_BODY) for name in skeleton.keypoints])
+    half = labelled & (~lower if upper else lower)
+    if half.sum() < 3:
+        return person.box
+    corners = person.keypoints[half, :2] + 0.5
+    low, high = corners.min(0), corners.max(0)
+    middle, reach = (low + high) / 2, np.maximum((high - low) / 2 * HALF_BODY_PADDING, 4)
+    return np.concatenate([middle - reach, middle + reach])
+
+
+def occlude(crop: np.ndarray, rng: np.random.Generator, source: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The crop with one to three patches pasted over it, half of them around a keypoint. Labels stay.
+
+    Annotators guess hidden keypoints where the rest of the body tells them; so must the network.
+    """
+    height, width = crop.shape[:2]
+    for _ in range(rng.integers(1, 4)):
+        w, h = (rng.uniform(0.08, 0.35, 2) * (width, height)).astype(int) + 2
+        if len(points) and rng.random() < 0.5:
+            x, y = points[rng.integers(len(points))] + rng.normal(0, 0.1, 2) * (w, h)
+        else:
+            x, y = rng.uniform(0, width), rng.uniform(0, height)
+        mask = np.zeros((h, w), np.uint8)
+        if rng.random() < 0.5:
+            cv2.ellipse(mask, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 255, -1)
+        else:
+            mask[:] = 255
+        x1, y1 = int(x - w / 2), int(y - h / 2)
+        left, top, right, bottom = max(x1, 0), max(y1, 0), min(x1 + w, width), min(y1 + h, height)
+        if right <= left or bottom <= top:
+            continue
+        patch = _patch(source, rng, (w, h))
+        inner = np.s_[top - y1 : bottom - y1, left - x1 : right - x1]
+        place = crop[top:bottom, left:right]
+        np.copyto(place, patch[inner], where=mask[inner][..., None] > 0)
+    return crop
+
+
+def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) uint8: a piece of another image, a plain colour or a coarse random texture."""
+    width, height = size
+    kind = rng.random()
+    if kind < 0.6:
+        rows, columns = source.shape[:2]
+        h, w = min(height, rows), min(width, columns)
+        y, x = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
+        return cv2.resize(source[y : y + h, x : x + w], (width, height))
+    colour = rng.integers(0, 256, 3)
+    if kind < 0.8:
+        return np.broadcast_to(colour.astype(np.uint8), (height, width, 3))
+    cells = rng.normal(0, 40, (*rng.integers(2, 9, 2), 3)) + colour
+    return cv2.resize(np.clip(cells, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def recolour(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
+    """Contrast, brightness, white balance, saturation, blur, low resolution and noise, each within its setting."""
+    strength = settings.colour
+    gain, offset = 1 + strength * rng.uniform(-0.4, 0.4), strength * rng.uniform(-40, 40)
+    balance, saturation = 1 + strength * rng.uniform(-0.15, 0.15, 3), strength * rng.uniform(-0.6, 0.6)
+    if strength > 0:
+        crop = cv2.transform(crop, _colour_matrix(gain, offset, balance, saturation))
+    if rng.random() < settings.grey:
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    blurs, kind, amount = rng.random(), rng.random(), rng.random()
+    if blurs < settings.blur:
+        crop = _blurred(crop, kind, amount)
+    if rng.random() < settings.noise:
+        noise = np.empty(crop.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        cv2.randn(noise, 0, rng.uniform(2, 15))
+        crop = cv2.add(crop, noise, dtype=cv2.CV_8U)
+    return crop
+
+
+def _colour_matrix(gain: float, offset: float, balance: np.ndarray, saturation: float) -> np.ndarray:
+    """(3, 4): BGR to BGR in one pass. Contrast turns around middle grey, saturation around luminance."""
+    luminance = np.array([0.114, 0.587, 0.299])
+    linear = gain * balance[:, None] * ((1 + saturation) * np.eye(3) - saturation * luminance)
+    return np.concatenate([linear, np.full((3, 1), 128 * (1 - gain) + offset)], axis=1)
+
+
+def _blurred(crop: np.ndarray, kind: float, amount: float) -> np.ndarray:
+    height, width = crop.shape[:2]
+    if kind < 0.4:
+        return cv2.GaussianBlur(crop, (0, 0), 0.5 + 2 * amount)
+    if kind < 0.7:  # seen from far away
+        factor = 0.25 + 0.5 * amount
+        small = cv2.resize(
+            crop, (max(8, int(width * factor)), max(8, int(height * factor))), interpolation=cv2.INTER_AREA
+        )
+        return cv2.resize(small, (width, height))
+    length = 3 + 2 * int(5 * amount)
+    kernel = np.zeros((length, length), np.float32)
+    direction = (kind - 0.7) / 0.3 * np.pi
+    reach = (length // 2) * np.array([np.cos(direction), np.sin(direction)])
+    middle = length // 2
+    ends = [tuple(int(round(middle + sign * r)) for r in reach) for sign in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], 1.0)
+    return cv2.filter2D(crop, -1, kernel / kernel.sum())
+
+
+__all__ = ["Sample", "augment", "occlude", "recolour"]

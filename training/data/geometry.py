@@ -1,0 +1,67 @@
+"""Where a crop lies in its image: the rule of oaks.ops.crop, extended by rotation, scale, shift and mirroring."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def window_of(box: np.ndarray, size: tuple[int, int], padding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (2,) and extent (2,) of the part of the image that a crop shows, in box coordinates.
+
+    The side too short for the crop's aspect is grown, then both times `padding`: the same as oaks.ops.crop.
+    """
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    aspect = size[0] / size[1]
+    width, height = x2 - x1, y2 - y1
+    if width < height * aspect:
+        width = height * aspect
+    else:
+        height = width / aspect
+    return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), np.array([width, height]) * padding
+
+
+def crop_to_image(
+    centre: np.ndarray,
+    extent: np.ndarray,
+    size: tuple[int, int],
+    *,
+    scale: float = 1.0,
+    rotation: float = 0.0,
+    mirrored: bool = False,
+) -> np.ndarray:
+    """(2, 3) float64: crop pixel index to image pixel index.
+
+    Without rotation, scale and mirroring this is design's rule: image = c - 1/2 + (crop + 1/2 - size/2)·extent/size.
+
+    Args:
+        centre: (2,) of the window, in box coordinates.
+        extent: (2,) of the window.
+        size: (width, height) of the crop.
+        scale: above 1 shows more of the image, so the person smaller.
+        rotation: degrees by which the window turns clockwise in the image, so the person anticlockwise.
+        mirrored: the crop shows the window's columns reversed.
+    """
+    angle = np.deg2rad(rotation)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    step = np.asarray(extent) * scale / np.asarray(size)
+    if mirrored:
+        step = step * [-1, 1]
+    linear = turn * step  # columns: image step per crop pixel in x and in y
+    shift = np.asarray(centre) - 0.5 + linear @ (0.5 - np.asarray(size) / 2)
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def image_to_crop(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Image pixel indices (..., 2) to crop pixel indices: the inverse of `affine` (2, 3)."""
+    return (points - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+
+
+def warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The crop (height, width, 3) uint8: bilinear, black outside the image."""
+    return cv2.warpAffine(
+        image, affine, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
+    )
+
+
+__all__ = ["crop_to_image", "image_to_crop", "warp", "window_of"]

@@ -1,0 +1,324 @@
+"""Annotated people, whatever they are read from: what a source of them gives, and COCO files as a source."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+
+from oaks.skeleton import Skeleton
+
+ESTIMATED_AREA = 0.53  # of width times height: what a COCO person's mask covers of its box on average
+
+
+class Person(NamedTuple):
+    """One annotated person, in pixel indices of the image that comes with it."""
+
+    keypoints: np.ndarray  # (K, 3) float32: x, y, v (0 not labelled, 1 hidden, 2 seen)
+    box: np.ndarray  # (4,) float32 x1, y1, x2, y2; an edge at 0 is the image's outer edge
+    area: float  # square pixels
+    annotatable: np.ndarray  # (K,) bool: False where nothing may be learnt from the keypoint's label
+    image_id: int
+    person_id: int
+    to_image: (
+        np.ndarray
+    )  # (4,) float32 scale x, scale y, shift x, shift y: to the original image's pixel indices
+
+
+class DamagedImage(ValueError):
+    """An image that cannot be decoded. The message names the file and the person."""
+
+
+class People(Protocol):
+    """A source of annotated people. `name` is what recipes, folds and metrics cards call it."""
+
+    name: str
+    image_ids: np.ndarray  # (P,) int64, one for each index of `sample`
+    person_ids: np.ndarray  # (P,) int64; where people are made on the fly, of the image
+    skipped: Counter[str]  # what was left out, and how often
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:
+        """The image (H, W, 3) uint8 BGR and the person at `index`; `rng` chooses where several are possible."""
+        ...
+
+    def subset(self, rows: np.ndarray) -> People:
+        """The same source with the people at `rows` (indices or a mask) alone."""
+        ...
+
+
+def fold_of(name: str, image_ids: np.ndarray, folds: int) -> np.ndarray:
+    """(P,) int: the fold of each image, the same wherever and in whatever order the people are read."""
+    return np.array(
+        [zlib.crc32(f"{name}/{int(image)}".encode()) % folds for image in image_ids], dtype=np.int64
+    )
+
+
+@dataclass
+class CocoPeople:
+    """People of a COCO keypoints file and a folder of images; made by `read_coco`."""
+
+    name: str
+    folder: Path
+    files: np.ndarray  # (P,) str, below folder
+    keypoints: np.ndarray  # (P, K, 3) float32
+    boxes: np.ndarray  # (P, 4) float32 xyxy
+    areas: np.ndarray  # (P,) float32
+    annotatable: np.ndarray  # (P, K) bool
+    image_ids: np.ndarray
+    person_ids: np.ndarray
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:  # noqa: ARG002
+        """The image and the person at `index`.
+
+        Raises:
+            DamagedImage: the file cannot be decoded.
+        """
+        path = self.folder / str(self.files[index])
+        image = _read_image(path)
+        if image is None:
+            raise DamagedImage(f"{path}: cannot be decoded (image {self.image_ids[index]}, "
+                               f"person {self.person_ids[index]} of {self.name})")  # fmt: skip
+        return image, Person(
+            self.keypoints[index],
+            self.boxes[index],
+            float(self.areas[index]),
+            self.annotatable[index],
+            int(self.image_ids[index]),
+            int(self.person_ids[index]),
+            np.array([1, 1, 0, 0], np.float32),
+        )
+
+    def subset(self, rows: np.ndarray) -> CocoPeople:
+        """The same source with the people at `rows` alone."""
+        columns = ("files", "keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids")
+        kept = {column: getattr(self, column)[rows] for column in columns}
+        return CocoPeople(self.name, self.folder, skipped=self.skipped, **kept)
+
+
+@functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
+def _read_image(path: Path) -> np.ndarray | None:
+    return cv2.imread(str(path), cv2.IMREAD_COLOR)
+
+
+def read_coco(
+    name: str,
+    annotations: Path,
+    images: Path,
+    skeleton: Skeleton,
+    *,
+    boxes: Path | None = None,
+    never_labelled: Sequence[str] = (),
+    trust_absence: bool = True,
+    min_keypoints: int = 1,
+) -> CocoPeople:
+    """The people of a COCO keypoints file that can be learnt from.
+
+    Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than `min_keypoints`
+    labelled keypoints, boxes without extent, annotations of images that the file or the folder lacks. An
+    annotation without `area` gets 0.53 times its box's, and is counted too.
+
+    Args:
+        name: what to call the source.
+        annotations: the JSON file.
+        images: the folder of its images.
+        skeleton: whose keypoints, by name where the file names its own.
+        boxes: a COCO results file of detected boxes, used instead of the annotated ones: each person takes the
+            best one that overlaps by at least half (IoU), highest scores first; people without one are left out.
+        never_labelled: keypoints that the file never labels; nothing is learnt about them.
+        trust_absence: False where a missing label does not mean an invisible keypoint.
+        min_keypoints: people with fewer labelled keypoints are left out.
+
+    Raises:
+        ValueError: the file is not of this form; the message names the file and the annotation.
+    """
+    skipped: Counter[str] = Counter()
+    coco = _load(annotations, skipped)
+    category, order = _person_category(coco, annotations, skeleton)
+    if unknown := set(never_labelled) - set(skeleton.keypoints):
+        raise ValueError(f"never_labelled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
+    learnable = np.array([keypoint not in never_labelled for keypoint in skeleton.keypoints])
+    present = {path.name for path in images.iterdir()} if images.is_dir() else set()
+    rows = []
+    for annotation in coco.anns.values():
+        reason = _reason_to_skip(annotation, coco.imgs, category, present, images)
+        keypoints = None if reason else _keypoints(annotation, order, annotations)
+        if keypoints is not None:
+            keypoints[~learnable] = 0
+            if np.count_nonzero(keypoints[:, 2]) < min_keypoints:
+                reason = "people with too few labelled keypoints"
+        if reason:
+            skipped[reason] += 1
+            continue
+        x, y, w, h = annotation["bbox"]
+        if not annotation.get("area"):
+            skipped["annotations without area, estimated from the box"] += 1
+        rows.append((
+            coco.imgs[annotation["image_id"]]["file_name"], keypoints, (x, y, x + w, y + h),
+            annotation.get("area") or ESTIMATED_AREA * w * h, annotation["image_id"], annotation["id"],
+        ))  # fmt: skip
+    if not rows:
+        raise ValueError(
+            f"{annotations}: no people to learn from with images in {images}; left out: {dict(skipped)}"
+        )
+    files, labels, frames, areas, image_ids, person_ids = (list(column) for column in zip(*rows, strict=True))
+    labels = np.stack(labels)
+    annotatable = np.broadcast_to(learnable, labels.shape[:2]).copy()
+    if not trust_absence:
+        annotatable &= labels[..., 2] > 0
+    people = CocoPeople(
+        name, images, np.array(files), labels, np.array(frames, np.float32), np.array(areas, np.float32),
+        annotatable, np.array(image_ids, np.int64), np.array(person_ids, np.int64), skipped,
+    )  # fmt: skip
+    return people if boxes is None else _with_detected_boxes(people, boxes, category)
+
+
+def _load(path: Path, notes: Counter[str]):  # noqa: ANN202 - pycocotools has no types
+    from pycocotools.coco import COCO
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        renumbered = _renumber(content, path)
+        coco = COCO()
+        coco.dataset = content
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a COCO annotation file: {type(error).__name__}: {error}") from error
+    if renumbered:
+        notes["people whose ids stood twice in the file, renumbered"] += renumbered
+    return coco
+
+
+def _renumber(content: dict, path: Path) -> int:
+    """Gives images and annotations ids of their own where several parts, each with its own ids, were joined.
+
+    pycocotools keeps the last of several entries with one id, so that people would be lost or, worse, sought in
+    another person's image. The k-th annotation with some id belongs to the k-th image with the id it names.
+    """
+    images, annotations = content["images"], content["annotations"]
+    taken: dict[int, list[dict]] = {}
+    for image in images:
+        taken.setdefault(image["id"], []).append(image)
+    occurrences: Counter[int] = Counter()
+    turns = []
+    for annotation in annotations:
+        turns.append(occurrences[annotation["id"]])
+        occurrences[annotation["id"]] += 1
+    if len(taken) == len(images) and len(occurrences) == len(annotations):
+        return 0
+    fresh_image, fresh = max(taken) + 1, max(occurrences) + 1
+    for number, image in enumerate(again for same in taken.values() for again in same[1:]):
+        image["id"] = fresh_image + number
+    changed = 0
+    for annotation, turn in zip(annotations, turns, strict=True):
+        same = taken.get(annotation["image_id"], [])
+        if len(same) > 1 or turn > 0:
+            if turn >= len(same) or len(same) != occurrences[annotation["id"]]:
+                raise ValueError(
+                    f"{path}: id {annotation['id']} stands for {occurrences[annotation['id']]} annotations and "
+                    f"image id {annotation['image_id']} for {len(same)} images: which belong together is not clear"
+                )
+            annotation["image_id"] = same[turn]["id"]
+        if turn > 0:
+            annotation["id"] = fresh + changed
+            changed += 1
+    return changed
+
+
+def _person_category(coco, path: Path, skeleton: Skeleton) -> tuple[int, list[int] | None]:  # noqa: ANN001
+    """The id of the category of people, and where each keypoint of the skeleton stands in the file's order."""
+    candidates = [c for c in coco.cats.values() if "keypoints" in c] or list(coco.cats.values())
+    named = [c for c in candidates if c.get("name") == "person"]
+    if len(named or candidates) != 1:
+        raise ValueError(
+            f"{path}: wanted one category with keypoints or named person, got {list(coco.cats.values())}"
+        )
+    (category,) = named or candidates
+    names = category.get("keypoints")
+    if names is None:
+        return category["id"], None
+    if missing := set(skeleton.keypoints) - set(names):
+        raise ValueError(
+            f"{path}: category {category['id']} lacks the keypoints {sorted(missing)} of {skeleton.name!r}"
+        )
+    return category["id"], [names.index(keypoint) for keypoint in skeleton.keypoints]
+
+
+def _reason_to_skip(
+    annotation: dict, images: dict, category: int, present: set[str], folder: Path
+) -> str | None:
+    if annotation.get("category_id") != category:
+        return "annotations of another category"
+    if annotation.get("iscrowd"):
+        return "crowd regions"
+    if not annotation.get("num_keypoints", 1) or not any(annotation.get("keypoints", [])[2::3]):
+        return "people without keypoints"
+    box = annotation.get("bbox")
+    if not box or len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
+        return "people without a box of some extent"
+    image = images.get(annotation["image_id"])
+    if image is None:
+        return "annotations of images that the file does not list"
+    name = image["file_name"]
+    if name not in present and not (folder / name).is_file():
+        return "people in images that are missing on disk"
+    return None
+
+
+def _keypoints(annotation: dict, order: list[int] | None, path: Path) -> np.ndarray:
+    """(K, 3) in the skeleton's order."""
+    values = np.asarray(annotation["keypoints"], np.float32)
+    if values.size % 3 or (order is not None and values.size < 3 * (max(order) + 1)):
+        raise ValueError(f"{path}: annotation {annotation['id']} has {values.size} keypoint numbers")
+    values = values.reshape(-1, 3)
+    values = values if order is None else values[order]
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path}: annotation {annotation['id']} has keypoints that are not finite")
+    return values.copy()
+
+
+def _with_detected_boxes(people: CocoPeople, path: Path, category: int) -> CocoPeople:
+    by_image: dict[int, list[dict]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        if row.get("category_id", category) == category:
+            by_image.setdefault(row["image_id"], []).append(row)
+    found = np.zeros(len(people), bool)
+    for image_id, rows in by_image.items():
+        here = np.flatnonzero(people.image_ids == image_id)
+        truths = people.boxes[here].copy()
+        for row in sorted(rows, key=lambda row: -row["score"]):
+            x, y, w, h = row["bbox"]
+            box = np.array([x, y, x + w, y + h], np.float32)
+            overlap = np.where(found[here], 0, iou(truths, box))
+            if len(here) and overlap.max() >= 0.5:
+                people.boxes[here[overlap.argmax()]] = box
+                found[here[overlap.argmax()]] = True
+    people.skipped["people without a detected box"] += int((~found).sum())
+    return people.subset(found)
+
+
+def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (N, 4) with one box (4,), xyxy."""
+    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
+    inner = np.clip(high - low, 0, None).prod(1)
+    sizes = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    return inner / (sizes - inner)
+
+
+__all__ = ["CocoPeople", "DamagedImage", "People", "Person", "fold_of", "iou", "read_coco"]

@@ -1,0 +1,172 @@
+"""The order in which people are drawn, and the loader that turns draws into batches.
+
+Every draw has a number, and everything random about it follows from the seed and that number. So a training
+that stops at any step continues exactly, whatever the number of loading processes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from oaks.skeleton import Skeleton
+from oaks.training.data.augmentation import augment
+from oaks.training.data.people import DamagedImage, People
+from oaks.training.recipe import Augmentation
+
+log = logging.getLogger("oaks.training")
+
+BLOCK = 1 << 16
+ATTEMPTS = 20  # people tried after a damaged image, before the data set as a whole is taken for damaged
+
+
+class Draw(NamedTuple):
+    """One person drawn."""
+
+    source: int
+    index: int  # of the person within the source
+    number: int  # of the draw since the training began
+
+
+class Draws(Sampler[list[Draw]]):
+    """Batches of draws: each source's people in one random order after another, sources mixed by weight.
+
+    Args:
+        lengths: people in each source.
+        weights: how often a source is drawn from; in proportion to these.
+        batch: draws per step and process; process `rank` of `processes` gets its share of each step's draws.
+        steps: in the whole training.
+        start: steps that are done already.
+        seed: of the order.
+        rank: of this process.
+        processes: number of training processes.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        weights: Sequence[float],
+        *,
+        batch: int,
+        steps: int,
+        start: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.lengths, self.weights = list(lengths), np.asarray(weights, float) / sum(weights)
+        self.batch, self.steps, self.start, self.seed = batch, steps, start, seed
+        self.rank, self.processes = rank, processes
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        whole = self.batch * self.processes
+        draws = self._draws(self.start * whole)
+        for _ in range(self.start, self.steps):
+            step = [next(draws) for _ in range(whole)]
+            yield step[self.rank :: self.processes]
+
+    def _draws(self, begin: int) -> Iterator[Draw]:
+        taken = np.zeros(len(self.lengths), np.int64)  # from each source, before the present block
+        orders: dict[int, tuple[int, np.ndarray]] = {}
+        block = 0
+        while True:
+            first, sources = block * BLOCK, self._sources(block)
+            if first + BLOCK <= begin:
+                taken += np.bincount(sources, minlength=len(taken))
+                block += 1
+                continue
+            for place, source in enumerate(sources.tolist()):
+                count = int(taken[source])
+                taken[source] += 1
+                if first + place < begin:
+                    continue
+                turn, index = divmod(count, self.lengths[source])
+                if orders.get(source, (-1,))[0] != turn:
+                    rng = np.random.default_rng([self.seed, 1, source, turn])
+                    orders[source] = (turn, rng.permutation(self.lengths[source]))
+                yield Draw(source, int(orders[source][1][index]), first + place)
+            block += 1
+
+    def _sources(self, block: int) -> np.ndarray:
+        if len(self.lengths) == 1:
+            return np.zeros(BLOCK, np.int64)
+        return np.random.default_rng([self.seed, 0, block]).choice(len(self.lengths), BLOCK, p=self.weights)
+
+
+class Samples(Dataset[dict[str, Any]]):
+    """Augmented samples of several sources, addressed by draws."""
+
+    def __init__(
+        self,
+        sources: Sequence[People],
+        settings: Augmentation,
+        *,
+        size: tuple[int, int],
+        padding: float,
+        skeleton: Skeleton,
+        seed: int,
+    ) -> None:
+        self.sources, self.settings, self.seed = list(sources), settings, seed
+        self.cut = partial(augment, settings=settings, size=size, padding=padding, skeleton=skeleton)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """The sample as arrays, with the number of damaged images passed over to find it."""
+        rng = np.random.default_rng([self.seed, 2, draw.number])
+        people = self.sources[draw.source]
+        for damaged in range(ATTEMPTS):
+            try:
+                index = (draw.index + damaged) % len(people)
+                image, person = people.sample(index, rng)
+                another = partial(self._another, people, rng)
+                return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
+            except DamagedImage as error:
+                log.warning("%s; the next person is taken instead", error)
+        raise RuntimeError(
+            f"{people.name}: {ATTEMPTS} people in a row, from number {draw.index}, cannot be read"
+        )
+
+    @staticmethod
+    def _another(people: People, rng: np.random.Generator) -> np.ndarray:
+        return people.sample(int(rng.integers(len(people))), rng)[0]
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler already starts where the training stands; Lightning asks loaders whether they can."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the number of steps done tells where to start."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+
+def settle(worker: int) -> None:  # noqa: ARG001
+    """Makes a loading process one thread: there are as many processes as are wanted."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader:
+    """Batches of samples: crops (B,H,W,3) uint8, points (B,K,2), visible and annotatable (B,K), damaged (B,)."""
+    return ResumableLoader(
+        samples,
+        batch_sampler=draws,
+        num_workers=workers,
+        worker_init_fn=settle,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+__all__ = ["Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "settle"]

@@ -1,0 +1,242 @@
+"""Packed people: crops with room for augmentation, compressed, many to a file, so that training reads few bytes.
+
+A shard is a safetensors file: the JPEGs end to end, where each begins, and the labels in the pixel indices of
+the stored crops, with the way back to the original image. A folder of shards is one source of people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from oaks.training.data.geometry import window_of
+from oaks.training.data.people import DamagedImage, Person
+
+FORMAT = 1
+SHARD_BYTES = 28_000_000
+JPEG_QUALITY = 92
+COLUMNS = ("keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids", "to_image")
+
+
+@dataclass
+class ShardPeople:
+    """People read from a folder of shards; made by `read_shards`."""
+
+    name: str
+    bytes: list[np.ndarray]  # per shard, uint8
+    places: np.ndarray  # (P, 3) int64: shard, first byte, end
+    columns: dict[str, np.ndarray]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(P,) int64."""
+        return self.columns["image_ids"]
+
+    @property
+    def person_ids(self) -> np.ndarray:
+        """(P,) int64."""
+        return self.columns["person_ids"]
+
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:  # noqa: ARG002
+        """The stored crop and the person at `index`.
+
+        Raises:
+            DamagedImage: the stored crop cannot be decoded.
+        """
+        shard, begin, end = self.places[index]
+        image = cv2.imdecode(self.bytes[shard][begin:end], cv2.IMREAD_COLOR)
+        row = {name: column[index] for name, column in self.columns.items()}
+        if image is None:
+            raise DamagedImage(f"{self.name}: shard {shard}, person {row['person_ids']}: cannot be decoded")
+        return image, Person(
+            row["keypoints"], row["boxes"], float(row["areas"]), row["annotatable"],
+            int(row["image_ids"]), int(row["person_ids"]), row["to_image"],
+        )  # fmt: skip
+
+    def subset(self, rows: np.ndarray) -> ShardPeople:
+        """The same source with the people at `rows` alone."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return ShardPeople(self.name, self.bytes, self.places[rows], columns, self.skipped)
+
+
+def stored_crop(
+    image: np.ndarray, person: Person, *, size: tuple[int, int], padding: float, detail: float, reach: float
+) -> tuple[np.ndarray, Person]:
+    """The part of `image` that augmented crops of `person` can show, reduced where it is larger than needed.
+
+    Args:
+        image: (H, W, 3) uint8.
+        person: in pixel indices of `image`.
+        size: (width, height) of the crops that networks will see.
+        padding: of the box.
+        detail: pixels kept per pixel of such a crop; never enlarged.
+        reach: how much larger than the padded box the region is, to leave room for scale and shift; rotation
+            by any angle is allowed for.
+    """
+    centre, extent = window_of(person.box, size, padding)
+    half = np.full(2, np.hypot(*extent) / 2 * reach)
+    rows, columns = image.shape[:2]
+    low = np.clip(np.floor(centre - half), 0, (columns - 1, rows - 1)).astype(int)
+    high = np.clip(np.ceil(centre + half), low + 1, (columns, rows)).astype(int)
+    region = image[low[1] : high[1], low[0] : high[0]]
+    before = high - low
+    factor = min(1.0, detail * size[0] / extent[0])
+    after = np.maximum(np.round(before * factor).astype(int), 1)
+    if factor < 1:
+        region = cv2.resize(region, (int(after[0]), int(after[1])), interpolation=cv2.INTER_AREA)
+    else:
+        after = before
+    step = before / after  # image pixels per stored pixel
+    keypoints = person.keypoints.copy()
+    keypoints[:, :2] = (keypoints[:, :2] - low + 0.5) / step - 0.5
+    keypoints[keypoints[:, 2] == 0] = 0
+    box = (person.box.reshape(2, 2) - low) / step
+    shift = low + 0.5 * step - 0.5  # image = step · stored + shift
+    scale, offset = person.to_image[:2], person.to_image[2:]
+    to_image = np.concatenate([scale * step, scale * shift + offset])
+    return region, person._replace(
+        keypoints=keypoints.astype(np.float32),
+        box=box.reshape(4).astype(np.float32),
+        area=person.area / float(step.prod()),
+        to_image=to_image.astype(np.float32),
+    )
+
+
+def write_shards(
+    name: str,
+    people: Iterable[tuple[np.ndarray, Person]],
+    folder: Path,
+    *,
+    size: tuple[int, int],
+    padding: float = 1.25,
+    detail: float = 1.3,
+    reach: float = 1.4,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[], None] = lambda: None,
+) -> int:
+    """Packs people into `folder`, replacing the shards there; gives their number.
+
+    Args:
+        name: of the source; training calls the people so.
+        people: (image, person) pairs.
+        folder: is made. Shards are named people-0000.safetensors onwards; index.json, written last, names them.
+        size: (width, height) of the crops that networks will see.
+        padding: of the box.
+        detail: as in `stored_crop`.
+        reach: as in `stored_crop`.
+        shard_bytes: a shard's JPEGs together stay below this.
+        progress: called once per person.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[str] = []
+    jpegs: list[np.ndarray] = []
+    rows: list[Person] = []
+    count = pending = 0
+
+    def flush() -> None:
+        nonlocal pending
+        if rows:
+            files.append(f"people-{len(files):04d}.safetensors")
+            _write_shard(folder / files[-1], jpegs, rows)
+            jpegs.clear()
+            rows.clear()
+            pending = 0
+
+    for image, person in people:
+        region, stored = stored_crop(image, person, size=size, padding=padding, detail=detail, reach=reach)
+        done, jpeg = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not done:
+            raise ValueError(
+                f"{name}: person {person.person_id}: OpenCV could not encode a {region.shape} crop"
+            )
+        if pending + jpeg.size > shard_bytes:
+            flush()
+        jpegs.append(jpeg.ravel())
+        rows.append(stored)
+        pending += jpeg.size
+        count += 1
+        progress()
+    flush()
+    index = {"format": FORMAT, "name": name, "people": count, "size": list(size), "padding": padding,
+             "detail": detail, "reach": reach, "files": files}  # fmt: skip
+    staged = folder / "index.json.part"
+    staged.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    os.replace(staged, folder / "index.json")
+    for stale in set(folder.glob("people-*.safetensors")) - {folder / file for file in files}:
+        stale.unlink()
+    return count
+
+
+def _write_shard(path: Path, jpegs: list[np.ndarray], rows: list[Person]) -> None:
+    ends = np.cumsum([jpeg.size for jpeg in jpegs])
+    content = {
+        "bytes": np.concatenate(jpegs),
+        "ends": ends.astype(np.int64),
+        "keypoints": np.stack([row.keypoints for row in rows]).astype(np.float32),
+        "boxes": np.stack([row.box for row in rows]).astype(np.float32),
+        "areas": np.array([row.area for row in rows], np.float32),
+        "annotatable": np.stack([row.annotatable for row in rows]).astype(np.uint8),
+        "image_ids": np.array([row.image_id for row in rows], np.int64),
+        "person_ids": np.array([row.person_id for row in rows], np.int64),
+        "to_image": np.stack([row.to_image for row in rows]).astype(np.float32),
+    }
+    staged = path.with_suffix(".part")
+    save_file(content, staged)
+    os.replace(staged, path)
+
+
+def read_shards(folder: Path, name: str | None = None) -> ShardPeople:
+    """The people of a folder of shards.
+
+    Args:
+        folder: as `write_shards` left it.
+        name: what to call the source; as packed unless given.
+
+    Raises:
+        ValueError: the folder is not a finished one of this format, or a shard is damaged; the message names it.
+    """
+    path = folder / "index.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: no index.json: not a folder of packed people, or its packing was not finished"
+        )
+    index = json.loads(path.read_text(encoding="utf-8"))
+    if index.get("format") != FORMAT:
+        raise ValueError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
+    data, places, columns = [], [], {column: [] for column in COLUMNS}
+    for number, file in enumerate(index["files"]):
+        try:
+            with safe_open(folder / file, framework="np") as shard:
+                data.append(shard.get_tensor("bytes"))
+                ends = shard.get_tensor("ends")
+                for column in COLUMNS:
+                    columns[column].append(shard.get_tensor(column))
+        except Exception as error:
+            raise ValueError(f"{folder / file}: damaged or missing shard: {error}") from error
+        begins = np.concatenate([[0], ends[:-1]])
+        places.append(np.stack([np.full(len(ends), number), begins, ends], axis=1))
+    if not places:
+        raise ValueError(f"{path}: no people in it")
+    joined = {column: np.concatenate(parts) for column, parts in columns.items()}
+    joined["annotatable"] = joined["annotatable"].astype(bool)
+    people = ShardPeople(name or index["name"], data, np.concatenate(places), joined)
+    if len(people) != index["people"] or math.prod(joined["boxes"].shape) != 4 * len(people):
+        raise ValueError(f"{path}: promises {index['people']} people, its shards hold {len(people)}")
+    return people
+
+
+__all__ = ["ShardPeople", "read_shards", "stored_crop", "write_shards"]

@@ -1,0 +1,143 @@
+"""From the sources that a recipe names to people: which of them are trained on and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from oaks.skeleton import Skeleton
+from oaks.training.data.people import People, fold_of, read_coco
+from oaks.training.data.shards import read_shards
+from oaks.training.recipe import AnySource, CocoSource, Data, Folds, RenderedSource, ShardSource
+
+
+class Place(NamedTuple):
+    """Where a recipe's sources are found.
+
+    Attributes:
+        data: folder that relative paths in the recipe begin at.
+        packed: folder of packed sources: where it has one of a source's name, that is read instead.
+        rendered: folder in which `stored` rendered sources are kept.
+    """
+
+    data: Path = Path()
+    packed: Path | None = None
+    rendered: Path | None = None
+
+
+class Split(NamedTuple):
+    """People by what they are for, with how often each source is drawn from."""
+
+    train: list[People]
+    weights: list[float]
+    validation: list[People]
+
+
+def open_source(source: AnySource, skeleton: Skeleton, place: Place) -> People:
+    """The people of one source.
+
+    Raises:
+        ValueError: the source is empty, damaged or of another skeleton; the message names the file.
+        FileNotFoundError: there is no such file.
+    """
+    people = _open(source, skeleton, place)
+    keypoints = people.sample(0, np.random.default_rng(0))[1].keypoints.shape[0]
+    if keypoints != skeleton.count:
+        raise ValueError(
+            f"{source.name}: people with {keypoints} keypoints, skeleton {skeleton.name!r} has {skeleton.count}"
+        )
+    return people if source.limit is None else people.subset(np.arange(min(source.limit, len(people))))
+
+
+def _open(source: AnySource, skeleton: Skeleton, place: Place) -> People:
+    if place.packed is not None and (place.packed / source.name / "index.json").is_file():
+        return read_shards(place.packed / source.name, source.name)
+    if isinstance(source, ShardSource):
+        return read_shards(place.data / source.folder, source.name)
+    if isinstance(source, RenderedSource):
+        from oaks.training.data.rendered import open_rendered
+
+        return open_rendered(source, skeleton, place.rendered)
+    return _open_coco(source, skeleton, place)
+
+
+def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
+    for path in (source.annotations, source.images, *([source.boxes] if source.boxes else [])):
+        if not (place.data / path).exists():
+            raise FileNotFoundError(
+                f"{place.data / path}: not there; name the folder that {path} lies in with --data"
+            )
+    return read_coco(
+        source.name,
+        place.data / source.annotations,
+        place.data / source.images,
+        skeleton,
+        boxes=place.data / source.boxes if source.boxes else None,
+        never_labelled=source.never_labelled,
+        trust_absence=source.trust_absence,
+        min_keypoints=source.min_keypoints,
+    )
+
+
+def open_data(
+    data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str], None] = lambda line: None
+) -> Split:
+    """All people that a recipe trains and validates on.
+
+    Args:
+        data: the recipe's.
+        skeleton: of the people.
+        place: where to find them.
+        tell: is given one line on each source, with what was left out of it.
+
+    Raises:
+        ValueError: people are both trained and validated on, or there is nobody to train on.
+    """
+    train, weights, validation = [], [], []
+    for source in data.train:
+        people = open_source(source, skeleton, place)
+        kept, held = split_folds(people, data.folds)
+        tell(describe(people, "trained on", len(kept)))
+        if len(kept):
+            train.append(people.subset(kept))
+            weights.append(source.weight if source.weight is not None else len(kept))
+        if source.hold_out and len(held):
+            validation.append(people.subset(held))
+    for source in data.validation:
+        people = open_source(source, skeleton, place)
+        tell(describe(people, "validated on", len(people)))
+        validation.append(people)
+    if not train:
+        raise ValueError("data: the held-out fold leaves nobody to train on")
+    refuse_overlap(train, validation)
+    return Split(train, weights, validation)
+
+
+def split_folds(people: People, folds: Folds | None) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the people outside and inside the held-out fold."""
+    everyone = np.arange(len(people))
+    if folds is None or folds.held_out is None:
+        return everyone, everyone[:0]
+    held = fold_of(people.name, people.image_ids, folds.count) == folds.held_out
+    return everyone[~held], everyone[held]
+
+
+def refuse_overlap(train: Sequence[People], validation: Sequence[People]) -> None:
+    """Raises a ValueError if a person of `train` is also in `validation`."""
+    seen = {(people.name, int(person)) for people in train for person in people.person_ids}
+    both = [(people.name, int(person)) for people in validation for person in people.person_ids
+            if (people.name, int(person)) in seen]  # fmt: skip
+    if both:
+        raise ValueError(f"data: {len(both)} people are trained and validated on, for instance {both[:3]}")
+
+
+def describe(people: People, use: str, used: int) -> str:
+    """One line on a source."""
+    left_out = "; ".join(f"{count} {reason}" for reason, count in people.skipped.items())
+    return f"{people.name}: {used} of {len(people)} people {use}" + (f" ({left_out})" if left_out else "")
+
+
+__all__ = ["Place", "Split", "describe", "open_data", "open_source", "refuse_overlap", "split_folds"]

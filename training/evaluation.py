@@ -1,0 +1,323 @@
+"""How good networks are on annotated people, along the path that poses take in use: crop, network, decode, score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from oaks import ops
+from oaks.skeleton import Skeleton
+from oaks.training.data.people import DamagedImage, People
+from oaks.training.data.sampling import log, settle
+from oaks.val.judge import judge
+from oaks.val.similarity import similarity_to_own
+from oaks.val.truth import Truth
+
+
+@dataclass(frozen=True)
+class View:
+    """How a pose network wants to see people, and how its heatmaps are read."""
+
+    size: tuple[int, int]
+    padding: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    alignment: str
+    refine: str
+    skeleton: Skeleton
+
+    @classmethod
+    def of(cls, description: dict[str, Any]) -> View:
+        """From the description of a trained pose network."""
+        seen = description["input"]
+        return cls(
+            tuple(seen["size"]), description["padding"], tuple(seen["mean"]), tuple(seen["std"]),
+            description["alignment"], description["refine"], Skeleton.from_dict(description["skeleton"]),
+        )  # fmt: skip
+
+
+class Crops(Dataset[dict[str, Any] | None]):
+    """Each person of several sources once, cropped as in use; None where the image cannot be decoded."""
+
+    def __init__(self, sources: Sequence[People], view: View) -> None:
+        self.sources, self.view = list(sources), view
+        self.begins = np.cumsum([0, *(len(people) for people in self.sources)])
+
+    def __len__(self) -> int:
+        return int(self.begins[-1])
+
+    def __getitem__(self, place: int) -> dict[str, Any] | None:
+        source = int(np.searchsorted(self.begins, place, side="right")) - 1
+        try:
+            image, person = self.sources[source].sample(
+                place - int(self.begins[source]), np.random.default_rng([place, 3])
+            )
+        except DamagedImage as error:
+            log.warning("%s; left out", error)
+            return None
+        view = self.view
+        crop = ops.crop(
+            image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
+        )
+        return {"crop": crop.pixels[0], "transform": crop.transforms[0], "place": place, "source": source,
+                **person._asdict()}  # fmt: skip
+
+
+def _collate(items: list[dict[str, Any] | None]) -> dict[str, Tensor] | None:
+    readable = [item for item in items if item is not None]
+    return default_collate(readable) if readable else None
+
+
+def crop_loader(crops: Crops, *, batch: int, workers: int, places: Sequence[int] | None = None) -> DataLoader:
+    """Batches of crops in order; a batch without a readable image is None.
+
+    Args:
+        crops: all people.
+        batch: people per batch.
+        workers: loading processes.
+        places: the people wanted, all by default.
+    """
+    return DataLoader(
+        crops,
+        batch_size=batch,
+        sampler=list(range(len(crops))) if places is None else list(places),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=settle,
+    )
+
+
+class Estimate(NamedTuple):
+    """What the networks say on N crops, as NumPy arrays."""
+
+    points: np.ndarray  # (N, K, 2) pixel indices of the source's image
+    heat: np.ndarray  # (N, K)
+    heatmaps: np.ndarray  # (N, K, h, w) float32, flip-averaged
+    visibility: np.ndarray | None  # (N, K) probabilities
+    similarity: np.ndarray | None  # (N, K) predicted KS
+
+
+@torch.inference_mode()
+def estimate(
+    pose: nn.Module, crops: Tensor, transforms: np.ndarray, view: View, *, ks: nn.Module | None = None
+) -> Estimate:
+    """Runs the networks on crops and their mirror images, and decodes.
+
+    Args:
+        pose: the pose network, in evaluation mode.
+        crops: (N, 3, H, W) normalised, on the network's device.
+        transforms: (N, 2, 3) crop to image pixel indices.
+        view: of the pose network.
+        ks: the KS-net, in evaluation mode.
+    """
+    count = len(crops)
+    both, logits = pose(torch.cat([crops, crops.flip(3)]).contiguous(memory_format=torch.channels_last))
+    maps = both.float().cpu().contiguous().numpy()
+    pairs = view.skeleton.pairs
+    decoded = ops.decode(
+        maps[:count], maps[count:], flip_pairs=pairs, refine=view.refine, alignment=view.alignment,
+        crop_size=view.size, transforms=transforms, average=True,
+    )  # fmt: skip
+    visibility = similarity = None
+    if logits is not None:
+        mirrored = logits[count:, torch.from_numpy(view.skeleton.mirror).to(logits.device)]
+        visibility = torch.sigmoid((logits[:count].float() + mirrored.float()) / 2).cpu().numpy()
+    if ks is not None:
+        similarity = (
+            torch.sigmoid(ks(torch.from_numpy(decoded.heatmaps).to(crops.device)).float()).cpu().numpy()
+        )
+    return Estimate(decoded.points, decoded.heat, decoded.heatmaps, visibility, similarity)
+
+
+@dataclass
+class Outcome:
+    """Estimates on N people beside their labels, in pixel indices of the original images.
+
+    Attributes:
+        points: (N, K, 2).
+        heat: (N, K).
+        visibility: (N, K) probabilities, or None.
+        similarity: (N, K) predicted KS, or None.
+        keypoints: (N, K, 3) labels.
+        boxes: (N, 4) xyxy.
+        areas: (N,).
+        annotatable: (N, K) bool.
+        images: (N, 2) source and image id.
+        skeleton: of the people.
+    """
+
+    points: np.ndarray
+    heat: np.ndarray
+    visibility: np.ndarray | None
+    similarity: np.ndarray | None
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    annotatable: np.ndarray
+    images: np.ndarray
+    skeleton: Skeleton
+
+    def truth(self) -> Truth:
+        """The people as `oaks.val` takes them; the person with id n + 1 is row n."""
+        _, image = np.unique(self.images, axis=0, return_inverse=True)
+        flags = self.keypoints.copy()
+        annotations = [
+            {
+                "id": n + 1,
+                "image_id": int(image[n]),
+                "category_id": 1,
+                "keypoints": flags[n].astype(float).ravel().tolist(),
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "area": float(self.areas[n]),
+            }
+            for n, (x1, y1, x2, y2) in enumerate(self.boxes)
+        ]
+        images = [{"id": int(i)} for i in np.unique(image)]
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+        return Truth.from_coco(content, path="people", skeleton=self.skeleton)
+
+    def true_similarity(self) -> tuple[np.ndarray, np.ndarray]:
+        """True KS (N, K), 0 where not labelled, and OKS (N,) of each pose with its own person."""
+        truth = self.truth()
+        own = np.argsort(truth.ids)
+        return similarity_to_own(truth, self.points.astype(float), own)
+
+    def metrics(self) -> dict[str, float]:
+        """AP by score, visibility accuracy, and how well heat and predicted KS tell the true KS.
+
+        "majority" is the accuracy of always giving each keypoint's more frequent answer.
+        """
+        truth = self.truth()
+        order = truth.ids - 1
+        ks, oks = self.true_similarity()
+        figures: dict[str, float] = {"people": len(oks), "OKS": float(oks.mean())}
+        scores = {"conventional": ops.conventional_score(self.heat), "oracle": oks}
+        seen = np.ones_like(self.heat) if self.visibility is None else self.visibility
+        if self.similarity is not None:
+            scores["OAKS"] = ops.score(self.similarity, seen)
+        for name, score in scores.items():
+            judged = judge(truth, truth.image, self.points[order], np.asarray(score, float)[order])
+            figures |= {f"{name} {figure}": judged[figure] for figure in ("AP", "AP50", "AP75")}
+            if name != "oracle":
+                figures[f"{name} Pearson with OKS"] = pearson(score, oks)
+        labelled = self.keypoints[..., 2] > 0
+        figures["heat Pearson with KS"] = pearson(self.heat[labelled], ks[labelled])
+        if self.similarity is not None:
+            figures["KS error"] = float(np.abs(self.similarity - ks)[labelled].mean())
+            figures["KS Pearson"] = pearson(self.similarity[labelled], ks[labelled])
+        if self.visibility is not None:
+            right = ((self.visibility > 0.5) == labelled) & self.annotatable
+            per_keypoint = right.sum(0) / np.maximum(self.annotatable.sum(0), 1)
+            share = (labelled & self.annotatable).sum(0) / np.maximum(self.annotatable.sum(0), 1)
+            figures["visibility accuracy"] = float(per_keypoint.mean())
+            figures["majority accuracy"] = float(np.maximum(share, 1 - share).mean())
+            figures |= {f"visibility accuracy {name}": float(value)
+                        for name, value in zip(self.skeleton.keypoints, per_keypoint, strict=True)}  # fmt: skip
+        return figures
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation; 0 where one side is constant."""
+    if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+class Collector:
+    """Gathers estimates and labels, batch by batch, and from several processes."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self.skeleton, self.rows = skeleton, []
+
+    def add(self, batch: dict[str, Tensor], found: Estimate) -> None:
+        """One batch of `crop_loader` and what was estimated on it."""
+        n = {name: value.cpu().numpy() for name, value in batch.items() if name != "crop"}
+        scale, shift = n["to_image"][:, None, :2], n["to_image"][:, None, 2:]
+        keypoints = n["keypoints"].astype(np.float64)
+        keypoints[..., :2] = keypoints[..., :2] * scale + shift
+        keypoints[keypoints[..., 2] == 0] = 0
+        edges = (n["box"].reshape(-1, 2, 2) - 0.5) * scale + shift + 0.5
+        self.rows.append({
+            "place": n["place"],
+            "points": found.points * scale + shift,
+            "heat": found.heat,
+            "visibility": found.visibility,
+            "similarity": found.similarity,
+            "keypoints": keypoints,
+            "boxes": edges.reshape(-1, 4),
+            "areas": n["area"] * scale.prod(axis=(1, 2)),
+            "annotatable": n["annotatable"].astype(bool),
+            "images": np.stack([n["source"], n["image_id"]], axis=1),
+        })  # fmt: skip
+
+    def outcome(self) -> Outcome:
+        """Everything gathered, in the order of the people whatever the processes' order was.
+
+        Raises:
+            ValueError: nothing was gathered: no image could be read.
+        """
+        if not self.rows:
+            raise ValueError("validation: none of the people's images can be read")
+        joined = {
+            name: None if self.rows[0][name] is None else np.concatenate([row[name] for row in self.rows])
+            for name in self.rows[0]
+        }
+        _, order = np.unique(joined.pop("place"), return_index=True)
+        return Outcome(
+            **{n: None if v is None else v[order] for n, v in joined.items()}, skeleton=self.skeleton
+        )
+
+
+def evaluate(
+    pose: nn.Module,
+    sources: Sequence[People],
+    view: View,
+    *,
+    ks: nn.Module | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+    workers: int = 0,
+) -> Outcome:
+    """Estimates on every person of `sources`; networks in evaluation mode on `device`."""
+    collector = Collector(view.skeleton)
+    for content, found in estimates(pose, sources, view, ks=ks, device=device, batch=batch, workers=workers):
+        collector.add(content, found)
+    return collector.outcome()
+
+
+def estimates(
+    pose: nn.Module,
+    sources: Sequence[People],
+    view: View,
+    *,
+    ks: nn.Module | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+    workers: int = 0,
+) -> Iterator[tuple[dict[str, Tensor], Estimate]]:
+    """Batches of people with what the networks say on them."""
+    for content in crop_loader(Crops(sources, view), batch=batch, workers=workers):
+        if content is not None:
+            yield (
+                content,
+                estimate(pose, content["crop"].to(device), content["transform"].numpy(), view, ks=ks),
+            )
+
+
+__all__ = [
+    "Collector",
+    "Crops",
+    "Estimate",
+    "Outcome",
+    "View",
+    "crop_loader",
+    "estimate",
+    "estimates",
+    "evaluate",
+]

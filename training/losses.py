@@ -1,0 +1,87 @@
+"""Target heatmaps and the paper's losses, computed where the network runs, from keypoints."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def target_heatmaps(
+    points: Tensor, visible: Tensor, size: tuple[int, int], *, stride: int, sigma: float
+) -> Tensor:
+    """Equation 4 in half-pixel alignment: heatmap index j lies at crop index stride·(j + 1/2) - 1/2.
+
+    Args:
+        points: (N, K, 2) crop pixel indices.
+        visible: (N, K); 0 makes the map all zero.
+        size: (width, height) of the heatmaps.
+        stride: crop pixels per heatmap pixel.
+        sigma: in heatmap pixels.
+
+    Returns:
+        (N, K, height, width) float32.
+    """
+    centre = (points + 0.5) / stride - 0.5
+    across, down = (
+        torch.exp(
+            -((torch.arange(count, device=points.device) - centre[..., axis, None]) ** 2) / (2 * sigma**2)
+        )
+        for axis, count in enumerate(size)
+    )
+    return (visible[..., None] * down)[..., :, None] * across[..., None, :]
+
+
+class PoseLoss(NamedTuple):
+    """The two parts of OA-HPE's loss, each averaged over people."""
+
+    heatmap: Tensor
+    visibility: Tensor
+
+
+def pose_loss(
+    heatmaps: Tensor,
+    logits: Tensor | None,
+    points: Tensor,
+    visible: Tensor,
+    annotatable: Tensor,
+    *,
+    stride: int,
+    sigma: float,
+) -> PoseLoss:
+    """Squared error summed over pixels and keypoints, and equation 8 summed over keypoints; means over people.
+
+    Args:
+        heatmaps: (N, K, h, w).
+        logits: (N, K) of visibility, or None: that part is then 0.
+        points: (N, K, 2) crop pixel indices.
+        visible: (N, K) 0 or 1.
+        annotatable: (N, K) 0 or 1: keypoints that count in neither part where 0.
+        stride: crop pixels per heatmap pixel.
+        sigma: of the targets, in heatmap pixels.
+    """
+    height, width = heatmaps.shape[-2:]
+    targets = target_heatmaps(points, visible, (width, height), stride=stride, sigma=sigma)
+    squares = (heatmaps.float() - targets).square().sum(dim=(2, 3))
+    heatmap = (squares * annotatable).sum(dim=1).mean()
+    if logits is None:
+        return PoseLoss(heatmap, heatmap.new_zeros(()))
+    entropy = functional.binary_cross_entropy_with_logits(logits.float(), visible, reduction="none")
+    return PoseLoss(heatmap, (entropy * annotatable).sum(dim=1).mean())
+
+
+def similarity_loss(logits: Tensor, similarity: Tensor, annotated: Tensor) -> Tensor:
+    """Equation 9: absolute error of predicted KS, summed over annotated keypoints, mean over people.
+
+    Args:
+        logits: (N, K); predicted KS is their sigmoid.
+        similarity: (N, K) true KS, anything where not annotated.
+        annotated: (N, K) 0 or 1.
+    """
+    errors = (torch.sigmoid(logits.float()) - similarity).abs()
+    return torch.where(annotated > 0, errors, 0).sum(dim=1).mean()
+
+
+__all__ = ["PoseLoss", "pose_loss", "similarity_loss", "target_heatmaps"]

@@ -1,0 +1,131 @@
+"""HRNet (Sun et al., CVPR 2019) for poses, with the parameter names of its public checkpoints."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oaks.training.networks.pose import heatmap_layer
+from oaks.training.networks.resnet import BasicBlock, Bottleneck, conv3x3, initialise, projection
+
+BLOCKS_PER_BRANCH = 4
+MODULES = (1, 4, 3)  # of stages 2, 3 and 4
+
+
+def normalised(*layers: nn.Conv2d, relu: bool) -> nn.Sequential:
+    """One convolution, its batch norm, and a ReLU if asked for."""
+    (layer,) = layers
+    parts: list[nn.Module] = [layer, nn.BatchNorm2d(layer.out_channels)]
+    return nn.Sequential(*parts, nn.ReLU(inplace=True)) if relu else nn.Sequential(*parts)
+
+
+def blocks(
+    kind: type[BasicBlock] | type[Bottleneck], inputs: int, channels: int, count: int
+) -> nn.Sequential:
+    """`count` residual blocks; the first one projects its shortcut where the channels change."""
+    outputs = channels * kind.expansion
+    shortcut = projection(inputs, outputs, 1) if inputs != outputs else None
+    return nn.Sequential(
+        kind(inputs, channels, 1, shortcut), *(kind(outputs, channels) for _ in range(count - 1))
+    )
+
+
+def fusion(branches: list[int], target: int, source: int) -> nn.Module | None:
+    """What brings branch `source` to the resolution and channels of branch `target`; None for itself."""
+    if source == target:
+        return None
+    if source > target:  # coarser: the upsampling follows in forward
+        layer = nn.Conv2d(branches[source], branches[target], 1, bias=False)
+        return nn.Sequential(
+            layer,
+            nn.BatchNorm2d(branches[target]),
+            nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
+        )
+    steps = []
+    for step in range(target - source):
+        last = step == target - source - 1
+        outputs = branches[target] if last else branches[source]
+        steps.append(normalised(conv3x3(branches[source], outputs, 2), relu=not last))
+    return nn.Sequential(*steps)
+
+
+class HighResolutionModule(nn.Module):
+    """Parallel branches of residual blocks, then each branch becomes the sum of all of them."""
+
+    def __init__(self, channels: list[int], outputs: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(blocks(BasicBlock, c, c, BLOCKS_PER_BRANCH) for c in channels)
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(fusion(channels, target, source) for source in range(len(channels)))
+            for target in range(outputs)
+        )
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        """One map per branch to one map per output."""
+        maps = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
+        fused = []
+        for layers in self.fuse_layers:
+            parts = [x if layer is None else layer(x) for layer, x in zip(layers, maps, strict=True)]
+            fused.append(functional.relu(sum(parts[1:], parts[0])))
+        return fused
+
+
+class HRNet(nn.Module):
+    """HRNet-W32, -W48 or of any other width.
+
+    Args:
+        width: channels of the finest branch (32 or 48 in the public checkpoints).
+        keypoints: K.
+    """
+
+    def __init__(self, *, width: int = 32, keypoints: int = 17) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv3x3(3, 64, 2), nn.BatchNorm2d(64)
+        self.conv2, self.bn2 = conv3x3(64, 64, 2), nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = blocks(Bottleneck, 64, 64, 4)
+        before = [256]
+        for stage, modules in enumerate(MODULES, start=2):
+            channels = [width * 2**branch for branch in range(stage)]
+            self.add_module(f"transition{stage - 1}", self._transition(before, channels))
+            # Only the finest map of the last module is read.
+            outputs = [1 if stage == 4 and m == modules - 1 else stage for m in range(modules)]
+            self.add_module(
+                f"stage{stage}", nn.ModuleList(HighResolutionModule(channels, count) for count in outputs)
+            )
+            before = channels
+        initialise(self)
+        self.final_layer = heatmap_layer(width, keypoints)
+
+    @staticmethod
+    def _transition(before: list[int], after: list[int]) -> nn.ModuleList:
+        layers: list[nn.Module | None] = []
+        for branch, channels in enumerate(after):
+            if branch < len(before):
+                same = before[branch] == channels
+                layers.append(None if same else normalised(conv3x3(before[branch], channels), relu=True))
+            else:
+                layers.append(nn.Sequential(normalised(conv3x3(before[-1], channels, 2), relu=True)))
+        return nn.ModuleList(layers)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, None]:
+        """Normalised crops (N, 3, H, W), sides multiples of 32, to heatmaps (N, K, H / 4, W / 4) and None."""
+        x = self.relu(self.bn1(self.conv1(crops)))
+        x = self.layer1(self.relu(self.bn2(self.conv2(x))))
+        maps = [x]
+        for stage in (2, 3, 4):
+            entry = getattr(self, f"transition{stage - 1}")
+            maps = [
+                (
+                    maps[min(branch, len(maps) - 1)]
+                    if layer is None
+                    else layer(maps[min(branch, len(maps) - 1)])
+                )
+                for branch, layer in enumerate(entry)
+            ]
+            for module in getattr(self, f"stage{stage}"):
+                maps = module(maps)
+        return self.final_layer(maps[0]), None
+
+
+__all__ = ["HRNet"]

@@ -1,0 +1,192 @@
+"""OA-HPE: heatmaps and visibility from one backbone (section 4.1, figure 7 of the paper)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oaks.training.networks.resnet import CHANNELS, ResNet, scaled
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch norm, ReLU at the same resolution."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def heatmap_layer(inputs: int, keypoints: int) -> nn.Conv2d:
+    """The last 1×1 convolution. It starts near zero, as most of a target heatmap is."""
+    layer = nn.Conv2d(inputs, keypoints, 1)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class FeaturePyramid(nn.Module):
+    """Feature pyramid top-down path (Lin et al., CVPR 2017) to stride 4, then the heatmap subnet.
+
+    Args:
+        stages: channels of C2 to C5.
+        channels: channels of the pyramid.
+        layers: 3×3 convolutions between the finest level and the heatmaps.
+        keypoints: K.
+    """
+
+    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(count, channels, 1) for count in stages)
+        self.subnet = nn.Sequential(*(convolution(channels, channels) for _ in range(layers)))
+        self.final_layer = heatmap_layer(channels, keypoints)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """C2 to C5 to heatmaps (N, K, H / 4, W / 4)."""
+        x = self.lateral[3](features[3])
+        for level in (2, 1, 0):
+            finer = self.lateral[level](features[level])
+            x = finer + functional.interpolate(x, size=finer.shape[-2:], mode="nearest")
+        return self.final_layer(self.subnet(x))
+
+
+class Deconvolution(nn.Module):
+    """Three 4×4 deconvolutions on C5 (Xiao et al., "Simple Baselines", ECCV 2018), with their parameter names."""
+
+    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
+        super().__init__()
+        if layers != 3:
+            raise ValueError(f"head_layers: the deconvolution head has 3, got {layers}")
+        modules: list[nn.Module] = []
+        for inputs in (stages[3], channels, channels):
+            modules += [
+                nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            ]
+            nn.init.normal_(modules[-3].weight, std=0.001)
+        self.deconv_layers = nn.Sequential(*modules)
+        self.final_layer = heatmap_layer(channels, keypoints)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """C2 to C5, of which C5 is used, to heatmaps (N, K, H / 4, W / 4)."""
+        return self.final_layer(self.deconv_layers(features[3]))
+
+
+class Upsampling(nn.Module):
+    """Three times nearest-neighbour doubling and a 3×3 convolution on C5: no lateral sums, plain to quantise."""
+
+    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
+        super().__init__()
+        if layers != 3:
+            raise ValueError(f"head_layers: the upsampling head has 3, got {layers}")
+        self.convolutions = nn.ModuleList(
+            convolution(inputs, channels) for inputs in (stages[3], channels, channels)
+        )
+        self.final_layer = heatmap_layer(channels, keypoints)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """C2 to C5, of which C5 gives the content and C2 the size, to heatmaps (N, K, H / 4, W / 4)."""
+        x = features[3]
+        for level, layer in zip((2, 1, 0), self.convolutions, strict=True):
+            x = layer(functional.interpolate(x, size=features[level].shape[-2:], mode="nearest"))
+        return self.final_layer(x)
+
+
+HEADS = {"fpn": FeaturePyramid, "deconv": Deconvolution, "upsample": Upsampling}
+
+
+class OcclusionSubnet(nn.Module):
+    """Visibility logits from C5: a 1×1 convolution and two hidden fully connected layers (section 4.1).
+
+    Where on C5 something is tells which keypoints can be seen, so its cells are laid out, not averaged;
+    the subnet is therefore made for one input size.
+
+    Args:
+        inputs: channels of C5.
+        cells: height times width of C5.
+        channels: outputs of the 1×1 convolution.
+        hidden: units of the two hidden layers (the paper: 1024).
+        keypoints: K.
+    """
+
+    def __init__(self, inputs: int, cells: int, channels: int, hidden: int, keypoints: int) -> None:
+        super().__init__()
+        self.reduce = convolution(inputs, channels, kernel=1)
+        self.hidden = nn.Sequential(
+            nn.Linear(channels * cells, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+        )
+        self.logits = nn.Linear(hidden, keypoints)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, c5: Tensor) -> Tensor:
+        """C5 (N, inputs, h, w) to logits (N, K)."""
+        return self.logits(self.hidden(torch.flatten(self.reduce(c5), 1)))
+
+
+class PoseNetwork(nn.Module):
+    """OA-HPE, or HPE without the occlusion subnet.
+
+    Args:
+        backbone: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
+        width: multiplies the backbone's channels.
+        channels: the backbone's stages before `width`; the published ones unless given.
+        head: "fpn" (the paper), "deconv" (Simple Baselines) or "upsample".
+        head_channels: channels of the head; 256 times `width` unless given.
+        head_layers: convolutions of the heatmap subnet (2 for "fpn"; the other heads have 3).
+        keypoints: K.
+        visibility: with the occlusion subnet.
+        visibility_channels: channels of its 1×1 convolution; 64 times `width` unless given.
+        visibility_hidden: units of its hidden layers; 1024 times `width` unless given.
+        input: (width, height) of the crops, which the occlusion subnet is made for.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet101",
+        width: float = 1.0,
+        channels: tuple[int, ...] | list[int] = CHANNELS,
+        head: str = "fpn",
+        head_channels: int | None = None,
+        head_layers: int | None = None,
+        keypoints: int = 17,
+        visibility: bool = True,
+        visibility_channels: int | None = None,
+        visibility_hidden: int | None = None,
+        input: tuple[int, int] | list[int] = (288, 384),
+    ) -> None:
+        super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"head: wanted one of {', '.join(HEADS)}, got {head!r}")
+        self.backbone = ResNet(backbone, width=width, channels=channels)
+        stages = self.backbone.channels
+        layers = head_layers if head_layers is not None else (2 if head == "fpn" else 3)
+        self.head = HEADS[head](stages, head_channels or scaled(256, width), layers, keypoints)
+        self.occlusion: OcclusionSubnet | None = None
+        if visibility:
+            self.occlusion = OcclusionSubnet(
+                stages[3],
+                math.ceil(input[0] / 32) * math.ceil(input[1] / 32),
+                visibility_channels or scaled(64, width),
+                visibility_hidden or scaled(1024, width),
+                keypoints,
+            )
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H / 4, W / 4) and visibility logits (N, K) or None."""
+        features = self.backbone(crops)
+        visibility = None if self.occlusion is None else self.occlusion(features[3])
+        return self.head(features), visibility
+
+
+__all__ = ["HEADS", "OcclusionSubnet", "PoseNetwork", "convolution", "heatmap_layer"]

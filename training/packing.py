@@ -1,0 +1,80 @@
+"""Packing a recipe's people into shards, source by source, so that training reads few bytes and needs no images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from oaks.training.data.people import DamagedImage, People, Person
+from oaks.training.data.shards import write_shards
+from oaks.training.data.sources import Place, describe, open_source
+from oaks.training.recipe import PoseRecipe
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with counts and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def pack(
+    recipe: PoseRecipe, out: str | Path, place: Place, *, detail: float = 1.3, console: Console | None = None
+) -> dict[str, int]:
+    """Packs every source of a recipe into `out`/<its name>; a source that is packed already is left as it is.
+
+    Training reads them with `packed=out`. The order of people within a source is kept, so the same seed draws
+    the same people from packed and unpacked sources.
+
+    Args:
+        recipe: whose sources, input size, padding and scale of augmentation count.
+        out: the folder.
+        place: where the sources are.
+        detail: pixels kept per pixel of the network's input; never enlarged.
+        console: where the progress is drawn.
+
+    Returns:
+        people packed, by source.
+
+    Raises:
+        ValueError: a source is empty or damaged.
+        FileNotFoundError: a source is not there.
+    """
+    out, console = Path(out), console or Console(stderr=True)
+    counts: dict[str, int] = {}
+    reach = recipe.augmentation.scale[1] * (1 + 2 * recipe.augmentation.shift)
+    for source in [*recipe.data.train, *recipe.data.validation]:
+        folder = out / source.name
+        if (folder / "index.json").is_file():
+            console.print(f"{source.name}: packed already in {folder}")
+            continue
+        people = open_source(source, recipe.load_skeleton(), place)
+        with progress_bar(console) as progress:
+            task = progress.add_task(source.name, total=len(people))
+            counts[source.name] = write_shards(
+                source.name, readable(people, console), folder, size=recipe.input, padding=recipe.padding,
+                detail=detail, reach=reach, progress=lambda task=task, bar=progress: bar.advance(task),
+            )  # fmt: skip
+        console.print(describe(people, f"packed into {folder}", counts[source.name]), highlight=False, soft_wrap=True)
+    return counts
+
+
+def readable(people: People, console: Console) -> Iterator[tuple[np.ndarray, Person]]:
+    """Every person whose image can be decoded; the others are named and counted."""
+    for index in range(len(people)):
+        try:
+            yield people.sample(index, np.random.default_rng(index))
+        except DamagedImage as error:
+            people.skipped["people in damaged images"] += 1
+            console.print(f"{error}; left out", highlight=False, soft_wrap=True)
+
+
+__all__ = ["pack", "progress_bar", "readable"]

@@ -1,0 +1,389 @@
+"""Recipes: everything that decides what a training does, in one YAML file whose every field is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from oaks.skeleton import COCO17, Skeleton
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """Unknown fields are refused, and so are values that JSON and YAML cannot write."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Source(Strict):
+    """What every source of people has.
+
+    Attributes:
+        name: what folds and metrics cards call it. Packed people are looked up by it.
+        weight: how often its people are drawn relative to those of other sources; by default its number of people.
+        limit: the first so many people alone.
+        hold_out: whether its people in the held-out fold are validated on. They are never trained on either way.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    weight: Positive | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    hold_out: bool = True
+
+
+class CocoSource(Source):
+    """A COCO keypoints file and its images; see `oaks.training.data.people.read_coco`."""
+
+    kind: Literal["coco"]
+    annotations: Path
+    images: Path
+    boxes: Path | None = None
+    never_labelled: list[str] = []
+    trust_absence: bool = True
+    min_keypoints: Annotated[int, Field(ge=1)] = 1
+
+
+class ShardSource(Source):
+    """A folder of packed people; see `oaks.training.data.shards`."""
+
+    kind: Literal["shards"]
+    folder: Path
+
+
+class RenderedSource(Source):
+    """Rendered people; see `oaks.training.render`.
+
+    Attributes:
+        count: number of images.
+        seed: of the images.
+        settings: further arguments of the renderer.
+        stored: render once before training and keep the crops beside the run, instead of at every draw.
+    """
+
+    kind: Literal["rendered"]
+    count: Annotated[int, Field(ge=1)]
+    seed: int = 0
+    settings: dict[str, Any] = {}
+    stored: bool = False
+
+
+AnySource = Annotated[CocoSource | ShardSource | RenderedSource, Field(discriminator="kind")]
+
+
+class Folds(Strict):
+    """Images split by a hash of source and image id: the same split wherever and however they are read.
+
+    Attributes:
+        count: number of folds.
+        held_out: the fold that is not trained on; None trains on all.
+    """
+
+    count: Annotated[int, Field(ge=2)]
+    held_out: Annotated[int, Field(ge=0)] | None = 0
+
+    @model_validator(mode="after")
+    def _held_out_exists(self) -> Folds:
+        if self.held_out is not None and self.held_out >= self.count:
+            raise ValueError(f"held_out must be below count = {self.count}, got {self.held_out}")
+        return self
+
+
+class Data(Strict):
+    """What is trained on, and what is validated on: `validation`, and the held-out fold of `train`."""
+
+    train: Annotated[list[AnySource], Field(min_length=1)]
+    validation: list[AnySource] = []
+    folds: Folds | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Data:
+        for part in ("train", "validation"):
+            names = [source.name for source in getattr(self, part)]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{part}: sources must have different names, got {names}")
+        return self
+
+
+class Augmentation(Strict):
+    """How samples are varied. All zeros, and scale [1, 1], leave the plain crop.
+
+    Attributes:
+        rotation: degrees, to either side, evenly.
+        rotation_probability: how often a crop is rotated at all.
+        scale: smallest and largest factor on the window, evenly.
+        shift: of the window, as a part of its extent, to either side.
+        flip: how often a crop is mirrored.
+        half_body: how often a crop shows the upper or lower body alone.
+        occluders: how often patches are pasted over a crop.
+        colour: strength of contrast, brightness, white balance and saturation changes.
+        grey: how often a crop loses its colour.
+        blur: how often a crop is blurred, smeared or reduced in resolution.
+        noise: how often a crop gets noise.
+    """
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0
+    rotation_probability: Probability = 1
+    scale: tuple[Positive, Positive] = (1, 1)
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0
+    flip: Probability = 0
+    half_body: Probability = 0
+    occluders: Probability = 0
+    colour: Annotated[float, Field(ge=0, le=2)] = 0
+    grey: Probability = 0
+    blur: Probability = 0
+    noise: Probability = 0
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale must be smallest, largest; got {scale}")
+        return scale
+
+
+class StepSchedule(Strict):
+    """The learning rate times `factor` at each of `epochs`."""
+
+    kind: Literal["step"]
+    epochs: list[Positive]
+    factor: Positive = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class CosineSchedule(Strict):
+    """The learning rate along half a cosine, from the full one to `final` times it."""
+
+    kind: Literal["cosine"]
+    final: Annotated[float, Field(ge=0, le=1)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Training(Strict):
+    """The loop.
+
+    Attributes:
+        epochs: how often every person is drawn on average.
+        batch: people per step, over all processes together.
+        optimiser: "adam" or "adamw".
+        learning_rate: at its highest.
+        weight_decay: of "adamw", decoupled; of "adam", L2.
+        schedule: of the learning rate.
+        clip_gradient: largest norm of the gradient, if any.
+        average: decay of an exponential average of the weights, which is then what is validated and saved.
+        precision: "fp32", "bf16" or "fp16" (both mixed).
+        seed: of the weights, the order of the people and their augmentation.
+        workers: processes that load people, for each training process.
+        checkpoint_minutes: how often a checkpoint is written at least.
+        validate_every: epochs between validations.
+        log_every: steps between log entries.
+    """
+
+    epochs: Positive
+    batch: Annotated[int, Field(ge=1)] = 32
+    optimiser: Literal["adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0
+    schedule: Annotated[StepSchedule | CosineSchedule, Field(discriminator="kind")]
+    clip_gradient: Positive | None = None
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] = 1
+    checkpoint_minutes: Positive = 5
+    validate_every: Positive = 1
+    log_every: Annotated[int, Field(ge=1)] = 20
+
+
+class Initial(Strict):
+    """Weights to start from; see `oaks.training.foreign`.
+
+    Attributes:
+        path: a network saved here, or a state dict of torchvision, Simple Baselines or HRNet.
+        allow_missing: patterns of parameters that may keep their fresh values.
+        allow_unexpected: patterns of entries of the file that may be left unused.
+    """
+
+    path: Path
+    allow_missing: list[str] = []
+    allow_unexpected: list[str] = []
+
+
+class Recipe(Strict):
+    """What both kinds of recipe have.
+
+    Attributes:
+        title: one line on what this recipe is.
+        network: `name` and arguments for `oaks.training.networks.build`, without `keypoints` and `input`.
+        skeleton: "coco17", or a JSON file of a skeleton.
+        licence: of the trained weights, as written into their description.
+    """
+
+    title: str
+    network: dict[str, Any]
+    data: Data
+    training: Training
+    augmentation: Augmentation = Augmentation()
+    initial: Initial | None = None
+    skeleton: str = "coco17"
+    licence: str = "unspecified"
+
+    def load_skeleton(self) -> Skeleton:
+        """The skeleton that is named."""
+        return COCO17 if self.skeleton == COCO17.name else Skeleton.from_json(self.skeleton)
+
+    def architecture(self) -> dict[str, Any]:
+        """What `oaks.training.networks.build` takes."""
+        return {**self.network, "keypoints": self.load_skeleton().count}
+
+
+class PoseRecipe(Recipe):
+    """OA-HPE (or HPE) from people.
+
+    Attributes:
+        input: (width, height) of crops, multiples of 32.
+        padding: of boxes.
+        mean, std: of the input, RGB, on the 0-255 scale.
+        heatmap_sigma: of target heatmaps, in heatmap pixels (the paper: 1).
+        visibility_weight: of the visibility loss relative to the heatmap loss (the paper: 1).
+        refine: the decoder that the network is to be used with.
+    """
+
+    kind: Literal["pose"]
+    input: tuple[int, int]
+    padding: Positive = 1.25
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
+    heatmap_sigma: Positive
+    visibility_weight: Annotated[float, Field(ge=0)] = 1
+    refine: Literal["second_peak", "gradient", "dark", "none"] = "second_peak"
+
+    @field_validator("input")
+    @classmethod
+    def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if min(size) < 32 or size[0] % 4 or size[1] % 4:
+            raise ValueError(f"input must be (width, height), multiples of 4 and at least 32, got {size}")
+        return size
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> PoseRecipe:
+        _try_to_build(self.architecture(), ("oa_hpe", "hrnet"))
+        return self
+
+    def architecture(self) -> dict[str, Any]:
+        """What `oaks.training.networks.build` takes."""
+        own = super().architecture()
+        return {**own, "input": list(self.input)} if own.get("name") == "oa_hpe" else own
+
+
+class KSRecipe(Recipe):
+    """KS-net from the heatmaps of trained pose networks.
+
+    Attributes:
+        pose: the trained pose network, or for cross-fitting one per fold: the one at place i was trained
+            without fold i, and makes the heatmaps of fold i alone.
+        heatmaps: "stored" runs the pose network once over all people (and their `views`) before training and
+            keeps float16 heatmaps beside the run; "live" runs it in every step.
+        views: how many times each person is stored: once plainly, then augmented.
+    """
+
+    kind: Literal["ks"]
+    pose: Annotated[list[Path], Field(min_length=1)]
+    heatmaps: Literal["stored", "live"] = "stored"
+    views: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> KSRecipe:
+        _try_to_build(self.architecture(), ("ks_net",))
+        folds = self.data.folds
+        if len(self.pose) > 1 and (folds is None or len(self.pose) != folds.count):
+            raise ValueError(
+                f"pose: {len(self.pose)} networks need data.folds with as many folds, got {folds}"
+            )
+        return self
+
+
+def _try_to_build(architecture: dict[str, Any], names: tuple[str, ...]) -> None:
+    import torch
+
+    from oaks.training.networks import build
+
+    if architecture.get("name") not in names:
+        raise ValueError(f"network: name must be one of {', '.join(names)}, got {architecture.get('name')!r}")
+    try:
+        with torch.device("meta"):
+            build(architecture)
+    except TypeError as error:
+        raise ValueError(f"network: {error}") from error
+
+
+def parse_recipe(content: Any, where: str) -> PoseRecipe | KSRecipe:
+    """A recipe from plain data.
+
+    Raises:
+        ValueError: a field is unknown, missing or wrong; the message names `where` and every such field.
+    """
+    kinds = {"pose": PoseRecipe, "ks": KSRecipe}
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind not in kinds:
+        raise ValueError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
+    try:
+        return kinds[kind].model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}, got {e['input']!r}"[:300]
+            for e in error.errors()
+        ]
+        raise ValueError("\n".join([f"{where}: not a valid recipe", *lines])) from error
+
+
+def read_recipe(path: str | Path, changes: list[str] | None = None) -> PoseRecipe | KSRecipe:
+    """The recipe in a YAML file, or the built-in one of that name.
+
+    Args:
+        path: a file, or the name of one of the recipes that come with oaks (without .yaml).
+        changes: "field.subfield=value" with values in YAML; list items by number, as in "data.train.0.limit=10".
+
+    Raises:
+        FileNotFoundError: no such file, and no such built-in recipe.
+        ValueError: the file or a change does not make a valid recipe.
+    """
+    file = Path(path)
+    built_in = Path(__file__).parent / "recipes"
+    if not file.is_file():
+        file = built_in / f"{path}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
+        raise FileNotFoundError(f"{path}: no such recipe file; built in are {names}")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not YAML: {error}") from error
+    for change in changes or []:
+        _apply(content, change)
+    return parse_recipe(content, str(file))
+
+
+def _apply(content: Any, change: str) -> None:
+    field, separator, value = change.partition("=")
+    if not separator:
+        raise ValueError(f"set: wanted field=value, got {change!r}")
+    *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
+    place = content
+    try:
+        for parent in parents:
+            place = place[parent] if isinstance(place, list) else place.setdefault(parent, {})
+        place[last] = yaml.safe_load(value)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"set: the recipe has no place for {field!r}") from error
+
+
+__all__ = [
+    "AnySource", "Augmentation", "CocoSource", "CosineSchedule", "Data", "Folds", "Initial", "KSRecipe",
+    "PoseRecipe", "Recipe", "RenderedSource", "ShardSource", "StepSchedule", "Training",
+    "parse_recipe", "read_recipe",
+]  # fmt: skip
