@@ -1,0 +1,120 @@
+"""What people run today for crop and decode, written from the algorithms: NumPy, OpenCV, torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+def average_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The flip average of (N, K, h, w) maps; `order` is the keypoint that each becomes in a mirror."""
+    return 0.5 * (heatmaps + mirrored[:, order, :, ::-1])
+
+
+def peaks_numpy(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K, 2) float32 x, y and (N, K) values of the maxima."""
+    count, keypoints, _, width = heatmaps.shape
+    flat = heatmaps.reshape(count, keypoints, -1)
+    index = flat.argmax(axis=2)
+    points = np.stack([index % width, index // width], axis=2).astype(np.float32)
+    return points, flat.max(axis=2)
+
+
+def decode_second_peak_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Flip, average, highest and second-highest cell, and the step between them, person by person."""
+    averaged = average_numpy(heatmaps, mirrored, order)
+    points, _ = peaks_numpy(averaged)
+    width = averaged.shape[3]
+    for person, maps in enumerate(averaged):
+        for keypoint, heat in enumerate(maps):
+            x, y = points[person, keypoint]
+            rest = heat.copy()
+            rest[int(y), int(x)] = -np.inf
+            second = int(rest.argmax())
+            step = np.array([second % width - x, second // width - y])
+            points[person, keypoint] += 0.25 * step / np.linalg.norm(step)
+    return points
+
+
+def decode_gradient_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Flip, average, highest cell, and a quarter pixel by the neighbours' sign, person by person."""
+    averaged = average_numpy(heatmaps, mirrored, order)
+    points, _ = peaks_numpy(averaged)
+    height, width = averaged.shape[2:]
+    for person, maps in enumerate(averaged):
+        for keypoint, heat in enumerate(maps):
+            x, y = (int(c) for c in points[person, keypoint])
+            if 0 < x < width - 1:
+                points[person, keypoint, 0] += 0.25 * np.sign(heat[y, x + 1] - heat[y, x - 1])
+            if 0 < y < height - 1:
+                points[person, keypoint, 1] += 0.25 * np.sign(heat[y + 1, x] - heat[y - 1, x])
+    return points
+
+
+def decode_dark_numpy(
+    heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray, kernel: int = 11
+) -> np.ndarray:
+    """Flip, average, highest cell, then blur every map, take logarithms and one Newton step for all."""
+    averaged = average_numpy(heatmaps, mirrored, order)
+    points, _ = peaks_numpy(averaged)
+    count, keypoints, height, width = averaged.shape
+    for maps in averaged:
+        for heat in maps:
+            cv2.GaussianBlur(heat, (kernel, kernel), 0, heat)
+    np.clip(averaged, 1e-3, 50, averaged)
+    np.log(averaged, averaged)
+    padded = np.pad(averaged, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge").reshape(-1)
+    x, y = points[..., 0].astype(int) + 1, points[..., 1].astype(int) + 1
+    base = np.arange(count * keypoints).reshape(count, keypoints) * (width + 2) * (height + 2)
+    at = base + y * (width + 2) + x
+
+    def value(dy: int, dx: int) -> np.ndarray:
+        return padded[at + dy * (width + 2) + dx]
+
+    centre, left, right, up, down = value(0, 0), value(0, -1), value(0, 1), value(-1, 0), value(1, 0)
+    gradient = np.stack([0.5 * (right - left), 0.5 * (down - up)], axis=-1)
+    xx, yy = right - 2 * centre + left, down - 2 * centre + up
+    xy = 0.5 * (value(1, 1) - right - down + 2 * centre - left - up + value(-1, -1))
+    hessian = np.stack([xx, xy, xy, yy], axis=-1).reshape(count, keypoints, 2, 2)
+    inverse = np.linalg.inv(hessian + np.finfo(np.float32).eps * np.eye(2))
+    return points - np.einsum("nkij,nkj->nki", inverse, gradient)
+
+
+def decode_gradient_torch(heatmaps: Any, mirrored: Any, order: Any) -> Any:
+    """The same as decode_gradient_numpy in torch operations, all people at once."""
+    import torch
+
+    averaged = 0.5 * (heatmaps + mirrored[:, order].flip(3))
+    count, keypoints, height, width = averaged.shape
+    flat = averaged.reshape(count, keypoints, -1)
+    index = flat.argmax(dim=2)
+    x, y = index % width, index // width
+
+    def value(dy: int, dx: int) -> Any:
+        at = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+        return flat.gather(2, at.unsqueeze(2)).squeeze(2)
+
+    inside_x, inside_y = (x > 0) & (x < width - 1), (y > 0) & (y < height - 1)
+    step_x = torch.where(inside_x, torch.sign(value(0, 1) - value(0, -1)), 0.0)
+    step_y = torch.where(inside_y, torch.sign(value(1, 0) - value(-1, 0)), 0.0)
+    return torch.stack([x + 0.25 * step_x, y + 0.25 * step_y], dim=2)
+
+
+def crop_opencv(
+    frame: np.ndarray,
+    transforms: np.ndarray,
+    size: tuple[int, int],
+    mean: np.ndarray,
+    std: np.ndarray,
+) -> np.ndarray:
+    """cv2.warpAffine for each box, then channels, scale and layout in NumPy. (N, 3, H, W) float32."""
+    width, height = size
+    crops = np.empty((len(transforms), 3, height, width), np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for crop, transform in zip(crops, transforms, strict=True):
+        warped = cv2.warpAffine(frame, transform, size, flags=flags)
+        normalised = (warped[:, :, ::-1].astype(np.float32) - mean) / std
+        crop[:] = normalised.transpose(2, 0, 1)
+    return crops

@@ -1,0 +1,270 @@
+"""The CPU operations against what people run today, and against the machine's own limits. One run, one table.
+
+    python benchmarks/operations.py [--quick] [--save]
+
+Maps and frames come cold from memory: every call takes the next of several sets that together outgrow the
+caches. Every competitor's result is compared with ours before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+# Before NumPy and torch start their own threads.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import baselines
+import cv2
+import measure
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import oaks
+from oaks import ops
+
+MEAN, STD = np.array([123.7, 116.3, 103.5], np.float32), np.array([58.4, 57.1, 57.4], np.float32)
+PAIRS = oaks.COCO17.pairs
+ORDER = oaks.COCO17.mirror
+COLD_BYTES = 200 << 20
+KEYPOINTS = 17
+
+
+def heatmaps(count: int, height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps with one peak of unequal flanks each, over noise, and what a mirror makes of them."""
+    random = np.random.default_rng(seed)
+    maps = random.random((count, KEYPOINTS, height, width), np.float32) * np.float32(0.05)
+    y, x = random.uniform(8, height - 9, (2, count, KEYPOINTS, 1, 1)) * [[[[[1]]]], [[[[width / height]]]]]
+    rows, columns = np.mgrid[:height, :width]
+    maps += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 8).astype(np.float32)
+    return maps, np.ascontiguousarray(maps[:, ORDER, :, ::-1]) * np.float32(0.9)
+
+
+def cycle_of(make: Callable[[int], Any], bytes_each: int) -> Iterator[Any]:
+    """Enough sets to outgrow the caches, handed out in turn for ever."""
+    return itertools.cycle([make(seed) for seed in range(max(2, COLD_BYTES // bytes_each))])
+
+
+class Bench:
+    """Collects the table's rows."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.rows: list[dict[str, object]] = []
+
+    def run(self, what: str, batch: int, bytes_moved: int, jobs: dict[str, Callable[[], object]]) -> None:
+        """Times jobs against one another; the first is ours, and ratios are the others' time over ours."""
+        timings = measure.interleaved(jobs, turns=self.turns)
+        ours = next(iter(timings.values()))
+        for name, timing in timings.items():
+            row = {
+                "what": what,
+                "how": name,
+                "batch": batch,
+                "microseconds_per_person": timing.median / batch * 1e6,
+                "spread": timing.spread,
+                "gigabytes_per_second": bytes_moved / timing.median / 1e9,
+                "times_ours": timing.median / ours.median,
+            }
+            self.rows.append(row)
+
+
+def with_threads(count: int, job: Callable[[], object]) -> Callable[[], object]:
+    """The job with so many threads for our operations."""
+
+    def run() -> object:
+        ops.set_threads(count)
+        return job()
+
+    return run
+
+
+def read_jobs(sets: Iterator[Any]) -> dict[str, Callable[[], object]]:
+    """Reading both maps of a set with one and two threads, by the fastest reductions that NumPy has."""
+    pool = ThreadPoolExecutor(2)
+
+    def dot(array: np.ndarray) -> object:
+        flat = array.reshape(-1)
+        return np.dot(flat, flat)
+
+    def read(reduce: Callable[[np.ndarray], object], threads: int) -> Callable[[], object]:
+        def one() -> object:
+            return [reduce(array) for array in next(sets)]
+
+        return one if threads == 1 else lambda: list(pool.map(reduce, next(sets)))
+
+    return {
+        f"memory read, {threads} thread{'s' * (threads > 1)}, {name}": read(reduce, threads)
+        for threads in (1, 2)
+        for name, reduce in (("max", np.max), ("dot", dot))
+    }
+
+
+def check_decode(height: int, width: int) -> None:
+    """Every competitor finds what we find."""
+    maps, mirrored = heatmaps(2, height, width, 0)
+    arguments = {"flip_pairs": PAIRS}
+    close = {"atol": 1e-4, "rtol": 0}
+    ours = ops.decode(maps, mirrored, refine="second_peak", **arguments).points
+    np.testing.assert_allclose(ours, baselines.decode_second_peak_numpy(maps, mirrored, ORDER), **close)
+    ours = ops.decode(maps, mirrored, refine="gradient", **arguments).points
+    np.testing.assert_allclose(ours, baselines.decode_gradient_numpy(maps, mirrored, ORDER), **close)
+    tensors = torch.from_numpy(maps), torch.from_numpy(mirrored), torch.from_numpy(ORDER)
+    np.testing.assert_allclose(ours, baselines.decode_gradient_torch(*tensors).numpy(), **close)
+    # The two steps blur and difference alike in kind, not to the digit.
+    ours = ops.decode(maps, mirrored, refine="dark", **arguments).points
+    np.testing.assert_allclose(ours, baselines.decode_dark_numpy(maps, mirrored, ORDER), atol=0.3, rtol=0)
+
+
+def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
+    """second_peak with the average left out, in place and elsewhere; gradient; dark."""
+    one_map = batch * KEYPOINTS * height * width * 4
+    sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
+    points = np.empty((batch, KEYPOINTS, 2), np.float32), np.empty((batch, KEYPOINTS), np.float32)
+    averages = cycle_of(lambda seed: np.full((batch, KEYPOINTS, height, width), seed, np.float32), one_map)
+
+    def ours(refine: str, threads: int, average: str = "none") -> Callable[[], object]:
+        def job() -> object:
+            maps, mirrored = next(sets)
+            out = {"none": None, "in place": maps, "elsewhere": None}[average]
+            if average == "elsewhere":
+                out = next(averages)
+            return ops.decode(maps, mirrored, flip_pairs=PAIRS, refine=refine, out=(*points, out))
+
+        return with_threads(threads, job)
+
+    size = f"{width}x{height}"
+    jobs = {}
+    for threads in (1, 2):
+        label = f"oaks, {threads} thread{'s' * (threads > 1)}"
+        jobs[label] = ours("second_peak", threads)
+        jobs[f"{label}, average in place"] = ours("second_peak", threads, "in place")
+        jobs[f"{label}, average elsewhere"] = ours("second_peak", threads, "elsewhere")
+    jobs["NumPy per person"] = lambda: baselines.decode_second_peak_numpy(*next(sets), ORDER)
+    jobs |= read_jobs(sets)
+    bench.run(f"decode second_peak {size}", batch, 2 * one_map, jobs)
+
+    order = torch.from_numpy(ORDER)
+
+    def in_torch() -> object:
+        maps, mirrored = next(sets)
+        return baselines.decode_gradient_torch(torch.from_numpy(maps), torch.from_numpy(mirrored), order)
+
+    jobs = {
+        "oaks, 1 thread": ours("gradient", 1),
+        "oaks, 2 threads": ours("gradient", 2),
+        "NumPy per person": lambda: baselines.decode_gradient_numpy(*next(sets), ORDER),
+        "torch operations": in_torch,
+    }
+    bench.run(f"decode gradient {size}", batch, 2 * one_map, jobs)
+    jobs = {
+        "oaks, 1 thread": ours("dark", 1),
+        "oaks, 2 threads": ours("dark", 2),
+        "OpenCV blur and NumPy": lambda: baselines.decode_dark_numpy(*next(sets), ORDER),
+    }
+    bench.run(f"decode dark {size}", batch, 2 * one_map, jobs)
+
+
+def bench_crop(bench: Bench, batch: int, size: tuple[int, int]) -> None:
+    """Boxes of 90 to 600 pixels' height in 1280 x 720 frames."""
+    width, height = size
+    frame_bytes = 1280 * 720 * 3
+
+    def frame_and_boxes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        frame = random.integers(0, 256, (720, 1280, 3), np.uint8)
+        h = random.uniform(90, 600, batch)
+        w = h * random.uniform(0.3, 0.8, batch)
+        x, y = random.uniform(0, 1280 - w), random.uniform(0, 720 - h)
+        return frame, np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
+
+    sets = cycle_of(frame_and_boxes, frame_bytes)
+    pixels = np.zeros((batch, 3, height, width), np.float32)
+    transforms = np.zeros((batch, 2, 3), np.float32)
+
+    def ours() -> object:
+        frame, boxes = next(sets)
+        return ops.crop(frame, boxes, size=size, mean=MEAN, std=STD, out=(pixels, transforms))
+
+    def opencv() -> object:
+        frame, _ = next(sets)
+        return baselines.crop_opencv(frame, transforms, size, MEAN, STD)
+
+    frame, boxes = next(sets)
+    found = ops.crop(frame, boxes, size=size, mean=MEAN, std=STD)
+    expected = baselines.crop_opencv(frame, found.transforms, size, MEAN, STD)
+    # OpenCV rounds positions to a 32nd of a pixel and values to whole levels: on noise, several levels.
+    assert np.abs((found.pixels - expected) * STD.reshape(3, 1, 1)).mean() < 2.0
+
+    def written() -> object:
+        pixels.fill(1.0)
+        return None
+
+    jobs = {
+        "oaks, 1 thread": with_threads(1, ours),
+        "oaks, 2 threads": with_threads(2, ours),
+        "cv2.warpAffine and NumPy": opencv,
+        "memory write, the crops alone": written,
+    }
+    bench.run(f"crop {width}x{height} from 1280x720", batch, pixels.nbytes, jobs)
+
+
+def show(bench: Bench) -> None:
+    """The table, its figures relative to the fastest read of the same run where maps are read."""
+    table = Table(title="CPU operations", caption=caption())
+    for heading in ("operation", "batch", "how", "µs per person", "±", "GB/s", "time, ours = 1"):
+        table.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
+    before = None
+    for row in bench.rows:
+        group = (row["what"], row["batch"])
+        table.add_row(
+            str(row["what"]) if group != before else "",
+            str(row["batch"]) if group != before else "",
+            str(row["how"]),
+            f"{row['microseconds_per_person']:.1f}",
+            f"{row['spread']:.0%}",
+            f"{row['gigabytes_per_second']:.1f}",
+            f"{row['times_ours']:.2f}",
+        )
+        before = group
+    Console(width=140).print(table)
+
+
+def caption() -> str:
+    """The machine and the versions that the figures belong to."""
+    versions = f"NumPy {np.__version__}, OpenCV {cv2.__version__}, torch {torch.__version__}"
+    return f"{measure.processor()}, {os.cpu_count()} cores, {ops.instruction_sets()[-1]}; {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="batch 64 and 96x72 only, fewer turns")
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/operations.json")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+    bench = Bench(turns=7 if options.quick else 15)
+    batches = (64,) if options.quick else (1, 16, 64)
+    for height, width in ((96, 72),) if options.quick else ((64, 48), (96, 72)):
+        check_decode(height, width)
+        for batch in batches:
+            bench_decode(bench, batch, height, width)
+    for batch in batches:
+        bench_crop(bench, batch, (288, 384))
+    show(bench)
+    if options.save:
+        path = Path(__file__).parent / "results" / "operations.json"
+        measure.save(path, {"caption": caption()}, bench.rows)
+
+
+if __name__ == "__main__":
+    main()
