@@ -1,0 +1,203 @@
+"""Person boxes from a detector exported to ONNX: YOLOX-style raw outputs, or end-to-end exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from oaks.errors import BackendUnavailable
+
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+_GREY = 114
+
+
+class Detector:
+    """Finds people in pictures, on ONNX Runtime's CPU provider.
+
+    The picture is scaled to fit the network's input with its aspect kept, at the top left, grey beyond it.
+    Outputs are told apart by their shapes:
+
+    - one output (1, A, 5 + classes), A being the cells of the strides 8, 16, 32 (and 64): YOLOX before its
+      grid is decoded (Ge et al., 2021): x, y, width, height, objectness, class probabilities;
+    - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
+      x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression.
+
+    Args:
+        path: the ONNX file.
+        threshold: least score of a box that counts.
+        overlap: intersection over union above which the worse of two boxes is suppressed; only for YOLOX's
+            raw outputs.
+        person: the class index of a person: 0 in YOLOX, 1 in exports that count the background.
+        color: channel order that the network takes.
+        mean, std: in that order, on the 0-255 scale; YOLOX takes grey levels as they are.
+        size: (width, height) of the input, if the file leaves it open.
+        threads: CPU threads; None: all cores.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threshold: float = 0.3,
+        overlap: float = 0.65,
+        person: int = 0,
+        color: str = "bgr",
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        size: tuple[int, int] = (640, 640),
+        threads: int | None = None,
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise BackendUnavailable(
+                f"a detector needs ONNX Runtime: {error}; `pip install onnxruntime`"
+            ) from error
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"detector: no such file: {path}")
+        for name, value in (("threshold", threshold), ("overlap", overlap)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+        if color not in ("bgr", "rgb"):
+            raise ValueError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
+        self.path, self.threshold, self.overlap, self.person = Path(path), threshold, overlap, person
+        self._color = color
+        self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ValueError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
+        self._input, self.size = self._read_input(size)
+
+    def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
+        """The input's name, and its (width, height)."""
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape
+        if (
+            len(inputs) != 1
+            or len(shape) != 4
+            or shape[1] not in (3, "3")
+            or inputs[0].type != "tensor(float)"
+        ):
+            came = [(node.name, node.type, node.shape) for node in inputs]
+            raise ValueError(f"detector: {self.path}: one float32 input (1, 3, H, W) wanted, it has {came}")
+        height, width = shape[2:]
+        known = isinstance(height, int) and isinstance(width, int)
+        return inputs[0].name, (width, height) if known else size
+
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The people in a picture.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+
+        Returns:
+            boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
+
+        Raises:
+            ValueError: the image does not fit, or the network's outputs are none of those known.
+        """
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+        pixels, scale = self._letterbox(image)
+        found = self._session.run(None, {self._input: pixels})
+        boxes, scores = self._read_outputs([np.asarray(value) for value in found])
+        height, width = image.shape[:2]
+        boxes = np.clip(boxes / np.tile(scale, 2), 0, [width, height, width, height]).astype(np.float32)
+        kept = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        order = np.argsort(-scores[kept], kind="stable")
+        return boxes[kept][order], scores[kept][order].astype(np.float32)
+
+    def _letterbox(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The network's input (1, 3, H, W), and input pixels per image pixel (x, y)."""
+        import cv2
+
+        width, height = self.size
+        ratio = min(width / image.shape[1], height / image.shape[0])
+        inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
+        canvas = np.full((height, width, 3), _GREY, np.uint8)
+        canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
+        if self._color == "rgb":
+            canvas = canvas[..., ::-1]
+        pixels = (canvas.astype(np.float32) - self._mean) / self._std
+        scale = np.array([inner[0] / image.shape[1], inner[1] / image.shape[0]])
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]), scale
+
+    def _read_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4) x1, y1, x2, y2 in input pixels, and scores (N,), of persons."""
+        batched = any(value.ndim == 3 for value in outputs)
+        flat = [value[0] if batched and value.shape[0] == 1 else value for value in outputs]
+        if len(flat) == 1 and flat[0].ndim == 2:
+            rows = flat[0]
+            grid = _grid(self.size, len(rows))
+            if rows.shape[1] > 5 + self.person and grid is not None:
+                return self._decode_yolox(rows, *grid)
+            if rows.shape[1] == 6:
+                return self._persons(rows[:, :4], rows[:, 4], rows[:, 5])
+        tables = [value for value in flat if value.ndim == 2 and value.shape[1] in (4, 5)]
+        columns = [value for value in flat if value.ndim == 1]
+        labels = [value for value in columns if value.dtype.kind in "iu"]
+        scores = [value for value in columns if value.dtype.kind == "f"]
+        if len(flat) == 3 and len(tables) == len(labels) == len(scores) == 1 and tables[0].shape[1] == 4:
+            return self._persons(tables[0], scores[0], labels[0])
+        if len(flat) == 2 and len(tables) == len(labels) == 1 and tables[0].shape[1] == 5:
+            return self._persons(tables[0][:, :4], tables[0][:, 4], labels[0])
+        shapes = [f"{value.dtype} {value.shape}" for value in outputs]
+        raise ValueError(
+            f"detector: {self.path}: outputs {shapes} are neither YOLOX's raw output nor boxes, scores and "
+            "labels"
+        )
+
+    def _persons(
+        self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        chosen = labels == self.person
+        return boxes[chosen], scores[chosen]
+
+    def _decode_yolox(
+        self, rows: np.ndarray, cells: np.ndarray, strides: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Grid cells to boxes, and suppression of those that overlap a better one."""
+        import cv2
+
+        scores = rows[:, 4] * rows[:, 5 + self.person]
+        kept = scores >= max(self.threshold, np.finfo(np.float32).tiny)
+        rows, scores, cells, strides = rows[kept], scores[kept], cells[kept], strides[kept, None]
+        centres = (rows[:, :2] + cells) * strides
+        sizes = np.exp(rows[:, 2:4]) * strides
+        corners = np.concatenate([centres - sizes / 2, sizes], axis=1)
+        chosen = np.asarray(
+            cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), self.threshold, self.overlap), int
+        ).reshape(-1)
+        boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+        return boxes[chosen], scores[chosen]
+
+
+def _grid(size: tuple[int, int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """YOLOX's cells (A, 2) x, y and their strides (A,), if an output of that many rows is one."""
+    width, height = size
+    for strides in _STRIDES:
+        if sum((width // stride) * (height // stride) for stride in strides) != rows:
+            continue
+        cells = [
+            np.stack(np.meshgrid(np.arange(width // s), np.arange(height // s)), axis=2).reshape(-1, 2)
+            for s in strides
+        ]
+        return np.concatenate(cells), np.repeat(strides, [len(level) for level in cells]).astype(np.float64)
+    return None
+
+
+__all__ = ["Detector"]

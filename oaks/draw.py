@@ -1,0 +1,173 @@
+"""Poses drawn into pictures: limbs coloured by side, keypoints that are predicted absent left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.poses import Pose, Poses
+from oaks.skeleton import Skeleton
+
+# BGR. Left and right are told apart by people with any colour vision (Okabe and Ito's blue and vermilion).
+_COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
+_RIM = (25, 25, 25)
+_PAPER = (255, 255, 255)
+_SHIFT = 4  # cv2 draws at sixteenths of a pixel
+_FONT_HEIGHT = 22.0  # pixels of a capital of cv2's font at scale 1
+
+
+@dataclass(frozen=True)
+class _Pen:
+    """Line widths in pixels, for a person of some size in a picture of some size."""
+
+    limb: float
+    rim: float
+    joint: float
+
+    @classmethod
+    def for_person(cls, pose: Pose, image: np.ndarray) -> _Pen:
+        picture = float(np.sqrt(image.shape[0] * image.shape[1]))
+        x1, y1, x2, y2 = (float(value) for value in pose.box)
+        person = float(np.sqrt(max(x2 - x1, 1) * max(y2 - y1, 1)))
+        limb = float(np.clip(0.75 * person / 45 + 0.25 * picture / 180, 1.0, picture / 60 + 1))
+        return cls(limb=limb, rim=max(0.3 * limb, 0.5), joint=0.95 * limb)
+
+
+def draw(
+    image: np.ndarray,
+    poses: Poses,
+    *,
+    absent: str = "hide",
+    scores: bool = True,
+    boxes: bool = False,
+    threshold: float = 0.0,
+) -> np.ndarray:
+    """A copy of a picture with poses in it; the best score is drawn last, on top.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        poses: in this picture's pixels, of any skeleton.
+        absent: what becomes of keypoints whose visibility is below .5: "hide" leaves them and their limbs
+            out, as the paper's figure 9 does; "hollow" draws them as rings and their limbs thinly.
+        scores: whether each person's score stands over the box, after the track id if there is one.
+        boxes: whether the boxes are drawn.
+        threshold: poses with a lower score are left out.
+
+    Raises:
+        ValueError: an argument does not fit.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+    if absent not in ("hide", "hollow"):
+        raise ValueError(f"absent: 'hide' or 'hollow' wanted, got {absent!r}")
+    picture = np.ascontiguousarray(image).copy()
+    order = np.argsort(np.nan_to_num(poses.scores), kind="stable")
+    chosen = [poses[int(i)] for i in order if not poses.scores[i] < threshold]
+    for pose in chosen:
+        pen = _Pen.for_person(pose, picture)
+        if boxes:
+            _draw_box(picture, pose, pen)
+        _draw_person(picture, pose, poses.skeleton, pen, hollow=absent == "hollow")
+    if scores:
+        for pose in chosen:
+            _draw_score(picture, pose)
+    return picture
+
+
+def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen, *, hollow: bool) -> None:
+    finite = np.isfinite(pose.keypoints).all(axis=1)
+    present = finite & ~(pose.visibility < 0.5)
+    shown = finite if hollow else present
+    limbs = [limb for limb in skeleton.limbs if shown[limb[0]] and shown[limb[1]]]
+    for rim in (True, False):
+        for a, b in limbs:
+            solid = bool(present[a] and present[b])
+            width = pen.limb if solid else 0.4 * pen.limb
+            color = _RIM if rim else _COLORS[_side(skeleton, a, b)]
+            _line(picture, pose.keypoints[a], pose.keypoints[b], width + (2 * pen.rim if rim else 0), color)
+    for k, radius in _joints(pose.keypoints, shown, pen):
+        color, centre = _COLORS[skeleton.side(k)], pose.keypoints[k]
+        _disc(picture, centre, radius + pen.rim, _RIM)
+        if present[k]:
+            _disc(picture, centre, radius, color)
+            _disc(picture, centre, 0.45 * radius, _PAPER)
+        else:
+            _disc(picture, centre, radius, color)
+            _disc(picture, centre, 0.6 * radius, _RIM)
+
+
+def _joints(keypoints: np.ndarray, shown: np.ndarray, pen: _Pen) -> list[tuple[int, float]]:
+    """The keypoints to draw and their discs' radii, smaller where they crowd, as in a face."""
+    indices = np.flatnonzero(shown)
+    points = keypoints[indices].astype(np.float64)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.min(axis=1, initial=np.inf)
+    radii = np.clip(0.45 * nearest - pen.rim, 0.5 * pen.joint, pen.joint)
+    return [(int(k), float(radius)) for k, radius in zip(indices, radii, strict=True)]
+
+
+def _side(skeleton: Skeleton, a: int, b: int) -> str:
+    """A limb is left or right if neither end is on the other side and one is on it."""
+    sides = {skeleton.side(a), skeleton.side(b)} - {"middle"}
+    return sides.pop() if len(sides) == 1 else "middle"
+
+
+def _draw_box(picture: np.ndarray, pose: Pose, pen: _Pen) -> None:
+    x1, y1, x2, y2 = pose.box - 0.5  # edges to pixel indices
+    corners = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float32)
+    for width, color in ((0.5 * pen.limb + pen.rim, _RIM), (0.5 * pen.limb, _PAPER)):
+        for i in range(4):
+            _line(picture, corners[i], corners[(i + 1) % 4], width, color)
+
+
+def _draw_score(picture: np.ndarray, pose: Pose) -> None:
+    """The score on a plate over the box, brought inside the picture."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    text = f"{pose.score:.2f}" if pose.track_id is None else f"#{pose.track_id} {pose.score:.2f}"
+    capital = float(np.clip(np.sqrt(height * width) / 55, 7, 60))
+    scale, thickness = capital / _FONT_HEIGHT, max(1, round(capital / 9))
+    (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    margin = max(2, round(0.35 * capital))
+    plate = (text_width + 2 * margin, text_height + 2 * margin)
+    x = int(np.clip(pose.box[0], 0, max(width - plate[0], 0)))
+    y = int(np.clip(pose.box[1] - plate[1], 0, max(height - plate[1], 0)))
+    region = picture[y : y + plate[1], x : x + plate[0]]
+    region[:] = (0.25 * region + 0.75 * np.array(_RIM)).astype(np.uint8)
+    at = (x + margin, y + margin + text_height)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _PAPER, thickness, cv2.LINE_AA)
+
+
+def _line(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, width: float, color: tuple[int, int, int]
+) -> None:
+    """A capsule: cv2's own lines know whole widths only."""
+    import cv2
+
+    along = np.asarray(end, np.float64) - np.asarray(start, np.float64)
+    angle = float(np.arctan2(along[1], along[0]))
+    turns = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 9), np.linspace(np.pi / 2, 1.5 * np.pi, 9)])
+    centres = np.repeat(np.stack([end, start]), 9, axis=0)
+    rim = centres + 0.5 * width * np.stack([np.cos(angle + turns), np.sin(angle + turns)], axis=1)
+    cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
+
+
+def _disc(picture: np.ndarray, centre: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
+    import cv2
+
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    rim = centre + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(points: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Points in cv2's fixed point numbers; those far outside are brought near, so that none overflows."""
+    limit = 4.0 * max(picture.shape[:2])
+    return np.round(np.clip(points, -limit, limit) * (1 << _SHIFT)).astype(np.int32)
+
+
+__all__ = ["draw"]
