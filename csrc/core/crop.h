@@ -56,8 +56,9 @@ OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width,
   } else {
     window_h = window_w / aspect;
   }
-  const double scale_x = window_w * double(padding) / width;
-  const double scale_y = window_h * double(padding) / height;
+  const double nothing = 0.0 * (double(box[0]) + double(box[1]) + double(box[2]) + double(box[3]));  // or NaN
+  const double scale_x = window_w * double(padding) / width + nothing;
+  const double scale_y = window_h * double(padding) / height + nothing;
   return {{float(scale_x), float(centre_x - 0.5 + (0.5 - 0.5 * width) * scale_x)},
           {float(scale_y), float(centre_y - 0.5 + (0.5 - 0.5 * height) * scale_y)}};
 }

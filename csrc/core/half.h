@@ -1,4 +1,5 @@
-// IEEE half precision as it lies in memory, converted without a half type: host compilers may lack one.
+// IEEE half precision as it lies in memory, converted without a half type: host compilers may lack one. On a
+// device the conversion is one instruction.
 #pragma once
 
 #include <cstdint>
@@ -27,17 +28,28 @@ OAKS_HOST_DEVICE uint32_t bits_from_float(float value) {
 
 // Exact: every half is a float.
 OAKS_HOST_DEVICE float to_float(Half half) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half.bits));
+  return value;
+#else
   const uint32_t sign = uint32_t(half.bits & 0x8000u) << 16;
   const uint32_t magnitude = half.bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return float_from_bits(sign | 0x7f800000u | (magnitude << 13));  // infinity, NaN
   if (magnitude >= 0x0400u) return float_from_bits(sign | ((magnitude << 13) + 0x38000000u));
   return float_from_bits(sign | bits_from_float(float(magnitude) * 5.9604644775390625e-8f));  // times 2^-24
+#endif
 }
 
 OAKS_HOST_DEVICE float to_float(float value) { return value; }
 
 // Rounds to nearest, ties to even, as the hardware instructions do.
 OAKS_HOST_DEVICE Half to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  Half half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half.bits) : "f"(value));
+  return half;
+#else
   const uint32_t bits = bits_from_float(value);
   const uint16_t sign = uint16_t((bits >> 16) & 0x8000u);
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -50,6 +62,7 @@ OAKS_HOST_DEVICE Half to_half(float value) {
   }
   const uint32_t rounded = magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u);
   return Half{uint16_t(sign | (rounded >> 13))};
+#endif
 }
 
 OAKS_HOST_DEVICE void store(float* to, float value) { *to = value; }

@@ -1,0 +1,39 @@
+// What the kernels are written with: CUDA's own names, and two for shared memory. Nothing else of CUDA may
+// appear in a kernel, because the tests compile the same files for the host, where emulator/block.h gives
+// these names a meaning and watches what the threads of a block do to one another:
+//   threadIdx blockIdx blockDim (x only), __syncthreads, __shfl_xor_sync, __shfl_sync, __ballot_sync,
+//   __popc, __byte_perm, __funnelshift_r.
+#pragma once
+
+#if defined(__CUDACC__)
+
+#include <cuda_runtime.h>
+
+// name[0] to name[count - 1] in shared memory; read and assign whole elements.
+#define OAKS_SHARED(Type, name, count) __shared__ Type name[count]
+// The shared memory whose size the launch gives, on a 16-byte boundary.
+#define OAKS_DYNAMIC_SHARED(Type, name)          \
+  extern __shared__ uint4 oaks_dynamic_shared[]; \
+  Type* const name = reinterpret_cast<Type*>(oaks_dynamic_shared)
+
+namespace oaks::cuda {
+template <class T>
+using SharedArray = T*;
+}
+
+#else
+#include "emulator/block.h"
+#endif
+
+namespace oaks::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+// `width` values that are read or written at once; they must lie on a boundary of their size.
+template <class T, int width>
+struct alignas(sizeof(T) * width) Vector {
+  T value[width];
+};
+
+}  // namespace oaks::cuda

@@ -1,0 +1,319 @@
+// One block per map. The threads keep the two best of the vectors that they average, the block agrees on the
+// two best of all, and only then is it looked up which cells of those two vectors they are.
+#include "core/decode.h"
+#include "cuda/launch.h"
+
+namespace oaks::cuda {
+namespace {
+
+constexpr int kMostThreads = 256;
+constexpr int kInFlight = 4;  // vectors that a thread asks for before it needs the first of them
+
+// `lanes` neighbouring values as they lie in memory, read at once.
+template <class T, int lanes>
+struct Packed {
+  Vector<T, lanes> values;
+
+  __device__ float operator[](int lane) const { return to_float(values.value[lane]); }
+};
+
+// Two halves to a register until they are used.
+template <int lanes>
+struct Packed<Half, lanes> {
+  Vector<uint32_t, lanes / 2> words;
+
+  __device__ float operator[](int lane) const {
+    return to_float(Half{uint16_t(words.value[lane / 2] >> (16 * (lane % 2)))});
+  }
+};
+
+template <>
+struct Packed<Half, 1> {
+  Half value;
+
+  __device__ float operator[](int) const { return to_float(value); }
+};
+
+// A map and its counterpart in the mirrored crop, or null.
+template <class T, int lanes>
+struct MapPair {
+  using Values = Packed<T, lanes>;
+  const T* map;
+  const T* mirrored;
+  int width;
+  bool shift;
+
+  __device__ Values own(int i) const { return reinterpret_cast<const Values*>(map)[i]; }
+
+  // What is averaged with vector `i` of the map, which is number `column` of its row; its lanes run
+  // backwards.
+  __device__ Values across(int i, int column) const {
+    return reinterpret_cast<const Values*>(mirrored)[i + width / lanes - 1 - 2 * column];
+  }
+
+  __device__ void average(const Values& own, const Values& across, int i, float (&averaged)[lanes]) const {
+#pragma unroll
+    for (int lane = 0; lane < lanes; ++lane) {
+      averaged[lane] = own[lane];
+      if (mirrored && !shift) averaged[lane] = flip_average(averaged[lane], across[lanes - 1 - lane]);
+    }
+    if (!mirrored || !shift) return;
+    // One column further: all but one value have come with the vector, and that one lies beside it.
+    const int row = i * lanes / width * width;
+    const int first = row + mirrored_column(i * lanes - row, width, true);
+    averaged[0] = flip_average(averaged[0], to_float(mirrored[first]));
+#pragma unroll
+    for (int lane = 1; lane < lanes; ++lane)
+      averaged[lane] = flip_average(averaged[lane], across[lanes - lane]);
+  }
+
+  // One cell, read again.
+  __device__ float at(int y, int x) const {
+    const float own = to_float(map[y * width + x]);
+    if (!mirrored) return own;
+    return flip_average(own, to_float(mirrored[y * width + mirrored_column(x, width, shift)]));
+  }
+};
+
+// The averaged map after the block has been through it: from shared memory if it was kept there, else the few
+// cells wanted are read again.
+template <class T, int lanes>
+struct AveragedMap {
+  MapPair<T, lanes> maps;
+  SharedArray<float> kept;
+  bool is_kept;
+
+  __device__ float operator()(int y, int x) const {
+    if (is_kept) return kept[y * maps.width + x];
+    return maps.at(y, x);
+  }
+};
+
+// The largest finite value; what comes back is not finite if there is none.
+template <int lanes>
+__device__ float largest_finite(const float (&values)[lanes]) {
+  float largest = values[0];
+#pragma unroll
+  for (int lane = 1; lane < lanes; ++lane) largest = fmaxf(largest, values[lane]);  // NaN gives way
+  if (is_finite(largest)) return largest;
+  largest = -INFINITY;
+#pragma unroll
+  for (int lane = 0; lane < lanes; ++lane) {
+    if (is_finite(values[lane])) largest = fmaxf(largest, values[lane]);
+  }
+  return largest;
+}
+
+__device__ Cell first_of_warp(Cell cell) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    const Cell other{__shfl_xor_sync(kWholeWarp, cell.value, distance),
+                     __shfl_xor_sync(kWholeWarp, cell.index, distance)};
+    if (precedes(other, cell)) cell = other;
+  }
+  return cell;
+}
+
+// The two first of all lanes' cells, known to every lane. No two lanes hold the same cell.
+__device__ TopTwo top_two_of_warp(const TopTwo& own) {
+  TopTwo top;
+  top.first = first_of_warp(own.first);
+  top.second = first_of_warp(own.first.index == top.first.index ? own.second : own.first);
+  return top;
+}
+
+// The same for the block, known to its first warp. `best` has two cells for each warp.
+__device__ TopTwo top_two_of_block(const TopTwo& own, SharedArray<Cell> best) {
+  TopTwo top = top_two_of_warp(own);
+  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
+  const int cells = 2 * int(blockDim.x) / kWarp;
+  if (lane == 0) {
+    best[2 * warp] = top.first;
+    best[2 * warp + 1] = top.second;
+  }
+  __syncthreads();
+  if (warp == 0 && cells > 2) {
+    TopTwo candidate;
+    if (lane < cells) candidate.first = best[lane];
+    top = top_two_of_warp(candidate);
+  }
+  return top;
+}
+
+// From the best two vectors to the best two cells. Called by a whole warp.
+template <class T, int lanes>
+__device__ TopTwo top_two_cells(const TopTwo& vectors, const AveragedMap<T, lanes>& averaged) {
+  const int lane = int(threadIdx.x) % kWarp;
+  const int vector = lane < lanes ? vectors.first.index : vectors.second.index;
+  TopTwo own;
+  if (lane < 2 * lanes && vector >= 0) {
+    const int index = vector * lanes + lane % lanes;
+    const float value = averaged(index / averaged.maps.width, index % averaged.maps.width);
+    if (is_finite(value)) own.first = {value, index};
+  }
+  return top_two_of_warp(own);
+}
+
+// A lane blurs a row, then all of them gather the rows in order from the top.
+template <class T, int lanes>
+__device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int peak, int height,
+                                      float sigma) {
+  const int width = averaged.maps.width;
+  const int reach = blur_radius(sigma) + 1;
+  BlurredPatch patch;
+  for (int top = -reach; top <= reach; top += kWarp) {
+    const int own = top + int(threadIdx.x) % kWarp;
+    BlurredRow row{0.0f, 0.0f, 0.0f};
+    if (own <= reach) row = blur_row(averaged, peak / width + own, peak % width, height, width, sigma);
+    for (int dy = top; dy < top + kWarp && dy <= reach; ++dy) {
+      const BlurredRow next{__shfl_sync(kWholeWarp, row.left, dy - top),
+                            __shfl_sync(kWholeWarp, row.centre, dy - top),
+                            __shfl_sync(kWholeWarp, row.right, dy - top)};
+      patch.add(next, dy, sigma);
+    }
+  }
+  return dark_offset(patch, peak, height, width);
+}
+
+template <class T, int lanes>
+__device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top,
+                                const AveragedMap<T, lanes>& averaged) {
+  if (top.first.index < 0) return {0.0f, 0.0f};
+  switch (a.refine) {
+    case Refine::second_peak:
+      return second_peak_offset(top.first.index, top.second.index, a.width);
+    case Refine::gradient:
+      return gradient_offset(averaged, top.first.index, a.height, a.width);
+    case Refine::dark:
+      return dark_offset_of_warp(averaged, top.first.index, a.height, a.blur_sigma);
+    case Refine::none:
+      break;
+  }
+  return {0.0f, 0.0f};
+}
+
+template <class T, int lanes>
+__device__ void store_average(const float (&averaged)[lanes], T* to, int i) {
+  Vector<T, lanes> stored;
+#pragma unroll
+  for (int lane = 0; lane < lanes; ++lane) store(&stored.value[lane], averaged[lane]);
+  reinterpret_cast<Vector<T, lanes>*>(to)[i] = stored;
+}
+
+// Where the average of a map goes, if anywhere, and when.
+struct Destinations {
+  bool keep;   // into shared memory, in the pass over the map
+  bool write;  // into `averaged`, in the same pass
+};
+
+// Every vector of the map is read once. Returns the thread's two best vectors by their largest values.
+template <class T, int lanes>
+__device__ TopTwo pass_over_map(const MapPair<T, lanes>& maps, int vectors, T* averaged,
+                                SharedArray<float> kept, Destinations go) {
+  const int threads = int(blockDim.x);
+  const int row = maps.width / lanes > 0 ? maps.width / lanes : 1, step = threads % row;
+  int column = int(threadIdx.x) % row;
+  TopTwo top;
+  for (int first = int(threadIdx.x); first < vectors; first += kInFlight * threads) {
+    Packed<T, lanes> own[kInFlight], across[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int i = first + j * threads;
+      if (i < vectors) own[j] = maps.own(i);
+      if (i < vectors && maps.mirrored) across[j] = maps.across(i, column);
+      column += step;
+      if (column >= row) column -= row;
+    }
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int i = first + j * threads;
+      if (i >= vectors) break;
+      float values[lanes];
+      maps.average(own[j], across[j], i, values);
+      if (go.write) store_average(values, averaged, i);
+      if (go.keep) {
+#pragma unroll
+        for (int lane = 0; lane < lanes; ++lane) kept[i * lanes + lane] = values[lane];
+      }
+      const float largest = largest_finite(values);
+      if (is_finite(largest)) top.offer({largest, i});
+    }
+  }
+  return top;
+}
+
+template <class T, int lanes>
+__global__ void __launch_bounds__(kMostThreads, 4)
+    decode_maps(const __grid_constant__ DecodeArguments a, const Destinations go) {
+  OAKS_DYNAMIC_SHARED(float, kept);
+  OAKS_SHARED(Cell, best, 2 * kMostThreads / kWarp);
+  const int64_t index = blockIdx.x, person = blockIdx.x / unsigned(a.keypoints);
+  const int keypoint = int(blockIdx.x % unsigned(a.keypoints));
+  const int size = a.height * a.width;
+  const T* const opposite = static_cast<const T*>(a.mirrored);
+  const MapPair<T, lanes> maps{
+      static_cast<const T*>(a.heatmaps) + index * size,
+      opposite ? opposite + (person * a.keypoints + a.pair[keypoint]) * size : nullptr, a.width,
+      a.shift_mirrored};
+  T* const averaged = a.averaged ? static_cast<T*>(a.averaged) + index * size : nullptr;
+
+  const TopTwo own = pass_over_map(maps, size / lanes, averaged, kept, go);
+  const TopTwo vectors = top_two_of_block(own, best);
+  if (threadIdx.x < kWarp) {
+    const AveragedMap<T, lanes> readable{maps, kept, go.keep};
+    const TopTwo top = top_two_cells(vectors, readable);
+    const Offset offset = offset_beside(a, top, readable);
+    if (threadIdx.x == 0) {
+      write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr,
+                  a.points + 2 * index, a.heat + index);
+    }
+  }
+  if (averaged && !go.write) {
+    __syncthreads();  // the first warp has done reading what is now overwritten
+    for (int i = int(threadIdx.x); i < size; i += int(blockDim.x)) {
+      store(averaged + i, maps.at(i / a.width, i % a.width));
+    }
+  }
+}
+
+template <class T, int lanes>
+void start(const DecodeArguments& a, Stream stream) {
+  const int size = a.height * a.width, vectors = size / lanes;
+  const bool in_place = a.averaged == a.heatmaps && a.averaged;
+  const int64_t kept_bytes = int64_t(size) * int64_t(sizeof(float));
+  // In place, what was read is overwritten; and dark wants more cells than are cheaply read again.
+  Destinations go;
+  go.keep = (in_place || a.refine == Refine::dark) && kept_bytes <= largest_shared_bytes() - 1024;
+  // A map in place that is too large to keep is written in a second pass, when its points are known.
+  go.write = a.averaged && (go.keep || !in_place);
+  // As few rounds of kInFlight vectors as the largest block needs, and no more threads than fill them.
+  const int rounds = divided_up(vectors, kInFlight * kMostThreads);
+  const int threads = divided_up(divided_up(vectors, kInFlight * rounds), kWarp) * kWarp;
+  launch("decode", decode_maps<T, lanes>, {a.count * a.keypoints, threads, go.keep ? int(kept_bytes) : 0},
+         stream, a, go);
+}
+
+// Reads 16 bytes at once where the map's rows and the arrays' addresses allow it.
+template <class T>
+void start_widest(const DecodeArguments& a, Stream stream) {
+  constexpr int kWidest = 16 / int(sizeof(T));
+  const int together = a.mirrored ? a.width : a.height * a.width;
+  const bool allows = together % kWidest == 0 && lies_on(a.heatmaps, 16) && lies_on(a.mirrored, 16) &&
+                      lies_on(a.averaged, 16);
+  if (allows) return start<T, kWidest>(a, stream);
+  start<T, 1>(a, stream);
+}
+
+}  // namespace
+
+void decode(const DecodeArguments& a, Stream stream) {
+  if (a.count <= 0 || a.keypoints <= 0) return;
+  const DeviceGuard guard(a.points);
+  if (a.element == Element::float16) {
+    start_widest<Half>(a, stream);
+  } else {
+    start_widest<float>(a, stream);
+  }
+}
+
+}  // namespace oaks::cuda

@@ -1,0 +1,121 @@
+#include "cuda/device.h"
+#include "cuda/launch.h"
+
+namespace oaks::cuda {
+
+void check(cudaError_t error, const std::string& doing) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // what is reported here must not come up again elsewhere
+  throw std::runtime_error(std::string(cudaGetErrorName(error)) + " (" + cudaGetErrorString(error) +
+                           ") while " + doing);
+}
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+int driver_version() {
+  int version = 0;
+  check(cudaDriverGetVersion(&version), "asking for the driver's version");
+  return version;
+}
+
+int runtime_version() {
+  int version = 0;
+  check(cudaRuntimeGetVersion(&version), "asking for the runtime's version");
+  return version;
+}
+
+namespace {
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "asking which device is current");
+  return device;
+}
+
+void make_current(int device) {
+  check(cudaSetDevice(device), "making device " + std::to_string(device) + " current");
+}
+
+cudaStream_t handle(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+DeviceInfo device_info(int device) {
+  const std::string doing = "asking about device " + std::to_string(device);
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, device), doing);
+  DeviceInfo info{properties.name, properties.major, properties.minor, properties.multiProcessorCount, 0, 0};
+  const int before = current_device();
+  make_current(device);
+  const cudaError_t error = cudaMemGetInfo(&info.free_bytes, &info.total_bytes);
+  make_current(before);
+  check(error, doing + "'s memory");
+  return info;
+}
+
+int device_of(const void* pointer) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, pointer), "asking where an array lies");
+  if (attributes.type == cudaMemoryTypeUnregistered) {
+    throw std::runtime_error("an array that was given as lying on a device lies in host memory");
+  }
+  return attributes.device;
+}
+
+DeviceGuard::DeviceGuard(const void* pointer) : before_(current_device()) {
+  const int device = device_of(pointer);
+  if (device == before_) {
+    before_ = -1;
+  } else {
+    make_current(device);
+  }
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (before_ >= 0) cudaSetDevice(before_);
+}
+
+int largest_shared_bytes() {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()),
+        "asking how much shared memory a block may have");
+  return bytes;
+}
+
+void begin_capture(Stream stream) {
+  check(cudaStreamBeginCapture(handle(stream), cudaStreamCaptureModeThreadLocal),
+        "starting to record a graph");
+}
+
+void abandon_capture(Stream stream) noexcept {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(handle(stream), &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();
+}
+
+Graph::Graph(Stream stream) : executable_(nullptr), node_count_(0) {
+  cudaGraph_t recorded = nullptr;
+  check(cudaStreamEndCapture(handle(stream), &recorded), "ending the recording of a graph");
+  cudaGraphExec_t executable = nullptr;
+  cudaError_t error = cudaGraphGetNodes(recorded, nullptr, &node_count_);
+  if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, recorded, 0);
+  cudaGraphDestroy(recorded);
+  check(error, "making a graph ready to run");
+  executable_ = executable;
+}
+
+Graph::~Graph() { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(executable_)); }
+
+void Graph::launch(Stream stream) const {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(executable_), handle(stream)), "launching a graph");
+}
+
+}  // namespace oaks::cuda

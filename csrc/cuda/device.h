@@ -1,0 +1,68 @@
+// The devices, and what PyCUDA lacks: graphs recorded from a stream that is known by its handle alone.
+// Every function throws std::runtime_error with CUDA's own name for the error and what was being done.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "cuda/operations.h"
+
+namespace oaks::cuda {
+
+// 0 where there is no driver or no device; never throws for that.
+int device_count();
+
+// CUDA versions as 1000 * major + 10 * minor. The driver's is 0 where there is none.
+int driver_version();
+int runtime_version();
+
+struct DeviceInfo {
+  std::string name;
+  int major, minor;  // compute capability
+  int multiprocessors;
+  size_t total_bytes, free_bytes;
+};
+DeviceInfo device_info(int device);
+
+// The device that a pointer's memory lies on; throws for memory that no device can reach.
+int device_of(const void* pointer);
+
+// Makes the device of a pointer current, and the one before it when the guard goes.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(const void* pointer);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_;
+};
+
+// The most dynamic shared memory that a block may ask for on the current device.
+int largest_shared_bytes();
+
+// Records what is launched on `stream` from here on instead of running it. The mode is thread-local: other
+// threads may allocate and synchronise meanwhile. The default stream cannot be recorded.
+void begin_capture(Stream stream);
+// Ends a recording that went wrong and forgets it, so that the stream can be used again.
+void abandon_capture(Stream stream) noexcept;
+
+// What was recorded, ready to run as often as wanted.
+class Graph {
+ public:
+  // Ends the recording that begin_capture started.
+  explicit Graph(Stream stream);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void launch(Stream stream) const;
+  size_t node_count() const { return node_count_; }
+
+ private:
+  void* executable_;  // cudaGraphExec_t
+  size_t node_count_;
+};
+
+}  // namespace oaks::cuda

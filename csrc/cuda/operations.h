@@ -1,0 +1,23 @@
+// The operations on device memory. Each call only launches: it returns before the work is done, and the work
+// runs on `stream`, a cudaStream_t, on the device that the outputs lie on.
+// Throws std::runtime_error with CUDA's own name for the error if a launch fails.
+#pragma once
+
+#include "core/crop.h"
+#include "core/decode.h"
+#include "core/oks.h"
+#include "core/score.h"
+
+namespace oaks::cuda {
+
+using Stream = void*;
+
+// A box that is not finite gives a black crop and a NaN transform, a frame_index that names no frame a black
+// crop: nothing outside the frames is read.
+void crop(const CropArguments& arguments, Stream stream);
+void decode(const DecodeArguments& arguments, Stream stream);
+void score(const ScoreArguments& arguments, Stream stream);
+void oks(const OksArguments& arguments, Stream stream);
+void nms(const NmsArguments& arguments, Stream stream);
+
+}  // namespace oaks::cuda

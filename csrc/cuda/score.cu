@@ -1,0 +1,26 @@
+// One thread per person: a few numbers each.
+#include "core/score.h"
+#include "cuda/launch.h"
+
+namespace oaks::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void __launch_bounds__(kThreads) score_poses(const __grid_constant__ ScoreArguments a) {
+  const int64_t n = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (n >= a.count) return;
+  const int64_t row = n * a.keypoints;
+  const float own = pose_score(a.values + row, a.visibility ? a.visibility + row : nullptr, a.keypoints);
+  a.scores[n] = a.box_scores ? own * a.box_scores[n] : own;
+}
+
+}  // namespace
+
+void score(const ScoreArguments& a, Stream stream) {
+  if (a.count <= 0) return;
+  const DeviceGuard guard(a.scores);
+  launch("score", score_poses, {divided_up<int64_t>(a.count, kThreads), kThreads}, stream, a);
+}
+
+}  // namespace oaks::cuda
