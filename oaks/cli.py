@@ -41,12 +41,61 @@ def doctor() -> None:
 
 
 @app.command()
+def predict(
+    source: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures or globs.")],
+    bundle: Annotated[str, typer.Option(help="Folder, zip or name of a shipped bundle.")] = "small",
+    boxes: Annotated[str, typer.Option(help="COCO JSON with person boxes: annotations or results.")] = "",
+    detector: Annotated[str, typer.Option(help="ONNX detector; without either, a picture is a person.")] = "",
+    detector_threshold: Annotated[float, typer.Option(help="Least score of a detected box.")] = 0.3,
+    detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0,
+    out: Annotated[str, typer.Option(help="Folder for results.json and pictures/.")] = "runs/predict",
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the backend's own if left out.")] = "",
+    flip: Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")] = True,
+    refine: Annotated[str, typer.Option(help="second_peak, gradient, dark or none; else the bundle's.")] = "",
+    nms: Annotated[float, typer.Option(help="OKS above which the worse of two poses goes; 0: none.")] = 0,
+    pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    absent: Annotated[str, typer.Option(help="Keypoints predicted absent: hide or hollow.")] = "hide",
+    show_boxes: Annotated[bool, typer.Option(help="Draw the boxes too.")] = False,
+) -> None:
+    """Find the poses in pictures: results as COCO JSON, annotated pictures, one line for each."""
+    from oaks.predict import predict_command
+
+    raise typer.Exit(
+        predict_command(
+            source,
+            bundle=bundle,
+            boxes=boxes or None,
+            detector=detector or None,
+            detector_settings={"threshold": detector_threshold, "person": detector_person},
+            out=out,
+            engine_settings={
+                "backend": backend,
+                "precision": precision,
+                "device": device or None,
+                "flip": flip,
+                "refine": refine or None,
+            },
+            nms=nms or None,
+            annotate=pictures,
+            absent=absent,
+            show_boxes=show_boxes,
+        )
+    )
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a built-in one.")] = "",
     out: Annotated[str, typer.Option(help="Folder of the training, made new.")] = "",
-    resume: Annotated[str, typer.Option(help="Folder of a training to go on with, instead of a recipe.")] = "",
+    resume: Annotated[
+        str, typer.Option(help="Folder of a training to go on with, instead of a recipe.")
+    ] = "",
     data: Annotated[str, typer.Option(help="Folder that the recipe's paths begin at.")] = ".",
-    packed: Annotated[str, typer.Option(help="Folder of packed people (oaks pack), read where it has a source.")] = "",
+    packed: Annotated[
+        str, typer.Option(help="Folder of packed people (oaks pack), read where it has a source.")
+    ] = "",
     change: Annotated[list[str], typer.Option("--set", help="Change a field: training.epochs=10.")] = [],  # noqa: B006
     max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
