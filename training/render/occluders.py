@@ -1,0 +1,229 @@
+"""Things that stand in front of people: as polygons with a shade each, so that one shape serves masks of any scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+KINDS = ("box", "table", "post", "bars", "foliage", "blob", "chair", "panel")
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """Polygons in the picture's pixels, each with a shade (1: as lit as the texture), and the seed of its look."""
+
+    kind: str
+    polygons: tuple[np.ndarray, ...]
+    shades: tuple[float, ...]
+    look: int
+
+    def mask(
+        self, size: tuple[int, int], scale: float, origin: tuple[float, float] = (0.0, 0.0)
+    ) -> np.ndarray:
+        """(height, width) uint8: the number of the covering polygon plus one (at most 255), 0 where nothing covers.
+
+        Args:
+            size: (width, height) of the mask.
+            scale: its pixels per pixel of the picture.
+            origin: the mask's first pixel (x, y) in the whole picture's mask.
+        """
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        for index, polygon in enumerate(self.polygons):
+            points = np.rint(((polygon + 0.5) * scale - 0.5 - origin) * 8).astype(np.int32)
+            cv2.fillPoly(mask, [points], min(index + 1, 255), cv2.LINE_8, 3)
+        return mask
+
+    def paint(self, canvas: np.ndarray, mask: np.ndarray, texture: np.ndarray) -> None:
+        """Draws the texture, shaded, where the mask is; canvas and texture (H, W, 3) uint8, mask as above."""
+        shades = np.ones(256, np.float32)
+        shades[1 : len(self.shades) + 1] = self.shades[:255]
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows) == 0:
+            return
+        block = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        part = mask[block]
+        shade = np.take(shades, part)
+        height, width = part.shape
+        # One side of things is darker than the other.
+        shade *= np.linspace(1.08, 0.86, width, dtype=np.float32)[None]
+        lit = cv2.multiply(texture[:height, :width], cv2.merge([shade] * 3), dtype=cv2.CV_8U)
+        cv2.copyTo(lit, (part > 0).astype(np.uint8), canvas[block])
+
+
+def cover(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> Occluder:
+    """An occluder of a random kind over the rectangle from `low` to `high`, (2,) each, in the picture's pixels.
+
+    Things that stand on the ground reach down to the frame's edge or some way below the rectangle.
+    """
+    kind = KINDS[int(rng.integers(len(KINDS)))]
+    width, height = np.maximum(high - low, 4)
+    if kind == "post" and width > 0.3 * size[0]:
+        kind = "box"
+    if kind == "table" and high[1] < 0.3 * size[1]:
+        kind = "foliage"
+    polygons, shades = _SHAPES[kind](rng, low.astype(float), high.astype(float), size)
+    return Occluder(kind, tuple(polygons), tuple(shades), int(rng.integers(1 << 31)))
+
+
+_Shape = tuple[list[np.ndarray], list[float]]
+
+
+def _rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float)
+
+
+def _ground(rng: np.random.Generator, high: np.ndarray, size: tuple[int, int]) -> float:
+    return size[1] + 5.0 if rng.random() < 0.5 else float(high[1] + rng.uniform(0, 0.3) * size[1])
+
+
+def _box(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    tilt = rng.normal(0, 0.06) if rng.random() < 0.5 else 0.0
+    wide, tall = high - low
+    top = rng.uniform(0.05, 0.25) * min(wide, tall)
+    skew = rng.uniform(-0.15, 0.15) * wide
+    bottom = high[1] if rng.random() < 0.5 else _ground(rng, high, size)
+    face = _rectangle(low[0], low[1], high[0], bottom)
+    lid = np.array(
+        [[low[0], low[1]], [high[0], low[1]], [high[0] + skew, low[1] - top], [low[0] + skew, low[1] - top]]
+    )
+    middle = (low + high) / 2
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    return [(face - middle) @ turn + middle, (lid - middle) @ turn + middle], [0.9, 1.25]
+
+
+def _table(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    wide = high[0] - low[0]
+    left, right = low[0] - rng.uniform(0.1, 0.8) * wide, high[0] + rng.uniform(0.1, 0.8) * wide
+    back = rng.uniform(0.05, 0.2) * wide
+    thick = rng.uniform(0.03, 0.1) * wide + 2
+    bottom = _ground(rng, high, size)
+    polygons = [
+        np.array(
+            [[left, low[1]], [right, low[1]], [right - back, low[1] - back], [left + back, low[1] - back]]
+        ),
+        _rectangle(left, low[1], right, low[1] + thick),
+    ]
+    shades = [1.2, 0.8]
+    if rng.random() < 0.65:
+        polygons.append(_rectangle(left + 2, low[1] + thick, right - 2, bottom))
+        shades.append(0.65)
+    else:
+        for x in (left + 3, right - 3 - thick):
+            polygons.append(_rectangle(x, low[1] + thick, x + thick, bottom))
+            shades.append(0.6)
+        polygons.append(_rectangle(low[0], low[1] + thick, high[0], high[1]))
+        shades.append(0.5)
+    for _ in range(int(rng.integers(0, 4))):
+        x, w = rng.uniform(left, right), rng.uniform(0.03, 0.12) * wide + 2
+        h = w * rng.uniform(0.8, 2.5)
+        polygons.append(_rectangle(x, low[1] - h, x + w, low[1]))
+        shades.append(float(rng.uniform(0.4, 1.6)))
+    return polygons, shades
+
+
+def _post(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    lean = rng.normal(0, 4)
+    post = np.array(
+        [[low[0] + lean, -5], [high[0] + lean, -5], [high[0], size[1] + 5], [low[0], size[1] + 5]], float
+    )
+    light = post.copy()
+    light[[1, 2], 0] = light[[0, 3], 0] + 0.3 * (high[0] - low[0])
+    return [post, light], [0.75, 1.15]
+
+
+def _bars(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    wide, tall = high - low
+    upright = rng.random() < 0.5
+    span, across = (wide, tall) if upright else (tall, wide)
+    thick = max(span * rng.uniform(0.12, 0.3), 4.0)
+    gap = thick * rng.uniform(0.15, 0.6)
+    polygons, shades = [], []
+    position = 0.0
+    extra = rng.uniform(0.0, 0.5) * across
+    while position < span and len(polygons) < 24:
+        a, b = position, position + thick
+        if upright:
+            polygons.append(_rectangle(low[0] + a, low[1] - extra, low[0] + b, high[1] + extra))
+        else:
+            polygons.append(_rectangle(low[0] - extra, low[1] + a, high[0] + extra, low[1] + b))
+        shades.append(float(rng.uniform(0.7, 1.1)))
+        position += thick + gap
+    return polygons, shades
+
+
+def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    wide, tall = high - low
+    leaf = max(0.12 * np.sqrt(wide * tall), 4.0)
+    count = int(np.clip(3.2 * wide * tall / leaf**2, 30, 200))
+    centres = low + rng.random((count, 2)) * (high - low) + rng.normal(0, 0.35, (count, 2)) * leaf
+    turns = rng.uniform(0, np.pi, count)
+    lengths, widths = leaf * rng.uniform(0.6, 1.5, count), leaf * rng.uniform(0.2, 0.55, count)
+    angle = np.linspace(0, 2 * np.pi, 7)[:-1]
+    shape = np.stack([np.cos(angle), np.sin(angle)], 1)[None] * np.stack([lengths, widths], 1)[:, None]
+    cosine, sine = np.cos(turns)[:, None], np.sin(turns)[:, None]
+    leaves = np.stack(
+        [shape[..., 0] * cosine - shape[..., 1] * sine, shape[..., 0] * sine + shape[..., 1] * cosine], 2
+    )
+    stem = np.array(
+        [
+            [low[0] + 0.48 * wide, low[1]],
+            [low[0] + 0.52 * wide, low[1]],
+            [high[0] - 0.45 * wide, size[1] + 5],
+            [low[0] + 0.42 * wide, size[1] + 5],
+        ]
+    )
+    return [stem, *(leaves + centres[:, None])], [0.45, *rng.uniform(0.5, 1.35, count)]
+
+
+def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    angle = np.linspace(0, 2 * np.pi, 41)[:-1]
+    radius = 1.12 + sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 6))
+    middle, half = (low + high) / 2, (high - low) / 2 * 1.15
+    outline = middle + np.stack([np.cos(angle), np.sin(angle)], 1) * half * radius[:, None]
+    inner = middle - 0.1 * half + (outline - middle) * 0.55
+    return [outline, inner], [0.85, 1.05]
+
+
+def _chair(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    wide, tall = high - low
+    arm = rng.uniform(0.1, 0.25) * wide
+    bottom = _ground(rng, high, size)
+    round_ = np.linspace(0, np.pi, 9)
+    crest = rng.uniform(0.05, 0.18) * tall
+    top = np.stack([(low[0] + high[0]) / 2 - np.cos(round_) * wide / 2, low[1] - np.sin(round_) * crest], 1)
+    back = np.concatenate([top, [[high[0], bottom], [low[0], bottom]]])
+    polygons, shades = [back], [0.95]
+    level = low[1] + tall * rng.uniform(0.3, 0.6)
+    for x in (low[0] - arm, high[0]):
+        polygons.append(_rectangle(x, level, x + arm, bottom))
+        shades.append(0.75)
+    polygons.append(_rectangle(low[0], level + 0.1 * tall, high[0], level + 0.3 * tall))
+    shades.append(1.15)
+    return polygons, shades
+
+
+def _panel(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+    """A wall, a door, a car's flank or a curtain: everything from one side of the rectangle on."""
+    side = int(rng.integers(3))
+    far = float(max(size))
+    if side == 0:
+        edge = _rectangle(-far, low[1], 2 * far, 2 * far)
+        strip = _rectangle(-far, low[1], 2 * far, low[1] + 6)
+    elif high[0] + low[0] < size[0]:
+        edge = _rectangle(-far, -far, high[0], 2 * far)
+        strip = _rectangle(high[0] - 6, -far, high[0], 2 * far)
+    else:
+        edge = _rectangle(low[0], -far, 2 * far, 2 * far)
+        strip = _rectangle(low[0], -far, low[0] + 6, 2 * far)
+    lean = rng.normal(0, 0.03)
+    turn = np.array([[1, lean], [-lean, 1]])
+    middle = (low + high) / 2
+    return [(edge - middle) @ turn + middle, (strip - middle) @ turn + middle], [0.9, 1.2]
+
+
+_SHAPES = {
+    "box": _box, "table": _table, "post": _post, "bars": _bars, "foliage": _foliage, "blob": _blob, "chair": _chair,
+    "panel": _panel,
+}  # fmt: skip

@@ -1,0 +1,249 @@
+"""RenderedPeople: pictures of people with the labels that annotators would write, from a seed and an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from oaks.training.render import raster
+from oaks.training.render.anatomy import draw_proportions
+from oaks.training.render.backdrop import backdrop
+from oaks.training.render.body import ATLAS, Body
+from oaks.training.render.figure import Figure, View
+from oaks.training.render.labels import OCCLUDER, PERSON_CODES, annotation, visibility
+from oaks.training.render.photo import Camera
+from oaks.training.render.plan import Placed, place
+from oaks.training.render.poses import PoseFile, PoseSource
+from oaks.training.render.textures import Textures, colour
+from oaks.training.render.wardrobe import Painter, draw_wear
+
+PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
+"""Shares of the occlusion classes in COCO val2017: almost, largely, slightly, not occluded (the paper's table 8)."""
+
+OVERSAMPLING = 2
+_BODIES = 192
+
+
+class RenderedPeople:
+    """A data set of rendered people; `sample(index)` gives the same picture on every machine, in any order.
+
+    Args:
+        seed: every picture follows from (seed, index).
+        size: (width, height) of the pictures in pixels.
+        classes: shares of the four occlusion classes (1-5, 6-10, 11-15, 16-17 labelled keypoints) among the people.
+        poses: a file of 2D poses (kpt_xy, kpt_v as COCO's labels, normalised) to take poses and label patterns from;
+            None draws them from the shipped statistics and from families of poses written by hand.
+        people: the chances of one, two, three ... people in a picture.
+        texture: False gives clothes and occluders flat colours.
+        faces: False leaves heads without eyes, mouth and hair colour.
+        occluders: False puts nothing before people but other people.
+        photograph: False leaves out blur, noise, colour casts and JPEG artefacts.
+
+    `texture`, `faces` and `photograph` change pictures only, never labels.
+
+    Raises:
+        ValueError: an argument that does not fit.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: tuple[int, int] = (320, 320),
+        classes: Sequence[float] = PAPER_CLASSES,
+        poses: str | Path | None = None,
+        people: Sequence[float] = (0.36, 0.36, 0.18, 0.10),
+        texture: bool = True,
+        faces: bool = True,
+        occluders: bool = True,
+        photograph: bool = True,
+    ) -> None:
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: wanted an integer from 0, got {seed!r}")
+        if len(size) != 2 or min(size) < 32 or max(size) > 4096:
+            raise ValueError(f"size: wanted (width, height) from 32 to 4096 pixels, got {size!r}")
+        self.classes = _shares("classes", classes, 4)
+        self.people = _shares("people", people, None)
+        self.seed = seed
+        self.size = (int(size[0]), int(size[1]))
+        self.texture, self.faces, self.occluders, self.photograph = texture, faces, occluders, photograph
+        self.poses = PoseSource() if poses is None else PoseFile(Path(poses))
+        self.settings = {
+            "seed": seed, "size": list(self.size), "classes": self.classes.tolist(), "people": self.people.tolist(),
+            "poses": None if poses is None else Path(poses).name, "texture": texture, "faces": faces,
+            "occluders": occluders, "photograph": photograph,
+        }  # fmt: skip
+        self._textures = Textures(seed)
+        self._painter = Painter(self._textures, texture, faces)
+        self._camera = Camera(seed)
+        self._bodies: dict[int, Body] = {}
+
+    def sample(self, index: int) -> tuple[np.ndarray, list[dict]]:
+        """One picture.
+
+        Args:
+            index: from 0; there is no last one.
+
+        Returns:
+            (height, width, 3) uint8 BGR, and a COCO annotation for each person of whom anything shows (keypoints in
+            pixel indices, boxes with edges at pixel borders; ids count from 1 within the picture, image_id is `index`).
+        """
+        placed = self._arrange(np.random.default_rng([self.seed, index, 0]))
+        look = np.random.default_rng([self.seed, index, 1])
+        canvas, codes, distances = self._draw(look, placed)
+        annotations = []
+        for number, person in enumerate(placed):
+            scale = person.scale * OVERSAMPLING
+            subject = person.figure.subject(number, scale, (person.shift + 0.5) * OVERSAMPLING - 0.5)
+            first = number * PERSON_CODES + 1
+            mask = (codes >= first) & (codes < first + PERSON_CODES)
+            flags = visibility(subject, codes, distances)
+            if (entry := annotation(subject, flags, mask, (0, 0), OVERSAMPLING)) is not None:
+                annotations.append({"id": len(annotations) + 1, "image_id": index, **entry})
+        image = cv2.resize(canvas, self.size, interpolation=cv2.INTER_AREA)
+        if self.photograph:
+            image = self._camera.photograph(np.random.default_rng([self.seed, index, 2]), image)
+        return image, annotations
+
+    # ---- what is where
+
+    def _arrange(self, rng: np.random.Generator) -> list[Placed]:
+        """The people of a picture, nearest first."""
+        count = 1 + int(rng.choice(len(self.people), p=self.people))
+        width, height = self.size
+        front = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
+        pitch, roll = _camera_angles(rng)
+        distance = float(np.clip(np.exp(rng.normal(1.5, 0.5)), 1.6, 15))
+        placed: list[Placed] = []
+        reference = float(height * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
+        for number in range(count):
+            level = int(rng.choice(4, p=self.classes))
+            pose, yaw, pattern = self.poses.draw(rng, level)
+            body = self._body(int(rng.integers(_BODIES)))
+            figure = Figure(body, pose, View(yaw, pitch, roll, distance))
+            tall = reference * (rng.uniform(0.5, 1.0) if number else 1.0)
+            scale = self._scale(rng, figure, level, tall)
+            placed.append(place(rng, figure, scale, level, pattern, self.size, front, self.occluders))
+        return placed
+
+    def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
+        """Pixels per metre for a person about `tall` pixels high, who fits the frame unless much is to be hidden."""
+        extent = np.diff(figure.bounds(), axis=0)[0]
+        if level < 2:
+            tall *= rng.uniform(1.0, 1.8)
+        scale = (
+            tall
+            / figure.body.proportions.stature
+            * float(np.clip(figure.body.proportions.stature / 1.7, 0.7, 1.1))
+        )
+        fit = float((np.array(self.size) / extent).min())
+        if level == 3:
+            return min(scale, 0.97 * fit)
+        return min(scale, 3.0 * fit)
+
+    def _body(self, slot: int) -> Body:
+        if slot not in self._bodies:
+            rng = np.random.default_rng([self.seed, 1_000_006, slot])
+            proportions = draw_proportions(rng)
+            self._bodies[slot] = Body(proportions, draw_wear(rng, proportions.female, proportions.child))
+        return self._bodies[slot]
+
+    # ---- how it looks
+
+    def _draw(
+        self, rng: np.random.Generator, placed: list[Placed]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        width, height = (side * OVERSAMPLING for side in self.size)
+        background = backdrop(rng, self._textures, self.size)
+        canvas = cv2.resize(background, (width, height), interpolation=cv2.INTER_LINEAR)
+        codes = np.zeros((height, width), np.uint16)
+        distances = np.zeros((height, width), np.float32)
+        light = _light(rng)
+        for number in range(len(placed) - 1, -1, -1):
+            person = placed[number]
+            surface, points = person.figure.surface(
+                (width, height), person.scale * OVERSAMPLING, (person.shift + 0.5) * OVERSAMPLING - 0.5
+            )
+            person.figure.stamp(codes, distances, surface, number)
+            self._colour(
+                np.random.default_rng([self.seed, int(rng.integers(1 << 31))]),
+                canvas,
+                person.figure,
+                surface,
+                points,
+                light,
+            )
+            for occluder in person.occluders:
+                mask = occluder.mask((width, height), OVERSAMPLING)
+                codes[mask > 0] = OCCLUDER
+                occluder.paint(
+                    canvas,
+                    mask,
+                    self._material(np.random.default_rng([self.seed, occluder.look]), occluder.kind),
+                )
+        return canvas, codes, distances
+
+    def _colour(
+        self,
+        rng: np.random.Generator,
+        canvas: np.ndarray,
+        figure: Figure,
+        surface: raster.Surface,
+        points: np.ndarray,
+        light: np.ndarray,
+    ) -> None:
+        """Paints a person's pixels: the atlas's colour times the light on the surface."""
+        body = figure.body
+        atlas = self._painter.paint(rng, body.wear, body.proportions.female, body.proportions.child)
+        direction, ambient, key, rim = light[:3], light[3], light[4], light[5]
+        shade = ambient * (0.8 + 0.2 * figure.normals[:, 1]) + key * np.clip(figure.normals @ direction, 0, 1)
+        shade += rim * np.clip(1 - np.abs(figure.normals[:, 2]), 0, 1) ** 3
+        values = np.concatenate([body.texture, shade[:, None]], 1).astype(np.float32)
+        values = raster.interpolate(surface, points, body.triangles, values)
+        texel = values[:, 1].astype(np.int32) * ATLAS[0] + values[:, 0].astype(np.int32)
+        colours = np.take(atlas.reshape(-1, 3), texel, axis=0).astype(np.float32)
+        colours *= values[:, 2:]
+        np.minimum(colours, 255, out=colours)
+        canvas.reshape(-1, 3)[surface.pixels] = colours.astype(np.uint8)
+
+    def _material(self, rng: np.random.Generator, kind: str) -> np.ndarray:
+        width, height = (side * OVERSAMPLING for side in self.size)
+        flat = colour(rng)
+        if kind == "foliage":
+            flat = np.array([rng.uniform(20, 70), rng.uniform(70, 170), rng.uniform(30, 120)], np.float32)
+        if not self.texture or rng.random() < 0.3 or kind == "foliage":
+            texture = np.empty((height, width, 3), np.uint8)
+            texture[:] = flat
+            return texture
+        return self._textures.patch(rng, (width, height), (0.4, 1.4))
+
+
+def _camera_angles(rng: np.random.Generator) -> tuple[float, float]:
+    """Pitch (positive: from above) and roll in degrees' spread, as radians."""
+    if rng.random() < 0.12:
+        return float(np.radians(rng.uniform(-30, 55))), float(np.radians(rng.normal(0, 15)))
+    return float(np.radians(rng.normal(7, 8))), float(np.radians(rng.normal(0, 3)))
+
+
+def _light(rng: np.random.Generator) -> np.ndarray:
+    """(6,): the way to the light, then the strengths of ambient, direct and grazing light."""
+    direction = np.array([rng.normal(0, 0.7), abs(rng.normal(0.7, 0.5)), abs(rng.normal(0.5, 0.5))])
+    direction /= np.sqrt(direction @ direction)
+    ambient = rng.uniform(0.35, 0.75)
+    return np.array([*direction, ambient, rng.uniform(0.75, 1.15) - 0.5 * ambient, rng.uniform(-0.15, 0.25)])
+
+
+def _shares(name: str, values: Sequence[float], count: int | None) -> np.ndarray:
+    shares = np.asarray(values, np.float64)
+    if (
+        shares.ndim != 1
+        or len(shares) == 0
+        or (count and len(shares) != count)
+        or (shares < 0).any()
+        or not shares.sum() > 0
+    ):
+        wanted = f"{count} numbers" if count else "numbers"
+        raise ValueError(f"{name}: wanted {wanted} from 0, not all 0, got {values!r}")
+    return shares / shares.sum()

@@ -1,0 +1,365 @@
+"""Where poses come from: families written by hand, the statistics of real poses, or a file of 2D poses.
+
+All give a (13, 3) pose as in anatomy, upright as the person would be seen, facing +z on the whole, within the limits of
+joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from oaks.training.render import lift
+from oaks.training.render.anatomy import limit, unit
+
+STATISTICS = Path(__file__).parent / "pose_statistics.npz"
+
+
+class Statistics:
+    """What was fitted to real poses: a mixture of low-rank Gaussians over (13 x 3) directions, and patterns of labels.
+
+    Attributes:
+        weights: (C,) the mixture's shares.
+        means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose is mean + normal @ factor + normal * spread.
+        facing: (C, 36): how often each component faces each 10 degrees of yaw, from -180 up.
+        patterns: for each of the four occlusion classes, (P,) int: bit k is set where keypoint k has a label.
+        pattern_weights: for each class, (P,) float shares.
+    """
+
+    def __init__(self, path: Path = STATISTICS) -> None:
+        with np.load(path) as content:
+            self.weights = content["weights"].astype(np.float64)
+            self.means = content["means"].astype(np.float64)
+            self.factors = content["factors"].astype(np.float64)
+            self.spreads = content["spreads"].astype(np.float64)
+            self.facing = content["facing"].astype(np.float64)
+            self.patterns = [content[f"patterns_{index}"].astype(np.int64) for index in range(4)]
+            self.pattern_weights = [_shares(content[f"pattern_counts_{index}"]) for index in range(4)]
+        self.weights /= self.weights.sum()
+
+    def pose(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A pose within the limits, and the component that it is from."""
+        component = int(rng.choice(len(self.weights), p=self.weights))
+        factor = self.factors[component]
+        vector = self.means[component] + rng.normal(size=len(factor)) @ factor
+        vector = vector + rng.normal(size=len(vector)) * self.spreads[component]
+        return limit(vector.reshape(13, 3)), component
+
+    def yaw(self, rng: np.random.Generator, component: int) -> float:
+        """A yaw in radians at which poses of a component are seen."""
+        step = int(rng.choice(36, p=_shares(self.facing[component])))
+        return float(np.radians(-180 + 10 * (step + rng.random())))
+
+    def pattern(self, rng: np.random.Generator, level: int) -> np.ndarray:
+        """(17,) bool: which keypoints have a label, as seen on a real person of this occlusion class."""
+        code = int(self.patterns[level][rng.choice(len(self.patterns[level]), p=self.pattern_weights[level])])
+        return (code >> np.arange(17)) & 1 == 1
+
+    def complete(self, pose: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Fills the unknown directions of a pose from those known, by the mixture.
+
+        Args:
+            pose: (13, 3) directions facing +z; rows that are not known are not read.
+            known: (13,) bool.
+            rng: draws what the known ones leave open.
+        """
+        mask = np.repeat(known, 3)
+        vector = pose.reshape(39)
+        noise = self.spreads**2 + 0.02
+        distance = ((vector - self.means) ** 2 / noise)[:, mask].sum(1) + np.log(noise)[:, mask].sum(1)
+        log = np.log(self.weights + 1e-12) - 0.5 * distance
+        component = int(rng.choice(len(log), p=_shares(np.exp(log - log.max()))))
+        factor, mean, spread = self.factors[component], self.means[component], noise[component]
+        # The latent's posterior given the known coordinates, then the rest from it.
+        seen = factor[:, mask] / spread[mask]
+        precision = np.eye(len(factor)) + seen @ factor[:, mask].T
+        latent = np.linalg.solve(precision, seen @ (vector - mean)[mask])
+        latent = latent + np.linalg.solve(np.linalg.cholesky(precision).T, rng.normal(size=len(factor)))
+        filled = (mean + latent @ factor).reshape(13, 3)
+        return np.where(known[:, None], pose, unit(filled))
+
+
+@cache
+def shipped_statistics() -> Statistics:
+    """The statistics that come with the package."""
+    return Statistics()
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    counts = np.asarray(counts, np.float64)
+    return counts / counts.sum()
+
+
+# ---- families written by hand: angles in degrees
+
+
+def _rotate(vector: np.ndarray, axis: int, degrees: float) -> np.ndarray:
+    angle = np.radians(degrees)
+    a, b = [(1, 2), (2, 0), (0, 1)][axis]
+    turned = vector.copy()
+    turned[..., a] = np.cos(angle) * vector[..., a] - np.sin(angle) * vector[..., b]
+    turned[..., b] = np.sin(angle) * vector[..., a] + np.cos(angle) * vector[..., b]
+    return turned
+
+
+def _limb(
+    side: int, flex: float, abduct: float, bend: float, heading: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards `heading`
+    (0: forward of the upper bone, 90: outward)."""
+    rest = np.array([0.0, -1.0, 0.0])
+    ahead = np.array([0.0, 0.0, 1.0])
+    across = np.array([float(side), 0.0, 0.0])
+    turn = np.radians(heading)
+    square = np.cos(turn) * ahead + np.sin(turn) * across
+    lower = np.cos(np.radians(bend)) * rest + np.sin(np.radians(bend)) * square
+    both = np.stack([rest, lower])
+    both = _rotate(_rotate(both, 0, -flex), 2, side * abduct)
+    return both[0], both[1]
+
+
+def _compose(
+    lean: float = 0, sway: float = 0, twist: float = 0, head: tuple[float, float, float] = (0, 0, 0),
+    arms: tuple[tuple[float, float, float, float], ...] = ((0, 8, 15, 0),) * 2,
+    legs: tuple[tuple[float, float, float, float], ...] = ((0, 3, 4, 0),) * 2,
+    tip: float = 0,
+) -> np.ndarray:  # fmt: skip
+    """A pose from angles; `tip` turns the whole body forward about its left-right axis (90: face down)."""
+    pose = np.zeros((13, 3))
+    spine = _rotate(_rotate(np.array([0.0, 1.0, 0.0]), 0, lean), 2, sway)
+    pose[0] = spine
+    pose[1] = [1, 0, 0]
+    shoulders = _rotate(np.array([1.0, 0.0, 0.0]), 1, twist)
+    pose[2] = _rotate(_rotate(shoulders, 0, lean), 2, sway)
+    for index, side in ((0, 1), (1, -1)):
+        flex, abduct, bend, heading = arms[index]
+        upper, lower = _limb(side, flex, abduct, bend, heading)
+        turn = np.stack([upper, lower])
+        turn = _rotate(_rotate(_rotate(turn, 1, twist), 0, lean), 2, sway)
+        pose[3 + index], pose[5 + index] = turn
+        flex, abduct, bend, heading = legs[index]
+        pose[7 + index], pose[9 + index] = _limb(side, flex, abduct, -bend, heading)
+    yaw, nod, roll = head
+    axes = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    axes = _rotate(_rotate(_rotate(axes, 2, roll), 0, nod), 1, yaw + twist)
+    pose[11:13] = _rotate(_rotate(axes, 0, lean * 0.5), 2, sway)
+    return _rotate(pose, 0, tip) if tip else pose
+
+
+def _head(rng: np.random.Generator) -> tuple[float, float, float]:
+    return float(rng.normal(0, 25)), float(rng.normal(4, 14)), float(rng.normal(0, 8))
+
+
+def _arm(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """An arm that does something: hangs, holds, points, is on the hip, at the head, across the body or up."""
+    kind = int(rng.integers(7))
+    n = rng.normal
+    if kind == 0:
+        return n(0, 12), abs(n(8, 6)), abs(n(15, 15)), n(0, 20)
+    if kind == 1:
+        return n(25, 20), abs(n(12, 10)), rng.uniform(50, 110), n(-15, 20)
+    if kind == 2:
+        return rng.uniform(50, 110), n(10, 25), rng.uniform(0, 50), n(0, 30)
+    if kind == 3:
+        return n(-15, 8), rng.uniform(30, 50), rng.uniform(85, 120), n(-60, 12)
+    if kind == 4:
+        return rng.uniform(40, 110), rng.uniform(10, 40), rng.uniform(100, 145), n(-20, 20)
+    if kind == 5:
+        return n(25, 10), n(0, 8), rng.uniform(80, 110), n(-65, 12)
+    return rng.uniform(110, 180), rng.uniform(0, 40), rng.uniform(0, 80), n(-20, 30)
+
+
+def _stand(rng: np.random.Generator) -> np.ndarray:
+    legs = tuple(
+        (rng.normal(2, 6), abs(rng.normal(4, 4)), abs(rng.normal(4, 5)), rng.normal(0, 10)) for _ in range(2)
+    )
+    return _compose(
+        rng.normal(2, 6), rng.normal(0, 4), rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs
+    )
+
+
+def _walk(rng: np.random.Generator, pace: tuple[float, float] = (10, 35)) -> np.ndarray:
+    swing = rng.uniform(*pace) * (1 if rng.random() < 0.5 else -1)
+    fast = pace[1] > 40
+    bend = rng.uniform(60, 110) if fast else rng.uniform(5, 45)
+    arms = tuple(
+        (-side * swing * 0.9, abs(rng.normal(8, 5)), bend * rng.uniform(0.8, 1.2), rng.normal(-10, 15))
+        for side in (1, -1)
+    )
+    legs = tuple(
+        (side * swing * rng.uniform(0.7, 1.3) + (15 if fast else 3), abs(rng.normal(2, 2)),
+         rng.uniform(30, 110) if fast and side * swing < 0 else rng.uniform(3, 45), 0.0)
+        for side in (1, -1)
+    )  # fmt: skip
+    return _compose(rng.normal(12 if fast else 4, 4), rng.normal(0, 3), -swing * 0.3, _head(rng), arms, legs)
+
+
+def _run(rng: np.random.Generator) -> np.ndarray:
+    return _walk(rng, (30, 65))
+
+
+def _sit(rng: np.random.Generator) -> np.ndarray:
+    legs = tuple(
+        (rng.uniform(65, 100), rng.uniform(0, 25), rng.uniform(40, 105), rng.normal(0, 15)) for _ in range(2)
+    )
+    return _compose(
+        rng.normal(5, 15), rng.normal(0, 5), rng.normal(0, 12), _head(rng), (_arm(rng), _arm(rng)), legs
+    )
+
+
+def _squat(rng: np.random.Generator) -> np.ndarray:
+    flex, bend = rng.uniform(50, 115), rng.uniform(70, 140)
+    legs = tuple(
+        (flex + rng.normal(0, 8), rng.uniform(5, 35), bend + rng.normal(0, 8), rng.normal(0, 10))
+        for _ in range(2)
+    )
+    return _compose(
+        rng.uniform(10, 50), rng.normal(0, 5), rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs
+    )
+
+
+def _kneel(rng: np.random.Generator) -> np.ndarray:
+    one = (rng.uniform(-5, 25), abs(rng.normal(5, 5)), rng.uniform(70, 130), 0.0)
+    other = (
+        (rng.uniform(70, 100), rng.uniform(5, 20), rng.uniform(70, 110), 0.0) if rng.random() < 0.5 else one
+    )
+    return _compose(
+        rng.normal(10, 12), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), (one, other)
+    )
+
+
+def _lie(rng: np.random.Generator) -> np.ndarray:
+    legs = tuple(
+        (rng.uniform(-5, 70), rng.uniform(0, 25), rng.uniform(0, 90), rng.normal(0, 15)) for _ in range(2)
+    )
+    pose = _compose(rng.normal(5, 10), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs)
+    pose = _rotate(pose, 0, float(rng.choice([-80, 80])) + rng.normal(0, 10))
+    return _rotate(pose, 1, rng.uniform(-180, 180))
+
+
+def _sport(rng: np.random.Generator) -> np.ndarray:
+    def reach() -> tuple[float, float, float, float]:
+        return rng.uniform(-40, 170), rng.uniform(0, 90), rng.uniform(0, 110), rng.normal(-10, 40)
+
+    legs = tuple(
+        (rng.uniform(-25, 80), rng.uniform(0, 50), rng.uniform(5, 100), rng.normal(0, 20)) for _ in range(2)
+    )
+    return _compose(
+        rng.normal(18, 22),
+        rng.normal(0, 15),
+        rng.normal(0, 25),
+        _head(rng),
+        (reach(), reach()),
+        legs,
+        rng.normal(0, 12),
+    )
+
+
+def _raise(rng: np.random.Generator) -> np.ndarray:
+    arms = tuple(
+        (rng.uniform(0, 30), rng.uniform(95, 175), rng.uniform(0, 70), rng.normal(-30, 40)) for _ in range(2)
+    )
+    legs = tuple((rng.normal(3, 8), abs(rng.normal(6, 6)), abs(rng.normal(6, 8)), 0.0) for _ in range(2))
+    return _compose(rng.normal(0, 6), rng.normal(0, 6), rng.normal(0, 8), _head(rng), arms, legs)
+
+
+def _spread(rng: np.random.Generator) -> np.ndarray:
+    arms = tuple(
+        (rng.normal(5, 15), rng.uniform(60, 110), rng.uniform(0, 60), rng.normal(0, 60)) for _ in range(2)
+    )
+    legs = tuple((rng.normal(5, 12), rng.uniform(2, 30), rng.uniform(0, 40), 0.0) for _ in range(2))
+    return _compose(rng.normal(6, 10), rng.normal(0, 8), rng.normal(0, 10), _head(rng), arms, legs)
+
+
+FAMILIES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray]]] = {
+    "stand": (0.3, _stand), "walk": (0.17, _walk), "run": (0.08, _run), "sit": (0.14, _sit), "squat": (0.05, _squat),
+    "kneel": (0.03, _kneel), "lie": (0.03, _lie), "sport": (0.1, _sport), "raise": (0.05, _raise), "spread": (0.05, _spread),
+}  # fmt: skip
+"""Share and maker of each family."""
+
+
+def hand_written(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
+    """(13, 3): a pose of one of FAMILIES (drawn by their shares unless named), within the limits of joints."""
+    if family is None:
+        names = list(FAMILIES)
+        family = names[int(rng.choice(len(names), p=[FAMILIES[name][0] for name in names]))]
+    return limit(FAMILIES[family][1](rng))
+
+
+class PoseSource:
+    """Poses from the shipped statistics and, with the chance 1 - fitted, from the hand-written families."""
+
+    def __init__(self, fitted: float = 0.72) -> None:
+        self.fitted = fitted
+        self.statistics = shipped_statistics()
+
+    def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
+        """A person to be seen with an occlusion class: (13, 3) pose, yaw in radians, (17,) bool: which have labels."""
+        pattern = self.statistics.pattern(rng, level)
+        if rng.random() < self.fitted:
+            pose, component = self.statistics.pose(rng)
+            yaws = [self.statistics.yaw(rng, component) for _ in range(10)]
+        else:
+            pose = hand_written(rng)
+            yaws = rng.uniform(-np.pi, np.pi, 14).tolist()
+        return pose, fitting_yaw(pose, pattern, yaws), pattern
+
+
+class PoseFile:
+    """Poses of a file with kpt_xy (N, 17, 2), as shares of the image's width and height, and kpt_v (N, 17)."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path) as content:
+                self._points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(
+                f"poses: {path} is no file of 2D poses (kpt_xy, kpt_v in an npz): {error}"
+            ) from error
+        self._labelled = visible > 0
+        level = np.digitize(self._labelled.sum(1), (6, 11, 16))
+        self._members = [np.flatnonzero((level == index) & (self._labelled.sum(1) > 0)) for index in range(4)]
+        if any(len(members) == 0 for members in self._members):
+            raise ValueError(f"poses: {path} must have people of all four occlusion classes")
+        self.statistics = shipped_statistics()
+
+    def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
+        """A person of the class, lifted, what its labels leave open filled in; as PoseSource.draw."""
+        person = int(rng.choice(self._members[level]))
+        points, labelled = self._points[person], self._labelled[person]
+        aspect = lift.choose_aspect(points[None], labelled[None])[0]
+        pose, known, scale = lift.lift(points * [aspect, 1.0], labelled)
+        if scale <= 0 or not known[1:3].any():
+            pose, component = self.statistics.pose(rng)
+            yaws = [self.statistics.yaw(rng, component) for _ in range(10)]
+            return pose, fitting_yaw(pose, labelled, yaws), labelled
+        pose, yaw = lift.face_viewer(pose, known)
+        return limit(self.statistics.complete(pose, known, rng)), yaw, labelled
+
+
+def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: list[float]) -> float:
+    """Of some yaws the one at which the face shows what the pattern has of it, as nearly as can be."""
+    forward, up = pose[12], pose[11]
+    across = unit(np.cross(up, forward))
+    ways = np.stack(
+        [
+            forward,
+            forward + 0.5 * across,
+            forward - 0.5 * across,
+            across + 0.25 * forward,
+            0.25 * forward - across,
+        ]
+    )
+    bare = not pattern[:5].any()
+    best, choice = np.inf, yaws[0]
+    for yaw in yaws:
+        towards = -np.sin(yaw) * ways[:, 0] + np.cos(yaw) * ways[:, 2]
+        shown = towards > (0.0, 0.1, 0.1, 0.0, 0.0)
+        # A head without labels may be hidden or cut off as well as turned away.
+        miss = 0.3 * shown.sum() if bare else (shown != pattern[:5]).sum()
+        if miss < best:
+            best, choice = miss, yaw
+    return float(choice)

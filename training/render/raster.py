@@ -1,0 +1,184 @@
+"""A z-buffer for small smooth triangles, vectorised over all of them at once.
+
+Triangles are cut into the spans of pixel rows that they cover, spans into pixels, and the nearest triangle of each
+pixel is kept. Nothing loops in Python, so that thousands of triangles of a few pixels each cost milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_TRIANGLE_BITS = np.uint64(32)
+_TRIANGLE_MASK = np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What a z-buffer holds of the pixels that something covers.
+
+    Attributes:
+        size: (width, height) of the buffer in pixels.
+        pixels: (P,) int64: flat indices of the covered pixels, ascending.
+        triangles: (P,) int64: the triangle nearest to the camera there.
+        nearness: (P,) float32: one over its distance, in 1/metres.
+    """
+
+    size: tuple[int, int]
+    pixels: np.ndarray
+    triangles: np.ndarray
+    nearness: np.ndarray
+
+
+def rasterise(
+    points: np.ndarray, nearness: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
+) -> Surface:
+    """Finds the triangle that is nearest to the camera at every pixel centre.
+
+    Triangles whose corners run clockwise in the image (y down) face away and are left out.
+
+    Args:
+        points: (V, 2) float32: the vertices in pixels; the centre of the top-left pixel is (0, 0).
+        nearness: (V,) float32, positive: one over the vertices' distances from the camera plane, which
+            perspective keeps linear in the image.
+        triangles: (T, 3) int: indices of vertices.
+        size: (width, height) of the buffer.
+    """
+    width, height = size
+    corner_x, corner_y = (np.take(np.ascontiguousarray(points[:, axis]), triangles) for axis in (0, 1))
+    area = (corner_x[:, 1] - corner_x[:, 0]) * (corner_y[:, 2] - corner_y[:, 0])
+    area -= (corner_y[:, 1] - corner_y[:, 0]) * (corner_x[:, 2] - corner_x[:, 0])
+    first = np.maximum(np.ceil(corner_y.min(1)), 0)
+    rows = np.minimum(np.floor(corner_y.max(1)), height - 1) - first + 1
+    kept = (area < -1e-6) & (rows > 0) & (corner_x.max(1) >= 0) & (corner_x.min(1) <= width - 1)
+    kept = np.flatnonzero(kept)
+    if len(kept) == 0:
+        return Surface(size, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    corners = np.stack([corner_x[kept], corner_y[kept]], axis=2)
+    first, rows = first[kept], rows[kept].astype(np.int64)
+    owner, row, start, end = _spans(corners, first, rows)
+    start = np.maximum(np.ceil(start - 1e-3), 0)
+    count = (np.minimum(np.floor(end + 1e-3), width - 1) - start).astype(np.int64) + 1
+    used = np.flatnonzero(count > 0)
+    owner, row, start, count = (np.take(array, used) for array in (owner, row, start, count))
+
+    # The plane of each triangle's nearness, measured from the start of its first row to keep float32 exact.
+    slope_x, slope_y, base = planes(corners, np.take(nearness, triangles[kept])[..., None])
+    slope_x, base = slope_x[:, 0], base[:, 0] + slope_y[:, 0] * (first - corners[:, 0, 1])
+    slope = np.take(slope_x, owner)
+    near = np.take(base, owner) + slope * (start - np.take(corners[:, 0, 0], owner))
+    near += np.take(slope_y[:, 0], owner) * row
+
+    total = int(count.sum())
+    step = np.arange(total, dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
+    y = row + np.take(first, owner)
+    pixel = np.repeat((y * width + start).astype(np.int32), count) + step
+    depth = np.repeat(slope, count)
+    depth *= step
+    depth += np.repeat(near, count)
+    np.maximum(depth, np.float32(1e-9), out=depth)
+    # The bits of positive floats sort as the floats do, so one maximum keeps the nearest triangle's number too.
+    key = depth.view(np.uint32).astype(np.uint64) << _TRIANGLE_BITS
+    key |= np.repeat(np.take(kept, owner).astype(np.uint64), count)
+    buffer = np.zeros(width * height, np.uint64)
+    np.maximum.at(buffer, pixel, key)
+    covered = np.flatnonzero(buffer)
+    key = np.take(buffer, covered)
+    return Surface(
+        size,
+        covered,
+        (key & _TRIANGLE_MASK).astype(np.int64),
+        (key >> _TRIANGLE_BITS).astype(np.uint32).view(np.float32),
+    )
+
+
+def planes(corners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values that are linear over each triangle: their change per pixel in x and in y, and what corner 0 has.
+
+    Args:
+        corners: (T, 3, 2) in pixels, no triangle without area.
+        values: (T, 3, A) at the corners.
+
+    Returns:
+        three arrays (T, A) float32.
+    """
+    edge_a, edge_b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    change_a, change_b = values[:, 1] - values[:, 0], values[:, 2] - values[:, 0]
+    inverse = 1 / (edge_a[:, 0] * edge_b[:, 1] - edge_a[:, 1] * edge_b[:, 0])
+    edge_a, edge_b = edge_a * inverse[:, None], edge_b * inverse[:, None]
+    in_x = change_a * edge_b[:, 1:2] - change_b * edge_a[:, 1:2]
+    in_y = change_b * edge_a[:, 0:1] - change_a * edge_b[:, 0:1]
+    return in_x.astype(np.float32), in_y.astype(np.float32), values[:, 0].astype(np.float32)
+
+
+def interpolate(
+    surface: Surface, points: np.ndarray, triangles: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+    """The vertices' values at every covered pixel.
+
+    Args:
+        surface: what rasterise gave for these points and triangles.
+        points: (V, 2) float32.
+        triangles: (T, 3) int.
+        values: (V, A) float32.
+
+    Returns:
+        (P, A) float32.
+    """
+    seen = np.zeros(len(triangles), bool)
+    seen[surface.triangles] = True
+    number = np.cumsum(seen) - 1
+    seen = np.flatnonzero(seen)
+    owner = np.take(number, surface.triangles)
+    at_corners = np.take(values, triangles[seen], axis=0)
+    corners = np.take(points, triangles[seen], axis=0)
+    in_x, in_y, base = planes(corners, at_corners)
+    width = surface.size[0]
+    y, x = np.divmod(surface.pixels.astype(np.int32), np.int32(width))
+    x = x - np.take(corners[:, 0, 0], owner)
+    y = y - np.take(corners[:, 0, 1], owner)
+    result = np.take(in_x, owner, axis=0)
+    result *= x[:, None]
+    rise = np.take(in_y, owner, axis=0)
+    rise *= y[:, None]
+    result += rise
+    result += np.take(base, owner, axis=0)
+    # Slivers extrapolate wildly between their corners; nothing lies beyond the corners' own values.
+    np.maximum(result, np.take(at_corners.min(1), owner, axis=0), out=result)
+    np.minimum(result, np.take(at_corners.max(1), owner, axis=0), out=result)
+    return result
+
+
+def _spans(
+    corners: np.ndarray, first: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pixel rows of every triangle: its number, the row counted from its first, where that begins and ends in x."""
+    following = corners[:, (1, 2, 0)]
+    rise = following[..., 1] - corners[..., 1]
+    run = following[..., 0] - corners[..., 0]
+    level = np.abs(rise) < 1e-6
+    slope = run / np.where(level, 1.0, rise)
+    at_first = corners[..., 0] + slope * (first[:, None] - corners[..., 1])
+    # Corners run anticlockwise with y down: edges that fall bound the triangle on the left, edges that rise on the right.
+    falls = ~level & (rise > 0)
+    rises = ~level & (rise < 0)
+    big = np.float32(1e9)
+    edges = np.stack(
+        [
+            np.where(falls, slope, 0), np.where(falls, at_first, -big),
+            np.where(rises, slope, 0), np.where(rises, at_first, big),
+        ],
+        axis=1,
+    ).astype(np.float32)  # fmt: skip
+    owner = np.repeat(np.arange(len(rows)), rows)
+    row = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
+    mine = np.take(edges.reshape(len(edges), 12), owner, axis=0)
+    step = row.astype(np.float32)
+    start = np.full(len(owner), -big)
+    end = np.full(len(owner), big)
+    for edge in range(3):
+        np.maximum(start, mine[:, 3 + edge] + mine[:, edge] * step, out=start)
+        np.minimum(end, mine[:, 9 + edge] + mine[:, 6 + edge] * step, out=end)
+    return owner, step, start, end
