@@ -26,6 +26,7 @@ UPWARDS = {
     ("oaks.cli", "oaks.engines"),
     ("oaks.cli", "oaks.training"),
     ("oaks.executors.tensorrt", "oaks.engines"),
+    ("oaks.executors.torch", "oaks.training.checkpoint"),
     ("oaks.executors.torch", "oaks.training.networks"),
 }
 """Imports from further up that are allowed inside a function."""
