@@ -241,7 +241,7 @@ def keypoint_similarity(a, b, area, sigma):
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return 0.0
     distance = math.hypot(float(a[0]) - float(b[0]), float(a[1]) - float(b[1]))
-    return math.exp(-(distance**2) / (2 * (float(area) + 2.2e-16) * (2 * float(sigma)) ** 2))
+    return math.exp(-(distance**2) / (2 * (float(area) + np.spacing(1.0)) * (2 * float(sigma)) ** 2))
 
 
 def pose_similarity(a, b, area, sigmas, visible=None):

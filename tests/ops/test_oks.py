@@ -73,6 +73,16 @@ def test_without_an_area_only_equal_points_are_similar():
     np.testing.assert_array_equal(similarity, [[0.5]])
 
 
+def test_what_is_added_to_the_area_is_as_small_as_cocos():
+    """Without an area, three billionths of a pixel are a distance; with one of a millionth they are none."""
+    a, b = np.zeros((1, 1, 2), np.float32), np.float32([[[3e-9, 0]], [[3e-9, 0]]])
+    arguments = {"areas": np.float32([0, 1e-6]), "sigmas": np.float32([0.1])}
+    expected = reference.oks(a, b, **arguments)
+    assert 0.3 < expected[0, 0] < 0.7
+    assert expected[0, 1] > 0.9999
+    np.testing.assert_allclose(ops.oks(a, b, **arguments), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_point_that_is_not_finite_is_similar_to_nothing(value, axis):

@@ -16,12 +16,13 @@ import pytest
 from .tree import FOLDERS, ROOT, modules
 
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.{}(sys.argv[1]))"
+TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+"""Where to look for commands: beside this Python first, as in an activated environment."""
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
-    """Runs a command, the tools of this Python's environment first; gives its last line."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    env = {**os.environ, "PATH": path, **environment}
+    """Runs a command that must succeed; gives the last line that it prints."""
+    env = {**os.environ, "PATH": TOOLS, **environment}
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False
     )
@@ -51,7 +52,9 @@ def sdist(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = run([sys.executable, "-c", BUILD.format("build_sdist"), str(folder)], copy)
     with tarfile.open(folder / name) as archive:
         archive.extractall(folder, filter="data")
-    (copy / "present.txt").write_text("\n".join(sorted(map(str, present))), encoding="utf-8")
+    (copy / "present.txt").write_text(
+        "\n".join(sorted(path.as_posix() for path in present)), encoding="utf-8"
+    )
     return folder / name.removesuffix(".tar.gz")
 
 
@@ -59,10 +62,7 @@ def sdist(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked wheel, built from the sdist without the CUDA half."""
     folder = tmp_path_factory.mktemp("wheel")
-    if (
-        shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        is None
-    ):
+    if shutil.which("cmake", path=TOOLS) is None:
         pytest.skip("building needs CMake: pip install cmake ninja")
     name = run([sys.executable, "-c", BUILD.format("build_wheel"), str(folder)], sdist, OAKS_CUDA="off")
     with zipfile.ZipFile(folder / name) as archive:
@@ -74,7 +74,7 @@ def test_the_sdist_holds_the_whole_tree(copy, sdist):
     """Sources, CMake files, tests, benchmarks, documents: all but the settings of editors and hosts."""
     wanted = (copy / "present.txt").read_text("utf-8").splitlines()
     wanted = {path for path in wanted if (copy / path).is_file() and not path.startswith(".")}
-    packed = {str(path.relative_to(sdist)) for path in sdist.rglob("*") if path.is_file()}
+    packed = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
     for needed in (
         "CMakeLists.txt",
         "setup.py",
@@ -88,25 +88,25 @@ def test_the_sdist_holds_the_whole_tree(copy, sdist):
 
 def test_the_wheel_holds_every_module(wheel):
     wanted = {
-        str(Path(*package.split("."), path.relative_to(folder)))
+        Path(*package.split("."), path.relative_to(folder)).as_posix()
         for package, folder in FOLDERS.items()
         for path in folder.rglob("*.py")
     }
     assert len(wanted) == len(modules())
-    packed = {str(path.relative_to(wheel)) for path in wheel.rglob("*.py")}
+    packed = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*.py")}
     assert not sorted(wanted - packed)
 
 
 def test_the_wheel_holds_the_data(wheel):
     """Whatever lies beside the modules is there because they read it."""
     wanted = {
-        str(Path(*package.split("."), path.relative_to(folder)))
+        Path(*package.split("."), path.relative_to(folder)).as_posix()
         for package, folder in FOLDERS.items()
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc", ".so", ".pyd", ".md")
     }
     assert "oaks/py.typed" in wanted
-    packed = {str(path.relative_to(wheel)) for path in wheel.rglob("*")}
+    packed = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*")}
     assert not sorted(wanted - packed)
     assert (wheel / "oaks" / "py.typed").is_file()
     assert not list(wheel.rglob("*.cpp"))

@@ -1,0 +1,157 @@
+"""Right arguments for every operation, and ways to make them wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oaks import ops
+
+FILL = -77
+
+
+class OnDevice:
+    """Something that says it lies on a CUDA device."""
+
+    def __init__(self, array, **interface):
+        self.array, self.interface = array, interface
+
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.array.shape,
+            "typestr": self.array.dtype.str,
+            "data": (self.array.ctypes.data, False),
+            "strides": None,
+            "version": 3,
+            **self.interface,
+        }
+
+
+class Case:
+    """Valid arguments of an operation, its outputs full of FILL, and the operation."""
+
+    def __init__(self, operation, inputs, keywords, out):
+        self.operation, self.inputs, self.keywords, self.out = operation, inputs, keywords, out
+
+    def run(self, **changes):
+        """Runs the operation with some arguments changed; a callable makes the new value from the old one."""
+        arguments = {**self.inputs, **self.keywords, "out": self.out}
+        for name, change in changes.items():
+            arguments[name] = change(arguments.get(name)) if callable(change) else change
+        positional = [arguments.pop(name) for name in self.inputs]
+        return self.operation(*positional, **arguments)
+
+    def written(self):
+        outputs = self.out if isinstance(self.out, tuple) else (self.out,)
+        return any((array != FILL).any() for array in outputs if array is not None)
+
+
+def filled(shape, dtype=np.float32):
+    return np.full(shape, FILL, dtype)
+
+
+def crop_case():
+    return Case(
+        ops.crop,
+        {"frames": np.zeros((20, 30, 3), np.uint8), "boxes": np.float32([[1, 1, 9, 9], [2, 2, 20, 20]])},
+        {"size": (8, 6), "mean": (1.0, 2.0, 3.0), "std": (1.0, 1.0, 1.0)},
+        (filled((2, 3, 6, 8)), filled((2, 2, 3))),
+    )
+
+
+def decode_case():
+    maps = np.zeros((2, 4, 6, 8), np.float32)
+    return Case(
+        ops.decode,
+        {"heatmaps": maps, "mirrored": maps.copy()},
+        {"flip_pairs": [(1, 2)], "crop_size": (32, 24), "average": True},
+        (filled((2, 4, 2)), filled((2, 4)), filled((2, 4, 6, 8))),
+    )
+
+
+def score_case():
+    ones = np.ones((3, 4), np.float32)
+    return Case(
+        ops.score,
+        {"similarity": ones, "visibility": ones.copy(), "box_scores": np.ones(3, np.float32)},
+        {},
+        filled(3),
+    )
+
+
+def conventional_case():
+    return Case(
+        ops.conventional_score,
+        {"heat": np.ones((3, 4), np.float32), "box_scores": np.ones(3, np.float32)},
+        {},
+        filled(3),
+    )
+
+
+def oks_case():
+    return Case(
+        ops.oks,
+        {"a": np.zeros((2, 4, 2), np.float32), "b": np.zeros((3, 4, 2), np.float32)},
+        {
+            "areas": np.ones(3, np.float32),
+            "sigmas": np.full(4, 0.1, np.float32),
+            "visible": np.ones((3, 4), bool),
+        },
+        filled((2, 3)),
+    )
+
+
+def nms_case():
+    return Case(
+        ops.nms,
+        {"points": np.zeros((3, 4, 2), np.float32), "scores": np.ones(3, np.float32)},
+        {"areas": np.ones(3, np.float32), "sigmas": np.full(4, 0.1, np.float32)},
+        filled(3, np.int64),
+    )
+
+
+CASES = {
+    "crop": crop_case,
+    "decode": decode_case,
+    "score": score_case,
+    "conventional_score": conventional_case,
+    "oks": oks_case,
+    "nms": nms_case,
+}
+
+
+def entry(value, index=(0, 0)):
+    """A change: the same array with another value at an index."""
+
+    def change(array):
+        array = array.copy()
+        array[index] = value
+        return array
+
+    return change
+
+
+def retyped(dtype):
+    return lambda array: array.astype(dtype)
+
+
+def part(position, change):
+    """A change of one of several outputs."""
+
+    def changed(outputs):
+        outputs = list(outputs)
+        outputs[position] = change(outputs[position])
+        return tuple(outputs)
+
+    return changed
+
+
+def frozen(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def stretched(array):
+    """As large again on the last axis, of which every second value is taken."""
+    return np.repeat(array, 2, axis=-1)[..., ::2]
