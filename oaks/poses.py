@@ -287,11 +287,17 @@ _ARRAYS = tuple(entry.name for entry in fields(Poses) if entry.name not in ("ske
 
 
 def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
-    """Plain numbers for JSON, NaN as None. Seven decimals keep all that a float32 below 1 holds."""
+    """Plain numbers for JSON; NaN as None, and a row of nothing else as one None.
+
+    Seven decimals keep all that a float32 below 1 holds.
+    """
     exact = values.astype(np.float64).round(decimals)
-    missing = np.isnan(exact).all(axis=tuple(range(1, exact.ndim)))
-    rows = np.nan_to_num(exact, nan=0.0).tolist()
-    return [None if gone else row for gone, row in zip(missing.tolist(), rows, strict=True)]
+    missing = np.isnan(exact)
+    if not missing.any():
+        return exact.tolist()
+    rows = np.where(missing, None, exact).tolist()
+    gone = missing.all(axis=tuple(range(1, exact.ndim)))
+    return [None if none else row for none, row in zip(gone.tolist(), rows, strict=True)]
 
 
 __all__ = ["PRESENT", "Pose", "Poses"]

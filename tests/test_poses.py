@@ -1,0 +1,220 @@
+"""Poses: shapes, slices, files and other libraries' forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from bundles import RGB
+
+from oaks import COCO17, Poses
+
+FIELDS = [entry.name for entry in dataclasses.fields(Poses) if entry.name not in ("skeleton", "score_kind")]
+
+
+def make(count: int = 4, seed: int = 0, **changes: object) -> Poses:
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, 100, (count, 2))
+    arrays = {
+        "keypoints": random.uniform(0, 300, (count, 3, 2)),
+        "visibility": random.uniform(0, 1, (count, 3)),
+        "similarity": random.uniform(0, 1, (count, 3)),
+        "heat": random.uniform(0, 1, (count, 3)),
+        "oaks_scores": random.uniform(0, 1, count),
+        "conventional_scores": random.uniform(0, 1, count),
+        "scores": random.uniform(0, 1, count),
+        "boxes": np.concatenate([corners, corners + random.uniform(1, 100, (count, 2))], axis=1),
+        "box_scores": random.uniform(0, 1, count),
+        "frame_index": np.arange(count) // 2,
+    }
+    return Poses(**{**arrays, "skeleton": RGB, **changes})
+
+
+def assert_same(a: Poses, b: Poses) -> None:
+    assert (a.skeleton, a.score_kind) == (b.skeleton, b.score_kind)
+    for name in FIELDS:
+        left, right = getattr(a, name), getattr(b, name)
+        assert (left is None) == (right is None), name
+        if left is not None:
+            assert left.dtype == right.dtype
+            np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+def test_arrays_have_one_type_each():
+    poses = make(track_ids=[4, 5, 6, 7])
+    for name in FIELDS:
+        wanted = np.int64 if name in ("frame_index", "track_ids") else np.float32
+        assert getattr(poses, name).dtype == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("keypoints", np.zeros((4, 2, 2))),
+        ("visibility", np.zeros((4, 2))),
+        ("heat", np.zeros(4)),
+        ("scores", np.zeros((4, 1))),
+        ("boxes", np.zeros((3, 4))),
+        ("track_ids", [1]),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: shape .* wanted, got"):
+        make(**{name: value})
+
+
+def test_keypoint_scores_are_similarity_times_visibility_or_heat():
+    poses = make()
+    np.testing.assert_array_equal(poses.keypoint_scores, poses.similarity * poses.visibility)
+    plain = make(score_kind="conventional")
+    np.testing.assert_array_equal(plain.keypoint_scores, plain.heat)
+
+
+def test_present_is_placed_and_not_predicted_absent():
+    visibility = np.float32([[0.5, np.nextafter(np.float32(0.5), np.float32(0)), np.nan]])
+    poses = make(1, visibility=visibility)
+    np.testing.assert_array_equal(poses.present, [[True, False, True]])
+    lost = make(1, visibility=np.ones((1, 3)), keypoints=[[[1, np.nan], [1, 2], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(lost.present, [[False, True, False]])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [slice(1, 3), slice(None, None, -1), [2, 0], np.array([True, False, True, False]), [], np.int64([3])],
+)
+def test_slices_take_the_same_rows_of_everything(index):
+    poses = make(track_ids=[4, 5, 6, 7])
+    part = poses[index]
+    rows = np.arange(4)[np.asarray(index, int) if isinstance(index, list) else index]
+    assert len(part) == len(rows)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(part, name), getattr(poses, name)[rows])
+
+
+def test_an_index_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="index: "):
+        make()[np.zeros((2, 2), int)]
+    with pytest.raises(ValueError, match="index: "):
+        make()[[0.5]]
+    with pytest.raises(IndexError):
+        make()[4]
+
+
+def test_iteration_gives_every_person_once():
+    poses = make(track_ids=[4, 5, 6, 7])
+    people = list(poses)
+    assert [person.track_id for person in people] == [4, 5, 6, 7]
+    for i, person in enumerate(people):
+        np.testing.assert_array_equal(person.keypoints, poses.keypoints[i])
+        np.testing.assert_array_equal(person.keypoint_scores, poses.keypoint_scores[i])
+        assert person.score == poses.scores[i]
+        assert person.frame_index == poses.frame_index[i]
+    assert poses[-1].track_id == 7
+    assert make()[0].track_id is None
+
+
+def test_concatenate_puts_parts_in_a_row():
+    poses = make()
+    assert_same(Poses.concatenate([poses[:1], poses[1:1], poses[1:]]), poses)
+    with pytest.raises(ValueError, match="at least one"):
+        Poses.concatenate([])
+    with pytest.raises(ValueError, match="same skeleton"):
+        Poses.concatenate([poses, Poses.empty(COCO17)])
+    with pytest.raises(ValueError, match="track_ids"):
+        Poses.concatenate([poses, make(track_ids=[0, 1, 2, 3])])
+
+
+def test_empty_works_everywhere(tmp_path):
+    poses = Poses.empty()
+    assert (len(poses), list(poses), poses.to_coco(), poses.keypoint_scores.shape) == (0, [], [], (0, 17))
+    assert len(poses[poses.frame_index == 0]) == 0
+    poses.save(tmp_path / "none.npz")
+    assert_same(Poses.load(tmp_path / "none.npz"), poses)
+    assert len(poses.to_supervision()) == 0
+    assert len(Poses.concatenate([poses, poses])) == 0
+
+
+@pytest.mark.parametrize("track_ids", [None, [4, 5, 6, 7]])
+def test_saved_poses_come_back_bit_for_bit(tmp_path, track_ids):
+    poses = make(track_ids=track_ids, visibility=np.full((4, 3), np.nan), score_kind="conventional")
+    poses.save(tmp_path / "poses.npz")
+    assert_same(Poses.load(tmp_path / "poses.npz"), poses)
+    assert [path.name for path in tmp_path.iterdir()] == ["poses.npz"]
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "poses.npz"
+    make(seed=1).save(path)
+    before = path.read_bytes()
+
+    def fail(*_arguments, **_arrays):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="no space"):
+        make(seed=2).save(path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["poses.npz"]
+
+
+def test_a_foreign_or_newer_file_is_named(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other\.npz: not a file of Poses"):
+        Poses.load(tmp_path / "other.npz")
+    np.savez(tmp_path / "newer.npz", about=np.array(json.dumps({"format": 2})))
+    with pytest.raises(ValueError, match=r"newer\.npz: .*format 2 is newer than 1"):
+        Poses.load(tmp_path / "newer.npz")
+
+
+def test_coco_rows_hold_what_the_arrays_hold():
+    poses = make(track_ids=[4, 5, 6, 7])
+    rows = poses.to_coco([70, 80])
+    assert [row["image_id"] for row in rows] == [70, 70, 80, 80]
+    assert {row["category_id"] for row in rows} == {1}
+    for row, pose in zip(rows, poses, strict=True):
+        triplets = np.array(row["keypoints"]).reshape(3, 3)
+        np.testing.assert_allclose(triplets[:, :2], pose.keypoints, atol=6e-4)
+        np.testing.assert_allclose(triplets[:, 2], pose.keypoint_scores, atol=1e-7)
+        x1, y1, x2, y2 = pose.box
+        np.testing.assert_allclose(row["box"], [x1, y1, x2 - x1, y2 - y1], atol=6e-4)
+        assert row["score"] == pytest.approx(pose.score, abs=1e-7)
+        assert row["oaks_score"] == pytest.approx(pose.oaks_score, abs=1e-7)
+        assert row["conventional_score"] == pytest.approx(pose.conventional_score, abs=1e-7)
+        for name in ("visibility", "similarity", "heat"):
+            np.testing.assert_allclose(row[name], getattr(pose, name), atol=1e-7)
+        assert row["track_id"] == pose.track_id
+    assert "bbox" not in rows[0]
+    assert [row["image_id"] for row in make().to_coco()] == [0, 0, 1, 1]
+    assert {row["image_id"] for row in make().to_coco(9)} == {9}
+
+
+def test_coco_rows_are_json_whatever_is_missing():
+    poses = make(
+        1,
+        keypoints=[[[np.nan, np.nan], [1, 2], [3, 4]]],
+        visibility=np.full((1, 3), np.nan),
+        similarity=np.full((1, 3), np.nan),
+        oaks_scores=[np.nan],
+        scores=[np.nan],
+        boxes=[[10, 20, 30, 60]],
+        score_kind="conventional",
+        heat=[[np.nan, 0.5, 0.25]],
+    )
+    (row,) = json.loads(json.dumps(poses.to_coco(), allow_nan=False))
+    assert row["keypoints"][:3] == [19.5, 39.5, 0]
+    assert row["keypoints"][3:] == [1, 2, 0.5, 3, 4, 0.25]
+    assert (row["visibility"], row["similarity"], row["oaks_score"], row["score"]) == (None, None, None, 0)
+    assert row["heat"] == [None, 0.5, 0.25]
+
+
+def test_supervision_gets_points_scores_and_presence():
+    poses = make()
+    keypoints = poses.to_supervision()
+    np.testing.assert_array_equal(keypoints.xy, poses.keypoints)
+    np.testing.assert_array_equal(keypoints.keypoint_confidence, poses.keypoint_scores)
+    np.testing.assert_array_equal(keypoints.detection_confidence, poses.scores)
+    np.testing.assert_array_equal(keypoints.visible, poses.present)
+    np.testing.assert_array_equal(keypoints.data["frame_index"], poses.frame_index)
+    assert len(keypoints[1:3]) == 2
