@@ -1,0 +1,188 @@
+"""COCO's matching of detections with people, and the precision and recall that follow, for all images at
+once.
+
+The judge of average precision is pycocotools (judge.py). What it cannot give, or not quickly, is computed
+here from
+the same rules: which detection matched whom, any choice of people to ignore, curves after a correction,
+    thousands
+of resamples. Tests hold both equal to the last digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.val.similarity import Pairs
+from oaks.val.truth import LARGEST, Truth
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""COCO's ten OKS thresholds."""
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls at which precision is read."""
+LIMIT = 20
+"""Detections per image that COCO's keypoint evaluation looks at."""
+ALL_SIZES = (0.0, LARGEST)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of the M detections that were looked at (the best LIMIT of each image), for T thresholds.
+
+    Attributes:
+        detection: (M,) index of the detection; sorted by image, then by descending score.
+        image: (M,) index of its image.
+        score: (M,) its score.
+        person: (T,M) index of the matched person, -1 for none.
+        ignored: (T,M) bool: counts neither as right nor as wrong.
+        wanted: (G,) bool: people who are to be found.
+        wanted_per_image: (I,) how many of them each image has.
+    """
+
+    detection: np.ndarray
+    image: np.ndarray
+    score: np.ndarray
+    person: np.ndarray
+    ignored: np.ndarray
+    wanted: np.ndarray
+    wanted_per_image: np.ndarray
+
+
+def match(
+    truth: Truth,
+    found: Pairs,
+    image: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    *,
+    thresholds: np.ndarray = THRESHOLDS,
+    among: np.ndarray | None = None,
+    sizes: tuple[float, float] = ALL_SIZES,
+    kept: np.ndarray | None = None,
+) -> Matches:
+    """Matches greedily, best score first, each detection with the free person of the largest OKS.
+
+    People to be found come before people to be ignored; of equal OKS the later person wins; a crowd may be
+    matched any number of times. Detections without a match whose own area lies outside `sizes` are ignored.
+
+    Args:
+        truth: the people.
+        found: all pairs of the N detections with the people of their images.
+        image, scores, areas: (N,) of the detections, sorted by image.
+        thresholds: (T,) OKS from which a match counts.
+        among: (G,) bool, people to look for; all others are ignored. Default: all.
+        sizes: smallest and largest area; people outside are ignored.
+        kept: (N,) bool, detections to look at. Default: all.
+    """
+    wanted = truth.counted & (truth.areas >= sizes[0]) & (truth.areas <= sizes[1])
+    if among is not None:
+        wanted &= among
+    images = len(truth.image_ids)
+    order = np.lexsort((-scores, image)) if kept is None else _best_first(scores, image, kept)
+    rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])
+    order, rank = order[rank < LIMIT], rank[rank < LIMIT]
+    person = _greedy(truth, found, image, order, rank, np.minimum(thresholds, 1 - 1e-10), wanted)
+
+    matched = person >= 0
+    outside = (areas[order] < sizes[0]) | (areas[order] > sizes[1])
+    ignored = np.where(matched, ~wanted[person], outside)
+    return Matches(
+        detection=order,
+        image=image[order],
+        score=scores[order],
+        person=person,
+        ignored=ignored,
+        wanted=wanted,
+        wanted_per_image=np.bincount(truth.image[wanted], minlength=images),
+    )
+
+
+def _best_first(scores: np.ndarray, image: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    indices = np.flatnonzero(kept)
+    return indices[np.lexsort((-scores[indices], image[indices]))]
+
+
+def _greedy(
+    truth: Truth,
+    found: Pairs,
+    image: np.ndarray,
+    order: np.ndarray,
+    rank: np.ndarray,
+    thresholds: np.ndarray,
+    wanted: np.ndarray,
+) -> np.ndarray:
+    """(T,M) matched person or -1. Step r deals with the detection of rank r of every image that has one."""
+    result = np.full((len(thresholds), len(order)), -1)
+    if not len(order) or not len(truth.ids):
+        return result
+    # Images with many detections come first, so that step r works on a leading part of the tables.
+    counts = np.bincount(image[order], minlength=len(truth.image_ids))
+    by_count = np.argsort(-counts, kind="stable")
+    line = np.empty_like(by_count)
+    line[by_count] = np.arange(len(by_count))
+
+    first = np.searchsorted(truth.image, truth.image)
+    column = np.arange(len(truth.ids)) - first
+    width = int(column.max()) + 1
+    at = (line[truth.image], column)
+    free = np.zeros((len(thresholds), len(counts), width), dtype=bool)
+    free[:, at[0], at[1]] = True
+    index = np.zeros((len(counts), width), dtype=np.int64)
+    index[at] = np.arange(len(truth.ids))
+    table = np.zeros((2, len(counts), width), dtype=bool)
+    table[0][at], table[1][at] = wanted, truth.crowd
+    sought, crowd = table
+
+    place = np.full(len(image), -1)
+    place[order] = np.arange(len(order))
+    used = np.flatnonzero(place[found.detection] >= 0)
+    step = rank[place[found.detection[used]]]
+    by_step = used[np.argsort(step, kind="stable")]
+    bounds = np.searchsorted(np.sort(step), np.arange(step.max() + 2 if len(step) else 1))
+    for r in range(len(bounds) - 1):
+        here = by_step[bounds[r] : bounds[r + 1]]
+        rows = int(np.count_nonzero(counts > r))
+        oks = np.full((rows, width), -1.0)
+        oks[line[image[found.detection[here]]], column[found.person[here]]] = found.oks[here]
+        fits = (oks >= thresholds[:, None, None]) & (free[:, :rows] | crowd[:rows])
+        better = fits & sought[:rows]
+        fits = np.where(better.any(axis=2, keepdims=True), better, fits)
+        value = np.where(fits, oks, -1.0)
+        last_largest = width - 1 - value[..., ::-1].argmax(axis=2)
+        t, row = np.nonzero(fits.any(axis=2))
+        chosen = last_largest[t, row]
+        free[t, row, chosen] = False
+        member = np.full(rows, -1)
+        of_rank = np.flatnonzero(rank == r)
+        member[line[image[order[of_rank]]]] = of_rank
+        result[t, member[row]] = index[row, chosen]
+    return result
+
+
+def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if nobody is to be found."""
+    thresholds = len(matches.person)
+    people = int(matches.wanted_per_image.sum())
+    if people == 0:
+        return np.full((thresholds, len(RECALLS)), np.nan), np.full(thresholds, np.nan)
+    order = np.argsort(-matches.score, kind="stable")
+    counts = ~matches.ignored[:, order]
+    right = matches.person[:, order] >= 0
+    precision = np.zeros((thresholds, len(RECALLS)))
+    recall = np.zeros(thresholds)
+    for t in range(thresholds):
+        true = np.cumsum(right[t] & counts[t]).astype(float)
+        false = np.cumsum(~right[t] & counts[t]).astype(float)
+        recalls = true / people
+        envelope = np.maximum.accumulate((true / (false + true + np.spacing(1)))[::-1])[::-1]
+        at = np.searchsorted(recalls, RECALLS, side="left")
+        reached = at < len(recalls)
+        precision[t, reached] = envelope[at[reached]]
+        recall[t] = recalls[-1] if len(recalls) else 0.0
+    return precision, recall
+
+
+def average_precision(matches: Matches) -> float:
+    """Mean interpolated precision over the thresholds and recalls; NaN if nobody is to be found."""
+    return float(precision_recall(matches)[0].mean())

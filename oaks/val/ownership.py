@@ -1,0 +1,104 @@
+"""Which person a detected pose belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from oaks.val.similarity import pairs
+from oaks.val.truth import Truth
+
+LOCALISED = 0.1
+"""OKS from which a detection counts as an attempt at a person (Ronchi and Perona)."""
+
+
+def find_own(
+    truth: Truth,
+    box_source: str,
+    rows: Sequence[dict[str, Any]],
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    *,
+    path: str,
+    indices: Sequence[int],
+) -> np.ndarray:
+    """(N,) index of each pose's own person, -1 for none.
+
+    With ground-truth boxes that is the person whose box was cut: `annotation_id` if the rows say it, else the
+    assignment of an image's poses to its labelled people, one to one, with the largest sum of OKS. With
+    detected boxes it is the labelled person with the largest OKS, if that is at least 0.1; the first where
+    two are equal.
+
+    Args:
+        truth: the people.
+        box_source: "ground truth" or "detected".
+        rows: N rows of a results file.
+        image: (N,) their images, ascending.
+        keypoints: (N,K,2) their poses on the Truth's scale.
+        path, indices: the file and the N places in it, for messages.
+
+    Raises:
+        ValueError: an annotation_id that does not exist, lies in another image, repeats, or names a person
+            without labelled keypoints; with ground-truth boxes, more poses in an image than labelled people.
+            The message names the file and the row.
+    """
+    if box_source == "detected":
+        return _nearest(truth, image, keypoints)
+    if all("annotation_id" in row for row in rows):
+        return _stated(truth, [row["annotation_id"] for row in rows], image, path, indices)
+    return _assigned(truth, image, keypoints, path)
+
+
+def _stated(truth: Truth, ids: list[int], image: np.ndarray, path: str, indices: Sequence[int]) -> np.ndarray:
+    position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
+    own = np.empty(len(ids), dtype=np.int64)
+    seen: dict[int, int] = {}
+    for n, annotation_id in enumerate(ids):
+        where = f"{path}: row {indices[n]} (image {truth.image_ids[image[n]]})"
+        if annotation_id not in position:
+            raise ValueError(f"{where}: {truth.path} has no annotation {annotation_id}")
+        person = position[annotation_id]
+        if truth.image[person] != image[n]:
+            raise ValueError(
+                f"{where}: annotation {annotation_id} lies in image {truth.image_ids[truth.image[person]]}"
+            )
+        if not truth.counted[person]:
+            raise ValueError(
+                f"{where}: annotation {annotation_id} has no labelled keypoints to be measured by"
+            )
+        if annotation_id in seen:
+            raise ValueError(f"{where}: annotation {annotation_id} is also that of row {seen[annotation_id]}")
+        seen[annotation_id] = indices[n]
+        own[n] = person
+    return own
+
+
+def _assigned(truth: Truth, image: np.ndarray, keypoints: np.ndarray, path: str) -> np.ndarray:
+    found = pairs(truth, keypoints, image)
+    own = np.full(len(image), -1)
+    for where in np.unique(image):
+        poses = np.flatnonzero(image == where)
+        people = np.flatnonzero((truth.image == where) & truth.counted)
+        if len(poses) > len(people):
+            raise ValueError(
+                f"{path}: image {truth.image_ids[where]} has {len(poses)} poses for {len(people)} labelled "
+                "people; with ground-truth boxes there is at most one for each (were these boxes detected?)"
+            )
+        part = slice(*np.searchsorted(found.detection, [poses[0], poses[-1] + 1]))
+        table = found.oks[part].reshape(len(poses), -1)[:, truth.counted[truth.image == where]]
+        chosen, assigned = linear_sum_assignment(table, maximize=True)
+        own[poses[chosen]] = people[assigned]
+    return own
+
+
+def _nearest(truth: Truth, image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    found = pairs(truth, keypoints, image)
+    keep = np.flatnonzero(truth.counted[found.person] & (found.oks >= LOCALISED))
+    order = keep[np.lexsort((found.person[keep], -found.oks[keep], found.detection[keep]))]
+    detection, first = np.unique(found.detection[order], return_index=True)
+    own = np.full(len(image), -1)
+    own[detection] = found.person[order][first]
+    return own

@@ -1,0 +1,188 @@
+"""Detections to be measured: one COCO keypoints results file, ours or anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.val.ownership import find_own
+from oaks.val.truth import Truth
+
+BOX_SOURCES = ("ground truth", "detected")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N detected poses, sorted by image, in the file's order within one; everything on the Truth's scale.
+
+    Attributes:
+        path: the results file.
+        name: what tables call it.
+        header: what the figures depend on, as the file's header says it; empty if it has none.
+        box_source: "ground truth" or "detected".
+        rows: (N,) index of each row in the file.
+        image: (N,) index into the Truth's images.
+        keypoints: (N,K,2) original pixels.
+        scores: (N,) the score that the file gives, box score included.
+        areas: (N,) area of the rectangle around the keypoints, as pycocotools takes it.
+        own: (N,) index of the person that a pose belongs to, -1 for none. With ground-truth boxes the person
+            that the crop was cut for.
+        box_scores: (N,) or None.
+        heat, visibility, similarity: (N,K) per-keypoint values, or None where the file has none.
+    """
+
+    path: str
+    name: str
+    header: dict[str, Any]
+    box_source: str
+    rows: np.ndarray
+    image: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    own: np.ndarray
+    box_scores: np.ndarray | None
+    heat: np.ndarray | None
+    visibility: np.ndarray | None
+    similarity: np.ndarray | None
+
+    @property
+    def count(self) -> int:
+        """The number of poses, N."""
+        return len(self.scores)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, truth: Truth, *, name: str | None = None, box_source: str | None = None
+    ) -> Detections:
+        """Reads a results file and its header, if one lies beside it.
+
+        Args:
+            path: a JSON list that pycocotools' loadRes takes. Rows may further hold what oaks writes:
+                `box_score`, `heat`, `visibility` and `similarity` (K each), `annotation_id` (the person
+                whose box was cut).
+            truth: the people to measure against.
+            name: what tables call it; the file's stem if not given.
+            box_source: "ground truth" or "detected", where the header does not say; "detected" if neither
+                does.
+
+        Raises:
+            ValueError: the content does not fit; the message names the file and the row.
+        """
+        from oaks.coco import read_results
+
+        rows, header = read_results(path)
+        header = header or {}
+        return cls.from_rows(
+            rows,
+            truth,
+            path=str(path),
+            name=name or Path(path).stem,
+            header=header,
+            box_source=box_source or _stated_source(header),
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: list[dict[str, Any]],
+        truth: Truth,
+        *,
+        path: str = "results",
+        name: str | None = None,
+        header: dict[str, Any] | None = None,
+        box_source: str | None = None,
+    ) -> Detections:
+        """The same from rows in memory; `path` is only what messages call them."""
+        if not isinstance(rows, list) or not rows:
+            raise ValueError(f"{path}: a list of detections was wanted, it holds none")
+        if box_source not in (None, *BOX_SOURCES):
+            raise ValueError(f"{path}: box_source must be one of {BOX_SOURCES}, got {box_source!r}")
+        position = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
+        kept = [i for i, row in enumerate(rows) if _belongs(row, i, path, position, truth)]
+        if not kept:
+            raise ValueError(
+                f"{path}: no detection has category_id {truth.category_id}, that of {truth.path}"
+            )
+        kept.sort(key=lambda i: position[rows[i]["image_id"]])
+        kept_rows = [rows[i] for i in kept]
+        image = np.array([position[row["image_id"]] for row in kept_rows], dtype=np.int64)
+        scale = truth.scales[image]
+
+        count = truth.skeleton.count
+        points = np.array([row["keypoints"] for row in kept_rows], dtype=float).reshape(-1, count, 3)
+        keypoints = points[..., :2] * scale[:, None]
+        extent = keypoints.max(axis=1) - keypoints.min(axis=1)
+        heat = _field(kept_rows, kept, path, "heat", count)
+        if heat is None and np.ptp(points[..., 2]) > 0:
+            heat = points[..., 2]
+        box_source = box_source or "detected"
+        return cls(
+            path=path,
+            name=name or Path(path).stem,
+            header=header or {},
+            box_source=box_source,
+            rows=np.array(kept, dtype=np.int64),
+            image=image,
+            keypoints=keypoints,
+            scores=np.array([row["score"] for row in kept_rows], dtype=float),
+            areas=extent[:, 0] * extent[:, 1],
+            own=find_own(truth, box_source, kept_rows, image, keypoints, path=path, indices=kept),
+            box_scores=_field(kept_rows, kept, path, "box_score", 0),
+            heat=heat,
+            visibility=_field(kept_rows, kept, path, "visibility", count),
+            similarity=_field(kept_rows, kept, path, "similarity", count),
+        )
+
+
+def _stated_source(header: dict[str, Any]) -> str | None:
+    """What oaks.coco.make_header's box_source ("annotated: FILE", "detected: FILE", ...) means here."""
+    stated = header.get("box_source")
+    if stated is None:
+        return None
+    return "ground truth" if str(stated).startswith("annotated") else "detected"
+
+
+def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int], truth: Truth) -> bool:
+    """Checks one row; False if it is of another category."""
+    where = f"{path}: row {index} (image {row.get('image_id') if isinstance(row, dict) else '?'})"
+    for key in ("image_id", "category_id", "keypoints", "score"):
+        if not isinstance(row, dict) or row.get(key) is None:
+            raise ValueError(f"{where}: {key!r} is missing")
+    if row["category_id"] != truth.category_id:
+        return False
+    if row["image_id"] not in images:
+        raise ValueError(f"{where}: {truth.path} has no image {row['image_id']}")
+    count = truth.skeleton.count
+    if len(row["keypoints"]) != 3 * count:
+        raise ValueError(
+            f"{where}: skeleton {truth.skeleton.name!r} has {count} keypoints of 3 numbers each, the row "
+            f"has {len(row['keypoints']) / 3:g}"
+        )
+    if not np.isfinite(row["keypoints"]).all():
+        raise ValueError(f"{where}: keypoints must be finite numbers")
+    if not np.isfinite(row["score"]):
+        raise ValueError(f"{where}: score must be a finite number, it is {row['score']}")
+    return True
+
+
+def _field(
+    rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int
+) -> np.ndarray | None:
+    """(N,count), or (N,) for count 0, of an optional field; None if no row has it, or all have it as null."""
+    have = [row.get(key) is not None for row in rows]
+    if not any(have):
+        return None
+    for row, index, present in zip(rows, indices, have, strict=True):
+        where = f"{path}: row {index} (image {row['image_id']})"
+        if not present:
+            raise ValueError(f"{where}: {key!r} is missing, though other rows have it")
+        if count and len(row[key]) != count:
+            raise ValueError(f"{where}: {key!r} must hold {count} numbers, it has {len(row[key])}")
+        if not np.isfinite(row[key]).all():
+            raise ValueError(f"{where}: {key!r} must be finite")
+    return np.array([row[key] for row in rows], dtype=float)

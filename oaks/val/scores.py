@@ -1,0 +1,153 @@
+"""Every score a pose can be given: the ones a network can know, and the ones that need the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.val.results import Detections
+from oaks.val.similarity import Pairs, pairs, similarity_to_own
+from oaks.val.truth import Truth
+
+
+@dataclass(frozen=True)
+class Score:
+    """One way of scoring N poses.
+
+    Attributes:
+        key: short name, the same in every table and file.
+        title: what tables call it.
+        values: (N,) before box scores are multiplied in.
+        ranks: (N,) what poses are ranked by: `values` times the box scores where boxes are detected.
+        needs_truth: whether it looks at the annotations.
+    """
+
+    key: str
+    title: str
+    values: np.ndarray
+    ranks: np.ndarray
+    needs_truth: bool
+
+
+TITLES = {
+    "own": "Score in the file",
+    "conventional": "Conventional (mean heat)",
+    "oaks": "OAKS",
+    "heat_predicted_visibility": "Heat, predicted visibility",
+    "oaks_all_visible": "Predicted KS, visibility ignored",
+    "heat_true_visibility": "Heat, true visibility",
+    "oaks_true_visibility": "Predicted KS, true visibility",
+    "true_ks_all_visible": "True KS, visibility ignored",
+    "true_ks_predicted_visibility": "True KS, predicted visibility",
+    "oracle": "Oracle (true KS, true visibility)",
+}
+NEED_TRUTH = ("heat_true_visibility", "oaks_true_visibility", "true_ks_all_visible",
+              "true_ks_predicted_visibility", "oracle")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Detections beside the truth: what every table starts from.
+
+    Attributes:
+        truth, detections: who is there, and what was found.
+        found: all pairs of the two.
+        own_ks: (N,K) true keypoint similarity to the own person; 0 where that keypoint is not labelled, and
+            for poses that belong to nobody.
+        own_oks: (N,) true OKS with the own person; 0 for poses that belong to nobody.
+        scores: every Score that the results allow, by key, in the order of TITLES.
+    """
+
+    truth: Truth
+    detections: Detections
+    found: Pairs
+    own_ks: np.ndarray
+    own_oks: np.ndarray
+    scores: dict[str, Score]
+
+    @classmethod
+    def of(cls, truth: Truth, detections: Detections) -> Measured:
+        """Pairs the detections up and scores them."""
+        ks, oks = similarity_to_own(truth, detections.keypoints, detections.own)
+        ks, oks = np.nan_to_num(ks), np.nan_to_num(oks)
+        found = pairs(truth, detections.keypoints, detections.image)
+        return cls(truth, detections, found, ks, oks, scores_of(truth, detections, ks))
+
+    @property
+    def best(self) -> Score:
+        """The score to look at first: OAKS, else the file's own, else the conventional one."""
+        return next(self.scores[key] for key in ("oaks", "own", "conventional") if key in self.scores)
+
+    @property
+    def flags(self) -> np.ndarray:
+        """(N,K) the own person's visibility flags; -1 for poses that belong to nobody."""
+        own = self.detections.own
+        return np.where((own >= 0)[:, None], self.truth.flags[own], -1)
+
+    @property
+    def occlusion(self) -> np.ndarray:
+        """(N,) the own person's occlusion class; -1 for poses that belong to nobody."""
+        own = self.detections.own
+        return np.where(own >= 0, self.truth.occlusion[own], -1)
+
+
+def scores_of(truth: Truth, detections: Detections, own_ks: np.ndarray) -> dict[str, Score]:
+    """All scores that the results allow, by key, in the order of TITLES.
+
+    `own` is there where the file is ranked by something else than conventional or OAKS. Scores that need the
+    truth take it from the person that the crop was cut for, and so exist with ground-truth boxes only. An
+    unlabelled
+    keypoint has no place to be right about: its true KS is 0, which is what makes "visibility ignored"
+        costly for
+    occluded people (table 3).
+    """
+    heat, similarity, visibility = detections.heat, detections.similarity, detections.visibility
+    everywhere = np.ones((detections.count, truth.skeleton.count))
+    values: dict[str, np.ndarray] = {}
+    if heat is not None:
+        values["conventional"] = weighted_mean(heat, everywhere)
+        if visibility is not None:
+            values["heat_predicted_visibility"] = weighted_mean(heat, visibility)
+    if similarity is not None:
+        values["oaks_all_visible"] = weighted_mean(similarity, everywhere)
+        if visibility is not None:
+            values["oaks"] = weighted_mean(similarity, visibility)
+    if detections.box_source == "ground truth":
+        labelled = (truth.flags[detections.own] > 0) & (detections.own >= 0)[:, None]
+        values["oracle"] = weighted_mean(own_ks, labelled)
+        values["true_ks_all_visible"] = weighted_mean(own_ks, everywhere)
+        if visibility is not None:
+            values["true_ks_predicted_visibility"] = weighted_mean(own_ks, visibility)
+        if heat is not None:
+            values["heat_true_visibility"] = weighted_mean(heat, labelled)
+        if similarity is not None:
+            values["oaks_true_visibility"] = weighted_mean(similarity, labelled)
+
+    boxes = np.ones(detections.count)
+    if detections.box_source == "detected" and detections.box_scores is not None:
+        boxes = detections.box_scores
+    ranks = {key: value * boxes for key, value in values.items()}
+    # What the file itself is ranked by keeps the file's digits, so that anyone's evaluation of it agrees.
+    same = [key for key in ("oaks", "conventional") if key in ranks and _same(ranks[key], detections.scores)]
+    for key in same[:1]:
+        ranks[key] = detections.scores
+    if not same:
+        values["own"] = ranks["own"] = detections.scores
+    return {
+        key: Score(key, title, values[key], ranks[key], key in NEED_TRUTH)
+        for key, title in TITLES.items()
+        if key in values
+    }
+
+
+def _same(computed: np.ndarray, stated: np.ndarray) -> bool:
+    return np.allclose(computed, stated, rtol=0, atol=1e-5)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N,) mean of `values` (N,K) by `weights` (N,K): equation 10, and with other values or weights
+    equations 1, 3 and 7. In float64, since ties in a ranking are decided by the last digit. 0 where the
+    weights sum to less than 1e-6."""
+    total = weights.sum(axis=1)
+    return np.where(total < 1e-6, 0.0, (values * weights).sum(axis=1) / np.maximum(total, 1e-6))

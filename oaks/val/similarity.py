@@ -1,0 +1,87 @@
+"""Keypoint similarity and OKS between detections and annotated people, in float64 as COCO's evaluation has
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.val.truth import Truth
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every detection with every person of its image: P pairs, sorted by detection, then by person.
+
+    Attributes:
+        detection: (P,) index of the detection.
+        person: (P,) index of the person.
+        ks: (P,K) keypoint similarity (equation 2); 0 where the person's keypoint is not labelled.
+        oks: (P,) equation 1. For a person without labelled keypoints the similarity to the doubled box, as in
+            COCO's evaluation, so that detections there can be ignored.
+    """
+
+    detection: np.ndarray
+    person: np.ndarray
+    ks: np.ndarray
+    oks: np.ndarray
+
+
+def pair_up(truth: Truth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) detections and (P,) people of all pairs in one image, for detections in the images `image`
+    (N,)."""
+    people = np.bincount(truth.image, minlength=len(truth.image_ids))
+    first = np.concatenate([[0], np.cumsum(people)])
+    repeats = people[image]
+    detection = np.repeat(np.arange(len(image)), repeats)
+    within = np.arange(len(detection)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    return detection, first[image][detection] + within
+
+
+def exponents(truth: Truth, points: np.ndarray, person: np.ndarray, mirrored: bool = False) -> np.ndarray:
+    """(P,K) exponents e of the similarity exp(-e) between points (P,K,2) and the keypoints of `person` (P,),
+    or, mirrored, their left/right counterparts."""
+    order = truth.skeleton.mirror if mirrored else slice(None)
+    offset = points - truth.keypoints[person][:, order]
+    return _exponents(truth, offset, person)
+
+
+def _exponents(truth: Truth, offset: np.ndarray, person: np.ndarray) -> np.ndarray:
+    # The order of the divisions is pycocotools', so that both round alike.
+    variances = (np.array(truth.skeleton.sigmas) * 2) ** 2
+    areas = truth.areas[person] + np.spacing(1)
+    return (offset[..., 0] ** 2 + offset[..., 1] ** 2) / variances / areas[:, None] / 2
+
+
+def similarities(truth: Truth, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """KS (P,K) and OKS (P,) of the poses `points` (P,K,2) against the people `person` (P,)."""
+    visible = truth.flags[person] > 0
+    count = visible.sum(axis=1)
+    ks = np.exp(-exponents(truth, points, person)) * visible
+    oks = ks.sum(axis=1) / np.maximum(count, 1)
+    boxes_only = np.flatnonzero(count == 0)
+    if len(boxes_only):
+        x, y, w, h = truth.boxes[person[boxes_only], :, None].transpose(1, 0, 2)
+        low, high = np.stack([x - w, y - h], axis=-1), np.stack([x + w * 2, y + h * 2], axis=-1)
+        at = points[boxes_only]
+        outside = np.maximum(0, low - at) + np.maximum(0, at - high)
+        oks[boxes_only] = np.exp(-_exponents(truth, outside, person[boxes_only])).mean(axis=1)
+    return ks, oks
+
+
+def pairs(truth: Truth, keypoints: np.ndarray, image: np.ndarray) -> Pairs:
+    """All pairs of the poses `keypoints` (N,K,2), in the images `image` (N,), with the people of those
+    images."""
+    detection, person = pair_up(truth, image)
+    ks, oks = similarities(truth, keypoints[detection], person)
+    return Pairs(detection, person, ks, oks)
+
+
+def similarity_to_own(truth: Truth, keypoints: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """KS (N,K) and OKS (N,) of each pose with its own person; NaN where it has none."""
+    ks = np.full(keypoints.shape[:2], np.nan)
+    oks = np.full(len(keypoints), np.nan)
+    has = own >= 0
+    ks[has], oks[has] = similarities(truth, keypoints[has], own[has])
+    return ks, oks

@@ -1,0 +1,217 @@
+"""The annotated people that detections are measured against."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from oaks.skeleton import COCO17, Skeleton
+
+
+class OcclusionClass(NamedTuple):
+    """People with `fewest` to `most` labelled keypoints out of 17 (table 8 of the paper)."""
+
+    key: str
+    title: str
+    fewest: int
+    most: int
+
+
+OCCLUSION_CLASSES = (
+    OcclusionClass("almost", "Almost occluded", 1, 5),
+    OcclusionClass("largely", "Largely occluded", 6, 10),
+    OcclusionClass("slightly", "Slightly occluded", 11, 15),
+    OcclusionClass("none", "No occlusion", 16, 17),
+)
+
+MEDIUM, LARGE, LARGEST = 32.0**2, 96.0**2, 1e5**2
+"""COCO's limits between small, medium and large people, and the largest area it counts, in original
+pixels."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """I images and the G people annotated in them, people sorted by image, in the file's order within one.
+
+    Everything is on the scale of the original images: where an image states `orig_width` and `orig_height`,
+    its people are multiplied back to that size, and results are by the same factor (`scales`), so that COCO's
+    area limits mean what they say.
+
+    Attributes:
+        path: the annotation file.
+        skeleton: the K keypoints.
+        category_id: the one category that is measured.
+        image_ids: (I,) int64, ascending.
+        file_names: I names of image files.
+        scales: (I,2) factor from the file's coordinates to original pixels, for x and y.
+        ids: (G,) int64 annotation ids.
+        image: (G,) index of the person's image.
+        keypoints: (G,K,2) original pixels.
+        flags: (G,K) COCO's 0 not labelled, 1 labelled but hidden, 2 seen.
+        areas: (G,) square original pixels.
+        boxes: (G,4) x, y, width, height in original pixels.
+        crowd: (G,) bool, a region with many people; matches against it count neither way.
+    """
+
+    path: str
+    skeleton: Skeleton
+    category_id: int
+    image_ids: np.ndarray
+    file_names: tuple[str, ...]
+    scales: np.ndarray
+    ids: np.ndarray
+    image: np.ndarray
+    keypoints: np.ndarray
+    flags: np.ndarray
+    areas: np.ndarray
+    boxes: np.ndarray
+    crowd: np.ndarray
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """(G,) the number of keypoints with a flag above 0."""
+        return np.count_nonzero(self.flags > 0, axis=1)
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """(G,) bool: people that COCO's evaluation counts: keypoints labelled and not a crowd."""
+        return (self.labelled > 0) & ~self.crowd
+
+    @cached_property
+    def occlusion(self) -> np.ndarray:
+        """(G,) index into OCCLUSION_CLASSES, -1 for people who are not counted."""
+        share = self.labelled * (COCO17.count / self.skeleton.count)
+        upper = [c.most + 0.5 for c in OCCLUSION_CLASSES[:-1]]
+        return np.where(self.counted, np.searchsorted(upper, share), -1)
+
+    def class_counts(self) -> dict[str, int]:
+        """How many people each occlusion class has (table 8)."""
+        return {c.key: int(np.sum(self.occlusion == i)) for i, c in enumerate(OCCLUSION_CLASSES)}
+
+    @classmethod
+    def load(cls, path: str | Path, *, skeleton: Skeleton = COCO17, category: str | None = None) -> Truth:
+        """Reads a COCO keypoints annotation file.
+
+        Args:
+            path: the JSON file.
+            skeleton: what its keypoints are.
+            category: name of the category to measure; needed only if the file has several and none is
+                "person".
+
+        Raises:
+            ValueError: the content does not fit; the message names the file and the image or annotation id.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not a JSON file ({error})") from error
+        return cls.from_coco(content, path=str(path), skeleton=skeleton, category=category)
+
+    @classmethod
+    def from_coco(
+        cls,
+        content: dict[str, Any],
+        *,
+        path: str = "annotations",
+        skeleton: Skeleton = COCO17,
+        category: str | None = None,
+    ) -> Truth:
+        """The same from a COCO keypoints dictionary; `path` is only what messages call it."""
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(content, dict) or not isinstance(content.get(key), list):
+                raise ValueError(f"{path}: a COCO annotation file was wanted, its list {key!r} is missing")
+        category_id = _category(content["categories"], path, category)
+        images = sorted(content["images"], key=lambda image: image["id"])
+        image_ids = np.array([image["id"] for image in images], dtype=np.int64)
+        _refuse_repeated(image_ids, f"{path}: image id")
+        position = {int(image_id): i for i, image_id in enumerate(image_ids)}
+
+        annotations = [a for a in content["annotations"] if a.get("category_id") == category_id]
+        for annotation in annotations:
+            _check_annotation(annotation, position, path, skeleton.count)
+        annotations.sort(key=lambda annotation: position[annotation["image_id"]])
+        ids = np.array([a["id"] for a in annotations], dtype=np.int64)
+        _refuse_repeated(ids, f"{path}: annotation id")
+
+        scales = np.array([_scale(image) for image in images]).reshape(-1, 2)
+        image = np.array([position[a["image_id"]] for a in annotations], dtype=np.int64)
+        scale = scales[image]
+        points = np.array([a["keypoints"] for a in annotations], dtype=float).reshape(-1, skeleton.count, 3)
+        boxes = np.array([a["bbox"] for a in annotations], dtype=float).reshape(-1, 4)
+        truth = cls(
+            path=path,
+            skeleton=skeleton,
+            category_id=category_id,
+            image_ids=image_ids,
+            file_names=tuple(str(i.get("file_name", i["id"])) for i in images),
+            scales=scales,
+            ids=ids,
+            image=image,
+            keypoints=points[..., :2] * scale[:, None],
+            flags=points[..., 2].astype(np.int8),
+            areas=np.array([a["area"] for a in annotations], dtype=float) * scale.prod(axis=1),
+            boxes=boxes * np.tile(scale, 2),
+            crowd=np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool),
+        )
+        if not truth.counted.any():
+            raise ValueError(f"{path}: none of its {len(ids)} people has a labelled keypoint")
+        return truth
+
+
+def _category(categories: list[dict[str, Any]], path: str, name: str | None) -> int:
+    names = [c.get("name") for c in categories]
+    if name is None and len(categories) == 1:
+        return int(categories[0]["id"])
+    wanted = "person" if name is None else name
+    if names.count(wanted) != 1:
+        raise ValueError(f"{path}: one category called {wanted!r} was wanted, the file has {names}")
+    return int(categories[names.index(wanted)]["id"])
+
+
+def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: str, count: int) -> None:
+    where = f"{path}: annotation {annotation.get('id')}"
+    # pycocotools takes a match with annotation 0 for no match at all, and would count it as an error.
+    if not isinstance(annotation.get("id"), int) or annotation["id"] < 1:
+        raise ValueError(f"{where}: ids must be whole numbers from 1, as pycocotools needs them")
+    if annotation.get("image_id") not in images:
+        raise ValueError(f"{where}: image_id {annotation.get('image_id')} is not among the file's images")
+    for key in ("area", "bbox", "keypoints"):
+        if annotation.get(key) is None:
+            hint = (
+                "; OKS divides by it (0.53 times width times height is a usual stand-in for the mask's area)"
+            )
+            raise ValueError(f"{where}: {key!r} is missing{hint if key == 'area' else ''}")
+    points = annotation["keypoints"]
+    if len(points) != 3 * count:
+        raise ValueError(f"{where}: {count} keypoints of 3 numbers were wanted, it has {len(points) / 3:g}")
+    if not np.isfinite(points).all() or not np.isfinite([annotation["area"], *annotation["bbox"]]).all():
+        raise ValueError(f"{where}: keypoints, area and bbox must be finite numbers")
+    flags = points[2::3]
+    if not set(flags) <= {0, 1, 2}:
+        raise ValueError(f"{where}: visibility flags must be 0, 1 or 2, it has {sorted(set(flags))}")
+    labelled = sum(flag > 0 for flag in flags)
+    if annotation.get("num_keypoints", labelled) != labelled:
+        raise ValueError(
+            f"{where}: num_keypoints says {annotation['num_keypoints']}, {labelled} of its keypoints are "
+            "labelled"
+        )
+    if labelled and annotation["area"] <= 0:
+        raise ValueError(f"{where}: area must be positive, it is {annotation['area']}")
+
+
+def _scale(image: dict[str, Any]) -> tuple[float, float]:
+    """Factor from the file's coordinates to original pixels."""
+    if "orig_width" not in image or "orig_height" not in image:
+        return 1.0, 1.0
+    return image["orig_width"] / image["width"], image["orig_height"] / image["height"]
+
+
+def _refuse_repeated(ids: np.ndarray, what: str) -> None:
+    found, counts = np.unique(ids, return_counts=True)
+    if np.any(counts > 1):
+        raise ValueError(f"{what} {found[counts > 1][0]} stands in it {counts.max()} times")
