@@ -1,0 +1,59 @@
+"""Average precision per occlusion class (tables 8 and 9, the first curves of figures 11 and 12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.val.error_analysis import SIZES
+from oaks.val.matching import THRESHOLDS, Matches, match, precision_recall
+from oaks.val.scores import Measured
+
+AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
+"""Index of OKS .75 among the thresholds."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One score on the people of one occlusion class, all others ignored.
+
+    Attributes:
+        matches: what became of the detections, at COCO's ten thresholds.
+        ap, ap75, recall75: over .5 to .95, at OKS .75, and the recall that all detections reach there; NaN
+            if the class is empty.
+        precision: (101,) at OKS .75.
+    """
+
+    matches: Matches
+    ap: float
+    ap75: float
+    recall75: float
+    precision: np.ndarray
+
+
+def benchmark(measured: Measured, ranks: np.ndarray, occlusion: int, *, own_only: bool = False) -> Benchmark:
+    """One score on one class of OCCLUSION_CLASSES, for people of at least 32 squared pixels.
+
+    Args:
+        measured: who is to be found, and what was.
+        ranks: (N,) the score.
+        occlusion: index of the class.
+        own_only: keep only detections whose own person is in the class. Otherwise all are kept, and one that
+            fails on a person of another class matches nobody and counts as wrong here: a weak network is
+            crushed by it.
+    """
+    truth, detections = measured.truth, measured.detections
+    matches = match(
+        truth,
+        measured.found,
+        detections.image,
+        ranks,
+        detections.areas,
+        among=truth.occlusion == occlusion,
+        sizes=SIZES,
+        kept=measured.occlusion == occlusion if own_only else None,
+    )
+    precision, recall = precision_recall(matches)
+    at = precision[AT_75]
+    return Benchmark(matches, float(precision.mean()), float(at.mean()), float(recall[AT_75]), at)

@@ -1,0 +1,200 @@
+"""Is one ranking better than another, or is it the choice of images or of a training?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from oaks.val.benchmarks import AT_75, benchmark
+from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
+from oaks.val.scores import Measured
+from oaks.val.truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One ranking of the poses of one results file.
+
+    Attributes:
+        name: what tables call it.
+        measured: the poses beside the truth; the truth is the same for all contenders.
+        ranks: (N,) what they are ranked by.
+    """
+
+    name: str
+    measured: Measured
+    ranks: np.ndarray
+
+
+def resample_images(images: int, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, images) how often each image is drawn when as many are drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.uint16)
+
+
+def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision and recall of every resample, without matching again: (B, len(at)) each.
+
+    An image drawn twice stands in the ranking twice; since its copies have equal scores, that is its
+    detections and people counted twice. With every image drawn once the figures are pycocotools'.
+
+    Args:
+        matches: what became of the detections.
+        draws: (B,I) how often each image is drawn.
+        at: indices of the thresholds to look at.
+    """
+    order = np.argsort(-matches.score, kind="stable")
+    people = draws @ matches.wanted_per_image.astype(float)
+    precision = np.full((len(draws), len(at)), np.nan)
+    recall = np.full((len(draws), len(at)), np.nan)
+    for column, t in enumerate(at):
+        counts = order[~matches.ignored[t, order]]
+        right = matches.person[t, counts] >= 0
+        image = matches.image[counts]
+        step = max(1, 2_000_000 // max(1, len(counts)))
+        for start in range(0, len(draws), step):
+            part = slice(start, start + step)
+            weights = draws[part][:, image].astype(float)
+            precision[part, column], recall[part, column] = _curves(weights, right, people[part])
+    return precision, recall
+
+
+def _curves(weights: np.ndarray, right: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP and recall (B,) of detections in ranked order that count `weights` (B,M) times."""
+    with np.errstate(invalid="ignore"):
+        true = np.cumsum(weights * right, axis=1)
+        total = np.cumsum(weights, axis=1)
+        recalls = true / people[:, None]
+        envelope = np.maximum.accumulate((true / (total + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+    ap = np.full(len(weights), np.nan)
+    for b in np.flatnonzero(people > 0):
+        reached = np.searchsorted(recalls[b], RECALLS, side="left")
+        values = np.zeros(len(RECALLS))
+        inside = reached < weights.shape[1]
+        values[inside] = envelope[b, reached[inside]]
+        ap[b] = values.mean()
+    largest = recalls[:, -1] if weights.shape[1] else np.where(people > 0, 0.0, np.nan)
+    return ap, largest
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the middle 95 % of its resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of several contenders.
+
+    Attributes:
+        figure: which.
+        values: an Interval for each contender.
+        differences: for each contender after the first, its Interval less the first's, resample by resample.
+    """
+
+    figure: str
+    values: tuple[Interval, ...]
+    differences: tuple[Interval, ...]
+
+
+def compare(contenders: Sequence[Contender], *, resamples: int = 1000, seed: int = 0) -> list[Comparison]:
+    """Paired bootstrap over images: every contender is measured on the same resamples.
+
+    Figures: AP, AP50, AP75, APM, APL, AR as COCO's, then AP and AP75 of each occlusion class with all
+        detections
+    kept and with only those whose own person is in the class.
+
+    Raises:
+        ValueError: fewer than one contender or resample.
+    """
+    if not contenders or resamples < 1:
+        raise ValueError(
+            f"contenders and resamples must be at least one, got {len(contenders)} and {resamples}"
+        )
+    draws = resample_images(len(contenders[0].measured.truth.image_ids), resamples, seed)
+    # The first row, every image once, gives the figure itself.
+    draws = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    tables = [_figures(contender, draws) for contender in contenders]
+    return [
+        Comparison(
+            figure,
+            tuple(_interval(table[figure]) for table in tables),
+            tuple(_interval(table[figure] - tables[0][figure]) for table in tables[1:]),
+        )
+        for figure in tables[0]
+    ]
+
+
+def _figures(contender: Contender, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """(B,) values of every figure."""
+    measured, ranks = contender.measured, contender.ranks
+    truth, detections = measured.truth, measured.detections
+    every = range(10)
+
+    def of_size(low: float, high: float) -> Matches:
+        return match(truth, measured.found, detections.image, ranks, detections.areas, sizes=(low, high))
+
+    precision, recall = resampled(of_size(*ALL_SIZES), draws, every)
+    figures = {"AP": precision.mean(axis=1), "AP50": precision[:, 0], "AP75": precision[:, AT_75]}
+    figures["APM"] = resampled(of_size(MEDIUM, LARGE), draws, every)[0].mean(axis=1)
+    figures["APL"] = resampled(of_size(LARGE, LARGEST), draws, every)[0].mean(axis=1)
+    figures["AR"] = recall.mean(axis=1)
+    for own_only in (False, True):
+        for index, occlusion in enumerate(OCCLUSION_CLASSES):
+            matches = benchmark(measured, ranks, index, own_only=own_only).matches
+            precision = resampled(matches, draws, every)[0]
+            form = "own" if own_only else "all"
+            figures[f"AP {occlusion.key} ({form})"] = precision.mean(axis=1)
+            figures[f"AP75 {occlusion.key} ({form})"] = precision[:, AT_75]
+    return figures
+
+
+def _interval(values: np.ndarray) -> Interval:
+    tail = (1 - CONFIDENCE) / 2
+    rest = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(rest, [tail, 1 - tail]) if len(rest) else (np.nan, np.nan)
+    return Interval(float(values[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The same figure of n trainings under two settings, as in table 4.
+
+    Attributes:
+        means: of the two settings.
+        deviations: sample standard deviations; 0 for a single training.
+        p: two-sided p of the paired t-test that the means are equal; NaN with fewer than two pairs or where
+            no pair differs from another.
+        significant: p below .05.
+    """
+
+    means: tuple[float, float]
+    deviations: tuple[float, float]
+    p: float
+    significant: bool
+
+
+def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
+    """Tests n figures against n others, paired by training.
+
+    Raises:
+        ValueError: the two have different lengths, or none.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(
+            f"first and second must hold one figure per training each, got {len(a)} and {len(b)}"
+        )
+    differs = len(a) > 1 and np.ptp(b - a) > 0
+    p = float(stats.ttest_rel(a, b).pvalue) if differs else float("nan")
+    deviations = (float(a.std(ddof=1)), float(b.std(ddof=1))) if len(a) > 1 else (0.0, 0.0)
+    return PairedTest((float(a.mean()), float(b.mean())), deviations, p, bool(p < 0.05))

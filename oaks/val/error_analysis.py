@@ -1,0 +1,244 @@
+"""What keeps average precision down: errors sorted by kind and corrected one kind at a time.
+
+The method is Ronchi and Perona's (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
+2017), at one OKS threshold, for the people of one occlusion class (figures 11 and 12 of the paper).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from oaks.val.matching import Matches, match, precision_recall
+from oaks.val.ownership import LOCALISED
+from oaks.val.similarity import Pairs, exponents, pairs, similarities
+from oaks.val.truth import LARGEST, MEDIUM, Truth
+
+JITTER, GOOD = 0.5, 0.85
+"""Similarity from which a keypoint is near its place, and from which it is right."""
+SIZES = (MEDIUM, LARGEST)
+"""The areas that are analysed."""
+KINDS = ("good", "jitter", "inversion", "swap", "miss")
+"""What a labelled keypoint of a matched detection can be; `kind` arrays hold the index, -1 elsewhere."""
+GOOD_KIND, JITTER_KIND, INVERSION_KIND, SWAP_KIND, MISS_KIND = range(5)
+
+STAGES = {
+    "original": "Original",
+    "miss": "without misses",
+    "swap": "without swaps",
+    "inversion": "without inversions",
+    "jitter": "without jitter",
+    "score": "optimal scores",
+    "background": "without background",
+    "negatives": "without false negatives",
+}
+"""The curves in their order, each with all corrections so far."""
+
+Landing = Literal["definition", "released"]
+"""Where a corrected keypoint lands: at the similarity that the method defines (.85 and .5), or, with sigma
+squared where OKS has (2 sigma) squared as in the code released with it, at its fourth root (.96 and .84)."""
+
+
+@dataclass(frozen=True)
+class KeypointErrors:
+    """The keypoints of N detections, sorted by kind.
+
+    Attributes:
+        person: (N,) the counterpart of each detection at OKS .1, -1 for none.
+        kind: (N,K) index into KINDS; -1 for unlabelled keypoints and detections without a counterpart.
+        largest: (N,K) the similarity m that decided it.
+    """
+
+    person: np.ndarray
+    kind: np.ndarray
+    largest: np.ndarray
+
+
+@dataclass(frozen=True)
+class ErrorAnalysis:
+    """Curves of one occlusion class.
+
+    Attributes:
+        precision: by stage, (101,) at matching.RECALLS; NaN where nobody is to be found.
+        ap: by stage, their mean.
+        counts: keypoints by kind, over detections whose counterpart is in the class.
+    """
+
+    precision: dict[str, np.ndarray]
+    ap: dict[str, float]
+    counts: dict[str, int]
+
+
+def analyse(
+    truth: Truth,
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    *,
+    among: np.ndarray | None = None,
+    threshold: float = 0.75,
+    landing: Landing = "definition",
+    found: Pairs | None = None,
+) -> ErrorAnalysis:
+    """The eight curves of STAGES for N detections.
+
+    Args:
+        truth: the people.
+        image: (N,) index of each detection's image, ascending.
+        keypoints: (N,K,2) original pixels.
+        scores: (N,) what the original curve ranks by.
+        areas: (N,) the detections' areas.
+        among: (G,) bool, the people of the benchmark; all others are ignored. Default: all.
+        threshold: OKS from which a detection is right.
+        landing: where corrected keypoints land.
+        found: pairs(truth, keypoints, image), if at hand.
+    """
+    found = pairs(truth, keypoints, image) if found is None else found
+
+    def matched(pairing: Pairs, ranks: np.ndarray, oks: float = threshold) -> Matches:
+        return match(
+            truth, pairing, image, ranks, areas, thresholds=np.array([oks]), among=among, sizes=SIZES
+        )
+
+    localised = matched(found, scores, LOCALISED)
+    errors = classify(truth, keypoints, found, localised)
+    corrected = corrected_points(truth, keypoints, errors, landing)
+    curves = {"original": matched(found, scores)}
+    current = keypoints
+    for stage in ("miss", "swap", "inversion", "jitter"):
+        of_kind = errors.kind == KINDS.index(stage)
+        current = np.where(of_kind[..., None], corrected, current)
+        found = _with_points(truth, found, current, of_kind.any(axis=1))
+        curves[stage] = matched(found, scores)
+    optimal = optimal_scores(truth, image, current, found, curves["original"].wanted)
+    curves["score"] = matched(found, optimal)
+    curves["background"] = _without_background(curves["score"])
+    curves["negatives"] = _without_false_negatives(truth, curves["background"])
+
+    precision = {stage: precision_recall(curves[stage])[0][0] for stage in STAGES}
+    in_class = localised.wanted[errors.person] & (errors.person >= 0)
+    counts = np.bincount(errors.kind[in_class].ravel() + 1, minlength=len(KINDS) + 1)[1:]
+    return ErrorAnalysis(
+        precision=precision,
+        ap={stage: float(curve.mean()) for stage, curve in precision.items()},
+        counts=dict(zip(KINDS, counts.tolist(), strict=True)),
+    )
+
+
+def classify(truth: Truth, keypoints: np.ndarray, found: Pairs, localised: Matches) -> KeypointErrors:
+    """Sorts every labelled keypoint of every detection that has a counterpart, by where its largest
+    similarity is.
+
+    Of equal similarities the own keypoint wins, then the own counterpart, then another person's.
+    """
+    person = np.full(len(keypoints), -1)
+    person[localised.detection] = localised.person[0]
+    # A crowd, or a box without keypoints, says nothing about a pose.
+    person[(person >= 0) & (truth.labelled[person] == 0)] = -1
+    kind = np.full(keypoints.shape[:2], -1)
+    largest = np.zeros(keypoints.shape[:2])
+
+    used = np.flatnonzero(person[found.detection] >= 0)
+    detection, other = found.detection[used], found.person[used]
+    same = found.ks[used]
+    mirror = truth.skeleton.mirror
+    has_side = mirror != np.arange(truth.skeleton.count)
+    opposite = np.exp(-exponents(truth, keypoints[detection], other, mirrored=True))
+    opposite *= (truth.flags[other][:, mirror] > 0) & has_side
+    is_own = other == person[detection]
+
+    matched = detection[is_own]
+    own, inverted = same[is_own], opposite[is_own]
+    elsewhere = np.where(is_own[:, None], -1.0, np.maximum(same, opposite))
+    starts = np.searchsorted(detection, matched)
+    swapped = np.maximum.reduceat(elsewhere, starts, axis=0) if len(matched) else elsewhere[:0]
+
+    m = np.maximum(np.maximum(own, inverted), swapped)
+    decided = np.select(
+        [m < JITTER, (own == m) & (m < GOOD), own == m, inverted == m],
+        [MISS_KIND, JITTER_KIND, GOOD_KIND, INVERSION_KIND],
+        SWAP_KIND,
+    )
+    labelled = truth.flags[person[matched]] > 0
+    kind[matched] = np.where(labelled, decided, -1)
+    largest[matched] = m
+    return KeypointErrors(person, kind, largest)
+
+
+def corrected_points(
+    truth: Truth, keypoints: np.ndarray, errors: KeypointErrors, landing: Landing
+) -> np.ndarray:
+    """(N,K,2) where each keypoint with an error belongs: beside the own person's keypoint, to its right, at
+    similarity .85 (jitter), .5 (miss) or that which it has where it is (inversion and swap)."""
+    if landing not in ("definition", "released"):
+        raise ValueError(f"landing must be 'definition' or 'released', got {landing!r}")
+    similarity = np.select(
+        [errors.kind == JITTER_KIND, errors.kind == MISS_KIND],
+        [GOOD, JITTER],
+        np.maximum(errors.largest, JITTER),
+    )
+    width = np.array(truth.skeleton.sigmas) * (2 if landing == "definition" else 1)
+    area = truth.areas[errors.person][:, None]
+    distance = np.sqrt(-2 * np.log(np.minimum(similarity, 1.0)) * area * width**2)
+    target = truth.keypoints[errors.person] + np.stack([distance, np.zeros_like(distance)], axis=-1)
+    return np.where((errors.kind > GOOD_KIND)[..., None], target, keypoints)
+
+
+def _with_points(truth: Truth, found: Pairs, keypoints: np.ndarray, changed: np.ndarray) -> Pairs:
+    """The pairs after the poses of the detections `changed` (N,) moved."""
+    used = np.flatnonzero(changed[found.detection])
+    ks, oks = found.ks.copy(), found.oks.copy()
+    ks[used], oks[used] = similarities(truth, keypoints[found.detection[used]], found.person[used])
+    return replace(found, ks=ks, oks=oks)
+
+
+def optimal_scores(
+    truth: Truth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, wanted: np.ndarray
+) -> np.ndarray:
+    """(N,) the largest OKS of each detection with anyone to be found in its image, 0 for none, after soft
+    suppression of detections that repeat one another: in descending order, each lowers those after it by
+    exp(-oks^2 / 0.5)."""
+    scores = np.zeros(len(keypoints))
+    used = wanted[found.person]
+    np.maximum.at(scores, found.detection[used], found.oks[used])
+
+    images = np.unique(image)
+    line = np.searchsorted(images, image)
+    column = np.arange(len(image)) - np.searchsorted(image, image)
+    table = np.full((len(images), int(column.max(initial=-1)) + 1), -np.inf)
+    index = np.full(table.shape, -1)
+    table[line, column] = scores
+    index[line, column] = np.arange(len(image))
+    variances = (2 * np.array(truth.skeleton.sigmas)) ** 2
+    areas = np.ptp(keypoints, axis=1).prod(axis=1)
+    for _ in range(table.shape[1]):
+        best = table.argmax(axis=1)
+        rows = np.flatnonzero(table[np.arange(len(images)), best] > -np.inf)
+        chosen = index[rows, best[rows]]
+        scores[chosen] = table[rows, best[rows]]
+        table[rows, best[rows]] = -np.inf
+        row, rest = np.nonzero(table[rows] > -np.inf)
+        a, b = chosen[row], index[rows[row], rest]
+        squared = ((keypoints[a] - keypoints[b]) ** 2).sum(axis=2)
+        area = (areas[a] + areas[b]) / 2 + np.spacing(1)
+        oks = np.exp(-squared / variances / area[:, None] / 2).mean(axis=1)
+        table[rows[row], rest] *= np.exp(-(oks**2) / 0.5)
+    return scores
+
+
+def _without_background(matches: Matches) -> Matches:
+    return replace(matches, ignored=matches.ignored | (matches.person < 0))
+
+
+def _without_false_negatives(truth: Truth, matches: Matches) -> Matches:
+    found = np.zeros(len(truth.ids), dtype=bool)
+    found[matches.person[0][matches.person[0] >= 0]] = True
+    wanted = matches.wanted & found
+    return replace(
+        matches,
+        wanted=wanted,
+        wanted_per_image=np.bincount(truth.image[wanted], minlength=len(truth.image_ids)),
+    )

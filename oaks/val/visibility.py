@@ -1,0 +1,69 @@
+"""How well predicted visibility agrees with the annotators (table 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+VISIBLE = 0.5
+"""Predicted visibility above which a keypoint counts as visible (section 4.1)."""
+
+
+@dataclass(frozen=True)
+class VisibilityFigures:
+    """Agreement over a set of keypoints; "visible" is annotated with v = 1 or 2. NaN where a figure has no
+    cases.
+
+    Attributes:
+        count: keypoints looked at.
+        labelled: the share of them that is annotated: what always saying "visible" would score.
+        accuracy: share judged rightly.
+        precision: share of those said to be visible that are.
+        recall: share of the annotated that is said to be visible.
+        auc: chance that an annotated keypoint gets a higher value than an unlabelled one, ties counting half.
+        recall_hidden, recall_seen: recall over v = 1 and over v = 2.
+        specificity: share of the unlabelled that is said not to be visible.
+    """
+
+    count: int
+    labelled: float
+    accuracy: float
+    precision: float
+    recall: float
+    auc: float
+    recall_hidden: float
+    recall_seen: float
+    specificity: float
+
+
+def visibility_figures(predicted: np.ndarray, flags: np.ndarray) -> VisibilityFigures:
+    """Figures over predicted visibilities and COCO flags of one shape, in any order."""
+    predicted, flags = np.ravel(predicted), np.ravel(flags)
+    truth, said = flags > 0, predicted > VISIBLE
+    return VisibilityFigures(
+        count=len(flags),
+        labelled=_share(truth),
+        accuracy=_share(said == truth),
+        precision=_share(truth[said]),
+        recall=_share(said[truth]),
+        auc=area_under_curve(predicted, truth),
+        recall_hidden=_share(said[flags == 1]),
+        recall_seen=_share(said[flags == 2]),
+        specificity=_share(~said[~truth]),
+    )
+
+
+def _share(cases: np.ndarray) -> float:
+    return float(cases.mean()) if len(cases) else float("nan")
+
+
+def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve, by ranks; NaN where one of the two kinds is missing."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    above = rankdata(values)[positive].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
