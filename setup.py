@@ -53,12 +53,12 @@ class CMakeBuild(build_ext):
 
 setup(
     packages=[
-        "oaks", "oaks.ops", "oaks.executors", "oaks.val", "oaks.video",
+        "oaks", "oaks.ops", "oaks.executors", "oaks.val", "oaks.val.report", "oaks.video",
         "oaks.engines", "oaks.training", "oaks.training.data", "oaks.training.networks", "oaks.training.render",
     ],
     package_dir={"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"},
     package_data={
-        "oaks": ["py.typed", "data/**/*", "val/*.html", "*.json"],
+        "oaks": ["py.typed", "data/**/*", "val/report/*.html", "*.json"],
         "oaks.engines": ["*.json"],
         "oaks.training": ["recipes/*.yaml", "render/*.json", "render/*.npz"],
     },

@@ -1,0 +1,235 @@
+"""Everything there is to say about one or several results files, as one Report."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from oaks.val.compare import Comparison, Contender, compare
+from oaks.val.error_analysis import Landing
+from oaks.val.judge import Judge
+from oaks.val.report import cases, occlusion, ranking, reliability, visibility
+from oaks.val.report.comparison import files_section
+from oaks.val.report.model import Report, Section, Tile
+from oaks.val.results import Detections
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import Truth
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a reader may choose.
+
+    Attributes:
+        judge: whose average precision the tables of all scores hold.
+        resamples, seed: of the bootstrap over images.
+        landing: where the error analysis puts a corrected keypoint.
+        beside_paper: whether to print the paper's figures beside these.
+        images: folder of image files, for the cases; None leaves them out.
+    """
+
+    judge: Judge = "pycocotools"
+    resamples: int = 1000
+    seed: int = 0
+    landing: Landing = "definition"
+    beside_paper: bool = False
+    images: Path | None = None
+
+
+def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
+    """Measures one or several results files on the same people.
+
+    Raises:
+        ValueError: no results, or two of one name.
+    """
+    names = [detections.name for detections in results]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"results must be at least one, each with a name of its own; got {names}")
+    report = Report(title=_title(truth, results))
+    with Progress(transient=True) as progress:
+        steps = progress.add_task("Evaluating", total=5 * len(results) + 3)
+        sources: dict[str, Measured] = {}
+        rankings: dict[str, tuple[Measured, ranking.Ranking]] = {}
+        gains: dict[str, list[Comparison]] = {}
+        for detections in results:
+            measured = sources[detections.name] = Measured.of(truth, detections)
+            progress.advance(steps)
+            rankings[detections.name] = (measured, ranking.rank(measured, settings.judge))
+            progress.advance(steps, 2)
+            if {"conventional", "oaks"} <= set(measured.scores):
+                pair = [
+                    Contender(key, measured, measured.scores[key].ranks) for key in ("conventional", "oaks")
+                ]
+                gains[detections.name] = compare(pair, resamples=settings.resamples, seed=settings.seed)
+            progress.advance(steps, 2)
+        sections: list[Section | None] = [ranking.section(rankings, settings.beside_paper)]
+        if len(sources) > 1:
+            sections.append(
+                side_by_side(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
+            )
+        progress.advance(steps)
+        sections.append(
+            occlusion.section(
+                truth, sources, gains, beside_paper=settings.beside_paper, landing=settings.landing
+            )
+        )
+        progress.advance(steps)
+        sections.append(reliability.section(sources, settings.beside_paper))
+        sections.append(visibility.section(sources, settings.beside_paper))
+        if settings.images is not None:
+            sections.append(cases.section(next(iter(sources.values())), settings.images))
+        progress.advance(steps)
+    for section in sections:
+        if section is not None:
+            report.put(section)
+    report.head = head(truth, list(sources.values()), settings)
+    report.tiles = tiles(truth, *next(iter(rankings.values())), gains.get(names[0]))
+    return report
+
+
+def side_by_side(
+    sources: Sequence[Measured], *, resamples: int, seed: int, score: str | None = None
+) -> Section:
+    """The files against the first of them, ranked by one score, or each by its best.
+
+    Raises:
+        ValueError: a file does not have the score.
+    """
+    for measured in sources:
+        if score is not None and score not in measured.scores:
+            raise ValueError(
+                f"score: {measured.detections.path} has {', '.join(measured.scores)}; got {score!r}"
+            )
+    chosen = [m.best if score is None else m.scores[score] for m in sources]
+    contenders = [Contender(m.detections.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]
+    found = compare(contenders, resamples=resamples, seed=seed)
+    titles = dict.fromkeys(TITLES[c.key] for c in chosen)
+    return files_section([c.name for c in contenders], found, " or ".join(titles))
+
+
+def _title(truth: Truth, results: Sequence[Detections]) -> str:
+    return f"{', '.join(detections.name for detections in results)} on {Path(truth.path).name}"
+
+
+def tiles(
+    truth: Truth, measured: Measured, figures: ranking.Ranking, gains: list[Comparison] | None
+) -> list[Tile]:
+    """The headline numbers of the first file."""
+    best = measured.best.key
+    made = [
+        Tile(
+            f"AP, {occlusion.SHORT[best]}",
+            f"{100 * figures[best]['AP']:.1f}",
+            f"{ranking.BOXES[measured.detections.box_source]}, {int(truth.counted.sum())} people",
+        )
+    ]
+    share = ranking.gap_closed(figures, best)
+    if share is not None and best != "conventional":
+        oracle, conventional = figures["oracle"]["AP"], figures["conventional"]["AP"]
+        made.append(
+            Tile(
+                "Gap to the oracle closed",
+                f"{100 * share:.0f} %",
+                f"conventional {100 * conventional:.1f}, oracle {100 * oracle:.1f}",
+                "good" if share > 0 else "bad",
+            )
+        )
+    for comparison in gains or ():
+        for occlusion_class in ("almost", "largely"):
+            if comparison.figure == f"AP75 {occlusion_class} (all)":
+                gain = comparison.differences[0]
+                made.append(
+                    Tile(
+                        f"AP75 {occlusion_class} occluded, OAKS over conventional",
+                        f"{100 * gain.value:+.1f}".replace("-", "−"),
+                        f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}".replace("-", "−"),
+                        "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
+                    )
+                )
+    score = reliability.calibration(measured.best.values, measured.own_oks)
+    made.append(
+        Tile("Calibration error (ECE)", f"{score.ece:.3f}", f"Pearson's r with OKS {score.pearson:.2f}")
+    )
+    return made
+
+
+def head(
+    truth: Truth, sources: Sequence[Measured], settings: Settings
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What every figure depends on."""
+    enlarged = bool((truth.scales != 1).any())
+    groups = [
+        (
+            "Annotations",
+            [
+                ("File", Path(truth.path).name),
+                ("SHA-256", checksum(truth.path)),
+                ("Images", str(len(truth.image_ids))),
+                ("People", f"{int(truth.counted.sum())} with keypoints, {len(truth.ids)} in all"),
+                ("Skeleton", f"{truth.skeleton.name}, {truth.skeleton.count} keypoints and their sigmas"),
+                (
+                    "Scale",
+                    "original images (coordinates and areas enlarged from the file's)"
+                    if enlarged
+                    else "the file's",
+                ),
+            ],
+        )
+    ]
+    for measured in sources:
+        detections = measured.detections
+        stated = [
+            ("File", Path(detections.path).name),
+            ("SHA-256", checksum(detections.path)),
+            ("Poses", str(detections.count)),
+            ("Box source", str(detections.header.get("box_source", detections.box_source))),
+        ]
+        stated += [(label, text) for label, text in _stated(detections.header) if label != "Box source"]
+        if not detections.header:
+            stated.append(("Header", "none: decoder, flip, precision, NMS and thresholds are not stated"))
+        groups.append((f"Results: {detections.name}", stated))
+    groups.append(
+        (
+            "Evaluation",
+            [
+                ("OKS", ".50 to .95 in steps of .05; at most 20 poses per image"),
+                ("Judge", f"{settings.judge} {version(settings.judge)}"),
+                ("Classes", "1–5, 6–10, 11–15, 16–17 labelled keypoints; areas from 32²"),
+                ("Visible", "predicted visibility above .5"),
+                ("Errors", f"OKS .75; localised from .1; corrected points by {settings.landing}"),
+                ("Intervals", f"95 %, {settings.resamples} resamples of the images, seed {settings.seed}"),
+            ],
+        )
+    )
+    packages = ("oaks", "numpy", "scipy", "pycocotools")
+    groups.append(
+        ("Software", [(name, version(name)) for name in packages] + [("Python", platform.python_version())])
+    )
+    return groups
+
+
+def checksum(path: str) -> str:
+    """SHA-256 of a file; a dash for what never was one."""
+    if not Path(path).is_file():
+        return "–"
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _stated(entries: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A header's entries as (label, text), nested ones with their path."""
+    found: list[tuple[str, str]] = []
+    for key, value in entries.items():
+        label = f"{prefix}{key.replace('_', ' ')}".replace("sha256", "SHA-256")
+        label = label[:1].upper() + label[1:]
+        if isinstance(value, dict):
+            found += _stated(value, f"{label}: ")
+        elif value not in (None, [], ""):
+            found.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return found

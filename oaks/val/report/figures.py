@@ -1,0 +1,282 @@
+"""The report's drawings, as SVG text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Canvas
+
+from oaks.val.calibration import Calibration
+from oaks.val.error_analysis import STAGES, ErrorAnalysis
+from oaks.val.matching import RECALLS
+
+INK, MUTED, GRID = "#1c2733", "#5b6b7b", "#e3e8ee"
+COLOURS = {
+    "conventional": "#8a97a6",
+    "oaks": "#0b7a75",
+    "own": "#7a5cc2",
+    "oracle": "#d08c2e",
+}
+FLAG_COLOURS = ("#0b7a75", "#d08c2e", "#b4443c")
+"""Seen, hidden, not labelled."""
+DENSITY = LinearSegmentedColormap.from_list("density", ["#dcecec", "#5aa9a4", "#0b5f6a", "#08252f"])
+FLAT = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
+STAGE_COLOURS = {
+    "original": "#ffffff",
+    "miss": "#f3e2a0",
+    "swap": "#efb27a",
+    "inversion": "#d9705f",
+    "jitter": "#9c4a52",
+    "score": "#4f86c0",
+    "background": "#8a6bb0",
+    "negatives": "#5aa27c",
+}
+
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "oaks",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": "#b9c3ce",
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+BELOW = {
+    "loc": "upper left",
+    "bbox_to_anchor": (-0.02, -0.24),
+    "borderaxespad": 0.0,
+    "handlelength": 1.1,
+    "columnspacing": 1.0,
+    "labelspacing": 0.35,
+}
+"""A legend under its panel, where it hides nothing."""
+
+
+class Drawing:
+    """A canvas under construction; `svg` after the block has ended."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self.canvas = canvas
+        self.svg = ""
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Drawing]:
+    """A canvas of that many inches, in the report's style."""
+    with rc_context(STYLE):
+        draft = Drawing(Canvas(figsize=(width, height), layout="constrained"))
+        yield draft
+        buffer = io.StringIO()
+        draft.canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    # Half a hundredth of a point is enough for the eye, and a third of the size.
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
+    draft.svg = text[text.index("<svg") :].strip()
+
+
+def _row(draft: Drawing, count: int, *, sharex: bool = False) -> np.ndarray:
+    """(count,) panels side by side, with one vertical axis."""
+    return draft.canvas.subplots(1, count, squeeze=False, sharey=True, sharex=sharex)[0]
+
+
+def _unit(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
+
+
+def precision_recall_curves(
+    titles: Sequence[str], curves: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]
+) -> str:
+    """One panel per occlusion class with the precision (101,) of each score at OKS .75."""
+    with drawing(10.5, 3.4) as draft:
+        panels = draft.canvas.subplots(1, len(titles), sharey=True)
+        for axes, title, panel in zip(panels, titles, curves, strict=True):
+            for key, precision in panel.items():
+                if np.isfinite(precision).all():
+                    axes.plot(
+                        RECALLS,
+                        precision,
+                        color=COLOURS.get(key, INK),
+                        label=f"{100 * precision.mean():.1f}  {names[key]}",
+                    )
+            _unit(axes, "recall", "precision" if axes is panels[0] else "")
+            axes.set_title(title)
+            axes.legend(**BELOW)
+    return draft.svg
+
+
+def error_curves(rows: Mapping[str, Sequence[ErrorAnalysis]], titles: Sequence[str]) -> str:
+    """Figures 11 and 12: for every score a row, for every class a panel, the area that each correction
+    wins."""
+    with drawing(10.5, 3.8 * len(rows)) as draft:
+        draft.canvas.get_layout_engine().set(hspace=0.09)
+        grid = draft.canvas.subplots(len(rows), len(titles), squeeze=False, sharey=True)
+        for line, (name, analyses) in zip(grid, rows.items(), strict=True):
+            for axes, title, analysis in zip(line, titles, analyses, strict=True):
+                _error_panel(axes, analysis)
+                axes.set_title(f"{title}\n{name}", fontsize=9.5)
+                _unit(axes, "recall", "precision" if axes is line[0] else "")
+    return draft.svg
+
+
+def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
+    below = np.zeros(len(RECALLS))
+    for stage in STAGES:
+        precision = analysis.precision[stage]
+        if not np.isfinite(precision).all():
+            continue
+        # A correction can cost precision somewhere; what is drawn is what has been won so far.
+        above = np.maximum(below, precision)
+        axes.fill_between(
+            RECALLS,
+            below,
+            above,
+            facecolor=STAGE_COLOURS[stage],
+            edgecolor="none",
+            label=f"{100 * analysis.ap[stage]:.1f}  {stage}",
+        )
+        axes.plot(RECALLS, precision, color=INK, linewidth=1.4 if stage == "original" else 0.5)
+        below = above
+    legend = axes.legend(**BELOW | {"ncols": 2, "fontsize": 7.5, "handleheight": 0.9})
+    for handle in legend.get_patches():
+        handle.set(edgecolor="#8895a3", linewidth=0.5)
+
+
+def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """Figure 4: for every value a panel with how often it occurs for seen, hidden and unlabelled
+    keypoints."""
+    with drawing(10.5, 2.9) as draft:
+        for axes, (title, groups) in zip(_row(draft, len(panels)), panels.items(), strict=True):
+            edges = np.linspace(0, max(1.0, *(float(v.max(initial=0)) for v in groups.values())), 51)
+            for (label, values), colour in zip(groups.items(), FLAG_COLOURS, strict=True):
+                if len(values):
+                    share = np.histogram(values, edges)[0] / len(values)
+                    axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
+                    axes.stairs(
+                        share,
+                        edges,
+                        color=colour,
+                        linewidth=1.4,
+                        label=f"{label}, median {np.median(values):.2f}",
+                    )
+            axes.set(title=title, xlabel="value", ylabel="share of keypoints", xlim=(0, edges[-1]))
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="best")
+    return draft.svg
+
+
+def against_similarity(panels: Mapping[str, tuple[np.ndarray, np.ndarray, float]], label: str) -> str:
+    """Figure 5: a value against the true KS of one keypoint, one panel each; with Pearson's r."""
+    with drawing(10.5, 3.1) as draft:
+        for axes, (title, (true, value, r)) in zip(_row(draft, len(panels)), panels.items(), strict=True):
+            edges = np.linspace(0, 1, 41)
+            counts = np.histogram2d(np.clip(value, 0, 1), true, (edges, edges))[0]
+            axes.imshow(np.ma.masked_equal(np.log1p(counts), 0), cmap=DENSITY, extent=(0, 1, 0, 1), **FLAT)
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.set(
+                xlim=(0, 1), ylim=(0, 1), xlabel="true keypoint similarity", title=f"{title}, r = {r:.3f}"
+            )
+            if not axes.get_subplotspec().colspan.start:
+                axes.set_ylabel(label)
+            axes.grid(False)
+    return draft.svg
+
+
+def score_histograms(panels: Mapping[str, np.ndarray], colours: Sequence[str]) -> str:
+    """Figure 6: histograms of scores and of the true OKS, side by side."""
+    with drawing(10.5, 2.5) as draft:
+        grid = _row(draft, len(panels))
+        for axes, (title, values), colour in zip(grid, panels.items(), colours, strict=True):
+            axes.hist(
+                values,
+                np.linspace(0, 1, 41),
+                weights=np.full(len(values), 1 / len(values)),
+                color=colour,
+                alpha=0.85,
+            )
+            axes.axvline(values.mean(), color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.set(title=f"{title}, mean {values.mean():.2f}", xlim=(0, 1), xlabel="value")
+        grid[0].set_ylabel("share of poses")
+    return draft.svg
+
+
+def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[str, str]) -> str:
+    """Mean OKS against mean score per bin, one panel per group of poses, one line per score."""
+    with drawing(10.5, 2.95) as draft:
+        grid = _row(draft, len(panels))
+        for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+            for key, line in lines.items():
+                if line.count:
+                    axes.plot(
+                        line.bin_scores,
+                        line.bin_oks,
+                        marker="o",
+                        markersize=3.2,
+                        linewidth=1.3,
+                        color=COLOURS.get(key, INK),
+                        label=f"{names[key]}, ECE {line.ece:.3f}",
+                    )
+            _unit(axes, "mean score", "")
+            axes.set_title(title)
+            axes.legend(loc="upper left", handlelength=1.2, fontsize=7.5)
+        grid[0].set_ylabel("mean true OKS")
+    return draft.svg
+
+
+def intervals(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], unit: str) -> str:
+    """(label, value, low, high) around zero, one line each; all panels have the same labels."""
+    with drawing(10.5, 2.1) as draft:
+        for axes, (title, rows) in zip(_row(draft, len(panels), sharex=True), panels.items(), strict=True):
+            for line, (_, value, low, high) in enumerate(reversed(rows)):
+                colour = COLOURS["oaks"] if low > 0 else "#b4443c" if high < 0 else MUTED
+                axes.plot(
+                    [low, high], [line, line], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round"
+                )
+                axes.plot([value], [line], marker="o", markersize=6, color=colour)
+                axes.annotate(
+                    f"{value:+.1f}".replace("-", "−"),
+                    (value, line),
+                    (0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                    color=colour,
+                )
+            axes.axvline(0, color=INK, linewidth=0.9)
+            axes.set_yticks(range(len(rows)), [row[0] for row in reversed(rows)])
+            axes.tick_params(axis="y", length=0)
+            axes.set(xlabel=unit, ylim=(-0.5, len(rows) - 0.3), title=title)
+            axes.grid(False, axis="y")
+            axes.spines["left"].set_visible(False)
+    return draft.svg

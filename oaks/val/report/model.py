@@ -1,0 +1,182 @@
+"""What a report is made of: tables, figures and pictures in sections, under a head that says what they rest
+on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["text", "count", "percent", "points", "number"]
+"""How a column is shown: text, whole numbers, shares as per cent, differences of shares in signed points,
+numbers."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    title: str
+    kind: Kind = "percent"
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Cell = str | int | float | Range | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; shares are kept from 0 to 1 and NaN or None stands for "not defined".
+
+    Attributes:
+        key: name in files and links.
+        title, note: what it shows, and how to read it.
+        columns: as many as each row has cells.
+        rows: the cells.
+        accent: indices of rows to set off.
+    """
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    accent: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.key!r}: {len(self.columns)} cells wanted in a row, got {row}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG text."""
+
+    key: str
+    title: str
+    svg: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph with poses drawn on it, as JPEG bytes."""
+
+    key: str
+    caption: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of one kind of case."""
+
+    key: str
+    title: str
+    pictures: tuple[Picture, ...]
+    note: str = ""
+
+
+Item = Table | Figure | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter of the report."""
+
+    key: str
+    title: str
+    text: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline number: its label, the value as shown, a line under it, and whether it is good news."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: Literal["good", "bad", "plain"] = "plain"
+
+
+@dataclass
+class Report:
+    """Everything a reader gets.
+
+    Attributes:
+        title: what was measured.
+        head: what every figure depends on: groups of (label, value).
+        tiles: the headline numbers.
+        sections: the chapters, in order.
+    """
+
+    title: str
+    head: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+    def put(self, section: Section) -> None:
+        """Adds a section, or replaces the one with its key."""
+        for i, present in enumerate(self.sections):
+            if present.key == section.key:
+                self.sections[i] = section
+                return
+        self.sections.append(section)
+
+
+def show(cell: Cell, kind: Kind) -> str:
+    """A cell as text, the same in HTML and Markdown."""
+    if isinstance(cell, Range):
+        if not math.isfinite(cell.low):
+            return show(cell.value, kind)
+        return f"{show(cell.value, kind)} [{show(cell.low, kind)}, {show(cell.high, kind)}]"
+    if isinstance(cell, str):
+        return cell
+    if cell is None or not math.isfinite(cell):
+        return "–"
+    if kind == "count":
+        return f"{int(cell):,}".replace(",", " ")
+    if kind == "percent":
+        return f"{cell * 100:.1f}"
+    if kind == "points":
+        text = f"{cell * 100:+.1f}"
+        return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return f"{cell:.3f}"
+
+
+def sort_value(cell: Cell) -> float | str:
+    """What a table sorts a cell by; undefined cells come last either way."""
+    if isinstance(cell, Range):
+        return cell.value if math.isfinite(cell.value) else ""
+    if isinstance(cell, str):
+        return cell
+    return cell if cell is not None and math.isfinite(cell) else ""
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it: NaN and infinity as null, arrays as lists."""
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Range):
+        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

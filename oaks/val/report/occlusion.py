@@ -1,0 +1,224 @@
+"""Section: the occlusion benchmarks (table 8, figures 11 and 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oaks.val import paper
+from oaks.val.benchmarks import benchmark
+from oaks.val.compare import Comparison
+from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyse
+from oaks.val.report import figures
+from oaks.val.report.model import Cell, Column, Figure, Item, Range, Section, Table
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import OCCLUSION_CLASSES, Truth
+
+CLASS_COLUMNS = tuple(Column(c.title) for c in OCCLUSION_CLASSES)
+SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "own": "File's score"}
+
+
+def shown_scores(measured: Measured, also: tuple[str, ...] = ()) -> list[str]:
+    """The scores to compare class by class: conventional, OAKS and the file's own, as far as they are
+    there."""
+    return [key for key in ("conventional", "oaks", "own", *also) if key in measured.scores]
+
+
+def class_counts(truth: Truth, beside_paper: bool) -> Table:
+    """Table 8."""
+    counts = truth.class_counts()
+    total = sum(counts.values())
+    rows: list[tuple[Cell, ...]] = [("People", *counts.values(), total)]
+    if beside_paper:
+        rows.append(("People, paper", *paper.CLASS_COUNTS.values(), sum(paper.CLASS_COUNTS.values())))
+    return Table(
+        "class-counts",
+        "People per occlusion class",
+        (
+            Column("", "text"),
+            *(Column(f"{c.title} ({c.fewest}–{c.most})", "count") for c in OCCLUSION_CLASSES),
+            Column("All", "count"),
+        ),
+        tuple(rows),
+        "By the number of labelled keypoints. Shares: "
+        + ", ".join(f"{count / total:.1%}" for count in counts.values())
+        + ".",
+    )
+
+
+def class_tables(measured: Measured) -> list[Table]:
+    """AP at OKS .75 and over .5 to .95 of every score in every class, in both forms."""
+    return [_class_table(measured, own_only=False), _class_table(measured, own_only=True)]
+
+
+def _class_table(measured: Measured, *, own_only: bool) -> Table:
+    rows = []
+    for key, score in measured.scores.items():
+        found = [
+            benchmark(measured, score.ranks, c, own_only=own_only) for c in range(len(OCCLUSION_CLASSES))
+        ]
+        rows.append((TITLES[key], *(b.ap75 for b in found), *(b.ap for b in found)))
+    name = measured.detections.name
+    form = "only the class's own detections" if own_only else "all detections kept"
+    note = (
+        "A detection counts only if its own person is in the class."
+        if own_only
+        else "People of other classes are ignored, but a detection that fails on one of them matches nobody "
+        "and counts as wrong in every class. This is the form of the paper's figures."
+    )
+    return Table(
+        f"classes-{'own' if own_only else 'all'}-{name}",
+        f"{name}: average precision per occlusion class, {form}",
+        (
+            Column("Score", "text"),
+            *(Column(f"AP75 {c.title.lower()}") for c in OCCLUSION_CLASSES),
+            *(Column(f"AP {c.title.lower()}") for c in OCCLUSION_CLASSES),
+        ),
+        tuple(rows),
+        note,
+        tuple(i for i, key in enumerate(measured.scores) if key == measured.best.key),
+    )
+
+
+def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> list[Item]:
+    """What `second` wins over `first`, per class, with intervals: a drawing and a table."""
+    by_figure = {c.figure: c for c in comparisons}
+    panels = {}
+    for form, title in (("all", "All detections kept"), ("own", "Only the class's own detections")):
+        won = [(c.title, by_figure[f"AP75 {c.key} ({form})"].differences[0]) for c in OCCLUSION_CLASSES]
+        panels[title] = [(label, *(100 * v for v in (d.value, d.low, d.high))) for label, d in won]
+    table = Table(
+        f"gains-{name}",
+        f"{name}: {second} less {first}, with 95 % intervals",
+        (
+            Column("Figure", "text"),
+            Column(first),
+            Column(second),
+            Column("Difference", "points"),
+        ),
+        tuple(
+            (
+                c.figure,
+                *(Range(v.value, v.low, v.high) for v in c.values),
+                *(Range(v.value, v.low, v.high) for v in c.differences),
+            )
+            for c in comparisons
+        ),
+        "Paired bootstrap over images. “(all)”: all detections kept; “(own)”: only the class's own.",
+    )
+    figure = Figure(
+        f"gains-{name}",
+        f"{name}: what {second} wins over {first}",
+        figures.intervals(panels, "points of AP at OKS .75"),
+        "With 95 % intervals of a paired bootstrap over images.",
+    )
+    return [figure, table]
+
+
+def class_curves(measured: Measured) -> Figure:
+    """Precision and recall at OKS .75 of the main scores in each class."""
+    keys = shown_scores(measured, ("oracle",))
+    panels = [
+        {key: benchmark(measured, measured.scores[key].ranks, c).precision for key in keys}
+        for c in range(len(OCCLUSION_CLASSES))
+    ]
+    titles = [c.title for c in OCCLUSION_CLASSES]
+    return Figure(
+        f"curves-{measured.detections.name}",
+        f"{measured.detections.name}: precision and recall at OKS .75",
+        figures.precision_recall_curves(titles, panels, SHORT),
+        "All detections kept; the number is the average precision in per cent.",
+    )
+
+
+def analyses(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalysis]:
+    """The error analysis of one score for each class."""
+    detections = measured.detections
+    return [
+        analyse(
+            measured.truth,
+            detections.image,
+            detections.keypoints,
+            measured.scores[key].ranks,
+            detections.areas,
+            among=measured.truth.occlusion == c,
+            landing=landing,
+            found=measured.found,
+        )
+        for c in range(len(OCCLUSION_CLASSES))
+    ]
+
+
+def error_items(measured: Measured, landing: Landing) -> list[Item]:
+    """Figures 11 or 12, their numbers, and what kinds of errors the keypoints have."""
+    found = {key: analyses(measured, key, landing) for key in shown_scores(measured)}
+    name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
+    titles = [c.title for c in OCCLUSION_CLASSES]
+    lands = (
+        "Corrected keypoints land at similarity .85 (jitter) and .5 (miss)."
+        if landing == "definition"
+        else "Corrected keypoints land at similarity .96 (jitter) and .84 (miss), as in the code released "
+        "with the method."
+    )
+    stages = Table(
+        f"stages-{name}",
+        f"{name}: AP at OKS .75 with errors corrected one kind after the other",
+        (Column("Score", "text"), Column("Class", "text"), *(Column(label) for label in STAGES.values())),
+        tuple(
+            (SHORT[key], c.title, *(analysis.ap[stage] for stage in STAGES))
+            for key, line in found.items()
+            for c, analysis in zip(OCCLUSION_CLASSES, line, strict=True)
+        ),
+        lands,
+    )
+    best = found[measured.best.key]
+    kinds = Table(
+        f"kinds-{name}",
+        f"{name}: what becomes of the labelled keypoints of matched poses",
+        (
+            Column("Class", "text"),
+            Column("Keypoints", "count"),
+            *(Column(kind.capitalize()) for kind in KINDS),
+        ),
+        tuple(
+            (
+                c.title,
+                total := sum(a.counts.values()),
+                *(a.counts[k] / total if total else None for k in KINDS),
+            )
+            for c, a in zip(OCCLUSION_CLASSES, best, strict=True)
+        ),
+        "Per cent. Good: similarity of at least .85 to its own place; jitter: .5 to .85; inversion: "
+        "nearer to the other side of the same person; swap: nearer to another person; miss: near nothing.",
+    )
+    figure = Figure(
+        f"errors-{name}",
+        f"{name}: where precision is lost, at OKS .75 (figure {which})",
+        figures.error_curves({SHORT[key]: line for key, line in found.items()}, titles),
+        f"Each colour is what one more correction wins. {lands}",
+    )
+    return [figure, stages, kinds]
+
+
+def section(
+    truth: Truth,
+    sources: Mapping[str, Measured],
+    comparisons: Mapping[str, list[Comparison]],
+    *,
+    beside_paper: bool,
+    landing: Landing,
+) -> Section:
+    """The benchmarks of all results files, by name; `comparisons` hold conventional against OAKS."""
+    items: list[Item] = [class_counts(truth, beside_paper)]
+    for name, measured in sources.items():
+        items.append(class_curves(measured))
+        if name in comparisons:
+            items += gains(name, comparisons[name], "Conventional", "OAKS")
+        items += class_tables(measured)
+        items += error_items(measured, landing)
+    return Section(
+        "occlusion",
+        "By how occluded people are",
+        "Average precision over everybody hides what happens to the few people of whom little is to be "
+        "seen. Here each class is measured alone.",
+        tuple(items),
+    )

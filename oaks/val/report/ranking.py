@@ -1,0 +1,117 @@
+"""Section: average precision and recall of every score (tables 1, 3, 4, 6 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oaks.val import paper
+from oaks.val.judge import FIGURES, Judge, judge
+from oaks.val.report.model import Column, Item, Section, Table
+from oaks.val.scores import TITLES, Measured
+
+IN_PAPER = {
+    "conventional": "1, 4, 6, 7",
+    "oaks": "6, 7",
+    "oracle": "3, 4, 6",
+    "true_ks_all_visible": "3",
+    "true_ks_predicted_visibility": "3",
+    "heat_true_visibility": "4",
+    "oaks_true_visibility": "4",
+}
+
+BOXES = {"ground truth": "ground-truth boxes", "detected": "detected boxes"}
+
+Ranking = Mapping[str, Mapping[str, float]]
+"""COCO's ten figures of every score."""
+
+
+def rank(measured: Measured, by: Judge = "pycocotools") -> dict[str, dict[str, float]]:
+    """COCO's ten figures of every score, by key."""
+    detections = measured.detections
+    return {
+        key: judge(measured.truth, detections.image, detections.keypoints, score.ranks, by=by)
+        for key, score in measured.scores.items()
+    }
+
+
+def gap_closed(ranking: Ranking, key: str) -> float | None:
+    """The share of the AP between the conventional and the oracle score that a score wins; None if there is
+    none."""
+    if "conventional" not in ranking or "oracle" not in ranking:
+        return None
+    low, high = ranking["conventional"]["AP"], ranking["oracle"]["AP"]
+    return (ranking[key]["AP"] - low) / (high - low) if high > low else None
+
+
+def _undefined(value: float) -> float | None:
+    """pycocotools says -1 where there is nobody to find."""
+    return None if value == -1 else value
+
+
+def ranking_table(measured: Measured, ranking: Ranking) -> Table:
+    """Ten figures of every score, and how much of the gap to the oracle each closes."""
+    truth_known = measured.detections.box_source == "ground truth"
+    columns = [Column("Score", "text"), *(Column(figure) for figure in FIGURES)]
+    rows = []
+    for key, figures in ranking.items():
+        row = [TITLES[key], *(_undefined(figures[figure]) for figure in FIGURES)]
+        rows.append((*row, gap_closed(ranking, key), IN_PAPER.get(key, "")) if truth_known else tuple(row))
+    if truth_known:
+        columns += [Column("Gap closed, %"), Column("Paper's table", "text")]
+    accent = tuple(i for i, key in enumerate(ranking) if key == measured.best.key)
+    return Table(
+        f"ranking-{measured.detections.name}",
+        f"{measured.detections.name}: average precision and recall, {BOXES[measured.detections.box_source]}",
+        tuple(columns),
+        tuple(rows),
+        "Per cent, by COCO's own evaluation. The poses are the same in every row; only what ranks them "
+        "differs. "
+        + (
+            "“Gap closed” is the share of the AP between the conventional and the oracle score. True "
+            "visibility and true KS are taken from the person whose box was cut."
+            if truth_known
+            else "Every score is multiplied by the box's. Scores that need the truth are not defined here."
+        ),
+        accent,
+    )
+
+
+def against_paper(measured: Measured, ranking: Ranking) -> Table | None:
+    """This file's figures beside the paper's, for the tables that apply; None if none does."""
+    published = (
+        paper.GROUND_TRUTH_BOXES if measured.detections.box_source == "ground truth" else paper.DETECTED_BOXES
+    )
+    rows = []
+    for key, theirs in published.items():
+        if key in ranking:
+            rows += [
+                (TITLES[key], "here", *(_undefined(ranking[key][figure]) for figure in FIGURES)),
+                (TITLES[key], "paper", *(theirs.get(figure) for figure in FIGURES)),
+            ]
+    if not rows:
+        return None
+    return Table(
+        f"paper-ranking-{measured.detections.name}",
+        f"{measured.detections.name} beside the paper, {BOXES[measured.detections.box_source]}",
+        (Column("Score", "text"), Column("Source", "text"), *(Column(figure) for figure in FIGURES)),
+        tuple(rows),
+        f"The paper's setting: {paper.SETTING}. A dash stands where it gives no figure.",
+        tuple(range(0, len(rows), 2)),
+    )
+
+
+def section(sources: Mapping[str, tuple[Measured, Ranking]], beside_paper: bool) -> Section:
+    """The tables of all results files, by name."""
+    items: list[Item] = []
+    for measured, ranking in sources.values():
+        items.append(ranking_table(measured, ranking))
+        beside = against_paper(measured, ranking) if beside_paper else None
+        items += [beside] if beside else []
+    return Section(
+        "ranking",
+        "What each score is worth",
+        "A pose's score decides nothing about the pose, only its place in the ranking; so the rows of a "
+        "table differ in nothing else. The oracle ranks by the true OKS and is the most that any score "
+        "could reach with these poses.",
+        tuple(items),
+    )

@@ -1,0 +1,229 @@
+"""Section: keypoint similarity and calibration (figures 5 and 6, reliability diagrams, thresholds)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from oaks.skeleton import COCO17
+from oaks.val import paper
+from oaks.val.calibration import RIGHT, Calibration, calibration, pearson, spearman, threshold_for
+from oaks.val.report import figures
+from oaks.val.report.model import Cell, Column, Figure, Item, Section, Table
+from oaks.val.report.occlusion import SHORT, shown_scores
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import LARGE, MEDIUM, OCCLUSION_CLASSES
+
+SHOWN_KEYPOINTS = ("left_eye", "left_wrist", "left_knee")
+"""The keypoints of figure 5."""
+PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def groups(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:
+    """(title, (N,) bool) of everybody, the occlusion classes and the sizes of the poses' own people."""
+    own, has = measured.detections.own, measured.detections.own >= 0
+    yield "Everybody", np.ones(len(own), dtype=bool)
+    for i, occlusion in enumerate(OCCLUSION_CLASSES):
+        yield occlusion.title, measured.occlusion == i
+    areas = np.where(has, measured.truth.areas[own], 0.0)
+    yield "Small (below 32²)", has & (areas < MEDIUM)
+    yield "Medium (32² to 96²)", has & (areas >= MEDIUM) & (areas < LARGE)
+    yield "Large (from 96²)", has & (areas >= LARGE)
+
+
+def correlation_table(measured: Measured) -> Table:
+    """Pearson, Spearman, ECE and Brier of every score, over all poses."""
+    rows = []
+    for key, score in measured.scores.items():
+        figure = calibration(score.values, measured.own_oks)
+        rows.append((TITLES[key], figure.count, *_figures(figure)))
+    return Table(
+        f"correlation-{measured.detections.name}",
+        f"{measured.detections.name}: every score against the true OKS",
+        (
+            Column("Score", "text"),
+            Column("Poses", "count"),
+            *(Column(title, "number") for title in ("Pearson", "Spearman", "ECE", "Brier")),
+        ),
+        tuple(rows),
+        "Before box scores are multiplied in. ECE: 15 bins of equal count, mean score against mean true "
+        "OKS. Brier: the event is an OKS of at least .5. Lower is better for both.",
+        tuple(i for i, key in enumerate(measured.scores) if key == measured.best.key),
+    )
+
+
+def _figures(of: Calibration) -> tuple[float, ...]:
+    return of.pearson, of.spearman, of.ece, of.brier
+
+
+def group_table(measured: Measured) -> Table:
+    """The same of the main scores, per occlusion class and size of person."""
+    rows = []
+    for title, members in groups(measured):
+        for key in shown_scores(measured):
+            figure = calibration(measured.scores[key].values[members], measured.own_oks[members])
+            mean_oks = float(measured.own_oks[members].mean()) if figure.count else None
+            mean_score = float(measured.scores[key].values[members].mean()) if figure.count else None
+            rows.append((title, SHORT[key], figure.count, mean_score, mean_oks, *_figures(figure)))
+    return Table(
+        f"calibration-{measured.detections.name}",
+        f"{measured.detections.name}: calibration per occlusion class and size of person",
+        (
+            Column("People", "text"),
+            Column("Score", "text"),
+            Column("Poses", "count"),
+            *(
+                Column(title, "number")
+                for title in ("Mean score", "Mean OKS", "Pearson", "Spearman", "ECE", "Brier")
+            ),
+        ),
+        tuple(rows),
+        "Sizes by the person's area in pixels of the original image.",
+    )
+
+
+def reliability_figure(measured: Measured) -> Figure:
+    """Reliability diagrams: everybody, and the classes from the most to the least occluded."""
+    panels = {
+        title: {
+            key: calibration(measured.scores[key].values[members], measured.own_oks[members])
+            for key in shown_scores(measured)
+        }
+        for title, members in list(groups(measured))[: 1 + len(OCCLUSION_CLASSES)]
+    }
+    return Figure(
+        f"reliability-{measured.detections.name}",
+        f"{measured.detections.name}: does the score say how good the pose is?",
+        figures.reliability(panels, SHORT),
+        "Mean true OKS of the poses in each bin of equal count, against their mean score. On the dashed "
+        "line a score means what it says.",
+    )
+
+
+def threshold_table(measured: Measured) -> Table:
+    """The score from which a precision is reached."""
+    rows = []
+    right = measured.own_oks >= RIGHT
+    for key in shown_scores(measured):
+        for precision in PRECISIONS:
+            found = threshold_for(measured.scores[key].ranks, right, precision)
+            rows.append((SHORT[key], precision, found.score, found.kept, found.recall))
+    return Table(
+        f"thresholds-{measured.detections.name}",
+        f"{measured.detections.name}: which threshold gives which precision",
+        (
+            Column("Score", "text"),
+            Column("Precision wanted"),
+            Column("Threshold", "number"),
+            Column("Poses kept"),
+            Column("Right poses kept"),
+        ),
+        tuple(rows),
+        "Right means an OKS of at least .5 with its own person. The threshold is the lowest that reaches "
+        "the precision; box scores are included where boxes are detected. A dash: no threshold reaches it.",
+    )
+
+
+def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
+    """Figure 5 and its table: heat and predicted KS against the true KS, per keypoint."""
+    detections, skeleton = measured.detections, measured.truth.skeleton
+    predictions = {"Heat": detections.heat, "Predicted KS": detections.similarity}
+    present = {name: values for name, values in predictions.items() if values is not None}
+    labelled = measured.flags > 0
+    items: list[Item] = []
+    shown = [skeleton.keypoints.index(k) for k in SHOWN_KEYPOINTS if k in skeleton.keypoints] or list(
+        range(min(3, skeleton.count))
+    )
+    for name, values in present.items():
+        panels = {}
+        for k in shown:
+            true, value = measured.own_ks[labelled[:, k], k], values[labelled[:, k], k]
+            panels[skeleton.keypoints[k].replace("_", " ")] = (true, value, pearson(true, value))
+        items.append(
+            Figure(
+                f"{'heat' if name == 'Heat' else 'ks'}-against-ks-{detections.name}",
+                f"{detections.name}: {name[0].lower() + name[1:]} against the true keypoint similarity"
+                + (" (figure 5)" if name == "Heat" else ""),
+                figures.against_similarity(panels, name.lower()),
+                "Labelled keypoints; darker is more, on a logarithmic scale.",
+            )
+        )
+    theirs = beside_paper and skeleton == COCO17
+    rows: list[tuple[Cell, ...]] = []
+    for k, keypoint in enumerate(skeleton.keypoints):
+        members = labelled[:, k]
+        true = measured.own_ks[members, k]
+        row: list[Cell] = [
+            keypoint.replace("_", " "),
+            int(members.sum()),
+            float(true.mean()) if len(true) else None,
+        ]
+        for values in present.values():
+            row += [pearson(values[members, k], true), spearman(values[members, k], true)]
+        if detections.similarity is not None:
+            row += [calibration(detections.similarity[members, k], true).ece]
+        rows.append((*row, paper.HEAT_AGAINST_KS.get(keypoint)) if theirs else tuple(row))
+    titles = ["Mean true KS"] + [f"{name}: {r}" for name in present for r in ("Pearson", "Spearman")]
+    titles += ["Predicted KS: ECE"] if detections.similarity is not None else []
+    titles += ["Heat: Pearson, paper"] if theirs else []
+    items.append(
+        Table(
+            f"similarity-{detections.name}",
+            f"{detections.name}: what predicts the true keypoint similarity",
+            (
+                Column("Keypoint", "text"),
+                Column("Cases", "count"),
+                *(Column(title, "number") for title in titles),
+            ),
+            tuple(rows),
+            "Labelled keypoints of poses that belong to somebody.",
+        )
+    )
+    return items
+
+
+def histogram_figure(measured: Measured) -> Figure | None:
+    """Figure 6: OKS-bar (heat with true visibility), predicted OKS and OKS."""
+    keys = [k for k in ("heat_true_visibility", "oaks_true_visibility", "oracle") if k in measured.scores]
+    if len(keys) < 2:
+        return None
+    titles = {
+        "heat_true_visibility": "OKS from heat",
+        "oaks_true_visibility": "OKS from KS-net",
+        "oracle": "True OKS",
+    }
+    colours = {
+        "heat_true_visibility": figures.COLOURS["conventional"],
+        "oaks_true_visibility": figures.COLOURS["oaks"],
+        "oracle": figures.COLOURS["oracle"],
+    }
+    return Figure(
+        f"histograms-{measured.detections.name}",
+        f"{measured.detections.name}: OKS as the heat, the KS-net and the truth have it (figure 6)",
+        figures.score_histograms(
+            {titles[k]: measured.scores[k].values for k in keys}, [colours[k] for k in keys]
+        ),
+        "With the true visibility throughout.",
+    )
+
+
+def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
+    """The figures and tables of all results files, by name."""
+    items: list[Item] = []
+    for measured in sources.values():
+        items += [reliability_figure(measured), correlation_table(measured), group_table(measured)]
+        items.append(threshold_table(measured))
+        histogram = histogram_figure(measured)
+        items += [histogram] if histogram else []
+        if measured.detections.heat is not None or measured.detections.similarity is not None:
+            items += similarity_items(measured, beside_paper)
+    return Section(
+        "calibration",
+        "Does the score mean what it says",
+        "Ranking and meaning are two things: a monotone change of a score leaves average precision alone "
+        "and ruins every threshold. With ground-truth boxes a pose's own person is the one whose box was "
+        "cut; with detected boxes the labelled person with the largest OKS, if that is at least .1, and a "
+        "pose without one has OKS 0.",
+        tuple(items),
+    )

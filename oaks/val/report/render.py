@@ -1,0 +1,225 @@
+"""Writing a report, and reading it back to add to it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from oaks.files import replacing, write_json
+from oaks.val.report.model import (
+    Column,
+    Figure,
+    Gallery,
+    Item,
+    Picture,
+    Range,
+    Report,
+    Section,
+    Table,
+    Tile,
+    plain,
+    show,
+    sort_value,
+)
+
+FORMAT = 1
+PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
+
+
+def save(report: Report, folder: str | Path) -> Path:
+    """Writes report.html (complete in itself), report.json and report.md, and the drawings and pictures that
+    the last two refer to. Returns the path of the page."""
+    folder = Path(folder)
+    for part in ("figures", "pictures"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for section in report.sections:
+        for item in section.items:
+            if isinstance(item, Figure):
+                _write(folder / _svg(item), item.svg.encode())
+            elif isinstance(item, Gallery):
+                for picture in item.pictures:
+                    _write(folder / _jpeg(picture), picture.jpeg)
+    write_json(folder / DATA, _to_json(report), indent=1)
+    _write(folder / TEXT, markdown(report).encode())
+    _write(folder / PAGE, html(report).encode())
+    return folder / PAGE
+
+
+def load(folder: str | Path) -> Report:
+    """Reads what `save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no report in the folder.
+        ValueError: its report.json is not one that `save` wrote; the message names it.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        if content["format"] > FORMAT:
+            raise ValueError(f"format {content['format']} is newer than {FORMAT}: upgrade oaks")
+        return Report(
+            title=content["title"],
+            head=[(group["title"], list(group["entries"].items())) for group in content["head"]],
+            tiles=[Tile(**tile) for tile in content["tiles"]],
+            sections=[
+                Section(s["key"], s["title"], s["text"], tuple(_item(entry, folder) for entry in s["items"]))
+                for s in content["sections"]
+            ],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / DATA}: not a report: {error!r}") from error
+
+
+def add(folder: str | Path, sections: Iterable[Section]) -> Path:
+    """Adds sections to the report in a folder, begun if there is none; one with the same key is replaced.
+
+    Returns the path of the page.
+    """
+    folder = Path(folder)
+    report = load(folder) if (folder / DATA).is_file() else Report(title=folder.name)
+    for section in sections:
+        report.put(section)
+    return save(report, folder)
+
+
+def print_tables(items: Iterable[Item]) -> None:
+    """The tables among the items, as a terminal shows them."""
+    from rich.console import Console
+    from rich.table import Table as Shown
+
+    console = Console()
+    for item in items:
+        if isinstance(item, Table):
+            shown = Shown(title=item.title, title_justify="left", header_style="bold")
+            for column in item.columns:
+                shown.add_column(column.title, justify="left" if column.kind == "text" else "right")
+            for row in item.rows:
+                shown.add_row(*(show(cell, c.kind) for cell, c in zip(row, item.columns, strict=True)))
+            console.print(shown)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as file:
+        file.write(content)
+
+
+def slug(key: str) -> str:
+    """A key as it stands in file names and links."""
+    return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")
+
+
+def _svg(figure: Figure) -> str:
+    return f"figures/{slug(figure.key)}.svg"
+
+
+def _jpeg(picture: Picture) -> str:
+    return f"pictures/{slug(picture.key)}.jpg"
+
+
+def _to_json(report: Report) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "title": report.title,
+        "head": [{"title": title, "entries": dict(entries)} for title, entries in report.head],
+        "tiles": [asdict(tile) for tile in report.tiles],
+        "sections": [
+            {"key": s.key, "title": s.title, "text": s.text, "items": [_item_json(item) for item in s.items]}
+            for s in report.sections
+        ],
+    }
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    if isinstance(item, Table):
+        return {
+            "type": "table",
+            "key": item.key,
+            "title": item.title,
+            "note": item.note,
+            "columns": [asdict(column) for column in item.columns],
+            "rows": plain(item.rows),
+            "accent": list(item.accent),
+        }
+    if isinstance(item, Figure):
+        kept = {"key": item.key, "title": item.title, "note": item.note}
+        return {"type": "figure", **kept, "file": _svg(item)}
+    return {
+        "type": "gallery",
+        "key": item.key,
+        "title": item.title,
+        "note": item.note,
+        "pictures": [{"key": p.key, "caption": p.caption, "file": _jpeg(p)} for p in item.pictures],
+    }
+
+
+def _item(entry: dict[str, Any], folder: Path) -> Item:
+    entry = dict(entry)
+    kind = entry.pop("type")
+    if kind == "table":
+        rows = tuple(
+            tuple(Range(**c) if isinstance(c, dict) else c for c in row) for row in entry.pop("rows")
+        )
+        columns = tuple(Column(**column) for column in entry.pop("columns"))
+        return Table(rows=rows, columns=columns, accent=tuple(entry.pop("accent")), **entry)
+    if kind == "figure":
+        return Figure(svg=(folder / entry.pop("file")).read_text(encoding="utf-8"), **entry)
+    pictures = tuple(
+        Picture(picture["key"], picture["caption"], (folder / picture["file"]).read_bytes())
+        for picture in entry.pop("pictures")
+    )
+    return Gallery(pictures=pictures, **entry)
+
+
+def html(report: Report) -> str:
+    """The page, with everything in it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("oaks.val", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["show"] = show
+    environment.filters["sort_value"] = sort_value
+    environment.filters["slug"] = slug
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    environment.tests["table"] = lambda item: isinstance(item, Table)
+    environment.tests["figure"] = lambda item: isinstance(item, Figure)
+    return environment.get_template("page.html").render(report=report)
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown, with links to its drawings and pictures."""
+    lines = [f"# {report.title}", ""]
+    for tile in report.tiles:
+        lines.append(f"- **{tile.label}: {tile.value}**{' — ' + tile.detail if tile.detail else ''}")
+    lines += ["", "## What these figures rest on", ""]
+    for title, entries in report.head:
+        lines += [f"**{title}**", "", *(f"- {label}: {value}" for label, value in entries), ""]
+    for section in report.sections:
+        lines += [f"## {section.title}", "", section.text, ""]
+        for item in section.items:
+            lines += [f"### {item.title}", "", *_markdown_item(item), ""]
+            lines += [item.note, ""] if item.note else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_item(item: Item) -> list[str]:
+    if isinstance(item, Figure):
+        return [f"![{item.title}]({_svg(item)})"]
+    if isinstance(item, Gallery):
+        captions = [picture.caption.replace("\n", "; ") for picture in item.pictures]
+        return [f"![{c}]({_jpeg(p)}) {c}\n" for c, p in zip(captions, item.pictures, strict=True)]
+    lines = ["| " + " | ".join(column.title for column in item.columns) + " |"]
+    lines.append("|" + "|".join("---" if column.kind == "text" else "---:" for column in item.columns) + "|")
+    for row in item.rows:
+        cells = (show(cell, column.kind) for cell, column in zip(row, item.columns, strict=True))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

@@ -1,0 +1,99 @@
+"""Section: predicted visibility against the annotators (table 2, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple
+
+import numpy as np
+
+from oaks.skeleton import COCO17
+from oaks.val import paper
+from oaks.val.report import figures
+from oaks.val.report.model import Column, Figure, Item, Section, Table
+from oaks.val.scores import Measured
+from oaks.val.visibility import VisibilityFigures, visibility_figures
+
+COLUMNS = (
+    Column("Keypoint", "text"),
+    Column("Cases", "count"),
+    Column("Annotated"),
+    Column("Accuracy"),
+    Column("Precision"),
+    Column("Recall"),
+    Column("AUC"),
+    Column("Recall, hidden (v=1)"),
+    Column("Recall, seen (v=2)"),
+    Column("Specificity (v=0)"),
+)
+
+
+def visibility_table(measured: Measured, beside_paper: bool) -> Table:
+    """Table 2 with what accuracy alone hides."""
+    visibility, flags = _of_people(measured)
+    skeleton = measured.truth.skeleton
+    theirs = beside_paper and skeleton == COCO17
+    rows = []
+    for k, keypoint in enumerate(skeleton.keypoints):
+        row = _row(keypoint.replace("_", " "), visibility_figures(visibility[:, k], flags[:, k]))
+        rows.append((*row, paper.VISIBILITY_ACCURACY[k]) if theirs else row)
+    total = _row("all", visibility_figures(visibility, flags))
+    rows.append((*total, float(np.mean(paper.VISIBILITY_ACCURACY))) if theirs else total)
+    return Table(
+        f"visibility-{measured.detections.name}",
+        f"{measured.detections.name}: predicted visibility, per keypoint",
+        (*COLUMNS, Column("Accuracy, paper")) if theirs else COLUMNS,
+        tuple(rows),
+        "Visible means labelled by the annotator (v = 1 or 2), predicted visible means above .5. "
+        "“Annotated” is the accuracy of always saying visible. AUC does not depend on the limit.",
+        (len(rows) - 1,),
+    )
+
+
+def _row(name: str, figures: VisibilityFigures) -> tuple[str | int | float, ...]:
+    return (name, *astuple(figures))
+
+
+def _of_people(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Visibilities and flags (n,K) of the poses that belong to somebody."""
+    has = measured.detections.own >= 0
+    assert measured.detections.visibility is not None
+    return measured.detections.visibility[has], measured.flags[has]
+
+
+def flag_figure(measured: Measured) -> Figure:
+    """Figure 4, and the same of predicted visibility: values of seen, hidden and unlabelled keypoints."""
+    flags = measured.flags
+    values = {"Heat": measured.detections.heat, "Predicted visibility": measured.detections.visibility}
+    panels = {
+        title: {
+            name: value[flags == flag] for flag, name in ((2, "seen"), (1, "hidden"), (0, "not labelled"))
+        }
+        for title, value in values.items()
+        if value is not None
+    }
+    return Figure(
+        f"flags-{measured.detections.name}",
+        f"{measured.detections.name}: values of seen, hidden and unlabelled keypoints (figure 4)",
+        figures.by_flag(panels),
+        "A keypoint that is not there gets little heat, and a mean over all keypoints punishes the whole "
+        "pose for it.",
+    )
+
+
+def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section | None:
+    """The tables of all results files that have visibilities or heat; None if none has."""
+    items: list[Item] = []
+    for measured in sources.values():
+        if measured.detections.heat is not None or measured.detections.visibility is not None:
+            items.append(flag_figure(measured))
+        if measured.detections.visibility is not None:
+            items.append(visibility_table(measured, beside_paper))
+    if not items:
+        return None
+    return Section(
+        "visibility",
+        "Which keypoints are there",
+        "The probability that an annotator would have placed a keypoint, against whether one did.",
+        tuple(items),
+    )
