@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from oaks.errors import BackendUnavailable, BundleError
+from oaks.val.commands import app as val
 
 app = typer.Typer(
     name="oaks",
@@ -16,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+app.add_typer(val, name="val")
 
 
 @app.callback(invoke_without_command=True)

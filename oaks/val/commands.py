@@ -1,0 +1,311 @@
+"""What `oaks val` and its verbs do with their arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oaks.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from oaks.skeleton import Skeleton
+    from oaks.val.evaluation import Settings
+    from oaks.val.report.model import Report
+
+
+class RunByDefault(typer.core.TyperGroup):
+    """`oaks val BUNDLE ANNOTATIONS` is `oaks val run BUNDLE ANNOTATIONS`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the verb in front where none was given."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    help="Evaluate: every table and figure of the paper, and what the score is worth. "
+    "[bold]oaks val BUNDLE ANNOTATIONS[/bold] does it all.",
+)
+
+Annotations = Annotated[Path, typer.Argument(help="COCO keypoint annotations.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the images; the annotations' name without .json if there is one."),
+]
+Against = Annotated[str, typer.Option(help="'paper' prints the paper's figures beside these.")]
+Resamples = Annotated[int, typer.Option(min=1, help="Resamples of the images for the intervals.")]
+Seed = Annotated[int, typer.Option(help="Of all chance.")]
+Landing = Annotated[
+    str, typer.Option(help="Where the error analysis puts corrected keypoints: definition or released.")
+]
+JudgedBy = Annotated[str, typer.Option("--judge", help="pycocotools or faster-coco-eval.")]
+SkeletonFile = Annotated[
+    Path | None, typer.Option("--skeleton", help="JSON of another skeleton than COCO-17.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for the report.")]
+Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; left to the backend if not given.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads for the networks; all cores if not given.")]
+Flip = Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")]
+Refine = Annotated[
+    str | None, typer.Option(help="Decoder: second_peak, gradient, dark or none; the bundle's.")
+]
+Nms = Annotated[float, typer.Option(help="OKS above which the worse of two poses goes; 0: none.")]
+MinBoxScore = Annotated[float, typer.Option(help="Leave out detected boxes with a lower score.")]
+
+
+@app.command()
+def run(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, zip or name.")],
+    annotations: Annotations,
+    images: Images = None,
+    out: Out = Path("report"),
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Detected boxes (COCO box results); detector-like ones if left out."),
+    ] = None,
+    ground_truth_only: Annotated[bool, typer.Option(help="Leave the detected boxes out.")] = False,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: Device = None,
+    threads: Threads = None,
+    flip: Flip = True,
+    refine: Refine = None,
+    nms: Nms = 0.9,
+    min_box_score: MinBoxScore = 0.0,
+    against: Against = "",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    landing: Landing = "definition",
+    judge: JudgedBy = "pycocotools",
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Run a bundle over a data set, with ground-truth and with detected boxes, and write the whole report."""
+    _require_packages()
+    from oaks.inference import Engine
+    from oaks.val.detect import detect as run_over
+    from oaks.val.evaluation import evaluate
+    from oaks.val.report.render import save
+    from oaks.val.results import Detections
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    folder = _images(images, annotations)
+    settings = _settings(against, resamples, seed, landing, judge, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    with Engine(
+        bundle, backend, flip, precision=precision, device=device, threads=threads, refine=refine
+    ) as engine:
+        made.append(run_over(engine, truth, folder, out / "ground-truth-boxes.json"))
+        if not ground_truth_only:
+            if boxes is None:
+                boxes = _make_boxes(annotations, out / "detector-like-boxes.json", seed)
+            path = out / "detected-boxes.json"
+            made.append(
+                run_over(
+                    engine,
+                    truth,
+                    folder,
+                    path,
+                    boxes=boxes,
+                    nms=_nms(nms),
+                    min_box_score=min_box_score,
+                )
+            )
+    results = [Detections.load(path, truth, name=path.stem.replace("-", " ")) for path in made]
+    report = evaluate(truth, results, settings)
+    report.title = f"{engine.bundle.name} on {annotations.name}"
+    _finish(report, save(report, out))
+
+
+@app.command()
+def detect(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, zip or name.")],
+    annotations: Annotations,
+    out: Annotated[Path, typer.Option(help="Results file to write.")],
+    images: Images = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Detected boxes (COCO box results); the annotated ones if not given.")
+    ] = None,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: Device = None,
+    threads: Threads = None,
+    flip: Flip = True,
+    refine: Refine = None,
+    nms: Nms = 0.9,
+    min_box_score: MinBoxScore = 0.0,
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Run a bundle over a data set and write a COCO results file; the same command resumes a stopped run."""
+    from oaks.inference import Engine
+    from oaks.val.detect import detect as run_over
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    with Engine(
+        bundle, backend, flip, precision=precision, device=device, threads=threads, refine=refine
+    ) as engine:
+        folder = _images(images, annotations)
+        run_over(engine, truth, folder, out, boxes=boxes, nms=_nms(nms), min_box_score=min_box_score)
+    typer.echo(out)
+
+
+@app.command()
+def boxes(
+    annotations: Annotations,
+    out: Annotated[Path, typer.Option(help="COCO box results to write.")],
+    seed: Seed = 0,
+    jitter: Annotated[float, typer.Option(min=0, help="Of centre and size, relative to the box.")] = 0.05,
+    misses: Annotated[float, typer.Option(min=0, max=1, help="Chance to miss an easy person.")] = 0.02,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Chance to find one twice.")] = 0.08,
+    background: Annotated[float, typer.Option(min=0, help="Boxes per image where nobody is.")] = 0.7,
+) -> None:
+    """Turn ground truth into detector-like boxes: jittered, missed, repeated or made up, with scores."""
+    from oaks.val.boxes import DetectorLike
+
+    typer.echo(_make_boxes(annotations, out, seed, DetectorLike(jitter, misses, duplicates, background)))
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="COCO keypoint results, one file or several.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    images: Images = None,
+    out: Out = Path("report"),
+    box_source: Annotated[
+        str, typer.Option(help="'ground truth' or 'detected', for files without a header.")
+    ] = "",
+    against: Against = "",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    landing: Landing = "definition",
+    judge: JudgedBy = "pycocotools",
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Evaluate results files made by oaks or by anyone else, and write the report."""
+    _require_packages()
+    from oaks.val.evaluation import evaluate
+    from oaks.val.report.render import save
+    from oaks.val.results import Detections
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    loaded = [Detections.load(path, truth, box_source=box_source or None) for path in results]
+    settings = _settings(against, resamples, seed, landing, judge, _images(images, annotations, wanted=False))
+    made = evaluate(truth, loaded, settings)
+    _finish(made, save(made, out))
+
+
+@app.command()
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoint results.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    box_source: Annotated[
+        str, typer.Option(help="'ground truth' or 'detected', for files without a header.")
+    ] = "",
+    score: Annotated[
+        str, typer.Option(help="What to rank by: oaks, conventional, own, oracle, ...; the best each has.")
+    ] = "",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    add_to: Annotated[Path | None, typer.Option(help="Folder of a report to add the table to.")] = None,
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Results side by side, with paired bootstrap intervals over images."""
+    _require_packages()
+    from oaks.val.evaluation import side_by_side
+    from oaks.val.report.render import add, print_tables
+    from oaks.val.results import Detections
+    from oaks.val.scores import Measured
+    from oaks.val.truth import Truth
+
+    if len(results) < 2:
+        raise ValueError(f"results: two files or more wanted, got {len(results)}")
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    sources = [
+        Measured.of(truth, Detections.load(path, truth, box_source=box_source or None)) for path in results
+    ]
+    section = side_by_side(sources, resamples=resamples, seed=seed, score=score or None)
+    print_tables(section.items)
+    if add_to is not None:
+        typer.echo(add(add_to, [section]))
+
+
+def _require_packages() -> None:
+    import importlib.util
+
+    missing = [
+        name
+        for name in ("pycocotools", "scipy", "matplotlib", "jinja2")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise BackendUnavailable(f"oaks val needs {', '.join(missing)}: pip install 'oaks[val]'")
+
+
+def _skeleton(path: Path | None) -> Skeleton:
+    from oaks.skeleton import COCO17, Skeleton
+
+    return COCO17 if path is None else Skeleton.from_json(path)
+
+
+def _images(images: Path | None, annotations: Path, *, wanted: bool = True) -> Path:
+    """The folder that was named, or lies beside the annotations under their name, or is called images."""
+    beside = [annotations.with_suffix(""), annotations.parent / "images"]
+    for folder in [images] if images is not None else beside:
+        if folder is not None and folder.is_dir():
+            return folder
+    if images is not None or wanted:
+        tried = images or " and ".join(map(str, beside))
+        raise FileNotFoundError(f"images: there is no folder {tried}; name it by --images")
+    return beside[0]
+
+
+def _settings(against: str, resamples: int, seed: int, landing: str, judge: str, images: Path) -> Settings:
+    from oaks.val.evaluation import Settings
+
+    for name, value, choices in (
+        ("against", against, ("", "paper")),
+        ("landing", landing, ("definition", "released")),
+        ("judge", judge, ("pycocotools", "faster-coco-eval")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: one of {', '.join(filter(None, choices))} wanted, got {value!r}")
+    return Settings(
+        judge=judge,  # type: ignore[arg-type]
+        resamples=resamples,
+        seed=seed,
+        landing=landing,  # type: ignore[arg-type]
+        beside_paper=against == "paper",
+        images=images if images.is_dir() else None,
+    )
+
+
+def _nms(threshold: float) -> float | None:
+    return threshold or None
+
+
+def _make_boxes(annotations: Path, out: Path, seed: int, detector: Any = None) -> Path:
+    import json
+
+    from oaks.files import write_json
+    from oaks.val.boxes import detector_like
+
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    write_json(out, detector_like(content, seed=seed, detector=detector))
+    return out
+
+
+def _finish(report: Report, page: Path) -> None:
+    from oaks.val.report.render import print_tables
+
+    print_tables(item for section in report.sections if section.key == "ranking" for item in section.items)
+    typer.echo(f"{page} and, beside it, report.json and report.md")
