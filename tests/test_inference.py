@@ -1,0 +1,487 @@
+"""The Engine on CPU runtimes, against the naive float64 operations around the same networks in NumPy."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import bundles
+import numpy as np
+import onnx
+import pytest
+from ops import reference
+from PIL import Image
+
+import oaks
+from oaks import BundleError, bundle, ops
+
+PAIRED = oaks.Skeleton("paired", ("a", "b", "c"), (0.1, 0.1, 0.1), pairs=((1, 2),))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", half=True)
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def engine(request, tiny):
+    with oaks.Engine(tiny, backend=request.param) as made:
+        yield made
+
+
+def frame(seed: int = 0, height: int = 90, width: int = 120) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+def expected(frames, boxes, index, *, skeleton=bundles.RGB, flip=True, padding=1.25, color="bgr", **decoder):
+    """What the Engine should give, step by step: points, heat, visibility, similarity, in float64."""
+    pixels, transforms = reference.crop(
+        frames, boxes, size=bundles.SIZE, frame_index=index, padding=padding,
+        mean=(0, 0, 0), std=(255, 255, 255), color=color, mirrored=flip,
+    )  # fmt: skip
+    count, keypoints = len(boxes), skeleton.count
+    maps = bundles.expected_maps(pixels, keypoints)
+    visible = bundles.VISIBILITY[0] * maps.max(axis=(2, 3)) + bundles.VISIBILITY[1]
+    mirrored = maps[count:] if flip else None
+    if flip:
+        visible = (visible[:count] + visible[count:][:, skeleton.mirror]) / 2
+    points, heat, averaged = reference.decode(
+        maps[:count].astype(np.float32), None if mirrored is None else mirrored.astype(np.float32),
+        flip_pairs=skeleton.pairs, crop_size=bundles.SIZE, transforms=transforms, **decoder,
+    )  # fmt: skip
+    top = np.sort(averaged.reshape(count, keypoints, -1), axis=2)
+    assert (np.diff(top[..., -3:], axis=2) > 1e-5).all(), "the peaks of this input are too close to call"
+    similar = bundles.SIMILARITY[0] * averaged.max(axis=(2, 3)) + bundles.SIMILARITY[1]
+    return points, heat, sigmoid(visible), sigmoid(similar)
+
+
+def assert_agrees(poses, frames, boxes, index, *, box_scores=None, **settings):
+    points, heat, visibility, similarity = expected(frames, boxes, index, **settings)
+    np.testing.assert_allclose(poses.keypoints, points, atol=1e-3)
+    np.testing.assert_allclose(poses.heat, heat, atol=1e-5)
+    np.testing.assert_allclose(poses.visibility, visibility, atol=1e-5)
+    np.testing.assert_allclose(poses.similarity, similarity, atol=1e-5)
+    oaks_scores = reference.score(similarity, visibility)
+    np.testing.assert_allclose(poses.oaks_scores, oaks_scores, atol=1e-5)
+    np.testing.assert_allclose(poses.conventional_scores, heat.mean(axis=1), atol=1e-5)
+    given = np.ones(len(boxes)) if box_scores is None else np.asarray(box_scores)
+    np.testing.assert_allclose(poses.scores, oaks_scores * given, atol=1e-5)
+    np.testing.assert_array_equal(poses.box_scores, np.float32(given))
+    np.testing.assert_array_equal(poses.boxes, np.float32(boxes))
+    np.testing.assert_array_equal(poses.frame_index, index)
+
+
+BOXES = [[10, 5, 60, 80], [0, 0, 120, 90], [-20, 30.5, 40, 100], [70.25, 8.5, 90, 60]]
+
+
+def test_a_frame_with_boxes(engine):
+    poses = engine.infer(frame(), boxes=BOXES, box_scores=[0.9, 1, 0.25, 0.5])
+    assert_agrees(poses, [frame()], BOXES, [0] * 4, box_scores=[0.9, 1, 0.25, 0.5])
+    assert (engine.score_kind, poses.score_kind, poses.skeleton) == ("oaks", "oaks", bundles.RGB)
+
+
+def test_frames_of_different_sizes(engine):
+    frames = [frame(1), frame(2, 64, 48), frame(3, 200, 30)]
+    boxes = [BOXES[:2], [], [[0, 0, 30, 60], [3, 90, 28, 190]]]
+    scores = [[0.5, 0.75], [], [1, 0.125]]
+    poses = engine.infer(frames, boxes=boxes, box_scores=scores)
+    assert_agrees(poses, frames, boxes[0] + boxes[2], [0, 0, 2, 2], box_scores=scores[0] + scores[2])
+
+
+def test_a_crop_without_boxes_is_one_box_without_padding(engine):
+    crops = [frame(4, 70, 50), frame(5, 64, 48), frame(6, 30, 90)]
+    whole = [[0, 0, crop.shape[1], crop.shape[0]] for crop in crops]
+    assert_agrees(engine.infer(crops), crops, whole, [0, 1, 2], padding=1.0)
+    assert_agrees(engine.infer(crops[0]), crops[:1], whole[:1], [0], padding=1.0)
+    stacked = np.stack([frame(7, 64, 48), frame(8, 64, 48)])
+    poses = engine.infer(stacked, box_scores=[0.5, 0.25])
+    assert_agrees(poses, list(stacked), [[0, 0, 48, 64]] * 2, [0, 1], padding=1.0, box_scores=[0.5, 0.25])
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_flip_and_pairs(tmp_path, flip):
+    made = bundles.write(tmp_path / "paired", skeleton=PAIRED)
+    with oaks.Engine(made, backend="onnxruntime", flip=flip) as engine:
+        poses = engine.infer(frame(9), boxes=BOXES)
+    assert_agrees(poses, [frame(9)], BOXES, [0] * 4, skeleton=PAIRED, flip=flip)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"refine": "gradient"},
+        {"refine": "none"},
+        {"refine": "dark", "blur_sigma": 1.5},
+        {"alignment": "hrnet"},
+    ],
+)
+def test_the_bundles_decoder_is_used(tmp_path, decoder):
+    made = bundles.write(tmp_path / "tiny", **decoder)
+    with oaks.Engine(made, backend="onnxruntime") as engine:
+        assert_agrees(engine.infer(frame(10), boxes=BOXES), [frame(10)], BOXES, [0] * 4, **decoder)
+
+
+def test_another_decoder_may_be_asked_for(tiny):
+    with oaks.Engine(tiny, backend="onnxruntime", refine="none") as engine:
+        assert_agrees(engine.infer(frame(10), boxes=BOXES), [frame(10)], BOXES, [0] * 4, refine="none")
+        assert engine.describe()["decoder"] == "none"
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 23])
+def test_any_number_of_people_gives_what_each_gives_alone(engine, count):
+    boxes = np.random.default_rng(count).uniform(0, 50, (count, 4)) + np.array([0, 0, 50, 40])
+    together = engine.infer(frame(11), boxes=boxes)
+    for i in (0, count // 2, count - 1):
+        alone = engine.infer(frame(11), boxes=boxes[i : i + 1])
+        np.testing.assert_array_equal(together.keypoints[i], alone.keypoints[0])
+        np.testing.assert_allclose(together.scores[i], alone.scores[0], atol=1e-6)
+
+
+def test_a_pass_may_be_smaller_or_larger(tiny, engine):
+    wanted = engine.infer(frame(12), boxes=BOXES)
+    for largest in (1, 3, 100):
+        with oaks.Engine(tiny, backend=engine.backend, max_batch=largest) as other:
+            np.testing.assert_array_equal(other.infer(frame(12), boxes=BOXES).keypoints, wanted.keypoints)
+
+
+def test_paths_pil_images_and_arrays_are_the_same(engine, tmp_path):
+    picture = frame(13)
+    path = tmp_path / "bild ä.png"
+    Image.fromarray(picture[..., ::-1]).save(path)
+    wanted = engine.infer(picture, boxes=BOXES)
+    for given in (path, str(path), Image.fromarray(picture[..., ::-1]), Image.open(path)):
+        np.testing.assert_array_equal(engine.infer(given, boxes=BOXES).keypoints, wanted.keypoints)
+    mixed = engine.infer([path, picture], boxes=[BOXES[:2], BOXES[2:]])
+    np.testing.assert_array_equal(mixed.keypoints, wanted.keypoints)
+
+
+def test_rgb_arrays_are_taken_where_they_are_declared(tiny, tmp_path):
+    picture = frame(14)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    with oaks.Engine(tiny, backend="onnxruntime", color="rgb") as engine:
+        poses = engine.infer(picture, boxes=BOXES)
+        assert_agrees(poses, [picture], BOXES, [0] * 4, color="rgb")
+        for given in (tmp_path / "picture.png", Image.fromarray(picture)):
+            np.testing.assert_array_equal(engine.infer(given, boxes=BOXES).keypoints, poses.keypoints)
+
+
+def test_views_of_larger_arrays(engine):
+    large = frame(15, 200, 300)
+    view = large[20:110, 30:150]
+    copy = np.ascontiguousarray(view)
+    np.testing.assert_array_equal(
+        engine.infer(view, boxes=BOXES).keypoints, engine.infer(copy, boxes=BOXES).keypoints
+    )
+    mirrored = engine.infer(copy[:, ::-1], boxes=BOXES)
+    np.testing.assert_array_equal(
+        mirrored.keypoints, engine.infer(copy[:, ::-1].copy(), boxes=BOXES).keypoints
+    )
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros((0, 4), np.float32)])
+def test_no_boxes_give_no_poses(engine, boxes):
+    poses = engine.infer(frame(), boxes=boxes)
+    assert (len(poses), poses.skeleton, poses.score_kind) == (0, bundles.RGB, "oaks")
+    assert len(engine.infer([frame(), frame()], boxes=[boxes, boxes])) == 0
+    assert len(engine.infer([])) == 0
+    assert len(engine.infer([], boxes=[])) == 0
+
+
+@pytest.mark.parametrize(("visibility", "ks"), [(True, False), (False, True), (False, False)])
+def test_a_bundle_without_one_of_them_gives_the_conventional_score(tmp_path, visibility, ks):
+    made = bundles.write(tmp_path / "part", visibility=visibility, ks=ks)
+    with oaks.Engine(made, backend="onnxruntime") as engine:
+        poses = engine.infer(frame(16), boxes=BOXES, box_scores=[0.5] * 4)
+        assert engine.score_kind == poses.score_kind == engine.describe()["score"] == "conventional"
+    points, heat, seen, similar = expected([frame(16)], BOXES, [0] * 4)
+    np.testing.assert_allclose(poses.keypoints, points, atol=1e-3)
+    np.testing.assert_allclose(poses.scores, 0.5 * heat.mean(axis=1), atol=1e-5)
+    assert np.isnan(poses.oaks_scores).all()
+    np.testing.assert_allclose(
+        poses.visibility, seen if visibility else np.full_like(seen, np.nan), atol=1e-5
+    )
+    np.testing.assert_allclose(poses.similarity, similar if ks else np.full_like(similar, np.nan), atol=1e-5)
+
+
+def test_calibration_is_applied_to_the_logits(tmp_path):
+    calibration = {
+        "visibility": {"scale": [0.5, 1, 2], "bias": -1},
+        "similarity": {"scale": 3, "bias": [0, 1, 2]},
+    }
+    made = bundles.write(tmp_path / "calibrated", calibration=calibration)
+    with oaks.Engine(made, backend="onnxruntime") as engine:
+        poses = engine.infer(frame(17), boxes=BOXES)
+    _, _, seen, similar = expected([frame(17)], BOXES, [0] * 4)
+    logit = lambda p: np.log(p / (1 - p))  # noqa: E731
+    np.testing.assert_allclose(poses.visibility, sigmoid(np.array([0.5, 1, 2]) * logit(seen) - 1), atol=1e-5)
+    np.testing.assert_allclose(poses.similarity, sigmoid(3 * logit(similar) + np.array([0, 1, 2])), atol=1e-5)
+
+
+def test_logits_beyond_all_measure_are_certain(tmp_path):
+    calibration = {"visibility": {"scale": 1e6}, "similarity": {"scale": -1e6}}
+    made = bundles.write(tmp_path / "sure", calibration=calibration)
+    with oaks.Engine(made, backend="onnxruntime") as engine:
+        poses = engine.infer(bundles.picture({"red": (3, 5), "green": (7, 9), "blue": (2, 2)}))
+    assert poses.visibility.tolist() == [[1, 1, 1]]
+    assert poses.similarity.tolist() == [[0, 0, 0]]
+
+
+def test_float16_networks_give_nearly_the_same(tiny, engine):
+    poses = engine.infer(frame(18), boxes=BOXES)
+    with oaks.Engine(tiny, backend="onnxruntime", precision="fp16") as half:
+        rounded = half.infer(frame(18), boxes=BOXES)
+        assert half.describe()["networks"]["pose"]["file"] == "pose.fp16.onnx"
+    np.testing.assert_allclose(rounded.heat, poses.heat, atol=2e-3)
+    np.testing.assert_allclose(rounded.scores, poses.scores, atol=5e-3)
+    assert not np.array_equal(rounded.heat, poses.heat)
+
+
+WRONG = {
+    "float image": (lambda: (frame().astype(np.float32), BOXES), r"frames: .*\(H, W, 3\) of uint8 .*float32"),
+    "grey image": (lambda: (frame()[..., 0], BOXES), r"frames: .*got \(90, 120\) of uint8"),
+    "four channels": (lambda: (np.zeros((9, 9, 4), np.uint8), BOXES), r"got \(9, 9, 4\)"),
+    "empty image": (lambda: (np.zeros((0, 9, 3), np.uint8), BOXES), r"got \(0, 9, 3\)"),
+    "second image": (lambda: ([frame(), frame()[..., 0]], [BOXES, BOXES]), r"frames\[1\]: "),
+    "text": (lambda: ([3], None), r"frames\[0\]: .*got \(\)"),
+    "nan box": (lambda: (frame(), [[0, 0, 9, 9], [0, np.nan, 9, 9]]), r"boxes: finite .*nan.* in row 1"),
+    "infinite box": (lambda: (frame(), [[0, 0, np.inf, 9]]), r"boxes: finite .*inf.* in row 0"),
+    "inverted box": (lambda: (frame(), [[9, 0, 3, 9]]), r"boxes: x1 <= x2 and y1 <= y2 .*row 0"),
+    "flat boxes": (lambda: (frame(), [0, 0, 9, 9]), r"boxes: shape \(N, 4\) .*got \(4,\)"),
+    "five columns": (lambda: (frame(), [[0, 0, 9, 9, 1]]), r"boxes: .*got \(1, 5\)"),
+    "words": (lambda: (frame(), [["a"] * 4]), r"boxes: \(N, 4\) numbers"),
+    "boxes of one": (lambda: ([frame(), frame()], [BOXES]), r"boxes: one entry for each of the 2 frames"),
+    "box of the second": (lambda: ([frame()] * 2, [BOXES, [[0, 0, np.nan, 1]]]), r"boxes\[1\]: finite"),
+    "bare boxes": (lambda: ([frame()] * 2, 3), r"boxes: one entry for each of the 2 frames .*int"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_argument_is_named(engine, case):
+    given, message = WRONG[case]
+    frames, boxes = given()
+    with pytest.raises(ValueError, match=message):
+        engine.infer(frames, boxes=boxes)
+
+
+@pytest.mark.parametrize("scores", [[1, 2], [1, 2, 3, np.nan], "abcd", 1.0])
+def test_wrong_box_scores_are_named(engine, scores):
+    with pytest.raises(ValueError, match="box_scores: 4 "):
+        engine.infer(frame(), boxes=BOXES, box_scores=scores)
+
+
+def test_pictures_that_cannot_be_read_are_named(engine, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        engine.infer(tmp_path / "gone.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.jpg").write_text("")
+    for name in ("text.jpg", "empty.jpg"):
+        with pytest.raises(ValueError, match=rf"{name}: damaged"):
+            engine.infer(tmp_path / name)
+
+
+def test_device_arrays_are_refused_on_the_cpu(engine):
+    class OnDevice:
+        shape = (9, 9, 3)
+        __cuda_array_interface__ = {"typestr": "|u1"}  # noqa: RUF012
+
+    with pytest.raises(ValueError, match="runs on the CPU and wants host arrays"):
+        engine.infer(OnDevice())
+
+
+def test_after_a_wrong_argument_the_engine_works(engine):
+    wanted = engine.infer(frame(), boxes=BOXES)
+    with pytest.raises(ValueError, match="boxes"):
+        engine.infer(frame(), boxes=[[0, 0, np.nan, 1]])
+    np.testing.assert_array_equal(engine.infer(frame(), boxes=BOXES).keypoints, wanted.keypoints)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backend": "caffe"}, "backend: one of 'auto', .* wanted, got 'caffe'"),
+        ({"precision": "fp8"}, "precision: one of .*, got 'fp8'"),
+        ({"precision": "int8"}, "precision: 'int8' needs the pose network in int8"),
+        ({"color": "hsv"}, "color: one of"),
+        ({"refine": "best"}, "refine: one of"),
+        ({"max_batch": 0}, "max_batch: a whole number of at least 1"),
+        ({"threads": 1.5}, "threads: a whole number"),
+    ],
+)
+def test_a_wrong_setting_is_named(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        oaks.Engine(tiny, **{"backend": "onnxruntime", **settings})
+
+
+def test_networks_that_break_the_bundles_word_are_named(tmp_path):
+    """The files are whole and their checksums right, but they are not the networks that bundle.json says."""
+    made = bundles.write(tmp_path / "tiny")
+    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
+    for role, content, message in (
+        ("pose", bundles.pose_network(5, bundles.SIZE, visibility=True), r"pose\.fp32\.onnx: .*it has .*5"),
+        ("pose", bundles.pose_network(3, (64, 64), visibility=True), r"pose\.fp32\.onnx: .*\(3, 64, 64\)"),
+        ("pose", bundles.ks_network(3, bundles.SIZE), r"pose\.fp32\.onnx: .*similarity"),
+        ("ks", bundles.ks_network(3, bundles.SIZE, half=True), r"ks\.fp32\.onnx: takes heatmaps of float16"),
+    ):
+        broken = tmp_path / f"broken {role} {len(content)}"
+        bundles.write(broken)
+        (broken / f"{role}.fp32.onnx").write_bytes(content)
+        bundle.write(broken, bundles.described(), files)
+        with pytest.raises(BundleError, match=message):
+            oaks.Engine(broken, backend="onnxruntime")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_truncated_network_under_a_fresh_checksum_is_named(tmp_path, backend):
+    made = bundles.write(tmp_path / "tiny")
+    path = tmp_path / "tiny" / "pose.fp32.onnx"
+    path.write_bytes(path.read_bytes()[:-200])
+    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
+    bundle.write(tmp_path / "tiny", bundles.described(), files)
+    with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: .* cannot load it"):
+        oaks.Engine(tmp_path / "tiny", backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_fixed_batch_is_refused(tmp_path, backend):
+    made = bundles.write(tmp_path / "tiny")
+    path = tmp_path / "tiny" / "pose.fp32.onnx"
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, path)
+    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
+    bundle.write(tmp_path / "tiny", bundles.described(), files)
+    with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: .* fixed batch of 4"):
+        oaks.Engine(tmp_path / "tiny", backend=backend)
+
+
+def test_a_closed_engine_says_so(tiny):
+    engine = oaks.Engine(tiny, backend="onnxruntime")
+    with engine:
+        engine.infer(frame(), boxes=BOXES)
+    for use in (lambda: engine.infer(frame()), engine.warmup, engine.describe, engine.__enter__):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
+    engine.close()
+
+
+def test_two_engines_do_not_disturb_each_other(tiny, tmp_path):
+    paired = bundles.write(tmp_path / "paired", skeleton=PAIRED)
+    with (
+        oaks.Engine(tiny, backend="onnxruntime") as one,
+        oaks.Engine(paired, backend="openvino", flip=False) as two,
+    ):
+        for _ in range(2):
+            assert_agrees(one.infer(frame(19), boxes=BOXES), [frame(19)], BOXES, [0] * 4)
+            assert_agrees(
+                two.infer(frame(20), boxes=BOXES), [frame(20)], BOXES, [0] * 4, skeleton=PAIRED, flip=False
+            )
+
+
+def test_threads_share_an_engine(engine):
+    wanted = [engine.infer(frame(seed), boxes=BOXES).keypoints for seed in range(4)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for _ in range(10):
+            if not np.array_equal(engine.infer(frame(seed), boxes=BOXES).keypoints, wanted[seed]):
+                wrong.append(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_is_told_to_make_its_own(tiny):
+    engine = oaks.Engine(tiny, backend="onnxruntime")
+    engine.infer(frame(), boxes=BOXES)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            engine.infer(frame(), boxes=BOXES)
+            answer = "it ran"
+        except RuntimeError as error:
+            answer = str(error)
+        engine.close()
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    answer = os.read(reading, 1000).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    assert "make an Engine in each process" in answer
+    assert len(engine.infer(frame(), boxes=BOXES)) == 4
+    engine.close()
+
+
+def test_timings_count_stages_calls_and_people(engine):
+    engine.warmup()
+    engine.timings.reset()
+    for _ in range(3):
+        engine.infer(frame(), boxes=BOXES)
+    timings = engine.timings
+    assert (timings.calls, timings.persons) == (3, 12)
+    assert set(timings.seconds) == {"read", "crop", "pose", "decode", "ks", "score"}
+    assert all(value > 0 for value in timings.seconds.values())
+    assert sum(timings.milliseconds.values()) == pytest.approx(1000 * timings.total / 3)
+    assert 0 < timings.networks_share < 1
+    timings.reset()
+    assert (timings.calls, timings.persons, timings.seconds) == (0, 0, {})
+
+
+def test_describe_says_how_poses_are_made(engine):
+    import json
+
+    described = json.loads(json.dumps(engine.describe()))
+    assert described["bundle"] == "tiny"
+    assert described["bundle_sha256"] == engine.bundle.checksum()
+    assert (described["backend"], described["device"], described["precision"]) == (
+        engine.backend,
+        "cpu",
+        "fp32",
+    )
+    assert (described["flip"], described["decoder"], described["score"]) == (True, "second_peak", "oaks")
+    assert described["networks"]["pose"]["file"] == "pose.fp32.onnx"
+
+
+def test_a_bundle_in_a_zip_gives_the_same(tiny, engine, tmp_path):
+    import shutil
+
+    path = shutil.make_archive(str(tmp_path / "tiny"), "zip", tiny.path)
+    with oaks.Engine(path, backend=engine.backend) as packed:
+        np.testing.assert_array_equal(
+            packed.infer(frame(), boxes=BOXES).scores, engine.infer(frame(), boxes=BOXES).scores
+        )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_stays_where_it_was(tiny):
+    """A leak of one small buffer per call would show: 4,000 calls of it are far above the allowance."""
+
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    threads = ops.get_threads()
+    ops.set_threads(1)
+    try:
+        with oaks.Engine(tiny, backend="onnxruntime", threads=1) as engine:
+            picture = frame()
+            for _ in range(200):
+                engine.infer(picture, boxes=BOXES)
+            before = resident()
+            for _ in range(4000):
+                engine.infer(picture, boxes=BOXES)
+            assert resident() - before < 4 << 20
+    finally:
+        ops.set_threads(threads)
