@@ -38,7 +38,8 @@ class Figure:
     """A posed person as the camera sees it, in units of one metre at the pelvis, y down, the pelvis at (0, 0).
 
     Attributes:
-        points: (V, 2); distance: (V,) metres from the camera; normals: (V, 3) in the camera's frame.
+        points: (V, 2); distance: (V,) metres from the camera; normals: (3, V) in the camera's frame.
+        bounds: (2, 2): the least and the greatest x and y of the points.
         keypoints: (17, 2) in COCO's order; keypoint_distance: (17,).
         facing: (5,): cosine between the face keypoints' surface and the way to the camera.
     """
@@ -48,17 +49,23 @@ class Figure:
         rotation = view.rotation()
         self.body = body
         self.view = view
-        self.points, self.distance = _project(mesh.vertices @ rotation.T, view.distance)
-        self.normals = mesh.normals @ rotation.T
+        turned = rotation.astype(np.float32)
+        x, y, z = turned @ mesh.vertices
+        self.distance = np.maximum(np.float32(view.distance) - z, np.float32(0.15))
+        grown = np.float32(view.distance) / self.distance
+        self.points = np.stack([x * grown, -y * grown], 1)
+        self.normals = turned @ mesh.normals
+        self.bounds = np.array(
+            [
+                [self.points[:, 0].min(), self.points[:, 1].min()],
+                [self.points[:, 0].max(), self.points[:, 1].max()],
+            ]
+        )
         spots = np.concatenate([mesh.face, mesh.joints[_BODY_JOINTS]]) @ rotation.T
         self.keypoints, self.keypoint_distance = _project(spots, view.distance)
         towards = np.array([0.0, 0.0, view.distance]) - spots[:5]
         towards /= np.sqrt((towards**2).sum(1, keepdims=True))
         self.facing = ((mesh.face_normals @ rotation.T) * towards).sum(1)
-
-    def bounds(self) -> np.ndarray:
-        """(2, 2): the least and the greatest x and y."""
-        return np.stack([self.points.min(0), self.points.max(0)])
 
     def subject(self, number: int, scale: float, shift: np.ndarray) -> Subject:
         """What labels need to know, in a buffer with `scale` pixels per metre and the pelvis at `shift`."""

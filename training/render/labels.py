@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.training.render.body import Part
+from oaks.training.render.parts import Part
 
 PERSON_CODES = 32
 OCCLUDER = 0xFFFF

@@ -19,6 +19,13 @@ class Occluder:
     shades: tuple[float, ...]
     look: int
 
+    def bounds(self, size: tuple[int, int], scale: float) -> tuple[slice, slice]:
+        """Rows and columns of a mask of `size` (width, height), `scale` to the picture's pixel, that it may cover."""
+        points = np.concatenate(self.polygons)
+        low, high = points.min(0) * scale - 2, points.max(0) * scale + 3
+        low, high = np.clip(low, 0, size).astype(int), np.clip(high, 0, size).astype(int)
+        return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
     def mask(
         self, size: tuple[int, int], scale: float, origin: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
@@ -30,26 +37,20 @@ class Occluder:
             origin: the mask's first pixel (x, y) in the whole picture's mask.
         """
         mask = np.zeros((size[1], size[0]), np.uint8)
+        offset = 0.5 * scale - 0.5 - np.array(origin)
         for index, polygon in enumerate(self.polygons):
-            points = np.rint(((polygon + 0.5) * scale - 0.5 - origin) * 8).astype(np.int32)
+            points = np.rint((polygon * scale + offset) * 8).astype(np.int32)
             cv2.fillPoly(mask, [points], min(index + 1, 255), cv2.LINE_8, 3)
         return mask
 
     def paint(self, canvas: np.ndarray, mask: np.ndarray, texture: np.ndarray) -> None:
-        """Draws the texture, shaded, where the mask is; canvas and texture (H, W, 3) uint8, mask as above."""
+        """Draws the texture, shaded, where the mask is not 0; all three (H, W), canvas and texture of 3 uint8."""
         shades = np.ones(256, np.float32)
         shades[1 : len(self.shades) + 1] = self.shades[:255]
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows) == 0:
-            return
-        block = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        part = mask[block]
-        shade = np.take(shades, part)
-        height, width = part.shape
+        shade = np.take(shades, mask)
         # One side of things is darker than the other.
-        shade *= np.linspace(1.08, 0.86, width, dtype=np.float32)[None]
-        lit = cv2.multiply(texture[:height, :width], cv2.merge([shade] * 3), dtype=cv2.CV_8U)
-        cv2.copyTo(lit, (part > 0).astype(np.uint8), canvas[block])
+        shade *= np.linspace(1.08, 0.86, mask.shape[1], dtype=np.float32)[None]
+        cv2.copyTo(cv2.multiply(texture, cv2.merge([shade] * 3), dtype=cv2.CV_8U), mask, canvas)
 
 
 def cover(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> Occluder:

@@ -11,14 +11,17 @@ import numpy as np
 from oaks.training.render import raster
 from oaks.training.render.anatomy import draw_proportions
 from oaks.training.render.backdrop import backdrop
-from oaks.training.render.body import ATLAS, Body
+from oaks.training.render.body import Body
 from oaks.training.render.figure import Figure, View
 from oaks.training.render.labels import OCCLUDER, PERSON_CODES, annotation, visibility
+from oaks.training.render.occluders import Occluder
+from oaks.training.render.outfit import draw_outfit
+from oaks.training.render.parts import ATLAS
 from oaks.training.render.photo import Camera
 from oaks.training.render.plan import Placed, place
 from oaks.training.render.poses import PoseFile, PoseSource
 from oaks.training.render.textures import Textures, colour
-from oaks.training.render.wardrobe import Painter, draw_wear
+from oaks.training.render.wardrobe import Painter
 
 PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
 """Shares of the occlusion classes in COCO val2017: almost, largely, slightly, not occluded (the paper's table 8)."""
@@ -96,11 +99,17 @@ class RenderedPeople:
         annotations = []
         for number, person in enumerate(placed):
             scale = person.scale * OVERSAMPLING
-            subject = person.figure.subject(number, scale, (person.shift + 0.5) * OVERSAMPLING - 0.5)
+            subject_shift = (person.shift + 0.5) * OVERSAMPLING - 0.5
+            subject = person.figure.subject(number, scale, subject_shift)
+            low, high = (person.figure.bounds * scale + subject_shift).round().astype(int) + [[-2], [3]]
+            low, high = np.maximum(low, 0), np.maximum(high, 0)
             first = number * PERSON_CODES + 1
-            mask = (codes >= first) & (codes < first + PERSON_CODES)
+            block = codes[low[1] : high[1], low[0] : high[0]]
+            mask = (block >= first) & (block < first + PERSON_CODES)
             flags = visibility(subject, codes, distances)
-            if (entry := annotation(subject, flags, mask, (0, 0), OVERSAMPLING)) is not None:
+            if (
+                entry := annotation(subject, flags, mask, (int(low[0]), int(low[1])), OVERSAMPLING)
+            ) is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": index, **entry})
         image = cv2.resize(canvas, self.size, interpolation=cv2.INTER_AREA)
         if self.photograph:
@@ -130,7 +139,7 @@ class RenderedPeople:
 
     def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
         """Pixels per metre for a person about `tall` pixels high, who fits the frame unless much is to be hidden."""
-        extent = np.diff(figure.bounds(), axis=0)[0]
+        extent = np.diff(figure.bounds, axis=0)[0]
         if level < 2:
             tall *= rng.uniform(1.0, 1.8)
         scale = (
@@ -147,7 +156,7 @@ class RenderedPeople:
         if slot not in self._bodies:
             rng = np.random.default_rng([self.seed, 1_000_006, slot])
             proportions = draw_proportions(rng)
-            self._bodies[slot] = Body(proportions, draw_wear(rng, proportions.female, proportions.child))
+            self._bodies[slot] = Body(proportions, draw_outfit(rng, proportions.female, proportions.child))
         return self._bodies[slot]
 
     # ---- how it looks
@@ -176,13 +185,7 @@ class RenderedPeople:
                 light,
             )
             for occluder in person.occluders:
-                mask = occluder.mask((width, height), OVERSAMPLING)
-                codes[mask > 0] = OCCLUDER
-                occluder.paint(
-                    canvas,
-                    mask,
-                    self._material(np.random.default_rng([self.seed, occluder.look]), occluder.kind),
-                )
+                self._stand(canvas, codes, occluder)
         return canvas, codes, distances
 
     def _colour(
@@ -196,10 +199,10 @@ class RenderedPeople:
     ) -> None:
         """Paints a person's pixels: the atlas's colour times the light on the surface."""
         body = figure.body
-        atlas = self._painter.paint(rng, body.wear, body.proportions.female, body.proportions.child)
+        atlas = self._painter.paint(rng, body.outfit, body.proportions.female, body.proportions.child)
         direction, ambient, key, rim = light[:3], light[3], light[4], light[5]
-        shade = ambient * (0.8 + 0.2 * figure.normals[:, 1]) + key * np.clip(figure.normals @ direction, 0, 1)
-        shade += rim * np.clip(1 - np.abs(figure.normals[:, 2]), 0, 1) ** 3
+        shade = ambient * (0.8 + 0.2 * figure.normals[1]) + key * np.clip(direction @ figure.normals, 0, 1)
+        shade += rim * np.clip(1 - np.abs(figure.normals[2]), 0, 1) ** 3
         values = np.concatenate([body.texture, shade[:, None]], 1).astype(np.float32)
         values = raster.interpolate(surface, points, body.triangles, values)
         texel = values[:, 1].astype(np.int32) * ATLAS[0] + values[:, 0].astype(np.int32)
@@ -208,16 +211,27 @@ class RenderedPeople:
         np.minimum(colours, 255, out=colours)
         canvas.reshape(-1, 3)[surface.pixels] = colours.astype(np.uint8)
 
-    def _material(self, rng: np.random.Generator, kind: str) -> np.ndarray:
-        width, height = (side * OVERSAMPLING for side in self.size)
+    def _stand(self, canvas: np.ndarray, codes: np.ndarray, occluder: Occluder) -> None:
+        """Puts an occluder before all that has been drawn."""
+        rows, columns = occluder.bounds(canvas.shape[1::-1], OVERSAMPLING)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        if min(size) <= 0:
+            return
+        mask = occluder.mask(size, OVERSAMPLING, (columns.start, rows.start))
+        codes[rows, columns][mask > 0] = OCCLUDER
+        material = self._material(np.random.default_rng([self.seed, occluder.look]), occluder.kind, size)
+        occluder.paint(canvas[rows, columns], mask, material)
+
+    def _material(self, rng: np.random.Generator, kind: str, size: tuple[int, int]) -> np.ndarray:
+        """(height, width, 3) uint8: what an occluder is made of."""
         flat = colour(rng)
         if kind == "foliage":
             flat = np.array([rng.uniform(20, 70), rng.uniform(70, 170), rng.uniform(30, 120)], np.float32)
-        if not self.texture or rng.random() < 0.3 or kind == "foliage":
-            texture = np.empty((height, width, 3), np.uint8)
-            texture[:] = flat
-            return texture
-        return self._textures.patch(rng, (width, height), (0.4, 1.4))
+        if self.texture and kind != "foliage" and rng.random() > 0.3:
+            return self._textures.patch(rng, size, (0.4, 1.4))
+        material = np.empty((size[1], size[0], 3), np.uint8)
+        material[:] = flat
+        return material
 
 
 def _camera_angles(rng: np.random.Generator) -> tuple[float, float]:

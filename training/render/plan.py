@@ -33,7 +33,7 @@ class Sketch:
     """A person drawn small and alone, with what labels need."""
 
     def __init__(self, figure: Figure, scale: float) -> None:
-        low, high = figure.bounds()
+        low, high = figure.bounds
         self.zoom = min(0.5, _SKETCH_HEIGHT / ((high - low).max() * scale))
         self.scale = scale * self.zoom
         size = np.ceil((high - low) * self.scale).astype(int) + 5
@@ -186,17 +186,16 @@ def _cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where to put the pelvis so that the frame cuts off hidden keypoints and no other; (2,) and (17,) bool: those cut."""
     points = figure.keypoints * scale
-    bounds = figure.bounds() * scale
+    bounds = figure.bounds * scale
     best, choice = 0.0, None
-    for axis, sign, taste in ((1, 1, 1.0), (0, 1, 0.7), (0, -1, 0.7), (1, -1, 0.45)):
+    for axis, sign, taste in ((1, 1, 1.0), (0, 1, 0.7), (0, -1, 0.7), (1, -1, 0.45)) if hidden.any() else ():
         along = sign * points[:, axis]
-        for threshold in np.unique(along[hidden]):
-            beyond = along >= threshold
-            # A lost keypoint that should be seen costs more than a hidden one left for an occluder.
-            gain = (hidden & beyond).sum() - 2.0 * (beyond & ~hidden).sum()
-            gain = gain * taste * rng.uniform(0.7, 1.3)
-            if gain > best:
-                best, choice = gain, (axis, sign, threshold, beyond)
+        beyond = along[None] >= along[hidden][:, None]
+        # A lost keypoint that should be seen costs more than a hidden one left for an occluder.
+        gain = (beyond @ np.where(hidden, 1.0, -2.0)) * taste * rng.uniform(0.7, 1.3, len(beyond))
+        top = int(gain.argmax())
+        if gain[top] > best:
+            best, choice = gain[top], (axis, sign, along[hidden][top], beyond[top])
     room = np.array(size) - (bounds[1] - bounds[0])
     shift = np.empty(2)
     for axis in (0, 1):

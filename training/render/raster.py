@@ -46,17 +46,19 @@ def rasterise(
         size: (width, height) of the buffer.
     """
     width, height = size
-    corner_x, corner_y = (np.take(np.ascontiguousarray(points[:, axis]), triangles) for axis in (0, 1))
-    area = (corner_x[:, 1] - corner_x[:, 0]) * (corner_y[:, 2] - corner_y[:, 0])
-    area -= (corner_y[:, 1] - corner_y[:, 0]) * (corner_x[:, 2] - corner_x[:, 0])
-    first = np.maximum(np.ceil(corner_y.min(1)), 0)
-    rows = np.minimum(np.floor(corner_y.max(1)), height - 1) - first + 1
-    kept = (area < -1e-6) & (rows > 0) & (corner_x.max(1) >= 0) & (corner_x.min(1) <= width - 1)
+    numbers = np.ascontiguousarray(triangles.T)
+    x0, x1, x2 = np.take(np.ascontiguousarray(points[:, 0]), numbers)
+    y0, y1, y2 = np.take(np.ascontiguousarray(points[:, 1]), numbers)
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    first = np.maximum(np.ceil(np.minimum(np.minimum(y0, y1), y2)), 0)
+    rows = np.minimum(np.floor(np.maximum(np.maximum(y0, y1), y2)), height - 1) - first + 1
+    kept = (area < -1e-6) & (rows > 0)
+    kept &= (np.maximum(np.maximum(x0, x1), x2) >= 0) & (np.minimum(np.minimum(x0, x1), x2) <= width - 1)
     kept = np.flatnonzero(kept)
     if len(kept) == 0:
         return Surface(size, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
-    corners = np.stack([corner_x[kept], corner_y[kept]], axis=2)
+    corners = np.take(points, triangles[kept], axis=0)
     first, rows = first[kept], rows[kept].astype(np.int64)
     owner, row, start, end = _spans(corners, first, rows)
     start = np.maximum(np.ceil(start - 1e-3), 0)
@@ -146,8 +148,10 @@ def interpolate(
     result += rise
     result += np.take(base, owner, axis=0)
     # Slivers extrapolate wildly between their corners; nothing lies beyond the corners' own values.
-    np.maximum(result, np.take(at_corners.min(1), owner, axis=0), out=result)
-    np.minimum(result, np.take(at_corners.max(1), owner, axis=0), out=result)
+    least = np.minimum(np.minimum(at_corners[:, 0], at_corners[:, 1]), at_corners[:, 2])
+    most = np.maximum(np.maximum(at_corners[:, 0], at_corners[:, 1]), at_corners[:, 2])
+    np.maximum(result, np.take(least, owner, axis=0), out=result)
+    np.minimum(result, np.take(most, owner, axis=0), out=result)
     return result
 
 

@@ -1,11 +1,13 @@
-"""What a person looks like: an atlas with skin, a face, hair and clothes, painted for the surfaces of body.PATCHES."""
+"""What a person looks like: an atlas with skin, a face, hair and clothes, painted for the surfaces of parts.PATCHES."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from oaks.training.render.body import ATLAS, EYE_HEIGHT, EYE_TURN, PATCHES, Wear
+from oaks.training.render.head import EYE_HEIGHT, EYE_TURN
+from oaks.training.render.outfit import Outfit
+from oaks.training.render.parts import ATLAS, PATCHES
 from oaks.training.render.textures import Textures, colour, mix
 
 _SKIN = np.array(
@@ -27,31 +29,6 @@ _HAIR = np.array(
 )  # fmt: skip
 
 
-def draw_wear(rng: np.random.Generator, female: float, child: float) -> Wear:
-    """A hairstyle and the cut of clothes."""
-    short = female < 0.5 and rng.random() < 0.92
-    hair = str(
-        rng.choice(
-            ["none", "short", "short", "short"]
-            if short
-            else ["medium", "medium", "long", "long", "tail", "bun"]
-        )
-    )
-    if child > 0.8 and hair == "bun":
-        hair = "tail"
-    hat = str(rng.choice(["none", "cap", "brim", "beanie"], p=[0.76, 0.11, 0.06, 0.07]))
-    skirt = float(rng.uniform(0.22, 0.85)) if female > 0.5 and rng.random() < 0.28 else None
-    return Wear(
-        hair="medium" if hat != "none" and hair == "bun" else hair,
-        hat=hat,
-        skirt=skirt,
-        sleeve=float(rng.choice([0.0, 0.2, 0.28, 0.5, 0.76, 0.76])),
-        leg=float(rng.choice([0.2, 0.42, 0.55, 0.95, 0.95, 0.95, 0.95])),
-        loose=float(rng.choice([0.05, 0.12, 0.2, 0.3])),
-        bag=bool(rng.random() < 0.08),
-    )
-
-
 class Painter:
     """Paints atlases.
 
@@ -66,8 +43,8 @@ class Painter:
         self.pattern = pattern
         self.faces = faces
 
-    def paint(self, rng: np.random.Generator, wear: Wear, female: float, child: float) -> np.ndarray:
-        """(ATLAS height, width, 3) uint8 BGR for a person who wears `wear`."""
+    def paint(self, rng: np.random.Generator, outfit: Outfit, female: float, child: float) -> np.ndarray:
+        """(ATLAS height, width, 3) uint8 BGR for a person who wears `outfit`."""
         width, height = ATLAS
         atlas = np.empty((height, width, 3), np.uint8)
         tone = rng.uniform(0, len(_SKIN) - 1)
@@ -77,8 +54,8 @@ class Painter:
         hair = _HAIR[int(rng.integers(len(_HAIR) - (3 if child else 0)))] * rng.uniform(0.8, 1.2)
         atlas[:] = np.clip(skin, 0, 255)
         shirt, trousers = self._cloth(rng, (128, 128)), self._cloth(rng, (64, 160))
-        self._shirt(rng, atlas, shirt, trousers, wear, skin)
-        self._legs(rng, atlas, trousers, wear)
+        self._shirt(rng, atlas, shirt, trousers, outfit, skin)
+        self._legs(rng, atlas, trousers, outfit)
         cloth = (
             shirt if rng.random() < 0.4 else trousers if rng.random() < 0.3 else self._cloth(rng, (128, 64))
         )
@@ -89,7 +66,7 @@ class Painter:
             # Creases over the cloth, lighter ones over the skin; heads keep their own.
             creases = 0.78 + 0.4 * self.textures.grain(rng, (256, 288))
             atlas[:288] = cv2.multiply(atlas[:288], cv2.merge([creases] * 3), dtype=cv2.CV_8U)
-        self._head(rng, atlas, wear, skin, hair, female, child)
+        self._head(rng, atlas, outfit, skin, hair, female, child)
         return atlas
 
     def _cloth(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -159,7 +136,7 @@ class Painter:
         atlas: np.ndarray,
         shirt: np.ndarray,
         trousers: np.ndarray,
-        wear: Wear,
+        outfit: Outfit,
         skin: np.ndarray,
     ) -> None:
         trunk = shirt.copy()
@@ -169,7 +146,7 @@ class Painter:
             tone = tuple(int(v) for v in colour(rng))
             cv2.rectangle(trunk, (60, 0), (68, 127), tone, -1)
         hem = int(128 * rng.uniform(0.7, 0.86))
-        if wear.skirt is None or rng.random() < 0.5:
+        if outfit.skirt is None or rng.random() < 0.5:
             trunk[hem:] = cv2.resize(trousers[:48], (128, 128 - hem))
             cv2.rectangle(trunk, (0, hem - 1), (127, hem + 1), tuple(int(v * 0.4) for v in trunk[hem, 0]), -1)
         if rng.random() < 0.04:
@@ -180,12 +157,14 @@ class Painter:
         _put(atlas, "trunk", trunk)
         for name in ("left_arm", "right_arm"):
             x, y, width, height = PATCHES[name]
-            end = 0 if bare else int(wear.sleeve * height)
+            end = 0 if bare else int(outfit.sleeve * height)
             atlas[y : y + end, x : x + width] = shirt[:end, :width]
             if end > 4:
                 atlas[y + end - 2 : y + end, x : x + width] = atlas[y + end - 2 : y + end, x : x + width] // 2
 
-    def _legs(self, rng: np.random.Generator, atlas: np.ndarray, trousers: np.ndarray, wear: Wear) -> None:
+    def _legs(
+        self, rng: np.random.Generator, atlas: np.ndarray, trousers: np.ndarray, outfit: Outfit
+    ) -> None:
         shoe, sole = colour(rng), colour(rng, 0.3)
         sock = colour(rng) if rng.random() < 0.5 else None
         barefoot = rng.random() < 0.1
@@ -193,7 +172,7 @@ class Painter:
             x, y, width, height = PATCHES[name]
             if sock is not None and not barefoot:
                 atlas[y + int(height * 0.86) : y + height, x : x + width] = sock
-            end = int(height * (0.12 if wear.skirt is not None else wear.leg))
+            end = int(height * (0.12 if outfit.skirt is not None else outfit.leg))
             atlas[y : y + end, x : x + width] = trousers[:end]
         if not barefoot:
             for name in ("left_foot", "right_foot"):
@@ -206,7 +185,7 @@ class Painter:
         self,
         rng: np.random.Generator,
         atlas: np.ndarray,
-        wear: Wear,
+        outfit: Outfit,
         skin: np.ndarray,
         hair: np.ndarray,
         female: float,
@@ -396,11 +375,11 @@ class Painter:
             cv2.LINE_AA,
             3,
         )
-        self._hair(rng, atlas, head, wear, hair)
+        self._hair(rng, atlas, head, outfit, hair)
         atlas[y0 : y0 + height, x0 : x0 + width] = head
 
     def _hair(
-        self, rng: np.random.Generator, atlas: np.ndarray, head: np.ndarray, wear: Wear, hair: np.ndarray
+        self, rng: np.random.Generator, atlas: np.ndarray, head: np.ndarray, outfit: Outfit, hair: np.ndarray
     ) -> None:
         height, width = head.shape[:2]
         strands = np.clip(hair * (0.65 + 0.7 * rng.random((1, 64, 1), dtype=np.float32)), 0, 255)
@@ -409,8 +388,8 @@ class Painter:
             strands, cv2.merge([0.7 + 0.6 * self.textures.grain(rng, (64, 96))] * 3), dtype=cv2.CV_8U
         )
         _put(atlas, "hair", strands)
-        if wear.hair != "none":
-            line = height * (1 - wear.hairline(np.linspace(0, 1, width)))
+        if outfit.hair != "none":
+            line = height * (1 - outfit.hairline(np.linspace(0, 1, width)))
             over = np.arange(height)[:, None] < line[None]
             head[over] = cv2.resize(strands, (width, height))[over]
 
