@@ -142,6 +142,8 @@ class TorchMemory:
         for _ in range(_WARM_RUNS):  # libraries choose their algorithms and workspaces here
             work()
         self._stream.synchronize()
+        if self.graphs.startswith("failed"):
+            return work
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):

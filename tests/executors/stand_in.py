@@ -1,0 +1,205 @@
+"""A device that is not there: its memory is the host's, and its stream is a queue that runs when waited for.
+
+Work that is enqueued sees memory as it is when the stream gets to it, so that a buffer overwritten or freed
+too early, a copy that was not asked for, or a missing wait gives wrong numbers, as on a GPU. The native
+operations are those of the CPU, reached the way those of CUDA are.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import numpy as np
+
+from oaks import executors
+from oaks.executors import onnxruntime
+from oaks.ops import native
+
+STREAM = 77
+
+
+class OnDevice:
+    """An array of the device: opaque to NumPy, as a GPU's is."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, content: np.ndarray) -> None:
+        self.content = content
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.content.shape
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        return {
+            "shape": self.content.shape,
+            "typestr": self.content.dtype.str,
+            "data": (self.content.ctypes.data, False),
+            "strides": None,
+            "version": 3,
+            "stream": None,
+        }
+
+    def __getitem__(self, rows: slice) -> OnDevice:
+        return OnDevice(self.content[rows])
+
+    def __array__(self, *_arguments: object, **_options: object) -> np.ndarray:
+        raise TypeError("a device array was read on the host")
+
+
+class Stream:
+    """What has been enqueued, until it is waited for; or, while recording, until it is replayed."""
+
+    def __init__(self) -> None:
+        self.queue: list[Callable[[], None]] = []
+        self.recording: list[Callable[[], None]] | None = None
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        (self.queue if self.recording is None else self.recording).append(work)
+
+    def run(self) -> None:
+        assert self.recording is None, "waited for the stream while recording"
+        queue, self.queue = self.queue, []
+        for work in queue:
+            work()
+
+
+class Memory:
+    """The device's memory; counts what is asked of it."""
+
+    device = "cuda:0"
+
+    def __init__(self, stream: Stream, capture: bool) -> None:
+        self.stream = STREAM
+        self.graphs = "none"
+        self.uploads = self.downloads = self.recorded = self.replayed = self.active_depth = 0
+        self.waited_for: list[object] = []
+        self.pinned: list[np.ndarray] = []
+        self._stream, self._capture = stream, capture
+
+    @contextmanager
+    def active(self):
+        self.active_depth += 1
+        try:
+            yield
+        finally:
+            self.active_depth -= 1
+
+    def empty(self, shape, dtype):
+        assert self.active_depth
+        return OnDevice(np.full(shape, np.array(119).astype(dtype), dtype))
+
+    def view(self, buffer, start, shape, dtype):
+        return OnDevice(executors.HostMemory().view(buffer.content, start, shape, dtype))
+
+    def staging(self, shape, dtype):
+        self.pinned.append(np.full(shape, 85, dtype))
+        return self.pinned[-1]
+
+    def _check_pinned(self, array):
+        assert any(np.shares_memory(array, pinned) for pinned in self.pinned), "not a staging array"
+
+    def upload(self, source, target):
+        self._check_pinned(source)
+        assert (source.shape, source.dtype) == (target.shape, target.content.dtype)
+        self.uploads += 1
+        self._stream.enqueue(lambda: np.copyto(target.content, source))
+
+    def download(self, source, target):
+        self._check_pinned(target)
+        assert (target.shape, target.dtype) == (source.shape, source.content.dtype)
+        self.downloads += 1
+        self._stream.enqueue(lambda: np.copyto(target, source.content))
+
+    def wait_for(self, array):
+        self.waited_for.append(array)
+
+    def record(self, work):
+        work()
+        self.synchronize()
+        if not self._capture:
+            self.graphs = "failed: this device cannot"
+            return work
+        self._stream.recording = []
+        work()
+        captured, self._stream.recording = self._stream.recording, None
+        self.graphs = "captured"
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            self._stream.enqueue(lambda: [step() for step in captured])
+
+        return replay
+
+    def synchronize(self):
+        self._stream.run()
+
+    def close(self):
+        self._stream.run()
+
+
+class Executor:
+    """ONNX Runtime behind the stream."""
+
+    def __init__(self, network, stream, batches):
+        self._inner = onnxruntime.open_executor(
+            network, memory=executors.HostMemory(), threads=1, batches=batches
+        )
+        self.inputs, self.outputs, self.details = (
+            self._inner.inputs,
+            self._inner.outputs,
+            {"batches": batches},
+        )
+        self._stream = stream
+
+    def bind(self, inputs, outputs):
+        run = self._inner.bind(
+            {name: array.content for name, array in inputs.items()},
+            {name: array.content for name, array in outputs.items()},
+        )
+        return lambda: self._stream.enqueue(run)
+
+    def close(self):
+        self._inner.close()
+
+
+class _Native:
+    """The CUDA half's operations: enqueued on the stream that they are given."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str):
+        operation = getattr(native.cpu, name)
+
+        def launch(*arguments):
+            *given, stream = arguments
+            assert stream == STREAM, f"{name} was launched on stream {stream}"
+            self._stream.enqueue(lambda: operation(*given, 1))
+
+        return launch
+
+
+def install(monkeypatch, *, capture: bool = True) -> list[Memory]:
+    """Makes backend "stand_in" known; gives the list in which its memories appear."""
+    stream = Stream()
+    memories: list[Memory] = []
+
+    def open_memory(device):
+        memories.append(Memory(stream, capture))
+        return memories[-1]
+
+    module = types.ModuleType("oaks.executors.stand_in")
+    module.default_device = lambda: "cuda"
+    module.unavailable = lambda device: None
+    module.open_memory = open_memory
+    module.open_executor = lambda network, *, memory, threads, batches: Executor(network, stream, batches)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(executors, "BACKENDS", (*executors.BACKENDS, "stand_in"))
+    monkeypatch.setattr(native, "cuda", _Native(stream))
+    return memories

@@ -1,0 +1,147 @@
+"""The Engine's way over a device, on one that only stands in for a GPU but is as late as a GPU."""
+
+from __future__ import annotations
+
+import bundles
+import numpy as np
+import pytest
+
+import oaks
+
+from . import stand_in
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", half=True)
+
+
+def frames(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(count)
+    return [random.integers(0, 256, (60 + 7 * i, 90 - 5 * i, 3), dtype=np.uint8) for i in range(count)]
+
+
+def boxes(count: int, seed: int = 0) -> np.ndarray:
+    corners = np.random.default_rng(seed).uniform(-10, 50, (count, 2))
+    return np.concatenate(
+        [corners, corners + np.random.default_rng(seed + 1).uniform(10, 60, (count, 2))], axis=1
+    )
+
+
+def assert_same(poses, wanted):
+    for name in ("keypoints", "visibility", "similarity", "heat", "scores", "boxes", "frame_index"):
+        np.testing.assert_allclose(getattr(poses, name), getattr(wanted, name), atol=1e-6, err_msg=name)
+
+
+@pytest.fixture(params=[True, False], ids=["flip", "no flip"])
+def reference(request, tiny):
+    with oaks.Engine(tiny, backend="onnxruntime", precision="fp32", flip=request.param) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("capture", [True, False], ids=["graph", "no graph"])
+@pytest.mark.parametrize("staged", [False, True], ids=["in a row", "staged"])
+def test_the_device_gives_what_the_cpu_gives(tiny, reference, monkeypatch, capture, staged):
+    memories = stand_in.install(monkeypatch, capture=capture)
+    with oaks.Engine(tiny, backend="stand_in", precision="fp32", flip=reference.flip, max_batch=8) as engine:
+        engine.staged = staged
+        assert engine.describe()["batches"] == [1, 2, 4, 8]
+        for count in (1, 2, 3, 5, 8, 11, 27, 4, 1):  # up and down again, so that old content would show
+            pictures, people = frames(2), [boxes(count), boxes(2, count)]
+            poses = engine.infer(pictures, boxes=people)
+            assert_same(poses, reference.infer(pictures, boxes=people))
+        crops = frames(3)
+        assert_same(engine.infer(crops), reference.infer(crops))
+        if not staged:
+            assert engine.describe()["cuda_graphs"] == (
+                "captured" if capture else "failed: this device cannot"
+            )
+    assert memories[0].active_depth == 0
+
+
+def test_frames_go_up_once_and_results_come_down_once_per_pass(tiny, monkeypatch):
+    (memories, people) = stand_in.install(monkeypatch), [boxes(5), boxes(6), boxes(9)]
+    with oaks.Engine(tiny, backend="stand_in", max_batch=8) as engine:
+        engine.infer(frames(3), boxes=people)
+        (memory,) = memories
+        assert (memory.uploads, memory.downloads) == (1, len(engine._pipeline.plan(20)))
+        assert engine.describe()["networks"]["pose"]["batches"] == [2, 4, 8, 16]
+        assert engine.describe()["networks"]["ks"]["batches"] == [1, 2, 4, 8]
+
+
+def test_a_graph_is_recorded_once_for_a_batch_size(tiny, monkeypatch):
+    memories = stand_in.install(monkeypatch)
+    with oaks.Engine(tiny, backend="stand_in", max_batch=4) as engine:
+        engine.warmup()
+        assert memories[0].recorded == 3
+        before = memories[0].replayed
+        for _ in range(3):
+            engine.infer(frames(1)[0], boxes=boxes(4))
+        assert (memories[0].recorded, memories[0].replayed) == (3, before + 3)
+
+
+def test_frames_that_lie_on_the_device_stay_there(tiny, monkeypatch):
+    memories = stand_in.install(monkeypatch)
+    pictures, people = frames(3), [boxes(2, i) for i in range(3)]
+    there = stand_in.OnDevice(pictures[1])
+    with oaks.Engine(tiny, backend="stand_in", precision="fp32") as engine:
+        poses = engine.infer([pictures[0], there, pictures[2]], boxes=people)
+        alone = engine.infer(there, boxes=people[1])
+        assert memories[0].waited_for == [there, there]
+        largest = max(array.nbytes for array in memories[0].pinned)
+        with pytest.raises(ValueError, match=r"frames: an image \(H, W, 3\) of uint8 wanted"):
+            engine.infer(stand_in.OnDevice(pictures[0].astype(np.float32)))
+    with oaks.Engine(tiny, backend="onnxruntime") as reference:
+        wanted = reference.infer(pictures, boxes=people)
+    assert_same(poses, wanted)
+    np.testing.assert_allclose(alone.keypoints, wanted.keypoints[2:4], atol=1e-6)
+    assert largest < 2 * (pictures[0].nbytes + pictures[2].nbytes + 4096)
+
+
+def test_half_precision_is_taken_where_the_bundle_has_it(tiny, tmp_path, monkeypatch):
+    stand_in.install(monkeypatch)
+    with (
+        oaks.Engine(tiny, backend="stand_in") as engine,
+        oaks.Engine(tiny, "onnxruntime", precision="fp16") as host,
+    ):
+        assert engine.precision == "fp16"
+        assert_same(engine.infer(frames(2)), host.infer(frames(2)))
+    with oaks.Engine(bundles.write(tmp_path / "single"), backend="stand_in") as engine:
+        assert engine.precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (1, [(0, 1, 1)]),
+        (3, [(0, 2, 2), (2, 1, 1)]),
+        (7, [(0, 7, 8)]),
+        (6, [(0, 4, 4), (4, 2, 2)]),
+        (13, [(0, 8, 8), (8, 4, 4), (12, 1, 1)]),
+        (15, [(0, 8, 8), (8, 7, 8)]),
+        (16, [(0, 8, 8), (8, 8, 8)]),
+    ],
+)
+def test_people_are_split_with_little_padding(tiny, monkeypatch, count, wanted):
+    stand_in.install(monkeypatch)
+    with oaks.Engine(tiny, backend="stand_in", max_batch=8) as engine:
+        assert engine._pipeline.plan(count) == wanted
+
+
+def test_timings_tell_stages_apart_only_where_asked(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    with oaks.Engine(tiny, backend="stand_in") as engine:
+        engine.infer(frames(1))
+        assert set(engine.timings.seconds) == {"read", "crop", "device", "score"}
+        engine.timings.reset()
+        engine.staged = True
+        engine.infer(frames(1))
+        assert set(engine.timings.seconds) == {"read", "crop", "pose", "decode", "ks", "device", "score"}
+
+
+def test_memory_of_the_device_is_not_taken_again_and_again(tiny, monkeypatch):
+    memories = stand_in.install(monkeypatch)
+    with oaks.Engine(tiny, backend="stand_in") as engine:
+        for count in (1, 5, 3, 8, 2) * 3:
+            engine.infer(frames(2), boxes=[boxes(count), boxes(1)])
+    assert len(memories[0].pinned) <= 6
