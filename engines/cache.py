@@ -1,0 +1,260 @@
+"""TensorRT plans, kept from one run to the next beside a note of everything that they depend on.
+
+In the cache folder (OAKS_CACHE, or the user's own) a plan is three files of the same stem, which ends in a
+hash of what the plan depends on: .plan, .json (the note, with the plan's SHA-256) and .lock. Whoever builds
+holds the lock, so two processes never build the same plan at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oaks.engines import library as tensorrt_library
+from oaks.engines.library import Library, TensorRTError
+from oaks.engines.plan import Profile, Recipe, TimingCache, build, profiles_for
+from oaks.errors import BundleError
+from oaks.files import replacing, write_json
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+    from oaks.bundle import Network
+    from oaks.executors.device import Device
+
+log = logging.getLogger("oaks.plans")
+
+SCHEMA = 1
+"""Raised when what a plan is made of changes in a way that the note does not tell."""
+
+OTHER_DEVICE = "different models of devices"
+"""TensorRT's warning that a plan was built on another GPU: it runs, but slowly or wrongly."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, ready to run.
+
+    Attributes:
+        engine: TensorRT's engine.
+        runtime: what made the engine; must live as long.
+        profiles: its batch sizes, in the order of the engine's profiles.
+        path: where it is kept.
+    """
+
+    engine: trt.ICudaEngine
+    runtime: trt.Runtime
+    profiles: tuple[Profile, ...]
+    path: Path
+
+
+def default_folder() -> Path:
+    """The folder that OAKS_CACHE names, or oaks' folder among the user's caches."""
+    import platformdirs
+
+    named = os.environ.get("OAKS_CACHE")
+    return (Path(named) if named else platformdirs.user_cache_path("oaks", appauthor=False)) / "tensorrt"
+
+
+def load_plan(
+    network: Network,
+    device: Device,
+    *,
+    batches: Sequence[int],
+    folder: str | Path | None = None,
+    show: bool = True,
+) -> Plan:
+    """The plan of a network on a device: the kept one if it fits and loads, else a new one.
+
+    Args:
+        network: of a bundle; its ONNX file decides the precision.
+        device: whose context is current.
+        batches: the batch sizes that will be run, ascending.
+        folder: where plans are kept; default_folder() unless given.
+        show: whether to say that a plan is being built, and how far it is.
+
+    Raises:
+        BackendUnavailable: TensorRT is not there, or no GPU that it can use.
+        BundleError: the ONNX file is not the one that bundle.json speaks of.
+        TensorRTError: TensorRT cannot build the plan, does not load the one that it has just built, or the
+            plan cannot be written.
+        KeyboardInterrupt: Ctrl-C during the build.
+    """
+    library = tensorrt_library.library()
+    recipe = Recipe(profiles_for(batches), tf32=network.precision != "fp32")
+    key = plan_key(library, network, recipe, device)
+    folder = Path(folder) if folder is not None else default_folder()
+    with _explained(folder, "make"):
+        folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_stem(network, device, key)}.plan"
+    with _locked(path.with_suffix(".lock"), f"another process is building {network.label}"):
+        runtime = library.runtime()
+        engine = _kept(library, runtime, path, key)
+        if engine is None:
+            _build_into(library, network, recipe, device, path, key, show)
+            engine = _kept(library, runtime, path, key)
+        if engine is None:
+            raise library.failure(f"{network.label}: TensorRT does not load the plan that it has just built")
+    return Plan(engine, runtime, recipe.profiles, path)
+
+
+def plan_key(library: Library, network: Network, recipe: Recipe, device: Device) -> dict[str, Any]:
+    """Everything that a plan depends on, under names that last: enum numbers change between versions.
+
+    The ONNX file holds its weights, and int8's scales with them. No plugin libraries are loaded.
+    """
+    return {
+        "schema": SCHEMA,
+        "tensorrt": library.version,
+        "cuda": device.cuda_major,
+        "system": f"{platform.system()} {platform.machine()}".lower(),
+        "device": {
+            "name": device.name,
+            "compute_capability": device.compute_capability,
+            "multiprocessors": device.multiprocessors,
+        },
+        "onnx_sha256": network.sha256,
+        "precision": network.precision,
+        **json.loads(json.dumps(dataclasses.asdict(recipe))),
+    }
+
+
+def _stem(network: Network, device: Device, key: dict[str, Any]) -> str:
+    """A name that people recognise, then the hash that tells plans apart."""
+    readable = f"{network.bundle.name}-{network.role}-{network.precision}-sm{device.compute_capability}"
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '', readable)}-{digest[:16]}"
+
+
+def _kept(library: Library, runtime: trt.Runtime, path: Path, key: dict[str, Any]) -> trt.ICudaEngine | None:
+    """The engine of the plan in a file; None if there is none, or after setting aside one that is no good."""
+    if not path.exists():
+        return None
+    try:
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return _set_aside(path, f"its note cannot be read: {error}")
+    if not isinstance(note, dict) or note.get("key") != key:
+        return _set_aside(path, "its note is about something else")
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != note.get("plan_sha256"):
+        return _set_aside(path, "it is damaged: its SHA-256 is not the noted one")
+    mark = library.log.mark()
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        return _set_aside(path, f"TensorRT does not load it: {library.log.tail(mark)}")
+    if any(OTHER_DEVICE in line for line in library.log.since(mark)):
+        return _set_aside(path, "it was built on another GPU")
+    return engine
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Renames a plan and its note, so that they can be looked at and are not tried again."""
+    log.warning("the plan %s is set aside as .bad and built anew: %s", path, reason)
+    for file in (path, path.with_suffix(".json")):
+        if file.exists():
+            os.replace(file, file.with_name(file.name + ".bad"))
+
+
+def _build_into(
+    library: Library,
+    network: Network,
+    recipe: Recipe,
+    device: Device,
+    path: Path,
+    key: dict[str, Any],
+    show: bool,
+) -> None:
+    """Builds a plan and writes it with its note."""
+    onnx = network.read()
+    if hashlib.sha256(onnx).hexdigest() != network.sha256:
+        raise BundleError(f"{network.label} has changed since the bundle was loaded: its SHA-256 is another")
+    batches = ", ".join(f"{p.smallest}-{p.largest}" for p in recipe.profiles)
+    log.info("building the TensorRT plan of %s for batches %s", network.label, batches)
+    if show:
+        from rich.console import Console
+
+        Console(stderr=True).print(
+            f"Building the TensorRT plan of {network.label} for {device.name}: minutes, once. Kept in {path}"
+        )
+    started = time.monotonic()
+    with _timings(path.parent, library, device) as timing:
+        plan = build(library, onnx, recipe, timing, label=network.label, active=device.active, show=show)
+    note = {
+        "key": key,
+        "plan_sha256": hashlib.sha256(plan).hexdigest(),
+        "onnx": network.label,
+        "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    # The note last: a plan without one counts as unfinished.
+    with _explained(path, f"write the {len(plan) / 1e6:.0f} MB of"):
+        with replacing(path) as file:
+            file.write(plan)
+        write_json(path.with_suffix(".json"), note, indent=1)
+
+
+@contextmanager
+def _timings(folder: Path, library: Library, device: Device) -> Iterator[TimingCache]:
+    """The layer timings of a TensorRT version and a device; written back even if the build is stopped."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"timings-{library.version}-{device.name}")
+    path = folder / f"{name}.cache"
+    with _locked(path.with_suffix(".lock"), "another process is writing timings"):
+        timing = TimingCache(path.read_bytes() if path.exists() else b"")
+    before = timing.content
+    try:
+        yield timing
+    finally:
+        if timing.content != before:
+            with _locked(path.with_suffix(".lock"), "another process is writing timings"):
+                try:
+                    with replacing(path) as file:
+                        file.write(timing.content)
+                except OSError as error:
+                    # They only save time; a build that is done should not be lost for them.
+                    log.warning("the timings in %s cannot be written: %s", path, error)
+
+
+@contextmanager
+def _locked(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock between processes and threads; says so if that means waiting."""
+    import filelock
+
+    lock = filelock.FileLock(path)
+    with _explained(path, "lock"):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            log.warning("%s; waiting for it (%s)", busy, path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _explained(path: Path, action: str) -> Iterator[None]:
+    """Makes an error of the disk say what was wanted and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise TensorRTError(
+            f"cannot {action} {path}: {error.strerror or error}. Plans are kept there; free space, or set "
+            "OAKS_CACHE to a folder elsewhere"
+        ) from error
+
+
+__all__ = ["Plan", "default_folder", "load_plan", "plan_key"]

@@ -1,0 +1,293 @@
+"""Checkpoints to a bundle: ONNX in each precision, compared with the torch network before it is kept."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks import bundle, ops
+from oaks.engines import compare, precision
+from oaks.engines.onnx_graph import to_onnx
+from oaks.engines.samples import crop_of, load_crops, split
+from oaks.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from rich.progress import Progress
+
+    from oaks.bundle import Bundle
+
+COMPARED, CALIBRATED = 32, 256
+"""Crops that precisions are compared on, and at most how many others int8 is calibrated on."""
+
+RENDERED = "rendered"
+"""The name under which rendered people are asked for."""
+
+_SEED = 20190616
+
+KEPT = ("skeleton", "input", "stride", "alignment", "heatmap_sigma", "refine", "blur_sigma", "padding",
+        "trained_on", "metrics", "license")  # fmt: skip
+"""What of the pose checkpoint's description stands in bundle.json as it is."""
+
+
+class ExportError(RuntimeError):
+    """An exported network is too far from the torch network. Nothing has been written."""
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A checkpoint, and the inputs that its exports are compared and calibrated on."""
+
+    kind: str
+    checkpoint: Path
+    network: torch.nn.Module
+    description: Mapping[str, Any]
+    compared: np.ndarray
+    calibrated: np.ndarray
+
+
+def export(
+    pose: str | Path,
+    ks: str | Path | None = None,
+    *,
+    out: str | Path,
+    precisions: Sequence[str] = ("fp32",),
+    crops: str | Path | np.ndarray | None = None,
+    tolerance: Mapping[str, float] | None = None,
+    keep_float: Sequence[str] | None = None,
+    name: str | None = None,
+    show: bool = True,
+) -> Bundle:
+    """Writes a bundle from trained networks.
+
+    Args:
+        pose: checkpoint (.safetensors) of a pose network.
+        ks: checkpoint of the KS network for its heatmaps, if there is one.
+        out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
+        precisions: of "fp32", "fp16", "int8"; both networks are written in each.
+        crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.samples.load_crops).
+            Rendered people if not given; for int8 they must be asked for, as "rendered".
+        tolerance: precision -> largest typical difference, instead of oaks.engines.compare.TOLERANCE's.
+        keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
+            heatmaps unless given.
+        name: of the bundle; the folder's unless given.
+        show: whether to show progress and print the differences, on standard error.
+
+    Returns:
+        The bundle, loaded and checked. It holds pose.PRECISION.onnx, ks.PRECISION.onnx, and the checkpoints
+        as pose.safetensors and ks.safetensors for the torch backend.
+
+    Raises:
+        ValueError: an argument does not fit, or the checkpoints do not fit each other.
+        FileNotFoundError: a checkpoint or the crops are not there.
+        ExportError: a precision is further from the torch network than its tolerance; nothing is written.
+    """
+    precisions = _check_precisions(precisions, crops, tolerance)
+    out = Path(out)
+    if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(
+            f"out: a new folder or a bundle to replace wanted, got {out}, which is something else"
+        )
+    with _progress(show) as progress:
+        step = progress.add_task("reading people")
+        trained = _load(Path(pose), ks, RENDERED if crops is None else crops, precisions)
+        progress.update(step, description="exporting", total=len(trained) * len(precisions))
+        graphs = [_graph(part) for part in trained]
+        if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
+            raise ValueError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
+        with _folder_for(out) as folder:
+            files, rows = {}, []
+            for part, graph in zip(trained, graphs, strict=True):
+                wanted = compare.torch_outputs(part.network, part.compared)
+                for kind in precisions:
+                    progress.update(step, description=f"{part.kind} network in {kind}")
+                    model = _in_precision(kind, graph, part, keep_float)
+                    rows += compare.differences(
+                        model,
+                        wanted,
+                        part.compared,
+                        network=part.kind,
+                        precision=kind,
+                        tolerance=(tolerance or {}).get(kind),
+                    )
+                    (folder / f"{part.kind}.{kind}.onnx").write_bytes(model.SerializeToString())
+                    files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}
+                    progress.advance(step)
+                shutil.copyfile(part.checkpoint, folder / f"{part.kind}.safetensors")
+                files[f"{part.kind}.safetensors"] = {"role": "weights", "precision": "fp32"}
+            progress.console.print(compare.table(rows))
+            _check_rows(rows)
+            bundle.write(folder, _describe(name or out.name, trained, rows), files)
+    return bundle.Bundle.load(out)
+
+
+def _progress(show: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True, quiet=not show), transient=True, disable=not show)
+
+
+def _check_precisions(
+    precisions: Sequence[str], crops: object, tolerance: Mapping[str, float] | None
+) -> tuple[str, ...]:
+    precisions = (precisions,) if isinstance(precisions, str) else tuple(dict.fromkeys(precisions))
+    if not precisions or set(precisions) - set(bundle.PRECISIONS):
+        raise ValueError(f"precisions: some of {list(bundle.PRECISIONS)} wanted, got {list(precisions)}")
+    if unknown := set(tolerance or {}) - set(precisions):
+        raise ValueError(
+            f"tolerance: for precisions that are exported, {list(precisions)}, got {sorted(unknown)}"
+        )
+    if "int8" in precisions and crops is None:
+        raise ValueError(f"crops: int8 needs people to calibrate on: name pictures of yours, or {RENDERED!r}")
+    return precisions
+
+
+def _load(
+    pose: Path, ks: str | Path | None, crops: str | Path | np.ndarray, precisions: Sequence[str]
+) -> list[_Trained]:
+    """The checkpoints with their inputs: crops of people; for the KS network, the heatmaps of these."""
+    network, description = _checkpoint("pose", pose)
+    count = COMPARED + CALIBRATED if "int8" in precisions else COMPARED
+    if isinstance(crops, str) and crops == RENDERED:
+        people = _rendered(description, count)
+    else:
+        people = load_crops(crops, description, count=count)
+    if "int8" in precisions and len(people) < 2:
+        raise ValueError("crops: 2 or more wanted, to calibrate int8 on some and compare on others, got 1")
+    trained = [_Trained("pose", pose, network, description, *split(people, COMPARED))]
+    if ks is not None:
+        ks_network, ks_description = _checkpoint("ks", Path(ks))
+        given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
+        if given != taken:
+            raise ValueError(f"ks: made for keypoints {taken}, the pose network gives {given}")
+        heatmaps = _averaged(network, description, people)
+        trained.append(_Trained("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
+    return trained
+
+
+def _checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    from oaks.training.checkpoint import load_network
+
+    network, description = load_network(path)
+    if description["kind"] != kind:
+        raise ValueError(
+            f"{kind}: a {kind} network's checkpoint wanted, {path} is a {description['kind']} network's"
+        )
+    return network, description
+
+
+def _rendered(description: Mapping[str, Any], count: int) -> np.ndarray:
+    """Crops (count, 3, height, width) of rendered people, the same each time."""
+    from oaks.training.render import RenderedPeople
+
+    def crops() -> Iterator[np.ndarray]:
+        pictures, padding = RenderedPeople(seed=_SEED), float(description.get("padding", 1.25))
+        for index in itertools.count():
+            image, people = pictures.sample(index)
+            for person in people:
+                x, y, width, height = person["bbox"]
+                yield crop_of(image, (x, y, x + width, y + height), description, padding)
+
+    return np.stack(list(itertools.islice(crops(), count)))
+
+
+def _averaged(pose: torch.nn.Module, description: Mapping[str, Any], people: np.ndarray) -> np.ndarray:
+    straight = compare.torch_outputs(pose, people)[0]
+    mirrored = compare.torch_outputs(pose, np.ascontiguousarray(people[..., ::-1]))[0]
+    pairs = Skeleton.from_dict(description["skeleton"]).pairs
+    alignment = description.get("alignment", "half_pixel")
+    return ops.decode(straight, mirrored, flip_pairs=pairs, alignment=alignment, average=True).heatmaps
+
+
+def _graph(part: _Trained) -> onnx.ModelProto:
+    """The network in float32, its input and outputs called as bundles have them."""
+    import torch
+
+    if part.kind == "pose":
+        outputs = ["heatmaps", "visibility"][: len(compare.torch_outputs(part.network, part.compared[:1]))]
+        input_name = "crops"
+    else:
+        input_name, outputs = "heatmaps", ["similarity"]
+    example = torch.from_numpy(np.repeat(part.compared[:1], 2, axis=0))
+    return to_onnx(part.network, example, input_name=input_name, output_names=outputs)
+
+
+def _in_precision(
+    kind: str, plain: onnx.ModelProto, part: _Trained, keep_float: Sequence[str] | None
+) -> onnx.ModelProto:
+    if kind == "fp16":
+        if beyond := compare.beyond_half(plain, part.compared):
+            worst = max(beyond, key=beyond.__getitem__)
+            raise ExportError(
+                f"the {part.kind} network in fp16: {len(beyond)} tensors hold values above "
+                f"{precision.HALF_MAX:.0f}, which float16 cannot; {worst!r} reaches {beyond[worst]:.3g}. "
+                "Export fp32 or int8"
+            )
+        return precision.to_fp16(plain)
+    if kind == "int8":
+        names = {node.name for node in plain.graph.node}
+        kept = None if keep_float is None else [node for node in keep_float if node in names]
+        batches = np.array_split(part.calibrated, -(-len(part.calibrated) // compare.BATCH))
+        return precision.to_int8(plain, batches, keep_float=kept)
+    return plain
+
+
+def _check_rows(rows: Sequence[compare.Difference]) -> None:
+    if far := [row for row in rows if not row.accepted]:
+        listed = "; ".join(
+            f"{row.network} {row.precision} {row.output} by {row.typical:.3g}, tolerance {row.tolerance:.3g}"
+            for row in far
+        )
+        raise ExportError(f"too far from the torch network, so nothing is written: {listed}")
+
+
+def _describe(name: str, trained: Sequence[_Trained], rows: Sequence[compare.Difference]) -> dict[str, Any]:
+    """bundle.json's content, but for format and files."""
+    pose = trained[0].description
+    calibration: dict[str, Any] = {}
+    for part in trained:
+        calibration.update(part.description.get("calibration") or {})
+    description = {"name": name, **{key: pose[key] for key in KEPT if pose.get(key) is not None}}
+    description["architecture"] = {part.kind: part.description["architecture"] for part in trained}
+    if calibration:
+        description["calibration"] = calibration
+    description["export"] = {"differences": [asdict(row) for row in rows]}
+    return description
+
+
+@contextmanager
+def _folder_for(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` if the block ends well, and leaves nothing if it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        staged.chmod(0o755)
+        yield staged
+        if not out.exists():
+            os.replace(staged, out)
+            return
+        old = staged.with_name(f"{staged.name}.old")
+        os.replace(out, old)
+        try:
+            os.replace(staged, out)
+        except OSError:
+            os.replace(old, out)
+            raise
+        shutil.rmtree(old)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+__all__ = ["CALIBRATED", "COMPARED", "ExportError", "export"]

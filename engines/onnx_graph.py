@@ -1,0 +1,158 @@
+"""A torch network as a plain ONNX graph: batch norm folded, batch dynamic, nothing computed from shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+OPSET = 18
+"""Read by TensorRT 10 and 11, ONNX Runtime and OpenVINO; the lowest that torch exports as it is."""
+
+IR_VERSION = 8
+"""Of opset 18: newer ones are refused by older runtimes."""
+
+
+def to_onnx(
+    network: torch.nn.Module, example: torch.Tensor, *, input_name: str, output_names: Sequence[str]
+) -> onnx.ModelProto:
+    """The ONNX graph of a network with one input.
+
+    Args:
+        network: in eval mode; gives a tensor, or a tuple of tensors and None.
+        example: (N, ...) float32 with N of 2 or more; only its shape matters.
+        input_name: what the input is called.
+        output_names: what the outputs that are not None are called, in their order.
+
+    Returns:
+        A checked model. Axis 0 of its input and outputs is dynamic and called "batch".
+
+    Raises:
+        ValueError: the network is in training mode, or gives another number of outputs.
+    """
+    import torch
+
+    if network.training:
+        raise ValueError("network: eval mode wanted, got training mode; call network.eval()")
+    network = _without_none(network)
+    with torch.no_grad():
+        given = len(network(example))
+    if given != len(output_names):
+        raise ValueError(
+            f"output_names: {given} wanted, as many as the network gives, got {list(output_names)}"
+        )
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            input_names=[input_name],
+            output_names=list(output_names),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    return _plain(program.model_proto)
+
+
+def _without_none(network: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
+    class Tensors(torch.nn.Module):
+        """The network without the outputs that are None, which ONNX has no word for."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            outputs = self.network(x)
+            return tuple(o for o in outputs if o is not None) if isinstance(outputs, tuple) else (outputs,)
+
+    return Tensors().eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's remarks about its own insides (deprecated calls, no torchvision) off the screen."""
+    exporter = logging.getLogger("torch.onnx")
+    before = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(before)
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same arithmetic with constant resize scales, and without dead nodes, traces and file names."""
+    import onnx
+
+    model.ir_version = IR_VERSION
+    _scales_for_sizes(model)
+    _drop_unused(model.graph)
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info,
+                 *model.graph.input, *model.graph.output):  # fmt: skip
+        for field in ("metadata_props", "doc_string"):
+            part.ClearField(field)
+    model.producer_name, model.producer_version = "oaks", ""
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _scales_for_sizes(model: onnx.ModelProto) -> None:
+    """Gives every Resize constant scales instead of sizes put together from the batch at run time.
+
+    A size whose batch entry is computed makes a shape subgraph, which runtimes run on the host and which
+    keeps them from knowing the network's shapes beforehand.
+    """
+    import onnx
+
+    shapes = {
+        value.name: [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    }
+    for node in model.graph.node:
+        if node.op_type != "Resize" or len(node.input) < 4 or not node.input[3]:
+            continue
+        before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
+        if not before or not after or None in before[1:] or None in after[1:]:
+            continue
+        factors = [1.0, *(large / small for small, large in zip(before[1:], after[1:], strict=True))]
+        name = f"{node.name}_scales"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factors, np.float32), name))
+        node.input[2] = name
+        del node.input[3]
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Removes nodes whose outputs nobody reads, then initialisers and shape notes that nobody needs."""
+    needed = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(name for name in node.input if name)
+            kept.append(node)
+    kept.reverse()
+    _replace(graph.node, kept)
+    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
+    _replace(graph.value_info, [value for value in graph.value_info if value.name in needed])
+
+
+def _replace(field: Sequence, content: list) -> None:
+    copies = [type(part).FromString(part.SerializeToString()) for part in content]
+    del field[:]
+    field.extend(copies)
+
+
+__all__ = ["IR_VERSION", "OPSET", "to_onnx"]

@@ -1,0 +1,190 @@
+"""ONNX to a TensorRT plan: strongly typed, so that the ONNX alone decides the precision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from oaks.engines.library import Library, TensorRTError
+from oaks.engines.progress import Phases, bars, in_worker, monitor
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+    from rich.progress import Progress
+
+SPAN = 4
+"""A profile serves batches down to a quarter of the one it is tuned for."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes from `smallest` to `largest`, tuned for the largest."""
+
+    smallest: int
+    largest: int
+
+
+def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
+    """Profiles that cover 1 to the largest batch, each tuned for a batch that will come.
+
+    One profile for all sizes makes small batches slow; one per size makes building slow.
+
+    Args:
+        batches: the batch sizes that will be run, ascending.
+
+    Raises:
+        ValueError: no batch sizes, or one below 1.
+    """
+    if not batches or min(batches) < 1:
+        raise ValueError(f"batches: numbers of 1 or more wanted, got {list(batches)}")
+    tops = [max(batches)]
+    while lower := [batch for batch in batches if batch * SPAN <= tops[-1]]:
+        tops.append(max(lower))
+    tops.reverse()
+    return tuple(Profile(below + 1, top) for below, top in zip([0, *tops[:-1]], tops, strict=True))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a plan is built, as far as the plan depends on it.
+
+    Attributes:
+        profiles: the batch sizes.
+        tf32: whether float32 layers may round their inputs to TF32's 10 bits, as TensorRT does by default.
+        level: TensorRT's builder_optimization_level, 0 to 5.
+    """
+
+    profiles: tuple[Profile, ...]
+    tf32: bool = False
+    level: int = 3
+
+
+@dataclass
+class TimingCache:
+    """What the builder measured of single layers; another build on the same device starts from it.
+
+    Attributes:
+        content: as an earlier build left it, or nothing; `build` puts the new content here.
+    """
+
+    content: bytes = b""
+
+
+def build(
+    library: Library,
+    onnx: bytes,
+    recipe: Recipe,
+    timing: TimingCache,
+    *,
+    label: str,
+    active: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    show: bool = True,
+) -> bytes:
+    """Builds a plan in a worker thread, with progress bars; Ctrl-C stops it.
+
+    Args:
+        library: TensorRT.
+        onnx: the model, with its weights.
+        recipe: how to build it.
+        timing: read and, whatever comes of the build, brought up to date.
+        label: what the network is called in messages.
+        active: makes the GPU to build for current in the thread that builds.
+        show: whether to show progress bars.
+
+    Returns:
+        The plan.
+
+    Raises:
+        TensorRTError: TensorRT cannot parse or build it; the message says why.
+        BackendUnavailable: there is no GPU that TensorRT can use.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+    def work(cancelled: threading.Event) -> bytes:
+        with active():
+            return _build(library, onnx, recipe, timing, label, Phases(progress, cancelled))
+
+    progress: Progress | None = bars() if show else None
+    with progress or nullcontext():
+        return in_worker(work)
+
+
+def _build(
+    library: Library, onnx: bytes, recipe: Recipe, timing: TimingCache, label: str, phases: Phases
+) -> bytes:
+    mark = library.log.mark()
+    builder = library.builder()
+    trt = library.trt
+    # 10 needs the flag, 11 ignores it; its number differs between them, and << does not take the enum itself.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    # The network's weights lie in the parser, which must therefore live until the plan is built.
+    parser = _parse(library, network, onnx, label, mark)
+    config = builder.create_builder_config()
+    for number, profile in enumerate(recipe.profiles):
+        _add_profile(library, builder, network, config, profile, number, label)
+    if not recipe.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = recipe.level
+    watching = monitor(library, phases)
+    config.progress_monitor = watching
+    _start_from(library, config, timing)
+    plan = builder.build_serialized_network(network, config)
+    measured = config.get_timing_cache()
+    if measured is not None:
+        timing.content = bytes(measured.serialize())
+    del parser
+    if phases.failure is not None:
+        raise TensorRTError(f"{label}: showing the progress of the build failed") from phases.failure
+    if plan is None:
+        raise library.failure(f"{label}: TensorRT could not build a plan", mark)
+    return bytes(plan)
+
+
+def _parse(
+    library: Library, network: trt.INetworkDefinition, onnx: bytes, label: str, mark: int
+) -> trt.OnnxParser:
+    trt = library.trt
+    parser = trt.OnnxParser(network, library.logger)
+    if not parser.parse(onnx):
+        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise library.failure(f"{label}: TensorRT cannot read this ONNX model: {'; '.join(errors)}", mark)
+    return parser
+
+
+def _add_profile(
+    library: Library,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    profile: Profile,
+    number: int,
+    label: str,
+) -> None:
+    """Every input gets the profile's batches; its other sizes are the model's own."""
+    shapes = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)
+        if shape[0] != -1 or -1 in shape[1:]:
+            raise TensorRTError(f"{label}: only the batch, axis 0, may vary; {tensor.name!r} is {shape}")
+        smallest, largest = (profile.smallest, *shape[1:]), (profile.largest, *shape[1:])
+        shapes.set_shape(tensor.name, smallest, largest, largest)
+    if config.add_optimization_profile(shapes) != number:
+        raise library.failure(f"{label}: TensorRT refuses batches {profile.smallest} to {profile.largest}")
+
+
+def _start_from(library: Library, config: trt.IBuilderConfig, timing: TimingCache) -> None:
+    """Gives the builder the timings of before, or an empty cache where TensorRT does not take them."""
+    known = config.create_timing_cache(timing.content)
+    if known is not None and config.set_timing_cache(known, False):
+        return
+    timing.content = b""
+    empty = config.create_timing_cache(b"")
+    if empty is None or not config.set_timing_cache(empty, False):
+        raise library.failure("TensorRT takes no timing cache, not even an empty one")
+
+
+__all__ = ["SPAN", "Profile", "Recipe", "TimingCache", "build", "profiles_for"]

@@ -1,0 +1,152 @@
+"""The same network in half precision and in int8: types and scales stand in the ONNX, for every runtime.
+
+Both keep float32 inputs and outputs, so that whoever feeds the network need not know its precision.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+HALF_MAX = 65504.0
+HALF_MIN = 2.0**-24
+"""The largest and the smallest positive float16; weights beyond them are clamped, not lost."""
+
+QUANTISED = ("Conv",)
+"""Convolutions are where the time goes. Deconvolutions quantise badly; fully connected layers save little."""
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with float16 weights and activations, float32 inputs and outputs.
+
+    Resize runs in float16 too; only its scales stay float32, as ONNX wants them.
+    """
+    import onnx
+    from onnxconverter_common import float16
+
+    with warnings.catch_warnings():
+        # One warning for every clamped weight; what clamping does to the outputs is measured afterwards.
+        warnings.filterwarnings("ignore", message="the float32 number", category=UserWarning)
+        half = float16.convert_float_to_float16(
+            _copy(model),
+            keep_io_types=True,
+            min_positive_val=HALF_MIN,
+            max_finite_val=HALF_MAX,
+            op_block_list=[name for name in float16.DEFAULT_OP_BLOCK_LIST if name != "Resize"],
+        )
+    scales = {node.input[2] for node in half.graph.node if node.op_type == "Resize" and len(node.input) > 2}
+    originals = {tensor.name: tensor for tensor in model.graph.initializer}
+    for tensor in half.graph.initializer:
+        if tensor.name in scales:
+            tensor.CopyFrom(originals[tensor.name])
+    del half.graph.value_info[:]
+    onnx.checker.check_model(half, full_check=True)
+    return half
+
+
+def to_int8(
+    model: onnx.ModelProto, samples: Iterable[np.ndarray], *, keep_float: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """The model with int8 convolutions: explicit, symmetric QuantizeLinear and DequantizeLinear pairs.
+
+    Weights are scaled per output channel and stored as int8, activations per tensor by the largest magnitude
+    that the samples give; biases stay float32. TensorRT 10 and 11 accept no other zero-point than 0 and no
+    quantised bias.
+
+    Args:
+        model: float32, as to_onnx gives it.
+        samples: inputs (N, ...) float32 to calibrate on, N as one likes.
+        keep_float: names of nodes to leave in float32; heatmap_layers(model) unless given.
+
+    Raises:
+        ValueError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    batches = list(samples)
+    if not batches:
+        raise ValueError("samples: at least one batch to calibrate on wanted, got none")
+    keep_float = heatmap_layers(model) if keep_float is None else list(keep_float)
+    candidates = [node.name for node in model.graph.node if node.op_type in QUANTISED]
+    if unknown := set(keep_float) - {node.name for node in model.graph.node}:
+        raise ValueError(
+            f"keep_float: names of nodes wanted, got {sorted(unknown)}; convolutions are {candidates}"
+        )
+    if not set(candidates) - set(keep_float):
+        raise ValueError(
+            f"keep_float: it leaves no convolution to quantise, got {keep_float} of {candidates}"
+        )
+    with tempfile.TemporaryDirectory(prefix="oaks-int8-") as folder, _without_advice():
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_static(
+            source,
+            target,
+            _Batches(model.graph.input[0].name, batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=keep_float,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+        )
+        quantised = onnx.load(target)
+    del quantised.graph.value_info[:]
+    quantised.ClearField("metadata_props")
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised
+
+
+def heatmap_layers(model: onnx.ModelProto) -> list[str]:
+    """The convolutions whose output is an output of the network.
+
+    A heatmap is nearly flat around its peak, so its last layer keeps float32: rounding there moves peaks
+    more than anywhere else, and the layer is cheap.
+    """
+    outputs = {output.name for output in model.graph.output}
+    return [n.name for n in model.graph.node if n.op_type in QUANTISED and outputs.intersection(n.output)]
+
+
+class _Batches:
+    """What onnxruntime.quantization reads calibration inputs from."""
+
+    def __init__(self, name: str, batches: Sequence[np.ndarray]) -> None:
+        self._feeds: Iterator[dict[str, Any]] = iter([{name: np.asarray(b, np.float32)} for b in batches])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next input, or None after the last."""
+        return next(self._feeds, None)
+
+
+class _without_advice(logging.Filter):
+    """Drops the quantiser's advice to run its pre-processing, which to_onnx has no need of."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    def __enter__(self) -> None:
+        logging.getLogger().addFilter(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeFilter(self)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
+
+
+__all__ = ["HALF_MAX", "HALF_MIN", "QUANTISED", "heatmap_layers", "to_fp16", "to_int8"]

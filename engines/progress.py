@@ -1,0 +1,134 @@
+"""A build that shows how far it is and can be stopped: TensorRT works in a thread, Ctrl-C raises a flag."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+    from rich.progress import Progress, TaskID
+
+    from oaks.engines.library import Library
+
+Result = TypeVar("Result")
+
+
+def bars() -> Progress:
+    """The progress bars of a build, on standard error, one per phase that is under way."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+class Phases:
+    """TensorRT's nested phases as progress bars. Called from TensorRT's own threads.
+
+    Args:
+        progress: where the bars are, or None to show none.
+        cancelled: set by whoever wants the build to stop.
+
+    Attributes:
+        failure: what went wrong in here; TensorRT would swallow it, so it is kept, and the build is stopped.
+    """
+
+    def __init__(self, progress: Progress | None, cancelled: threading.Event) -> None:
+        self._progress, self._cancelled = progress, cancelled
+        self._tasks: dict[str, tuple[TaskID, int]] = {}
+        self._lock = threading.Lock()
+        self.failure: BaseException | None = None
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        with self._lock:
+            self._shielded(lambda: self._add(name, parent, steps))
+
+    def step(self, name: str, step: int) -> bool:
+        """Whether to go on."""
+        with self._lock:
+            if name in self._tasks and self._progress is not None:
+                task = self._tasks[name][0]
+                self._shielded(lambda: self._progress.update(task, completed=step + 1))
+        return self.failure is None and not self._cancelled.is_set()
+
+    def finish(self, name: str) -> None:
+        with self._lock:
+            if name in self._tasks and self._progress is not None:
+                task = self._tasks.pop(name)[0]
+                self._shielded(lambda: self._progress.remove_task(task))
+
+    def _add(self, name: str, parent: str | None, steps: int) -> None:
+        if self._progress is not None:
+            depth = self._tasks[parent][1] + 1 if parent in self._tasks else 0
+            self._tasks[name] = (self._progress.add_task("  " * depth + name, total=steps), depth)
+
+    def _shielded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except BaseException as error:
+            self.failure = self.failure or error
+
+
+def monitor(library: Library, phases: Phases) -> trt.IProgressMonitor:
+    """The object through which TensorRT tells the phases."""
+    trt = library.trt
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            phases.start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return phases.step(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            phases.finish(phase_name)
+
+    return Monitor()
+
+
+def in_worker(work: Callable[[threading.Event], Result]) -> Result:
+    """Runs `work` in a thread while this one waits, ready for Ctrl-C.
+
+    Args:
+        work: gets an event that is set when it should stop early; it may then return or raise what it likes.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came; the work has stopped, unless Ctrl-C came twice.
+        BaseException: whatever the work raised.
+    """
+    cancelled, done = threading.Event(), threading.Event()
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work(cancelled))
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=body, name="oaks-build", daemon=True).start()
+    try:
+        _wait(done)
+    except KeyboardInterrupt:
+        cancelled.set()
+        _wait(done)
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _wait(done: threading.Event) -> None:
+    # With a time limit: a wait without one cannot be interrupted on Windows.
+    while not done.wait(0.1):
+        pass
+
+
+__all__ = ["Phases", "bars", "in_worker", "monitor"]

@@ -1,0 +1,140 @@
+"""Crops of people to compare and to calibrate networks on, as the Engine would cut them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import ops
+from oaks.coco import read_boxes
+from oaks.frames import read_image
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+ANNOTATIONS = "annotations.json"
+
+
+def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], *, count: int) -> np.ndarray:
+    """Network inputs from pictures of people.
+
+    Args:
+        source: one of
+            a COCO annotation file: the people in it, cut out of the images beside it (in
+            its own folder, in images/, or in the folder that is called as the file is);
+            a folder with annotations.json, likewise; a folder of images, each one crop;
+            an .npz file with one array, or an array: (N, H, W, 3) uint8 crops in the order `input.color`;
+            description: a checkpoint's, or bundle.json: its "input" and "padding" are used.
+        count: how many crops at most, spread evenly over the source.
+
+    Returns:
+        (N, 3, height, width) float32, normalised as the network wants them, 1 <= N <= count.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or an annotated image is missing.
+        ValueError: the source holds no person, or is none of the above.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_arrays("crops", source, description, count)
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"crops: no such file or folder: {path}")
+    if path.is_dir():
+        if (path / ANNOTATIONS).is_file():
+            return _from_annotations(path / ANNOTATIONS, description, count)
+        return _from_images(path, description, count)
+    if path.suffix == ".json":
+        return _from_annotations(path, description, count)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as content:
+            if len(content.files) != 1:
+                raise ValueError(f"crops: {path} must hold one array, holds {content.files}")
+            return _from_arrays(str(path), content[content.files[0]], description, count)
+    raise ValueError(f"crops: a folder, a COCO .json or an .npz wanted, got {str(source)!r}")
+
+
+def split(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Up to `count` inputs, at most half (and at least one), spread evenly; and the others."""
+    chosen = np.zeros(len(inputs), bool)
+    chosen[_spread(len(inputs), min(count, (len(inputs) + 1) // 2))] = True
+    return inputs[chosen], inputs[~chosen]
+
+
+def crop_of(
+    image: np.ndarray, box: Any, description: Mapping[str, Any], padding: float, color: str = "bgr"
+) -> np.ndarray:
+    """One person as the network wants it.
+
+    Args:
+        image: (H, W, 3) uint8 in the order `color`.
+        box: x1, y1, x2, y2.
+        description: as load_crops has it.
+        padding: how much larger than the box the crop is.
+
+    Returns:
+        (3, height, width) float32, normalised RGB.
+    """
+    network_input = description["input"]
+    return ops.crop(
+        image,
+        np.asarray([box], np.float32),
+        size=tuple(network_input["size"]),
+        padding=padding,
+        mean=network_input["mean"],
+        std=network_input["std"],
+        color=color,
+    ).pixels[0]
+
+
+def _whole(image: np.ndarray, description: Mapping[str, Any], color: str) -> np.ndarray:
+    """A picture that is a crop already."""
+    height, width = image.shape[:2]
+    return crop_of(image, (0, 0, width, height), description, 1.0, color)
+
+
+def _spread(total: int, count: int) -> np.ndarray:
+    """Up to `count` indices below `total`, evenly apart."""
+    return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(int))
+
+
+def _from_arrays(name: str, crops: np.ndarray, description: Mapping[str, Any], count: int) -> np.ndarray:
+    if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != np.uint8 or not len(crops):
+        raise ValueError(f"{name}: (N, H, W, 3) uint8 wanted with N >= 1, got {crops.shape} {crops.dtype}")
+    color = description["input"].get("color", "bgr")
+    return np.stack([_whole(crops[i], description, color) for i in _spread(len(crops), count)])
+
+
+def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np.ndarray:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not paths:
+        raise ValueError(f"crops: {folder} holds neither {ANNOTATIONS} nor images ({', '.join(IMAGES)})")
+    chosen = [paths[i] for i in _spread(len(paths), count)]
+    return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
+
+
+def _from_annotations(path: Path, description: Mapping[str, Any], count: int) -> np.ndarray:
+    annotated = read_boxes(path)
+    people = [(name, box) for name, image in annotated.image_ids.items() for box in annotated.of(image)[0]]
+    if not people:
+        raise ValueError(f"crops: {path} holds no annotated person")
+    padding = float(description.get("padding", 1.25))
+    crops = []
+    for index in _spread(len(people), count):
+        name, box = people[index]
+        crops.append(crop_of(read_image(_beside(path, name)), box, description, padding))
+    return np.stack(crops)
+
+
+def _beside(annotations: Path, name: str) -> Path:
+    """Where an image that a COCO file names lies: COCO itself does not say."""
+    folders = (annotations.parent, annotations.parent / "images", annotations.with_suffix(""))
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"crops: {annotations} names {name}, which is in none of {[str(f) for f in folders]}"
+    )
+
+
+__all__ = ["crop_of", "load_crops", "split"]
