@@ -1,0 +1,204 @@
+"""TensorRT on NVIDIA GPUs, from a plan that is built once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks.bundle import Network
+from oaks.errors import BackendUnavailable, BundleError
+from oaks.executors import Tensor
+from oaks.executors import device as gpus
+from oaks.executors.device import DeviceArray, DeviceMemory
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+    from oaks.engines.cache import Plan
+    from oaks.engines.library import Library
+
+
+def default_device() -> str:
+    return "cuda"
+
+
+def unavailable(device: str) -> str | None:
+    try:
+        index = _index(device)
+    except ValueError as error:
+        return str(error)
+    if reason := gpus.unavailable(index):
+        return reason
+    from oaks.engines.library import library
+    from oaks.ops import native
+
+    if native.cuda is None:
+        return "this build of oaks has no CUDA half; install oaks where nvcc is"
+    try:
+        library()
+    except BackendUnavailable as error:
+        return str(error)
+    return None
+
+
+def open_memory(device: str) -> DeviceMemory:
+    return DeviceMemory(_index(device))
+
+
+def open_executor(
+    network: Network, *, memory: DeviceMemory, threads: int | None, batches: Sequence[int]
+) -> TensorRTExecutor:
+    """Loads the network's plan, which is built first if there is none that fits.
+
+    Raises:
+        ValueError: bf16, which a plan has only if the ONNX file says so.
+        BundleError: the ONNX file has changed, or has inputs or outputs that a pose network cannot have.
+        TensorRTError: TensorRT cannot build or load the plan.
+    """
+    if network.precision == "bf16":
+        raise ValueError(
+            "precision: backend 'tensorrt' runs the types of the ONNX file, which bf16 has not; fp16?"
+        )
+    return TensorRTExecutor(network, memory, batches)
+
+
+def _index(device: str) -> int:
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
+        raise ValueError(f"device: runs on 'cuda' or 'cuda:NUMBER' only, got {device!r}")
+    return int(number or 0)
+
+
+class TensorRTExecutor:
+    """One engine, with one execution context per bound batch size.
+
+    The contexts run one after another on the memory's stream, so they share one block for their activations.
+    """
+
+    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int]) -> None:
+        from oaks.engines.cache import load_plan
+        from oaks.engines.library import library
+
+        self._library: Library = library()
+        self._label, self._memory = network.label, memory
+        self._plan: Plan = load_plan(network, memory.place, batches=batches)
+        engine: trt.ICudaEngine = self._plan.engine
+        trt = self._library.trt
+        tensors: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            tensors[is_input][name] = self._tensor(engine, name)
+        self.inputs, self.outputs = tensors[True], tensors[False]
+        size = max(
+            engine.get_device_memory_size_for_profile_v2(index) for index in range(len(self._plan.profiles))
+        )
+        self._activations: DeviceArray | None = memory.empty((size,), np.uint8)
+        self.details: dict[str, Any] = {
+            "runtime": f"tensorrt {self._library.version}",
+            "file": network.file,
+            "precision": network.precision,
+            "plan": str(self._plan.path),
+            "gpu": memory.place.name,
+        }
+
+    def _tensor(self, engine: trt.ICudaEngine, name: str) -> Tensor:
+        trt = self._library.trt
+        dtypes = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
+        dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
+        if dtype not in dtypes:
+            raise BundleError(f"{self._label}: {name!r} must be float32 or float16, is {dtype}")
+        if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
+            raise BundleError(f"{self._label}: {name!r} is a shape, not data: TensorRT wants it on the host")
+        if shape[0] != -1 or -1 in shape[1:]:
+            raise BundleError(f"{self._label}: only the batch of {name!r} may vary, got {shape}")
+        return Tensor(shape[1:], np.dtype(dtypes[dtype]))
+
+    def bind(
+        self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]
+    ) -> Callable[[], None]:
+        """Makes an execution context for these arrays and returns the call that enqueues it.
+
+        Raises:
+            ValueError: an array is missing, is none of the network's, or has another shape or type.
+            TensorRTError: no profile of the plan takes the batch, or TensorRT refuses the arrays.
+        """
+        batch = self._check_arrays(inputs, outputs)
+        mark = self._library.log.mark()
+        context = self._context(batch)
+        for name in self.inputs:
+            if not context.set_input_shape(name, inputs[name].shape):
+                raise self._library.failure(f"{self._label}: a batch of {batch} does not fit the plan", mark)
+        if unset := context.infer_shapes():
+            raise self._library.failure(f"{self._label}: TensorRT misses the shapes of {unset}", mark)
+        arrays = {**inputs, **outputs}
+        for name, array in arrays.items():
+            shape = tuple(context.get_tensor_shape(name))
+            if shape != array.shape:
+                raise self._library.failure(
+                    f"{self._label}: {name!r} becomes {shape}, not {array.shape}", mark
+                )
+            if not context.set_tensor_address(name, array.address):
+                raise self._library.failure(f"{self._label}: TensorRT refuses the memory of {name!r}", mark)
+        return Bound(
+            self._library, context, self._memory.stream, self._label, (*arrays.values(), self._activations)
+        )
+
+    def _check_arrays(self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]) -> int:
+        """The batch size that all arrays have."""
+        tensors = {**self.inputs, **self.outputs}
+        arrays = {**inputs, **outputs}
+        if set(inputs) != set(self.inputs) or set(outputs) != set(self.outputs):
+            raise ValueError(
+                f"{self._label}: inputs {sorted(self.inputs)} and outputs {sorted(self.outputs)} wanted, "
+                f"got {sorted(inputs)} and {sorted(outputs)}"
+            )
+        batch = arrays[next(iter(self.inputs))].shape[0]
+        for name, array in arrays.items():
+            wanted = ((batch, *tensors[name].shape), tensors[name].dtype)
+            if (array.shape, array.dtype) != wanted:
+                raise ValueError(f"{self._label}: {name!r} must be {wanted}, is {(array.shape, array.dtype)}")
+        return batch
+
+    def _context(self, batch: int) -> trt.IExecutionContext:
+        """A context with the profile for a batch, whose activations lie in the shared block."""
+        trt, mark = self._library.trt, self._library.log.mark()
+        engine: trt.ICudaEngine = self._plan.engine
+        profiles = self._plan.profiles
+        number = next((i for i, p in enumerate(profiles) if p.smallest <= batch <= p.largest), None)
+        if number is None:
+            raise ValueError(f"{self._label}: batches 1 to {profiles[-1].largest} fit the plan, got {batch}")
+        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise self._library.failure(f"{self._label}: TensorRT makes no execution context", mark)
+        if not context.set_optimization_profile_async(number, self._memory.stream):
+            raise self._library.failure(f"{self._label}: TensorRT refuses profile {number}", mark)
+        context.set_device_memory(self._activations.address, self._activations.nbytes)
+        return context
+
+    def close(self) -> None:
+        """Gives the engine and its memory back."""
+        self._activations = None
+        self._plan = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds their addresses only."""
+
+    library: Library
+    context: trt.IExecutionContext
+    stream: int
+    label: str
+    arrays: Sequence[DeviceArray]
+
+    def __call__(self) -> None:
+        mark = self.library.log.mark()
+        if not self.context.execute_async_v3(self.stream):
+            raise self.library.failure(f"{self.label}: TensorRT could not run it", mark)
+
+
+__all__ = ["TensorRTExecutor", "default_device", "open_executor", "open_memory", "unavailable"]
