@@ -1,0 +1,92 @@
+"""Writes down the names and signatures of an installed TensorRT, for the tests to hold our code against.
+
+    python tests/engines/list_api.py > tests/engines/tensorrt_api_11.4.json
+
+Takes the package `tensorrt`, or `tensorrt_bindings` where that alone is installed. Only the classes that
+oaks uses are listed, with all their members, so that a name that such a class lacks is seen to be missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+CLASSES = (
+    *("Builder", "BuilderFlag", "DataType", "Dims", "ExecutionContextAllocationStrategy", "IBuilderConfig"),
+    *("ICudaEngine", "IExecutionContext", "IHostMemory", "ILogger", "INetworkDefinition"),
+    *("IOptimizationProfile", "IProgressMonitor", "ITensor", "ITimingCache", "NetworkDefinitionCreationFlag"),
+    *("OnnxParser", "ParserError", "Runtime", "TensorIOMode", "TensorLocation"),
+)
+LEFT_OUT = ("INetworkDefinition", "add_")
+"""The hundred kinds of layers: oaks' networks come from ONNX."""
+
+SPECIAL = ("__init__", "__getitem__", "__len__", "__str__", "__eq__")
+
+
+def plain(text: str) -> str:
+    """A signature without module names."""
+    return text.replace("tensorrt_bindings.tensorrt.", "").replace("tensorrt.tensorrt.", "")
+
+
+def signatures(name: str, documentation: str) -> str:
+    """The overloads of a pybind11 function, from its docstring."""
+    lines = [plain(line) for line in documentation.splitlines()]
+    overloads = [re.sub(r"^\d+\. ", "", line) for line in lines if re.match(rf"\d+\. {name}\(", line)]
+    return " || ".join(overloads or lines[:1])
+
+
+def property_kind(member: property) -> str:
+    access = "rw" if member.fget and member.fset else "ro" if member.fget else "wo"
+    if not member.fget:
+        return f"property({access}) -> ?"
+    return f"property({access}) -> {plain(member.fget.__doc__ or '').splitlines()[0].partition(' -> ')[2]}"
+
+
+def describe(owner: type, name: str, member: Any) -> str | None:
+    """One member in words; None for what is not listed."""
+    if isinstance(member, property):
+        return property_kind(member)
+    if isinstance(member, type) and hasattr(member, "__members__"):
+        values = ", ".join(f"{key}={int(value)}" for key, value in member.__members__.items())
+        return f"nested enum: {values}"
+    if hasattr(type(member), "__members__"):
+        return f"constant = {type(member).__name__}.{member.name} ({int(member)})"
+    documentation = getattr(member, "__doc__", None) or ""
+    if name == "__init__" and not documentation.lstrip().startswith(("__init__(self:", "__init__(*")):
+        return "not constructible from Python"
+    return signatures(name, documentation) if callable(member) and f"{name}(" in documentation else None
+
+
+def members(owner: type) -> dict[str, str]:
+    if hasattr(owner, "__members__"):
+        return {name: f"enum member = {int(value)}" for name, value in sorted(owner.__members__.items())}
+    listed = {}
+    for name, member in sorted(vars(owner).items()):
+        if (name.startswith("__") and name not in SPECIAL) or (
+            owner.__name__ == LEFT_OUT[0] and name.startswith(LEFT_OUT[1])
+        ):
+            continue
+        if text := describe(owner, name, member):
+            listed[name] = text
+    return listed
+
+
+def listing(trt: ModuleType) -> dict[str, Any]:
+    """{"version": ..., "classes": {class: {member: signature}}}"""
+    return {"version": trt.__version__, "classes": {name: members(getattr(trt, name)) for name in CLASSES}}
+
+
+def installed() -> ModuleType:
+    try:
+        return importlib.import_module("tensorrt")
+    except ImportError:
+        return importlib.import_module("tensorrt_bindings")
+
+
+if __name__ == "__main__":
+    json.dump(listing(installed()), sys.stdout, indent=1)
+    print()
