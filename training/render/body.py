@@ -45,12 +45,15 @@ class Body:
     """The surface of one person, dressed; `mesh(pose)` bends it.
 
     Attributes:
+        number: tells the bodies of one generator apart.
         triangles: (T, 3) int, vertices anticlockwise from outside in a right-handed frame.
         parts: (T,) int: the Part of each triangle.
         texture: (V, 2) float32: atlas coordinates in pixels.
+        coarse_triangles, coarse_parts: the same surface with every other ring and column, for small drawings.
     """
 
-    def __init__(self, proportions: Proportions, outfit: Outfit) -> None:
+    def __init__(self, proportions: Proportions, outfit: Outfit, number: int = 0) -> None:
+        self.number = number
         self.proportions = proportions
         self.outfit = outfit
         lofts = shape.lofts(proportions, outfit) + head.lofts(proportions, outfit)
@@ -80,28 +83,21 @@ class Body:
         texture = np.zeros((count, COLUMNS, 2), np.float32)
         self._before, self._following = np.arange(count) - 1, np.arange(count) + 1
         self._first: dict[int, int] = {}
-        triangles, parts = [], []
-        u, column = np.arange(COLUMNS) / (COLUMNS - 1), np.arange(COLUMNS - 1)
+        u = np.arange(COLUMNS) / (COLUMNS - 1)
+        spans = []
         start = 0
         for loft in lofts:
             stop = start + len(loft.rings)
+            spans.append((start, [ring.part for ring in loft.rings]))
             self._before[start], self._following[stop - 1] = start, stop - 1
             self._first.setdefault(loft.rings[0].part, start)
             x, y, width, height = PATCHES[loft.patch]
             texture[start:stop, :, 0] = x + 1 + u * (width - 3)
             texture[start:stop, :, 1] = y + 1 + np.clip(self._v[start:stop, None], 0, 1) * (height - 3)
-            for index, ring in enumerate(loft.rings[:-1]):
-                upper = (start + index) * COLUMNS + column
-                lower = upper + COLUMNS
-                triangles += [
-                    np.stack([upper, lower, lower + 1], 1),
-                    np.stack([upper, lower + 1, upper + 1], 1),
-                ]
-                parts.append(np.full(2 * (COLUMNS - 1), ring.part))
             start = stop
-        self.triangles = np.concatenate(triangles)
-        self.parts = np.concatenate(parts)
         self.texture = texture.reshape(-1, 2)
+        self.triangles, self.parts = _triangles(spans, 1)
+        self.coarse_triangles, self.coarse_parts = _triangles(spans, 2)
 
     def _eyes(self) -> None:
         """The four vertices around each eye, and their weights."""
@@ -208,3 +204,16 @@ class Body:
             for corners, weights in zip(self._eye_vertices, self._eye_weights, strict=True)
         ]
         return np.array([values[:, tip], *eyes, values[:, ears[0]], values[:, ears[1]]], np.float64)
+
+
+def _triangles(spans: list[tuple[int, list[int]]], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring and its rings' parts, with every step-th."""
+    triangles, parts = [], []
+    column = np.arange(0, COLUMNS - 1, step)
+    for start, ring_parts in spans:
+        rings = sorted({*range(0, len(ring_parts), step), len(ring_parts) - 1})
+        for upper, lower in zip(rings[:-1], rings[1:], strict=True):
+            a, c = (start + upper) * COLUMNS + column, (start + lower) * COLUMNS + column
+            triangles += [np.stack([a, c, c + step], 1), np.stack([a, c + step, a + step], 1)]
+            parts.append(np.full(2 * len(column), ring_parts[upper]))
+    return np.concatenate(triangles), np.concatenate(parts)

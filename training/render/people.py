@@ -13,12 +13,12 @@ from oaks.training.render.anatomy import draw_proportions
 from oaks.training.render.backdrop import backdrop
 from oaks.training.render.body import Body
 from oaks.training.render.figure import Figure, View
-from oaks.training.render.labels import OCCLUDER, PERSON_CODES, annotation, visibility
+from oaks.training.render.labels import CLASS_RANGES, OCCLUDER, PERSON_CODES, annotation, visibility
 from oaks.training.render.occluders import Occluder
 from oaks.training.render.outfit import draw_outfit
 from oaks.training.render.parts import ATLAS
 from oaks.training.render.photo import Camera
-from oaks.training.render.plan import Placed, place
+from oaks.training.render.plan import Placed, Sketch, place
 from oaks.training.render.poses import PoseFile, PoseSource
 from oaks.training.render.textures import Textures, colour
 from oaks.training.render.wardrobe import Painter
@@ -28,6 +28,7 @@ PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
 
 OVERSAMPLING = 2
 _BODIES = 192
+_REDRAWS = 6
 
 
 class RenderedPeople:
@@ -79,7 +80,7 @@ class RenderedPeople:
             "occluders": occluders, "photograph": photograph,
         }  # fmt: skip
         self._textures = Textures(seed)
-        self._painter = Painter(self._textures, texture, faces)
+        self._painter = Painter(seed, self._textures, texture, faces)
         self._camera = Camera(seed)
         self._bodies: dict[int, Body] = {}
 
@@ -129,12 +130,16 @@ class RenderedPeople:
         reference = float(height * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
         for number in range(count):
             level = int(rng.choice(4, p=self.classes))
-            pose, yaw, pattern = self.poses.draw(rng, level)
-            body = self._body(int(rng.integers(_BODIES)))
-            figure = Figure(body, pose, View(yaw, pitch, roll, distance))
+            slot = int(rng.integers(_BODIES))
             tall = reference * (rng.uniform(0.5, 1.0) if number else 1.0)
-            scale = self._scale(rng, figure, level, tall)
-            placed.append(place(rng, figure, scale, level, pattern, self.size, front, self.occluders))
+            for _ in range(_REDRAWS):
+                pose, yaw, pattern = self.poses.draw(rng, level)
+                figure = Figure(self._body(slot), pose, View(yaw, pitch, roll, distance))
+                scale = self._scale(rng, figure, level, tall)
+                sketch = Sketch(figure, scale)
+                if sketch.whole.sum() >= CLASS_RANGES[level][0]:
+                    break
+            placed.append(place(rng, sketch, scale, level, pattern, self.size, front, self.occluders))
         return placed
 
     def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
@@ -156,7 +161,8 @@ class RenderedPeople:
         if slot not in self._bodies:
             rng = np.random.default_rng([self.seed, 1_000_006, slot])
             proportions = draw_proportions(rng)
-            self._bodies[slot] = Body(proportions, draw_outfit(rng, proportions.female, proportions.child))
+            outfit = draw_outfit(rng, proportions.female, proportions.child)
+            self._bodies[slot] = Body(proportions, outfit, slot)
         return self._bodies[slot]
 
     # ---- how it looks
@@ -199,7 +205,7 @@ class RenderedPeople:
     ) -> None:
         """Paints a person's pixels: the atlas's colour times the light on the surface."""
         body = figure.body
-        atlas = self._painter.paint(rng, body.outfit, body.proportions.female, body.proportions.child)
+        atlas = self._painter.dress(rng, body)
         direction, ambient, key, rim = light[:3], light[3], light[4], light[5]
         shade = ambient * (0.8 + 0.2 * figure.normals[1]) + key * np.clip(direction @ figure.normals, 0, 1)
         shade += rim * np.clip(1 - np.abs(figure.normals[2]), 0, 1) ** 3

@@ -11,11 +11,13 @@ import cv2
 import numpy as np
 
 from oaks.training.render.figure import Figure
-from oaks.training.render.labels import CLASS_RANGES, OCCLUDER, Subject, occlusion_class, visibility
+from oaks.training.render.labels import CLASS_RANGES, OCCLUDER, Subject, visibility
 from oaks.training.render.occluders import Occluder, cover
 
-_SKETCH_HEIGHT = 100
-_ATTEMPTS = 14
+_SKETCH_HEIGHT = 96
+_ATTEMPTS = 12
+_BY_PATTERN = 3
+# Attempts that follow the pattern, before what lies on one side is lost instead.
 
 
 @dataclass
@@ -26,24 +28,26 @@ class Placed:
     scale: float
     shift: np.ndarray
     occluders: list[Occluder] = field(default_factory=list)
-    labelled: int = 0
 
 
 class Sketch:
-    """A person drawn small and alone, with what labels need."""
+    """A person drawn small and alone, with what labels need.
+
+    Attributes:
+        whole: (17,) bool: the keypoints that have labels where nothing is cut off or covered.
+    """
 
     def __init__(self, figure: Figure, scale: float) -> None:
+        self.figure = figure
         low, high = figure.bounds
         self.zoom = min(0.5, _SKETCH_HEIGHT / ((high - low).max() * scale))
         self.scale = scale * self.zoom
         size = np.ceil((high - low) * self.scale).astype(int) + 5
         self.size = (int(size[0]), int(size[1]))
         self.shift = 2 - low * self.scale
-        self.codes = np.zeros(self.size[::-1], np.uint16)
-        self.distances = np.zeros(self.size[::-1], np.float32)
-        surface, _ = figure.surface(self.size, self.scale, self.shift)
-        figure.stamp(self.codes, self.distances, surface, 0)
+        self.codes, self.distances = figure.sketch(self.size, self.scale, self.shift)
         self.subject: Subject = figure.subject(0, self.scale, self.shift)
+        self.whole = visibility(self.subject, self.codes, self.distances) > 0
 
     def origin(self, shift: np.ndarray) -> np.ndarray:
         """Where the sketch's first pixel lies in a whole picture drawn at its zoom, the pelvis at `shift` there."""
@@ -86,7 +90,7 @@ class Sketch:
 
 def place(
     rng: np.random.Generator,
-    figure: Figure,
+    sketch: Sketch,
     scale: float,
     level: int,
     pattern: np.ndarray,
@@ -97,7 +101,7 @@ def place(
     """Finds a place, a cut by the frame and occluders under which the person falls into an occlusion class.
 
     Args:
-        figure: the person.
+        sketch: the person.
         scale: pixels per metre.
         level: the class wanted, 0 almost occluded to 3 not occluded.
         pattern: (17,) bool: the keypoints that had labels on a real person of this class; a hint.
@@ -105,8 +109,7 @@ def place(
         front: (height / 2, width / 2) uint8: what stands nearer already; the person and its occluders are added.
         with_occluders: False leaves only the frame and other people to hide anything.
     """
-    sketch = Sketch(figure, scale)
-    base = visibility(sketch.subject, sketch.codes, sketch.distances) > 0
+    figure, base = sketch.figure, sketch.whole
     low, high = CLASS_RANGES[level]
     best: tuple[float, Placed] | None = None
     for attempt in range(_ATTEMPTS):
@@ -127,7 +130,7 @@ def place(
             occluders = _stray(rng, figure.keypoints * scale + shift, size)
         labelled = int((sketch.labels(shift, size, front, occluders) > 0).sum())
         miss = max(low - labelled, labelled - high, 0)
-        candidate = Placed(figure, scale, shift, occluders, labelled)
+        candidate = Placed(figure, scale, shift, occluders)
         if best is None or miss < best[0]:
             best = (miss, candidate)
         if miss == 0:
@@ -137,11 +140,6 @@ def place(
     for occluder in placed.occluders:
         np.maximum(front, (occluder.mask(front.shape[::-1], 0.5) > 0).astype(np.uint8), out=front)
     return placed
-
-
-def reachable(labelled: int, level: int) -> bool:
-    """Whether a person with this many labels, alone and whole, can fall into a class at all."""
-    return labelled >= CLASS_RANGES[level][0] and occlusion_class(labelled) is not None
 
 
 def _to_hide(
@@ -154,9 +152,10 @@ def _to_hide(
 ) -> np.ndarray:
     """(17,) bool: keypoints to lose so that the rest is as the pattern has it and their number as wanted."""
     hidden = base & ~pattern
-    if attempt >= 6 or rng.random() < 0.15:
-        # The pattern does not fit this person: lose what lies on one side instead.
-        direction = rng.normal(size=2) * [0.6, 1.0]
+    if attempt >= _BY_PATTERN:
+        direction = np.array(
+            [(0.0, 1.0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0), (0.0, -1.0)][int(rng.integers(5))]
+        )
         along = figure.keypoints @ direction
         order = np.argsort(-np.where(base, along, -np.inf))
         count = max(int(base.sum()) - int(rng.integers(wanted[0], wanted[1] + 1)), 0)
@@ -207,7 +206,7 @@ def _cut(
             else rng.uniform(0.0, 0.5)
         )
         shift[axis] = -bounds[0, axis] + slack * room[axis]
-    if choice is None or (attempt < 6 and rng.random() < 0.25):
+    if choice is None or (attempt < _BY_PATTERN and rng.random() < 0.25):
         return shift, _outside(points + shift, size)
     axis, sign, threshold, beyond = choice
     inner = (sign * points[~beyond, axis]).max() if (~beyond).any() else threshold - 0.05 * scale

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 TILE = 384
+_FIELD = 768
 KINDS = (
     "clouds",
     "marble",
@@ -91,13 +92,21 @@ class Textures:
         return cv2.convertScaleAbs(part) if rng.random() < 0.2 else cv2.multiply(part, (*shift.tolist(), 0.0))
 
     def grain(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """(height, width) float32: a cut of fractal noise from 0 to 1, for creases and dirt."""
+        """(height, width) float32: a cut of fractal noise from 0 to 1."""
+        return self._window(rng, size)[..., 0] * np.float32(1 / 255)
+
+    def creases(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth with."""
+        return cv2.convertScaleAbs(self._window(rng, size), alpha=0.4, beta=150)
+
+    def _window(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         if not self._grain:
             own = np.random.default_rng([self._seed, 1_000_004])
-            self._grain = [fractal(own, (768, 768), 6, 6, 0.6) for _ in range(3)]
+            fields = [fractal(own, (_FIELD, _FIELD), 6, 6, 0.6) for _ in range(3)]
+            self._grain = [cv2.merge([np.rint(field * 255).astype(np.uint8)] * 3) for field in fields]
         field = self._grain[int(rng.integers(len(self._grain)))]
         width, height = size
-        x, y = int(rng.integers(768 - width)), int(rng.integers(768 - height))
+        x, y = int(rng.integers(_FIELD - width)), int(rng.integers(_FIELD - height))
         return field[y : y + height, x : x + width]
 
 
