@@ -11,7 +11,7 @@ _EIGHT = ("AP", "AP50", "AP75", "APM", "APL", "AR", "ARM", "ARL")
 
 
 def _row(figures: tuple[str, ...], *values: float) -> dict[str, float]:
-    return {figure: value / 100 for figure, value in zip(figures, values, strict=True)}
+    return {figure: round(value / 100, 4) for figure, value in zip(figures, values, strict=True)}
 
 
 GROUND_TRUTH_BOXES = {

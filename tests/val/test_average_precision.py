@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from oaks.coco import write_results
+from oaks.skeleton import COCO17, Skeleton
+from oaks.val.benchmarks import benchmark
 from oaks.val.judge import FIGURES, judge
 from oaks.val.matching import match, precision_recall
 from oaks.val.results import Detections
+from oaks.val.scores import Measured
 from oaks.val.similarity import pairs
-from oaks.val.truth import LARGE, LARGEST, MEDIUM, Truth
+from oaks.val.truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
 
 from . import synthetic
 
@@ -75,22 +82,171 @@ def matches_of(truth, detections, **options):
     return match(truth, found, detections.image, detections.scores, detections.areas, **options)
 
 
+def assert_equal_everywhere(content, rows, *, skeleton=COCO17, boxes="detected"):
+    """Figures by the judge and by our own matching: not a digit differs from pycocotools alone, at any size.
+    faster-coco-eval adds up in another order, so it may differ in the sixteenth digit."""
+    expected = standalone(content, rows, skeleton.sigmas)
+    truth = Truth.from_coco(content, skeleton=skeleton)
+    detections = Detections.from_rows(rows, truth, box_source=boxes)
+    found = judge(truth, detections.image, detections.keypoints, detections.scores)
+    assert list(found) == list(FIGURES)
+    assert list(found.values()) == expected.stats.tolist()
+    faster = judge(truth, detections.image, detections.keypoints, detections.scores, by="faster-coco-eval")
+    assert list(faster.values()) == pytest.approx(expected.stats, rel=1e-12, abs=1e-15)
+    for a, sizes in enumerate(SIZES.values()):
+        precision, recall = precision_recall(matches_of(truth, detections, sizes=sizes))
+        if np.isnan(precision).any():
+            assert (expected.eval["precision"][:, :, 0, a, 0] == -1).all()
+            continue
+        assert np.array_equal(precision, expected.eval["precision"][:, :, 0, a, 0])
+        assert np.array_equal(recall, expected.eval["recall"][:, 0, a, 0])
+    return expected
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("boxes", ["ground truth", "detected"])
 def test_the_ten_figures_are_pycocotools_to_the_last_digit(seed, boxes):
     content = synthetic.annotations(seed, images=25, reduced=seed % 2 == 1)
     rows = synthetic.detections(content, seed, boxes=boxes)
     np.random.default_rng(seed).shuffle(rows)
-    expected = standalone(content, rows)
+    expected = assert_equal_everywhere(content, rows, boxes=boxes)
     assert 0.05 < expected.stats[0] < 0.95
-    truth = Truth.from_coco(content)
-    detections = Detections.from_rows(rows, truth, box_source=boxes)
-    for by in ("pycocotools", "faster-coco-eval"):
-        found = judge(truth, detections.image, detections.keypoints, detections.scores, by=by)
-        assert list(found) == list(FIGURES)
-        assert list(found.values()) == expected.stats.tolist()
 
-    for a, sizes in enumerate(SIZES.values()):
-        precision, recall = precision_recall(matches_of(truth, detections, sizes=sizes))
-        assert np.array_equal(precision, expected.eval["precision"][:, :, 0, a, 0])
-        assert np.array_equal(recall, expected.eval["recall"][:, 0, a, 0])
+
+def test_equal_scores_and_crowded_images_are_ranked_as_pycocotools_ranks_them():
+    content = synthetic.annotations(5, images=6)
+    rows = [
+        row for seed in range(9) for row in synthetic.detections(content, seed, boxes="detected", noise=0.08)
+    ]
+    np.random.default_rng(0).shuffle(rows)
+    for row in rows:
+        row["score"] = round(row["score"], 1)
+    per_image = np.unique([row["image_id"] for row in rows], return_counts=True)[1]
+    assert per_image.max() > 20
+    assert len({row["score"] for row in rows}) < 10
+    assert_equal_everywhere(content, rows)
+
+
+def test_other_skeletons_use_their_own_sigmas_and_count():
+    skeleton = Skeleton("five", tuple("abcde"), (0.02, 0.05, 0.1, 0.15, 0.2), pairs=((0, 1),))
+    content = synthetic.annotations(3, images=20, skeleton=skeleton)
+    rows = synthetic.detections(content, 3, skeleton=skeleton, boxes="detected")
+    expected = assert_equal_everywhere(content, rows, skeleton=skeleton)
+    assert expected.stats[0] > 0.05
+
+
+@given(seed=st.integers(0, 2**31), noise=st.floats(0.0, 0.5), duplicates=st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_any_results_file_is_judged_alike(seed, noise, duplicates):
+    content = synthetic.annotations(seed, images=3)
+    assume(any(person["num_keypoints"] and not person["iscrowd"] for person in content["annotations"]))
+    rows = [
+        row
+        for copy in range(duplicates)
+        for row in synthetic.detections(content, seed + copy, noise=noise, boxes="detected")
+    ]
+    assume(rows)
+    assert_equal_everywhere(content, rows)
+
+
+@pytest.mark.parametrize("occlusion", range(4))
+def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
+    content = synthetic.annotations(11, images=40)
+    rows = synthetic.detections(content, 11, boxes="detected")
+    fewest, most = OCCLUSION_CLASSES[occlusion].fewest, OCCLUSION_CLASSES[occlusion].most
+    truth = Truth.from_coco(content)
+    detections = Detections.from_rows(rows, truth)
+    members = truth.occlusion == occlusion
+    assert members.sum() > 5
+
+    ten = standalone(content, rows, keep=lambda labelled: fewest <= labelled <= most).stats.tolist()
+    found = judge(truth, detections.image, detections.keypoints, detections.scores, among=members)
+    assert list(found.values()) == ten
+    faster = judge(
+        truth, detections.image, detections.keypoints, detections.scores, among=members, by="faster-coco-eval"
+    )
+    assert list(faster.values()) == pytest.approx(ten, rel=1e-12, abs=1e-15)
+
+    analysed = [MEDIUM, LARGEST]
+    curves = standalone(content, rows, keep=lambda labelled: fewest <= labelled <= most, area=analysed)
+    measured = Measured.of(truth, detections)
+    found = benchmark(measured, detections.scores, occlusion)
+    assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
+    assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
+    assert found.recall75 == curves.eval["recall"][5, 0, 0, 0]
+
+    position = {image["id"]: i for i, image in enumerate(sorted(content["images"], key=lambda i: i["id"]))}
+    rows = sorted(rows, key=lambda row: position[row["image_id"]])
+    of_class = [row for row, own in zip(rows, measured.occlusion, strict=True) if own == occlusion]
+    curves = standalone(content, of_class, keep=lambda labelled: fewest <= labelled <= most, area=analysed)
+    found = benchmark(measured, detections.scores, occlusion, own_only=True)
+    assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
+    assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
+
+
+def test_nobody_to_find_is_undefined_and_not_an_average():
+    content = synthetic.annotations(0, images=2)
+    truth = Truth.from_coco(content)
+    detections = Detections.from_rows(synthetic.detections(content, 0), truth, box_source="ground truth")
+    nobody = np.zeros(len(truth.ids), dtype=bool)
+    found = judge(truth, detections.image, detections.keypoints, detections.scores, among=nobody)
+    assert set(found.values()) == {-1.0}
+    assert np.isnan(precision_recall(matches_of(truth, detections, among=nobody))[0]).all()
+
+
+@pytest.fixture(scope="module")
+def real_test(real_data):
+    path = real_data / "coco-val2017" / "test.json"
+    return json.loads(path.read_text()), Truth.load(path)
+
+
+def of_everybody(content, swapped=False):
+    """Detections with the annotated keypoints themselves, or left and right exchanged."""
+    rows = []
+    for person in content["annotations"]:
+        if person["num_keypoints"]:
+            points = np.array(person["keypoints"]).reshape(-1, 3)[COCO17.mirror if swapped else slice(None)]
+            rows.append(
+                {
+                    "image_id": person["image_id"],
+                    "category_id": 1,
+                    "keypoints": points.ravel().tolist(),
+                    "score": 1.0,
+                    "annotation_id": person["id"],
+                }
+            )
+    return rows
+
+
+@pytest.mark.real_people
+def test_real_people_found_exactly_give_one(real_test):
+    content = real_test[0]
+    expected = assert_equal_everywhere(content, of_everybody(content), boxes="ground truth")
+    assert round(expected.stats[0], 3) == 1.0
+
+
+@pytest.mark.real_people
+def test_real_people_with_left_and_right_exchanged_give_almost_nothing(real_test):
+    content = real_test[0]
+    expected = assert_equal_everywhere(content, of_everybody(content, swapped=True), boxes="ground truth")
+    assert round(expected.stats[0], 3) == 0.002
+
+
+@pytest.mark.real_people
+def test_real_people_fall_into_the_classes_that_are_stated(real_data):
+    counts = {}
+    for part in ("train", "test"):
+        truth = Truth.load(real_data / "coco-val2017" / f"{part}.json")
+        counts[part] = tuple(truth.class_counts().values())
+    assert counts == {"train": (480, 842, 1282, 424), "test": (260, 673, 1046, 351)}
+
+
+@pytest.mark.real_people
+def test_real_results_through_a_file_are_judged_alike(real_test, tmp_path):
+    content, truth = real_test
+    rows = synthetic.detections(content, 7, noise=0.1)
+    write_results(tmp_path / "results.json", rows, {"box_source": "annotated: test.json"})
+    detections = Detections.load(tmp_path / "results.json", truth)
+    assert detections.box_source == "ground truth"
+    found = judge(truth, detections.image, detections.keypoints, detections.scores)
+    assert list(found.values()) == standalone(content, rows).stats.tolist()

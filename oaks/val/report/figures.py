@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -108,6 +109,13 @@ def _row(draft: Drawing, count: int, *, sharex: bool = False) -> np.ndarray:
     return draft.canvas.subplots(1, count, squeeze=False, sharey=True, sharex=sharex)[0]
 
 
+def _legend(axes: Axes, **options: Any) -> None:
+    """A legend, unless there is nothing in the panel to name."""
+    if axes.get_legend_handles_labels()[0]:
+        for handle in axes.legend(**options).get_patches():
+            handle.set(edgecolor="#8895a3", linewidth=0.5)
+
+
 def _unit(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y)
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -131,7 +139,7 @@ def precision_recall_curves(
                     )
             _unit(axes, "recall", "precision" if axes is panels[0] else "")
             axes.set_title(title)
-            axes.legend(**BELOW)
+            _legend(axes, **BELOW)
     return draft.svg
 
 
@@ -167,9 +175,7 @@ def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
         )
         axes.plot(RECALLS, precision, color=INK, linewidth=1.4 if stage == "original" else 0.5)
         below = above
-    legend = axes.legend(**BELOW | {"ncols": 2, "fontsize": 7.5, "handleheight": 0.9})
-    for handle in legend.get_patches():
-        handle.set(edgecolor="#8895a3", linewidth=0.5)
+    _legend(axes, **BELOW | {"ncols": 2, "fontsize": 7.5, "handleheight": 0.9})
 
 
 def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
@@ -191,7 +197,7 @@ def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
                     )
             axes.set(title=title, xlabel="value", ylabel="share of keypoints", xlim=(0, edges[-1]))
             axes.set_ylim(bottom=0)
-            axes.legend(loc="best")
+            _legend(axes, loc="best")
     return draft.svg
 
 
@@ -249,7 +255,7 @@ def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[
                     )
             _unit(axes, "mean score", "")
             axes.set_title(title)
-            axes.legend(loc="upper left", handlelength=1.2, fontsize=7.5)
+            _legend(axes, loc="upper left", handlelength=1.2, fontsize=7.5)
         grid[0].set_ylabel("mean true OKS")
     return draft.svg
 

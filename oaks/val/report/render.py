@@ -28,6 +28,8 @@ from oaks.val.report.model import (
 )
 
 FORMAT = 1
+WIDTH = 150
+"""Columns that the widest table needs."""
 PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
 
 
@@ -88,14 +90,16 @@ def add(folder: str | Path, sections: Iterable[Section]) -> Path:
 
 
 def print_tables(items: Iterable[Item]) -> None:
-    """The tables among the items, as a terminal shows them."""
+    """The tables among the items, as a terminal shows them; a narrow one wraps the lines."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table as Shown
 
     console = Console()
+    console.width = max(console.width, WIDTH)
     for item in items:
         if isinstance(item, Table):
-            shown = Shown(title=item.title, title_justify="left", header_style="bold")
+            shown = Shown(title=item.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
             for column in item.columns:
                 shown.add_column(column.title, justify="left" if column.kind == "text" else "right")
             for row in item.rows:

@@ -1,0 +1,122 @@
+"""The command line, as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from oaks import COCO17
+from oaks.cli import app, main
+from oaks.coco import write_results
+from oaks.files import write_json
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with people.json, its pictures in people/, two results files and a bundle."""
+    folder = tmp_path_factory.mktemp("data")
+    content = synthetic.annotations(12, images=6)
+    (folder / "people").mkdir()
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "people" / image["file_name"]), noise)
+    write_json(folder / "people.json", content)
+    for name, noise in (("good", 0.02), ("poor", 0.2)):
+        rows = synthetic.detections(content, 12, noise=noise)
+        write_results(folder / f"{name}.json", rows, {"box_source": "annotated: people.json"})
+    bundles.write(folder / "bundle", skeleton=COCO17)
+    return folder
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["val", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_one_command_from_a_bundle_to_the_report(data, tmp_path):
+    output = run(
+        data / "bundle", data / "people.json", "--out", tmp_path, "--resamples", 5, "--backend",
+        "onnxruntime", "--threads", 1, "--against", "paper",
+    )  # fmt: skip
+    assert str(tmp_path / "report.html") in output
+    files = {path.name for path in tmp_path.iterdir()}
+    assert {"report.html", "report.json", "report.md", "ground-truth-boxes.json", "detected-boxes.json",
+            "detector-like-boxes.json"} <= files  # fmt: skip
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["title"] == "tiny on people.json"
+    groups = {group["title"]: group["entries"] for group in content["head"]}
+    assert groups["Results: detected boxes"]["Box source"] == "detected: detector-like-boxes.json"
+    assert groups["Results: ground truth boxes"]["Decoder"] == "second_peak"
+    assert "cases" in [section["key"] for section in content["sections"]]
+
+
+def test_boxes_and_detections_by_themselves(data, tmp_path):
+    run("boxes", data / "people.json", "--out", tmp_path / "boxes.json", "--seed", 3)
+    run(
+        "detect", data / "bundle", data / "people.json", "--out", tmp_path / "found.json", "--boxes",
+        tmp_path / "boxes.json", "--backend", "onnxruntime", "--threads", 1, "--nms", 0,
+    )  # fmt: skip
+    boxes = json.loads((tmp_path / "boxes.json").read_text())
+    assert len(json.loads((tmp_path / "found.json").read_text())) == len(boxes)
+
+
+def test_a_report_on_results_files(data, tmp_path):
+    output = run(
+        "report", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",
+        tmp_path, "--resamples", 5, "--landing", "released", "--judge", "faster-coco-eval",
+    )  # fmt: skip
+    assert "good: average precision and recall, ground-truth boxes" in output
+    text = (tmp_path / "report.md").read_text()
+    assert "released" in text
+    assert "faster-coco-eval" in text
+    assert "Side by side" in text
+
+
+def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_path):
+    arguments = (
+        "compare", data / "good.json", data / "poor.json", "--annotations", data / "people.json",
+        "--resamples", 20,
+    )  # fmt: skip
+    output = run(*arguments, "--score", "conventional")
+    assert "Conventional (mean heat)" in output
+    assert "AP75 almost (own)" in output
+    run(*arguments, "--add-to", tmp_path / "report")
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    table = content["sections"][0]["items"][0]
+    assert table["key"] == "comparison"
+    assert table["rows"][0][0] == "AP"
+    assert table["rows"][0][3]["value"] < 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "good.json", "--annotations", "people.json", "--against", "me"], "against"),
+        (["report", "good.json", "--annotations", "people.json", "--landing", "moon"], "landing"),
+        (["report", "good.json", "--annotations", "none.json"], "none.json"),
+        (["compare", "good.json", "--annotations", "people.json"], "two files"),
+        (
+            ["compare", "good.json", "poor.json", "--annotations", "people.json", "--score", "luck"],
+            "got 'luck'",
+        ),
+        (["bundle", "people.json", "--images", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(data, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(data)
+    monkeypatch.setattr("sys.argv", ["oaks", "val", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("oaks: ")
+    assert words in message
+    assert len(message.splitlines()) == 1

@@ -1,0 +1,159 @@
+"""A bundle over a data set: results as pycocotools takes them, stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+
+from oaks import COCO17, Engine
+from oaks.coco import read_results
+from oaks.files import write_json
+from oaks.val import detect as module
+from oaks.val.boxes import detector_like
+from oaks.val.detect import detect
+from oaks.val.results import Detections
+from oaks.val.truth import Truth
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    bundle = bundles.write(tmp_path_factory.mktemp("bundle") / "tiny", skeleton=COCO17)
+    with Engine(bundle, "onnxruntime", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """(content, Truth, folder of images): reduced pictures of noise, as large as they say."""
+    content = synthetic.annotations(9, images=7, reduced=True)
+    folder = tmp_path_factory.mktemp("images")
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / image["file_name"]), noise)
+    write_json(folder / "truth.json", content)
+    return content, Truth.load(folder / "truth.json"), folder
+
+
+def test_every_person_with_keypoints_gets_the_engine_s_pose(engine, data, tmp_path):
+    content, truth, folder = data
+    path = detect(engine, truth, folder, tmp_path / "r.json")
+    rows, header = read_results(path)
+    people = {p["id"]: p for p in content["annotations"]}
+    counted = {i for i, p in people.items() if p["num_keypoints"] and not p["iscrowd"]}
+    assert {row["annotation_id"] for row in rows} == counted
+    assert len(rows) == len(counted)
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    for row in rows[::5]:
+        person = people[row["annotation_id"]]
+        x, y, w, h = person["bbox"]
+        pose = engine.infer(folder / names[person["image_id"]], boxes=np.array([[x, y, x + w, y + h]]))[0]
+        assert np.array(row["keypoints"]).reshape(17, 3)[:, :2] == pytest.approx(pose.keypoints, abs=2e-3)
+        assert row["score"] == pytest.approx(pose.oaks_score, abs=1e-5)
+        assert row["similarity"] == pytest.approx(pose.similarity, abs=1e-5)
+    assert header["box_source"] == "annotated: truth.json"
+    assert header["flip"] is True
+    assert {"bundle", "bundle_sha256", "decoder", "precision", "backend", "nms", "versions", "date"} <= set(
+        header
+    )
+    assert not list(tmp_path.glob("*.partial"))
+    found = Detections.load(path, truth)
+    assert found.box_source == "ground truth"
+    assert np.array_equal(np.sort(truth.ids[found.own]), np.sort(list(counted)))
+
+
+def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engine, data, tmp_path):
+    content, truth, folder = data
+    boxes = detector_like(content, seed=1)
+    write_json(tmp_path / "boxes.json", boxes + boxes[:5])
+    kept = read_results(detect(engine, truth, folder, tmp_path / "a.json", boxes=tmp_path / "boxes.json"))
+    every = read_results(
+        detect(engine, truth, folder, tmp_path / "b.json", boxes=tmp_path / "boxes.json", nms=None)
+    )
+    assert len(every[0]) == len(boxes) + 5
+    assert len(boxes) - 3 <= len(kept[0]) <= len(boxes)
+    assert kept[1]["nms"] == 0.9
+    assert every[1]["nms"] is None
+    assert sorted(row["box_score"] for row in every[0]) == pytest.approx(
+        sorted(row["score"] for row in boxes + boxes[:5]), abs=1e-6
+    )
+    for row in every[0]:
+        oaks = np.average(row["similarity"], weights=row["visibility"])
+        assert row["score"] == pytest.approx(oaks * row["box_score"], abs=1e-5)
+        assert "annotation_id" not in row
+    high = detect(
+        engine, truth, folder, tmp_path / "c.json", boxes=tmp_path / "boxes.json", nms=None, min_box_score=0.5
+    )
+    assert len(read_results(high)[0]) == sum(row["score"] >= 0.5 for row in boxes + boxes[:5])
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_ends_alike(engine, data, tmp_path, monkeypatch):
+    truth, folder = data[1:]
+    whole = read_results(detect(engine, truth, folder, tmp_path / "whole.json"))[0]
+    monkeypatch.setattr(module, "PEOPLE_AT_ONCE", 3)
+    infer, calls = engine.infer, []
+
+    def stopping(frames, **arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(frames)
+        return infer(frames, **arguments)
+
+    monkeypatch.setattr(engine, "infer", stopping)
+    out = tmp_path / "stopped.json"
+    with pytest.raises(KeyboardInterrupt):
+        detect(engine, truth, folder, out)
+    assert not out.exists()
+    partial = tmp_path / "stopped.json.partial"
+    done = len(partial.read_text().splitlines()) - 1
+    assert done == sum(len(frames) for frames in calls)
+    # A line that was cut short by the stop does no harm.
+    with partial.open("a") as file:
+        file.write('{"image": 5, "rows": [{"image_')
+
+    seen = []
+    monkeypatch.setattr(engine, "infer", lambda frames, **k: (seen.extend(frames), infer(frames, **k))[1])
+    detect(engine, truth, folder, out)
+    assert len(seen) == len(np.unique(truth.image[truth.counted])) - done
+    resumed = read_results(out)[0]
+    for a, b in zip(resumed, whole, strict=True):
+        assert a["annotation_id"] == b["annotation_id"]
+        assert a["keypoints"] == pytest.approx(b["keypoints"], abs=1e-3)
+    assert not partial.exists()
+
+    seen.clear()
+    assert detect(engine, truth, folder, out) == out
+    assert seen == []
+
+
+def test_results_made_with_other_settings_are_not_taken_for_these(engine, data, tmp_path):
+    content, truth, folder = data
+    write_json(tmp_path / "boxes.json", detector_like(content))
+    out = detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json", nms=0.9)
+    with pytest.raises(ValueError, match=r"nms 0\.9, now it is 0\.8"):
+        detect(engine, truth, folder, out, boxes=tmp_path / "boxes.json", nms=0.8)
+    (tmp_path / "p.json.partial").write_text(json.dumps({"header": {"flip": False}}) + "\n")
+    with pytest.raises(ValueError, match=r"p\.json\.partial: made with"):
+        detect(engine, truth, folder, tmp_path / "p.json")
+    (tmp_path / "q.json.partial").write_text("nothing of ours\n")
+    with pytest.raises(ValueError, match=r"q\.json\.partial: not what a stopped run leaves"):
+        detect(engine, truth, folder, tmp_path / "q.json")
+
+
+def test_what_cannot_be_run_is_said_before_the_work(engine, data, tmp_path):
+    content, truth, folder = data
+    with pytest.raises(FileNotFoundError, match=content["images"][0]["file_name"]):
+        detect(engine, truth, tmp_path, tmp_path / "r.json")
+    write_json(
+        tmp_path / "boxes.json", [{"image_id": 999, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]
+    )
+    with pytest.raises(ValueError, match="no image 999"):
+        detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json")
+    other = Truth.from_coco(synthetic.annotations(1, skeleton=bundles.RGB), skeleton=bundles.RGB)
+    with pytest.raises(ValueError, match="17 keypoints"):
+        detect(engine, other, folder, tmp_path / "r.json")

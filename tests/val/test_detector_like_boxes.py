@@ -1,0 +1,88 @@
+"""Boxes that look like a detector's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from oaks.coco import read_boxes
+from oaks.files import write_json
+from oaks.val.boxes import DetectorLike, detector_like
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def content():
+    return synthetic.annotations(2, images=200)
+
+
+def overlap(a, b):
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(np.add(a[:2], a[2:]), np.add(b[:2], b[2:]))
+    shared = np.clip(high - low, 0, None).prod()
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def best_overlap(row, content):
+    people = [p for p in content["annotations"] if p["image_id"] == row["image_id"] and not p["iscrowd"]]
+    return max((overlap(np.array(row["bbox"]), np.array(p["bbox"])) for p in people), default=0.0)
+
+
+def test_one_seed_gives_one_set_and_another_another(content):
+    assert detector_like(content, seed=3) == detector_like(content, seed=3)
+    assert detector_like(content, seed=3) != detector_like(content, seed=4)
+
+
+def test_the_boxes_of_an_image_do_not_depend_on_the_others(content):
+    alone = dict(content, images=content["images"][7:8])
+    image = content["images"][7]["id"]
+    assert detector_like(alone) == [row for row in detector_like(content) if row["image_id"] == image]
+
+
+def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
+    rows = detector_like(content, detector=DetectorLike(0, 0, 0, 0))
+    people = [p for p in content["annotations"] if not p["iscrowd"]]
+    assert len(rows) == len(people)
+    for person in people:
+        x, y, w, h = person["bbox"]
+        clipped = [x, y, min(x + w, 512) - x, min(y + h, 384) - y]
+        own = [row["bbox"] for row in rows if row["image_id"] == person["image_id"]]
+        assert any(np.allclose(box, clipped, atol=0.011) for box in own)
+
+
+def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):
+    for row in detector_like(content, detector=DetectorLike(jitter=0.5, background=3)):
+        x, y, w, h = row["bbox"]
+        assert x >= 0
+        assert y >= 0
+        assert w >= 1
+        assert h >= 1
+        assert x + w <= 512.01
+        assert y + h <= 384.01
+        assert 0 <= row["score"] <= 1
+
+
+def test_people_are_missed_repeated_and_made_up_about_as_often_as_asked(content):
+    people = [p for p in content["annotations"] if not p["iscrowd"]]
+    missed = detector_like(content, detector=DetectorLike(misses=0.1, duplicates=0, background=0))
+    assert 0.1 < 1 - len(missed) / len(people) < 0.8
+    assert detector_like(content, detector=DetectorLike(misses=1, duplicates=0, background=0)) == []
+    twice = detector_like(content, detector=DetectorLike(misses=0, duplicates=1, background=0))
+    assert len(twice) == 2 * len(people)
+    background = detector_like(content, detector=DetectorLike(misses=1, duplicates=0, background=2))
+    assert len(background) / len(content["images"]) == pytest.approx(2, abs=0.35)
+
+
+def test_scores_tell_people_from_background_but_not_perfectly(content):
+    rows = detector_like(content)
+    near = np.array([best_overlap(row, content) for row in rows])
+    scores = np.array([row["score"] for row in rows])
+    assert scores[near > 0.7].mean() > scores[near < 0.2].mean() + 0.3
+    assert scores[near < 0.2].max() > scores[near > 0.7].min()
+
+
+def test_they_are_read_as_detected_boxes(content, tmp_path):
+    write_json(tmp_path / "boxes.json", detector_like(content))
+    found = read_boxes(tmp_path / "boxes.json")
+    assert found.source == "detected: boxes.json"
+    assert sum(len(boxes) for boxes in found.boxes.values()) == len(detector_like(content))

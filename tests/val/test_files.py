@@ -1,0 +1,301 @@
+"""Reading annotations and results: what is wrong is said with the file and the id."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import numpy as np
+import pytest
+
+from oaks.coco import write_results
+from oaks.skeleton import COCO17, Skeleton
+from oaks.val.results import Detections
+from oaks.val.truth import Truth
+
+from . import synthetic
+
+
+@pytest.fixture
+def content():
+    return synthetic.annotations(1)
+
+
+@pytest.fixture
+def rows(content):
+    return synthetic.detections(content, 1)
+
+
+def labelled(content):
+    return next(person for person in content["annotations"] if person["num_keypoints"] > 3)
+
+
+def refused(folder, content, *words):
+    """The file is refused with a message that names it and all the words."""
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        Truth.load(path)
+    for word in words:
+        assert str(word) in str(caught.value)
+
+
+def test_a_missing_area(tmp_path, content):
+    person = labelled(content)
+    del person["area"]
+    refused(tmp_path, content, f"annotation {person['id']}", "'area' is missing", "0.53")
+
+
+def test_an_area_that_is_not_positive(tmp_path, content):
+    person = labelled(content)
+    person["area"] = 0
+    refused(tmp_path, content, f"annotation {person['id']}", "area must be positive")
+
+
+@pytest.mark.parametrize("key", ["bbox", "keypoints"])
+def test_a_missing_field(tmp_path, content, key):
+    del content["annotations"][2][key]
+    refused(tmp_path, content, f"annotation {content['annotations'][2]['id']}", repr(key))
+
+
+def test_annotations_of_an_image_that_is_not_there(tmp_path, content):
+    content["annotations"][0]["image_id"] = 4711
+    refused(tmp_path, content, "annotation 1", "4711")
+
+
+def test_annotation_ids_that_repeat(tmp_path, content):
+    content["annotations"][3]["id"] = content["annotations"][5]["id"]
+    refused(tmp_path, content, "annotation id", content["annotations"][5]["id"], "2 times")
+
+
+def test_image_ids_that_repeat(tmp_path, content):
+    content["images"].append(dict(content["images"][0]))
+    refused(tmp_path, content, "image id", content["images"][0]["id"])
+
+
+def test_an_annotation_id_of_zero_which_pycocotools_takes_for_no_match(tmp_path, content):
+    content["annotations"][0]["id"] = 0
+    refused(tmp_path, content, "annotation 0", "from 1")
+
+
+def test_labels_that_contradict_num_keypoints(tmp_path, content):
+    person = labelled(content)
+    person["keypoints"][2::3] = [0] * 17
+    refused(tmp_path, content, f"annotation {person['id']}", "num_keypoints", "0 of its keypoints")
+
+
+def test_another_number_of_keypoints_than_the_skeleton_has(tmp_path, content):
+    content["annotations"][4]["keypoints"] = content["annotations"][4]["keypoints"][:42]
+    refused(tmp_path, content, "annotation 5", "17 keypoints", "has 14")
+
+
+def test_a_coordinate_that_is_no_number(tmp_path, content):
+    content["annotations"][4]["keypoints"][0] = float("nan")
+    refused(tmp_path, content, "annotation 5", "finite")
+
+
+def test_flags_that_coco_does_not_know(tmp_path, content):
+    content["annotations"][4]["keypoints"][2] = 3
+    refused(tmp_path, content, "annotation 5", "0, 1 or 2")
+
+
+def test_nobody_with_labelled_keypoints(tmp_path, content):
+    for person in content["annotations"]:
+        person["keypoints"], person["num_keypoints"] = [0] * 51, 0
+    refused(tmp_path, content, "none of its", "labelled keypoint")
+
+
+def test_several_categories_without_a_person(tmp_path, content):
+    content["categories"] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    refused(tmp_path, content, "'person'", "cat")
+
+
+@pytest.mark.parametrize("wrong", [[], {"images": []}, {"images": [], "annotations": 3, "categories": []}])
+def test_something_else_than_annotations(tmp_path, wrong):
+    refused(tmp_path, wrong, "COCO annotation file")
+
+
+def test_people_without_keypoints_are_there_to_be_ignored(content):
+    truth = Truth.from_coco(content)
+    without = [person["id"] for person in content["annotations"] if person["num_keypoints"] == 0]
+    assert without
+    assert not truth.counted[np.isin(truth.ids, without)].any()
+    assert (truth.occlusion[~truth.counted] == -1).all()
+
+
+def test_reduced_images_are_measured_at_their_original_size():
+    small, large = synthetic.annotations(1, reduced=True), synthetic.annotations(1)
+    reduced, plain = Truth.from_coco(small), Truth.from_coco(large)
+    assert reduced.scales[0].tolist() == [1.25, 1.25]
+    assert np.allclose(reduced.areas, plain.areas * 1.25**2)
+    assert np.allclose(reduced.boxes, plain.boxes * 1.25)
+    assert np.allclose(reduced.keypoints, plain.keypoints * 1.25)
+    rows = synthetic.detections(large, 1)
+    found = Detections.from_rows(rows, reduced, box_source="ground truth")
+    assert np.allclose(
+        found.keypoints, Detections.from_rows(rows, plain, box_source="ground truth").keypoints * 1.25
+    )
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "expected"), [(1, 0), (5, 0), (6, 1), (10, 1), (11, 2), (15, 2), (16, 3)]
+)
+def test_occlusion_classes_by_labelled_keypoints(keypoints, expected):
+    content = synthetic.annotations(0)
+    person = content["annotations"][0]
+    person["keypoints"] = [5.0, 5.0, 1] * keypoints + [0, 0, 0] * (17 - keypoints)
+    person["num_keypoints"], person["iscrowd"] = keypoints, 0
+    assert Truth.from_coco(content).occlusion[0] == expected
+
+
+def test_people_are_sorted_by_image_and_stay_in_the_order_of_the_file(content):
+    shuffled = copy.deepcopy(content)
+    np.random.default_rng(0).shuffle(shuffled["annotations"])
+    np.random.default_rng(1).shuffle(shuffled["images"])
+    truth = Truth.from_coco(shuffled)
+    assert np.all(np.diff(truth.image) >= 0)
+    assert np.all(np.diff(truth.image_ids) > 0)
+    for image in range(len(truth.image_ids)):
+        own = [p["id"] for p in shuffled["annotations"] if p["image_id"] == truth.image_ids[image]]
+        assert truth.ids[truth.image == image].tolist() == own
+
+
+def rejected(content, rows, *words, box_source="ground truth", skeleton=COCO17):
+    truth = Truth.from_coco(content, path="truth.json", skeleton=skeleton)
+    with pytest.raises(ValueError, match=r"found\.json") as caught:
+        Detections.from_rows(rows, truth, path="found.json", box_source=box_source)
+    for word in words:
+        assert str(word) in str(caught.value)
+
+
+def test_results_of_an_image_that_is_not_there(content, rows):
+    rows[3]["image_id"] = 4711
+    rejected(content, rows, "row 3", "4711", "truth.json")
+
+
+def test_no_detections(content):
+    rejected(content, [], "holds none")
+
+
+def test_results_of_another_category_only(content, rows):
+    rejected(content, [row | {"category_id": 7} for row in rows], "category_id 1")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers(content, rows, value):
+    rows[2]["score"] = value
+    rejected(content, rows, "row 2", f"image {rows[2]['image_id']}", "score")
+
+
+@pytest.mark.parametrize("key", ["score", "keypoints", "image_id", "category_id"])
+def test_results_without_a_field(content, rows, key):
+    del rows[2][key]
+    rejected(content, rows, "row 2", repr(key))
+
+
+def test_results_with_another_number_of_keypoints(content, rows):
+    rows[5]["keypoints"] = rows[5]["keypoints"][:-3]
+    rejected(content, rows, "row 5", "17 keypoints", "has 16")
+
+
+def test_keypoints_that_are_no_numbers(content, rows):
+    rows[5]["keypoints"][4] = float("nan")
+    rejected(content, rows, "row 5", "keypoints must be finite")
+
+
+def test_a_field_that_some_rows_lack(content, rows):
+    rows[4]["visibility"] = None
+    rejected(content, rows, "row 4", "'visibility' is missing")
+
+
+def test_a_field_of_another_length(content, rows):
+    rows[4]["heat"] = rows[4]["heat"][:-1]
+    rejected(content, rows, "row 4", "'heat' must hold 17")
+
+
+def test_the_same_person_twice_with_ground_truth_boxes(content, rows):
+    rows.append(dict(rows[2]))
+    rejected(content, rows, f"annotation {rows[2]['annotation_id']}", "also that of row")
+
+
+def test_a_person_who_is_not_annotated(content, rows):
+    rows[2]["annotation_id"] = 999
+    rejected(content, rows, "row 2", "no annotation 999")
+
+
+def test_a_person_of_another_image(content, rows):
+    other = next(row for row in rows if row["image_id"] != rows[0]["image_id"])
+    rows[0]["annotation_id"] = other["annotation_id"]
+    rejected(content, rows, "row 0", f"lies in image {other['image_id']}")
+
+
+def test_a_pose_of_a_person_without_labelled_keypoints(content, rows):
+    unlabelled = next(p for p in content["annotations"] if p["num_keypoints"] == 0)
+    rows[0]["annotation_id"], rows[0]["image_id"] = unlabelled["id"], unlabelled["image_id"]
+    rejected(content, rows, "row 0", f"annotation {unlabelled['id']}", "no labelled keypoints")
+
+
+def test_more_poses_than_people_with_ground_truth_boxes(content, rows):
+    for row in rows:
+        del row["annotation_id"]
+    rows += [dict(row) for row in rows if row["image_id"] == rows[0]["image_id"]]
+    rejected(content, rows, f"image {rows[0]['image_id']}", "labelled people")
+
+
+def test_a_skeleton_with_other_keypoints(content, rows):
+    skeleton = Skeleton("five", tuple("abcde"), (0.1,) * 5)
+    other = synthetic.annotations(1, skeleton=skeleton)
+    rejected(other, rows, "row 0", "'five'", "5 keypoints", skeleton=skeleton)
+
+
+def test_the_header_says_where_the_boxes_are_from(tmp_path, content, rows):
+    truth = Truth.from_coco(content)
+    for stated, expected in (
+        ("annotated: a.json", "ground truth"),
+        ("detected: b.json", "detected"),
+        (None, None),
+    ):
+        write_results(tmp_path / "r.json", rows, {"box_source": stated} if stated else {})
+        found = Detections.load(tmp_path / "r.json", truth)
+        assert found.box_source == (expected or "detected")
+        assert found.name == "r"
+    assert Detections.load(tmp_path / "r.json", truth, box_source="ground truth").box_source == "ground truth"
+    with pytest.raises(ValueError, match="box_source"):
+        Detections.load(tmp_path / "r.json", truth, box_source="anything")
+
+
+def test_poses_are_assigned_to_people_one_to_one_where_the_file_does_not_say_whom(content, rows):
+    truth = Truth.from_coco(content)
+    stated = Detections.from_rows(rows, truth, box_source="ground truth")
+    exact = copy.deepcopy(rows)
+    people = {person["id"]: person for person in content["annotations"]}
+    for row in exact:
+        row["keypoints"] = people[row.pop("annotation_id")]["keypoints"]
+    assigned = Detections.from_rows(exact, truth, box_source="ground truth")
+    assert np.array_equal(assigned.own, stated.own)
+    assert len(set(assigned.own.tolist())) == len(assigned.own)
+
+
+def test_detected_poses_belong_to_the_labelled_person_they_are_most_similar_to(content):
+    person = labelled(content)
+    far = [x + 5000 if k % 3 < 2 else x for k, x in enumerate(person["keypoints"])]
+    rows = [
+        {"image_id": person["image_id"], "category_id": 1, "keypoints": points, "score": 0.5}
+        for points in (person["keypoints"], far, person["keypoints"])
+    ]
+    truth = Truth.from_coco(content)
+    found = Detections.from_rows(rows, truth, box_source="detected")
+    index = truth.ids.tolist().index(person["id"])
+    assert found.own.tolist() == [index, -1, index]
+
+
+def test_the_third_number_of_a_keypoint_is_heat_where_nothing_else_is_said(content):
+    truth = Truth.from_coco(content)
+    row = {"image_id": content["images"][0]["id"], "category_id": 1, "score": 0.5}
+    varied = Detections.from_rows(
+        [row | {"keypoints": [1.0, 2.0, 0.1, 3.0, 4.0, 0.9] + [1.0, 1.0, 0.5] * 15}], truth
+    )
+    assert varied.heat[0, :3].tolist() == [0.1, 0.9, 0.5]
+    constant = Detections.from_rows([row | {"keypoints": [1.0, 2.0, 2.0] * 17}], truth)
+    assert constant.heat is None

@@ -1,0 +1,235 @@
+"""The report: complete in itself, the same in three forms, and open for more."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from oaks.coco import write_results
+from oaks.files import write_json
+from oaks.val import paper
+from oaks.val.evaluation import Settings, evaluate
+from oaks.val.judge import judge
+from oaks.val.report.comparison import trainings_table
+from oaks.val.report.model import Column, Range, Report, Section, Table, show
+from oaks.val.report.render import add, html, load, markdown, save
+from oaks.val.results import Detections
+from oaks.val.truth import Truth
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder, Report, Truth, [Detections]) of one file with ground-truth boxes and one with detected "
+    "ones."""
+    folder = tmp_path_factory.mktemp("report")
+    content = synthetic.annotations(8, images=30)
+    for image in content["images"]:
+        picture = np.full((384, 512, 3), 90, np.uint8)
+        cv2.imwrite(str(folder / image["file_name"]), picture)
+    write_json(folder / "truth.json", content)
+    truth = Truth.load(folder / "truth.json")
+    results = []
+    for name, boxes, stated in (
+        ("exact", "ground truth", "annotated: t"),
+        ("loose", "detected", "detected: b"),
+    ):
+        rows = synthetic.detections(content, 8, boxes=boxes, noise=0.1)
+        header = {
+            "box_source": stated,
+            "flip": True,
+            "decoder": "second_peak",
+            "nms": 0.9,
+            "bundle_sha256": "ab12",
+        }
+        write_results(folder / f"{name}.json", rows, header)
+        results.append(Detections.load(folder / f"{name}.json", truth))
+    settings = Settings(resamples=30, beside_paper=True, images=folder)
+    report = evaluate(truth, results, settings)
+    save(report, folder / "out")
+    return folder / "out", report, truth, results
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its tables and the ids of its elements."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.tables, self.tags, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        names = dict(attributes)
+        self.tags.append(tag)
+        self.references += [
+            names[key] for key in ("src", "href", "xlink:href", "data", "action") if key in names
+        ]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.open.pop()
+
+    def handle_data(self, text):
+        if self.open:
+            self.tables[-1][-1][-1] += text
+
+
+def test_the_page_needs_nothing_but_itself(made):
+    text = (made[0] / "report.html").read_text()
+    page = Page(text)
+    assert page.references
+    assert all(
+        r.startswith(("#", "data:image/jpeg;base64,", "data:image/png;base64,")) for r in page.references
+    )
+    assert "link" not in page.tags
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest", text)
+    assert page.tags.count("script") == 1
+    assert page.tags.count("svg") >= 10
+
+
+def test_every_section_of_the_evaluation_is_there(made):
+    keys = [section.key for section in made[1].sections]
+    assert keys == ["ranking", "comparison", "occlusion", "calibration", "visibility", "cases"]
+    items = {item.key for section in made[1].sections for item in section.items}
+    for name in ("exact", "loose"):
+        assert {
+            f"{key}-{name}"
+            for key in ("ranking", "curves", "errors", "stages", "kinds", "classes-all", "classes-own",
+                        "gains", "reliability", "correlation", "calibration", "thresholds", "visibility",
+                        "flags", "similarity", "heat-against-ks", "ks-against-ks")
+        } <= items  # fmt: skip
+    assert {"class-counts", "histograms-exact", "paper-ranking-exact", "wrong", "best", "worst"} <= items
+
+
+def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
+    folder, _, truth, results = made
+    content = json.loads((folder / "report.json").read_text())
+    tables = {item["key"]: item for section in content["sections"] for item in section["items"]}
+    page = Page((folder / "report.html").read_text())
+    text = (folder / "report.md").read_text()
+    for found in results:
+        expected = judge(truth, found.image, found.keypoints, found.scores)
+        table = tables[f"ranking-{found.name}"]
+        row = next(row for row in table["rows"] if row[0] == "OAKS")
+        values = [None if value == -1 else value for value in expected.values()]
+        assert row[1:11] == values
+        shown = ["OAKS", *("–" if v is None else f"{100 * v:.1f}" for v in values)]
+        assert any(line[:11] == shown for shown_table in page.tables for line in shown_table)
+        assert f"| {' | '.join(shown)} " in text
+
+
+def test_the_head_says_what_the_figures_rest_on(made):
+    text = (made[0] / "report.html").read_text()
+    head = text[: text.index('id="ranking"')]
+    for wanted in ("annotated: t", "detected: b", "second_peak", "Flip", "Nms", "SHA-256", "pycocotools",
+                   "ab12", "30 resamples", "truth.json", "exact.json", "coco17"):  # fmt: skip
+        assert wanted in head, wanted
+
+
+def test_the_paper_s_figures_stand_beside_these_only_where_asked(made):
+    content = made[1].sections[0].items[1]
+    theirs = next(row for row in content.rows if row[:2] == ("OAKS", "paper"))
+    assert theirs[2:5] == (0.748, 0.924, 0.817)
+    without = evaluate(made[2], made[3][:1], Settings(resamples=5))
+    text = html(without)
+    assert "ResNet-101" not in text
+    assert "paper-ranking" not in text
+    assert [s.key for s in without.sections] == ["ranking", "occlusion", "calibration", "visibility"]
+
+
+def test_a_report_is_read_back_as_it_was(made):
+    assert html(load(made[0])) == html(made[1])
+    assert markdown(load(made[0])) == markdown(made[1])
+
+
+def test_sections_are_added_and_replaced(made, tmp_path):
+    def section(value):
+        table = Table("t", "A table", (Column("a", "text"), Column("b")), (("x", value),))
+        return Section("more", "More", "Of it.", (table,))
+
+    save(Report("Begun"), tmp_path)
+    add(tmp_path, [section(0.25)])
+    add(tmp_path, [section(0.75)])
+    again = load(tmp_path)
+    assert [s.key for s in again.sections] == ["more"]
+    assert again.sections[0].items[0].rows == (("x", 0.75),)
+    assert "75.0" in (tmp_path / "report.md").read_text()
+    add(tmp_path / "new", [section(0.5)])
+    assert load(tmp_path / "new").sections[0].key == "more"
+
+
+def test_something_else_is_not_taken_for_a_report(tmp_path):
+    (tmp_path / "report.json").write_text('{"title": "x"}')
+    with pytest.raises(ValueError, match=r"report\.json: not a report"):
+        load(tmp_path)
+    (tmp_path / "report.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match="newer"):
+        load(tmp_path)
+
+
+def test_what_users_write_cannot_become_part_of_the_page():
+    table = Table("t", "<b>T</b>", (Column("<i>", "text"),), (("<script>alert(1)</script>",),))
+    text = html(Report("<img>", sections=[Section("s", "&", "<p>", (table,))]))
+    assert "<script>alert" not in text
+    assert "&lt;img&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "text"),
+    [
+        (0.12345, "percent", "12.3"),
+        (0.0123, "points", "+1.2"),
+        (-0.0123, "points", "−1.2"),
+        (-0.00001, "points", "0.0"),
+        (0.12345, "number", "0.123"),
+        (12345, "count", "12 345"),
+        (float("nan"), "percent", "–"),
+        (None, "number", "–"),
+        ("so", "text", "so"),
+        (Range(0.5, 0.4, 0.6), "percent", "50.0 [40.0, 60.0]"),
+        (Range(0.5, float("nan"), float("nan")), "percent", "50.0"),
+    ],
+)
+def test_cells_as_they_are_shown(cell, kind, text):
+    assert show(cell, kind) == text
+
+
+def test_a_row_has_as_many_cells_as_there_are_columns():
+    with pytest.raises(ValueError, match="2 cells wanted"):
+        Table("t", "T", (Column("a"), Column("b")), ((1.0,),))
+
+
+def test_results_need_names_of_their_own(made):
+    with pytest.raises(ValueError, match="name"):
+        evaluate(made[2], [made[3][0], made[3][0]])
+    with pytest.raises(ValueError, match="at least one"):
+        evaluate(made[2], [])
+
+
+def test_trainings_side_by_side():
+    first, second = {"AP": [0.5, 0.6, 0.7]}, {"AP": [0.52, 0.61, 0.74]}
+    table = trainings_table("k", "T", first, second, ("heat", "KS-net"))
+    figure, mean, _, other, _, difference, p, significant = table.rows[0]
+    assert (figure, mean, other, difference) == ("AP", *map(pytest.approx, (0.6, 1.87 / 3, 0.07 / 3)))
+    assert significant == ("yes" if p < 0.05 else "no")
+
+
+def test_the_paper_s_own_figures_agree_with_one_another():
+    assert sum(paper.CLASS_COUNTS.values()) == 6352
+    assert len(paper.VISIBILITY_ACCURACY) == 17
+    assert (
+        paper.KS_NET_BACKBONES["resnet18"][1]["AP"] == paper.GROUND_TRUTH_BOXES["oaks_true_visibility"]["AP"]
+    )

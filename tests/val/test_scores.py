@@ -1,0 +1,149 @@
+"""Scores by the paper's equations, from a case small enough to compute by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from oaks.skeleton import Skeleton
+from oaks.val.report.ranking import gap_closed
+from oaks.val.results import Detections
+from oaks.val.scores import Measured
+from oaks.val.similarity import similarities
+from oaks.val.truth import Truth
+
+THREE = Skeleton("three", ("a", "b", "c"), (0.1, 0.1, 0.1))
+HEAT = (0.9, 0.3, 0.6)
+SIMILARITY = (0.8, 0.4, 0.5)
+VISIBILITY = (1.0, 0.5, 0.25)
+
+
+def person(person_id, image_id, points, area=400.0):
+    return {
+        "id": person_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": points,
+        "num_keypoints": sum(flag > 0 for flag in points[2::3]),
+        "bbox": [0, 0, 20, 20],
+        "area": area,
+        "iscrowd": 0,
+    }
+
+
+def truth_of(*people):
+    images = sorted({p["image_id"] for p in people})
+    return Truth.from_coco(
+        {
+            "images": [{"id": image} for image in images],
+            "annotations": list(people),
+            "categories": [{"id": 1, "name": "person"}],
+        },
+        skeleton=THREE,
+    )
+
+
+def measured(box_source="ground truth", **changes):
+    """The first keypoint is placed exactly, the second 4 pixels off, the third is not labelled."""
+    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]))
+    row = {
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [10, 10, 0, 24, 10, 0, 3, 3, 0],
+        "score": 0.123,
+        "box_score": 0.5,
+        "heat": HEAT,
+        "similarity": SIMILARITY,
+        "visibility": VISIBILITY,
+    } | changes
+    return Measured.of(truth, Detections.from_rows([row], truth, box_source=box_source))
+
+
+# Equation 2 with d = 4, s^2 = 400, k = 0.2.
+KS = math.exp(-(4**2) / (2 * 400 * 0.2**2))
+
+EXPECTED = {
+    "own": 0.123,
+    "conventional": (0.9 + 0.3 + 0.6) / 3,
+    "oaks": (0.8 * 1 + 0.4 * 0.5 + 0.5 * 0.25) / 1.75,
+    "heat_predicted_visibility": (0.9 * 1 + 0.3 * 0.5 + 0.6 * 0.25) / 1.75,
+    "oaks_all_visible": (0.8 + 0.4 + 0.5) / 3,
+    "heat_true_visibility": (0.9 + 0.3) / 2,
+    "oaks_true_visibility": (0.8 + 0.4) / 2,
+    "true_ks_all_visible": (1 + KS) / 3,
+    "true_ks_predicted_visibility": (1 + KS * 0.5) / 1.75,
+    "oracle": (1 + KS) / 2,
+}
+
+
+def test_every_score_is_its_equation():
+    scores = measured().scores
+    assert {key: score.values[0] for key, score in scores.items()} == pytest.approx(EXPECTED)
+    assert {key for key, score in scores.items() if score.needs_truth} == {
+        "heat_true_visibility",
+        "oaks_true_visibility",
+        "true_ks_all_visible",
+        "true_ks_predicted_visibility",
+        "oracle",
+    }
+
+
+def test_ground_truth_boxes_have_no_score():
+    for score in measured().scores.values():
+        assert score.ranks[0] == score.values[0]
+
+
+def test_detected_boxes_multiply_their_score_and_scores_that_need_the_truth_are_undefined():
+    scores = measured("detected").scores
+    known = ("own", "conventional", "oaks", "heat_predicted_visibility", "oaks_all_visible")
+    assert set(scores) == set(known)
+    for key in known[1:]:
+        assert scores[key].values[0] == pytest.approx(EXPECTED[key])
+        assert scores[key].ranks[0] == pytest.approx(EXPECTED[key] * 0.5)
+    assert scores["own"].ranks[0] == 0.123
+
+
+def test_a_file_ranked_by_oaks_keeps_its_digits_and_has_no_score_of_its_own():
+    stated = EXPECTED["oaks"] * 0.5 + 3e-8
+    scores = measured("detected", score=stated).scores
+    assert "own" not in scores
+    assert scores["oaks"].ranks[0] == stated
+
+
+def test_without_visibility_or_similarity_the_rest_is_there():
+    assert "oaks" not in measured(visibility=None).scores
+    assert set(measured("detected", visibility=None, similarity=None).scores) == {"own", "conventional"}
+    assert measured("detected", visibility=None, similarity=None).best.key == "own"
+
+
+def test_no_visibility_at_all_scores_zero():
+    assert measured(visibility=(0.0, 0.0, 1e-8)).scores["oaks"].values[0] == 0.0
+
+
+def test_a_pose_of_nobody_has_an_oks_of_zero():
+    truth = truth_of(
+        person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]), person(2, 2, [10, 10, 2, 20, 10, 1, 0, 0, 0])
+    )
+    far = {"image_id": 2, "category_id": 1, "keypoints": [900, 900, 1] * 3, "score": 0.4}
+    found = Measured.of(truth, Detections.from_rows([far], truth, box_source="detected"))
+    assert found.own_oks.tolist() == [0.0]
+    assert found.flags.tolist() == [[-1, -1, -1]]
+    assert found.occlusion.tolist() == [-1]
+
+
+def test_oks_with_a_person_without_keypoints_is_the_distance_to_the_doubled_box():
+    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]), person(2, 1, [0] * 9, area=400.0))
+    inside = np.array([[[-20.0, -20.0], [40.0, 40.0], [0.0, 0.0]]])
+    assert similarities(truth, inside, np.array([1]))[1].tolist() == [1.0]
+    beside = np.array([[[-24.0, 0.0], [0.0, 44.0], [0.0, 0.0]]])
+    assert similarities(truth, beside, np.array([1]))[1][0] == pytest.approx((2 * KS + 1) / 3)
+
+
+def test_the_share_of_the_gap():
+    ranking = {"conventional": {"AP": 0.5}, "oaks": {"AP": 0.56}, "oracle": {"AP": 0.7}}
+    assert gap_closed(ranking, "oaks") == pytest.approx(0.3)
+    assert gap_closed(ranking, "oracle") == pytest.approx(1)
+    assert gap_closed({"oaks": {"AP": 0.5}}, "oaks") is None
+    assert gap_closed(ranking | {"oracle": {"AP": 0.5}}, "oaks") is None
