@@ -1,0 +1,122 @@
+"""Small trained-looking networks, and checkpoints of the real architectures, for exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from oaks import COCO17
+
+SIZE = (48, 64)
+INPUT = {
+    "size": list(SIZE),
+    "mean": [123.675, 116.28, 103.53],
+    "std": [58.395, 57.12, 57.375],
+    "color": "bgr",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Small(nn.Module):
+    """Convolutions with batch norm, a residual sum, a deconvolution, an upsampling; a logit per keypoint."""
+
+    def __init__(self, keypoints: int = 5, *, upsample: str = "nearest") -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        )  # fmt: skip
+        self.block = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16))
+        self.deconvolution = nn.ConvTranspose2d(16, 16, 4, 2, 1, bias=False)
+        self.upsample = upsample
+        self.after = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.heatmaps = nn.Conv2d(16, keypoints, 1)
+        self.visibility = nn.Sequential(
+            nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, keypoints)
+        )
+
+    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        c = self.stem(crops)
+        c = torch.relu(c + self.block(c))
+        x = torch.relu(self.deconvolution(nn.functional.max_pool2d(c, 2)))
+        corners = False if self.upsample == "bilinear" else None
+        x = nn.functional.interpolate(
+            x, size=[2 * s for s in c.shape[2:]], mode=self.upsample, align_corners=corners
+        )
+        return self.heatmaps(self.after(x)), self.visibility(c.mean((2, 3)))
+
+
+def settle(network: nn.Module, example: torch.Tensor) -> nn.Module:
+    """Gives batch norms the statistics of an example, so that activations are of ordinary size; eval mode."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(example)
+    return network.eval()
+
+
+def noise(count: int, *shape: int, seed: int = 0) -> np.ndarray:
+    """(count, *shape) float32, smooth as pictures are: neighbours alike."""
+    rough = torch.from_numpy(np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32))
+    return (2 * nn.functional.avg_pool2d(rough, 3, 1, 1)).numpy()
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return settle(Small(), torch.from_numpy(noise(16, 3, SIZE[1], SIZE[0])))
+
+
+POSE = {"name": "oa_hpe", "backbone": "resnet18", "channels": [8, 16, 16, 16],
+        "head": "upsample", "head_channels": 16,
+        "visibility_channels": 4, "visibility_hidden": 16, "input": list(SIZE)}  # fmt: skip
+KS = {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 16}
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A pose network's and a KS network's checkpoint."""
+    from oaks.training.checkpoint import save_network
+    from oaks.training.networks import build
+
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    common = {
+        "skeleton": COCO17.to_dict(),
+        "input": INPUT,
+        "stride": 4,
+        "license": "CC0-1.0",
+        "padding": 1.25,
+    }
+    pose = build(POSE)
+    nn.init.normal_(pose.head.final_layer.weight, std=0.2)
+    settle(pose, torch.from_numpy(noise(16, 3, SIZE[1], SIZE[0])))
+    ks = settle(build(KS), torch.from_numpy(noise(16, 17, SIZE[1] // 4, SIZE[0] // 4)))
+    described = {**common, "trained_on": ["noise"], "metrics": {"AP": 0.1}, "alignment": "half_pixel"}
+    visibility = {"calibration": {"visibility": {"scale": 0.5, "bias": 0.1}}}
+    similarity = {"calibration": {"similarity": {"scale": 2.0, "bias": 0.0}}}
+    save_network(
+        folder / "pose.safetensors", pose, {"kind": "pose", "architecture": POSE, **described, **visibility}
+    )
+    save_network(folder / "ks.safetensors", ks, {"kind": "ks", "architecture": KS, **described, **similarity})
+    return folder / "pose.safetensors", folder / "ks.safetensors"
+
+
+@pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    """(24, 80, 60, 3) uint8 crops: smooth noise."""
+    smooth = np.moveaxis(noise(24, 3, 80, 60, seed=5), 1, -1)
+    return np.clip(120 + 60 * smooth, 0, 255).astype(np.uint8)

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from oaks import Engine
+from oaks.bundle import Bundle
+from oaks.engines import compare, precision
+from oaks.engines import export as exporting
+from oaks.engines.export import ExportError, export
+
+LOOSE = {"int8": 0.6}
+"""A network that has seen nothing but noise quantises worse than one that is trained."""
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoints, pictures, tmp_path_factory) -> Bundle:
+    """A bundle of both networks in every precision."""
+    out = tmp_path_factory.mktemp("export") / "tiny"
+    return export(
+        *checkpoints,
+        out=out,
+        precisions=("fp32", "fp16", "int8"),
+        crops=pictures,
+        tolerance=LOOSE,
+        show=False,
+    )
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_bundle_holds_each_network_in_each_precision_and_its_weights(bundle):
+    assert {name: (entry["role"], entry["precision"]) for name, entry in bundle.files.items()} == {
+        **{
+            f"{role}.{kind}.onnx": (role, kind)
+            for role in ("pose", "ks")
+            for kind in ("fp32", "fp16", "int8")
+        },
+        "pose.safetensors": ("weights", "fp32"),
+        "ks.safetensors": ("weights", "fp32"),
+    }
+    assert listed(bundle.path) == sorted([*bundle.files, "bundle.json"])
+    assert listed(bundle.path.parent) == ["tiny"]
+
+
+def test_bundle_json_says_what_the_checkpoints_said(bundle):
+    said = json.loads((bundle.path / "bundle.json").read_text())
+    assert said["name"] == "tiny"
+    assert said["license"] == "CC0-1.0"
+    assert said["trained_on"] == ["noise"]
+    assert said["metrics"] == {"AP": 0.1}
+    assert said["architecture"]["pose"]["name"] == "oa_hpe"
+    assert said["architecture"]["ks"]["name"] == "ks_net"
+    assert said["calibration"] == {
+        "visibility": {"scale": 0.5, "bias": 0.1},
+        "similarity": {"scale": 2.0, "bias": 0.0},
+    }
+    assert len(said["export"]["differences"]) == 3 * 3
+    assert str(bundle.path.parent) not in (bundle.path / "bundle.json").read_text()
+
+
+def test_the_description_follows_the_schema(bundle):
+    import jsonschema
+
+    import oaks
+
+    schema = json.loads((Path(oaks.__file__).parent / "bundle.schema.json").read_text())
+    jsonschema.validate(json.loads((bundle.path / "bundle.json").read_text()), schema)
+
+
+def test_inputs_and_outputs_have_the_names_that_engines_know(bundle):
+    for role, inputs, outputs in (
+        ("pose", ["crops"], ["heatmaps", "visibility"]),
+        ("ks", ["heatmaps"], ["similarity"]),
+    ):
+        for kind in ("fp32", "fp16", "int8"):
+            graph = onnx.load_from_string(bundle.network(role, kind).read()).graph
+            assert [value.name for value in graph.input] == inputs
+            assert [value.name for value in graph.output] == outputs
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "int8"])
+def test_an_engine_runs_every_precision(bundle, pictures, kind):
+    with Engine(bundle, backend="onnxruntime", precision=kind) as engine:
+        poses = engine.infer(pictures[:3])
+    assert poses.score_kind == "oaks"
+    assert np.isfinite(poses.scores).all()
+
+
+def test_an_engine_on_torch_gives_what_onnx_runtime_gives(bundle, pictures):
+    found = []
+    for backend in ("torch", "onnxruntime"):
+        with Engine(bundle, backend=backend, precision="fp32", device="cpu") as engine:
+            found.append(engine.infer(pictures[:3]))
+    np.testing.assert_allclose(found[0].heat, found[1].heat, atol=1e-4)
+    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)
+
+
+def test_a_pose_network_alone_makes_a_bundle(checkpoints, pictures, tmp_path):
+    made = export(checkpoints[0], out=tmp_path / "new" / "alone", crops=pictures, show=False, name="mine")
+    assert sorted(made.files) == ["pose.fp32.onnx", "pose.safetensors"]
+    assert made.name == "mine"
+    assert "similarity" not in made.description["calibration"]
+
+
+def test_differences_are_shown(checkpoints, pictures, tmp_path, capsys):
+    export(checkpoints[0], out=tmp_path / "b", precisions="fp16", crops=pictures)
+    shown = capsys.readouterr().err
+    assert "Difference from the torch network" in shown
+    assert "visibility" in shown
+    assert "within" in shown
+
+
+def test_too_far_from_torch_fails_and_leaves_nothing(checkpoints, pictures, tmp_path):
+    with pytest.raises(
+        ExportError, match=r"nothing is written: .*pose fp16 heatmaps by [\d.e-]+, tolerance 1e-09"
+    ):
+        export(
+            *checkpoints,
+            out=tmp_path / "b",
+            precisions=("fp32", "fp16"),
+            crops=pictures,
+            tolerance={"fp16": 1e-9},
+            show=False,
+        )
+    assert listed(tmp_path) == []
+
+
+def test_a_broken_conversion_is_caught(checkpoints, pictures, tmp_path, monkeypatch):
+    """A conversion that gets one layer a little wrong is runnable, and wrong."""
+
+    def careless(model):
+        broken = precision._copy(model)
+        (layer,) = precision.heatmap_layers(broken)
+        (weight,) = (n.input[1] for n in broken.graph.node if n.name == layer)
+        for tensor in broken.graph.initializer:
+            if tensor.name == weight:
+                values = onnx.numpy_helper.to_array(tensor) * np.float32(1.05)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        return broken
+
+    monkeypatch.setattr(precision, "to_fp16", careless)
+    with pytest.raises(ExportError, match="pose fp16 heatmaps"):
+        export(checkpoints[0], out=tmp_path / "b", precisions="fp16", crops=pictures, show=False)
+    assert listed(tmp_path) == []
+
+
+def test_a_network_that_overflows_half_is_not_written_in_fp16(checkpoints, pictures, tmp_path):
+    """Its outputs are small, but a layer in the middle is not; ONNX Runtime on the CPU would not show it."""
+    from oaks.training.checkpoint import load_network, save_network
+
+    network, description = load_network(checkpoints[0])
+    stem = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    stem.weight.data *= 1e6
+    stem.bias.data *= 1e6
+    following = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)][1:]
+    for layer in following:
+        layer.weight.data *= 1e-6 if layer.in_channels == stem.num_features else 1.0
+    save_network(tmp_path / "hot.safetensors", network, description)
+    with pytest.raises(
+        ExportError, match=r"fp16: \d+ tensors hold values above 65504.* reaches .*fp32 or int8"
+    ):
+        export(
+            tmp_path / "hot.safetensors", out=tmp_path / "b", precisions="fp16", crops=pictures, show=False
+        )
+    assert listed(tmp_path) == ["hot.safetensors"]
+
+
+def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoints, pictures, tmp_path, monkeypatch):
+    out = tmp_path / "b"
+    export(checkpoints[0], out=out, crops=pictures, show=False)
+    (out / "extra.txt").write_text("of the first")
+    with pytest.raises(ExportError):
+        export(checkpoints[0], out=out, crops=pictures, tolerance={"fp32": 0.0}, show=False)
+    assert "extra.txt" in listed(out)
+    made = export(*checkpoints, out=out, crops=pictures, show=False)
+    assert "ks.fp32.onnx" in made.files
+    assert "extra.txt" not in listed(out)
+    assert listed(tmp_path) == ["b"]
+
+
+def test_the_old_bundle_stays_if_the_new_one_cannot_take_its_place(
+    checkpoints, pictures, tmp_path, monkeypatch
+):
+    out = tmp_path / "b"
+    export(checkpoints[0], out=out, crops=pictures, show=False)
+    before = (out / "bundle.json").read_bytes()
+    replace, calls = os.replace, []
+
+    def failing(source, target):
+        calls.append(target)
+        if Path(target) == out and len([c for c in calls if Path(c) == out]) == 1:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(exporting.os, "replace", failing)
+    with pytest.raises(OSError, match="No space left"):
+        export(checkpoints[0], out=out, crops=pictures, show=False, name="other")
+    assert (out / "bundle.json").read_bytes() == before
+    assert listed(tmp_path) == ["b"]
+
+
+def test_a_folder_of_something_else_is_left_alone(checkpoints, pictures, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_bytes(b"precious")
+    with pytest.raises(ValueError, match=r"out: a new folder or a bundle to replace wanted"):
+        export(checkpoints[0], out=tmp_path / "photos", crops=pictures, show=False)
+    assert listed(tmp_path / "photos") == ["me.jpg"]
+
+
+def test_int8_is_calibrated_and_compared_on_different_people(checkpoints, pictures, tmp_path, monkeypatch):
+    given = {}
+
+    def quantise(model, samples, *, keep_float):
+        given["calibrated"] = np.concatenate(list(samples))
+        return model
+
+    def differences(model, wanted, samples, **_):
+        given["compared"] = samples
+        return []
+
+    monkeypatch.setattr(precision, "to_int8", quantise)
+    monkeypatch.setattr(compare, "differences", differences)
+    export(checkpoints[0], out=tmp_path / "b", precisions="int8", crops=pictures, show=False)
+    assert len(given["calibrated"]) + len(given["compared"]) == len(pictures)
+    same = [(a == b).all() for a in given["calibrated"] for b in given["compared"]]
+    assert not any(same)
+
+
+def test_the_ks_network_is_compared_on_flip_averaged_heatmaps(checkpoints, pictures, tmp_path, monkeypatch):
+    from oaks.engines.samples import load_crops, split
+    from oaks.training.checkpoint import load_network
+
+    given = {}
+    real = compare.differences
+
+    def differences(model, wanted, samples, *, network, **settings):
+        given[network] = samples
+        return real(model, wanted, samples, network=network, **settings)
+
+    monkeypatch.setattr(compare, "differences", differences)
+    export(*checkpoints, out=tmp_path / "b", crops=pictures, show=False)
+    network, description = load_network(checkpoints[0])
+    crops = split(load_crops(pictures, description, count=32), 32)[0]
+    with torch.no_grad():
+        straight = network(torch.from_numpy(crops))[0]
+        back = network(torch.from_numpy(crops).flip(3))[0].flip(3)
+    order = list(range(17))
+    for left in range(1, 17, 2):
+        order[left], order[left + 1] = left + 1, left
+    wanted = 0.5 * (straight + back[:, order]).numpy()
+    np.testing.assert_allclose(given["ks"], wanted, atol=1e-5)
+
+
+def test_float_layers_can_be_named(checkpoints, pictures, tmp_path, bundle):
+    graph = onnx.load_from_string(bundle.network("pose", "fp32").read()).graph
+    names = [node.name for node in graph.node if node.op_type == "Conv"]
+    made = export(
+        checkpoints[0],
+        out=tmp_path / "b",
+        precisions="int8",
+        crops=pictures,
+        keep_float=names[1:],
+        tolerance=LOOSE,
+        show=False,
+    )
+    quantised = onnx.load_from_string(made.network("pose", "int8").read()).graph
+    weights = {n.input[0] for n in quantised.node if n.op_type == "DequantizeLinear"}
+    kept = {tensor.name for tensor in quantised.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    assert len([name for name in weights & kept if "weight" in name]) == 1
+    with pytest.raises(
+        ValueError, match=r"keep_float: names of nodes of the networks wanted, got \['nothing'\]"
+    ):
+        export(
+            checkpoints[0],
+            out=tmp_path / "c",
+            precisions="int8",
+            crops=pictures,
+            keep_float=["nothing"],
+            show=False,
+        )
+
+
+def test_rendered_people_serve_where_none_are_named(checkpoints, tmp_path):
+    made = export(checkpoints[0], out=tmp_path / "b", show=False)
+    assert {row["precision"] for row in made.description["export"]["differences"]} == {"fp32"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precisions": ()}, r"precisions: some of \['fp32', 'fp16', 'int8'\] wanted, got \[\]"),
+        ({"precisions": ("fp32", "fp8")}, r"precisions: .*got \['fp32', 'fp8'\]"),
+        (
+            {"tolerance": {"int8": 1.0}},
+            r"tolerance: for precisions that are exported, \['fp32'\], got \['int8'\]",
+        ),
+        ({"precisions": "int8", "crops": None}, r"crops: int8 needs people to calibrate on"),
+        ({"precisions": "int8", "crops": np.zeros((1, 8, 8, 3), np.uint8)}, r"crops: 2 or more wanted"),
+    ],
+)
+def test_wrong_arguments_are_named(checkpoints, pictures, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export(checkpoints[0], **{"out": tmp_path / "b", "crops": pictures, "show": False, **arguments})
+    assert listed(tmp_path) == []
+
+
+def test_checkpoints_of_the_wrong_kind_are_named(checkpoints, pictures, tmp_path):
+    pose, ks = checkpoints
+    with pytest.raises(ValueError, match=r"pose: a pose network's checkpoint wanted, .* is a ks network's"):
+        export(ks, out=tmp_path / "b", crops=pictures, show=False)
+    with pytest.raises(ValueError, match=r"ks: a ks network's checkpoint wanted, .* is a pose network's"):
+        export(pose, pose, out=tmp_path / "b", crops=pictures, show=False)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        export(tmp_path / "nowhere.safetensors", out=tmp_path / "b", crops=pictures, show=False)
+
+
+def test_networks_of_different_skeletons_do_not_meet(checkpoints, pictures, tmp_path):
+    from oaks.training.checkpoint import load_network, save_network
+
+    network, description = load_network(checkpoints[1])
+    renamed = json.loads(json.dumps(description))
+    renamed["skeleton"]["keypoints"][0] = "snout"
+    save_network(tmp_path / "ks.safetensors", network, renamed)
+    with pytest.raises(ValueError, match=r"ks: made for keypoints \('snout'"):
+        export(checkpoints[0], tmp_path / "ks.safetensors", out=tmp_path / "b", crops=pictures, show=False)
+
+
+def test_a_zip_of_the_bundle_runs(bundle, pictures, tmp_path):
+    packed = shutil.make_archive(str(tmp_path / "tiny"), "zip", bundle.path)
+    with Engine(packed, backend="onnxruntime") as engine:
+        assert len(engine.infer(pictures[:2])) == 2

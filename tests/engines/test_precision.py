@@ -1,0 +1,180 @@
+"""What the reduced precisions hold in their graphs, as TensorRT's parsers and ONNX Runtime want it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+from oaks.engines.onnx_graph import to_onnx
+from oaks.engines.precision import heatmap_layers, to_fp16, to_int8
+
+from .conftest import SIZE, Small, noise, settle
+
+
+@pytest.fixture(scope="module")
+def plain() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    network = settle(Small(upsample="bilinear"), torch.from_numpy(noise(16, 3, SIZE[1], SIZE[0])))
+    example = torch.zeros(2, 3, SIZE[1], SIZE[0])
+    return to_onnx(network, example, input_name="crops", output_names=["heatmaps", "visibility"])
+
+
+@pytest.fixture(scope="module")
+def half(plain) -> onnx.ModelProto:
+    return to_fp16(plain)
+
+
+@pytest.fixture(scope="module")
+def quantised(plain) -> onnx.ModelProto:
+    return to_int8(plain, [noise(4, 3, SIZE[1], SIZE[0], seed=s) for s in range(4)])
+
+
+def run(model: onnx.ModelProto, crops: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"crops": crops})
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_the_original_is_left_as_it_was(plain):
+    before = plain.SerializeToString()
+    to_fp16(plain)
+    to_int8(plain, [noise(2, 3, SIZE[1], SIZE[0])])
+    assert plain.SerializeToString() == before
+
+
+@pytest.mark.parametrize("kind", ["half", "quantised"])
+def test_inputs_and_outputs_stay_float32_and_dynamic(kind, request):
+    graph = request.getfixturevalue(kind).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+        assert value.type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.parametrize(("kind", "closeness"), [("half", 5e-3), ("quantised", 0.1)])
+def test_results_are_near_the_original_and_not_the_same(kind, closeness, plain, request):
+    crops = noise(5, 3, SIZE[1], SIZE[0], seed=9)
+    for ours, theirs in zip(run(request.getfixturevalue(kind), crops), run(plain, crops), strict=True):
+        apart = np.sqrt(np.mean((ours - theirs) ** 2)) / theirs.std()
+        assert 0 < apart < closeness
+
+
+def test_every_weight_and_layer_is_in_half(half):
+    inferred = onnx.shape_inference.infer_shapes(half, strict_mode=True)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    for node in half.graph.node:
+        if node.op_type == "Resize":
+            assert types[node.input[0]] == TensorProto.FLOAT16
+            assert types[node.input[2]] == TensorProto.FLOAT  # ONNX allows no other type for scales
+        elif node.op_type not in ("Cast", "ReduceMean"):
+            assert {types[name] for name in node.input if name} == {TensorProto.FLOAT16}, node.name
+    casts = [node for node in half.graph.node if node.op_type == "Cast"]
+    assert len(casts) == len(half.graph.input) + len(half.graph.output)  # at the borders alone
+
+
+def test_weights_keep_what_half_can_hold():
+    """The converter's own limits are 1e-7 and 1e4."""
+    values = np.array([3e-8, 2.0**-24, 1e-5, 30000.0, 65504.0, -60000.0, 1e6, -1e9], np.float32)
+    layer = nn.Conv2d(1, len(values), 1, bias=False).eval()
+    layer.weight.data = torch.from_numpy(values).reshape(-1, 1, 1, 1)
+    model = to_onnx(layer, torch.zeros(2, 1, 4, 4), input_name="crops", output_names=["heatmaps"])
+    (weights,) = constants(to_fp16(model)).values()
+    wanted = values.astype(np.float64)
+    wanted[0] = 2.0**-24  # not rounded to nothing
+    wanted[-2:] = 65504.0, -65504.0
+    np.testing.assert_allclose(weights.ravel().astype(np.float64), wanted, rtol=2e-3)
+
+
+def test_quantisation_is_symmetric_int8_throughout(quantised):
+    values = constants(quantised)
+    pairs = [n for n in quantised.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs
+    for node in pairs:
+        zero_point = values[node.input[2]]
+        assert zero_point.dtype == np.int8
+        assert not zero_point.any()
+        assert (values[node.input[1]] > 0).all()
+
+
+def test_no_bias_is_quantised(quantised):
+    """TensorRT's parser takes no DequantizeLinear of int32."""
+    values = constants(quantised)
+    for node in quantised.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            assert values[node.input[0]].dtype == np.int8
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2:
+            assert values[node.input[2]].dtype == np.float32
+    assert "DynamicQuantizeLinear" not in {node.op_type for node in quantised.graph.node}
+
+
+def test_weights_have_a_scale_per_output_channel(quantised):
+    values = constants(quantised)
+    weights = [
+        node
+        for node in quantised.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in values
+    ]
+    assert weights
+    for node in weights:
+        kernel, scale = values[node.input[0]], values[node.input[1]]
+        assert scale.shape == (kernel.shape[0],)
+        assert [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == "axis"] == [0]
+        assert (np.abs(kernel.astype(int)).reshape(len(kernel), -1).max(1) == 127).all()
+
+
+def test_convolutions_alone_are_quantised_but_for_the_heatmap_layer(plain, quantised):
+    made_by = {name: node.op_type for node in quantised.graph.node for name in node.output}
+    last = heatmap_layers(plain)
+    assert len(last) == 1
+    for node in quantised.graph.node:
+        inputs = [made_by.get(name) for name in node.input[:2]]
+        if node.op_type == "Conv" and node.name not in last:
+            assert inputs == ["DequantizeLinear", "DequantizeLinear"], node.name
+        if node.op_type in ("ConvTranspose", "Gemm") or node.name in last:
+            assert inputs[1] is None, node.name
+    kinds = Counter(node.op_type for node in plain.graph.node)
+    assert kinds["Conv"] == 5
+
+
+def test_operations_are_of_plain_onnx(quantised, half):
+    for model in (quantised, half):
+        assert {node.domain for node in model.graph.node} == {""}
+        assert {entry.version for entry in model.opset_import if not entry.domain} == {18}
+        assert model.ir_version == 8
+
+
+def test_layers_can_be_kept_in_float(plain):
+    first = next(node.name for node in plain.graph.node if node.op_type == "Conv")
+    model = to_int8(plain, [noise(2, 3, SIZE[1], SIZE[0])], keep_float=[first])
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    kept = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and made_by.get(node.input[1]) != "DequantizeLinear"
+    ]
+    assert kept == [first]
+
+
+@pytest.mark.parametrize(
+    ("samples", "keep_float", "message"),
+    [
+        ([], None, r"samples: at least one"),
+        ([np.zeros((1, 3, 64, 48))], ["nothing"], r"keep_float: names of nodes wanted, got \['nothing'\]"),
+        ([np.zeros((1, 3, 64, 48))], "all", r"keep_float: it leaves no convolution"),
+    ],
+)
+def test_wrong_arguments_are_named(plain, samples, keep_float, message):
+    if keep_float == "all":
+        keep_float = [node.name for node in plain.graph.node if node.op_type == "Conv"]
+    with pytest.raises(ValueError, match=message):
+        to_int8(plain, samples, keep_float=keep_float)

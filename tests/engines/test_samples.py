@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from oaks.engines.samples import load_crops, split
+
+DESCRIPTION = {
+    "input": {"size": [6, 8], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0], "color": "bgr"},
+    "padding": 1.0,
+}
+GREY = (50.0, 60.0, 70.0)
+"""Red, green and blue of a plain picture."""
+
+
+def normalised(red: float, green: float, blue: float) -> np.ndarray:
+    return np.float32([(red - 10) / 2, (green - 20) / 4, (blue - 30) / 5])
+
+
+def picture(width: int, height: int, rgb=GREY) -> np.ndarray:
+    return np.full((height, width, 3), rgb[::-1], np.uint8)
+
+
+def constant(crops: np.ndarray) -> np.ndarray:
+    """(N, 3): the colours of crops that are each of one colour in the middle."""
+    middle = crops[:, :, 3:5, 2:4]
+    assert np.ptp(middle, axis=(2, 3)).max() < 1e-4
+    return middle[..., 0, 0]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """One picture, its left half dark and its right half light, with a person in each, and a crowd."""
+    image = np.concatenate([picture(60, 80, (10, 20, 30)), picture(60, 80, (100, 120, 140))], axis=1)
+    content = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 120, "height": 80}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 60, 80], "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 1, "bbox": [60, 0, 60, 80], "iscrowd": 0},
+            {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 120, 80], "iscrowd": 1},
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+
+    def write(annotations: str, images: str):
+        (tmp_path / images).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / images / "a.png"), image)
+        (tmp_path / annotations).write_text(json.dumps(content))
+        return tmp_path / annotations
+
+    return write
+
+
+@pytest.mark.parametrize("images", [".", "images", "people"])
+def test_people_of_a_coco_file_are_cut_out_of_the_images_beside_it(coco, images):
+    crops = load_crops(coco("people.json", images), DESCRIPTION, count=10)
+    assert crops.shape == (2, 3, 8, 6)
+    assert crops.dtype == np.float32
+    np.testing.assert_allclose(
+        constant(crops), [normalised(10, 20, 30), normalised(100, 120, 140)], atol=1e-4
+    )
+
+
+def test_a_folder_with_annotations_is_a_coco_file(coco, tmp_path):
+    coco("annotations.json", "images")
+    assert load_crops(tmp_path, DESCRIPTION, count=10).shape == (2, 3, 8, 6)
+
+
+def test_padding_is_the_networks(coco):
+    padded = load_crops(coco("people.json", "images"), {**DESCRIPTION, "padding": 2.0}, count=1)
+    assert (padded[0, :, 0, 0] == normalised(0, 0, 0)).all()  # outside of the picture is black
+
+
+def test_a_folder_of_images_holds_crops(tmp_path):
+    for number, grey in enumerate((30, 90, 200)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(30, 40, (grey, grey, grey)))
+    (tmp_path / "notes.txt").write_text("not an image")
+    crops = load_crops(tmp_path, DESCRIPTION, count=2)
+    np.testing.assert_allclose(
+        constant(crops), [normalised(30, 30, 30), normalised(200, 200, 200)], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("color", ["bgr", "rgb"])
+def test_arrays_are_in_the_networks_colour_order(tmp_path, color):
+    bgr = np.stack([picture(12, 16)] * 2)
+    array = bgr if color == "bgr" else np.ascontiguousarray(bgr[..., ::-1])
+    description = {**DESCRIPTION, "input": {**DESCRIPTION["input"], "color": color}}
+    np.savez(tmp_path / "crops.npz", crops=array)
+    for source in (array, tmp_path / "crops.npz"):
+        np.testing.assert_allclose(
+            constant(load_crops(source, description, count=5)), [normalised(*GREY)] * 2
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"a": np.zeros((1, 4, 4, 3), np.uint8), "b": np.zeros(1)},
+            r"must hold one array, holds \['a', 'b'\]",
+        ),
+        ({"a": np.zeros((1, 4, 4, 3), np.float32)}, r"\(N, H, W, 3\) uint8 wanted.*float32"),
+        ({"a": np.zeros((0, 4, 4, 3), np.uint8)}, r"N >= 1, got \(0, 4, 4, 3\)"),
+        ({"a": np.zeros((4, 4, 3), np.uint8)}, r"got \(4, 4, 3\)"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, content, message):
+    np.savez(tmp_path / "crops.npz", **content)
+    with pytest.raises(ValueError, match=message):
+        load_crops(tmp_path / "crops.npz", DESCRIPTION, count=5)
+
+
+def test_what_is_not_there_is_named(tmp_path, coco):
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*nowhere"):
+        load_crops(tmp_path / "nowhere", DESCRIPTION, count=5)
+    with pytest.raises(ValueError, match=r"holds neither annotations.json nor images"):
+        load_crops(tmp_path, DESCRIPTION, count=5)
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(ValueError, match=r"COCO .json or an .npz wanted, got '.*x.txt'"):
+        load_crops(tmp_path / "x.txt", DESCRIPTION, count=5)
+    people = coco("people.json", "images")
+    (tmp_path / "images" / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"names a.png, which is in none of"):
+        load_crops(people, DESCRIPTION, count=5)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "wanted"), [(1, 5, 1), (2, 5, 1), (3, 5, 2), (40, 8, 8), (9, 4, 4)]
+)
+def test_split_keeps_apart_and_loses_nothing(total, count, wanted):
+    compared, calibrated = split(np.arange(total), count)
+    assert len(compared) == wanted
+    assert sorted([*compared, *calibrated]) == list(range(total))
+    assert compared[0] == 0
+    assert wanted == 1 or compared[-1] == total - 1  # spread over the whole
