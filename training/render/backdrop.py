@@ -10,10 +10,12 @@ from oaks.training.render.textures import Textures, colour
 _LEAVES, _GRASS, _CLOUDS = 6, 7, 0
 
 
-def backdrop(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) uint8 BGR."""
+def backdrop(
+    rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: float
+) -> np.ndarray:
+    """(height, width, 3) uint8 BGR; where there is a ground it begins at or above the row `horizon`."""
     kind = rng.choice(5, p=[0.34, 0.34, 0.16, 0.06, 0.10])
-    image = (_room, _outdoors, _texture, _studio, _crowded)[kind](rng, textures, size)
+    image = (_room, _outdoors, _texture, _studio, _crowded)[kind](rng, textures, size, int(horizon))
     if rng.random() < 0.45:
         spread = float(rng.uniform(0.6, 4.0))
         image = cv2.GaussianBlur(image, (0, 0), spread)
@@ -55,9 +57,9 @@ def _floor(
     image[horizon:] = cv2.multiply(floor, (*rng.uniform(0.6, 1.2, 3).tolist(), 0.0))
 
 
-def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
     width, height = size
-    horizon = int(height * rng.uniform(0.45, 1.0))
+    horizon = min(int(horizon + height * rng.uniform(0.05, 0.3)), height)
     if rng.random() < 0.6:
         tone = colour(rng, 0.6)
         image = _vertical(rng, size, tone * 1.05, tone * rng.uniform(0.7, 1.0))
@@ -96,9 +98,10 @@ def _furniture(rng: np.random.Generator, textures: Textures, image: np.ndarray, 
         cv2.rectangle(image, (x, y + h // 2), (x + w, y + h), _tone(tone * 0.7), -1)
 
 
-def _outdoors(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+def _outdoors(
+    rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int
+) -> np.ndarray:
     width, height = size
-    horizon = int(height * rng.uniform(0.25, 0.95))
     sky = np.array([rng.uniform(170, 255), rng.uniform(150, 230), rng.uniform(110, 230)], np.float32)
     image = _vertical(rng, size, sky * rng.uniform(0.6, 1.0), np.minimum(sky * 1.15, 255))
     if rng.random() < 0.4:
@@ -149,19 +152,19 @@ def _outdoors(rng: np.random.Generator, textures: Textures, size: tuple[int, int
     return image
 
 
-def _texture(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+def _texture(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
     image = textures.patch(rng, size, (0.4, 2.0)).copy()
     if rng.random() < 0.5:
-        cut = int(size[1] * rng.uniform(0.3, 0.9))
+        cut = int(np.clip(horizon, 0.2 * size[1], 0.9 * size[1]))
         image[cut:] = textures.patch(rng, (size[0], size[1] - cut))
     return image
 
 
-def _studio(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+def _studio(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
     return _vertical(rng, size, colour(rng, 0.5), colour(rng, 0.5))
 
 
-def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
     """Clutter with round and long shapes in the colours of skin and cloth: what must not be taken for people."""
     image = textures.cut(rng, textures.tile(8 + 12 * int(rng.integers(4))), size, (0.4, 1.3)).copy()
     width, height = size

@@ -145,7 +145,7 @@ def _look(
 
 
 def annotation(
-    subject: Subject, flags: np.ndarray, mask: np.ndarray, origin: tuple[int, int], oversampling: int
+    subject: Subject, flags: np.ndarray, mask: np.ndarray, origin: tuple[int, int], oversampling: float
 ) -> dict | None:
     """A COCO annotation without ids, or None for a person of whom nothing shows.
 
@@ -160,7 +160,7 @@ def annotation(
         return None
     left, top = (columns[0] + origin[0]) / oversampling, (rows[0] + origin[1]) / oversampling
     right, bottom = (columns[-1] + 1 + origin[0]) / oversampling, (rows[-1] + 1 + origin[1]) / oversampling
-    # The centre of the picture's pixel x lies between the buffer's pixels n·x and n·x + n - 1.
+    # Pixels' outer edges fall together, their centres do not.
     points = (subject.points + 0.5) / oversampling - 0.5
     keypoints = []
     for (x, y), flag in zip(points, flags, strict=True):

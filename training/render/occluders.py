@@ -43,6 +43,16 @@ class Occluder:
             cv2.fillPoly(mask, [points], min(index + 1, 255), cv2.LINE_8, 3)
         return mask
 
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """(N,) bool: which of the (N, 2) points of the picture lie behind the occluder, to a few pixels."""
+        if len(points) == 0:
+            return np.zeros(0, bool)
+        low = points.min(0)
+        scale = 72.0 / max(float(np.ptp(points, axis=0).max()), 1.0)
+        place = np.rint((points - low) * scale).astype(int) + 2
+        mask = self.mask((77, 77), scale, ((low[0] + 0.5) * scale - 2.5, (low[1] + 0.5) * scale - 2.5))
+        return mask[place[:, 1], place[:, 0]] > 0
+
     def paint(self, canvas: np.ndarray, mask: np.ndarray, texture: np.ndarray) -> None:
         """Draws the texture, shaded, where the mask is not 0; all three (H, W), canvas and texture of 3 uint8."""
         shades = np.ones(256, np.float32)

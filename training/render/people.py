@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,17 +19,27 @@ from oaks.training.render.occluders import Occluder
 from oaks.training.render.outfit import draw_outfit
 from oaks.training.render.parts import ATLAS
 from oaks.training.render.photo import Camera
-from oaks.training.render.plan import Placed, Sketch, place
+from oaks.training.render.plan import Placed, Stage
 from oaks.training.render.poses import PoseFile, PoseSource
+from oaks.training.render.sketch import Sketch
 from oaks.training.render.textures import Textures, colour
 from oaks.training.render.wardrobe import Painter
 
 PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
 """Shares of the occlusion classes in COCO val2017: almost, largely, slightly, not occluded (the paper's table 8)."""
 
-OVERSAMPLING = 2
+OVERSAMPLING = 1.5
+"""Pixels drawn per pixel of the picture, in each direction: enough to smooth outlines."""
 _BODIES = 192
 _REDRAWS = 6
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The people of a picture, nearest first, and the row of its horizon."""
+
+    people: list[Placed]
+    horizon: float
 
 
 class RenderedPeople:
@@ -36,7 +47,7 @@ class RenderedPeople:
 
     Args:
         seed: every picture follows from (seed, index).
-        size: (width, height) of the pictures in pixels.
+        size: (width, height) of the pictures in pixels, even numbers.
         classes: shares of the four occlusion classes (1-5, 6-10, 11-15, 16-17 labelled keypoints) among the people.
         poses: a file of 2D poses (kpt_xy, kpt_v as COCO's labels, normalised) to take poses and label patterns from;
             None draws them from the shipped statistics and from families of poses written by hand.
@@ -66,8 +77,8 @@ class RenderedPeople:
     ) -> None:
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed: wanted an integer from 0, got {seed!r}")
-        if len(size) != 2 or min(size) < 32 or max(size) > 4096:
-            raise ValueError(f"size: wanted (width, height) from 32 to 4096 pixels, got {size!r}")
+        if len(size) != 2 or min(size) < 32 or max(size) > 4096 or any(side % 2 for side in size):
+            raise ValueError(f"size: wanted an even width and height from 32 to 4096 pixels, got {size!r}")
         self.classes = _shares("classes", classes, 4)
         self.people = _shares("people", people, None)
         self.seed = seed
@@ -94,11 +105,11 @@ class RenderedPeople:
             (height, width, 3) uint8 BGR, and a COCO annotation for each person of whom anything shows (keypoints in
             pixel indices, boxes with edges at pixel borders; ids count from 1 within the picture, image_id is `index`).
         """
-        placed = self._arrange(np.random.default_rng([self.seed, index, 0]))
+        scene = self._arrange(np.random.default_rng([self.seed, index, 0]))
         look = np.random.default_rng([self.seed, index, 1])
-        canvas, codes, distances = self._draw(look, placed)
+        canvas, codes, distances = self._draw(look, scene)
         annotations = []
-        for number, person in enumerate(placed):
+        for number, person in enumerate(scene.people):
             scale = person.scale * OVERSAMPLING
             subject_shift = (person.shift + 0.5) * OVERSAMPLING - 0.5
             subject = person.figure.subject(number, scale, subject_shift)
@@ -119,15 +130,15 @@ class RenderedPeople:
 
     # ---- what is where
 
-    def _arrange(self, rng: np.random.Generator) -> list[Placed]:
-        """The people of a picture, nearest first."""
+    def _arrange(self, rng: np.random.Generator) -> Scene:
+        """Who is where in a picture."""
         count = 1 + int(rng.choice(len(self.people), p=self.people))
-        width, height = self.size
-        front = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
+        horizon = float(self.size[1] * np.clip(rng.normal(0.45, 0.16), 0.1, 0.9))
+        stage = Stage(self.size, horizon, float(np.clip(rng.normal(1.45, 0.3), 0.6, 2.2)), self.occluders)
         pitch, roll = _camera_angles(rng)
         distance = float(np.clip(np.exp(rng.normal(1.5, 0.5)), 1.6, 15))
         placed: list[Placed] = []
-        reference = float(height * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
+        reference = float(self.size[1] * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
         for number in range(count):
             level = int(rng.choice(4, p=self.classes))
             slot = int(rng.integers(_BODIES))
@@ -139,8 +150,8 @@ class RenderedPeople:
                 sketch = Sketch(figure, scale)
                 if sketch.whole.sum() >= CLASS_RANGES[level][0]:
                     break
-            placed.append(place(rng, sketch, scale, level, pattern, self.size, front, self.occluders))
-        return placed
+            placed.append(stage.place(rng, sketch, scale, level, pattern))
+        return Scene(placed, horizon)
 
     def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
         """Pixels per metre for a person about `tall` pixels high, who fits the frame unless much is to be hidden."""
@@ -168,16 +179,17 @@ class RenderedPeople:
     # ---- how it looks
 
     def _draw(
-        self, rng: np.random.Generator, placed: list[Placed]
+        self, rng: np.random.Generator, scene: Scene
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        width, height = (side * OVERSAMPLING for side in self.size)
-        background = backdrop(rng, self._textures, self.size)
+        width, height = (int(side * OVERSAMPLING) for side in self.size)
+        background = backdrop(rng, self._textures, self.size, scene.horizon)
+        _shadows(background, scene, float(rng.uniform(0.2, 0.6)))
         canvas = cv2.resize(background, (width, height), interpolation=cv2.INTER_LINEAR)
         codes = np.zeros((height, width), np.uint16)
         distances = np.zeros((height, width), np.float32)
         light = _light(rng)
-        for number in range(len(placed) - 1, -1, -1):
-            person = placed[number]
+        for number in range(len(scene.people) - 1, -1, -1):
+            person = scene.people[number]
             surface, points = person.figure.surface(
                 (width, height), person.scale * OVERSAMPLING, (person.shift + 0.5) * OVERSAMPLING - 0.5
             )
@@ -212,10 +224,9 @@ class RenderedPeople:
         values = np.concatenate([body.texture, shade[:, None]], 1).astype(np.float32)
         values = raster.interpolate(surface, points, body.triangles, values)
         texel = values[:, 1].astype(np.int32) * ATLAS[0] + values[:, 0].astype(np.int32)
-        colours = np.take(atlas.reshape(-1, 3), texel, axis=0).astype(np.float32)
+        colours = np.take(atlas.reshape(-1, 3), texel, axis=0, mode="clip").astype(np.float32)
         colours *= values[:, 2:]
-        np.minimum(colours, 255, out=colours)
-        canvas.reshape(-1, 3)[surface.pixels] = colours.astype(np.uint8)
+        canvas.reshape(-1, 3)[surface.pixels] = np.clip(colours, 0, 255).astype(np.uint8)
 
     def _stand(self, canvas: np.ndarray, codes: np.ndarray, occluder: Occluder) -> None:
         """Puts an occluder before all that has been drawn."""
@@ -238,6 +249,24 @@ class RenderedPeople:
         material = np.empty((size[1], size[0], 3), np.uint8)
         material[:] = flat
         return material
+
+
+def _shadows(background: np.ndarray, scene: Scene, depth: float) -> None:
+    """Darkens the ground under people, softly."""
+    height, width = background.shape[:2]
+    for person in scene.people:
+        low, high = person.figure.bounds * person.scale + person.shift
+        wide = 0.16 * person.scale + 0.3 * (high[0] - low[0])
+        x, y, tall = (low[0] + high[0]) / 2, high[1], 0.22 * wide
+        top, bottom = int(np.clip(y - 2 * tall, 0, height)), int(np.clip(y + 2 * tall, 0, height))
+        left, right = int(np.clip(x - 2 * wide, 0, width)), int(np.clip(x + 2 * wide, 0, width))
+        if bottom - top < 2 or right - left < 2 or y < scene.horizon:
+            continue
+        across = ((np.arange(left, right, dtype=np.float32) - x) / wide) ** 2
+        down = ((np.arange(top, bottom, dtype=np.float32) - y) / tall) ** 2
+        light = 1 - np.float32(depth) * np.exp(-(across[None] + down[:, None]))
+        block = background[top:bottom, left:right]
+        block[:] = cv2.multiply(block, cv2.merge([light] * 3), dtype=cv2.CV_8U)
 
 
 def _camera_angles(rng: np.random.Generator) -> tuple[float, float]:

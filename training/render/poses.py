@@ -48,10 +48,10 @@ class Statistics:
         vector = vector + rng.normal(size=len(vector)) * self.spreads[component]
         return limit(vector.reshape(13, 3)), component
 
-    def yaw(self, rng: np.random.Generator, component: int) -> float:
-        """A yaw in radians at which poses of a component are seen."""
-        step = int(rng.choice(36, p=_shares(self.facing[component])))
-        return float(np.radians(-180 + 10 * (step + rng.random())))
+    def yaws(self, rng: np.random.Generator, component: int, count: int) -> np.ndarray:
+        """(count,) yaws in radians at which poses of a component are seen."""
+        steps = rng.choice(36, count, p=_shares(self.facing[component]))
+        return np.radians(-180 + 10 * (steps + rng.random(count)))
 
     def pattern(self, rng: np.random.Generator, level: int) -> np.ndarray:
         """(17,) bool: which keypoints have a label, as seen on a real person of this occlusion class."""
@@ -301,10 +301,10 @@ class PoseSource:
         pattern = self.statistics.pattern(rng, level)
         if rng.random() < self.fitted:
             pose, component = self.statistics.pose(rng)
-            yaws = [self.statistics.yaw(rng, component) for _ in range(10)]
+            yaws = self.statistics.yaws(rng, component, 10)
         else:
             pose = hand_written(rng)
-            yaws = rng.uniform(-np.pi, np.pi, 14).tolist()
+            yaws = rng.uniform(-np.pi, np.pi, 14)
         return pose, fitting_yaw(pose, pattern, yaws), pattern
 
 
@@ -334,13 +334,13 @@ class PoseFile:
         pose, known, scale = lift.lift(points * [aspect, 1.0], labelled)
         if scale <= 0 or not known[1:3].any():
             pose, component = self.statistics.pose(rng)
-            yaws = [self.statistics.yaw(rng, component) for _ in range(10)]
+            yaws = self.statistics.yaws(rng, component, 10)
             return pose, fitting_yaw(pose, labelled, yaws), labelled
         pose, yaw = lift.face_viewer(pose, known)
         return limit(self.statistics.complete(pose, known, rng)), yaw, labelled
 
 
-def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: list[float]) -> float:
+def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: np.ndarray) -> float:
     """Of some yaws the one at which the face shows what the pattern has of it, as nearly as can be."""
     forward, up = pose[12], pose[11]
     across = unit(np.cross(up, forward))
@@ -353,13 +353,8 @@ def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: list[float]) -> flo
             0.25 * forward - across,
         ]
     )
-    bare = not pattern[:5].any()
-    best, choice = np.inf, yaws[0]
-    for yaw in yaws:
-        towards = -np.sin(yaw) * ways[:, 0] + np.cos(yaw) * ways[:, 2]
-        shown = towards > (0.0, 0.1, 0.1, 0.0, 0.0)
-        # A head without labels may be hidden or cut off as well as turned away.
-        miss = 0.3 * shown.sum() if bare else (shown != pattern[:5]).sum()
-        if miss < best:
-            best, choice = miss, yaw
-    return float(choice)
+    towards = np.cos(yaws)[:, None] * ways[:, 2] - np.sin(yaws)[:, None] * ways[:, 0]
+    shown = towards > (0.0, 0.1, 0.1, 0.0, 0.0)
+    # A head without labels may be hidden or cut off as well as turned away.
+    weight = 1.0 if pattern[:5].any() else 0.3
+    return float(yaws[(weight * (shown != pattern[:5])).sum(1).argmin()])

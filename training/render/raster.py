@@ -12,6 +12,8 @@ import numpy as np
 
 _TRIANGLE_BITS = np.uint64(32)
 _TRIANGLE_MASK = np.uint64(0xFFFFFFFF)
+# Twice the area, in pixels, below which a triangle is left out: interpolation over thinner ones runs wild.
+_SLIVER = 2e-3
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def rasterise(
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     first = np.maximum(np.ceil(np.minimum(np.minimum(y0, y1), y2)), 0)
     rows = np.minimum(np.floor(np.maximum(np.maximum(y0, y1), y2)), height - 1) - first + 1
-    kept = (area < -1e-6) & (rows > 0)
+    kept = (area < -_SLIVER) & (rows > 0)
     kept &= (np.maximum(np.maximum(x0, x1), x2) >= 0) & (np.minimum(np.minimum(x0, x1), x2) <= width - 1)
     kept = np.flatnonzero(kept)
     if len(kept) == 0:
@@ -147,11 +149,6 @@ def interpolate(
     rise *= y[:, None]
     result += rise
     result += np.take(base, owner, axis=0)
-    # Slivers extrapolate wildly between their corners; nothing lies beyond the corners' own values.
-    least = np.minimum(np.minimum(at_corners[:, 0], at_corners[:, 1]), at_corners[:, 2])
-    most = np.maximum(np.maximum(at_corners[:, 0], at_corners[:, 1]), at_corners[:, 2])
-    np.maximum(result, np.take(least, owner, axis=0), out=result)
-    np.minimum(result, np.take(most, owner, axis=0), out=result)
     return result
 
 
