@@ -18,7 +18,9 @@ def backdrop(
     image = (_room, _outdoors, _texture, _studio, _crowded)[kind](rng, textures, size, int(horizon))
     if rng.random() < 0.45:
         spread = float(rng.uniform(0.6, 4.0))
-        image = cv2.GaussianBlur(image, (0, 0), spread)
+        small = cv2.resize(image, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), spread / 2)
+        image = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     return image
 
 
@@ -121,6 +123,7 @@ def _outdoors(
         for row in range(y0 + 4, horizon - step // 2, step):
             for column in range(x0 + 3, x1 - step // 2, step):
                 cv2.rectangle(image, (column, row), (column + step // 2, row + step // 2), lit, -1)
+    leaves = textures.cut(rng, textures.tile(_LEAVES + 12 * int(rng.integers(4))), size, (0.5, 1.5))
     for _ in range(int(rng.integers(0, 7))):  # trees and bushes
         x, y = int(rng.uniform(0, 1) * width), horizon - int(rng.uniform(-0.02, 0.35) * height)
         radius = int(width * rng.uniform(0.04, 0.2))
@@ -129,7 +132,6 @@ def _outdoors(
         for _ in range(6):
             centre = (x + int(rng.normal(0, 0.5) * radius), y + int(rng.normal(0, 0.4) * radius))
             cv2.circle(mask, centre, max(int(radius * rng.uniform(0.4, 0.8)), 2), 255, -1)
-        leaves = textures.cut(rng, textures.tile(_LEAVES + 12 * int(rng.integers(4))), size, (0.5, 1.5))
         cv2.copyTo(leaves, mask, image)
     _floor(rng, textures, image, horizon, (_GRASS, _CLOUDS, 3, _GRASS, 1, 10))
     for _ in range(int(rng.integers(0, 4))):  # posts, kerbs, cars' outlines

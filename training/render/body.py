@@ -88,7 +88,7 @@ class Body:
         start = 0
         for loft in lofts:
             stop = start + len(loft.rings)
-            spans.append((start, [ring.part for ring in loft.rings]))
+            spans.append((start, [ring.part for ring in loft.rings], loft.step))
             self._before[start], self._following[stop - 1] = start, stop - 1
             self._first.setdefault(loft.rings[0].part, start)
             x, y, width, height = PATCHES[loft.patch]
@@ -96,8 +96,9 @@ class Body:
             texture[start:stop, :, 1] = y + 1 + np.clip(self._v[start:stop, None], 0, 1) * (height - 3)
             start = stop
         self.texture = texture.reshape(-1, 2)
-        self.triangles, self.parts = _triangles(spans, 1)
-        self.coarse_triangles, self.coarse_parts = _triangles(spans, 2)
+        self.triangles, self.parts = _triangles(spans)
+        coarse = [(start, ring_parts, 2) for start, ring_parts, _ in spans]
+        self.coarse_triangles, self.coarse_parts = _triangles(coarse, 2)
 
     def _eyes(self) -> None:
         """The four vertices around each eye, and their weights."""
@@ -206,12 +207,13 @@ class Body:
         return np.array([values[:, tip], *eyes, values[:, ears[0]], values[:, ears[1]]], np.float64)
 
 
-def _triangles(spans: list[tuple[int, list[int]]], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring and its rings' parts, with every step-th."""
+def _triangles(spans: list[tuple[int, list[int], int]], skip: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring, its rings' parts and its columns' step;
+    of the rings every skip-th counts."""
     triangles, parts = [], []
-    column = np.arange(0, COLUMNS - 1, step)
-    for start, ring_parts in spans:
-        rings = sorted({*range(0, len(ring_parts), step), len(ring_parts) - 1})
+    for start, ring_parts, step in spans:
+        column = np.arange(0, COLUMNS - 1, step)
+        rings = sorted({*range(0, len(ring_parts), skip), len(ring_parts) - 1})
         for upper, lower in zip(rings[:-1], rings[1:], strict=True):
             a, c = (start + upper) * COLUMNS + column, (start + lower) * COLUMNS + column
             triangles += [np.stack([a, c, c + step], 1), np.stack([a, c + step, a + step], 1)]

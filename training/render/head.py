@@ -20,14 +20,14 @@ def lofts(body: Proportions, outfit: Outfit) -> list[Loft]:
         _ring(body, share, side, front, 0.01, Part.NOSE, v=0.5, forward=0.375)
         for share, side, front in ((0.55, 0.012, 0.01), (0.50, 0.025, 0.04), (0.42, 0.035, 0.085),
                                    (0.365, 0.055, 0.125), (0.33, 0.05, 0.09), (0.315, 0.01, 0.01))
-    ]))  # fmt: skip
+    ], step=2))  # fmt: skip
     for sign, part in ((1, Part.LEFT_EAR), (-1, Part.RIGHT_EAR)):
         result.append(Loft("skin", [
             _ring(body, share, side, 0.05 + (share - 0.45) * 0.1, back, part, v=0.5,
                   forward=-0.02 - (share - 0.45) * 0.1, sideways=sign * (0.335 + (share - 0.45) * 0.1))
             for share, side, back in ((0.60, 0.005, 0.01), (0.58, 0.028, 0.05), (0.5, 0.036, 0.075),
                                       (0.4, 0.03, 0.05), (0.33, 0.02, 0.02), (0.31, 0.003, 0.005))
-        ]))  # fmt: skip
+        ], step=2))  # fmt: skip
     return result + _hair(body, outfit, skull) + _hat(body, outfit, skull)
 
 

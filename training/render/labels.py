@@ -59,6 +59,7 @@ _OWN_REACH = np.array([0.05] * 5 + [0.12] * 2 + [0.1] * 2 + [0.09] * 2 + [0.13] 
 # Face keypoints that look away from the camera: the cosine below which they are neither seen nor guessed.
 _AWAY = np.array([-0.15, 0.0, 0.0, -0.12, -0.12])
 
+_ROWS = np.arange(17)[:, None] * PERSON_CODES
 _CIRCLE = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
 _NEAR = np.concatenate([np.zeros((1, 2)), _CIRCLE])
 _AROUND = np.concatenate([_CIRCLE * 0.33, _CIRCLE * 0.67, _CIRCLE])
@@ -114,7 +115,7 @@ def visibility(
     parts, depth = _look(subject, near, codes, distances)
     behind = subject.distance[:, None] - depth
     allowed = (_DEPTH * subject.stature)[:, None]
-    shows = _SHOWING[np.arange(17)[:, None], parts] & (behind < allowed) & (behind > -1.5 * allowed)
+    shows = _SHOWING.ravel()[_ROWS + parts] & (behind < allowed) & (behind > -1.5 * allowed)
     seen = inside & (shows[:, 0] | (shows.sum(1) >= 5))
     own = parts[:, 0] < PERSON_CODES - 1
     away = np.zeros(17, bool)
@@ -122,7 +123,7 @@ def visibility(
     seen &= ~away
     reach = np.where(own, _OWN_REACH, _REACH)
     parts, _ = _look(subject, points[:, None] + _AROUND * (reach * size)[:, None, None], codes, distances)
-    telling = _TELLING[np.arange(17)[:, None], parts].sum(1)
+    telling = _TELLING.ravel()[_ROWS + parts].sum(1)
     guessed = inside & ~seen & ~away & (telling >= np.where(own, 1, 3))
     # A face is guessed from the rest of it.
     guessed[:5] &= seen[:5].sum() >= 2
@@ -134,14 +135,13 @@ def _look(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Parts of this person (PERSON_CODES - 1: not its own) and distances at (..., 2) places."""
     height, width = codes.shape
-    place = np.rint(places).astype(np.int64)
+    place = np.rint(places).astype(np.int32)
     x, y = place[..., 0], place[..., 1]
-    outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
-    index = np.clip(y, 0, height - 1) * width + np.clip(x, 0, width - 1)
-    code = np.where(outside, 0, np.take(codes, index))
-    part = code.astype(np.int64) - subject.number * PERSON_CODES - 1
-    part = np.where((part >= 0) & (part < PERSON_CODES - 1), part, PERSON_CODES - 1)
-    return part, np.take(distances, index)
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    index = np.where(inside, y * width + x, 0)
+    part = np.take(codes, index).astype(np.int32) - (subject.number * PERSON_CODES + 1)
+    own = inside & (part >= 0) & (part < PERSON_CODES - 1)
+    return np.where(own, part, PERSON_CODES - 1), np.take(distances, index)
 
 
 def annotation(

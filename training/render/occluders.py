@@ -38,9 +38,12 @@ class Occluder:
         """
         mask = np.zeros((size[1], size[0]), np.uint8)
         offset = 0.5 * scale - 0.5 - np.array(origin)
+        points = np.rint((np.concatenate(self.polygons) * scale + offset) * 8).astype(np.int32)
+        start = 0
         for index, polygon in enumerate(self.polygons):
-            points = np.rint((polygon * scale + offset) * 8).astype(np.int32)
-            cv2.fillPoly(mask, [points], min(index + 1, 255), cv2.LINE_8, 3)
+            stop = start + len(polygon)
+            cv2.fillPoly(mask, [points[start:stop]], min(index + 1, 255), cv2.LINE_8, 3)
+            start = stop
         return mask
 
     def covers(self, points: np.ndarray) -> np.ndarray:
@@ -166,8 +169,8 @@ def _bars(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tup
 
 def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
     wide, tall = high - low
-    leaf = max(0.12 * np.sqrt(wide * tall), 4.0)
-    count = int(np.clip(3.2 * wide * tall / leaf**2, 30, 200))
+    leaf = max(0.16 * np.sqrt(wide * tall), 4.0)
+    count = int(np.clip(3.2 * wide * tall / leaf**2, 30, 110))
     centres = low + rng.random((count, 2)) * (high - low) + rng.normal(0, 0.35, (count, 2)) * leaf
     turns = rng.uniform(0, np.pi, count)
     lengths, widths = leaf * rng.uniform(0.6, 1.5, count), leaf * rng.uniform(0.2, 0.55, count)

@@ -113,8 +113,14 @@ class Ring:
 
 @dataclass(frozen=True)
 class Loft:
-    """Rings joined to a surface that shows one patch; `swell` (rings, COLUMNS) scales the radii column by column."""
+    """Rings joined to a surface that shows one patch.
+
+    Attributes:
+        swell: (rings, COLUMNS) scales the radii column by column.
+        step: only every step-th column has edges; 2 for what is thin.
+    """
 
     patch: str
     rings: list[Ring]
     swell: np.ndarray | None = None
+    step: int = 1

@@ -123,7 +123,7 @@ class RenderedPeople:
                 entry := annotation(subject, flags, mask, (int(low[0]), int(low[1])), OVERSAMPLING)
             ) is not None:
                 annotations.append({"id": len(annotations) + 1, "image_id": index, **entry})
-        image = cv2.resize(canvas, self.size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(canvas, self.size, interpolation=cv2.INTER_LINEAR)
         if self.photograph:
             image = self._camera.photograph(np.random.default_rng([self.seed, index, 2]), image)
         return image, annotations
@@ -178,9 +178,7 @@ class RenderedPeople:
 
     # ---- how it looks
 
-    def _draw(
-        self, rng: np.random.Generator, scene: Scene
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _draw(self, rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         width, height = (int(side * OVERSAMPLING) for side in self.size)
         background = backdrop(rng, self._textures, self.size, scene.horizon)
         _shadows(background, scene, float(rng.uniform(0.2, 0.6)))

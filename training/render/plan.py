@@ -166,7 +166,7 @@ class Stage:
             gap = np.maximum(np.maximum(low - others, others - high).max(1), 0.0)
             reach = min(margin, 0.8 * float(gap.min())) if len(others) else margin
             low, high = low - reach, high + reach
-            for _ in range(3):
+            for _ in range(2):
                 occluder = cover(rng, low, high, self.size)
                 if not occluder.covers(others).any():
                     break

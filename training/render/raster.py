@@ -14,6 +14,7 @@ _TRIANGLE_BITS = np.uint64(32)
 _TRIANGLE_MASK = np.uint64(0xFFFFFFFF)
 # Twice the area, in pixels, below which a triangle is left out: interpolation over thinner ones runs wild.
 _SLIVER = 2e-3
+_FAR = np.float32(1e9)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def rasterise(
 
     total = int(count.sum())
     step = np.arange(total, dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
-    y = row + np.take(first, owner)
+    y = row + np.take(first - first.min(), owner)
     pixel = np.repeat((y * width + start).astype(np.int32), count) + step
     depth = np.repeat(slope, count)
     depth *= step
@@ -86,13 +87,14 @@ def rasterise(
     # The bits of positive floats sort as the floats do, so one maximum keeps the nearest triangle's number too.
     key = depth.view(np.uint32).astype(np.uint64) << _TRIANGLE_BITS
     key |= np.repeat(np.take(kept, owner).astype(np.uint64), count)
-    buffer = np.zeros(width * height, np.uint64)
+    top, bottom = int(first.min()), int((first + rows).max())
+    buffer = np.zeros(width * (bottom - top), np.uint64)
     np.maximum.at(buffer, pixel, key)
     covered = np.flatnonzero(buffer)
     key = np.take(buffer, covered)
     return Surface(
         size,
-        covered,
+        covered + top * width,
         (key & _TRIANGLE_MASK).astype(np.int64),
         (key >> _TRIANGLE_BITS).astype(np.uint32).view(np.float32),
     )
@@ -156,30 +158,21 @@ def _spans(
     corners: np.ndarray, first: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The pixel rows of every triangle: its number, the row counted from its first, where that begins and ends in x."""
-    following = corners[:, (1, 2, 0)]
-    rise = following[..., 1] - corners[..., 1]
-    run = following[..., 0] - corners[..., 0]
-    level = np.abs(rise) < 1e-6
-    slope = run / np.where(level, 1.0, rise)
-    at_first = corners[..., 0] + slope * (first[:, None] - corners[..., 1])
-    # Corners run anticlockwise with y down: edges that fall bound the triangle on the left, edges that rise on the right.
-    falls = ~level & (rise > 0)
-    rises = ~level & (rise < 0)
-    big = np.float32(1e9)
-    edges = np.stack(
-        [
-            np.where(falls, slope, 0), np.where(falls, at_first, -big),
-            np.where(rises, slope, 0), np.where(rises, at_first, big),
-        ],
-        axis=1,
-    ).astype(np.float32)  # fmt: skip
     owner = np.repeat(np.arange(len(rows)), rows)
-    row = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
-    mine = np.take(edges.reshape(len(edges), 12), owner, axis=0)
-    step = row.astype(np.float32)
-    start = np.full(len(owner), -big)
-    end = np.full(len(owner), big)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
+    step = step.astype(np.float32)
+    start = np.full(len(owner), -_FAR)
+    end = np.full(len(owner), _FAR)
     for edge in range(3):
-        np.maximum(start, mine[:, 3 + edge] + mine[:, edge] * step, out=start)
-        np.minimum(end, mine[:, 9 + edge] + mine[:, 6 + edge] * step, out=end)
+        x, y = corners[:, edge, 0], corners[:, edge, 1]
+        run, rise = corners[:, edge - 2, 0] - x, corners[:, edge - 2, 1] - y
+        level = np.abs(rise) < 1e-6
+        slope = run / np.where(level, np.float32(1), rise)
+        at_first = x + slope * (first - y)
+        # Corners run anticlockwise with y down: edges that fall bound a triangle on the left, the others on the right.
+        falls, rises = ~level & (rise > 0), ~level & (rise < 0)
+        for side, bound, best, worst in ((falls, start, np.maximum, -_FAR), (rises, end, np.minimum, _FAR)):
+            reach = np.take(np.where(side, slope, 0), owner) * step
+            reach += np.take(np.where(side, at_first, worst), owner)
+            best(bound, reach, out=bound)
     return owner, step, start, end

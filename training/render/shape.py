@@ -72,7 +72,7 @@ def _neck(body: Proportions) -> Loft:
         Ring("neck_low", "head", share, width * size, width * size, width * size, Part.NECK, 0.9 - 0.8 * share,
              way="down", next_way="head_down", turn=share, frame="chest", next_frame="head", mix=min(share, 1.0))
         for share, size in ((0.1, 1.25), (0.45, 1.02), (0.8, 0.97), (1.15, 1.0))
-    ])  # fmt: skip
+    ], step=2)  # fmt: skip
 
 
 def _arm(body: Proportions, outfit: Outfit, side: str) -> Loft:
@@ -102,7 +102,7 @@ def _arm(body: Proportions, outfit: Outfit, side: str) -> Loft:
                 max(v, 0.0), way=ways[first], next_way=ways[max(bone, 1)], turn=turn, frame="chest",
             )
         )  # fmt: skip
-    return Loft(f"{side}_arm", rings)
+    return Loft(f"{side}_arm", rings, step=2)
 
 
 def _leg(body: Proportions, outfit: Outfit, side: str) -> Loft:
@@ -141,7 +141,7 @@ def _foot(body: Proportions, side: str) -> Loft:
             (0.35, 0.021, 0.033, 0.016), (0.55, 0.024, 0.02, 0.015), (0.75, 0.0275, 0.013, 0.014),
             (0.93, 0.022, 0.008, 0.012), (1.0, 0.004, 0.002, 0.004),
         )
-    ])  # fmt: skip
+    ], step=2)  # fmt: skip
 
 
 def _skirt() -> Loft:

@@ -50,9 +50,9 @@ class Painter:
             if end > 4:
                 atlas[y + end - 2 : y + end, x : x + width] //= 2
         self._legs(rng, atlas, trousers, outfit.skirt is not None, outfit.leg)
-        choice = rng.random()
-        skirt = shirt if choice < 0.4 else trousers if choice < 0.6 else self._cloth(rng)
-        for name, cloth in (("skirt", skirt), ("hat", self._cloth(rng)), ("bag", self._cloth(rng))):
+        worn = {"skirt": outfit.skirt is not None, "hat": outfit.hat != "none", "bag": outfit.bag}
+        for name in (name for name, there in worn.items() if there):
+            cloth = shirt if name == "skirt" and rng.random() < 0.5 else self._cloth(rng)
             x, y, width, height = PATCHES[name]
             atlas[y : y + height, x : x + width] = cloth[:height, :width]
         if self.pattern:
