@@ -39,19 +39,7 @@ _TELLING = _SHOWING | np.stack(_parts(
 ))  # fmt: skip
 # How far behind the surface one sees a joint may lie to count as seen, as a share of the stature.
 _DEPTH = np.array(
-    [
-        0.02,
-        0.02,
-        0.02,
-        0.03,
-        0.03,
-        *[0.062] * 2,
-        *[0.036] * 2,
-        *[0.032] * 2,
-        *[0.078] * 2,
-        *[0.045] * 2,
-        *[0.036] * 2,
-    ]
+    [*[0.03] * 5, *[0.085] * 2, *[0.07] * 2, *[0.06] * 2, *[0.11] * 2, *[0.085] * 2, *[0.07] * 2]
 )
 # How far around a hidden keypoint the parts that tell may lie: hidden by others, and by the person's own body.
 _REACH = np.array([0.05] * 5 + [0.07] * 2 + [0.075] * 2 + [0.07] * 2 + [0.08] * 2 + [0.085] * 2 + [0.07] * 2)
@@ -59,6 +47,8 @@ _OWN_REACH = np.array([0.05] * 5 + [0.12] * 2 + [0.1] * 2 + [0.09] * 2 + [0.13] 
 # Face keypoints that look away from the camera: the cosine below which they are neither seen nor guessed.
 _AWAY = np.array([-0.15, 0.0, 0.0, -0.12, -0.12])
 
+# Of nine looks at and around a keypoint, how many must show it; faces' keypoints lie on the outline when seen sideways.
+_ENOUGH = np.array([2, 2, 2, 3, 3] + [5] * 12)
 _ROWS = np.arange(17)[:, None] * PERSON_CODES
 _CIRCLE = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
 _NEAR = np.concatenate([np.zeros((1, 2)), _CIRCLE])
@@ -116,7 +106,7 @@ def visibility(
     behind = subject.distance[:, None] - depth
     allowed = (_DEPTH * subject.stature)[:, None]
     shows = _SHOWING.ravel()[_ROWS + parts] & (behind < allowed) & (behind > -1.5 * allowed)
-    seen = inside & (shows[:, 0] | (shows.sum(1) >= 5))
+    seen = inside & (shows[:, 0] | (shows.sum(1) >= _ENOUGH))
     own = parts[:, 0] < PERSON_CODES - 1
     away = np.zeros(17, bool)
     away[:5] = subject.facing < _AWAY

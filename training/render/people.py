@@ -139,8 +139,10 @@ class RenderedPeople:
         distance = float(np.clip(np.exp(rng.normal(1.5, 0.5)), 1.6, 15))
         placed: list[Placed] = []
         reference = float(self.size[1] * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
-        for number in range(count):
-            level = int(rng.choice(4, p=self.classes))
+        levels = rng.choice(4, count, p=self.classes)
+        # Those of whom much is to be seen rather stand before the others.
+        levels = levels[np.argsort(-levels - 2 * rng.random(count))].tolist()
+        for number, level in enumerate(levels):
             slot = int(rng.integers(_BODIES))
             tall = reference * (rng.uniform(0.5, 1.0) if number else 1.0)
             for _ in range(_REDRAWS):

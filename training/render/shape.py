@@ -36,9 +36,9 @@ def _trunk(body: Proportions, outfit: Outfit) -> Loft:
     table = (
         # share of the spine, side, front, back, power
         (-0.24, 0.012, 0.010, 0.012, 1.0),
-        (-0.21, 0.058, 0.036, 0.044, 0.9),
-        (-0.13, 0.094 * hips, 0.057, 0.068, 0.85),
-        (-0.02, 0.099 * hips, 0.060 + belly * 0.5, 0.068 + 0.004 * woman, 0.85),
+        (-0.205, 0.076, 0.046, 0.054, 0.9),
+        (-0.13, 0.097 * hips, 0.060, 0.070, 0.85),
+        (-0.02, 0.100 * hips, 0.060 + belly * 0.5, 0.068 + 0.004 * woman, 0.85),
         (0.12, 0.092 * (hips + waist) / 2, 0.060 + belly, 0.056, 0.85),
         (0.28, 0.083 * waist, 0.058 + belly, 0.048, 0.85),
         (0.44, 0.086 * (0.4 + 0.6 * waist), 0.060 + belly * 0.6 + bust * 0.4, 0.052, 0.85),
@@ -52,7 +52,7 @@ def _trunk(body: Proportions, outfit: Outfit) -> Loft:
     )
     rings, swell = [], np.ones((len(table), COLUMNS))
     for index, (share, side, front, back, power) in enumerate(table):
-        size = girth * (1 + 0.25 * outfit.loose * (share < 0.9))
+        size = girth * (1 + 0.3 * outfit.loose * (share < 0.9))
         part = Part.PELVIS if share < 0.13 else Part.CHEST
         mix = float(np.clip((share - 0.05) / 0.5, 0, 1))
         rings.append(
@@ -110,7 +110,7 @@ def _leg(body: Proportions, outfit: Outfit, side: str) -> Loft:
     full = 1 + 0.06 * body.female
     table = (
         # bone, share, turn towards the shin, side, front, back
-        (0, -0.12, 0, 0.012, 0.015, 0.02), (0, -0.04, 0, 0.036, 0.042, 0.052), (0, 0.08, 0, 0.044 * full, 0.049, 0.056),
+        (0, -0.12, 0, 0.012, 0.015, 0.02), (0, -0.04, 0, 0.034, 0.038, 0.048), (0, 0.08, 0, 0.042 * full, 0.046, 0.055),
         (0, 0.25, 0, 0.047 * full, 0.049, 0.05), (0, 0.5, 0, 0.042 * full, 0.045, 0.043), (0, 0.8, 0.1, 0.034, 0.036, 0.034),
         (1, 0.0, 0.5, 0.031, 0.034, 0.030), (1, 0.15, 0.9, 0.0295, 0.029, 0.033), (1, 0.33, 1, 0.032, 0.026, 0.040),
         (1, 0.6, 1, 0.026, 0.022, 0.031), (1, 0.9, 1, 0.0195, 0.021, 0.022), (1, 1.0, 1, 0.021, 0.022, 0.025),
@@ -120,7 +120,7 @@ def _leg(body: Proportions, outfit: Outfit, side: str) -> Loft:
     for bone, share, turn, across, front, back in table:
         v = (bone + share) / 2
         cloth = outfit.skirt is None and 0 <= v <= outfit.leg
-        size = girth * (1 + outfit.loose * (1.0 + 1.4 * v) * cloth)
+        size = girth * (1 + outfit.loose * (0.3 + 2.2 * v) * cloth)
         rings.append(
             Ring(
                 f"{side}_{('hip', 'knee')[bone]}", f"{side}_{('knee', 'ankle')[bone]}", share,

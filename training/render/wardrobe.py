@@ -40,7 +40,7 @@ class Painter:
         identity = self._identity(body)
         atlas = identity.atlas.copy()
         outfit = body.outfit
-        shirt, trousers = self._cloth(rng), self._cloth(rng)
+        shirt, trousers = self._cloth(rng), self._cloth(rng, printed=False)
         bare = rng.random() < (0.12 if body.proportions.female < 0.5 and outfit.leg < 0.5 else 0.01)
         self._trunk(rng, atlas, shirt, trousers, identity.skin, outfit.skirt is not None, bare)
         for name in ("left_arm", "right_arm"):
@@ -67,17 +67,17 @@ class Painter:
             self._identities[body.number] = painted
         return self._identities[body.number]
 
-    def _cloth(self, rng: np.random.Generator) -> np.ndarray:
-        """(160, 128, 3) uint8: plain, or one of the fabrics in other colours."""
+    def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
+        """(160, 128, 3) uint8: plain, or one of the fabrics in other colours; prints sit on chests, not on legs."""
         plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), colour(rng)
         if plain or not self.pattern:
             cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)
             cloth[:] = tone.astype(np.uint8)
             return cloth
+        number = number if printed else number | 1
         if number not in self._fabrics:
-            self._fabrics[number] = _weave(
-                np.random.default_rng([self._seed, 1_000_008, number]), self._textures
-            )
+            own = np.random.default_rng([self._seed, 1_000_008, number])
+            self._fabrics[number] = _weave(own, self._textures, number % 2 == 0)
         return cv2.multiply(self._fabrics[number], (*(0.45 + tone / 300).tolist(), 0.0))
 
     @staticmethod
@@ -133,15 +133,15 @@ class Painter:
             atlas[y + 12 : y + 26 : 3, x + 11 : x + 21] = sole  # laces
 
 
-def _weave(rng: np.random.Generator, textures: Textures) -> np.ndarray:
-    """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or a print on the chest."""
+def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.ndarray:
+    """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or, if `printed`, a print on the chest."""
     width, height = _FABRIC
     base, other = np.maximum(colour(rng), 90), colour(rng)
     period = float(rng.uniform(5, 26))
     x = np.arange(width, dtype=np.float32)[None]
     y = np.arange(height, dtype=np.float32)[:, None]
     even = np.zeros((height, width), np.float32)
-    kind = int(rng.integers(8))
+    kind = int(rng.integers(9 if printed else 7))
     if kind == 0:
         share = even + (y % period < period * rng.uniform(0.3, 0.6))
     elif kind == 1:
