@@ -37,6 +37,7 @@ Images = Annotated[
     Path | None,
     typer.Option(help="Folder of the images; the annotations' name without .json if there is one."),
 ]
+BoxSource = Annotated[str, typer.Option(help="'ground truth' or 'detected', for files without a header.")]
 Against = Annotated[str, typer.Option(help="'paper' prints the paper's figures beside these.")]
 Resamples = Annotated[int, typer.Option(min=1, help="Resamples of the images for the intervals.")]
 Seed = Annotated[int, typer.Option(help="Of all chance.")]
@@ -180,9 +181,7 @@ def report(
     annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
     images: Images = None,
     out: Out = Path("report"),
-    box_source: Annotated[
-        str, typer.Option(help="'ground truth' or 'detected', for files without a header.")
-    ] = "",
+    box_source: BoxSource = "",
     against: Against = "",
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -208,9 +207,7 @@ def report(
 def compare(
     results: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoint results.")],
     annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
-    box_source: Annotated[
-        str, typer.Option(help="'ground truth' or 'detected', for files without a header.")
-    ] = "",
+    box_source: BoxSource = "",
     score: Annotated[
         str, typer.Option(help="What to rank by: oaks, conventional, own, oracle, ...; the best each has.")
     ] = "",
@@ -237,6 +234,57 @@ def compare(
     print_tables(section.items)
     if add_to is not None:
         typer.echo(add(add_to, [section]))
+
+
+@app.command()
+def others(
+    results: Annotated[list[Path], typer.Argument(help="Other estimators' COCO keypoint results.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    bundle: Annotated[
+        str, typer.Option(help="Bundle that scores results without visibility and similarity.")
+    ] = "",
+    images: Images = None,
+    out: Out = Path("report"),
+    box_source: BoxSource = "",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: Device = None,
+    threads: Threads = None,
+    flip: Flip = True,
+    against: Against = "",
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
+    _require_packages()
+    from oaks.val.report.others import section
+    from oaks.val.report.render import add, print_tables
+    from oaks.val.results import Detections
+    from oaks.val.scores import Measured
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    paths = list(results)
+    if bundle:
+        from oaks.inference import Engine
+        from oaks.val.rescoring import rescore
+
+        out.mkdir(parents=True, exist_ok=True)
+        folder = _images(images, annotations)
+        with Engine(bundle, backend, flip, precision=precision, device=device, threads=threads) as engine:
+            paths = [
+                rescore(
+                    engine, truth, path, folder, out / f"{path.stem}-oaks.json", box_source=box_source or None
+                )
+                for path in results
+            ]
+    sources = {
+        path.stem: Measured.of(truth, Detections.load(scored, truth, box_source=box_source or None))
+        for path, scored in zip(results, paths, strict=True)
+    }
+    _check("against", against, ("", "paper"))
+    made = section(sources, against == "paper")
+    print_tables(made.items)
+    typer.echo(add(out, [made]))
 
 
 def _require_packages() -> None:
@@ -272,13 +320,9 @@ def _images(images: Path | None, annotations: Path, *, wanted: bool = True) -> P
 def _settings(against: str, resamples: int, seed: int, landing: str, judge: str, images: Path) -> Settings:
     from oaks.val.evaluation import Settings
 
-    for name, value, choices in (
-        ("against", against, ("", "paper")),
-        ("landing", landing, ("definition", "released")),
-        ("judge", judge, ("pycocotools", "faster-coco-eval")),
-    ):
-        if value not in choices:
-            raise ValueError(f"{name}: one of {', '.join(filter(None, choices))} wanted, got {value!r}")
+    _check("against", against, ("", "paper"))
+    _check("landing", landing, ("definition", "released"))
+    _check("judge", judge, ("pycocotools", "faster-coco-eval"))
     return Settings(
         judge=judge,  # type: ignore[arg-type]
         resamples=resamples,
@@ -287,6 +331,11 @@ def _settings(against: str, resamples: int, seed: int, landing: str, judge: str,
         beside_paper=against == "paper",
         images=images if images.is_dir() else None,
     )
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: one of {', '.join(filter(None, choices))} wanted, got {value!r}")
 
 
 def _nms(threshold: float) -> float | None:

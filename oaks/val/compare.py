@@ -59,26 +59,30 @@ def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[n
         step = max(1, 2_000_000 // max(1, len(counts)))
         for start in range(0, len(draws), step):
             part = slice(start, start + step)
-            weights = draws[part][:, image].astype(float)
+            weights = draws[part][:, image]
             precision[part, column], recall[part, column] = _curves(weights, right, people[part])
     return precision, recall
 
 
 def _curves(weights: np.ndarray, right: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AP and recall (B,) of detections in ranked order that count `weights` (B,M) times."""
+    """AP and recall (B,) of detections in ranked order that count `weights` (B,M) times.
+
+    Only the right ones are looked at: nowhere else does recall grow, or precision reach its largest.
+    """
+    at = np.flatnonzero(right)
+    true = np.cumsum(weights[:, at], axis=1, dtype=np.int64)
+    total = np.cumsum(weights, axis=1, dtype=np.int32)[:, at]
     with np.errstate(invalid="ignore"):
-        true = np.cumsum(weights * right, axis=1)
-        total = np.cumsum(weights, axis=1)
         recalls = true / people[:, None]
-        envelope = np.maximum.accumulate((true / (total + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.maximum.accumulate((true / (total + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
     ap = np.full(len(weights), np.nan)
     for b in np.flatnonzero(people > 0):
         reached = np.searchsorted(recalls[b], RECALLS, side="left")
         values = np.zeros(len(RECALLS))
-        inside = reached < weights.shape[1]
+        inside = reached < len(at)
         values[inside] = envelope[b, reached[inside]]
         ap[b] = values.mean()
-    largest = recalls[:, -1] if weights.shape[1] else np.where(people > 0, 0.0, np.nan)
+    largest = recalls[:, -1] if len(at) else np.where(people > 0, 0.0, np.nan)
     return ap, largest
 
 

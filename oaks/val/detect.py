@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks import ops
-from oaks.coco import header_path, make_header, read_boxes, read_results, write_results
+from oaks.coco import make_header, read_boxes
 from oaks.inference import Engine
+from oaks.val.resuming import Rows, run_over_images
 from oaks.val.truth import Truth
-
-TIMELESS = ("date", "system")
-"""What may differ between the parts of one run."""
-PEOPLE_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -67,46 +61,37 @@ def detect(
         FileNotFoundError: an image or the box file is not there.
         ValueError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
-    out, images = Path(out), Path(images)
+    images = Path(images)
     if engine.bundle.skeleton.count != truth.skeleton.count:
         raise ValueError(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "
             f"{truth.path} has {truth.skeleton.count}"
         )
-    jobs = list(_annotated(truth) if boxes is None else _detected(truth, boxes, min_box_score))
-    header = make_header(
-        engine.describe(),
-        box_source=f"annotated: {Path(truth.path).name}"
-        if boxes is None
-        else f"detected: {Path(boxes).name}",
-        annotations=Path(truth.path).name,
-        nms=None if boxes is None else nms,
-        min_box_score=None if boxes is None else min_box_score,
-    )
-    # As JSON would give it back, for comparisons.
-    header = json.loads(json.dumps(header))
-    if out.is_file():
-        _refuse_other_settings(header_path(out), read_results(out)[1], header)
-        return out
-    for job in jobs:
-        if not (path := images / truth.file_names[job.image]).is_file():
-            raise FileNotFoundError(f"images: {path} is not there, though {truth.path} names it")
+    found = _annotated(truth) if boxes is None else _detected(truth, boxes, min_box_score)
+    jobs = {job.image: job for job in found}
+    annotations = Path(truth.path).name
+    if boxes is None:
+        chosen = {"box_source": f"annotated: {annotations}", "nms": None, "min_box_score": None}
+    else:
+        chosen = {"box_source": f"detected: {Path(boxes).name}", "nms": nms, "min_box_score": min_box_score}
+    header = make_header(engine.describe(), annotations=annotations, **chosen)
+    require_images(truth, images, jobs)
 
-    partial = out.with_name(out.name + ".partial")
-    done = _resume(partial, header)
-    with partial.open("a", encoding="utf-8") as file, _bar() as progress:
-        if not done and partial.stat().st_size == 0:
-            _append(file, {"header": header})
-        people = progress.add_task(out.name, total=sum(len(job.boxes) for job in jobs))
-        progress.advance(people, sum(len(job.boxes) for job in jobs if job.image in done))
-        for batch in _batches([job for job in jobs if job.image not in done]):
-            for image, rows in _estimate(engine, truth, images, batch, nms if boxes is not None else None):
-                _append(file, {"image": image, "rows": rows})
-                done[image] = rows
-            progress.advance(people, sum(len(job.boxes) for job in batch))
-    write_results(out, [row for job in jobs for row in done[job.image]], header)
-    partial.unlink()
-    return out
+    def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
+        return _estimate(engine, truth, images, [jobs[i] for i in batch], chosen["nms"])
+
+    return run_over_images({i: len(job.boxes) for i, job in jobs.items()}, estimate, out, header)
+
+
+def require_images(truth: Truth, folder: Path, images: Iterable[int]) -> None:
+    """Looks whether the files of some images (indices) are there.
+
+    Raises:
+        FileNotFoundError: one is not.
+    """
+    for image in images:
+        if not (path := folder / truth.file_names[image]).is_file():
+            raise FileNotFoundError(f"images: {path} is not there, though {truth.path} names it")
 
 
 def _annotated(truth: Truth) -> Iterator[Job]:
@@ -128,20 +113,9 @@ def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[
             yield Job(image, corners[keep], scores[keep], None)
 
 
-def _batches(jobs: list[Job]) -> Iterator[list[Job]]:
-    batch: list[Job] = []
-    for job in jobs:
-        batch.append(job)
-        if sum(len(b.boxes) for b in batch) >= PEOPLE_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _estimate(
     engine: Engine, truth: Truth, images: Path, batch: list[Job], nms: float | None
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+) -> Iterator[tuple[int, Rows]]:
     """(image, rows) of a few images."""
     poses = engine.infer(
         [images / truth.file_names[job.image] for job in batch],
@@ -165,47 +139,3 @@ def _estimate(
         if job.people is not None:
             own = [row | {"annotation_id": int(person)} for row, person in zip(own, job.people, strict=True)]
         yield job.image, own
-
-
-def _append(file: IO[str], line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line) + "\n")
-    file.flush()
-
-
-def _resume(partial: Path, header: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """Rows by image of a run that was stopped; its last line is dropped if it was cut short."""
-    if not partial.is_file():
-        return {}
-    text = partial.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        with partial.open("r+b") as file:
-            file.truncate(len(whole))
-    try:
-        lines = [json.loads(line) for line in whole.splitlines()]
-        stated = lines[0]["header"] if lines else header
-        rows = {line["image"]: line["rows"] for line in lines[1:]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{partial}: not what a stopped run leaves ({error!r}); remove it") from error
-    _refuse_other_settings(partial, stated, header)
-    return rows
-
-
-def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    stated = stated or {}
-    for key in sorted((stated.keys() | wanted.keys()) - set(TIMELESS)):
-        if stated.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{path}: made with {key} {stated.get(key)!r}, now it is {wanted.get(key)!r}; remove it, or "
-                "write elsewhere"
-            )
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )

@@ -96,6 +96,20 @@ def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_pa
     assert table["rows"][0][3]["value"] < 0
 
 
+def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
+    arguments = (
+        "others", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",
+        tmp_path,
+    )  # fmt: skip
+    assert "paper, first estimator" in run(*arguments, "--against", "paper")
+    rescored = run(*arguments, "--bundle", data / "bundle", "--backend", "onnxruntime", "--threads", 1)
+    assert "good" in rescored
+    assert {"good-oaks.json", "poor-oaks.json"} <= {path.name for path in tmp_path.iterdir()}
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [section["key"] for section in content["sections"]] == ["other-estimators"]
+    assert len(content["sections"][0]["items"][0]["rows"]) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

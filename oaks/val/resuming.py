@@ -1,0 +1,116 @@
+"""Work over many images that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from oaks.coco import header_path, read_results, write_results
+
+TIMELESS = ("date", "system")
+"""What may differ between the parts of one run."""
+PEOPLE_AT_ONCE = 32
+
+Rows = list[dict[str, Any]]
+
+
+def run_over_images(
+    people: Mapping[int, int],
+    estimate: Callable[[list[int]], Iterable[tuple[int, Rows]]],
+    out: str | Path,
+    header: Mapping[str, Any],
+) -> Path:
+    """Results of many images as a results file with its header, in the order of the images.
+
+    What is done is kept in `<out>.partial` after every few images. The same call goes on from there, and does
+    nothing if `out` is there already.
+
+    Args:
+        people: how many people each image has, by image.
+        estimate: gives (image, rows) for each of a few images.
+        out: the file to write.
+        header: what the results depend on.
+
+    Raises:
+        ValueError: `out`, or what a stopped run left, was made with other settings; the message says which.
+    """
+    out = Path(out)
+    # As JSON will give it back, for comparisons.
+    header = json.loads(json.dumps(header))
+    if out.is_file():
+        _refuse_other_settings(header_path(out), read_results(out)[1], header)
+        return out
+    partial = out.with_name(out.name + ".partial")
+    done = _resume(partial, header)
+    with partial.open("a", encoding="utf-8") as file, _bar() as progress:
+        if partial.stat().st_size == 0:
+            _append(file, {"header": header})
+        task = progress.add_task(out.name, total=sum(people.values()))
+        progress.advance(task, sum(people[image] for image in done))
+        for batch in _batches(people, [image for image in people if image not in done]):
+            for image, rows in estimate(batch):
+                _append(file, {"image": image, "rows": rows})
+                done[image] = rows
+            progress.advance(task, sum(people[image] for image in batch))
+    write_results(out, [row for image in people for row in done[image]], header)
+    partial.unlink()
+    return out
+
+
+def _batches(people: Mapping[int, int], images: list[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    for image in images:
+        batch.append(image)
+        if sum(people[i] for i in batch) >= PEOPLE_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _append(file: IO[str], line: Mapping[str, Any]) -> None:
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+
+
+def _resume(partial: Path, header: dict[str, Any]) -> dict[int, Rows]:
+    """Rows by image of a run that was stopped; its last line is dropped if it was cut short."""
+    if not partial.is_file():
+        return {}
+    text = partial.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        with partial.open("r+b") as file:
+            file.truncate(len(whole))
+    try:
+        lines = [json.loads(line) for line in whole.splitlines()]
+        stated = lines[0]["header"] if lines else header
+        rows = {line["image"]: line["rows"] for line in lines[1:]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{partial}: not what a stopped run leaves ({error!r}); remove it") from error
+    _refuse_other_settings(partial, stated, header)
+    return rows
+
+
+def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
+    stated = stated or {}
+    for key in sorted((stated.keys() | wanted.keys()) - set(TIMELESS)):
+        if stated.get(key) != wanted.get(key):
+            raise ValueError(
+                f"{path}: made with {key} {stated.get(key)!r}, now it is {wanted.get(key)!r}; remove it, or "
+                "write elsewhere"
+            )
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    )

@@ -1,0 +1,130 @@
+"""Another estimator's poses, scored by a bundle."""
+
+from __future__ import annotations
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+
+from oaks import COCO17, Engine
+from oaks.coco import read_results, write_results
+from oaks.val.report.others import section
+from oaks.val.rescoring import AREA_OF_BOX, rescore
+from oaks.val.results import Detections
+from oaks.val.scores import Measured
+from oaks.val.truth import Truth
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    bundle = bundles.write(tmp_path_factory.mktemp("bundle") / "tiny", skeleton=COCO17)
+    with Engine(bundle, "onnxruntime", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    content = synthetic.annotations(4, images=5, reduced=True)
+    folder = tmp_path_factory.mktemp("images")
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / image["file_name"]), noise)
+    return content, Truth.from_coco(content), folder
+
+
+def foreign(content):
+    """Results as another estimator writes them: poses, a score, and a constant as third number."""
+    kept = ("image_id", "category_id", "keypoints", "score", "box")
+    rows = [{key: row[key] for key in kept} for row in synthetic.detections(content, 4)]
+    for row in rows:
+        row["keypoints"][2::3] = [1.0] * 17
+    return rows
+
+
+def test_poses_and_scores_stay_and_what_is_predicted_is_that_of_the_engine(engine, data, tmp_path):
+    content, truth, folder = data
+    rows = foreign(content)
+    # One pose is the engine's own, one is far from it.
+    names = {image["id"]: image["file_name"] for image in content["images"]}
+    x, y, w, h = rows[0]["box"]
+    pose = engine.infer(folder / names[rows[0]["image_id"]], boxes=np.array([[x, y, x + w, y + h]]))[0]
+    rows[0]["keypoints"] = np.column_stack([pose.keypoints, np.ones(17)]).astype(float).ravel().tolist()
+    rows[1]["keypoints"][::3] = [v + 5000 for v in rows[1]["keypoints"][::3]]
+    shift = 0.1 * np.sqrt(AREA_OF_BOX * w * h)
+    rows.append(
+        {**rows[0], "keypoints": [v + shift * (k % 3 == 0) for k, v in enumerate(rows[0]["keypoints"])]}
+    )
+    write_results(tmp_path / "foreign.json", rows, {"box_source": "detected: theirs.json"})
+
+    scored, header = read_results(
+        rescore(engine, truth, tmp_path / "foreign.json", folder, tmp_path / "o.json")
+    )
+    assert header["box_source"] == "detected: theirs.json"
+    assert header["poses_by"] == "foreign.json"
+    assert header["bundle"] == "tiny"
+    by_pose = {tuple(row["keypoints"]): row for row in scored}
+    assert len(by_pose) == len(rows)
+    for row in rows:
+        assert {key: by_pose[tuple(row["keypoints"])][key] for key in row} == row
+    own, far, shifted = (by_pose[tuple(rows[n]["keypoints"])] for n in (0, 1, -1))
+    assert own["visibility"] == pytest.approx(pose.visibility, abs=1e-5)
+    assert own["similarity"] == pytest.approx(pose.similarity, abs=1e-5)
+    assert far["similarity"] == [0] * 17
+    expected = pose.similarity * np.exp(-(0.1**2) / (2 * (2 * np.array(COCO17.sigmas)) ** 2))
+    assert shifted["similarity"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_boxes_are_the_person_s_or_around_the_keypoints_where_no_other_is_known(engine, data, tmp_path):
+    content, truth, folder = data
+    rows = synthetic.detections(content, 4)
+    write_results(tmp_path / "box.json", rows)
+    person = [{key: value for key, value in row.items() if key != "box"} for row in rows]
+    write_results(tmp_path / "person.json", person)
+    bare = [{key: value for key, value in row.items() if key != "annotation_id"} for row in person]
+    write_results(tmp_path / "bare.json", bare)
+    found = {
+        name: read_results(
+            rescore(
+                engine, truth, tmp_path / f"{name}.json", folder, tmp_path / f"o-{name}.json",
+                box_source="ground truth",
+            )
+        )
+        for name in ("box", "person", "bare")
+    }  # fmt: skip
+    assert found["box"][1]["box_source"] == "annotated: annotations"
+    for a, b in zip(found["box"][0], found["person"][0], strict=True):
+        assert a["visibility"] == pytest.approx(b["visibility"], abs=1e-3)
+    assert all(len(row["visibility"]) == 17 for row in found["bare"][0])
+
+
+def test_a_bundle_without_a_ks_network_cannot_score(data, tmp_path):
+    content, truth, folder = data
+    bundle = bundles.write(tmp_path / "plain", skeleton=COCO17, ks=False)
+    write_results(tmp_path / "r.json", foreign(content))
+    with (
+        Engine(bundle, "onnxruntime", threads=1) as engine,
+        pytest.raises(ValueError, match="no KS network"),
+    ):
+        rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json")
+
+
+def test_the_table_has_two_rows_per_estimator_and_the_paper_s(data):
+    content, truth, _ = data
+    rows = synthetic.detections(content, 4)
+    for row in rows:
+        row["score"] = 0.5
+    measured = Measured.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
+    table = section({"theirs": measured}, beside_paper=True).items[0]
+    assert [row[:2] for row in table.rows[:3]] == [
+        ("theirs", "Score in the file"),
+        ("theirs", "OAKS"),
+        ("paper, first estimator", "own score"),
+    ]
+    assert table.rows[2][2:] == (0.274, 0.823, 0.933, 0.981)
+    bare = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
+    plain = Measured.of(truth, Detections.from_rows(bare, truth, path="theirs.json"))
+    with pytest.raises(ValueError, match=r"theirs\.json: no visibility"):
+        section({"theirs": plain}, beside_paper=False)
