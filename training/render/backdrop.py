@@ -1,4 +1,5 @@
-"""Backgrounds: rooms, streets and fields in outline, bare textures, studio gradients; with things that are no people."""
+"""Backgrounds: rooms, streets and fields in outline, bare textures, studio gradients; with things that are
+no people."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ def backdrop(
 ) -> np.ndarray:
     """(height, width, 3) uint8 BGR; where there is a ground it begins at or above the row `horizon`."""
     kind = rng.choice(5, p=[0.34, 0.34, 0.16, 0.06, 0.10])
-    image = (_room, _outdoors, _texture, _studio, _crowded)[kind](rng, textures, size, int(horizon))
+    if kind == 0:
+        image = _room(rng, textures, size, int(horizon))
+    elif kind == 1:
+        image = _outdoors(rng, textures, size, int(horizon))
+    elif kind == 2:
+        image = _texture(rng, textures, size, int(horizon))
+    elif kind == 3:
+        image = _vertical(size, colour(rng, 0.5), colour(rng, 0.5))
+    else:
+        image = _crowded(rng, textures, size)
     if rng.random() < 0.45:
         spread = float(rng.uniform(0.6, 4.0))
         small = cv2.resize(image, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
@@ -24,9 +34,8 @@ def backdrop(
     return image
 
 
-def _vertical(
-    rng: np.random.Generator, size: tuple[int, int], top: np.ndarray, bottom: np.ndarray
-) -> np.ndarray:
+def _vertical(size: tuple[int, int], top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """(height, width, 3) uint8: one colour at the top that turns into another at the bottom."""
     width, height = size
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     rows = np.clip(top + ramp * (bottom - top), 0, 255).astype(np.uint8)
@@ -64,7 +73,7 @@ def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int], h
     horizon = min(int(horizon + height * rng.uniform(0.05, 0.3)), height)
     if rng.random() < 0.6:
         tone = colour(rng, 0.6)
-        image = _vertical(rng, size, tone * 1.05, tone * rng.uniform(0.7, 1.0))
+        image = _vertical(size, tone * 1.05, tone * rng.uniform(0.7, 1.0))
     else:
         image = textures.patch(rng, size).copy()
     _floor(rng, textures, image, horizon, (2, 4, 5, 1, 0))
@@ -105,7 +114,7 @@ def _outdoors(
 ) -> np.ndarray:
     width, height = size
     sky = np.array([rng.uniform(170, 255), rng.uniform(150, 230), rng.uniform(110, 230)], np.float32)
-    image = _vertical(rng, size, sky * rng.uniform(0.6, 1.0), np.minimum(sky * 1.15, 255))
+    image = _vertical(size, sky * rng.uniform(0.6, 1.0), np.minimum(sky * 1.15, 255))
     if rng.random() < 0.4:
         image = cv2.addWeighted(
             image, 0.7, textures.cut(rng, textures.tile(12 * int(rng.integers(4))), size, (0.4, 1.2)), 0.3, 0
@@ -162,12 +171,8 @@ def _texture(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
     return image
 
 
-def _studio(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
-    return _vertical(rng, size, colour(rng, 0.5), colour(rng, 0.5))
-
-
-def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
-    """Clutter with round and long shapes in the colours of skin and cloth: what must not be taken for people."""
+def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
+    """Clutter with round and long shapes in the colours of skin and cloth: not to be taken for people."""
     image = textures.cut(rng, textures.tile(8 + 12 * int(rng.integers(4))), size, (0.4, 1.3)).copy()
     width, height = size
     for _ in range(int(rng.integers(4, 16))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,13 +209,13 @@ class Body:
 
 
 def _triangles(spans: list[tuple[int, list[int], int]], skip: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring, its rings' parts and its columns' step;
-    of the rings every skip-th counts."""
+    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring, its rings' parts and its
+    columns' step; of the rings every skip-th counts."""
     triangles, parts = [], []
     for start, ring_parts, step in spans:
         column = np.arange(0, COLUMNS - 1, step)
         rings = sorted({*range(0, len(ring_parts), skip), len(ring_parts) - 1})
-        for upper, lower in zip(rings[:-1], rings[1:], strict=True):
+        for upper, lower in itertools.pairwise(rings):
             a, c = (start + upper) * COLUMNS + column, (start + lower) * COLUMNS + column
             triangles += [np.stack([a, c, c + step], 1), np.stack([a, c + step, a + step], 1)]
             parts.append(np.full(2 * len(column), ring_parts[upper]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -28,10 +29,12 @@ def write_dataset(
     progress: bool = True,
     **settings: Any,
 ) -> Path:
-    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call with the same settings stopped.
+    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call with the same settings
+    stopped.
 
     Args:
-        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json and settings.json.
+        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json and
+        settings.json.
         count: how many pictures; more than are there already extends the data set.
         workers: processes that render.
         quality: of the JPEG files, 1 to 100.
@@ -92,7 +95,7 @@ def _render(
         for chunk in chunks:
             yield _render_chunk(folder, chunk, quality)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (settings,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (settings,)) as pool:
         running = [pool.submit(_render_chunk, folder, chunk, quality) for chunk in chunks]
         try:
             for future in running:
@@ -103,6 +106,11 @@ def _render(
 
 
 _generator: RenderedPeople | None = None
+
+
+def _start_worker(settings: dict[str, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    _start(settings)
 
 
 def _start(settings: dict[str, Any]) -> None:

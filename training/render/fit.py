@@ -1,7 +1,7 @@
 """Fits the shipped pose statistics to a file of 2D poses: `python -m oaks.training.render.fit LABELS.npz`.
 
-The file holds kpt_xy (N, 17, 2) normalised by the image's width and height, and kpt_v (N, 17). Only the mixture and
-counts of label patterns are kept, no pose of the file.
+The file holds kpt_xy (N, 17, 2) normalised by the image's width and height, and kpt_v (N, 17). Only the
+mixture and counts of label patterns are kept, no pose of the file.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def mixture(
         facing.append(np.bincount(bins, minlength=36) + 0.02 * len(mine) / 36)
         weights.append(len(mine))
     return {
-        "weights": np.array(weights, np.float32), "means": np.array(means, np.float16), "factors": np.array(factors, np.float16),
+        "weights": np.array(weights, np.float32), "means": np.array(means, np.float16),
+        "factors": np.array(factors, np.float16),
         "spreads": np.array(spreads, np.float16), "facing": np.array(facing, np.float32),
     }  # fmt: skip
 

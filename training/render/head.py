@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from oaks.training.render.anatomy import Proportions
@@ -35,8 +37,10 @@ def skull_table(body: Proportions) -> list[tuple[float, float, float, float]]:
     """Share of the height, side, front and back of the skull's rings, from the top down."""
     slim = 1 - 0.05 * body.female * (1 - body.child) + 0.05 * body.child
     return [
-        (1.0, 0.005, 0.005, 0.005), (0.99, 0.08, 0.10, 0.13), (0.95, 0.17, 0.20, 0.26), (0.89, 0.25, 0.29, 0.36),
-        (0.80, 0.305, 0.36, 0.425), (0.70, 0.33, 0.395, 0.45), (0.58, 0.335, 0.40, 0.445), (0.48, 0.325, 0.375, 0.42),
+        (1.0, 0.005, 0.005, 0.005), (0.99, 0.08, 0.10, 0.13), (0.95, 0.17, 0.20, 0.26),
+        (0.89, 0.25, 0.29, 0.36),
+        (0.80, 0.305, 0.36, 0.425), (0.70, 0.33, 0.395, 0.45), (0.58, 0.335, 0.40, 0.445),
+        (0.48, 0.325, 0.375, 0.42),
         (0.38, 0.31, 0.395, 0.38), (0.27, 0.29 * slim, 0.395, 0.33), (0.17, 0.265 * slim, 0.385, 0.26),
         (0.07, 0.21 * slim, 0.385, 0.10), (0.0, 0.12 * slim, 0.36, -0.02), (-0.04, 0.03 * slim, 0.30, -0.20),
     ]  # fmt: skip
@@ -61,9 +65,10 @@ def _cap(
     part: int,
     patch: str,
 ) -> Loft:
-    """A shell over the skull that comes out where the height is above `line` (one per column) and hides below."""
+    """A shell over the skull that comes out where the height is above `line` (one per column) and hides
+    below."""
     dense = [skull[0]]
-    for upper, lower in zip(skull[:-1], skull[1:], strict=True):
+    for upper, lower in itertools.pairwise(skull):
         dense += [tuple((np.array(upper) + np.array(lower)) / 2), lower]
     rings, swell = [], []
     for share, side, front, back in dense:
@@ -83,7 +88,8 @@ def _hair(body: Proportions, outfit: Outfit, skull: list[tuple[float, float, flo
     result = [_cap(body, skull, line, 0.07 if outfit.hair == "short" else 0.10, Part.HAIR, "hair")]
     if outfit.hair == "long":
         table = ((0.6, 0.34, 0.02, 0.38, 0.08), (0.3, 0.37, 0.05, 0.42, 0.08), (0.0, 0.37, 0.02, 0.40, 0.08),
-                 (-0.3, 0.36, -0.08, 0.36, 0.08), (-0.55, 0.30, -0.12, 0.33, 0.08), (-0.62, 0.05, -0.2, 0.25, 0.08))  # fmt: skip
+                 (-0.3, 0.36, -0.08, 0.36, 0.08), (-0.55, 0.30, -0.12, 0.33, 0.08),
+                 (-0.62, 0.05, -0.2, 0.25, 0.08))  # fmt: skip
     elif outfit.hair == "tail":
         table = tuple((share, width, width, width, back) for share, width, back in (
             (0.82, 0.02, 0.42), (0.80, 0.08, 0.52), (0.6, 0.09, 0.60), (0.3, 0.09, 0.60), (0.0, 0.07, 0.56),

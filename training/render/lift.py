@@ -1,6 +1,8 @@
-"""From 2D poses to three dimensions: bones shorter in the image than in the body lean towards or away from the camera.
+"""From 2D poses to three dimensions: bones shorter in the image than in the body lean towards or away from
+the camera.
 
-Which of the two is decided by what joints can do and by which way the person faces, bone after bone from the trunk.
+Which of the two is decided by what joints can do and by which way the person faces, bone after bone from
+the trunk.
 The camera's frame: x to the right of the image, y up, z towards the viewer.
 """
 
@@ -21,7 +23,8 @@ ASPECTS = (4 / 3, 3 / 4, 1.0)
 
 
 def lengths(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bones of 2D poses, relative to the body's own: (N, 11) length in the image over share of the stature, and which are known.
+    """Bones of 2D poses, relative to the body's own: (N, 11) length in the image over share of the stature,
+    and which are known.
 
     Args:
         points: (N, 17, 2).
@@ -40,8 +43,8 @@ def lengths(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.nd
 def choose_aspect(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """(N,) the image's width over height under which each pose's limbs are most plausible, among ASPECTS.
 
-    Plausible: left and right, upper and lower limbs nearly as long in the image as their scale allows, for of all the
-    aspects the true one makes the fewest limbs look too long beside the others.
+    Plausible: left and right, upper and lower limbs nearly as long in the image as their scale allows, for
+    of all the aspects the true one makes the fewest limbs look too long beside the others.
 
     Args:
         points: (N, 17, 2) as shares of the image's width and height.
@@ -61,7 +64,8 @@ def choose_aspect(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
 
 
 def stature(points: np.ndarray, labelled: np.ndarray) -> float:
-    """The person's stature in the units of `points`, from the bones that lie nearest to the image plane; 0 if unknown."""
+    """The person's stature in the units of `points`, from the bones that lie nearest to the image plane; 0
+    if unknown."""
     values, known = lengths(points[None], labelled[None])
     values, known = values[0], known[0].copy()
     known[1] = False  # hips are annotated anywhere across the pelvis
@@ -79,8 +83,8 @@ def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarr
         labelled: (17,) bool.
 
     Returns:
-        (13, 3) directions in the camera's frame, (13,) bool which of them the labels determine, and the stature in the
-        units of `points`.
+        (13, 3) directions in the camera's frame, (13,) bool which of them the labels determine, and the
+        stature in the units of `points`.
     """
     flat = points * [1.0, -1.0]
     scale = stature(points, labelled)
@@ -118,7 +122,8 @@ def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, across: np.ndarray) -> None:
-    """Towards the viewer or away: thighs and arms go forward rather than back, knees bend back, elbows forward."""
+    """Towards the viewer or away: thighs and arms go forward rather than back, knees bend back, elbows
+    forward."""
     for other in (0, 1):
         for upper, lower, knee in ((7 + other, 9 + other, True), (3 + other, 5 + other, False)):
             options = []
@@ -144,7 +149,8 @@ def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, acro
 
 
 def _face_turn(flat: np.ndarray, labelled: np.ndarray) -> float:
-    """Which way the face looks, radians to the right of the image, from where the nose lies between eyes and ears."""
+    """Which way the face looks, radians to the right of the image, from where the nose lies between eyes
+    and ears."""
     if labelled[3] and labelled[4] and labelled[0]:
         half = abs(flat[3, 0] - flat[4, 0]) / 2
         turn = float(np.arctan2(flat[0, 0] - (flat[3, 0] + flat[4, 0]) / 2, max(half, 1e-6)))

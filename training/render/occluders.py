@@ -1,4 +1,5 @@
-"""Things that stand in front of people: as polygons with a shade each, so that one shape serves masks of any scale."""
+"""Things that stand in front of people: as polygons with a shade each, so that one shape serves masks of
+any scale."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ KINDS = ("box", "table", "post", "bars", "foliage", "blob", "chair", "panel")
 
 @dataclass(frozen=True)
 class Occluder:
-    """Polygons in the picture's pixels, each with a shade (1: as lit as the texture), and the seed of its look."""
+    """Polygons in the picture's pixels, each with a shade (1: as lit as the texture), and the seed of its
+    look."""
 
     kind: str
     polygons: tuple[np.ndarray, ...]
@@ -20,7 +22,8 @@ class Occluder:
     look: int
 
     def bounds(self, size: tuple[int, int], scale: float) -> tuple[slice, slice]:
-        """Rows and columns of a mask of `size` (width, height), `scale` to the picture's pixel, that it may cover."""
+        """Rows and columns of a mask of `size` (width, height), `scale` to the picture's pixel, that it may
+        cover."""
         points = np.concatenate(self.polygons)
         low, high = points.min(0) * scale - 2, points.max(0) * scale + 3
         low, high = np.clip(low, 0, size).astype(int), np.clip(high, 0, size).astype(int)
@@ -29,7 +32,8 @@ class Occluder:
     def mask(
         self, size: tuple[int, int], scale: float, origin: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """(height, width) uint8: the number of the covering polygon plus one (at most 255), 0 where nothing covers.
+        """(height, width) uint8: the number of the covering polygon plus one (at most 255), 0 where nothing
+        covers.
 
         Args:
             size: (width, height) of the mask.
@@ -57,7 +61,8 @@ class Occluder:
         return mask[place[:, 1], place[:, 0]] > 0
 
     def paint(self, canvas: np.ndarray, mask: np.ndarray, texture: np.ndarray) -> None:
-        """Draws the texture, shaded, where the mask is not 0; all three (H, W), canvas and texture of 3 uint8."""
+        """Draws the texture, shaded, where the mask is not 0; all three (H, W), canvas and texture of 3
+        uint8."""
         shades = np.ones(256, np.float32)
         shades[1 : len(self.shades) + 1] = self.shades[:255]
         shade = np.take(shades, mask)
@@ -67,12 +72,13 @@ class Occluder:
 
 
 def cover(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> Occluder:
-    """An occluder of a random kind over the rectangle from `low` to `high`, (2,) each, in the picture's pixels.
+    """An occluder of a random kind over the rectangle from `low` to `high`, (2,) each, in the picture's
+    pixels.
 
     Things that stand on the ground reach down to the frame's edge or some way below the rectangle.
     """
     kind = KINDS[int(rng.integers(len(KINDS)))]
-    width, height = np.maximum(high - low, 4)
+    width = high[0] - low[0]
     if kind == "post" and width > 0.3 * size[0]:
         kind = "box"
     if kind == "table" and high[1] < 0.3 * size[1]:
@@ -147,7 +153,7 @@ def _post(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tup
     return [post, light], [0.75, 1.15]
 
 
-def _bars(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+def _bars(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tuple[int, int]) -> _Shape:
     wide, tall = high - low
     upright = rng.random() < 0.5
     span, across = (wide, tall) if upright else (tall, wide)
@@ -191,7 +197,7 @@ def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: 
     return [stem, *(leaves + centres[:, None])], [0.45, *rng.uniform(0.5, 1.35, count)]
 
 
-def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
+def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tuple[int, int]) -> _Shape:
     angle = np.linspace(0, 2 * np.pi, 41)[:-1]
     radius = 1.12 + sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 6))
     middle, half = (low + high) / 2, (high - low) / 2 * 1.15
@@ -238,6 +244,7 @@ def _panel(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tu
 
 
 _SHAPES = {
-    "box": _box, "table": _table, "post": _post, "bars": _bars, "foliage": _foliage, "blob": _blob, "chair": _chair,
+    "box": _box, "table": _table, "post": _post, "bars": _bars, "foliage": _foliage, "blob": _blob,
+    "chair": _chair,
     "panel": _panel,
 }  # fmt: skip

@@ -30,7 +30,8 @@ class Outfit:
     bag: bool = False
 
     def hairline(self, u: np.ndarray) -> np.ndarray:
-        """Where hair begins, as a share of the head's height, at shares u of its circumference (0.5: the front)."""
+        """Where hair begins, as a share of the head's height, at shares u of its circumference (0.5: the
+        front)."""
         close = self.hair in ("short", "tail", "bun")
         temple, fringe = (0.5, 0.78) if close else (0.15, 0.74)
         nape = 0.2 if close else 0.0

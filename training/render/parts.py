@@ -1,4 +1,5 @@
-"""What a body's surface is made of: rings around bones, lofts of rings, the parts they show, their places in the atlas."""
+"""What a body's surface is made of: rings around bones, lofts of rings, the parts they show, their places
+in the atlas."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import numpy as np
 from oaks.training.render.anatomy import JOINT
 
 COLUMNS = 17
-"""Points of a ring: column 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back, so textures close."""
+"""Points of a ring: column 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back, so
+textures close."""
 ANGLE = 2 * np.pi * (np.arange(COLUMNS) / (COLUMNS - 1) - 0.5)
 """(COLUMNS,) radians from the front towards the left."""
 
@@ -75,10 +77,11 @@ class Ring:
 
     Attributes:
         start, end, share: the centre lies at this share of the way between two joints.
-        side, front, back: radii across, ahead and behind; a negative `back` puts the whole ring ahead of the bone.
+        side, front, back: radii across, ahead and behind; a negative `back` puts the whole ring ahead of
+        the bone.
         part, v: what its pixels belong to, and where it lies along its patch of the atlas, from 0 to 1.
-        way, next_way, turn: the direction that the ring is square to, `turn` of the way from one of WAYS to the next.
-        frame, next_frame, mix: which of FRAMES tells its sides, mixed likewise.
+        way, next_way, turn: the direction that the ring is square to, `turn` of the way from one of WAYS to
+        the next. frame, next_frame, mix: which of FRAMES tells its sides, mixed likewise.
         forward, sideways: moves the centre along the frame's axes.
         power: of the outline's cosine and sine: 1 an ellipse, less a rounded box.
     """

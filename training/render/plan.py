@@ -1,8 +1,9 @@
-"""Decides where people stand, what the frame cuts off and what stands before them, until labels fall in a wanted class."""
+"""Decides where people stand, what the frame cuts off and what stands before them, until labels fall in a
+wanted class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,14 +18,21 @@ _BY_PATTERN = 4
 _SIDES = np.array([(0.0, 1.0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0), (0.0, -1.0)])
 
 
-@dataclass
+@dataclass(frozen=True)
 class Placed:
-    """A person in the picture: `scale` pixels per metre, the pelvis at `shift`; occluders right before the person."""
+    """A person in a picture.
+
+    Attributes:
+        scale, shift: pixels per metre, and the pelvis (2,) in pixels.
+        occluders: what stands right before the person.
+        clothes: the seed of what the person wears.
+    """
 
     figure: Figure
     scale: float
     shift: np.ndarray
-    occluders: list[Occluder] = field(default_factory=list)
+    occluders: tuple[Occluder, ...] = ()
+    clothes: int = 0
 
 
 class Stage:
@@ -32,7 +40,8 @@ class Stage:
 
     Args:
         size: the picture's (width, height).
-        horizon: the row at which the camera's height lies; people stand on the ground as far below it as their
+        horizon: the row at which the camera's height lies; people stand on the ground as far below it as
+        their
             distance asks.
         camera_height: metres above the ground.
         with_occluders: False leaves only the frame and other people to hide anything.
@@ -64,6 +73,7 @@ class Stage:
         figure, base = sketch.figure, sketch.whole
         low, high = CLASS_RANGES[level]
         best: tuple[int, Placed] | None = None
+        clothes = int(rng.integers(1 << 31))
         for attempt in range(_ATTEMPTS):
             by_pattern = attempt < _BY_PATTERN
             hidden = _to_hide(rng, figure, base, pattern, (low, high), by_pattern)
@@ -82,7 +92,7 @@ class Stage:
             labelled = int((sketch.labels(shift, self.size, self.front, occluders) > 0).sum())
             miss = max(low - labelled, labelled - high, 0)
             if best is None or miss < best[0]:
-                best = (miss, Placed(figure, scale, shift, occluders))
+                best = (miss, Placed(figure, scale, shift, tuple(occluders), clothes))
             if miss == 0:
                 break
         placed = best[1]
@@ -130,7 +140,8 @@ class Stage:
         extent: tuple[float, float],
         kept: np.ndarray,
     ) -> float:
-        """Of a few places from left to right the one where the least of what is to be seen stands behind others."""
+        """Of a few places from left to right the one where the least of what is to be seen stands behind
+        others."""
         room = self.size[0] - (extent[1] - extent[0])
         slack = rng.uniform(0.02, 0.98, 3) if room >= 0 else rng.uniform(0.2, 0.8, 3)
         places = slack * room - extent[0]
@@ -148,7 +159,8 @@ class Stage:
         kept: np.ndarray,
         stature: float,
     ) -> list[Occluder]:
-        """One to three occluders over the hidden keypoints, each over neighbours that no kept keypoint parts."""
+        """One to three occluders over the hidden keypoints, each over neighbours that no kept keypoint
+        parts."""
         occluders: list[Occluder] = []
         left = np.flatnonzero(hidden)
         margin = stature * rng.uniform(0.07, 0.11)
@@ -216,8 +228,8 @@ def _to_hide(
 def _best_cut(
     rng: np.random.Generator, points: np.ndarray, hidden: np.ndarray
 ) -> tuple[int, int, float, np.ndarray] | None:
-    """The edge of the frame that cuts off the most of what is to be hidden: axis, sign, the first point that is cut
-    off (along the axis, times the sign) and (17,) bool which are; None where no cut helps."""
+    """The edge of the frame that cuts off the most of what is to be hidden: axis, sign, the first point
+    that is cut off (along the axis, times the sign) and (17,) bool which are; None where no cut helps."""
     best, choice = 0.0, None
     for axis, sign, taste in ((1, 1, 1.0), (0, 1, 0.7), (0, -1, 0.7), (1, -1, 0.45)):
         along = sign * points[:, axis]

@@ -1,7 +1,7 @@
 """Where poses come from: families written by hand, the statistics of real poses, or a file of 2D poses.
 
-All give a (13, 3) pose as in anatomy, upright as the person would be seen, facing +z on the whole, within the limits of
-joints.
+All give a (13, 3) pose as in anatomy, upright as the person would be seen, facing +z on the whole, within
+the limits of joints.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ STATISTICS = Path(__file__).parent / "pose_statistics.npz"
 
 
 class Statistics:
-    """What was fitted to real poses: a mixture of low-rank Gaussians over (13 x 3) directions, and patterns of labels.
+    """What was fitted to real poses: a mixture of low-rank Gaussians over (13 x 3) directions, and patterns
+    of labels.
 
     Attributes:
         weights: (C,) the mixture's shares.
-        means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose is mean + normal @ factor + normal * spread.
+        means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose is mean + normal @ factor + normal *
+        spread.
         facing: (C, 36): how often each component faces each 10 degrees of yaw, from -180 up.
         patterns: for each of the four occlusion classes, (P,) int: bit k is set where keypoint k has a label.
         pattern_weights: for each class, (P,) float shares.
@@ -108,7 +110,8 @@ def _rotate(vector: np.ndarray, axis: int, degrees: float) -> np.ndarray:
 def _limb(
     side: int, flex: float, abduct: float, bend: float, heading: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards `heading`
+    """Upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards
+    `heading`
     (0: forward of the upper bone, 90: outward)."""
     rest = np.array([0.0, -1.0, 0.0])
     ahead = np.array([0.0, 0.0, 1.0])
@@ -275,14 +278,17 @@ def _spread(rng: np.random.Generator) -> np.ndarray:
 
 
 FAMILIES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray]]] = {
-    "stand": (0.3, _stand), "walk": (0.17, _walk), "run": (0.08, _run), "sit": (0.14, _sit), "squat": (0.05, _squat),
-    "kneel": (0.03, _kneel), "lie": (0.03, _lie), "sport": (0.1, _sport), "raise": (0.05, _raise), "spread": (0.05, _spread),
+    "stand": (0.3, _stand), "walk": (0.17, _walk), "run": (0.08, _run), "sit": (0.14, _sit),
+    "squat": (0.05, _squat),
+    "kneel": (0.03, _kneel), "lie": (0.03, _lie), "sport": (0.1, _sport), "raise": (0.05, _raise),
+    "spread": (0.05, _spread),
 }  # fmt: skip
 """Share and maker of each family."""
 
 
 def hand_written(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
-    """(13, 3): a pose of one of FAMILIES (drawn by their shares unless named), within the limits of joints."""
+    """(13, 3): a pose of one of FAMILIES (drawn by their shares unless named), within the limits of
+    joints."""
     if family is None:
         names = list(FAMILIES)
         family = names[int(rng.choice(len(names), p=[FAMILIES[name][0] for name in names]))]
@@ -297,7 +303,8 @@ class PoseSource:
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
-        """A person to be seen with an occlusion class: (13, 3) pose, yaw in radians, (17,) bool: which have labels."""
+        """A person to be seen with an occlusion class: (13, 3) pose, yaw in radians, (17,) bool: which have
+        labels."""
         pattern = self.statistics.pattern(rng, level)
         if rng.random() < self.fitted:
             pose, component = self.statistics.pose(rng)
@@ -309,7 +316,8 @@ class PoseSource:
 
 
 class PoseFile:
-    """Poses of a file with kpt_xy (N, 17, 2), as shares of the image's width and height, and kpt_v (N, 17)."""
+    """Poses of a file with kpt_xy (N, 17, 2), as shares of the image's width and height, and kpt_v (N,
+    17)."""
 
     def __init__(self, path: Path) -> None:
         try:

@@ -69,8 +69,10 @@ def _trunk(body: Proportions, outfit: Outfit) -> Loft:
 def _neck(body: Proportions) -> Loft:
     width = body.stature * body.build**0.8 * (0.0355 - 0.004 * body.female - 0.004 * body.child)
     return Loft("skin", [
-        Ring("neck_low", "head", share, width * size, width * size, width * size, Part.NECK, 0.9 - 0.8 * share,
-             way="down", next_way="head_down", turn=share, frame="chest", next_frame="head", mix=min(share, 1.0))
+        Ring("neck_low", "head", share, width * size, width * size, width * size, Part.NECK,
+        0.9 - 0.8 * share,
+             way="down", next_way="head_down", turn=share, frame="chest", next_frame="head", mix=min(share,
+             1.0))
         for share, size in ((0.1, 1.25), (0.45, 1.02), (0.8, 0.97), (1.15, 1.0))
     ], step=2)  # fmt: skip
 
@@ -110,9 +112,12 @@ def _leg(body: Proportions, outfit: Outfit, side: str) -> Loft:
     full = 1 + 0.06 * body.female
     table = (
         # bone, share, turn towards the shin, side, front, back
-        (0, -0.12, 0, 0.012, 0.015, 0.02), (0, -0.04, 0, 0.034, 0.038, 0.048), (0, 0.08, 0, 0.042 * full, 0.046, 0.055),
-        (0, 0.25, 0, 0.047 * full, 0.049, 0.05), (0, 0.5, 0, 0.042 * full, 0.045, 0.043), (0, 0.8, 0.1, 0.034, 0.036, 0.034),
-        (1, 0.0, 0.5, 0.031, 0.034, 0.030), (1, 0.15, 0.9, 0.0295, 0.029, 0.033), (1, 0.33, 1, 0.032, 0.026, 0.040),
+        (0, -0.12, 0, 0.012, 0.015, 0.02), (0, -0.04, 0, 0.034, 0.038, 0.048),
+        (0, 0.08, 0, 0.042 * full, 0.046, 0.055),
+        (0, 0.25, 0, 0.047 * full, 0.049, 0.05), (0, 0.5, 0, 0.042 * full, 0.045, 0.043),
+        (0, 0.8, 0.1, 0.034, 0.036, 0.034),
+        (1, 0.0, 0.5, 0.031, 0.034, 0.030), (1, 0.15, 0.9, 0.0295, 0.029, 0.033),
+        (1, 0.33, 1, 0.032, 0.026, 0.040),
         (1, 0.6, 1, 0.026, 0.022, 0.031), (1, 0.9, 1, 0.0195, 0.021, 0.022), (1, 1.0, 1, 0.021, 0.022, 0.025),
         (1, 1.08, 1, 0.018, 0.02, 0.02),
     )  # fmt: skip
@@ -125,7 +130,8 @@ def _leg(body: Proportions, outfit: Outfit, side: str) -> Loft:
             Ring(
                 f"{side}_{('hip', 'knee')[bone]}", f"{side}_{('knee', 'ankle')[bone]}", share,
                 size * across, size * front, size * back, Part[f"{side}_{('thigh', 'shin')[bone]}".upper()],
-                float(np.clip(v, 0, 1)), way=f"{side}_thigh", next_way=f"{side}_shin", turn=turn, frame="pelvis",
+                float(np.clip(v, 0, 1)), way=f"{side}_thigh", next_way=f"{side}_shin", turn=turn,
+                frame="pelvis",
             )
         )  # fmt: skip
     return Loft(f"{side}_leg", rings)
@@ -135,7 +141,8 @@ def _foot(body: Proportions, side: str) -> Loft:
     girth = body.stature * body.build**0.5
     return Loft(f"{side}_foot", [
         Ring(f"{side}_heel", f"{side}_toes", share, girth * width, girth * upper, girth * lower,
-             Part[f"{side}_foot".upper()], max(share, 0.0), way=f"{side}_toes", frame=f"{side}_foot", power=0.8)
+             Part[f"{side}_foot".upper()], max(share, 0.0), way=f"{side}_toes", frame=f"{side}_foot",
+             power=0.8)
         for share, width, upper, lower in (
             (-0.06, 0.003, 0.004, 0.003), (-0.03, 0.018, 0.022, 0.015), (0.15, 0.021, 0.036, 0.017),
             (0.35, 0.021, 0.033, 0.016), (0.55, 0.024, 0.02, 0.015), (0.75, 0.0275, 0.013, 0.014),
@@ -156,6 +163,7 @@ def _bag(body: Proportions) -> Loft:
     return Loft("bag", [
         Ring("pelvis", "neck", share, s * side, s * depth, s * depth, Part.BAG, (0.97 - share) / 0.75,
              way="down", frame="chest", forward=-0.095 * s, power=0.5)
-        for share, side, depth in ((0.97, 0.01, 0.01), (0.95, 0.055, 0.03), (0.85, 0.075, 0.042), (0.5, 0.08, 0.05),
+        for share, side, depth in ((0.97, 0.01, 0.01), (0.95, 0.055, 0.03), (0.85, 0.075, 0.042),
+        (0.5, 0.08, 0.05),
                                    (0.28, 0.075, 0.045), (0.24, 0.01, 0.01))
     ])  # fmt: skip

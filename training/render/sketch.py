@@ -1,4 +1,5 @@
-"""A person drawn small and alone, on which the labels of any place in the picture cost a fraction of a millisecond."""
+"""A person drawn small and alone, on which the labels of any place in the picture cost a fraction of a
+millisecond."""
 
 from __future__ import annotations
 
@@ -32,13 +33,15 @@ class Sketch:
         self.whole = visibility(self.subject, self.codes, self.distances) > 0
 
     def origin(self, shift: np.ndarray) -> np.ndarray:
-        """Where the sketch's first pixel lies in a whole picture drawn at its zoom, the pelvis at `shift` there."""
+        """Where the sketch's first pixel lies in a whole picture drawn at its zoom, the pelvis at `shift`
+        there."""
         return (shift + 0.5) * self.zoom - 0.5 - self.shift
 
     def labels(
         self, shift: np.ndarray, size: tuple[int, int], front: np.ndarray | None, occluders: list[Occluder]
     ) -> np.ndarray:
-        """(17,) flags with the pelvis at `shift` of a picture of `size`, behind `front` (a half-size mask) and occluders."""
+        """(17,) flags with the pelvis at `shift` of a picture of `size`, behind `front` (a half-size mask)
+        and occluders."""
         origin = self.origin(shift)
         frame = tuple(float(v) for v in (*(-0.5 - origin), *(np.array(size) * self.zoom - 0.5 - origin)))
         codes = self.codes.copy()

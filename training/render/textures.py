@@ -26,7 +26,8 @@ KINDS = (
 def fractal(
     rng: np.random.Generator, size: tuple[int, int], coarse: int = 3, octaves: int = 5, gain: float = 0.55
 ) -> np.ndarray:
-    """(height, width) float32 noise from 0 to 1 with detail at `octaves` scales, from `coarse` cells upwards."""
+    """(height, width) float32 noise from 0 to 1 with detail at `octaves` scales, from `coarse` cells
+    upwards."""
     width, height = size
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -38,7 +39,8 @@ def fractal(
 
 
 def colour(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
-    """A colour as people paint and dye things, (3,) float32 BGR from 0 to 255: greys and muted tones above all."""
+    """A colour as people paint and dye things, (3,) float32 BGR from 0 to 255: greys and muted tones above
+    all."""
     hue = rng.uniform(0, 180)
     strength = 255 * saturation * float(rng.beta(1.1, 1.8))
     value = 255 * float(rng.beta(1.6, 1.2))
@@ -71,14 +73,16 @@ class Textures:
     def patch(
         self, rng: np.random.Generator, size: tuple[int, int], zoom: tuple[float, float] = (0.5, 1.6)
     ) -> np.ndarray:
-        """(height, width, 3) uint8: a random cut of a random tile, scaled, turned over and shifted in colour."""
+        """(height, width, 3) uint8: a random cut of a random tile, scaled, turned over and shifted in
+        colour."""
         tile = self.tile(int(rng.integers(self.count)))
         return self.cut(rng, tile, size, zoom)
 
     def cut(
         self, rng: np.random.Generator, tile: np.ndarray, size: tuple[int, int], zoom: tuple[float, float]
     ) -> np.ndarray:
-        """(height, width, 3) uint8 from one image: a random window of it, perhaps mirrored, its colours shifted."""
+        """(height, width, 3) uint8 from one image: a random window of it, perhaps mirrored, its colours
+        shifted."""
         width, height = size
         scale = rng.uniform(*zoom)
         full_height, full_width = tile.shape[:2]
@@ -96,7 +100,8 @@ class Textures:
         return self._window(rng, size)[..., 0] * np.float32(1 / 255)
 
     def creases(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth with."""
+        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth
+        with."""
         return cv2.convertScaleAbs(self._window(rng, size), alpha=0.4, beta=150)
 
     def _window(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -204,7 +209,7 @@ def _clutter(rng: np.random.Generator) -> np.ndarray:
         elif kind == 2:
             cv2.line(image, (x, y), (x + w - 45, y + h), tone, int(rng.integers(1, 12)), cv2.LINE_AA)
         else:
-            points = (rng.normal(0, 25, (6, 2)) + [x, y]).astype(np.int32)
+            points = np.rint(rng.normal((x, y), 25, (6, 2))).astype(np.int32)
             cv2.fillConvexPoly(image, cv2.convexHull(points), tone, cv2.LINE_AA)
     return _finish(rng, image.astype(np.float32) * (0.7 + 0.4 * fractal(rng, (TILE, TILE)))[..., None], 5)
 
@@ -247,5 +252,6 @@ def _shelves(rng: np.random.Generator) -> np.ndarray:
 
 _TILES = {
     "clouds": _clouds, "marble": _marble, "wood": _wood, "bricks": _bricks, "tiles": _tiles, "cloth": _cloth,
-    "leaves": _leaves, "grass": _grass, "clutter": _clutter, "stripes": _stripes, "blotches": _blotches, "shelves": _shelves,
+    "leaves": _leaves, "grass": _grass, "clutter": _clutter, "stripes": _stripes, "blotches": _blotches,
+    "shelves": _shelves,
 }  # fmt: skip

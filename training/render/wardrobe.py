@@ -68,7 +68,8 @@ class Painter:
         return self._identities[body.number]
 
     def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
-        """(160, 128, 3) uint8: plain, or one of the fabrics in other colours; prints sit on chests, not on legs."""
+        """(160, 128, 3) uint8: plain, or one of the fabrics in other colours; prints sit on chests, not on
+        legs."""
         plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), colour(rng)
         if plain or not self.pattern:
             cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)
@@ -82,7 +83,8 @@ class Painter:
 
     @staticmethod
     def _trunk(
-        rng: np.random.Generator, atlas: np.ndarray, shirt: np.ndarray, trousers: np.ndarray, skin: np.ndarray,
+        rng: np.random.Generator, atlas: np.ndarray, shirt: np.ndarray, trousers: np.ndarray,
+        skin: np.ndarray,
         skirt: bool, bare: bool,
     ) -> None:  # fmt: skip
         trunk = shirt[:128].copy()
@@ -134,7 +136,8 @@ class Painter:
 
 
 def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.ndarray:
-    """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or, if `printed`, a print on the chest."""
+    """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or, if `printed`, a print on
+    the chest."""
     width, height = _FABRIC
     base, other = np.maximum(colour(rng), 90), colour(rng)
     period = float(rng.uniform(5, 26))
@@ -170,7 +173,8 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
 
 
 def _darkness() -> np.ndarray:
-    """(_CLOTHED, 256, 3) uint8: how much light reaches each place; less between the thighs, inside the arms."""
+    """(_CLOTHED, 256, 3) uint8: how much light reaches each place; less between the thighs, inside the
+    arms."""
     light = np.ones((_CLOTHED, 256), np.float32)
 
     def shade(name: str, u: float, wide: float, v: tuple[float, float], depth: float) -> None:
