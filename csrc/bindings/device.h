@@ -33,7 +33,7 @@ inline void register_cuda(py::module_ m) {
 
   m.def("begin_capture", [](uintptr_t stream) { cuda::begin_capture(at<void>(stream)); });
   m.def("abandon_capture", [](uintptr_t stream) { cuda::abandon_capture(at<void>(stream)); });
-  py::class_<cuda::Graph, std::unique_ptr<cuda::Graph>>(m, "Graph")
+  py::class_<cuda::Graph, std::unique_ptr<cuda::Graph>>(m, "Graph", py::module_local())
       .def(py::init([](uintptr_t stream) { return std::make_unique<cuda::Graph>(at<void>(stream)); }))
       .def("launch",
            [](const cuda::Graph& graph, uintptr_t stream) {
