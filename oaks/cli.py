@@ -128,6 +128,35 @@ def pack(
     pack_command(recipe, out, data=data, changes=change, detail=detail)
 
 
+@val.command()
+def ablate(
+    kind: Annotated[str, typer.Argument(help="backbones (table 5) or trainings (table 4).")],
+    recipe: Annotated[str, typer.Argument(help="Recipe of a KS-net: a file, or the name of a built-in one.")],
+    annotations: Annotated[str, typer.Option(help="COCO keypoint annotations to evaluate on.")],
+    images: Annotated[str, typer.Option(help="Folder of their images.")],
+    out: Annotated[str, typer.Option(help="Folder of the trainings.")],
+    report: Annotated[str, typer.Option(help="Folder of the report that gets the table.")] = "report",
+    pose: Annotated[str, typer.Option(help="Pose network to evaluate with; else the recipe's first.")] = "",
+    data: Annotated[str, typer.Option(help="Folder that the recipe's paths begin at.")] = ".",
+    packed: Annotated[str, typer.Option(help="Folder of packed people (oaks pack).")] = "",
+    change: Annotated[list[str], typer.Option("--set", help="Change a field: training.epochs=10.")] = [],  # noqa: B006
+    backbones: Annotated[str, typer.Option(help="With commas between; the paper's six if left out.")] = "",
+    trainings: Annotated[int, typer.Option(min=1, help="How many, with seeds from 0.")] = 10,
+    max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="To evaluate on: cpu or cuda.")] = "cpu",
+    against: Annotated[str, typer.Option(help="'paper' prints the paper's figures beside these.")] = "",
+) -> None:
+    """Train variants of KS-net, evaluate them, and add the paper's table of them to a report."""
+    from oaks.training.ablations import ablate_command
+
+    ablate_command(
+        kind, recipe, annotations=annotations, images=images, out=out, report=report, pose=pose, data=data,
+        packed=packed, changes=change, backbones=backbones, trainings=trainings, max_minutes=max_minutes,
+        accelerator=accelerator, device=device, against=against,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:

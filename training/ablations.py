@@ -1,0 +1,278 @@
+"""The paper's ablations of KS-net: its backbones (table 5) and repeated trainings (table 4).
+
+Each trains what is missing, evaluates on one data set, and gives a section for a report. All variants of one
+call share the stored heatmaps, and a call that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from oaks.training.checkpoint import load_network
+from oaks.training.data.people import read_coco
+from oaks.training.data.sources import Place
+from oaks.training.evaluation import Crops, Estimate, View, crop_loader, estimate
+from oaks.training.networks.ks_net import BACKBONES
+from oaks.training.recipe import KSRecipe, read_recipe
+from oaks.training.run import Machine, RunFolder, resume, train
+from oaks.val import paper
+from oaks.val.judge import judge
+from oaks.val.report.comparison import trainings_table
+from oaks.val.report.model import Cell, Column, Section, Table
+from oaks.val.report.render import add, print_tables
+from oaks.val.results import Detections
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import Truth
+
+FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "ARM", "ARL")
+"""The columns of tables 4 and 5."""
+COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in FIGURES))
+PAPER_BACKBONES = ("conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet50")
+
+
+def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBONES) -> dict[str, KSRecipe]:
+    """The recipe with one backbone each.
+
+    Raises:
+        ValueError: a backbone is not one of `oaks.training.networks.ks_net.BACKBONES`.
+    """
+    for backbone in backbones:
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbones: wanted some of {', '.join(BACKBONES)}, got {backbone!r}")
+    return {b: recipe.model_copy(update={"network": {**recipe.network, "backbone": b}}) for b in backbones}
+
+
+def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
+    """The recipe with the seeds 0 to `trainings` - 1."""
+    if trainings < 1:
+        raise ValueError(f"trainings: at least one wanted, got {trainings}")
+    return {
+        f"training-{seed}": recipe.model_copy(
+            update={"training": recipe.training.model_copy(update={"seed": seed})}
+        )
+        for seed in range(trainings)
+    }
+
+
+def train_variants(
+    variants: Mapping[str, KSRecipe], out: str | Path, place: Place, machine: Machine | None = None
+) -> dict[str, Path] | None:
+    """Trains each variant in a folder of its own, or goes on with it; those that are done stay as they are.
+
+    Returns:
+        The networks' files by variant; None if the time was up before the last was done.
+    """
+    out = Path(out)
+    networks = {}
+    for name, recipe in variants.items():
+        folder = RunFolder(out / name)
+        if not _done(folder):
+            begun = folder.settings.is_file()
+            shared = recipe.model_copy(update={"store": out / "heatmaps"})
+            network = resume(folder.path, machine) if begun else train(shared, folder.path, place, machine)
+            if network is None:
+                return None
+        networks[name] = folder.network
+    return networks
+
+
+def _done(folder: RunFolder) -> bool:
+    if not folder.network.is_file() or not folder.card.is_file():
+        return False
+    card = json.loads(folder.card.read_text(encoding="utf-8"))
+    return card["step"] >= card["steps"]
+
+
+@torch.inference_mode()
+def measure(
+    pose: str | Path,
+    networks: Mapping[str, str | Path],
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    device: str = "cpu",
+    batch: int = 32,
+    workers: int = 0,
+) -> dict[str, Measured]:
+    """One pose network with several KS-nets on annotated people, with ground-truth boxes.
+
+    The pose network runs once; every KS-net sees the same heatmaps, and so has the same poses.
+
+    Args:
+        pose: file of the pose network.
+        networks: files of KS-nets, by name.
+        annotations, images: a COCO keypoints data set.
+        device: of the networks.
+        batch: people per pass.
+        workers: loading processes.
+
+    Raises:
+        ValueError: a network is of the wrong kind; the message names the file.
+    """
+    network, description = _load(pose, "pose", device)
+    judges = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
+    view = View.of(description)
+    truth = Truth.load(annotations, skeleton=view.skeleton)
+    people = read_coco(Path(annotations).stem, Path(annotations), Path(images), view.skeleton)
+    loader = crop_loader(Crops([people], view), batch=batch, workers=workers)
+    rows: dict[str, list[dict]] = {name: [] for name in judges}
+    for content in track(loader, "Evaluating", transient=True):
+        if content is None:
+            continue
+        found = estimate(network, content["crop"].to(device), content["transform"].numpy(), view)
+        heatmaps = torch.from_numpy(found.heatmaps).to(device)
+        for name, ks in judges.items():
+            similarity = torch.sigmoid(ks(heatmaps).float()).cpu().numpy()
+            rows[name] += _rows(content, found._replace(similarity=similarity), truth.category_id)
+    return {
+        name: Measured.of(
+            truth,
+            Detections.from_rows(
+                found, truth, path=str(networks[name]), name=name, box_source="ground truth"
+            ),
+        )
+        for name, found in rows.items()
+    }
+
+
+def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, dict]:
+    network, description = load_network(path)
+    if description["kind"] != kind:
+        raise ValueError(f"{path}: wanted a network of kind {kind!r}, got {description['kind']!r}")
+    return network.to(device), description
+
+
+def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -> list[dict]:
+    """Rows of a results file for one batch; the score is the conventional one."""
+    assert found.similarity is not None
+    return [
+        {
+            "image_id": int(content["image_id"][n]),
+            "category_id": category,
+            "annotation_id": int(content["person_id"][n]),
+            "keypoints": [value for x, y in found.points[n].tolist() for value in (x, y, 1.0)],
+            "score": float(found.heat[n].mean()),
+            "heat": found.heat[n].tolist(),
+            "similarity": found.similarity[n].tolist(),
+            "visibility": None if found.visibility is None else found.visibility[n].tolist(),
+        }
+        for n in range(len(found.points))
+    ]
+
+
+def figures_of(measured: Measured, score: str) -> dict[str, float]:
+    """FIGURES of one score; NaN where there is nobody to find."""
+    detections = measured.detections
+    found = judge(measured.truth, detections.image, detections.keypoints, measured.scores[score].ranks)
+    return {figure: found[figure] if found[figure] != -1 else float("nan") for figure in FIGURES}
+
+
+def backbones_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
+    """Table 5: true visibility throughout, one row per backbone."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, found in measured.items():
+        title, published = paper.KS_NET_BACKBONES.get(name, (name, None))
+        rows.append((title, "here", *figures_of(found, "oaks_true_visibility").values()))
+        if beside_paper and published:
+            rows.append((title, "paper", *(published[figure] for figure in FIGURES)))
+    table = Table(
+        "ks-backbones",
+        "KS-net's backbone (table 5)",
+        (Column("Backbone", "text"), *COLUMNS),
+        tuple(rows),
+        "Predicted keypoint similarity with true visibility; the poses are the same in every row.",
+    )
+    return Section("ks-backbones", "KS-net's backbone", _on(measured), (table,))
+
+
+def trainings_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
+    """Table 4: heat against KS-net over several trainings, with true visibility, and the most there is."""
+    heat = [figures_of(found, "heat_true_visibility") for found in measured.values()]
+    ks_net = [figures_of(found, "oaks_true_visibility") for found in measured.values()]
+    test = trainings_table(
+        "ks-trainings",
+        "Heat against KS-net (table 4)",
+        {figure: [row[figure] for row in heat] for figure in FIGURES},
+        {figure: [row[figure] for row in ks_net] for figure in FIGURES},
+        ("Heat", "KS-net"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for key in ("heat_true_visibility", "oaks_true_visibility", "oracle"):
+        found = [figures_of(one, key) for one in measured.values()]
+        rows.append((TITLES[key], "here", *(sum(f[name] for f in found) / len(found) for name in FIGURES)))
+        if beside_paper:
+            published = paper.GROUND_TRUTH_BOXES[key]
+            rows.append((TITLES[key], "paper", *(published.get(figure) for figure in FIGURES)))
+    means = Table(
+        "ks-trainings-means",
+        "Mean over the trainings, with true visibility",
+        (Column("Score", "text"), *COLUMNS),
+        tuple(rows),
+    )
+    return Section("ks-trainings", "KS-net trained several times", _on(measured), (test, means))
+
+
+def _on(measured: Mapping[str, Measured]) -> str:
+    truth = next(iter(measured.values())).truth
+    return (
+        f"On {int(truth.counted.sum())} people of {Path(truth.path).name}, with ground-truth boxes, flip and "
+        "the pose network's own decoder."
+    )
+
+
+def ablate_command(
+    kind: str,
+    recipe: str,
+    *,
+    annotations: str,
+    images: str,
+    out: str,
+    report: str,
+    pose: str,
+    data: str,
+    packed: str,
+    changes: list[str],
+    backbones: str,
+    trainings: int,
+    max_minutes: float,
+    accelerator: str,
+    device: str,
+    against: str,
+) -> None:
+    """`oaks val ablate`: trains, evaluates, prints the tables and adds them to a report.
+
+    Raises:
+        ValueError: `kind` or `against` is unknown, or the recipe is not of a KS-net.
+    """
+    if kind not in ("backbones", "trainings"):
+        raise ValueError(f"kind: backbones or trainings wanted, got {kind!r}")
+    if against not in ("", "paper"):
+        raise ValueError(f"against: paper wanted, got {against!r}")
+    read = read_recipe(recipe, changes)
+    if not isinstance(read, KSRecipe):
+        raise ValueError(f"recipe: one of kind ks wanted, got {recipe}")
+    if kind == "backbones":
+        variants = backbone_variants(read, backbones.split(",") if backbones else PAPER_BACKBONES)
+    else:
+        variants = seed_variants(read, trainings)
+    place = Place(Path(data), Path(packed) if packed else None)
+    networks = train_variants(variants, out, place, Machine(accelerator, max_minutes=max_minutes or None))
+    if networks is None:
+        print("Stopped before the last training was done; the same command goes on.")
+        return
+    measured = measure(pose or read.pose[0], networks, annotations, images, device=device)
+    make = backbones_section if kind == "backbones" else trainings_section
+    section = make(measured, beside_paper=against == "paper")
+    print_tables(section.items)
+    print(add(report, [section]))
+
+
+__all__ = [
+    "FIGURES", "PAPER_BACKBONES", "ablate_command", "backbone_variants", "backbones_section", "measure",
+    "seed_variants", "train_variants", "trainings_section",
+]  # fmt: skip
