@@ -1,0 +1,159 @@
+"""Which backend runs where, and what is said when none can."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+import bundles
+import pytest
+
+import oaks
+from oaks import BackendUnavailable, executors
+from oaks.executors import onnxruntime, openvino, torch
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Leaves the named backends there and says of the others that they are missing."""
+
+    def leave(*names: str) -> None:
+        for name in executors.BACKENDS:
+            reason = None if name in names else f"{name} is missing"
+            monkeypatch.setattr(executors.backend(name), "unavailable", lambda device, reason=reason: reason)
+
+    return leave
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Makes the import of a package fail."""
+    real = builtins.__import__
+
+    def hide(package: str) -> None:
+        def refuse(name, *arguments, **options):
+            if name.split(".")[0] == package:
+                raise ImportError(f"No module named {package!r}")
+            return real(name, *arguments, **options)
+
+        for name in [name for name in sys.modules if name.split(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(builtins, "__import__", refuse)
+
+    return hide
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        (("tensorrt", "torch", "openvino", "onnxruntime"), ("tensorrt", "cuda")),
+        (("torch", "openvino", "onnxruntime"), ("torch", "cuda")),
+        (("openvino", "onnxruntime"), ("openvino", "cpu")),
+        (("onnxruntime",), ("onnxruntime", "cpu")),
+    ],
+)
+def test_auto_takes_the_first_that_is_there(only, there, wanted):
+    only(*there)
+    name, device, passed_over = executors.choose("auto", None)
+    assert (name, device) == wanted
+    before = executors.BACKENDS[: executors.BACKENDS.index(name)]
+    assert passed_over == {missing: f"{missing} is missing" for missing in before}
+
+
+def test_auto_on_the_cpu_leaves_torch_alone(only):
+    only("torch", "openvino")
+    name, device, passed_over = executors.choose("auto", "cpu")
+    assert (name, device) == ("openvino", "cpu")
+    assert passed_over["torch"] == "on the CPU only when asked for by name"
+
+
+def test_auto_with_nothing_there_lists_every_reason(only):
+    only()
+    with pytest.raises(BackendUnavailable, match=r"tensorrt is missing.*torch.*openvino is.*onnxruntime is"):
+        executors.choose("auto", "cuda:3")
+
+
+@pytest.mark.parametrize("name", executors.BACKENDS)
+def test_one_asked_for_by_name_never_gives_way(only, name):
+    only(*(other for other in executors.BACKENDS if other != name))
+    with pytest.raises(BackendUnavailable, match=f"backend '{name}' on .*: {name} is missing"):
+        executors.choose(name, None)
+
+
+def test_an_engine_says_it_before_it_reads_anything(only):
+    only("onnxruntime")
+    with pytest.raises(BackendUnavailable, match="openvino is missing"):
+        oaks.Engine("a bundle that is not there", backend="openvino")
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "device"),
+    [(onnxruntime, "onnxruntime", "cpu"), (openvino, "openvino", "cpu"), (torch, "torch", "cpu")],
+)
+def test_a_missing_package_is_named_with_what_to_install(without, module, package, device):
+    assert module.unavailable(device) is None
+    without(package)
+    reason = module.unavailable(device)
+    assert package in reason
+    assert "pip install" in reason
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_gpu_for_a_runtime_of_the_cpu_is_refused(name):
+    with pytest.raises(BackendUnavailable, match=f"backend '{name}' on cuda: runs on the CPU only"):
+        oaks.Engine("any", backend=name, device="cuda")
+
+
+def test_a_gpu_is_refused_where_the_build_has_no_cuda(monkeypatch):
+    from oaks.ops import native
+
+    monkeypatch.setattr(native, "cuda", None)
+    with pytest.raises(BackendUnavailable, match="no CUDA half"):
+        oaks.Engine("any", backend="torch", device="cuda")
+
+
+def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch):
+    import torch as library
+
+    from oaks.ops import native
+
+    monkeypatch.setattr(native, "cuda", object())
+    monkeypatch.setattr(library.cuda, "is_available", lambda: False)
+    assert torch.default_device() == "cpu"
+    with pytest.raises(BackendUnavailable, match="torch finds no CUDA device"):
+        oaks.Engine("any", backend="torch", device="cuda:0")
+    monkeypatch.setattr(library.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(library.cuda, "device_count", lambda: 2)
+    assert torch.default_device() == "cuda"
+    assert torch.unavailable("cuda:1") is None
+    assert torch.unavailable("cuda:2") == "there are 2 CUDA devices"
+
+
+def test_a_device_that_is_none_is_named():
+    with pytest.raises(BackendUnavailable, match="device 'cpu', 'cuda' or 'cuda:N' wanted, got 'tpu'"):
+        oaks.Engine("any", backend="torch", device="tpu")
+
+
+def test_precisions_that_a_runtime_lacks_are_refused(tmp_path):
+    made = bundles.write(tmp_path / "tiny")
+    with pytest.raises(ValueError, match="precision: backend 'onnxruntime' has no bf16"):
+        oaks.Engine(made, backend="onnxruntime", precision="bf16")
+    with pytest.raises(ValueError, match="backend 'torch' needs the pose network's weights"):
+        oaks.Engine(made, backend="torch", device="cpu")
+
+
+def test_bf16_is_refused_on_a_processor_without_it(tmp_path, monkeypatch, caplog):
+    import openvino as library
+
+    made = bundles.write(tmp_path / "tiny", half=True)
+    real = library.Core.get_property
+
+    def get_property(self, *arguments):
+        return ["FP32", "INT8"] if "OPTIMIZATION_CAPABILITIES" in arguments else real(self, *arguments)
+
+    monkeypatch.setattr(library.Core, "get_property", get_property)
+    with pytest.raises(BackendUnavailable, match="no bf16 instructions"):
+        oaks.Engine(made, backend="openvino", precision="bf16")
+    with oaks.Engine(made, backend="openvino", precision="fp16") as engine:
+        assert engine.describe()["networks"]["pose"]["computes_in"] == "f32"
+    assert "no fp16 instructions" in caplog.text
