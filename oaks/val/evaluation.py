@@ -226,10 +226,12 @@ def _stated(entries: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A header's entries as (label, text), nested ones with their path."""
     found: list[tuple[str, str]] = []
     for key, value in entries.items():
-        label = f"{prefix}{key.replace('_', ' ')}".replace("sha256", "SHA-256")
+        label = f"{prefix}{key.replace('_', ' ')}".replace("sha256", "SHA-256").replace("nms", "NMS")
         label = label[:1].upper() + label[1:]
         if isinstance(value, dict):
             found += _stated(value, f"{label}: ")
+        elif isinstance(value, bool):
+            found.append((label, "yes" if value else "no"))
         elif value not in (None, [], ""):
             found.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return found

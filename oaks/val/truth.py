@@ -125,7 +125,7 @@ class Truth:
         for key in ("images", "annotations", "categories"):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
                 raise ValueError(f"{path}: a COCO annotation file was wanted, its list {key!r} is missing")
-        category_id = _category(content["categories"], path, category)
+        category_id = _category(content["categories"], path, category, skeleton)
         images = sorted(content["images"], key=lambda image: image["id"])
         image_ids = np.array([image["id"] for image in images], dtype=np.int64)
         _refuse_repeated(image_ids, f"{path}: image id")
@@ -163,14 +163,27 @@ class Truth:
         return truth
 
 
-def _category(categories: list[dict[str, Any]], path: str, name: str | None) -> int:
+def _category(categories: list[dict[str, Any]], path: str, name: str | None, skeleton: Skeleton) -> int:
+    """The id of the category to measure; the keypoints that it names must be the skeleton's in its order."""
     names = [c.get("name") for c in categories]
-    if name is None and len(categories) == 1:
-        return int(categories[0]["id"])
     wanted = "person" if name is None else name
-    if names.count(wanted) != 1:
+    if name is None and len(categories) == 1:
+        chosen = categories[0]
+    elif names.count(wanted) == 1:
+        chosen = categories[names.index(wanted)]
+    else:
         raise ValueError(f"{path}: one category called {wanted!r} was wanted, the file has {names}")
-    return int(categories[names.index(wanted)]["id"])
+    keypoints = chosen.get("keypoints") or skeleton.keypoints
+    if [_plain(k) for k in keypoints] != [_plain(k) for k in skeleton.keypoints]:
+        raise ValueError(
+            f"{path}: its keypoints are {list(keypoints)}, those of skeleton {skeleton.name!r} are "
+            f"{list(skeleton.keypoints)}"
+        )
+    return int(chosen["id"])
+
+
+def _plain(keypoint: str) -> str:
+    return keypoint.lower().replace(" ", "_").replace("-", "_")
 
 
 def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: str, count: int) -> None:

@@ -111,6 +111,14 @@ def test_several_categories_without_a_person(tmp_path, content):
     refused(tmp_path, content, "'person'", "cat")
 
 
+def test_keypoints_in_another_order_than_the_skeleton_s(tmp_path, content):
+    names = content["categories"][0]["keypoints"]
+    content["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in names]
+    assert Truth.from_coco(content).category_id == 1
+    content["categories"][0]["keypoints"] = [*names[1:], names[0]]
+    refused(tmp_path, content, "its keypoints are", "'coco17'")
+
+
 @pytest.mark.parametrize("wrong", [[], {"images": []}, {"images": [], "annotations": 3, "categories": []}])
 def test_something_else_than_annotations(tmp_path, wrong):
     refused(tmp_path, wrong, "COCO annotation file")

@@ -108,10 +108,19 @@ def test_every_section_of_the_evaluation_is_there(made):
         assert {
             f"{key}-{name}"
             for key in ("ranking", "curves", "errors", "stages", "kinds", "classes-all", "classes-own",
-                        "gains", "reliability", "correlation", "calibration", "thresholds", "visibility",
-                        "flags", "similarity", "heat-against-ks", "ks-against-ks")
+                        "gains", "reliability-class", "reliability-size", "correlation", "calibration",
+                        "thresholds", "visibility", "flags", "similarity", "heat-against-ks", "ks-against-ks")
         } <= items  # fmt: skip
-    assert {"class-counts", "histograms-exact", "paper-ranking-exact", "wrong", "best", "worst"} <= items
+    assert {
+        "class-counts",
+        "histograms-exact",
+        "paper-ranking-exact",
+        "networks",
+        "paper-gains-exact",
+        "wrong",
+        "best",
+        "worst",
+    } <= items
 
 
 def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
@@ -134,7 +143,7 @@ def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
 def test_the_head_says_what_the_figures_rest_on(made):
     text = (made[0] / "report.html").read_text()
     head = text[: text.index('id="ranking"')]
-    for wanted in ("annotated: t", "detected: b", "second_peak", "Flip", "Nms", "SHA-256", "pycocotools",
+    for wanted in ("annotated: t", "detected: b", "second_peak", "Flip", "NMS", "SHA-256", "pycocotools",
                    "ab12", "30 resamples", "truth.json", "exact.json", "coco17"):  # fmt: skip
         assert wanted in head, wanted
 

@@ -238,7 +238,7 @@ def score_histograms(panels: Mapping[str, np.ndarray], colours: Sequence[str]) -
 
 def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[str, str]) -> str:
     """Mean OKS against mean score per bin, one panel per group of poses, one line per score."""
-    with drawing(10.5, 2.95) as draft:
+    with drawing(10.5, 3.3) as draft:
         grid = _row(draft, len(panels))
         for axes, (title, lines) in zip(grid, panels.items(), strict=True):
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -255,7 +255,7 @@ def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[
                     )
             _unit(axes, "mean score", "")
             axes.set_title(title)
-            _legend(axes, loc="upper left", handlelength=1.2, fontsize=7.5)
+            _legend(axes, **BELOW)
         grid[0].set_ylabel("mean true OKS")
     return draft.svg
 

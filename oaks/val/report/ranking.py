@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from oaks.val import paper
 from oaks.val.judge import FIGURES, Judge, judge
-from oaks.val.report.model import Column, Item, Section, Table
+from oaks.val.report.model import Cell, Column, Item, Section, Table
 from oaks.val.scores import TITLES, Measured
 
 IN_PAPER = {
@@ -21,6 +21,8 @@ IN_PAPER = {
 
 BOXES = {"ground truth": "ground-truth boxes", "detected": "detected boxes"}
 
+EIGHT = ("AP", "AP50", "AP75", "APM", "APL", "AR", "ARM", "ARL")
+"""The figures of table 1."""
 Ranking = Mapping[str, Mapping[str, float]]
 """COCO's ten figures of every score."""
 
@@ -100,6 +102,25 @@ def against_paper(measured: Measured, ranking: Ranking) -> Table | None:
     )
 
 
+def networks_table(sources: Mapping[str, tuple[Measured, Ranking]]) -> Table:
+    """Table 1: every file's poses under the conventional score, and those of the paper's two networks."""
+    rows: list[tuple[Cell, ...]] = [
+        (name, measured.detections.box_source, *(_undefined(ranking["conventional"][f]) for f in EIGHT))
+        for name, (measured, ranking) in sources.items()
+        if "conventional" in ranking
+    ]
+    rows += [(f"paper, {network}", boxes, *figures) for (network, boxes), figures in paper.NETWORKS.items()]
+    return Table(
+        "networks",
+        "Does predicting visibility cost precision? (table 1)",
+        (Column("Network", "text"), Column("Boxes", "text"), *(Column(figure) for figure in EIGHT)),
+        tuple(rows),
+        "Conventional score. HPE is the network without the occlusion subnet: evaluate the results of one "
+        "beside those of the other.",
+        tuple(range(len(rows) - len(paper.NETWORKS))),
+    )
+
+
 def section(sources: Mapping[str, tuple[Measured, Ranking]], beside_paper: bool) -> Section:
     """The tables of all results files, by name."""
     items: list[Item] = []
@@ -107,6 +128,8 @@ def section(sources: Mapping[str, tuple[Measured, Ranking]], beside_paper: bool)
         items.append(ranking_table(measured, ranking))
         beside = against_paper(measured, ranking) if beside_paper else None
         items += [beside] if beside else []
+    if beside_paper:
+        items.append(networks_table(sources))
     return Section(
         "ranking",
         "What each score is worth",

@@ -83,22 +83,31 @@ def group_table(measured: Measured) -> Table:
     )
 
 
-def reliability_figure(measured: Measured) -> Figure:
-    """Reliability diagrams: everybody, and the classes from the most to the least occluded."""
+def reliability_figures(measured: Measured) -> list[Figure]:
+    """Reliability diagrams: everybody and the classes from the most to the least occluded; the sizes."""
     panels = {
         title: {
             key: calibration(measured.scores[key].values[members], measured.own_oks[members])
             for key in shown_scores(measured)
         }
-        for title, members in list(groups(measured))[: 1 + len(OCCLUSION_CLASSES)]
+        for title, members in groups(measured)
     }
-    return Figure(
-        f"reliability-{measured.detections.name}",
-        f"{measured.detections.name}: does the score say how good the pose is?",
-        figures.reliability(panels, SHORT),
-        "Mean true OKS of the poses in each bin of equal count, against their mean score. On the dashed "
-        "line a score means what it says.",
-    )
+    titles = list(panels)
+    split = 1 + len(OCCLUSION_CLASSES)
+    name = measured.detections.name
+    return [
+        Figure(
+            f"reliability-{key}-{name}",
+            f"{name}: does the score say how good the pose is? {what}",
+            figures.reliability({title: panels[title] for title in chosen}, SHORT),
+            "Mean true OKS of the poses in each bin of equal count, against their mean score. On the dashed "
+            "line a score means what it says.",
+        )
+        for key, what, chosen in (
+            ("class", "By occlusion", titles[:split]),
+            ("size", "By size of person", titles[split:]),
+        )
+    ]
 
 
 def threshold_table(measured: Measured) -> Table:
@@ -212,7 +221,7 @@ def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
     """The figures and tables of all results files, by name."""
     items: list[Item] = []
     for measured in sources.values():
-        items += [reliability_figure(measured), correlation_table(measured), group_table(measured)]
+        items += [*reliability_figures(measured), correlation_table(measured), group_table(measured)]
         items.append(threshold_table(measured))
         histogram = histogram_figure(measured)
         items += [histogram] if histogram else []
