@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Shape = tuple[int | None, ...]
 
+FLOAT32, FLOAT16 = np.dtype("float32"), np.dtype("float16")
+INT32, INT64, UINT8, BOOL = np.dtype("int32"), np.dtype("int64"), np.dtype("uint8"), np.dtype("bool")
 
-@dataclass(frozen=True)
-class Array:
+
+class Array(NamedTuple):
     """A C-contiguous array in host or device memory.
 
     `owner` is what the caller gave, or a contiguous copy of it, and keeps the memory alive.
@@ -30,7 +32,7 @@ class Array:
     @property
     def end(self) -> int:
         """One past the last byte."""
-        return self.address + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return self.address + prod(self.shape) * self.dtype.itemsize
 
     def overlaps(self, other: Array) -> bool:
         """Whether the two share memory."""
@@ -61,7 +63,7 @@ def device_array(name: str, value: Any) -> Array:
     return Array(name, value, int(address or 0), shape, dtype, True, not read_only, interface.get("stream"))
 
 
-def host_array(name: str, value: Any, dtypes: Sequence[str], *, convert: bool) -> Array:
+def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> Array:
     """Describes a NumPy array, or what NumPy makes of a sequence; copied if it is not C-contiguous.
 
     Args:
@@ -75,23 +77,24 @@ def host_array(name: str, value: Any, dtypes: Sequence[str], *, convert: bool) -
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
-    wanted = [np.dtype(dtype) for dtype in dtypes]
-    if array.dtype not in wanted:
+    if array.dtype not in dtypes:
         if not convert or array.dtype.kind not in "buif":
-            raise ValueError(f"{name} must be {' or '.join(dtypes)}, got {array.dtype}")
+            raise ValueError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
         with np.errstate(over="ignore"):
-            converted = array.astype(wanted[0])
-        if wanted[0].kind in "iu" and not np.array_equal(converted, array):
+            converted = array.astype(dtypes[0])
+        if dtypes[0].kind in "iu" and not np.array_equal(converted, array):
             raise ValueError(f"{name} must hold whole numbers that fit {dtypes[0]}")
         array = converted
     writeable = array.flags.writeable
     if not array.flags.c_contiguous:
         array = np.array(array, order="C")
-    return Array(name, array, array.ctypes.data, array.shape, array.dtype, False, writeable)
+    return Array(
+        name, array, array.__array_interface__["data"][0], array.shape, array.dtype, False, writeable
+    )
 
 
 def take(
-    name: str, value: Any, dtypes: Sequence[str], shape: Shape, *, on_device: bool, convert: bool = False
+    name: str, value: Any, dtypes: Sequence[np.dtype], shape: Shape, *, on_device: bool, convert: bool = False
 ) -> Array:
     """An input of an operation: NumPy on the CPU, a device array on the device.
 
@@ -107,19 +110,18 @@ def take(
             f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
         )
     array = device_array(name, value) if on_device else host_array(name, value, dtypes, convert=convert)
-    if array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
-        raise ValueError(f"{name} must be {' or '.join(dtypes)}, got {array.dtype}")
+    if array.dtype not in dtypes:
+        raise ValueError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
     _check_shape(array, shape)
     return array
 
 
-def give(name: str, value: Any, dtype: Any, shape: tuple[int, ...], *, on_device: bool) -> Array:
+def give(name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool) -> Array:
     """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
 
     Raises:
         ValueError: none was given for the device; it cannot be written to; it does not fit.
     """
-    dtype = np.dtype(dtype)
     if value is None:
         if on_device:
             raise ValueError(f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out=")
@@ -132,9 +134,7 @@ def give(name: str, value: Any, dtype: Any, shape: tuple[int, ...], *, on_device
         raise ValueError(
             f"{name} in out must be C-contiguous, got strides {value.strides} for shape {value.shape}"
         )
-    array = (
-        device_array(name, value) if on_device else host_array(name, value, [str(value.dtype)], convert=False)
-    )
+    array = device_array(name, value) if on_device else host_array(name, value, [value.dtype], convert=False)
     if array.dtype != dtype:
         raise ValueError(f"{name} in out must be {dtype}, got {array.dtype}")
     if array.shape != shape:

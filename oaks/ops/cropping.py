@@ -9,6 +9,9 @@ import numpy as np
 
 from oaks.ops import native
 from oaks.ops.arrays import (
+    FLOAT16,
+    FLOAT32,
+    INT32,
     Array,
     check_apart,
     device_array,
@@ -70,11 +73,11 @@ def crop(
     Raises:
         ValueError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts, or
             a frame_index names no frame; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     views, on_device, owners = _frame_views(frames)
     width, height = _crop_size(size)
-    rectangle = take("boxes", boxes, ["float32"], (None, 4), on_device=on_device, convert=True)
+    rectangle = take("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
     count = rectangle.shape[0]
     index = _frame_index(frame_index, count, len(views), on_device)
     if not on_device:
@@ -88,7 +91,7 @@ def crop(
     pixels_out, transforms_out = outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
     pixels = give("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
-    transforms = give("transforms", transforms_out, "float32", (count, 2, 3), on_device=on_device)
+    transforms = give("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)
     check_apart([pixels, transforms], [rectangle, index, *owners])
 
     module, run = native.target(on_device, stream_of([*owners, rectangle, index, pixels, transforms], stream))
@@ -146,7 +149,9 @@ def _frame_array(name: str, frame: Any, on_device: bool) -> Array:
     )
     if not side_by_side or any(stride < 0 for stride in pixels.strides):
         pixels = np.ascontiguousarray(pixels)
-    return Array(name, pixels, pixels.ctypes.data, pixels.shape, pixels.dtype, False, False)
+    return Array(
+        name, pixels, pixels.__array_interface__["data"][0], pixels.shape, pixels.dtype, False, False
+    )
 
 
 def _views_of(array: Array) -> list[View]:
@@ -171,7 +176,7 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
         if frame_count != 1:
             raise ValueError(f"frame_index must say which of the {frame_count} frames each box lies in")
         return None
-    index = take("frame_index", frame_index, ["int32"], (count,), on_device=on_device, convert=True)
+    index = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
         raise ValueError(f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}")
     return index
@@ -206,6 +211,6 @@ def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
         wanted = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
         wanted = None
-    if wanted not in (np.dtype("float32"), np.dtype("float16")):
+    if wanted not in (FLOAT32, FLOAT16):
         raise ValueError(f"{asked} must be float32 or float16, got {dtype!r}")
     return wanted

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from oaks.ops import native
 from oaks.ops.arrays import (
+    FLOAT16,
+    FLOAT32,
     Array,
     check_apart,
     check_keypoint_count,
@@ -22,7 +22,7 @@ from oaks.ops.arrays import (
 
 REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
 ALIGNMENTS = ("half_pixel", "hrnet", "udp")
-_ELEMENTS = {np.dtype("float32"): 0, np.dtype("float16"): 1}
+_ELEMENTS = {FLOAT32: 0, FLOAT16: 1}
 _DEFAULT_BLUR = 2.0
 _LARGEST_BLUR = 64.0
 
@@ -80,10 +80,10 @@ def decode(
 
     Raises:
         ValueError: an argument does not fit; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
-    maps = take("heatmaps", heatmaps, ["float32", "float16"], (None,) * 4, on_device=on_device)
+    maps = take("heatmaps", heatmaps, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
     count, keypoints, height, width = maps.shape
     if min(keypoints, height, width) < 1:
         raise ValueError(f"heatmaps must have at least one keypoint, row and column, got shape {maps.shape}")
@@ -91,18 +91,18 @@ def decode(
     _check_names(refine, alignment)
     mirror = None
     if mirrored is not None:
-        mirror = take("mirrored", mirrored, [str(maps.dtype)], maps.shape, on_device=on_device)
+        mirror = take("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     pair = _mirror_order(flip_pairs, keypoints, mirror is not None)
     x, y = _axis_maps(alignment, crop_size, (width, height))
     matrix = None
     if transforms is not None:
         if crop_size is None:
             raise ValueError("crop_size must be given with transforms: they map crop pixels to image pixels")
-        matrix = take("transforms", transforms, ["float32"], (count, 2, 3), on_device=on_device, convert=True)
+        matrix = take("transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True)
 
     points_out, heat_out, maps_out = outputs(out, ("points", "heat", "heatmaps"))
-    points = give("points", points_out, "float32", (count, keypoints, 2), on_device=on_device)
-    heat = give("heat", heat_out, "float32", (count, keypoints), on_device=on_device)
+    points = give("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
+    heat = give("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
     averaged = None
     if average or maps_out is not None:
         averaged = give("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
@@ -143,14 +143,12 @@ def _mirror_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, mirro
         raise ValueError(
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
         )
-    order = list(range(keypoints))
     wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
-    listed = (
-        numbers("flip_pairs", pairs, (None, 2), wanted, whole=True)
-        if pairs is not None and len(pairs)
-        else []
-    )
-    for left, right in np.asarray(listed).tolist():
+    if pairs is None or len(pairs) == 0:
+        return list(range(keypoints))
+    listed = numbers("flip_pairs", pairs, (None, 2), wanted, whole=True).tolist()
+    order = list(range(keypoints))
+    for left, right in listed:
         if not (0 <= left < keypoints and 0 <= right < keypoints):
             raise ValueError(f"flip_pairs must be {wanted}, got {(left, right)}")
         if left == right or order[left] != left or order[right] != right:

@@ -57,7 +57,7 @@ def target(on_device: bool, stream: int) -> tuple[ModuleType, int]:
     """The native functions for a place, and how they are to run there: a thread count or a stream handle.
 
     Raises:
-        BackendUnavailable: device arrays came, but this build has no CUDA half.
+        BackendUnavailable: device arrays came, but this build has no CUDA half, or there is no device.
     """
     if not on_device:
         return cpu, _threads
@@ -65,5 +65,10 @@ def target(on_device: bool, stream: int) -> tuple[ModuleType, int]:
         raise BackendUnavailable(
             "these arrays lie on a CUDA device, but this build of oaks has no CUDA half: "
             "install oaks where nvcc is on the PATH, or pass NumPy arrays"
+        )
+    if cuda.device_count() == 0:
+        raise BackendUnavailable(
+            "these arrays say that they lie on a CUDA device, but no device can be used here: "
+            "install NVIDIA's driver, or a newer one (`oaks doctor` shows both versions)"
         )
     return cuda, stream

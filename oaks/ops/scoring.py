@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oaks.ops import native
-from oaks.ops.arrays import check_apart, give, is_device_array, stream_of, take
+from oaks.ops.arrays import FLOAT32, check_apart, give, is_device_array, stream_of, take
 
 
 def score(
@@ -25,7 +25,7 @@ def score(
 
     Raises:
         ValueError: an argument does not fit; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     return _score("similarity", similarity, visibility, box_scores, out, stream)
 
@@ -46,24 +46,24 @@ def conventional_score(
 
     Raises:
         ValueError: an argument does not fit; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     return _score("heat", heat, None, box_scores, out, stream)
 
 
 def _score(name: str, values: Any, visibility: Any, box_scores: Any, out: Any, stream: int | None) -> Any:
     on_device = is_device_array(values)
-    value = take(name, values, ["float32"], (None, None), on_device=on_device, convert=True)
+    value = take(name, values, (FLOAT32,), (None, None), on_device=on_device, convert=True)
     count, keypoints = value.shape
     if keypoints < 1:
         raise ValueError(f"{name} must have at least one keypoint, got shape {value.shape}")
     weight = None
     if name == "similarity":
-        weight = take("visibility", visibility, ["float32"], value.shape, on_device=on_device, convert=True)
+        weight = take("visibility", visibility, (FLOAT32,), value.shape, on_device=on_device, convert=True)
     box = None
     if box_scores is not None:
-        box = take("box_scores", box_scores, ["float32"], (count,), on_device=on_device, convert=True)
-    scores = give("scores", out, "float32", (count,), on_device=on_device)
+        box = take("box_scores", box_scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    scores = give("scores", out, FLOAT32, (count,), on_device=on_device)
     check_apart([scores], [value, weight, box])
 
     module, run = native.target(on_device, stream_of([value, weight, box, scores], stream))

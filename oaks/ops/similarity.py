@@ -7,7 +7,21 @@ from typing import Any
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import Array, check_apart, give, is_device_array, numbers, sigma_values, stream_of, take
+from oaks.ops.arrays import (
+    BOOL,
+    FLOAT32,
+    INT32,
+    INT64,
+    UINT8,
+    Array,
+    check_apart,
+    give,
+    is_device_array,
+    numbers,
+    sigma_values,
+    stream_of,
+    take,
+)
 
 
 def oks(
@@ -36,7 +50,7 @@ def oks(
 
     Raises:
         ValueError: an argument does not fit; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(a)
     first, keypoints = _poses("a", a, None, on_device)
@@ -48,8 +62,8 @@ def oks(
     if visible is not None:
         if not on_device:
             visible = _as_flags(visible)
-        counts = take("visible", visible, ["uint8", "bool"], (count, keypoints), on_device=on_device)
-    similarity = give("similarity", out, "float32", (first.shape[0], count), on_device=on_device)
+        counts = take("visible", visible, (UINT8, BOOL), (count, keypoints), on_device=on_device)
+    similarity = give("similarity", out, FLOAT32, (first.shape[0], count), on_device=on_device)
     check_apart([similarity], [first, second, area, counts])
 
     module, run = native.target(on_device, stream_of([first, second, area, counts, similarity], stream))
@@ -91,12 +105,12 @@ def nms(
 
     Raises:
         ValueError: an argument does not fit; nothing has been written then.
-        BackendUnavailable: device arrays, and a build without CUDA.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
     poses, keypoints = _poses("points", points, None, on_device)
     count = poses.shape[0]
-    score = take("scores", scores, ["float32"], (count,), on_device=on_device, convert=True)
+    score = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and np.isnan(score.owner).any():
         raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(score.owner).argmax())}")
     area = _areas(areas, count, on_device)
@@ -104,8 +118,8 @@ def nms(
     numbers("threshold", threshold, (), "a finite number")
     frames = None
     if frame_index is not None:
-        frames = take("frame_index", frame_index, ["int32"], (count,), on_device=on_device, convert=True)
-    kept = give("kept", out, "int64", (count,), on_device=on_device)
+        frames = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+    kept = give("kept", out, INT64, (count,), on_device=on_device)
     check_apart([kept], [poses, score, area, frames])
 
     module, run = native.target(on_device, stream_of([poses, score, area, frames, kept], stream))
@@ -117,14 +131,14 @@ def nms(
 
 
 def _poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[Array, int]:
-    array = take(name, value, ["float32"], (None, keypoints, 2), on_device=on_device, convert=True)
+    array = take(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
     if array.shape[1] < 1:
         raise ValueError(f"{name} must have at least one keypoint, got shape {array.shape}")
     return array, array.shape[1]
 
 
 def _areas(areas: Any, count: int, on_device: bool) -> Array:
-    array = take("areas", areas, ["float32"], (count,), on_device=on_device, convert=True)
+    array = take("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
         raise ValueError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
     return array
