@@ -157,6 +157,32 @@ def ablate(
     )  # fmt: skip
 
 
+@app.command()
+def render(
+    out: Annotated[str, typer.Argument(help="Folder of the data set; one begun there is gone on with.")],
+    count: Annotated[int, typer.Option(help="How many pictures.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Every picture follows from it and the picture's number.")] = 0,
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the pictures.")] = (320, 320),
+    classes: Annotated[
+        str, typer.Option(help="Shares of almost, largely, slightly, not occluded people; else COCO's.")
+    ] = "",
+    poses: Annotated[str, typer.Option(help="File of 2D poses to render people in.")] = "",
+    texture: Annotated[bool, typer.Option(help="Patterned clothes and occluders.")] = True,
+    faces: Annotated[bool, typer.Option(help="Eyes, mouths and hair.")] = True,
+    occluders: Annotated[bool, typer.Option(help="Things in front of people.")] = True,
+    photograph: Annotated[bool, typer.Option(help="Blur, noise, colour casts and JPEG artefacts.")] = True,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    quality: Annotated[int, typer.Option(help="Of the JPEG files, 1 to 100.")] = 95,
+) -> None:
+    """Render people with keypoint labels: a COCO data set that needs no download."""
+    from oaks.training.render.command import render_command
+
+    render_command(
+        out, count=count, workers=workers, quality=quality, classes=classes, seed=seed, size=size,
+        poses=poses or None, texture=texture, faces=faces, occluders=occluders, photograph=photograph,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:

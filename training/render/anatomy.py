@@ -22,8 +22,6 @@ the head."""
 (SPINE, HIPS, SHOULDERS, UPPER_ARM, _, FOREARM, _, THIGH, _, SHIN, _, HEAD_UP, HEAD_FORWARD) = range(13)
 # Of limbs the left one's row is named; the right one's is the next.
 
-MIRROR = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 11, 12])
-
 JOINTS = (
     "pelvis", "neck", "head",
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
@@ -111,6 +109,14 @@ def frames(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     up = pose[HEAD_UP] - (pose[HEAD_UP] @ forward) * forward
     head = frame(cross(up, forward), up) if up @ up > 1e-6 else chest
     return pelvis, chest, head
+
+
+def mirrored(pose: np.ndarray) -> np.ndarray:
+    """The pose (13, 3) as a mirror shows it, left for right."""
+    order = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 11, 12]
+    result = pose[order] * [-1.0, 1.0, 1.0]
+    result[[HIPS, SHOULDERS]] *= -1
+    return result
 
 
 def joints(pose: np.ndarray, body: Proportions) -> np.ndarray:

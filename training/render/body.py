@@ -197,15 +197,16 @@ class Body:
     def _face(self, values: np.ndarray) -> np.ndarray:
         """(5, 3) of the (3, V) values at nose, eyes and ears."""
         tip = (self._first[Part.NOSE] + 3) * COLUMNS + 8
-        ears = (
-            (self._first[Part.LEFT_EAR] + 2) * COLUMNS + 12,
-            (self._first[Part.RIGHT_EAR] + 2) * COLUMNS + 4,
-        )
+        # An ear's keypoint is the middle of its outer half: columns from front over the side to the back.
+        ears = [
+            values[:, ring * COLUMNS + first : ring * COLUMNS + first + 9].mean(1)
+            for ring, first in ((self._first[Part.LEFT_EAR] + 2, 8), (self._first[Part.RIGHT_EAR] + 2, 0))
+        ]
         eyes = [
             values[:, corners] @ weights
             for corners, weights in zip(self._eye_vertices, self._eye_weights, strict=True)
         ]
-        return np.array([values[:, tip], *eyes, values[:, ears[0]], values[:, ears[1]]], np.float64)
+        return np.array([values[:, tip], *eyes, *ears], np.float64)
 
 
 def _triangles(spans: list[tuple[int, list[int], int]], skip: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oaks.files import replacing, write_json
 from oaks.skeleton import COCO17
 from oaks.training.render.people import RenderedPeople
 
@@ -83,7 +83,7 @@ def write_dataset(
         }],
     }  # fmt: skip
     target = folder / "annotations.json"
-    _write(target, json.dumps(content).encode())
+    write_json(target, content)
     return target
 
 
@@ -126,35 +126,30 @@ def _render_chunk(folder: Path, chunk: tuple[int, int], quality: int) -> tuple[i
         image, people = _generator.sample(index)
         name = f"{index + 1:012d}.jpg"
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        _write(folder / "images" / name, data.tobytes())
+        with replacing(folder / "images" / name) as file:
+            file.write(data.tobytes())
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         annotations += [{**entry, "image_id": index + 1} for entry in people]
-    _write(_piece(folder, chunk), json.dumps({"images": images, "annotations": annotations}).encode())
+    write_json(_piece(folder, chunk), {"images": images, "annotations": annotations})
     return chunk
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
-    text = json.dumps(settings, sort_keys=True)
-    if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
-            raise ValueError(
-                f"folder: {folder} holds pictures of other settings ({path.read_text(encoding='utf-8')}); "
-                f"wanted {text}. Name another folder or delete this one"
-            )
+    if not path.is_file():
+        write_json(path, settings)
         return
-    _write(path, text.encode())
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found != settings:
+        other = {name: found.get(name) for name, value in settings.items() if found.get(name) != value}
+        raise ValueError(
+            f"folder: {folder} holds pictures of other settings, {other}; name another folder or delete it"
+        )
 
 
 def _piece(folder: Path, chunk: tuple[int, int]) -> Path:
     return folder / "pieces" / f"{chunk[0]:09d}-{chunk[1]:09d}.json"
-
-
-def _write(path: Path, data: bytes) -> None:
-    staged = path.with_name(path.name + ".new")
-    staged.write_bytes(data)
-    os.replace(staged, path)
 
 
 def _bar(shown: bool) -> Progress:

@@ -6,7 +6,6 @@ mixture and counts of label patterns are kept, no pose of the file.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from oaks.files import replacing
 from oaks.training.render import lift
 from oaks.training.render.anatomy import limit
 from oaks.training.render.poses import STATISTICS
@@ -48,9 +48,8 @@ def fit(
             values[top].astype(np.int32),
             counts[top].astype(np.int32),
         )
-    staged = out.with_name(out.name + ".new.npz")
-    np.savez_compressed(staged, **content)
-    os.replace(staged, out)
+    with replacing(out) as file:
+        np.savez_compressed(file, **content)
     Console().print(
         f"{out}: {len(poses)} poses, {components} components, {out.stat().st_size / 1024:.0f} KiB"
     )

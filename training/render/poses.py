@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from oaks.skeleton import COCO17
 from oaks.training.render import lift
-from oaks.training.render.anatomy import limit, unit
+from oaks.training.render.anatomy import limit, mirrored, unit
 
 STATISTICS = Path(__file__).parent / "pose_statistics.npz"
 
@@ -312,7 +313,10 @@ class PoseSource:
         else:
             pose = hand_written(rng)
             yaws = rng.uniform(-np.pi, np.pi, 14)
-        return pose, fitting_yaw(pose, pattern, yaws), pattern
+        yaw = fitting_yaw(pose, pattern, yaws)
+        if rng.random() < 0.5:
+            return mirrored(pose), -yaw, pattern[COCO17.mirror]
+        return pose, yaw, pattern
 
 
 class PoseFile:
