@@ -1,0 +1,194 @@
+"""Detectors: made of constants, so that what they find is known, in every form of output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bundles
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from oaks.detector import Detector
+
+SIZE = (64, 64)  # the network's input
+CELLS = [(s, x, y) for s in (8, 16, 32) for y in range(64 // s) for x in range(64 // s)]
+
+
+def write(path: Path, outputs: dict[str, np.ndarray], *, size=SIZE, probe: bool = False) -> Path:
+    """A network that gives constants; with `probe`, also the mean of each input channel as scores."""
+    element = {"f": TensorProto.FLOAT, "i": TensorProto.INT64}
+    shape = [1, 3, size[1], size[0]] if size else [1, 3, "H", "W"]
+    nodes = [helper.make_node("Identity", [f"{name}_constant"], [name]) for name in outputs]
+    constants = [numpy_helper.from_array(value, f"{name}_constant") for name, value in outputs.items()]
+    given = [
+        helper.make_tensor_value_info(name, element[value.dtype.kind], value.shape)
+        for name, value in outputs.items()
+    ]
+    if probe:
+        nodes = [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Div", ["pooled", "most"], ["share"]),
+            helper.make_node("Reshape", ["share", "flat"], ["scores"]),
+            *(node for node in nodes if node.output[0] != "scores"),
+        ]
+        constants += [
+            numpy_helper.from_array(np.float32([255]), "most"),
+            numpy_helper.from_array(np.int64([3]), "flat"),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        given,
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def yolox(
+    people: list[tuple[int, int, int, tuple[float, float, float, float], float, float]], classes: int = 3
+):
+    """Raw rows: (stride, x, y) of the cell, the box (cx, cy, w, h) in input pixels, objectness, class 0."""
+    rows = np.zeros((len(CELLS), 5 + classes), np.float32)
+    for stride, x, y, (cx, cy, w, h), objectness, probability in people:
+        row = rows[CELLS.index((stride, x, y))]
+        row[:5] = cx / stride - x, cy / stride - y, np.log(w / stride), np.log(h / stride), objectness
+        row[5] = probability
+        row[6] = 1
+    return {"output": rows[None]}
+
+
+def test_raw_outputs_are_decoded_on_their_grid(tmp_path):
+    rows = yolox([
+        (8, 2, 5, (20, 44, 16, 30), 0.9, 0.8),
+        (32, 1, 0, (44, 20, 36, 38), 1.0, 0.95),
+        (16, 0, 3, (8, 56, 8, 8), 0.5, 0.5),
+    ])  # fmt: skip
+    detector = Detector(write(tmp_path / "d.onnx", rows), threshold=0.3)
+    boxes, scores = detector.detect(np.zeros((64, 64, 3), np.uint8))
+    np.testing.assert_allclose(scores, [0.95, 0.72], rtol=1e-6)
+    np.testing.assert_allclose(boxes, [[26, 1, 62, 39], [12, 29, 28, 59]], atol=1e-3)
+    assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
+
+
+def test_boxes_return_through_the_letterbox(tmp_path):
+    detector = Detector(write(tmp_path / "d.onnx", yolox([(8, 2, 3, (20, 24, 16, 16), 1.0, 0.9)])))
+    boxes, _ = detector.detect(np.zeros((120, 160, 3), np.uint8))  # 160 x 120 becomes 64 x 48
+    np.testing.assert_allclose(boxes, [[30, 40, 70, 80]], atol=1e-3)
+    boxes, _ = detector.detect(np.zeros((128, 32, 3), np.uint8))  # 32 x 128 becomes 16 x 64
+    np.testing.assert_allclose(boxes, [[24, 32, 32, 64]], atol=1e-3)  # cut off at the picture's edge
+
+
+def test_of_two_that_overlap_the_better_stays(tmp_path):
+    rows = yolox([
+        (8, 2, 2, (20, 20, 20, 20), 1.0, 0.8),
+        (8, 3, 2, (21, 20, 20, 20), 1.0, 0.9),
+        (8, 5, 5, (44, 44, 20, 20), 1.0, 0.7),
+        (16, 3, 3, (52, 44, 20, 20), 1.0, 0.6),
+    ])  # fmt: skip
+    path = write(tmp_path / "d.onnx", rows)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    # Overlaps: 19 of 21 columns, and 12 of 28, cut off at the edge only afterwards.
+    np.testing.assert_allclose(Detector(path).detect(picture)[1], [0.9, 0.7, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(Detector(path, overlap=0.4).detect(picture)[1], [0.9, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(
+        Detector(path, overlap=0.95).detect(picture)[1], [0.9, 0.8, 0.7, 0.6], rtol=1e-6
+    )
+
+
+def test_only_people_count(tmp_path):
+    rows = yolox([(8, 2, 2, (20, 20, 20, 20), 1.0, 0.1)])
+    path = write(tmp_path / "d.onnx", rows)
+    assert len(Detector(path).detect(np.zeros((64, 64, 3), np.uint8))[0]) == 0
+    assert len(Detector(path, person=1).detect(np.zeros((64, 64, 3), np.uint8))[0]) == 1
+
+
+BOXES = np.float32([[2, 3, 30, 40], [10, 10, 20, 20], [5, 5, 60, 50], [0, 0, 9, 9]])
+SCORES = np.float32([0.5, 0.9, 0.8, 0.2])
+LABELS = np.int64([0, 7, 0, 0])
+ENDS = {
+    "three": {"boxes": BOXES, "scores": SCORES, "labels": LABELS},
+    "three, in another order": {"labels": LABELS, "boxes": BOXES, "scores": SCORES},
+    "three in a batch": {"boxes": BOXES[None], "scores": SCORES[None], "labels": LABELS[None]},
+    "boxes with scores": {"dets": np.column_stack([BOXES, SCORES])[None], "labels": LABELS[None]},
+    "rows": {"rows": np.column_stack([BOXES, SCORES, LABELS]).astype(np.float32)[None]},
+}
+
+
+@pytest.mark.parametrize("form", ENDS)
+def test_end_to_end_exports_are_understood(tmp_path, form):
+    detector = Detector(write(tmp_path / "d.onnx", ENDS[form]))
+    boxes, scores = detector.detect(np.zeros((128, 128, 3), np.uint8))
+    np.testing.assert_allclose(scores, [0.8, 0.5])
+    np.testing.assert_allclose(boxes, 2 * BOXES[[2, 0]])
+
+
+def test_one_and_no_detection_keep_their_shape(tmp_path):
+    one = {"boxes": BOXES[:1], "scores": SCORES[:1], "labels": LABELS[:1]}
+    boxes, scores = Detector(write(tmp_path / "one.onnx", one)).detect(np.zeros((64, 64, 3), np.uint8))
+    assert (boxes.shape, scores.shape) == ((1, 4), (1,))
+    none = Detector(write(tmp_path / "none.onnx", yolox([])))
+    boxes, scores = none.detect(np.zeros((64, 64, 3), np.uint8))
+    assert (boxes.shape, scores.shape) == ((0, 4), (0,))
+
+
+def test_an_empty_box_is_left_out(tmp_path):
+    outside = {
+        "boxes": np.float32([[70, 70, 90, 90], [3, 3, 3, 9]]),
+        "scores": SCORES[:2],
+        "labels": LABELS[:1].repeat(2),
+    }
+    boxes, _ = Detector(write(tmp_path / "d.onnx", outside)).detect(np.zeros((64, 64, 3), np.uint8))
+    assert len(boxes) == 0
+
+
+@pytest.mark.parametrize(("color", "wanted"), [("bgr", [10, 20, 30]), ("rgb", [30, 20, 10])])
+def test_pixels_reach_the_network_in_its_order(tmp_path, color, wanted):
+    """Scores are the means of the input's channels, on a picture that fills the input."""
+    outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
+    path = write(tmp_path / "d.onnx", outputs, probe=True)
+    picture = np.full((32, 32, 3), (10, 20, 30), np.uint8)
+    boxes, scores = Detector(path, threshold=0, color=color).detect(picture)
+    order = [int(np.flatnonzero((BOXES[:3] / 2 == box).all(axis=1))[0]) for box in boxes]
+    np.testing.assert_allclose(scores[np.argsort(order)], np.array(wanted) / 255, rtol=1e-5)
+    _, scaled = Detector(path, threshold=0, color=color, mean=wanted, std=(2, 2, 2)).detect(picture)
+    np.testing.assert_allclose(scaled, 0, atol=1e-6)
+
+
+def test_the_border_of_a_narrow_picture_is_grey(tmp_path):
+    outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
+    detector = Detector(write(tmp_path / "d.onnx", outputs, probe=True), threshold=0)
+    _, scores = detector.detect(np.full((64, 16, 3), 200, np.uint8))
+    np.testing.assert_allclose(scores, (0.25 * 200 + 0.75 * 114) / 255, rtol=1e-5)
+
+
+def test_an_open_input_takes_the_size_given(tmp_path):
+    path = write(tmp_path / "d.onnx", ENDS["three"], size=None)
+    assert Detector(path, size=(128, 96)).size == (128, 96)
+    assert Detector(write(tmp_path / "e.onnx", ENDS["three"]), size=(128, 96)).size == SIZE
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.onnx"):
+        Detector(tmp_path / "gone.onnx")
+    path = write(tmp_path / "d.onnx", ENDS["three"])
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"cut\.onnx: ONNX Runtime cannot load it"):
+        Detector(tmp_path / "cut.onnx")
+    for settings in ({"threshold": 2}, {"overlap": -1}, {"color": "grey"}):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))}: "):
+            Detector(path, **settings)
+    with pytest.raises(ValueError, match=r"image: .*got \(9, 9\)"):
+        Detector(path).detect(np.zeros((9, 9), np.uint8))
+    strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
+    with pytest.raises(ValueError, match="neither YOLOX's raw output nor boxes, scores and labels"):
+        Detector(strange).detect(np.zeros((9, 9, 3), np.uint8))
+
+
+def test_a_network_of_another_kind_is_named(tmp_path):
+    made = bundles.write(tmp_path / "tiny", skeleton=bundles.COCO17)
+    with pytest.raises(ValueError, match=r"ks\.fp32\.onnx: one float32 input"):
+        Detector(made.path / "ks.fp32.onnx")
