@@ -21,17 +21,15 @@ from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 from oaks.val import paper
-from oaks.val.judge import judge
 from oaks.val.report.comparison import trainings_table
 from oaks.val.report.model import Cell, Column, Section, Table
+from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.report.render import add, print_tables
 from oaks.val.results import Detections
 from oaks.val.scores import TITLES, Measured
 from oaks.val.truth import Truth
 
-FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "ARM", "ARL")
-"""The columns of tables 4 and 5."""
-COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in FIGURES))
+COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in EIGHT))
 PAPER_BACKBONES = ("conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet50")
 
 
@@ -165,21 +163,14 @@ def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -
     ]
 
 
-def figures_of(measured: Measured, score: str) -> dict[str, float]:
-    """FIGURES of one score; NaN where there is nobody to find."""
-    detections = measured.detections
-    found = judge(measured.truth, detections.image, detections.keypoints, measured.scores[score].ranks)
-    return {figure: found[figure] if found[figure] != -1 else float("nan") for figure in FIGURES}
-
-
 def backbones_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
     """Table 5: true visibility throughout, one row per backbone."""
     rows: list[tuple[Cell, ...]] = []
     for name, found in measured.items():
         title, published = paper.KS_NET_BACKBONES.get(name, (name, None))
-        rows.append((title, "here", *figures_of(found, "oaks_true_visibility").values()))
+        rows.append((title, "here", *eight_figures(found, "oaks_true_visibility").values()))
         if beside_paper and published:
-            rows.append((title, "paper", *(published[figure] for figure in FIGURES)))
+            rows.append((title, "paper", *(published[figure] for figure in EIGHT)))
     table = Table(
         "ks-backbones",
         "KS-net's backbone (table 5)",
@@ -192,22 +183,18 @@ def backbones_section(measured: Mapping[str, Measured], *, beside_paper: bool = 
 
 def trainings_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
     """Table 4: heat against KS-net over several trainings, with true visibility, and the most there is."""
-    heat = [figures_of(found, "heat_true_visibility") for found in measured.values()]
-    ks_net = [figures_of(found, "oaks_true_visibility") for found in measured.values()]
+    trainings = list(measured.values())
     test = trainings_table(
-        "ks-trainings",
-        "Heat against KS-net (table 4)",
-        {figure: [row[figure] for row in heat] for figure in FIGURES},
-        {figure: [row[figure] for row in ks_net] for figure in FIGURES},
-        ("Heat", "KS-net"),
+        [(one, "heat_true_visibility") for one in trainings],
+        [(one, "oaks_true_visibility") for one in trainings],
     )
     rows: list[tuple[Cell, ...]] = []
     for key in ("heat_true_visibility", "oaks_true_visibility", "oracle"):
-        found = [figures_of(one, key) for one in measured.values()]
-        rows.append((TITLES[key], "here", *(sum(f[name] for f in found) / len(found) for name in FIGURES)))
+        found = [eight_figures(one, key) for one in trainings]
+        rows.append((TITLES[key], "here", *(sum(f[name] for f in found) / len(found) for name in EIGHT)))
         if beside_paper:
             published = paper.GROUND_TRUTH_BOXES[key]
-            rows.append((TITLES[key], "paper", *(published.get(figure) for figure in FIGURES)))
+            rows.append((TITLES[key], "paper", *(published.get(figure) for figure in EIGHT)))
     means = Table(
         "ks-trainings-means",
         "Mean over the trainings, with true visibility",
@@ -273,6 +260,6 @@ def ablate_command(
 
 
 __all__ = [
-    "FIGURES", "PAPER_BACKBONES", "ablate_command", "backbone_variants", "backbones_section", "measure",
+    "PAPER_BACKBONES", "ablate_command", "backbone_variants", "backbones_section", "measure",
     "seed_variants", "train_variants", "trainings_section",
 ]  # fmt: skip

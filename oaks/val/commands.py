@@ -108,18 +108,8 @@ def run(
         if not ground_truth_only:
             if boxes is None:
                 boxes = _make_boxes(annotations, out / "detector-like-boxes.json", seed)
-            path = out / "detected-boxes.json"
-            made.append(
-                run_over(
-                    engine,
-                    truth,
-                    folder,
-                    path,
-                    boxes=boxes,
-                    nms=_nms(nms),
-                    min_box_score=min_box_score,
-                )
-            )
+            chosen = {"boxes": boxes, "nms": nms or None, "min_box_score": min_box_score}
+            made.append(run_over(engine, truth, folder, out / "detected-boxes.json", **chosen))
     results = [Detections.load(path, truth, name=path.stem.replace("-", " ")) for path in made]
     report = evaluate(truth, results, settings)
     report.title = f"{engine.bundle.name} on {annotations.name}"
@@ -155,7 +145,7 @@ def detect(
         bundle, backend, flip, precision=precision, device=device, threads=threads, refine=refine
     ) as engine:
         folder = _images(images, annotations)
-        run_over(engine, truth, folder, out, boxes=boxes, nms=_nms(nms), min_box_score=min_box_score)
+        run_over(engine, truth, folder, out, boxes=boxes, nms=nms or None, min_box_score=min_box_score)
     typer.echo(out)
 
 
@@ -234,6 +224,42 @@ def compare(
     print_tables(section.items)
     if add_to is not None:
         typer.echo(add(add_to, [section]))
+
+
+@app.command()
+def trainings(
+    results: Annotated[list[Path], typer.Argument(help="Results of several trainings.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    over: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of the same trainings under another setting, once each, in their order."),
+    ] = None,
+    score: Annotated[str, typer.Option(help="What the results are ranked by.")] = "oaks_true_visibility",
+    over_score: Annotated[str, typer.Option(help="What the others are.")] = "heat_true_visibility",
+    box_source: BoxSource = "",
+    add_to: Annotated[Path | None, typer.Option(help="Folder of a report to add the table to.")] = None,
+    skeleton: SkeletonFile = None,
+) -> None:
+    """Several trainings under two settings, or two scores, with the paired t-test (table 4)."""
+    _require_packages()
+    from oaks.val.report.comparison import trainings_table
+    from oaks.val.report.model import Section
+    from oaks.val.report.render import add, print_tables
+    from oaks.val.results import Detections
+    from oaks.val.scores import Measured
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
+    second = [Measured.of(truth, Detections.load(p, truth, box_source=box_source or None)) for p in results]
+    first = [Measured.of(truth, Detections.load(p, truth, box_source=box_source or None)) for p in over or ()]
+    table = trainings_table(
+        [(measured, over_score) for measured in first or second],
+        [(measured, score) for measured in second],
+    )
+    print_tables([table])
+    if add_to is not None:
+        text = f"{', '.join(path.stem for path in results)} on {annotations.name}."
+        typer.echo(add(add_to, [Section("trainings", "Several trainings", text, (table,))]))
 
 
 @app.command()
@@ -336,10 +362,6 @@ def _settings(against: str, resamples: int, seed: int, landing: str, judge: str,
 def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: one of {', '.join(filter(None, choices))} wanted, got {value!r}")
-
-
-def _nms(threshold: float) -> float | None:
-    return threshold or None
 
 
 def _make_boxes(annotations: Path, out: Path, seed: int, detector: Any = None) -> Path:

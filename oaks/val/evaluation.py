@@ -70,7 +70,7 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
                 gains[detections.name] = compare(pair, resamples=settings.resamples, seed=settings.seed)
             progress.advance(steps, 2)
         sections: list[Section | None] = [ranking.section(rankings, settings.beside_paper)]
-        if len(sources) > 1:
+        if len(sources) > 1 and len({m.detections.box_source for m in sources.values()}) == 1:
             sections.append(
                 side_by_side(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
             )
@@ -102,12 +102,7 @@ def side_by_side(
     Raises:
         ValueError: a file does not have the score.
     """
-    for measured in sources:
-        if score is not None and score not in measured.scores:
-            raise ValueError(
-                f"score: {measured.detections.path} has {', '.join(measured.scores)}; got {score!r}"
-            )
-    chosen = [m.best if score is None else m.scores[score] for m in sources]
+    chosen = [m.best if score is None else m.ranked_by(score) for m in sources]
     contenders = [Contender(m.detections.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]
     found = compare(contenders, resamples=resamples, seed=seed)
     titles = dict.fromkeys(TITLES[c.key] for c in chosen)

@@ -79,6 +79,16 @@ class Measured:
         """The score to look at first: OAKS, else the file's own, else the conventional one."""
         return next(self.scores[key] for key in ("oaks", "own", "conventional") if key in self.scores)
 
+    def ranked_by(self, key: str) -> Score:
+        """The score with that key.
+
+        Raises:
+            ValueError: the results do not allow it; the message names the file and those that they do.
+        """
+        if key not in self.scores:
+            raise ValueError(f"score: {self.detections.path} allows {', '.join(self.scores)}; got {key!r}")
+        return self.scores[key]
+
     @property
     def flags(self) -> np.ndarray:
         """(N,K) the own person's visibility flags; -1 for poses that belong to nobody."""

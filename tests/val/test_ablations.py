@@ -17,6 +17,7 @@ from oaks.training.data.sources import Place
 from oaks.training.networks import build
 from oaks.training.recipe import KSRecipe
 from oaks.training.run import RunFolder
+from oaks.val.report.ranking import EIGHT, eight_figures
 
 from . import synthetic
 
@@ -163,8 +164,8 @@ def test_the_tables(measured):
     assert len(ablations.backbones_section(by_backbone).items[0].rows) == 2
 
     test, means = ablations.trainings_section(measured, beside_paper=True).items
-    assert [row[0] for row in test.rows] == list(ablations.FIGURES)
-    ap = {name: ablations.figures_of(found, "oaks_true_visibility")["AP"] for name, found in measured.items()}
+    assert [row[0] for row in test.rows] == list(EIGHT)
+    ap = {name: eight_figures(found, "oaks_true_visibility")["AP"] for name, found in measured.items()}
     assert test.rows[0][3] == pytest.approx(np.mean(list(ap.values())))
     assert test.rows[0][2] == 0
     assert [row[1] for row in means.rows] == ["here", "paper"] * 3

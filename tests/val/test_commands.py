@@ -96,6 +96,27 @@ def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_pa
     assert table["rows"][0][3]["value"] < 0
 
 
+def test_trainings_in_the_terminal_and_added_to_a_report(data, tmp_path):
+    arguments = ("trainings", data / "good.json", data / "poor.json", "--annotations", data / "people.json")
+    assert "Heat, true visibility" in run(*arguments)
+    over = (
+        "--over",
+        data / "poor.json",
+        "--over",
+        data / "good.json",
+        "--over-score",
+        "oaks",
+        "--score",
+        "oaks",
+    )
+    output = run(*arguments, *over, "--score", "oaks", "--add-to", tmp_path)
+    assert "First" in output
+    table = json.loads((tmp_path / "report.json").read_text())["sections"][0]["items"][0]
+    ap = table["rows"][0]
+    assert ap[1] == pytest.approx(ap[3])
+    assert ap[7] == "no"
+
+
 def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
     arguments = (
         "others", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",

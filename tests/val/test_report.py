@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import cv2
@@ -19,6 +20,7 @@ from oaks.val.report.comparison import trainings_table
 from oaks.val.report.model import Column, Range, Report, Section, Table, show
 from oaks.val.report.render import add, html, load, markdown, save
 from oaks.val.results import Detections
+from oaks.val.scores import Measured
 from oaks.val.truth import Truth
 
 from . import synthetic
@@ -102,7 +104,7 @@ def test_the_page_needs_nothing_but_itself(made):
 
 def test_every_section_of_the_evaluation_is_there(made):
     keys = [section.key for section in made[1].sections]
-    assert keys == ["ranking", "comparison", "occlusion", "calibration", "visibility", "cases"]
+    assert keys == ["ranking", "occlusion", "calibration", "visibility", "cases"]
     items = {item.key for section in made[1].sections for item in section.items}
     for name in ("exact", "loose"):
         assert {
@@ -228,12 +230,33 @@ def test_results_need_names_of_their_own(made):
         evaluate(made[2], [])
 
 
-def test_trainings_side_by_side():
-    first, second = {"AP": [0.5, 0.6, 0.7]}, {"AP": [0.52, 0.61, 0.74]}
-    table = trainings_table("k", "T", first, second, ("heat", "KS-net"))
-    figure, mean, _, other, _, difference, p, significant = table.rows[0]
-    assert (figure, mean, other, difference) == ("AP", *map(pytest.approx, (0.6, 1.87 / 3, 0.07 / 3)))
-    assert significant == ("yes" if p < 0.05 else "no")
+def test_files_of_one_kind_of_boxes_are_compared(made):
+    truth, exact = made[2], made[3][0]
+    report = evaluate(truth, [exact, replace(exact, name="again")], Settings(resamples=5))
+    section = next(section for section in report.sections if section.key == "comparison")
+    assert section.items[0].rows[0][3] == Range(0, 0, 0)
+
+
+def test_trainings_under_two_scores(made):
+    measured = [Measured.of(made[2], made[3][0])] * 3
+    heat = [(one, "heat_true_visibility") for one in measured]
+    table = trainings_table(heat, [(one, "oaks_true_visibility") for one in measured])
+    expected = [
+        judge(made[2], made[3][0].image, made[3][0].keypoints, measured[0].scores[key].ranks)["AP"]
+        for key in ("heat_true_visibility", "oaks_true_visibility")
+    ]
+    figure, mean, deviation, other, _, difference, _, significant = table.rows[0]
+    assert figure == "AP"
+    assert (mean, other, difference) == pytest.approx((*expected, expected[1] - expected[0]))
+    assert (deviation, significant) == (pytest.approx(0, abs=1e-12), "no")
+    assert (
+        table.title
+        == "Heat, true visibility against Predicted KS, true visibility over 3 trainings (table 4)"
+    )
+    with pytest.raises(ValueError, match="one figure per training"):
+        trainings_table(heat, heat[:2])
+    with pytest.raises(ValueError, match=r"allows .* got 'luck'"):
+        trainings_table(heat, [(one, "luck") for one in measured])
 
 
 def test_the_paper_s_own_figures_agree_with_one_another():

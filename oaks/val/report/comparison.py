@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from oaks.val.compare import Comparison, paired_t_test
 from oaks.val.report.model import Column, Range, Section, Table
+from oaks.val.report.ranking import EIGHT, eight_figures
+from oaks.val.scores import TITLES, Measured
 
 
 def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score: str) -> Section:
@@ -38,36 +40,28 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
     )
 
 
-def trainings_table(
-    key: str, title: str, first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]],
-    names: tuple[str, str],
-) -> Table:  # fmt: skip
+def trainings_table(first: Sequence[tuple[Measured, str]], second: Sequence[tuple[Measured, str]]) -> Table:
     """Means and deviations of the same figures under two settings, with the paired t-test (table 4).
 
     Args:
-        key, title: of the table.
-        first, second: for every figure, one value per training.
-        names: what the two settings are called.
+        first, second: for every training its results, and the score that they are ranked by.
+
+    Raises:
+        ValueError: the settings have different numbers of trainings, or results do not allow a score.
     """
+    settings = [[eight_figures(measured, key) for measured, key in setting] for setting in (first, second)]
+    names = [" or ".join(dict.fromkeys(TITLES[key] for _, key in setting)) for setting in (first, second)]
+    if names[0] == names[1]:
+        names = ["First", "Second"]
     rows = []
-    for figure in first:
-        test = paired_t_test(first[figure], second[figure])
-        rows.append(
-            (
-                figure,
-                test.means[0],
-                test.deviations[0],
-                test.means[1],
-                test.deviations[1],
-                test.means[1] - test.means[0],
-                test.p,
-                "yes" if test.significant else "no",
-            )
-        )
-    count = len(next(iter(first.values())))
+    for figure in EIGHT:
+        test = paired_t_test(*([row[figure] for row in setting] for setting in settings))
+        (mean, other), (deviation, other_deviation) = test.means, test.deviations
+        significant = "yes" if test.significant else "no"
+        rows.append((figure, mean, deviation, other, other_deviation, other - mean, test.p, significant))
     return Table(
-        key,
-        title,
+        "trainings",
+        f"{names[0]} against {names[1]} over {len(first)} trainings (table 4)",
         (
             Column("Figure", "text"),
             Column(names[0]),
@@ -79,5 +73,5 @@ def trainings_table(
             Column("Significant at .05", "text"),
         ),
         tuple(rows),
-        f"{count} trainings; sample standard deviations; two-sided paired t-test over trainings.",
+        "Sample standard deviations; two-sided paired t-test over trainings.",
     )

@@ -22,7 +22,7 @@ IN_PAPER = {
 BOXES = {"ground truth": "ground-truth boxes", "detected": "detected boxes"}
 
 EIGHT = ("AP", "AP50", "AP75", "APM", "APL", "AR", "ARM", "ARL")
-"""The figures of table 1."""
+"""The figures of tables 1, 4 and 5."""
 Ranking = Mapping[str, Mapping[str, float]]
 """COCO's ten figures of every score."""
 
@@ -34,6 +34,18 @@ def rank(measured: Measured, by: Judge = "pycocotools") -> dict[str, dict[str, f
         key: judge(measured.truth, detections.image, detections.keypoints, score.ranks, by=by)
         for key, score in measured.scores.items()
     }
+
+
+def eight_figures(measured: Measured, key: str) -> dict[str, float]:
+    """EIGHT of one score; NaN where there is nobody to find.
+
+    Raises:
+        ValueError: the results do not allow that score.
+    """
+    detections = measured.detections
+    ranks = measured.ranked_by(key).ranks
+    found = judge(measured.truth, detections.image, detections.keypoints, ranks)
+    return {figure: found[figure] if found[figure] != -1 else float("nan") for figure in EIGHT}
 
 
 def gap_closed(ranking: Ranking, key: str) -> float | None:
