@@ -1,0 +1,214 @@
+"""oaks predict: which pictures, which boxes, what is written, and what happens to what cannot be read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import oaks
+from oaks import coco, predict
+from oaks.cli import app, main
+from oaks.detector import Detector
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures: "a.jpg" and "b.png" at the top, and another "a.jpg" in a folder."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "more/a.jpg"):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / name), pixels)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """Annotations for a.jpg (two people) and b.png (nobody)."""
+    content = {
+        "images": [{"id": 11, "file_name": "a.jpg"}, {"id": 12, "file_name": "b.png"}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": 1, "image_id": 11, "category_id": 1, "bbox": [5, 6, 30, 60]},
+            {"id": 2, "image_id": 11, "category_id": 1, "bbox": [50, 10, 40, 65]},
+        ],
+    }
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> tuple[int, list[str]]:
+    result = CliRunner().invoke(app, ["predict", *map(str, arguments), "--backend", "onnxruntime"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_pictures_are_found_once_each_and_in_order(pictures, tmp_path):
+    a, b, more = pictures / "a.jpg", pictures / "b.png", pictures / "more" / "a.jpg"
+    assert predict.find_pictures([pictures]) == [a, b]
+    assert predict.find_pictures([b, pictures, str(pictures / "*" / "*.jpg")]) == [b, a, more]
+    for source in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
+        with pytest.raises(FileNotFoundError, match="source: a picture, a folder"):
+            predict.find_pictures([source])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty"):
+        predict.find_pictures([tmp_path / "empty"])
+
+
+def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
+    out = tmp_path / "out"
+    code, lines = run(pictures, "--bundle", tiny.path, "--boxes", boxes, "--out", out)
+    assert code == 0
+    rows, header = coco.read_results(out / "results.json")
+    assert [row["image_id"] for row in rows] == [11, 11]
+    np.testing.assert_allclose([row["box"] for row in rows], [[5, 6, 30, 60], [50, 10, 40, 65]])
+    with oaks.Engine(tiny, backend="onnxruntime") as engine:
+        poses = engine.infer(pictures / "a.jpg", boxes=[[5, 6, 35, 66], [50, 10, 90, 75]])
+    assert rows == poses.to_coco(11)
+    assert header["box_source"] == "annotated: people.json"
+    assert (header["complete"], header["skipped"], header["flip"]) == (True, {}, True)
+    assert header["images"] == {str(pictures / "a.jpg"): 11, str(pictures / "b.png"): 12}
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["a.jpg", "b.png"]
+    np.testing.assert_array_equal(
+        cv2.imread(str(out / "pictures" / "b.png")), cv2.imread(str(pictures / "b.png"))
+    )
+    assert [line for line in lines if line.startswith(("a.jpg: 2 people, oaks scores 0.", "b.png: 0 people"))]
+    assert any(line.startswith("2 people in 2 pictures") for line in lines)
+
+
+def test_a_picture_is_a_person_without_boxes(tiny, pictures, tmp_path):
+    code, lines = run(pictures / "b.png", "--bundle", tiny.path, "--out", tmp_path / "out", "--no-flip")
+    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    assert code == 0
+    assert [row["box"] for row in rows] == [[0, 0, 100, 80]]
+    assert (header["box_source"], header["flip"]) == ("whole image", False)
+    assert any(line.startswith("b.png: 1 person, ") for line in lines)
+
+
+def test_boxes_from_a_detector(tiny, pictures, tmp_path):
+    from test_detector import ENDS, write
+
+    path = write(tmp_path / "detector.onnx", ENDS["three"])
+    code, _ = run(
+        pictures / "b.png", "--bundle", tiny.path, "--detector", path, "--detector-threshold", 0.6,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    wanted, scores = Detector(path, threshold=0.6).detect(cv2.imread(str(pictures / "b.png")))
+    assert code == 0
+    assert [row["box_score"] for row in rows] == pytest.approx(scores.tolist())
+    assert rows[0]["box"] == pytest.approx([*wanted[0, :2], *(wanted[0, 2:] - wanted[0, :2])], abs=1e-3)
+    assert rows[0]["score"] == pytest.approx(rows[0]["oaks_score"] * rows[0]["box_score"], abs=1e-6)
+    assert header["box_source"] == "detector: detector.onnx, threshold 0.6"
+
+
+def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_path):
+    content = (pictures / "b.png").read_bytes()
+    (pictures / "cut.png").write_bytes(content[:30])
+    (pictures / "stranger.png").write_bytes(content)
+    code, lines = run(pictures, "--bundle", tiny.path, "--boxes", boxes, "--out", tmp_path / "out")
+    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    assert code == 1
+    assert len(rows) == 2
+    assert set(header["skipped"]) == {str(pictures / "cut.png"), str(pictures / "stranger.png")}
+    assert "damaged" in header["skipped"][str(pictures / "cut.png")]
+    assert "does not know this picture" in header["skipped"][str(pictures / "stranger.png")]
+    assert "skipped 2: cut.png, stranger.png" in lines
+
+
+def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):
+    run(pictures / "a.jpg", pictures / "more", "--bundle", tiny.path, "--out", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["a.jpg", "a_2.jpg"]
+    rows, _ = coco.read_results(tmp_path / "out" / "results.json")
+    assert [row["image_id"] for row in rows] == [1, 2]
+
+
+def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
+    content = json.loads(
+        json.dumps([
+            {"image_id": 1, "category_id": 1, "bbox": [5, 6, 30, 60], "score": score} for score in (0.5, 0.9)
+        ])
+    )  # fmt: skip
+    content += [{"image_id": 1, "category_id": 1, "bbox": [60, 6, 30, 60], "score": 0.4}]
+    (tmp_path / "twice.json").write_text(json.dumps(content))
+    picture = (pictures / "b.png").rename(pictures / "1.png")
+    for nms, wanted in ((0.9, [0.9, 0.4]), (0, [0.5, 0.9, 0.4])):
+        run(
+            picture,
+            "--bundle",
+            tiny.path,
+            "--boxes",
+            tmp_path / "twice.json",
+            "--nms",
+            nms,
+            "--out",
+            tmp_path / "out",
+        )
+        rows, header = coco.read_results(tmp_path / "out" / "results.json")
+        assert [row["box_score"] for row in rows] == pytest.approx(wanted)
+        assert header["nms"] == (nms or None)
+
+
+def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
+    run(pictures, "--bundle", tiny.path, "--no-pictures", "--out", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "results.header.json",
+        "results.json",
+    ]
+
+
+def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
+    def stop(line: str) -> None:
+        if line.startswith("b.png"):
+            raise KeyboardInterrupt
+
+    with oaks.Engine(tiny, backend="onnxruntime") as engine, pytest.raises(KeyboardInterrupt):
+        predict.predict(
+            engine, predict.find_pictures([pictures, pictures / "more"]), predict.whole_image(),
+            tmp_path / "out", say=stop,
+        )  # fmt: skip
+    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    assert [row["image_id"] for row in rows] == [1, 2]
+    assert header["complete"] is False
+
+
+def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, capsys):
+    both = ["--boxes", "x.json", "--detector", "y.onnx"]
+    for arguments, message in (
+        ([str(pictures), *both], "oaks: boxes and detector: one of them wanted"),
+        ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
+        ([str(tmp_path / "none.jpg")], "oaks: source: a picture"),
+        ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: nms: "),
+        ([str(pictures), "--device", "cuda"], "oaks: backend 'onnxruntime' on cuda"),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["oaks", "predict", *arguments, "--backend", "onnxruntime"])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 2
+        error = capsys.readouterr().err.strip()
+        assert error.startswith(message)
+        assert "\n" not in error
+
+
+def test_the_command_is_installed():
+    answer = subprocess.run(
+        [sys.executable, "-m", "oaks.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == f"oaks {oaks.__version__}\n"
+    assert "predict" in CliRunner().invoke(app, []).output
