@@ -39,6 +39,10 @@ class Instance:
 
     __slots__ = ("_values",)
 
+    def __bytes__(self) -> bytes:
+        """IHostMemory has the buffer protocol, which a listing does not show."""
+        return self._values["content"]
+
 
 def make(version: str, world: Any) -> ModuleType:
     """The module for one of the listings, its behaviour given by `world`, which gets it as `world.trt`."""

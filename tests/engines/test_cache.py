@@ -1,0 +1,455 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import bundles
+import pycuda_stand_in
+import pytest
+import tensorrt_listings as listings
+import tensorrt_stand_in
+from tensorrt_world import MAGIC, World
+
+from oaks import BundleError
+from oaks.bundle import Bundle
+from oaks.engines import cache
+from oaks.engines.cache import default_folder, load_plan, plan_key
+from oaks.engines.library import TensorRTError, library
+from oaks.engines.plan import Recipe, profiles_for
+from oaks.executors import device
+
+BATCHES = [1, 2, 4, 8]
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World()
+    tensorrt_stand_in.install(monkeypatch, listings.VERSIONS[-1], made)
+    return made
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    pycuda_stand_in.install(monkeypatch, devices=2)
+    return device.device(0)
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Bundle:
+    return bundles.write(tmp_path / "tiny", half=True)
+
+
+@pytest.fixture
+def load(world, gpu, tiny, tmp_path):
+    def load(network=None, where=None, **settings):
+        settings = {"batches": BATCHES, "folder": tmp_path / "plans", "show": False, **settings}
+        return load_plan(network or tiny.network("pose"), where or gpu, **settings)
+
+    return load
+
+
+def files(folder: Path, *endings: str) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(endings or ""))
+
+
+# ---- kept and found again
+
+
+@pytest.mark.parametrize("version", listings.VERSIONS)
+def test_a_plan_is_built_once_and_then_loaded(load, world, monkeypatch, version):
+    tensorrt_stand_in.install(monkeypatch, version, world)
+    first, second = load(), load()
+    assert (world.built, world.deserialised) == (1, 2)
+    assert first.path == second.path
+    assert first.profiles == profiles_for(BATCHES)
+    assert first.engine is not second.engine
+
+
+def test_the_note_beside_a_plan_says_what_it_depends_on(load, tiny, world, gpu):
+    path = load().path
+    note = json.loads(path.with_suffix(".json").read_text())
+    assert note["plan_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert note["onnx"].endswith("tiny/pose.fp32.onnx")
+    assert note["key"] == {
+        "schema": cache.SCHEMA,
+        "tensorrt": world.trt.__version__,
+        "cuda": 13,
+        "system": note["key"]["system"],
+        "device": {"name": "Stand-In 9000", "compute_capability": "90", "multiprocessors": 132},
+        "onnx_sha256": tiny.network("pose").sha256,
+        "precision": "fp32",
+        "profiles": [
+            {"smallest": 1, "largest": 2},
+            {"smallest": 3, "largest": 8},
+        ],
+        "tf32": False,
+        "level": 3,
+    }
+    assert path.name.startswith("tiny-pose-fp32-sm90-")
+
+
+def test_only_whole_files_lie_in_the_folder(load, tmp_path):
+    path = load().path
+    assert set(files(tmp_path / "plans")) == {
+        *(path.with_suffix(ending).name for ending in (".plan", ".json", ".lock")),
+        *(f"timings-11.4.0.106-Stand-In-9000.{ending}" for ending in ("cache", "lock")),
+    }
+
+
+def test_the_folder_is_the_users_cache_or_the_one_named(monkeypatch, tmp_path):
+    import platformdirs
+
+    monkeypatch.delenv("OAKS_CACHE", raising=False)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / name)
+    assert default_folder() == tmp_path / "oaks" / "tensorrt"
+    monkeypatch.setenv("OAKS_CACHE", str(tmp_path / "elsewhere"))
+    assert default_folder() == tmp_path / "elsewhere" / "tensorrt"
+
+
+def test_without_a_folder_the_default_one_is_taken(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("OAKS_CACHE", str(tmp_path / "mine"))
+    assert load(folder=None).path.parent == tmp_path / "mine" / "tensorrt"
+
+
+# ---- what makes another plan
+
+
+def change_version(world, network, gpu, recipe, monkeypatch):
+    monkeypatch.setattr(world.trt, "__version__", "11.5.0.1")
+    return network, gpu, recipe
+
+
+def change_device(attribute, value):
+    def change(world, network, gpu, recipe, monkeypatch):
+        monkeypatch.setattr(gpu, attribute, value)
+        return network, gpu, recipe
+
+    return change
+
+
+def change_network(world, network, gpu, recipe, monkeypatch):
+    return network.bundle.network("ks"), gpu, recipe
+
+
+def change_precision(world, network, gpu, recipe, monkeypatch):
+    return network.bundle.network("pose", "fp16"), gpu, recipe
+
+
+def change_recipe(**changes):
+    def change(world, network, gpu, recipe, monkeypatch):
+        return network, gpu, dataclasses.replace(recipe, **changes)
+
+    return change
+
+
+def change_system(world, network, gpu, recipe, monkeypatch):
+    monkeypatch.setattr(cache.platform, "machine", lambda: "riscv")
+    return network, gpu, recipe
+
+
+def change_schema(world, network, gpu, recipe, monkeypatch):
+    monkeypatch.setattr(cache, "SCHEMA", 99)
+    return network, gpu, recipe
+
+
+CHANGES = {
+    "version": change_version,
+    "GPU": change_device("name", "Another"),
+    "capability": change_device("compute_capability", "86"),
+    "partition": change_device("multiprocessors", 16),
+    "CUDA": change_device("cuda_major", 12),
+    "network": change_network,
+    "precision": change_precision,
+    "profiles": change_recipe(profiles=profiles_for([1, 3])),
+    "TF32": change_recipe(tf32=True),
+    "level": change_recipe(level=5),
+    "system": change_system,
+    "schema": change_schema,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_whatever_a_plan_depends_on_makes_another_one(what, world, gpu, tiny, monkeypatch):
+    given = (tiny.network("pose"), gpu, Recipe(profiles_for(BATCHES)))
+
+    def stem(network, where, recipe):
+        return cache._stem(network, where, plan_key(library(), network, recipe, where))
+
+    before = stem(*given)
+    assert stem(*given) == before
+    assert stem(*CHANGES[what](world, *given, monkeypatch)) != before
+
+
+def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
+    """The same settings give the same key under both majors, but for the version."""
+    keys = []
+    for version in listings.VERSIONS:
+        tensorrt_stand_in.install(monkeypatch, version, world)
+        keys.append(plan_key(library(), tiny.network("pose"), Recipe(profiles_for(BATCHES)), gpu))
+        assert keys[-1].pop("tensorrt") == listings.full_version(version)
+    assert keys[0] == keys[1]
+
+
+def test_other_batches_and_another_gpu_build_again(load, world):
+    paths = {load().path, load(batches=[1, 2]).path, load(where=device.device(1)).path}
+    assert len(paths) == 3
+    assert world.built == 3
+
+
+def test_strict_float32_for_fp32_alone(load, world, tiny):
+    load()
+    load(tiny.network("pose", "fp16"))
+    assert [config._values["cleared"] for config in world.configs] == [["TF32"], []]
+
+
+def test_a_weight_file_that_changed_is_named(load, world, tiny):
+    network = tiny.network("pose")
+    (tiny.path / network.file).write_bytes(bundles.pose_network(3, (48, 64), visibility=False))
+    with pytest.raises(BundleError, match=r"tiny/pose.fp32.onnx has changed since the bundle was loaded"):
+        load(network)
+    assert world.built == 0
+
+
+# ---- plans that are no good
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def forget_note(path: Path) -> None:
+    path.with_suffix(".json").unlink()
+
+
+def half_note(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"key": {"schema"')
+
+
+def foreign_note(path: Path) -> None:
+    path.with_suffix(".json").write_text('["something else"]')
+
+
+def other_key(path: Path) -> None:
+    note = json.loads(path.with_suffix(".json").read_text())
+    note["key"]["tensorrt"] = "10.0.0"
+    path.with_suffix(".json").write_text(json.dumps(note))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (damage, "it is damaged"),
+        (forget_note, "its note cannot be read"),
+        (half_note, "its note cannot be read"),
+        (foreign_note, "its note is about something else"),
+        (other_key, "its note is about something else"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_set_aside_and_built_anew(load, world, harm, reason, caplog):
+    path = load().path
+    harm(path)
+    found = path.read_bytes()
+    again = load()
+    assert again.path == path
+    assert world.built == 2
+    assert path.with_name(path.name + ".bad").read_bytes() == found
+    assert reason in caplog.text
+    load()
+    assert world.built == 2
+
+
+def test_a_plan_that_tensorrt_does_not_load_is_set_aside_and_built_once(load, world, caplog):
+    path = load().path
+    world.deserialise_fails = 1
+    load()
+    assert world.built == 2
+    assert "TensorRT does not load it: ERROR: Serialization assertion" in caplog.text
+    assert path.with_name(path.name + ".bad").is_file()
+    assert path.with_name(path.stem + ".json.bad").is_file()
+
+
+def test_a_plan_that_does_not_load_even_when_new_is_an_error(load, world):
+    load()
+    world.deserialise_fails = 2
+    with pytest.raises(TensorRTError, match=r"does not load the plan that it has just built(.|\n)*assertion"):
+        load()
+    assert world.built == 2
+
+
+def test_a_plan_of_another_gpu_is_stale_though_it_loads(load, world, caplog):
+    load()
+    world.deserialise_says = "Using an engine plan file across different models of devices is not recommended"
+    load()
+    assert world.built == 2
+    assert "it was built on another GPU" in caplog.text
+
+
+def test_a_second_bad_plan_takes_the_place_of_the_first(load, tmp_path):
+    """They do not pile up."""
+    for _ in range(3):
+        damage(load().path)
+    load()
+    assert len(files(tmp_path / "plans", ".bad")) == 2
+
+
+# ---- timings
+
+
+def test_timings_are_shared_by_plans_of_a_device(load, tmp_path, tiny):
+    load()
+    load(tiny.network("ks"))
+    (path,) = (tmp_path / "plans").glob("timings-*.cache")
+    assert path.read_bytes() == b"|measured|measured"
+
+
+def test_timings_outlive_a_build_that_fails(load, world, tmp_path):
+    world.build_fails = "no"
+    with pytest.raises(TensorRTError):
+        load()
+    (path,) = (tmp_path / "plans").glob("timings-*.cache")
+    assert path.read_bytes() == b"|measured"
+    assert files(tmp_path / "plans", ".plan", ".json") == []
+
+
+def test_rejected_timings_are_replaced(load, world, tmp_path, tiny):
+    load()
+    world.timings_rejected = [b"|measured"]
+    load(tiny.network("ks"))
+    (path,) = (tmp_path / "plans").glob("timings-*.cache")
+    assert path.read_bytes() == b"|measured"
+
+
+# ---- the disk
+
+
+class FullDisk(io.RawIOBase):
+    """Takes so many bytes and no more."""
+
+    def __init__(self, inner, room: int) -> None:
+        self._inner, self._room = inner, room
+
+    def write(self, content) -> int:
+        if len(content) > self._room:
+            self._inner.write(bytes(content)[: self._room])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._room -= len(content)
+        return self._inner.write(content)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._inner.close()
+
+
+@pytest.mark.parametrize("room", [0, 10, 3000])
+def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_path, monkeypatch, room):
+    from oaks import files as oaks_files
+
+    opened = os.fdopen
+    monkeypatch.setattr(oaks_files.os, "fdopen", lambda handle, mode: FullDisk(opened(handle, mode), room))
+    with pytest.raises(TensorRTError, match=r"cannot write .*\.plan: No space left.*OAKS_CACHE"):
+        load()
+    left = {path.suffix for path in (tmp_path / "plans").iterdir()}
+    assert left <= {".lock", ".cache"}  # the timings may have found room
+
+
+def test_timings_that_cannot_be_written_do_not_lose_the_plan(load, tmp_path, monkeypatch, caplog):
+    replacing = cache.replacing
+
+    def refuse_timings(path):
+        if Path(path).suffix == ".cache":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replacing(path)
+
+    monkeypatch.setattr(cache, "replacing", refuse_timings)
+    with caplog.at_level(logging.WARNING):
+        assert load().path.read_bytes().startswith(MAGIC)
+    assert "cannot be written: [Errno 28]" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_is_named(load, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TensorRTError, match=r"cannot make .*file/plans: .*OAKS_CACHE"):
+        load(folder=tmp_path / "file" / "plans")
+
+
+# ---- at once
+
+
+def test_two_processes_that_want_a_plan_build_it_once(tiny, tmp_path):
+    program = Path(__file__).with_name("two_builders.py")
+    arguments = [str(tiny.path), str(tmp_path / "plans")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(program), *arguments, str(tmp_path / f"ready{n}")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], results
+    built, loaded, paths = zip(*(output.split() for output, _ in results), strict=True)
+    assert sorted(built) == ["0", "1"]
+    assert loaded == ("1", "1")
+    assert len(set(paths)) == 1
+    assert files(tmp_path / "plans", ".plan") == [paths[0]]
+    assert files(tmp_path / "plans", ".bad") == []
+
+
+def test_two_threads_that_want_a_plan_build_it_once(load, world):
+    plans = []
+    threads = [threading.Thread(target=lambda: plans.append(load())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len({plan.path for plan in plans}) == 1
+    assert len(plans) == 3
+    assert world.built == 1
+
+
+def test_who_waits_is_told_why(load, world, caplog):
+    building, waiting = threading.Event(), threading.Event()
+
+    def steps(monitor) -> bool:
+        building.set()
+        return waiting.wait(30)
+
+    class Noticed(logging.Handler):
+        def emit(self, record):
+            if "another process is building" in record.getMessage():
+                waiting.set()
+
+    world.steps = steps
+    logger, handler = logging.getLogger("oaks.plans"), Noticed()
+    logger.addHandler(handler)
+    try:
+        first = threading.Thread(target=load)
+        first.start()
+        assert building.wait(30)
+        second = threading.Thread(target=load)
+        second.start()
+        for thread in (first, second):
+            thread.join(30)
+    finally:
+        logger.removeHandler(handler)
+    assert world.built == 1
+
+
+def test_a_build_says_where_its_plan_will_be(load, capsys):
+    path = load(show=True).path
+    said = "".join(capsys.readouterr().err.split())
+    assert "BuildingtheTensorRTplanof" in said
+    assert path.name in said

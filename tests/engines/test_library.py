@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+import tensorrt_listings as listings
+import tensorrt_stand_in as stand_in
+from tensorrt_world import World
+
+from oaks import BackendUnavailable
+from oaks.engines import library as module
+from oaks.engines.library import Log, library
+
+
+@pytest.fixture(params=listings.VERSIONS)
+def world(request, monkeypatch):
+    made = World()
+    stand_in.install(monkeypatch, request.param, made)
+    return made
+
+
+def test_there_is_one_library_and_one_logger(world):
+    assert library() is library()
+    assert library().logger is world.logger
+    assert library().version == world.trt.__version__
+
+
+def test_without_tensorrt_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(module, "_loaded", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(
+        BackendUnavailable, match=r"TensorRT cannot be imported: .*pip install 'oaks\[tensorrt\]'"
+    ):
+        library()
+
+
+def test_an_old_tensorrt_is_refused(world, monkeypatch):
+    monkeypatch.setattr(world.trt, "__version__", "8.6.1")
+    with pytest.raises(BackendUnavailable, match=r"TensorRT 10.3 or newer is needed, 8.6.1 is here"):
+        library()
+
+
+@pytest.mark.parametrize("what", ["builder", "runtime"])
+def test_without_a_gpu_it_says_so(world, what):
+    loaded = library()
+    world.no_gpu = True
+    with pytest.raises(BackendUnavailable, match=r"finds no GPU(.|\n)*ERROR: CUDA initialization failure"):
+        getattr(loaded, what)()
+
+
+def test_a_failure_ends_with_what_tensorrt_wrote_since(world):
+    loaded = library()
+    world.say("ERROR", "from long ago")
+    mark = loaded.log.mark()
+    world.say("INFO", "chatter")
+    world.say("WARNING", "careful")
+    world.say("ERROR", "too bad")
+    text = str(loaded.failure("it did not work", mark))
+    assert text.startswith("it did not work. TensorRT ")
+    assert text.endswith("wrote:\nWARNING: careful\nERROR: too bad")
+
+
+def test_the_log_keeps_its_last_lines_and_counts_on():
+    log = Log(length=3)
+    marks = []
+    for number in range(5):
+        marks.append(log.mark())
+        log.add("ERROR", str(number))
+    assert log.since() == ["ERROR: 2", "ERROR: 3", "ERROR: 4"]
+    assert log.since(marks[3]) == ["ERROR: 3", "ERROR: 4"]
+    assert log.since(log.mark()) == []
+
+
+def test_where_nothing_was_grave_the_last_lines_of_any_kind_are_told():
+    log = Log()
+    assert log.tail() == "(TensorRT wrote nothing)"
+    for number in range(20):
+        log.add("INFO", str(number))
+    assert log.tail(count=2) == "INFO: 18\nINFO: 19"
+
+
+def test_lines_reach_pythons_logging_and_verbose_ones_nobody(world, caplog):
+    library()
+    with caplog.at_level(logging.DEBUG, logger="oaks.tensorrt"):
+        for severity in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):
+            world.say(severity, f"a {severity}")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("DEBUG", "a INFO"),
+        ("INFO", "a WARNING"),
+        ("WARNING", "a ERROR"),
+        ("ERROR", "a INTERNAL_ERROR"),
+    ]

@@ -1,0 +1,43 @@
+"""Run by test_cache.py as a process of its own: loads a plan with the stand-ins and says what that took.
+
+Arguments: the bundle, the cache folder, and a file to write when it starts to load.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import pycuda_stand_in
+import pytest
+import tensorrt_listings as listings
+import tensorrt_stand_in
+from tensorrt_world import World
+
+from oaks.bundle import Bundle
+from oaks.engines.cache import load_plan
+from oaks.executors import device
+
+
+def main(bundle: str, cache: str, ready: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        world = World()
+        pycuda_stand_in.install(monkeypatch)
+        tensorrt_stand_in.install(monkeypatch, listings.VERSIONS[0], world)
+
+        def steps(monitor: object) -> bool:
+            time.sleep(1.0)
+            return True
+
+        world.steps = steps
+        network = Bundle.load(bundle).network("pose")
+        Path(ready).touch()
+        plan = load_plan(network, device.device(0), batches=[1, 2], folder=cache, show=False)
+        print(world.built, world.deserialised, plan.path.name)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
