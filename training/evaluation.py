@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from oaks import ops
 from oaks.skeleton import Skeleton
-from oaks.training.data.people import DamagedImage, People
+from oaks.training.data.augmentation import vary
+from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.sampling import log, settle
+from oaks.training.recipe import Augmentation
 from oaks.val.judge import judge
 from oaks.val.similarity import similarity_to_own
 from oaks.val.truth import Truth
@@ -42,31 +44,49 @@ class View:
         )  # fmt: skip
 
 
-class Crops(Dataset[dict[str, Any] | None]):
-    """Each person of several sources once, cropped as in use; None where the image cannot be decoded."""
+def cut(image: np.ndarray, person: Person, view: View) -> dict[str, Any]:
+    """A crop as in use, (3, H, W) float32, its transform (2, 3), and the person's labels."""
+    crop = ops.crop(
+        image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
+    )
+    return {"crop": crop.pixels[0], "transform": crop.transforms[0], **person._asdict()}
 
-    def __init__(self, sources: Sequence[People], view: View) -> None:
-        self.sources, self.view = list(sources), view
-        self.begins = np.cumsum([0, *(len(people) for people in self.sources)])
+
+class Crops(Dataset[dict[str, Any] | None]):
+    """Each person of several sources, cropped as in use; None where the image cannot be decoded.
+
+    Args:
+        sources: of people.
+        view: of the pose network.
+        views: how often each person comes: once plainly, then varied.
+        settings: of the variation.
+
+    Attributes:
+        begins: the first place of each source, and the end; within one, all people come once, then once more.
+    """
+
+    def __init__(
+        self, sources: Sequence[People], view: View, *, views: int = 1, settings: Augmentation | None = None
+    ) -> None:
+        self.sources, self.view, self.settings = list(sources), view, settings or Augmentation()
+        self.begins = np.cumsum([0, *(len(people) * views for people in self.sources)])
 
     def __len__(self) -> int:
         return int(self.begins[-1])
 
     def __getitem__(self, place: int) -> dict[str, Any] | None:
         source = int(np.searchsorted(self.begins, place, side="right")) - 1
+        people = self.sources[source]
+        turn, index = divmod(place - int(self.begins[source]), len(people))
+        rng = np.random.default_rng([place, 3])
         try:
-            image, person = self.sources[source].sample(
-                place - int(self.begins[source]), np.random.default_rng([place, 3])
-            )
+            image, person = people.sample(index, rng)
         except DamagedImage as error:
             log.warning("%s; left out", error)
             return None
-        view = self.view
-        crop = ops.crop(
-            image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
-        )
-        return {"crop": crop.pixels[0], "transform": crop.transforms[0], "place": place, "source": source,
-                **person._asdict()}  # fmt: skip
+        if turn > 0:
+            image, person = vary(image, person, rng, self.settings)
+        return {**cut(image, person, self.view), "place": place, "source": source}
 
 
 def _collate(items: list[dict[str, Any] | None]) -> dict[str, Tensor] | None:
@@ -117,7 +137,8 @@ def estimate(
         ks: the KS-net, in evaluation mode.
     """
     count = len(crops)
-    both, logits = pose(torch.cat([crops, crops.flip(3)]).contiguous(memory_format=torch.channels_last))
+    with torch.autocast(crops.device.type, enabled=False):  # what is measured is what is used
+        both, logits = pose(torch.cat([crops, crops.flip(3)]).contiguous(memory_format=torch.channels_last))
     maps = both.float().cpu().contiguous().numpy()
     pairs = view.skeleton.pairs
     decoded = ops.decode(

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import write_shards
 from oaks.training.data.sources import Place, describe, open_source
-from oaks.training.recipe import PoseRecipe
+from oaks.training.recipe import PoseRecipe, RenderedSource
 
 
 def progress_bar(console: Console) -> Progress:
@@ -56,14 +56,18 @@ def pack(
         if (folder / "index.json").is_file():
             console.print(f"{source.name}: packed already in {folder}")
             continue
-        people = open_source(source, recipe.load_skeleton(), place)
+        if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
+            source = source.model_copy(update={"stored": True})  # noqa: PLW2901
+        people = open_source(source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"))
         with progress_bar(console) as progress:
             task = progress.add_task(source.name, total=len(people))
             counts[source.name] = write_shards(
                 source.name, readable(people, console), folder, size=recipe.input, padding=recipe.padding,
                 detail=detail, reach=reach, progress=lambda task=task, bar=progress: bar.advance(task),
             )  # fmt: skip
-        console.print(describe(people, f"packed into {folder}", counts[source.name]), highlight=False, soft_wrap=True)
+        console.print(
+            describe(people, f"packed into {folder}", counts[source.name]), highlight=False, soft_wrap=True
+        )
     return counts
 
 

@@ -26,7 +26,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         """Saves to `path`, on this machine's disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Pieces(Callback):
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: NetworkTraining, *_: Any) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: NetworkTraining, *_: Any) -> None:
         """Saves when it is time to, and stops when asked to."""
         now = time.monotonic()
         if self.deadline is not None and now > self.deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from oaks.training.evaluation import Collector, Estimate, View, estimate
+from oaks.training.data.sampling import Draws, Samples, make_loader
+from oaks.training.data.sources import Split
+from oaks.training.evaluation import Collector, Crops, Estimate, View, crop_loader, estimate
 from oaks.training.losses import pose_loss
 from oaks.training.networks import build
-from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule
+from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
 
 
 def rate_factor(
@@ -35,16 +37,23 @@ def rate_factor(
     return factor
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
     """Exponential average whose first steps forget faster, so that the fresh weights do not stay in it."""
 
-    def average(kept: Tensor, current: Tensor, count: Tensor) -> Tensor:
-        if not kept.is_floating_point():
-            return current
-        share = min(decay, (1 + float(count)) / (10 + float(count)))
-        return torch.lerp(current, kept, share)
+    def average(kept: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+        if kept[0].is_floating_point():
+            share = min(decay, (1 + float(count)) / (10 + float(count)))
+            torch._foreach_lerp_(kept, current, 1 - share)
+        else:
+            torch._foreach_copy_(kept, current)
 
     return average
+
+
+def count_steps(training: Training, people: int) -> tuple[int, int]:
+    """Steps of a whole training and of one epoch."""
+    per_epoch = math.ceil(people / training.batch)
+    return max(1, round(training.epochs * per_epoch)), per_epoch
 
 
 class NetworkTraining(lightning.LightningModule):
@@ -57,9 +66,9 @@ class NetworkTraining(lightning.LightningModule):
         decay = recipe.training.average
         self.averaged: AveragedModel | None = None
         if decay:
-            self.averaged = AveragedModel(self.network, avg_fn=moving_average(decay), use_buffers=True)
+            self.averaged = AveragedModel(self.network, multi_avg_fn=moving_average(decay), use_buffers=True)
             self.averaged.requires_grad_(False)
-        self.damaged = 0  # images passed over
+        self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
 
     @property
     def best(self) -> nn.Module:
@@ -91,14 +100,13 @@ class NetworkTraining(lightning.LightningModule):
             self.averaged.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the states of the random generators, of which dropout would draw."""
+        """Adds the random generators, of which dropout would draw."""
         checkpoint["random"] = {
             "python": random.getstate(),
             # The global generator, which libraries draw from; as plain numbers, which load safely.
             "numpy": [x.tolist() if isinstance(x, np.ndarray) else x for x in np.random.get_state()],  # noqa: NPY002
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "damaged": self.damaged,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -109,7 +117,6 @@ class NetworkTraining(lightning.LightningModule):
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
-        self.damaged = state["damaged"]
 
 
 class PoseTraining(NetworkTraining):
@@ -151,7 +158,7 @@ class PoseTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The loss of one batch of `oaks.training.data.sampling.make_loader`."""
-        self.damaged += int(batch["damaged"].sum())
+        self.damaged += batch["damaged"].sum()
         crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
         heatmaps, logits = self.network(crops)
         stride = self.recipe.input[0] // heatmaps.shape[-1]
@@ -182,6 +189,42 @@ class PoseTraining(NetworkTraining):
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, rank_zero_only=True)
 
 
+class PeopleModule(lightning.LightningDataModule):
+    """Loaders that begin where the training stands."""
+
+    def __init__(self, recipe: PoseRecipe, split: Split, view: View, steps: int) -> None:
+        super().__init__()
+        self.recipe, self.split, self.view, self.steps = recipe, split, view, steps
+
+    def train_dataloader(self) -> Any:
+        """Augmented samples from the step on that the trainer has reached."""
+        training, trainer = self.recipe.training, self.trainer
+        batch, rest = divmod(training.batch, trainer.world_size)
+        if rest:
+            raise ValueError(
+                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
+            )
+        samples = Samples(
+            self.split.train, self.recipe.augmentation, size=self.recipe.input, padding=self.recipe.padding,
+            skeleton=self.view.skeleton, seed=training.seed,
+        )  # fmt: skip
+        draws = Draws(
+            [len(people) for people in self.split.train], self.split.weights, batch=batch, steps=self.steps,
+            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
+        )  # fmt: skip
+        return make_loader(samples, draws, training.workers)
+
+    def val_dataloader(self) -> Any:
+        """Everyone held out, shared between the processes."""
+        if not self.split.validation:
+            return []
+        crops = Crops(self.split.validation, self.view)
+        places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
+        return crop_loader(
+            crops, batch=self.recipe.training.batch, workers=self.recipe.training.workers, places=places
+        )
+
+
 def gather(collector: Collector, processes: int) -> None:
     """Gives every process's collector the rows of all of them."""
     if processes > 1:
@@ -190,4 +233,12 @@ def gather(collector: Collector, processes: int) -> None:
         collector.rows = [row for part in rows for row in part]
 
 
-__all__ = ["NetworkTraining", "PoseTraining", "gather", "moving_average", "rate_factor"]
+__all__ = [
+    "NetworkTraining",
+    "PeopleModule",
+    "PoseTraining",
+    "count_steps",
+    "gather",
+    "moving_average",
+    "rate_factor",
+]

@@ -288,13 +288,15 @@ class KSRecipe(Recipe):
             without fold i, and makes the heatmaps of fold i alone.
         heatmaps: "stored" runs the pose network once over all people (and their `views`) before training and
             keeps float16 heatmaps beside the run; "live" runs it in every step.
-        views: how many times each person is stored: once plainly, then augmented.
+        views: how many times each person is stored: once plainly, then varied by the augmentation.
+        store: folder of the stored heatmaps, where several trainings are to share them; beside the run by default.
     """
 
     kind: Literal["ks"]
     pose: Annotated[list[Path], Field(min_length=1)]
     heatmaps: Literal["stored", "live"] = "stored"
     views: Annotated[int, Field(ge=1)] = 1
+    store: Path | None = None
 
     @model_validator(mode="after")
     def _network_fits(self) -> KSRecipe:

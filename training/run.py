@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import os
-import platform
-import subprocess
 import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +18,10 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
-import oaks
-from oaks.training.checkpoint import save_network
-from oaks.training.data.sampling import Draws, Samples, make_loader
-from oaks.training.data.sources import Place, Split, open_data
-from oaks.training.evaluation import Crops, View, crop_loader
+from oaks.skeleton import COCO17
+from oaks.training.data.sources import Place, open_data
+from oaks.training.evaluation import Crops
+from oaks.training.keeping import NetworkKeeper, write_text
 from oaks.training.pieces import (
     LAST,
     Pieces,
@@ -36,7 +30,7 @@ from oaks.training.pieces import (
     piece_number,
     stderr_console,
 )
-from oaks.training.pose_training import NetworkTraining, PoseTraining
+from oaks.training.pose_training import NetworkTraining, PeopleModule, PoseTraining, count_steps
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -71,7 +65,7 @@ class RunFolder:
         self.recipe, self.settings = self.path / "recipe.yaml", self.path / "run.json"
         self.checkpoint, self.network = self.path / LAST, self.path / "network.safetensors"
         self.card, self.logs = self.path / "metrics.json", self.path / "logs"
-        self.rendered = self.path / "rendered"
+        self.rendered, self.heatmaps = self.path / "rendered", self.path / "heatmaps"
 
     def begin(self, recipe: PoseRecipe | KSRecipe, place: Place) -> None:
         """Writes down what is trained on what.
@@ -105,49 +99,6 @@ class RunFolder:
         return recipe, Place(Path(settings["data"]), packed, self.rendered)
 
 
-class PeopleModule(lightning.LightningDataModule):
-    """Loaders that begin where the training stands."""
-
-    def __init__(self, recipe: PoseRecipe, split: Split, view: View, steps: int) -> None:
-        super().__init__()
-        self.recipe, self.split, self.view, self.steps = recipe, split, view, steps
-
-    def train_dataloader(self) -> Any:
-        """Augmented samples from the step on that the trainer has reached."""
-        training, trainer = self.recipe.training, self.trainer
-        batch, rest = divmod(training.batch, trainer.world_size)
-        if rest:
-            raise ValueError(
-                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
-            )
-        samples = Samples(
-            self.split.train, self.recipe.augmentation, size=self.recipe.input, padding=self.recipe.padding,
-            skeleton=self.view.skeleton, seed=training.seed,
-        )  # fmt: skip
-        draws = Draws(
-            [len(people) for people in self.split.train], self.split.weights, batch=batch, steps=self.steps,
-            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
-        )  # fmt: skip
-        return make_loader(samples, draws, training.workers)
-
-    def val_dataloader(self) -> Any:
-        """Everyone held out, shared between the processes."""
-        if not self.split.validation:
-            return []
-        crops = Crops(self.split.validation, self.view)
-        places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
-        return crop_loader(
-            crops, batch=self.recipe.training.batch, workers=self.recipe.training.workers, places=places
-        )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes beside `path` and renames."""
-    staged = path.with_name(path.name + ".part")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)
-
-
 def train(
     recipe: PoseRecipe | KSRecipe,
     run: str | Path,
@@ -164,6 +115,7 @@ def train(
     """
     folder = RunFolder(run)
     place = (place or Place())._replace(rendered=folder.rendered)
+    recipe = with_whole_paths(recipe)
     folder.begin(recipe, place)
     return _run(recipe, folder, place, machine or Machine(), console or stderr_console())
 
@@ -184,20 +136,15 @@ def _run(
 ) -> Path | None:
     deadline = None if machine.max_minutes is None else time.monotonic() + 60 * machine.max_minutes
     lightning.seed_everything(recipe.training.seed, verbose=False)
-    if isinstance(recipe, KSRecipe):
-        from oaks.training.ks_training import prepare_ks
-
-        module, data, lines = prepare_ks(recipe, folder, place, machine, console)
-    else:
-        module, data, lines = _prepare_pose(recipe, place, console)
+    module, data, lines = _prepare(recipe, folder, place, machine, console)
     if recipe.initial is not None and not folder.checkpoint.exists():
         from oaks.training.foreign import load_weights
 
-        console.print(str(load_weights(module.network, place.data / recipe.initial.path, recipe.initial)))
+        console.print(str(load_weights(module.network, recipe.initial)), soft_wrap=True)
     pieces = Pieces(
         folder.path, every_minutes=recipe.training.checkpoint_minutes, deadline=deadline, console=console
     )
-    keeper = NetworkKeeper(folder, lines)
+    keeper = NetworkKeeper(folder.network, folder.card, lines)
     with _quiet_lightning():
         trainer = make_trainer(recipe, folder, machine, module, [pieces, keeper], console)
         trainer.fit(
@@ -214,9 +161,10 @@ def _run(
     return folder.network
 
 
-def _prepare_pose(
-    recipe: PoseRecipe, place: Place, console: Console
-) -> tuple[PoseTraining, PeopleModule, list[str]]:
+def _prepare(
+    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, machine: Machine, console: Console
+) -> tuple[NetworkTraining, lightning.LightningDataModule, list[str]]:
+    """The training, its data, and lines on where they come from; for KS-net, its heatmaps are stored first."""
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -225,15 +173,41 @@ def _prepare_pose(
             console.print(line, highlight=False, soft_wrap=True)
 
     split = open_data(recipe.data, recipe.load_skeleton(), place, tell)
-    steps, per_epoch = count_steps(recipe, sum(len(people) for people in split.train))
-    module = PoseTraining(recipe, steps, per_epoch)
-    return module, PeopleModule(recipe, split, module.view, steps), lines
+    people = sum(len(people) for people in split.train)
+    if isinstance(recipe, PoseRecipe):
+        steps, per_epoch = count_steps(recipe.training, people)
+        module = PoseTraining(recipe, steps, per_epoch)
+        return module, PeopleModule(recipe, split, module.view, steps), lines
+    from oaks.training import ks_training as ks
+
+    pose, descriptions = ks.load_pose_networks(recipe)
+    lines += [
+        f"heatmaps by {path}: {d['recipe']['title']}"
+        for path, d in zip(recipe.pose, descriptions, strict=True)
+    ]
+    stored = recipe.heatmaps == "stored"
+    steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
+    module = ks.KSTraining(recipe, pose, split, steps, per_epoch)
+    crops = Crops(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
+    store = None
+    if stored:
+        store = ks.open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
+        device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+        ks.fill_store(store, recipe, split, pose, crops, torch.device(device), console)
+    return module, ks.HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
 
 
-def count_steps(recipe: PoseRecipe | KSRecipe, people: int) -> tuple[int, int]:
-    """Steps of the whole training and of one epoch."""
-    per_epoch = math.ceil(people / recipe.training.batch)
-    return max(1, round(recipe.training.epochs * per_epoch)), per_epoch
+def with_whole_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
+    """The recipe with the networks that it names found from wherever the training is gone on with."""
+    content = recipe.model_dump(mode="json")
+    if content["initial"] is not None:
+        content["initial"]["path"] = str(Path(content["initial"]["path"]).resolve())
+    if isinstance(recipe, KSRecipe):
+        content["pose"] = [str(path.resolve()) for path in recipe.pose]
+        content["store"] = str(recipe.store.resolve()) if recipe.store else None
+    if content["skeleton"] != COCO17.name:
+        content["skeleton"] = str(Path(content["skeleton"]).resolve())
+    return type(recipe).model_validate(content)
 
 
 def make_trainer(
@@ -277,66 +251,6 @@ def make_trainer(
     )
 
 
-class NetworkKeeper(lightning.Callback):
-    """After every validation, and at the end, writes the network and its metrics card."""
-
-    def __init__(self, folder: RunFolder, lines: list[str]) -> None:
-        self.folder, self.lines = folder, lines
-        self.commit = commit()
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        """Writes both, from the first process."""
-        self._write(trainer, module)
-
-    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        """Writes both, if the training is complete."""
-        if trainer.global_step >= module.steps:
-            self._write(trainer, module)
-
-    def _write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        if not trainer.is_global_zero:
-            return
-        figures = {name.removeprefix("val/"): round(float(value), 6)
-                   for name, value in trainer.callback_metrics.items() if name.startswith("val/")}  # fmt: skip
-        recipe = module.recipe.model_dump(mode="json")
-        card = {
-            "recipe": recipe["title"],
-            "step": trainer.global_step,
-            "steps": module.steps,
-            "data": self.lines,
-            "damaged images passed over": module.damaged,
-            "metrics": figures,
-            "commit": self.commit,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {trainer.strategy.root_device}, {trainer.world_size} processes",
-            "precision": recipe["training"]["precision"],
-            "versions": {
-                "oaks": oaks.__version__,
-                "torch": torch.__version__,
-                "lightning": lightning.__version__,
-            },
-        }
-        write_text(self.folder.card, json.dumps(card, indent=1))
-        save_network(
-            self.folder.network, module.best, {**module.description(), "metrics": figures, "card": card}
-        )
-
-
-def commit() -> str | None:
-    """The commit of the source tree that oaks is imported from, marked if it has changes; None outside of one."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
-
-
 @contextmanager
 def _quiet_lightning() -> Any:
     """Leaves out what Lightning says about itself, and its warnings about choices made here on purpose."""
@@ -354,4 +268,4 @@ def _quiet_lightning() -> Any:
         yield
 
 
-__all__ = ["Machine", "RunFolder", "commit", "count_steps", "make_trainer", "resume", "train", "write_text"]
+__all__ = ["Machine", "RunFolder", "make_trainer", "resume", "train"]

@@ -103,6 +103,25 @@ def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skele
     return np.concatenate([middle - reach, middle + reach])
 
 
+def vary(
+    image: np.ndarray, person: Person, rng: np.random.Generator, settings: Augmentation
+) -> tuple[np.ndarray, Person]:
+    """The image recoloured and occluded, and the person's box scaled and shifted, as `settings` say.
+
+    What KS-net's data are varied by: everything else about them stays as it is in use.
+    """
+    low, high = settings.scale
+    scale, shift = low + (high - low) * rng.random(), rng.uniform(-1, 1, 2) * settings.shift
+    corners = person.box.reshape(2, 2)
+    middle, extent = corners.mean(0), corners[1] - corners[0]
+    middle, half = middle + shift * extent, extent * scale / 2
+    labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    if rng.random() < settings.occluders:
+        image = occlude(image.copy(), rng, image, labelled)
+    image = recolour(image, rng, settings)
+    return image, person._replace(box=np.concatenate([middle - half, middle + half]).astype(np.float32))
+
+
 def occlude(crop: np.ndarray, rng: np.random.Generator, source: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The crop with one to three patches pasted over it, half of them around a keypoint. Labels stay.
 
@@ -189,9 +208,9 @@ def _blurred(crop: np.ndarray, kind: float, amount: float) -> np.ndarray:
     direction = (kind - 0.7) / 0.3 * np.pi
     reach = (length // 2) * np.array([np.cos(direction), np.sin(direction)])
     middle = length // 2
-    ends = [tuple(int(round(middle + sign * r)) for r in reach) for sign in (-1, 1)]
+    ends = [tuple(round(middle + sign * float(r)) for r in reach) for sign in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 1.0)
     return cv2.filter2D(crop, -1, kernel / kernel.sum())
 
 
-__all__ = ["Sample", "augment", "occlude", "recolour"]
+__all__ = ["Sample", "augment", "occlude", "recolour", "vary"]

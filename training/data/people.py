@@ -188,7 +188,7 @@ def read_coco(
     return people if boxes is None else _with_detected_boxes(people, boxes, category)
 
 
-def _load(path: Path, notes: Counter[str]):  # noqa: ANN202 - pycocotools has no types
+def _load(path: Path, notes: Counter[str]):
     from pycocotools.coco import COCO
 
     try:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import augment
-from oaks.training.data.people import DamagedImage, People
+from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.recipe import Augmentation
 
 log = logging.getLogger("oaks.training")
@@ -103,6 +103,20 @@ class Draws(Sampler[list[Draw]]):
         return np.random.default_rng([self.seed, 0, block]).choice(len(self.lengths), BLOCK, p=self.weights)
 
 
+def readable_person(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
+    """The person at `index`, or the next one whose image can be decoded, and how many were passed over.
+
+    Raises:
+        RuntimeError: too many in a row cannot.
+    """
+    for damaged in range(ATTEMPTS):
+        try:
+            return *people.sample((index + damaged) % len(people), rng), damaged
+        except DamagedImage as error:
+            log.warning("%s; the next person is taken instead", error)
+    raise RuntimeError(f"{people.name}: {ATTEMPTS} people in a row, from number {index}, cannot be read")
+
+
 class Samples(Dataset[dict[str, Any]]):
     """Augmented samples of several sources, addressed by draws."""
 
@@ -116,28 +130,18 @@ class Samples(Dataset[dict[str, Any]]):
         skeleton: Skeleton,
         seed: int,
     ) -> None:
-        self.sources, self.settings, self.seed = list(sources), settings, seed
+        self.sources, self.seed = list(sources), seed
         self.cut = partial(augment, settings=settings, size=size, padding=padding, skeleton=skeleton)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """The sample as arrays, with the number of damaged images passed over to find it."""
         rng = np.random.default_rng([self.seed, 2, draw.number])
         people = self.sources[draw.source]
-        for damaged in range(ATTEMPTS):
-            try:
-                index = (draw.index + damaged) % len(people)
-                image, person = people.sample(index, rng)
-                another = partial(self._another, people, rng)
-                return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
-            except DamagedImage as error:
-                log.warning("%s; the next person is taken instead", error)
-        raise RuntimeError(
-            f"{people.name}: {ATTEMPTS} people in a row, from number {draw.index}, cannot be read"
-        )
+        image, person, damaged = readable_person(people, draw.index, rng)
 
-    @staticmethod
-    def _another(people: People, rng: np.random.Generator) -> np.ndarray:
-        return people.sample(int(rng.integers(len(people))), rng)[0]
+        def another() -> np.ndarray:
+            return readable_person(people, int(rng.integers(len(people))), rng)[0]
+
+        return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
 
 
 class ResumableLoader(DataLoader):
@@ -169,4 +173,4 @@ def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader
     )
 
 
-__all__ = ["Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "settle"]
+__all__ = ["Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "readable_person", "settle"]

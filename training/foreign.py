@@ -1,0 +1,144 @@
+"""Weights trained elsewhere: torchvision ResNet, Simple Baselines and HRNet state dicts, by name and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from oaks.training.networks import KSNet, PoseNetwork
+from oaks.training.recipe import Initial
+
+WRAPPINGS = (
+    "state_dict",
+    "model",
+    "net",
+    "model_state_dict",
+)  # keys under which checkpoints keep the state dict
+PREFIXES = ("module.", "model.", "network.")  # of DataParallel and of training loops
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What of a file went where.
+
+    Attributes:
+        path: of the file.
+        loaded: names of the file and of the network, in the network's order.
+        missing: parameters of the network that keep their values.
+        unexpected: entries of the file that nothing took.
+    """
+
+    path: Path
+    loaded: list[tuple[str, str]]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {len(self.loaded)} entries loaded"]
+        for title, names in (("kept as they were", self.missing), ("left unused", self.unexpected)):
+            if names:
+                lines.append(f"  {title} ({len(names)}): {', '.join(names)}")
+        return "\n".join(lines)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a .safetensors file or a PyTorch checkpoint, without wrappings and common prefixes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no state dict; the message names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        raise ValueError(f"{path}: not a file of weights that can be read safely: {error}") from error
+    for key in WRAPPINGS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    state = {n: v for n, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not state:
+        raise ValueError(f"{path}: holds no state dict")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def places_of(network: nn.Module, name: str) -> list[str]:
+    """The names under which `network` may keep what the file calls `name`, the likeliest first."""
+    if isinstance(network, PoseNetwork):  # torchvision and Simple Baselines have the backbone at the top
+        return [name, f"backbone.{name}", f"head.{name}"]
+    if isinstance(network, KSNet):
+        return [name, f"backbone.{name}"]
+    return [name]
+
+
+def load_weights(network: nn.Module, initial: Initial) -> Matched:
+    """Loads a file's weights into `network`, entry by entry, where name and shape agree.
+
+    Args:
+        network: changed in place; left as it is if an error is raised.
+        initial: the file, and patterns (as of file names: `fc.*`) of what may be missing or left unused.
+
+    Returns:
+        what matched; its str() is a list to show.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an entry's shape differs, or something is missing or unused that is not allowed to be.
+    """
+    state, own = read_state(initial.path), network.state_dict()
+    loaded: dict[str, str] = {}
+    unexpected, misshapen = [], []
+    for name, value in state.items():
+        place = next((place for place in places_of(network, name) if place in own), None)
+        if place is None:
+            unexpected.append(name)
+        elif own[place].shape != value.shape:
+            misshapen.append(f"{name} is {tuple(value.shape)}, {place} is {tuple(own[place].shape)}")
+        else:
+            loaded[place] = name
+    missing = [place for place in own if place not in loaded]
+    # Checkpoints from before 2018 do not count the batches that a batch norm has seen; nothing depends on it.
+    uncounted = [place for place in missing if place.endswith("num_batches_tracked")]
+    refused = [
+        f"  missing: {name}"
+        for name in missing
+        if name not in uncounted and not _any(name, initial.allow_missing)
+    ]
+    refused += [f"  unexpected: {name}" for name in unexpected if not _any(name, initial.allow_unexpected)]
+    refused += [
+        f"  other shape: {line}" for line in misshapen if not _any(line.split()[0], initial.allow_unexpected)
+    ]
+    if refused or not loaded:
+        raise ValueError(
+            "\n".join(
+                [
+                    f"{initial.path}: does not fit this {type(network).__name__}; {len(loaded)} entries do",
+                    *refused,
+                ]
+            )
+        )
+    own.update({place: state[name].to(own[place].dtype) for place, name in loaded.items()})
+    network.load_state_dict(own)
+    pairs = [(loaded[place], place) for place in own if place in loaded]
+    return Matched(initial.path, pairs, [name for name in missing if name not in uncounted], unexpected)
+
+
+def _any(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+__all__ = ["Matched", "load_weights", "places_of", "read_state"]

@@ -1,0 +1,85 @@
+"""What a training leaves: the network with its metrics card, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import lightning
+import torch
+
+import oaks
+from oaks.training.checkpoint import save_network
+from oaks.training.pose_training import NetworkTraining
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside `path` and renames."""
+    staged = path.with_name(path.name + ".part")
+    staged.write_text(text, encoding="utf-8")
+    os.replace(staged, path)
+
+
+class NetworkKeeper(lightning.Callback):
+    """After every validation, and at the end, writes the network and its metrics card."""
+
+    def __init__(self, network: Path, card: Path, lines: list[str]) -> None:
+        self.network, self.card, self.lines = network, card, lines
+        self.commit = commit()
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+        """Writes both, from the first process."""
+        self._write(trainer, module)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+        """Writes both, if the training is complete."""
+        if trainer.global_step >= module.steps:
+            self._write(trainer, module)
+
+    def _write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+        if not trainer.is_global_zero:
+            return
+        figures = {name.removeprefix("val/"): round(float(value), 6)
+                   for name, value in trainer.callback_metrics.items() if name.startswith("val/")}  # fmt: skip
+        recipe = module.recipe.model_dump(mode="json")
+        card = {
+            "recipe": recipe["title"],
+            "step": trainer.global_step,
+            "steps": module.steps,
+            "data": self.lines,
+            "damaged images passed over": int(module.damaged),
+            "metrics": figures,
+            "commit": self.commit,
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "machine": f"{platform.machine()}, {trainer.strategy.root_device}, {trainer.world_size} processes",
+            "precision": recipe["training"]["precision"],
+            "versions": {
+                "oaks": oaks.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        }
+        write_text(self.card, json.dumps(card, indent=1))
+        save_network(self.network, module.best, {**module.description(), "metrics": figures, "card": card})
+
+
+def commit() -> str | None:
+    """The commit of the source tree that oaks is imported from, marked if it has changes; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
+
+
+__all__ = ["NetworkKeeper", "commit", "write_text"]
