@@ -246,6 +246,9 @@ class Native:
 
         return launch
 
+    def device_count(self) -> int:
+        return self._gpu.devices
+
     def begin_capture(self, stream: int) -> None:
         self._gpu.streams[stream].recording = []
         self.captures += 1

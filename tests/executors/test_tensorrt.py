@@ -1,0 +1,299 @@
+"""The TensorRT backend on stand-ins for TensorRT, PyCUDA and the native module's CUDA half.
+
+The stand-in for TensorRT runs the ONNX model on ONNX Runtime, at the addresses that it was given, when the
+stream gets there; so the numbers tell whether every address, shape and order is right.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import bundles
+import numpy as np
+import pycuda_stand_in
+import pytest
+import tensorrt_listings as listings
+import tensorrt_stand_in
+from tensorrt_world import World
+
+import oaks
+from oaks import BundleError, executors
+from oaks.bundle import Network
+from oaks.engines.library import TensorRTError
+from oaks.executors import tensorrt as backend
+from oaks.executors.device import DeviceMemory
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", half=True)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    return pycuda_stand_in.install(monkeypatch)
+
+
+@pytest.fixture(params=listings.VERSIONS)
+def world(request, monkeypatch, gpu, tmp_path):
+    made = World()
+    made.streams = gpu.streams
+    tensorrt_stand_in.install(monkeypatch, request.param, made)
+    monkeypatch.setenv("OAKS_CACHE", str(tmp_path))
+    return made
+
+
+@pytest.fixture
+def memory(gpu):
+    made = DeviceMemory(0)
+    with made.active():
+        yield made
+    made.close()
+    assert gpu.leaks == []
+
+
+@pytest.fixture
+def executor(world, memory, tiny):
+    return backend.open_executor(tiny.network("pose"), memory=memory, threads=None, batches=[1, 4, 16])
+
+
+def arrays(executor, memory, batch: int):
+    return tuple(
+        {name: memory.empty((batch, *t.shape), t.dtype) for name, t in tensors.items()}
+        for tensors in (executor.inputs, executor.outputs)
+    )
+
+
+def frames(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(count)
+    return [random.integers(0, 256, (60 + 7 * i, 90 - 5 * i, 3), dtype=np.uint8) for i in range(count)]
+
+
+def boxes(count: int) -> np.ndarray:
+    corners = np.random.default_rng(count).uniform(-10, 50, (count, 2))
+    return np.concatenate([corners, corners + 40], axis=1)
+
+
+# ---- through the Engine
+
+
+@pytest.mark.parametrize("capture", [None, "cudaErrorStreamCaptureUnsupported"], ids=["graph", "no graph"])
+@pytest.mark.parametrize("flip", [True, False], ids=["flip", "no flip"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_gives_what_onnx_runtime_gives(tiny, world, gpu, capture, flip, precision):
+    gpu.capture_fails = capture
+    settings = {"precision": precision, "flip": flip}
+    with (
+        oaks.Engine(tiny, backend="tensorrt", max_batch=8, **settings) as engine,
+        oaks.Engine(tiny, backend="onnxruntime", **settings) as reference,
+    ):
+        for count in (1, 3, 8, 11, 27, 2):
+            pictures, people = frames(2), [boxes(count), boxes(2)]
+            poses, wanted = (e.infer(pictures, boxes=people) for e in (engine, reference))
+            for name in ("keypoints", "visibility", "similarity", "heat", "scores"):
+                np.testing.assert_allclose(
+                    getattr(poses, name), getattr(wanted, name), atol=2e-3, err_msg=name
+                )
+        said = engine.describe()
+        assert said["cuda_graphs"] == ("captured" if capture is None else f"failed: {capture}")
+        assert said["networks"]["pose"]["runtime"] == f"tensorrt {world.trt.__version__}"
+        assert said["networks"]["pose"]["plan"].endswith(".plan")
+        assert said["networks"]["pose"]["gpu"] == "Stand-In 9000"
+    assert gpu.memory == {}
+    assert gpu.leaks == []
+    assert gpu.stack == []
+
+
+def test_a_second_engine_builds_nothing(tiny, world):
+    for _ in range(2):
+        with oaks.Engine(tiny, backend="tensorrt", max_batch=2) as engine:
+            engine.infer(frames(1))
+    assert world.built == 2  # the pose network's plan and the KS network's
+
+
+def test_two_engines_live_side_by_side(tiny, world, gpu):
+    with (
+        oaks.Engine(tiny, backend="tensorrt", max_batch=2) as first,
+        oaks.Engine(tiny, backend="tensorrt", max_batch=2) as second,
+    ):
+        a, b = first.infer(frames(1)), second.infer(frames(1))
+    np.testing.assert_array_equal(a.keypoints, b.keypoints)
+    assert gpu.memory == {}
+
+
+def test_batches_share_the_memory_of_activations(tiny, world):
+    with oaks.Engine(tiny, backend="tensorrt", max_batch=8) as engine:
+        engine.warmup()
+        assert len(world.contexts) == 2 * 4  # two networks, batches 1, 2, 4, 8
+        assert len({context._values["scratch"] for context in world.contexts}) == 2
+
+
+def test_auto_takes_tensorrt_where_it_is(tiny, world):
+    assert executors.choose("auto", None) == ("tensorrt", "cuda", {})
+
+
+# ---- what there is, and what there is not
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("cpu", "runs on 'cuda' or 'cuda:NUMBER' only, got 'cpu'"),
+        ("cuda:", None),
+        ("cuda:x", "got 'cuda:x'"),
+        ("cuda:7", "there is no GPU 7, CUDA sees 1"),
+        ("cuda", None),
+        ("cuda:0", None),
+    ],
+)
+def test_devices_are_named_as_elsewhere(world, device, reason):
+    said = backend.unavailable(device)
+    if device == "cuda:":
+        assert said is not None
+    elif reason is None:
+        assert said is None
+    else:
+        assert reason in said
+
+
+def test_what_is_missing_is_told(world, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tensorrt", None)
+        without.setattr("oaks.engines.library._loaded", None)
+        assert "pip install 'oaks[tensorrt]'" in backend.unavailable("cuda")
+    pycuda_stand_in.install(monkeypatch, cuda_half=False)
+    assert "no CUDA half" in backend.unavailable("cuda")
+    pycuda_stand_in.install(monkeypatch, devices=0)
+    assert "CUDA does not start" in backend.unavailable("cuda")
+    with pytest.raises(oaks.BackendUnavailable, match="backend 'tensorrt' on cuda: CUDA does not start"):
+        executors.choose("tensorrt", None)
+
+
+def test_bf16_is_refused(world, memory, tiny):
+    network = Network(tiny, "pose", "pose.fp32.onnx", "bf16")
+    with pytest.raises(ValueError, match="precision: backend 'tensorrt' runs the types of the ONNX file"):
+        backend.open_executor(network, memory=memory, threads=None, batches=[1])
+
+
+# ---- one executor
+
+
+def test_inputs_and_outputs_are_read_from_the_engine(executor):
+    assert executor.inputs == {"crops": executors.Tensor((3, 64, 48), np.dtype("float32"))}
+    assert executor.outputs == {
+        "heatmaps": executors.Tensor((3, 16, 12), np.dtype("float32")),
+        "visibility": executors.Tensor((3,), np.dtype("float32")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("batch", "profile"), [(1, [1, 1]), (2, [2, 4]), (4, [2, 4]), (5, [5, 16]), (16, [5, 16])]
+)
+def test_a_batch_runs_in_the_profile_that_covers_it(executor, world, memory, batch, profile):
+    executor.bind(*arrays(executor, memory, batch))
+    low, _, high = world.contexts[-1]._values["profile"]["crops"]
+    assert [low[0], high[0]] == profile
+
+
+def test_earlier_calls_stay_valid_when_others_are_bound(executor, memory, gpu):
+    bound = []
+    for batch in (2, 3):
+        inputs, outputs = arrays(executor, memory, batch)
+        bound.append((executor.bind(inputs, outputs), outputs, batch))
+    for run, outputs, batch in bound:
+        run()
+        memory.synchronize()
+        heat = gpu.at(outputs["heatmaps"].address, outputs["heatmaps"].nbytes).view(np.float32)
+        assert np.isfinite(heat).all()
+        assert outputs["heatmaps"].shape[0] == batch
+
+
+def test_arrays_that_do_not_fit_are_named(executor, memory):
+    inputs, outputs = arrays(executor, memory, 2)
+    with pytest.raises(ValueError, match=r"inputs \['crops'\] and outputs .* wanted, got \[\] and"):
+        executor.bind({}, outputs)
+    with pytest.raises(ValueError, match=r"wanted, got \['crops'\] and \['heatmaps'\]"):
+        executor.bind(inputs, {"heatmaps": outputs["heatmaps"]})
+    with pytest.raises(
+        ValueError, match=r"'visibility' must be \(\(2, 3\), dtype\('float32'\)\), is .*float16"
+    ):
+        executor.bind(inputs, {**outputs, "visibility": memory.empty((2, 3), np.float16)})
+    with pytest.raises(ValueError, match=r"'heatmaps' must be"):
+        executor.bind(inputs, {**outputs, "heatmaps": memory.empty((1, 3, 16, 12), np.float32)})
+    with pytest.raises(ValueError, match=r"batches 1 to 16 fit the plan, got 17"):
+        executor.bind(*arrays(executor, memory, 17))
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ("context", r"makes no execution context(.|\n)*out of memory"),
+        ("set_profile", r"refuses profile 0"),
+        ("shapes", r"misses the shapes of \['crops'\]"),
+        ("address", r"refuses the memory of 'crops'"),
+    ],
+)
+def test_what_tensorrt_refuses_is_an_error(executor, world, memory, refused, message):
+    world.refuses.add(refused)
+    with pytest.raises(TensorRTError, match=message):
+        executor.bind(*arrays(executor, memory, 1))
+
+
+def test_a_shape_outside_of_the_plan_is_an_error(executor, world, memory, monkeypatch):
+    monkeypatch.setattr(world, "IExecutionContext_set_input_shape", lambda *_, **__: False)
+    with pytest.raises(TensorRTError, match="a batch of 1 does not fit the plan"):
+        executor.bind(*arrays(executor, memory, 1))
+
+
+def test_outputs_of_another_shape_are_an_error(executor, world, memory, monkeypatch):
+    monkeypatch.setattr(world, "IExecutionContext_get_tensor_shape", lambda *_, **__: world.dims((1, 9)))
+    with pytest.raises(TensorRTError, match=r"'crops' becomes \(1, 9\), not \(1, 3, 64, 48\)"):
+        executor.bind(*arrays(executor, memory, 1))
+
+
+def test_a_run_that_fails_is_an_error(executor, world, memory):
+    run = executor.bind(*arrays(executor, memory, 1))
+    world.execute_fails = True
+    with pytest.raises(TensorRTError, match=r"could not run it(.|\n)*enqueueV3: Error Code 1"):
+        run()
+
+
+def test_a_run_that_fails_while_it_is_captured_goes_on_without_a_graph(executor, world, memory, gpu):
+    """TensorRT says False during a capture; then the call itself is used, and gives the same."""
+    inputs, outputs = arrays(executor, memory, 1)
+    bound, calls = executor.bind(inputs, outputs), []
+
+    def work() -> None:
+        calls.append(1)
+        world.execute_fails = len(calls) == 2
+        bound()
+
+    run = memory.record(work)
+    assert memory.graphs.startswith("failed: ")
+    assert "TensorRT could not run it" in memory.graphs
+    gpu.at(outputs["visibility"].address, outputs["visibility"].nbytes)[:] = 119
+    run()
+    memory.synchronize()
+    assert not (gpu.at(outputs["visibility"].address, outputs["visibility"].nbytes) == 119).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda world: world.refuses.add("location"), "is a shape, not data"),
+        (
+            lambda world: setattr(
+                world, "ICudaEngine_get_tensor_dtype", lambda *_, **__: world.trt.DataType.INT32
+            ),
+            "must be float32 or float16, is DataType.INT32",
+        ),
+        (
+            lambda world: setattr(world, "ICudaEngine_get_tensor_shape", lambda *_, **__: world.dims((4, 3))),
+            r"only the batch of 'crops' may vary, got \(4, 3\)",
+        ),
+    ],
+)
+def test_an_engine_that_no_pose_network_has_is_refused(world, memory, tiny, change, message):
+    change(world)
+    with pytest.raises(BundleError, match=message):
+        backend.open_executor(tiny.network("pose"), memory=memory, threads=None, batches=[1])
