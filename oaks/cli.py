@@ -88,6 +88,42 @@ def predict(
 
 
 @app.command()
+def benchmark(
+    bundle: Annotated[str, typer.Argument(help="Folder, zip or name of a shipped bundle.")] = "small",
+    backend: Annotated[list[str], typer.Option(help="Backends, each with its own --backend; else all.")] = [],  # noqa: B006
+    precision: Annotated[
+        list[str], typer.Option(help="fp32, bf16, fp16, int8, each with its own; else all.")
+    ] = [],  # noqa: B006
+    batch: Annotated[list[int], typer.Option(help="Persons per call, each with its own --batch.")] = [8],  # noqa: B006
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the backend's own if left out.")] = "",
+    flip: Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")] = True,
+    threads: Annotated[int, typer.Option(help="CPU threads of the networks; 0: all cores.")] = 0,
+    turns: Annotated[int, typer.Option(help="Turns that each has; the median counts.")] = 7,
+    annotations: Annotated[str, typer.Option(help="COCO keypoints JSON: adds the average precision.")] = "",
+    images: Annotated[str, typer.Option(help="Folder of its images.")] = "",
+    out: Annotated[str, typer.Option(help="Write the figures to this JSON file too.")] = "",
+) -> None:
+    """Time a bundle on every backend and precision that is here: persons per second, stages, AP."""
+    from oaks.benchmark import benchmark_command
+
+    raise typer.Exit(
+        benchmark_command(
+            bundle,
+            backends=backend,
+            precisions=precision,
+            batches=batch,
+            device=device or None,
+            flip=flip,
+            threads=threads or None,
+            turns=turns,
+            annotations=annotations or None,
+            images=images or None,
+            out=out or None,
+        )  # fmt: skip
+    )
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a built-in one.")] = "",
     out: Annotated[str, typer.Option(help="Folder of the training, made new.")] = "",

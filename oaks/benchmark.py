@@ -1,0 +1,244 @@
+"""How fast a bundle runs here, and with annotations how well: what `oaks benchmark` prints."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks import executors
+from oaks.bundle import Bundle
+from oaks.coco import make_header
+from oaks.errors import BackendUnavailable, BundleError
+from oaks.files import write_json
+from oaks.inference import Engine
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_STAGES = ("read", "crop", "pose", "decode", "ks", "score", "rest")
+_FRAME = (480, 640)
+_TURN_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        persons_per_second: median over the turns.
+        spread: half the distance between the quartiles, relative to the median.
+        milliseconds: stage -> milliseconds per call of `batch` persons. On a device the stages are measured
+            apart from the rate, waiting after each.
+        networks_share: the part of that time that the two networks take.
+        average_precision: 0 to 1, over the annotations; None without.
+    """
+
+    backend: str
+    device: str
+    precision: str
+    batch: int
+    persons_per_second: float
+    spread: float
+    milliseconds: Mapping[str, float]
+    networks_share: float
+    average_precision: float | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    engine: Engine
+    batch: int
+    frame: np.ndarray
+    boxes: np.ndarray
+
+    def run(self) -> None:
+        self.engine.infer(self.frame, boxes=self.boxes)
+
+    def rate(self) -> float:
+        """Persons per second, over at least a part of a second."""
+        calls, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < _TURN_SECONDS or not calls:
+            self.run()
+            calls += 1
+        return calls * self.batch / elapsed
+
+    def stages(self) -> tuple[dict[str, float], float]:
+        """Milliseconds per stage, and the networks' share, of a few calls with waits between the stages."""
+        self.engine.staged = self.engine.device != "cpu"
+        self.run()
+        self.engine.timings.reset()
+        for _ in range(5):
+            self.run()
+        self.engine.staged = False
+        return self.engine.timings.milliseconds, self.engine.timings.networks_share
+
+
+def benchmark(
+    engines: Sequence[Engine], batches: Sequence[int], *, turns: int = 7, advance: Any = lambda: None
+) -> list[Row]:
+    """Times engines turn by turn, so that what disturbs the machine disturbs all alike.
+
+    Args:
+        engines: each with a max_batch of at least the largest batch.
+        batches: persons per call.
+        turns: how often each engine and batch size has its turn.
+        advance: called after each.
+    """
+    random = np.random.default_rng(0)
+    frame = random.integers(0, 256, (*_FRAME, 3), dtype=np.uint8)
+    jobs = []
+    for engine in engines:
+        for batch in batches:
+            corners = random.uniform(0, [300, 150], (batch, 2))
+            boxes = np.concatenate([corners, corners + random.uniform(90, 300, (batch, 2))], axis=1)
+            jobs.append(_Job(engine, batch, frame, boxes.astype(np.float32)))
+    for job in jobs:
+        job.run()
+    rates: list[list[float]] = [[] for _ in jobs]
+    for _ in range(turns):
+        for job, own in zip(jobs, rates, strict=True):
+            own.append(job.rate())
+            advance()
+    rows = []
+    for job, own in zip(jobs, rates, strict=True):
+        low, median, high = statistics.quantiles(own, n=4) if len(own) > 1 else own * 3
+        milliseconds, share = job.stages()
+        place = (job.engine.backend, job.engine.device, job.engine.precision, job.batch)
+        rows.append(Row(*place, median, (high - low) / (2 * median), milliseconds, share))
+    return rows
+
+
+def average_precision(engine: Engine, annotations: str | Path, images: str | Path) -> float:
+    """COCO's AP of a bundle as an engine runs it, with ground-truth boxes.
+
+    Raises:
+        FileNotFoundError: the annotations or an image are not there.
+        ValueError: the annotations do not fit the bundle.
+        ImportError: pycocotools is not installed.
+    """
+    import tempfile
+
+    from oaks.val.detect import detect
+    from oaks.val.judge import judge
+    from oaks.val.results import Detections
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=engine.bundle.skeleton)
+    with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
+        made = detect(engine, truth, images, Path(folder) / "results.json")
+        found = Detections.load(made, truth)
+    return judge(truth, found.image, found.keypoints, found.scores)["AP"]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for people to read, each rate also relative to the first row of its batch size."""
+    from rich.table import Table
+
+    made = Table(title="Persons per second, and where a call's milliseconds go")
+    for name in ("backend", "device", "precision"):
+        made.add_column(name)
+    for name in ("batch", "persons/s", "+-", "ratio", *_STAGES, "networks"):
+        made.add_column(name, justify="right")
+    scored = any(row.average_precision is not None for row in rows)
+    if scored:
+        made.add_column("AP", justify="right")
+    first: dict[int, float] = {}
+    for row in rows:
+        base = first.setdefault(row.batch, row.persons_per_second)
+        other = sum(value for name, value in row.milliseconds.items() if name not in _STAGES)
+        stages = {**row.milliseconds, "rest": row.milliseconds.get("rest", 0.0) + other}
+        cells = [
+            row.backend, row.device, row.precision, str(row.batch), f"{row.persons_per_second:.1f}",
+            f"{row.spread:.0%}", f"{row.persons_per_second / base:.2f}",
+            *(f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES),
+            f"{row.networks_share:.1%}",
+        ]  # fmt: skip
+        if scored:
+            cells.append("" if row.average_precision is None else f"{100 * row.average_precision:.1f}")
+        made.add_row(*cells)
+    return made
+
+
+def benchmark_command(
+    bundle: str,
+    *,
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    batches: Sequence[int],
+    device: str | None,
+    flip: bool,
+    threads: int | None,
+    turns: int,
+    annotations: str | None,
+    images: str | None,
+    out: str | None,
+) -> int:
+    """`oaks benchmark`: every backend and precision that is there, in one table.
+
+    Returns:
+        The exit code: 0, or 1 if nothing asked for could run.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not batches or min(batches) < 1:
+        raise ValueError(f"batch: whole numbers of at least 1 wanted, got {list(batches)}")
+    if bool(annotations) != bool(images):
+        raise ValueError("annotations and images: both or neither wanted")
+    loaded = Bundle.load(bundle)
+    console = Console()
+    # A figure cut off is worse than a long line.
+    if not console.is_terminal:
+        console = Console(width=200)
+    missing: list[str] = []
+    with ExitStack() as opened:
+        engines = []
+        for backend in backends or reversed(executors.BACKENDS):
+            module = executors.backend(backend)
+            if reason := module.unavailable(device or module.default_device()):
+                missing.append(f"{backend}: {reason}")
+                continue
+            for precision in precisions or PRECISIONS:
+                settings = {"precision": precision, "device": device, "threads": threads}
+                try:
+                    engine = Engine(loaded, backend, flip, max_batch=max(batches), **settings)
+                except (BackendUnavailable, BundleError, ValueError) as error:
+                    missing.append(f"{backend} {precision}: {error}")
+                    continue
+                engines.append(opened.enter_context(engine))
+        if engines:
+            steps = len(engines) * len(batches) * turns
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task("timing", total=steps)
+                rows = benchmark(engines, batches, turns=turns, advance=lambda: progress.advance(task))
+            if annotations and images:
+                rows = _with_precision(rows, engines, annotations, images)
+            console.print(table(rows))
+            header = make_header(engines[0].describe(), box_source="synthetic", turns=turns)
+            content = {"made": header, "rows": [asdict(row) for row in rows], "missing": missing}
+            if out:
+                write_json(out, content, indent=1)
+    for reason in missing:
+        console.print(f"not run: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if engines else 1
+
+
+def _with_precision(
+    rows: Sequence[Row], engines: Sequence[Engine], annotations: str, images: str
+) -> list[Row]:
+    found = {
+        (engine.backend, engine.precision): average_precision(engine, annotations, images)
+        for engine in engines
+    }
+    return [replace(row, average_precision=found[row.backend, row.precision]) for row in rows]
+
+
+__all__ = ["Row", "average_precision", "benchmark", "benchmark_command", "table"]
