@@ -32,8 +32,8 @@ _LEVELS = {
 """TensorRT's severities as ours: what it calls an error is raised as an exception where it matters."""
 
 
-class TensorRTError(RuntimeError):
-    """TensorRT could not do what was asked. The message ends with what it wrote to its log."""
+class TensorRTError(BackendUnavailable):
+    """TensorRT is there and could not do what was asked. The message ends with what it wrote to its log."""
 
 
 class Log:

@@ -194,6 +194,37 @@ def ablate(
 
 
 @app.command()
+def export(
+    pose: Annotated[str, typer.Argument(help="Checkpoint (.safetensors) of a pose network.")],
+    out: Annotated[str, typer.Option(help="Folder of the bundle; one that is there is replaced.")],
+    ks: Annotated[str, typer.Option(help="Checkpoint of the KS network for its heatmaps.")] = "",
+    precision: Annotated[list[str], typer.Option(help="fp32, fp16, int8, each with its own.")] = ["fp32"],  # noqa: B006
+    crops: Annotated[
+        str,
+        typer.Option(help="People to compare and calibrate on: COCO JSON, folder, .npz; or 'rendered'."),
+    ] = "",
+    tolerance: Annotated[list[str], typer.Option(help="Largest difference: fp16=0.01, say.")] = [],  # noqa: B006
+    keep_float: Annotated[list[str], typer.Option(help="ONNX node that int8 leaves in float32.")] = [],  # noqa: B006
+    name: Annotated[str, typer.Option(help="Name of the bundle; else the folder's.")] = "",
+) -> None:
+    """Write a bundle from trained networks, each precision compared with torch on real people."""
+    from oaks.engines.command import export_command
+
+    raise typer.Exit(
+        export_command(
+            pose,
+            ks=ks or None,
+            out=out,
+            precisions=precision,
+            crops=crops or None,
+            tolerances=tolerance,
+            keep_float=keep_float,
+            name=name or None,
+        )
+    )
+
+
+@app.command()
 def render(
     out: Annotated[str, typer.Argument(help="Folder of the data set; one begun there is gone on with.")],
     count: Annotated[int, typer.Option(help="How many pictures.")] = 1000,

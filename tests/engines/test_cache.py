@@ -388,16 +388,10 @@ def test_a_folder_that_cannot_be_made_is_named(load, tmp_path):
 
 def test_two_processes_that_want_a_plan_build_it_once(tiny, tmp_path):
     program = Path(__file__).with_name("two_builders.py")
-    arguments = [str(tiny.path), str(tmp_path / "plans")]
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(program), *arguments, str(tmp_path / f"ready{n}")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(2)
-    ]
+    (tmp_path / "meeting").mkdir()
+    command = [sys.executable, program, tiny.path, tmp_path / "plans", tmp_path / "meeting"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(2)]
     results = [process.communicate(timeout=120) for process in running]
     assert [process.returncode for process in running] == [0, 0], results
     built, loaded, paths = zip(*(output.split() for output, _ in results), strict=True)

@@ -1,10 +1,11 @@
 """Run by test_cache.py as a process of its own: loads a plan with the stand-ins and says what that took.
 
-Arguments: the bundle, the cache folder, and a file to write when it starts to load.
+Arguments: the bundle, the cache folder, and a folder in which two such processes wait for each other.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from oaks.engines.cache import load_plan
 from oaks.executors import device
 
 
-def main(bundle: str, cache: str, ready: str) -> None:
+def main(bundle: str, cache: str, meeting: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         world = World()
         pycuda_stand_in.install(monkeypatch)
@@ -34,7 +35,9 @@ def main(bundle: str, cache: str, ready: str) -> None:
 
         world.steps = steps
         network = Bundle.load(bundle).network("pose")
-        Path(ready).touch()
+        (Path(meeting) / str(os.getpid())).touch()
+        while len(list(Path(meeting).iterdir())) < 2:
+            time.sleep(0.01)
         plan = load_plan(network, device.device(0), batches=[1, 2], folder=cache, show=False)
         print(world.built, world.deserialised, plan.path.name)
 

@@ -1,0 +1,55 @@
+"""oaks export, as it is typed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from oaks.bundle import Bundle
+from oaks.cli import app
+
+
+@pytest.fixture
+def crops(pictures, tmp_path):
+    np.savez(tmp_path / "crops.npz", crops=pictures)
+    return tmp_path / "crops.npz"
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def test_a_bundle_is_written_and_told(checkpoints, crops, tmp_path):
+    pose, ks = checkpoints
+    options = ("--ks", ks, "--out", tmp_path / "b", "--crops", crops, "--name", "mine")
+    done = run(pose, *options, "--precision", "fp32", "--precision", "fp16")
+    assert done.exit_code == 0, done.output
+    bundle = Bundle.load(tmp_path / "b")
+    assert bundle.name == "mine"
+    assert {entry["precision"] for entry in bundle.files.values()} == {"fp32", "fp16"}
+    for name in bundle.files:
+        assert name in done.stdout
+    assert "Difference from the torch network" in done.stderr
+
+
+def test_too_far_is_exit_code_1_and_no_bundle(checkpoints, crops, tmp_path):
+    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--tolerance", "fp32=0")
+    assert done.exit_code == 1
+    assert "too far from the torch network" in " ".join(done.stderr.split())
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tolerance", "fp32"), r"tolerance: PRECISION=NUMBER wanted"),
+        (("--tolerance", "fp32=much"), r"tolerance: PRECISION=NUMBER wanted.*'fp32=much'"),
+        (("--precision", "fp8"), r"precisions: some of"),
+    ],
+)
+def test_wrong_options_are_named(checkpoints, crops, tmp_path, options, message):
+    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, *options)
+    assert isinstance(done.exception, ValueError)
+    with pytest.raises(ValueError, match=message):
+        raise done.exception
