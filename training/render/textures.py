@@ -42,7 +42,7 @@ def colour(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
     """A colour as people paint and dye things, (3,) float32 BGR from 0 to 255: greys and muted tones above
     all."""
     hue = rng.uniform(0, 180)
-    strength = 255 * saturation * float(rng.beta(1.1, 1.8))
+    strength = 255 * saturation * float(rng.beta(1.0, 2.1))
     value = 255 * float(rng.beta(1.6, 1.2))
     pixel = np.array([[[hue, strength, max(value, 12)]]], np.uint8)
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
