@@ -106,21 +106,12 @@ def benchmark(
     """Time a bundle on every backend and precision that is here: persons per second, stages, AP."""
     from oaks.benchmark import benchmark_command
 
-    raise typer.Exit(
-        benchmark_command(
-            bundle,
-            backends=backend,
-            precisions=precision,
-            batches=batch,
-            device=device or None,
-            flip=flip,
-            threads=threads or None,
-            turns=turns,
-            annotations=annotations or None,
-            images=images or None,
-            out=out or None,
-        )  # fmt: skip
-    )
+    code = benchmark_command(
+        bundle, backends=backend, precisions=precision, batches=batch, device=device or None, flip=flip,
+        threads=threads or None, turns=turns, annotations=annotations or None, images=images or None,
+        out=out or None,
+    )  # fmt: skip
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -1,0 +1,226 @@
+"""From a frame and boxes to scored poses, against what one would otherwise run. One run, one table.
+
+    python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--save]
+
+The others run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
+where the bundle has weights. Everybody's poses are compared with ours before anything is timed. Jobs take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import measure
+import numpy as np
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+import oaks
+from oaks.bundle import Bundle
+from oaks.errors import BackendUnavailable
+
+TARGETS = {"openvino fp32": 1.15, "openvino bf16": 2.0, "openvino int8": 3.0}
+"""Least persons per second relative to ONNX Runtime with OpenCV and NumPy, batch 8 with flip."""
+
+Networks = tuple[Callable[[np.ndarray], list[np.ndarray]], Callable[[np.ndarray], np.ndarray]]
+
+
+class Usual:
+    """The usual way: cv2.warpAffine for each person, NumPy for everything else."""
+
+    def __init__(self, bundle: Bundle, pose: Callable, ks: Callable) -> None:
+        self.bundle, self.pose, self.ks = bundle, pose, ks
+        self.order = bundle.skeleton.mirror
+        self.mean, self.std = np.float32(bundle.mean), np.float32(bundle.std)
+
+    def __call__(self, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, K, 2) and OAKS scores (N,)."""
+        crops, matrices = self.crop(frame, boxes)
+        count = len(crops)
+        heatmaps, logits = self.pose(np.concatenate([crops, crops[..., ::-1]]))
+        averaged = 0.5 * (heatmaps[:count] + heatmaps[count:][:, self.order, :, ::-1])
+        visibility = self.probability(0.5 * (logits[:count] + logits[count:][:, self.order]), "visibility")
+        points = self.decode(averaged, matrices)
+        similarity = self.probability(self.ks(averaged), "similarity")
+        return points, (similarity * visibility).sum(axis=1) / visibility.sum(axis=1)
+
+    def crop(self, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        width, height = self.bundle.size
+        crops = np.empty((len(boxes), 3, height, width), np.float32)
+        matrices = np.empty((len(boxes), 2, 3), np.float32)
+        for i, (x1, y1, x2, y2) in enumerate(boxes):
+            w, h = x2 - x1, y2 - y1
+            scale = max(w, h * width / height) * self.bundle.padding / width
+            shift = (
+                (x1 + x2 - 1) / 2 - (width - 1) / 2 * scale,
+                (y1 + y2 - 1) / 2 - (height - 1) / 2 * scale,
+            )
+            matrices[i] = [[scale, 0, shift[0]], [0, scale, shift[1]]]
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            cut = cv2.warpAffine(frame, matrices[i], (width, height), flags=flags)
+            pixels = (cv2.cvtColor(cut, cv2.COLOR_BGR2RGB).astype(np.float32) - self.mean) / self.std
+            crops[i] = pixels.transpose(2, 0, 1)
+        return crops, matrices
+
+    def decode(self, heatmaps: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """Highest cell, a quarter towards the second-highest, back to the frame; all maps at once."""
+        count, keypoints, _, width = heatmaps.shape
+        flat = heatmaps.reshape(count, keypoints, -1).copy()
+        first = flat.argmax(axis=2)
+        np.put_along_axis(flat, first[..., None], -np.inf, axis=2)
+        second = flat.argmax(axis=2)
+        peak = np.stack([first % width, first // width], axis=2).astype(np.float32)
+        step = np.stack([second % width, second // width], axis=2) - peak
+        peak += 0.25 * step / np.linalg.norm(step, axis=2, keepdims=True)
+        peak = self.bundle.stride * (peak + 0.5) - 0.5
+        return peak * matrices[:, None, (0, 1), (0, 1)] + matrices[:, None, :, 2]
+
+    def probability(self, logits: np.ndarray, kind: str) -> np.ndarray:
+        calibration = getattr(self.bundle, kind)
+        return 1 / (1 + np.exp(-(calibration.scale * logits + calibration.bias)))
+
+
+def onnxruntime_networks(bundle: Bundle) -> Networks:
+    sessions = {
+        role: onnxruntime.InferenceSession(bundle.network(role).read(), providers=["CPUExecutionProvider"])
+        for role in ("pose", "ks")
+    }
+
+    def pose(crops: np.ndarray) -> list[np.ndarray]:
+        return sessions["pose"].run(["heatmaps", "visibility"], {"crops": crops})
+
+    return pose, lambda heatmaps: sessions["ks"].run(["similarity"], {"heatmaps": heatmaps})[0]
+
+
+def torch_networks(bundle: Bundle) -> Networks:
+    import torch
+
+    from oaks.training.checkpoint import load_network
+
+    modules = {}
+    for network in bundle.weights():
+        with bundle.open_path(network.file) as path:
+            modules[network.role], _ = load_network(path)
+
+    def pose(crops: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [value.numpy() for value in modules["pose"](torch.from_numpy(crops))]
+
+    def ks(heatmaps: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return modules["ks"](torch.from_numpy(heatmaps)).numpy()
+
+    return pose, ks
+
+
+def ours(bundle: Bundle, batch: int) -> tuple[dict[str, oaks.Engine], list[str]]:
+    """An Engine for every backend and precision that is here, and why the others are not."""
+    engines, missing = {}, []
+    for backend in ("onnxruntime", "openvino", "torch"):
+        for precision in ("fp32", "bf16", "int8"):
+            try:
+                engine = oaks.Engine(bundle, backend, precision=precision, device="cpu", max_batch=batch)
+            except (BackendUnavailable, ValueError) as error:
+                missing.append(f"{backend} {precision}: {error}")
+                continue
+            engines[f"{backend} {precision}"] = engine
+    return engines, missing
+
+
+def compare(name: str, points: np.ndarray, scores: np.ndarray, wanted: oaks.Poses) -> dict[str, float]:
+    """How far someone's poses are from those of our ONNX Runtime engine in fp32."""
+    apart = np.linalg.norm(points - wanted.keypoints, axis=2)
+    near = float((apart <= 0.5).mean())
+    if "int8" not in name and "bf16" not in name and near < 0.97:
+        raise AssertionError(f"{name}: only {near:.1%} of the points are within half a pixel of ours")
+    return {"within_half_pixel": near, "score_difference": float(np.abs(scores - wanted.oaks_scores).max())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("bundle", nargs="?", default="small")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/end_to_end.json")
+    options = parser.parse_args()
+    bundle = Bundle.load(options.bundle)
+    frame, boxes = people(options.batch)
+
+    engines, missing = ours(bundle, options.batch)
+    usual = {"ONNX Runtime fp32, cv2 + NumPy": Usual(bundle, *onnxruntime_networks(bundle))}
+    if bundle.has("weights"):
+        usual["torch eager fp32, cv2 + NumPy"] = Usual(bundle, *torch_networks(bundle))
+    wanted = engines["onnxruntime fp32"].infer(frame, boxes=boxes)
+    jobs: dict[str, Callable[[], Any]] = {}
+    agreement = {}
+    for name, way in usual.items():
+        agreement[name] = compare(name, *way(frame, boxes), wanted)
+        jobs[name] = lambda way=way: way(frame, boxes)
+    for name, engine in engines.items():
+        poses = engine.infer(frame, boxes=boxes)
+        agreement[name] = compare(name, poses.keypoints, poses.oaks_scores, wanted)
+        jobs[name] = lambda engine=engine: engine.infer(frame, boxes=boxes)
+        engine.timings.reset()
+
+    timings = measure.interleaved(jobs, turns=options.turns)
+    base = timings[next(iter(usual))].median
+    rows = []
+    for name, timing in timings.items():
+        row: dict[str, object] = {
+            "name": f"oaks, {name}" if name in engines else name,
+            "persons_per_second": options.batch / timing.median,
+            "spread": timing.spread,
+            "ratio": base / timing.median,
+            **agreement[name],
+        }
+        if name in engines:
+            row["networks_share"] = engines[name].timings.networks_share
+            row["milliseconds"] = engines[name].timings.milliseconds
+        row["target"] = TARGETS.get(name)
+        rows.append(row)
+    show(rows, bundle, options.batch, missing)
+    if options.save:
+        machine = {"processor": measure.processor(), "cores": os.cpu_count()}
+        settings = {"bundle": bundle.name, "bundle_sha256": bundle.checksum(), "batch": options.batch}
+        path = Path(__file__).parent / "results" / "end_to_end.json"
+        measure.save(path, {**machine, **settings}, rows)
+
+
+def people(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth frame, and boxes in it."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    frame = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+    corners = random.uniform(0, [400, 200], (count, 2))
+    boxes = np.concatenate([corners, corners + random.uniform([80, 150], [200, 280], (count, 2))], axis=1)
+    return frame, boxes.astype(np.float32)
+
+
+def show(rows: list[dict[str, Any]], bundle: Bundle, batch: int, missing: list[str]) -> None:
+    table = Table(
+        title=f"{bundle.name}, batch {batch} with flip, {measure.processor()}, {os.cpu_count()} cores"
+    )
+    for name in ("", "persons/s", "+-", "ratio", "target", "networks", "within 0.5 px", "score differs"):
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows:
+        target = row["target"]
+        table.add_row(
+            str(row["name"]), f"{row['persons_per_second']:.1f}", f"{row['spread']:.0%}",
+            f"{row['ratio']:.2f}", "" if target is None else f">= {target}",
+            f"{row['networks_share']:.1%}" if "networks_share" in row else "",
+            f"{row['within_half_pixel']:.1%}", f"{row['score_difference']:.1e}",
+        )  # fmt: skip
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)
+    for reason in missing:
+        console.print(f"not run: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
