@@ -3,7 +3,8 @@
     python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--save]
 
 The others run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
-where the bundle has weights. Everybody's poses are compared with ours before anything is timed. Jobs take turns.
+where the bundle has weights. Everybody's poses are compared with ours before anything is timed. Jobs take
+turns.
 """
 
 from __future__ import annotations
