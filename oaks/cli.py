@@ -88,6 +88,17 @@ def predict(
 
 
 @app.command()
+def demo(
+    bundle: Annotated[str, typer.Option(help="Folder, zip or name of a shipped bundle.")] = "small",
+    out: Annotated[str, typer.Option(help="Folder for results.json and pictures/.")] = "demo_output",
+) -> None:
+    """Find the poses in the pictures that come with the package."""
+    from oaks.predict import demo_command
+
+    raise typer.Exit(demo_command(bundle, out))
+
+
+@app.command()
 def benchmark(
     bundle: Annotated[str, typer.Argument(help="Folder, zip or name of a shipped bundle.")] = "small",
     backend: Annotated[list[str], typer.Option(help="Backends, each with its own --backend; else all.")] = [],  # noqa: B006

@@ -19,6 +19,7 @@ from oaks.frames import read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
+DEMO = Path(__file__).parent / "data" / "demo"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _TOGETHER = 8  # pictures whose people go through the networks together
 
@@ -314,11 +315,29 @@ def predict_command(
     return 1 if summary.skipped else 0
 
 
+def demo_command(bundle: str, out: str) -> int:
+    """`oaks demo`: `oaks predict` on the pictures that come with the package, with their people's boxes."""
+    return predict_command(
+        [str(DEMO)],
+        bundle=bundle,
+        boxes=str(DEMO / "people.json"),
+        detector=None,
+        detector_settings={},
+        engine_settings={},
+        out=out,
+        nms=None,
+        annotate=True,
+        absent="hide",
+        show_boxes=False,
+    )
+
+
 __all__ = [
     "BoxSource",
     "Summary",
     "boxes_from_detector",
     "boxes_from_file",
+    "demo_command",
     "find_pictures",
     "predict",
     "predict_command",

@@ -206,6 +206,15 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
         assert "\n" not in error
 
 
+def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
+    result = CliRunner().invoke(app, ["demo", "--bundle", str(tiny.path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    people = coco.read_boxes(predict.DEMO / "people.json")
+    assert len(rows) == sum(len(boxes) for boxes in people.boxes.values()) > 0
+    assert len(header["images"]) == len(list((tmp_path / "out" / "pictures").iterdir())) == 6
+
+
 def test_the_command_is_installed():
     answer = subprocess.run(
         [sys.executable, "-m", "oaks.cli", "--version"], capture_output=True, text=True, check=True
