@@ -16,8 +16,7 @@ BONES = (
     "left_thigh", "right_thigh", "left_shin", "right_shin",
     "head_up", "head_forward",
 )  # fmt: skip
-"""Directions: pelvis to neck; right to left hip; right to left shoulder; limbs away from the trunk; two of
-the head."""
+"""Directions: pelvis to neck, right to left hip and shoulder, limbs away from the trunk, two of the head."""
 
 (SPINE, HIPS, SHOULDERS, UPPER_ARM, _, FOREARM, _, THIGH, _, SHIN, _, HEAD_UP, HEAD_FORWARD) = range(13)
 # Of limbs the left one's row is named; the right one's is the next.
@@ -34,8 +33,7 @@ JOINT = {name: index for index, name in enumerate(JOINTS)}
 
 @dataclass(frozen=True)
 class Proportions:
-    """Lengths and girths of one person in metres; `build` scales the girths, `female` and `child` run from
-    0 to 1."""
+    """One person's lengths in metres; `build` scales the girths, `female` and `child` run from 0 to 1."""
 
     stature: float
     female: float
@@ -91,8 +89,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def frame(across: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(3, 3) rows x, y, z of a right-handed frame whose y is `up` and whose x is as near to `across` as can
-    be."""
+    """(3, 3) rows x, y, z of a right-handed frame: y is `up`, x as near to `across` as can be."""
     y = unit(up)
     x = across - (across @ y) * y
     if x @ x < 1e-6:

@@ -1,5 +1,4 @@
-"""Backgrounds: rooms, streets and fields in outline, bare textures, studio gradients; with things that are
-no people."""
+"""Backgrounds: rooms, streets and fields in outline, bare textures, clutter that is no people."""
 
 from __future__ import annotations
 

@@ -29,12 +29,11 @@ def write_dataset(
     progress: bool = True,
     **settings: Any,
 ) -> Path:
-    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call with the same settings
-    stopped.
+    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call stopped.
 
     Args:
-        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json and
-        settings.json.
+        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json,
+            settings.json, and the annotations piece by piece in pieces/.
         count: how many pictures; more than are there already extends the data set.
         workers: processes that render.
         quality: of the JPEG files, 1 to 100.

@@ -12,15 +12,14 @@ from oaks.training.render.body import Body
 from oaks.training.render.labels import PERSON_CODES, Subject
 
 _BODY_JOINTS = np.array([
-    JOINT[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist", "hip", "knee",
-    "ankle") for side in ("left", "right")
+    JOINT[f"{side}_{name}"]
+    for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 ])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class View:
-    """Where a person is seen from: yaw of the person, pitch and roll of the camera (radians), its distance
-    (metres)."""
+    """How a person is seen: own yaw, the camera's pitch and roll (radians), its distance (metres)."""
 
     yaw: float
     pitch: float
@@ -37,8 +36,7 @@ class View:
 
 
 class Figure:
-    """A posed person as the camera sees it, in units of one metre at the pelvis, y down, the pelvis at (0,
-    0).
+    """A posed person as the camera sees it, in metres at the pelvis's distance, y down, pelvis at (0, 0).
 
     Attributes:
         points: (V, 2); distance: (V,) metres from the camera; normals: (3, V) in the camera's frame.

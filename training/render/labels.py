@@ -41,15 +41,13 @@ _TELLING = _SHOWING | np.stack(_parts(
 _DEPTH = np.array(
     [*[0.03] * 5, *[0.085] * 2, *[0.07] * 2, *[0.06] * 2, *[0.11] * 2, *[0.085] * 2, *[0.07] * 2]
 )
-# How far around a hidden keypoint the parts that tell may lie: hidden by others, and by the person's own
-# body.
+# How far around a keypoint the parts that tell may lie, if others hide it and if the person's own body does.
 _REACH = np.array([0.05] * 5 + [0.07] * 2 + [0.075] * 2 + [0.07] * 2 + [0.08] * 2 + [0.085] * 2 + [0.07] * 2)
 _OWN_REACH = np.array([0.05] * 5 + [0.12] * 2 + [0.1] * 2 + [0.09] * 2 + [0.13] * 2 + [0.12] * 2 + [0.09] * 2)
 # Face keypoints that look away from the camera: the cosine below which they are neither seen nor guessed.
 _AWAY = np.array([-0.15, 0.0, 0.0, -0.12, -0.12])
 
-# Of nine looks at and around a keypoint, how many must show it; faces' keypoints lie on the outline when
-# seen sideways.
+# Of nine looks at and around a keypoint, how many must show it; a face seen sideways has its on the outline.
 _ENOUGH = np.array([2, 2, 2, 3, 3] + [5] * 12)
 _ROWS = np.arange(17)[:, None] * PERSON_CODES
 _CIRCLE = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
@@ -83,20 +81,18 @@ def visibility(
     distances: np.ndarray,
     frame: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    """COCO's flag of each keypoint: 2 seen, 1 hidden but to be guessed, 0 outside the frame or beyond
-    guessing.
+    """COCO's flags: 2 seen, 1 hidden but to be guessed, 0 outside the frame or beyond guessing.
 
     A keypoint is seen if the person's own fitting part is what shows there, at the depth where it belongs.
-    A hidden one
-    can be guessed if a part that leads to it shows close by; ears, eyes and noses only from where they face
-    the camera.
+    A hidden one can be guessed if a part that leads to it shows close by; ears, eyes and noses only from
+    where they face the camera.
 
     Args:
         subject: the person.
         codes: (H, W) uint16 codes of pixels.
         distances: (H, W) float32, from the camera; read only where codes are of this person.
-        frame: the picture's edges (left, top, right, bottom) in the buffer's pixel indices; the buffer's
-        own if None.
+        frame: the picture's edges (left, top, right, bottom) in the buffer's pixel indices; None: the
+            buffer's own.
 
     Returns:
         (17,) int64.

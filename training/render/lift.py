@@ -1,9 +1,7 @@
-"""From 2D poses to three dimensions: bones shorter in the image than in the body lean towards or away from
-the camera.
+"""From 2D poses to three dimensions: bones shorter in the image than in the body lean to the camera or away.
 
 Which of the two is decided by what joints can do and by which way the person faces, bone after bone from
-the trunk.
-The camera's frame: x to the right of the image, y up, z towards the viewer.
+the trunk. The camera's frame: x to the right of the image, y up, z towards the viewer.
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ ASPECTS = (4 / 3, 3 / 4, 1.0)
 
 
 def lengths(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bones of 2D poses, relative to the body's own: (N, 11) length in the image over share of the stature,
-    and which are known.
+    """Bones of 2D poses: (N, 11) length in the image over share of the stature, and which are there.
 
     Args:
         points: (N, 17, 2).
@@ -64,8 +61,7 @@ def choose_aspect(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
 
 
 def stature(points: np.ndarray, labelled: np.ndarray) -> float:
-    """The person's stature in the units of `points`, from the bones that lie nearest to the image plane; 0
-    if unknown."""
+    """The stature in the units of `points`, from the bones nearest to the image plane; 0 if unknown."""
     values, known = lengths(points[None], labelled[None])
     values, known = values[0], known[0].copy()
     known[1] = False  # hips are annotated anywhere across the pelvis
@@ -122,8 +118,7 @@ def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, across: np.ndarray) -> None:
-    """Towards the viewer or away: thighs and arms go forward rather than back, knees bend back, elbows
-    forward."""
+    """Towards the viewer or away: thighs and arms rather go forward, knees bend back, elbows forward."""
     for other in (0, 1):
         for upper, lower, knee in ((7 + other, 9 + other, True), (3 + other, 5 + other, False)):
             options = []
@@ -149,8 +144,7 @@ def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, acro
 
 
 def _face_turn(flat: np.ndarray, labelled: np.ndarray) -> float:
-    """Which way the face looks, radians to the right of the image, from where the nose lies between eyes
-    and ears."""
+    """Where the face looks, radians to the right of the image, from where the nose lies between the ears."""
     if labelled[3] and labelled[4] and labelled[0]:
         half = abs(flat[3, 0] - flat[4, 0]) / 2
         turn = float(np.arctan2(flat[0, 0] - (flat[3, 0] + flat[4, 0]) / 2, max(half, 1e-6)))

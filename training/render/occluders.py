@@ -1,5 +1,4 @@
-"""Things that stand in front of people: as polygons with a shade each, so that one shape serves masks of
-any scale."""
+"""Things that stand before people, as polygons with a shade each: one shape serves masks of any scale."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ KINDS = ("box", "table", "post", "bars", "foliage", "blob", "chair", "panel")
 
 @dataclass(frozen=True)
 class Occluder:
-    """Polygons in the picture's pixels, each with a shade (1: as lit as the texture), and the seed of its
-    look."""
+    """Polygons in the picture's pixels, each with a shade (1: the texture's own), and the seed of its look."""
 
     kind: str
     polygons: tuple[np.ndarray, ...]

@@ -1,5 +1,4 @@
-"""What a body's surface is made of: rings around bones, lofts of rings, the parts they show, their places
-in the atlas."""
+"""What a body's surface is made of: rings around bones, lofts of rings, parts, places in the atlas."""
 
 from __future__ import annotations
 
@@ -11,8 +10,7 @@ import numpy as np
 from oaks.training.render.anatomy import JOINT
 
 COLUMNS = 17
-"""Points of a ring: column 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back, so
-textures close."""
+"""Points of a ring: 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back: textures close."""
 ANGLE = 2 * np.pi * (np.arange(COLUMNS) / (COLUMNS - 1) - 0.5)
 """(COLUMNS,) radians from the front towards the left."""
 

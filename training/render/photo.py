@@ -1,5 +1,4 @@
-"""What a camera does to a picture: exposure, colour casts, blur, noise, lost resolution and JPEG
-artefacts."""
+"""What a camera does to a picture: exposure, colour casts, blur, noise, lost detail, JPEG artefacts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Decides where people stand, what the frame cuts off and what stands before them, until labels fall in a
-wanted class."""
+"""Decides where people stand, what cuts them off and what hides them, until labels fall in a wanted class."""
 
 from __future__ import annotations
 
@@ -41,8 +40,7 @@ class Stage:
     Args:
         size: the picture's (width, height).
         horizon: the row at which the camera's height lies; people stand on the ground as far below it as
-        their
-            distance asks.
+            their distance asks.
         camera_height: metres above the ground.
         with_occluders: False leaves only the frame and other people to hide anything.
 
@@ -140,8 +138,7 @@ class Stage:
         extent: tuple[float, float],
         kept: np.ndarray,
     ) -> float:
-        """Of a few places from left to right the one where the least of what is to be seen stands behind
-        others."""
+        """Of a few places the one where the least of what is to be seen stands behind others."""
         room = self.size[0] - (extent[1] - extent[0])
         slack = rng.uniform(0.02, 0.98, 3) if room >= 0 else rng.uniform(0.2, 0.8, 3)
         places = slack * room - extent[0]
@@ -159,8 +156,7 @@ class Stage:
         kept: np.ndarray,
         stature: float,
     ) -> list[Occluder]:
-        """One to three occluders over the hidden keypoints, each over neighbours that no kept keypoint
-        parts."""
+        """One to three occluders over the hidden keypoints, each over neighbours with no kept one between."""
         occluders: list[Occluder] = []
         left = np.flatnonzero(hidden)
         margin = stature * rng.uniform(0.07, 0.11)

@@ -20,13 +20,12 @@ STATISTICS = Path(__file__).parent / "pose_statistics.npz"
 
 
 class Statistics:
-    """What was fitted to real poses: a mixture of low-rank Gaussians over (13 x 3) directions, and patterns
-    of labels.
+    """What was fitted to real poses: a mixture of low-rank Gaussians over directions, and patterns of labels.
 
     Attributes:
         weights: (C,) the mixture's shares.
-        means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose is mean + normal @ factor + normal *
-        spread.
+        means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose (13, 3) in a row is
+            mean + normal @ factor + normal * spread.
         facing: (C, 36): how often each component faces each 10 degrees of yaw, from -180 up.
         patterns: for each of the four occlusion classes, (P,) int: bit k is set where keypoint k has a label.
         pattern_weights: for each class, (P,) float shares.

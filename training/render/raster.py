@@ -1,8 +1,8 @@
 """A z-buffer for small smooth triangles, vectorised over all of them at once.
 
 Triangles are cut into the spans of pixel rows that they cover, spans into pixels, and the nearest triangle
-of each
-pixel is kept. Nothing loops in Python, so that thousands of triangles of a few pixels each cost milliseconds.
+of each pixel is kept. Nothing loops over triangles in Python, so that thousands of a few pixels each cost
+milliseconds.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ def rasterise(
     depth *= step
     depth += np.repeat(near, count)
     np.maximum(depth, np.float32(1e-9), out=depth)
-    # The bits of positive floats sort as the floats do, so one maximum keeps the nearest triangle's number
-    # too.
+    # The bits of positive floats sort as the floats do: one maximum keeps the nearest triangle's number too.
     key = depth.view(np.uint32).astype(np.uint64) << _TRIANGLE_BITS
     key |= np.repeat(np.take(kept, owner).astype(np.uint64), count)
     top, bottom = int(first.min()), int((first + rows).max())
@@ -159,8 +158,7 @@ def interpolate(
 def _spans(
     corners: np.ndarray, first: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pixel rows of every triangle: its number, the row counted from its first, where that begins and
-    ends in x."""
+    """Every triangle's rows of pixels: its number, the row from its first on, where the row begins, ends."""
     owner = np.repeat(np.arange(len(rows)), rows)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
     step = step.astype(np.float32)
@@ -172,8 +170,7 @@ def _spans(
         level = np.abs(rise) < 1e-6
         slope = run / np.where(level, np.float32(1), rise)
         at_first = x + slope * (first - y)
-        # Corners run anticlockwise with y down: edges that fall bound a triangle on the left, the others on
-        # the right.
+        # Corners run anticlockwise with y down: falling edges are a triangle's left, rising ones its right.
         falls, rises = ~level & (rise > 0), ~level & (rise < 0)
         for side, bound, best, worst in ((falls, start, np.maximum, -_FAR), (rises, end, np.minimum, _FAR)):
             reach = np.take(np.where(side, slope, 0), owner) * step

@@ -1,5 +1,4 @@
-"""A person drawn small and alone, on which the labels of any place in the picture cost a fraction of a
-millisecond."""
+"""A person drawn small and alone, on which the labels of any place in the picture cost little to find."""
 
 from __future__ import annotations
 
@@ -33,15 +32,13 @@ class Sketch:
         self.whole = visibility(self.subject, self.codes, self.distances) > 0
 
     def origin(self, shift: np.ndarray) -> np.ndarray:
-        """Where the sketch's first pixel lies in a whole picture drawn at its zoom, the pelvis at `shift`
-        there."""
+        """The sketch's first pixel in the whole picture at its zoom, with the pelvis at `shift`."""
         return (shift + 0.5) * self.zoom - 0.5 - self.shift
 
     def labels(
-        self, shift: np.ndarray, size: tuple[int, int], front: np.ndarray | None, occluders: list[Occluder]
+        self, shift: np.ndarray, size: tuple[int, int], front: np.ndarray, occluders: list[Occluder]
     ) -> np.ndarray:
-        """(17,) flags with the pelvis at `shift` of a picture of `size`, behind `front` (a half-size mask)
-        and occluders."""
+        """(17,) flags with the pelvis at `shift`, behind `front` (a half-size mask) and occluders."""
         origin = self.origin(shift)
         frame = tuple(float(v) for v in (*(-0.5 - origin), *(np.array(size) * self.zoom - 0.5 - origin)))
         codes = self.codes.copy()
@@ -51,12 +48,10 @@ class Sketch:
             int(np.clip(np.floor(v) + 1, 0, n)) for v, n in zip(frame[2:], (width, height), strict=True)
         )
         codes[:top], codes[bottom:], codes[:, :left], codes[:, right:] = 0, 0, 0, 0
-        if front is not None:
-            ratio = 2 * self.zoom
-            matrix = np.array(
-                [[ratio, 0, 0.5 * ratio - 0.5 - origin[0]], [0, ratio, 0.5 * ratio - 0.5 - origin[1]]]
-            )
-            codes[cv2.warpAffine(front, matrix, self.size, flags=cv2.INTER_NEAREST) > 0] = OCCLUDER
+        ratio = 2 * self.zoom
+        step = 0.5 * ratio - 0.5 - origin
+        matrix = np.array([[ratio, 0, step[0]], [0, ratio, step[1]]])
+        codes[cv2.warpAffine(front, matrix, self.size, flags=cv2.INTER_NEAREST) > 0] = OCCLUDER
         for occluder in occluders:
             codes[occluder.mask(self.size, self.zoom, (float(origin[0]), float(origin[1]))) > 0] = OCCLUDER
         return visibility(self.subject, codes, self.distances, frame)

@@ -26,8 +26,7 @@ KINDS = (
 def fractal(
     rng: np.random.Generator, size: tuple[int, int], coarse: int = 3, octaves: int = 5, gain: float = 0.55
 ) -> np.ndarray:
-    """(height, width) float32 noise from 0 to 1 with detail at `octaves` scales, from `coarse` cells
-    upwards."""
+    """(height, width) float32 noise from 0 to 1, with detail at `octaves` scales from `coarse` cells on."""
     width, height = size
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -39,8 +38,7 @@ def fractal(
 
 
 def colour(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
-    """A colour as people paint and dye things, (3,) float32 BGR from 0 to 255: greys and muted tones above
-    all."""
+    """(3,) float32 BGR from 0 to 255, as people paint and dye things: greys and muted tones above all."""
     hue = rng.uniform(0, 180)
     strength = 255 * saturation * float(rng.beta(1.0, 2.1))
     value = 255 * float(rng.beta(1.6, 1.2))
@@ -73,16 +71,14 @@ class Textures:
     def patch(
         self, rng: np.random.Generator, size: tuple[int, int], zoom: tuple[float, float] = (0.5, 1.6)
     ) -> np.ndarray:
-        """(height, width, 3) uint8: a random cut of a random tile, scaled, turned over and shifted in
-        colour."""
+        """(height, width, 3) uint8: a cut of a random tile."""
         tile = self.tile(int(rng.integers(self.count)))
         return self.cut(rng, tile, size, zoom)
 
     def cut(
         self, rng: np.random.Generator, tile: np.ndarray, size: tuple[int, int], zoom: tuple[float, float]
     ) -> np.ndarray:
-        """(height, width, 3) uint8 from one image: a random window of it, perhaps mirrored, its colours
-        shifted."""
+        """(height, width, 3) uint8: a window of one image, scaled, perhaps mirrored, its colours shifted."""
         width, height = size
         scale = rng.uniform(*zoom)
         full_height, full_width = tile.shape[:2]
@@ -100,8 +96,7 @@ class Textures:
         return self._window(rng, size)[..., 0] * np.float32(1 / 255)
 
     def creases(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth
-        with."""
+        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth by."""
         return cv2.convertScaleAbs(self._window(rng, size), alpha=0.4, beta=150)
 
     def _window(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

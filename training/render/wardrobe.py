@@ -68,8 +68,7 @@ class Painter:
         return self._identities[body.number]
 
     def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
-        """(160, 128, 3) uint8: plain, or one of the fabrics in other colours; prints sit on chests, not on
-        legs."""
+        """(160, 128, 3) uint8: plain or a fabric in other colours; prints sit on chests, not on legs."""
         plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), colour(rng)
         if plain or not self.pattern:
             cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)
