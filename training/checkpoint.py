@@ -26,8 +26,9 @@ def save_network(
     Args:
         path: of the safetensors file.
         network: as `build(description["architecture"])` makes it.
-        description: "kind" ("pose" or "ks"), "architecture", and whatever else is known: skeleton, input, stride,
-            alignment, heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration, license.
+        description: "kind" ("pose" or "ks"), "architecture", and what else is known: skeleton, input,
+            stride, alignment, heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration,
+            license.
         dtype: of the stored weights: float32, or float16 for half the size.
 
     Raises:

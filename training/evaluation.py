@@ -1,4 +1,4 @@
-"""How good networks are on annotated people, along the path that poses take in use: crop, network, decode, score."""
+"""How good networks are on annotated people, along the path of use: crop, network, decode, score."""
 
 from __future__ import annotations
 
@@ -238,8 +238,8 @@ class Outcome:
             share = (labelled & self.annotatable).sum(0) / np.maximum(self.annotatable.sum(0), 1)
             figures["visibility accuracy"] = float(per_keypoint.mean())
             figures["majority accuracy"] = float(np.maximum(share, 1 - share).mean())
-            figures |= {f"visibility accuracy {name}": float(value)
-                        for name, value in zip(self.skeleton.keypoints, per_keypoint, strict=True)}  # fmt: skip
+            for name, value in zip(self.skeleton.keypoints, per_keypoint, strict=True):
+                figures[f"visibility accuracy {name}"] = float(value)
         return figures
 
 

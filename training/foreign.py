@@ -1,4 +1,4 @@
-"""Weights trained elsewhere: torchvision ResNet, Simple Baselines and HRNet state dicts, by name and shape."""
+"""Weights trained elsewhere: torchvision ResNet, Simple Baselines and HRNet, by name and shape."""
 
 from __future__ import annotations
 

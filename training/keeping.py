@@ -43,8 +43,8 @@ class NetworkKeeper(lightning.Callback):
     def _write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
         if not trainer.is_global_zero:
             return
-        figures = {name.removeprefix("val/"): round(float(value), 6)
-                   for name, value in trainer.callback_metrics.items() if name.startswith("val/")}  # fmt: skip
+        measured = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
+        figures = {name.removeprefix("val/"): round(float(value), 6) for name, value in measured.items()}
         recipe = module.recipe.model_dump(mode="json")
         card = {
             "recipe": recipe["title"],
@@ -55,7 +55,7 @@ class NetworkKeeper(lightning.Callback):
             "metrics": figures,
             "commit": self.commit,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.machine()}, {trainer.strategy.root_device}, {trainer.world_size} processes",
+            "machine": f"{trainer.world_size} × {trainer.strategy.root_device}, {platform.machine()}",
             "precision": recipe["training"]["precision"],
             "versions": {
                 "oaks": oaks.__version__,
@@ -68,7 +68,7 @@ class NetworkKeeper(lightning.Callback):
 
 
 def commit() -> str | None:
-    """The commit of the source tree that oaks is imported from, marked if it has changes; None outside of one."""
+    """The commit of the source tree that this file lies in, marked if it has changes; None outside of one."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(

@@ -29,8 +29,8 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
     """The pose networks that a KS recipe names, and their descriptions.
 
     Raises:
-        ValueError: one of them is no pose network or has another skeleton; they see people differently; or, of
-            several, one has been trained on the fold that it is to be run on.
+        ValueError: one of them is no pose network or has another skeleton; they see people differently; or,
+            of several, one has been trained on the fold that it is to be run on.
         FileNotFoundError: one is not there.
     """
     networks, descriptions = [], []
@@ -59,8 +59,8 @@ def _refuse_seen_folds(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]])
         trained = names & set(description["trained_on"])
         if trained and folds != {"count": len(descriptions), "held_out": fold}:
             raise ValueError(
-                f"pose: network {fold} ({recipe.pose[fold]}) is to be run on fold {fold} of {len(descriptions)} of "
-                f"{sorted(trained)}, so it must have been trained without it; it was trained with folds {folds}"
+                f"pose: {recipe.pose[fold]} is to be run on fold {fold} of {len(descriptions)} of "
+                f"{sorted(trained)}, so it must have been trained without it; its folds were {folds}"
             )
 
 
@@ -203,8 +203,8 @@ def open_store(
 
 
 def fill_store(
-    store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: Crops, device: torch.device,
-    console: Console,
+    store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: Crops,
+    device: torch.device, console: Console,
 ) -> None:  # fmt: skip
     """Writes what a store lacks, with a progress bar."""
     from oaks.training.packing import progress_bar

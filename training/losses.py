@@ -51,7 +51,7 @@ def pose_loss(
     stride: int,
     sigma: float,
 ) -> PoseLoss:
-    """Squared error summed over pixels and keypoints, and equation 8 summed over keypoints; means over people.
+    """Squared error summed over pixels and keypoints; equation 8 summed over keypoints; means over people.
 
     Args:
         heatmaps: (N, K, h, w).
@@ -80,8 +80,9 @@ def similarity_loss(logits: Tensor, similarity: Tensor, annotated: Tensor) -> Te
         similarity: (N, K) true KS, anything where not annotated.
         annotated: (N, K) 0 or 1.
     """
-    errors = (torch.sigmoid(logits.float()) - similarity).abs()
-    return torch.where(annotated > 0, errors, 0).sum(dim=1).mean()
+    known = torch.where(annotated > 0, similarity, 0)  # before the difference: NaN times 0 is NaN in a gradient
+    errors = (torch.sigmoid(logits.float()) - known).abs()
+    return (errors * annotated).sum(dim=1).mean()
 
 
 __all__ = ["PoseLoss", "pose_loss", "similarity_loss", "target_heatmaps"]

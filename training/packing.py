@@ -1,4 +1,4 @@
-"""Packing a recipe's people into shards, source by source, so that training reads few bytes and needs no images."""
+"""Packing a recipe's people into shards, source by source, so that training reads few bytes and no images."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pack(
             console.print(f"{source.name}: packed already in {folder}")
             continue
         if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
-            source = source.model_copy(update={"stored": True})  # noqa: PLW2901
+            source = source.model_copy(update={"stored": True})
         people = open_source(source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"))
         with progress_bar(console) as progress:
             task = progress.add_task(source.name, total=len(people))

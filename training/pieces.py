@@ -1,4 +1,4 @@
-"""Training in pieces: checkpoints that are never half written, stopping when asked, going on where it stopped."""
+"""Training in pieces: checkpoints that are never half written, and stopping with one when asked to."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ LAST = "last.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it there: a kill at any moment leaves the previous one."""
+    """Writes a checkpoint beside its place and renames it: a kill at any moment leaves the previous one."""
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002
     ) -> None:
         """Saves to `path`, on this machine's disk."""
         path = Path(path)
@@ -103,7 +106,9 @@ class Pieces(Callback):
         figures = ", ".join(f"{k} {float(v):.4g}" for k, v in trainer.progress_bar_metrics.items())
         people = done * module.recipe.training.batch / seconds
         self.console.print(
-            f"step {trainer.global_step}/{module.steps}: {figures}; {people:.1f} people/s, {left:.1f} h left"
+            f"step {trainer.global_step}/{module.steps}: {figures}; {people:.1f} people/s, {left:.1f} h left",
+            soft_wrap=True,
+            highlight=False,
         )
 
     def teardown(self, trainer: lightning.Trainer, module: NetworkTraining, stage: str) -> None:  # noqa: ARG002

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.evaluation import Collector, Crops, Estimate, View, crop_loader, estimate
-from oaks.training.losses import pose_loss
+from oaks.training.losses import PoseLoss, pose_loss
 from oaks.training.networks import build
 from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
 
@@ -24,7 +24,7 @@ from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedul
 def rate_factor(
     schedule: StepSchedule | CosineSchedule, steps: int, steps_per_epoch: int
 ) -> Callable[[int], float]:
-    """Step number to factor on the learning rate; defined over the whole training, so that pieces of it agree."""
+    """Step number to factor on the learning rate, over the whole training, so that pieces of it agree."""
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
@@ -156,16 +156,20 @@ class PoseTraining(NetworkTraining):
             "license": recipe.licence,
         }
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The loss of one batch of `oaks.training.data.sampling.make_loader`."""
-        self.damaged += batch["damaged"].sum()
+    def loss(self, batch: dict[str, Tensor]) -> PoseLoss:
+        """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
         crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
         heatmaps, logits = self.network(crops)
         stride = self.recipe.input[0] // heatmaps.shape[-1]
-        loss = pose_loss(
+        return pose_loss(
             heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],
             stride=stride, sigma=self.recipe.heatmap_sigma,
         )  # fmt: skip
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The total loss of one batch, logged with its parts."""
+        self.damaged += batch["damaged"].sum()
+        loss = self.loss(batch)
         total = loss.heatmap + self.recipe.visibility_weight * loss.visibility
         self.log("loss", total, prog_bar=True)
         self.log("heatmap_loss", loss.heatmap, prog_bar=True)
@@ -210,7 +214,8 @@ class PeopleModule(lightning.LightningDataModule):
         )  # fmt: skip
         draws = Draws(
             [len(people) for people in self.split.train], self.split.weights, batch=batch, steps=self.steps,
-            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
+            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank,
+            processes=trainer.world_size,
         )  # fmt: skip
         return make_loader(samples, draws, training.workers)
 

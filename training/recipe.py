@@ -25,9 +25,9 @@ class Source(Strict):
 
     Attributes:
         name: what folds and metrics cards call it. Packed people are looked up by it.
-        weight: how often its people are drawn relative to those of other sources; by default its number of people.
+        weight: how often its people are drawn, relative to other sources; by default its number of people.
         limit: the first so many people alone.
-        hold_out: whether its people in the held-out fold are validated on. They are never trained on either way.
+        hold_out: whether its people in the held-out fold are validated on; they are never trained on.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -289,7 +289,7 @@ class KSRecipe(Recipe):
         heatmaps: "stored" runs the pose network once over all people (and their `views`) before training and
             keeps float16 heatmaps beside the run; "live" runs it in every step.
         views: how many times each person is stored: once plainly, then varied by the augmentation.
-        store: folder of the stored heatmaps, where several trainings are to share them; beside the run by default.
+        store: folder of the stored heatmaps, for several trainings to share; beside the run by default.
     """
 
     kind: Literal["ks"]
@@ -348,7 +348,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> PoseRecip
 
     Args:
         path: a file, or the name of one of the recipes that come with oaks (without .yaml).
-        changes: "field.subfield=value" with values in YAML; list items by number, as in "data.train.0.limit=10".
+        changes: "field.subfield=value" with values in YAML; list items by number: "data.train.0.limit=10".
 
     Raises:
         FileNotFoundError: no such file, and no such built-in recipe.

@@ -107,7 +107,7 @@ def train(
     *,
     console: Console | None = None,
 ) -> Path | None:
-    """Starts a training in a new folder; gives the trained network's file, or None if it was stopped before its end.
+    """Starts a training in a new folder; gives the trained network's file, or None if it was stopped.
 
     Raises:
         ValueError: the folder holds a training already, or the recipe's data do not fit.
@@ -164,7 +164,7 @@ def _run(
 def _prepare(
     recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, machine: Machine, console: Console
 ) -> tuple[NetworkTraining, lightning.LightningDataModule, list[str]]:
-    """The training, its data, and lines on where they come from; for KS-net, its heatmaps are stored first."""
+    """The training, its data, and lines on where they come from; KS-net's heatmaps are stored first."""
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -218,7 +218,7 @@ def make_trainer(
     callbacks: list[Any],
     console: Console,
 ) -> lightning.Trainer:
-    """Lightning's trainer for one piece: the whole training is one Lightning epoch, validated every so many steps."""
+    """Lightning's trainer for one piece; a whole training is one Lightning epoch."""
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar()]
     piece = f"piece-{piece_number(folder.logs):03d}"

@@ -1,4 +1,4 @@
-"""One training sample from one person: geometry chosen at random, one affine warp, then what hides and colours."""
+"""One training sample from one person: a random geometry, one affine warp, then what hides and colours."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) 
 
 
 def recolour(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
-    """Contrast, brightness, white balance, saturation, blur, low resolution and noise, each within its setting."""
+    """Contrast, brightness, white balance, saturation, blur, resolution and noise, as the settings say."""
     strength = settings.colour
     gain, offset = 1 + strength * rng.uniform(-0.4, 0.4), strength * rng.uniform(-40, 40)
     balance, saturation = 1 + strength * rng.uniform(-0.15, 0.15, 3), strength * rng.uniform(-0.6, 0.6)

@@ -1,4 +1,4 @@
-"""Where a crop lies in its image: the rule of oaks.ops.crop, extended by rotation, scale, shift and mirroring."""
+"""Where a crop lies in its image: the rule of oaks.ops.crop, with rotation, scale and mirroring added."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def crop_to_image(
 ) -> np.ndarray:
     """(2, 3) float64: crop pixel index to image pixel index.
 
-    Without rotation, scale and mirroring this is design's rule: image = c - 1/2 + (crop + 1/2 - size/2)·extent/size.
+    Without rotation, scale and mirroring: image = c - 1/2 + (crop + 1/2 - size/2)·extent/size.
 
     Args:
         centre: (2,) of the window, in box coordinates.

@@ -1,7 +1,7 @@
 """KS-net's data: what a trained pose network makes of people, and how close to their labels it comes.
 
-Written once as memory-mapped float16 heatmaps, in parts that are renamed when they are whole, so that the writing
-can be stopped and gone on with.
+Written once as memory-mapped float16 heatmaps, in parts that are renamed when they are whole, so that the
+writing can be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class HeatmapStore:
         needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
         if needed > 0.95 * free:
             raise ValueError(
-                f"{folder}: {needed / 1e9:.1f} GB of heatmaps do not fit on a disk with {free / 1e9:.1f} GB free; "
+                f"{folder}: {needed / 1e9:.1f} GB of heatmaps do not fit into {free / 1e9:.1f} GB; "
                 "set heatmaps: live in the recipe to make them in every step instead"
             )
         staged = path.with_name(path.name + ".part")

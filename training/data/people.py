@@ -50,7 +50,7 @@ class People(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:
-        """The image (H, W, 3) uint8 BGR and the person at `index`; `rng` chooses where several are possible."""
+        """The image (H, W, 3) uint8 BGR and the person at `index`; `rng` chooses if several are possible."""
         ...
 
     def subset(self, rows: np.ndarray) -> People:
@@ -129,17 +129,17 @@ def read_coco(
 ) -> CocoPeople:
     """The people of a COCO keypoints file that can be learnt from.
 
-    Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than `min_keypoints`
-    labelled keypoints, boxes without extent, annotations of images that the file or the folder lacks. An
-    annotation without `area` gets 0.53 times its box's, and is counted too.
+    Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than
+    `min_keypoints` labelled keypoints, boxes without extent, annotations of images that the file
+    or the folder lacks. An annotation without `area` gets 0.53 times its box's, and is counted too.
 
     Args:
         name: what to call the source.
         annotations: the JSON file.
         images: the folder of its images.
         skeleton: whose keypoints, by name where the file names its own.
-        boxes: a COCO results file of detected boxes, used instead of the annotated ones: each person takes the
-            best one that overlaps by at least half (IoU), highest scores first; people without one are left out.
+        boxes: a COCO results file of detected boxes, used instead of the annotated ones: best scores first,
+            each goes to the person it overlaps most, with IoU .5 or more; people without one are left out.
         never_labelled: keypoints that the file never labels; nothing is learnt about them.
         trust_absence: False where a missing label does not mean an invisible keypoint.
         min_keypoints: people with fewer labelled keypoints are left out.
@@ -208,8 +208,9 @@ def _load(path: Path, notes: Counter[str]):
 def _renumber(content: dict, path: Path) -> int:
     """Gives images and annotations ids of their own where several parts, each with its own ids, were joined.
 
-    pycocotools keeps the last of several entries with one id, so that people would be lost or, worse, sought in
-    another person's image. The k-th annotation with some id belongs to the k-th image with the id it names.
+    pycocotools keeps the last of several entries with one id, so that people would be lost or, worse, sought
+    in another person's image. The k-th annotation with some id belongs to the k-th image with the id
+    that it names.
     """
     images, annotations = content["images"], content["annotations"]
     taken: dict[int, list[dict]] = {}
@@ -231,8 +232,8 @@ def _renumber(content: dict, path: Path) -> int:
         if len(same) > 1 or turn > 0:
             if turn >= len(same) or len(same) != occurrences[annotation["id"]]:
                 raise ValueError(
-                    f"{path}: id {annotation['id']} stands for {occurrences[annotation['id']]} annotations and "
-                    f"image id {annotation['image_id']} for {len(same)} images: which belong together is not clear"
+                    f"{path}: {occurrences[annotation['id']]} annotations have the id {annotation['id']} and "
+                    f"image id {annotation['image_id']} names {len(same)} images: whose is whose is unclear"
                 )
             annotation["image_id"] = same[turn]["id"]
         if turn > 0:
@@ -242,7 +243,7 @@ def _renumber(content: dict, path: Path) -> int:
 
 
 def _person_category(coco, path: Path, skeleton: Skeleton) -> tuple[int, list[int] | None]:  # noqa: ANN001
-    """The id of the category of people, and where each keypoint of the skeleton stands in the file's order."""
+    """The id of the category of people, and where the file's order has each keypoint of the skeleton."""
     candidates = [c for c in coco.cats.values() if "keypoints" in c] or list(coco.cats.values())
     named = [c for c in candidates if c.get("name") == "person"]
     if len(named or candidates) != 1:

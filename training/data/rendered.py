@@ -1,4 +1,4 @@
-"""Rendered people as a source: drawn anew at every draw, or rendered once into a folder and read from there."""
+"""Rendered people as a source: drawn anew at every draw, or rendered once into a folder."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
     """Rendered people, live or from `folder`/<name>, where they are rendered first if they are not there yet.
 
     Raises:
-        ValueError: settings that the renderer refuses, another skeleton than COCO's, or no folder to store in.
+        ValueError: settings that the renderer refuses, not COCO's skeleton, or no folder to store in.
     """
     if skeleton != COCO17:
-        raise ValueError(f"{source.name}: people are rendered with COCO's keypoints, not with {skeleton.name!r}")
+        raise ValueError(f"{source.name}: rendered people have COCO's keypoints, not {skeleton.name!r}")
     try:
         pictures = RenderedPeople(source.seed, **source.settings)
     except TypeError as error:

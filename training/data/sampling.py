@@ -145,7 +145,7 @@ class Samples(Dataset[dict[str, Any]]):
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose sampler already starts where the training stands; Lightning asks loaders whether they can."""
+    """A loader whose sampler starts where the training stands; Lightning asks loaders whether they can."""
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the number of steps done tells where to start."""
@@ -162,7 +162,7 @@ def settle(worker: int) -> None:  # noqa: ARG001
 
 
 def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader:
-    """Batches of samples: crops (B,H,W,3) uint8, points (B,K,2), visible and annotatable (B,K), damaged (B,)."""
+    """Batches of samples: crop (B,H,W,3) uint8, points (B,K,2), visible, annotatable (B,K), damaged (B,)."""
     return ResumableLoader(
         samples,
         batch_sampler=draws,

@@ -1,4 +1,4 @@
-"""Packed people: crops with room for augmentation, compressed, many to a file, so that training reads few bytes.
+"""Packed people: crops with room for augmentation, many to a file, so that training reads few bytes.
 
 A shard is a safetensors file: the JPEGs end to end, where each begins, and the labels in the pixel indices of
 the stored crops, with the way back to the original image. A folder of shards is one source of people.
@@ -93,14 +93,10 @@ def stored_crop(
     low = np.clip(np.floor(centre - half), 0, (columns - 1, rows - 1)).astype(int)
     high = np.clip(np.ceil(centre + half), low + 1, (columns, rows)).astype(int)
     region = image[low[1] : high[1], low[0] : high[0]]
-    before = high - low
-    factor = min(1.0, detail * size[0] / extent[0])
-    after = np.maximum(np.round(before * factor).astype(int), 1)
-    if factor < 1:
-        region = cv2.resize(region, (int(after[0]), int(after[1])), interpolation=cv2.INTER_AREA)
-    else:
-        after = before
-    step = before / after  # image pixels per stored pixel
+    factor = min(1.0, max(detail * size[0] / extent[0], 1 / min(region.shape[:2])))
+    if factor < 1:  # the factor is handed over, not the size: rounding that would stretch the picture
+        region = cv2.resize(region, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    step = 1 / factor  # image pixels per stored pixel
     keypoints = person.keypoints.copy()
     keypoints[:, :2] = (keypoints[:, :2] - low + 0.5) / step - 0.5
     keypoints[keypoints[:, 2] == 0] = 0
@@ -111,7 +107,7 @@ def stored_crop(
     return region, person._replace(
         keypoints=keypoints.astype(np.float32),
         box=box.reshape(4).astype(np.float32),
-        area=person.area / float(step.prod()),
+        area=person.area / step**2,
         to_image=to_image.astype(np.float32),
     )
 
@@ -133,7 +129,7 @@ def write_shards(
     Args:
         name: of the source; training calls the people so.
         people: (image, person) pairs.
-        folder: is made. Shards are named people-0000.safetensors onwards; index.json, written last, names them.
+        folder: is made; gets people-0000.safetensors onwards and, last, index.json, which names them.
         size: (width, height) of the crops that networks will see.
         padding: of the box.
         detail: as in `stored_crop`.
@@ -207,7 +203,7 @@ def read_shards(folder: Path, name: str | None = None) -> ShardPeople:
         name: what to call the source; as packed unless given.
 
     Raises:
-        ValueError: the folder is not a finished one of this format, or a shard is damaged; the message names it.
+        ValueError: the folder is not whole or of this format, or a shard is damaged; the message names it.
     """
     path = folder / "index.json"
     if not path.is_file():

@@ -47,7 +47,7 @@ def open_source(source: AnySource, skeleton: Skeleton, place: Place) -> People:
     keypoints = people.sample(0, np.random.default_rng(0))[1].keypoints.shape[0]
     if keypoints != skeleton.count:
         raise ValueError(
-            f"{source.name}: people with {keypoints} keypoints, skeleton {skeleton.name!r} has {skeleton.count}"
+            f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, got {keypoints}"
         )
     return people if source.limit is None else people.subset(np.arange(min(source.limit, len(people))))
 
@@ -82,9 +82,7 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
     )
 
 
-def open_data(
-    data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str], None] = lambda line: None
-) -> Split:
+def open_data(data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str], object] = str) -> Split:
     """All people that a recipe trains and validates on.
 
     Args:

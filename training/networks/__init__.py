@@ -18,7 +18,8 @@ NETWORKS: dict[str, type[nn.Module]] = {"oa_hpe": PoseNetwork, "hrnet": HRNet, "
 def build(architecture: dict[str, Any]) -> nn.Module:
     """The network that `architecture` describes, freshly initialised, in training mode.
 
-    "oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to (heatmaps (N,K,h,w), visibility logits (N,K) or None);
+    "oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
+    or None;
     "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K).
 
     Args:

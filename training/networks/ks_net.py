@@ -31,7 +31,7 @@ def two_convolutions(inputs: int, width: float) -> tuple[nn.Module, int]:
 
 
 def alexnet(inputs: int, width: float) -> tuple[nn.Module, int]:
-    """AlexNet's five convolutions (Krizhevsky, 2014) with batch norm; ceiling pools, since heatmaps are small."""
+    """AlexNet's five convolutions (Krizhevsky, 2014) with batch norm, and padded pools for small heatmaps."""
     a, b, c, d = (scaled(channels, width) for channels in (64, 192, 384, 256))
     layers: list[nn.Module] = []
     for before, after, kernel, stride, padding, pool in (

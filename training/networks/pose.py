@@ -54,7 +54,7 @@ class FeaturePyramid(nn.Module):
 
 
 class Deconvolution(nn.Module):
-    """Three 4×4 deconvolutions on C5 (Xiao et al., "Simple Baselines", ECCV 2018), with their parameter names."""
+    """Three 4×4 deconvolutions on C5 (Simple Baselines, Xiao et al., ECCV 2018), with its parameter names."""
 
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Deconvolution(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """Three times nearest-neighbour doubling and a 3×3 convolution on C5: no lateral sums, plain to quantise."""
+    """Three times nearest-neighbour doubling and a 3×3 convolution: no lateral sums, plain to quantise."""
 
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class PoseNetwork(nn.Module):
             )
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H / 4, W / 4) and visibility logits (N, K) or None."""
+        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) and visibility logits (N, K) or None."""
         features = self.backbone(crops)
         visibility = None if self.occlusion is None else self.occlusion(features[3])
         return self.head(features), visibility

@@ -1,0 +1,85 @@
+"""Networks on disk: what is written is read, and what is not a network is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from oaks.training.checkpoint import load_network, read_description, save_network
+from oaks.training.networks import build
+from safetensors.torch import load_file, save_file
+
+from tests.training.conftest import TINY
+
+ARCHITECTURE = {**TINY, "input": [48, 64], "keypoints": 17}
+
+
+def trained() -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = build(ARCHITECTURE)
+    network(torch.rand(4, 3, 64, 48))  # moves the statistics of batch norm
+    return network
+
+
+def test_a_network_survives_the_disk(tmp_path: Path) -> None:
+    network, path = trained(), tmp_path / "runs" / "network.safetensors"
+    description = {"kind": "pose", "architecture": ARCHITECTURE, "metrics": {"AP": 0.5}, "stride": 4}
+    save_network(path, network, description)
+    loaded, read = load_network(path)
+    assert read == {"format": 1, **description}
+    assert not loaded.training
+    assert list(tmp_path.rglob("*.part")) == []
+    crops = torch.rand(2, 3, 64, 48)
+    for expected, found in zip(network.eval()(crops), loaded(crops), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    network, description = trained(), {"kind": "pose", "architecture": ARCHITECTURE}
+    save_network(tmp_path / "whole.safetensors", network, description)
+    save_network(tmp_path / "half.safetensors", network, description, dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded, _ = load_network(tmp_path / "half.safetensors")
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_description_must_describe_the_network(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not describe the network's parameters"):
+        save_network(
+            tmp_path / "a", trained(), {"kind": "pose", "architecture": {**ARCHITECTURE, "width": 0.25}}
+        )
+    with pytest.raises(ValueError, match="kind must be one of pose, ks, got 'box'"):
+        save_network(tmp_path / "a", trained(), {"kind": "box", "architecture": ARCHITECTURE})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
+        read_description(path)
+    for content in (b"", b"\0" * 100, b"no network"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"network\.safetensors: not a network saved by oaks"):
+            load_network(path)
+    save_file({"a": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="not a network saved by oaks"):
+        load_network(path)
+    description = {"format": 2, "kind": "pose", "architecture": ARCHITECTURE}
+    save_file({"a": torch.zeros(3)}, path, metadata={"oaks": json.dumps(description)})
+    with pytest.raises(ValueError, match="wanted format 1 .* got format 2"):
+        load_network(path)
+
+
+def test_a_file_with_too_few_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    save_network(path, trained(), {"kind": "pose", "architecture": ARCHITECTURE})
+    state = load_file(path)
+    del state["head.final_layer.bias"]
+    save_file(state, path, metadata={"oaks": json.dumps(read_description(path))})
+    with pytest.raises(ValueError, match="weights do not fit their description"):
+        load_network(path)

@@ -1,0 +1,120 @@
+"""Networks: published sizes, names that public checkpoints use, shapes, and refusal of what does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oaks.training.networks import KSNet, ResNet, build
+from oaks.training.networks.ks_net import BACKBONES
+from oaks.training.networks.summary import describe, measure
+
+# Parameters, and multiply-accumulates at 224×224, as torchvision's model page prints them (in 1e9, two decimals).
+PUBLISHED = {
+    "resnet18": (11_689_512, 1.81),
+    "resnet34": (21_797_672, 3.66),
+    "resnet50": (25_557_032, 4.09),
+    "resnet101": (44_549_160, 7.80),
+    "resnet152": (60_192_808, 11.51),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_residual_networks_have_the_published_size(name: str) -> None:
+    with torch.device("meta"):
+        network = ResNet(name, classes=1000)
+    assert sum(p.numel() for p in network.parameters()) == PUBLISHED[name][0]
+    if name in ("resnet18", "resnet50"):
+        assert measure(ResNet(name, classes=1000), (3, 224, 224)).macs / 1e9 == pytest.approx(
+            PUBLISHED[name][1], abs=0.005
+        )
+
+
+def test_hrnet_has_the_published_parameters() -> None:
+    """28.5 and 63.6 million for keypoints (Sun et al., table 1)."""
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in build({"name": "hrnet", "width": w}).parameters()) for w in (32, 48)]
+    assert [round(count / 1e6, 1) for count in counts] == [28.5, 63.6]
+
+
+def test_names_are_those_of_public_checkpoints() -> None:
+    with torch.device("meta"):
+        names = set(ResNet("resnet50", classes=1000).state_dict())
+        hrnet = set(build({"name": "hrnet"}).state_dict())
+        simple = set(
+            build(
+                {"name": "oa_hpe", "backbone": "resnet50", "head": "deconv", "visibility": False}
+            ).state_dict()
+        )
+    assert len(names) == 320
+    assert {"conv1.weight", "layer1.0.downsample.1.running_var", "layer4.2.bn3.bias", "fc.bias"} <= names
+    assert {
+        "layer1.0.downsample.0.weight", "transition1.1.0.0.weight", "stage2.0.branches.1.3.bn2.weight",
+        "stage3.3.fuse_layers.2.0.0.0.weight", "stage4.2.fuse_layers.0.3.1.bias", "final_layer.bias",
+    } <= hrnet  # fmt: skip
+    assert not any(name.startswith("stage4.2.fuse_layers.1") for name in hrnet)
+    assert {
+        "head.deconv_layers.0.weight",
+        "head.deconv_layers.7.running_mean",
+        "head.final_layer.weight",
+    } <= simple
+
+
+@pytest.mark.parametrize("head", ["fpn", "deconv", "upsample"])
+@pytest.mark.parametrize("visibility", [True, False])
+def test_pose_networks_give_heatmaps_at_stride_four_and_visibility(head: str, visibility: bool) -> None:
+    network = build({
+        "name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head": head, "head_channels": 8,
+        "visibility": visibility, "input": [96, 128], "keypoints": 5,
+    }).eval()  # fmt: skip
+    heatmaps, logits = network(torch.rand(2, 3, 128, 96))
+    assert heatmaps.shape == (2, 5, 32, 24)
+    assert (logits is not None) == visibility
+    if logits is not None:
+        assert logits.shape == (2, 5)
+
+
+def test_hrnet_gives_heatmaps_at_stride_four() -> None:
+    heatmaps, logits = build({"name": "hrnet", "width": 8, "keypoints": 3}).eval()(torch.rand(1, 3, 64, 96))
+    assert heatmaps.shape == (1, 3, 16, 24)
+    assert logits is None
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_of_table_5_reads_heatmaps(backbone: str) -> None:
+    network = KSNet(backbone=backbone, width=0.125, hidden=16, keypoints=4).eval()
+    for shape in ((64, 48), (32, 24)):
+        assert network(torch.rand(2, 4, *shape)).shape == (2, 4)
+
+
+def test_width_scales_every_channel() -> None:
+    half, whole = (
+        describe({"name": "oa_hpe", "backbone": "resnet18", "width": w}, (288, 384)) for w in (0.5, 1)
+    )
+    assert half.parameters == pytest.approx(whole.parameters / 4, rel=0.05)
+    assert half.macs == pytest.approx(whole.macs / 4, rel=0.1)
+
+
+def test_the_paper_has_hidden_layers_of_1024() -> None:
+    with torch.device("meta"):
+        pose, ks = build({"name": "oa_hpe"}), build({"name": "ks_net"})
+    assert [
+        layer.out_features for layer in (*pose.occlusion.hidden, *ks.hidden) if hasattr(layer, "out_features")
+    ] == [1024] * 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"name": "openpose"}, "name must be one of"),
+        ({}, "name must be one of"),
+        ({"name": "oa_hpe", "depth": 50}, "has no \\['depth'\\]"),
+        ({"name": "oa_hpe", "backbone": "resnet20"}, "backbone: wanted one of"),
+        ({"name": "oa_hpe", "head": "linear"}, "head: wanted one of"),
+        ({"name": "oa_hpe", "head": "deconv", "head_layers": 2}, "head_layers"),
+        ({"name": "ks_net", "backbone": "conv3"}, "backbone: wanted one of"),
+        ({"name": "oa_hpe", "channels": [8, 8]}, "channels: wanted four"),
+    ],
+)
+def test_what_does_not_fit_is_refused(architecture: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(architecture)

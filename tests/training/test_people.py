@@ -1,0 +1,218 @@
+"""COCO files as sources of people: what is read, what is left out and counted, what is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oaks.skeleton import COCO17, Skeleton
+from oaks.training.data.people import DamagedImage, fold_of, read_coco
+
+from tests.training.conftest import save, write_people
+
+
+def read(folder: Path, **arguments: object):
+    return read_coco("people", folder / "annotations.json", folder / "images", COCO17, **arguments)
+
+
+def content_of(folder: Path) -> dict:
+    return json.loads((folder / "annotations.json").read_text())
+
+
+def test_people_are_read_as_annotated(people_folder: Path) -> None:
+    people, annotations = read(people_folder), content_of(people_folder)["annotations"]
+    assert len(people) == len(annotations) == 12
+    assert not people.skipped
+    for index, annotation in enumerate(annotations):
+        image, person = people.sample(index)
+        x, y, w, h = annotation["bbox"]
+        assert image.shape == (96, 128, 3)
+        assert (person.image_id, person.person_id) == (annotation["image_id"], annotation["id"])
+        np.testing.assert_allclose(person.keypoints.ravel(), annotation["keypoints"], rtol=1e-6)
+        np.testing.assert_allclose(person.box, [x, y, x + w, y + h], rtol=1e-6)
+        assert person.area == pytest.approx(annotation["area"], rel=1e-6)
+        assert person.annotatable.all()
+
+
+def test_who_cannot_be_learnt_from_is_left_out_and_counted(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    rows = content["annotations"]
+    rows[0]["iscrowd"] = 1
+    rows[1].update(keypoints=[0] * 51, num_keypoints=0)
+    rows[2]["category_id"] = 7
+    rows[3]["bbox"] = [5, 5, 0, 20]
+    del rows[4]["bbox"]
+    rows[5]["image_id"] = 99
+    del rows[6]["area"]
+    (people_folder / "images" / "6.jpg").unlink()  # of the last two people
+    content["categories"].append({"id": 7, "name": "dog"})
+    save(people_folder, content)
+    people = read(people_folder)
+    assert people.person_ids.tolist() == [7, 8, 9, 10]
+    assert people.skipped == Counter(
+        {
+            "crowd regions": 1,
+            "people without keypoints": 1,
+            "annotations of another category": 1,
+            "people without a box of some extent": 2,
+            "annotations of images that the file does not list": 1,
+            "annotations without area, estimated from the box": 1,
+            "people in images that are missing on disk": 2,
+        }
+    )
+    w, h = rows[6]["bbox"][2:]
+    assert people.areas[0] == pytest.approx(0.53 * w * h, rel=1e-6)
+
+
+def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> None:
+    path = people_folder / "images" / "2.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+    people = read(people_folder)
+    with pytest.raises(DamagedImage, match=r"2\.jpg: cannot be decoded \(image 2, person 3 of people\)"):
+        people.sample(2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda c: c["annotations"][3].update(keypoints=[1, 2, 2] * 5),
+            "annotation 4 has 15 keypoint numbers",
+        ),
+        (
+            lambda c: c["annotations"][3]["keypoints"].__setitem__(0, float("nan")),
+            "annotation 4 .* not finite",
+        ),
+        (lambda c: c["categories"][0].update(keypoints=["nose"]), "lacks the keypoints"),
+        (lambda c: c["categories"].append({"id": 2, "name": "animal", "keypoints": ["tail"]}), None),
+        (lambda c: c["categories"].clear(), "wanted one category"),
+        (lambda c: c.pop("annotations"), "not a COCO annotation file"),
+        (lambda c: [a.pop("image_id") for a in c["annotations"]], "not a COCO annotation file"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "no people to learn from"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_by_file_and_id(
+    people_folder: Path, spoil, message: str | None
+) -> None:
+    content = content_of(people_folder)
+    spoil(content)
+    save(people_folder, content)
+    if message is None:  # another category of keypoints beside the one named person
+        assert len(read(people_folder)) == 12
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        read(people_folder)
+    assert "annotations.json" in str(caught.value)
+
+
+def test_text_that_is_no_json_is_refused(people_folder: Path) -> None:
+    (people_folder / "annotations.json").write_text("{")
+    with pytest.raises(ValueError, match=r"annotations\.json: not a COCO annotation file"):
+        read(people_folder)
+
+
+def test_keypoints_are_taken_by_name(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    order = np.random.default_rng(0).permutation(17)
+    content["categories"][0]["keypoints"] = [COCO17.keypoints[k] for k in order]
+    expected = read(people_folder).keypoints
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = np.reshape(annotation["keypoints"], (17, 3))[order].ravel().tolist()
+    save(people_folder, content)
+    np.testing.assert_array_equal(read(people_folder).keypoints, expected)
+
+
+def test_keypoints_never_labelled_are_left_out_of_every_loss(people_folder: Path) -> None:
+    people = read(people_folder, never_labelled=["nose", "left_eye"])
+    assert not people.annotatable[:, :2].any()
+    assert people.annotatable[:, 2:].all()
+    assert not people.keypoints[:, :2].any()
+    with pytest.raises(ValueError, match="never_labelled: no keypoints \\['hat'\\]"):
+        read(people_folder, never_labelled=["hat"])
+
+
+def test_absence_may_say_nothing(people_folder: Path) -> None:
+    people = read(people_folder, trust_absence=False)
+    np.testing.assert_array_equal(people.annotatable, people.keypoints[..., 2] > 0)
+
+
+def test_detected_boxes_go_to_the_people_they_fit(people_folder: Path, tmp_path: Path) -> None:
+    annotations = content_of(people_folder)["annotations"]
+    x, y, w, h = annotations[0]["bbox"]
+    far = annotations[2]["bbox"]
+    rows = [
+        {"image_id": 1, "category_id": 1, "bbox": [x + 2, y, w, h], "score": 0.9},
+        {"image_id": 1, "category_id": 1, "bbox": [x, y, w, h], "score": 0.2},  # the person has a box already
+        {"image_id": 2, "category_id": 1, "bbox": [far[0] + 60, far[1], *far[2:]], "score": 0.9},  # of nobody
+        {"image_id": 2, "category_id": 3, "bbox": far, "score": 0.9},  # not a person
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows))
+    people = read(people_folder, boxes=tmp_path / "boxes.json")
+    assert 1 in people.person_ids
+    row = people.person_ids.tolist().index(1)
+    np.testing.assert_allclose(people.boxes[row], [x + 2, y, x + 2 + w, y + h], rtol=1e-5)
+    assert 3 not in people.person_ids
+    assert people.skipped["people without a detected box"] == 12 - len(people)
+
+
+def test_ids_that_stand_twice_are_told_apart(tmp_path: Path) -> None:
+    """Two data sets that both count from one, joined: pycocotools would keep the second half alone."""
+    first, second = (write_people(tmp_path / name, images=3, people=1, seed=s) for s, name in enumerate("ab"))
+    joined = tmp_path / "joined"
+    shutil.copytree(tmp_path / "a", joined)
+    for image in second["images"]:
+        name = f"b{image['file_name']}"
+        shutil.copy(tmp_path / "b" / "images" / image["file_name"], joined / "images" / name)
+        image["file_name"] = name
+    save(joined, {**first, "images": first["images"] + second["images"],
+                  "annotations": first["annotations"] + second["annotations"]})  # fmt: skip
+    people = read(joined)
+    assert len(people) == 6
+    assert len(set(people.person_ids.tolist())) == len(set(people.image_ids.tolist())) == 6
+    expected = [a["keypoints"] for a in first["annotations"] + second["annotations"]]
+    np.testing.assert_allclose(people.keypoints.reshape(6, -1), expected, rtol=1e-6)
+    assert people.files.tolist() == ["1.jpg", "2.jpg", "3.jpg", "b1.jpg", "b2.jpg", "b3.jpg"]
+    assert people.skipped["people whose ids stood twice in the file, renumbered"] == 3
+
+
+def test_ids_that_stand_twice_without_order_are_refused(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    content["annotations"][5]["id"] = content["annotations"][2]["id"]
+    save(people_folder, content)
+    with pytest.raises(ValueError, match="2 annotations have the id 3"):
+        read(people_folder)
+
+
+def test_folds_do_not_depend_on_who_else_is_there() -> None:
+    ids = np.arange(4000)
+    folds = fold_of("people", ids, 5)
+    np.testing.assert_array_equal(fold_of("people", ids[::-7], 5), folds[::-7])
+    assert (fold_of("others", ids, 5) != folds).any()
+    assert np.bincount(folds, minlength=5).min() > 700
+
+
+def test_another_skeleton_is_refused_if_it_has_more(people_folder: Path) -> None:
+    skeleton = Skeleton("hat", ("nose", "hat"), (0.1, 0.1))
+    with pytest.raises(ValueError, match="lacks the keypoints \\['hat'\\]"):
+        read_coco("people", people_folder / "annotations.json", people_folder / "images", skeleton)
+
+
+@pytest.mark.real_people
+def test_real_people_are_all_found(real_data: Path) -> None:
+    """The numbers of the data's own description; the second set has a thousand ids twice."""
+    folder = real_data / "coco-val2017"
+    coco = read_coco("train", folder / "train.json", folder / "train", COCO17)
+    assert len(coco) == 3028
+    classes = np.digitize((coco.keypoints[..., 2] > 0).sum(1), [6, 11, 16])
+    assert np.bincount(classes).tolist() == [480, 842, 1282, 424]
+    lspet = read_coco("lspet", real_data / "lspet" / "annotations.json", real_data / "lspet" / "images", COCO17,
+                      never_labelled=COCO17.keypoints[:5])  # fmt: skip
+    assert len(lspet) == 8279
+    assert len(set(lspet.files.tolist())) == 8279
+    image, person = lspet.sample(5000)
+    points = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    assert (points < np.array(image.shape[1::-1]) + 1).all()

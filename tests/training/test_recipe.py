@@ -1,0 +1,96 @@
+"""Recipes: the built-in ones hold, and every wrong field is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from oaks.training import recipe as module
+from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe, read_recipe
+
+from tests.training.conftest import ks_recipe, pose_recipe
+
+BUILT_IN = sorted(path.stem for path in (Path(module.__file__).parent / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_recipes_are_valid_and_survive_being_written(name: str) -> None:
+    recipe = read_recipe(name)
+    assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json"))), name) == recipe
+
+
+def test_the_papers_recipes_are_as_the_paper_says() -> None:
+    oa, hpe, ks = (read_recipe(f"paper_{name}") for name in ("oa_hpe", "hpe", "ks_net"))
+    assert isinstance(oa, PoseRecipe)
+    assert oa.network == {"name": "oa_hpe", "backbone": "resnet101", "head": "fpn"}
+    assert hpe.network == {**oa.network, "visibility": False}
+    assert hpe.model_dump(exclude={"network", "title", "initial"}) == oa.model_dump(
+        exclude={"network", "title", "initial"}
+    )
+    assert (oa.input, oa.heatmap_sigma, oa.visibility_weight) == ((288, 384), 1, 1)
+    assert (oa.augmentation.rotation, oa.augmentation.scale, oa.augmentation.flip) == (45, (0.65, 1.35), 0.5)
+    training = oa.training
+    assert (training.epochs, training.batch, training.optimiser, training.learning_rate) == (
+        160,
+        32,
+        "adam",
+        1e-3,
+    )
+    assert (training.schedule.epochs, training.schedule.factor) == ([120, 150], 0.1)
+    assert isinstance(ks, KSRecipe)
+    assert ks.network == {"name": "ks_net", "backbone": "resnet18", "hidden": 1024}
+    assert (ks.training.epochs, ks.training.optimiser, ks.training.learning_rate) == (60, "adam", 1e-3)
+    assert (ks.training.schedule.epochs, ks.training.schedule.factor) == ([30, 50], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "video"}, "kind must be one of pose, ks, got 'video'"),
+        ({"colour": 1}, "colour: Extra inputs are not permitted, got 1"),
+        ({"heatmap_sigma": 0}, "heatmap_sigma"),
+        ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
+        ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone: wanted one of"),
+        ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, hrnet"),
+        ({"network": {"name": "oa_hpe", "width": "wide"}}, "network"),
+        ({"augmentation": {"flip": 1.5}}, "augmentation.flip"),
+        ({"augmentation": {"scale": [1.3, 0.7]}}, "scale must be smallest, largest"),
+        ({"augmentation": {"tilt": 3}}, "augmentation.tilt: Extra inputs"),
+        ({"data": {"train": []}}, "data.train"),
+        ({"data": {"train": [{"kind": "tape", "name": "a"}]}}, "data.train.0"),
+        ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}] * 2}}, "different names"),
+        ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}], "folds": {"count": 3, "held_out": 3}}},
+         "held_out must be below"),
+    ],
+)  # fmt: skip
+def test_wrong_fields_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_recipe({**pose_recipe(), **change}, "mine.yaml")
+    assert str(caught.value).startswith("mine.yaml: ")
+
+
+def test_several_pose_networks_need_as_many_folds() -> None:
+    with pytest.raises(ValueError, match="2 networks need data.folds with as many folds"):
+        parse_recipe(ks_recipe(["a.safetensors", "b.safetensors"]), "ks.yaml")
+
+
+def test_fields_are_changed_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(pose_recipe()))
+    changes = ["training.epochs=7", "data.train.0.limit=3", "input=[32, 96]", "data.folds.count=4"]
+    recipe = read_recipe(path, changes)
+    assert (recipe.training.epochs, recipe.data.train[0].limit, recipe.input) == (7, 3, (32, 96))
+    assert (recipe.data.folds.count, recipe.data.folds.held_out) == (4, 0)
+    for change, message in (("training.epochs", "wanted field=value"), ("data.train.5.limit=3", "no place for"),
+                            ("title.text=3", "no place for"), ("training.epoch=3", "training.epoch")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            read_recipe(path, [change])
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="small_oa_hpe"):
+        read_recipe("huge_oa_hpe")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match=r"broken\.yaml: not YAML"):
+        read_recipe(tmp_path / "broken.yaml")

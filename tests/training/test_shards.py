@@ -1,0 +1,126 @@
+"""Packed people: the same crops and labels as from the pictures they were packed from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from oaks.skeleton import COCO17
+from oaks.training.data.augmentation import augment
+from oaks.training.data.people import DamagedImage, Person, read_coco
+from oaks.training.data.shards import read_shards, stored_crop, write_shards
+from oaks.training.recipe import Augmentation
+
+SIZE = (48, 64)
+
+
+def smooth(width: int, height: int, seed: int = 0) -> np.ndarray:
+    cells = np.random.default_rng(seed).integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def someone(box: tuple[float, ...], seed: int = 0) -> Person:
+    low, high = np.array(box[:2]), np.array(box[2:])
+    keypoints = np.ones((17, 3), np.float32) * 2
+    keypoints[:, :2] = np.random.default_rng(seed).uniform(low, high, (17, 2))
+    return Person(keypoints, np.array(box, np.float32), float((high - low).prod()), np.ones(17, bool), 3, 4,
+                  np.array([1, 1, 0, 0], np.float32))  # fmt: skip
+
+
+@pytest.mark.parametrize("box", [(100, 80, 220, 260), (-20, -10, 60, 90), (300, 200, 420, 330)])
+def test_stored_crops_show_what_the_picture_shows(box: tuple[float, ...]) -> None:
+    """At every augmentation that the room was left for, also where the picture ends."""
+    picture, person = smooth(400, 300), someone(box)
+    stored, moved = stored_crop(picture, person, size=SIZE, padding=1.25, detail=1.3, reach=1.4)
+    assert stored.size < picture.size
+    settings = Augmentation(rotation=180, scale=(0.65, 1.35), flip=0.5)
+    for seed in range(10):
+        whole, packed = (
+            augment(
+                image, label, np.random.default_rng(seed), settings, size=SIZE, padding=1.25, skeleton=COCO17
+            )
+            for image, label in ((picture, person), (stored, moved))
+        )
+        np.testing.assert_allclose(packed.points, whole.points, atol=0.02)
+        np.testing.assert_array_equal(packed.visible, whole.visible)
+        difference = np.abs(packed.crop.astype(int) - whole.crop)
+        assert np.median(difference) <= 2
+        # At the picture's edge, cells of black and picture are blended at two resolutions.
+        assert np.percentile(difference, 95) <= 40
+
+
+def test_the_way_back_to_the_picture_is_kept() -> None:
+    person = someone((100, 80, 320, 280))
+    stored, moved = stored_crop(smooth(400, 300), person, size=SIZE, padding=1.25, detail=1.0, reach=1.0)
+    assert stored.shape[0] < 150  # reduced
+    scale, shift = moved.to_image[:2], moved.to_image[2:]
+    np.testing.assert_allclose(moved.keypoints[:, :2] * scale + shift, person.keypoints[:, :2], atol=1e-3)
+    corners = (moved.box.reshape(2, 2) - 0.5) * scale + shift + 0.5
+    np.testing.assert_allclose(corners.ravel(), person.box, atol=1e-3)
+    assert moved.area * scale.prod() == pytest.approx(person.area, rel=1e-5)
+
+
+def test_small_people_are_not_enlarged() -> None:
+    stored, _ = stored_crop(
+        smooth(400, 300), someone((100, 80, 110, 95)), size=SIZE, padding=1.25, detail=1.3, reach=1.4
+    )
+    assert max(stored.shape) < 40
+
+
+def pack(folder: Path, people_folder: Path, **arguments: object) -> int:
+    people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+    return write_shards(
+        "people", (people.sample(i) for i in range(len(people))), folder, size=SIZE, **arguments
+    )
+
+
+def test_what_is_packed_is_read(tmp_path: Path, people_folder: Path) -> None:
+    assert pack(tmp_path / "packed", people_folder, shard_bytes=12_000) == 12
+    files = sorted((tmp_path / "packed").glob("people-*.safetensors"))
+    assert len(files) > 1
+    assert all(path.stat().st_size < 30_000 for path in files)
+    packed = read_shards(tmp_path / "packed")
+    people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+    assert packed.name == "people"
+    np.testing.assert_array_equal(packed.person_ids, people.person_ids)
+    for index in range(12):
+        (image, person), (_, original) = packed.sample(index), people.sample(index)
+        back = person.keypoints[:, :2] * person.to_image[:2] + person.to_image[2:]
+        labelled = original.keypoints[:, 2] > 0
+        np.testing.assert_allclose(back[labelled], original.keypoints[labelled, :2], atol=1e-3)
+        assert image.ndim == 3
+    few = packed.subset(np.array([5, 2]))
+    assert [few.sample(i)[1].person_id for i in range(2)] == [6, 3]
+
+
+def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: Path) -> None:
+    pack(tmp_path, people_folder, shard_bytes=12_000)
+    many = len(list(tmp_path.glob("people-*.safetensors")))
+    pack(tmp_path, people_folder)
+    assert many > len(list(tmp_path.glob("people-*.safetensors"))) == 1
+    assert len(read_shards(tmp_path)) == 12
+
+
+def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
+    with pytest.raises(ValueError, match="no index.json"):
+        read_shards(tmp_path)
+    pack(tmp_path, people_folder)
+    packed = read_shards(tmp_path)
+    packed.bytes[0] = np.zeros_like(packed.bytes[0])
+    with pytest.raises(DamagedImage, match="person 2: cannot be decoded"):
+        packed.sample(1)
+    index = json.loads((tmp_path / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({**index, "people": 13}))
+    with pytest.raises(ValueError, match="promises 13 people"):
+        read_shards(tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps({**index, "format": 9}))
+    with pytest.raises(ValueError, match="wanted format 1, got 9"):
+        read_shards(tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    shard = tmp_path / "people-0000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="people-0000.safetensors: damaged or missing"):
+        read_shards(tmp_path)
