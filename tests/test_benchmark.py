@@ -1,0 +1,108 @@
+"""oaks benchmark: what its table holds; how fast anything is stays untested."""
+
+from __future__ import annotations
+
+import json
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import oaks
+from oaks import benchmark
+from oaks.cli import app
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17)
+
+
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch):
+    monkeypatch.setattr(benchmark, "_TURN_SECONDS", 0.0)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+def test_every_backend_and_batch_has_its_row(tiny, tmp_path):
+    out = tmp_path / "rows.json"
+    code, text = run(
+        tiny.path, "--backend", "onnxruntime", "--backend", "openvino", "--precision", "fp32",
+        "--batch", 1, "--batch", 3, "--turns", 2, "--out", out,
+    )  # fmt: skip
+    assert code == 0
+    content = json.loads(out.read_text(encoding="utf-8"))
+    assert [(row["backend"], row["precision"], row["batch"]) for row in content["rows"]] == [
+        (backend, "fp32", batch) for backend in ("onnxruntime", "openvino") for batch in (1, 3)
+    ]
+    for row in content["rows"]:
+        assert row["persons_per_second"] > 0
+        assert set(row["milliseconds"]) == {"read", "crop", "pose", "decode", "ks", "score", "rest"}
+        assert 0 < row["networks_share"] < 1
+        assert row["average_precision"] is None
+    assert content["made"]["bundle"] == "tiny"
+    assert "persons/s" in text
+    assert " AP " not in text
+
+
+def test_what_cannot_run_is_said(tiny):
+    code, text = run(tiny.path, "--backend", "onnxruntime", "--turns", 1)
+    assert code == 0
+    assert "not run: onnxruntime bf16: precision: backend 'onnxruntime' has no bf16" in text
+    assert "not run: onnxruntime int8: precision: 'int8' needs the pose network in int8" in text
+    code, text = run(tiny.path, "--backend", "onnxruntime", "--device", "cuda")
+    assert code == 1
+    assert "not run: onnxruntime: runs on the CPU only" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--batch", "0"], "batch: "), (["--annotations", "x.json"], "annotations and images: both")],
+)
+def test_a_wrong_argument_is_named(tiny, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny.path, *arguments)
+
+
+def test_with_annotations_the_average_precision_stands_beside_the_speed(tiny, tmp_path):
+    """The truth is what the bundle finds, so that its AP is 1 in fp32."""
+    (tmp_path / "images").mkdir()
+    pictures, boxes = [], [[5, 6, 65, 96], [70, 10, 118, 90]]
+    for number in (1, 2):
+        picture = np.random.default_rng(number).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), picture)
+        pictures.append(picture)
+    with oaks.Engine(tiny, "onnxruntime") as engine:
+        poses = engine.infer(pictures, boxes=[boxes, boxes])
+    annotations = [
+        {
+            "id": i + 1, "image_id": pose.frame_index + 1, "category_id": 1, "iscrowd": 0,
+            "num_keypoints": 17,
+            "bbox": [*map(float, pose.box[:2]), *map(float, pose.box[2:] - pose.box[:2])], "area": 3000.0,
+            "keypoints": np.column_stack([pose.keypoints.astype(float), np.full(17, 2)]).ravel().tolist(),
+        }
+        for i, pose in enumerate(poses)
+    ]  # fmt: skip
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 120, "height": 100} for i in (1, 2)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(oaks.COCO17.keypoints), "skeleton": []}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    code, text = run(
+        tiny.path, "--backend", "onnxruntime", "--precision", "fp32", "--turns", 1, "--batch", 2,
+        "--annotations", tmp_path / "truth.json", "--images", tmp_path / "images",
+        "--out", tmp_path / "rows.json",
+    )  # fmt: skip
+    assert code == 0
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["average_precision"] == pytest.approx(1.0)
+    assert "100.0" in text
