@@ -25,7 +25,7 @@ lint: install
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
 
 demo: install
-	$(VENV)/bin/oaks predict examples/images --boxes examples/annotations.json --out runs/demo
+	$(VENV)/bin/oaks demo
 
 benchmark: install
 	$(RUN) benchmarks/operations.py
