@@ -111,11 +111,20 @@ class Pieces(Callback):
             highlight=False,
         )
 
-    def teardown(self, trainer: lightning.Trainer, module: NetworkTraining, stage: str) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:  # noqa: ARG002
         """Gives the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        module: NetworkTraining,
+        exception: BaseException,  # noqa: ARG002
+    ) -> None:
+        """Gives the signals back."""
+        self.on_train_end(trainer, module)
 
 
 def is_first_process() -> bool:

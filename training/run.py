@@ -22,6 +22,7 @@ from oaks.skeleton import COCO17
 from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Crops
 from oaks.training.keeping import NetworkKeeper, write_text
+from oaks.training.ks_training import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
 from oaks.training.pieces import (
     LAST,
     Pieces,
@@ -146,7 +147,9 @@ def _run(
     )
     keeper = NetworkKeeper(folder.network, folder.card, lines)
     with _quiet_lightning():
-        trainer = make_trainer(recipe, folder, machine, module, [pieces, keeper], console)
+        trainer = make_trainer(
+            recipe, folder, machine, module, [pieces, keeper], console, validated=bool(data.split.validation)
+        )
         trainer.fit(
             module,
             data,
@@ -163,7 +166,7 @@ def _run(
 
 def _prepare(
     recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, machine: Machine, console: Console
-) -> tuple[NetworkTraining, lightning.LightningDataModule, list[str]]:
+) -> tuple[NetworkTraining, PeopleModule | HeatmapModule, list[str]]:
     """The training, its data, and lines on where they come from; KS-net's heatmaps are stored first."""
     lines: list[str] = []
 
@@ -178,23 +181,21 @@ def _prepare(
         steps, per_epoch = count_steps(recipe.training, people)
         module = PoseTraining(recipe, steps, per_epoch)
         return module, PeopleModule(recipe, split, module.view, steps), lines
-    from oaks.training import ks_training as ks
-
-    pose, descriptions = ks.load_pose_networks(recipe)
+    pose, descriptions = load_pose_networks(recipe)
     lines += [
         f"heatmaps by {path}: {d['recipe']['title']}"
         for path, d in zip(recipe.pose, descriptions, strict=True)
     ]
     stored = recipe.heatmaps == "stored"
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
-    module = ks.KSTraining(recipe, pose, split, steps, per_epoch)
+    module = KSTraining(recipe, pose, split, steps, per_epoch)
     crops = Crops(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
     store = None
     if stored:
-        store = ks.open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
+        store = open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
         device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-        ks.fill_store(store, recipe, split, pose, crops, torch.device(device), console)
-    return module, ks.HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
+        fill_store(store, recipe, split, pose, crops, torch.device(device), console)
+    return module, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
 
 
 def with_whole_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
@@ -217,6 +218,8 @@ def make_trainer(
     module: NetworkTraining,
     callbacks: list[Any],
     console: Console,
+    *,
+    validated: bool,
 ) -> lightning.Trainer:
     """Lightning's trainer for one piece; a whole training is one Lightning epoch."""
     if console.is_terminal:
@@ -236,6 +239,7 @@ def make_trainer(
         max_steps=module.steps,
         val_check_interval=every,
         num_sanity_val_steps=0,
+        limit_val_batches=None if validated else 0,
         gradient_clip_val=recipe.training.clip_gradient,
         log_every_n_steps=recipe.training.log_every,
         logger=[

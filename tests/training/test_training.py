@@ -1,0 +1,237 @@
+"""Trainings: they learn, stop cleanly, go on exactly, and lose nothing when they are killed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oaks.training import pieces
+from oaks.training.checkpoint import load_network
+from oaks.training.data.sources import Place
+from oaks.training.networks import build
+from oaks.training.pieces import Pieces, WholeCheckpoints
+from oaks.training.pose_training import PoseTraining, moving_average, rate_factor
+from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
+from oaks.training.run import Machine, resume, train
+from rich.console import Console
+
+from tests.training.conftest import TINY, pose_recipe, source
+
+CPU = Machine(accelerator="cpu", devices=1)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def start(run: Path, folder: Path, machine: Machine = CPU, console: Console | None = None, **fields: object):
+    recipe = parse_recipe(pose_recipe(**fields), "test")
+    return train(recipe, run, Place(folder.parent), machine, console=console or quiet())
+
+
+def losses(run: Path) -> dict[int, str]:
+    """The loss of every step, as written down; of steps done twice, the last."""
+    curve = {}
+    for path in sorted(run.glob("logs/piece-*/metrics.csv")):
+        for row in csv.DictReader(io.StringIO(path.read_text())):
+            if row.get("loss"):
+                curve[int(row["step"])] = row["loss"]
+    return curve
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_network(path)[0].state_dict()
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0)
+
+
+@pytest.fixture
+def whole(tmp_path: Path, people_folder: Path) -> Path:
+    """A training of eight steps that nothing stopped."""
+    assert start(tmp_path / "whole", people_folder) == tmp_path / "whole" / "network.safetensors"
+    assert sorted(losses(tmp_path / "whole")) == list(range(8))
+    return tmp_path / "whole"
+
+
+def test_a_training_that_was_stopped_goes_on_exactly(whole: Path, people_folder: Path, monkeypatch) -> None:
+    run = whole.parent / "stopped"
+    assert start(run, people_folder, Machine("cpu", 1, max_minutes=1e-9)) is None
+    console = quiet()
+    for _ in range(3):
+        assert resume(run, Machine("cpu", 1, max_minutes=1e-9), console=console) is None
+    assert f"oaks train --resume {run}" in console.file.getvalue().replace("\n", "")
+    assert sorted(losses(run)) == [0, 1, 2, 3]
+    assert resume(run, CPU, console=quiet()) == run / "network.safetensors"
+    assert losses(run) == losses(whole)
+    assert_same(weights(whole / "network.safetensors"), weights(run / "network.safetensors"))
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(whole: Path, people_folder: Path, monkeypatch) -> None:
+    run, step = whole.parent / "killed", PoseTraining.training_step
+
+    def fatal(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 6:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PoseTraining, "training_step", fatal)
+    monkeypatch.setattr(pieces.time, "monotonic", iter(range(0, 10**6, 100)).__next__)  # a checkpoint now and then
+    with pytest.raises(RuntimeError, match="killed"):
+        start(run, people_folder)
+    monkeypatch.undo()
+    saved = torch.load(run / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < saved <= 6
+    resume(run, CPU, console=quiet())
+    assert losses(run) == losses(whole)
+    assert_same(weights(whole / "network.safetensors"), weights(run / "network.safetensors"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_cleanly(tmp_path: Path, people_folder: Path, monkeypatch, number: signal.Signals) -> None:
+    step = PoseTraining.training_step
+
+    def interrupted(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 3:
+            os.kill(os.getpid(), number)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PoseTraining, "training_step", interrupted)
+    before, console = signal.getsignal(number), quiet()
+    assert start(tmp_path / "run", people_folder, console=console) is None
+    assert signal.getsignal(number) == before
+    assert number.name in console.file.getvalue()
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_save_that_breaks_off_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    path, keeper = tmp_path / "last.ckpt", WholeCheckpoints()
+    keeper.save_checkpoint({"step": 1}, path)
+
+    def half(content: object, file: io.BufferedWriter) -> None:
+        file.write(b"half of it")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        keeper.save_checkpoint({"step": 2}, path)
+    assert torch.load(path) == {"step": 1}
+
+
+def test_what_a_training_leaves(whole: Path, people_folder: Path) -> None:
+    card = json.loads((whole / "metrics.json").read_text())
+    assert (card["step"], card["steps"], card["recipe"]) == (8, 8, "tiny")
+    assert card["data"] == ["people: 12 of 12 people trained on"]
+    assert set(card["versions"]) == {"oaks", "torch", "lightning"}
+    network, description = load_network(whole / "network.safetensors")
+    assert description["kind"] == "pose"
+    assert description["input"]["size"] == [48, 64]
+    assert description["trained_on"] == ["people"]
+    assert description["heatmap_sigma"] == 1
+    assert network(torch.zeros(1, 3, 64, 48))[0].shape == (1, 17, 16, 12)
+    assert list((whole / "logs" / "tensorboard").glob("events*"))
+    with pytest.raises(ValueError, match="holds a training already"):
+        start(whole, people_folder)
+    with pytest.raises(ValueError, match="no training was started there"):
+        resume(whole / "logs")
+
+
+def test_held_out_people_are_measured_and_named(tmp_path: Path, people_folder: Path) -> None:
+    data = {"train": [source()], "folds": {"count": 3, "held_out": 1}}
+    run = tmp_path / "run"
+    start(run, people_folder, data=data)
+    card = json.loads((run / "metrics.json").read_text())
+    held = int(card["metrics"]["people"])
+    assert 0 < held < 12
+    assert card["data"] == [f"people: {12 - held} of 12 people trained on"]
+    assert {"conventional AP", "oracle AP75", "visibility accuracy", "visibility accuracy nose"} <= set(card["metrics"])
+    assert load_network(run / "network.safetensors")[1]["metrics"] == card["metrics"]
+
+
+def test_nobody_is_trained_and_validated_on(tmp_path: Path, people_folder: Path) -> None:
+    data = {"train": [source()], "validation": [source(limit=2)]}
+    with pytest.raises(ValueError, match="2 people are trained and validated on"):
+        start(tmp_path / "run", people_folder, data=data)
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"annotations\.json: not there; .* --data"):
+        start(tmp_path / "run", tmp_path / "nowhere" / "people")
+
+
+def test_damaged_images_are_counted_in_the_card(tmp_path: Path, people_folder: Path, caplog) -> None:
+    (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
+    start(tmp_path / "run", people_folder, augmentation={})
+    card = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    # Twice everyone: whoever comes to person 3 passes over 4 too, in the same picture.
+    assert card["damaged images passed over"] == 2 * (2 + 1)
+
+
+def test_schedules_are_defined_over_the_whole_training() -> None:
+    step = rate_factor(StepSchedule(kind="step", epochs=[120, 150]), 1600, 10)
+    assert [step(s) for s in (0, 1199, 1200, 1499, 1500)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    cosine = rate_factor(CosineSchedule(kind="cosine", final=0.1, warmup_steps=9), 100, 10)
+    assert cosine(0) == pytest.approx(0.1)
+    assert cosine(50) == pytest.approx(0.55)
+    assert cosine(100) == pytest.approx(0.1)
+
+
+def test_the_average_forgets_where_it_began() -> None:
+    kept, average = [torch.zeros(2), torch.tensor(0)], moving_average(0.5)
+    for count in range(1, 30):
+        average(kept[:1], [torch.ones(2)], torch.tensor(count))
+        average(kept[1:], [torch.tensor(count)], torch.tensor(count))
+    torch.testing.assert_close(kept[0], torch.ones(2), atol=1e-6, rtol=0)
+    assert kept[1] == 29
+
+
+def test_weights_to_start_from_are_loaded(tmp_path: Path, people_folder: Path) -> None:
+    torch.manual_seed(5)
+    donor = build({**TINY, "input": [48, 64], "keypoints": 17})
+    torch.save(donor.state_dict(), tmp_path / "donor.pth")
+    console = quiet()
+    start(tmp_path / "run", people_folder, Machine("cpu", 1, max_minutes=1e-9), console,
+          initial={"path": str(tmp_path / "donor.pth")}, training={"learning_rate": 1e-9, "average": None})  # fmt: skip
+    assert "entries loaded" in console.file.getvalue()
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    torch.testing.assert_close(state["network.backbone.conv1.weight"], donor.backbone.conv1.weight.data)
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    callback = Pieces(Path(), every_minutes=5, deadline=None, console=quiet())
+    callback._on_signal(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        callback._on_signal(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_lowers_the_loss(tmp_path: Path, people_folder: Path, precision: str) -> None:
+    """On a dozen people, without augmentation, in forty steps."""
+    training = {"epochs": 10, "learning_rate": 0.01, "precision": precision, "log_every": 1}
+    start(tmp_path / "run", people_folder, augmentation={}, training=training)
+    curve = [float(value) for _, value in sorted(losses(tmp_path / "run").items())]
+    assert np.mean(curve[-4:]) < 0.9 * np.mean(curve[:4])
+
+
+@pytest.mark.real_people
+def test_two_steps_on_real_people(tmp_path: Path, real_data: Path) -> None:
+    """All three sets, the one of 12 joints among them, from their own files."""
+    changes = ["input=[48, 64]", "network.width=0.125", "network.head_channels=8", "training.epochs=1", "training.batch=20",
+               "training.workers=0", "training.log_every=1", "training.precision=fp32",
+               *(f"data.train.{i}.limit=12" for i in range(3))]  # fmt: skip
+    recipe = read_recipe("real_oa_hpe", changes)
+    assert train(recipe, tmp_path / "run", Place(real_data), CPU, console=quiet()) is not None
+    curve = losses(tmp_path / "run")
+    assert len(curve) == 2
+    assert all(np.isfinite(float(value)) for value in curve.values())
+    card = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert any(line.startswith("lspet") for line in card["data"])
