@@ -92,7 +92,6 @@ def run(
     from oaks.inference import Engine
     from oaks.val.detect import detect as run_over
     from oaks.val.evaluation import evaluate
-    from oaks.val.report.render import save
     from oaks.val.results import Detections
     from oaks.val.truth import Truth
 
@@ -110,10 +109,11 @@ def run(
                 boxes = _make_boxes(annotations, out / "detector-like-boxes.json", seed)
             chosen = {"boxes": boxes, "nms": nms or None, "min_box_score": min_box_score}
             made.append(run_over(engine, truth, folder, out / "detected-boxes.json", **chosen))
-    results = [Detections.load(path, truth, name=path.stem.replace("-", " ")) for path in made]
+    names = ("ground-truth boxes", "detected boxes")
+    results = [Detections.load(path, truth, name=name) for path, name in zip(made, names, strict=False)]
     report = evaluate(truth, results, settings)
     report.title = f"{engine.bundle.name} on {annotations.name}"
-    _finish(report, save(report, out))
+    _finish(report, out)
 
 
 @app.command()
@@ -182,15 +182,13 @@ def report(
     """Evaluate results files made by oaks or by anyone else, and write the report."""
     _require_packages()
     from oaks.val.evaluation import evaluate
-    from oaks.val.report.render import save
     from oaks.val.results import Detections
     from oaks.val.truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     loaded = [Detections.load(path, truth, box_source=box_source or None) for path in results]
     settings = _settings(against, resamples, seed, landing, judge, _images(images, annotations, wanted=False))
-    made = evaluate(truth, loaded, settings)
-    _finish(made, save(made, out))
+    _finish(evaluate(truth, loaded, settings), out)
 
 
 @app.command()
@@ -375,8 +373,12 @@ def _make_boxes(annotations: Path, out: Path, seed: int, detector: Any = None) -
     return out
 
 
-def _finish(report: Report, page: Path) -> None:
-    from oaks.val.report.render import print_tables
+def _finish(report: Report, out: Path) -> None:
+    """Prints the ranking and saves the report, with the sections that other commands have added to it."""
+    from oaks.val.evaluation import SECTIONS
+    from oaks.val.report.render import DATA, load, print_tables, save
 
+    if (out / DATA).is_file():
+        report.sections += [section for section in load(out).sections if section.key not in SECTIONS]
     print_tables(item for section in report.sections if section.key == "ranking" for item in section.items)
-    typer.echo(f"{page} and, beside it, report.json and report.md")
+    typer.echo(f"{save(report, out)} and, beside it, report.json and report.md")

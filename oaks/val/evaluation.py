@@ -17,10 +17,15 @@ from oaks.val.error_analysis import Landing
 from oaks.val.judge import Judge
 from oaks.val.report import cases, occlusion, ranking, reliability, visibility
 from oaks.val.report.comparison import files_section
-from oaks.val.report.model import Report, Section, Tile
+from oaks.val.report.model import Report, Section, Tile, show
 from oaks.val.results import Detections
 from oaks.val.scores import TITLES, Measured
 from oaks.val.truth import Truth
+
+SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
+"""What an evaluation writes; other sections of a report come from other commands."""
+BESIDE_THE_POINT = ("box_source", "passed_over", "batches", "cuda_graphs")
+"""Entries of a results file's header that a report's head leaves out: shown already, or without effect."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,8 @@ def tiles(
                 made.append(
                     Tile(
                         f"AP75 {occlusion_class} occluded, OAKS over conventional",
-                        f"{100 * gain.value:+.1f}".replace("-", "−"),
-                        f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}".replace("-", "−"),
+                        show(gain.value, "points"),
+                        f"95 % interval {show(gain.low, 'points')} to {show(gain.high, 'points')}",
                         "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
                     )
                 )
@@ -186,7 +191,7 @@ def head(
             ("Poses", str(detections.count)),
             ("Box source", str(detections.header.get("box_source", detections.box_source))),
         ]
-        stated += [(label, text) for label, text in _stated(detections.header) if label != "Box source"]
+        stated += _stated(detections.header)
         if not detections.header:
             stated.append(("Header", "none: decoder, flip, precision, NMS and thresholds are not stated"))
         groups.append((f"Results: {detections.name}", stated))
@@ -217,16 +222,26 @@ def checksum(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def _stated(entries: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A header's entries as (label, text), nested ones with their path."""
+def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
+    """A header's entries as (label, text); what holds several entries is one line each."""
     found: list[tuple[str, str]] = []
-    for key, value in entries.items():
-        label = f"{prefix}{key.replace('_', ' ')}".replace("sha256", "SHA-256").replace("nms", "NMS")
+    for key, value in header.items():
+        label = key.replace("_", " ").replace("sha256", "SHA-256").replace("nms", "NMS")
         label = label[:1].upper() + label[1:]
-        if isinstance(value, dict):
-            found += _stated(value, f"{label}: ")
-        elif isinstance(value, bool):
-            found.append((label, "yes" if value else "no"))
-        elif value not in (None, [], ""):
-            found.append((label, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+        if key in BESIDE_THE_POINT or value in (None, [], "", {}):
+            continue
+        if key == "networks":
+            found += [(f"{role} network".capitalize(), _in_a_line(entry)) for role, entry in value.items()]
+        else:
+            found.append((label, _in_a_line(value)))
     return found
+
+
+def _in_a_line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_in_a_line(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_in_a_line, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

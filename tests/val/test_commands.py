@@ -54,7 +54,7 @@ def test_one_command_from_a_bundle_to_the_report(data, tmp_path):
     assert content["title"] == "tiny on people.json"
     groups = {group["title"]: group["entries"] for group in content["head"]}
     assert groups["Results: detected boxes"]["Box source"] == "detected: detector-like-boxes.json"
-    assert groups["Results: ground truth boxes"]["Decoder"] == "second_peak"
+    assert groups["Results: ground-truth boxes"]["Decoder"] == "second_peak"
     assert "cases" in [section["key"] for section in content["sections"]]
 
 
@@ -73,7 +73,7 @@ def test_a_report_on_results_files(data, tmp_path):
         "report", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",
         tmp_path, "--resamples", 5, "--landing", "released", "--judge", "faster-coco-eval",
     )  # fmt: skip
-    assert "good: average precision and recall, ground-truth boxes" in output
+    assert "good, ground-truth boxes: average precision and recall" in output
     text = (tmp_path / "report.md").read_text()
     assert "released" in text
     assert "faster-coco-eval" in text
@@ -115,6 +115,15 @@ def test_trainings_in_the_terminal_and_added_to_a_report(data, tmp_path):
     ap = table["rows"][0]
     assert ap[1] == pytest.approx(ap[3])
     assert ap[7] == "no"
+
+
+def test_a_new_evaluation_keeps_what_other_commands_have_added(data, tmp_path):
+    files = (data / "good.json", "--annotations", data / "people.json")
+    run("trainings", *files, "--add-to", tmp_path)
+    run("report", *files, "--out", tmp_path, "--resamples", 5)
+    content = json.loads((tmp_path / "report.json").read_text())
+    keys = [section["key"] for section in content["sections"]]
+    assert keys == ["ranking", "occlusion", "calibration", "visibility", "cases", "trainings"]
 
 
 def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):

@@ -57,6 +57,12 @@ def gap_closed(ranking: Ranking, key: str) -> float | None:
     return (ranking[key]["AP"] - low) / (high - low) if high > low else None
 
 
+def _with_boxes(measured: Measured) -> str:
+    """The results' name and, unless it says so itself, what boxes they are made with."""
+    name, boxes = measured.detections.name, BOXES[measured.detections.box_source]
+    return name if boxes in name else f"{name}, {boxes}"
+
+
 def _undefined(value: float) -> float | None:
     """pycocotools says -1 where there is nobody to find."""
     return None if value == -1 else value
@@ -75,7 +81,7 @@ def ranking_table(measured: Measured, ranking: Ranking) -> Table:
     accent = tuple(i for i, key in enumerate(ranking) if key == measured.best.key)
     return Table(
         f"ranking-{measured.detections.name}",
-        f"{measured.detections.name}: average precision and recall, {BOXES[measured.detections.box_source]}",
+        f"{_with_boxes(measured)}: average precision and recall",
         tuple(columns),
         tuple(rows),
         "Per cent, by COCO's own evaluation. The poses are the same in every row; only what ranks them "
@@ -106,7 +112,7 @@ def against_paper(measured: Measured, ranking: Ranking) -> Table | None:
         return None
     return Table(
         f"paper-ranking-{measured.detections.name}",
-        f"{measured.detections.name} beside the paper, {BOXES[measured.detections.box_source]}",
+        f"{_with_boxes(measured)}, beside the paper",
         (Column("Score", "text"), Column("Source", "text"), *(Column(figure) for figure in FIGURES)),
         tuple(rows),
         f"The paper's setting: {paper.SETTING}. A dash stands where it gives no figure.",
