@@ -80,7 +80,9 @@ def similarity_loss(logits: Tensor, similarity: Tensor, annotated: Tensor) -> Te
         similarity: (N, K) true KS, anything where not annotated.
         annotated: (N, K) 0 or 1.
     """
-    known = torch.where(annotated > 0, similarity, 0)  # before the difference: NaN times 0 is NaN in a gradient
+    known = torch.where(
+        annotated > 0, similarity, 0
+    )  # before the difference: NaN times 0 is NaN in a gradient
     errors = (torch.sigmoid(logits.float()) - known).abs()
     return (errors * annotated).sum(dim=1).mean()
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from oaks.skeleton import COCO17
 
 TINY = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head_channels": 8, "head_layers": 1}

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Place, open_data
 from oaks.training.pose_training import PoseTraining
 from oaks.training.recipe import parse_recipe
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-
 from tests.training.conftest import pose_recipe
 
 

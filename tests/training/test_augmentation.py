@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from oaks import ops
 from oaks.skeleton import COCO17
 from oaks.training.data.augmentation import augment, vary

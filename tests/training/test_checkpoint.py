@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from oaks.training.checkpoint import load_network, read_description, save_network
-from oaks.training.networks import build
 from safetensors.torch import load_file, save_file
 
+from oaks.training.checkpoint import load_network, read_description, save_network
+from oaks.training.networks import build
 from tests.training.conftest import TINY
 
 ARCHITECTURE = {**TINY, "input": [48, 64], "keypoints": 17}

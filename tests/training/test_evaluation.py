@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from oaks.skeleton import COCO17
 from oaks.training.data.people import read_coco
 from oaks.training.data.shards import read_shards, write_shards
@@ -21,7 +23,6 @@ from oaks.training.evaluation import (
     evaluate,
 )
 from oaks.training.losses import target_heatmaps
-from torch import nn
 
 VIEW = View((96, 128), 1.25, (0, 0, 0), (1, 1, 1), "half_pixel", "second_peak", COCO17)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from oaks.training.foreign import load_weights, read_state
 from oaks.training.networks import ResNet, build
 from oaks.training.recipe import Initial
-from safetensors.torch import save_file
 
 SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48, 64], "keypoints": 17}
 

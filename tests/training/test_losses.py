@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from oaks import ops
 from oaks.training.losses import pose_loss, similarity_loss, target_heatmaps
 

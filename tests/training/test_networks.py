@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from oaks.training.networks import KSNet, ResNet, build
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.networks.summary import describe, measure

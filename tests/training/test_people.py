@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from oaks.skeleton import COCO17, Skeleton
 from oaks.training.data.people import DamagedImage, fold_of, read_coco
-
 from tests.training.conftest import save, write_people
 
 

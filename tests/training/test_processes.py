@@ -20,8 +20,16 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path, people_folder: P
     root = Path(__file__).parents[2]
     environment = {**os.environ, "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
                    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}  # fmt: skip
-    command = [sys.executable, "-m", "tests.training.ddp_process", str(people_folder.parent), str(tmp_path / "gradients.pt")]
-    processes = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}, cwd=root) for rank in (0, 1)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training.ddp_process",
+        str(people_folder.parent),
+        str(tmp_path / "gradients.pt"),
+    ]
+    processes = [
+        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, cwd=root) for rank in (0, 1)
+    ]
     alone = gradients(people_folder.parent, 0, 1)
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     together = torch.load(tmp_path / "gradients.pt")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from oaks.training import recipe as module
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe, read_recipe
-
 from tests.training.conftest import ks_recipe, pose_recipe
 
 BUILT_IN = sorted(path.stem for path in (Path(module.__file__).parent / "recipes").glob("*.yaml"))

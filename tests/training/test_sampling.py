@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from oaks.skeleton import COCO17
 from oaks.training.data import sampling
 from oaks.training.data.people import read_coco

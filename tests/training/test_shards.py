@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from oaks.skeleton import COCO17
 from oaks.training.data.augmentation import augment
 from oaks.training.data.people import DamagedImage, Person, read_coco

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+
 from oaks.training import pieces
 from oaks.training.checkpoint import load_network
 from oaks.training.data.sources import Place
@@ -20,8 +22,6 @@ from oaks.training.pieces import Pieces, WholeCheckpoints
 from oaks.training.pose_training import PoseTraining, moving_average, rate_factor
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
 from oaks.training.run import Machine, resume, train
-from rich.console import Console
-
 from tests.training.conftest import TINY, pose_recipe, source
 
 CPU = Machine(accelerator="cpu", devices=1)
@@ -76,7 +76,9 @@ def test_a_training_that_was_stopped_goes_on_exactly(whole: Path, people_folder:
     assert_same(weights(whole / "network.safetensors"), weights(run / "network.safetensors"))
 
 
-def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(whole: Path, people_folder: Path, monkeypatch) -> None:
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
+    whole: Path, people_folder: Path, monkeypatch
+) -> None:
     run, step = whole.parent / "killed", PoseTraining.training_step
 
     def fatal(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
@@ -85,7 +87,9 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(whole: Path
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(PoseTraining, "training_step", fatal)
-    monkeypatch.setattr(pieces.time, "monotonic", iter(range(0, 10**6, 100)).__next__)  # a checkpoint now and then
+    monkeypatch.setattr(
+        pieces.time, "monotonic", iter(range(0, 10**6, 100)).__next__
+    )  # a checkpoint now and then
     with pytest.raises(RuntimeError, match="killed"):
         start(run, people_folder)
     monkeypatch.undo()
@@ -97,7 +101,9 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(whole: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_stop_cleanly(tmp_path: Path, people_folder: Path, monkeypatch, number: signal.Signals) -> None:
+def test_signals_stop_cleanly(
+    tmp_path: Path, people_folder: Path, monkeypatch, number: signal.Signals
+) -> None:
     step = PoseTraining.training_step
 
     def interrupted(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
@@ -153,7 +159,9 @@ def test_held_out_people_are_measured_and_named(tmp_path: Path, people_folder: P
     held = int(card["metrics"]["people"])
     assert 0 < held < 12
     assert card["data"] == [f"people: {12 - held} of 12 people trained on"]
-    assert {"conventional AP", "oracle AP75", "visibility accuracy", "visibility accuracy nose"} <= set(card["metrics"])
+    assert {"conventional AP", "oracle AP75", "visibility accuracy", "visibility accuracy nose"} <= set(
+        card["metrics"]
+    )
     assert load_network(run / "network.safetensors")[1]["metrics"] == card["metrics"]
 
 

@@ -1,0 +1,242 @@
+"""KS-net's data and training: similarities of the decoder in use, on people that are kept apart."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oaks import ops
+from oaks.skeleton import COCO17
+from oaks.training.checkpoint import load_network, save_network
+from oaks.training.data import heatmaps
+from oaks.training.data.heatmaps import HeatmapStore, PoseNetworks, StoredHeatmaps, true_similarity
+from oaks.training.data.people import fold_of, read_coco
+from oaks.training.data.sampling import Draw
+from oaks.training.data.sources import Place
+from oaks.training.evaluation import Crops, View, crop_loader
+from oaks.training.ks_training import load_pose_networks
+from oaks.training.networks import build
+from oaks.training.recipe import Augmentation, parse_recipe
+from oaks.training.run import Machine, resume, train
+from rich.console import Console
+
+from tests.training.conftest import TINY, ks_recipe, pose_recipe, source
+from tests.training.test_training import losses
+
+CPU = Machine(accelerator="cpu", devices=1)
+ARCHITECTURE = {**TINY, "input": [48, 64], "keypoints": 17}
+VIEW = View((48, 64), 1.25, (0, 0, 0), (255, 255, 255), "half_pixel", "second_peak", COCO17)
+FOLDS = {"count": 2, "held_out": None}
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def pose_network(path: Path, seed: int = 0, folds: dict | None = None) -> Path:
+    """A pose network with random weights that differ from pixel to pixel, and a description as trainings write it."""
+    torch.manual_seed(seed)
+    network = build(ARCHITECTURE)
+    torch.nn.init.normal_(network.head.final_layer.weight)
+    recipe = pose_recipe(data={"train": [source()], "folds": folds})
+    save_network(path, network, {
+        "kind": "pose", "architecture": ARCHITECTURE, "skeleton": COCO17.to_dict(), "stride": 4,
+        "input": {"size": [48, 64], "mean": [0, 0, 0], "std": [255, 255, 255], "color": "bgr"},
+        "alignment": "half_pixel", "refine": "second_peak", "padding": 1.25, "trained_on": ["people"], "recipe": recipe,
+    })  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def people(people_folder: Path):
+    return read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> PoseNetworks:
+    return PoseNetworks([load_network(pose_network(tmp_path / "pose.safetensors"))[0]], VIEW)
+
+
+def start(run: Path, folder: Path, pose: list[Path], machine: Machine = CPU, **fields: object):
+    recipe = parse_recipe(ks_recipe([str(path) for path in pose], **fields), "test")
+    return train(recipe, run, Place(folder.parent), machine, console=quiet())
+
+
+def independent(network: torch.nn.Module, people, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flip-averaged heatmaps and true KS of one person, written out from the paper."""
+    image, person = people.sample(index)
+    crop = ops.crop(image, person.box[None], size=(48, 64), mean=VIEW.mean, std=VIEW.std, mirrored=True)
+    with torch.no_grad():
+        maps = network(torch.from_numpy(crop.pixels))[0].numpy()
+    averaged = (maps[0] + maps[1][COCO17.mirror][:, :, ::-1]) / 2
+    similarity = np.zeros(17)
+    for k in np.flatnonzero(person.keypoints[:, 2]):
+        order = np.argsort(-averaged[k].ravel(), kind="stable")
+        peak, second = (np.array([o % 12, o // 12], float) for o in order[:2])
+        point = peak + 0.25 * (second - peak) / np.linalg.norm(second - peak)
+        point = 4 * (point + 0.5) - 0.5
+        point = crop.transforms[0][:, :2] @ point + crop.transforms[0][:, 2]
+        distance = ((point - person.keypoints[k, :2]) ** 2).sum()
+        similarity[k] = np.exp(-distance / (2 * person.area * (2 * COCO17.sigmas[k]) ** 2))
+    return averaged, similarity
+
+
+def test_stored_heatmaps_and_similarities_are_those_of_use(tmp_path: Path, people, networks) -> None:
+    crops = Crops([people], VIEW)
+    store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
+    done: list[int] = []
+    store.write(crops, ["people"], networks, device=torch.device("cpu"), batch=5, workers=0, advance=done.append)
+    assert sum(done) == 12
+    assert not store.missing()
+    similarity, annotated = store.labels()
+    np.testing.assert_array_equal(annotated, people.keypoints[..., 2] > 0)
+    for index in range(12):
+        maps, ks = independent(networks.networks[0], people, index)
+        np.testing.assert_allclose(store.heatmaps(index), maps, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(similarity[index], ks, rtol=1e-3, atol=1e-5)
+    assert similarity[annotated].std() > 0.05  # something was compared
+
+
+def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networks, monkeypatch) -> None:
+    monkeypatch.setattr(heatmaps, "PART", 5)
+    shape, key = (12, 17, 16, 12), {"networks": ["a"]}
+
+    def write(store: HeatmapStore, fail_after: int = 99) -> None:
+        def advance(count: int, done: list[int] = []) -> None:  # noqa: B006 - one list per definition
+            done.append(count)
+            if len(done) > fail_after:
+                raise KeyboardInterrupt
+
+        store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=5, workers=0, advance=advance)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(HeatmapStore(tmp_path / "a", key, shape), fail_after=1)
+    again = HeatmapStore(tmp_path / "a", key, shape)
+    assert again.missing() == [1, 2]
+    first = (tmp_path / "a" / "part-00000.heatmaps.npy").stat().st_mtime_ns
+    write(again)
+    assert (tmp_path / "a" / "part-00000.heatmaps.npy").stat().st_mtime_ns == first
+    whole = HeatmapStore(tmp_path / "b", key, shape)
+    write(whole)
+    for place in range(12):
+        np.testing.assert_array_equal(again.heatmaps(place), whole.heatmaps(place))
+    np.testing.assert_array_equal(again.labels()[0], whole.labels()[0])
+    with pytest.raises(ValueError, match="holds heatmaps of other people or networks"):
+        HeatmapStore(tmp_path / "a", {"networks": ["b"]}, shape)
+
+
+def test_a_disk_that_is_too_small_is_said_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="do not fit into .* heatmaps: live"):
+        HeatmapStore(tmp_path / "store", {}, (10**12, 17, 96, 72))
+
+
+def test_mirrored_samples_are_those_of_the_mirrored_person(tmp_path: Path, people, networks) -> None:
+    """Heatmaps of the mirrored picture, averaged over the flip, are the mirrored heatmaps."""
+    store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
+    store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
+                advance=lambda count: None)  # fmt: skip
+    plain, mirrored = (StoredHeatmaps(store, [0], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1))
+    image, person = people.sample(4)
+    width = image.shape[1]
+    box = np.array([width - person.box[2], person.box[1], width - person.box[0], person.box[3]])
+    crop = ops.crop(np.ascontiguousarray(image[:, ::-1]), box[None], size=(48, 64), mean=VIEW.mean, std=VIEW.std, mirrored=True)
+    with torch.no_grad():
+        maps = networks.networks[0](torch.from_numpy(crop.pixels))[0].numpy()
+    averaged = (maps[0] + maps[1][COCO17.mirror][:, :, ::-1]) / 2
+    np.testing.assert_allclose(mirrored["heatmaps"], averaged, rtol=5e-3, atol=5e-3)
+    np.testing.assert_array_equal(mirrored["similarity"], plain["similarity"][COCO17.mirror])
+    np.testing.assert_array_equal(mirrored["annotated"], plain["annotated"][COCO17.mirror])
+
+
+def test_each_person_is_seen_by_the_network_that_did_not_learn_from_them(tmp_path: Path, people) -> None:
+    both = [load_network(pose_network(tmp_path / f"{seed}.safetensors", seed))[0] for seed in (0, 1)]
+    networks = PoseNetworks(both, VIEW)
+    (batch,) = crop_loader(Crops([people], VIEW), batch=12, workers=0)
+    found = networks.estimate(["people"], batch)
+    folds = fold_of("people", people.image_ids, 2)
+    assert set(folds) == {0, 1}
+    for index in range(12):
+        maps, ks = independent(both[folds[index]], people, index)
+        np.testing.assert_allclose(found.heatmaps[index], maps, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(true_similarity(batch, found, COCO17)[0][index], ks, rtol=1e-3, atol=1e-5)
+
+
+def test_networks_that_saw_the_fold_are_refused(tmp_path: Path) -> None:
+    good = [pose_network(tmp_path / f"{f}.safetensors", folds={"count": 2, "held_out": f}) for f in (0, 1)]
+    data = {"train": [source()], "folds": FOLDS}
+
+    def load(*paths: Path, **fields: object) -> None:
+        load_pose_networks(parse_recipe(ks_recipe([str(path) for path in paths], data=data, **fields), "test"))
+
+    load(*good)
+    with pytest.raises(ValueError, match=r"1\.safetensors is to be run on fold 0 of 2 of \['people'\]"):
+        load(*good[::-1])
+    with pytest.raises(ValueError, match="its folds were None"):
+        load(good[0], pose_network(tmp_path / "all.safetensors"))
+
+
+def test_other_networks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ks.safetensors"
+    architecture = {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 8}
+    save_network(path, build(architecture), {"kind": "ks", "architecture": architecture})
+    with pytest.raises(ValueError, match="wanted a pose network, got one of kind 'ks'"):
+        load_pose_networks(parse_recipe(ks_recipe([str(path)]), "test"))
+
+
+@pytest.mark.parametrize("mode", ["stored", "live"])
+def test_a_ks_net_trains_and_goes_on_exactly(tmp_path: Path, people_folder: Path, mode: str) -> None:
+    pose = pose_network(tmp_path / "pose.safetensors", folds={"count": 3, "held_out": 1})
+    fields = {
+        "data": {"train": [source()], "folds": {"count": 3, "held_out": 1}}, "heatmaps": mode,
+        "augmentation": {"flip": 0.5, "scale": [0.9, 1.1], "colour": 0.5}, "views": 2 if mode == "stored" else 1,
+    }  # fmt: skip
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert start(whole, people_folder, [pose], **fields) == whole / "network.safetensors"
+    assert start(stopped, people_folder, [pose], Machine("cpu", 1, max_minutes=1e-9), **fields) is None
+    resume(stopped, CPU, console=quiet())
+    assert losses(stopped) == losses(whole)
+    assert len(losses(whole)) > 3
+    card = json.loads((whole / "metrics.json").read_text())
+    assert {"KS error", "KS Pearson", "OAKS AP", "oracle AP"} <= set(card["metrics"])
+    network, description = load_network(whole / "network.safetensors")
+    assert (description["kind"], description["architecture"]["keypoints"]) == ("ks", 17)
+    assert network(torch.zeros(2, 17, 16, 12)).shape == (2, 17)
+    assert (whole / "heatmaps").exists() == (mode == "stored")
+
+
+def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
+    """Maps whose height is the similarity: after sixty steps the error is well below that of a constant."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "store"
+    store = HeatmapStore(folder, {}, (200, 17, 16, 12))
+    similarity = rng.random((200, 17)).astype(np.float32)
+    maps = np.zeros((200, 17, 16, 12), np.float16)
+    maps[:, :, 6:10, 4:8] = similarity[..., None, None]
+    store._write_part(0, maps, similarity, np.ones((200, 17), bool))
+    torch.manual_seed(0)
+    network = build({"name": "ks_net", "backbone": "conv2", "width": 0.25, "hidden": 64})
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    samples = StoredHeatmaps(store, [0], COCO17, flip=0.5, seed=0)
+    batch = torch.utils.data.default_collate([samples[Draw(0, n, n)] for n in range(200)])
+    assert batch["heatmaps"].dtype == torch.float16
+    for _ in range(60):
+        optimiser.zero_grad()
+        error = (torch.sigmoid(network(batch["heatmaps"].float())) - batch["similarity"]).abs().mean()
+        error.backward()
+        optimiser.step()
+    assert float(error) < 0.15 < np.abs(similarity - np.median(similarity)).mean()
+
+
+def test_views_vary_all_but_the_first(people) -> None:
+    crops = Crops([people], VIEW, views=3, settings=Augmentation(scale=(0.8, 1.2), shift=0.1))
+    assert len(crops) == 36
+    assert crops.begins.tolist() == [0, 36]
+    plain, again = Crops([people], VIEW), [crops[place] for place in (4, 16, 28)]
+    np.testing.assert_array_equal(again[0]["crop"], plain[4]["crop"])
+    assert [item["person_id"] for item in again] == [5, 5, 5]
+    assert (again[1]["crop"] != again[0]["crop"]).any()
+    assert (again[2]["crop"] != again[1]["crop"]).any()
