@@ -62,7 +62,7 @@ def test_samples_carry_the_picture_and_its_keypoints_alike(
         spot = np.random.default_rng(seed).uniform((60, 60), (100, 110))
         image = np.zeros((170, 160, 3), np.uint8)
         cv2.circle(
-            image, tuple(int(round(v * 16)) for v in spot), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4
+            image, tuple(round(float(v) * 16) for v in spot), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4
         )
         someone = person(np.zeros((0, 2)))
         someone.keypoints[left] = (*spot, 2)
