@@ -114,7 +114,7 @@ class KSTraining(NetworkTraining):
         gather(self.collector, self.trainer.world_size)
         figures = self.collector.outcome().metrics()
         self.collector = Collector(self.pose.view.skeleton)
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, rank_zero_only=True)
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
     def description(self) -> dict[str, Any]:
         """What is saved with the network; see `oaks.training.checkpoint`."""

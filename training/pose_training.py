@@ -190,7 +190,7 @@ class PoseTraining(NetworkTraining):
         gather(self.collector, self.trainer.world_size)
         figures = self.collector.outcome().metrics()
         self.collector = Collector(self.view.skeleton)
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, rank_zero_only=True)
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
 
 class PeopleModule(lightning.LightningDataModule):

@@ -156,12 +156,16 @@ def _run(
             ckpt_path=folder.checkpoint if folder.checkpoint.exists() else None,
             weights_only=True,
         )
-    if trainer.global_step < module.steps:
-        console.print(f"[bold]Stopped at step {trainer.global_step} of {module.steps}: {pieces.reason}.[/]\n"
-                      f"Go on with: oaks train --resume {folder.path}")  # fmt: skip
-        return None
-    console.print(f"Trained: {folder.network}")
-    return folder.network
+    done = trainer.global_step >= module.steps
+    if trainer.is_global_zero and done:
+        console.print(f"Trained: {folder.network}", soft_wrap=True)
+    elif trainer.is_global_zero:
+        console.print(
+            f"[bold]Stopped at step {trainer.global_step} of {module.steps}: {pieces.reason}.[/]\n"
+            f"Go on with: oaks train --resume {folder.path}",
+            soft_wrap=True,
+        )
+    return folder.network if done else None
 
 
 def _prepare(

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+
 from oaks import ops
 from oaks.skeleton import COCO17
 from oaks.training.checkpoint import load_network, save_network
@@ -22,8 +24,6 @@ from oaks.training.ks_training import load_pose_networks
 from oaks.training.networks import build
 from oaks.training.recipe import Augmentation, parse_recipe
 from oaks.training.run import Machine, resume, train
-from rich.console import Console
-
 from tests.training.conftest import TINY, ks_recipe, pose_recipe, source
 from tests.training.test_training import losses
 
@@ -89,7 +89,9 @@ def test_stored_heatmaps_and_similarities_are_those_of_use(tmp_path: Path, peopl
     crops = Crops([people], VIEW)
     store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
     done: list[int] = []
-    store.write(crops, ["people"], networks, device=torch.device("cpu"), batch=5, workers=0, advance=done.append)
+    store.write(
+        crops, ["people"], networks, device=torch.device("cpu"), batch=5, workers=0, advance=done.append
+    )
     assert sum(done) == 12
     assert not store.missing()
     similarity, annotated = store.labels()
@@ -111,7 +113,15 @@ def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networ
             if len(done) > fail_after:
                 raise KeyboardInterrupt
 
-        store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=5, workers=0, advance=advance)
+        store.write(
+            Crops([people], VIEW),
+            ["people"],
+            networks,
+            device=torch.device("cpu"),
+            batch=5,
+            workers=0,
+            advance=advance,
+        )
 
     with pytest.raises(KeyboardInterrupt):
         write(HeatmapStore(tmp_path / "a", key, shape), fail_after=1)
@@ -139,11 +149,20 @@ def test_mirrored_samples_are_those_of_the_mirrored_person(tmp_path: Path, peopl
     store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
     store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
                 advance=lambda count: None)  # fmt: skip
-    plain, mirrored = (StoredHeatmaps(store, [0], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1))
+    plain, mirrored = (
+        StoredHeatmaps(store, [0], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1)
+    )
     image, person = people.sample(4)
     width = image.shape[1]
     box = np.array([width - person.box[2], person.box[1], width - person.box[0], person.box[3]])
-    crop = ops.crop(np.ascontiguousarray(image[:, ::-1]), box[None], size=(48, 64), mean=VIEW.mean, std=VIEW.std, mirrored=True)
+    crop = ops.crop(
+        np.ascontiguousarray(image[:, ::-1]),
+        box[None],
+        size=(48, 64),
+        mean=VIEW.mean,
+        std=VIEW.std,
+        mirrored=True,
+    )
     with torch.no_grad():
         maps = networks.networks[0](torch.from_numpy(crop.pixels))[0].numpy()
     averaged = (maps[0] + maps[1][COCO17.mirror][:, :, ::-1]) / 2
@@ -170,7 +189,9 @@ def test_networks_that_saw_the_fold_are_refused(tmp_path: Path) -> None:
     data = {"train": [source()], "folds": FOLDS}
 
     def load(*paths: Path, **fields: object) -> None:
-        load_pose_networks(parse_recipe(ks_recipe([str(path) for path in paths], data=data, **fields), "test"))
+        load_pose_networks(
+            parse_recipe(ks_recipe([str(path) for path in paths], data=data, **fields), "test")
+        )
 
     load(*good)
     with pytest.raises(ValueError, match=r"1\.safetensors is to be run on fold 0 of 2 of \['people'\]"):
@@ -228,7 +249,7 @@ def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
         error = (torch.sigmoid(network(batch["heatmaps"].float())) - batch["similarity"]).abs().mean()
         error.backward()
         optimiser.step()
-    assert float(error) < 0.15 < np.abs(similarity - np.median(similarity)).mean()
+    assert error.item() < 0.15 < np.abs(similarity - np.median(similarity)).mean()
 
 
 def test_views_vary_all_but_the_first(people) -> None:
