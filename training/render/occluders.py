@@ -12,7 +12,7 @@ KINDS = ("box", "table", "post", "bars", "foliage", "blob", "chair", "panel")
 
 @dataclass(frozen=True)
 class Occluder:
-    """Polygons in the picture's pixels, each with a shade (1: the texture's own), and the seed of its look."""
+    """Polygons in the picture's pixels, each with a shade (1: the texture's own), and a look's seed."""
 
     kind: str
     polygons: tuple[np.ndarray, ...]
