@@ -90,6 +90,7 @@ class Engine:
             threads=threads,
         )
         self.score_kind = self._pipeline.score_kind
+        self._mirror = self.bundle.skeleton.mirror
         self.timings = Timings()
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -138,37 +139,24 @@ class Engine:
 
     def _finish(
         self,
-        passes: Sequence[tuple[int, int, Results]],
+        passes: Sequence[tuple[int, Results]],
         boxes: np.ndarray,
         box_scores: np.ndarray,
         frame_index: np.ndarray,
     ) -> Poses:
         """Logits to probabilities (bundle.json's calibration), and both scores."""
-        count, keypoints = len(boxes), self.bundle.skeleton.count
-        points = np.empty((count, keypoints, 2), np.float32)
-        heat = np.empty((count, keypoints), np.float32)
-        visibility = np.full((count, keypoints), np.nan, np.float32)
-        similarity = np.full((count, keypoints), np.nan, np.float32)
-        mirror = self.bundle.skeleton.mirror
-        for first, persons, results in passes:
-            rows = slice(first, first + persons)
-            points[rows], heat[rows] = results.points[:persons], results.heat[:persons]
-            if results.visibility is not None:
-                logits = results.visibility[:persons].astype(np.float32)
-                if self.flip:
-                    half = len(results.visibility) // 2
-                    mirrored = results.visibility[half : half + persons].astype(np.float32)
-                    logits = 0.5 * (logits + mirrored[:, mirror])
-                visibility[rows] = _probability(logits, self.bundle.visibility)
-            if results.similarity is not None:
-                logits = results.similarity[:persons].astype(np.float32)
-                similarity[rows] = _probability(logits, self.bundle.similarity)
+        parts = [self._probabilities(persons, results) for persons, results in passes]
+        points, heat, visibility, similarity = (
+            # Always copies: the results lie in a buffer that the next call fills anew.
+            np.concatenate(columns)
+            for columns in zip(*parts, strict=True)
+        )
         conventional = ops.conventional_score(heat)
         if self.score_kind == "oaks":
             oaks_scores = ops.score(similarity, visibility)
             scores = oaks_scores * box_scores
         else:
-            oaks_scores = np.full(count, np.nan, np.float32)
+            oaks_scores = np.full(len(boxes), np.nan, np.float32)
             scores = conventional * box_scores
         return Poses(
             keypoints=points,
@@ -184,6 +172,23 @@ class Engine:
             skeleton=self.bundle.skeleton,
             score_kind=self.score_kind,
         )
+
+    def _probabilities(
+        self, persons: int, results: Results
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Points, heat, visibility and similarity of a pass; NaN for what the bundle cannot give."""
+        heat = results.heat[:persons]
+        visibility = similarity = np.full_like(heat, np.nan)
+        if results.visibility is not None:
+            logits = results.visibility[:persons].astype(np.float32)
+            if self.flip:
+                half = len(results.visibility) // 2
+                mirrored = results.visibility[half : half + persons].astype(np.float32)
+                logits = 0.5 * (logits + mirrored[:, self._mirror])
+            visibility = _probability(logits, self.bundle.visibility)
+        if results.similarity is not None:
+            similarity = _probability(results.similarity[:persons].astype(np.float32), self.bundle.similarity)
+        return results.points[:persons], heat, visibility, similarity
 
     def warmup(self) -> None:
         """Runs every batch size once, so that no later call waits for plans, graphs or first allocations."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Layout:
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._parts[name] = (self.size, shape, np.dtype(dtype))
-        self.size = _aligned(self.size + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        self.size = _aligned(self.size + math.prod(shape) * np.dtype(dtype).itemsize)
 
     def views(self, memory: Memory, buffer: Array) -> Results:
         """The typed arrays in a buffer of `size` bytes."""
@@ -225,7 +226,7 @@ class Pipeline:
         padding: float,
         timings: Timings,
         staged: bool,
-    ) -> list[tuple[int, int, Results]]:
+    ) -> list[tuple[int, Results]]:
         """Takes persons through both networks.
 
         Args:
@@ -235,24 +236,23 @@ class Pipeline:
             staged: whether to wait after every stage, so that `timings` tells them apart.
 
         Returns:
-            (first, persons, results) for each pass; the results are the host's, and hold until the next run.
+            (persons, results) for each pass; the results are the host's, and hold until the next run.
         """
         parts = self.plan(len(boxes))
-        last_first, _, last_batch = parts[-1]
-        rows = last_first + last_batch
+        rows = parts[-1][0] + parts[-1][2]
         if rows > len(boxes):
             filler = np.tile(np.float32([0, 0, 1, 1]), (rows - len(boxes), 1))
             boxes = np.concatenate([boxes, filler])
             frame_index = np.concatenate([frame_index, np.zeros(len(filler), np.int32)])
         wait = self.memory.synchronize if staged else _HOST.synchronize
-        landing = self._stage("results", sum(self._pass_size(batch) for _, _, batch in parts))
         done, at = [], 0
         with self.memory.active():
+            passes = [self._pass(batch) for _, _, batch in parts]
+            landing = self._stage("results", sum(part.layout.size for part in passes))
             with timings.stage("crop"):
                 frames, boxes, frame_index = self._bring(frames, boxes, frame_index)
                 wait()
-            for first, count, batch in parts:
-                part = self._pass(batch)
+            for (first, count, batch), part in zip(parts, passes, strict=True):
                 with timings.stage("crop"):
                     self._crop(
                         part,
@@ -272,7 +272,7 @@ class Pipeline:
                         self._recorded(part)()
                 target = landing[at : at + part.layout.size]
                 self.memory.download(part.results, target)
-                done.append((first, count, part.layout.views(_HOST, target)))
+                done.append((count, part.layout.views(_HOST, target)))
                 at += part.layout.size
             if self.memory.stream is not None:
                 with timings.stage("device"):
@@ -343,9 +343,6 @@ class Pipeline:
         if name not in self._staging or self._staging[name].size < size:
             self._staging[name] = self.memory.staging((_roomy(size),), np.uint8)
         return self._staging[name][:size]
-
-    def _pass_size(self, batch: int) -> int:
-        return self._layout(batch).size
 
     def close(self) -> None:
         """Gives back the networks and the buffers."""

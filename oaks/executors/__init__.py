@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class HostMemory:
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         """Aligned to a cache line, so that runtimes take it without a copy."""
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         raw = np.zeros(size + 64, np.uint8)
         start = -raw.ctypes.data % 64
         return raw[start : start + size].view(dtype).reshape(tuple(shape))
@@ -134,8 +135,7 @@ class HostMemory:
     def view(
         self, buffer: np.ndarray, start: int, shape: Sequence[int], dtype: np.dtype | type
     ) -> np.ndarray:
-        dtype = np.dtype(dtype)
-        return buffer[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(tuple(shape))
+        return np.ndarray(tuple(shape), dtype, buffer, start)
 
     def upload(self, source: np.ndarray, target: np.ndarray) -> None:
         np.copyto(target, source)

@@ -238,7 +238,11 @@ def _strict(tensor: torch.Tensor) -> Any:
     """fp32 means fp32: without this, cuDNN rounds it to TF32."""
     import torch
 
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if tensor.is_cuda else nullcontext()
+    return (
+        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        if tensor.is_cuda
+        else nullcontext()
+    )
 
 
 def _listed(result: Any) -> list[torch.Tensor]:

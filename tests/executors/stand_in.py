@@ -174,6 +174,9 @@ class _Native:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
+    def device_count(self) -> int:
+        return 1
+
     def __getattr__(self, name: str):
         operation = getattr(native.cpu, name)
 
