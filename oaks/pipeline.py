@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,27 +13,10 @@ from oaks import ops
 from oaks.bundle import Bundle, Network
 from oaks.errors import BundleError
 from oaks.executors import Array, Executor, HostMemory, Memory, backend
+from oaks.layout import Layout, Results, aligned
 from oaks.timings import Timings
 
-_ALIGNED = 256
 _HOST = HostMemory()
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a pass leaves for the host, before calibration.
-
-    Attributes:
-        points: (N, K, 2) float32 image pixels.
-        heat: (N, K) float32.
-        visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
-        similarity: (N, K) logits; or None.
-    """
-
-    points: Any
-    heat: Any
-    visibility: Any
-    similarity: Any
 
 
 @dataclass
@@ -47,23 +29,6 @@ class _Pass:
     layout: Layout
     steps: dict[str, Callable[[], Any]]
     recorded: Callable[[], None] | None
-
-
-class Layout:
-    """Where the results of a batch lie in one run of bytes, so that they come down in one copy."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._parts: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
-
-    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
-        self._parts[name] = (self.size, shape, np.dtype(dtype))
-        self.size = _aligned(self.size + math.prod(shape) * np.dtype(dtype).itemsize)
-
-    def views(self, memory: Memory, buffer: Array) -> Results:
-        """The typed arrays in a buffer of `size` bytes."""
-        parts = {name: memory.view(buffer, *part) for name, part in self._parts.items()}
-        return Results(parts["points"], parts["heat"], parts.get("visibility"), parts.get("similarity"))
 
 
 class Pipeline:
@@ -317,7 +282,7 @@ class Pipeline:
         starts, size = [], 0
         for array in arrays:
             starts.append(size)
-            size = _aligned(size + array.nbytes)
+            size = aligned(size + array.nbytes)
         staging = self._stage("frames", size)
         for start, array in zip(starts, arrays, strict=True):
             np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
@@ -355,10 +320,6 @@ class Pipeline:
             self._staging.clear()
             self._arrived = None
         self.memory.close()
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
 
 
 def _roomy(size: int) -> int:
