@@ -133,6 +133,14 @@ def is_first_process() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in ranks)
 
 
+def wait_for(path: Path, console: Console) -> None:
+    """Returns once the first process has written `path`; on another host that is when its disk shows it."""
+    if not path.exists():
+        console.print(f"Waiting for the first process to prepare the data ({path})", soft_wrap=True)
+    while not path.exists():
+        time.sleep(1)
+
+
 def piece_number(folder: Path) -> int:
     """How many pieces have been logged in `folder`."""
     return len(list(folder.glob("piece-*"))) if folder.is_dir() else 0
@@ -143,4 +151,12 @@ def stderr_console() -> Console:
     return Console(file=sys.stderr)
 
 
-__all__ = ["LAST", "Pieces", "WholeCheckpoints", "is_first_process", "piece_number", "stderr_console"]
+__all__ = [
+    "LAST",
+    "Pieces",
+    "WholeCheckpoints",
+    "is_first_process",
+    "piece_number",
+    "stderr_console",
+    "wait_for",
+]

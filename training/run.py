@@ -30,6 +30,7 @@ from oaks.training.pieces import (
     is_first_process,
     piece_number,
     stderr_console,
+    wait_for,
 )
 from oaks.training.pose_training import NetworkTraining, PeopleModule, PoseTraining, count_steps
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
@@ -67,6 +68,7 @@ class RunFolder:
         self.checkpoint, self.network = self.path / LAST, self.path / "network.safetensors"
         self.card, self.logs = self.path / "metrics.json", self.path / "logs"
         self.rendered, self.heatmaps = self.path / "rendered", self.path / "heatmaps"
+        self.prepared = self.path / "prepared.json"
 
     def begin(self, recipe: PoseRecipe | KSRecipe, place: Place) -> None:
         """Writes down what is trained on what.
@@ -137,7 +139,11 @@ def _run(
 ) -> Path | None:
     deadline = None if machine.max_minutes is None else time.monotonic() + 60 * machine.max_minutes
     lightning.seed_everything(recipe.training.seed, verbose=False)
+    if not is_first_process():
+        wait_for(folder.prepared, console)
     module, data, lines = _prepare(recipe, folder, place, machine, console)
+    if is_first_process():
+        write_text(folder.prepared, json.dumps(lines, indent=1))
     if recipe.initial is not None and not folder.checkpoint.exists():
         from oaks.training.foreign import load_weights
 

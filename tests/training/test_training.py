@@ -214,6 +214,23 @@ def test_weights_to_start_from_are_loaded(tmp_path: Path, people_folder: Path) -
     torch.testing.assert_close(state["network.backbone.conv1.weight"], donor.backbone.conv1.weight.data)
 
 
+def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkeypatch) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            (tmp_path / "prepared.json").touch()
+
+    monkeypatch.setattr(pieces.time, "sleep", sleep)
+    console = quiet()
+    pieces.wait_for(tmp_path / "prepared.json", console)
+    assert len(waits) == 3
+    assert "prepared.json" in console.file.getvalue()
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert not pieces.is_first_process()
+
+
 def test_a_second_interrupt_stops_at_once() -> None:
     callback = Pieces(Path(), every_minutes=5, deadline=None, console=quiet())
     callback._on_signal(signal.SIGINT, None)
