@@ -2,7 +2,7 @@
 
 Work that is enqueued sees memory as it is when the stream gets to it, so that a buffer overwritten or freed
 too early, a copy that was not asked for, or a missing wait gives wrong numbers, as on a GPU. The native
-operations are those of the CPU, reached the way those of CUDA are.
+operations are those of the CPU, or others, reached the way those of CUDA are.
 """
 
 from __future__ import annotations
@@ -171,25 +171,30 @@ class Executor:
 class _Native:
     """The CUDA half's operations: enqueued on the stream that they are given."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, operations, last) -> None:
+        self._stream, self._operations, self._last = stream, operations, last
 
     def device_count(self) -> int:
         return 1
 
     def __getattr__(self, name: str):
-        operation = getattr(native.cpu, name)
+        operation = getattr(self._operations, name)
 
         def launch(*arguments):
             *given, stream = arguments
             assert stream == STREAM, f"{name} was launched on stream {stream}"
-            self._stream.enqueue(lambda: operation(*given, 1))
+            self._stream.enqueue(lambda: operation(*given, self._last))
 
         return launch
 
 
-def install(monkeypatch, *, capture: bool = True) -> list[Memory]:
-    """Makes backend "stand_in" known; gives the list in which its memories appear."""
+def install(monkeypatch, *, capture: bool = True, operations=native.cpu, last: int = 1) -> list[Memory]:
+    """Makes backend "stand_in" known; gives the list in which its memories appear.
+
+    Args:
+        operations: the module of the native operations, and `last`, what they take for a stream: a number of
+            threads on the CPU.
+    """
     stream = Stream()
     memories: list[Memory] = []
 
@@ -204,5 +209,5 @@ def install(monkeypatch, *, capture: bool = True) -> list[Memory]:
     module.open_executor = lambda network, *, memory, threads, batches: Executor(network, stream, batches)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(executors, "BACKENDS", (*executors.BACKENDS, "stand_in"))
-    monkeypatch.setattr(native, "cuda", _Native(stream))
+    monkeypatch.setattr(native, "cuda", _Native(stream, operations, last))
     return memories
