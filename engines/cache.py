@@ -100,13 +100,14 @@ def load_plan(
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_stem(network, device, key)}.plan"
     with _locked(path.with_suffix(".lock"), f"another process is building {network.label}"):
-        runtime = library.runtime()
+        mark, runtime = library.log.mark(), library.runtime()
         engine = _kept(library, runtime, path, key)
         if engine is None:
             _build_into(library, network, recipe, device, path, key, show)
             engine = _kept(library, runtime, path, key)
         if engine is None:
-            raise library.failure(f"{network.label}: TensorRT does not load the plan that it has just built")
+            what = f"{network.label}: TensorRT does not load the plan that it has just built"
+            raise library.failure(what, mark)
     return Plan(engine, runtime, recipe.profiles, path)
 
 

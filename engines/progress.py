@@ -113,12 +113,14 @@ def in_worker(work: Callable[[threading.Event], Result]) -> Result:
         finally:
             done.set()
 
-    threading.Thread(target=body, name="oaks-build", daemon=True).start()
+    thread = threading.Thread(target=body, name="oaks-build", daemon=True)
     try:
+        thread.start()
         _wait(done)
     except KeyboardInterrupt:
         cancelled.set()
-        _wait(done)
+        if thread.is_alive():
+            _wait(done)
         raise
     if errors:
         raise errors[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,7 @@ def make(version: str, world: Any) -> ModuleType:
     """The module for one of the listings, its behaviour given by `world`, which gets it as `world.trt`."""
     module = ModuleType("tensorrt")
     module.__version__ = listings.full_version(version)
+    module.__spec__ = ModuleSpec("tensorrt", None)  # importlib.util.find_spec asks for it
     for name, members in listings.read(version).items():
         if all(text.startswith("enum member") for text in members.values()):
             made: Any = type(name, (), {k: Enum(name, k, int(t.split("= ")[1])) for k, t in members.items()})

@@ -169,11 +169,11 @@ class World:
         if self.deserialise_says:
             self.say("WARNING", self.deserialise_says)
             self.deserialise_says = None
-        if self.deserialise_fails or not serialized_engine.startswith(MAGIC):
-            self.deserialise_fails -= 1
+        plan = _plan(serialized_engine)
+        if self.deserialise_fails or plan is None:
+            self.deserialise_fails = max(self.deserialise_fails - 1, 0)
             self.say("ERROR", "Serialization assertion stdVersionRead == kVERSION failed")
             return None
-        plan = json.loads(serialized_engine[len(MAGIC) :])
         content = bytes.fromhex(plan["onnx"])
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         graph = onnx.load_from_string(content).graph
@@ -274,6 +274,14 @@ class World:
 
         self.streams[stream_handle].enqueue(run)
         return True
+
+
+def _plan(content: bytes) -> dict[str, Any] | None:
+    """What build_serialized_network put into a plan; None if it is no such plan, or not whole."""
+    try:
+        return json.loads(content.removeprefix(MAGIC)) if content.startswith(MAGIC) else None
+    except ValueError:
+        return None
 
 
 def _shape(value: onnx.ValueInfoProto, fixed: bool = False) -> tuple[int, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from oaks import COCO17
+from oaks.engines import export as exporting
 
 SIZE = (48, 64)
 INPUT = {
@@ -79,6 +82,23 @@ def small() -> nn.Module:
     torch.manual_seed(0)
     return settle(Small(), torch.from_numpy(noise(16, 3, SIZE[1], SIZE[0])))
 
+
+@pytest.fixture
+def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets exports of the same weights share the seconds that torch takes to trace them."""
+    real = exporting.to_onnx
+
+    def remembered(network: nn.Module, example: torch.Tensor, **names: object) -> onnx.ModelProto:
+        weights = hashlib.sha256(b"".join(v.numpy().tobytes() for v in network.state_dict().values()))
+        key = (weights.hexdigest(), tuple(example.shape), str(names))
+        if key not in _traced:
+            _traced[key] = real(network, example, **names)
+        return onnx.ModelProto.FromString(_traced[key].SerializeToString())
+
+    monkeypatch.setattr(exporting, "to_onnx", remembered)
+
+
+_traced: dict[tuple, onnx.ModelProto] = {}
 
 POSE = {"name": "oa_hpe", "backbone": "resnet18", "channels": [8, 16, 16, 16],
         "head": "upsample", "head_channels": 16,

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from oaks.bundle import Bundle
 from oaks.cli import app
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture
 def crops(pictures, tmp_path):

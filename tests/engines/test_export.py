@@ -16,6 +16,8 @@ from oaks.engines import compare, precision
 from oaks.engines import export as exporting
 from oaks.engines.export import ExportError, export
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 LOOSE = {"int8": 0.6}
 """A network that has seen nothing but noise quantises worse than one that is trained."""
 

@@ -1,0 +1,121 @@
+"""The real TensorRT, PyCUDA and a GPU: `pytest -m tensorrt`, for whoever has them."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+
+from oaks import Engine
+from oaks.bundle import Bundle
+from oaks.engines import cache
+from oaks.engines.cache import load_plan
+from oaks.engines.export import export
+from oaks.engines.progress import Phases
+from oaks.executors import device, tensorrt
+
+pytestmark = [pytest.mark.tensorrt, pytest.mark.timeout(1800)]
+
+PIXELS = {"fp32": 0.05, "fp16": 0.5, "int8": 4.0}
+"""How far 9 of 10 points of the network of noise may move from ONNX Runtime's."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tensorrt():
+    if reason := tensorrt.unavailable("cuda"):
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoints, pictures, tmp_path_factory) -> Bundle:
+    out = tmp_path_factory.mktemp("export") / "tiny"
+    precisions = ("fp32", "fp16", "int8")
+    return export(
+        *checkpoints, out=out, precisions=precisions, crops=pictures, tolerance={"int8": 0.6}, show=False
+    )
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """A cache folder that the tests share, so that each plan is built once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("plans")
+        monkeypatch.setenv("OAKS_CACHE", str(folder))
+        yield folder / "tensorrt"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precision):
+    with (
+        Engine(bundle, backend="tensorrt", precision=precision, max_batch=8) as engine,
+        Engine(bundle, backend="onnxruntime", precision=precision) as reference,
+    ):
+        for count in (1, 3, 8, 11, 24, 2):
+            poses, wanted = engine.infer(pictures[:count]), reference.infer(pictures[:count])
+            apart = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=-1)
+            assert np.quantile(apart, 0.9) <= PIXELS[precision]
+            np.testing.assert_allclose(poses.scores, wanted.scores, atol={"fp32": 1e-3}.get(precision, 0.05))
+        assert engine.describe()["cuda_graphs"] == "captured"
+
+
+def test_a_kept_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatch):
+    with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
+        before = engine.infer(pictures[:4])
+
+    def build(*_arguments, **_settings):
+        raise AssertionError("built again")
+
+    monkeypatch.setattr(cache, "build", build)
+    with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
+        np.testing.assert_array_equal(engine.infer(pictures[:4]).keypoints, before.keypoints)
+
+
+def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkeypatch):
+    with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
+        captured = engine.infer(pictures[:4])
+    monkeypatch.setattr(device.DeviceMemory, "record", lambda memory, work: work)
+    with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
+        launched = engine.infer(pictures[:4])
+    np.testing.assert_array_equal(captured.keypoints, launched.keypoints)
+    np.testing.assert_array_equal(captured.scores, launched.scores)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "foreign"])
+def test_a_plan_that_is_no_good_is_set_aside_and_built_anew(bundle, tmp_path, harm):
+    gpu, network = device.device(0), bundle.network("ks", "fp16")
+    with gpu.active():
+        path = load_plan(network, gpu, batches=[1, 2], folder=tmp_path, show=False).path
+        content = path.read_bytes()
+        note = path.with_suffix(".json").read_text()
+        spoilt = content[: len(content) // 2] if harm == "truncated" else b"\0" * len(content)
+        path.write_bytes(spoilt)
+        # A note that vouches for the damaged plan: TensorRT itself must turn it down.
+        digests = (cache.hashlib.sha256(part).hexdigest() for part in (content, spoilt))
+        path.with_suffix(".json").write_text(note.replace(*digests))
+        again = load_plan(network, gpu, batches=[1, 2], folder=tmp_path, show=False)
+    assert again.engine is not None
+    assert path.with_name(path.name + ".bad").read_bytes() == spoilt
+
+
+def test_ctrl_c_stops_a_build(bundle, tmp_path, monkeypatch):
+    step, pressed = Phases.step, []
+
+    def press(phases, name, number):
+        if not pressed:
+            pressed.append(name)
+            signal.raise_signal(signal.SIGINT)
+        return step(phases, name, number)
+
+    monkeypatch.setattr(Phases, "step", press)
+    gpu = device.device(0)
+    with gpu.active(), pytest.raises(KeyboardInterrupt):
+        load_plan(bundle.network("pose", "fp16"), gpu, batches=[1], folder=tmp_path, show=False)
+    assert pressed
+    assert not list(tmp_path.glob("*.plan"))
+
+
+def test_timings_are_kept(plans, bundle):
+    with Engine(bundle, backend="tensorrt", precision="fp32", max_batch=1):
+        pass
+    assert any(path.stat().st_size > 0 for path in plans.glob("timings-*.cache"))
