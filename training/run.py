@@ -272,11 +272,8 @@ def _quiet_lightning() -> Any:
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",
-            ".*no `val_dataloader`.*",
-            ".*`val_check_interval`.*",
             ".*is smaller than the logging interval.*",
             ".*isinstance.treespec, LeafSpec.*",
-            ".*Checkpoint directory.*exists and is not empty.*",
         ):
             warnings.filterwarnings("ignore", message)
         yield
