@@ -1,0 +1,107 @@
+"""Builds the CUDA operations for the host, on emulated blocks, with or without sanitizers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SANITIZED = "OAKS_EMULATOR_SANITIZED"
+"""Set to 1 in the environment of a process that runs under AddressSanitizer: its tests use the sanitized build."""
+
+
+def compiler() -> str:
+    """The C++ compiler that CMake will take."""
+    return os.environ.get("CXX", "c++")
+
+
+def sources() -> list[Path]:
+    """Every file that the build reads."""
+    folders = [ROOT / "csrc" / name for name in ("core", "cuda", "bindings")] + [HERE]
+    kinds = {".h", ".cpp", ".cu", ".txt"}
+    return sorted(path for folder in folders for path in folder.iterdir() if path.suffix in kinds)
+
+
+def key(sanitized: bool) -> str:
+    """Changes whenever a build made before is not the one wanted."""
+    digest = hashlib.sha256()
+    for path in sources():
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    digest.update("\0".join([version, sys.version, sys.executable, str(sanitized)]).encode())
+    return digest.hexdigest()[:16]
+
+
+def build(sanitized: bool) -> Path:
+    """The module's file, built unless the same sources have been built before."""
+    kind = "sanitized" if sanitized else "plain"
+    folder = ROOT / "build" / "emulator"
+    wanted = folder / f"{kind}-{key(sanitized)}"
+    if not wanted.is_dir():
+        partial = folder / f"{kind}-partial-{os.getpid()}"
+        _compile(partial, sanitized)
+        for outdated in folder.glob(f"{kind}-*"):
+            if outdated != partial:
+                shutil.rmtree(outdated, ignore_errors=True)
+        os.replace(partial, wanted)
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    return wanted / f"_emulated{suffix}"
+
+
+def _compile(folder: Path, sanitized: bool) -> None:
+    import pybind11
+
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    cmake = shutil.which("cmake", path=programs)
+    if cmake is None:
+        raise RuntimeError("the emulator's tests need cmake: install oaks with its test extra, '.[test]'")
+    configure = [
+        cmake, "-S", str(HERE), "-B", str(folder), "-G", "Ninja",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DSANITIZED={'ON' if sanitized else 'OFF'}",
+    ]  # fmt: skip
+    for command in (configure, [cmake, "--build", str(folder)]):
+        ran = subprocess.run(command, env={**os.environ, "PATH": programs}, capture_output=True, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
+
+
+def load() -> ModuleType:
+    """The module for this process: sanitized where the environment says so."""
+    path = build(os.environ.get(SANITIZED) == "1")
+    spec = importlib.util.spec_from_file_location("_emulated", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sanitizer_environment() -> dict[str, str] | None:
+    """What a Python process needs to load the sanitized build; None if the compiler has no sanitizers."""
+    # The C++ library goes in with it, or it would miss the exceptions of modules that bring the library later.
+    names = [
+        subprocess.run(
+            [compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so.6")
+    ]
+    if not all(Path(name).is_absolute() for name in names):
+        return None
+    return {
+        **os.environ,
+        SANITIZED: "1",
+        "LD_PRELOAD": " ".join(names),
+        # Python itself leaves memory behind when it ends.
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=86:detect_stack_use_after_return=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=86",
+    }

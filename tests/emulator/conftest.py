@@ -1,0 +1,41 @@
+"""The emulated CUDA operations, built once, in the place of the native module's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from oaks.ops import native
+
+from . import build
+from .emulated import EmulatedOps
+
+
+@pytest.fixture(scope="session")
+def emulated_native() -> ModuleType:
+    """The emulated native module."""
+    if sys.platform == "win32":
+        pytest.skip("the emulator's coroutines need POSIX contexts")
+    return build.load()
+
+
+@pytest.fixture(scope="module")
+def emulated(emulated_native: ModuleType) -> Iterator[EmulatedOps]:
+    """The operations on emulated blocks, with their settings as they were at the start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "cuda", emulated_native.cuda)
+        yield EmulatedOps(emulated_native)
+
+
+@pytest.fixture(autouse=True)
+def _settings_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "emulated_native" in request.fixturenames:
+        module = request.getfixturevalue("emulated_native")
+        settings = module.settings()
+        settings.order, settings.seed = module.Order.ascending, 0
+        settings.shared_limit, settings.skipped_barrier = 48 * 1024, -1
+        module.take_reports()

@@ -1,0 +1,31 @@
+// The CUDA operations as the native module has them, on emulated blocks; and what only tests may touch.
+#include "bindings/device.h"
+#include "emulator/machine.h"
+#include "emulator/planted.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_emulated, m) {
+  oaks::bindings::register_cuda(m.def_submodule("cuda"));
+
+  py::enum_<emulator::Order>(m, "Order")
+      .value("ascending", emulator::Order::ascending)
+      .value("descending", emulator::Order::descending)
+      .value("shuffled", emulator::Order::shuffled);
+  py::class_<emulator::Settings>(m, "Settings")
+      .def_readwrite("order", &emulator::Settings::order)
+      .def_readwrite("seed", &emulator::Settings::seed)
+      .def_readwrite("shared_limit", &emulator::Settings::shared_limit)
+      .def_readwrite("skipped_barrier", &emulator::Settings::skipped_barrier);
+  m.def("settings", emulator::settings, py::return_value_policy::reference);
+  m.def("take_reports", emulator::take_reports);
+  m.def("planted", [](const std::string& error, uintptr_t from, uintptr_t to, int threads, int argument) {
+    planted::start(error, oaks::bindings::at<const float>(from), oaks::bindings::at<float>(to), threads,
+                   argument);
+  });
+#if defined(__SANITIZE_ADDRESS__)
+  m.attr("sanitized") = true;
+#else
+  m.attr("sanitized") = false;
+#endif
+}
