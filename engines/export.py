@@ -106,28 +106,20 @@ def export(
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ValueError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
         with _folder_for(out) as folder:
-            files, rows = {}, []
+            files: dict[str, dict[str, str]] = {}
+            rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
-                wanted = compare.torch_outputs(part.network, part.compared)
-                for kind in precisions:
-                    progress.update(step, description=f"{part.kind} network in {kind}")
-                    model = _in_precision(kind, graph, part, keep_float)
-                    rows += compare.differences(
-                        model,
-                        wanted,
-                        part.compared,
-                        network=part.kind,
-                        precision=kind,
-                        tolerance=(tolerance or {}).get(kind),
-                    )
+                for kind, model, found in _models(part, graph, precisions, tolerance or {}, keep_float):
                     (folder / f"{part.kind}.{kind}.onnx").write_bytes(model.SerializeToString())
                     files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}
+                    rows += found
                     progress.advance(step)
                 shutil.copyfile(part.checkpoint, folder / f"{part.kind}.safetensors")
                 files[f"{part.kind}.safetensors"] = {"role": "weights", "precision": "fp32"}
             progress.console.print(compare.table(rows))
             _check_rows(rows)
-            bundle.write(folder, _describe(name or out.name, trained, rows), files)
+            people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
+            bundle.write(folder, _describe(name or out.name, trained, rows, people), files)
     return bundle.Bundle.load(out)
 
 
@@ -224,6 +216,21 @@ def _graph(part: _Trained) -> onnx.ModelProto:
     return to_onnx(part.network, example, input_name=input_name, output_names=outputs)
 
 
+def _models(
+    part: _Trained,
+    graph: onnx.ModelProto,
+    precisions: Sequence[str],
+    tolerance: Mapping[str, float],
+    keep_float: Sequence[str] | None,
+) -> Iterator[tuple[str, onnx.ModelProto, list[compare.Difference]]]:
+    """(precision, model, how far its outputs are from the torch network's) for each precision."""
+    wanted = compare.torch_outputs(part.network, part.compared)
+    for kind in precisions:
+        model = _in_precision(kind, graph, part, keep_float)
+        settings = {"network": part.kind, "precision": kind, "tolerance": tolerance.get(kind)}
+        yield kind, model, compare.differences(model, wanted, part.compared, **settings)
+
+
 def _in_precision(
     kind: str, plain: onnx.ModelProto, part: _Trained, keep_float: Sequence[str] | None
 ) -> onnx.ModelProto:
@@ -253,7 +260,9 @@ def _check_rows(rows: Sequence[compare.Difference]) -> None:
         raise ExportError(f"too far from the torch network, so nothing is written: {listed}")
 
 
-def _describe(name: str, trained: Sequence[_Trained], rows: Sequence[compare.Difference]) -> dict[str, Any]:
+def _describe(
+    name: str, trained: Sequence[_Trained], rows: Sequence[compare.Difference], people: str
+) -> dict[str, Any]:
     """bundle.json's content, but for format and files."""
     pose = trained[0].description
     calibration: dict[str, Any] = {}
@@ -263,7 +272,12 @@ def _describe(name: str, trained: Sequence[_Trained], rows: Sequence[compare.Dif
     description["architecture"] = {part.kind: part.description["architecture"] for part in trained}
     if calibration:
         description["calibration"] = calibration
-    description["export"] = {"differences": [asdict(row) for row in rows]}
+    description["export"] = {
+        "people": people,
+        "compared_on": len(trained[0].compared),
+        "calibrated_on": len(trained[0].calibrated) if any(row.precision == "int8" for row in rows) else 0,
+        "differences": [asdict(row) for row in rows],
+    }
     return description
 
 
