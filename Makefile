@@ -1,10 +1,9 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
-# make demo: the same environment, and the product at work on pictures of the repository.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: install test lint demo benchmark clean
+.PHONY: install test lint benchmark clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -23,9 +22,6 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
-
-demo: install
-	$(VENV)/bin/oaks demo
 
 benchmark: install
 	$(RUN) benchmarks/operations.py
