@@ -197,18 +197,20 @@ class Pipeline:
         Args:
             frames: (H, W, 3) uint8 each, in host memory or on the device.
             boxes: (N, 4) float32, N >= 1.
-            frame_index: (N,) int32.
+            frame_index: (N,) int32, ascending.
             staged: whether to wait after every stage, so that `timings` tells them apart.
 
         Returns:
             (persons, results) for each pass; the results are the host's, and hold until the next run.
         """
         parts = self.plan(len(boxes))
-        rows = parts[-1][0] + parts[-1][2]
-        if rows > len(boxes):
-            filler = np.tile(np.float32([0, 0, 1, 1]), (rows - len(boxes), 1))
-            boxes = np.concatenate([boxes, filler])
-            frame_index = np.concatenate([frame_index, np.zeros(len(filler), np.int32)])
+        boxes, frame_index = _padded(boxes, frame_index, parts[-1][0] + parts[-1][2])
+        spans = []  # a pass looks at its own frames only, and numbers them from 0
+        for first, _, batch in parts:
+            own = frame_index[first : first + batch]
+            low, high = int(own[0]), int(own[-1])
+            own -= low
+            spans.append(slice(low, high + 1))
         wait = self.memory.synchronize if staged else _HOST.synchronize
         done, at = [], 0
         with self.memory.active():
@@ -217,15 +219,10 @@ class Pipeline:
             with timings.stage("crop"):
                 frames, boxes, frame_index = self._bring(frames, boxes, frame_index)
                 wait()
-            for (first, count, batch), part in zip(parts, passes, strict=True):
+            for (first, count, batch), span, part in zip(parts, spans, passes, strict=True):
+                rows = slice(first, first + batch)
                 with timings.stage("crop"):
-                    self._crop(
-                        part,
-                        frames,
-                        boxes[first : first + batch],
-                        frame_index[first : first + batch],
-                        padding,
-                    )
+                    self._crop(part, frames[span], boxes[rows], frame_index[rows], padding)
                     wait()
                 if self.memory.stream is None or staged:
                     for name, step in part.steps.items():
@@ -320,6 +317,14 @@ class Pipeline:
             self._staging.clear()
             self._arrived = None
         self.memory.close()
+
+
+def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Copies with as many rows as the passes have; the last frame stays the last."""
+    missing = rows - len(boxes)
+    filler = np.tile(np.float32([0, 0, 1, 1]), (missing, 1))
+    last = np.full(missing, frame_index[-1], np.int32)
+    return np.concatenate([boxes, filler]), np.concatenate([frame_index, last])
 
 
 def _roomy(size: int) -> int:

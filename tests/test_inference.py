@@ -93,6 +93,20 @@ def test_frames_of_different_sizes(engine):
     assert_agrees(poses, frames, boxes[0] + boxes[2], [0, 0, 2, 2], box_scores=scores[0] + scores[2])
 
 
+def test_many_frames_with_few_people_each(engine):
+    """Passes cut across frames anywhere, and frames without anybody stand between."""
+    counts = [0, 3, 1, 0, 0, 6, 1, 1, 1, 9, 0, 2]
+    frames = [frame(30 + i, 60 + i, 80 - i) for i in range(len(counts))]
+    boxes = [np.float32([[2 + k, 3, 40 + k, 50] for k in range(count)]).reshape(-1, 4) for count in counts]
+    together = engine.infer(frames, boxes=boxes)
+    apart = oaks.Poses.concatenate([
+        engine.infer(picture, boxes=own) for picture, own in zip(frames, boxes, strict=True)
+    ])  # fmt: skip
+    np.testing.assert_array_equal(together.keypoints, apart.keypoints)
+    np.testing.assert_array_equal(together.boxes, apart.boxes)
+    np.testing.assert_array_equal(together.frame_index, np.repeat(range(len(counts)), counts))
+
+
 def test_a_crop_without_boxes_is_one_box_without_padding(engine):
     crops = [frame(4, 70, 50), frame(5, 64, 48), frame(6, 30, 90)]
     whole = [[0, 0, crop.shape[1], crop.shape[0]] for crop in crops]

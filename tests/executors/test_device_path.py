@@ -47,10 +47,10 @@ def test_the_device_gives_what_the_cpu_gives(tiny, reference, monkeypatch, captu
         engine.staged = staged
         assert engine.describe()["batches"] == [1, 2, 4, 8]
         for count in (1, 2, 3, 5, 8, 11, 27, 4, 1):  # up and down again, so that old content would show
-            pictures, people = frames(2), [boxes(count), boxes(2, count)]
+            pictures, people = frames(4), [boxes(count), boxes(0), boxes(2, count), boxes(1, count)]
             poses = engine.infer(pictures, boxes=people)
             assert_same(poses, reference.infer(pictures, boxes=people))
-        crops = frames(3)
+        crops = frames(7)
         assert_same(engine.infer(crops), reference.infer(crops))
         if not staged:
             assert engine.describe()["cuda_graphs"] == (
