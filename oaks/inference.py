@@ -72,8 +72,10 @@ class Engine:
         _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))
-        self.backend, self.device, self._passed_over = executors.choose(backend, device)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.backend, self.device, self._passed_over = executors.choose(
+            backend, device, _lacking(self.bundle)
+        )
         self.flip, self.staged = bool(flip), False
         self.color = color or self.bundle.color
         self.refine = refine or self.bundle.refine
@@ -272,6 +274,17 @@ def _persons(
     if not corners:
         return np.zeros((0, 4), np.float32), index, np.zeros(0, np.float32)
     return np.concatenate(corners), index, np.concatenate(given)
+
+
+def _lacking(bundle: Bundle) -> dict[str, str]:
+    """Why the bundle cannot run on a backend, for those on which it cannot."""
+    lacking = {}
+    if not bundle.has("weights"):
+        lacking["torch"] = "the bundle has no weights for it; `oaks export` writes them"
+    if not bundle.has("pose"):
+        others = (name for name in executors.BACKENDS if name != "torch")
+        lacking |= dict.fromkeys(others, "the bundle has no ONNX file of the pose network")
+    return lacking
 
 
 def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:

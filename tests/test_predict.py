@@ -194,7 +194,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
         ([str(tmp_path / "none.jpg")], "oaks: source: a picture"),
         ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: nms: "),
-        ([str(pictures), "--device", "cuda"], "oaks: backend 'onnxruntime' on cuda"),
+        ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),
     ):  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["oaks", "predict", *arguments, "--backend", "onnxruntime"])
         monkeypatch.chdir(tmp_path)

@@ -171,12 +171,15 @@ def backend(name: str) -> ModuleType:
     return importlib.import_module(f"oaks.executors.{name}")
 
 
-def choose(name: str, device: str | None) -> tuple[str, str, dict[str, str]]:
+def choose(
+    name: str, device: str | None, lacking: Mapping[str, str] | None = None
+) -> tuple[str, str, dict[str, str]]:
     """Decides which backend runs where.
 
     Args:
         name: a backend, or "auto": tensorrt, torch on CUDA, openvino, onnxruntime, the first that is there.
         device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
+        lacking: backend -> why the bundle cannot run on it; "auto" passes over those.
 
     Returns:
         The backend's name, its device, and why each backend that "auto" passed over cannot run.
@@ -194,7 +197,7 @@ def choose(name: str, device: str | None) -> tuple[str, str, dict[str, str]]:
     for candidate in BACKENDS:
         module = backend(candidate)
         place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
-        reason = module.unavailable(place)
+        reason = (lacking or {}).get(candidate) or module.unavailable(place)
         if candidate == "torch" and place == "cpu":
             reason = "on the CPU only when asked for by name"
         if reason is None:

@@ -9,7 +9,7 @@ import bundles
 import pytest
 
 import oaks
-from oaks import BackendUnavailable, executors
+from oaks import BackendUnavailable, bundle, executors
 from oaks.executors import onnxruntime, openvino, torch
 
 
@@ -80,10 +80,30 @@ def test_one_asked_for_by_name_never_gives_way(only, name):
         executors.choose(name, None)
 
 
-def test_an_engine_says_it_before_it_reads_anything(only):
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+def test_an_engine_passes_it_on(only, tiny):
     only("onnxruntime")
     with pytest.raises(BackendUnavailable, match="openvino is missing"):
-        oaks.Engine("a bundle that is not there", backend="openvino")
+        oaks.Engine(tiny, backend="openvino")
+
+
+def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
+    only("torch", "onnxruntime")
+    with oaks.Engine(tiny) as engine:
+        assert engine.backend == "onnxruntime"
+        assert "no weights" in engine.describe()["passed_over"]["torch"]
+    weights = dict.fromkeys(("tensorrt", "openvino", "onnxruntime"), "no ONNX file")
+    only("tensorrt", "openvino", "onnxruntime", "torch")
+    assert executors.choose("auto", None, weights)[0] == "torch"
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    files = {"a.safetensors": {"role": "weights", "precision": "fp32"}}
+    only_weights = bundle.write(tmp_path, bundles.described(), files)
+    with pytest.raises(ValueError, match="the pose network in fp32"):
+        oaks.Engine(only_weights, backend="onnxruntime")
 
 
 @pytest.mark.parametrize(
@@ -99,20 +119,20 @@ def test_a_missing_package_is_named_with_what_to_install(without, module, packag
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_a_gpu_for_a_runtime_of_the_cpu_is_refused(name):
+def test_a_gpu_for_a_runtime_of_the_cpu_is_refused(name, tiny):
     with pytest.raises(BackendUnavailable, match=f"backend '{name}' on cuda: runs on the CPU only"):
-        oaks.Engine("any", backend=name, device="cuda")
+        oaks.Engine(tiny, backend=name, device="cuda")
 
 
-def test_a_gpu_is_refused_where_the_build_has_no_cuda(monkeypatch):
+def test_a_gpu_is_refused_where_the_build_has_no_cuda(monkeypatch, tiny):
     from oaks.ops import native
 
     monkeypatch.setattr(native, "cuda", None)
     with pytest.raises(BackendUnavailable, match="no CUDA half"):
-        oaks.Engine("any", backend="torch", device="cuda")
+        oaks.Engine(tiny, backend="torch", device="cuda")
 
 
-def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch):
+def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch, tiny):
     import torch as library
 
     from oaks.ops import native
@@ -121,7 +141,7 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch):
     monkeypatch.setattr(library.cuda, "is_available", lambda: False)
     assert torch.default_device() == "cpu"
     with pytest.raises(BackendUnavailable, match="torch finds no CUDA device"):
-        oaks.Engine("any", backend="torch", device="cuda:0")
+        oaks.Engine(tiny, backend="torch", device="cuda:0")
     monkeypatch.setattr(library.cuda, "is_available", lambda: True)
     monkeypatch.setattr(library.cuda, "device_count", lambda: 2)
     assert torch.default_device() == "cuda"
@@ -129,9 +149,9 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch):
     assert torch.unavailable("cuda:2") == "there are 2 CUDA devices"
 
 
-def test_a_device_that_is_none_is_named():
+def test_a_device_that_is_none_is_named(tiny):
     with pytest.raises(BackendUnavailable, match="device 'cpu', 'cuda' or 'cuda:N' wanted, got 'tpu'"):
-        oaks.Engine("any", backend="torch", device="tpu")
+        oaks.Engine(tiny, backend="torch", device="tpu")
 
 
 def test_precisions_that_a_runtime_lacks_are_refused(tmp_path):
