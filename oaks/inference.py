@@ -33,7 +33,7 @@ class Engine:
             paper does; twice the work.
         precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU if the bundle has it, else fp32.
         device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
-        threads: CPU threads for the networks; None: all cores.
+        threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
         color: channel order of arrays handed in, "bgr" or "rgb"; None: what the bundle says. Paths and PIL
             images are known, and brought to it.
@@ -289,11 +289,10 @@ def _lacking(bundle: Bundle) -> dict[str, str]:
 
 def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:
     """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
-    if backend == "torch":
-        precision = "fp32" if precision == "auto" else precision
-        return precision, bundle.weights(precision)
     if precision == "auto":
         precision = "fp16" if on_device and bundle.holds("pose", "fp16") else "fp32"
+    if backend == "torch":
+        return precision, bundle.weights(precision)
     networks = [bundle.network("pose", precision)]
     if bundle.has("ks"):
         ks_precision = precision if precision != "int8" or bundle.holds("ks", "int8") else "fp32"

@@ -239,10 +239,12 @@ class Poses:
         """As supervision's KeyPoints: scores as confidences, `present` as visible, the rest as data.
 
         Raises:
-            ImportError: supervision is not installed.
+            ImportError: supervision is not installed; the message says what to install.
         """
-        import supervision
-
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError(f"{error}; `pip install 'supervision>=0.29'`") from error
         return supervision.KeyPoints(
             xy=self.keypoints,
             class_id=np.zeros(len(self), np.int64),
