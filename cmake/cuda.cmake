@@ -33,9 +33,9 @@ if(CMAKE_CUDA_COMPILER AND NOT OAKS_CUDA STREQUAL "off")
   # fmad contracts exactly where core/ asks for it, so that host and device round alike.
   target_compile_options(oaks_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false -lineinfo>)
   target_link_libraries(_native PRIVATE oaks_cuda)
-  target_compile_definitions(_native PRIVATE OAKS_WITH_CUDA OAKS_CUDA_VERSION="${CMAKE_CUDA_COMPILER_VERSION}"
-                                             OAKS_CUDA_ARCHITECTURES="${CMAKE_CUDA_ARCHITECTURES}")
   string(REPLACE ";" " " listed "${CMAKE_CUDA_ARCHITECTURES}")
+  target_compile_definitions(_native PRIVATE OAKS_WITH_CUDA "OAKS_CUDA_VERSION=\"${CMAKE_CUDA_COMPILER_VERSION}\""
+                                             "OAKS_CUDA_ARCHITECTURES=\"${listed}\"")
   set(OAKS_CUDA_SUMMARY "for CUDA (nvcc ${CMAKE_CUDA_COMPILER_VERSION}; ${listed})")
 endif()
 message(STATUS "CUDA: ${OAKS_CUDA_SUMMARY}")
