@@ -320,8 +320,10 @@ class Pipeline:
 
 
 def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Copies with as many rows as the passes have; the last frame stays the last."""
+    """As many rows as the passes have, the last frame's index repeated; the indices are a copy."""
     missing = rows - len(boxes)
+    if not missing:
+        return boxes, frame_index.copy()
     filler = np.tile(np.float32([0, 0, 1, 1]), (missing, 1))
     last = np.full(missing, frame_index[-1], np.int32)
     return np.concatenate([boxes, filler]), np.concatenate([frame_index, last])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -281,7 +282,7 @@ class Poses:
                 arrays = {name: content[name] for name in _ARRAYS if name in content}
             skeleton = Skeleton.from_dict(about["skeleton"])
             return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"])
-        except (KeyError, TypeError, ValueError, EOFError) as error:
+        except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: not a file of Poses: {error}") from error
 
 

@@ -163,6 +163,11 @@ def test_a_foreign_or_newer_file_is_named(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match=r"other\.npz: not a file of Poses"):
         Poses.load(tmp_path / "other.npz")
+    make().save(tmp_path / "cut.npz")
+    for name, content in (("cut.npz", (tmp_path / "cut.npz").read_bytes()[:-50]), ("text.npz", b"text")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: not a file of Poses"):
+            Poses.load(tmp_path / name)
     np.savez(tmp_path / "newer.npz", about=np.array(json.dumps({"format": 2})))
     with pytest.raises(ValueError, match=r"newer\.npz: .*format 2 is newer than 1"):
         Poses.load(tmp_path / "newer.npz")
