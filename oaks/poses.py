@@ -275,7 +275,7 @@ class Poses:
             ValueError: the file is not one that `save` wrote, or a newer version's; the message names it.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 about = json.loads(str(content["about"]))
                 if about["format"] > FORMAT:
                     raise ValueError(f"format {about['format']} is newer than {FORMAT}: upgrade oaks")
