@@ -129,8 +129,9 @@ class Engine:
         with self._lock:
             pipeline = self._check_alive()
             start = time.perf_counter()
-            poses = Poses.empty(self.bundle.skeleton, self.score_kind)
-            if len(corners):
+            if not len(corners):
+                poses = Poses.empty(self.bundle.skeleton, self.score_kind)
+            else:
                 padding = 1.0 if boxes is None else self.bundle.padding
                 passes = pipeline.run(
                     pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
