@@ -10,7 +10,13 @@ from ops.cases import maps, rng
 
 from oaks import ops
 
-from .emulated import EmulatedOps, OnDevice, marked, put
+from .device_ops import marked
+from .emulated import EmulatedOps, OnDevice
+
+
+def put(value, dtype=None):
+    return OnDevice(np.array(value, dtype, order="C"))
+
 
 THREADS = 64
 

@@ -9,7 +9,13 @@ from ops.cases import maps, rng
 
 from oaks import ops
 
-from .emulated import EmulatedOps, OnDevice, marked, put
+from .device_ops import marked
+from .emulated import EmulatedOps, OnDevice
+
+
+def put(value, dtype=None):
+    return OnDevice(np.array(value, dtype, order="C"))
+
 
 REFINEMENTS = ["second_peak", "gradient", "dark", "none"]
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])

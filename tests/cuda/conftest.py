@@ -1,0 +1,33 @@
+"""The operations on a real device, through torch's arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator.device_ops import DeviceOps
+
+
+class TorchOps(DeviceOps):
+    """NumPy in and NumPy out; the work is done on torch's current device and stream."""
+
+    def upload(self, array: np.ndarray) -> Any:
+        """A tensor of its own."""
+        import torch
+
+        return torch.from_numpy(array.copy()).cuda()
+
+    def download(self, array: Any) -> np.ndarray:
+        """Waits for the stream."""
+        return array.cpu().numpy()
+
+
+@pytest.fixture(scope="session")
+def cuda_ops() -> TorchOps:
+    """The operations on a device. The tests that use it are marked needs_cuda."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    return TorchOps()

@@ -1,0 +1,109 @@
+"""oaks.ops on device arrays, behind NumPy: what goes in is put on the device, what comes out is fetched."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from oaks import ops
+
+MARK = -77
+"""What outputs hold before an operation, so that what it does not write is seen."""
+
+
+def marked(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An output that nothing has been written to."""
+    return np.full(shape, MARK, dtype)
+
+
+class DeviceOps(ABC):
+    """The operations by their names in oaks.ops, for a device that a subclass knows how to reach."""
+
+    @abstractmethod
+    def upload(self, array: np.ndarray) -> Any:
+        """A copy on the device, in memory of exactly its size."""
+
+    @abstractmethod
+    def download(self, array: Any) -> np.ndarray:
+        """The device's array, once all work is done."""
+
+    def call(self, operation: Any, *arguments: Any, **keywords: Any) -> None:
+        """Runs an operation on arrays of the device."""
+        operation(*arguments, **keywords)
+
+    def put(self, value: Any, dtype: Any = None) -> Any:
+        """On the device; None stays."""
+        return None if value is None else self.upload(np.array(value, dtype, order="C", copy=True))
+
+    def run(self, operation: Any, inputs: tuple, out: tuple[np.ndarray | None, ...], **keywords: Any) -> None:
+        """Fills host arrays; `inputs` are on the device already, and so is an output that is also an input."""
+        on_device = [array if array is None else self.upload(array) for array in out]
+        single = len(on_device) == 1
+        self.call(operation, *inputs, out=on_device[0] if single else tuple(on_device), **keywords)
+        for host, device in zip(out, on_device, strict=True):
+            if host is not None:
+                host[...] = self.download(device)
+
+    def crop(self, frames: Any, boxes: Any, *, size: Any, mirrored: bool = False, dtype: Any = "float32",
+             out: Any = None, frame_index: Any = None, **keywords: Any) -> ops.Crops:  # fmt: skip
+        """As ops.crop."""
+        frames = [self.put(f) for f in frames] if isinstance(frames, list | tuple) else self.put(frames)
+        count = len(boxes)
+        shape = (2 * count if mirrored else count, 3, size[1], size[0])
+        out = out or (marked(shape, dtype), marked((count, 2, 3), np.float32))
+        index = self.put(frame_index, np.int32)
+        keywords |= {"size": size, "mirrored": mirrored, "dtype": out[0].dtype, "frame_index": index}
+        self.run(ops.crop, (frames, self.put(boxes, np.float32)), out, **keywords)
+        return ops.Crops(*out)
+
+    def decode(self, heatmaps: Any, mirrored: Any = None, *, transforms: Any = None, average: bool = False,
+               out: Any = None, **keywords: Any) -> ops.Decoded:  # fmt: skip
+        """As ops.decode."""
+        shape, dtype = heatmaps.shape, heatmaps.dtype
+        points, heat, averaged = out or (None, None, None)
+        points = marked((*shape[:2], 2), np.float32) if points is None else points
+        heat = marked(shape[:2], np.float32) if heat is None else heat
+        averaged = marked(shape, dtype) if averaged is None and average else averaged
+        keywords |= {"transforms": self.put(transforms, np.float32), "average": average}
+        inputs = self.put(heatmaps), self.put(mirrored)
+        if averaged is heatmaps:
+            on_device = self.upload(points), self.upload(heat), inputs[0]
+            self.call(ops.decode, *inputs, out=on_device, **keywords)
+            for host, device in zip((points, heat, averaged), on_device, strict=True):
+                host[...] = self.download(device)
+        else:
+            self.run(ops.decode, inputs, (points, heat, averaged), **keywords)
+        return ops.Decoded(points, heat, averaged)
+
+    def score(self, similarity: Any, visibility: Any, box_scores: Any = None, *, out: Any = None) -> Any:
+        """As ops.score."""
+        return self._score(ops.score, out, similarity, visibility, box_scores)
+
+    def conventional_score(self, heat: Any, box_scores: Any = None, *, out: Any = None) -> Any:
+        """As ops.conventional_score."""
+        return self._score(ops.conventional_score, out, heat, box_scores)
+
+    def _score(self, operation: Any, out: Any, *arrays: Any) -> Any:
+        out = marked((len(arrays[0]),), np.float32) if out is None else out
+        self.run(operation, tuple(self.put(array, np.float32) for array in arrays), (out,))
+        return out
+
+    def oks(self, a: Any, b: Any, *, areas: Any, sigmas: Any, visible: Any = None, out: Any = None) -> Any:
+        """As ops.oks."""
+        out = marked((len(a), len(b)), np.float32) if out is None else out
+        seen = None if visible is None else np.asarray(visible) != 0
+        keywords = {"areas": self.put(areas, np.float32), "sigmas": sigmas, "visible": self.put(seen)}
+        self.run(ops.oks, (self.put(a, np.float32), self.put(b, np.float32)), (out,), **keywords)
+        return out
+
+    def nms(self, points: Any, scores: Any, *, areas: Any, frame_index: Any = None, out: Any = None,
+            **keywords: Any) -> Any:  # fmt: skip
+        """As ops.nms: only the kept poses come back, and the rest of the output is -1."""
+        out = marked((len(points),), np.int64) if out is None else out
+        keywords |= {"areas": self.put(areas, np.float32), "frame_index": self.put(frame_index, np.int32)}
+        self.run(ops.nms, (self.put(points, np.float32), self.put(scores, np.float32)), (out,), **keywords)
+        kept = int((out >= 0).sum())
+        assert (out[kept:] == -1).all()
+        return out[:kept]
