@@ -94,6 +94,8 @@ class Engine:
         )
         self.score_kind = self._pipeline.score_kind
         self._mirror = self.bundle.skeleton.mirror
+        self._visibility = _half(self.bundle.visibility, self._pipeline.copies)
+        self._similarity = _half(self.bundle.similarity, 1)
         self.timings = Timings()
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -182,16 +184,19 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Points, heat, visibility and similarity of a pass; NaN for what the bundle cannot give."""
         heat = results.heat[:persons]
-        visibility = similarity = np.full_like(heat, np.nan)
+        visibility = similarity = None
         if results.visibility is not None:
             logits = results.visibility[:persons].astype(np.float32)
             if self.flip:
                 half = len(results.visibility) // 2
-                mirrored = results.visibility[half : half + persons].astype(np.float32)
-                logits = 0.5 * (logits + mirrored[:, self._mirror])
-            visibility = _probability(logits, self.bundle.visibility)
+                logits += results.visibility[half : half + persons].take(self._mirror, axis=1)
+            visibility = _probability(logits, *self._visibility)
         if results.similarity is not None:
-            similarity = _probability(results.similarity[:persons].astype(np.float32), self.bundle.similarity)
+            similarity = _probability(results.similarity[:persons].astype(np.float32), *self._similarity)
+        if visibility is None or similarity is None:
+            unknown = np.full_like(heat, np.nan)
+            visibility = unknown if visibility is None else visibility
+            similarity = unknown if similarity is None else similarity
         return results.points[:persons], heat, visibility, similarity
 
     def warmup(self) -> None:
@@ -309,9 +314,19 @@ def _batches(max_batch: int | None, on_device: bool) -> list[int]:
     return sorted({min(1 << power, largest) for power in range(largest.bit_length() + 1)})
 
 
-def _probability(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """sigmoid(scale * logit + bias), without overflow."""
-    return 0.5 + 0.5 * np.tanh(0.5 * (calibration.scale * logits + calibration.bias))
+def _half(calibration: Calibration, summed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and bias for _probability, which takes the sum of `summed` logits to average."""
+    return np.float32(0.5) * calibration.scale / np.float32(summed), np.float32(0.5) * calibration.bias
+
+
+def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """sigmoid(2 (scale * logits + bias)) in the logits' place, without overflow."""
+    logits *= scale
+    logits += bias
+    np.tanh(logits, out=logits)
+    logits += 1
+    logits *= 0.5
+    return logits
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:

@@ -95,7 +95,8 @@ class Poses:
             wanted = shapes.get(name, (count,))
             if array.shape != wanted:
                 raise ValueError(f"{name}: shape {wanted} wanted, got {array.shape}")
-            object.__setattr__(self, name, array)
+            if array is not value:
+                object.__setattr__(self, name, array)
         if self.score_kind not in ("oaks", "conventional"):
             raise ValueError(f"score_kind: 'oaks' or 'conventional' wanted, got {self.score_kind!r}")
 

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+
+class _Stage:
+    """Adds a block's seconds to a dictionary; a class, since a generator takes three times as long."""
+
+    __slots__ = ("_name", "_seconds", "_start")
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        elapsed = time.perf_counter() - self._start
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + elapsed
 
 
 class Timings:
@@ -29,14 +43,9 @@ class Timings:
         self.calls = 0
         self.persons = 0
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Counts the block's time to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+    def stage(self, name: str) -> _Stage:
+        """Counts a `with` block's time to a stage."""
+        return _Stage(self.seconds, name)
 
     def finish(self, reading: float, working: float, persons: int) -> None:
         """Counts a call: its seconds of reading what was handed in, and of everything after that."""
