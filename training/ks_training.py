@@ -47,20 +47,26 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
         raise ValueError(
             f"pose: the networks' skeleton is {views[0].skeleton.name!r}, the recipe's {recipe.skeleton!r}"
         )
-    if len(networks) > 1:
-        _refuse_seen_folds(recipe, descriptions)
+    _refuse_seen_people(recipe, descriptions)
     return PoseNetworks(networks, views[0]), descriptions
 
 
-def _refuse_seen_folds(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
-    names = {source.name for source in recipe.data.train}
-    for fold, description in enumerate(descriptions):
-        folds = description["recipe"]["data"]["folds"]
-        trained = names & set(description["trained_on"])
-        if trained and folds != {"count": len(descriptions), "held_out": fold}:
+def _refuse_seen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
+    """Refuses pose networks that have seen people whom cross-fitting, or `folds.trained`, keeps from them."""
+    folds, names = recipe.data.folds, {source.name for source in recipe.data.train}
+    if folds is None or (len(descriptions) == 1 and folds.trained is None):
+        return  # the paper's way: on the people that the pose network was trained on
+    for number, (path, description) in enumerate(zip(recipe.pose, descriptions, strict=True)):
+        runs_on = folds.trained if len(descriptions) == 1 else [number]
+        theirs = description["recipe"]["data"]["folds"]
+        shared = sorted(names & set(description["trained_on"]))
+        unseen = theirs is not None and folds.count % theirs["count"] == 0 and all(
+            fold % theirs["count"] == theirs["held_out"] for fold in runs_on
+        )  # fmt: skip
+        if shared and not unseen:
             raise ValueError(
-                f"pose: {recipe.pose[fold]} is to be run on fold {fold} of {len(descriptions)} of "
-                f"{sorted(trained)}, so it must have been trained without it; its folds were {folds}"
+                f"pose: {path} is to be run on fold {', '.join(map(str, runs_on))} of {folds.count} of {shared}, "
+                f"so it must have been trained without it; its folds were {theirs}"
             )
 
 

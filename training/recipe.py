@@ -79,17 +79,27 @@ class Folds(Strict):
     """Images split by a hash of source and image id: the same split wherever and however they are read.
 
     Attributes:
-        count: number of folds.
+        count: number of folds. Folds of a multiple of it are parts of its folds: of 16, numbers 1, 5, 9 and 13
+            are what number 1 of 4 is.
         held_out: the fold that is not trained on; None trains on all.
+        trained: the folds that are trained on; by default all others. A KS-net is so kept to people that its
+            pose network has not seen.
     """
 
     count: Annotated[int, Field(ge=2)]
     held_out: Annotated[int, Field(ge=0)] | None = 0
+    trained: list[Annotated[int, Field(ge=0)]] | None = None
 
     @model_validator(mode="after")
     def _held_out_exists(self) -> Folds:
         if self.held_out is not None and self.held_out >= self.count:
             raise ValueError(f"held_out must be below count = {self.count}, got {self.held_out}")
+        if self.trained is not None and (
+            not self.trained or max(self.trained) >= self.count or self.held_out in self.trained
+        ):
+            raise ValueError(
+                f"trained must be folds below count = {self.count} without held_out, got {self.trained}"
+            )
         return self
 
 

@@ -200,6 +200,21 @@ def test_networks_that_saw_the_fold_are_refused(tmp_path: Path) -> None:
         load(good[0], pose_network(tmp_path / "all.safetensors"))
 
 
+def test_people_that_the_network_saw_are_refused_where_folds_are_chosen(tmp_path: Path) -> None:
+    path = pose_network(tmp_path / "pose.safetensors", folds={"count": 2, "held_out": 1})
+
+    def load(**folds: object) -> None:
+        content = ks_recipe([str(path)], data={"train": [source()], "folds": folds})
+        load_pose_networks(parse_recipe(content, "test"))
+
+    load(count=6, held_out=1, trained=[3, 5])
+    load(count=2, held_out=0)  # as the paper does it
+    with pytest.raises(ValueError, match=r"is to be run on fold 3, 4 of 6 of \['people'\]"):
+        load(count=6, held_out=1, trained=[3, 4])
+    with pytest.raises(ValueError, match="trained without it"):
+        load(count=5, held_out=1, trained=[3])
+
+
 def test_other_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ks.safetensors"
     architecture = {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 8}

@@ -62,6 +62,8 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
         ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}] * 2}}, "different names"),
         ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}], "folds": {"count": 3, "held_out": 3}}},
          "held_out must be below"),
+        ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}], "folds": {"count": 3, "trained": [1, 0]}}},
+         "without held_out, got"),
     ],
 )  # fmt: skip
 def test_wrong_fields_are_named(change: dict, message: str) -> None:

@@ -79,6 +79,15 @@ def test_people_are_trained_on_or_held_out(people_folder: Path) -> None:
     assert len(split_folds(everyone, Folds(count=3, held_out=None))[1]) == 0
 
 
+def test_folds_of_a_multiple_are_parts_of_folds(people_folder: Path) -> None:
+    everyone = open_source(CocoSource.model_validate(source()), COCO17, Place(people_folder.parent))
+    _, held = split_folds(everyone, Folds(count=2, held_out=1))
+    kept, out = split_folds(everyone, Folds(count=6, held_out=5, trained=[1, 3]))
+    assert len(kept)
+    assert len(out)
+    assert sorted([*kept, *out]) == held.tolist()
+
+
 def test_sources_that_are_not_validated_on_are_still_held_out(people_folder: Path) -> None:
     content = pose_recipe(data={"train": [source(hold_out=False, weight=3)], "folds": {"count": 3}})
     split = open_data(parse_recipe(content, "a").data, COCO17, Place(people_folder.parent))

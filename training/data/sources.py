@@ -115,12 +115,13 @@ def open_data(data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str]
 
 
 def split_folds(people: People, folds: Folds | None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the people outside and inside the held-out fold."""
+    """Indices of the people that are trained on, and of those in the held-out fold."""
     everyone = np.arange(len(people))
-    if folds is None or folds.held_out is None:
+    if folds is None:
         return everyone, everyone[:0]
-    held = fold_of(people.name, people.image_ids, folds.count) == folds.held_out
-    return everyone[~held], everyone[held]
+    of = fold_of(people.name, people.image_ids, folds.count)
+    held = of == folds.held_out
+    return everyone[~held if folds.trained is None else np.isin(of, folds.trained)], everyone[held]
 
 
 def refuse_overlap(train: Sequence[People], validation: Sequence[People]) -> None:
