@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from oaks.training.calibration import Calibration, calibrated, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.heatmaps import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
 from oaks.training.data.people import People
@@ -82,6 +83,7 @@ class KSTraining(NetworkTraining):
         self.train_names = [people.name for people in split.train]
         self.validation_names = [people.name for people in split.validation]
         self.collector = Collector(pose.view.skeleton)
+        self.calibration: Calibration = {}
 
     def on_fit_start(self) -> None:
         """Brings the pose networks to where the training runs."""
@@ -116,9 +118,13 @@ class KSTraining(NetworkTraining):
             self.collector.add(batch, found)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics on everyone, gathered from all processes."""
+        """Logs the metrics on everyone, gathered from all processes; calibrates first if the recipe says so."""
         gather(self.collector, self.trainer.world_size)
-        figures = self.collector.outcome().metrics()
+        outcome = self.collector.outcome()
+        if self.recipe.calibrate:
+            self.calibration = fit_calibration(outcome)
+            outcome = calibrated(outcome, self.calibration)
+        figures = outcome.metrics()
         self.collector = Collector(self.pose.view.skeleton)
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
@@ -141,6 +147,7 @@ class KSTraining(NetworkTraining):
             "padding": view.padding,
             "trained_on": [source.name for source in self.recipe.data.train],
             "recipe": self.recipe.model_dump(mode="json"),
+            "calibration": self.calibration,
             "license": self.recipe.licence,
         }
 
