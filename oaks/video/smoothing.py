@@ -1,0 +1,123 @@
+"""Steady keypoints: the one-euro filter, weighted by visibility and predicted keypoint similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from oaks.poses import Poses
+from oaks.video.tracking import NO_TRACK
+
+_FORGET = 2.0  # seconds after which a track that no longer comes is forgotten
+_LEAST = 1e-3  # weight of a keypoint that the network knows nothing about
+
+
+@dataclass
+class _State:
+    """One person's filter: points (K, 2), velocities (K, 2) per second, weights so far (K,), and their time."""
+
+    points: np.ndarray
+    velocity: np.ndarray
+    weight: np.ndarray
+    time: float
+
+
+class OneEuro:
+    """The one-euro filter (Casiez, Roussel and Vogel, CHI 2012) on every keypoint of every track.
+
+    A low-pass filter whose cutoff rises with the keypoint's speed: steady at rest, quick in motion. Two
+    things are added. A frame counts with its keypoint's weight, visibility times predicted similarity, as in
+    a weighted mean: a glimpse that is worse than the frames before it changes little, and the first good one
+    after bad ones nearly replaces them. And the last value moves on with the filter's own velocity before
+    the new one is mixed in, so that people who walk evenly are not drawn behind themselves.
+
+    Args:
+        min_cutoff: Hz at rest; lower is steadier.
+        beta: Hz that a speed of one body size per second adds; higher lags less. A body's size is the root
+            of its box's area, so that people near and far are treated alike.
+        velocity_cutoff: Hz of the filter of the velocity.
+
+    Raises:
+        ValueError: an argument does not fit.
+    """
+
+    def __init__(self, *, min_cutoff: float = 1.5, beta: float = 2.0, velocity_cutoff: float = 1.0) -> None:
+        for name, value, least in (
+            ("min_cutoff", min_cutoff, "above 0"),
+            ("velocity_cutoff", velocity_cutoff, "above 0"),
+            ("beta", beta, "0 or more"),
+        ):
+            if not (value > 0 or (least == "0 or more" and value == 0)) or not np.isfinite(value):
+                raise ValueError(f"{name}: a number {least} wanted, got {value!r}")
+        self.min_cutoff, self.beta, self.velocity_cutoff = min_cutoff, beta, velocity_cutoff
+        self._states: dict[int, _State] = {}
+
+    def update(self, poses: Poses, time: float) -> Poses:
+        """The poses of the next frame, steadied.
+
+        Args:
+            poses: of one frame, with track_ids; those of no track (-1) stay as they are.
+            time: of the frame, in seconds.
+
+        Returns:
+            The same poses in the same order with other keypoints; NaN stays NaN.
+
+        Raises:
+            ValueError: poses without track_ids, two of one track, or a time that runs backwards.
+        """
+        if poses.track_ids is None:
+            raise ValueError("poses: track_ids are wanted, since each person is steadied alone; got None")
+        keypoints = poses.keypoints.copy()
+        weights = np.clip(np.nan_to_num(poses.keypoint_scores.astype(np.float64)), _LEAST, 1)
+        sizes = np.sqrt(np.maximum((poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(axis=1), 1))
+        done = set()
+        for i, track_id in enumerate(poses.track_ids.tolist()):
+            if track_id == NO_TRACK:
+                continue
+            if track_id in done:
+                raise ValueError(f"poses: one for each track wanted, got two of track {track_id}")
+            done.add(track_id)
+            points = poses.keypoints[i].astype(np.float64)
+            if track_id in self._states:
+                self._step(self._states[track_id], points, weights[i], float(sizes[i]), time)
+                keypoints[i] = np.where(np.isfinite(points), self._states[track_id].points, points)
+            else:
+                self._states[track_id] = _State(points, np.zeros_like(points), weights[i], time)
+        for track_id in [key for key, state in self._states.items() if time - state.time > _FORGET]:
+            del self._states[track_id]
+        return replace(poses, keypoints=keypoints)
+
+    def rescale(self, scale: Sequence[float]) -> None:
+        """Carries the tracks over to pictures of another size: x and y times scale (2,)."""
+        for state in self._states.values():
+            state.points = state.points * np.asarray(scale)
+            state.velocity = state.velocity * np.asarray(scale)
+
+    def _step(self, state: _State, points: np.ndarray, weights: np.ndarray, size: float, time: float) -> None:
+        """Moves a person's filter on to the points (K, 2) of a later time; NaN moves on unmeasured."""
+        step = time - state.time
+        if step < 0:
+            raise ValueError(f"time: {state.time} or later wanted, as the last frame's was, got {time}")
+        if step == 0:
+            return
+        begun = np.isfinite(state.points)
+        expected = state.points + state.velocity * step
+        error = np.where(np.isfinite(points) & begun, points - expected, 0)
+        trust = np.minimum(weights / state.weight, 1)
+        state.velocity = state.velocity + (_share(self.velocity_cutoff, step) * trust)[:, None] * error / step
+        speed = np.linalg.norm(state.velocity, axis=1) / size
+        share = _share(self.min_cutoff + self.beta * speed, step)
+        state.weight = (1 - share) * state.weight + share * weights
+        gain = (share * weights / state.weight)[:, None]
+        state.points = np.where(begun, expected + gain * error, points)
+        state.time = time
+
+
+def _share(cutoff: np.ndarray | float, step: float) -> np.ndarray | float:
+    """What a new value counts in a low-pass filter of some cutoff (Hz) after some time (s): 0 to 1."""
+    return 1 / (1 + 1 / (2 * np.pi * cutoff * step))
+
+
+__all__ = ["OneEuro"]

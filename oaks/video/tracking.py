@@ -1,0 +1,266 @@
+"""Who is who from frame to frame: poses matched by OKS, tracks that let go when the score says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from oaks import ops
+from oaks.poses import PRESENT, Poses
+from oaks.skeleton import Skeleton
+
+NO_TRACK = -1
+"""The track id of a pose that belongs to no track, as in MOT files."""
+
+_MEMORY = 0.3  # seconds over which a track's velocity is averaged
+_GROWTH = 2.0  # by how much of itself a keypoint's reach grows per second without a pose
+_GROWTH_AT_FIRST = 8.0  # the same for a track of one pose, of which nobody knows where it is going
+_MARGIN = 0.12  # from a pose's extent to its person's box: COCO's median, in roots of the extent's area
+_LEAST_SHARED = 3  # keypoints that both poses must show; fewer say nothing, and then all count
+
+
+@dataclass
+class _Track:
+    """A person: a pose that moves on with the body, and what it knows about itself.
+
+    Attributes:
+        keypoints: (K, 2) float64 at `time`, pixels.
+        velocity: (2,) of the whole body, pixels per second. Limbs swing: what a wrist does now says little
+            about where it is half a second later, while the body goes on.
+        seen: (K,) when each keypoint was last present, seconds.
+        started, time: when the first and the last pose supported the track, seconds.
+    """
+
+    id: int
+    keypoints: np.ndarray
+    velocity: np.ndarray
+    seen: np.ndarray
+    started: float
+    time: float
+    box_score: float
+
+    def at(self, time: float) -> np.ndarray:
+        """(K, 2) the pose as it should be at some later time."""
+        return self.keypoints + self.velocity * (time - self.time)
+
+    def reach(self, time: float) -> float:
+        """How many times farther than beside its last pose a keypoint may be from where it should be."""
+        growth = _GROWTH_AT_FIRST if self.time == self.started else _GROWTH
+        return 1 + growth * (time - self.time)
+
+    def support(self, points: np.ndarray, visibility: np.ndarray, time: float, box_score: float) -> None:
+        """Takes a pose's points (K, 2) in, each as far as its visibility (K,) goes; the rest moves along."""
+        predicted = self.at(time)
+        difference = points - predicted
+        weights = np.where(np.isfinite(difference).all(axis=1), np.clip(visibility, 1e-3, 1), 0)
+        known = weights > 0
+        common = np.zeros(2)
+        if known.any():
+            common = np.average(difference[known], axis=0, weights=weights[known])
+        own = np.where(known[:, None], difference - common, 0)
+        moved = predicted + common + weights[:, None] * own
+        # A keypoint that had no position takes the first that comes.
+        self.keypoints = np.where(np.isfinite(predicted), moved, points)
+        if time > self.time:
+            # The mean velocity since the track began, over the last _MEMORY seconds once it is that old.
+            share = min((time - self.time) / min(time - self.started, _MEMORY), 1.0)
+            self.velocity = self.velocity + share * common / (time - self.time)
+        self.seen = np.where(known & (visibility >= PRESENT), time, self.seen)
+        self.time, self.box_score = time, box_score
+
+
+class Tracker:
+    """Gives poses of successive frames the ids of the people they belong to.
+
+    A pose whose score is below the gate supports no track: it is as likely somebody else's, or nobody's. Of
+    poses that repeat one another the best remains. The rest are assigned to tracks so that the sum of their
+    OKS is largest (H. W. Kuhn's Hungarian method, 1955), first among the tracks that the last frame
+    supported, then among the others, whose keypoints are looked for in a reach that grows with time. A
+    track without support moves on with its body's mean velocity for `patience` seconds, and then is lost.
+
+    Args:
+        skeleton: of the poses.
+        gate: probability below which a pose no longer supports its track.
+        score: which score gates: "oaks", or "conventional", which is no probability.
+        match: least OKS of a pose with a track's prediction.
+        repeat: OKS above which the worse of two poses of one frame is left out.
+        patience: seconds that a track lives on without a pose.
+
+    Raises:
+        ValueError: an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        *,
+        gate: float = 0.3,
+        score: str = "oaks",
+        match: float = 0.2,
+        repeat: float = 0.8,
+        patience: float = 1.0,
+    ) -> None:
+        for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+        if score not in ("oaks", "conventional"):
+            raise ValueError(f"score: 'oaks' or 'conventional' wanted, got {score!r}")
+        if not patience >= 0:
+            raise ValueError(f"patience: seconds, 0 or more, wanted, got {patience!r}")
+        self.skeleton, self.gate, self.score = skeleton, gate, score
+        self.match, self.repeat, self.patience = match, repeat, patience
+        self.started = 0
+        """How many tracks there have been."""
+        self._tracks: list[_Track] = []
+        self._time = -np.inf
+        self._assign = _load_assignment()
+
+    def update(self, poses: Poses, time: float) -> Poses:
+        """The poses of the next frame with their track ids.
+
+        Args:
+            poses: of one frame.
+            time: of the frame, in seconds; never before the last.
+
+        Returns:
+            The same poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
+
+        Raises:
+            ValueError: time runs backwards, another skeleton, or poses without the score that gates.
+        """
+        scores = self._check(poses, time)
+        supporting = np.flatnonzero(scores >= self.gate)
+        supporting = supporting[np.isfinite(poses.keypoints[supporting]).all(axis=2).any(axis=1)]
+        supporting = self._best_of_repeated(poses, scores, supporting)
+        live = [track for track in self._tracks if time - track.time <= self.patience]
+        fresh = [track for track in live if track.time == self._time]
+        waiting = [track for track in live if track.time != self._time]
+
+        ids = np.full(len(poses), NO_TRACK, np.int64)
+        visibility = np.nan_to_num(poses.visibility.astype(np.float64), nan=1.0)
+        left = supporting
+        for tracks in (fresh, waiting):
+            for i, track in self._matches(poses, left, tracks, time):
+                track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
+                ids[i] = track.id
+            left = left[ids[left] == NO_TRACK]
+        for i in left:
+            track = self._start(poses, int(i), visibility[i], time)
+            live.append(track)
+            ids[i] = track.id
+        self._tracks, self._time = live, time
+        return replace(poses, track_ids=ids)
+
+    def boxes(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Where the tracks' people should be at some time: their poses' extents, padded as COCO's boxes are.
+
+        Returns:
+            boxes (M, 4) float32 x1, y1, x2, y2, and their track ids (M,) int64, of all tracks not lost.
+        """
+        tracks = [track for track in self._tracks if time - track.time <= self.patience]
+        if not tracks:
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        boxes = _person_boxes(np.stack([track.at(time) for track in tracks]))
+        return boxes, np.array([track.id for track in tracks], np.int64)
+
+    def box_scores(self, track_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(M,) float32: the score of the last box that found each of these tracks."""
+        scores = {track.id: track.box_score for track in self._tracks}
+        return np.array([scores[int(track_id)] for track_id in track_ids], np.float32)
+
+    def rescale(self, scale: Sequence[float]) -> None:
+        """Carries the tracks over to pictures of another size: x and y times scale (2,)."""
+        for track in self._tracks:
+            track.keypoints = track.keypoints * np.asarray(scale)
+            track.velocity = track.velocity * np.asarray(scale)
+
+    def _check(self, poses: Poses, time: float) -> np.ndarray:
+        if not time >= self._time:
+            raise ValueError(f"time: {self._time} or later wanted, as the last frame's was, got {time}")
+        if poses.skeleton != self.skeleton:
+            raise ValueError(
+                f"poses: skeleton {self.skeleton.name!r} wanted, got {poses.skeleton.name!r}, which differs"
+            )
+        scores = poses.oaks_scores if self.score == "oaks" else poses.conventional_scores
+        if len(scores) and np.isnan(scores).all():
+            raise ValueError(
+                f"poses: the {self.score} score, which gates, is wanted, and there is none: choose the other "
+                "(score=), or a bundle with visibility and a KS network"
+            )
+        return scores
+
+    def _best_of_repeated(self, poses: Poses, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        kept = ops.nms(
+            poses.keypoints[chosen],
+            scores[chosen],
+            areas=_areas(poses.keypoints[chosen]),
+            sigmas=self.skeleton.sigmas,
+            threshold=self.repeat,
+        )
+        return chosen[np.sort(kept)]
+
+    def _matches(
+        self, poses: Poses, chosen: np.ndarray, tracks: list[_Track], time: float
+    ) -> list[tuple[int, _Track]]:
+        """(pose, track) for those of the chosen poses that belong to one of these tracks."""
+        if not len(chosen) or not tracks:
+            return []
+        predicted = np.stack([track.at(time) for track in tracks])
+        areas = _areas(predicted) * np.array([track.reach(time) for track in tracks]) ** 2
+        known = np.array([time - track.seen <= max(self.patience, time - track.time) for track in tracks])
+        similarity = np.empty((len(chosen), len(tracks)))
+        for row, i in enumerate(chosen):
+            shared = known & poses.present[i]
+            shared[shared.sum(axis=1) < _LEAST_SHARED] = True
+            similarity[row] = ops.oks(
+                poses.keypoints[i][None], predicted, areas=areas, sigmas=self.skeleton.sigmas, visible=shared
+            )[0]
+        # Pairs that are too far apart count nothing, lest one of them costs a good pair its place.
+        rows, columns = self._assign(np.where(similarity < self.match, 0, similarity), maximize=True)
+        return [
+            (int(chosen[row]), tracks[column])
+            for row, column in zip(rows, columns, strict=True)
+            if similarity[row, column] >= self.match
+        ]
+
+    def _start(self, poses: Poses, i: int, visibility: np.ndarray, time: float) -> _Track:
+        self.started += 1
+        return _Track(
+            id=self.started,
+            keypoints=poses.keypoints[i].astype(np.float64),
+            velocity=np.zeros(2),
+            seen=np.where(visibility >= PRESENT, time, -np.inf),
+            started=time,
+            time=time,
+            box_score=float(poses.box_scores[i]),
+        )
+
+
+def _person_boxes(keypoints: np.ndarray) -> np.ndarray:
+    """(M, 4) float32 boxes of people from their keypoints (M, K, 2), of whom each has a finite one."""
+    low, high = np.nanmin(keypoints, axis=1) + 0.5, np.nanmax(keypoints, axis=1) + 0.5  # indices to edges
+    sizes = np.maximum(high - low, 1)
+    margin = _MARGIN * np.sqrt(sizes.prod(axis=1, keepdims=True))
+    centres = (low + high) / 2
+    return np.concatenate(
+        [centres - sizes / 2 - margin, centres + sizes / 2 + margin], axis=1, dtype=np.float32
+    )
+
+
+def _areas(keypoints: np.ndarray) -> np.ndarray:
+    """(M,) square pixels: the extents of poses (M, K, 2), about 1.2 times what COCO calls their area."""
+    sizes = np.nanmax(keypoints, axis=1, initial=-np.inf) - np.nanmin(keypoints, axis=1, initial=np.inf)
+    return np.maximum(sizes, 1).prod(axis=1)
+
+
+def _load_assignment() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise ImportError(f"tracking needs SciPy: {error}; `pip install 'oaks[video]'`") from error
+    return linear_sum_assignment
+
+
+__all__ = ["NO_TRACK", "Tracker"]

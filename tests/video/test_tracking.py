@@ -1,0 +1,280 @@
+"""Tracks: who keeps an id, who loses it, and at which number the decision flips."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from oaks import COCO17, Poses, Skeleton
+from oaks.video.tracking import NO_TRACK, Tracker
+
+from .scenes import STANDING, people
+
+RATE = 30.0
+
+
+def ids(poses: Poses) -> list[int]:
+    return poses.track_ids.tolist()
+
+
+def reference_oks(a: np.ndarray, b: np.ndarray) -> float:
+    """Equation 2 of the paper in float64, with the area that the tracker takes: b's extent."""
+    width, height = np.ptp(b, axis=0)
+    squared = ((a - b) ** 2).sum(axis=1)
+    return float(np.mean(np.exp(-squared / (2 * width * height * (2 * np.array(COCO17.sigmas)) ** 2))))
+
+
+def test_ids_are_handed_out_from_one_and_everything_else_stays():
+    poses = people([(100, 100), (300, 100)], oaks=[0.9, 0.5])
+    tracked = Tracker(COCO17).update(poses, 0.0)
+    assert ids(tracked) == [1, 2]
+    for name in ("keypoints", "visibility", "similarity", "scores", "oaks_scores", "boxes", "frame_index"):
+        assert getattr(tracked, name) is getattr(poses, name)
+
+
+def test_ids_follow_people_and_not_the_order_of_their_boxes():
+    tracker, random = Tracker(COCO17), np.random.default_rng(0)
+    ways = [(np.array(start, float), np.array(speed, float)) for start, speed in
+            (((100, 100), (150, 0)), ((500, 100), (-150, 0)), ((300, 400), (0, 60)))]  # fmt: skip
+    names: dict[int, int] = {}
+    for n in range(60):
+        order = random.permutation(3)
+        centres = [ways[i][0] + ways[i][1] * n / RATE + (0, 40 * (i == 1)) for i in order]
+        for person, track in zip(order, ids(tracker.update(people(centres), n / RATE)), strict=True):
+            assert names.setdefault(int(person), track) == track
+    assert sorted(names.values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_assignment_is_the_best_of_all(seed):
+    """Against every permutation, on people so close together that the nearest first would be worse."""
+    random = np.random.default_rng(seed)
+    before = random.uniform(0, 60, (5, 2)) * (1, 0.5)
+    after = before[random.permutation(5)] + random.normal(0, 12, (5, 2))
+    tracker = Tracker(COCO17, repeat=1.0, match=0.0)
+    assert ids(tracker.update(people(before), 0.0)) == [1, 2, 3, 4, 5]
+    table = np.array([
+        [reference_oks(a + STANDING, b + STANDING) for b in before] for a in after
+    ])  # fmt: skip
+    sums = {order: table[range(5), order].sum() for order in itertools.permutations(range(5))}
+    best, second = sorted(sums.values())[-1], sorted(sums.values())[-2]
+    assert best - second > 1e-3, "the input must tell the orders apart"
+    wanted = max(sums, key=sums.get)
+    assert ids(tracker.update(people(after), 1e-9)) == [track + 1 for track in wanted]
+
+
+def test_the_nearest_first_would_be_wrong():
+    """Two tracks compete for one pose; who takes it first leaves the other with nothing."""
+    tracker = Tracker(COCO17, repeat=1.0)
+    tracker.update(people([(0, 0), (26, 0)]), 0.0)
+    table = [[reference_oks(np.array((x, 0)) + STANDING, np.array((at, 0)) + STANDING)
+              for at in (0, 26)] for x in (14, 45)]  # fmt: skip
+    assert table[0][1] > table[0][0] > 0.2 > table[1][0]
+    assert table[0][0] + table[1][1] > table[0][1]
+    assert ids(tracker.update(people([(14, 0), (45, 0)]), 1e-9)) == [1, 2]
+
+
+def test_a_pose_at_the_gate_supports_and_one_below_does_not():
+    gate = float(np.float32(0.3))
+    below = float(np.nextafter(np.float32(0.3), np.float32(0)))
+    tracker = Tracker(COCO17, gate=gate)
+    assert ids(tracker.update(people([(0, 0), (200, 0)], oaks=[gate, below]), 0.0)) == [1, NO_TRACK]
+    assert ids(tracker.update(people([(0, 0), (200, 0)], oaks=[below, gate]), 0.1)) == [NO_TRACK, 2]
+    assert tracker.started == 2
+
+
+def test_a_match_flips_where_its_oks_passes_the_threshold():
+    moved = STANDING + np.array((17.0, 0))
+    edge = reference_oks(moved, STANDING)
+    assert 0.1 < edge < 0.5
+    for match, wanted in ((edge - 1e-5, 1), (edge + 1e-5, 2)):
+        tracker = Tracker(COCO17, match=match)
+        tracker.update(people([(0, 0)]), 0.0)
+        assert ids(tracker.update(people([(17, 0)]), 0.0)) == [wanted]
+
+
+def test_who_was_seen_once_may_have_gone_anywhere():
+    """A runner's second pose is looked for farther away than anybody's who is known to stand."""
+    runner, stander = Tracker(COCO17), Tracker(COCO17)
+    for time in (0.0, 0.1):
+        stander.update(people([(0, 0)]), time)
+    runner.update(people([(0, 0)]), 0.1)
+    moved = people([(30, 0)])
+    assert (ids(runner.update(moved, 0.2)), ids(stander.update(moved, 0.2))) == ([1], [2])
+    assert ids(runner.update(people([(60, 0)]), 0.3)) == [1]
+
+
+def test_the_score_that_is_asked_for_gates():
+    poses = people([(0, 0)], oaks=0.1, conventional=0.9)
+    assert ids(Tracker(COCO17).update(poses, 0.0)) == [NO_TRACK]
+    assert ids(Tracker(COCO17, score="conventional").update(poses, 0.0)) == [1]
+
+
+@pytest.mark.parametrize(("gap", "wanted"), [(1.0, 1), (1.0 + 1e-6, 2)])
+def test_patience_ends_when_it_says(gap, wanted):
+    tracker = Tracker(COCO17, patience=1.0)
+    tracker.update(people([(0, 0)]), 0.0)
+    tracker.update(people([(0, 0)], oaks=0.1), 0.5)
+    assert ids(tracker.update(people([(0, 0)]), gap)) == [wanted]
+
+
+def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
+    """B walks behind A, who stands. While B is hidden, B's box holds A's pose, or a bad one."""
+    tracker = Tracker(COCO17)
+    for n in range(90):
+        b = 5.0 * n
+        hidden = abs(b - 200) < 55
+        poses = people([(200, 0), (b, 0)], oaks=[0.9, 0.12 if hidden else 0.8])
+        tracked = ids(tracker.update(poses, n / RATE))
+        assert tracked == [1, NO_TRACK if hidden else 2], n
+
+
+def test_two_boxes_with_one_person_give_one_track():
+    tracker = Tracker(COCO17)
+    poses = people([(0, 0), (2, 0), (300, 0)], oaks=[0.7, 0.9, 0.8])
+    assert ids(tracker.update(poses, 0.0)) == [NO_TRACK, 1, 2]
+
+
+def test_tracks_that_were_seen_last_choose_first():
+    """A pose between a track of the last frame and one that has waited, whose reach has grown."""
+    tracker = Tracker(COCO17)
+    tracker.update(people([(0, 0), (60, 0)]), 0.0)
+    for n in range(1, 25):
+        tracker.update(people([(0, 0)]), n / RATE)
+    assert ids(tracker.update(people([(14, 0)]), 25 / RATE)) == [1]
+
+
+def test_a_weak_pose_leaves_the_track_as_it_was():
+    tracker = Tracker(COCO17)
+    for n in range(4):
+        tracker.update(people([(10 * n, 0)]), 0.1 * n)
+    wanted, _ = tracker.boxes(0.5)
+    tracker.update(people([(90, 40)], oaks=0.2), 0.4)
+    boxes, of = tracker.boxes(0.5)
+    np.testing.assert_array_equal(boxes, wanted)
+    assert of.tolist() == [1]
+
+
+def test_boxes_are_the_padded_extents_moved_on_with_the_body():
+    """At uneven times: what counts is the time and not the number of frames."""
+    tracker = Tracker(COCO17)
+    for time in (0.0, 0.1, 0.13, 0.4, 0.5):
+        tracker.update(people([(100 * time, -20 * time), (500, 0)]), time)
+    boxes, of = tracker.boxes(0.7)
+    low, high = STANDING.min(axis=0), STANDING.max(axis=0)
+    margin = 0.12 * np.sqrt(np.prod(high - low))
+    corners = np.concatenate([low + 0.5 - margin, high + 0.5 + margin])
+    moves = np.array([(70, -14, 70, -14), (500, 0, 500, 0)])
+    np.testing.assert_allclose(boxes, corners + moves, atol=1e-2)
+    assert of.tolist() == [1, 2]
+    assert boxes.dtype == np.float32
+
+
+def test_a_track_has_a_box_until_it_is_lost():
+    tracker = Tracker(COCO17, patience=0.5)
+    tracker.update(people([(0, 0)]), 0.0)
+    tracker.update(people([]), 0.4)
+    assert tracker.boxes(0.5)[1].tolist() == [1]
+    boxes, of = tracker.boxes(0.51)
+    assert boxes.shape == (0, 4)
+    assert of.shape == (0,)
+    tracker.update(people([]), 0.6)
+    assert tracker._tracks == [], "a lost track takes no memory"
+
+
+def test_keypoints_that_are_absent_move_with_the_body():
+    tracker = Tracker(COCO17)
+    tracker.update(people([(0, 0)]), 0.0)
+    seen = np.where(np.arange(17) >= 11, 0.0, 1.0)
+    wrong = np.where(seen[:, None] == 0, (0, -60), (0, 0))  # the network guesses legs further up
+    tracker.update(people([(30, 0)], visibility=seen, noise=wrong, oaks=0.6), 0.1)
+    boxes, _ = tracker.boxes(0.1)
+    whole, _ = tracker_of(people([(30, 0)])).boxes(0.0)
+    np.testing.assert_allclose(boxes, whole, atol=0.1)
+
+
+def tracker_of(poses: Poses) -> Tracker:
+    tracker = Tracker(COCO17)
+    tracker.update(poses, 0.0)
+    return tracker
+
+
+def test_a_half_hidden_person_is_known_by_the_half_that_shows():
+    """Against all keypoints the guessed legs would part the pose from its track."""
+    legs = np.arange(17) >= 11
+    tracker = Tracker(COCO17, match=0.7)
+    tracker.update(people([(0, 0)]), 0.0)
+    guessed = people([(0, 0)], visibility=np.where(legs, 0.1, 0.9), noise=np.where(legs[:, None], 70, 0))
+    assert reference_oks(guessed.keypoints[0], STANDING) < 0.7
+    assert ids(tracker.update(guessed, 0.1)) == [1]
+
+
+def test_keypoints_without_a_position_do_no_harm():
+    poses = people([(0, 0), (300, 0)])
+    poses.keypoints[0, 5:9] = np.nan
+    poses.keypoints[1] = np.nan
+    tracker = Tracker(COCO17)
+    assert ids(tracker.update(poses, 0.0)) == [1, NO_TRACK]
+    assert ids(tracker.update(people([(2, 0)]), 0.1)) == [1]
+    boxes, _ = tracker.boxes(0.1)
+    np.testing.assert_allclose(boxes, tracker_of(people([(2, 0)])).boxes(0.0)[0], atol=1e-3)
+
+
+def test_pictures_of_another_size_keep_the_ids():
+    tracker = Tracker(COCO17)
+    for n in range(4):
+        tracker.update(people([(200 + 10 * n, 300)]), 0.1 * n)
+    wanted = tracker.boxes(0.4)[0] * 0.5
+    tracker.rescale((0.5, 0.5))
+    centres = (tracker.boxes(0.4)[0][:, :2] + tracker.boxes(0.4)[0][:, 2:]) / 2
+    np.testing.assert_allclose(centres, (wanted[:, :2] + wanted[:, 2:]) / 2, atol=0.5)
+    assert ids(tracker.update(people([(120, 150)], scale=0.5), 0.4)) == [1]
+
+
+def test_a_track_remembers_the_score_of_its_box():
+    tracker = tracker_of(people([(0, 0)]))
+    assert tracker.box_scores([1]).tolist() == [1]
+
+
+def test_nobody_is_no_problem():
+    tracker = Tracker(COCO17)
+    assert ids(tracker.update(people([]), 0.0)) == []
+    assert ids(tracker.update(people([(0, 0)]), 0.0)) == [1]
+    assert ids(tracker.update(people([]), 1.0)) == []
+
+
+def test_a_bundle_without_visibility_is_tracked_by_the_conventional_score():
+    poses = people([(0, 0)], oaks=np.nan, visibility=np.nan, similarity=np.nan, score_kind="conventional")
+    tracker = Tracker(COCO17, score="conventional")
+    assert ids(tracker.update(poses, 0.0)) == [1]
+    assert ids(tracker.update(poses, 0.1)) == [1]
+    with pytest.raises(ValueError, match="the oaks score, which gates, is wanted"):
+        Tracker(COCO17).update(poses, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gate": 1.2}, "gate: a number from 0 to 1 wanted, got 1.2"),
+        ({"match": -0.1}, "match: "),
+        ({"repeat": float("nan")}, "repeat: "),
+        ({"score": "heat"}, "score: 'oaks' or 'conventional' wanted, got 'heat'"),
+        ({"patience": -1}, "patience: seconds, 0 or more, wanted, got -1"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Tracker(COCO17, **arguments)
+
+
+def test_time_and_skeleton_must_fit():
+    tracker = tracker_of(people([(0, 0)]))
+    with pytest.raises(ValueError, match="time: 0.0 or later wanted"):
+        tracker.update(people([(0, 0)]), -0.1)
+    with pytest.raises(ValueError, match="time: "):
+        tracker.update(people([(0, 0)]), float("nan"))
+    other = Skeleton("coco17", COCO17.keypoints, (0.1,) * 17)
+    with pytest.raises(ValueError, match="poses: skeleton 'coco17' wanted"):
+        tracker.update(Poses.empty(other), 1.0)
