@@ -19,6 +19,7 @@ def export_command(
     tolerances: Sequence[str],
     keep_float: Sequence[str],
     name: str | None,
+    weights: bool,
 ) -> int:
     """Writes a bundle and says what is in it.
 
@@ -45,6 +46,7 @@ def export_command(
             tolerance=dict(map(_tolerance, tolerances)),
             keep_float=list(keep_float) or None,
             name=name,
+            weights=weights,
         )
     except ExportError as error:
         Console(stderr=True).print(f"oaks: {error}", style="red", markup=False, highlight=False)

@@ -66,6 +66,7 @@ def export(
     tolerance: Mapping[str, float] | None = None,
     keep_float: Sequence[str] | None = None,
     name: str | None = None,
+    weights: bool = True,
     show: bool = True,
 ) -> Bundle:
     """Writes a bundle from trained networks.
@@ -81,11 +82,12 @@ def export(
         keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
             heatmaps unless given.
         name: of the bundle; the folder's unless given.
+        weights: whether the checkpoints come along, for the torch backend. They are the largest files.
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
-        The bundle, loaded and checked. It holds pose.PRECISION.onnx, ks.PRECISION.onnx, and the checkpoints
-        as pose.safetensors and ks.safetensors for the torch backend.
+        The bundle, loaded and checked. It holds pose.PRECISION.onnx, ks.PRECISION.onnx, and with `weights`
+        pose.safetensors and ks.safetensors.
 
     Raises:
         ValueError: an argument does not fit, or the checkpoints do not fit each other.
@@ -114,8 +116,9 @@ def export(
                     files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}
                     rows += found
                     progress.advance(step)
-                shutil.copyfile(part.checkpoint, folder / f"{part.kind}.safetensors")
-                files[f"{part.kind}.safetensors"] = {"role": "weights", "precision": "fp32"}
+                if weights:
+                    shutil.copyfile(part.checkpoint, folder / f"{part.kind}.safetensors")
+                    files[f"{part.kind}.safetensors"] = {"role": "weights", "precision": "fp32"}
             progress.console.print(compare.table(rows))
             _check_rows(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name

@@ -208,6 +208,7 @@ def export(
     tolerance: Annotated[list[str], typer.Option(help="Largest difference: fp16=0.01, say.")] = [],  # noqa: B006
     keep_float: Annotated[list[str], typer.Option(help="ONNX node that int8 leaves in float32.")] = [],  # noqa: B006
     name: Annotated[str, typer.Option(help="Name of the bundle; else the folder's.")] = "",
+    weights: Annotated[bool, typer.Option(help="Add the checkpoints, for backend torch.")] = True,
 ) -> None:
     """Write a bundle from trained networks, each precision compared with torch on real people."""
     from oaks.engines.command import export_command
@@ -222,6 +223,7 @@ def export(
             tolerances=tolerance,
             keep_float=keep_float,
             name=name or None,
+            weights=weights,
         )
     )
 

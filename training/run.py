@@ -88,6 +88,13 @@ class RunFolder:
             }
             write_text(self.settings, json.dumps(settings, indent=1))
 
+    def complete(self) -> bool:
+        """Whether a training has been brought to its end there."""
+        if not (self.card.is_file() and self.network.is_file()):
+            return False
+        card = json.loads(self.card.read_text(encoding="utf-8"))
+        return card["step"] >= card["steps"]
+
     def read(self) -> tuple[PoseRecipe | KSRecipe, Place]:
         """What `begin` wrote.
 

@@ -115,6 +115,13 @@ def test_a_pose_network_alone_makes_a_bundle(checkpoints, pictures, tmp_path):
     assert "similarity" not in made.description["calibration"]
 
 
+def test_weights_can_be_left_out(checkpoints, pictures, tmp_path):
+    made = export(*checkpoints, out=tmp_path / "light", crops=pictures, show=False, weights=False)
+    assert sorted(made.files) == ["ks.fp32.onnx", "pose.fp32.onnx"]
+    with pytest.raises(ValueError, match="needs the pose network's weights"):
+        Engine(made, backend="torch", device="cpu")
+
+
 def test_differences_are_shown(checkpoints, pictures, tmp_path, capsys):
     export(checkpoints[0], out=tmp_path / "b", precisions="fp16", crops=pictures)
     shown = capsys.readouterr().err
