@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,11 +30,13 @@ class Scene:
         people: nearest first.
         horizon: the row that the camera looks along.
         look: the seed of background and light.
+        scenery: what stands behind all people, farthest first.
     """
 
     people: list[Placed]
     horizon: float
     look: int
+    scenery: tuple[Occluder, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Drawing:
         height, width = self.codes.shape
         size = (round(width / OVERSAMPLING), round(height / OVERSAMPLING))
         return cv2.resize(self.canvas, size, interpolation=cv2.INTER_LINEAR)
+
+    def window(self, corner: np.ndarray, size: tuple[int, int]) -> Drawing:
+        """The part of `size` (width, height) that begins at `corner` (2,), both in the picture's pixels."""
+        shift = np.asarray(corner, np.float64) * OVERSAMPLING
+        matrix = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]]])
+        extent = tuple(int(side * OVERSAMPLING) for side in size)
+        people = [replace(person, shift=person.shift - corner) for person in self.scene.people]
+        return Drawing(
+            replace(self.scene, people=people, horizon=self.scene.horizon - corner[1]),
+            cv2.warpAffine(self.canvas, matrix, extent, flags=cv2.INTER_LINEAR),
+            cv2.warpAffine(self.codes, matrix, extent, flags=cv2.INTER_NEAREST),
+            cv2.warpAffine(self.distances, matrix, extent, flags=cv2.INTER_NEAREST),
+        )
 
     def mask(self, number: int) -> tuple[np.ndarray, tuple[int, int]]:
         """(h, w) bool: where a person shows, and the column and row of the codes that the mask begins at."""
@@ -111,6 +126,8 @@ class Artist:
         codes = np.zeros((height, width), np.uint16)
         distances = np.zeros((height, width), np.float32)
         light = _light(rng)
+        for occluder in scene.scenery:
+            self._stand(canvas, codes, occluder)
         for number in range(len(scene.people) - 1, -1, -1):
             person = scene.people[number]
             surface, points = person.figure.surface((width, height), *enlarged(person))

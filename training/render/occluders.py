@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,13 +70,19 @@ class Occluder:
         cv2.copyTo(cv2.multiply(texture, cv2.merge([shade] * 3), dtype=cv2.CV_8U), mask, canvas)
 
 
-def cover(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> Occluder:
-    """An occluder of a random kind over the rectangle from `low` to `high`, (2,) each, in the picture's
+def cover(
+    rng: np.random.Generator,
+    low: np.ndarray,
+    high: np.ndarray,
+    size: tuple[int, int],
+    kinds: Sequence[str] = KINDS,
+) -> Occluder:
+    """An occluder of one of some kinds over the rectangle from `low` to `high`, (2,) each, in the picture's
     pixels.
 
     Things that stand on the ground reach down to the frame's edge or some way below the rectangle.
     """
-    kind = KINDS[int(rng.integers(len(KINDS)))]
+    kind = kinds[int(rng.integers(len(kinds)))]
     width = high[0] - low[0]
     if kind == "post" and width > 0.3 * size[0]:
         kind = "box"

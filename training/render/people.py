@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from oaks.training.render.anatomy import draw_proportions
-from oaks.training.render.body import Body
+from oaks.training.render.cast import BODIES, Cast
 from oaks.training.render.drawing import Artist, Scene
 from oaks.training.render.figure import Figure, View
 from oaks.training.render.labels import CLASS_RANGES
-from oaks.training.render.outfit import draw_outfit
 from oaks.training.render.photo import Camera
 from oaks.training.render.plan import Placed, Stage
 from oaks.training.render.poses import PoseFile, PoseSource
@@ -23,7 +21,6 @@ from oaks.training.render.sketch import Sketch
 PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
 """Shares of the occlusion classes in COCO val2017 (table 8): almost, largely, slightly, not occluded."""
 
-_BODIES = 192
 _REDRAWS = 6
 
 
@@ -82,7 +79,7 @@ class RenderedPeople:
         self._poses = PoseSource() if poses is None else PoseFile(Path(poses))
         self._artist = Artist(self.seed, self.size, texture, faces)
         self._camera = Camera(self.seed)
-        self._bodies: dict[int, Body] = {}
+        self._cast = Cast(self.seed)
 
     def __reduce__(self) -> tuple[type[RenderedPeople], tuple[Any, ...]]:
         """Pickles the arguments; what has been made so far is made again where it is needed."""
@@ -129,7 +126,7 @@ class RenderedPeople:
         placed: list[Placed] = []
         for level in levels:
             share = float(rng.uniform(0.5, 1.0)) if placed else 1.0
-            body = self._body(int(rng.integers(_BODIES)))
+            body = self._cast.body(int(rng.integers(BODIES)))
             for _ in range(_REDRAWS):
                 pose, yaw, pattern = self._poses.draw(rng, level)
                 figure = Figure(body, pose, View(yaw, pitch, roll, distance))
@@ -151,14 +148,6 @@ class RenderedPeople:
             tall / figure.body.proportions.stature * np.clip(figure.body.proportions.stature / 1.7, 0.7, 1.1)
         )
         return float(min(scale, 0.97 * fit if level == 3 else 3.0 * fit))
-
-    def _body(self, number: int) -> Body:
-        if number not in self._bodies:
-            rng = np.random.default_rng([self.seed, 1_000_006, number])
-            proportions = draw_proportions(rng)
-            outfit = draw_outfit(rng, proportions.female, proportions.child)
-            self._bodies[number] = Body(proportions, outfit, number)
-        return self._bodies[number]
 
 
 def _camera_angles(rng: np.random.Generator) -> tuple[float, float]:

@@ -22,8 +22,16 @@ class Camera:
             for field in (fine, coarse, fine * 0.6 + fine[..., :1] * 0.6)
         ]
 
-    def photograph(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-        """The picture (H, W, 3) uint8 as this camera would have taken it."""
+    def photograph(
+        self, rng: np.random.Generator, image: np.ndarray, moment: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """The picture (H, W, 3) uint8 as this camera would have taken it.
+
+        Args:
+            rng: the exposure, the kind and strength of every flaw. The frames of a video share them.
+            image: (H, W, 3) uint8.
+            moment: where the noise falls; None takes that from `rng` too.
+        """
         image = self._expose(rng, image)
         height, width = image.shape[:2]
         kind = rng.random()
@@ -36,7 +44,7 @@ class Camera:
             small = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
             image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
         if rng.random() < 0.55:
-            image = self._grain(rng, image)
+            image = self._grain(rng, image, moment or rng)
         if rng.random() < 0.45:
             quality = int(rng.uniform(25, 92))
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -56,14 +64,14 @@ class Camera:
             image = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
         return image
 
-    def _grain(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    def _grain(self, rng: np.random.Generator, image: np.ndarray, moment: np.random.Generator) -> np.ndarray:
         height, width = image.shape[:2]
         field = self._noise[int(rng.integers(len(self._noise)))]
         strength = float(rng.gamma(2.0, 3.5)) / 64
         if height > _NOISE_SIDE or width > _NOISE_SIDE:
             field = np.tile(field, (height // _NOISE_SIDE + 2, width // _NOISE_SIDE + 2, 1))
-        y = int(rng.integers(field.shape[0] - height + 1))
-        x = int(rng.integers(field.shape[1] - width + 1))
+        y = int(moment.integers(field.shape[0] - height + 1))
+        x = int(moment.integers(field.shape[1] - width + 1))
         return cv2.addWeighted(image, 1.0, field[y : y + height, x : x + width], strength, 0, dtype=cv2.CV_8U)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from oaks.skeleton import COCO17
 from oaks.training.render import lift
 from oaks.training.render.anatomy import limit, mirrored, unit
+from oaks.training.render.angles import compose, rotate
 
 STATISTICS = Path(__file__).parent / "pose_statistics.npz"
 
@@ -95,61 +96,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
-# ---- families written by hand: angles in degrees
-
-
-def _rotate(vector: np.ndarray, axis: int, degrees: float) -> np.ndarray:
-    angle = np.radians(degrees)
-    a, b = [(1, 2), (2, 0), (0, 1)][axis]
-    turned = vector.copy()
-    turned[..., a] = np.cos(angle) * vector[..., a] - np.sin(angle) * vector[..., b]
-    turned[..., b] = np.sin(angle) * vector[..., a] + np.cos(angle) * vector[..., b]
-    return turned
-
-
-def _limb(
-    side: int, flex: float, abduct: float, bend: float, heading: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards
-    `heading`
-    (0: forward of the upper bone, 90: outward)."""
-    rest = np.array([0.0, -1.0, 0.0])
-    ahead = np.array([0.0, 0.0, 1.0])
-    across = np.array([float(side), 0.0, 0.0])
-    turn = np.radians(heading)
-    square = np.cos(turn) * ahead + np.sin(turn) * across
-    lower = np.cos(np.radians(bend)) * rest + np.sin(np.radians(bend)) * square
-    both = np.stack([rest, lower])
-    both = _rotate(_rotate(both, 0, -flex), 2, side * abduct)
-    return both[0], both[1]
-
-
-def _compose(
-    lean: float = 0, sway: float = 0, twist: float = 0, head: tuple[float, float, float] = (0, 0, 0),
-    arms: tuple[tuple[float, float, float, float], ...] = ((0, 8, 15, 0),) * 2,
-    legs: tuple[tuple[float, float, float, float], ...] = ((0, 3, 4, 0),) * 2,
-    tip: float = 0,
-) -> np.ndarray:  # fmt: skip
-    """A pose from angles; `tip` turns the whole body forward about its left-right axis (90: face down)."""
-    pose = np.zeros((13, 3))
-    spine = _rotate(_rotate(np.array([0.0, 1.0, 0.0]), 0, lean), 2, sway)
-    pose[0] = spine
-    pose[1] = [1, 0, 0]
-    shoulders = _rotate(np.array([1.0, 0.0, 0.0]), 1, twist)
-    pose[2] = _rotate(_rotate(shoulders, 0, lean), 2, sway)
-    for index, side in ((0, 1), (1, -1)):
-        flex, abduct, bend, heading = arms[index]
-        upper, lower = _limb(side, flex, abduct, bend, heading)
-        turn = np.stack([upper, lower])
-        turn = _rotate(_rotate(_rotate(turn, 1, twist), 0, lean), 2, sway)
-        pose[3 + index], pose[5 + index] = turn
-        flex, abduct, bend, heading = legs[index]
-        pose[7 + index], pose[9 + index] = _limb(side, flex, abduct, -bend, heading)
-    yaw, nod, roll = head
-    axes = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    axes = _rotate(_rotate(_rotate(axes, 2, roll), 0, nod), 1, yaw + twist)
-    pose[11:13] = _rotate(_rotate(axes, 0, lean * 0.5), 2, sway)
-    return _rotate(pose, 0, tip) if tip else pose
+# ---- families written by hand
 
 
 def _head(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -179,7 +126,7 @@ def _stand(rng: np.random.Generator) -> np.ndarray:
     legs = tuple(
         (rng.normal(2, 6), abs(rng.normal(4, 4)), abs(rng.normal(4, 5)), rng.normal(0, 10)) for _ in range(2)
     )
-    return _compose(
+    return compose(
         rng.normal(2, 6), rng.normal(0, 4), rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs
     )
 
@@ -197,7 +144,7 @@ def _walk(rng: np.random.Generator, pace: tuple[float, float] = (10, 35)) -> np.
          rng.uniform(30, 110) if fast and side * swing < 0 else rng.uniform(3, 45), 0.0)
         for side in (1, -1)
     )  # fmt: skip
-    return _compose(rng.normal(12 if fast else 4, 4), rng.normal(0, 3), -swing * 0.3, _head(rng), arms, legs)
+    return compose(rng.normal(12 if fast else 4, 4), rng.normal(0, 3), -swing * 0.3, _head(rng), arms, legs)
 
 
 def _run(rng: np.random.Generator) -> np.ndarray:
@@ -208,7 +155,7 @@ def _sit(rng: np.random.Generator) -> np.ndarray:
     legs = tuple(
         (rng.uniform(65, 100), rng.uniform(0, 25), rng.uniform(40, 105), rng.normal(0, 15)) for _ in range(2)
     )
-    return _compose(
+    return compose(
         rng.normal(5, 15), rng.normal(0, 5), rng.normal(0, 12), _head(rng), (_arm(rng), _arm(rng)), legs
     )
 
@@ -219,7 +166,7 @@ def _squat(rng: np.random.Generator) -> np.ndarray:
         (flex + rng.normal(0, 8), rng.uniform(5, 35), bend + rng.normal(0, 8), rng.normal(0, 10))
         for _ in range(2)
     )
-    return _compose(
+    return compose(
         rng.uniform(10, 50), rng.normal(0, 5), rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs
     )
 
@@ -229,18 +176,16 @@ def _kneel(rng: np.random.Generator) -> np.ndarray:
     other = (
         (rng.uniform(70, 100), rng.uniform(5, 20), rng.uniform(70, 110), 0.0) if rng.random() < 0.5 else one
     )
-    return _compose(
-        rng.normal(10, 12), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), (one, other)
-    )
+    return compose(rng.normal(10, 12), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), (one, other))
 
 
 def _lie(rng: np.random.Generator) -> np.ndarray:
     legs = tuple(
         (rng.uniform(-5, 70), rng.uniform(0, 25), rng.uniform(0, 90), rng.normal(0, 15)) for _ in range(2)
     )
-    pose = _compose(rng.normal(5, 10), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs)
-    pose = _rotate(pose, 0, float(rng.choice([-80, 80])) + rng.normal(0, 10))
-    return _rotate(pose, 1, rng.uniform(-180, 180))
+    pose = compose(rng.normal(5, 10), 0, rng.normal(0, 10), _head(rng), (_arm(rng), _arm(rng)), legs)
+    pose = rotate(pose, 0, float(rng.choice([-80, 80])) + rng.normal(0, 10))
+    return rotate(pose, 1, rng.uniform(-180, 180))
 
 
 def _sport(rng: np.random.Generator) -> np.ndarray:
@@ -250,7 +195,7 @@ def _sport(rng: np.random.Generator) -> np.ndarray:
     legs = tuple(
         (rng.uniform(-25, 80), rng.uniform(0, 50), rng.uniform(5, 100), rng.normal(0, 20)) for _ in range(2)
     )
-    return _compose(
+    return compose(
         rng.normal(18, 22),
         rng.normal(0, 15),
         rng.normal(0, 25),
@@ -266,7 +211,7 @@ def _raise(rng: np.random.Generator) -> np.ndarray:
         (rng.uniform(0, 30), rng.uniform(95, 175), rng.uniform(0, 70), rng.normal(-30, 40)) for _ in range(2)
     )
     legs = tuple((rng.normal(3, 8), abs(rng.normal(6, 6)), abs(rng.normal(6, 8)), 0.0) for _ in range(2))
-    return _compose(rng.normal(0, 6), rng.normal(0, 6), rng.normal(0, 8), _head(rng), arms, legs)
+    return compose(rng.normal(0, 6), rng.normal(0, 6), rng.normal(0, 8), _head(rng), arms, legs)
 
 
 def _spread(rng: np.random.Generator) -> np.ndarray:
@@ -274,7 +219,7 @@ def _spread(rng: np.random.Generator) -> np.ndarray:
         (rng.normal(5, 15), rng.uniform(60, 110), rng.uniform(0, 60), rng.normal(0, 60)) for _ in range(2)
     )
     legs = tuple((rng.normal(5, 12), rng.uniform(2, 30), rng.uniform(0, 40), 0.0) for _ in range(2))
-    return _compose(rng.normal(6, 10), rng.normal(0, 8), rng.normal(0, 10), _head(rng), arms, legs)
+    return compose(rng.normal(6, 10), rng.normal(0, 8), rng.normal(0, 10), _head(rng), arms, legs)
 
 
 FAMILIES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray]]] = {
