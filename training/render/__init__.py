@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from oaks.training.render.dataset import write_dataset
 from oaks.training.render.people import PAPER_CLASSES, RenderedPeople
+from oaks.training.render.video import RenderedVideos
 
-__all__ = ["PAPER_CLASSES", "RenderedPeople", "write_dataset"]
+__all__ = ["PAPER_CLASSES", "RenderedPeople", "RenderedVideos", "write_dataset"]

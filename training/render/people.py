@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks.training.render.cast import BODIES, Cast
+from oaks.training.render.checks import picture_size, shares, whole
 from oaks.training.render.drawing import Artist, Scene
 from oaks.training.render.figure import Figure, View
 from oaks.training.render.labels import CLASS_RANGES
@@ -61,13 +62,9 @@ class RenderedPeople:
         occluders: bool = True,
         photograph: bool = True,
     ) -> None:
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed: wanted an integer from 0, got {seed!r}")
-        if len(size) != 2 or any(side % 2 or not 32 <= side <= 4096 for side in size):
-            raise ValueError(f"size: wanted an even width and height from 32 to 4096 pixels, got {size!r}")
-        self.seed, self.size = int(seed), (int(size[0]), int(size[1]))
-        self.classes = _shares("classes", classes, 4)
-        self.people = _shares("people", people)
+        self.seed, self.size = whole("seed", seed), picture_size(size)
+        self.classes = shares("classes", classes, 4)
+        self.people = shares("people", people)
         self.occluders, self.photograph = bool(occluders), bool(photograph)
         self.settings: dict[str, Any] = {
             "seed": self.seed, "size": list(self.size), "classes": self.classes.tolist(),
@@ -163,12 +160,3 @@ def _checked(path: Path) -> str:
         return f"{path.name} {zlib.crc32(path.read_bytes()):08x}"
     except OSError as error:
         raise ValueError(f"poses: cannot read {path}: {error}") from error
-
-
-def _shares(name: str, values: Sequence[float], count: int | None = None) -> np.ndarray:
-    shares = np.asarray(values, np.float64)
-    fits = shares.ndim == 1 and len(shares) == (count or len(shares)) and (shares >= 0).all()
-    if not fits or not 0 < shares.sum() < np.inf:
-        wanted = "numbers" if count is None else f"{count} numbers"
-        raise ValueError(f"{name}: wanted {wanted} from 0, not all of them 0, got {values!r}")
-    return shares / shares.sum()

@@ -1,0 +1,275 @@
+"""RenderedVideos: clips of walking people, each person the same to its last frame, with labels and track ids.
+
+A clip's ground is cut into lanes at different distances, one for each person, so that people pass before and behind
+but never through one another; things stand between the lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oaks.training.render.body import Body
+from oaks.training.render.cast import BODIES, Cast
+from oaks.training.render.checks import picture_size, shares, whole
+from oaks.training.render.drawing import Artist, Drawing, Scene
+from oaks.training.render.figure import Figure, View
+from oaks.training.render.motion import Motion, Stop, move
+from oaks.training.render.occluders import Occluder, cover
+from oaks.training.render.photo import Camera
+from oaks.training.render.plan import Placed
+
+_CLIP = 1_000_009
+_ADULT = 1.75
+_KINDS = ("post", "box", "bars", "foliage", "chair")
+_BEYOND = 0.7  # metres past the frame's edge at which nothing of a person shows any more
+_ROOM = 0.05  # of the picture's width and height, that a moving camera may stray
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A level camera over the ground.
+
+    Attributes:
+        focal: pixels per metre at a distance of one metre.
+        centre: the column, horizon the row that it looks along.
+        height: metres above the ground.
+    """
+
+    focal: float
+    centre: float
+    horizon: float
+    height: float
+
+    def project(self, place: np.ndarray, height: float) -> tuple[np.ndarray, float]:
+        """Where a point over the ground at (x, z) is seen, (2,) pixels, and the pixels per metre there."""
+        scale = self.focal / place[1]
+        return np.array([self.centre, self.horizon]) + scale * np.array(
+            [place[0], self.height - height]
+        ), scale
+
+    def view(self, place: np.ndarray, height: float, heading: float) -> View:
+        """How a person's pelvis is seen."""
+        down = self.height - height
+        return View(
+            heading + float(np.arctan2(place[0], place[1])),
+            float(np.arctan2(down, place[1])),
+            0.0,
+            float(np.sqrt(place @ place + down * down)),
+        )
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A person of a clip.
+
+    Attributes:
+        track_id: from 1.
+        clothes: the seed of what the person wears.
+    """
+
+    track_id: int
+    body: Body
+    motion: Motion
+    clothes: int
+
+
+@dataclass(frozen=True)
+class Prop:
+    """Something that stands `depth` metres from the camera."""
+
+    depth: float
+    occluder: Occluder
+
+
+class Clip:
+    """One video; RenderedVideos makes it.
+
+    Attributes:
+        number: of the clip; frames: how many it has.
+        actors: the people, nearest lane first.
+    """
+
+    def __init__(
+        self, number: int, lens: Lens, actors: list[Actor], props: list[Prop], look: int, corners: np.ndarray,
+        videos: RenderedVideos,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.frames = len(corners)
+        self.actors = actors
+        self._lens, self._look, self._corners, self._videos = lens, look, corners, videos
+        self._props = sorted(props, key=lambda prop: -prop.depth)
+
+    def frame(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """One frame, in any order.
+
+        Args:
+            index: from 0 to frames - 1.
+
+        Returns:
+            (height, width, 3) uint8 BGR, and a COCO annotation with a `track_id` for each person of whom
+            anything shows, nearest first; keypoints in pixel indices, boxes with edges at pixel borders.
+
+        Raises:
+            IndexError: there is no such frame.
+        """
+        drawing, ids = self.drawing(index)
+        annotations = [{"track_id": ids[person], **entry} for person, entry in drawing.annotations()]
+        return self._videos.photograph(self.number, index, drawing.picture()), annotations
+
+    def drawing(self, index: int) -> tuple[Drawing, list[int]]:
+        """A frame before it is photographed, and the track ids of its scene's people, in view or not."""
+        if not 0 <= index < self.frames:
+            raise IndexError(f"index: the clip has frames 0 to {self.frames - 1}, got {index}")
+        actors = sorted(self.actors, key=lambda actor: actor.motion.places[index, 1])
+        scene = self._scene(index, actors)
+        drawing = self._videos.artist.draw(scene).window(self._corners[index], self._videos.size)
+        return drawing, [actor.track_id for actor in actors]
+
+    def _scene(self, index: int, actors: list[Actor]) -> Scene:
+        """Who and what is where, nearest first: things stand right before the nearest person behind them."""
+        people = []
+        scenery = self._props
+        for actor in reversed(actors):
+            motion = actor.motion
+            place, height, heading = motion.places[index], motion.heights[index], motion.headings[index]
+            shift, scale = self._lens.project(place, height)
+            figure = Figure(actor.body, motion.poses[index], self._lens.view(place, height, heading))
+            people.append([figure, scale, shift, (), actor.clothes])
+        depths = [actor.motion.places[index, 1] for actor in reversed(actors)]
+        behind = [prop for prop in scenery if prop.depth > depths[0]]
+        for row, depth in enumerate(depths):
+            nearer = depths[row + 1] if row + 1 < len(depths) else -np.inf
+            people[row][3] = tuple(p.occluder for p in scenery if nearer < p.depth <= depth)
+        placed = [Placed(*person) for person in reversed(people)]
+        return Scene(placed, self._lens.horizon, self._look, tuple(prop.occluder for prop in behind))
+
+
+class RenderedVideos:
+    """A data set of rendered clips; `clip(number)` gives the same clip in any order and any process.
+
+    People walk across the picture, turn, leave it and come back, or stop, look about and wave. They pass before and
+    behind one another and behind things; whoever comes back into view has the track id of before.
+
+    Args:
+        seed: every clip follows from (seed, number).
+        size: (width, height) of the frames in pixels, even numbers from 32 to 4096.
+        frames: how many a clip has.
+        rate: frames per second, at least 5.
+        people: the chances of one, two, three ... people in a clip.
+        texture, faces, photograph: as RenderedPeople takes them; the flaws of one camera for a whole clip.
+        occluders: False puts nothing before people but other people.
+        shake: True moves the camera, as a hand does; False keeps it still.
+
+    Attributes:
+        settings: the arguments in a form that JSON takes.
+
+    Raises:
+        ValueError: an argument that does not fit.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: tuple[int, int] = (640, 360),
+        frames: int = 250,
+        rate: float = 25.0,
+        people: Sequence[float] = (0.05, 0.2, 0.35, 0.4),
+        texture: bool = True,
+        faces: bool = True,
+        occluders: bool = True,
+        photograph: bool = True,
+        shake: bool = False,
+    ) -> None:
+        self.seed, self.size = whole("seed", seed), picture_size(size)
+        self.frames, self.people = whole("frames", frames, 1), shares("people", people)
+        if not 5 <= rate <= 1000:
+            raise ValueError(f"rate: wanted 5 to 1000 frames per second, got {rate!r}")
+        self.rate, self.shake = float(rate), bool(shake)
+        self.settings: dict[str, Any] = {
+            "seed": self.seed, "size": list(self.size), "frames": self.frames, "rate": self.rate,
+            "people": self.people.tolist(), "texture": bool(texture), "faces": bool(faces),
+            "occluders": bool(occluders), "photograph": bool(photograph), "shake": self.shake,
+        }  # fmt: skip
+        self._margin = tuple(2 * int(_ROOM * side / 2) if shake else 0 for side in self.size)
+        stage = (self.size[0] + 2 * self._margin[0], self.size[1] + 2 * self._margin[1])
+        self.artist = Artist(self.seed, stage, texture, faces)
+        self._camera = Camera(self.seed)
+        self._cast = Cast(self.seed)
+
+    def clip(self, number: int) -> Clip:
+        """One clip; `number` from 0, there is no last one."""
+        rng = np.random.default_rng([self.seed, _CLIP, whole("number", number)])
+        count = 1 + int(rng.choice(len(self.people), p=self.people))
+        nearest, tall = float(rng.uniform(3.4, 4.6)), float(rng.uniform(0.5, 0.72)) * self.size[1]
+        focal, height = tall * nearest / _ADULT, float(rng.uniform(1.3, 1.9))
+        width, bottom = self.artist.size[0], self._margin[1] + self.size[1]
+        # The feet of the nearest stand a little above the picture's lower edge.
+        horizon = bottom - float(rng.uniform(0.02, 0.08)) * self.size[1] - focal * height / nearest
+        lens = Lens(focal, (width - 1) / 2, horizon, height)
+        spacing = float(rng.uniform(0.8, 1.15))
+        lanes = nearest + spacing * np.arange(count)
+        bodies = rng.choice(BODIES, count, replace=False)
+        actors = []
+        for lane, (depth, body) in enumerate(zip(lanes, bodies, strict=True)):
+            actors.append(self._actor(rng, lane + 1, self._cast.body(int(body)), float(depth), lens))
+        props = self._props(rng, lanes, spacing, lens) if self.settings["occluders"] else []
+        look = int(rng.integers(1 << 31))
+        return Clip(number, lens, actors, props, look, self._corners(rng), self)
+
+    def photograph(self, number: int, index: int, picture: np.ndarray) -> np.ndarray:
+        """A frame (H, W, 3) uint8 as the clip's camera takes it."""
+        if not self.settings["photograph"]:
+            return picture
+        camera = np.random.default_rng([self.seed, _CLIP, number, 1])
+        return self._camera.photograph(
+            camera, picture, np.random.default_rng([self.seed, _CLIP, number, 2, index])
+        )
+
+    def _actor(self, rng: np.random.Generator, track_id: int, body: Body, depth: float, lens: Lens) -> Actor:
+        """Somebody who keeps to the lane at `depth`: passes through the picture and back, or strolls in it."""
+        half = self.size[0] / 2 * depth / lens.focal
+        seconds = self.frames / self.rate
+        near = float(rng.uniform(-0.85, 0.85)) * half
+        stops = []
+        side = 1.0 if rng.random() < 0.5 else -1.0
+        crossing = rng.random() < 0.6
+        while len(stops) < 2 + seconds / 2:
+            place = depth + float(rng.uniform(-0.12, 0.12))
+            if crossing:
+                stops.append(Stop((side * (half + _BEYOND + 0.6), place), float(rng.uniform(0.0, 1.2))))
+                side = -side
+            else:
+                stays, waving = rng.random() < 0.5, rng.random() < 0.5
+                staying = float(rng.uniform(1.0, 3.5)) if stays else 0.0
+                stops.append(Stop((float(rng.uniform(-0.8, 0.8)) * half, place), staying, waving))
+        motion = move(rng, body.proportions, (near, depth), stops, self.frames, self.rate)
+        return Actor(track_id, body, motion, int(rng.integers(1 << 31)))
+
+    def _props(self, rng: np.random.Generator, lanes: np.ndarray, spacing: float, lens: Lens) -> list[Prop]:
+        """One to three things that stand halfway between lanes."""
+        props = []
+        for _ in range(int(rng.integers(1, 4))):
+            depth = float(rng.choice(lanes)) - spacing / 2
+            half = self.size[0] / 2 * depth / lens.focal
+            kind = _KINDS[int(rng.integers(len(_KINDS)))]
+            wide = float(rng.uniform(0.2, 0.5)) if kind == "post" else float(rng.uniform(0.5, 1.1))
+            middle = np.array([float(rng.uniform(-0.7, 0.7)) * half, depth])
+            foot, scale = lens.project(middle, 0.0)
+            low = foot - scale * np.array([wide / 2, float(rng.uniform(0.8, 1.9))])
+            high = foot + scale * np.array([wide / 2, 0.0])
+            props.append(Prop(depth, cover(rng, low, high, self.artist.size, (kind,))))
+        return props
+
+    def _corners(self, rng: np.random.Generator) -> np.ndarray:
+        """(frames, 2): where the picture begins on the stage, in pixels."""
+        time = np.arange(self.frames)[:, None] / self.rate
+        margin = np.array(self._margin, float)
+        pan, hand = rng.uniform(0.05, 0.12, 2), rng.uniform(0.5, 2.0, (3, 2))
+        turns = rng.uniform(0, 2 * np.pi, (4, 2))
+        sway = 0.7 * np.sin(2 * np.pi * pan * time + turns[3])
+        sway = sway + 0.03 * sum(np.sin(2 * np.pi * hand[k] * time + turns[k]) for k in range(3))
+        return margin * (1 + sway)
