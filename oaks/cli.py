@@ -254,6 +254,31 @@ def render(
     )  # fmt: skip
 
 
+@app.command()
+def render_video(
+    out: Annotated[str, typer.Argument(help="Folder of the clips; one begun there is gone on with.")],
+    count: Annotated[int, typer.Option(help="How many clips.")] = 4,
+    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 250,
+    rate: Annotated[float, typer.Option(help="Frames per second.")] = 25,
+    seed: Annotated[int, typer.Option(help="Every clip follows from it and the clip's number.")] = 0,
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the frames.")] = (640, 360),
+    texture: Annotated[bool, typer.Option(help="Patterned clothes and occluders.")] = True,
+    faces: Annotated[bool, typer.Option(help="Eyes, mouths and hair.")] = True,
+    occluders: Annotated[bool, typer.Option(help="Things in front of people.")] = True,
+    photograph: Annotated[bool, typer.Option(help="Blur, noise, colour casts and JPEG artefacts.")] = True,
+    shake: Annotated[bool, typer.Option(help="Move the camera as a hand does.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    quality: Annotated[int, typer.Option(help="Of the JPEG files, 1 to 100.")] = 95,
+) -> None:
+    """Render videos of walking people: frames, COCO keypoints with track ids, MOTChallenge's text."""
+    from oaks.training.render.command import render_videos_command
+
+    render_videos_command(
+        out, count=count, workers=workers, quality=quality, seed=seed, size=size, frames=frames, rate=rate,
+        texture=texture, faces=faces, occluders=occluders, photograph=photograph, shake=shake,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:

@@ -1,17 +1,20 @@
-"""`oaks render`: writes a data set of rendered people, and a sheet of its first pictures to look at."""
+"""`oaks render` and `render-video`: data sets of rendered people, and a sheet of each to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from rich.console import Console
 
-from oaks.files import replacing
 from oaks.skeleton import COCO17
 from oaks.training.render.dataset import write_dataset
 from oaks.training.render.people import RenderedPeople
+from oaks.training.render.video import RenderedVideos
+from oaks.training.render.video_dataset import write_videos
+from oaks.training.render.writing import write_jpeg
 
 _COLUMNS, _ROWS = 6, 4
 _SIDES = {"left": (80, 220, 80), "right": (60, 80, 255), "middle": (255, 170, 60)}
@@ -35,24 +38,43 @@ def render_command(
             message = f"classes: wanted four numbers with commas between, got {classes!r}"
             raise ValueError(message) from error
     annotations = write_dataset(out, count, workers=workers, quality=quality, **settings)
+    people = RenderedPeople(**settings)
     sheet = annotations.with_name("sheet.jpg")
-    _, data = cv2.imencode(".jpg", contact_sheet(RenderedPeople(**settings), min(count, _COLUMNS * _ROWS)))
-    with replacing(sheet) as file:
-        file.write(data.tobytes())
+    write_jpeg(sheet, contact_sheet([people.sample(index) for index in range(min(count, _COLUMNS * _ROWS))]))
     console = Console()
     console.print(f"{count} pictures and their labels: {annotations}")
     console.print(f"The first of them to look at: {sheet}")
 
 
-def contact_sheet(people: RenderedPeople, count: int) -> np.ndarray:
-    """(rows, columns, 3) uint8 BGR: the first pictures side by side, labels drawn on every other one."""
-    width, height = people.size
-    columns = min(count, _COLUMNS)
-    sheet = np.zeros((-(-count // columns) * height, columns * width, 3), np.uint8)
-    for index in range(count):
-        image, annotations = people.sample(index)
+def render_videos_command(out: str, *, count: int, workers: int, quality: int, **settings: Any) -> None:
+    """Writes COUNT clips into OUT, then OUT/sheet.jpg, and says where they lie.
+
+    Args:
+        out: the folder.
+        count, workers, quality: as write_videos takes them.
+        settings: further arguments of RenderedVideos.
+    """
+    folders = write_videos(out, count, workers=workers, quality=quality, **settings)
+    videos = RenderedVideos(**settings)
+    pictures = []
+    for number in range(min(count, _ROWS)):
+        clip = videos.clip(number)
+        pictures += [clip.frame(index * clip.frames // _COLUMNS) for index in range(_COLUMNS)]
+    sheet = folders[0].with_name("sheet.jpg")
+    write_jpeg(sheet, contact_sheet(pictures))
+    console = Console()
+    console.print(f"{count} clips with labels and track ids, a folder each: {folders[0]} onwards")
+    console.print(f"The first of them, {_COLUMNS} frames each, to look at: {sheet}")
+
+
+def contact_sheet(pictures: Sequence[tuple[np.ndarray, list[dict[str, Any]]]]) -> np.ndarray:
+    """(rows, columns, 3) uint8 BGR: pictures of one size side by side, labels drawn on every other one."""
+    height, width = pictures[0][0].shape[:2]
+    columns = min(len(pictures), _COLUMNS)
+    sheet = np.zeros((-(-len(pictures) // columns) * height, columns * width, 3), np.uint8)
+    for index, (image, people) in enumerate(pictures):
         if index % 2:
-            for entry in annotations:
+            for entry in people:
                 draw_labels(image, entry)
         y, x = index // columns * height, index % columns * width
         sheet[y : y + height, x : x + width] = image
@@ -60,12 +82,15 @@ def contact_sheet(people: RenderedPeople, count: int) -> np.ndarray:
 
 
 def draw_labels(image: np.ndarray, entry: dict[str, Any]) -> None:
-    """Draws box, limbs by side and keypoints into a picture, seen ones full, hidden ones hollow."""
+    """Draws box, track id, limbs by side and keypoints into a picture, seen ones full, hidden ones hollow."""
     keypoints = np.array(entry["keypoints"], float).reshape(COCO17.count, 3)
     points = np.rint(keypoints[:, :2] * 8).astype(int).tolist()
     x, y, w, h = entry["bbox"]
     corners = [(round((a - 0.5) * 8), round((b - 0.5) * 8)) for a, b in ((x, y), (x + w, y + h))]
     cv2.rectangle(image, *corners, (230, 230, 230), 1, cv2.LINE_AA, 3)
+    if "track_id" in entry:
+        place = (round(x) + 3, round(y) + 14)
+        cv2.putText(image, str(entry["track_id"]), place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (230, 230, 230))
     for a, b in COCO17.limbs:
         if keypoints[a, 2] and keypoints[b, 2]:
             side = COCO17.side(a) if COCO17.side(a) == COCO17.side(b) else "middle"

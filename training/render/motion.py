@@ -22,12 +22,18 @@ _HIP = (30, 29, 26, 22, 17, 12, 7, 2, -3, -7, -10, -9, -4, 5, 14, 22, 28, 31, 32
 _KNEE = (4, 10, 16, 18, 16, 13, 9, 6, 5, 7, 13, 24, 38, 51, 59, 59, 50, 35, 18, 6)
 _HARMONICS = 6
 
-_SOLES = [JOINT[f"{side}_{end}"] for side in ("left", "right") for end in ("heel", "toes")]
-# Over this height one foot hands over to the other, so that the hips have no kink in their way.
-_HANDOVER = 0.012
+_ANKLES, _HEELS, _TOES = (
+    [JOINT[f"{side}_{end}"] for side in ("left", "right")] for end in ("ankle", "heel", "toes")
+)
+_BALL = 0.75  # of the way from heel to toes: where a foot bends as it pushes off
+_ROLL = 0.012  # metres of height over which a foot rolls from its heel to its toes
+_DOUBLE = 0.4  # radians after its heel's strike at which a foot carries half of the body
+
+_STEPS = 60
 
 _TURN = np.radians(150)  # per second, at most
-_EASE = 0.45  # seconds from standing to full pace
+_EASE = 0.45  # seconds from standing to full pace or to turning
+_RAISE = 0.8  # seconds to raise an arm
 _AHEAD = 0.6  # metres to a stop at which people make for the next
 
 
@@ -90,8 +96,8 @@ def draw_manner(rng: np.random.Generator) -> Manner:
         for _ in range(2)
     )
     return Manner(
-        cadence=float(rng.uniform(0.8, 1.0)),
-        swing=float(rng.uniform(0.8, 1.1)),
+        cadence=float(rng.uniform(0.85, 1.05)),
+        swing=float(rng.uniform(0.9, 1.15)),
         arms=float(rng.uniform(12, 30)),
         elbow=float(rng.uniform(12, 40)),
         lean=float(rng.normal(4, 2)),
@@ -118,16 +124,13 @@ def move(
     """
     manner = draw_manner(rng)
     phase = float(rng.uniform(0, 2 * np.pi))
-    at = joints(posture(manner, 0.0, 1.0, 0.0, 0.0), body)
-    step = at[JOINT["left_ankle"], 2] - at[JOINT["right_ankle"], 2]
-    walker = _Walker(start, stops, manner.stance, 2 * step * manner.cadence)
+    walker = _Walker(start, stops, manner.stance, _stride(manner, body) * manner.cadence)
     places, headings, poses = np.zeros((frames, 2)), np.zeros(frames), np.zeros((frames, 13, 3))
     heights = np.zeros(frames)
     for index in range(frames):
         places[index], headings[index] = walker.place, walker.heading
         poses[index] = posture(manner, phase, walker.effort, walker.waving, index / rate)
-        soles = joints(poses[index], body)[_SOLES, 1]
-        heights[index] = _HANDOVER * np.log(np.exp(-soles / _HANDOVER).sum())
+        heights[index] = _support(phase) @ _depths(joints(poses[index], body))
         walker.advance(1 / rate)
         phase += 2 * np.pi * manner.cadence / rate * walker.effort**0.5
     return Motion(places, heights, headings, poses)
@@ -149,11 +152,11 @@ def posture(manner: Manner, phase: float, effort: float, waving: float, time: fl
         hip, knee = manner.swing * _curve(_HIP, own), _curve(_KNEE, own)
         legs.append((_between(2.0, hip, effort), 3.0, _between(3.0, knee, effort), 0.0))
         swing = -manner.arms * np.cos(own)
-        walking = (swing + 4, 6.0, manner.elbow + 0.35 * max(swing, 0.0), -5.0)
+        walking = (swing - 4, 6.0, manner.elbow + 0.35 * max(swing, 0.0), -5.0)
         arm = _blend(manner.rest[side], walking, effort)
         if side == manner.waves[0]:
             to_and_fro = 24 * np.sin(2 * np.pi * manner.waves[1] * time)
-            arm = _blend(arm, (12.0, 82.0, 88.0 + to_and_fro, 78.0), waving)
+            arm = _blend(arm, (12.0, 82.0, 88.0 + to_and_fro, 78.0), waving * waving * (3 - 2 * waving))
         arms.append(arm)
     look = np.sin(2 * np.pi * 0.13 * time + manner.looks)
     return limit(compose(
@@ -164,6 +167,28 @@ def posture(manner: Manner, phase: float, effort: float, waving: float, time: fl
         arms=tuple(arms),
         legs=tuple(legs),
     ))  # fmt: skip
+
+
+def _stride(manner: Manner, body: Proportions) -> float:
+    """Metres that a stride covers: as far as the feet that carry it move back under the body meanwhile."""
+    phases = np.linspace(0, 2 * np.pi, _STEPS + 1)
+    at = np.array([joints(posture(manner, phase, 1.0, 0.0, 0.0), body) for phase in phases])
+    back = -np.diff(at[:, _ANKLES, 2], axis=0)
+    carrying = np.where(np.sin(phases[:-1] - _DOUBLE) > 0, 0, 1)
+    return float(back[np.arange(_STEPS), carrying].sum())
+
+
+def _support(phase: float) -> np.ndarray:
+    """(2,): how much of the body the left and the right foot carry; handed over without a jolt."""
+    left = 0.5 + 0.5 * np.tanh(np.sin(phase - _DOUBLE))
+    return np.array([left, 1 - left])
+
+
+def _depths(at: np.ndarray) -> np.ndarray:
+    """(2,): metres from the pelvis down to the lower of each foot's heel and ball, without a kink between."""
+    heel, toes = -at[_HEELS, 1], -at[_TOES, 1]
+    ball = heel + _BALL * (toes - heel)
+    return _ROLL * np.logaddexp(heel / _ROLL, ball / _ROLL)
 
 
 def _curve(table: tuple[int, ...], phase: float) -> float:
@@ -195,7 +220,7 @@ class _Walker:
         self.place = np.array(start, float)
         self.effort, self.waving = 0.0, 0.0
         self._stops, self._stance, self._speed = list(stops), heading, speed
-        self._pace = 0.0
+        self._pace, self._turning = 0.0, 0.0
         self._rest: float | None = None  # seconds left at the first of the stops, None before it is reached
         self.heading = self._course(stops[0])
         if self._away(stops[0]) > _AHEAD:  # already on the way
@@ -207,13 +232,16 @@ class _Walker:
         stop, standing = self._stops[0], self._rest is not None
         goal = self._stance if standing else self._course(stop)
         turn = float((goal - self.heading + np.pi) % (2 * np.pi) - np.pi)
-        self.heading += float(np.clip(4 * turn * seconds, -_TURN * seconds, _TURN * seconds))
-        turning = 0.4 if abs(turn) > 0.15 else 0.0
         ease = seconds / _EASE
+        rate = float(np.clip(3 * turn, -_TURN, _TURN))
+        self._turning += float(np.clip(rate - self._turning, -_TURN * ease, _TURN * ease))
+        self.heading += self._turning * seconds
+        turning = 0.4 if abs(turn) > 0.15 else 0.0
         self.effort += float(np.clip((turning if standing else 1.0) - self.effort, -ease, ease))
         pace = 0.0 if standing else self.effort * max(np.cos(turn), 0.0)
         self._pace += float(np.clip(pace - self._pace, -ease, ease))
-        self.waving += float(np.clip((standing and stop.waving) - self.waving, -ease, ease))
+        raising = seconds / _RAISE
+        self.waving += float(np.clip((standing and stop.waving) - self.waving, -raising, raising))
         way = np.array([np.sin(self.heading), -np.cos(self.heading)])
         self.place = self.place + self._pace * self._speed * seconds * way
 
