@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,18 @@ def unavailable(device: str) -> str | None:
     return None
 
 
+@functools.cache
+def _core() -> Any:
+    """OpenVINO itself, one for as long as the process lives.
+
+    Its CPU plugin gives the thread that first uses it a stack for signal handlers, and unmaps that when the last
+    core goes. Where another thread lets it go, the first thread's next signal would crash the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def open_memory(device: str) -> HostMemory:
     return HostMemory()
 
@@ -60,13 +73,12 @@ class OpenVINOExecutor:
     def __init__(self, network: Network, threads: int | None) -> None:
         import openvino
 
-        self._core = openvino.Core()
         self._label = network.label
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._arithmetic(network)}
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._model = self._core.read_model(network.read())
+            self._model = _core().read_model(network.read())
         except RuntimeError as error:
             raise BundleError(f"{network.label}: OpenVINO cannot load it: {error}") from error
         self.inputs = {port.get_any_name(): _tensor(port, network) for port in self._model.inputs}
@@ -84,7 +96,7 @@ class OpenVINOExecutor:
 
     def _arithmetic(self, network: Network) -> str:
         """The precision hint for a network, if the processor has it."""
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         needed = _NEEDS.get(network.precision)
         if needed is None or needed in able:
             return _COMPUTED_IN[network.precision]
@@ -98,7 +110,7 @@ class OpenVINOExecutor:
     def _compile(self, hint: str) -> Any:
         if hint not in self._compiled:
             try:
-                self._compiled[hint] = self._core.compile_model(
+                self._compiled[hint] = _core().compile_model(
                     self._model, "CPU", {**self._settings, "PERFORMANCE_HINT": hint}
                 )
             except RuntimeError as error:
@@ -124,7 +136,7 @@ class OpenVINOExecutor:
 
     def close(self) -> None:
         self._compiled.clear()
-        del self._model, self._core
+        del self._model
 
 
 @dataclass(frozen=True)

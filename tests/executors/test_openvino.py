@@ -1,0 +1,36 @@
+"""What is OpenVINO's alone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import bundles
+
+HANDLES_A_SIGNAL = """
+import gc, os, signal, sys, threading
+import oaks
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+engines = [oaks.Engine(sys.argv[1], backend="openvino")]
+
+def let_go():
+    engines.pop().close()
+    gc.collect()
+
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_another_thread_let_the_engine_go(tmp_path: Path) -> None:
+    """OpenVINO runs handlers on a stack of its own, which must outlive the Engine."""
+    bundles.write(tmp_path / "bundle")
+    command = [sys.executable, "-c", HANDLES_A_SIGNAL, str(tmp_path / "bundle")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode != -signal.SIGSEGV
+    assert (done.stdout, done.returncode) == ("handled\n", 0), done.stderr
