@@ -1,4 +1,4 @@
-"""Trains the networks that ship with the package and writes their bundle: python -m oaks.training.shipped --data DIR.
+"""The trainings behind a bundle, one after another: python -m oaks.training.series real --data DIR.
 
 Stopped at any moment, the same command goes on where it was.
 """
@@ -11,66 +11,57 @@ from typing import Annotated
 
 import typer
 
-from oaks.bundle import Bundle
-from oaks.engines.export import export
 from oaks.training.data.sources import Place
 from oaks.training.recipe import read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 
-RECIPES = {
+SERIES = {
     "real": ("real_oa_hpe_coarse", "real_oa_hpe", "real_ks_net"),
     "small": ("small_oa_hpe", "small_ks_net"),
 }
-"""In the order of training: each names the networks of those before it, and the last is the KS-net."""
-
-PRECISIONS = ("fp16", "int8")
+"""In the order of training: each recipe names the networks of those before it, and the last is the KS-net's."""
 
 
-def ship(
+def train_series(
     which: str,
     data: Path,
     *,
     runs: Path = Path("runs"),
     packed: Path | None = None,
-    crops: str | None = None,
     max_minutes: float | None = None,
     accelerator: str = "auto",
-) -> Bundle | None:
-    """Trains what is not trained yet, then exports.
+) -> tuple[Path, Path] | None:
+    """Trains what is not trained yet.
 
     Args:
-        which: a key of RECIPES.
+        which: a key of SERIES.
         data: folder that the recipes' paths begin at.
-        runs: folder of the trainings, named as their recipes, and of the bundle; the recipes look for each other's
-            networks in `runs` of the working directory.
+        runs: folder of the trainings, each named as its recipe. The recipes look for each other's networks in
+            `runs` of the working directory.
         packed: folder of packed people (`oaks pack`).
-        crops: people that int8 is calibrated on and every precision compared on; rendered ones if not given.
         max_minutes: stop with a checkpoint after so long, counted over all trainings.
         accelerator: "auto", "cpu" or "gpu".
 
     Returns:
-        The bundle, or None if the time was up before all was trained.
+        The files of the pose network and the KS-net, or None if the time was up before all was trained.
 
     Raises:
         ValueError: `which` is unknown, or a recipe's data do not fit.
         FileNotFoundError: data are not there.
     """
-    if which not in RECIPES:
-        raise ValueError(f"which: one of {', '.join(RECIPES)} wanted, got {which!r}")
+    if which not in SERIES:
+        raise ValueError(f"which: one of {', '.join(SERIES)} wanted, got {which!r}")
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    for name in RECIPES[which]:
+    for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
-        if not _train(name, runs / name, Place(data, packed), Machine(accelerator, max_minutes=left)):
+        if not _complete(name, runs / name, Place(data, packed), Machine(accelerator, max_minutes=left)):
             return None
-    *_, pose, ks = (runs / name / "network.safetensors" for name in RECIPES[which])
-    return export(
-        pose, ks, out=runs / f"{which}_bundle", name=which, precisions=PRECISIONS, crops=crops or "rendered",
-        weights=False,
-    )  # fmt: skip
+    *_, pose, ks = (RunFolder(runs / name).network for name in SERIES[which])
+    return pose, ks
 
 
-def _train(name: str, folder: Path, place: Place, machine: Machine) -> bool:
-    """Whether the training in `folder` is complete, after going on with it if it was not."""
+def _complete(name: str, folder: Path, place: Place, machine: Machine) -> bool:
+    """Whether the training in `folder` is complete, after starting or going on with it if it was not."""
     run = RunFolder(folder)
     if run.complete():
         return True
@@ -80,25 +71,24 @@ def _train(name: str, folder: Path, place: Place, machine: Machine) -> bool:
 
 
 def main(
-    which: Annotated[str, typer.Argument(help=f"{' or '.join(RECIPES)}.")] = "real",
+    which: Annotated[str, typer.Argument(help=f"{' or '.join(SERIES)}.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipes' paths begin at.")] = Path(),
+    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     packed: Annotated[Path | None, typer.Option(help="Folder of packed people (oaks pack).")] = None,
-    crops: Annotated[str, typer.Option(help="People to calibrate int8 and compare on.")] = "rendered",
     max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
 ) -> None:
-    """Train and export the networks that ship with the package."""
-    bundle = ship(
-        which, data, packed=packed, crops=crops, max_minutes=max_minutes or None, accelerator=accelerator
-    )
-    if bundle is None:
+    """Train a pose network and the KS-net for it."""
+    limits = {"max_minutes": max_minutes or None, "accelerator": accelerator}
+    trained = train_series(which, data, runs=runs, packed=packed, **limits)
+    if trained is None:
         typer.echo("Not all is trained yet: the same command goes on.")
         raise typer.Exit(3)
-    typer.echo(f"Bundle: {bundle.path}")
+    typer.echo(f"Write the bundle with: oaks export {trained[0]} --ks {trained[1]} --out FOLDER")
 
 
 if __name__ == "__main__":
     typer.run(main)
 
 
-__all__ = ["RECIPES", "ship"]
+__all__ = ["SERIES", "train_series"]
