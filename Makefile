@@ -1,9 +1,15 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
+# make demo: the same environment, then poses in the pictures of the package.
+# make weights: trains the networks of the shipped bundle (SERIES: small or real, DATA: where real people lie),
+#     goes on where it was stopped, and writes runs/$(SERIES)_bundle.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+SERIES ?= small
+DATA ?= .
+CROPS ?= rendered
 
-.PHONY: install test lint benchmark clean
+.PHONY: install test demo weights lint benchmark clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +23,14 @@ install: $(VENV)/installed
 test: install lint
 	$(VENV)/bin/oaks doctor
 	$(RUN) -m pytest
+
+demo: install
+	$(VENV)/bin/oaks demo
+
+weights: install
+	networks=$$($(RUN) -m oaks.training.series $(SERIES) --data $(DATA)) && \
+	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_bundle --name $(SERIES) \
+	    --precision fp16 --precision int8 --crops $(CROPS) --no-weights
 
 lint: install
 	$(VENV)/bin/ruff check .

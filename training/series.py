@@ -78,13 +78,14 @@ def main(
     max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
 ) -> None:
-    """Train a pose network and the KS-net for it."""
+    """Train a pose network and the KS-net for it; what is trained already is left as it is."""
     limits = {"max_minutes": max_minutes or None, "accelerator": accelerator}
     trained = train_series(which, data, runs=runs, packed=packed, **limits)
     if trained is None:
-        typer.echo("Not all is trained yet: the same command goes on.")
+        typer.echo("Not all is trained yet: the same command goes on.", err=True)
         raise typer.Exit(3)
-    typer.echo(f"Write the bundle with: oaks export {trained[0]} --ks {trained[1]} --out FOLDER")
+    # Alone on standard output, so that a shell can hand them on.
+    typer.echo(f"{trained[0]} --ks {trained[1]}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""What a bundle is worth on annotated people it has never seen: the tables of its model card, and a line in the log.
+
+    python benchmarks/photographs.py BUNDLE ANNOTATIONS IMAGES --log benchmarks/results/coco-val2017-test.jsonl
+
+Ground-truth boxes. Intervals are paired bootstraps over images. The whole report is written beside the results.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oaks import Engine
+from oaks.val.compare import Contender, Interval, compare
+from oaks.val.detect import detect
+from oaks.val.evaluation import Settings, evaluate
+from oaks.val.report import ranking, reliability
+from oaks.val.report.render import save
+from oaks.val.results import Detections
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import OCCLUSION_CLASSES, Truth
+from oaks.val.visibility import visibility_figures
+
+SCORES = ("conventional", "oaks", "oracle")
+TABLE_3 = ("true_ks_all_visible", "true_ks_predicted_visibility", "oracle")
+
+
+def shown(interval: Interval) -> str:
+    """Points with the 95 % interval."""
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *rows])
+
+
+def card(measured: Measured, resamples: int) -> tuple[list[str], dict]:
+    """The model card's tables, and the figures that the log keeps."""
+    contenders = [Contender(key, measured, measured.scores[key].ranks) for key in SCORES]
+    found = {comparison.figure: comparison for comparison in compare(contenders, resamples=resamples)}
+    figures = ranking.rank(measured)
+    worth = {
+        key: reliability.calibration(measured.scores[key].values, measured.own_oks)
+        for key in ("conventional", "oaks")
+    }
+    gap = ranking.gap_closed(figures, "oaks")
+    of_scores = [
+        [TITLES[key], *(shown(found[name].values[n]) for name in ("AP", "AP50", "AP75", "AR"))]
+        for n, key in enumerate(SCORES)
+    ]
+    of_classes = [
+        [f"{c.title}", *(shown(found[f"AP75 {c.key} ({form})"].values[n]) for n in range(2)),
+         shown(found[f"AP75 {c.key} ({form})"].differences[0])]
+        for form in ("all", "own") for c in OCCLUSION_CLASSES
+    ]  # fmt: skip
+    of_table_3 = [
+        [TITLES[key], *(f"{100 * figures[key][name]:.1f}" for name in ("AP", "AP50", "AP75", "APM", "APL"))]
+        for key in TABLE_3
+    ]
+    of_worth = [
+        [TITLES[key], f"{w.pearson:.3f}", f"{w.spearman:.3f}", f"{w.ece:.3f}", f"{w.brier:.3f}"]
+        for key, w in worth.items()
+    ]
+    tables = [
+        table(["score", "AP", "AP50", "AP75", "AR"], of_scores),
+        f"Share of the gap from conventional to oracle that OAKS closes: {100 * gap:.0f} %",
+        table(["AP75", "conventional", "OAKS", "difference"], of_classes),
+        table(["score", "AP", "AP50", "AP75", "APM", "APL"], of_table_3),
+        table(["score", "Pearson with OKS", "Spearman", "ECE", "Brier"], of_worth),
+        table(["visibility", "accuracy %", "always the majority's answer %"], of_visibility(measured)),
+    ]
+    kept = {
+        "people": int(measured.truth.counted.sum()),
+        **{key: {name: round(figures[key][name], 4) for name in ("AP", "AP50", "AP75", "AR")} for key in SCORES},
+        "gap closed": round(gap, 3),
+        "Pearson with OKS": {key: round(w.pearson, 3) for key, w in worth.items()},
+        "ECE": {key: round(w.ece, 3) for key, w in worth.items()},
+        "AP75 gain": {c.key: round(found[f"AP75 {c.key} (all)"].differences[0].value, 4) for c in OCCLUSION_CLASSES},
+    }  # fmt: skip
+    return tables, kept
+
+
+def of_visibility(measured: Measured) -> list[list[str]]:
+    """Rows of table 2: each keypoint, then their mean."""
+    truth, detections = measured.truth, measured.detections
+    flags = truth.flags[detections.own]
+    rows = []
+    for k, name in enumerate(truth.skeleton.keypoints):
+        found = visibility_figures(detections.visibility[:, k], flags[:, k])
+        rows.append((name.replace("_", " "), found.accuracy, max(found.labelled, 1 - found.labelled)))
+    rows.append(("mean", *(sum(row[column] for row in rows) / len(rows) for column in (1, 2))))
+    return [[name, f"{100 * accuracy:.1f}", f"{100 * majority:.1f}"] for name, accuracy, majority in rows]
+
+
+def commit() -> str:
+    """The commit that is checked out, marked if there are changes."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
+    return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
+
+
+def main(
+    bundle: Annotated[str, typer.Argument(help="Bundle folder, zip or name.")],
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoint annotations.")],
+    images: Annotated[Path, typer.Argument(help="Folder of their images.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results and the report.")] = Path(
+        "runs/photographs"
+    ),
+    log: Annotated[Path | None, typer.Option(help="File of JSON lines to add one to.")] = None,
+    backend: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
+    refine: Annotated[str | None, typer.Option(help="Decoder; the bundle's if left out.")] = None,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
+    note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
+) -> None:
+    """Measure a bundle on annotated people, and write it down."""
+    truth = Truth.load(annotations)
+    out.mkdir(parents=True, exist_ok=True)
+    with Engine(bundle, backend, precision=precision, refine=refine) as engine:
+        described = engine.describe()
+        name = f"{engine.bundle.name}-{described['bundle_sha256'][:12]}-{engine.precision}-{engine.refine}"
+        results = detect(engine, truth, images, out / f"{name}.json")
+    detections = Detections.load(results, truth, name=name)
+    tables, kept = card(Measured.of(truth, detections), resamples)
+    save(
+        evaluate(truth, [detections], Settings(resamples=resamples, beside_paper=True, images=images)),
+        out / name,
+    )
+    print("\n\n".join(tables))
+    if log is not None:
+        wanted = ("bundle", "bundle_sha256", "backend", "precision", "decoder", "flip")
+        line = {
+            "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": note,
+            "annotations": "/".join(annotations.parts[-2:]), **{key: described[key] for key in wanted}, **kept,
+        }  # fmt: skip
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
