@@ -230,7 +230,7 @@ def test_an_error_in_showing_progress_stops_the_build_and_is_told(world, monkeyp
     assert log[0] is False
 
 
-def test_ctrl_c_stops_a_build_and_keeps_its_timings(world):
+def test_ctrl_c_stops_a_build_and_keeps_its_timings(world, ctrl_c):
     """The main thread waits; the signal reaches it although TensorRT is busy in another."""
     started, answers = threading.Event(), []
 

@@ -98,7 +98,7 @@ def test_a_plan_that_is_no_good_is_set_aside_and_built_anew(bundle, tmp_path, ha
     assert path.with_name(path.name + ".bad").read_bytes() == spoilt
 
 
-def test_ctrl_c_stops_a_build(bundle, tmp_path, monkeypatch):
+def test_ctrl_c_stops_a_build(bundle, tmp_path, monkeypatch, ctrl_c):
     step, pressed = Phases.step, []
 
     def press(phases, name, number):
