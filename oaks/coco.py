@@ -62,9 +62,14 @@ def read_boxes(path: str | Path) -> PersonBoxes:
     """
     content = _read_json(path)
     if isinstance(content, dict) and "images" in content and "annotations" in content:
-        person = _person_category(content)
-        rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
-        names = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
+        try:
+            person = _person_category(content)
+            rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
+            names = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: COCO annotations wanted, images with id and file_name: {error!r}"
+            ) from error
         if len(names) < len(content["images"]):
             raise ValueError(f"{path}: two images have the same file name")
         return _collect(path, rows, person, names, "annotated")
@@ -84,6 +89,8 @@ def _collect(
                 continue
             x, y, width, height = (float(value) for value in row["bbox"])
             image_id, score = int(row["image_id"]), float(row.get("score", 1.0))
+            if not np.isfinite([x, y, width, height, score]).all() or min(width, height) < 0:
+                raise ValueError(f"bbox {row['bbox']}, score {score}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             where = row.get("id", number) if isinstance(row, Mapping) else number
             raise ValueError(
@@ -176,6 +183,15 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
     return rows, _read_json(beside) if beside.is_file() else None
 
 
+def are_numbers(values: Any) -> bool:
+    """Whether it is a finite number, or a flat list of them; null, text and lists within it are not."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths within it
+        return False
+    return array.ndim < 2 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+
+
 def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -183,4 +199,12 @@ def _read_json(path: str | Path) -> Any:
         raise ValueError(f"{path}: not JSON: {error}") from error
 
 
-__all__ = ["PersonBoxes", "header_path", "make_header", "read_boxes", "read_results", "write_results"]
+__all__ = [
+    "PersonBoxes",
+    "are_numbers",
+    "header_path",
+    "make_header",
+    "read_boxes",
+    "read_results",
+    "write_results",
+]

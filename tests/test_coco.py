@@ -65,6 +65,11 @@ def test_detected_boxes_keep_their_scores(tmp_path):
         (annotations(annotations=[{"id": 5, "image_id": 9, "category_id": 3}]), "row 5: .*bbox"),
         ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}], "row 0: "),
         ([3], "row 0: "),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, -3, 4]}], "row 0: .*-3"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, float("nan")]}], "row 0: .*nan"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": float("inf")}], "row 0: .*inf"),
+        (annotations(images=[{"id": 1}]), "file_name"),
+        (annotations(images=[3]), "images with id and file_name"),
         (annotations(images=[{"id": i, "file_name": f"{i}/a.jpg"} for i in (1, 2)]), "two images"),
     ],
 )  # fmt: skip

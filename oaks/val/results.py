@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks.coco import are_numbers, read_results
 from oaks.val.ownership import find_own
 from oaks.val.truth import Truth
 
@@ -73,8 +75,6 @@ class Detections:
         Raises:
             ValueError: the content does not fit; the message names the file and the row.
         """
-        from oaks.coco import read_results
-
         rows, header = read_results(path)
         header = header or {}
         return cls.from_rows(
@@ -155,17 +155,17 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
             raise ValueError(f"{where}: {key!r} is missing")
     if row["category_id"] != truth.category_id:
         return False
-    if row["image_id"] not in images:
+    if not isinstance(row["image_id"], Real) or row["image_id"] not in images:
         raise ValueError(f"{where}: {truth.path} has no image {row['image_id']}")
     count = truth.skeleton.count
-    if len(row["keypoints"]) != 3 * count:
+    if not are_numbers(row["keypoints"]):
+        raise ValueError(f"{where}: keypoints must be finite numbers in one list")
+    if np.size(row["keypoints"]) != 3 * count:
         raise ValueError(
             f"{where}: skeleton {truth.skeleton.name!r} has {count} keypoints of 3 numbers each, the row "
-            f"has {len(row['keypoints']) / 3:g}"
+            f"has {np.size(row['keypoints']) / 3:g}"
         )
-    if not np.isfinite(row["keypoints"]).all():
-        raise ValueError(f"{where}: keypoints must be finite numbers")
-    if not np.isfinite(row["score"]):
+    if not are_numbers(row["score"]) or np.ndim(row["score"]):
         raise ValueError(f"{where}: score must be a finite number, it is {row['score']}")
     return True
 
@@ -181,8 +181,8 @@ def _field(
         where = f"{path}: row {index} (image {row['image_id']})"
         if not present:
             raise ValueError(f"{where}: {key!r} is missing, though other rows have it")
-        if count and len(row[key]) != count:
-            raise ValueError(f"{where}: {key!r} must hold {count} numbers, it has {len(row[key])}")
-        if not np.isfinite(row[key]).all():
-            raise ValueError(f"{where}: {key!r} must be finite")
+        if not are_numbers(row[key]):
+            raise ValueError(f"{where}: {key!r} must be finite numbers in one list")
+        if np.shape(row[key]) != ((count,) if count else ()):
+            raise ValueError(f"{where}: {key!r} must hold {count or 1} numbers, it has {np.size(row[key])}")
     return np.array([row[key] for row in rows], dtype=float)

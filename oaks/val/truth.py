@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.coco import are_numbers
 from oaks.skeleton import COCO17, Skeleton
 
 
@@ -125,6 +127,9 @@ class Truth:
         for key in ("images", "annotations", "categories"):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
                 raise ValueError(f"{path}: a COCO annotation file was wanted, its list {key!r} is missing")
+        for key in ("images", "annotations", "categories"):
+            for place, entry in enumerate(content[key]):
+                _check_id(entry, f"{path}: {key}[{place}]")
         category_id = _category(content["categories"], path, category, skeleton)
         images = sorted(content["images"], key=lambda image: image["id"])
         image_ids = np.array([image["id"] for image in images], dtype=np.int64)
@@ -138,7 +143,7 @@ class Truth:
         ids = np.array([a["id"] for a in annotations], dtype=np.int64)
         _refuse_repeated(ids, f"{path}: annotation id")
 
-        scales = np.array([_scale(image) for image in images]).reshape(-1, 2)
+        scales = np.array([_scale(image, path) for image in images]).reshape(-1, 2)
         image = np.array([position[a["image_id"]] for a in annotations], dtype=np.int64)
         scale = scales[image]
         points = np.array([a["keypoints"] for a in annotations], dtype=float).reshape(-1, skeleton.count, 3)
@@ -173,25 +178,33 @@ def _category(categories: list[dict[str, Any]], path: str, name: str | None, ske
         chosen = categories[names.index(wanted)]
     else:
         raise ValueError(f"{path}: one category called {wanted!r} was wanted, the file has {names}")
-    keypoints = chosen.get("keypoints") or skeleton.keypoints
-    if [_plain(k) for k in keypoints] != [_plain(k) for k in skeleton.keypoints]:
+    keypoints = chosen.get("keypoints") or list(skeleton.keypoints)
+    if not isinstance(keypoints, list) or list(map(_plain, keypoints)) != list(
+        map(_plain, skeleton.keypoints)
+    ):
         raise ValueError(
-            f"{path}: its keypoints are {list(keypoints)}, those of skeleton {skeleton.name!r} are "
+            f"{path}: its keypoints are {keypoints}, those of skeleton {skeleton.name!r} are "
             f"{list(skeleton.keypoints)}"
         )
-    return int(chosen["id"])
+    return chosen["id"]
 
 
-def _plain(keypoint: str) -> str:
-    return keypoint.lower().replace(" ", "_").replace("-", "_")
+def _plain(keypoint: Any) -> str:
+    return str(keypoint).lower().replace(" ", "_").replace("-", "_")
+
+
+def _check_id(entry: Any, where: str) -> None:
+    number = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(number, int) or not 0 <= number < 2**63:
+        raise ValueError(f"{where}: an object with a whole number as id was wanted, its id is {number!r}")
 
 
 def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: str, count: int) -> None:
     where = f"{path}: annotation {annotation.get('id')}"
     # pycocotools takes a match with annotation 0 for no match at all, and would count it as an error.
-    if not isinstance(annotation.get("id"), int) or annotation["id"] < 1:
+    if annotation["id"] < 1:
         raise ValueError(f"{where}: ids must be whole numbers from 1, as pycocotools needs them")
-    if annotation.get("image_id") not in images:
+    if not isinstance(annotation.get("image_id"), Real) or annotation["image_id"] not in images:
         raise ValueError(f"{where}: image_id {annotation.get('image_id')} is not among the file's images")
     for key in ("area", "bbox", "keypoints"):
         if annotation.get(key) is None:
@@ -199,11 +212,15 @@ def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: 
                 "; OKS divides by it (0.53 times width times height is a usual stand-in for the mask's area)"
             )
             raise ValueError(f"{where}: {key!r} is missing{hint if key == 'area' else ''}")
+        if not are_numbers(annotation[key]):
+            raise ValueError(f"{where}: {key} must be finite numbers in one list, it is {annotation[key]!r}")
     points = annotation["keypoints"]
-    if len(points) != 3 * count:
-        raise ValueError(f"{where}: {count} keypoints of 3 numbers were wanted, it has {len(points) / 3:g}")
-    if not np.isfinite(points).all() or not np.isfinite([annotation["area"], *annotation["bbox"]]).all():
-        raise ValueError(f"{where}: keypoints, area and bbox must be finite numbers")
+    if np.size(points) != 3 * count:
+        raise ValueError(
+            f"{where}: {count} keypoints of 3 numbers were wanted, it has {np.size(points) / 3:g}"
+        )
+    if np.shape(annotation["bbox"]) != (4,) or np.ndim(annotation["area"]):
+        raise ValueError(f"{where}: bbox must be x, y, width, height, and area one number")
     flags = points[2::3]
     if not set(flags) <= {0, 1, 2}:
         raise ValueError(f"{where}: visibility flags must be 0, 1 or 2, it has {sorted(set(flags))}")
@@ -217,11 +234,16 @@ def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: 
         raise ValueError(f"{where}: area must be positive, it is {annotation['area']}")
 
 
-def _scale(image: dict[str, Any]) -> tuple[float, float]:
+def _scale(image: dict[str, Any], path: str) -> tuple[float, float]:
     """Factor from the file's coordinates to original pixels."""
     if "orig_width" not in image or "orig_height" not in image:
         return 1.0, 1.0
-    return image["orig_width"] / image["width"], image["orig_height"] / image["height"]
+    sizes = [image.get(key) for key in ("width", "height", "orig_width", "orig_height")]
+    if not are_numbers(sizes) or min(sizes) <= 0:
+        raise ValueError(
+            f"{path}: image {image['id']}: width, height, orig_width and orig_height must be positive, they are {sizes}"
+        )
+    return sizes[2] / sizes[0], sizes[3] / sizes[1]
 
 
 def _refuse_repeated(ids: np.ndarray, what: str) -> None:

@@ -124,6 +124,58 @@ def test_something_else_than_annotations(tmp_path, wrong):
     refused(tmp_path, wrong, "COCO annotation file")
 
 
+# What no COCO file holds, but files from other tools do: each place is spoilt in turn with each of these.
+SPOILT = [None, "x", "12", -1, 0.5, float("nan"), float("inf"), [], [[1]], {}, [None] * 51, [["1"]] * 17]
+
+
+def places(content, above=()):
+    """Every key and index within, the first two entries of a list standing for the others."""
+    for key in content if isinstance(content, dict) else range(min(2, len(content))):
+        yield (*above, key)
+        if isinstance(content[key], dict | list):
+            yield from places(content[key], (*above, key))
+
+
+def spoilt(content, place, value):
+    content = copy.deepcopy(content)
+    within = content
+    for key in place[:-1]:
+        within = within[key]
+    within[place[-1]] = value
+    return content
+
+
+def refusals(content, load):
+    """What is said where `load` refuses the content with one place spoilt; whatever else it raises fails."""
+    said = []
+    for place in places(content):
+        for value in SPOILT:
+            try:
+                load(spoilt(content, place, value))
+            except ValueError as error:
+                said.append(str(error))
+    return said
+
+
+def test_whatever_is_wrong_in_annotations_the_file_is_named():
+    content = synthetic.annotations(0, images=3, reduced=True)
+    said = refusals(content, lambda spoilt: Truth.from_coco(spoilt, path="people.json"))
+    assert len(said) > 300
+    assert [message for message in said if "people.json" not in message] == []
+
+
+@pytest.mark.parametrize("box_source", ["ground truth", "detected"])
+def test_whatever_is_wrong_in_results_the_file_is_named(box_source):
+    content = synthetic.annotations(0, images=3)
+    truth, rows = Truth.from_coco(content), synthetic.detections(content, 1)
+    said = refusals(
+        rows,
+        lambda spoilt: Detections.from_rows(spoilt, truth, path="results.json", box_source=box_source),
+    )
+    assert len(said) > 200
+    assert [message for message in said if "results.json" not in message] == []
+
+
 def test_people_without_keypoints_are_there_to_be_ignored(content):
     truth = Truth.from_coco(content)
     without = [person["id"] for person in content["annotations"] if person["num_keypoints"] == 0]
