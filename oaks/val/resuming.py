@@ -97,13 +97,22 @@ def _resume(partial: Path, header: dict[str, Any]) -> dict[int, Rows]:
 
 
 def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    stated = stated or {}
-    for key in sorted((stated.keys() | wanted.keys()) - set(TIMELESS)):
-        if stated.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{path}: made with {key} {stated.get(key)!r}, now it is {wanted.get(key)!r}; remove it, or "
-                "write elsewhere"
-            )
+    before, now = _flat(stated or {}), _flat(wanted)
+    changed = [
+        f"{key} {before.get(key)!r}, now it is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if key not in TIMELESS and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ValueError(f"{path}: made with {'; '.join(changed)}; remove it, or write elsewhere")
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings within settings under names such as "networks.pose.file"."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
+    return flat
 
 
 def _bar() -> Progress:

@@ -91,7 +91,7 @@ def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_pa
     run(*arguments, "--add-to", tmp_path / "report")
     content = json.loads((tmp_path / "report" / "report.json").read_text())
     table = content["sections"][0]["items"][0]
-    assert table["key"] == "comparison"
+    assert table["key"] == "side-by-side"
     assert table["rows"][0][0] == "AP"
     assert table["rows"][0][3]["value"] < 0
 

@@ -64,11 +64,13 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.references, self.tables, self.tags, self.open = [], [], [], []
+        self.ids = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         names = dict(attributes)
         self.tags.append(tag)
+        self.ids += [(names["id"], tag)] if "id" in names else []
         self.references += [
             names[key] for key in ("src", "href", "xlink:href", "data", "action") if key in names
         ]
@@ -100,6 +102,15 @@ def test_the_page_needs_nothing_but_itself(made):
     assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest", text)
     assert page.tags.count("script") == 1
     assert page.tags.count("svg") >= 10
+
+
+def test_what_is_referred_to_stands_once(made):
+    """Drawings share what they draw alike, a clip or a marker, under a name made from its content."""
+    page = Page((made[0] / "report.html").read_text())
+    own = [name for name, tag in page.ids if tag not in ("clippath", "path")]
+    assert len(own) == len(set(own)) > 20
+    referred = {reference[1:] for reference in page.references if reference.startswith("#")}
+    assert referred <= {name for name, _ in page.ids}
 
 
 def test_every_section_of_the_evaluation_is_there(made):

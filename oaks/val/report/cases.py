@@ -98,7 +98,7 @@ def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple
         hidden = (~said & ~there).sum(axis=1)
         mistakes = (said != there).sum(axis=1)
         yield (
-            "visibility",
+            "unseen",
             "All keypoints, and those predicted to be there (figure 9)",
             "Left of each pair: every keypoint that the network places. Right: those with visibility "
             "above .5.",

@@ -23,7 +23,7 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
         for c in comparisons
     )
     table = Table(
-        "comparison",
+        "side-by-side",
         f"{' and '.join(names)}, ranked by {score}",
         tuple(columns),
         rows,

@@ -101,6 +101,9 @@ def drawing(width: float, height: float) -> Iterator[Drawing]:
     text = buffer.getvalue()
     # Half a hundredth of a point is enough for the eye, and a third of the size.
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
+    # Names of elements that nothing refers to would stand in the page once for every drawing.
+    used = set(re.findall(r"#([^\s\")]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", text)
     draft.svg = text[text.index("<svg") :].strip()
 
 

@@ -87,7 +87,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
         won = [(c.title, by_figure[f"AP75 {c.key} ({form})"].differences[0]) for c in OCCLUSION_CLASSES]
         panels[title] = [(label, *(100 * v for v in (d.value, d.low, d.high))) for label, d in won]
     table = Table(
-        f"gains-{name}",
+        f"intervals-{name}",
         f"{name}: {second} less {first}, with 95 % intervals",
         (
             Column("Figure", "text"),

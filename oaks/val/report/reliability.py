@@ -149,12 +149,13 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
         for k in shown:
             true, value = measured.own_ks[labelled[:, k], k], values[labelled[:, k], k]
             panels[skeleton.keypoints[k].replace("_", " ")] = (true, value, pearson(true, value))
+        label = name[0].lower() + name[1:]
         items.append(
             Figure(
                 f"{'heat' if name == 'Heat' else 'ks'}-against-ks-{detections.name}",
-                f"{detections.name}: {name[0].lower() + name[1:]} against the true keypoint similarity"
+                f"{detections.name}: {label} against the true keypoint similarity"
                 + (" (figure 5)" if name == "Heat" else ""),
-                figures.against_similarity(panels, name.lower()),
+                figures.against_similarity(panels, label),
                 "Labelled keypoints; darker is more, on a logarithmic scale.",
             )
         )
