@@ -35,8 +35,7 @@ RENDERED = "rendered"
 
 _SEED = 20190616
 
-KEPT = ("skeleton", "input", "stride", "alignment", "heatmap_sigma", "refine", "blur_sigma", "padding",
-        "trained_on", "metrics", "license")  # fmt: skip
+KEPT = ("skeleton", "input", "stride", "alignment", "heatmap_sigma", "refine", "blur_sigma", "padding")
 """What of the pose checkpoint's description stands in bundle.json as it is."""
 
 
@@ -273,6 +272,15 @@ def _describe(
         calibration.update(part.description.get("calibration") or {})
     description = {"name": name, **{key: pose[key] for key in KEPT if pose.get(key) is not None}}
     description["architecture"] = {part.kind: part.description["architecture"] for part in trained}
+    description["score"] = (
+        "oaks" if {"visibility", "similarity"} <= {r.output for r in rows} else "conventional"
+    )
+    sources = (source for part in trained for source in part.description.get("trained_on", ()))
+    description["trained_on"] = list(dict.fromkeys(sources))
+    description["metrics"] = {part.kind: part.description.get("metrics", {}) for part in trained}
+    description["license"] = "; ".join(
+        dict.fromkeys(part.description.get("license", "unspecified") for part in trained)
+    )
     if calibration:
         description["calibration"] = calibration
     description["export"] = {

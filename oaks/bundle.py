@@ -32,6 +32,11 @@ ROLES = ("pose", "ks", "weights")
 PRECISIONS = ("fp32", "fp16", "int8")
 ALIGNMENTS = ("half_pixel", "hrnet", "udp")
 REFINEMENTS = ("second_peak", "gradient", "dark", "none")
+SCORES = ("oaks", "conventional")
+KINDS: Mapping[str, type] = {
+    "name": str, "license": str, "stride": int, "skeleton": dict, "input": dict, "files": dict,
+    "calibration": dict, "architecture": dict, "metrics": dict, "recipe": dict, "trained_on": list,
+}  # fmt: skip
 REQUIRED = ("format", "name", "skeleton", "input", "stride", "license", "files")
 
 
@@ -306,10 +311,21 @@ def _from_description(path: Path, content: Any) -> Bundle:
 
 def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """bundle.json's fields in their types; ValueError says which does not fit."""
+    for name, kind in KINDS.items():
+        value = content.get(name, kind())
+        if not isinstance(value, kind) or (name in ("name", "license") and not value):
+            wanted = {str: "text", int: "a whole number", dict: "an object", list: "a list"}[kind]
+            raise ValueError(f"{name}: {wanted} wanted, got {value!r}")
+    if not all(isinstance(source, str) for source in content.get("trained_on", ())):
+        raise ValueError(f"trained_on: texts wanted, got {content['trained_on']}")
+    if not all(isinstance(made, dict) for made in content.get("architecture", {}).values()):
+        raise ValueError(f"architecture: an object for each role wanted, got {content['architecture']}")
+    if "score" in content:
+        _one_of("score", content["score"], SCORES)
     skeleton = Skeleton.from_dict(content["skeleton"])
     network_input, calibration = content["input"], content.get("calibration", {})
     size = _numbers("input.size", network_input["size"], 2)
-    stride = int(content["stride"])
+    stride = content["stride"]
     if stride < 1 or any(side < stride or side % stride or side != int(side) for side in size):
         raise ValueError(f"input.size: multiples of the stride {stride} wanted, got {network_input['size']}")
     std = _numbers("input.std", network_input["std"], 3)
@@ -321,12 +337,20 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"files: two files have the same role and precision: {sorted(files)}")
     if not any(entry["role"] in ("pose", "weights") for entry in files.values()):
         raise ValueError("files: none has the role 'pose' or 'weights'")
-    blur_sigma = content.get("blur_sigma")
+    sigmas = {
+        name: None if content.get(name) is None else _numbers(name, [content[name]], 1)[0]
+        for name in ("heatmap_sigma", "blur_sigma")
+    }
+    for name, sigma in sigmas.items():
+        if sigma is not None and sigma <= 0:
+            raise ValueError(f"{name}: a positive number wanted, got {sigma}")
+    if unknown := set(calibration) - {"visibility", "similarity"}:
+        raise ValueError(f"calibration: visibility and similarity are known, got {sorted(unknown)}")
     padding = float(content.get("padding", 1.25))
     if not 0 < padding < 10:
         raise ValueError(f"padding: a number above 0 and below 10 wanted, got {padding}")
     return {
-        "name": str(content["name"]),
+        "name": content["name"],
         "skeleton": skeleton,
         "size": (int(size[0]), int(size[1])),
         "mean": _numbers("input.mean", network_input["mean"], 3),
@@ -335,11 +359,11 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
         "stride": stride,
         "alignment": _one_of("alignment", content.get("alignment", "half_pixel"), ALIGNMENTS),
         "refine": _one_of("refine", content.get("refine", "second_peak"), REFINEMENTS),
-        "blur_sigma": None if blur_sigma is None else float(blur_sigma),
+        "blur_sigma": sigmas["blur_sigma"],
         "padding": padding,
-        "visibility": _calibration("visibility", calibration.get("visibility"), skeleton.count),
-        "similarity": _calibration("similarity", calibration.get("similarity"), skeleton.count),
-        "license": str(content["license"]),
+        "visibility": _calibration("visibility", calibration.get("visibility", {}), skeleton.count),
+        "similarity": _calibration("similarity", calibration.get("similarity", {}), skeleton.count),
+        "license": content["license"],
         "files": files,
     }
 
@@ -370,8 +394,9 @@ def _numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
     return numbers
 
 
-def _calibration(name: str, content: Mapping[str, Any] | None, count: int) -> Calibration:
-    content = content or {}
+def _calibration(name: str, content: Any, count: int) -> Calibration:
+    if not isinstance(content, Mapping) or set(content) - {"scale", "bias"}:
+        raise ValueError(f"calibration.{name}: an object with scale and bias wanted, got {content}")
     scale = np.asarray(content.get("scale", 1.0), np.float32)
     bias = np.asarray(content.get("bias", 0.0), np.float32)
     for part, value in (("scale", scale), ("bias", bias)):

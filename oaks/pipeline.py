@@ -164,7 +164,7 @@ class Pipeline:
             alignment=self._bundle.alignment,
             crop_size=self._bundle.size,
             transforms=transforms,
-            blur_sigma=self._bundle.blur_sigma,
+            blur_sigma=self._bundle.blur_sigma if self._refine == "dark" else None,
             average=average,
             out=(results.points, results.heat, heatmaps[:batch] if average else None),
             stream=self.memory.stream,

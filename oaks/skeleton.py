@@ -98,12 +98,23 @@ class Skeleton:
             raise ValueError(f"skeleton: unknown fields {sorted(unknown)}; known are {sorted(known)}")
         if missing := required - set(content):
             raise ValueError(f"skeleton: fields {sorted(missing)} are missing")
+        names = content["keypoints"]
+        if not isinstance(names, list | tuple) or not all(
+            isinstance(n, str) for n in (content["name"], *names)
+        ):
+            raise ValueError(f"skeleton: a name and a list of keypoints' names wanted, got {names!r}")
+        for field in ("pairs", "limbs"):
+            entries = content.get(field, ())
+            if not isinstance(entries, list | tuple) or not all(
+                isinstance(i, int) for pair in entries for i in pair
+            ):
+                raise ValueError(f"skeleton: {field} must be a list of two indices each, got {entries!r}")
         return cls(
-            name=str(content["name"]),
-            keypoints=tuple(str(name) for name in content["keypoints"]),
+            name=content["name"],
+            keypoints=tuple(names),
             sigmas=tuple(float(sigma) for sigma in content["sigmas"]),
-            pairs=tuple((int(a), int(b)) for a, b in content.get("pairs", ())),
-            limbs=tuple((int(a), int(b)) for a, b in content.get("limbs", ())),
+            pairs=tuple((a, b) for a, b in content.get("pairs", ())),
+            limbs=tuple((a, b) for a, b in content.get("limbs", ())),
         )
 
     @classmethod

@@ -146,6 +146,13 @@ UNFIT = {
         {"calibration": {"visibility": {"scale": [1.0, 2.0]}}},
         r"calibration\.visibility\.scale: a number or 3 numbers",
     ),
+    "a typing error in calibration": (
+        {"calibration": {"visiblity": {"scale": 1.0}}},
+        r"calibration: visibility and similarity are known, got \['visiblity'\]",
+    ),
+    "half a stride": ({"stride": 1.5}, "stride: a whole number"),
+    "blur_sigma": ({"blur_sigma": 0}, "blur_sigma: a positive number"),
+    "no licence": ({"license": ""}, "license: text wanted"),
     "no files": ({"files": {}}, "none has the role 'pose'"),
     "a path": (
         {"files": {"../pose.onnx": {"sha256": "0" * 64, "role": "pose", "precision": "fp32"}}},
@@ -191,6 +198,40 @@ def test_what_loads_fits_the_schema_and_what_does_not_fails_it(folder):
         changed = {name: value for name, value in {**content, **fields}.items() if value is not ...}
         fits = jsonschema.Draft202012Validator(SCHEMA).is_valid(changed)
         assert not fits or case in beyond_schema, case
+
+
+def places(content, above=()):
+    """Every key and index within, the first entry of a list standing for the others."""
+    for key in content if isinstance(content, dict) else range(min(1, len(content))):
+        yield (*above, key)
+        if isinstance(content[key], dict | list):
+            yield from places(content[key], (*above, key))
+
+
+def test_whatever_loads_fits_the_schema(tmp_path):
+    """Each place of a full description is spoilt in turn; what the schema refuses, loading refuses too."""
+    visibility = {"scale": 1.0, "bias": [0.0] * 3}
+    full = {
+        "architecture": {"pose": {"name": "oa_hpe"}}, "refine": "dark", "blur_sigma": 2.0, "heatmap_sigma": 1.5,
+        "score": "oaks", "trained_on": ["nothing"], "metrics": {"AP": 0.5}, "recipe": {"title": "none"},
+        "calibration": {"visibility": visibility, "similarity": {"bias": -1}},
+    }  # fmt: skip
+    bundles.write(tmp_path / "full", **full)
+    content = json.loads((tmp_path / "full" / "bundle.json").read_text(encoding="utf-8"))
+    schema, refused = jsonschema.Draft202012Validator(SCHEMA), 0
+    for place in places(content):
+        for value in (None, "x", "", -1, 0, 1.5, [], {}, ["a"], [None]):
+            changed = json.loads(json.dumps(content))
+            within = changed
+            for key in place[:-1]:
+                within = within[key]
+            within[place[-1]] = value
+            (tmp_path / "full" / "bundle.json").write_text(json.dumps(changed), encoding="utf-8")
+            if not schema.is_valid(changed):
+                refused += 1
+                with pytest.raises(BundleError, match=r"bundle\.json"):
+                    bundle.Bundle.load(tmp_path / "full")
+    assert refused > 200
 
 
 def test_text_that_is_no_json_is_named(folder):

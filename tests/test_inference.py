@@ -146,6 +146,13 @@ def test_another_decoder_may_be_asked_for(tiny):
         assert engine.describe()["decoder"] == "none"
 
 
+def test_another_decoder_than_dark_leaves_its_blur_alone(tmp_path):
+    dark = bundles.write(tmp_path / "dark", refine="dark", blur_sigma=1.5)
+    with oaks.Engine(dark, "onnxruntime", refine="second_peak") as engine:
+        poses = engine.infer(frame(), boxes=BOXES)
+    assert_agrees(poses, [frame()], BOXES, [0] * 4)
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 23])
 def test_any_number_of_people_gives_what_each_gives_alone(engine, count):
     boxes = np.random.default_rng(count).uniform(0, 50, (count, 4)) + np.array([0, 0, 50, 40])

@@ -59,7 +59,8 @@ def test_bundle_json_says_what_the_checkpoints_said(bundle):
     assert said["name"] == "tiny"
     assert said["license"] == "CC0-1.0"
     assert said["trained_on"] == ["noise"]
-    assert said["metrics"] == {"AP": 0.1}
+    assert said["metrics"] == {"pose": {"AP": 0.1}, "ks": {"AP": 0.1}}
+    assert said["score"] == "oaks"
     assert said["architecture"]["pose"]["name"] == "oa_hpe"
     assert said["architecture"]["ks"]["name"] == "ks_net"
     assert said["calibration"] == {
