@@ -27,6 +27,7 @@ void register_cpu(py::module_ m) {
 PYBIND11_MODULE(_native, m) {
   m.attr("version") = OAKS_VERSION;
   m.attr("max_keypoints") = oaks::kMaxKeypoints;
+  m.attr("max_blur_sigma") = oaks::kLargestBlurSigma;
   register_cpu(m.def_submodule("cpu"));
 #if defined(OAKS_WITH_CUDA)
   oaks::bindings::register_cuda(m.def_submodule("cuda"));

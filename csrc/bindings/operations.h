@@ -82,6 +82,9 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                  uintptr_t heat, uintptr_t averaged, int64_t count, int keypoints, int height, int width,
                  int element, int refine, bool shift_mirrored, std::array<float, 2> x, std::array<float, 2> y,
                  float blur_sigma, const std::vector<int16_t>& pair, uintptr_t run) {
+          if (!(blur_sigma >= 0.0f && blur_sigma <= kLargestBlurSigma)) {
+            throw std::invalid_argument("blur_sigma must lie between 0 and the largest there is room for");
+          }
           py::gil_scoped_release release;
           DecodeArguments a{at<const void>(heatmaps),
                             at<const void>(mirrored),
@@ -98,7 +101,7 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                             shift_mirrored,
                             {x[0], x[1]},
                             {y[0], y[1]},
-                            blur_sigma,
+                            make_blur(blur_sigma),
                             {}};
           fill(a.pair, pair);
           launch(a, execution<Execution>(run));

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 
 #include "core/half.h"
 #include "core/host_device.h"
@@ -20,6 +21,24 @@ struct AxisMap {
   float scale, shift;
 };
 
+// DARK's blur: a Gaussian, cut off at 2.5 standard deviations.
+constexpr float kLargestBlurSigma = 64.0f;
+constexpr int kLargestBlurRadius = 160;
+
+struct Blur {
+  int radius;
+  float weight[kLargestBlurRadius + 3];  // on one axis, by distance; beyond the radius 0
+};
+
+// Made once for a call, on the host for every device. sigma: heatmap pixels, 0 to kLargestBlurSigma.
+OAKS_HOST_DEVICE Blur make_blur(float sigma) {
+  Blur blur{int(ceilf(2.5f * sigma)), {}};
+  for (int distance = 0; distance <= blur.radius; ++distance) {
+    blur.weight[distance] = expf(-float(distance * distance) / (2.0f * sigma * sigma));
+  }
+  return blur;
+}
+
 // One call of decode. Pointers are host pointers for cpu/ and device pointers for cuda/.
 struct DecodeArguments {
   const void* heatmaps;     // (count, keypoints, height, width), `element`
@@ -34,7 +53,7 @@ struct DecodeArguments {
   Refine refine;
   bool shift_mirrored;  // hrnet: the mirrored-back map moves one pixel right, column 0 kept
   AxisMap x, y;
-  float blur_sigma;             // heatmap pixels; for dark
+  Blur blur;                    // for dark
   int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
 };
 
@@ -108,11 +127,6 @@ OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int
 
 // DARK (Zhang et al., CVPR 2020, equations 6 to 9): one Newton step on the logarithm of the map blurred
 // around the peak. The blur needs rows peak - 1 - radius to peak + 1 + radius only.
-OAKS_HOST_DEVICE int blur_radius(float sigma) { return int(ceilf(2.5f * sigma)); }
-
-OAKS_HOST_DEVICE float blur_weight(int distance, float sigma) {
-  return expf(-float(distance * distance) / (2.0f * sigma * sigma));
-}
 
 // One row of the map, blurred along x, at the columns x - 1, x, x + 1. Outside the map, and where it is
 // not finite, a map is 0.
@@ -121,17 +135,17 @@ struct BlurredRow {
 };
 
 template <class Map>
-OAKS_HOST_DEVICE BlurredRow blur_row(const Map& at, int y, int x, int height, int width, float sigma) {
+OAKS_HOST_DEVICE BlurredRow blur_row(const Map& at, int y, int x, int height, int width, const Blur& blur) {
   BlurredRow row{0.0f, 0.0f, 0.0f};
   if (y < 0 || y >= height) return row;
-  const int radius = blur_radius(sigma);
-  for (int d = -radius - 1; d <= radius + 1; ++d) {
+  const int reach = blur.radius + 1;
+  for (int d = -reach; d <= reach; ++d) {
     if (x + d < 0 || x + d >= width) continue;
     const float value = at(y, x + d);
     if (!is_finite(value)) continue;
-    if (d <= radius - 1) row.left += value * blur_weight(d + 1, sigma);
-    if (d >= -radius && d <= radius) row.centre += value * blur_weight(d, sigma);
-    if (d >= 1 - radius) row.right += value * blur_weight(d - 1, sigma);
+    row.left += value * blur.weight[abs(d + 1)];
+    row.centre += value * blur.weight[abs(d)];
+    row.right += value * blur.weight[abs(d - 1)];
   }
   return row;
 }
@@ -141,12 +155,11 @@ struct BlurredPatch {
   float value[3][3] = {{0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}};
 
   // `dy`: the row's distance below the peak, -radius - 1 to radius + 1.
-  OAKS_HOST_DEVICE void add(BlurredRow row, int dy, float sigma) {
-    const int radius = blur_radius(sigma);
+  OAKS_HOST_DEVICE void add(BlurredRow row, int dy, const Blur& blur) {
     for (int j = 0; j < 3; ++j) {
-      const int distance = dy - (j - 1);
-      if (distance < -radius || distance > radius) continue;
-      const float weight = blur_weight(distance, sigma);
+      const int distance = abs(dy - (j - 1));
+      if (distance > blur.radius) continue;
+      const float weight = blur.weight[distance];
       value[j][0] += row.left * weight;
       value[j][1] += row.centre * weight;
       value[j][2] += row.right * weight;

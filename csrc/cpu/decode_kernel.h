@@ -122,10 +122,10 @@ Offset offset_beside(const DecodeArguments& a, const AveragedMap<T>& map, TopTwo
       return gradient_offset(map, top.first.index, a.height, a.width);
     case Refine::dark: {
       BlurredPatch patch;
-      const int reach = blur_radius(a.blur_sigma) + 1;
+      const int reach = a.blur.radius + 1;
       const int x = top.first.index % a.width, y = top.first.index / a.width;
       for (int dy = -reach; dy <= reach; ++dy) {
-        patch.add(blur_row(map, y + dy, x, a.height, a.width, a.blur_sigma), dy, a.blur_sigma);
+        patch.add(blur_row(map, y + dy, x, a.height, a.width, a.blur), dy, a.blur);
       }
       return dark_offset(patch, top.first.index, a.height, a.width);
     }

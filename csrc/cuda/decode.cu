@@ -157,19 +157,19 @@ __device__ TopTwo top_two_cells(const TopTwo& vectors, const AveragedMap<T, lane
 // A lane blurs a row, then all of them gather the rows in order from the top.
 template <class T, int lanes>
 __device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int peak, int height,
-                                      float sigma) {
+                                      const Blur& blur) {
   const int width = averaged.maps.width;
-  const int reach = blur_radius(sigma) + 1;
+  const int reach = blur.radius + 1;
   BlurredPatch patch;
   for (int top = -reach; top <= reach; top += kWarp) {
     const int own = top + int(threadIdx.x) % kWarp;
     BlurredRow row{0.0f, 0.0f, 0.0f};
-    if (own <= reach) row = blur_row(averaged, peak / width + own, peak % width, height, width, sigma);
+    if (own <= reach) row = blur_row(averaged, peak / width + own, peak % width, height, width, blur);
     for (int dy = top; dy < top + kWarp && dy <= reach; ++dy) {
       const BlurredRow next{__shfl_sync(kWholeWarp, row.left, dy - top),
                             __shfl_sync(kWholeWarp, row.centre, dy - top),
                             __shfl_sync(kWholeWarp, row.right, dy - top)};
-      patch.add(next, dy, sigma);
+      patch.add(next, dy, blur);
     }
   }
   return dark_offset(patch, peak, height, width);
@@ -185,7 +185,7 @@ __device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top,
     case Refine::gradient:
       return gradient_offset(averaged, top.first.index, a.height, a.width);
     case Refine::dark:
-      return dark_offset_of_warp(averaged, top.first.index, a.height, a.blur_sigma);
+      return dark_offset_of_warp(averaged, top.first.index, a.height, a.blur);
     case Refine::none:
       break;
   }

@@ -24,7 +24,6 @@ REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
 ALIGNMENTS = ("half_pixel", "hrnet", "udp")
 _ELEMENTS = {FLOAT32: 0, FLOAT16: 1}
 _DEFAULT_BLUR = 2.0
-_LARGEST_BLUR = 64.0
 
 
 class Decoded(NamedTuple):
@@ -131,8 +130,8 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
         return _DEFAULT_BLUR
     if refine != "dark":
         raise ValueError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
-    wanted = f"a number above 0, at most {_LARGEST_BLUR:g}"
-    if not (0 < numbers("blur_sigma", blur_sigma, (), wanted) <= _LARGEST_BLUR):
+    wanted = f"a number above 0, at most {native.max_blur_sigma:g}"
+    if not (0 < numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
         raise ValueError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
 

@@ -36,7 +36,7 @@ def conditioned(heatmaps, sigma):
     kind=st.sampled_from(["bumps", "noise", "holes", "few_levels"]),
     height=st.integers(1, 18),
     width=st.integers(1, 25),
-    sigma=st.sampled_from([0.3, 0.5, 1.0, 2.0, 2.0, 3.0, 4.7]),
+    sigma=st.sampled_from([0.3, 0.5, 1.0, 2.0, 2.0, 3.0, 4.7, 64.0]),
     dtype=st.sampled_from([np.float32, np.float16]),
     seed=seeds,
 )

@@ -17,7 +17,7 @@ def test_transforms_need_the_crops_size():
     assert not case.written()
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf"), "wide"])
+@pytest.mark.parametrize("sigma", [0.0, -1.0, 64.5, float("nan"), float("inf"), "wide"])
 def test_the_blur_is_a_positive_number(sigma):
     case = decode_case()
     with pytest.raises(ValueError, match="blur_sigma"):
