@@ -5,14 +5,13 @@
 namespace oaks::cpu {
 
 void decode(const DecodeArguments& arguments, int threads) {
-  std::vector<Scratch> scratch(static_cast<size_t>(threads));
   const Kernels& compiled = kernels();
   // Whole people where there are enough of them: a walk through neighbouring maps is what memory is fast at.
   const int64_t maps = arguments.count * arguments.keypoints;
   const int64_t together = arguments.count >= 2 * threads ? arguments.keypoints : 1;
-  for_each(maps / together, threads, [&](int64_t item, int worker) {
+  for_each(maps / together, threads, [&](int64_t item, int /*worker*/) {
     for (int64_t map = item * together; map < (item + 1) * together; ++map) {
-      compiled.decode_map(arguments, map, scratch[size_t(worker)]);
+      compiled.decode_map(arguments, map);
     }
   });
 }

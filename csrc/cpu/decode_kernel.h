@@ -1,7 +1,7 @@
 // The hot loop of decode. Included by kernels.cpp alone.
 #pragma once
 
-#include "cpu/features.h"
+#include "core/decode.h"
 #include "cpu/simd.h"
 
 namespace oaks::cpu {
@@ -27,16 +27,16 @@ struct AveragedMap {
     return flip_average(value, to_float(mirrored_row(y)[mirrored_column(x, width, shift)]));
   }
 
-  // Hands every vector of row y to write(vector, column) and returns what is largest in the row.
+  // Hands every vector of row y to write(vector, column); gives the largest value of each lane, never NaN.
   template <class Write>
-  OAKS_HOST_DEVICE RunningMaximum sweep_row(int y, const Write& write) const {
-    RunningMaximum maximum;
+  OAKS_HOST_DEVICE Widest sweep_row(int y, const Write& write) const {
+    Widest maximum = Widest::all(-INFINITY);
     const T* from = row(y);
     if (!mirrored) {
       sweep(0, width, [&](auto vector, int x) {
         const auto value = decltype(vector)::load(from + x);
         write(value, x);
-        maximum.add(value);
+        maximum = larger(widened(value), maximum);
       });
       return maximum;
     }
@@ -49,7 +49,7 @@ struct AveragedMap {
       const auto value =
           flip_average(Vector::load(from + x), Vector::load_reversed(back + last - (Vector::lanes - 1)));
       write(value, x);
-      maximum.add(value);
+      maximum = larger(widened(value), maximum);
     };
     if (shift) average(Vector1{}, 0);
     sweep(shift ? 1 : 0, width, average);
@@ -57,8 +57,8 @@ struct AveragedMap {
   }
 };
 
-// Asks for a row before it is needed: backwards through rows that follow one another is no pattern that
-// processors foresee.
+// Asks for a row of the mirrored map before it is needed: backwards through rows that follow one another, and
+// from pair to pair, is no pattern that processors foresee. The map's own rows are.
 template <class T>
 OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused]] int width) {
 #if defined(__GNUC__)
@@ -67,50 +67,86 @@ OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused
 #endif
 }
 
-constexpr int kPrefetchBytes = 4096;
+constexpr int kPrefetchBytes = 2048;
+
+// TopTwo for each lane of the vectors that come past, without a branch: where a maximum changes is as good as
+// random, and after a wrong guess the memory would wait. Not for NaN.
+struct LaneTopTwo {
+  Widest first = Widest::all(-INFINITY), second = first;
+  Indices first_index = Indices{} - 1, second_index = first_index;
+
+  // Each lane's indices must come in ascending order: a later one never wins a tie.
+  OAKS_HOST_DEVICE void offer(Widest value, Indices index) {
+    const auto before_first = value.v > first.v, before_second = value.v > second.v;
+    second.v = before_first ? first.v : (before_second ? value.v : second.v);
+    second_index = before_first ? first_index : (before_second ? index : second_index);
+    first.v = before_first ? value.v : first.v;
+    first_index = before_first ? index : first_index;
+  }
+
+  // The two first of all lanes. An index that has won is left out in every lane.
+  OAKS_HOST_DEVICE TopTwo of_all_lanes() const {
+    TopTwo top;
+    top.first = first_of(first, first_index);
+    const auto won = first_index == top.first.index;
+    top.second = first_of({won ? second.v : first.v}, won ? second_index : first_index);
+    return top;
+  }
+
+ private:
+  OAKS_HOST_DEVICE static Cell first_of(Widest values, Indices indices) {
+    const float largest = values.largest();
+    const Indices candidates = values.v == Widest::all(largest).v ? indices : Indices{} + INT32_MAX;
+    int32_t listed[Widest::lanes];
+    memcpy(listed, &candidates, sizeof listed);
+    int32_t lowest = INT32_MAX;
+    for (int32_t index : listed) lowest = index < lowest ? index : lowest;
+    return {largest, lowest};
+  }
+};
 
 // The rows with the two largest maxima. Every vector goes to write(vector, row, column) on its way.
 template <class T, class Write>
 OAKS_HOST_DEVICE TopTwo top_two_rows(const AveragedMap<T>& map, const Write& write) {
   const int ahead = kPrefetchBytes / (map.width * int(sizeof(T)));
-  TopTwo rows;
+  LaneTopTwo rows;
   for (int y = 0; y < map.height; ++y) {
-    prefetch_row(map.row(y + ahead), map.width);
     if (map.mirrored) {
       const int left = y + ahead - map.height;
       prefetch_row(left < 0 ? map.mirrored_row(y + ahead) : map.next_mirrored + left * map.width, map.width);
     }
-    const RunningMaximum maximum = map.sweep_row(y, [&](auto vector, int x) { write(vector, y, x); });
-    // Few rows pass, which saves their reduction to one number; a later row never wins a tie.
-    const float to_beat = rows.second.index < 0 ? -INFINITY : rows.second.value;
-    if (maximum.exceeds(to_beat)) rows.offer({maximum.value(), y});
+    const Widest maximum = map.sweep_row(y, [&](auto vector, int x) { write(vector, y, x); });
+    rows.offer(maximum, Indices{} + y);
   }
-  return rows;
+  return rows.of_all_lanes();
 }
 
 // Offers the cells of row y that are finite.
 template <class T>
-void offer_row(const AveragedMap<T>& map, int y, float* row, TopTwo& top) {
-  map.sweep_row(y, [&](auto vector, int x) { vector.store(row + x); });
-  for (int x = 0; x < map.width; ++x) {
-    // Nearly every cell fails this, NaN too.
-    if (top.second.index >= 0 && !(row[x] >= top.second.value)) continue;
-    if (is_finite(row[x])) top.offer({row[x], y * map.width + x});
-  }
+OAKS_HOST_DEVICE void offer_row(const AveragedMap<T>& map, int y, LaneTopTwo& top) {
+  int32_t counted[Widest::lanes];
+  for (int i = 0; i < Widest::lanes; ++i) counted[i] = i;
+  Indices lanes;
+  memcpy(&lanes, counted, sizeof lanes);
+  map.sweep_row(y, [&](auto vector, int x) {
+    const Widest value = widened(vector);
+    top.offer({value.v < INFINITY ? value.v : Widest::all(-INFINITY).v}, lanes + (y * map.width + x));
+  });
 }
 
 // The two highest cells lie in the two rows with the highest maxima, unless +infinity, which is no peak, has
 // hidden the order of the rows.
 template <class T>
-TopTwo top_two_cells(const AveragedMap<T>& map, TopTwo rows, float* row) {
-  TopTwo top;
+TopTwo top_two_cells(const AveragedMap<T>& map, TopTwo rows) {
+  LaneTopTwo top;
   if (rows.first.index >= 0 && !is_finite(rows.first.value)) {
-    for (int y = 0; y < map.height; ++y) offer_row(map, y, row, top);
-    return top;
+    for (int y = 0; y < map.height; ++y) offer_row(map, y, top);
+    return top.of_all_lanes();
   }
-  if (rows.first.index >= 0) offer_row(map, rows.first.index, row, top);
-  if (rows.second.index >= 0) offer_row(map, rows.second.index, row, top);
-  return top;
+  const int a = rows.first.index, b = rows.second.index, upper = a < b ? a : b, lower = a < b ? b : a;
+  if (upper >= 0) offer_row(map, upper, top);
+  if (lower >= 0) offer_row(map, lower, top);
+  return top.of_all_lanes();
 }
 
 template <class T>
@@ -143,7 +179,7 @@ const T* mirrored_map(const DecodeArguments& a, int64_t index) {
 }
 
 template <class T>
-void decode_typed_map(const DecodeArguments& a, int64_t index, Scratch& scratch) {
+void decode_typed_map(const DecodeArguments& a, int64_t index) {
   const int64_t person = index / a.keypoints;
   const int64_t size = int64_t(a.height) * a.width;
   const T* own = static_cast<const T*>(a.heatmaps) + index * size;
@@ -165,7 +201,7 @@ void decode_typed_map(const DecodeArguments& a, int64_t index, Scratch& scratch)
     rows = top_two_rows(map, [](auto, int, int) {});
   }
 
-  const TopTwo top = top_two_cells(map, rows, scratch.floats(size_t(a.width)));
+  const TopTwo top = top_two_cells(map, rows);
   const Offset offset = top.first.index < 0 ? Offset{0.0f, 0.0f} : offset_beside(a, map, top);
   write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr, a.points + 2 * index,
               a.heat + index);
@@ -176,11 +212,11 @@ void decode_typed_map(const DecodeArguments& a, int64_t index, Scratch& scratch)
   }
 }
 
-void decode_map(const DecodeArguments& a, int64_t index, Scratch& scratch) {
+void decode_map(const DecodeArguments& a, int64_t index) {
   if (a.element == Element::float16) {
-    decode_typed_map<Half>(a, index, scratch);
+    decode_typed_map<Half>(a, index);
   } else {
-    decode_typed_map<float>(a, index, scratch);
+    decode_typed_map<float>(a, index);
   }
 }
 

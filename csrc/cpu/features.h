@@ -23,7 +23,7 @@ class Scratch {
 // What kernels.cpp gives for each instruction set.
 struct Kernels {
   // Decodes the map of one keypoint of one person: map = person * keypoints + keypoint.
-  void (*decode_map)(const DecodeArguments&, int64_t map, Scratch&);
+  void (*decode_map)(const DecodeArguments&, int64_t map);
   // Rows first_row to last_row - 1 of one box's crop.
   void (*crop_rows)(const CropArguments&, int64_t box, int first_row, int last_row, Scratch&);
 };

@@ -33,7 +33,6 @@ struct Vector1 {
   void store_reversed(float* p) const { *p = v; }
   void store_reversed(Half* p) const { store(p); }
   float largest() const { return v; }
-  bool exceeds(float x) const { return v > x; }
 };
 OAKS_HOST_DEVICE Vector1 operator+(Vector1 a, Vector1 b) { return {a.v + b.v}; }
 OAKS_HOST_DEVICE Vector1 operator*(Vector1 a, Vector1 b) { return {a.v * b.v}; }
@@ -48,7 +47,6 @@ OAKS_HOST_DEVICE Vector1 larger(Vector1 a, Vector1 b) { return {a.v > b.v ? a.v 
 struct Vector4 {
   static constexpr int lanes = 4;
   typedef float Native __attribute__((vector_size(16)));
-  typedef int32_t Mask __attribute__((vector_size(16)));
   Native v;
 
   static Vector4 all(float x) { return {Native{x, x, x, x}}; }
@@ -80,10 +78,6 @@ struct Vector4 {
   float largest() const {
     const float low = v[0] > v[1] ? v[0] : v[1], high = v[2] > v[3] ? v[2] : v[3];
     return low > high ? low : high;
-  }
-  bool exceeds(float x) const {
-    const Mask mask = v > all(x).v;
-    return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
   }
 };
 OAKS_HOST_DEVICE Vector4 operator+(Vector4 a, Vector4 b) { return {a.v + b.v}; }
@@ -128,9 +122,6 @@ struct Vector8 {
     half = _mm_max_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
   }
-  bool exceeds(float x) const {
-    return _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(x), _CMP_GT_OQ)) != 0;
-  }
 };
 OAKS_HOST_DEVICE Vector8 operator+(Vector8 a, Vector8 b) { return {_mm256_add_ps(a.v, b.v)}; }
 OAKS_HOST_DEVICE Vector8 operator*(Vector8 a, Vector8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -159,7 +150,6 @@ struct Vector16 {
   void store(Half* p) const {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
   }
-  // In halves, since rows of 72 floats start on every second 32 bytes only.
   template <class T>
   void stream(T* p) const {
     Vector8{_mm512_castps512_ps256(v)}.stream(p);
@@ -170,7 +160,6 @@ struct Vector16 {
     reversed().store(p);
   }
   float largest() const { return _mm512_reduce_max_ps(v); }
-  bool exceeds(float x) const { return _mm512_cmp_ps_mask(v, _mm512_set1_ps(x), _CMP_GT_OQ) != 0; }
 };
 OAKS_HOST_DEVICE Vector16 operator+(Vector16 a, Vector16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 OAKS_HOST_DEVICE Vector16 operator*(Vector16 a, Vector16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -197,35 +186,30 @@ OAKS_HOST_DEVICE void sweep(int first, int last, const Body& body) {
   for (; column < last; ++column) body(Vector1{}, column);
 }
 
-// The largest value seen, kept in each width of vector; NaN is never the largest.
-struct RunningMaximum {
-  Vector1 one = Vector1::all(-INFINITY);
-  OAKS_HOST_DEVICE void add(Vector1 v) { one = larger(v, one); }
-#if defined(OAKS_VECTOR4)
-  Vector4 wide = Vector4::all(-INFINITY);
-  OAKS_HOST_DEVICE void add(Vector4 v) { wide = larger(v, wide); }
-#elif defined(__AVX2__)
-  Vector8 wide = Vector8::all(-INFINITY);
-  OAKS_HOST_DEVICE void add(Vector8 v) { wide = larger(v, wide); }
-#else
-  Vector1 wide = Vector1::all(-INFINITY);
-#endif
+// The widest vector, and narrower ones in its first lanes with -infinity in the others.
 #if defined(__AVX512F__)
-  Vector16 widest = Vector16::all(-INFINITY);
-  OAKS_HOST_DEVICE void add(Vector16 v) { widest = larger(v, widest); }
+using Widest = Vector16;
+OAKS_HOST_DEVICE Widest widened(Vector8 v) { return {_mm512_insertf32x8(_mm512_set1_ps(-INFINITY), v.v, 0)}; }
+#elif defined(__AVX2__)
+using Widest = Vector8;
+#elif defined(OAKS_VECTOR4)
+using Widest = Vector4;
 #else
-  Vector1 widest = Vector1::all(-INFINITY);
+using Widest = Vector1;
 #endif
+OAKS_HOST_DEVICE Widest widened(Widest v) { return v; }
 
-  OAKS_HOST_DEVICE bool exceeds(float x) const {
-    return widest.exceeds(x) || wide.exceeds(x) || one.exceeds(x);
-  }
-  // -infinity if there was none.
-  OAKS_HOST_DEVICE float value() const {
-    const float a = widest.largest(), b = wide.largest(), ab = a > b ? a : b;
-    return ab > one.v ? ab : one.v;
-  }
-};
+// A whole number for each lane of the widest vector.
+#if defined(__GNUC__)
+typedef int32_t Indices __attribute__((vector_size(4 * Widest::lanes)));
+OAKS_HOST_DEVICE Widest widened(Vector1 v) {
+  Widest wide = Widest::all(-INFINITY);
+  wide.v[0] = v.v;
+  return wide;
+}
+#else
+typedef int32_t Indices;
+#endif
 
 }  // namespace OAKS_ISA
 }  // namespace oaks::cpu
