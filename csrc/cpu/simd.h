@@ -110,8 +110,13 @@ struct Vector8 {
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   __m128i halves() const { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
   void store(Half* p) const { _mm_storeu_si128((__m128i*)p, halves()); }
-  // Past the cache where the address allows: for what nobody reads soon.
-  void stream(float* p) const { uintptr_t(p) % 32 == 0 ? _mm256_stream_ps(p, v) : store(p); }
+  // Past the cache, for what nobody reads soon: memory is not read before it is written. In pieces of 16
+  // bytes, the boundary on which NumPy's arrays lie.
+  void stream(float* p) const {
+    if (uintptr_t(p) % 16 != 0) return store(p);
+    _mm_stream_ps(p, _mm256_castps256_ps128(v));
+    _mm_stream_ps(p + 4, _mm256_extractf128_ps(v, 1));
+  }
   void stream(Half* p) const { uintptr_t(p) % 16 == 0 ? _mm_stream_si128((__m128i*)p, halves()) : store(p); }
   template <class T>
   void store_reversed(T* p) const {

@@ -87,6 +87,25 @@ def test_decode_fills_the_arrays_that_it_is_given(refine, dtype):
     np.testing.assert_array_equal(heat, fresh.heat)
 
 
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("width", [12, 37, 72])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_average_is_the_same_wherever_it_lies(width, dtype):
+    """On some boundaries it goes past the cache, on others it cannot; nothing beside it is touched."""
+    shape = (2, 3, 5, width)
+    heatmaps, mirrored = maps("noise", shape, 1, dtype), maps("noise", shape, 2, dtype)
+    expected = ops.decode(heatmaps, mirrored, flip_pairs=(), average=True)
+    size = heatmaps.size
+    for offset in range(17):
+        store = filled((size + 32,), dtype)
+        averaged = store[offset : offset + size].reshape(shape)
+        decoded = ops.decode(heatmaps, mirrored, flip_pairs=(), out=(None, None, averaged))
+        for left, right in zip(decoded, expected, strict=True):
+            np.testing.assert_array_equal(left, right)
+        assert (store[:offset] == FILL).all()
+        assert (store[offset + size :] == FILL).all()
+
+
 @pytest.mark.parametrize("refine", REFINEMENTS)
 @pytest.mark.parametrize("alignment", ["half_pixel", "hrnet"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
