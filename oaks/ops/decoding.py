@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 from oaks.ops import native
@@ -145,7 +146,10 @@ def _mirror_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, mirro
     wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
     if pairs is None or len(pairs) == 0:
         return list(range(keypoints))
-    listed = numbers("flip_pairs", pairs, (None, 2), wanted, whole=True).tolist()
+    try:
+        listed = [(index(left), index(right)) for left, right in pairs]
+    except (TypeError, ValueError):
+        raise ValueError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
     order = list(range(keypoints))
     for left, right in listed:
         if not (0 <= left < keypoints and 0 <= right < keypoints):
