@@ -20,14 +20,14 @@ TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH"
 """Where to look for commands: beside this Python first, as in an activated environment."""
 
 
-def run(command: list[str], folder: Path, **environment: str) -> str:
-    """Runs a command that must succeed; gives the last line that it prints."""
+def run(command: list[str], folder: Path, **environment: str) -> tuple[str, str]:
+    """Runs a command that must succeed; gives the last line that it prints, and what it says on stderr."""
     env = {**os.environ, "PATH": TOOLS, **environment}
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout.splitlines()[-1]
+    return done.stdout.splitlines()[-1], done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def sdist(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked sdist."""
     present = {path.relative_to(copy) for path in copy.rglob("*")}
     folder = tmp_path_factory.mktemp("sdist")
-    name = run([sys.executable, "-c", BUILD.format("build_sdist"), str(folder)], copy)
+    name, _ = run([sys.executable, "-c", BUILD.format("build_sdist"), str(folder)], copy)
     with tarfile.open(folder / name) as archive:
         archive.extractall(folder, filter="data")
     (copy / "present.txt").write_text(
@@ -64,7 +64,9 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     if shutil.which("cmake", path=TOOLS) is None:
         pytest.skip("building needs CMake: pip install cmake ninja")
-    name = run([sys.executable, "-c", BUILD.format("build_wheel"), str(folder)], sdist, OAKS_CUDA="off")
+    build = [sys.executable, "-c", BUILD.format("build_wheel"), str(folder)]
+    name, said = run(build, sdist, OAKS_CUDA="off")
+    (folder / "said.txt").write_text(said, encoding="utf-8")
     with zipfile.ZipFile(folder / name) as archive:
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
@@ -125,4 +127,11 @@ assert oaks.engines.__file__.startswith(sys.argv[1])
 print(*ops.decode(np.eye(4, dtype=np.float32)[None, None], refine="none").points.ravel())
 """
     run_in = [sys.executable, "-c", program, str(wheel)]
-    assert run(run_in, tmp_path) == "0.0 0.0"
+    assert run(run_in, tmp_path)[0] == "0.0 0.0"
+
+
+def test_the_build_says_in_one_line_what_it_built(wheel):
+    said = (wheel.parent / "said.txt").read_text("utf-8").splitlines()
+    built = [line for line in said if line.startswith("oaks ") and "built for the CPU" in line]
+    assert len(built) == 1
+    assert built[0].endswith("not for CUDA (OAKS_CUDA=off)")
