@@ -88,6 +88,72 @@ def predict(
 
 
 @app.command()
+def track(
+    source: Annotated[list[str], typer.Argument(help="Video, folder of pictures, camera (0) or address.")],
+    bundle: Annotated[str, typer.Option(help="Folder, zip or name of a shipped bundle.")] = "small",
+    boxes: Annotated[list[str], typer.Option(help="COCO JSON or MOT .txt with boxes, for each source.")] = [],  # noqa: B006
+    detector: Annotated[str, typer.Option(help="ONNX detector.")] = "",
+    detector_threshold: Annotated[float, typer.Option(help="Least score of a detected box.")] = 0.3,
+    detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0,
+    first_boxes: Annotated[str, typer.Option(help="Boxes of the first frame: 'x1,y1,x2,y2 ...'.")] = "",
+    every: Annotated[
+        int, typer.Option(min=0, help="Boxes at every n-th frame, else from the tracks; 0: at the first.")
+    ] = 1,
+    out: Annotated[
+        str, typer.Option(help="Folder of the results; several sources get one each.")
+    ] = "runs/track",
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the backend's own if left out.")] = "",
+    flip: Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")] = True,
+    gate: Annotated[float, typer.Option(help="Probability below which a pose supports no track.")] = 0.3,
+    gate_by: Annotated[str, typer.Option(help="oaks or conventional; else the bundle's score.")] = "",
+    patience: Annotated[float, typer.Option(help="Seconds that a track lives without a pose.")] = 1.0,
+    smooth: Annotated[bool, typer.Option(help="Steady the keypoints (one-euro filter).")] = True,
+    video: Annotated[bool, typer.Option(help="Write the annotated video.")] = True,
+    absent: Annotated[str, typer.Option(help="Keypoints predicted absent: hide or hollow.")] = "hide",
+    show_boxes: Annotated[bool, typer.Option(help="Draw the boxes too.")] = False,
+    trails: Annotated[float, typer.Option(help="Seconds for which a person's way remains; 0: none.")] = 1.0,
+    live: Annotated[
+        bool | None, typer.Option(help="Drop frames that come too late; else only of cameras and streams.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Frames per second of pictures.")] = 30.0,
+    frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames; 0: at the end.")] = 0,
+) -> None:
+    """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
+
+    Exit codes: 0 all there; 1 a source was damaged, ended early or did not return; 2 a wrong argument, or
+    a source that cannot be opened; 3 a file could not be written; 130 Ctrl-C. What was written can be read
+    in every case.
+    """
+    from oaks.video.command import track_command
+
+    raise typer.Exit(
+        track_command(
+            source,
+            bundle=bundle,
+            engine_settings={
+                "backend": backend,
+                "precision": precision,
+                "device": device or None,
+                "flip": flip,
+            },
+            detector=detector or None,
+            detector_settings={"threshold": detector_threshold, "person": detector_person},
+            boxes=boxes,
+            first=first_boxes or None,
+            every=every,
+            source_settings={"rate": rate, "live": live},
+            tracker_settings={"gate": gate, "score": gate_by or None, "patience": patience},
+            smooth=smooth,
+            output_settings={"video": video, "absent": absent, "boxes": show_boxes, "trails": trails},
+            out=out,
+            most=frames or None,
+        )
+    )
+
+
+@app.command()
 def demo(
     bundle: Annotated[str, typer.Option(help="Folder, zip or name of a shipped bundle.")] = "small",
     out: Annotated[str, typer.Option(help="Folder for results.json and pictures/.")] = "demo_output",
@@ -283,7 +349,14 @@ def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:
         app()
-    except (BackendUnavailable, BundleError, FileNotFoundError, PermissionError, ValueError) as error:
+    except (
+        BackendUnavailable,
+        BundleError,
+        ConnectionError,
+        FileNotFoundError,
+        PermissionError,
+        ValueError,
+    ) as error:
         typer.secho(f"oaks: {error}", fg="red", err=True)
         sys.exit(2)
 

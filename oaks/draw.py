@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.poses import Pose, Poses
+from oaks.poses import NO_TRACK, Pose, Poses
 from oaks.skeleton import Skeleton
 
 # BGR. Left and right are told apart by people with any colour vision (Okabe and Ito's blue and vermilion).
 _COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
+_TRACKS = ((120, 220, 120), (230, 130, 230), (90, 200, 255), (240, 200, 90), (130, 150, 255), (120, 240, 230))
 _RIM = (25, 25, 25)
 _PAPER = (255, 255, 255)
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel
@@ -50,7 +51,7 @@ def draw(
         poses: in this picture's pixels, of any skeleton.
         absent: what becomes of keypoints whose visibility is below .5: "hide" leaves them and their limbs
             out, as the paper's figure 9 does; "hollow" draws them as rings and their limbs thinly.
-        scores: whether each person's score stands over the box, after the track id if there is one.
+        scores: whether each person's score stands over the box, after the id if it has a track.
         boxes: whether the boxes are drawn.
         threshold: poses with a lower score are left out.
 
@@ -74,6 +75,11 @@ def draw(
         for pose in chosen:
             _draw_score(picture, pose)
     return picture
+
+
+def track_color(track_id: int) -> tuple[int, int, int]:
+    """BGR: the colour of a track's id and of its trail, light enough for the plate that the id stands on."""
+    return _TRACKS[track_id % len(_TRACKS)]
 
 
 def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen, *, hollow: bool) -> None:
@@ -128,7 +134,9 @@ def _draw_score(picture: np.ndarray, pose: Pose) -> None:
     import cv2
 
     height, width = picture.shape[:2]
-    text = f"{pose.score:.2f}" if pose.track_id is None else f"#{pose.track_id} {pose.score:.2f}"
+    tracked = pose.track_id not in (None, NO_TRACK)
+    text = f"#{pose.track_id} {pose.score:.2f}" if tracked else f"{pose.score:.2f}"
+    color = track_color(pose.track_id) if tracked else _PAPER
     capital = float(np.clip(np.sqrt(height * width) / 55, 7, 60))
     scale, thickness = capital / _FONT_HEIGHT, max(1, round(capital / 9))
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
@@ -139,7 +147,7 @@ def _draw_score(picture: np.ndarray, pose: Pose) -> None:
     region = picture[y : y + plate[1], x : x + plate[0]]
     region[:] = (0.25 * region + 0.75 * np.array(_RIM)).astype(np.uint8)
     at = (x + margin, y + margin + text_height)
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _PAPER, thickness, cv2.LINE_AA)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness, cv2.LINE_AA)
 
 
 def _line(
@@ -170,4 +178,4 @@ def _fixed(points: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return np.round(np.clip(points, -limit, limit) * (1 << _SHIFT)).astype(np.int32)
 
 
-__all__ = ["draw"]
+__all__ = ["draw", "track_color"]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PRESENT = 0.5
 """A keypoint whose visibility is below this counts as absent (section 4.1 of the paper)."""
 
+NO_TRACK = -1
+"""The track id of a pose that belongs to no track, as in MOT files."""
+
 FORMAT = 1
 
 
@@ -60,7 +63,7 @@ class Poses:
         boxes: (N, 4) float32, x1, y1, x2, y2 as they were handed in.
         box_scores: (N,) float32, 1 where none was handed in.
         frame_index: (N,) int64, which of the frames handed in.
-        track_ids: (N,) int64, or None.
+        track_ids: (N,) int64, NO_TRACK (-1) for a pose of no track; None where nobody tracks.
         skeleton: what the keypoints are.
         score_kind: "oaks" or "conventional".
     """
@@ -240,6 +243,8 @@ class Poses:
     def to_supervision(self) -> supervision.KeyPoints:
         """As supervision's KeyPoints: scores as confidences, `present` as visible, the rest as data.
 
+        Its data hold visibility, similarity, box, frame_index, and track_id if there is one.
+
         Raises:
             ImportError: supervision is not installed; the message says what to install.
         """
@@ -247,18 +252,21 @@ class Poses:
             import supervision
         except ImportError as error:
             raise ImportError(f"{error}; `pip install 'supervision>=0.29'`") from error
+        data = {
+            "visibility": self.visibility,
+            "similarity": self.similarity,
+            "box": self.boxes,
+            "frame_index": self.frame_index,
+        }
+        if self.track_ids is not None:
+            data["track_id"] = self.track_ids
         return supervision.KeyPoints(
             xy=self.keypoints,
             class_id=np.zeros(len(self), np.int64),
             keypoint_confidence=self.keypoint_scores,
             detection_confidence=self.scores,
             visible=self.present,
-            data={
-                "visibility": self.visibility,
-                "similarity": self.similarity,
-                "box": self.boxes,
-                "frame_index": self.frame_index,
-            },
+            data=data,
         )
 
     def save(self, path: str | Path) -> None:
@@ -304,4 +312,4 @@ def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
     return [None if none else row for none, row in zip(gone.tolist(), rows, strict=True)]
 
 
-__all__ = ["PRESENT", "Pose", "Poses"]
+__all__ = ["NO_TRACK", "PRESENT", "Pose", "Poses"]

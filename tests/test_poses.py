@@ -223,3 +223,5 @@ def test_supervision_gets_points_scores_and_presence():
     np.testing.assert_array_equal(keypoints.visible, poses.present)
     np.testing.assert_array_equal(keypoints.data["frame_index"], poses.frame_index)
     assert len(keypoints[1:3]) == 2
+    assert "track_id" not in keypoints.data
+    assert make(track_ids=[4, 5, 6, 7]).to_supervision()[1:3].data["track_id"].tolist() == [5, 6]

@@ -1,1 +1,40 @@
-"""Video: frames in, poses and tracks out."""
+"""Video: frames in, poses and tracks out.
+
+    for frame, poses in track("street.mp4", engine, boxes=boxes_from_detector(detector, every=5)):
+        print(frame.time, poses.track_ids, poses.scores)
+
+Needs PyAV and SciPy: `pip install 'oaks[video]'`.
+"""
+
+from oaks.video.annotated import AnnotatedVideo
+from oaks.video.boxes import ONCE, BoxSource, boxes_from_detector, boxes_from_file, first_boxes
+from oaks.video.frames import Frame
+from oaks.video.sinks import Callback, CocoFile, JsonLines, MotFile, Sink
+from oaks.video.smoothing import OneEuro
+from oaks.video.sources import Source, open_source
+from oaks.video.stream import Summary, track
+from oaks.video.threads import ReadAhead, WriteBehind
+from oaks.video.tracking import Tracker
+
+__all__ = [
+    "ONCE",
+    "AnnotatedVideo",
+    "BoxSource",
+    "Callback",
+    "CocoFile",
+    "Frame",
+    "JsonLines",
+    "MotFile",
+    "OneEuro",
+    "ReadAhead",
+    "Sink",
+    "Source",
+    "Summary",
+    "Tracker",
+    "WriteBehind",
+    "boxes_from_detector",
+    "boxes_from_file",
+    "first_boxes",
+    "open_source",
+    "track",
+]

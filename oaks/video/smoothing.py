@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from oaks.poses import Poses
-from oaks.video.tracking import NO_TRACK
+from oaks.poses import NO_TRACK, Poses
 
 _FORGET = 2.0  # seconds after which a track that no longer comes is forgotten
 _LEAST = 1e-3  # weight of a keypoint that the network knows nothing about

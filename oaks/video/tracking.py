@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oaks import ops
-from oaks.poses import PRESENT, Poses
+from oaks.errors import BackendUnavailable
+from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
-
-NO_TRACK = -1
-"""The track id of a pose that belongs to no track, as in MOT files."""
 
 _MEMORY = 0.3  # seconds over which a track's velocity is averaged
 _GROWTH = 2.0  # by how much of itself a keypoint's reach grows per second without a pose
@@ -90,6 +88,7 @@ class Tracker:
 
     Raises:
         ValueError: an argument does not fit.
+        BackendUnavailable: SciPy is not installed.
     """
 
     def __init__(
@@ -117,12 +116,14 @@ class Tracker:
         self._time = -np.inf
         self._assign = _load_assignment()
 
-    def update(self, poses: Poses, time: float) -> Poses:
+    def update(self, poses: Poses, time: float, *, begin: bool = True) -> Poses:
         """The poses of the next frame with their track ids.
 
         Args:
             poses: of one frame.
             time: of the frame, in seconds; never before the last.
+            begin: whether a pose that matches no track begins one. Not if the boxes are the tracker's own:
+                they show the people of the tracks, and where they fail, anything at all.
 
         Returns:
             The same poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
@@ -146,7 +147,7 @@ class Tracker:
                 track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
                 ids[i] = track.id
             left = left[ids[left] == NO_TRACK]
-        for i in left:
+        for i in left if begin else ():
             track = self._start(poses, int(i), visibility[i], time)
             live.append(track)
             ids[i] = track.id
@@ -259,8 +260,8 @@ def _load_assignment() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
-        raise ImportError(f"tracking needs SciPy: {error}; `pip install 'oaks[video]'`") from error
+        raise BackendUnavailable(f"tracking needs SciPy: {error}; `pip install 'oaks[video]'`") from error
     return linear_sum_assignment
 
 
-__all__ = ["NO_TRACK", "Tracker"]
+__all__ = ["Tracker"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from oaks import COCO17, Poses, Skeleton
-from oaks.video.tracking import NO_TRACK, Tracker
+from oaks.poses import NO_TRACK
+from oaks.video.tracking import Tracker
 
 from .scenes import STANDING, people
 
@@ -76,6 +77,20 @@ def test_the_nearest_first_would_be_wrong():
     assert ids(tracker.update(people([(14, 0), (45, 0)]), 1e-9)) == [1, 2]
 
 
+def test_pairs_that_are_too_far_apart_do_not_cost_a_good_one_its_place():
+    """Two pairs just below the threshold have a larger sum than the one above it and its leftovers."""
+
+    def oks(apart: float) -> float:
+        return reference_oks(STANDING + np.array((apart, 0.0)), STANDING)
+
+    near = next(d for d in np.arange(0, 40, 0.25) if oks(d) < 0.6)
+    far = next(d for d in np.arange(0, 40, 0.25) if oks(d) < 0.5)
+    assert 2 * oks(far) > oks(near) + oks(near + 2 * far)
+    tracker = Tracker(COCO17, match=0.5)
+    tracker.update(people([(0, 0), (near + far, 0)]), 0.0)
+    assert ids(tracker.update(people([(near, 0), (-far, 0)]), 1e-9)) == [1, 3]
+
+
 def test_a_pose_at_the_gate_supports_and_one_below_does_not():
     gate = float(np.float32(0.3))
     below = float(np.nextafter(np.float32(0.3), np.float32(0)))
@@ -129,6 +144,12 @@ def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
         poses = people([(200, 0), (b, 0)], oaks=[0.9, 0.12 if hidden else 0.8])
         tracked = ids(tracker.update(poses, n / RATE))
         assert tracked == [1, NO_TRACK if hidden else 2], n
+
+
+def test_boxes_that_are_the_trackers_own_begin_no_track():
+    tracker = tracker_of(people([(0, 0)]))
+    assert ids(tracker.update(people([(300, 0), (2, 0)]), 0.1, begin=False)) == [NO_TRACK, 1]
+    assert tracker.started == 1
 
 
 def test_two_boxes_with_one_person_give_one_track():

@@ -1,0 +1,123 @@
+"""A video with the poses in it, in the source's own time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from oaks.draw import draw
+from oaks.errors import BackendUnavailable
+from oaks.poses import NO_TRACK, Poses
+from oaks.video.frames import Frame
+from oaks.video.sources import load_av
+from oaks.video.trails import Trails
+
+_FRAGMENT = 30  # frames between key frames: what a power cut costs
+
+
+class AnnotatedVideo:
+    """An MP4 file (H.264) with poses, ids, scores and trails drawn in; frames are shown when the source's are.
+
+    The file is written in fragments, so that all but the last can be played if writing stops midway. It has
+    the size of the first frame, made even as H.264 wants it; frames of another size are fitted in, with bars.
+    Poses that belong to no track are left out. There is no sound.
+
+    Args:
+        path: the file.
+        absent, boxes: how poses are drawn (oaks.draw.draw).
+        trails: seconds for which the way of each person remains; 0: none.
+        quality: x264's constant rate factor, 0 (best) to 51.
+
+    Raises:
+        OSError: the file cannot be written.
+        BackendUnavailable: PyAV is not installed, or has no encoder for H.264.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        absent: str = "hide",
+        boxes: bool = False,
+        trails: float = 1.0,
+        quality: int = 20,
+    ) -> None:
+        self._av = load_av()
+        self._path, self._absent, self._boxes, self._quality = Path(path), absent, boxes, quality
+        self._trails = Trails(trails)
+        flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        self._container = self._av.open(str(path), "w", format="mp4", options=flags)
+        self._stream = None
+        self._last = -1
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        """Draws and encodes one frame.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._stream is None:
+            self._stream = self._open_stream(frame)
+        tracked = poses[poses.track_ids != NO_TRACK]
+        under = self._trails.draw(frame.image, tracked, frame.time)
+        drawn = draw(under, tracked, absent=self._absent, boxes=self._boxes)
+        picture = self._av.VideoFrame.from_ndarray(
+            _fitted(drawn, (self._stream.width, self._stream.height)), format="bgr24"
+        )
+        picture.time_base = self._stream.codec_context.time_base
+        # Two frames of one time cannot be told apart by a player.
+        picture.pts = self._last = max(round(frame.pts * frame.time_base / picture.time_base), self._last + 1)
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Writes what the encoder still holds, and ends the file."""
+        if self._container is None:
+            return
+        container, self._container = self._container, None
+        try:
+            if self._stream is not None:
+                container.mux(self._stream.encode(None))
+        finally:
+            container.close()
+
+    def _open_stream(self, frame: Frame):
+        """The encoder's stream, for pictures of this frame's size and time base."""
+        try:
+            stream = self._container.add_stream("libx264", rate=30)
+        except (ValueError, self._av.error.FFmpegError) as error:
+            raise BackendUnavailable(
+                f"this PyAV has no encoder for H.264 (libx264): {error}; `pip install 'oaks[video]'` brings one"
+            ) from error
+        height, width = frame.image.shape[:2]
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(self._quality), "preset": "veryfast"}
+        context = stream.codec_context
+        context.time_base = frame.time_base
+        # Without B-frames the pictures leave in the order they are shown in, and the first stands at 0.
+        context.max_b_frames, context.gop_size = 0, _FRAGMENT
+        return stream
+
+
+def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image in a picture of some size (width, height): as it is, or scaled into its middle with bars."""
+    import cv2
+
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    if 0 <= size[0] - width <= 1 and 0 <= size[1] - height <= 1:  # an odd size made even
+        return cv2.copyMakeBorder(image, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(round(width * scale), 1), max(round(height * scale), 1))
+    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    picture[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        image, inner, interpolation=interpolation
+    )
+    return picture
+
+
+__all__ = ["AnnotatedVideo"]

@@ -1,0 +1,37 @@
+"""A frame of a video, and when it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a stream.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR, upright.
+        index: its number in its source, from 0; what was dropped or could not be decoded leaves a gap.
+        pts: when it is shown, in units of time_base after the source's first frame.
+        time_base: seconds per unit.
+        stream: which of several sources it is from.
+        name: its file's name, if each frame is a file.
+    """
+
+    image: np.ndarray
+    index: int
+    pts: int
+    time_base: Fraction
+    stream: int = 0
+    name: str = ""
+
+    @property
+    def time(self) -> float:
+        """Seconds after the source's first frame."""
+        return float(self.pts * self.time_base)
+
+
+__all__ = ["Frame"]

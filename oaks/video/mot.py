@@ -1,0 +1,61 @@
+"""MOTChallenge's text files: one box per line, frames and ids numbered from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from oaks.coco import PersonBoxes
+from oaks.poses import NO_TRACK, Poses
+
+
+def read_mot(path: str | Path) -> PersonBoxes:
+    """Person boxes from a MOT file: frame, id, left, top, width, height, score, ... per line.
+
+    In ground truth the seventh number is 0 for boxes that do not count: these are left out. -1 says nothing,
+    and becomes 1.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not of this form; the message names file and line.
+    """
+    boxes: dict[int, list[list[float]]] = {}
+    scores: dict[int, list[float]] = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            frame, _, x, y, width, height, *more = (float(value) for value in line.split(","))
+            score = more[0] if more else 1.0
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: line {number}: frame, id, left, top, width, height, score wanted, got {line!r}"
+            ) from error
+        if score == 0:
+            continue
+        boxes.setdefault(int(frame), []).append([x, y, x + width, y + height])
+        scores.setdefault(int(frame), []).append(1.0 if score == -1 else score)
+    return PersonBoxes(
+        source=f"MOT: {Path(path).name}",
+        boxes={key: np.array(value, np.float32) for key, value in boxes.items()},
+        scores={key: np.array(value, np.float32) for key, value in scores.items()},
+        image_ids={},
+    )
+
+
+def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
+    """The lines of a frame's tracked poses, without line ends; untracked ones have none.
+
+    Args:
+        poses: of one frame, with track_ids.
+        frame: its number, from 1.
+    """
+    for pose in poses:
+        if pose.track_id != NO_TRACK:
+            x1, y1, x2, y2 = (float(value) for value in pose.box)
+            yield f"{frame},{pose.track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{pose.score:.4f},-1,-1,-1"
+
+
+__all__ = ["mot_lines", "read_mot"]

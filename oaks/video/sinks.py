@@ -1,0 +1,143 @@
+"""Where tracked poses go, frame by frame: JSON lines, MOT and COCO files that can be read at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from oaks.poses import Poses
+from oaks.video.frames import Frame
+from oaks.video.mot import mot_lines
+
+
+class Sink(Protocol):
+    """Takes frames and their poses, in order."""
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        """Takes one frame and its poses (with track_ids)."""
+
+    def close(self) -> None:
+        """Ends; what was taken is kept."""
+
+
+class Callback:
+    """Calls a function with each frame and its poses."""
+
+    def __init__(self, function: Callable[[Frame, Poses], object]) -> None:
+        self._function = function
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        self._function(frame, poses)
+
+    def close(self) -> None:
+        pass
+
+
+class JsonLines:
+    """One JSON object per frame and line: frame (its number, from 0), time (s), and poses.
+
+    The poses are rows as Poses.to_coco gives them; their image_id is the frame's number from 1.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = _Growing(path)
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        content = {"frame": frame.index, "time": round(frame.time, 6), "poses": _rows(frame, poses)}
+        if frame.name:
+            content["name"] = frame.name
+        self._file.append(_json(content) + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class MotFile:
+    """MOTChallenge's text form, without the poses that belong to no track.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = _Growing(path)
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        self._file.append("".join(f"{line}\n" for line in mot_lines(poses, frame.index + 1)).encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CocoFile:
+    """A COCO keypoint results file, as oaks.coco.read_results takes it: whole after every frame.
+
+    The image ids are the frames' numbers, from 1; rows have a track_id.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file, self._empty = _Growing(path, b"[", b"\n]\n"), True
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        rows = [_json(row) for row in _rows(frame, poses)]
+        if rows:
+            self._file.append((b"\n" if self._empty else b",\n") + b",\n".join(rows))
+            self._empty = False
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Growing:
+    """A file that is whole after every `append`, also if the disk is full: then it ends where it last did.
+
+    Args:
+        head, tail: what it begins with, and what it always ends with.
+    """
+
+    def __init__(self, path: str | Path, head: bytes = b"", tail: bytes = b"") -> None:
+        self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._end, self._tail = 0, tail
+        self.append(head)
+
+    def append(self, content: bytes) -> None:
+        """Writes content before the tail."""
+        try:
+            self._write(content + self._tail)
+        except OSError:
+            # The tail fits where it stood before: its room is still the file's.
+            self._file.truncate(self._end + (len(self._tail) if self._end else 0))
+            self._write(self._tail if self._end else b"")
+            raise
+        self._end += len(content)
+
+    def _write(self, content: bytes) -> None:
+        self._file.seek(self._end)
+        left = memoryview(content)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def close(self) -> None:
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def _rows(frame: Frame, poses: Poses) -> list[dict[str, Any]]:
+    return poses.to_coco(frame.index + 1)
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+__all__ = ["Callback", "CocoFile", "JsonLines", "MotFile", "Sink"]

@@ -1,0 +1,269 @@
+"""The way of a frame: read, boxes found, poses inferred, tracked and steadied, with each beside the others."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from oaks.inference import Engine
+from oaks.poses import Poses
+from oaks.timings import Timings
+from oaks.video.boxes import BoxSource
+from oaks.video.frames import Frame
+from oaks.video.smoothing import OneEuro
+from oaks.video.sources import Source, open_source
+from oaks.video.threads import ReadAhead
+from oaks.video.tracking import Tracker
+
+_QUEUE = 8  # frames read ahead from a file
+_LIVE_QUEUE = 2  # of a live source, which shall be shown as it is now
+_TOGETHER = 8  # frames of a file whose people go through the networks together
+
+Boxes = tuple[np.ndarray, np.ndarray]
+_Located = tuple[Frame, Boxes | None]
+
+
+@dataclass
+class Summary:
+    """What came of it so far; all there is to know once the generator has ended.
+
+    Attributes:
+        frames: frames that came out.
+        people: poses in them, tracked or not.
+        tracks: people that have been told apart.
+        dropped: frames of live sources that came too late.
+        damaged: packets or pictures that could not be decoded, or only in part.
+        complete: whether nothing was damaged and no source ended before it should have.
+        problems: what went wrong, in words.
+        seconds: wall-clock seconds.
+        stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding),
+            boxes, track (with smoothing), and the Engine's own, each with "engine " before its name.
+    """
+
+    frames: int = 0
+    people: int = 0
+    tracks: int = 0
+    dropped: int = 0
+    damaged: int = 0
+    complete: bool = True
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+def track(
+    sources: Any,
+    engine: Engine,
+    *,
+    boxes: BoxSource | Sequence[BoxSource],
+    tracker: Tracker | None = None,
+    smoother: OneEuro | None = None,
+    threaded: bool = True,
+    together: int = _TOGETHER,
+    summary: Summary | None = None,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Tracked poses, frame by frame, of one source or of several through one Engine.
+
+        for frame, poses in track("street.mp4", engine, boxes=boxes_from_detector(detector)):
+            ...
+
+    Frames of one source come in order. Those of several come as they are ready; frame.stream tells which
+    they are from. Files drop no frame; a live source drops the oldest that waits, and counts it. Where the
+    boxes do not depend on the poses before (every=1), several frames of a file share a pass of the networks.
+
+    Args:
+        sources: what open_source takes, or a list of Source for several.
+        engine: what finds the poses.
+        boxes: where the people are; for each source its own, or one for all.
+        tracker: who is who; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.
+        smoother: what steadies the keypoints; each source gets a copy. None: they stay as they are.
+        threaded: whether frames are read, and boxes found, in threads beside the networks.
+        together: frames that share a pass, at most.
+        summary: filled while the generator runs.
+
+    Yields:
+        Each frame, and its Poses with track_ids; frame_index is the frame's own number.
+
+    Raises:
+        ValueError: an argument does not fit.
+        FileNotFoundError, ConnectionError, BackendUnavailable: a source cannot be opened.
+    """
+    if together < 1:
+        raise ValueError(f"together: at least 1 frame wanted, got {together!r}")
+    several = isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, Source) for s in sources)
+    opened = list(sources) if several else [open_source(sources)]
+    given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
+    if len(given) != len(opened):
+        raise ValueError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
+    if tracker is None:
+        tracker = Tracker(engine.bundle.skeleton, score=engine.score_kind)
+    streams = [
+        _Stream(number, source, own, copy.deepcopy(tracker), copy.deepcopy(smoother), together)
+        for number, (source, own) in enumerate(zip(opened, given, strict=True))
+    ]
+    return _run(streams, engine, threaded=threaded, summary=summary or Summary())
+
+
+def _run(
+    streams: list[_Stream], engine: Engine, *, threaded: bool, summary: Summary
+) -> Iterator[tuple[Frame, Poses]]:
+    start, before = time.perf_counter(), dict(engine.timings.seconds)
+    changed = threading.Condition()
+    try:
+        if threaded:
+            for stream in streams:
+                stream.read_ahead(changed)
+        while any(not stream.ended for stream in streams):
+            group = [entry for stream in streams for entry in stream.take()]
+            if not group:
+                with changed:
+                    changed.wait_for(lambda: any(s.ready for s in streams if not s.ended), timeout=0.5)
+                continue
+            poses = _infer(engine, group)
+            for i, (stream, frame, found) in enumerate(group):
+                own = stream.follow(frame, poses[poses.frame_index == i], begin=found is not None)
+                summary.frames += 1
+                summary.people += len(own)
+                yield frame, own
+    finally:
+        for stream in streams:
+            stream.close()
+        _sum_up(summary, streams)
+        summary.seconds += time.perf_counter() - start
+        for name, seconds in engine.timings.seconds.items():
+            _add(summary.stages, f"engine {name}", seconds - before.get(name, 0.0))
+
+
+def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> Poses:
+    images, boxes, scores = [], [], []
+    for stream, frame, found in group:
+        image = frame.image if engine.color == "bgr" else np.ascontiguousarray(frame.image[..., ::-1])
+        corners, given = stream.expected(frame) if found is None else found
+        images.append(image)
+        boxes.append(corners)
+        scores.append(given)
+    return engine.infer(images, boxes=boxes, box_scores=scores)
+
+
+class _Stream:
+    """One source on its way: what is read ahead of it, and who is in it."""
+
+    def __init__(
+        self,
+        number: int,
+        source: Source,
+        boxes: BoxSource,
+        tracker: Tracker,
+        smoother: OneEuro | None,
+        together: int,
+    ) -> None:
+        self.source, self.tracker, self.ended = source, tracker, False
+        self._number, self._boxes, self._smoother = number, boxes, smoother
+        # Boxes that follow from the poses before need those first; a live frame waits for no other.
+        self._together = together if boxes.every == 1 and not source.live else 1
+        self._size: tuple[int, int] | None = None
+        self._frames: ReadAhead[Frame] | None = None
+        self._located: ReadAhead[_Located] | Generator[_Located] = self._locate(self._read())
+        self.timings = Timings()
+
+    def read_ahead(self, changed: threading.Condition) -> None:
+        """Begins to read in threads, which tell `changed` of what has come."""
+        live = self.source.live
+        size = _LIVE_QUEUE if live else max(_QUEUE, self._together)
+        self._frames = ReadAhead(self._read(), size, drop_oldest=live)
+        self._located = ReadAhead(self._locate(self._frames), 1 if live else size, changed=changed)
+
+    def _read(self) -> Iterator[Frame]:
+        frames = iter(self.source)
+        while True:
+            with self.timings.stage("frames"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield replace(frame, stream=self._number)
+
+    def _locate(self, frames: Iterator[Frame]) -> Generator[_Located]:
+        """Frames with their boxes, or with None where the tracks' own are to be taken."""
+        for looked_at, frame in enumerate(frames):
+            if not self._boxes.due(looked_at):
+                yield frame, None
+                continue
+            with self.timings.stage("boxes"):
+                found = self._boxes.find(frame)
+            yield frame, found
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no need to wait for this stream: a file always gives, sooner or later."""
+        return not (self.source.live and isinstance(self._located, ReadAhead)) or self._located.ready
+
+    def take(self) -> list[tuple[_Stream, Frame, Boxes | None]]:
+        """The next frames, as many as may share a pass; none if a live source has none now, or at the end."""
+        taken: list[tuple[_Stream, Frame, Boxes | None]] = []
+        while not self.ended and len(taken) < self._together and self.ready:
+            item = next(self._located, None)
+            if item is None:
+                self.ended = True
+            else:
+                taken.append((self, *item))
+        return taken
+
+    def expected(self, frame: Frame) -> Boxes:
+        """Where the tracks' people should be in a frame."""
+        self._fit(frame)
+        corners, track_ids = self.tracker.boxes(frame.time)
+        return corners, self.tracker.box_scores(track_ids)
+
+    def follow(self, frame: Frame, poses: Poses, *, begin: bool) -> Poses:
+        """The poses of the stream's next frame with their ids, steadied; Tracker.update explains `begin`."""
+        self._fit(frame)
+        poses = replace(poses, frame_index=np.full(len(poses), frame.index))
+        with self.timings.stage("track"):
+            poses = self.tracker.update(poses, frame.time, begin=begin)
+            return poses if self._smoother is None else self._smoother.update(poses, frame.time)
+
+    def _fit(self, frame: Frame) -> None:
+        """Carries the tracks over where the pictures' size changes."""
+        size = (frame.image.shape[1], frame.image.shape[0])
+        if self._size not in (None, size):
+            scale = np.divide(size, self._size)
+            self.tracker.rescale(scale)
+            if self._smoother is not None:
+                self._smoother.rescale(scale)
+        self._size = size
+
+    @property
+    def dropped(self) -> int:
+        """Frames that came too late."""
+        return 0 if self._frames is None else self._frames.dropped
+
+    def close(self) -> None:
+        """Ends the source and its threads."""
+        self.source.close()
+        if self._frames is not None:
+            self._frames.close()
+        self._located.close()
+
+
+def _sum_up(summary: Summary, streams: list[_Stream]) -> None:
+    for stream in streams:
+        summary.tracks += stream.tracker.started
+        summary.dropped += stream.dropped
+        summary.damaged += stream.source.damaged
+        summary.problems += stream.source.problems
+        summary.complete &= not (stream.source.damaged or stream.source.cut_short)
+        for name, seconds in stream.timings.seconds.items():
+            _add(summary.stages, name, seconds)
+
+
+def _add(stages: dict[str, float], name: str, seconds: float) -> None:
+    stages[name] = stages.get(name, 0.0) + seconds
+
+
+__all__ = ["Summary", "track"]

@@ -1,0 +1,166 @@
+"""Work that runs beside other work: reading ahead of it and writing behind it, both within bounds."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_WAKE = 0.5  # seconds; a wait without an end would not notice Ctrl-C on Windows
+_JOIN = 2.0  # seconds to wait for a thread that may hang in a read from a network
+
+
+class ReadAhead(Iterator[T], Generic[T]):
+    """Iterates in a thread of its own, at most `size` items ahead. An error there is raised here.
+
+    Args:
+        items: what to iterate; closed when this is, if it can be closed.
+        size: how many items may wait.
+        drop_oldest: whether the oldest item that waits gives way to a new one, instead of the thread waiting.
+        changed: notified whenever an item, the end or an error arrives; one of its own if None.
+
+    Attributes:
+        dropped: how many items have given way.
+
+    Raises:
+        ValueError: size is less than 1.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        size: int,
+        *,
+        drop_oldest: bool = False,
+        changed: threading.Condition | None = None,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"size: at least 1 item wanted, got {size!r}")
+        self.dropped = 0
+        self._items, self._size, self._drop_oldest = items, size, drop_oldest
+        self._changed = changed or threading.Condition()
+        self._waiting: deque[T] = deque()
+        self._error: BaseException | None = None
+        self._ended = self._closed = False
+        self._thread = threading.Thread(target=self._read, daemon=True, name="oaks read ahead")
+        self._thread.start()
+
+    def _read(self) -> None:
+        iterator = iter(self._items)
+        try:
+            for item in iterator:
+                if not self._put(item):
+                    break
+        except BaseException as error:
+            self._error = error
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _put(self, item: T) -> bool:
+        with self._changed:
+            if self._drop_oldest and len(self._waiting) >= self._size:
+                self._waiting.popleft()
+                self.dropped += 1
+            while len(self._waiting) >= self._size and not self._closed:
+                self._changed.wait()
+            self._waiting.append(item)
+            self._changed.notify_all()
+            return not self._closed
+
+    @property
+    def ready(self) -> bool:
+        """Whether next() would not wait: an item is there, or the end, or an error."""
+        return bool(self._waiting) or self._ended or self._closed
+
+    def __next__(self) -> T:
+        with self._changed:
+            while not self.ready:
+                self._changed.wait(_WAKE)
+            if self._waiting:
+                item = self._waiting.popleft()
+                self._changed.notify_all()
+                return item
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Lets the thread end; one that hangs in a read is left behind, and ends with the process."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._thread.join(_JOIN)
+
+
+class WriteBehind(Generic[T]):
+    """Calls `write` in a thread of its own, at most `size` items behind; more wait.
+
+    After the first error nothing more is written, and it is raised by the next call and by `close`.
+
+    Args:
+        write: takes one item.
+        size: how many items may wait.
+    """
+
+    def __init__(self, write: Callable[[T], object], size: int) -> None:
+        if size < 1:
+            raise ValueError(f"size: at least 1 item wanted, got {size!r}")
+        self._write, self._size = write, size
+        self._changed = threading.Condition()
+        self._waiting: deque[T] = deque()
+        self._error: BaseException | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, daemon=True, name="oaks write behind")
+        self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                item = self._waiting.popleft()
+                self._changed.notify_all()
+            try:
+                self._write(item)
+            except BaseException as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+
+    def __call__(self, item: T) -> None:
+        """Hands an item over."""
+        with self._changed:
+            while len(self._waiting) >= self._size and self._error is None:
+                self._changed.wait(_WAKE)
+            if self._error is None:
+                self._waiting.append(item)
+                self._changed.notify_all()
+        self._raise()
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        while self._thread.is_alive():
+            self._thread.join(_WAKE)
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+__all__ = ["ReadAhead", "WriteBehind"]

@@ -1,0 +1,72 @@
+"""The ways that people have come, drawn beneath them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from oaks.draw import track_color
+from oaks.poses import Poses
+
+_SHIFT = 4  # cv2 draws at sixteenths of a pixel
+
+
+class Trails:
+    """Remembers where the middle of each tracked person was, and draws the line through it.
+
+    Args:
+        seconds: for which a way remains; 0: nothing is drawn.
+
+    Raises:
+        ValueError: seconds is negative.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds >= 0:
+            raise ValueError(f"trails: seconds, 0 or more, wanted, got {seconds!r}")
+        self._seconds = seconds
+        self._ways: dict[int, deque[tuple[float, float, float]]] = {}
+
+    def draw(self, image: np.ndarray, poses: Poses, time: float) -> np.ndarray:
+        """A picture with the ways in it, fading towards their ends; the picture itself where there are none.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            poses: of this frame, with track_ids.
+            time: of the frame, in seconds.
+        """
+        if not self._seconds:
+            return image
+        for pose in poses:
+            # All keypoints, also those that are absent: a middle of the visible ones jumps at every post.
+            x, y = np.nanmean(pose.keypoints, axis=0)
+            self._ways.setdefault(pose.track_id, deque()).append((time, float(x), float(y)))
+        for track_id, way in list(self._ways.items()):
+            while way and time - way[0][0] > self._seconds:
+                way.popleft()
+            if not way:
+                del self._ways[track_id]
+        ways = {track_id: way for track_id, way in self._ways.items() if len(way) > 1}
+        if not ways:
+            return image
+        picture = image.copy()
+        for track_id, way in ways.items():
+            self._draw_way(picture, np.array(way), track_color(track_id), time)
+        return picture
+
+    def _draw_way(
+        self, picture: np.ndarray, way: np.ndarray, color: tuple[int, int, int], time: float
+    ) -> None:
+        import cv2
+
+        width = max(float(np.sqrt(picture.shape[0] * picture.shape[1])) / 180, 1.0)
+        limit = 4.0 * max(picture.shape[:2])
+        points = np.round(np.clip(way[:, 1:], -limit, limit) * (1 << _SHIFT)).astype(int)
+        for (when, *_), start, end in zip(way[1:], points[:-1], points[1:], strict=True):
+            share = 1 - (time - when) / self._seconds
+            thickness = max(round(width * (0.3 + 0.7 * share)), 1)
+            cv2.line(picture, tuple(start), tuple(end), color, thickness, cv2.LINE_AA, _SHIFT)
+
+
+__all__ = ["Trails"]
