@@ -70,8 +70,9 @@ class ReadAhead(Iterator[T], Generic[T]):
                 self.dropped += 1
             while len(self._waiting) >= self._size and not self._closed:
                 self._changed.wait()
-            self._waiting.append(item)
-            self._changed.notify_all()
+            if not self._closed:
+                self._waiting.append(item)
+                self._changed.notify_all()
             return not self._closed
 
     @property

@@ -1,0 +1,70 @@
+"""Where boxes come from: detectors, COCO and MOT files, and the first frame alone."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from oaks.video.boxes import BoxSource, boxes_from_file, first_boxes
+from oaks.video.frames import Frame
+from oaks.video.mot import read_mot
+
+
+def frame(index: int, name: str = "") -> Frame:
+    return Frame(np.zeros((8, 8, 3), np.uint8), index, index, Fraction(1, 30), name=name)
+
+
+def test_a_mot_file_numbers_frames_from_one(tmp_path):
+    path = tmp_path / "det.txt"
+    path.write_text("1,-1,10,20,30,40,0.9\n\n3,2,1.5,2,3,4,-1,-1,-1,-1\n1,7,0,0,5,5,0,1,1\n3,3,0,0,9,9\n")
+    source = boxes_from_file(path)
+    assert source.description == "MOT: det.txt"
+    boxes, scores = source.find(frame(0))
+    np.testing.assert_array_equal(boxes, [[10, 20, 40, 60]])
+    np.testing.assert_allclose(scores, [0.9])
+    boxes, scores = source.find(frame(2))
+    np.testing.assert_array_equal(boxes, [[1.5, 2, 4.5, 6], [0, 0, 9, 9]])
+    np.testing.assert_array_equal(scores, [1, 1])
+    assert source.find(frame(1))[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("line", ["1,2,3,4,5", "1,2,3,4,5,x", "frame,id,x,y,w,h"])
+def test_a_line_that_is_not_mot_is_named(tmp_path, line):
+    path = tmp_path / "det.txt"
+    path.write_text(f"1,1,1,1,1,1\n{line}\n")
+    with pytest.raises(ValueError, match=r"det.txt: line 2: frame, id, left, top, width, height"):
+        read_mot(path)
+
+
+def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
+    path = tmp_path / "people.json"
+    rows = [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "id": 1}]
+    images = [{"id": 1, "file_name": "x.png"}, {"id": 2, "file_name": "a.png"}]
+    path.write_text(json.dumps({"images": images, "annotations": rows}))
+    source = boxes_from_file(path)
+    for asked in (frame(1), frame(0, "a.png")):
+        np.testing.assert_array_equal(source.find(asked)[0], [[1, 2, 4, 6]])
+    assert len(source.find(frame(5))[0]) == 0
+    with pytest.raises(ValueError, match=r"people.json does not know the picture b.png"):
+        source.find(frame(0, "b.png"))
+
+
+def test_how_often_boxes_are_asked_for():
+    for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (0, [0])):
+        source = BoxSource("", lambda _frame: None, every)
+        assert [n for n in range(5) if source.due(n)] == wanted
+    for every in (-1, 1.5):
+        with pytest.raises(ValueError, match="every: a whole number, 0 or more, wanted"):
+            BoxSource("", lambda _frame: None, every)
+
+
+def test_first_boxes_are_checked():
+    source = first_boxes([[0, 0, 4, 5]], [0.5])
+    assert source.every == 0
+    boxes, scores = source.find(frame(0))
+    assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 4, 5]], [0.5])
+    with pytest.raises(ValueError, match="boxes: x1 <= x2"):
+        first_boxes([[5, 0, 4, 5]])

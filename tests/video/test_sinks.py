@@ -1,0 +1,104 @@
+"""Result files: whole after every frame, whatever happens to the disk."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from oaks.coco import read_results
+from oaks.video.frames import Frame
+from oaks.video.mot import mot_lines, read_mot
+from oaks.video.sinks import Callback, CocoFile, JsonLines, MotFile
+
+from .scenes import people
+
+
+def frame(index: int, name: str = "") -> Frame:
+    return Frame(np.zeros((8, 8, 3), np.uint8), index, index, Fraction(1, 30), name=name)
+
+
+def test_what_mot_writes_mot_reads():
+    poses = people([(100, 100), (300, 100), (50, 50)], oaks=[0.5, 0.25, 0.9], track_ids=[3, 1, -1])
+    lines = list(mot_lines(poses, 7))
+    assert [line.split(",")[:2] for line in lines] == [["7", "3"], ["7", "1"]]
+    assert lines[0].split(",")[6:] == ["0.5000", "-1", "-1", "-1"]
+
+
+def test_files_of_results_are_whole_after_every_frame(tmp_path):
+    """Read while they are being written, as after a power cut."""
+    sinks = {
+        name: make(tmp_path / name)
+        for name, make in (("p.jsonl", JsonLines), ("r.json", CocoFile), ("t.txt", MotFile))
+    }
+    rows: list[dict] = []
+    assert read_results(tmp_path / "r.json") == ([], None)
+    for n, centres in enumerate([[], [(10, 10), (200, 10)], [], [(12, 10)]]):
+        poses = people(centres, track_ids=list(range(1, len(centres) + 1)))
+        at = frame(n, "b.png" if n == 3 else "")
+        for sink in sinks.values():
+            sink.write(at, poses)
+        rows += poses.to_coco(n + 1)
+        assert read_results(tmp_path / "r.json")[0] == rows
+        lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+        assert [(line["frame"], line["time"]) for line in lines] == [
+            (k, round(k / 30, 6)) for k in range(n + 1)
+        ]
+        assert [row for line in lines for row in line["poses"]] == rows
+        assert sum(len(boxes) for boxes in read_mot(tmp_path / "t.txt").boxes.values()) == len(rows)
+    assert lines[3]["name"] == "b.png"
+    assert "name" not in lines[0]
+    for sink in sinks.values():
+        sink.close()
+        sink.close()
+    assert read_results(tmp_path / "r.json")[0] == rows
+
+
+class FullDisk:
+    """A file on a disk that is full after so many bytes."""
+
+    def __init__(self, file, room: int) -> None:
+        self._file, self._room = file, room
+
+    def write(self, content) -> int:
+        room = self._room - self._file.tell()
+        if room <= 0:
+            raise OSError(28, "No space left on device")
+        return self._file.write(content[:room])
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("room", [1000, 1500, 2000, 2500, 3000, 3001, 3002])
+def test_a_full_disk_leaves_whole_frames(tmp_path, room):
+    coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
+    poses, counts = people([(10, 10)], track_ids=[1]), []
+
+    def write_on(sink) -> None:
+        for n in range(100):
+            counts.append(n)
+            sink.write(frame(n), poses)
+
+    for sink in (coco, lines):
+        sink._file._file = FullDisk(sink._file._file, room)
+        with pytest.raises(OSError, match="No space left"):
+            write_on(sink)
+        sink.close()
+    rows, _ = read_results(tmp_path / "r.json")
+    assert [row["image_id"] for row in rows] == list(range(1, len(rows) + 1))
+    written = [json.loads(line)["frame"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert written == list(range(len(written)))
+    assert len(rows) + len(written) + 2 == len(counts), "all but the frame that failed"
+    assert (tmp_path / "r.json").stat().st_size <= room
+
+
+def test_a_callback_is_called():
+    called = []
+    sink = Callback(lambda *given: called.append(given))
+    given = (frame(0), people([]))
+    sink.write(*given)
+    sink.close()
+    assert called == [given]

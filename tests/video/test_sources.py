@@ -1,0 +1,274 @@
+"""Frames as they were recorded: their times, their turn, their number; and what is said of those that are missing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from oaks.video.frames import Frame
+from oaks.video.sources import Given, Pictures, Video, open_source
+
+from .clips import SIZE, number_of, numbered, packets, spoil, turn, write_clip
+
+
+def numbers(frames) -> list[int]:
+    return [number_of(frame.image) for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
+def test_every_frame_of_a_file_comes_once_and_in_order(tmp_path, suffix):
+    codec = "mpeg4" if suffix == "avi" else "libx264"
+    source = open_source(write_clip(tmp_path / f"clip.{suffix}", 40, codec=codec))
+    frames = list(source)
+    assert numbers(frames) == [frame.index for frame in frames] == list(range(40))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(40) / 30, atol=1e-3)
+    assert (source.read, source.damaged, source.cut_short, source.problems) == (40, 0, False, [])
+    assert not source.live
+    assert abs(source.expected - 40) <= 1
+    assert frames[0].image.shape == (SIZE[1], SIZE[0], 3)
+    assert frames[0].image.dtype == np.uint8
+    red = frames[0].image[SIZE[1] // 4, 3 * SIZE[0] // 4].astype(int)
+    assert red[2] > 200 > 60 > red[:2].max(), "BGR"
+    assert list(source) == [], "frames come once"
+
+
+def test_uneven_times_are_kept_to_the_tick(tmp_path):
+    pts = [7000, 7512, 8024, 11000, 11001, 22360]
+    clip = write_clip(tmp_path / "uneven.mp4", 6, pts=pts, time_base=Fraction(1, 15360))
+    frames = list(open_source(clip))
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(p - 7000, 15360) for p in pts]
+    assert frames[3].time == pytest.approx(4000 / 15360)
+
+
+@pytest.mark.parametrize(("degrees", "turned"), [(90, -1), (180, 2), (270, 1)])
+def test_a_video_is_turned_as_its_metadata_say(tmp_path, degrees, turned):
+    """np.rot90 turns counterclockwise."""
+    clip = write_clip(tmp_path / "clip.mp4", 3)
+    wanted = [np.rot90(frame.image, turned) for frame in open_source(clip)]
+    for frame, picture in zip(open_source(turn(clip, degrees)), wanted, strict=True):
+        np.testing.assert_array_equal(frame.image, picture)
+        assert frame.image.flags.c_contiguous
+
+
+def test_pictures_change_their_size_and_times_go_on(tmp_path):
+    """Two transport streams one after the other: the second is larger, and its clock starts anew."""
+    small = write_clip(tmp_path / "small.ts", 6)
+    large = write_clip(tmp_path / "large.ts", 6, size=(192, 128), first=6)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    frames = list(open_source(both))
+    assert numbers(frames) == list(range(12))
+    assert [frame.image.shape[1] for frame in frames] == [96] * 6 + [192] * 6
+    steps = np.diff([frame.time for frame in frames])
+    assert (steps > 0).all()
+    np.testing.assert_allclose(np.delete(steps, 5), 1 / 30, atol=1e-3)
+
+
+def test_times_that_are_missing_are_a_frame_apart(tmp_path):
+    """A bare H.264 stream has none."""
+    frames = list(open_source(write_clip(tmp_path / "bare.h264", 8)))
+    steps = np.diff([frame.time for frame in frames])
+    assert len(frames) == 8
+    assert (steps > 0).all()
+    np.testing.assert_allclose(steps, steps[0])
+
+
+def test_a_damaged_packet_is_counted_and_the_frames_after_it_keep_their_numbers(tmp_path):
+    """Each picture is a key frame, so that only the damaged one is lost."""
+    clip = spoil(write_clip(tmp_path / "clip.mp4", 12, gop=1), 5)
+    source = open_source(clip)
+    frames = list(source)
+    assert source.damaged == 1
+    assert [frame.index for frame in frames] == numbers(frames) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert not source.cut_short
+
+
+@pytest.mark.parametrize(("suffix", "flags"), [("mkv", ""), ("mp4", "faststart")])
+def test_a_file_that_ends_early_says_so(tmp_path, suffix, flags):
+    clip = write_clip(tmp_path / f"clip.{suffix}", 90, flags=flags)
+    at, _ = packets(clip)[30]
+    clip.write_bytes(clip.read_bytes()[:at])
+    source = open_source(clip)
+    frames = list(source)
+    assert numbers(frames) == list(range(30))
+    assert source.cut_short
+    assert any("of 3.0" in problem for problem in source.problems)
+
+
+def test_what_is_no_video_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="source: no such file: .*gone.mp4"):
+        open_source(tmp_path / "gone.mp4")
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="no video that FFmpeg reads"):
+        open_source(tmp_path / "text.mp4")
+    cut = write_clip(tmp_path / "cut.mp4", 5)
+    content = cut.read_bytes()
+    cut.write_bytes(content[: content.index(b"moov") - 4])  # without its index an MP4 file is nothing
+    with pytest.raises(ValueError, match="no video that FFmpeg reads"):
+        open_source(cut)
+    with av.open(str(tmp_path / "sound.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(ValueError, match="there is no video in it"):
+        open_source(tmp_path / "sound.wav")
+    with pytest.raises(ConnectionError, match="cannot be opened"):
+        open_source("tcp://127.0.0.1:1", timeout=2.0)
+    with pytest.raises(ValueError, match="rate: frames per second above 0 wanted, got 0"):
+        open_source(tmp_path, rate=0)
+
+
+def test_folders_globs_and_lists_of_pictures(tmp_path):
+    for n in range(4):
+        assert cv2.imwrite(str(tmp_path / f"{n}.png"), numbered(n))
+    named = [tmp_path / "2.png", tmp_path / "0.png"]
+    for source, wanted in ((tmp_path, [0, 1, 2, 3]), (str(tmp_path / "[12].png"), [1, 2]), (named, [2, 0])):
+        opened = open_source(source, rate=24)
+        assert isinstance(opened, Pictures)
+        frames = list(opened)
+        assert numbers(frames) == wanted
+        assert [frame.name for frame in frames] == [f"{n}.png" for n in wanted]
+        assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(wanted))])
+    with pytest.raises(FileNotFoundError, match="a picture, a folder of pictures or a glob"):
+        open_source(tmp_path / "*.gif")
+
+
+def test_a_damaged_picture_is_named_and_leaves_a_gap(tmp_path):
+    for n in range(3):
+        assert cv2.imwrite(str(tmp_path / f"{n}.png"), numbered(n))
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    source = open_source(tmp_path)
+    assert [(frame.index, frame.pts) for frame in source] == [(0, 0), (2, 2)]
+    assert source.damaged == 1
+    assert "1.png" in source.problems[0]
+
+
+def test_arrays_and_frames_that_somebody_has():
+    arrays = [numbered(n) for n in range(3)]
+    for given in (arrays, iter(arrays)):
+        frames = list(open_source(given, rate=10))
+        assert numbers(frames) == [0, 1, 2]
+        assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
+    own = Frame(arrays[0], 7, 3, Fraction(1, 4))
+    assert next(iter(Given([own], 30))) is own
+
+
+def test_an_address_or_a_camera_is_live_unless_one_says_otherwise(monkeypatch):
+    opened = []
+
+    def note(self, address, **settings):
+        opened.append((address, settings["live"], settings.get("container_format")))
+
+    monkeypatch.setattr(Video, "__init__", note)
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("0", "/dev/video2", "rtsp://camera/1", "http://host/a.mp4", "street.mp4"):
+        open_source(name)
+    open_source("http://host/live.m3u8", live=True)
+    open_source("udp://:5000", live=False)
+    assert opened == [
+        ("/dev/video0", True, "v4l2"),
+        ("/dev/video2", True, "v4l2"),
+        ("rtsp://camera/1", True, None),
+        ("http://host/a.mp4", False, None),
+        ("street.mp4", False, None),
+        ("http://host/live.m3u8", True, None),
+        ("udp://:5000", False, None),
+    ]
+
+
+class Camera:
+    """Sends a clip to whoever connects: bytes, events to wait for, and the end of each connection."""
+
+    def __init__(self, *connections: list) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+        self._connections = connections
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with self._server:
+            for script in self._connections:
+                connection, _ = self._server.accept()
+                with connection:
+                    for step in script:
+                        if isinstance(step, bytes):
+                            connection.sendall(step)
+                        else:
+                            step.wait(20)
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def halves(clip, at: int) -> list[bytes]:
+    """A transport stream cut before a packet, at a whole cell of it."""
+    content = clip.read_bytes()
+    where = packets(clip)[at][0] // 188 * 188
+    return [content[:where], content[where:]]
+
+
+def test_a_stream_that_stalls_and_returns_goes_on(tmp_path):
+    """The connection stays; nothing comes until the frames before the stall have been seen."""
+    clip = write_clip(tmp_path / "clip.ts", 200, size=(320, 240))
+    first, second = halves(clip, 150)
+    seen = threading.Event()
+    with Camera([first, seen, second]) as camera:
+        source = open_source(camera.address, retry=0.0)
+        frames = []
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 20:
+                seen.set()
+    assert numbers(frames) == list(range(200))
+    assert (np.diff([frame.time for frame in frames]) > 0).all()
+
+
+def test_a_stream_that_breaks_off_is_opened_again_and_its_times_go_on(tmp_path):
+    first = write_clip(tmp_path / "first.ts", 60)
+    second = write_clip(tmp_path / "second.ts", 60, first=100)
+    with Camera([first.read_bytes()], [second.read_bytes()]) as camera:
+        source = open_source(camera.address, retry=1.5)
+        frames = list(source)
+    assert numbers(frames) == [*range(60), *range(100, 160)]
+    assert [frame.index for frame in frames] == list(range(120))
+    steps = np.diff([frame.time for frame in frames])
+    assert steps[59] >= 0.4, "the gap lasts as long as it took to open it again"
+    np.testing.assert_allclose(np.delete(steps, 59), 1 / 30, atol=1e-3)
+    assert source.cut_short, "the camera is gone for good after its second connection"
+    assert any("opened again" in problem for problem in source.problems)
+    assert "did not return within 1.5 s" in source.problems[-1]
+
+
+def test_a_stream_that_is_silent_counts_as_stalled(tmp_path):
+    clip = write_clip(tmp_path / "clip.ts", 200, size=(320, 240))
+    first, _ = halves(clip, 150)
+    over = threading.Event()
+    with Camera([first, over]) as camera:
+        source = open_source(camera.address, timeout=1.0, retry=0.0)
+        frames = list(source)
+        over.set()
+    assert numbers(frames)[:100] == list(range(100))
+    assert source.cut_short
+
+
+def test_closing_ends_the_wait_for_a_stream(tmp_path):
+    clip = write_clip(tmp_path / "clip.ts", 60)
+    with Camera([clip.read_bytes()]) as camera:
+        source = open_source(camera.address, retry=1e9)
+        frames = iter(source)
+        assert number_of(next(frames).image) == 0
+        threading.Timer(0.2, source.close).start()
+        rest = list(frames)
+    assert len(rest) <= 59

@@ -1,0 +1,280 @@
+"""The generator: the same poses however the work is shared out, and a frame for every frame."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+
+import bundles
+import numpy as np
+import pytest
+
+import oaks
+from oaks.poses import NO_TRACK
+from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
+from oaks.video.sources import Source
+
+from .clips import number_of, numbered, spoil, write_clip
+
+DOTS = {"red": (3, 4), "green": (8, 6), "blue": (5, 12)}
+"""Heatmap cells of the tiny bundle's three keypoints, in its input of 48 by 64 pixels."""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    bundle = bundles.write(tmp_path_factory.mktemp("bundles") / "tiny")
+    with oaks.Engine(bundle, "onnxruntime") as engine:
+        yield engine
+
+
+def scene(
+    frames: int, *, people: int = 2, speed: int = 4, size: tuple[int, int] = (240, 160)
+) -> list[np.ndarray]:
+    """People of three dots who walk to the right, one under the other."""
+    one, images = bundles.picture(DOTS), []
+    for n in range(frames):
+        image = np.zeros((size[1], size[0], 3), np.uint8)
+        for person in range(people):
+            x, y = 8 + speed * n, 8 + 72 * person
+            image[y : y + 64, x : x + 48] = one
+        images.append(image)
+    return images
+
+
+def walkers(frame: Frame, *, people: int = 2, speed: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of the people of `scene`: what the network takes with its padding of 1.25."""
+    lefts = 8 + speed * frame.index
+    boxes = [(lefts + 4.8, 8 + 72 * p + 6.4, lefts + 43.2, 8 + 72 * p + 57.6) for p in range(people)]
+    return np.array(boxes, np.float32), np.full(people, 0.5, np.float32)
+
+
+KNOWN = BoxSource("known", walkers)
+NOBODY = BoxSource("nobody", lambda _frame: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+
+
+def gathered(sources, engine, **settings) -> list[tuple[Frame, oaks.Poses]]:
+    return list(track(sources, engine, **settings))
+
+
+def assert_same(a: list, b: list) -> None:
+    assert [frame.index for frame, _ in a] == [frame.index for frame, _ in b]
+    for (_, one), (_, other) in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one.track_ids, other.track_ids)
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+def test_every_frame_has_the_engines_poses_and_their_ids(engine):
+    images = scene(20)
+    summary = Summary()
+    tracked = gathered(images, engine, boxes=KNOWN, summary=summary)
+    assert [frame.index for frame, _ in tracked] == list(range(20))
+    for (frame, poses), image in zip(tracked, images, strict=True):
+        boxes, scores = walkers(frame)
+        wanted = engine.infer(image, boxes=boxes, box_scores=scores)
+        np.testing.assert_allclose(poses.keypoints, wanted.keypoints, atol=1e-3)
+        np.testing.assert_allclose(poses.scores, wanted.scores, atol=1e-5)
+        assert poses.track_ids.tolist() == [1, 2]
+        assert poses.frame_index.tolist() == [frame.index] * 2
+    assert (summary.frames, summary.people, summary.tracks, summary.dropped) == (20, 40, 2, 0)
+    assert summary.complete
+    assert {"frames", "boxes", "track", "engine pose", "engine crop"} <= set(summary.stages)
+    assert summary.seconds > 0
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+@pytest.mark.parametrize("together", [1, 3, 8])
+def test_sharing_out_the_work_changes_nothing(engine, threaded, together):
+    images = scene(20)
+    wanted = gathered(images, engine, boxes=KNOWN, threaded=False, together=1)
+    assert_same(gathered(images, engine, boxes=KNOWN, threaded=threaded, together=together), wanted)
+
+
+def test_frames_of_a_file_share_passes_and_wait_where_they_depend_on_each_other(engine, monkeypatch):
+    batches, infer = [], engine.infer
+
+    def note(frames, **arguments):
+        batches.append(len(frames))
+        return infer(frames, **arguments)
+
+    monkeypatch.setattr(engine, "infer", note)
+    gathered(scene(20), engine, boxes=KNOWN, together=8)
+    assert batches == [8, 8, 4]
+    batches.clear()
+    gathered(scene(4), engine, boxes=BoxSource("known", walkers, every=2), together=8)
+    assert batches == [1, 1, 1, 1]
+
+
+def test_from_first_boxes_people_are_followed_alone(engine):
+    """The tracker's boxes follow the dots as they walk on: 4 pixels a frame, with nobody telling."""
+    images = scene(25)
+    first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
+    tracker = Tracker(bundles.RGB, match=0.1)
+    tracked = gathered(images, engine, boxes=first_boxes(first), tracker=tracker)
+    assert tracker.started == 0, "each source has a copy"
+    for frame, poses in tracked:
+        assert poses.track_ids.tolist() == [1, 2]
+        lefts = poses.keypoints[:, :, 0].min(axis=1)
+        np.testing.assert_allclose(lefts, 8 + 4 * frame.index + 4 * DOTS["red"][0] + 1.5, atol=3)
+
+
+def test_who_vanishes_is_let_go(engine):
+    """Black pictures give poses of low scores: the tracks end, and so do their boxes."""
+    images = scene(5) + [np.zeros((160, 240, 3), np.uint8)] * 20
+    first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
+    tracker = Tracker(bundles.RGB, match=0.1, gate=0.5, patience=0.31)
+    tracked = gathered(images, engine, boxes=first_boxes(first), tracker=tracker)
+    assert [poses.track_ids.tolist() for _, poses in tracked[:5]] == [[1, 2]] * 5
+    assert all((poses.track_ids == NO_TRACK).all() for _, poses in tracked[5:])
+    counts = [len(poses) for _, poses in tracked]
+    assert counts == [2] * 14 + [0] * 11, "nine frames fit in the patience"
+
+
+def test_boxes_are_asked_for_at_every_nth_frame(engine):
+    asked = []
+
+    def find(frame):
+        asked.append(frame.index)
+        return walkers(frame)
+
+    tracked = gathered(
+        scene(10), engine, boxes=BoxSource("", find, every=4), tracker=Tracker(bundles.RGB, match=0.1)
+    )
+    assert asked == [0, 4, 8]
+    assert all(poses.track_ids.tolist() == [1, 2] for _, poses in tracked)
+    scores = np.array([poses.box_scores for _, poses in tracked])
+    np.testing.assert_allclose(scores, 0.5, err_msg="a track keeps the score of the box that found it")
+
+
+def test_smoothing_is_off_unless_asked_for(engine):
+    images, random = scene(12, speed=0), np.random.default_rng(0)
+    shaken = [np.roll(image, int(random.integers(-3, 4)), axis=1) for image in images]
+    still = BoxSource("", lambda frame: walkers(frame, speed=0))
+    plain = gathered(shaken, engine, boxes=still)
+    smoother = OneEuro()
+    steady = gathered(shaken, engine, boxes=still, smoother=smoother)
+    wanted = [smoother.update(poses, frame.time) for frame, poses in plain]
+    assert_same(steady, [(frame, poses) for (frame, _), poses in zip(plain, wanted, strict=True)])
+    motion = [np.diff([poses.keypoints for _, poses in result], n=2, axis=0) for result in (plain, steady)]
+    assert np.abs(motion[1]).mean() < 0.7 * np.abs(motion[0]).mean()
+
+
+def test_several_files_through_one_engine(engine):
+    one, two = scene(12), scene(7, people=1)
+    alone = [
+        gathered(one, engine, boxes=KNOWN),
+        gathered(two, engine, boxes=BoxSource("", lambda f: walkers(f, people=1))),
+    ]
+    both = gathered(
+        [open_source(one), open_source(two)],
+        engine,
+        boxes=[KNOWN, BoxSource("", lambda f: walkers(f, people=1))],
+        summary=(summary := Summary()),
+    )
+    for number in (0, 1):
+        assert_same([(f, p) for f, p in both if f.stream == number], alone[number])
+    assert (summary.frames, summary.tracks) == (19, 3)
+    with pytest.raises(ValueError, match="boxes: one for each of the 2 sources wanted, got 3"):
+        track([open_source(one), open_source(two)], engine, boxes=[KNOWN] * 3)
+
+
+class Live(Source):
+    """A camera: its next frame is there when one says so."""
+
+    def __init__(self, images: list[np.ndarray], gates: dict[int, threading.Event] | None = None) -> None:
+        super().__init__("camera", live=True)
+        self._images, self._gates = images, gates or {}
+        self.sent = 0
+
+    def __iter__(self):
+        for index, image in enumerate(self._images):
+            if index in self._gates:
+                self._gates[index].wait(30)
+            self.sent = index + 1
+            yield Frame(image, index, index, Fraction(1, 30))
+
+
+def test_a_live_source_drops_the_oldest_and_counts(engine):
+    """While the first frame is with us all others come: the newest two remain, and one on its way."""
+    images = [numbered(n) for n in range(60)]
+    source, summary = Live(images), Summary()
+    frames = track([source], engine, boxes=NOBODY, summary=summary)
+    seen = [next(frames)[0]]
+    while source.sent < 60:
+        threading.Event().wait(0.01)
+    threading.Event().wait(0.1)
+    seen += [frame for frame, _ in frames]
+    indices = [frame.index for frame in seen]
+    assert indices[-2:] == [58, 59]
+    assert indices == sorted(set(indices)) == [number_of(frame.image) for frame in seen]
+    assert summary.dropped == 60 - len(seen) > 40
+    assert summary.complete, "a camera that is too fast is no fault"
+
+
+def test_a_stalled_camera_holds_up_no_other(engine):
+    """The second camera's frames all come while the first is silent."""
+    release = threading.Event()
+    stalled, running = Live(scene(4), {2: release}), Live(scene(6))
+    last = None
+    for frame, _ in track([stalled, running], engine, boxes=NOBODY):
+        if frame.stream == 1 and frame.index == 5:
+            release.set()
+        last = frame
+    assert release.is_set()
+    assert (last.stream, last.index) == (0, 3)
+
+
+def test_a_change_of_size_keeps_the_ids_and_the_boxes(engine):
+    """From one frame to the next the pictures have half the size; the tracker alone knows where people are."""
+    large = scene(8, speed=0)
+    small = [image[::2, ::2].copy() for image in scene(8, speed=0)]
+    first, _ = walkers(Frame(large[0], 0, 0, Fraction(1, 30)), speed=0)
+    tracked = gathered(
+        large + small, engine, boxes=first_boxes(first), tracker=Tracker(bundles.RGB, match=0.1)
+    )
+    assert [poses.track_ids.tolist() for _, poses in tracked] == [[1, 2]] * 16
+    before, after = (tracked[n][1].keypoints for n in (7, 15))
+    np.testing.assert_allclose(after, before / 2, atol=2.5)
+
+
+def test_an_engine_that_takes_rgb_gets_rgb(engine):
+    images = scene(2)
+    with oaks.Engine(engine.bundle, "onnxruntime", color="rgb") as other:
+        assert_same(gathered(images, other, boxes=KNOWN), gathered(images, engine, boxes=KNOWN))
+
+
+def test_an_error_of_the_box_source_is_raised_and_ends_the_threads(engine):
+    def find(frame):
+        if frame.index == 3:
+            raise ValueError("no box for frame 3")
+        return walkers(frame)
+
+    before = threading.active_count()
+    summary, seen = Summary(), []
+    with pytest.raises(ValueError, match="no box for frame 3"):
+        seen.extend(track(scene(30), engine, boxes=BoxSource("", find), together=1, summary=summary))
+    assert threading.active_count() == before
+    assert summary.frames <= 3
+
+
+def test_whoever_stops_early_leaves_no_thread(engine):
+    before = threading.active_count()
+    frames = track(scene(30), engine, boxes=KNOWN, together=2)
+    next(frames)
+    frames.close()
+    assert threading.active_count() == before
+
+
+def test_what_was_wrong_with_a_source_is_in_the_summary(tmp_path, engine):
+    clip = spoil(write_clip(tmp_path / "clip.mp4", 12, gop=1), 5)
+    summary = Summary()
+    frames = [frame for frame, _ in track(clip, engine, boxes=NOBODY, summary=summary)]
+    assert len(frames) == 11
+    assert (summary.damaged, summary.complete) == (1, False)
+
+
+def test_wrong_arguments_are_named_at_once(engine, tmp_path):
+    with pytest.raises(ValueError, match="together: at least 1 frame wanted, got 0"):
+        track(scene(1), engine, boxes=KNOWN, together=0)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        track(tmp_path / "gone.mp4", engine, boxes=KNOWN)

@@ -1,0 +1,176 @@
+"""Reading ahead and writing behind: bounded, in order, and nothing hangs or goes unsaid."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from oaks.video.threads import ReadAhead, WriteBehind
+
+
+def counted(limit: int, made: list[int]):
+    for n in range(limit):
+        made.append(n)
+        yield n
+
+
+def wait_for(condition) -> None:
+    """Until it holds; the test's own time limit ends it otherwise."""
+    while not condition():
+        threading.Event().wait(0.005)
+
+
+def settle(made: list) -> None:
+    """Until nothing has been made for a while."""
+    seen = -1
+    while seen != len(made):
+        seen = len(made)
+        threading.Event().wait(0.05)
+
+
+def test_everything_comes_in_order_and_no_more_is_read_than_there_is_room_for():
+    made: list[int] = []
+    with_room = ReadAhead(counted(50, made), 4)
+    wait_for(lambda: len(made) == 5)
+    settle(made)
+    assert len(made) == 5, "four that wait, and one in the reader's hand"
+    assert list(with_room) == list(range(50))
+    assert with_room.dropped == 0
+    with pytest.raises(StopIteration):
+        next(with_room)
+
+
+def test_the_oldest_gives_way_and_is_counted():
+    made: list[int] = []
+    ahead = ReadAhead(counted(50, made), 3, drop_oldest=True)
+    settle(made)
+    assert list(ahead) == [47, 48, 49]
+    assert ahead.dropped == 47
+
+
+def test_an_error_comes_after_what_was_read_before_it():
+    def failing():
+        yield 1
+        raise OSError("the cable")
+
+    ahead = ReadAhead(failing(), 4)
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="the cable"):
+        next(ahead)
+    with pytest.raises(StopIteration):
+        next(ahead)
+
+
+def test_closing_ends_a_reader_that_waits_for_room_and_closes_what_it_reads():
+    closed = threading.Event()
+
+    def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    ahead = ReadAhead(endless(), 2)
+    assert next(ahead) == 1
+    ahead.close()
+    assert closed.is_set()
+    assert not ahead._thread.is_alive()
+    assert next(ahead, None) is None
+
+
+def test_closing_frees_whoever_waits_for_an_item():
+    """A reader that hangs in a network does not hang the one behind it."""
+    release = threading.Event()
+
+    def hanging():
+        release.wait()
+        yield 1
+
+    ahead, got = ReadAhead(hanging(), 2), []
+    waiter = threading.Thread(target=lambda: got.append(next(ahead, "closed")))
+    waiter.start()
+    with ahead._changed:
+        ahead._closed = True
+        ahead._changed.notify_all()
+    waiter.join()
+    release.set()
+    assert got == ["closed"]
+
+
+def test_a_shared_condition_tells_of_items_and_of_the_end():
+    changed = threading.Condition()
+    release = threading.Event()
+
+    def gated():
+        release.wait()
+        yield 1
+
+    ahead = ReadAhead(gated(), 2, changed=changed)
+    assert not ahead.ready
+    with changed:
+        release.set()
+        assert changed.wait_for(lambda: ahead.ready, timeout=10)
+    assert next(ahead) == 1
+    with changed:
+        assert changed.wait_for(lambda: ahead.ready, timeout=10)
+    assert next(ahead, None) is None
+
+
+def test_everything_is_written_in_order_before_close_returns():
+    written: list[int] = []
+    behind = WriteBehind(written.append, 2)
+    for n in range(50):
+        behind(n)
+    behind.close()
+    assert written == list(range(50))
+    behind.close()
+
+
+def test_no_more_waits_to_be_written_than_there_is_room_for():
+    release, taken = threading.Event(), []
+
+    def slow(item):
+        taken.append(item)
+        release.wait()
+
+    behind, handed = WriteBehind(slow, 2), []
+
+    def hand():
+        for n in range(5):
+            behind(n)
+            handed.append(n)
+
+    giver = threading.Thread(target=hand)
+    giver.start()
+    wait_for(lambda: len(handed) == 3)
+    settle(handed)
+    assert (taken, handed) == ([0], [0, 1, 2])
+    release.set()
+    giver.join()
+    behind.close()
+    assert taken == [0, 1, 2, 3, 4]
+
+
+def test_after_an_error_nobody_waits_and_nothing_more_is_written():
+    """Also not somebody who waits for room that will never be."""
+    taken = []
+
+    def failing(item):
+        taken.append(item)
+        raise OSError(28, "No space left on device")
+
+    behind = WriteBehind(failing, 1)
+    with pytest.raises(OSError, match="No space"):
+        list(map(behind, range(10)))
+    assert taken == [0]
+    for call in (lambda: behind(11), behind.close):
+        with pytest.raises(OSError, match="No space"):
+            call()
+
+
+def test_a_queue_without_room_is_refused():
+    for make in (lambda: ReadAhead([], 0), lambda: WriteBehind(print, 0)):
+        with pytest.raises(ValueError, match="size: at least 1 item wanted, got 0"):
+            make()
