@@ -44,10 +44,11 @@ class AnnotatedVideo:
         quality: int = 20,
     ) -> None:
         self._av = load_av()
-        self._path, self._absent, self._boxes, self._quality = Path(path), absent, boxes, quality
+        self._absent, self._boxes, self._quality = absent, boxes, quality
         self._trails = Trails(trails)
         flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-        self._container = self._av.open(str(path), "w", format="mp4", options=flags)
+        self._file = _File(path)
+        self._container = self._av.open(self._file, "w", format="mp4", options=flags)
         self._stream = None
         self._last = -1
 
@@ -69,17 +70,18 @@ class AnnotatedVideo:
         # Two frames of one time cannot be told apart by a player.
         picture.pts = self._last = max(round(frame.pts * frame.time_base / picture.time_base), self._last + 1)
         self._container.mux(self._stream.encode(picture))
+        self._file.check()
 
     def close(self) -> None:
         """Writes what the encoder still holds, and ends the file."""
         if self._container is None:
             return
         container, self._container = self._container, None
-        try:
-            if self._stream is not None:
-                container.mux(self._stream.encode(None))
-        finally:
-            container.close()
+        if self._stream is not None:
+            container.mux(self._stream.encode(None))
+        container.close()
+        self._file.close()
+        self._file.check()
 
     def _open_stream(self, frame: Frame):
         """The encoder's stream, for pictures of this frame's size and time base."""
@@ -98,6 +100,36 @@ class AnnotatedVideo:
         # Without B-frames the pictures leave in the order they are shown in, and the first stands at 0.
         context.max_b_frames, context.gop_size = 0, _FRAGMENT
         return stream
+
+
+class _File:
+    """The file as FFmpeg sees it: never full. FFmpeg crashes where it goes on after a write that failed.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Writes everything, or, after the first failure, nothing."""
+        left = memoryview(content)
+        try:
+            while left and self._error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def check(self) -> None:
+        """Raises what a write met."""
+        if self._error is not None:
+            raise self._error
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

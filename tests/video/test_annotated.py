@@ -1,0 +1,162 @@
+"""The annotated video: frame for frame in the source's time, playable to the end however it ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from oaks.video import AnnotatedVideo, Frame
+from oaks.video.trails import Trails
+
+from .clips import decode, number_of, numbered
+from .scenes import people
+
+TICK = Fraction(1, 15360)
+
+
+def frame(index: int, pts: int, image: np.ndarray | None = None, time_base: Fraction = TICK) -> Frame:
+    return Frame(numbered(index) if image is None else image, index, pts, time_base)
+
+
+def nobody():
+    return people([], track_ids=[])
+
+
+@pytest.mark.parametrize(
+    ("time_base", "pts"),
+    [
+        (TICK, [0, 512, 1024, 4000, 4001, 15360]),
+        (Fraction(1, 1000), [0, 33, 67, 100, 500]),
+        (Fraction(1, 1000000), [0, 33366, 66733, 2000000]),
+        (Fraction(1001, 30000), [0, 1, 2, 3]),
+        (Fraction(1, 90000), [0, 3003, 6006, 324000000]),
+    ],
+)
+def test_frames_are_shown_when_the_sources_are(tmp_path, time_base, pts):
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    for n, at in enumerate(pts):
+        video.write(frame(n, at, time_base=time_base), nobody())
+    video.close()
+    played = decode(tmp_path / "a.mp4")
+    assert [number_of(image) for _, image in played] == list(range(len(pts)))
+    np.testing.assert_allclose([time for time, _ in played], [float(at * time_base) for at in pts], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (95, 63), (97, 64)])
+def test_the_size_is_the_sources_made_even(tmp_path, size):
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    for n in range(3):
+        video.write(frame(n, 512 * n, numbered(n, size)), nobody())
+    video.close()
+    for n, (_, image) in enumerate(decode(tmp_path / "a.mp4")):
+        assert image.shape[:2] == (size[1] + size[1] % 2, size[0] + size[0] % 2)
+        assert np.abs(image[: size[1], : size[0]].astype(int) - numbered(n, size)).mean() < 12
+
+
+def test_another_size_is_fitted_in_with_bars(tmp_path):
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    white = [
+        np.full((height, width, 3), 255, np.uint8)
+        for width, height in ((96, 64), (192, 128), (32, 64), (9, 3))
+    ]
+    for n, image in enumerate(white):
+        video.write(frame(n, 512 * n, image), nobody())
+    video.close()
+    same, half, tall, wide = (image for _, image in decode(tmp_path / "a.mp4"))
+    assert min(same.min(), half.min()) > 240
+    assert tall[:, 34:62].min() > 200
+    assert max(tall[:, :30].max(), tall[:, 66:].max()) < 60
+    assert wide[18:46].min() > 200
+    assert max(wide[:14].max(), wide[50:].max()) < 60
+
+
+def test_tracked_people_are_drawn_and_others_are_not(tmp_path):
+    grey = np.full((240, 320, 3), 128, np.uint8)
+    poses = people([(80, 120), (240, 120)], track_ids=[1, -1])
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    video.write(frame(0, 0, grey), poses)
+    video.close()
+    ((_, image),) = decode(tmp_path / "a.mp4")
+    drawn = np.abs(image.astype(int) - 128).max(axis=2) > 40
+    assert drawn[:, :160].sum() > 500
+    assert drawn[:, 160:].sum() == 0
+    assert (grey == 128).all(), "the frame stays as it was"
+
+
+def test_two_frames_of_one_time_both_stay(tmp_path):
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    for n, at in enumerate((0, 512, 512, 513)):
+        video.write(frame(n, at), nobody())
+    video.close()
+    times = [time for time, _ in decode(tmp_path / "a.mp4")]
+    assert len(times) == 4
+    assert (np.diff(times) > 0).all()
+
+
+def test_a_video_that_is_cut_off_plays_up_to_there(tmp_path):
+    """As a power cut leaves it: without its end, and mid-frame."""
+    video = AnnotatedVideo(tmp_path / "a.mp4")
+    for n in range(100):
+        video.write(frame(n, 512 * n), nobody())
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes((tmp_path / "a.mp4").read_bytes())
+    whole = [number_of(image) for _, image in decode(cut)]
+    assert whole == list(range(len(whole)))
+    assert len(whole) >= 60
+    video.close()
+    content = (tmp_path / "a.mp4").read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    seen = []
+    with av.open(str(cut)) as container:
+        for picture in container.decode(video=0):
+            seen.append(number_of(picture.to_ndarray(format="bgr24")))
+            if len(seen) == 30:
+                break
+    assert seen == list(range(30))
+
+
+def test_a_full_disk_is_said_when_it_is_met():
+    video = AnnotatedVideo("/dev/full")
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(40)]
+
+    def write_all() -> None:
+        for n, image in enumerate(noise):
+            video.write(frame(n, 512 * n, image), nobody())
+
+    with pytest.raises(OSError, match="No space left on device"):
+        write_all()
+    with pytest.raises(OSError, match="No space left on device"):
+        video.close()
+    video.close()
+
+
+def test_a_video_of_no_frames_can_be_closed(tmp_path):
+    AnnotatedVideo(tmp_path / "a.mp4").close()
+
+
+def test_a_trail_goes_where_somebody_was_and_fades_with_time():
+    trails, grey = Trails(1.0), np.full((200, 400, 3), 128, np.uint8)
+    for n in range(31):
+        picture = trails.draw(grey, people([(50 + 10 * n, 100)], track_ids=[4]), n / 10)
+    middle = 100 + people([(0, 0)]).keypoints[0, :, 1].mean()
+    changed = (picture != 128).any(axis=2)
+    columns = np.flatnonzero(changed[round(middle) - 2 : round(middle) + 3].any(axis=0))
+    assert 245 < columns.min() < 255, "ten frames back is a second"
+    assert 345 < columns.max() < 355
+    assert changed.sum(axis=0)[300:350].mean() > changed.sum(axis=0)[250:280].mean()
+    assert (grey == 128).all()
+    for time in (4.0, 4.1):
+        assert (trails.draw(grey, people([], track_ids=[]), time) == 128).all()
+    assert trails._ways == {}
+
+
+def test_trails_can_be_left_out():
+    grey, trails = np.full((100, 100, 3), 128, np.uint8), Trails(0)
+    for n in range(3):
+        assert trails.draw(grey, people([(20 * n, 50)], track_ids=[1]), n / 10) is grey
+    with pytest.raises(ValueError, match="trails: seconds, 0 or more, wanted, got -1"):
+        Trails(-1)

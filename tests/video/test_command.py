@@ -1,0 +1,256 @@
+"""oaks track: what is written, what is said, and the exit code of every way it can end."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import oaks
+from oaks.cli import app, main
+from oaks.coco import read_results
+from oaks.video.mot import read_mot
+
+from .clips import decode, numbered, packets, spoil, write_clip
+from .test_sources import Camera
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Any COCO skeleton will do; its scores are never below .3."""
+    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17).path
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "clip.mp4", 24)
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    """Two people in each of 120 frames."""
+    lines = [f"{n},-1,{x},4,30,50,0.9" for n in range(1, 121) for x in (4, 60)]
+    path = tmp_path / "boxes.txt"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def arguments(*given: object) -> list[str]:
+    return ["track", *map(str, given), "--backend", "onnxruntime", "--gate", "0"]
+
+
+def run(*given: object) -> tuple[int, list[str]]:
+    result = CliRunner().invoke(app, arguments(*given))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout.splitlines()
+
+
+def lines_of(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "poses.jsonl").read_text().splitlines()]
+
+
+def header_of(out) -> dict:
+    return json.loads((out / "results.header.json").read_text())
+
+
+def test_every_file_tells_the_same(tiny, clip, boxes, tmp_path):
+    out = tmp_path / "out"
+    code, said = run(clip, "--bundle", tiny, "--boxes", boxes, "--out", out)
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "annotated.mp4", "poses.jsonl", "results.header.json", "results.json", "tracks.txt",
+    ]  # fmt: skip
+    lines, (rows, header) = lines_of(out), read_results(out / "results.json")
+    assert [line["frame"] for line in lines] == list(range(24))
+    assert [row for line in lines for row in line["poses"]] == rows
+    assert len(rows) == 48
+    assert {row["track_id"] for row in rows[:2]} == {1, 2}
+    known = read_mot(out / "tracks.txt")
+    tracked = [row for row in rows if row["track_id"] > 0]
+    assert sum(len(of) for of in known.boxes.values()) == len(tracked)
+    played, source = decode(out / "annotated.mp4"), decode(clip)
+    np.testing.assert_allclose([time for time, _ in played], [time for time, _ in source], atol=1e-4)
+    assert played[0][1].shape == source[0][1].shape
+    assert header["complete"] is True
+    assert (header["box_source"], header["smoothed"], header["gated_by"]) == ("MOT: boxes.txt", True, "oaks")
+    assert any(line.startswith("24 frames, 0 dropped, 0 damaged; 48 poses of ") for line in said)
+    assert any(line.startswith("ms per frame") and "engine pose" in line and "draw" in line for line in said)
+
+
+def test_what_is_not_wanted_is_not_written(tiny, clip, boxes, tmp_path):
+    out = tmp_path / "out"
+    code, _ = run(
+        clip, "--bundle", tiny, "--boxes", boxes, "--out", out, "--no-video", "--no-smooth", "--frames", 10,
+        "--gate-by", "conventional", "--every", 5,
+    )  # fmt: skip
+    assert code == 0
+    assert not (out / "annotated.mp4").exists()
+    assert len(lines_of(out)) == 10
+    header = header_of(out)
+    assert (header["smoothed"], header["gated_by"], header["complete"]) == (False, "conventional", True)
+
+
+def test_first_boxes_and_pictures(tiny, tmp_path):
+    pictures = []
+    for n in range(6):
+        pictures.append(tmp_path / f"{n}.png")
+        assert cv2.imwrite(str(pictures[-1]), numbered(n))
+    out = tmp_path / "out"
+    code, _ = run(
+        *pictures, "--bundle", tiny, "--first-boxes", "4,4,34,54 60,4,90,54", "--out", out, "--rate", 10
+    )
+    lines = lines_of(out)
+    assert code == 0
+    assert [line["name"] for line in lines] == [path.name for path in pictures]
+    assert [line["time"] for line in lines] == pytest.approx([n / 10 for n in range(6)])
+    assert [row["box"] for row in lines[0]["poses"]] == [[4, 4, 30, 50], [60, 4, 30, 50]]
+
+
+def test_several_sources_get_a_folder_each(tiny, clip, boxes, tmp_path):
+    other = write_clip(tmp_path / "other.mkv", 8)
+    out = tmp_path / "out"
+    code, said = run(clip, other, "--bundle", tiny, "--boxes", boxes, "--boxes", boxes, "--out", out)
+    assert code == 0
+    assert [len(lines_of(out / name)) for name in ("1_clip", "2_other")] == [24, 8]
+    assert [len(decode(out / name / "annotated.mp4")) for name in ("1_clip", "2_other")] == [24, 8]
+    assert any(line.startswith("32 frames") for line in said)
+
+
+def test_a_damaged_source_gives_what_it_has_and_code_1(tiny, boxes, tmp_path):
+    damaged = spoil(write_clip(tmp_path / "damaged.mp4", 12, gop=1), 5)
+    code, said = run(damaged, "--bundle", tiny, "--boxes", boxes, "--out", tmp_path / "a")
+    assert code == 1
+    assert [line["frame"] for line in lines_of(tmp_path / "a")] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert len(decode(tmp_path / "a" / "annotated.mp4")) == 11
+    assert (header_of(tmp_path / "a")["damaged"], header_of(tmp_path / "a")["complete"]) == (1, False)
+    assert any("1 damaged" in line for line in said)
+
+    short = write_clip(tmp_path / "short.mkv", 90)
+    short.write_bytes(short.read_bytes()[: packets(short)[30][0]])
+    code, said = run(short, "--bundle", tiny, "--boxes", boxes, "--out", tmp_path / "b")
+    assert code == 1
+    assert len(lines_of(tmp_path / "b")) == len(decode(tmp_path / "b" / "annotated.mp4")) == 30
+    assert any("of 3.0" in problem for problem in header_of(tmp_path / "b")["problems"])
+
+
+def test_pictures_that_change_their_size_are_all_there(tiny, boxes, tmp_path):
+    small = write_clip(tmp_path / "small.ts", 6)
+    large = write_clip(tmp_path / "large.ts", 6, size=(192, 128), first=6)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    run(both, "--bundle", tiny, "--boxes", boxes, "--out", tmp_path / "out")
+    played = decode(tmp_path / "out" / "annotated.mp4")
+    assert len(lines_of(tmp_path / "out")) == len(played) == 12
+    assert {image.shape for _, image in played} == {(64, 96, 3)}
+
+
+def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, monkeypatch, capsys):
+    given = ["--bundle", str(tiny), "--boxes", str(boxes)]
+    for wrong, message in (
+        ([clip, "--bundle", tiny], "oaks: boxes, detector and first-boxes: one of them wanted"),
+        ([clip, *given, "--first-boxes", "1,2,3,4"], "oaks: boxes, detector and first-boxes: one of them"),
+        ([tmp_path / "gone.mp4", *given], "oaks: source: no such file"),
+        (["tcp://127.0.0.1:1", *given], "oaks: source: tcp://127.0.0.1:1: cannot be opened"),
+        ([tiny / "bundle.json", *given], "oaks: source: "),
+        ([clip, clip, *given], "oaks: boxes: a file for each of the 2 sources wanted, got 1"),
+        ([clip, "--bundle", tiny, "--first-boxes", "1,2,x"], "oaks: first-boxes: x1,y1,x2,y2 with spaces"),
+        ([clip, *given, "--trails", "-1"], "oaks: trails: "),
+        ([clip, *given, "--absent", "grey"], "oaks: absent: "),
+        ([clip, *given, "--gate", "2"], "oaks: gate: "),
+    ):
+        monkeypatch.setattr(
+            sys, "argv", ["oaks", *arguments(), *map(str, wrong), "--out", str(tmp_path / "x")]
+        )
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 2, message
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert error.count("\n") == 0
+
+
+def start(*given: object, **settings) -> subprocess.Popen:
+    command = [sys.executable, "-m", "oaks.cli", *arguments(*given)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+
+
+def test_ctrl_c_ends_it_with_code_130_and_everything_readable(tiny, boxes, tmp_path):
+    """While a camera that has sent 60 frames is silent."""
+    recorded = write_clip(tmp_path / "clip.ts", 60)
+    over, out = threading.Event(), tmp_path / "out"
+    with Camera([recorded.read_bytes(), over]) as camera:
+        process = start(camera.address, "--no-live", "--bundle", tiny, "--boxes", boxes, "--out", out)
+        lines = out / "poses.jsonl"
+        while not (lines.exists() and lines.read_bytes().count(b"\n") >= 8) and process.poll() is None:
+            threading.Event().wait(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        over.set()
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    frames = [line["frame"] for line in lines_of(out)]
+    assert frames == list(range(len(frames)))
+    assert len(frames) >= 8
+    assert len(decode(out / "annotated.mp4")) == len(frames)
+    assert len(read_results(out / "results.json")[0]) == 2 * len(frames)
+    assert header_of(out)["complete"] is False
+
+
+def test_a_full_disk_ends_it_with_code_3_and_everything_readable(tiny, boxes, tmp_path):
+    """No file may have more than 40 kB: the system refuses the rest, as a full disk does."""
+    clip = write_clip(tmp_path / "clip.mp4", 120, size=(320, 240))
+    room, out = 40_000, tmp_path / "out"
+    process = start(
+        clip, "--bundle", tiny, "--boxes", boxes, "--out", out,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )  # fmt: skip
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert "not everything could be written" in said
+    assert max(path.stat().st_size for path in out.iterdir()) <= room
+    lines, (rows, header) = lines_of(out), read_results(out / "results.json")
+    assert 5 < len(lines) < 120
+    assert [line["frame"] for line in lines] == list(range(len(lines)))
+    assert len(rows) in (2 * len(lines), 2 * len(lines) - 2), "the lines are written first"
+    assert header["complete"] is False
+
+
+@pytest.mark.real_people
+def test_on_the_real_clip_it_runs_and_the_video_plays(tiny, real_data, tmp_path):
+    clip, out = real_data / "clip" / "five_frames.mp4", tmp_path / "out"
+    code, _ = run(
+        clip,
+        "--bundle",
+        tiny,
+        "--first-boxes",
+        "300,100,600,700 700,100,900,700",
+        "--out",
+        out,
+        "--show-boxes",
+    )
+    assert code == 0
+    played, source = decode(out / "annotated.mp4"), decode(clip)
+    assert len(played) == len(source) == len(lines_of(out)) == 5
+    np.testing.assert_allclose([time for time, _ in played], [time for time, _ in source], atol=1e-4)
+    for (_, drawn), (_, image) in zip(played, source, strict=True):
+        assert drawn.shape == image.shape == (720, 1280, 3)
+        # The picture is the source's, but for what is drawn into it.
+        assert np.median(np.abs(drawn.astype(int) - image)) < 6
+    first = np.abs(played[0][1].astype(int) - source[0][1]).max(axis=2)
+    assert (first > 100).sum() > 1000, "something is drawn"
+
+
+def test_it_is_in_the_help():
+    said = CliRunner().invoke(app, ["track", "--help"]).output
+    for word in ("first-boxes", "gate", "trails", "Exit codes", "130"):
+        assert word in said
