@@ -189,7 +189,11 @@ def test_ctrl_c_ends_it_with_code_130_and_everything_readable(tiny, boxes, tmp_p
     recorded = write_clip(tmp_path / "clip.ts", 60)
     over, out = threading.Event(), tmp_path / "out"
     with Camera([recorded.read_bytes(), over]) as camera:
-        process = start(camera.address, "--no-live", "--bundle", tiny, "--boxes", boxes, "--out", out)
+        process = start(
+            camera.address, "--no-live", "--bundle", tiny, "--boxes", boxes, "--out", out,
+            # A shell that starts the tests in the background hands SIGINT down ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         lines = out / "poses.jsonl"
         while not (lines.exists() and lines.read_bytes().count(b"\n") >= 8) and process.poll() is None:
             threading.Event().wait(0.05)
