@@ -217,15 +217,15 @@ def bench_crop(bench: Bench, batch: int, size: tuple[int, int]) -> None:
     bench.run(f"crop {width}x{height} from 1280x720", batch, pixels.nbytes, jobs)
 
 
-def show(bench: Bench) -> None:
-    """The table, its figures relative to the fastest read of the same run where maps are read."""
-    table = Table(title="CPU operations", caption=caption())
+def table(bench: Bench) -> str:
+    """The table as text, ratios relative to the first row of each operation."""
+    rows = Table(title="CPU operations", caption=caption())
     for heading in ("operation", "batch", "how", "µs per person", "±", "GB/s", "time, ours = 1"):
-        table.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
+        rows.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
     before = None
     for row in bench.rows:
         group = (row["what"], row["batch"])
-        table.add_row(
+        rows.add_row(
             str(row["what"]) if group != before else "",
             str(row["batch"]) if group != before else "",
             str(row["how"]),
@@ -235,7 +235,10 @@ def show(bench: Bench) -> None:
             f"{row['times_ours']:.2f}",
         )
         before = group
-    Console(width=140).print(table)
+    console = Console(width=140)
+    with console.capture() as printed:
+        console.print(rows)
+    return "\n".join(line.rstrip() for line in printed.get().splitlines()) + "\n"
 
 
 def caption() -> str:
@@ -247,7 +250,9 @@ def caption() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="batch 64 and 96x72 only, fewer turns")
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results/operations.json")
+    parser.add_argument(
+        "--save", action="store_true", help="write benchmarks/results/operations.txt and .json"
+    )
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -260,10 +265,12 @@ def main() -> None:
             bench_decode(bench, batch, height, width)
     for batch in batches:
         bench_crop(bench, batch, (288, 384))
-    show(bench)
+    text = table(bench)
+    print(text, end="")
     if options.save:
-        path = Path(__file__).parent / "results" / "operations.json"
-        measure.save(path, {"caption": caption()}, bench.rows)
+        results = Path(__file__).parent / "results"
+        measure.save(results / "operations.json", {"caption": caption()}, bench.rows)
+        (results / "operations.txt").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
