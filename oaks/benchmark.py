@@ -22,6 +22,8 @@ from oaks.inference import Engine
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from oaks.val.truth import Truth
+
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _STAGES = ("read", "crop", "pose", "decode", "ks", "score", "rest")
 _FRAME = (480, 640)
@@ -116,22 +118,18 @@ def benchmark(
     return rows
 
 
-def average_precision(engine: Engine, annotations: str | Path, images: str | Path) -> float:
+def average_precision(engine: Engine, truth: Truth, images: str | Path) -> float:
     """COCO's AP of a bundle as an engine runs it, with ground-truth boxes.
 
     Raises:
-        FileNotFoundError: the annotations or an image are not there.
-        ValueError: the annotations do not fit the bundle.
-        ImportError: pycocotools is not installed.
+        FileNotFoundError: an image is not there.
     """
     import tempfile
 
     from oaks.val.detect import detect
     from oaks.val.judge import judge
     from oaks.val.results import Detections
-    from oaks.val.truth import Truth
 
-    truth = Truth.load(annotations, skeleton=engine.bundle.skeleton)
     with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
         made = detect(engine, truth, images, Path(folder) / "results.json")
         found = Detections.load(made, truth)
@@ -194,6 +192,7 @@ def benchmark_command(
     if bool(annotations) != bool(images):
         raise ValueError("annotations and images: both or neither wanted")
     loaded = Bundle.load(bundle)
+    people = _people(annotations, images, loaded) if annotations and images else None
     console = Console()
     # A figure cut off is worse than a long line.
     if not console.is_terminal:
@@ -219,8 +218,8 @@ def benchmark_command(
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 task = progress.add_task("timing", total=steps)
                 rows = benchmark(engines, batches, turns=turns, advance=lambda: progress.advance(task))
-            if annotations and images:
-                rows = _with_precision(rows, engines, annotations, images)
+            if people is not None and images:
+                rows = _with_precision(rows, engines, people, images)
             console.print(table(rows))
             header = make_header(engines[0].describe(), box_source="synthetic", turns=turns)
             content = {"made": header, "rows": [asdict(row) for row in rows], "missing": missing}
@@ -231,12 +230,28 @@ def benchmark_command(
     return 0 if engines else 1
 
 
-def _with_precision(
-    rows: Sequence[Row], engines: Sequence[Engine], annotations: str, images: str
-) -> list[Row]:
+def _people(annotations: str, images: str, bundle: Bundle) -> Truth:
+    """The annotated people, looked at before minutes go into timing.
+
+    Raises:
+        BackendUnavailable: the packages of `oaks val` are not installed.
+        FileNotFoundError: the annotations or an image are not there.
+        ValueError: the annotations do not fit the bundle.
+    """
+    from oaks.val.commands import require_packages
+
+    require_packages()
+    from oaks.val.detect import require_images
+    from oaks.val.truth import Truth
+
+    truth = Truth.load(annotations, skeleton=bundle.skeleton)
+    require_images(truth, Path(images), np.unique(truth.image[truth.counted]))
+    return truth
+
+
+def _with_precision(rows: Sequence[Row], engines: Sequence[Engine], truth: Truth, images: str) -> list[Row]:
     found = {
-        (engine.backend, engine.precision): average_precision(engine, annotations, images)
-        for engine in engines
+        (engine.backend, engine.precision): average_precision(engine, truth, images) for engine in engines
     }
     return [replace(row, average_precision=found[row.backend, row.precision]) for row in rows]
 

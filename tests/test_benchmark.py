@@ -72,6 +72,12 @@ def test_a_wrong_argument_is_named(tiny, arguments, message):
         run(tiny.path, *arguments)
 
 
+def test_people_that_are_not_there_are_named_before_anything_is_timed(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "benchmark", lambda *_, **__: pytest.fail("it was timed"))
+    with pytest.raises(FileNotFoundError, match=r"gone\.json"):
+        run(tiny.path, "--annotations", tmp_path / "gone.json", "--images", tmp_path)
+
+
 def test_with_annotations_the_average_precision_stands_beside_the_speed(tiny, tmp_path):
     """The truth is what the bundle finds, so that its AP is 1 in fp32."""
     (tmp_path / "images").mkdir()

@@ -88,7 +88,7 @@ def run(
     skeleton: SkeletonFile = None,
 ) -> None:
     """Run a bundle over a data set, with ground-truth and with detected boxes, and write the whole report."""
-    _require_packages()
+    require_packages()
     from oaks.inference import Engine
     from oaks.val.detect import detect as run_over
     from oaks.val.evaluation import evaluate
@@ -180,7 +180,7 @@ def report(
     skeleton: SkeletonFile = None,
 ) -> None:
     """Evaluate results files made by oaks or by anyone else, and write the report."""
-    _require_packages()
+    require_packages()
     from oaks.val.evaluation import evaluate
     from oaks.val.results import Detections
     from oaks.val.truth import Truth
@@ -205,7 +205,7 @@ def compare(
     skeleton: SkeletonFile = None,
 ) -> None:
     """Results side by side, with paired bootstrap intervals over images."""
-    _require_packages()
+    require_packages()
     from oaks.val.evaluation import side_by_side
     from oaks.val.report.render import add, print_tables
     from oaks.val.results import Detections
@@ -239,7 +239,7 @@ def trainings(
     skeleton: SkeletonFile = None,
 ) -> None:
     """Several trainings under two settings, or two scores, with the paired t-test (table 4)."""
-    _require_packages()
+    require_packages()
     from oaks.val.report.comparison import trainings_table
     from oaks.val.report.model import Section
     from oaks.val.report.render import add, print_tables
@@ -279,7 +279,7 @@ def others(
     skeleton: SkeletonFile = None,
 ) -> None:
     """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
-    _require_packages()
+    require_packages()
     from oaks.val.report.others import section
     from oaks.val.report.render import add, print_tables
     from oaks.val.results import Detections
@@ -311,7 +311,8 @@ def others(
     typer.echo(add(out, [made]))
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """Raises BackendUnavailable if a package that evaluation needs is not installed."""
     import importlib.util
 
     missing = [
