@@ -345,18 +345,27 @@ def render_video(
     )  # fmt: skip
 
 
+_EXTRAS = {
+    "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard"),
+    "export": ("onnx", "onnxscript", "onnxconverter_common"),
+    "val": ("pycocotools", "faster_coco_eval", "scipy", "matplotlib", "jinja2"),
+    "video": ("av",),
+}
+"""The optional dependencies of pyproject.toml, and the modules that come with each."""
+
+
 def main() -> None:
     """Runs the command line. What the user can put right is said in one line, without a traceback."""
     try:
         app()
-    except (
-        BackendUnavailable,
-        BundleError,
-        ConnectionError,
-        FileNotFoundError,
-        PermissionError,
-        ValueError,
-    ) as error:
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        extra = next((name for name, modules in _EXTRAS.items() if missing in modules), None)
+        if extra is None:
+            raise
+        typer.secho(f"oaks: this needs {missing}: pip install 'oaks[{extra}]'", fg="red", err=True)
+        sys.exit(2)
+    except (BackendUnavailable, BundleError, OSError, ValueError) as error:
         typer.secho(f"oaks: {error}", fg="red", err=True)
         sys.exit(2)
 

@@ -206,6 +206,23 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
         assert "\n" not in error
 
 
+@pytest.mark.parametrize(
+    ("module", "extra", "arguments"),
+    [
+        ("lightning", "training", ["train", "small_oa_hpe", "--out", "run"]),
+        ("yaml", "training", ["pack", "small_oa_hpe", "--out", "packed"]),
+        ("torch", "training", ["export", "pose.safetensors", "--out", "bundle"]),
+    ],
+)
+def test_what_is_not_installed_is_one_line(module, extra, arguments, tmp_path):
+    blocked = f"import sys; sys.modules[{module!r}] = None; from oaks.cli import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.strip() == f"oaks: this needs {module}: pip install 'oaks[{extra}]'"
+
+
 def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
     result = CliRunner().invoke(app, ["demo", "--bundle", str(tiny.path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
