@@ -49,12 +49,13 @@ class PersonBoxes:
         return self.boxes[image_id], self.scores[image_id]
 
 
-def read_boxes(path: str | Path) -> PersonBoxes:
+def read_boxes(path: str | Path, category: int = 1) -> PersonBoxes:
     """Person boxes from COCO JSON.
 
     Args:
         path: an annotation file (images and annotations; crowds are left out, scores are 1), or
             a results file (a list of rows with image_id, category_id, bbox and score).
+        category: of a person in a results file, which does not name its categories.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,7 +64,7 @@ def read_boxes(path: str | Path) -> PersonBoxes:
     content = _read_json(path)
     if isinstance(content, dict) and "images" in content and "annotations" in content:
         try:
-            person = _person_category(content)
+            person = person_category(content)
             rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
             names = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -74,7 +75,7 @@ def read_boxes(path: str | Path) -> PersonBoxes:
             raise ValueError(f"{path}: two images have the same file name")
         return _collect(path, rows, person, names, "annotated")
     if isinstance(content, list):
-        return _collect(path, content, 1, {}, "detected")
+        return _collect(path, content, category, {}, "detected")
     raise ValueError(f"{path}: COCO annotations or a list of results wanted, got {type(content).__name__}")
 
 
@@ -91,7 +92,7 @@ def _collect(
             image_id, score = int(row["image_id"]), float(row.get("score", 1.0))
             if not np.isfinite([x, y, width, height, score]).all() or min(width, height) < 0:
                 raise ValueError(f"bbox {row['bbox']}, score {score}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             where = row.get("id", number) if isinstance(row, Mapping) else number
             raise ValueError(
                 f"{path}: row {where}: image_id and bbox [x, y, width, height] wanted: {error!r}"
@@ -106,9 +107,11 @@ def _collect(
     )
 
 
-def _person_category(content: Mapping[str, Any]) -> int:
-    for category in content.get("categories", ()):
-        if category.get("name") == "person":
+def person_category(content: Mapping[str, Any]) -> int:
+    """The id of people in annotations: of the only category, else of the one called person, else COCO's 1."""
+    categories = content.get("categories", ())
+    for category in categories:
+        if len(categories) == 1 or category.get("name") == "person":
             return int(category["id"])
     return 1
 
@@ -204,6 +207,7 @@ __all__ = [
     "are_numbers",
     "header_path",
     "make_header",
+    "person_category",
     "read_boxes",
     "read_results",
     "write_results",

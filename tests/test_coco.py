@@ -86,6 +86,17 @@ def test_text_that_is_no_json_is_named(tmp_path):
         coco.read_boxes(tmp_path / "gone.json")
 
 
+def test_boxes_of_the_category_of_people(tmp_path):
+    rows = [{"image_id": 1, "category_id": c, "bbox": [c, 0, 5, 5], "score": 1} for c in (1, 7)]
+    assert coco.read_boxes(written(tmp_path / "rows.json", rows), 7).boxes[1].tolist() == [[7, 0, 12, 5]]
+    content = annotations(
+        categories=[{"id": 7, "name": "human"}],
+        images=[{"id": 1, "file_name": "a.jpg"}],
+        annotations=rows,
+    )
+    assert coco.read_boxes(written(tmp_path / "people.json", content)).boxes[1].tolist() == [[7, 0, 12, 5]]
+
+
 def test_results_come_back_with_their_header(tmp_path):
     rows = make().to_coco([1, 2])
     header = coco.make_header({"bundle": "tiny"}, box_source="whole image", nms=None)

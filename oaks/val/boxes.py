@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from oaks.coco import person_category
+
 
 @dataclass(frozen=True)
 class DetectorLike:
@@ -41,11 +43,11 @@ def detector_like(
         detector: how it errs; None takes the defaults.
     """
     detector = detector or DetectorLike()
+    category = person_category(content)
     people: dict[int, list[dict[str, Any]]] = {}
     for annotation in content["annotations"]:
-        if not annotation.get("iscrowd", 0):
+        if not annotation.get("iscrowd", 0) and annotation.get("category_id", category) == category:
             people.setdefault(annotation["image_id"], []).append(annotation)
-    category = content["categories"][0]["id"] if content.get("categories") else 1
     rows = []
     for image in sorted(content["images"], key=lambda image: image["id"]):
         rng = np.random.default_rng([seed, image["id"]])

@@ -103,7 +103,7 @@ def _annotated(truth: Truth) -> Iterator[Job]:
 
 
 def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[Job]:
-    found = read_boxes(path)
+    found = read_boxes(path, truth.category_id)
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
         raise ValueError(f"{path}: {truth.path} has no image {min(unknown)}")
     for image, image_id in enumerate(truth.image_ids.tolist()):

@@ -87,6 +87,15 @@ def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> Non
             lambda c: c["annotations"][3]["keypoints"].__setitem__(0, float("nan")),
             "annotation 4 .* not finite",
         ),
+        (
+            lambda c: c["annotations"][3].update(keypoints=[[1, 2, 2]] * 17),
+            "annotation 4 .* not finite numbers",
+        ),
+        (lambda c: c["annotations"][3].update(area=float("nan")), "annotation 4 has area .* not finite"),
+        (lambda c: c["annotations"][3].update(area=-2.5), "annotation 4 has an area of -2.5"),
+        (lambda c: c["annotations"][3]["bbox"].__setitem__(2, None), "annotation 4 has bbox .* not finite"),
+        (lambda c: c["annotations"][3].update(id="four"), "annotation 'four'"),
+        (lambda c: c["images"][0].pop("file_name"), "file_name"),
         (lambda c: c["categories"][0].update(keypoints=["nose"]), "lacks the keypoints"),
         (lambda c: c["categories"].append({"id": 2, "name": "animal", "keypoints": ["tail"]}), None),
         (lambda c: c["categories"].clear(), "wanted one category"),
@@ -157,6 +166,16 @@ def test_detected_boxes_go_to_the_people_they_fit(people_folder: Path, tmp_path:
     np.testing.assert_allclose(people.boxes[row], [x + 2, y, x + 2 + w, y + h], rtol=1e-5)
     assert 3 not in people.person_ids
     assert people.skipped["people without a detected box"] == 12 - len(people)
+
+
+@pytest.mark.parametrize("spoilt", [{"bbox": None}, {"score": "high"}, {"image_id": None}, None])
+def test_detected_boxes_that_cannot_be_understood_are_refused_by_file(
+    people_folder: Path, tmp_path: Path, spoilt
+) -> None:
+    row = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}
+    (tmp_path / "boxes.json").write_text(json.dumps([row, spoilt if spoilt is None else {**row, **spoilt}]))
+    with pytest.raises(ValueError, match=r"boxes\.json: row 1"):
+        read(people_folder, boxes=tmp_path / "boxes.json")
 
 
 def test_ids_that_stand_twice_are_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,19 @@ def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
         clipped = [x, y, min(x + w, 512) - x, min(y + h, 384) - y]
         own = [row["bbox"] for row in rows if row["image_id"] == person["image_id"]]
         assert any(np.allclose(box, clipped, atol=0.011) for box in own)
+
+
+def test_people_alone_are_found_whatever_their_category_is_called(content):
+    wanted, content = detector_like(content), copy.deepcopy(content)
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 7
+    content["categories"][0].update(id=7, name="human")
+    assert detector_like(content) == [row | {"category_id": 7} for row in wanted]
+    content["categories"][0]["name"] = "person"
+    content["categories"].insert(0, {"id": 1, "name": "dog"})
+    dogs = [dict(person, category_id=1) for person in content["annotations"]]
+    both = dict(content, annotations=content["annotations"] + dogs)
+    assert detector_like(both) == [row | {"category_id": 7} for row in wanted]
 
 
 def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):

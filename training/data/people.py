@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from oaks.coco import are_numbers, read_boxes
 from oaks.skeleton import Skeleton
 
 ESTIMATED_AREA = 0.53  # of width times height: what a COCO person's mask covers of its box on average
@@ -149,13 +150,17 @@ def read_coco(
     """
     skipped: Counter[str] = Counter()
     coco = _load(annotations, skipped)
-    category, order = _person_category(coco, annotations, skeleton)
+    try:
+        category, order = _person_category(coco, annotations, skeleton)
+    except TypeError as error:
+        raise ValueError(f"{annotations}: categories: {error}") from error
     if unknown := set(never_labelled) - set(skeleton.keypoints):
         raise ValueError(f"never_labelled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
     learnable = np.array([keypoint not in never_labelled for keypoint in skeleton.keypoints])
     present = {path.name for path in images.iterdir()} if images.is_dir() else set()
     rows = []
     for annotation in coco.anns.values():
+        _check_numbers(annotation, annotations)
         reason = _reason_to_skip(annotation, coco.imgs, category, present, images)
         keypoints = None if reason else _keypoints(annotation, order, annotations)
         if keypoints is not None:
@@ -198,6 +203,9 @@ def _load(path: Path, notes: Counter[str]):
         coco.dataset = content
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
+        for image in coco.imgs.values():
+            if not isinstance(image["file_name"], str):
+                raise TypeError(f"image {image['id']}: file_name {image['file_name']!r}")
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a COCO annotation file: {type(error).__name__}: {error}") from error
     if renumbered:
@@ -261,6 +269,20 @@ def _person_category(coco, path: Path, skeleton: Skeleton) -> tuple[int, list[in
     return category["id"], [names.index(keypoint) for keypoint in skeleton.keypoints]
 
 
+def _check_numbers(annotation: dict, path: Path) -> None:
+    """Refuses what is there and is no number: NaN in an area would become the loss of a whole training."""
+    if not isinstance(annotation["id"], int):
+        raise ValueError(f"{path}: annotation {annotation['id']!r} has no whole number as id")
+    for key, axes in (("keypoints", 1), ("bbox", 1), ("area", 0)):
+        value = annotation.get(key)
+        if value is not None and (not are_numbers(value) or np.ndim(value) != axes):
+            raise ValueError(
+                f"{path}: annotation {annotation['id']} has {key} that are not finite numbers: {value!r}"
+            )
+    if (annotation.get("area") or 0) < 0:
+        raise ValueError(f"{path}: annotation {annotation['id']} has an area of {annotation['area']}")
+
+
 def _reason_to_skip(
     annotation: dict, images: dict, category: int, present: set[str], folder: Path
 ) -> str | None:
@@ -268,10 +290,10 @@ def _reason_to_skip(
         return "annotations of another category"
     if annotation.get("iscrowd"):
         return "crowd regions"
-    if not annotation.get("num_keypoints", 1) or not any(annotation.get("keypoints", [])[2::3]):
+    if not annotation.get("num_keypoints", 1) or not any((annotation.get("keypoints") or [])[2::3]):
         return "people without keypoints"
     box = annotation.get("bbox")
-    if not box or len(box) != 4 or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
+    if np.shape(box) != (4,) or box[2] <= 0 or box[3] <= 0:
         return "people without a box of some extent"
     image = images.get(annotation["image_id"])
     if image is None:
@@ -288,24 +310,17 @@ def _keypoints(annotation: dict, order: list[int] | None, path: Path) -> np.ndar
     if values.size % 3 or (order is not None and values.size < 3 * (max(order) + 1)):
         raise ValueError(f"{path}: annotation {annotation['id']} has {values.size} keypoint numbers")
     values = values.reshape(-1, 3)
-    values = values if order is None else values[order]
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path}: annotation {annotation['id']} has keypoints that are not finite")
-    return values.copy()
+    return values.copy() if order is None else values[order]
 
 
 def _with_detected_boxes(people: CocoPeople, path: Path, category: int) -> CocoPeople:
-    by_image: dict[int, list[dict]] = {}
-    for row in json.loads(path.read_text(encoding="utf-8")):
-        if row.get("category_id", category) == category:
-            by_image.setdefault(row["image_id"], []).append(row)
+    detected = read_boxes(path, category)
     found = np.zeros(len(people), bool)
-    for image_id, rows in by_image.items():
+    for image_id in detected.boxes:
+        boxes, scores = detected.of(image_id)
         here = np.flatnonzero(people.image_ids == image_id)
         truths = people.boxes[here].copy()
-        for row in sorted(rows, key=lambda row: -row["score"]):
-            x, y, w, h = row["bbox"]
-            box = np.array([x, y, x + w, y + h], np.float32)
+        for box in boxes[np.argsort(-scores, kind="stable")]:
             overlap = np.where(found[here], 0, iou(truths, box))
             if len(here) and overlap.max() >= 0.5:
                 people.boxes[here[overlap.argmax()]] = box
