@@ -11,7 +11,7 @@ from oaks.skeleton import Skeleton
 
 # BGR. Left and right are told apart by people with any colour vision (Okabe and Ito's blue and vermilion).
 _COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
-_TRACKS = ((120, 220, 120), (230, 130, 230), (90, 200, 255), (240, 200, 90), (130, 150, 255), (120, 240, 230))
+_TRACKS = ((120, 220, 120), (230, 130, 230), (200, 220, 80), (180, 140, 255), (80, 235, 190), (255, 190, 190))
 _RIM = (25, 25, 25)
 _PAPER = (255, 255, 255)
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel

@@ -1,0 +1,114 @@
+"""An hour of video through `oaks track`: what the process holds after the first minute, and after all of it.
+
+    python benchmarks/video_memory.py [--minutes 60] [--bundle NAME] [--size 320 240]
+
+A short clip is read over and over: two people who cross, found in every frame, tracked, steadied, drawn and
+written to every kind of file. Without a bundle, a network of one convolution is used, so that the time goes
+into all that is around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+from memory import one_convolution, resident
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import oaks
+from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
+from oaks.video.command import Output, track_into
+
+RATE = 30
+CLIP = 300  # frames until it begins again
+
+
+def write_clip(path: Path, size: tuple[int, int]) -> Path:
+    """A clip of noise that drifts, so that neither network nor encoder has it easy."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (size[1] // 8, size[0] // 8 + CLIP, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for n in range(CLIP):
+            image = noise[:, n : n + size[0] // 8].repeat(8, axis=0).repeat(8, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def looped(path: Path, count: int) -> Iterator[Frame]:
+    """`count` frames of a clip that begins again at its end."""
+    index = 0
+    while True:
+        for frame in open_source(path):
+            if index == count:
+                return
+            yield replace(frame, index=index, pts=round(index / RATE / frame.time_base))
+            index += 1
+
+
+def crossing(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of two people who walk to and fro."""
+    height, width = frame.image.shape[:2]
+    way = abs(frame.index % CLIP - CLIP / 2) / (CLIP / 2) * 0.75 * width
+    lefts = (way, 0.75 * width - way)
+    boxes = [(left, 0.1 * height, left + 0.25 * width, 0.9 * height) for left in lefts]
+    return np.array(boxes, np.float32), np.ones(2, np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--bundle")
+    parser.add_argument("--size", type=int, nargs=2, default=(320, 240))
+    parser.add_argument("--out", help="folder for the results; else they are thrown away")
+    options = parser.parse_args()
+    count, minute = round(options.minutes * 60 * RATE), 60 * RATE
+    marks: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
+        task = progress.add_task("frames", total=count)
+
+        def advance(frame: Frame) -> None:
+            progress.advance(task)
+            done = frame.index + 1
+            if done == minute or done % max(count // 6, 1) == 0:
+                marks[done] = resident()
+
+        clip = write_clip(Path(folder) / "clip.mp4", tuple(options.size))
+        out = Path(options.out or folder) / "results"
+        with oaks.Engine(options.bundle or one_convolution(Path(folder))) as engine:
+            summary = track_into(
+                [Output(out)],
+                [open_source(looped(clip, count))],
+                engine,
+                boxes=[BoxSource("two people who cross", crossing)],
+                tracker=Tracker(engine.bundle.skeleton, score=engine.score_kind, gate=0.0),
+                smoother=OneEuro(),
+                advance=advance,
+            )
+        sizes = ", ".join(f"{path.name} {path.stat().st_size / 2**20:.0f}" for path in sorted(out.iterdir()))
+    table = Table(
+        title=f"{engine.bundle.name} on {engine.backend}, {summary.frames / summary.seconds:.0f} frames/s"
+    )
+    for name in ("frames", "of video", "MiB", "MiB more than after a minute"):
+        table.add_column(name, justify="right")
+    first = marks.get(minute, next(iter(marks.values())))
+    for done, held in marks.items():
+        more = f"{(held - first) / 2**20:+.2f}"
+        table.add_row(f"{done:,}", f"{done / minute:.0f} min", f"{held / 2**20:.1f}", more)
+    Console().print(table)
+    print(f"{summary.frames:,} frames, {summary.people:,} poses, {summary.tracks:,} tracks; MiB: {sizes}")
+    stages = ", ".join(f"{name} {1000 * s / summary.frames:.2f}" for name, s in summary.stages.items())
+    print(f"ms per frame, beside one another: {stages}")
+
+
+if __name__ == "__main__":
+    main()
