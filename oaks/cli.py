@@ -117,6 +117,9 @@ def track(
     live: Annotated[
         bool | None, typer.Option(help="Drop frames that come too late; else only of cameras and streams.")
     ] = None,
+    retry: Annotated[
+        float, typer.Option(help="Seconds for which a silent live source is opened again.")
+    ] = 30.0,
     rate: Annotated[float, typer.Option(help="Frames per second of pictures.")] = 30.0,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames; 0: at the end.")] = 0,
 ) -> None:
@@ -143,7 +146,7 @@ def track(
             boxes=boxes,
             first=first_boxes or None,
             every=every,
-            source_settings={"rate": rate, "live": live},
+            source_settings={"rate": rate, "live": live, "retry": retry},
             tracker_settings={"gate": gate, "score": gate_by or None, "patience": patience},
             smooth=smooth,
             output_settings={"video": video, "absent": absent, "boxes": show_boxes, "trails": trails},

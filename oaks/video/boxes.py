@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from oaks.coco import PersonBoxes, read_boxes
+from oaks.coco import read_boxes
 from oaks.detector import Detector
 from oaks.frames import as_box_scores, as_boxes
-from oaks.video.frames import Frame
+from oaks.video.frames import Frame, number_from_one
 from oaks.video.mot import read_mot
 
 ONCE = 0
@@ -27,11 +27,14 @@ class BoxSource:
         find: frame -> boxes (N, 4) x1, y1, x2, y2, and scores (N,).
         every: it is asked at every n-th frame that is looked at, ONCE (0): at the first alone. At the others
             the tracks' own boxes are taken: where their people should be by now.
+        image_id: frame -> its image id in results: the file's own where the boxes are from a COCO file that
+            names pictures, else the frame's number from 1.
     """
 
     description: str
     find: Callable[[Frame], tuple[np.ndarray, np.ndarray]]
     every: int = 1
+    image_id: Callable[[Frame], int] = number_from_one
 
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or self.every < 0:
@@ -44,7 +47,7 @@ class BoxSource:
 
 def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
     """Boxes from a detector."""
-    description = f"detector: {detector.path.name}, threshold {detector.threshold}, every {every}"
+    description = f"detector: {detector.path.name}, threshold {detector.threshold}"
     return BoxSource(description, lambda frame: detector.detect(frame.image), every)
 
 
@@ -58,7 +61,16 @@ def boxes_from_file(path: str | Path, every: int = 1) -> BoxSource:
         ValueError: it is neither of the two; the message names it.
     """
     people = read_mot(path) if Path(path).suffix.lower() == ".txt" else read_boxes(path)
-    return BoxSource(people.source, lambda frame: people.of(_number(people, frame)), every)
+
+    def image_id(frame: Frame) -> int:
+        if not (frame.name and people.image_ids):
+            return number_from_one(frame)
+        found = people.image_id(frame.name)
+        if found is None:
+            raise ValueError(f"{people.source} does not know the picture {frame.name}")
+        return found
+
+    return BoxSource(people.source, lambda frame: people.of(image_id(frame)), every, image_id)
 
 
 def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
@@ -74,16 +86,6 @@ def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
     corners = as_boxes("boxes", boxes)
     scores = as_box_scores("box_scores", box_scores, len(corners))
     return BoxSource("first boxes", lambda _frame: (corners, scores), ONCE)
-
-
-def _number(people: PersonBoxes, frame: Frame) -> int:
-    """The id of a frame in the file."""
-    if frame.name and people.image_ids:
-        found = people.image_id(frame.name)
-        if found is None:
-            raise ValueError(f"{people.source} does not know the picture {frame.name}")
-        return found
-    return frame.index + 1
 
 
 __all__ = ["ONCE", "BoxSource", "boxes_from_detector", "boxes_from_file", "first_boxes"]

@@ -18,7 +18,7 @@ from oaks.predict import SUFFIXES
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.boxes import BoxSource, boxes_from_detector, boxes_from_file, first_boxes
-from oaks.video.frames import Frame
+from oaks.video.frames import Frame, number_from_one
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import Source, open_source
@@ -39,11 +39,13 @@ class Output:
 
     Attributes:
         folder: gets poses.jsonl, results.json (COCO), results.header.json, tracks.txt (MOT), annotated.mp4.
+        image_id: frame -> the image id of its rows.
         video: whether annotated.mp4 is written.
         absent, boxes, trails: how it is drawn (AnnotatedVideo).
     """
 
     folder: Path
+    image_id: Callable[[Frame], int] = number_from_one
     video: bool = True
     absent: str = "hide"
     boxes: bool = False
@@ -53,24 +55,23 @@ class Output:
     def open(self, timings: Timings) -> Iterator[Callable[[tuple[Frame, Poses]], object]]:
         """What takes the stream's frames, and draws and writes them in a thread of its own."""
         with ExitStack() as stack:
-            sinks: dict[str, list[Sink]] = {"write": [], "draw": []}
-            for name, make in (
-                ("poses.jsonl", JsonLines),
-                ("results.json", CocoFile),
-                ("tracks.txt", MotFile),
-            ):
-                sinks["write"].append(make(self.folder / name))
-                stack.callback(sinks["write"][-1].close)
+            sinks: list[tuple[str, Sink]] = []
+
+            def add(stage: str, sink: Sink) -> None:
+                sinks.append((stage, sink))
+                stack.callback(sink.close)
+
+            add("write", JsonLines(self.folder / "poses.jsonl", self.image_id))
+            add("write", CocoFile(self.folder / "results.json", self.image_id))
+            add("write", MotFile(self.folder / "tracks.txt"))
             if self.video:
                 looks = {"absent": self.absent, "boxes": self.boxes, "trails": self.trails}
-                sinks["draw"].append(AnnotatedVideo(self.folder / "annotated.mp4", **looks))
-                stack.callback(sinks["draw"][-1].close)
+                add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **looks))
 
             def write(item: tuple[Frame, Poses]) -> None:
-                for stage, chosen in sinks.items():
+                for stage, sink in sinks:
                     with timings.stage(stage):
-                        for sink in chosen:
-                            sink.write(*item)
+                        sink.write(*item)
 
             behind = WriteBehind(write, _QUEUE)
             stack.callback(behind.close)
@@ -111,6 +112,7 @@ def track_into(
             header = make_header(
                 engine.describe(),
                 box_source=own.description,
+                every=own.every,
                 gate=tracker.gate,
                 gated_by=tracker.score,
                 patience=tracker.patience,
@@ -174,7 +176,10 @@ def track_command(
     try:
         sources = _sources(named, source_settings)
         given = _boxes(len(sources), boxes, detector, detector_settings, first, every)
-        outputs = [Output(folder, **output_settings) for folder in _folders(Path(out), sources)]
+        outputs = [
+            Output(folder, own.image_id, **output_settings)
+            for folder, own in zip(_folders(Path(out), sources), given, strict=True)
+        ]
         with Engine(bundle, **engine_settings) as engine:
             score = tracker_settings.pop("score") or engine.score_kind
             tracker = Tracker(engine.bundle.skeleton, score=score, **tracker_settings)

@@ -34,4 +34,9 @@ class Frame:
         return float(self.pts * self.time_base)
 
 
-__all__ = ["Frame"]
+def number_from_one(frame: Frame) -> int:
+    """A frame's number as MOT and COCO files count."""
+    return frame.index + 1
+
+
+__all__ = ["Frame", "number_from_one"]

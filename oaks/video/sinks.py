@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from oaks.poses import Poses
-from oaks.video.frames import Frame
+from oaks.video.frames import Frame, number_from_one
 from oaks.video.mot import mot_lines
 
 
@@ -39,17 +38,22 @@ class Callback:
 class JsonLines:
     """One JSON object per frame and line: frame (its number, from 0), time (s), and poses.
 
-    The poses are rows as Poses.to_coco gives them; their image_id is the frame's number from 1.
+    The poses are rows as Poses.to_coco gives them.
+
+    Args:
+        path: the file.
+        image_id: frame -> the image id of its rows.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = _Growing(path)
+    def __init__(self, path: str | Path, image_id: Callable[[Frame], int] = number_from_one) -> None:
+        self._file, self._image_id = _Growing(path), image_id
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        content = {"frame": frame.index, "time": round(frame.time, 6), "poses": _rows(frame, poses)}
+        rows = poses.to_coco(self._image_id(frame))
+        content = {"frame": frame.index, "time": round(frame.time, 6), "poses": rows}
         if frame.name:
             content["name"] = frame.name
         self._file.append(_json(content) + b"\n")
@@ -69,7 +73,7 @@ class MotFile:
         self._file = _Growing(path)
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        self._file.append("".join(f"{line}\n" for line in mot_lines(poses, frame.index + 1)).encode())
+        self._file.append("".join(f"{line}\n" for line in mot_lines(poses, number_from_one(frame))).encode())
 
     def close(self) -> None:
         self._file.close()
@@ -78,17 +82,20 @@ class MotFile:
 class CocoFile:
     """A COCO keypoint results file, as oaks.coco.read_results takes it: whole after every frame.
 
-    The image ids are the frames' numbers, from 1; rows have a track_id.
+    Args:
+        path: the file.
+        image_id: frame -> the image id of its rows.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, image_id: Callable[[Frame], int] = number_from_one) -> None:
         self._file, self._empty = _Growing(path, b"[", b"\n]\n"), True
+        self._image_id = image_id
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        rows = [_json(row) for row in _rows(frame, poses)]
+        rows = [_json(row) for row in poses.to_coco(self._image_id(frame))]
         if rows:
             self._file.append((b"\n" if self._empty else b",\n") + b",\n".join(rows))
             self._empty = False
@@ -127,13 +134,7 @@ class _Growing:
             left = left[self._file.write(left) :]
 
     def close(self) -> None:
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
-
-
-def _rows(frame: Frame, poses: Poses) -> list[dict[str, Any]]:
-    return poses.to_coco(frame.index + 1)
+        self._file.close()
 
 
 def _json(content: Any) -> bytes:

@@ -70,7 +70,7 @@ class Pictures(Source):
 
     def __init__(self, name: str, paths: Sequence[Path], rate: float) -> None:
         super().__init__(name, expected=len(paths))
-        self._paths, self._time_base = paths, 1 / Fraction(rate).limit_denominator(1001)
+        self._paths, self._time_base = paths, 1 / Fraction(rate).limit_denominator(10**6)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
@@ -89,7 +89,7 @@ class Given(Source):
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
         super().__init__("frames")
-        self._frames, self._time_base = frames, 1 / Fraction(rate).limit_denominator(1001)
+        self._frames, self._time_base = frames, 1 / Fraction(rate).limit_denominator(10**6)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, frame in enumerate(self._frames):
@@ -136,8 +136,9 @@ class Video(Source):
         self._format, self._options, self._retry = container_format, dict(options or {}), retry
         if address.startswith("rtsp"):
             self._options.setdefault("rtsp_transport", "tcp")  # over UDP, packets are lost in every Wi-Fi
-        remote = live or "://" in address
+        remote = container_format is not None or "://" in address
         self._timeout = (timeout, timeout) if remote else None
+        self._returns = live and remote  # a file that ends has ended
         self._stop, self._index = threading.Event(), 0
         self._container: Any = self._open()
         stream = self._container.streams.video[0]
@@ -155,7 +156,8 @@ class Video(Source):
         except FileNotFoundError as error:
             raise FileNotFoundError(f"source: no such file: {self.name}") from error
         except ValueError as error:
-            raise ValueError(f"source: {self.name}: no video that FFmpeg reads: {error.strerror}") from error
+            reason = getattr(error, "strerror", error)
+            raise ValueError(f"source: {self.name}: no video that FFmpeg reads: {reason}") from error
         except (OSError, self._av.error.FFmpegError) as error:
             raise ConnectionError(f"source: {self.name}: cannot be opened: {error.strerror}") from error
         if not container.streams.video:
@@ -172,7 +174,7 @@ class Video(Source):
             finally:
                 self._container.close()
                 self._container = None
-            if self.live and not self._stop.is_set():
+            if self._returns and not self._stop.is_set():
                 self._container = self._open_again()
         if self._length is not None and self._clock.end < self._length - _TOLERANCE:
             self.cut_short = True
@@ -187,7 +189,7 @@ class Video(Source):
             try:
                 packet = next(packets, None)
             except self._av.error.FFmpegError as error:
-                self.cut_short = not self.live
+                self.cut_short = not self._returns
                 self.note(f"{self.name}: reading failed after {self._clock.end:.2f} s: {error.strerror}")
                 return
             if packet is None:
@@ -232,7 +234,7 @@ class _Clock:
         self.time_base = Fraction(0)
         self._origin: Fraction | None = None
         self._last: int | None = None
-        self._arrived = 0.0
+        self._arrived, self._gap = 0.0, False
 
     @property
     def end(self) -> float:
@@ -240,28 +242,24 @@ class _Clock:
         return 0.0 if self._last is None else float(self._last * self.time_base + self._step)
 
     def restart(self) -> None:
-        """The next timestamp begins a new line of its own."""
-        self._origin = None
+        """The next timestamp begins a new line of its own, after a gap that lasts as long as it takes."""
+        self._origin, self._gap = None, True
 
     def place(self, pts: int | None, time_base: Fraction) -> int:
         """When a frame is shown, in units of `time_base` after the first one."""
         now = time.monotonic()
         if self._last is None:
-            self.time_base, self._last, self._arrived = time_base, 0, now
-            self._origin = None if pts is None else pts * time_base
-            return 0
-        after = self._last + max(round(self._step / self.time_base), 1)
-        if self._origin is None and pts is not None:  # a gap lasted as long as it took
-            gone = max(round(Fraction(now - self._arrived) / self.time_base), after - self._last)
-            after = self._last + gone
-            self._origin = pts * time_base - after * self.time_base
-        placed = after
+            self.time_base, placed = time_base, 0
+        else:
+            step = max(self._step, Fraction(now - self._arrived)) if self._gap else self._step
+            placed = self._last + max(round(step / self.time_base), 1)
         if pts is not None:
-            placed = round((pts * time_base - self._origin) / self.time_base)
-            if placed <= self._last:
-                placed = after
-                self._origin = pts * time_base - after * self.time_base
-        self._last, self._arrived = placed, now
+            at = pts * time_base
+            if self._origin is not None and at - self._origin > (self._last or 0) * self.time_base:
+                placed = round((at - self._origin) / self.time_base)
+            else:  # a first timestamp, or one that runs backwards: the line goes on from here
+                self._origin = at - placed * self.time_base
+        self._last, self._arrived, self._gap = placed, now, False
         return placed
 
 
@@ -290,10 +288,11 @@ def open_source(
         return source
     if isinstance(source, str | Path):
         return _open_named(str(source), rate, live, settings)
-    items = iter(source)
     if isinstance(source, Sequence) and source and all(isinstance(entry, str | Path) for entry in source):
+        if strange := [str(entry) for entry in source if Path(entry).suffix.lower() not in SUFFIXES]:
+            raise ValueError(f"source: a list of pictures wanted, got {strange}; open each video by itself")
         return Pictures(str(source[0]), find_pictures(source), rate)
-    return Given(items, rate)
+    return Given(source, rate)
 
 
 def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, Any]) -> Source:

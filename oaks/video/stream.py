@@ -42,8 +42,9 @@ class Summary:
         complete: whether nothing was damaged and no source ended before it should have.
         problems: what went wrong, in words.
         seconds: wall-clock seconds.
-        stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding),
-            boxes, track (with smoothing), and the Engine's own, each with "engine " before its name.
+        stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding,
+            and waiting for a camera), boxes, track (with smoothing), and the Engine's own, each with "engine "
+            before its name.
     """
 
     frames: int = 0
@@ -67,7 +68,7 @@ def track(
     threaded: bool = True,
     together: int = _TOGETHER,
     summary: Summary | None = None,
-) -> Iterator[tuple[Frame, Poses]]:
+) -> Generator[tuple[Frame, Poses], None, None]:
     """Tracked poses, frame by frame, of one source or of several through one Engine.
 
         for frame, poses in track("street.mp4", engine, boxes=boxes_from_detector(detector)):
@@ -81,9 +82,10 @@ def track(
         sources: what open_source takes, or a list of Source for several.
         engine: what finds the poses.
         boxes: where the people are; for each source its own, or one for all.
-        tracker: who is who; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.
+        tracker: who is who, a new one; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.
         smoother: what steadies the keypoints; each source gets a copy. None: they stay as they are.
-        threaded: whether frames are read, and boxes found, in threads beside the networks.
+        threaded: whether frames are read, and boxes found, in threads beside the networks. Without, a live
+            source drops nothing.
         together: frames that share a pass, at most.
         summary: filled while the generator runs.
 
@@ -112,7 +114,7 @@ def track(
 
 def _run(
     streams: list[_Stream], engine: Engine, *, threaded: bool, summary: Summary
-) -> Iterator[tuple[Frame, Poses]]:
+) -> Generator[tuple[Frame, Poses], None, None]:
     start, before = time.perf_counter(), dict(engine.timings.seconds)
     changed = threading.Condition()
     try:
@@ -169,7 +171,7 @@ class _Stream:
         self._together = together if boxes.every == 1 and not source.live else 1
         self._size: tuple[int, int] | None = None
         self._frames: ReadAhead[Frame] | None = None
-        self._located: ReadAhead[_Located] | Generator[_Located] = self._locate(self._read())
+        self._located: ReadAhead[_Located] | Generator[_Located, None, None] = self._locate(self._read())
         self.timings = Timings()
 
     def read_ahead(self, changed: threading.Condition) -> None:
@@ -188,7 +190,7 @@ class _Stream:
                 return
             yield replace(frame, stream=self._number)
 
-    def _locate(self, frames: Iterator[Frame]) -> Generator[_Located]:
+    def _locate(self, frames: Iterator[Frame]) -> Generator[_Located, None, None]:
         """Frames with their boxes, or with None where the tracks' own are to be taken."""
         for looked_at, frame in enumerate(frames):
             if not self._boxes.due(looked_at):

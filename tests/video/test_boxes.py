@@ -47,6 +47,7 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
     source = boxes_from_file(path)
     for asked in (frame(1), frame(0, "a.png")):
         np.testing.assert_array_equal(source.find(asked)[0], [[1, 2, 4, 6]])
+        assert source.image_id(asked) == 2
     assert len(source.find(frame(5))[0]) == 0
     with pytest.raises(ValueError, match=r"people.json does not know the picture b.png"):
         source.find(frame(0, "b.png"))

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import oaks
 from oaks.cli import app, main
 from oaks.coco import read_results
+from oaks.detector import Detector
 from oaks.video.mot import read_mot
 
 from .clips import decode, numbered, packets, spoil, write_clip
@@ -114,6 +115,20 @@ def test_first_boxes_and_pictures(tiny, tmp_path):
     assert [line["name"] for line in lines] == [path.name for path in pictures]
     assert [line["time"] for line in lines] == pytest.approx([n / 10 for n in range(6)])
     assert [row["box"] for row in lines[0]["poses"]] == [[4, 4, 30, 50], [60, 4, 30, 50]]
+
+
+def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):
+    from test_detector import ENDS, write
+
+    detector = write(tmp_path / "detector.onnx", ENDS["three"])
+    out = tmp_path / "out"
+    code, _ = run(clip, "--bundle", tiny, "--detector", detector, "--every", 4, "--out", out)
+    assert code == 0
+    detected, _ = Detector(detector).detect(decode(clip)[4][1])
+    wanted = np.concatenate([detected[:, :2], detected[:, 2:] - detected[:, :2]], axis=1)
+    np.testing.assert_allclose([row["box"] for row in lines_of(out)[4]["poses"]], wanted, atol=1e-2)
+    header = header_of(out)
+    assert (header["box_source"], header["every"]) == ("detector: detector.onnx, threshold 0.3", 4)
 
 
 def test_several_sources_get_a_folder_each(tiny, clip, boxes, tmp_path):

@@ -136,6 +136,8 @@ def test_folders_globs_and_lists_of_pictures(tmp_path):
         assert numbers(frames) == wanted
         assert [frame.name for frame in frames] == [f"{n}.png" for n in wanted]
         assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(wanted))])
+    with pytest.raises(ValueError, match=r"a list of pictures wanted, got \['a.mp4'\]"):
+        open_source([tmp_path / "0.png", "a.mp4"])
     with pytest.raises(FileNotFoundError, match="a picture, a folder of pictures or a glob"):
         open_source(tmp_path / "*.gif")
 
@@ -261,6 +263,13 @@ def test_a_stream_that_is_silent_counts_as_stalled(tmp_path):
         over.set()
     assert numbers(frames)[:100] == list(range(100))
     assert source.cut_short
+
+
+def test_a_file_that_is_taken_for_live_ends_where_it_ends(tmp_path):
+    source = open_source(write_clip(tmp_path / "clip.mp4", 5), live=True, retry=1e9)
+    assert source.live
+    assert numbers(source) == [0, 1, 2, 3, 4]
+    assert not source.cut_short
 
 
 def test_closing_ends_the_wait_for_a_stream(tmp_path):
