@@ -76,7 +76,7 @@ class Tracker:
     poses that repeat one another the best remains. The rest are assigned to tracks so that the sum of their
     OKS is largest (H. W. Kuhn's Hungarian method, 1955), first among the tracks that the last frame
     supported, then among the others, whose keypoints are looked for in a reach that grows with time. A
-    track without support moves on with its body's mean velocity for `patience` seconds, and then is lost.
+    track without support moves on with its body's mean velocity, and is lost after `patience` seconds.
 
     Args:
         skeleton: of the poses.
@@ -84,7 +84,7 @@ class Tracker:
         score: which score gates: "oaks", or "conventional", which is no probability.
         match: least OKS of a pose with a track's prediction.
         repeat: OKS above which the worse of two poses of one frame is left out.
-        patience: seconds that a track lives on without a pose.
+        patience: seconds that a track lives on without a pose; 0: until the next frame.
 
     Raises:
         ValueError: an argument does not fit.
@@ -135,7 +135,7 @@ class Tracker:
         supporting = np.flatnonzero(scores >= self.gate)
         supporting = supporting[np.isfinite(poses.keypoints[supporting]).all(axis=2).any(axis=1)]
         supporting = self._best_of_repeated(poses, scores, supporting)
-        live = [track for track in self._tracks if time - track.time <= self.patience]
+        live = self._live(time)
         fresh = [track for track in live if track.time == self._time]
         waiting = [track for track in live if track.time != self._time]
 
@@ -160,7 +160,7 @@ class Tracker:
         Returns:
             boxes (M, 4) float32 x1, y1, x2, y2, and their track ids (M,) int64, of all tracks not lost.
         """
-        tracks = [track for track in self._tracks if time - track.time <= self.patience]
+        tracks = self._live(time)
         if not tracks:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         boxes = _person_boxes(np.stack([track.at(time) for track in tracks]))
@@ -192,6 +192,10 @@ class Tracker:
             )
         return scores
 
+    def _live(self, time: float) -> list[_Track]:
+        """The tracks not lost by then: frames may be farther apart than patience lasts."""
+        return [t for t in self._tracks if t.time == self._time or time - t.time <= self.patience]
+
     def _best_of_repeated(self, poses: Poses, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         kept = ops.nms(
             poses.keypoints[chosen],
@@ -211,9 +215,9 @@ class Tracker:
         predicted = np.stack([track.at(time) for track in tracks])
         areas = _areas(predicted) * np.array([track.reach(time) for track in tracks]) ** 2
         known = np.array([time - track.seen <= max(self.patience, time - track.time) for track in tracks])
-        similarity = np.empty((len(chosen), len(tracks)))
+        present, similarity = poses.present, np.empty((len(chosen), len(tracks)))
         for row, i in enumerate(chosen):
-            shared = known & poses.present[i]
+            shared = known & present[i]
             shared[shared.sum(axis=1) < _LEAST_SHARED] = True
             similarity[row] = ops.oks(
                 poses.keypoints[i][None], predicted, areas=areas, sigmas=self.skeleton.sigmas, visible=shared

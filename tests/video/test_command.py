@@ -19,6 +19,7 @@ import oaks
 from oaks.cli import app, main
 from oaks.coco import read_results
 from oaks.detector import Detector
+from oaks.video import Tracker, open_source
 from oaks.video.mot import read_mot
 
 from .clips import decode, numbered, packets, spoil, write_clip
@@ -273,3 +274,13 @@ def test_it_is_in_the_help():
     said = CliRunner().invoke(app, ["track", "--help"]).output
     for word in ("first-boxes", "gate", "trails", "Exit codes", "130"):
         assert word in said
+
+
+def test_what_is_missing_is_said_when_it_is_needed(clip, monkeypatch):
+    """And not before: importing oaks.video loads neither PyAV nor SciPy."""
+    check = "import sys, oaks.video; sys.exit(bool({'av', 'scipy', 'cv2', 'onnxruntime'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    for missing, use in (("av", lambda: open_source(clip)), ("scipy.optimize", lambda: Tracker(oaks.COCO17))):
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(oaks.BackendUnavailable, match=r"pip install 'oaks\[video\]'"):
+            use()

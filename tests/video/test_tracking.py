@@ -135,6 +135,16 @@ def test_patience_ends_when_it_says(gap, wanted):
     assert ids(tracker.update(people([(0, 0)]), gap)) == [wanted]
 
 
+@pytest.mark.parametrize("patience", [0.0, 1.0])
+def test_frames_may_be_farther_apart_than_patience(patience):
+    tracker = Tracker(COCO17, patience=patience)
+    tracker.update(people([(0, 0)]), 0.0)
+    assert tracker.boxes(5.0)[1].tolist() == [1]
+    assert ids(tracker.update(people([(4, 0)]), 5.0)) == [1]
+    tracker.update(people([]), 10.0)
+    assert tracker.boxes(10.0)[1].tolist() == []
+
+
 def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
     """B walks behind A, who stands. While B is hidden, B's box holds A's pose, or a bad one."""
     tracker = Tracker(COCO17)
@@ -196,7 +206,7 @@ def test_boxes_are_the_padded_extents_moved_on_with_the_body():
 def test_a_track_has_a_box_until_it_is_lost():
     tracker = Tracker(COCO17, patience=0.5)
     tracker.update(people([(0, 0)]), 0.0)
-    tracker.update(people([]), 0.4)
+    tracker.update(people([]), 0.4)  # from here on it waits
     assert tracker.boxes(0.5)[1].tolist() == [1]
     boxes, of = tracker.boxes(0.51)
     assert boxes.shape == (0, 4)
