@@ -15,6 +15,10 @@ _TRACKS = ((120, 220, 120), (230, 130, 230), (200, 220, 80), (180, 140, 255), (8
 _RIM = (25, 25, 25)
 _PAPER = (255, 255, 255)
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel
+_TURNS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)  # around 0, of radius 1
+_ENDS = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 9), np.linspace(np.pi / 2, 1.5 * np.pi, 9)])
+_CAPSULE = np.stack([np.cos(_ENDS), np.sin(_ENDS)], axis=1)  # both ends' halves of a circle, along x
 _FONT_HEIGHT = 22.0  # pixels of a capital of cv2's font at scale 1
 
 
@@ -156,19 +160,19 @@ def _line(
     """A capsule: cv2's own lines know whole widths only."""
     import cv2
 
-    along = np.asarray(end, np.float64) - np.asarray(start, np.float64)
-    angle = float(np.arctan2(along[1], along[0]))
-    turns = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 9), np.linspace(np.pi / 2, 1.5 * np.pi, 9)])
-    centres = np.repeat(np.stack([end, start]), 9, axis=0)
-    rim = centres + 0.5 * width * np.stack([np.cos(angle + turns), np.sin(angle + turns)], axis=1)
+    x, y = (float(value) for value in end - start)
+    length = float(np.hypot(x, y))
+    x, y = (x / length, y / length) if length else (1.0, 0.0)
+    rim = 0.5 * width * _CAPSULE @ np.array([(x, y), (-y, x)])
+    rim[:9] += end
+    rim[9:] += start
     cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
 
 
 def _disc(picture: np.ndarray, centre: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
     import cv2
 
-    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    rim = centre + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    rim = centre + radius * _CIRCLE
     cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
 
 
