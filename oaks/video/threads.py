@@ -141,8 +141,14 @@ class WriteBehind(Generic[T]):
                 return
 
     def __call__(self, item: T) -> None:
-        """Hands an item over."""
+        """Hands an item over.
+
+        Raises:
+            RuntimeError: this is closed.
+        """
         with self._changed:
+            if self._closed:
+                raise RuntimeError("this WriteBehind is closed: what is handed over now would not be written")
             while len(self._waiting) >= self._size and self._error is None:
                 self._changed.wait(_WAKE)
             if self._error is None:

@@ -126,6 +126,8 @@ def test_everything_is_written_in_order_before_close_returns():
     behind.close()
     assert written == list(range(50))
     behind.close()
+    with pytest.raises(RuntimeError, match="this WriteBehind is closed"):
+        behind(50)
 
 
 def test_no_more_waits_to_be_written_than_there_is_room_for():
@@ -165,7 +167,7 @@ def test_after_an_error_nobody_waits_and_nothing_more_is_written():
     with pytest.raises(OSError, match="No space"):
         list(map(behind, range(10)))
     assert taken == [0]
-    for call in (lambda: behind(11), behind.close):
+    for call in (lambda: behind(11), behind.close, behind.close):
         with pytest.raises(OSError, match="No space"):
             call()
 
