@@ -2,5 +2,5 @@
 
 truth and results read annotations and detections; ownership, similarity and scores relate the two; judge is
 pycocotools, matching the same rules for all images at once; benchmarks, error_analysis, visibility,
-calibration and compare measure; report writes it down; detect and boxes make detections.
+calibration, tracking and compare measure; report writes it down; detect and boxes make detections.
 """

@@ -175,7 +175,12 @@ def person_ids(truth: Truth, content: dict[str, Any]) -> np.ndarray:
 
 
 def frames_by_oks(
-    truth: Truth, people: np.ndarray, keypoints: np.ndarray, image: np.ndarray, tracks: np.ndarray
+    truth: Truth,
+    people: np.ndarray,
+    keypoints: np.ndarray,
+    image: np.ndarray,
+    tracks: np.ndarray,
+    fewest: int = 1,
 ) -> list[Frame]:
     """The frames of one video, people and poses compared by OKS.
 
@@ -184,15 +189,18 @@ def frames_by_oks(
         people: (G,) their ids.
         keypoints: (N, K, 2) poses; image: (N,) index of each pose's frame, ascending.
         tracks: (N,) track ids; each once in a frame.
+        fewest: labelled keypoints from which a person is to be found; OKS over one or two hardly tells people
+            who overlap apart.
     """
     found = pairs(truth, keypoints, image)
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
+    counted = truth.counted & (truth.labelled >= fewest)
     frames = []
     for number in range(len(truth.image_ids)):
         members = np.flatnonzero(truth.image == number)
         own = np.flatnonzero(image == number)
         oks = found.oks[ends[number] : ends[number + 1]].reshape(len(own), len(members))
-        frames.append(Frame(people[members], tracks[own], oks.T, truth.counted[members]))
+        frames.append(Frame(people[members], tracks[own], oks.T, counted[members]))
     return frames
 
 

@@ -1,0 +1,68 @@
+"""Rendered clips with all that is true about them, and boxes as a detector would give them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.training.render.video import Clip
+from oaks.training.render.writing import CATEGORIES
+from oaks.val.boxes import detector_like
+from oaks.val.tracking import person_ids
+from oaks.val.truth import Truth
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One clip.
+
+    Attributes:
+        clip: renders its pictures again where they are wanted.
+        rate: frames per second; size: (width, height) of the frames.
+        truth: the annotated people, an image per frame.
+        people: (G,) their track ids.
+        points: (T, P, 17, 2) where the keypoints of each track id, from 1, are, in view or not.
+        boxes, box_scores: for each frame (N, 4) x1, y1, x2, y2 and (N,): some people missed, some doubled, some
+            boxes on the background.
+    """
+
+    clip: Clip
+    rate: float
+    size: tuple[int, int]
+    truth: Truth
+    people: np.ndarray
+    points: np.ndarray
+    boxes: list[np.ndarray]
+    box_scores: list[np.ndarray]
+
+
+def record(clip: Clip, rate: float, size: tuple[int, int], seed: int) -> Recording:
+    """Draws a clip once for its labels.
+
+    Args:
+        clip: what to draw.
+        rate: its frames per second.
+        size: (width, height) of its frames.
+        seed: of the boxes.
+    """
+    points = np.zeros((clip.frames, len(clip.actors), 17, 2))
+    images, annotations = [], []
+    for index in range(clip.frames):
+        drawing, ids = clip.drawing(index)
+        images.append({"id": index + 1, "width": size[0], "height": size[1]})
+        for number, entry in drawing.annotations():
+            shared = {"id": len(annotations) + 1, "image_id": index + 1, "track_id": ids[number]}
+            annotations.append({**entry, **shared})
+        for track_id, person in zip(ids, drawing.scene.people, strict=True):
+            points[index, track_id - 1] = person.figure.keypoints * person.scale + person.shift
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    truth = Truth.from_coco(content)
+    rows = detector_like(content, seed=seed)
+    boxes, scores = [], []
+    for index in range(clip.frames):
+        own = [row for row in rows if row["image_id"] == index + 1]
+        corner = np.array([row["bbox"] for row in own], np.float32).reshape(-1, 4)
+        boxes.append(np.concatenate([corner[:, :2], corner[:, :2] + corner[:, 2:]], axis=1))
+        scores.append(np.array([row["score"] for row in own], np.float32))
+    return Recording(clip, rate, size, truth, person_ids(truth, content), points, boxes, scores)
