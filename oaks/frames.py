@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def is_single(frames: Any) -> bool:
-    """Whether this is one picture, not several."""
-    if isinstance(frames, str | Path) or _is_pil(frames):
+    """Whether this is one picture (or what should be one), not several."""
+    if isinstance(frames, str | Path | Mapping) or _is_pil(frames):
         return True
     shape = getattr(frames, "shape", None)
-    return shape is not None and len(shape) != 4
+    return len(shape) != 4 if shape is not None else not isinstance(frames, Iterable)
 
 
 def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
@@ -62,6 +62,10 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
             raise ValueError(f"{name}: this Engine runs on the CPU and wants host arrays, got a device array")
         _check_image(name, tuple(frame.shape), np.dtype(frame.__cuda_array_interface__["typestr"]))
         return frame
+    if frame is None:
+        raise ValueError(
+            f"{name}: an image wanted, got None, which cv2.imread gives for a file that it cannot read"
+        )
     try:
         array = np.asarray(frame)
     except (TypeError, ValueError) as error:
