@@ -115,6 +115,7 @@ class Engine:
 
         Raises:
             ValueError: an argument does not fit; the message says which, and what came.
+            FileNotFoundError: a path leads nowhere.
             RuntimeError: the Engine is closed, or was made before a fork.
         """
         on_device = self._check_alive().memory.stream is not None
