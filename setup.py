@@ -57,6 +57,7 @@ setup(
         "oaks.engines", "oaks.training", "oaks.training.data", "oaks.training.networks", "oaks.training.render",
     ],
     package_dir={"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"},
+    include_package_data=False,  # MANIFEST.in is for the sdist; package_data names what modules read
     package_data={
         "oaks": ["py.typed", "data/**/*", "val/report/*.html", "*.json"],
         "oaks.engines": ["*.json"],
