@@ -132,6 +132,7 @@ def move(
         poses[index] = posture(manner, phase, walker.effort, walker.waving, index / rate)
         heights[index] = _support(phase) @ _depths(joints(poses[index], body))
         walker.advance(1 / rate)
+        # Small steps are quicker, for their size, than large ones.
         phase += 2 * np.pi * manner.cadence / rate * walker.effort**0.5
     return Motion(places, heights, headings, poses)
 

@@ -130,22 +130,19 @@ class Clip:
         return drawing, [actor.track_id for actor in actors]
 
     def _scene(self, index: int, actors: list[Actor]) -> Scene:
-        """Who and what is where, nearest first: things stand right before the nearest person behind them."""
+        """Who and what is where, of actors nearest first; things stand before the nearest person behind them."""
         people = []
-        scenery = self._props
-        for actor in reversed(actors):
+        nearer = -np.inf
+        for actor in actors:
             motion = actor.motion
             place, height, heading = motion.places[index], motion.heights[index], motion.headings[index]
             shift, scale = self._lens.project(place, height)
             figure = Figure(actor.body, motion.poses[index], self._lens.view(place, height, heading))
-            people.append([figure, scale, shift, (), actor.clothes])
-        depths = [actor.motion.places[index, 1] for actor in reversed(actors)]
-        behind = [prop for prop in scenery if prop.depth > depths[0]]
-        for row, depth in enumerate(depths):
-            nearer = depths[row + 1] if row + 1 < len(depths) else -np.inf
-            people[row][3] = tuple(p.occluder for p in scenery if nearer < p.depth <= depth)
-        placed = [Placed(*person) for person in reversed(people)]
-        return Scene(placed, self._lens.horizon, self._look, tuple(prop.occluder for prop in behind))
+            things = tuple(prop.occluder for prop in self._props if nearer < prop.depth <= place[1])
+            people.append(Placed(figure, scale, shift, things, actor.clothes))
+            nearer = place[1]
+        scenery = tuple(prop.occluder for prop in self._props if prop.depth > nearer)
+        return Scene(people, self._lens.horizon, self._look, scenery)
 
 
 class RenderedVideos:
