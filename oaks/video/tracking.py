@@ -75,7 +75,8 @@ class Tracker:
     A pose whose score is below the gate supports no track: it is as likely somebody else's, or nobody's. Of
     poses that repeat one another the best remains. The rest are assigned to tracks so that the sum of their
     OKS is largest (H. W. Kuhn's Hungarian method, 1955), first among the tracks that the last frame
-    supported, then among the others, whose keypoints are looked for in a reach that grows with time. A
+    supported, then among the others, whose keypoints are looked for in a reach that grows with time. Poses
+    below the gate are assigned with the others: each keeps its track from whoever stands beside it. A
     track without support moves on with its body's mean velocity, and is lost after `patience` seconds.
 
     Args:
@@ -132,22 +133,22 @@ class Tracker:
             ValueError: time runs backwards, another skeleton, or poses without the score that gates.
         """
         scores = self._check(poses, time)
-        supporting = np.flatnonzero(scores >= self.gate)
-        supporting = supporting[np.isfinite(poses.keypoints[supporting]).all(axis=2).any(axis=1)]
-        supporting = self._best_of_repeated(poses, scores, supporting)
+        placed = np.isfinite(poses.keypoints).all(axis=2).any(axis=1) & np.isfinite(scores)
+        left = self._best_of_repeated(poses, scores, np.flatnonzero(placed))
         live = self._live(time)
         fresh = [track for track in live if track.time == self._time]
         waiting = [track for track in live if track.time != self._time]
 
         ids = np.full(len(poses), NO_TRACK, np.int64)
         visibility = np.nan_to_num(poses.visibility.astype(np.float64), nan=1.0)
-        left = supporting
         for tracks in (fresh, waiting):
-            for i, track in self._matches(poses, left, tracks, time):
-                track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
-                ids[i] = track.id
-            left = left[ids[left] == NO_TRACK]
-        for i in left if begin else ():
+            matches = self._matches(poses, left, tracks, time)
+            for i, track in matches:
+                if scores[i] >= self.gate:
+                    track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
+                    ids[i] = track.id
+            left = np.setdiff1d(left, [i for i, _ in matches])
+        for i in left[scores[left] >= self.gate] if begin else ():
             track = self._start(poses, int(i), visibility[i], time)
             live.append(track)
             ids[i] = track.id

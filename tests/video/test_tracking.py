@@ -100,6 +100,19 @@ def test_a_pose_at_the_gate_supports_and_one_below_does_not():
     assert tracker.started == 2
 
 
+def test_a_pose_below_the_gate_keeps_its_track_from_the_next_person():
+    """The first person's pose is nearer to the second one's track, whose own pose is below the gate."""
+    before, after = people([(0, 0), (26, 0)]), [(14, 0), (26, 0)]
+    moved, first, second = (np.array((x, 0)) + STANDING for x in (14, 0, 26))
+    assert reference_oks(moved, second) > reference_oks(moved, first) > 0.2
+    tracker = Tracker(COCO17, repeat=1.0)
+    tracker.update(before, 0.0)
+    assert ids(tracker.update(people(after, oaks=[0.9, 0.1]), 1e-9)) == [1, NO_TRACK]
+    alone = Tracker(COCO17, repeat=1.0)
+    alone.update(before, 0.0)
+    assert ids(alone.update(people(after[:1]), 1e-9)) == [2]  # nothing tells that it is the first
+
+
 def test_a_match_flips_where_its_oks_passes_the_threshold():
     moved = STANDING + np.array((17.0, 0))
     edge = reference_oks(moved, STANDING)
