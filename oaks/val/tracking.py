@@ -141,7 +141,7 @@ def _pair(
     similarity = frame.similarity[rows]
     value = np.where(similarity >= threshold, similarity, 0.0)
     for place, person in enumerate(frame.people[rows].tolist()):
-        track, last = owner.get(person, (-1, -1))
+        track, last = owner.get(person, (-1, -2))
         if last == number - 1:
             stays = (frame.tracks == track) & (similarity[place] >= threshold)
             value[place, stays] += similarity.size + 1  # more than all others together
@@ -191,7 +191,14 @@ def frames_by_oks(
         tracks: (N,) track ids; each once in a frame.
         fewest: labelled keypoints from which a person is to be found; OKS over one or two hardly tells people
             who overlap apart.
+
+    Raises:
+        ValueError: poses of which the frames do not ascend, or two of one track in a frame.
     """
+    if (np.diff(image) < 0).any():
+        raise ValueError(f"image: ascending frame indices wanted, got {image.tolist()}")
+    if len(np.unique(np.stack([image, tracks]), axis=1).T) < len(image):
+        raise ValueError("tracks: each track at most once in a frame wanted, got one twice")
     found = pairs(truth, keypoints, image)
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
     counted = truth.counted & (truth.labelled >= fewest)
