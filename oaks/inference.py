@@ -202,6 +202,7 @@ class Engine:
 
     def warmup(self) -> None:
         """Runs every batch size once, so that no later call waits for plans, graphs or first allocations."""
+        self._check_alive()
         with self._lock:
             pipeline = self._check_alive()
             width, height = self.bundle.size
@@ -233,9 +234,11 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Gives back the networks and their memory. Closing twice does nothing."""
+        """Gives back the networks and their memory. Closing twice does nothing, nor does it in a fork."""
+        if self._process != os.getpid():
+            return  # the lock may be held, and destructors may wait, for threads that do not run here
         with self._lock:
-            if self._pipeline is not None and self._process == os.getpid():
+            if self._pipeline is not None:
                 self._pipeline.close()
             self._pipeline = None
 

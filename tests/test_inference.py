@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import threading
 
@@ -447,6 +449,38 @@ def test_a_fork_is_told_to_make_its_own(tiny):
     assert "make an Engine in each process" in answer
     assert len(engine.infer(frame(), boxes=BOXES)) == 4
     engine.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_in_the_middle_of_a_call_can_still_close(tiny):
+    """The child has the lock as the call of another thread holds it, and nobody who will let it go."""
+    engine = oaks.Engine(tiny, backend="onnxruntime")
+    inside, leave = threading.Event(), threading.Event()
+    run = engine._pipeline.run
+
+    def slow(*arguments, **settings):
+        inside.set()
+        leave.wait(60)
+        return run(*arguments, **settings)
+
+    engine._pipeline.run = slow
+    caller = threading.Thread(target=engine.infer, args=(frame(), BOXES))
+    caller.start()
+    assert inside.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits for ever
+        for use in (engine.warmup, lambda: engine.infer(frame(), boxes=BOXES)):
+            with contextlib.suppress(RuntimeError):
+                use()
+        engine.close()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    leave.set()
+    caller.join()
+    engine.close()
+    assert status == 0
 
 
 def test_timings_count_stages_calls_and_people(engine):
