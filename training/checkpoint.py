@@ -53,6 +53,7 @@ def save_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(path.name + ".part")
     save_file(tensors, staged, metadata={"oaks": json.dumps({"format": FORMAT, **description})})
+    staged.chmod(0o644)  # safetensors leaves it to its owner alone
     os.replace(staged, path)
 
 

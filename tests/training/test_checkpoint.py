@@ -36,6 +36,12 @@ def test_a_network_survives_the_disk(tmp_path: Path) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+def test_others_may_read_a_network(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    save_network(path, trained(), {"kind": "pose", "architecture": ARCHITECTURE})
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     network, description = trained(), {"kind": "pose", "architecture": ARCHITECTURE}
     save_network(tmp_path / "whole.safetensors", network, description)

@@ -244,6 +244,21 @@ def test_a_ks_net_trains_and_goes_on_exactly(tmp_path: Path, people_folder: Path
     assert (whole / "heatmaps").exists() == (mode == "stored")
 
 
+def test_a_ks_net_is_calibrated_on_the_people_held_out(tmp_path: Path, people_folder: Path) -> None:
+    pose = pose_network(tmp_path / "pose.safetensors", folds={"count": 3, "held_out": 1})
+    data = {"train": [source()], "folds": {"count": 3, "held_out": 1}}
+    cards = {}
+    for calibrate in (True, False):
+        run = tmp_path / f"run-{calibrate}"
+        start(run, people_folder, [pose], data=data, calibrate=calibrate)
+        _, description = load_network(run / "network.safetensors")
+        assert set(description["calibration"]) == ({"visibility", "similarity"} if calibrate else set())
+        cards[calibrate] = json.loads((run / "metrics.json").read_text())["metrics"]
+        assert cards[calibrate] == description["metrics"]
+    assert cards[True]["OKS"] == cards[False]["OKS"]
+    assert cards[True]["KS error"] != cards[False]["KS error"]
+
+
 def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
     """Maps whose height is the similarity: after sixty steps the error is well below that of a constant."""
     rng = np.random.default_rng(0)
