@@ -41,6 +41,11 @@ def is_single(frames: Any) -> bool:
     return len(shape) != 4 if shape is not None else not isinstance(frames, Iterable)
 
 
+def in_order(image: np.ndarray, color: str) -> np.ndarray:
+    """A BGR image (H, W, 3) in the order `color`, "bgr" or "rgb"."""
+    return image if color == "bgr" else np.ascontiguousarray(image[..., ::-1])
+
+
 def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
     """One picture as (H, W, 3) uint8 in the colour order `color`.
 
@@ -52,8 +57,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
         FileNotFoundError: a path leads nowhere.
     """
     if isinstance(frame, str | Path):
-        image = read_image(frame)
-        return image if color == "bgr" else np.ascontiguousarray(image[..., ::-1])
+        return in_order(read_image(frame), color)
     if _is_pil(frame):
         image = np.asarray(frame.convert("RGB"))
         return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
@@ -134,4 +138,4 @@ def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ValueError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
 
 
-__all__ = ["as_box_scores", "as_boxes", "as_frame", "is_single", "per_frame", "read_image"]
+__all__ = ["as_box_scores", "as_boxes", "as_frame", "in_order", "is_single", "per_frame", "read_image"]

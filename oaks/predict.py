@@ -15,7 +15,7 @@ from oaks.coco import PersonBoxes, make_header, read_boxes, write_results
 from oaks.detector import Detector
 from oaks.draw import draw
 from oaks.files import replacing
-from oaks.frames import read_image
+from oaks.frames import in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
@@ -156,7 +156,7 @@ def predict(
     try:
         for group in _groups(pictures, source, summary, say, advance):
             poses = engine.infer(
-                [picture.image for picture in group],
+                [in_order(picture.image, engine.color) for picture in group],
                 boxes=[picture.boxes for picture in group],
                 box_scores=[picture.scores for picture in group],
             )

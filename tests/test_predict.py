@@ -70,6 +70,18 @@ def test_pictures_are_found_once_each_and_in_order(pictures, tmp_path):
         predict.find_pictures([tmp_path / "empty"])
 
 
+def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
+    found = []
+    for color in ("bgr", "rgb"):
+        with oaks.Engine(tiny, backend="onnxruntime", color=color) as engine:
+            predict.predict(
+                engine, [pictures / "a.jpg"], predict.whole_image(), tmp_path / color, annotate=False,
+                say=lambda line: None,
+            )  # fmt: skip
+        found.append(coco.read_results(tmp_path / color / "results.json")[0])
+    assert found[0] == found[1]
+
+
 def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
     out = tmp_path / "out"
     code, lines = run(pictures, "--bundle", tiny.path, "--boxes", boxes, "--out", out)

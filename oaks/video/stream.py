@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.frames import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
@@ -145,7 +146,7 @@ def _run(
 def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> Poses:
     images, boxes, scores = [], [], []
     for stream, frame, found in group:
-        image = frame.image if engine.color == "bgr" else np.ascontiguousarray(frame.image[..., ::-1])
+        image = in_order(frame.image, engine.color)
         corners, given = stream.expected(frame) if found is None else found
         images.append(image)
         boxes.append(corners)
