@@ -250,3 +250,20 @@ def test_the_command_is_installed():
     )
     assert answer.stdout == f"oaks {oaks.__version__}\n"
     assert "predict" in CliRunner().invoke(app, []).output
+
+
+def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):
+    """Rendered people that it has not been trained on, against their labels; a wrong person has OKS near 0."""
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--bundle", "small"])
+    assert result.exit_code == 0, result.output
+    people = json.loads((predict.DEMO / "people.json").read_text())["annotations"]
+    rows, _ = coco.read_results(tmp_path / "results.json")
+    points, labels = (np.array([r["keypoints"] for r in part]).reshape(-1, 17, 3) for part in (rows, people))
+    distance = np.square(points[..., :2] - labels[..., :2]).sum(axis=2)
+    area = np.array([person["area"] for person in people])[:, None]
+    ks = np.exp(-distance / (2 * area * (2 * np.array(oaks.COCO17.sigmas)) ** 2))
+    labelled = labels[..., 2] > 0
+    oks = (ks * labelled).sum(axis=1) / labelled.sum(axis=1)
+    assert len(rows) == len(people)
+    assert np.median(oks) > 0.5
+    assert np.corrcoef(oks, [row["score"] for row in rows])[0, 1] > 0.6

@@ -91,12 +91,12 @@ class KSTraining(NetworkTraining):
             network.to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """Equation 9 on a batch of stored heatmaps, or of crops of which the heatmaps are made here."""
+        """The recipe's loss on a batch of stored heatmaps, or of crops of which the heatmaps are made here."""
         self.damaged += batch["damaged"].sum()
         if "heatmaps" not in batch:
             batch = self._with_heatmaps(batch)
         loss = similarity_loss(
-            self.network(batch["heatmaps"].float()), batch["similarity"], batch["annotated"]
+            self.network(batch["heatmaps"].float()), batch["similarity"], batch["annotated"], self.recipe.loss
         )
         self.log("loss", loss, prog_bar=True)
         return loss

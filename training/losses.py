@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+SimilarityLoss = Literal["absolute", "cross_entropy"]
 
 
 def target_heatmaps(
@@ -72,19 +74,25 @@ def pose_loss(
     return PoseLoss(heatmap, (entropy * annotatable).sum(dim=1).mean())
 
 
-def similarity_loss(logits: Tensor, similarity: Tensor, annotated: Tensor) -> Tensor:
-    """Equation 9: absolute error of predicted KS, summed over annotated keypoints, mean over people.
+def similarity_loss(
+    logits: Tensor, similarity: Tensor, annotated: Tensor, kind: SimilarityLoss = "absolute"
+) -> Tensor:
+    """What predicted KS is off, summed over annotated keypoints, mean over people.
 
     Args:
         logits: (N, K); predicted KS is their sigmoid.
         similarity: (N, K) true KS, anything where not annotated.
         annotated: (N, K) 0 or 1.
+        kind: "absolute" is equation 9, whose best answer under doubt is the median KS; "cross_entropy" asks for
+            its mean, which is what a score that is to equal expected OKS sums up.
     """
-    known = torch.where(
-        annotated > 0, similarity, 0
-    )  # before the difference: NaN times 0 is NaN in a gradient
-    errors = (torch.sigmoid(logits.float()) - known).abs()
+    # Before anything is done with them: NaN times 0 is NaN in a gradient.
+    known = torch.where(annotated > 0, similarity, 0)
+    if kind == "absolute":
+        errors = (torch.sigmoid(logits.float()) - known).abs()
+    else:
+        errors = functional.binary_cross_entropy_with_logits(logits.float(), known, reduction="none")
     return (errors * annotated).sum(dim=1).mean()
 
 
-__all__ = ["PoseLoss", "pose_loss", "similarity_loss", "target_heatmaps"]
+__all__ = ["PoseLoss", "SimilarityLoss", "pose_loss", "similarity_loss", "target_heatmaps"]

@@ -300,6 +300,7 @@ class KSRecipe(Recipe):
             keeps float16 heatmaps beside the run; "live" runs it in every step.
         views: how many times each person is stored: once plainly, then varied by the augmentation.
         store: folder of the stored heatmaps, for several trainings to share; beside the run by default.
+        loss: "absolute" (the paper's equation 9), or "cross_entropy"; see `oaks.training.losses.similarity_loss`.
         calibrate: fit the scale and bias of predicted visibility and KS on the people that are validated on, and
             save them with the network. Not with the people that results are to be reported on.
     """
@@ -309,6 +310,7 @@ class KSRecipe(Recipe):
     heatmaps: Literal["stored", "live"] = "stored"
     views: Annotated[int, Field(ge=1)] = 1
     store: Path | None = None
+    loss: Literal["absolute", "cross_entropy"] = "absolute"
     calibrate: bool = False
 
     @model_validator(mode="after")

@@ -105,3 +105,15 @@ def test_similarity_loss_counts_annotated_keypoints_alone() -> None:
     loss.backward()
     assert (logits.grad != 0).tolist() == [[True, False, True], [True, True, False]]
     assert logits.grad.isfinite().all()
+
+
+def test_under_doubt_the_absolute_error_asks_for_the_median_and_cross_entropy_for_the_mean() -> None:
+    """Of KS 0, 0 and 0.9, equally likely: 0 is the median, 0.3 the mean."""
+    similarity, annotated = torch.tensor([[0.0], [0.0], [0.9]]), torch.ones(3, 1)
+    answers = torch.linspace(-8, 4, 4801)
+    best = {}
+    for kind in ("absolute", "cross_entropy"):
+        losses = torch.stack([similarity_loss(a.repeat(3, 1), similarity, annotated, kind) for a in answers])
+        best[kind] = torch.sigmoid(answers[losses.argmin()]).item()
+    assert best["absolute"] < 1e-3
+    assert best["cross_entropy"] == pytest.approx(0.3, abs=1e-3)

@@ -140,6 +140,8 @@ class KSNet(nn.Module):
             "vgg19" or "googlenet" (table 5).
         width: multiplies the backbone's channels.
         channels: a residual backbone's stages before `width`.
+        fine: a residual backbone that begins at the heatmaps' own resolution: for small heatmaps, of which the
+            published stem leaves a sixteenth.
         hidden: units of the two hidden layers (the paper: 1024).
         keypoints: K.
 
@@ -153,15 +155,18 @@ class KSNet(nn.Module):
         backbone: str = "resnet18",
         width: float = 1.0,
         channels: tuple[int, ...] | list[int] = CHANNELS,
+        fine: bool = False,
         hidden: int = 1024,
         keypoints: int = 17,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"backbone: wanted one of {', '.join(BACKBONES)}, got {backbone!r}")
+        if fine and backbone not in LAYERS:
+            raise ValueError(f"fine: for residual backbones alone, got backbone {backbone!r}")
         if backbone in LAYERS:
             self.backbone: nn.Module = ResNetFeatures(
-                backbone, width=width, channels=channels, inputs=keypoints
+                backbone, width=width, channels=channels, inputs=keypoints, fine=fine
             )
             features = self.backbone.channels[-1]
         else:

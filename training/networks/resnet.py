@@ -83,6 +83,8 @@ class ResNet(nn.Module):
         width: all channel counts are multiplied by it.
         channels: the four stages' channel counts before `width`; the published ones unless given.
         inputs: channels of the input: 3, or K for a KS-net over heatmaps.
+        fine: begin with a 3×3 convolution that keeps the resolution, without the pool: for inputs that are coarse
+            already. C2 to C5 then are at strides 1, 2, 4 and 8.
         classes: with a number, `classify` gives that many logits through `fc`, as the published network does.
     """
 
@@ -93,6 +95,7 @@ class ResNet(nn.Module):
         width: float = 1.0,
         channels: tuple[int, ...] | list[int] = CHANNELS,
         inputs: int = 3,
+        fine: bool = False,
         classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -102,9 +105,9 @@ class ResNet(nn.Module):
             raise ValueError(f"channels: wanted four stages' counts, got {channels}")
         block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
         stem = scaled(64, width)
-        self.conv1 = nn.Conv2d(inputs, stem, 7, stride=2, padding=3, bias=False)
+        self.conv1 = conv3x3(inputs, stem) if fine else nn.Conv2d(inputs, stem, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(stem), nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = nn.Identity() if fine else nn.MaxPool2d(3, stride=2, padding=1)
         self.channels: list[int] = []
         before = stem
         for stage, count in enumerate(LAYERS[name]):
