@@ -124,7 +124,8 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     with Engine(bundle, backend, precision=precision, refine=refine) as engine:
         described = engine.describe()
-        name = f"{engine.bundle.name}-{described['bundle_sha256'][:12]}-{engine.precision}-{engine.refine}"
+        people = f"{annotations.parent.name}-{annotations.stem}"
+        name = f"{engine.bundle.name}-{described['bundle_sha256'][:12]}-{engine.precision}-{engine.refine}-{people}"
         results = detect(engine, truth, images, out / f"{name}.json")
     detections = Detections.load(results, truth, name=name)
     tables, kept = card(Measured.of(truth, detections), resamples)

@@ -85,6 +85,16 @@ def test_every_backbone_of_table_5_reads_heatmaps(backbone: str) -> None:
         assert network(torch.rand(2, 4, *shape)).shape == (2, 4)
 
 
+def test_a_fine_backbone_begins_at_the_heatmaps_resolution() -> None:
+    """Against the published stem, which halves twice before the first stage: four times the size at every stage."""
+    maps = torch.zeros(1, 17, 32, 24)
+    fine, published = (ResNet("resnet18", width=0.125, inputs=17, fine=f).eval()(maps) for f in (True, False))
+    assert [tuple(x.shape[2:]) for x in fine] == [(32, 24), (16, 12), (8, 6), (4, 3)]
+    assert [tuple(x.shape[2:]) for x in published] == [(8, 6), (4, 3), (2, 2), (1, 1)]
+    with pytest.raises(ValueError, match="fine: for residual backbones alone, got backbone 'conv2'"):
+        build({"name": "ks_net", "backbone": "conv2", "fine": True, "keypoints": 17})
+
+
 def test_width_scales_every_channel() -> None:
     half, whole = (
         describe({"name": "oa_hpe", "backbone": "resnet18", "width": w}, (288, 384)) for w in (0.5, 1)
