@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +30,7 @@ _TOLERANCE = 0.5  # seconds that a file may end before it says: sound and roundi
 _NOTES = 20  # problems that are put into words; further ones are counted
 
 
-class Source:
+class Source(ABC):
     """Frames, once, in order, and what went wrong with them.
 
     Attributes:
@@ -48,15 +49,16 @@ class Source:
         self.cut_short = False
         self.problems: list[str] = []
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        raise NotImplementedError
+        """The frames."""
 
     def note(self, problem: str) -> None:
         """Puts a problem on record."""
         if len(self.problems) < _NOTES:
             self.problems.append(problem)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most sources have nothing to end
         """Ends it; a read under way ends when it can."""
 
 
