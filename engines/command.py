@@ -20,6 +20,7 @@ def export_command(
     keep_float: Sequence[str],
     name: str | None,
     weights: bool,
+    half_weights: bool,
 ) -> int:
     """Writes a bundle and says what is in it.
 
@@ -47,6 +48,7 @@ def export_command(
             keep_float=list(keep_float) or None,
             name=name,
             weights=weights,
+            half_weights=half_weights,
         )
     except ExportError as error:
         Console(stderr=True).print(f"oaks: {error}", style="red", markup=False, highlight=False)

@@ -66,6 +66,7 @@ def export(
     keep_float: Sequence[str] | None = None,
     name: str | None = None,
     weights: bool = True,
+    half_weights: bool = False,
     show: bool = True,
 ) -> Bundle:
     """Writes a bundle from trained networks.
@@ -82,6 +83,7 @@ def export(
             heatmaps unless given.
         name: of the bundle; the folder's unless given.
         weights: whether the checkpoints come along, for the torch backend. They are the largest files.
+        half_weights: whether the fp32 files store their weights as float16 (precision.with_half_weights).
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
@@ -110,7 +112,9 @@ def export(
             files: dict[str, dict[str, str]] = {}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
-                for kind, model, found in _models(part, graph, precisions, tolerance or {}, keep_float):
+                for kind, model, found in _models(
+                    part, graph, precisions, tolerance or {}, keep_float, half_weights
+                ):
                     (folder / f"{part.kind}.{kind}.onnx").write_bytes(model.SerializeToString())
                     files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}
                     rows += found
@@ -224,12 +228,16 @@ def _models(
     precisions: Sequence[str],
     tolerance: Mapping[str, float],
     keep_float: Sequence[str] | None,
+    half_weights: bool,
 ) -> Iterator[tuple[str, onnx.ModelProto, list[compare.Difference]]]:
     """(precision, model, how far its outputs are from the torch network's) for each precision."""
     wanted = compare.torch_outputs(part.network, part.compared)
     for kind in precisions:
         model = _in_precision(kind, graph, part, keep_float)
-        settings = {"network": part.kind, "precision": kind, "tolerance": tolerance.get(kind)}
+        compared_as = kind
+        if kind == "fp32" and half_weights:
+            model, compared_as = precision.with_half_weights(model), "fp32 of half weights"
+        settings = {"network": part.kind, "precision": compared_as, "tolerance": tolerance.get(kind)}
         yield kind, model, compare.differences(model, wanted, part.compared, **settings)
 
 

@@ -116,6 +116,18 @@ def test_a_pose_network_alone_makes_a_bundle(checkpoints, pictures, tmp_path):
     assert "similarity" not in made.description["calibration"]
 
 
+def test_fp32_weights_can_be_stored_as_half(checkpoints, pictures, bundle, tmp_path):
+    made = export(
+        *checkpoints, out=tmp_path / "half", crops=pictures, show=False, weights=False, half_weights=True
+    )
+    assert {entry["precision"] for entry in made.files.values()} == {"fp32"}
+    for name in made.files:
+        assert len(made.read(name)) < len(bundle.read(name))
+    rows = made.description["export"]["differences"]
+    assert {row["precision"] for row in rows} == {"fp32 of half weights"}
+    assert all(row["typical"] > 1e-6 for row in rows)
+
+
 def test_weights_can_be_left_out(checkpoints, pictures, tmp_path):
     made = export(*checkpoints, out=tmp_path / "light", crops=pictures, show=False, weights=False)
     assert sorted(made.files) == ["ks.fp32.onnx", "pose.fp32.onnx"]

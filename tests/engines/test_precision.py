@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from oaks.engines.onnx_graph import to_onnx
-from oaks.engines.precision import heatmap_layers, to_fp16, to_int8
+from oaks.engines.precision import heatmap_layers, to_fp16, to_int8, with_half_weights
 
 from .conftest import SIZE, Small, noise, settle
 
@@ -29,6 +29,11 @@ def plain() -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def half(plain) -> onnx.ModelProto:
     return to_fp16(plain)
+
+
+@pytest.fixture(scope="module")
+def stored(plain) -> onnx.ModelProto:
+    return with_half_weights(plain)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +53,12 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 def test_the_original_is_left_as_it_was(plain):
     before = plain.SerializeToString()
     to_fp16(plain)
+    with_half_weights(plain)
     to_int8(plain, [noise(2, 3, SIZE[1], SIZE[0])])
     assert plain.SerializeToString() == before
 
 
-@pytest.mark.parametrize("kind", ["half", "quantised"])
+@pytest.mark.parametrize("kind", ["half", "stored", "quantised"])
 def test_inputs_and_outputs_stay_float32_and_dynamic(kind, request):
     graph = request.getfixturevalue(kind).graph
     for value in (*graph.input, *graph.output):
@@ -60,7 +66,7 @@ def test_inputs_and_outputs_stay_float32_and_dynamic(kind, request):
         assert value.type.tensor_type.shape.dim[0].dim_param
 
 
-@pytest.mark.parametrize(("kind", "closeness"), [("half", 5e-3), ("quantised", 0.1)])
+@pytest.mark.parametrize(("kind", "closeness"), [("half", 5e-3), ("stored", 2e-3), ("quantised", 0.1)])
 def test_results_are_near_the_original_and_not_the_same(kind, closeness, plain, request):
     crops = noise(5, 3, SIZE[1], SIZE[0], seed=9)
     for ours, theirs in zip(run(request.getfixturevalue(kind), crops), run(plain, crops), strict=True):
@@ -178,3 +184,37 @@ def test_wrong_arguments_are_named(plain, samples, keep_float, message):
         keep_float = [node.name for node in plain.graph.node if node.op_type == "Conv"]
     with pytest.raises(ValueError, match=message):
         to_int8(plain, samples, keep_float=keep_float)
+
+
+def test_stored_halves_compute_what_float32_does_with_rounded_weights(plain, stored):
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(plain)
+    for tensor in rounded.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= 1024:
+            tensor.CopyFrom(
+                numpy_helper.from_array(values.astype(np.float16).astype(np.float32), tensor.name)
+            )
+    crops = noise(5, 3, SIZE[1], SIZE[0], seed=9)
+    for ours, theirs in zip(run(stored, crops), run(rounded, crops), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_stored_halves_take_half_the_space():
+    torch.manual_seed(0)
+    model = to_onnx(
+        nn.Conv2d(32, 64, 3).eval(), torch.zeros(2, 32, 9, 9), input_name="crops", output_names=["y"]
+    )
+    stored = with_half_weights(model)
+    types = sorted(values.dtype.name for values in constants(stored).values())
+    assert types == ["float16", "float32"]  # the weights, and the bias of 64 numbers
+    saved = len(model.SerializeToString()) - len(stored.SerializeToString())
+    assert saved == pytest.approx(2 * 32 * 64 * 9, abs=256)
+
+
+def test_weights_that_half_cannot_hold_are_stored_as_they_are():
+    layer = nn.Conv2d(32, 64, 3).eval()
+    with torch.no_grad():
+        layer.weight[0, 0, 0, 0] = 1e6
+    model = to_onnx(layer, torch.zeros(2, 32, 9, 9), input_name="crops", output_names=["y"])
+    assert {values.dtype.name for values in constants(with_half_weights(model)).values()} == {"float32"}
