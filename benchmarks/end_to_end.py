@@ -1,6 +1,6 @@
 """From a frame and boxes to scored poses, against what one would otherwise run. One run, one table.
 
-    python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--save]
+    python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--calls 10] [--save]
 
 The others run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
 where the bundle has weights. Everybody's poses are compared with ours before anything is timed. Jobs take
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", default="small")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=10, help="calls in a turn")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/end_to_end.json")
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
@@ -172,7 +173,7 @@ def main() -> None:
         jobs[name] = lambda engine=engine: engine.infer(frame, boxes=boxes)
         engine.timings.reset()
 
-    timings = measure.interleaved(jobs, turns=options.turns)
+    timings = measure.interleaved(jobs, turns=options.turns, calls=options.calls)
     base = timings[next(iter(usual))].median
     rows = []
     for name, timing in timings.items():

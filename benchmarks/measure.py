@@ -28,22 +28,27 @@ class Timing:
 
 
 def interleaved(
-    jobs: Mapping[str, Callable[[], object]], *, turns: int = 11, warm: int = 1
+    jobs: Mapping[str, Callable[[], object]], *, turns: int = 11, warm: int = 1, calls: int = 1
 ) -> dict[str, Timing]:
     """Times jobs turn by turn: every job once, then every job again.
 
     Args:
         jobs: what to time, by name.
-        turns: how often each job runs.
+        turns: how often it is each job's turn.
         warm: turns before those, which do not count.
+        calls: how often a job runs in its turn. From two on, one more goes before them untimed: a thread pool
+            that the job before left spinning takes cores from it for some ten milliseconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(warm + turns):
         for name, job in jobs.items():
+            if calls > 1:
+                job()
             start = time.perf_counter()
-            job()
+            for _ in range(calls):
+                job()
             if turn >= warm:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append((time.perf_counter() - start) / calls)
     timings = {}
     for name, values in seconds.items():
         low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
