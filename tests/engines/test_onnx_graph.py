@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from oaks.engines.onnx_graph import OPSET, to_onnx
+from oaks.engines.precision import to_fp16
+from oaks.training.networks import KSNet
 
 from .conftest import SIZE, Small, noise, settle
 
@@ -119,3 +121,16 @@ def test_the_heads_of_real_networks_export_plainly(head):
     with torch.no_grad():
         wanted = network(torch.from_numpy(crops))[0].numpy()
     np.testing.assert_allclose(run(model, crops)[0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("convert", [lambda model: model, to_fp16])
+def test_a_ks_net_with_map_figures_gives_what_torch_gives(convert):
+    torch.manual_seed(0)
+    maps = torch.from_numpy(np.abs(noise(8, 5, 32, 24)).astype(np.float32) ** 2)
+    network = settle(KSNet(width=0.125, fine=True, figures=True, hidden=16, keypoints=5), maps)
+    model = convert(to_onnx(network, maps[:2], input_name="heatmaps", output_names=["similarity"]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = network(maps).numpy()
+    (ours,) = session.run(None, {"heatmaps": maps.numpy()})
+    np.testing.assert_allclose(ours, wanted, atol=1e-5 if convert is not to_fp16 else 0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialise, scaled
 
@@ -132,6 +133,41 @@ SHALLOW = {"conv2": two_convolutions, "alexnet": alexnet, "vgg19": vgg19, "googl
 BACKBONES = (*LAYERS, *SHALLOW)
 
 
+class MapFigures(nn.Module):
+    """What one would note down about each keypoint's map: six numbers, batch-normalised.
+
+    The highest value; the highest of the other local maxima; the sum of the map; its centre and spread, weighted by
+    squared values. Pooling over all positions, as the backbone does, blurs the first two.
+    """
+
+    FIGURES = 6
+
+    def __init__(self, keypoints: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(self.FIGURES * keypoints)
+
+    def forward(self, heatmaps: Tensor) -> Tensor:
+        """(N, K, h, w) to (N, 6 K)."""
+        height, width = heatmaps.shape[-2:]
+        maps = functional.relu(heatmaps)
+        highest = maps.amax(dim=(2, 3))
+        around = functional.max_pool2d(maps, 5, stride=1, padding=2)
+        others = torch.where(
+            (maps >= around) & (maps < highest[:, :, None, None]), maps, torch.zeros_like(maps)
+        )
+        weights = maps.square()
+        weights = weights / (weights.sum(dim=(2, 3), keepdim=True) + 1e-3)
+        across, down = weights.sum(dim=2), weights.sum(dim=3)
+        x, y = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in (width, height))
+        centre_x, centre_y = (across * x).sum(dim=2), (down * y).sum(dim=2)
+        # Squares of distances from the centre itself: a difference of squares would cancel in half precision.
+        spread = (across * (x - centre_x[..., None]).square()).sum(dim=2) + (
+            down * (y - centre_y[..., None]).square()
+        ).sum(dim=2)
+        figures = [highest, others.amax(dim=(2, 3)), maps.sum(dim=(2, 3)), centre_x, centre_y, spread.sqrt()]
+        return self.norm(torch.cat(figures, dim=1))
+
+
 class KSNet(nn.Module):
     """Keypoint similarity logits from flip-averaged heatmaps; predicted KS = sigmoid(logit).
 
@@ -142,6 +178,7 @@ class KSNet(nn.Module):
         channels: a residual backbone's stages before `width`.
         fine: a residual backbone that begins at the heatmaps' own resolution: for small heatmaps, of which the
             published stem leaves a sixteenth.
+        figures: the hidden layers see MapFigures beside the backbone's features.
         hidden: units of the two hidden layers (the paper: 1024).
         keypoints: K.
 
@@ -156,6 +193,7 @@ class KSNet(nn.Module):
         width: float = 1.0,
         channels: tuple[int, ...] | list[int] = CHANNELS,
         fine: bool = False,
+        figures: bool = False,
         hidden: int = 1024,
         keypoints: int = 17,
     ) -> None:
@@ -172,6 +210,9 @@ class KSNet(nn.Module):
         else:
             self.backbone, features = SHALLOW[backbone](keypoints, width)
             initialise(self.backbone)
+        self.figures = MapFigures(keypoints) if figures else None
+        if figures:
+            features += MapFigures.FIGURES * keypoints
         self.hidden = nn.Sequential(
             nn.Linear(features, hidden),
             nn.ReLU(inplace=True),
@@ -184,7 +225,9 @@ class KSNet(nn.Module):
     def forward(self, heatmaps: Tensor) -> Tensor:
         """Heatmaps (N, K, h, w) to logits (N, K)."""
         features = self.backbone(heatmaps).mean(dim=(2, 3))
+        if self.figures is not None:
+            features = torch.cat([features, self.figures(heatmaps)], dim=1)
         return self.logits(self.hidden(features))
 
 
-__all__ = ["BACKBONES", "KSNet"]
+__all__ = ["BACKBONES", "KSNet", "MapFigures"]
