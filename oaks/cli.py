@@ -351,12 +351,22 @@ def render_video(
 
 
 _EXTRAS = {
-    "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard"),
-    "export": ("onnx", "onnxscript", "onnxconverter_common"),
+    "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard", "pycocotools"),
+    "export": ("onnx", "onnxscript", "onnxconverter_common", "safetensors", "torch"),
     "val": ("pycocotools", "faster_coco_eval", "scipy", "matplotlib", "jinja2"),
-    "video": ("av",),
+    "video": ("av", "scipy"),
 }
 """The optional dependencies of pyproject.toml, and the modules that come with each."""
+
+_EXTRA_OF = {"export": "export", "val": "val", "track": "video"}
+"""Verbs with an extra of their own, which is the one to install where several bring a module."""
+
+
+def _extra_with(module: str, verb: str) -> str | None:
+    """The extra to install for a verb that lacks a module; None if no extra brings it."""
+    bringing = [extra for extra, modules in _EXTRAS.items() if module in modules]
+    own = _EXTRA_OF.get(verb)
+    return own if own in bringing else next(iter(bringing), None)
 
 
 def main() -> None:
@@ -365,7 +375,7 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
-        extra = next((name for name, modules in _EXTRAS.items() if missing in modules), None)
+        extra = _extra_with(missing, sys.argv[1] if len(sys.argv) > 1 else "")
         if extra is None:
             raise
         typer.secho(f"oaks: this needs {missing}: pip install 'oaks[{extra}]'", fg="red", err=True)

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import oaks
-from oaks import coco, predict
+from oaks import cli, coco, predict
 from oaks.cli import app, main
 from oaks.detector import Detector
 
@@ -223,7 +223,8 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
     [
         ("lightning", "training", ["train", "small_oa_hpe", "--out", "run"]),
         ("yaml", "training", ["pack", "small_oa_hpe", "--out", "packed"]),
-        ("torch", "training", ["export", "pose.safetensors", "--out", "bundle"]),
+        ("torch", "export", ["export", "pose.safetensors", "--out", "bundle"]),
+        ("safetensors", "export", ["export", "pose.safetensors", "--out", "bundle"]),
     ],
 )
 def test_what_is_not_installed_is_one_line(module, extra, arguments, tmp_path):
@@ -233,6 +234,14 @@ def test_what_is_not_installed_is_one_line(module, extra, arguments, tmp_path):
     )
     assert answer.returncode == 2
     assert answer.stderr.strip() == f"oaks: this needs {module}: pip install 'oaks[{extra}]'"
+
+
+def test_where_several_extras_bring_a_module_the_verb_says_which():
+    advice = {
+        ("scipy", "track"): "video", ("scipy", "val"): "val", ("torch", "train"): "training",
+        ("torch", "val"): "training", ("onnx", "export"): "export", ("numpy", "predict"): None,
+    }  # fmt: skip
+    assert {asked: cli._extra_with(*asked) for asked in advice} == advice
 
 
 def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):

@@ -38,9 +38,13 @@ def unavailable(device: str) -> str | None:
     if native.cuda is None:
         return "this build of oaks has no CUDA half; install oaks where nvcc is"
     try:
+        import filelock  # noqa: F401  (between processes that build the same plan)
+
         library()
     except BackendUnavailable as error:
         return str(error)
+    except ImportError as error:
+        return f"{error}; `pip install 'oaks[tensorrt]'`"
     return None
 
 

@@ -47,9 +47,9 @@ def unavailable(device: str) -> str | None:
     try:
         import torch
 
-        import oaks.training.networks  # noqa: F401
+        import oaks.training.checkpoint  # noqa: F401  (needs safetensors too)
     except ImportError as error:
-        return f"{error}; `pip install oaks[training]`"
+        return f"{error}; `pip install 'oaks[training]'`"
     if device == "cpu":
         return None
     if not torch.cuda.is_available():

@@ -108,14 +108,42 @@ def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "package", "device"),
-    [(onnxruntime, "onnxruntime", "cpu"), (openvino, "openvino", "cpu"), (torch, "torch", "cpu")],
+    [
+        (onnxruntime, "onnxruntime", "cpu"),
+        (openvino, "openvino", "cpu"),
+        (torch, "torch", "cpu"),
+        (torch, "safetensors", "cpu"),
+    ],
 )
-def test_a_missing_package_is_named_with_what_to_install(without, module, package, device):
+def test_a_missing_package_is_named_with_what_to_install(without, monkeypatch, module, package, device):
     assert module.unavailable(device) is None
     without(package)
+    monkeypatch.delitem(sys.modules, "oaks.training.checkpoint", raising=False)  # is imported anew
     reason = module.unavailable(device)
     assert package in reason
     assert "pip install" in reason
+
+
+def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch, tmp_path):
+    import torch as library
+
+    from oaks.ops import native
+
+    monkeypatch.setattr(native, "cuda", object())
+    monkeypatch.setattr(library.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(library.cuda, "device_count", lambda: 1)
+    made = bundles.write(tmp_path / "tiny")
+    (made.path / "pose.safetensors").write_bytes(b"")
+    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
+    files["pose.safetensors"] = {"role": "weights", "precision": "fp32"}
+    made = bundle.write(made.path, bundles.described(), files)
+    without("safetensors")
+    monkeypatch.delitem(sys.modules, "oaks.training.checkpoint", raising=False)
+    with oaks.Engine(made) as engine:
+        assert engine.backend not in ("tensorrt", "torch")
+        assert "'safetensors'; `pip install" in engine.describe()["passed_over"]["torch"]
+    with pytest.raises(BackendUnavailable, match=r"'safetensors'; `pip install 'oaks\[training\]'`"):
+        oaks.Engine(made, backend="torch", device="cpu")
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

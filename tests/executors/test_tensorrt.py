@@ -161,6 +161,10 @@ def test_what_is_missing_is_told(world, monkeypatch):
         without.setitem(sys.modules, "tensorrt", None)
         without.setattr("oaks.engines.library._loaded", None)
         assert "pip install 'oaks[tensorrt]'" in backend.unavailable("cuda")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "filelock", None)
+        assert backend.unavailable("cuda").endswith("filelock halted; None in sys.modules; "
+                                                    "`pip install 'oaks[tensorrt]'`")  # fmt: skip
     pycuda_stand_in.install(monkeypatch, cuda_half=False)
     assert "no CUDA half" in backend.unavailable("cuda")
     pycuda_stand_in.install(monkeypatch, devices=0)
