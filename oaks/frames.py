@@ -102,8 +102,13 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     return array
 
 
-def as_box_scores(name: str, scores: Any, count: int) -> np.ndarray:
+def as_box_scores(
+    name: str, scores: Any, count: int, *, or_shape: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Box scores as (N,) float32; 1 where none are given.
+
+    Args:
+        or_shape: a shape, of `count` elements too, that is taken beside (count,).
 
     Raises:
         ValueError: another length, or numbers that are not finite.
@@ -114,9 +119,9 @@ def as_box_scores(name: str, scores: Any, count: int) -> np.ndarray:
         array = np.asarray(scores, np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
-    if array.shape != (count,) or not np.isfinite(array).all():
+    if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
         raise ValueError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
-    return array
+    return array.reshape(count)
 
 
 def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:

@@ -108,7 +108,8 @@ class Engine:
                 paths, PIL images, or arrays on the Engine's own device. They may differ in size.
             boxes: (N, 4) x1, y1, x2, y2 for one picture, a sequence of such for several. None: each picture
                 is one person, cut out already.
-            box_scores: (N,) for one picture, a sequence of such for several; None: 1.
+            box_scores: (N,) for one picture, a sequence of such for several; None: 1. Without boxes, where N
+                is 1, a number stands for (1,) too.
 
         Returns:
             Poses in the order of the boxes, frame by frame.
@@ -266,10 +267,10 @@ def _persons(
     """Boxes (N, 4), the frame of each (N,) int32, and their scores (N,)."""
     count = len(pictures)
     if boxes is None:
-        if box_scores is not None and single:
-            box_scores = [box_scores]
         corners = np.array([(0, 0, p.shape[1], p.shape[0]) for p in pictures], np.float32).reshape(-1, 4)
-        return corners, np.arange(count, dtype=np.int32), as_box_scores("box_scores", box_scores, count)
+        # Of one box, a bare number will do as well as (1,).
+        scores = as_box_scores("box_scores", box_scores, count, or_shape=() if single else (count, 1))
+        return corners, np.arange(count, dtype=np.int32), scores
     suffixes = [""] if single else [f"[{i}]" for i in range(count)]
     listed = per_frame("boxes", boxes, count, single=single)
     scores = [None] * count

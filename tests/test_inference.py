@@ -119,6 +119,36 @@ def test_a_crop_without_boxes_is_one_box_without_padding(engine):
     assert_agrees(poses, list(stacked), [[0, 0, 48, 64]] * 2, [0, 1], padding=1.0, box_scores=[0.5, 0.25])
 
 
+@pytest.mark.parametrize(
+    ("pictures", "scores", "wanted"),
+    [
+        (1, [0.5], [0.5]),
+        (1, np.float32([0.5]), [0.5]),
+        (1, 0.5, [0.5]),
+        (2, [[0.5], [0.25]], [0.5, 0.25]),
+        (2, [np.float32([0.5]), [0.25]], [0.5, 0.25]),
+        (2, np.float32([0.5, 0.25]), [0.5, 0.25]),
+        (2, (0.5, 0.25), [0.5, 0.25]),
+    ],
+)
+def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures, scores, wanted):
+    crops = [frame(4, 70, 50), frame(5, 64, 48)]
+    plain = engine.infer(crops[:pictures])
+    poses = engine.infer(crops if pictures == 2 else crops[0], box_scores=scores)
+    np.testing.assert_array_equal(poses.box_scores, np.float32(wanted))
+    np.testing.assert_allclose(poses.scores, plain.scores * np.float32(wanted), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "scores"),
+    [(1, [0.5, 0.25]), (1, [[0.5]]), (1, []), (2, 0.5), (2, [0.5]), (2, [[0.5, 0.25]]), (2, [[0.5], []])],
+)
+def test_wrong_scores_of_crops_without_boxes_are_named(engine, pictures, scores):
+    crops = [frame(4, 70, 50), frame(5, 64, 48)]
+    with pytest.raises(ValueError, match=f"box_scores: {pictures} .*numbers wanted, one for each box"):
+        engine.infer(crops if pictures == 2 else crops[0], box_scores=scores)
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_flip_and_pairs(tmp_path, flip):
     made = bundles.write(tmp_path / "paired", skeleton=PAIRED)
