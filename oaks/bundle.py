@@ -86,6 +86,7 @@ class Bundle:
         alignment, refine, blur_sigma: how heatmaps are decoded (oaks.ops.decode).
         padding: how much larger than the box a crop is.
         visibility, similarity: calibration of the two kinds of logits.
+        score: which score Poses.scores is, "oaks" or "conventional"; None: OAKS where the networks give it.
         license: of the weights, apart from the code's.
         files: file name -> {"sha256", "role", "precision"}.
         description: the whole of bundle.json.
@@ -105,6 +106,7 @@ class Bundle:
     padding: float
     visibility: Calibration
     similarity: Calibration
+    score: str | None
     license: str
     files: Mapping[str, Mapping[str, str]]
     description: Mapping[str, Any] = field(repr=False)
@@ -337,6 +339,9 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"files: two files have the same role and precision: {sorted(files)}")
     if not any(entry["role"] in ("pose", "weights") for entry in files.values()):
         raise ValueError("files: none has the role 'pose' or 'weights'")
+    # Weights may hold a KS network, and visibility is an output of the pose network: those the Engine looks for.
+    if content.get("score") == "oaks" and not any(e["role"] in ("ks", "weights") for e in files.values()):
+        raise ValueError("score: 'oaks' needs a KS network, and no file has the role 'ks'")
     sigmas = {
         name: None if content.get(name) is None else _numbers(name, [content[name]], 1)[0]
         for name in ("heatmap_sigma", "blur_sigma")
@@ -363,6 +368,7 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
         "padding": padding,
         "visibility": _calibration("visibility", calibration.get("visibility", {}), skeleton.count),
         "similarity": _calibration("similarity", calibration.get("similarity", {}), skeleton.count),
+        "score": content.get("score"),
         "license": content["license"],
         "files": files,
     }

@@ -31,7 +31,8 @@ class Engine:
             onnxruntime, the first that is there. One asked for by name never gives way to another.
         flip: whether every crop goes through the network mirrored too and the heatmaps are averaged, as the
             paper does; twice the work.
-        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU if the bundle has it, else fp32.
+        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU if the bundle has its networks in
+            it, else fp32.
         device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
@@ -42,14 +43,16 @@ class Engine:
     Attributes:
         bundle: the Bundle.
         backend, device, precision, flip, refine: what has been chosen.
-        score_kind: "oaks", or "conventional" if the bundle lacks visibility or the KS network.
+        gives_oaks: whether poses have an OAKS score: the bundle has visibility and the KS network.
+        score_kind: which one Poses.scores is, "oaks" or "conventional": what the bundle says, else OAKS if
+            there is one.
         timings: seconds per stage (oaks.timings.Timings).
         staged: set it on a device to wait after every stage, so that timings tells them apart; slower.
 
     Raises:
         ValueError: an argument does not fit, or the bundle lacks the precision.
         FileNotFoundError: there is no such bundle.
-        BundleError: the bundle is damaged, foreign or newer.
+        BundleError: the bundle is damaged, foreign or newer, or lacks what the score that it names needs.
         BackendUnavailable: the backend, or the device, is not there; the message says what to install.
     """
 
@@ -92,7 +95,7 @@ class Engine:
             refine=self.refine,
             threads=threads,
         )
-        self.score_kind = self._pipeline.score_kind
+        self.score_kind, self.gives_oaks = self._pipeline.score_kind, self._pipeline.gives_oaks
         self._mirror = self.bundle.skeleton.mirror
         self._visibility = _half(self.bundle.visibility, self._pipeline.copies)
         self._similarity = _half(self.bundle.similarity, 1)
@@ -160,12 +163,11 @@ class Engine:
             for columns in zip(*parts, strict=True)
         )
         conventional = ops.conventional_score(heat)
-        if self.score_kind == "oaks":
+        if self.gives_oaks:
             oaks_scores = ops.score(similarity, visibility)
-            scores = oaks_scores * box_scores
         else:
             oaks_scores = np.full(len(boxes), np.nan, np.float32)
-            scores = conventional * box_scores
+        scores = (oaks_scores if self.score_kind == "oaks" else conventional) * box_scores
         return Poses(
             keypoints=points,
             visibility=visibility,
@@ -301,7 +303,8 @@ def _lacking(bundle: Bundle) -> dict[str, str]:
 def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:
     """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
     if precision == "auto":
-        precision = "fp16" if on_device and bundle.holds("pose", "fp16") else "fp32"
+        halved = bundle.holds("pose", "fp16") and (bundle.holds("ks", "fp16") or not bundle.has("ks"))
+        precision = "fp16" if on_device and halved else "fp32"
     if backend == "torch":
         return precision, bundle.weights(precision)
     networks = [bundle.network("pose", precision)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks import ops
-from oaks.bundle import Bundle, Network
+from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import BundleError
 from oaks.executors import Array, Executor, HostMemory, Memory, backend
 from oaks.layout import Layout, Results, aligned
@@ -40,7 +40,8 @@ class Pipeline:
         color: the frames' channel order.
 
     Raises:
-        BundleError: a network does not load, or is not what bundle.json says.
+        BundleError: a network does not load, is not what bundle.json says, or the networks do not give the
+            score that it promises.
     """
 
     def __init__(
@@ -56,14 +57,13 @@ class Pipeline:
         refine: str,
         threads: int | None,
     ) -> None:
-        self._bundle, self.batches = bundle, tuple(batches)
+        self._bundle, self._name, self.batches = bundle, name, tuple(batches)
         self._flip, self._color, self._refine = flip, color, refine
         self.copies = 2 if flip else 1
         self._passes: dict[int, _Pass] = {}
         self._staging: dict[str, np.ndarray] = {}
         self._arrived: Array | None = None
         self.executors: dict[str, Executor] = {}
-        self.score_kind = "conventional"
         module = backend(name)
         with ExitStack() as undo:
             self.memory: Memory = module.open_memory(device)
@@ -79,6 +79,7 @@ class Pipeline:
                     )
                     self.executors[network.role] = executor
                     self._check(network, executor)
+                self._choose_score()
                 self._allocate()
             undo.pop_all()
 
@@ -110,12 +111,22 @@ class Pipeline:
                     f"{network.label}: takes heatmaps of {taken}, and the pose network gives {given}"
                 )
 
+    def _choose_score(self) -> None:
+        """What the networks give, and which score bundle.json wants to be the poses'."""
+        self.has_visibility = "visibility" in self.executors["pose"].outputs
+        self.has_similarity = "ks" in self.executors
+        self.gives_oaks = self.has_visibility and self.has_similarity
+        if self._bundle.score == "oaks" and not self.gives_oaks:
+            lacking = "visibility" if self.has_similarity else "similarity: there is no KS network"
+            raise BundleError(
+                f"{self._bundle.path}/{DESCRIPTION}: score 'oaks' needs visibility and similarity, and the "
+                f"networks of backend {self._name!r} give no {lacking}; say 'conventional', or nothing"
+            )
+        self.score_kind = self._bundle.score or ("oaks" if self.gives_oaks else "conventional")
+
     def _allocate(self) -> None:
         """The buffers for the largest batch; smaller ones use their first rows."""
         pose, largest = self.executors["pose"], self.batches[-1]
-        self.has_visibility, self.has_similarity = "visibility" in pose.outputs, "ks" in self.executors
-        if self.has_visibility and self.has_similarity:
-            self.score_kind = "oaks"
         crops, heatmaps = pose.inputs["crops"], pose.outputs["heatmaps"]
         empty = self.memory.empty
         self._pixels = empty((largest * self.copies, *crops.shape), crops.dtype)

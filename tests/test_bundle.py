@@ -40,7 +40,7 @@ def test_load_reads_every_field(folder):
     assert (loaded.mean, loaded.std) == ((0, 0, 0), (255, 255, 255))
     assert (loaded.color, loaded.stride, loaded.padding) == ("bgr", 4, 1.25)
     assert (loaded.alignment, loaded.refine, loaded.blur_sigma) == ("half_pixel", "second_peak", None)
-    assert loaded.license == "CC0-1.0"
+    assert (loaded.license, loaded.score) == ("CC0-1.0", None)
     assert loaded.description["metrics"] == {"AP": 0.5}
     assert loaded.visibility.scale == 1
     assert loaded.visibility.bias == 0
@@ -232,6 +232,13 @@ def test_whatever_loads_fits_the_schema(tmp_path):
                 with pytest.raises(BundleError, match=r"bundle\.json"):
                     bundle.Bundle.load(tmp_path / "full")
     assert refused > 200
+
+
+def test_a_promise_of_oaks_without_a_ks_network_is_refused(tmp_path):
+    assert bundles.write(tmp_path / "both", score="oaks").score == "oaks"
+    assert bundles.write(tmp_path / "told", ks=False, score="conventional").score == "conventional"
+    with pytest.raises(BundleError, match=r"bundle\.json: score: 'oaks' needs a KS network"):
+        bundles.write(tmp_path / "pose alone", ks=False, score="oaks")
 
 
 def test_text_that_is_no_json_is_named(folder):

@@ -261,6 +261,34 @@ def test_a_bundle_without_one_of_them_gives_the_conventional_score(tmp_path, vis
     np.testing.assert_allclose(poses.similarity, similar if ks else np.full_like(similar, np.nan), atol=1e-5)
 
 
+def test_a_bundle_may_want_the_conventional_score(tmp_path):
+    made = bundles.write(tmp_path / "told", score="conventional")
+    with oaks.Engine(made, backend="onnxruntime") as engine:
+        poses = engine.infer(frame(16), boxes=BOXES, box_scores=[0.5] * 4)
+        assert engine.score_kind == poses.score_kind == engine.describe()["score"] == "conventional"
+        assert engine.gives_oaks
+        assert engine.infer(frame(), boxes=[]).score_kind == "conventional"
+    _, heat, seen, similar = expected([frame(16)], BOXES, [0] * 4)
+    np.testing.assert_allclose(poses.scores, 0.5 * heat.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(poses.keypoint_scores, heat, atol=1e-5)
+    np.testing.assert_allclose(poses.oaks_scores, reference.score(similar, seen), atol=1e-5)
+    assert np.abs(poses.oaks_scores - poses.conventional_scores).min() > 0.01
+
+
+def test_a_bundle_that_promises_oaks_and_cannot_give_it_is_refused(tmp_path):
+    assert oaks.Engine(bundles.write(tmp_path / "full", score="oaks"), "onnxruntime").score_kind == "oaks"
+    blind = bundles.write(tmp_path / "blind", visibility=False, score="oaks")
+    with pytest.raises(BundleError, match=r"bundle\.json: score 'oaks' .*'onnxruntime' give no visibility"):
+        oaks.Engine(blind, backend="onnxruntime")
+    made = bundles.write(tmp_path / "no ks", ks=False)
+    (made.path / "a.safetensors").write_bytes(b"")
+    files = {"pose.fp32.onnx": {"role": "pose", "precision": "fp32"},
+             "a.safetensors": {"role": "weights", "precision": "fp32"}}  # fmt: skip
+    made = bundle.write(made.path, bundles.described(score="oaks"), files)
+    with pytest.raises(BundleError, match=r"score 'oaks' .* give no similarity: there is no KS network"):
+        oaks.Engine(made, backend="onnxruntime")
+
+
 def test_calibration_is_applied_to_the_logits(tmp_path):
     calibration = {
         "visibility": {"scale": [0.5, 1, 2], "bias": -1},

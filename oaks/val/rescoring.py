@@ -51,7 +51,7 @@ def rescore(
         ValueError: the results do not fit the data set; the bundle gives no OAKS score; or `out` was made
             with other settings.
     """
-    if engine.score_kind != "oaks":
+    if not engine.gives_oaks:
         raise ValueError(
             f"engine: bundle {engine.bundle.name!r} has no visibility or no KS network to score by"
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import oaks
+from oaks import bundle
 
 from . import stand_in
 
@@ -108,6 +109,27 @@ def test_half_precision_is_taken_where_the_bundle_has_it(tiny, tmp_path, monkeyp
         assert_same(engine.infer(frames(2)), host.infer(frames(2)))
     with oaks.Engine(bundles.write(tmp_path / "single"), backend="stand_in") as engine:
         assert engine.precision == "fp32"
+    with oaks.Engine(bundles.write(tmp_path / "alone", ks=False, half=True), backend="stand_in") as engine:
+        assert engine.precision == "fp16"
+
+
+def test_half_precision_is_not_taken_of_the_pose_network_alone(tmp_path, monkeypatch):
+    stand_in.install(monkeypatch)
+    made = bundles.write(tmp_path / "mixed", half=True)
+    files = {name: entry for name, entry in made.files.items() if name != "ks.fp16.onnx"}
+    made = bundle.write(made.path, bundles.described(), files)
+    with oaks.Engine(made, backend="stand_in") as engine:
+        assert engine.precision == "fp32"
+
+
+def test_the_score_that_the_bundle_wants_is_given_on_a_device_too(tmp_path, monkeypatch):
+    stand_in.install(monkeypatch)
+    made = bundles.write(tmp_path / "told", score="conventional")
+    with oaks.Engine(made, backend="stand_in") as engine:
+        poses = engine.infer(frames(2))
+    assert poses.score_kind == "conventional"
+    np.testing.assert_array_equal(poses.scores, poses.conventional_scores)
+    assert np.isfinite(poses.oaks_scores).all()
 
 
 @pytest.mark.parametrize(
