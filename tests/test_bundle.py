@@ -79,8 +79,18 @@ def test_a_shipped_name_is_found_unless_a_bundle_lies_there(folder, tmp_path, mo
 
 
 def test_every_shipped_bundle_loads_and_fits_the_schema():
+    assert "small" in bundle.shipped()
     for name in bundle.shipped():
         jsonschema.validate(dict(bundle.Bundle.load(name).description), SCHEMA)
+
+
+def test_the_shipped_bundles_are_small_enough_to_ship():
+    """24 MB together, and no file over 15 MB."""
+    folders = [bundle.SHIPPED / name for name in bundle.shipped()]
+    sizes = {path: path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) > 1e6, "no bundle is there"
+    assert max(sizes.values()) <= 15e6, max(sizes, key=sizes.get)
+    assert sum(sizes.values()) <= 24e6
 
 
 def test_what_is_not_there_is_said(tmp_path):
