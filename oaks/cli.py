@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(val, name="val")
+
+DetectorSet = Annotated[
+    list[str],
+    typer.Option(
+        help="What the detector takes, each with its own: color=rgb, mean=R,G,B, std=R,G,B (0-255), "
+        "size=W,H, overlap=0.65."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -50,6 +58,7 @@ def predict(
     detector: Annotated[str, typer.Option(help="ONNX detector; without either, a picture is a person.")] = "",
     detector_threshold: Annotated[float, typer.Option(help="Least score of a detected box.")] = 0.3,
     detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0,
+    detector_set: DetectorSet = [],  # noqa: B006
     out: Annotated[str, typer.Option(help="Folder for results.json and pictures/.")] = "runs/predict",
     backend: Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")] = "auto",
@@ -70,7 +79,7 @@ def predict(
             bundle=bundle,
             boxes=boxes or None,
             detector=detector or None,
-            detector_settings={"threshold": detector_threshold, "person": detector_person},
+            detector_settings=_detector_settings(detector, detector_threshold, detector_person, detector_set),
             out=out,
             engine_settings={
                 "backend": backend,
@@ -95,6 +104,7 @@ def track(
     detector: Annotated[str, typer.Option(help="ONNX detector.")] = "",
     detector_threshold: Annotated[float, typer.Option(help="Least score of a detected box.")] = 0.3,
     detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0,
+    detector_set: DetectorSet = [],  # noqa: B006
     first_boxes: Annotated[str, typer.Option(help="Boxes of the first frame: 'x1,y1,x2,y2 ...'.")] = "",
     every: Annotated[
         int, typer.Option(min=0, help="Boxes at every n-th frame, else from the tracks; 0: at the first.")
@@ -142,7 +152,7 @@ def track(
                 "flip": flip,
             },
             detector=detector or None,
-            detector_settings={"threshold": detector_threshold, "person": detector_person},
+            detector_settings=_detector_settings(detector, detector_threshold, detector_person, detector_set),
             boxes=boxes,
             first=first_boxes or None,
             every=every,
@@ -348,6 +358,14 @@ def render_video(
         out, count=count, workers=workers, quality=quality, seed=seed, size=size, frames=frames, rate=rate,
         texture=texture, faces=faces, occluders=occluders, photograph=photograph, shake=shake,
     )  # fmt: skip
+
+
+def _detector_settings(detector: str, threshold: float, person: int, changes: list[str]) -> dict[str, Any]:
+    from oaks.detector import read_settings
+
+    if changes and not detector:
+        raise ValueError(f"detector-set: a --detector wanted to set this of, got {changes} alone")
+    return {"threshold": threshold, "person": person, **read_settings(changes)}
 
 
 _EXTRAS = {

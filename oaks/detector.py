@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from oaks.errors import BackendUnavailable
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 _GREY = 114
+_SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
 
 
 class Detector:
@@ -24,6 +26,8 @@ class Detector:
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
       x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression.
 
+    The network runs once on grey when it is loaded, so that one with other outputs is refused at once.
+
     Args:
         path: the ONNX file.
         threshold: least score of a box that counts.
@@ -35,9 +39,15 @@ class Detector:
         size: (width, height) of the input, if the file leaves it open.
         threads: CPU threads; None: all cores.
 
+    Attributes:
+        path, threshold, overlap, person, size: as above.
+        description: for the header of results.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or an argument does not fit.
+        ValueError: the file is damaged, the network's outputs are none of those above, or an argument does
+            not fit.
+        BackendUnavailable: ONNX Runtime is not installed.
     """
 
     def __init__(
@@ -66,6 +76,10 @@ class Detector:
                 raise ValueError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
         if color not in ("bgr", "rgb"):
             raise ValueError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
+        for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
+            if np.shape(values) != (count,) or (name != "mean" and min(values) <= 0):
+                kind = "numbers" if name == "mean" else "positive numbers"
+                raise ValueError(f"{name}: {count} {kind} wanted, got {values!r}")
         self.path, self.threshold, self.overlap, self.person = Path(path), threshold, overlap, person
         self._color = color
         self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -80,6 +94,10 @@ class Detector:
         except Exception as error:
             raise ValueError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         self._input, self.size = self._read_input(size)
+        self.description = f"detector: {self.path.name}, threshold {threshold}"
+        if (color, *mean, *std) != ("bgr", 0, 0, 0, 1, 1, 1):
+            self.description += f", {color} with mean {_plain(mean)} and std {_plain(std)}"
+        self.detect(np.full((*self.size[::-1], 3), _GREY, np.uint8))
 
     def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
         """The input's name, and its (width, height)."""
@@ -107,13 +125,16 @@ class Detector:
             boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
 
         Raises:
-            ValueError: the image does not fit, or the network's outputs are none of those known.
+            ValueError: the image does not fit, the network does not run, or its outputs are none of those known.
         """
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ValueError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
         pixels, scale = self._letterbox(image)
-        found = self._session.run(None, {self._input: pixels})
+        try:
+            found = self._session.run(None, {self._input: pixels})
+        except Exception as error:
+            raise ValueError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
         boxes, scores = self._read_outputs([np.asarray(value) for value in found])
         height, width = image.shape[:2]
         boxes = np.clip(boxes / np.tile(scale, 2), 0, [width, height, width, height]).astype(np.float32)
@@ -186,6 +207,10 @@ class Detector:
         return boxes[chosen], scores[chosen]
 
 
+def _plain(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
 def _grid(size: tuple[int, int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
     """YOLOX's cells (A, 2) x, y and their strides (A,), if an output of that many rows is one."""
     width, height = size
@@ -200,4 +225,31 @@ def _grid(size: tuple[int, int], rows: int) -> tuple[np.ndarray, np.ndarray] | N
     return None
 
 
-__all__ = ["Detector"]
+def read_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Arguments for Detector from texts such as "color=rgb", "mean=123.7,116.3,103.5" or "size=640,640".
+
+    Raises:
+        ValueError: a text is none of those, or its values are not as many numbers as are wanted.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in _SETTINGS:
+            raise ValueError(f"detector-set: NAME=VALUE wanted, NAME one of {list(_SETTINGS)}, got {text!r}")
+        if name == "color":
+            settings[name] = value
+            continue
+        try:
+            numbers = [int(part) if name == "size" else float(part) for part in value.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != _SETTINGS[name]:
+            kind = "whole numbers" if name == "size" else "numbers"
+            raise ValueError(
+                f"detector-set: {name} takes {_SETTINGS[name]} {kind} with commas between, got {text!r}"
+            )
+        settings[name] = tuple(numbers) if len(numbers) > 1 else numbers[0]
+    return settings
+
+
+__all__ = ["Detector", "read_settings"]

@@ -52,8 +52,7 @@ def boxes_from_file(people: PersonBoxes) -> BoxSource:
 
 def boxes_from_detector(detector: Detector) -> BoxSource:
     """Boxes from a detector."""
-    description = f"detector: {detector.path.name}, threshold {detector.threshold}"
-    return BoxSource(description, lambda _path, image: (None, *detector.detect(image)))
+    return BoxSource(detector.description, lambda _path, image: (None, *detector.detect(image)))
 
 
 def whole_image() -> BoxSource:
@@ -202,8 +201,8 @@ def _groups(
             image_id, boxes, scores = source.find(path, image)
             group.append(_Picture(path, image, number if image_id is None else image_id, boxes, scores))
         except (ValueError, OSError) as error:
-            summary.skipped[path] = str(error)
-            say(f"skipped {error}")
+            summary.skipped[path] = str(error).removeprefix(f"{path}: ")
+            say(f"skipped {path}: {summary.skipped[path]}")
             advance(1)
         if len(group) == _TOGETHER:
             yield group

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from oaks.detector import Detector
+from oaks.detector import Detector, read_settings
 
 SIZE = (64, 64)  # the network's input
 CELLS = [(s, x, y) for s in (8, 16, 32) for y in range(64 // s) for x in range(64 // s)]
@@ -178,14 +178,34 @@ def test_what_does_not_fit_is_named(tmp_path):
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"cut\.onnx: ONNX Runtime cannot load it"):
         Detector(tmp_path / "cut.onnx")
-    for settings in ({"threshold": 2}, {"overlap": -1}, {"color": "grey"}):
+    for settings in (
+        {"threshold": 2}, {"overlap": -1}, {"color": "grey"},
+        {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"size": (640,)}, {"size": (0, 640)},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=f"{next(iter(settings))}: "):
             Detector(path, **settings)
     with pytest.raises(ValueError, match=r"image: .*got \(9, 9\)"):
         Detector(path).detect(np.zeros((9, 9), np.uint8))
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
-    with pytest.raises(ValueError, match="neither YOLOX's raw output nor boxes, scores and labels"):
-        Detector(strange).detect(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"s\.onnx: .*neither YOLOX's raw output nor boxes, scores and labels"
+    ):
+        Detector(strange)
+
+
+def test_what_a_detector_takes_is_read_from_texts(tmp_path):
+    texts = ["color=rgb", "mean=123.7,116,103.5", "std=58,57,57", "size=128,96", "overlap=0.5"]
+    settings = read_settings(texts)
+    assert settings == {
+        "color": "rgb", "mean": (123.7, 116, 103.5), "std": (58, 57, 57), "size": (128, 96), "overlap": 0.5,
+    }  # fmt: skip
+    detector = Detector(write(tmp_path / "d.onnx", ENDS["three"], size=None), **settings)
+    assert detector.description == (
+        "detector: d.onnx, threshold 0.3, rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
+    )
+    for text in ("colour=rgb", "mean", "mean=1,2", "size=640", "size=1.5,2", "overlap=half", "threshold=1"):
+        with pytest.raises(ValueError, match=f"detector-set: .*got '{text}'"):
+            read_settings([text])
 
 
 def test_a_network_of_another_kind_is_named(tmp_path):

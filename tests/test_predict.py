@@ -129,6 +129,50 @@ def test_boxes_from_a_detector(tiny, pictures, tmp_path):
     assert header["box_source"] == "detector: detector.onnx, threshold 0.6"
 
 
+def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path):
+    """Its scores are the means of its input's channels."""
+    from test_detector import BOXES, write
+
+    outputs = {"boxes": BOXES[:3], "scores": np.zeros(3, np.float32), "labels": np.zeros(3, np.int64)}
+    path = write(tmp_path / "detector.onnx", outputs, probe=True)
+    assert cv2.imwrite(str(tmp_path / "plain.png"), np.full((64, 64, 3), (10, 20, 230), np.uint8))
+    found = {}
+    for name, told in (("as is", []), ("told", ["color=rgb", "mean=30,20,0", "std=2,1,1"])):
+        changes = [part for text in told for part in ("--detector-set", text)]
+        code, _ = run(
+            tmp_path / "plain.png", "--bundle", tiny.path, "--detector", path, "--detector-threshold", 0, *changes,
+            "--out", tmp_path / "out",
+        )  # fmt: skip
+        assert code == 0
+        rows, header = coco.read_results(tmp_path / "out" / "results.json")
+        found[name] = sorted(255 * row["box_score"] for row in rows)
+    assert found["as is"] == pytest.approx([10, 20, 230], abs=1e-3)
+    assert found["told"] == pytest.approx([0, 10, 100], abs=1e-3)
+    assert header["box_source"].endswith("rgb with mean 30, 20, 0 and std 2, 1, 1")
+
+
+def test_a_detector_with_unknown_outputs_stops_it_at_once(tiny, pictures, tmp_path):
+    from test_detector import write
+
+    strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
+    with pytest.raises(ValueError, match=r"detector: .*s\.onnx: outputs"):
+        run(pictures, "--bundle", tiny.path, "--detector", strange, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
+    said = []
+
+    def find(path, image):
+        raise ValueError("nobody knows why")
+
+    with oaks.Engine(tiny, backend="onnxruntime") as engine:
+        source = predict.BoxSource("a source", find)
+        summary = predict.predict(engine, [pictures / "a.jpg"], source, tmp_path / "out", say=said.append)
+    assert said == [f"skipped {pictures / 'a.jpg'}: nobody knows why"]
+    assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}
+
+
 def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_path):
     content = (pictures / "b.png").read_bytes()
     (pictures / "cut.png").write_bytes(content[:30])
@@ -141,6 +185,8 @@ def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_pat
     assert "damaged" in header["skipped"][str(pictures / "cut.png")]
     assert "does not know this picture" in header["skipped"][str(pictures / "stranger.png")]
     assert "skipped 2: cut.png, stranger.png" in lines
+    for name in ("cut.png", "stranger.png"):
+        assert [line.count(name) for line in lines if line.startswith(f"skipped {pictures / name}: ")] == [1]
 
 
 def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):
@@ -204,6 +250,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
     for arguments, message in (
         ([str(pictures), *both], "oaks: boxes and detector: one of them wanted"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
+        ([str(pictures), "--detector-set", "color=rgb"], "oaks: detector-set: a --detector wanted"),
         ([str(tmp_path / "none.jpg")], "oaks: source: a picture"),
         ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: nms: "),
         ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),

@@ -47,8 +47,7 @@ class BoxSource:
 
 def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
     """Boxes from a detector."""
-    description = f"detector: {detector.path.name}, threshold {detector.threshold}"
-    return BoxSource(description, lambda frame: detector.detect(frame.image), every)
+    return BoxSource(detector.description, lambda frame: detector.detect(frame.image), every)
 
 
 def boxes_from_file(path: str | Path, every: int = 1) -> BoxSource:

@@ -123,13 +123,15 @@ def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):
 
     detector = write(tmp_path / "detector.onnx", ENDS["three"])
     out = tmp_path / "out"
-    code, _ = run(clip, "--bundle", tiny, "--detector", detector, "--every", 4, "--out", out)
+    told = ("--detector-set", "color=rgb", "--detector-set", "std=2,2,2")
+    code, _ = run(clip, "--bundle", tiny, "--detector", detector, *told, "--every", 4, "--out", out)
     assert code == 0
     detected, _ = Detector(detector).detect(decode(clip)[4][1])
     wanted = np.concatenate([detected[:, :2], detected[:, 2:] - detected[:, :2]], axis=1)
     np.testing.assert_allclose([row["box"] for row in lines_of(out)[4]["poses"]], wanted, atol=1e-2)
     header = header_of(out)
-    assert (header["box_source"], header["every"]) == ("detector: detector.onnx, threshold 0.3", 4)
+    said = "detector: detector.onnx, threshold 0.3, rgb with mean 0, 0, 0 and std 2, 2, 2"
+    assert (header["box_source"], header["every"]) == (said, 4)
 
 
 def test_several_sources_get_a_folder_each(tiny, clip, boxes, tmp_path):
