@@ -22,8 +22,8 @@ app.add_typer(val, name="val")
 DetectorSet = Annotated[
     list[str],
     typer.Option(
-        help="What the detector takes, each with its own: color=rgb, mean=R,G,B, std=R,G,B (0-255), "
-        "size=W,H, overlap=0.65."
+        help="What the detector takes, each with its own: color=rgb, mean=A,B,C and std=A,B,C in that order "
+        "(0-255), size=W,H, overlap=0.65."
     ),
 ]
 
