@@ -1,6 +1,8 @@
 """The whole way on a GPU: ResNet-50 at 256 x 192 with random weights, or a bundle; torch and CUDA graphs.
 
-python benchmarks/device.py [--bundle small] [--precision fp16] [--batch 1 --batch 16 ...] [--save]
+    python benchmarks/device.py [--bundle NAME] [--precision fp16] [--batch 1 --batch 16 ...] [--save]
+
+The random networks run in torch in fp16; a bundle on the first backend that has its networks, as Engine chooses.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from rich.console import Console
 import oaks
 from oaks import bundle as bundles
 from oaks.benchmark import benchmark, table
+from oaks.errors import BackendUnavailable, BundleError
 from oaks.training.checkpoint import save_network
 from oaks.training.networks import build
 
@@ -53,9 +56,9 @@ def machine(device: str) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--bundle")
-    parser.add_argument("--backend", default="torch")
+    parser.add_argument("--backend", help="torch without a bundle, else auto")
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--precision", help="fp16 without a bundle, else auto")
     parser.add_argument("--batch", type=int, action="append")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/device-NAME.json")
@@ -64,8 +67,14 @@ def main() -> None:
     made = nullcontext() if options.bundle else tempfile.TemporaryDirectory()
     with made as folder:
         bundle = options.bundle or random_bundle(Path(folder))
-        settings = {"precision": options.precision, "device": options.device, "max_batch": max(batches)}
-        with oaks.Engine(bundle, options.backend, **settings) as engine:
+        backend = options.backend or ("auto" if options.bundle else "torch")
+        precision = options.precision or ("auto" if options.bundle else "fp16")
+        settings = {"precision": precision, "device": options.device, "max_batch": max(batches)}
+        try:
+            engine = oaks.Engine(bundle, backend, **settings)
+        except (BackendUnavailable, BundleError, FileNotFoundError, ValueError) as error:
+            parser.error(str(error))
+        with engine:
             engine.warmup()
             rows = benchmark([engine], batches, turns=options.turns)
             described = engine.describe()

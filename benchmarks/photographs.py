@@ -3,6 +3,7 @@
     python benchmarks/photographs.py BUNDLE ANNOTATIONS IMAGES --log benchmarks/results/coco-val2017-test.jsonl
 
 Ground-truth boxes. Intervals are paired bootstraps over images. The whole report is written beside the results.
+Whoever wants no line says --no-log; people who are for measuring only are never looked at without one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from oaks.val.results import Detections
 from oaks.val.scores import TITLES, Measured
 from oaks.val.truth import OCCLUSION_CLASSES, Truth
 from oaks.val.visibility import visibility_figures
+
+MEASURING_ONLY = ("coco-val2017", "test.json")
+"""How the path of the annotations ends whose people are for measuring only."""
 
 SCORES = ("conventional", "oaks", "oracle")
 TABLE_3 = ("true_ks_all_visible", "true_ks_predicted_visibility", "oracle")
@@ -105,6 +109,22 @@ def commit() -> str:
     return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
 
 
+def check_log(annotations: Path, log: Path | None, no_log: bool) -> None:
+    """Whether it is said where the run is logged, and can be; before anything is measured.
+
+    Raises:
+        typer.BadParameter: neither or both said, or no log of people who are for measuring only.
+        OSError: the log cannot be written.
+    """
+    if (log is None) != no_log:
+        raise typer.BadParameter("either --log FILE or --no-log wanted")
+    ends = {path.parts[-2:] for path in (annotations.absolute(), annotations.resolve())}
+    if no_log and MEASURING_ONLY in ends:
+        raise typer.BadParameter(f"{annotations}: its people are for measuring only: --log FILE wanted")
+    if log is not None:
+        log.open("a", encoding="utf-8").close()
+
+
 def main(
     bundle: Annotated[str, typer.Argument(help="Bundle folder, zip or name.")],
     annotations: Annotated[Path, typer.Argument(help="COCO keypoint annotations.")],
@@ -112,7 +132,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the results and the report.")] = Path(
         "runs/photographs"
     ),
-    log: Annotated[Path | None, typer.Option(help="File of JSON lines to add one to.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="File of JSON lines to add one to.")] = None,
+    no_log: Annotated[bool, typer.Option("--no-log", help="Leave no line.")] = False,
     backend: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
     precision: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
     refine: Annotated[str | None, typer.Option(help="Decoder; the bundle's if left out.")] = None,
@@ -120,6 +141,7 @@ def main(
     note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
 ) -> None:
     """Measure a bundle on annotated people, and write it down."""
+    check_log(annotations, log, no_log)
     truth = Truth.load(annotations)
     out.mkdir(parents=True, exist_ok=True)
     with Engine(bundle, backend, precision=precision, refine=refine) as engine:

@@ -1,0 +1,174 @@
+"""What the benchmarks refuse, and what they write down. Their times are nobody's concern here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import bundles
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import oaks
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Loads a benchmark by its name; sets what it is called with."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def load(name, *arguments):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.fixture
+def saved(monkeypatch, script):
+    """What a benchmark saves: [(file name, machine, rows)]."""
+    kept = []
+    measure = script("measure")
+    monkeypatch.setattr(measure, "save", lambda path, machine, rows: kept.append((path.name, machine, rows)))
+    return kept
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return bundles.write(tmp_path / "tiny", skeleton=oaks.COCO17)
+
+
+# ---- memory.py
+
+
+def test_memory_is_compared_after_as_many_calls_as_it_needs(script, capsys):
+    with pytest.raises(SystemExit):
+        script("memory", "--count", 99).main()
+    assert "--count: at least 100 wanted" in capsys.readouterr().err
+
+
+def test_memory_is_written_down(saved, script, tiny):
+    script("memory", "--count", 200, "--bundle", tiny.path, "--backend", "onnxruntime", "--save").main()
+    ((name, machine, rows),) = saved
+    assert (name, machine["bundle"], machine["backend"]) == ("memory.json", "tiny", "onnxruntime")
+    assert [row["inferences"] for row in rows] == [100, 120, 160, 200]
+    assert rows[0]["bytes_more_than_after_100"] == 0
+    assert json.dumps([machine, rows])
+
+
+# ---- device.py
+
+
+def test_a_bundle_runs_on_what_has_its_networks(script, tiny, monkeypatch, capsys):
+    device = script("device", "--bundle", tiny.path, "--device", "cpu", "--batch", 1, "--turns", 1)
+    chosen = []
+
+    def benchmark(engines, batches, **settings):
+        chosen.extend((engine.backend, engine.precision) for engine in engines)
+        return []
+
+    monkeypatch.setattr(device, "benchmark", benchmark)
+    device.main()
+    ((backend, precision),) = chosen
+    assert backend in ("openvino", "onnxruntime")
+    assert precision == "fp32"
+
+
+def test_a_bundle_without_weights_is_refused_for_torch(script, tiny, capsys):
+    with pytest.raises(SystemExit):
+        script("device", "--bundle", tiny.path, "--backend", "torch", "--device", "cpu").main()
+    assert "has none; `oaks export` writes them" in capsys.readouterr().err
+
+
+# ---- end_to_end.py
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A bundle without weights, and the checkpoints that it was made from."""
+    import torch
+
+    from oaks.engines.export import export
+    from oaks.training.checkpoint import save_network
+    from oaks.training.networks import build
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("networks")
+    size = (48, 64)
+    made = {
+        "pose": {
+            "name": "oa_hpe", "backbone": "resnet18", "channels": [8, 8, 8, 8], "head": "upsample",
+            "head_channels": 8, "visibility_channels": 4, "visibility_hidden": 8, "input": list(size),
+        },
+        "ks": {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 8},
+    }  # fmt: skip
+    for kind, architecture in made.items():
+        description = {
+            "kind": kind, "architecture": architecture, "skeleton": oaks.COCO17.to_dict(), "stride": 4,
+            "input": {"size": list(size), "mean": [0, 0, 0], "std": [255, 255, 255]}, "license": "none",
+        }  # fmt: skip
+        save_network(folder / f"{kind}.safetensors", build(architecture).eval(), description)
+    paths = [folder / "pose.safetensors", folder / "ks.safetensors"]
+    return export(*paths, out=folder / "bundle", weights=False, show=False), paths
+
+
+def test_torch_runs_checkpoints_that_the_bundle_lacks(saved, script, networks, capsys):
+    bundle, (pose, ks) = networks
+    calls = ("--batch", 2, "--turns", 1, "--calls", 1, "--save")
+    script("end_to_end", bundle.path, "--pose", pose, "--ks", ks, *calls).main()
+    ((_, machine, rows),) = saved
+    assert machine["ceiling_persons_per_second"] > 0
+    named = {row["name"]: row for row in rows}
+    assert named["torch eager fp32, cv2 + NumPy"]["within_half_pixel"] >= 0.97
+    ours = named["oaks, onnxruntime fp32"]
+    assert ours["outside_networks_aim"] == 0.05
+    inside = (ours["milliseconds"]["pose"] + ours["milliseconds"]["ks"]) / sum(ours["milliseconds"].values())
+    assert ours["outside_networks"] == pytest.approx(1 - inside)
+    said = capsys.readouterr().out
+    assert "outside" in said
+    assert "<= 5%" in said
+
+
+def test_without_weights_or_checkpoints_it_says_what_is_missing(saved, script, networks, capsys):
+    bundle, (pose, ks) = networks
+    script("end_to_end", bundle.path, "--batch", 1, "--turns", 1, "--calls", 1, "--save").main()
+    ((_, machine, rows),) = saved
+    assert machine["ceiling_persons_per_second"] > 0
+    assert not [row for row in rows if row["name"].startswith("torch")]
+    assert "name its checkpoints by --pose and --ks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        script("end_to_end", bundle.path, "--pose", pose).main()
+    with pytest.raises(ValueError, match=r"without \['pose'\]"):
+        script("end_to_end").torch_networks(bundle, [ks, ks])
+
+
+# ---- photographs.py
+
+
+@pytest.mark.parametrize("where", ["coco-val2017/test.json", "coco-val2017/people/../test.json"])
+def test_people_who_are_for_measuring_only_are_logged(script, tmp_path, where):
+    (tmp_path / "coco-val2017" / "people").mkdir(parents=True)
+    check = script("photographs").check_log
+    with pytest.raises(typer.BadParameter, match="for measuring only"):
+        check(tmp_path / where, None, True)
+    check(tmp_path / where, tmp_path / "log.jsonl", False)
+    check(tmp_path / "coco-val2017" / "fit.json", None, True)
+
+
+def test_a_run_says_whether_it_is_logged(script, tmp_path):
+    app = typer.Typer()
+    app.command()(script("photographs").main)
+    asked = ["small", str(tmp_path / "people.json"), str(tmp_path)]
+    for flags in ([], ["--log", str(tmp_path / "log.jsonl"), "--no-log"]):
+        result = CliRunner().invoke(app, [*asked, *flags])
+        assert result.exit_code == 2
+        assert "either --log FILE or --no-log" in " ".join(result.output.replace("│", " ").split())
+    assert isinstance(CliRunner().invoke(app, [*asked, "--no-log"]).exception, FileNotFoundError)
+    gone = ["--log", str(tmp_path / "no folder" / "log.jsonl")]
+    assert "no folder" in str(CliRunner().invoke(app, [*asked, *gone]).exception)
