@@ -111,6 +111,17 @@ def test_a_bundle_without_a_ks_network_cannot_score(data, tmp_path):
         rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json")
 
 
+def test_a_bundle_whose_own_score_is_conventional_can_score(data, tmp_path):
+    content, truth, folder = data
+    bundle = bundles.write(tmp_path / "told", skeleton=COCO17, score="conventional")
+    rows = foreign(content)
+    write_results(tmp_path / "r.json", rows, {"box_source": "detected: theirs.json"})
+    with Engine(bundle, "onnxruntime", threads=1) as engine:
+        scored, _ = read_results(rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json"))
+    assert len(scored) == len(rows)
+    assert np.isfinite([row["visibility"] + row["similarity"] for row in scored]).all()
+
+
 def test_the_table_has_two_rows_per_estimator_and_the_paper_s(data):
     content, truth, _ = data
     rows = synthetic.detections(content, 4)
