@@ -15,7 +15,7 @@ from oaks import ops
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
-from oaks.training.data.sampling import log, settle
+from oaks.training.data.sampling import settle, warn_once
 from oaks.training.recipe import Augmentation
 from oaks.val.judge import judge
 from oaks.val.similarity import similarity_to_own
@@ -82,7 +82,7 @@ class Crops(Dataset[dict[str, Any] | None]):
         try:
             image, person = people.sample(index, rng)
         except DamagedImage as error:
-            log.warning("%s; left out", error)
+            warn_once(f"{error}; left out")
             return None
         if turn > 0:
             image, person = vary(image, person, rng, self.settings)

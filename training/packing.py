@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.training.data.people import DamagedImage, People, Person
-from oaks.training.data.shards import write_shards
+from oaks.training.data.shards import read_index, wanted_packing, write_shards
 from oaks.training.data.sources import Place, describe, open_source
 from oaks.training.recipe import PoseRecipe, RenderedSource
 
@@ -29,7 +29,7 @@ def progress_bar(console: Console) -> Progress:
 def pack(
     recipe: PoseRecipe, out: str | Path, place: Place, *, detail: float = 1.3, console: Console | None = None
 ) -> dict[str, int]:
-    """Packs every source of a recipe into `out`/<its name>; a source that is packed already is left as it is.
+    """Packs every source of a recipe into `out`/<its name>; what is packed well enough already is left as it is.
 
     Training reads them with `packed=out`. The order of people within a source is kept, so the same seed draws
     the same people from packed and unpacked sources.
@@ -45,20 +45,29 @@ def pack(
         people packed, by source.
 
     Raises:
-        ValueError: a source is empty or damaged.
+        ValueError: a source is empty or damaged, or `detail` is below 1.
         FileNotFoundError: a source is not there.
     """
+    if detail < 1:
+        raise ValueError(f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}")
     out, console = Path(out), console or Console(stderr=True)
     counts: dict[str, int] = {}
-    reach = recipe.augmentation.scale[1] * (1 + 2 * recipe.augmentation.shift)
+    reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle
+    wanted = wanted_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
     for source in [*recipe.data.train, *recipe.data.validation]:
         folder = out / source.name
         if (folder / "index.json").is_file():
-            console.print(f"{source.name}: packed already in {folder}")
-            continue
+            _, packing = read_index(folder)
+            if packing.serves(wanted):
+                console.print(f"{source.name}: packed already in {folder}")
+                continue
+            console.print(f"{source.name}: packed for {packing}; wanted at least {wanted}: packed again",
+                          highlight=False, soft_wrap=True)  # fmt: skip
         if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
             source = source.model_copy(update={"stored": True})
-        people = open_source(source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"))
+        people = open_source(
+            source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"), wanted
+        )
         with progress_bar(console) as progress:
             task = progress.add_task(source.name, total=len(people))
             counts[source.name] = write_shards(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -58,6 +59,19 @@ class People(Protocol):
         """The same source with the people at `rows` (indices or a mask) alone."""
         ...
 
+    def digest(self) -> str:
+        """The same for two sources whose samples are the same, provided that the files of images are."""
+        ...
+
+
+def digest_of(*parts: np.ndarray | str) -> str:
+    """SHA-256 of arrays, with their types and shapes, and texts, in hexadecimal digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{part.dtype}{part.shape}".encode() if isinstance(part, np.ndarray) else b"text")
+        found.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part.encode())
+    return found.hexdigest()
+
 
 def fold_of(name: str, image_ids: np.ndarray, folds: int) -> np.ndarray:
     """(P,) int: the fold of each image, the same wherever and in whatever order the people are read."""
@@ -80,6 +94,7 @@ class CocoPeople:
     image_ids: np.ndarray
     person_ids: np.ndarray
     skipped: Counter[str] = field(default_factory=Counter)
+    settings: dict[str, Any] = field(default_factory=dict)  # of the renderer, if it drew the images
 
     def __len__(self) -> int:
         return len(self.files)
@@ -109,12 +124,22 @@ class CocoPeople:
         """The same source with the people at `rows` alone."""
         columns = ("files", "keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids")
         kept = {column: getattr(self, column)[rows] for column in columns}
-        return CocoPeople(self.name, self.folder, skipped=self.skipped, **kept)
+        return replace(self, **kept)
+
+    def digest(self) -> str:
+        """Of the labels, the files' names below the folder, and the renderer's settings."""
+        arrays = (
+            self.keypoints, self.boxes, self.areas, self.annotatable, self.image_ids, self.person_ids,
+        )  # fmt: skip
+        return digest_of("images", json.dumps([self.settings, self.files.tolist()]), *arrays)
 
 
 @functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
 def _read_image(path: Path) -> np.ndarray | None:
-    return cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        return cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        return None
 
 
 def read_coco(
@@ -198,6 +223,9 @@ def _load(path: Path, notes: Counter[str]):
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        for image in content["images"]:
+            if not isinstance(image["id"], int):
+                raise TypeError(f"image {image['id']!r} has no whole number as id")
         renumbered = _renumber(content, path)
         coco = COCO()
         coco.dataset = content
@@ -337,4 +365,4 @@ def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     return inner / (sizes - inner)
 
 
-__all__ = ["CocoPeople", "DamagedImage", "People", "Person", "fold_of", "iou", "read_coco"]
+__all__ = ["CocoPeople", "DamagedImage", "People", "Person", "digest_of", "fold_of", "iou", "read_coco"]

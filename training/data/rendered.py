@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks.skeleton import COCO17, Skeleton
-from oaks.training.data.people import People, Person, read_coco
+from oaks.training.data.people import People, Person, digest_of, read_coco
 from oaks.training.recipe import RenderedSource
 from oaks.training.render import RenderedPeople, write_dataset
 
@@ -55,6 +56,10 @@ class LivePeople:
         """The same source with the pictures at `rows` alone."""
         return LivePeople(self.name, self.pictures, self.image_ids[rows], self.skipped)
 
+    def digest(self) -> str:
+        """Of the renderer's settings and the pictures' numbers."""
+        return digest_of("drawn", json.dumps(self.pictures.settings), self.image_ids)
+
 
 def _person(annotation: dict[str, Any], number: int) -> Person:
     x, y, w, h = annotation["bbox"]
@@ -92,7 +97,8 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
         seed=source.seed,
         **source.settings,
     )
-    return read_coco(source.name, annotations, annotations.parent / "images", skeleton)
+    people = read_coco(source.name, annotations, annotations.parent / "images", skeleton)
+    return replace(people, settings=pictures.settings)
 
 
 __all__ = ["LivePeople", "open_rendered"]

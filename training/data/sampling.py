@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,7 +24,6 @@ from oaks.training.recipe import Augmentation
 log = logging.getLogger("oaks.training")
 
 BLOCK = 1 << 16
-ATTEMPTS = 20  # people tried after a damaged image, before the data set as a whole is taken for damaged
 
 
 class Draw(NamedTuple):
@@ -103,18 +102,25 @@ class Draws(Sampler[list[Draw]]):
         return np.random.default_rng([self.seed, 0, block]).choice(len(self.lengths), BLOCK, p=self.weights)
 
 
+@cache  # a damaged image is met in every epoch
+def warn_once(message: str) -> None:
+    """Logs a warning if this process has not logged it yet."""
+    log.warning(message)
+
+
 def readable_person(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
     """The person at `index`, or the next one whose image can be decoded, and how many were passed over.
 
     Raises:
-        RuntimeError: too many in a row cannot.
+        ValueError: nobody's can; the message names a file.
     """
-    for damaged in range(ATTEMPTS):
+    for damaged in range(len(people)):
         try:
             return *people.sample((index + damaged) % len(people), rng), damaged
         except DamagedImage as error:
-            log.warning("%s; the next person is taken instead", error)
-    raise RuntimeError(f"{people.name}: {ATTEMPTS} people in a row, from number {index}, cannot be read")
+            warn_once(f"{error}; the next person is taken instead")
+            last = error
+    raise ValueError(f"{people.name}: none of {len(people)} people's images can be decoded: {last}")
 
 
 class Samples(Dataset[dict[str, Any]]):
@@ -173,4 +179,6 @@ def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader
     )
 
 
-__all__ = ["Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "readable_person", "settle"]
+__all__ = [
+    "Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "readable_person", "settle", "warn_once",
+]  # fmt: skip

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,12 +21,62 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from oaks.training.data.geometry import window_of
-from oaks.training.data.people import DamagedImage, Person
+from oaks.training.data.people import DamagedImage, Person, digest_of
+from oaks.training.recipe import Augmentation
 
 FORMAT = 1
 SHARD_BYTES = 28_000_000
 JPEG_QUALITY = 92
 COLUMNS = ("keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids", "to_image")
+
+
+class Packing(NamedTuple):
+    """How people are packed, or are wanted to be packed at the least.
+
+    Attributes:
+        size: (width, height) of the crops that networks see.
+        padding: of the box.
+        detail, reach: as in `stored_crop`.
+    """
+
+    size: tuple[int, int]
+    padding: float
+    detail: float
+    reach: float
+
+    def __str__(self) -> str:
+        width, height = self.size
+        return (f"crops of {width}×{height} with padding {self.padding:g}, detail {self.detail:.3g} "
+                f"and reach {self.reach:.3g}")  # fmt: skip
+
+    def serves(self, wanted: Packing) -> bool:
+        """Whether people packed like this show crops of all that is wanted, as finely as that is wanted.
+
+        Crops of another aspect have windows that are grown otherwise; the person counts for whom that is worst.
+        Missing room of one pixel of the crop, at the most extreme augmentation, is none.
+        """
+        (width, height), (w, h) = self.size, wanted.size
+        aspects = (w / h) / (width / height)  # how much wider the wanted window is for people who are tall
+        detail = self.detail * width / w * wanted.padding / self.padding * min(1, aspects)
+        reach = self.reach * self.padding / wanted.padding / max(1, aspects)
+        reach *= math.hypot(1, height / width) / math.hypot(1, h / w)
+        return detail > wanted.detail - 1e-6 and reach > wanted.reach - 2 / math.hypot(w, h)
+
+
+def wanted_packing(
+    settings: Augmentation, size: tuple[int, int], padding: float, detail: float = 1.0
+) -> Packing:
+    """The least packing that shows all of plain crops and of those augmented as `settings` say."""
+    width, height = size
+    turn = np.deg2rad(np.linspace(0, min(settings.rotation, 90), 91))
+    reach = 0.0
+    for along, across in (
+        (width, height),
+        (height, width),
+    ):  # half of the rotated and shifted window, per axis
+        rotated = (along * np.cos(turn) + across * np.sin(turn)).max()
+        reach = max(reach, along, settings.scale[1] * rotated + 2 * settings.shift * along)
+    return Packing(size, padding, detail, float(reach / np.hypot(width, height)))
 
 
 @dataclass
@@ -71,6 +122,10 @@ class ShardPeople:
         """The same source with the people at `rows` alone."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         return ShardPeople(self.name, self.bytes, self.places[rows], columns, self.skipped)
+
+    def digest(self) -> str:
+        """Of the labels and of where each person's JPEG lies, which changes with nearly every packing."""
+        return digest_of("packed", self.places, *(self.columns[name] for name in COLUMNS))
 
 
 def stored_crop(
@@ -138,6 +193,7 @@ def write_shards(
         progress: called once per person.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.json").unlink(missing_ok=True)  # which the shards would soon not agree with
     files: list[str] = []
     jpegs: list[np.ndarray] = []
     rows: list[Person] = []
@@ -195,15 +251,11 @@ def _write_shard(path: Path, jpegs: list[np.ndarray], rows: list[Person]) -> Non
     os.replace(staged, path)
 
 
-def read_shards(folder: Path, name: str | None = None) -> ShardPeople:
-    """The people of a folder of shards.
-
-    Args:
-        folder: as `write_shards` left it.
-        name: what to call the source; as packed unless given.
+def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
+    """What index.json in a folder of shards says, and how the people there are packed.
 
     Raises:
-        ValueError: the folder is not whole or of this format, or a shard is damaged; the message names it.
+        ValueError: there is none, or it is of another format; the message names it.
     """
     path = folder / "index.json"
     if not path.is_file():
@@ -213,6 +265,26 @@ def read_shards(folder: Path, name: str | None = None) -> ShardPeople:
     index = json.loads(path.read_text(encoding="utf-8"))
     if index.get("format") != FORMAT:
         raise ValueError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
+    return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
+
+
+def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = None) -> ShardPeople:
+    """The people of a folder of shards.
+
+    Args:
+        folder: as `write_shards` left it.
+        name: what to call the source; as packed unless given.
+        wanted: how they must be packed at the least.
+
+    Raises:
+        ValueError: the folder is not whole or of this format, a shard is damaged, or the people are packed too
+            coarsely or too narrowly; the message names it.
+    """
+    index, packing = read_index(folder)
+    path = folder / "index.json"
+    if wanted is not None and not packing.serves(wanted):
+        raise ValueError(f"{path}: packed for {packing}; wanted at least {wanted}: pack these people again "
+                         "with `oaks pack` and the recipe that is to read them")  # fmt: skip
     data, places, columns = [], [], {column: [] for column in COLUMNS}
     for number, file in enumerate(index["files"]):
         try:
@@ -235,4 +307,12 @@ def read_shards(folder: Path, name: str | None = None) -> ShardPeople:
     return people
 
 
-__all__ = ["ShardPeople", "read_shards", "stored_crop", "write_shards"]
+__all__ = [
+    "Packing",
+    "ShardPeople",
+    "read_index",
+    "read_shards",
+    "stored_crop",
+    "wanted_packing",
+    "write_shards",
+]

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from oaks.skeleton import Skeleton
-from oaks.training.data.people import People, fold_of, read_coco
-from oaks.training.data.shards import read_shards
+from oaks.training.data.people import People, digest_of, fold_of, read_coco
+from oaks.training.data.sampling import readable_person
+from oaks.training.data.shards import Packing, read_shards
 from oaks.training.recipe import AnySource, CocoSource, Data, Folds, RenderedSource, ShardSource
 
 
@@ -35,28 +36,47 @@ class Split(NamedTuple):
     weights: list[float]
     validation: list[People]
 
+    def digest(self) -> str:
+        """Of who is trained and validated on, however they are stored."""
+        parts: list[np.ndarray | str] = []
+        for people in (*self.train, *self.validation):
+            parts += [people.name, people.image_ids, people.person_ids]
+        return digest_of(*parts)
 
-def open_source(source: AnySource, skeleton: Skeleton, place: Place) -> People:
+
+def open_source(source: AnySource, skeleton: Skeleton, place: Place, wanted: Packing | None = None) -> People:
     """The people of one source.
 
+    Args:
+        source: the recipe's.
+        skeleton: of the people.
+        place: where to find them.
+        wanted: how they must be packed at the least, if they are.
+
     Raises:
-        ValueError: the source is empty, damaged or of another skeleton; the message names the file.
+        ValueError: the source is empty, of another skeleton or packed for less than is wanted, or nobody in it can
+            be read; the message names the file.
         FileNotFoundError: there is no such file.
     """
-    people = _open(source, skeleton, place)
-    keypoints = people.sample(0, np.random.default_rng(0))[1].keypoints.shape[0]
-    if keypoints != skeleton.count:
+    people = _open(source, skeleton, place, wanted)
+    if source.limit is not None:
+        people = people.subset(np.arange(min(source.limit, len(people))))
+    _, person, _ = readable_person(people, 0, np.random.default_rng(0))
+    if len(person.keypoints) != skeleton.count:
         raise ValueError(
-            f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, got {keypoints}"
+            f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, "
+            f"got {len(person.keypoints)}"
         )
-    return people if source.limit is None else people.subset(np.arange(min(source.limit, len(people))))
+    return people
 
 
-def _open(source: AnySource, skeleton: Skeleton, place: Place) -> People:
+def _open(source: AnySource, skeleton: Skeleton, place: Place, wanted: Packing | None) -> People:
+    if place.packed is not None and not place.packed.is_dir():
+        raise FileNotFoundError(f"{place.packed}: no such folder of packed people; name it with --packed")
     if place.packed is not None and (place.packed / source.name / "index.json").is_file():
-        return read_shards(place.packed / source.name, source.name)
+        return read_shards(place.packed / source.name, source.name, wanted)
     if isinstance(source, ShardSource):
-        return read_shards(place.data / source.folder, source.name)
+        return read_shards(place.data / source.folder, source.name, wanted)
     if isinstance(source, RenderedSource):
         from oaks.training.data.rendered import open_rendered
 
@@ -82,7 +102,13 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
     )
 
 
-def open_data(data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str], object] = str) -> Split:
+def open_data(
+    data: Data,
+    skeleton: Skeleton,
+    place: Place,
+    tell: Callable[[str], object] = str,
+    wanted: Packing | None = None,
+) -> Split:
     """All people that a recipe trains and validates on.
 
     Args:
@@ -90,13 +116,15 @@ def open_data(data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str]
         skeleton: of the people.
         place: where to find them.
         tell: is given one line on each source, with what was left out of it.
+        wanted: how people must be packed at the least, if they are.
 
     Raises:
-        ValueError: people are both trained and validated on, or there is nobody to train on.
+        ValueError: people are both trained and validated on, or there is nobody to train on or nobody in a
+            source's part who can be read.
     """
     train, weights, validation = [], [], []
     for source in data.train:
-        people = open_source(source, skeleton, place)
+        people = open_source(source, skeleton, place, wanted)
         kept, held = split_folds(people, data.folds)
         tell(describe(people, "trained on", len(kept)))
         if len(kept):
@@ -105,12 +133,14 @@ def open_data(data: Data, skeleton: Skeleton, place: Place, tell: Callable[[str]
         if source.hold_out and len(held):
             validation.append(people.subset(held))
     for source in data.validation:
-        people = open_source(source, skeleton, place)
+        people = open_source(source, skeleton, place, wanted)
         tell(describe(people, "validated on", len(people)))
         validation.append(people)
     if not train:
         raise ValueError("data: the held-out fold leaves nobody to train on")
     refuse_overlap(train, validation)
+    for people in (*train, *validation):  # now, and not in the middle of the training
+        readable_person(people, 0, np.random.default_rng(0))
     return Split(train, weights, validation)
 
 
