@@ -211,7 +211,12 @@ def train(
     resume: Annotated[
         str, typer.Option(help="Folder of a training to go on with, instead of a recipe.")
     ] = "",
-    data: Annotated[str, typer.Option(help="Folder that the recipe's paths begin at.")] = ".",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Folder that the recipe's paths begin at: the current one, or as before on --resume."
+        ),
+    ] = "",
     packed: Annotated[
         str, typer.Option(help="Folder of packed people (oaks pack), read where it has a source.")
     ] = "",

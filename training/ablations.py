@@ -6,7 +6,6 @@ call share the stored heatmaps, and a call that was stopped goes on where it was
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,21 +68,18 @@ def train_variants(
     networks = {}
     for name, recipe in variants.items():
         folder = RunFolder(out / name)
-        if not _done(folder):
+        if not folder.complete():
             begun = folder.settings.is_file()
             shared = recipe.model_copy(update={"store": out / "heatmaps"})
-            network = resume(folder.path, machine) if begun else train(shared, folder.path, place, machine)
+            network = (
+                resume(folder.path, machine, data=place.data, packed=place.packed)
+                if begun
+                else train(shared, folder.path, place, machine)
+            )
             if network is None:
                 return None
         networks[name] = folder.network
     return networks
-
-
-def _done(folder: RunFolder) -> bool:
-    if not folder.network.is_file() or not folder.card.is_file():
-        return False
-    card = json.loads(folder.card.read_text(encoding="utf-8"))
-    return card["step"] >= card["steps"]
 
 
 @torch.inference_mode()

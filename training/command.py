@@ -24,21 +24,29 @@ def train_command(
     """Starts or resumes a training, or prints the size of a recipe's network.
 
     Raises:
-        ValueError: neither a recipe with a folder nor a training to resume was named, or both were.
+        ValueError: neither a recipe with a folder nor a training to resume was named, or both were, or another
+            option that would have no effect.
     """
     from oaks.training import run
     from oaks.training.data.sources import Place
 
     if summary:
+        if out or resume or data or packed or max_minutes or devices or hosts != 1 or accelerator != "auto":
+            raise ValueError(
+                "summary: prints the size of a recipe's network; give the recipe and --set alone"
+            )
         print(network_summary(read_recipe(recipe, changes)))
         return
     machine = run.Machine(accelerator, devices or "auto", hosts, max_minutes or None)
     if resume:
-        if recipe or out or changes or packed:
+        if recipe or out or changes:
             raise ValueError(
-                "resume: goes on with the recipe that the training was started with; give the folder alone"
+                "resume: goes on with the recipe and in the folder that the training was started with; "
+                "give no recipe, --out or --set"
             )
-        run.resume(resume, machine)
+        run.resume(
+            resume, machine, data=Path(data) if data else None, packed=Path(packed) if packed else None
+        )
         return
     if not recipe or not out:
         raise ValueError(

@@ -25,22 +25,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 class NetworkKeeper(lightning.Callback):
-    """After every validation, and at the end, writes the network and its metrics card."""
+    """After every validation writes the network and, last, its metrics card.
+
+    Attributes:
+        step: of the training at which both were last written.
+    """
 
     def __init__(self, network: Path, card: Path, lines: list[str]) -> None:
         self.network, self.card, self.lines = network, card, lines
         self.commit = commit()
+        self.step: int | None = None
 
     def on_validation_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        """Writes both, from the first process."""
-        self._write(trainer, module)
+        """Writes both."""
+        self.write(trainer, module)
 
-    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        """Writes both, if the training is complete."""
-        if trainer.global_step >= module.steps:
-            self._write(trainer, module)
-
-    def _write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+    def write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+        """Writes both, from the first process. A card of the last step says that the training is complete."""
+        self.step = trainer.global_step
         if not trainer.is_global_zero:
             return
         measured = {n: v for n, v in trainer.callback_metrics.items() if n.startswith("val/")}
@@ -52,6 +54,7 @@ class NetworkKeeper(lightning.Callback):
             "steps": module.steps,
             "data": self.lines,
             "damaged images passed over": int(module.damaged),
+            "damaged images left out of the validation": module.left_out,
             "metrics": figures,
             "commit": self.commit,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -63,8 +66,8 @@ class NetworkKeeper(lightning.Callback):
                 "lightning": lightning.__version__,
             },
         }
-        write_text(self.card, json.dumps(card, indent=1))
         save_network(self.network, module.best, {**module.description(), "metrics": figures, "card": card})
+        write_text(self.card, json.dumps(card, indent=1))
 
 
 def commit() -> str | None:

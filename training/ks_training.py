@@ -19,10 +19,10 @@ from oaks.training.data.heatmaps import HeatmapStore, LiveCrops, PoseNetworks, S
 from oaks.training.data.people import People
 from oaks.training.data.sampling import Draws, make_loader
 from oaks.training.data.sources import Split
-from oaks.training.evaluation import Collector, Crops, View, crop_loader
+from oaks.training.evaluation import Crops, View, crop_loader
 from oaks.training.losses import similarity_loss
 from oaks.training.networks import build
-from oaks.training.pose_training import NetworkTraining, gather
+from oaks.training.pose_training import NetworkTraining
 from oaks.training.recipe import KSRecipe
 
 
@@ -82,7 +82,6 @@ class KSTraining(NetworkTraining):
         self.pose = pose  # a plain object: neither trained nor saved
         self.train_names = [people.name for people in split.train]
         self.validation_names = [people.name for people in split.validation]
-        self.collector = Collector(pose.view.skeleton)
         self.calibration: Calibration = {}
 
     def on_fit_start(self) -> None:
@@ -92,7 +91,7 @@ class KSTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The recipe's loss on a batch of stored heatmaps, or of crops of which the heatmaps are made here."""
-        self.damaged += batch["damaged"].sum()
+        self.count_damaged(batch)
         if "heatmaps" not in batch:
             batch = self._with_heatmaps(batch)
         loss = similarity_loss(
@@ -119,13 +118,11 @@ class KSTraining(NetworkTraining):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics on everyone, gathered from all processes; calibrates first if the recipe says so."""
-        gather(self.collector, self.trainer.world_size)
-        outcome = self.collector.outcome()
+        outcome = self.outcome()
         if self.recipe.calibrate:
             self.calibration = fit_calibration(outcome)
             outcome = calibrated(outcome, self.calibration)
         figures = outcome.metrics()
-        self.collector = Collector(self.pose.view.skeleton)
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
     def description(self) -> dict[str, Any]:
@@ -196,10 +193,7 @@ class HeatmapModule(lightning.LightningDataModule):
 
 def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:
     """Everything that stored heatmaps depend on."""
-    people = {}
-    for source in sources:
-        digest = hashlib.sha256(np.stack([source.image_ids, source.person_ids]).tobytes())
-        people[source.name] = [len(source), digest.hexdigest()]
+    people = {source.name: [len(source), source.digest()] for source in sources}
     networks = [hashlib.sha256(path.read_bytes()).hexdigest() for path in recipe.pose]
     varied = recipe.augmentation.model_dump(mode="json", exclude={"flip"}) if recipe.views > 1 else {}
     return {"networks": networks, "people": people, "views": recipe.views, "augmentation": varied}

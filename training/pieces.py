@@ -84,11 +84,12 @@ class Pieces(Callback):
         now = time.monotonic()
         if self.deadline is not None and now > self.deadline:
             self.reason = self.reason or "the time is up"
-        stop, save = self.reason is not None, now - self._saved > self.every
+        last = trainer.global_step == module.steps  # where there is nothing left to stop but the validation
+        stop, save = self.reason is not None and not last, now - self._saved > self.every
         if trainer.world_size > 1:  # one process may be ahead of another's clock or signal
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             save = trainer.strategy.reduce_boolean_decision(save, all=False)
-        if stop or save or trainer.global_step == module.steps:
+        if stop or save or last:
             trainer.save_checkpoint(self.path)
             self._saved = time.monotonic()
         if stop:

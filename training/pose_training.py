@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Split
-from oaks.training.evaluation import Collector, Crops, Estimate, View, crop_loader, estimate
+from oaks.training.evaluation import Collector, Crops, Estimate, Outcome, View, crop_loader, estimate
 from oaks.training.losses import PoseLoss, pose_loss
 from oaks.training.networks import build
 from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
@@ -68,6 +68,9 @@ class NetworkTraining(lightning.LightningModule):
         if decay:
             self.averaged = AveragedModel(self.network, multi_avg_fn=moving_average(decay), use_buffers=True)
             self.averaged.requires_grad_(False)
+        self.collector = Collector(recipe.load_skeleton())
+        self.left_out = 0  # people whose images could not be decoded in the last validation
+        # Passed over since the training began, by all processes together.
         self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -98,6 +101,22 @@ class NetworkTraining(lightning.LightningModule):
         super().optimizer_step(*arguments, **named)
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
+
+    def count_damaged(self, batch: dict[str, Tensor]) -> None:
+        """Adds the people passed over for this batch, in all processes.
+
+        Every process keeps the sum: DistributedDataParallel overwrites buffers with the first process's.
+        """
+        self.damaged += self.trainer.strategy.reduce(batch["damaged"].sum(), reduce_op="sum")
+
+    def outcome(self) -> Outcome:
+        """Everyone validated, gathered from all processes; begins the next validation's collection."""
+        gather(self.collector, self.trainer.world_size)
+        outcome = self.collector.outcome()
+        people = sum(len(people) for people in self.trainer.datamodule.split.validation)
+        self.left_out = people - len(outcome.points)
+        self.collector = Collector(self.collector.skeleton)
+        return outcome
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the random generators, of which dropout would draw."""
@@ -131,7 +150,6 @@ class PoseTraining(NetworkTraining):
         )
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
-        self.collector = Collector(skeleton)
 
     def description(self) -> dict[str, Any]:
         """What is saved with the network; see `oaks.training.checkpoint`."""
@@ -168,7 +186,7 @@ class PoseTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch, logged with its parts."""
-        self.damaged += batch["damaged"].sum()
+        self.count_damaged(batch)
         loss = self.loss(batch)
         total = loss.heatmap + self.recipe.visibility_weight * loss.visibility
         self.log("loss", total, prog_bar=True)
@@ -187,9 +205,7 @@ class PoseTraining(NetworkTraining):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics on everyone, gathered from all processes."""
-        gather(self.collector, self.trainer.world_size)
-        figures = self.collector.outcome().metrics()
-        self.collector = Collector(self.view.skeleton)
+        figures = self.outcome().metrics()
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
 

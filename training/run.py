@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.skeleton import COCO17
+from oaks.training.data.shards import wanted_packing
 from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Crops
 from oaks.training.keeping import NetworkKeeper, write_text
@@ -70,23 +71,37 @@ class RunFolder:
         self.rendered, self.heatmaps = self.path / "rendered", self.path / "heatmaps"
         self.prepared = self.path / "prepared.json"
 
-    def begin(self, recipe: PoseRecipe | KSRecipe, place: Place) -> None:
-        """Writes down what is trained on what.
-
-        Raises:
-            ValueError: another training lies there.
-        """
+    def refuse_begun(self) -> None:
+        """Raises a ValueError if a training was begun there; the other processes find the first one's."""
         if self.settings.exists() and is_first_process():
             raise ValueError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
                              "or name another folder")  # fmt: skip
-        if is_first_process():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.recipe, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-            settings = {
-                "data": str(place.data.resolve()),
-                "packed": str(place.packed.resolve()) if place.packed else None,
-            }
-            write_text(self.settings, json.dumps(settings, indent=1))
+
+    def record(self, recipe: PoseRecipe | KSRecipe, place: Place, people: str) -> None:
+        """Writes down what is trained on what, from the first process.
+
+        Args:
+            recipe: of the training.
+            place: where its data have been found.
+            people: `Split.digest` of them.
+
+        Raises:
+            ValueError: the training was begun with other people.
+        """
+        if not is_first_process():
+            return
+        begun = json.loads(self.settings.read_text(encoding="utf-8")) if self.settings.exists() else {}
+        if begun.get("people", people) != people:
+            raise ValueError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
+                             f"{place.packed}; begun with data {begun['data']} and packed {begun['packed']}")  # fmt: skip
+        settings = {
+            "data": str(place.data.resolve()),
+            "packed": str(place.packed.resolve()) if place.packed else None,
+            "people": people,
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.recipe, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        write_text(self.settings, json.dumps(settings, indent=1))
 
     def complete(self) -> bool:
         """Whether a training has been brought to its end there."""
@@ -96,7 +111,7 @@ class RunFolder:
         return card["step"] >= card["steps"]
 
     def read(self) -> tuple[PoseRecipe | KSRecipe, Place]:
-        """What `begin` wrote.
+        """What `record` wrote.
 
         Raises:
             ValueError: no training was started there.
@@ -119,26 +134,47 @@ def train(
 ) -> Path | None:
     """Starts a training in a new folder; gives the trained network's file, or None if it was stopped.
 
+    Nothing is begun before data and initial weights have been opened: what is wrong with them can be put right
+    in the same folder.
+
     Raises:
         ValueError: the folder holds a training already, or the recipe's data do not fit.
         FileNotFoundError: data that the recipe names are not there.
     """
     folder = RunFolder(run)
+    folder.refuse_begun()
     place = (place or Place())._replace(rendered=folder.rendered)
-    recipe = with_whole_paths(recipe)
-    folder.begin(recipe, place)
-    return _run(recipe, folder, place, machine or Machine(), console or stderr_console())
+    return _run(with_whole_paths(recipe), folder, place, machine or Machine(), console or stderr_console())
 
 
-def resume(run: str | Path, machine: Machine | None = None, *, console: Console | None = None) -> Path | None:
-    """Goes on with the training in a folder, exactly where its last checkpoint is.
+def resume(
+    run: str | Path,
+    machine: Machine | None = None,
+    *,
+    data: Path | None = None,
+    packed: Path | None = None,
+    console: Console | None = None,
+) -> Path | None:
+    """Goes on with the training in a folder, exactly where its last checkpoint is; a complete one stays as it is.
+
+    Args:
+        run: the folder.
+        machine: to go on with.
+        data: where the recipe's paths begin now, if not where the training has found them so far.
+        packed: folder of packed people, if not the one that the training has read so far.
+        console: for progress.
 
     Raises:
-        ValueError: no training was started there.
+        ValueError: no training was started there, or it was started with other people.
+        FileNotFoundError: data that the recipe names are not there.
     """
-    folder = RunFolder(run)
+    folder, console = RunFolder(run), console or stderr_console()
     recipe, place = folder.read()
-    return _run(recipe, folder, place, machine or Machine(), console or stderr_console())
+    if folder.complete():
+        console.print(f"Trained already: {folder.network}", soft_wrap=True)
+        return folder.network
+    place = place._replace(data=data or place.data, packed=packed or place.packed)
+    return _run(recipe, folder, place, machine or Machine(), console)
 
 
 def _run(
@@ -148,13 +184,12 @@ def _run(
     lightning.seed_everything(recipe.training.seed, verbose=False)
     if not is_first_process():
         wait_for(folder.prepared, console)
-    module, data, lines = _prepare(recipe, folder, place, machine, console)
+    module, data, lines = _open(recipe, folder, place, console)
+    folder.record(recipe, place, data.split.digest())
+    if isinstance(data, HeatmapModule) and data.store is not None:
+        lines += _fill_store(data, module, machine, console)
     if is_first_process():
         write_text(folder.prepared, json.dumps(lines, indent=1))
-    if recipe.initial is not None and not folder.checkpoint.exists():
-        from oaks.training.foreign import load_weights
-
-        console.print(str(load_weights(module.network, recipe.initial)), soft_wrap=True)
     pieces = Pieces(
         folder.path, every_minutes=recipe.training.checkpoint_minutes, deadline=deadline, console=console
     )
@@ -169,7 +204,11 @@ def _run(
             ckpt_path=folder.checkpoint if folder.checkpoint.exists() else None,
             weights_only=True,
         )
-    done = trainer.global_step >= module.steps
+        done = trainer.global_step >= module.steps
+        if done and keeper.step != module.steps:
+            _end(trainer, module, data, keeper)
+    if trainer.is_global_zero:
+        _say_what_was_damaged(module, console)
     if trainer.is_global_zero and done:
         console.print(f"Trained: {folder.network}", soft_wrap=True)
     elif trainer.is_global_zero:
@@ -181,10 +220,30 @@ def _run(
     return folder.network if done else None
 
 
-def _prepare(
-    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, machine: Machine, console: Console
+def _end(
+    trainer: lightning.Trainer,
+    module: NetworkTraining,
+    data: PeopleModule | HeatmapModule,
+    keeper: NetworkKeeper,
+) -> None:
+    """Validates and writes the network at the last step, where no validation fell or one was broken off."""
+    if data.split.validation:
+        trainer.validate(module, data, verbose=False)
+    else:
+        keeper.write(trainer, module)
+
+
+def _say_what_was_damaged(module: NetworkTraining, console: Console) -> None:
+    counts = {"passed over in training": int(module.damaged), "left out of the validation": module.left_out}
+    for what, count in counts.items():
+        if count:
+            console.print(f"Damaged images {what}: {count}. The log names them.", soft_wrap=True)
+
+
+def _open(
+    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, console: Console
 ) -> tuple[NetworkTraining, PeopleModule | HeatmapModule, list[str]]:
-    """The training, its data, and lines on where they come from; KS-net's heatmaps are stored first."""
+    """The training, with its initial weights, its data, and lines on where they come from."""
     lines: list[str] = []
 
     def tell(line: str) -> None:
@@ -192,27 +251,53 @@ def _prepare(
         if is_first_process():
             console.print(line, highlight=False, soft_wrap=True)
 
-    split = open_data(recipe.data, recipe.load_skeleton(), place, tell)
-    people = sum(len(people) for people in split.train)
     if isinstance(recipe, PoseRecipe):
-        steps, per_epoch = count_steps(recipe.training, people)
+        wanted = wanted_packing(recipe.augmentation, recipe.input, recipe.padding)
+        split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
+        steps, per_epoch = count_steps(recipe.training, sum(len(people) for people in split.train))
         module = PoseTraining(recipe, steps, per_epoch)
+        _load_initial(recipe, module, folder, console)
         return module, PeopleModule(recipe, split, module.view, steps), lines
     pose, descriptions = load_pose_networks(recipe)
+    wanted = wanted_packing(recipe.augmentation, pose.view.size, pose.view.padding)
+    split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
     lines += [
         f"heatmaps by {path}: {d['recipe']['title']}"
         for path, d in zip(recipe.pose, descriptions, strict=True)
     ]
     stored = recipe.heatmaps == "stored"
+    people = sum(len(people) for people in split.train)
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
     module = KSTraining(recipe, pose, split, steps, per_epoch)
+    _load_initial(recipe, module, folder, console)
     crops = Crops(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
     store = None
     if stored:
         store = open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
-        device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-        fill_store(store, recipe, split, pose, crops, torch.device(device), console)
     return module, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
+
+
+def _load_initial(
+    recipe: PoseRecipe | KSRecipe, module: NetworkTraining, folder: RunFolder, console: Console
+) -> None:
+    if recipe.initial is not None and not folder.checkpoint.exists():
+        from oaks.training.foreign import load_weights
+
+        matched = load_weights(module.network, recipe.initial)
+        console.print(str(matched), soft_wrap=True, highlight=False, markup=False)
+
+
+def _fill_store(data: HeatmapModule, module: KSTraining, machine: Machine, console: Console) -> list[str]:
+    """Stores the heatmaps that are missing; gives a line on people whose images cannot be decoded, if any."""
+    device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    fill_store(data.store, data.recipe, data.split, module.pose, data.crops, torch.device(device), console)
+    _, _, readable = data.store.labels()
+    if readable.all():
+        return []
+    line = f"heatmaps: {int((~readable).sum())} of {len(readable)} left out, of damaged images"
+    if is_first_process():
+        console.print(line, highlight=False, soft_wrap=True)
+    return [line]
 
 
 def with_whole_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:

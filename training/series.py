@@ -24,7 +24,7 @@ SERIES = {
 
 def train_series(
     which: str,
-    data: Path,
+    data: Path | None = None,
     *,
     runs: Path = Path("runs"),
     packed: Path | None = None,
@@ -35,10 +35,11 @@ def train_series(
 
     Args:
         which: a key of SERIES.
-        data: folder that the recipes' paths begin at.
+        data: folder that the recipes' paths begin at; by default the working directory, or for a training that is
+            gone on with where it has found its data so far.
         runs: folder of the trainings, each named as its recipe. The recipes look for each other's networks in
             `runs` of the working directory.
-        packed: folder of packed people (`oaks pack`).
+        packed: folder of packed people (`oaks pack`); replaces the one of a training that is gone on with.
         max_minutes: stop with a checkpoint after so long, counted over all trainings.
         accelerator: "auto", "cpu" or "gpu".
 
@@ -54,25 +55,25 @@ def train_series(
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
-        if not _complete(name, runs / name, Place(data, packed), Machine(accelerator, max_minutes=left)):
+        if not _complete(name, runs / name, data, packed, Machine(accelerator, max_minutes=left)):
             return None
     *_, pose, ks = (RunFolder(runs / name).network for name in SERIES[which])
     return pose, ks
 
 
-def _complete(name: str, folder: Path, place: Place, machine: Machine) -> bool:
+def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, machine: Machine) -> bool:
     """Whether the training in `folder` is complete, after starting or going on with it if it was not."""
     run = RunFolder(folder)
     if run.complete():
         return True
     if run.settings.exists():
-        return resume(folder, machine) is not None
-    return train(read_recipe(name), folder, place, machine) is not None
+        return resume(folder, machine, data=data, packed=packed) is not None
+    return train(read_recipe(name), folder, Place(data or Path(), packed), machine) is not None
 
 
 def main(
     which: Annotated[str, typer.Argument(help=f"{' or '.join(SERIES)}.")],
-    data: Annotated[Path, typer.Option(help="Folder that the recipes' paths begin at.")] = Path(),
+    data: Annotated[Path | None, typer.Option(help="Folder that the recipes' paths begin at.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
     packed: Annotated[Path | None, typer.Option(help="Folder of packed people (oaks pack).")] = None,
     max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,

@@ -94,7 +94,8 @@ def test_stored_heatmaps_and_similarities_are_those_of_use(tmp_path: Path, peopl
     )
     assert sum(done) == 12
     assert not store.missing()
-    similarity, annotated = store.labels()
+    similarity, annotated, readable = store.labels()
+    assert readable.all()
     np.testing.assert_array_equal(annotated, people.keypoints[..., 2] > 0)
     for index in range(12):
         maps, ks = independent(networks.networks[0], people, index)
@@ -135,7 +136,7 @@ def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networ
     for place in range(12):
         np.testing.assert_array_equal(again.heatmaps(place), whole.heatmaps(place))
     np.testing.assert_array_equal(again.labels()[0], whole.labels()[0])
-    with pytest.raises(ValueError, match="holds heatmaps of other people or networks"):
+    with pytest.raises(ValueError, match="holds heatmaps of other people, labels, networks"):
         HeatmapStore(tmp_path / "a", {"networks": ["b"]}, shape)
 
 
@@ -150,7 +151,7 @@ def test_mirrored_samples_are_those_of_the_mirrored_person(tmp_path: Path, peopl
     store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
                 advance=lambda count: None)  # fmt: skip
     plain, mirrored = (
-        StoredHeatmaps(store, [0], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1)
+        StoredHeatmaps(store, [0, 12], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1)
     )
     image, person = people.sample(4)
     width = image.shape[1]
@@ -267,11 +268,11 @@ def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
     similarity = rng.random((200, 17)).astype(np.float32)
     maps = np.zeros((200, 17, 16, 12), np.float16)
     maps[:, :, 6:10, 4:8] = similarity[..., None, None]
-    store._write_part(0, maps, similarity, np.ones((200, 17), bool))
+    store._write_part(0, maps, similarity, np.ones((200, 17), bool), np.ones(200, bool))
     torch.manual_seed(0)
     network = build({"name": "ks_net", "backbone": "conv2", "width": 0.25, "hidden": 64})
     optimiser = torch.optim.Adam(network.parameters(), 0.01)
-    samples = StoredHeatmaps(store, [0], COCO17, flip=0.5, seed=0)
+    samples = StoredHeatmaps(store, [0, 200], COCO17, flip=0.5, seed=0)
     batch = torch.utils.data.default_collate([samples[Draw(0, n, n)] for n in range(200)])
     assert batch["heatmaps"].dtype == torch.float16
     for _ in range(60):

@@ -137,16 +137,16 @@ def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_pat
         calls.append(("train", path.name, recipe.store))
         return finish(path, 10)
 
-    def go_on(path, machine):
-        calls.append(("resume", path.name))
+    def go_on(path, machine, *, data, packed):
+        calls.append(("resume", path.name, data, packed))
         return finish(path, 10)
 
     monkeypatch.setattr(ablations, "train", begin)
     monkeypatch.setattr(ablations, "resume", go_on)
     finish(tmp_path / "training-0", 10)
     finish(tmp_path / "training-1", 4)
-    networks = ablations.train_variants(ablations.seed_variants(recipe(), 3), tmp_path, Place())
-    assert calls == [("resume", "training-1"), ("train", "training-2", tmp_path / "heatmaps")]
+    networks = ablations.train_variants(ablations.seed_variants(recipe(), 3), tmp_path, Place(tmp_path / "data"))
+    assert calls == [("resume", "training-1", tmp_path / "data", None), ("train", "training-2", tmp_path / "heatmaps")]
     assert networks == {f"training-{n}": tmp_path / f"training-{n}" / "network.safetensors" for n in range(3)}
 
     monkeypatch.setattr(ablations, "train", lambda recipe, path, place, machine: finish(path, 3))

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from oaks.training.data.sampling import Draw, readable_person
 from oaks.training.evaluation import Collector, Crops, Estimate, View, crop_loader, cut, estimate
 from oaks.training.recipe import Augmentation
 
-FORMAT = 1
+FORMAT = 2
 PART = 512  # views per part
 
 
@@ -97,6 +98,8 @@ def true_similarity(
 class HeatmapStore:
     """Heatmaps (P, K, h, w) float16, true KS (P, K) and annotated flags of the P views of people in a folder.
 
+    Views of images that cannot be decoded have no heatmaps, and are marked.
+
     Args:
         folder: of the parts.
         key: what the heatmaps depend on; a folder that was written for another key is refused.
@@ -113,7 +116,8 @@ class HeatmapStore:
         path = folder / "index.json"
         if path.is_file():
             if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(index)):
-                raise ValueError(f"{folder}: holds heatmaps of other people or networks; name another folder")
+                raise ValueError(f"{folder}: holds heatmaps of other people, labels, networks or augmentation, or of an "
+                                 "earlier version; delete it or name another folder")  # fmt: skip
             return
         folder.mkdir(parents=True, exist_ok=True)
         needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
@@ -154,19 +158,25 @@ class HeatmapStore:
             heatmaps = np.zeros((len(places), *self.shape[1:]), np.float16)
             similarity = np.zeros((len(places), self.shape[1]), np.float32)
             annotated = np.zeros((len(places), self.shape[1]), bool)
+            readable = np.zeros(len(places), bool)
             for content in crop_loader(crops, batch=batch, workers=workers, places=places):
                 if content is None:
                     continue
                 content["crop"] = content["crop"].to(device)
                 found = networks.estimate(names, content)
                 rows = content["place"].numpy() - places.start
-                heatmaps[rows] = found.heatmaps
+                heatmaps[rows], readable[rows] = found.heatmaps, True
                 similarity[rows], annotated[rows] = true_similarity(content, found, networks.view.skeleton)
                 advance(len(rows))
-            self._write_part(part, heatmaps, similarity, annotated)
+            self._write_part(part, heatmaps, similarity, annotated, readable)
 
     def _write_part(
-        self, part: int, heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray
+        self,
+        part: int,
+        heatmaps: np.ndarray,
+        similarity: np.ndarray,
+        annotated: np.ndarray,
+        readable: np.ndarray,
     ) -> None:
         staged = self.folder / f"part-{part:05d}.heatmaps.part"
         with open(staged, "wb") as file:
@@ -174,7 +184,7 @@ class HeatmapStore:
         os.replace(staged, self._heatmaps(part))
         staged = self.folder / f"part-{part:05d}.labels.part"
         with open(staged, "wb") as file:
-            np.savez(file, similarity=similarity, annotated=annotated)
+            np.savez(file, similarity=similarity, annotated=annotated, readable=readable)
         os.replace(staged, self._labels(part))  # last: its presence says that the part is whole
 
     def _heatmaps(self, part: int) -> Path:
@@ -183,12 +193,13 @@ class HeatmapStore:
     def _labels(self, part: int) -> Path:
         return self.folder / f"part-{part:05d}.labels.npz"
 
-    def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """True KS (P, K) and annotated flags (P, K) of everything."""
+    def labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """True KS (P, K), annotated flags (P, K), and which views could be read (P,), of everything."""
         parts = [np.load(self._labels(part)) for part in range(self.parts)]
-        return np.concatenate([p["similarity"] for p in parts]), np.concatenate(
-            [p["annotated"] for p in parts]
+        similarity, annotated, readable = (
+            np.concatenate([part[name] for part in parts]) for name in ("similarity", "annotated", "readable")
         )
+        return similarity, annotated, readable
 
     @cache  # noqa: B019 - as many as there are parts, for as long as the store lives
     def _mapped(self, part: int) -> np.ndarray:
@@ -200,7 +211,18 @@ class HeatmapStore:
 
 
 class StoredHeatmaps(Dataset[dict[str, Any]]):
-    """KS-net's samples from a store, addressed by draws; mirrored at random."""
+    """KS-net's samples from a store, addressed by draws; mirrored at random.
+
+    Args:
+        store: whose parts are all written.
+        begins: the first view of each source, and the end.
+        skeleton: of the people.
+        flip: how often a sample is mirrored.
+        seed: of that.
+
+    Raises:
+        ValueError: nobody of a source could be read.
+    """
 
     def __init__(
         self, store: HeatmapStore, begins: Sequence[int], skeleton: Skeleton, *, flip: float, seed: int
@@ -212,10 +234,24 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
             flip,
             seed,
         )
-        self.similarity, self.annotated = store.labels()
+        self.similarity, self.annotated, self.readable = store.labels()
+        for number, (begin, end) in enumerate(pairwise(begins)):
+            if not self.readable[begin:end].any():
+                raise ValueError(
+                    f"{store.folder}: none of the images of source {number} could be read; delete it"
+                )
+
+    def _readable_view(self, draw: Draw) -> tuple[int, int]:
+        """The place of the view that is drawn, or of the next one that could be read, and how many lie between."""
+        begin, end = int(self.begins[draw.source]), int(self.begins[draw.source + 1])
+        if self.readable[begin + draw.index]:
+            return begin + draw.index, 0
+        places = begin + (draw.index + np.arange(end - begin)) % (end - begin)
+        damaged = int(self.readable[places].argmax())
+        return int(places[damaged]), damaged
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        place = int(self.begins[draw.source]) + draw.index
+        place, damaged = self._readable_view(draw)
         heatmaps, similarity = self.store.heatmaps(place), self.similarity[place]
         annotated = self.annotated[place]
         if np.random.default_rng([self.seed, 2, draw.number]).random() < self.flip:
@@ -226,7 +262,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
             "heatmaps": np.array(heatmaps),  # a copy: the mapped file cannot be written to
             "similarity": similarity,
             "annotated": annotated.astype(np.float32),
-            "damaged": 0,
+            "damaged": damaged,
         }
 
 
