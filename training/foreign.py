@@ -32,19 +32,39 @@ class Matched:
         loaded: names of the file and of the network, in the network's order.
         missing: parameters of the network that keep their values.
         unexpected: entries of the file that nothing took.
+        misshapen: entries of the file whose place has another shape, with both shapes.
     """
 
     path: Path
     loaded: list[tuple[str, str]]
     missing: list[str]
     unexpected: list[str]
+    misshapen: list[str]
 
     def __str__(self) -> str:
+        modules = {place.partition(".")[0]: None for _, place in self.loaded}
         lines = [f"{self.path}: {len(self.loaded)} entries loaded"]
-        for title, names in (("kept as they were", self.missing), ("left unused", self.unexpected)):
+        lines += [f"  {line}" for module in modules for line in self._folded(module)]
+        others = {
+            "kept as they were": self.missing,
+            "left unused": self.unexpected,
+            "left unused, for their shape": self.misshapen,
+        }
+        for title, names in others.items():
             if names:
                 lines.append(f"  {title} ({len(names)}): {', '.join(names)}")
         return "\n".join(lines)
+
+    def _folded(self, module: str) -> list[str]:
+        """What went into a module, or entry, of the network: one line if all of it has one place in the file."""
+        pairs = [(name, place[len(module) + 1 :]) for name, place in self.loaded if _lies_in(place, module)]
+        origins = {name.removesuffix(rest) if name.endswith(rest) else None for name, rest in pairs}
+        origin = origins.pop()
+        if not origins and origin is not None and not any(_lies_in(name, module) for name in self.missing):
+            entry = pairs[0][1] == ""
+            return [f"{origin} -> {module}" if entry else f"{origin}* -> {module}.* ({len(pairs)})"]
+        parts = {f"{module}.{rest.partition('.')[0]}": None for _, rest in pairs}
+        return [line for part in parts for line in self._folded(part)]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -134,7 +154,12 @@ def load_weights(network: nn.Module, initial: Initial) -> Matched:
     own.update({place: state[name].to(own[place].dtype) for place, name in loaded.items()})
     network.load_state_dict(own)
     pairs = [(loaded[place], place) for place in own if place in loaded]
-    return Matched(initial.path, pairs, [name for name in missing if name not in uncounted], unexpected)
+    kept = [name for name in missing if name not in uncounted]
+    return Matched(initial.path, pairs, kept, unexpected, misshapen)
+
+
+def _lies_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
 
 
 def _any(name: str, patterns: list[str]) -> bool:

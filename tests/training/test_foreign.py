@@ -38,8 +38,11 @@ def test_a_classifier_fills_the_backbone(classifier: Path) -> None:
             torch.testing.assert_close(value, state[name], rtol=0, atol=0)
     torch.testing.assert_close(network.head.final_layer.weight, head, rtol=0, atol=0)
     assert matched.unexpected == ["fc.weight", "fc.bias"]
-    assert "kept as they were" in str(matched)
-    assert "head.final_layer.bias" in str(matched)
+    lines = str(matched).splitlines()
+    assert lines[1] == "  * -> backbone.* (100)"
+    assert lines[2].startswith("  kept as they were (")
+    assert "head.final_layer.bias" in lines[2]
+    assert lines[3:] == ["  left unused (2): fc.weight, fc.bias"]
 
 
 def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Path) -> None:
@@ -71,6 +74,31 @@ def test_simple_baselines_fill_network_and_head(tmp_path: Path, wrapping: str) -
     assert ("deconv_layers.0.weight", "head.deconv_layers.0.weight") in matched.loaded
     for name, value in source.state_dict().items():
         torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_place(tmp_path: Path) -> None:
+    """A network for other crops: what follows from their size is left, and the rest of its module is told apart."""
+    saved, network = build(SMALL), build({**SMALL, "input": [64, 96]})
+    before = network.occlusion.hidden[0].weight.clone()
+    torch.save(saved.state_dict(), tmp_path / "saved.pth")
+    allowed = ["occlusion.hidden.0.*"]
+    matched = load_weights(
+        network, Initial(path=tmp_path / "saved.pth", allow_missing=allowed, allow_unexpected=allowed)
+    )
+    torch.testing.assert_close(network.occlusion.hidden[0].weight, before, rtol=0, atol=0)
+    backbone, head = (len(part.state_dict()) for part in (network.backbone, network.head))
+    lines = str(matched).splitlines()
+    assert lines[1:3] == [f"  backbone.* -> backbone.* ({backbone})", f"  head.* -> head.* ({head})"]
+    assert "  occlusion.hidden.0.bias -> occlusion.hidden.0.bias" in lines
+    assert "  occlusion.hidden.2.* -> occlusion.hidden.2.* (2)" in lines
+    wide, wanted = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
+    assert lines[-2:] == [
+        "  kept as they were (1): occlusion.hidden.0.weight",
+        f"  left unused, for their shape (1): occlusion.hidden.0.weight is {wide}, "
+        f"occlusion.hidden.0.weight is {wanted}",
+    ]
+    listed = sum(int(line.rpartition("(")[2][:-1]) if line.endswith(")") else 1 for line in lines[1:-2])
+    assert listed == len(matched.loaded)
 
 
 def test_hrnet_and_networks_saved_here_load_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +78,36 @@ def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> Non
         people.sample(2)
 
 
+def test_a_picture_that_claims_to_be_enormous_is_damaged(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    content["images"][1]["file_name"] = "enormous.png"
+    save(people_folder, content)
+    header = struct.pack(">IIBBBBB", 1 << 16, 1 << 16, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    (people_folder / "images" / "enormous.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
+    with pytest.raises(DamagedImage, match=r"enormous\.png: cannot be decoded \(image 2, person 3"):
+        read(people_folder).sample(2)
+
+
+def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
+    before = read(people_folder)
+    assert read(people_folder).digest() == before.digest()
+    assert before.subset(np.arange(11)).digest() != before.digest()
+    for change in (
+        {"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17}, {"id": 99}, {"image_id": 1},
+    ):  # fmt: skip
+        content = content_of(people_folder)
+        content["annotations"][-1] |= change
+        save(people_folder, content)
+        assert read(people_folder).digest() != before.digest(), change
+        write_people(people_folder)
+    assert read(people_folder).digest() == before.digest()
+    assert read(people_folder, never_labelled=["left_ear"]).digest() != before.digest()
+    assert read(people_folder, trust_absence=False).digest() != before.digest()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -96,6 +128,7 @@ def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> Non
         (lambda c: c["annotations"][3]["bbox"].__setitem__(2, None), "annotation 4 has bbox .* not finite"),
         (lambda c: c["annotations"][3].update(id="four"), "annotation 'four'"),
         (lambda c: c["images"][0].pop("file_name"), "file_name"),
+        (lambda c: c["images"][2].update(id="000003"), "image '000003' has no whole number as id"),
         (lambda c: c["categories"][0].update(keypoints=["nose"]), "lacks the keypoints"),
         (lambda c: c["categories"].append({"id": 2, "name": "animal", "keypoints": ["tail"]}), None),
         (lambda c: c["categories"].clear(), "wanted one category"),

@@ -11,8 +11,9 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.data import sampling
 from oaks.training.data.people import read_coco
-from oaks.training.data.sampling import Draws, Samples, make_loader
+from oaks.training.data.sampling import Draws, Samples, make_loader, readable_person
 from oaks.training.recipe import Augmentation
+from tests.training.conftest import write_people
 
 
 def flat(draws: Draws) -> list:
@@ -74,6 +75,21 @@ def test_damaged_images_are_passed_over_and_counted(
     batches = list(make_loader(samples(people_folder), Draws([12], [1], batch=6, steps=4), 0))
     assert sum(int(batch["damaged"].sum()) for batch in batches) >= 4  # both people, in both turns
     assert "2.jpg: cannot be decoded" in caplog.text
+
+
+def test_many_damaged_images_in_a_row_are_passed_over(tmp_path: Path) -> None:
+    write_people(tmp_path, images=15)
+    for number in range(2, 15):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(b"no picture")
+    people = read_coco("people", tmp_path / "annotations.json", tmp_path / "images", COCO17)
+    _, person, damaged = readable_person(people, 2, np.random.default_rng(0))
+    assert (person.person_id, damaged) == (29, 26)
+
+
+def test_a_damaged_image_is_logged_once(people_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
+    list(make_loader(samples(people_folder), Draws([12], [1], batch=6, steps=6), 0))
+    assert len(caplog.messages) == len(set(caplog.messages)) == 2  # of the two people there
 
 
 def test_a_data_set_of_damaged_images_is_given_up(people_folder: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from oaks.skeleton import COCO17
 from oaks.training.data.augmentation import augment
+from oaks.training.data.geometry import crop_to_image, window_of
 from oaks.training.data.people import DamagedImage, Person, read_coco
-from oaks.training.data.shards import read_shards, stored_crop, write_shards
-from oaks.training.recipe import Augmentation
+from oaks.training.data.shards import Packing, read_shards, stored_crop, wanted_packing, write_shards
+from oaks.training.recipe import Augmentation, read_recipe
 
 SIZE = (48, 64)
 
@@ -103,6 +104,89 @@ def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: P
     pack(tmp_path, people_folder)
     assert many > len(list(tmp_path.glob("people-*.safetensors"))) == 1
     assert len(read_shards(tmp_path)) == 12
+
+
+def test_wanted_room_is_what_the_most_extreme_crops_show() -> None:
+    """In units of half the window's diagonal, found by trying all corners of many crops."""
+    settings = Augmentation(rotation=25, scale=(0.8, 1.3), shift=0.1)
+    centre, extent = window_of(np.array([10.0, 20, 40, 90]), SIZE, 1.25)
+    furthest = 0.0
+    for angle in np.linspace(-25, 25, 101):
+        for shift in ((x, y) for x in (-0.1, 0.1) for y in (-0.1, 0.1)):
+            affine = crop_to_image(centre + np.array(shift) * extent, extent, SIZE, scale=1.3, rotation=angle)
+            corners = np.array([(x, y) for x in (-0.5, 47.5) for y in (-0.5, 63.5)])
+            image = corners @ affine[:, :2].T + affine[:, 2] + 0.5
+            furthest = max(furthest, np.abs(image - centre).max())
+    wanted = wanted_packing(settings, SIZE, 1.25)
+    assert wanted.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
+    assert (
+        wanted_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
+    )  # plain crops are shown too
+
+
+@pytest.mark.parametrize("field", ["size", "padding", "detail", "reach"])
+def test_packing_with_less_than_is_wanted_is_refused_and_with_more_is_read(
+    tmp_path: Path, people_folder: Path, field: str
+) -> None:
+    pack(tmp_path, people_folder, padding=1.25, detail=1.3, reach=1.4)
+    held = Packing(SIZE, 1.25, 1.0, 1.4)
+    smaller = {"size": (36, 48), "padding": 1.1, "detail": 0.9, "reach": 1.2}
+    larger = {"size": (72, 96), "padding": 1.5, "detail": 1.5, "reach": 1.6}
+    assert len(read_shards(tmp_path, wanted=held)) == 12
+    assert len(read_shards(tmp_path, wanted=held._replace(**{field: smaller[field]}))) == 12
+    with pytest.raises(ValueError, match=r"index\.json: packed for crops of 48×64 .*`oaks pack`"):
+        read_shards(tmp_path, wanted=held._replace(**{field: larger[field]}))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 64), (48, 48)])
+@pytest.mark.parametrize("box", [(0, 0, 10, 90), (0, 0, 45, 60), (0, 0, 90, 20)])
+def test_other_aspects_are_read_where_they_suffice_for_everybody(
+    size: tuple[int, int], box: tuple[int, ...]
+) -> None:
+    """Packing that serves has the detail and the room for this box too."""
+    (_, stored), (_, needed) = (window_of(np.array(box, float), s, 1.25) for s in (SIZE, size))
+    for detail in (1.0, 1.2, 1.4, 1.8):
+        for reach in (1.0, 1.3, 1.6, 2.0):
+            if Packing(SIZE, 1.25, detail, reach).serves(Packing(size, 1.25, 1.0, 1.0)):
+                assert detail * SIZE[0] / stored[0] > 0.999 * size[0] / needed[0]
+                pixel = needed[0] / size[0]
+                assert reach * np.hypot(*stored) / 2 > np.hypot(*needed) / 2 - 1.01 * pixel
+    assert Packing(SIZE, 1.25, 1.8, 2.0).serves(Packing(size, 1.25, 1.0, 1.0))
+
+
+def test_one_packing_serves_the_three_real_trainings() -> None:
+    """The folder that is packed for the fine pose network is read by the coarse one and by KS-net."""
+    fine, coarse, ks = (read_recipe(f"real_{name}") for name in ("oa_hpe", "oa_hpe_coarse", "ks_net"))
+    settings = fine.augmentation
+    held = Packing(fine.input, fine.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
+    for recipe, size in ((fine, fine.input), (coarse, coarse.input), (ks, fine.input)):
+        assert held.serves(wanted_packing(recipe.augmentation, size, 1.25))
+    coarse_held = held._replace(size=coarse.input)
+    assert not coarse_held.serves(wanted_packing(fine.augmentation, fine.input, 1.25))
+
+
+def test_packing_that_breaks_off_leaves_nothing_that_is_read(tmp_path: Path, people_folder: Path) -> None:
+    pack(tmp_path, people_folder)
+
+    def broken():
+        people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+        yield people.sample(0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards("people", broken(), tmp_path, size=SIZE, shard_bytes=1)
+    with pytest.raises(ValueError, match="its packing was not finished"):
+        read_shards(tmp_path)
+
+
+def test_a_digest_tells_packings_apart(tmp_path: Path, people_folder: Path) -> None:
+    digests = []
+    for number, detail in enumerate((1.3, 1.3, 1.0)):
+        pack(tmp_path / str(number), people_folder, detail=detail)
+        digests.append(read_shards(tmp_path / str(number)).digest())
+    pictures = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+    assert digests[0] == digests[1]
+    assert len({*digests, pictures.digest()}) == 3
 
 
 def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 
 from oaks.cli import app
 from oaks.skeleton import COCO17, Skeleton
+from oaks.training.data import people
 from oaks.training.data.rendered import open_rendered
 from oaks.training.data.sources import Place, open_data, open_source, split_folds
 from oaks.training.packing import pack
 from oaks.training.recipe import CocoSource, Folds, RenderedSource, parse_recipe
+from oaks.training.run import Machine, train
 from tests.training.conftest import pose_recipe, source
 
 RENDERED = {"kind": "rendered", "name": "rendered", "count": 4, "seed": 5, "settings": {"size": [96, 96]}}
@@ -110,6 +113,66 @@ def test_packed_sources_take_the_place_of_pictures(tmp_path: Path, people_folder
     assert "packed already" in console.file.getvalue()
 
 
+def test_people_packed_for_less_are_refused_and_packed_again(tmp_path: Path, people_folder: Path) -> None:
+    small = parse_recipe(pose_recipe(), "a")
+    large = parse_recipe(pose_recipe(input=[96, 128]), "a")
+    place, console = Place(people_folder.parent), Console(file=io.StringIO())
+    pack(small, tmp_path / "packed", place, console=console)
+    packed = place._replace(packed=tmp_path / "packed")
+    with pytest.raises(
+        ValueError, match=r"packed for crops of 48×64 .* crops of 96×128 .* again with `oaks pack`"
+    ):
+        train(large, tmp_path / "run", packed, Machine("cpu", 1), console=console)
+    assert not (tmp_path / "run").exists()
+    assert pack(large, tmp_path / "packed", place, console=console) == {"people": 12}
+    assert "packed again" in console.file.getvalue()
+    assert train(large, tmp_path / "run", packed, Machine("cpu", 1), console=console) is not None
+    assert pack(small, tmp_path / "packed", place, console=console) == {}  # which the larger crops serve too
+    with pytest.raises(ValueError, match="detail: wanted 1 or more"):
+        pack(small, tmp_path / "packed", place, detail=0.9, console=console)
+
+
+def test_a_folder_of_packed_people_that_is_not_there_is_said(tmp_path: Path, people_folder: Path) -> None:
+    place = Place(people_folder.parent, tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="gone: no such folder of packed people"):
+        open_source(CocoSource.model_validate(source()), COCO17, place)
+
+
+def test_a_first_image_that_is_damaged_is_passed_over(people_folder: Path) -> None:
+    (people_folder / "images" / "1.jpg").write_bytes(b"no picture")
+    content = CocoSource.model_validate(source())
+    assert len(open_source(content, COCO17, Place(people_folder.parent))) == 12
+    for path in (people_folder / "images").iterdir():
+        path.write_bytes(b"no picture")
+    people._read_image.cache_clear()
+    with pytest.raises(ValueError, match=r"none of 12 people's images can be decoded: .*6\.jpg"):
+        open_source(content, COCO17, Place(people_folder.parent))
+
+
+def test_a_fold_without_a_readable_image_is_refused_at_once(people_folder: Path) -> None:
+    data = parse_recipe(pose_recipe(data={"train": [source()], "folds": {"count": 3}}), "a").data
+    split = open_data(data, COCO17, Place(people_folder.parent))
+    for image in set(split.validation[0].image_ids):
+        (people_folder / "images" / f"{image}.jpg").write_bytes(b"no picture")
+    people._read_image.cache_clear()
+    with pytest.raises(
+        ValueError, match=rf"none of {len(split.validation[0])} people's images can be decoded"
+    ):
+        open_data(data, COCO17, Place(people_folder.parent))
+
+
+def test_digests_of_rendered_people_follow_the_renderers_switches(tmp_path: Path) -> None:
+    plain = {"size": [96, 96]}
+    for stored in (False, True):
+        found = [
+            open_rendered(
+                rendered(stored=stored, settings={**plain, **more}), COCO17, tmp_path / str(n)
+            ).digest()
+            for n, more in enumerate(({}, {}, {"photograph": False}))
+        ]
+        assert found[0] == found[1] != found[2]
+
+
 def test_packing_leaves_damaged_images_out_and_says_so(tmp_path: Path, people_folder: Path) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
     console = Console(file=io.StringIO(), width=400)
@@ -137,11 +200,20 @@ def test_commands_pack_train_and_resume(tmp_path: Path, people_folder: Path) -> 
     call("train", str(path), "--packed", str(tmp_path / "packed"), "--out", str(tmp_path / "run"),
          "--max-minutes", "1e-9", *data, *out)  # fmt: skip
     assert not (tmp_path / "run" / "network.safetensors").exists()
-    call("train", "--resume", str(tmp_path / "run"), *out)
+    people_folder.parent.joinpath("moved").mkdir()
+    people_folder.rename(people_folder.parent / "moved" / "people")
+    (tmp_path / "packed").rename(tmp_path / "elsewhere")
+    moved = ["--data", str(people_folder.parent / "moved"), "--packed", str(tmp_path / "elsewhere")]
+    call("train", "--resume", str(tmp_path / "run"), *moved, *out)
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (recorded["data"], recorded["packed"]) == (moved[1], moved[3])
     assert (tmp_path / "run" / "network.safetensors").is_file()
     for arguments, message in (
         (["train"], "wanted a recipe and --out"),
         (["train", str(path), "--resume", str(tmp_path / "run")], "goes on with the recipe"),
+        (["train", "--resume", str(tmp_path / "run"), "--out", "x"], "give no recipe, --out or --set"),
+        (["train", str(path), "--summary", *data], "give the recipe and --set alone"),
+        (["train", str(path), "--summary", "--accelerator", "cpu"], "give the recipe and --set alone"),
         (["pack", "paper_ks_net", "--out", "x"], "wanted one of kind pose"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -14,15 +14,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from oaks.training import pieces
+from oaks.skeleton import COCO17
+from oaks.training import keeping, pieces
 from oaks.training.checkpoint import load_network
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import Place, open_data
 from oaks.training.networks import build
 from oaks.training.pieces import Pieces, WholeCheckpoints
 from oaks.training.pose_training import PoseTraining, moving_average, rate_factor
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
-from oaks.training.run import Machine, resume, train
-from tests.training.conftest import TINY, pose_recipe, source
+from oaks.training.run import Machine, RunFolder, resume, train
+from tests.training.conftest import TINY, pose_recipe, source, write_people
 
 CPU = Machine(accelerator="cpu", devices=1)
 
@@ -165,6 +166,132 @@ def test_held_out_people_are_measured_and_named(tmp_path: Path, people_folder: P
     assert load_network(run / "network.safetensors")[1]["metrics"] == card["metrics"]
 
 
+HELD_OUT = {"train": [source()], "folds": {"count": 3, "held_out": 1}}
+
+
+def card_of(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+@pytest.fixture
+def validated(tmp_path: Path, people_folder: Path) -> Path:
+    """A training that nothing stopped, validated once in an epoch and so at its last step."""
+    start(tmp_path / "validated", people_folder, data=HELD_OUT)
+    card = card_of(tmp_path / "validated")
+    assert card["step"] == card["steps"] == 6
+    return tmp_path / "validated"
+
+
+def assert_ended_like(run: Path, validated: Path) -> None:
+    """The network, its metrics and its card are those of a training that nothing stopped."""
+    kept = ("step", "steps", "metrics", "damaged images passed over")
+    assert {name: card_of(run)[name] for name in kept} == {name: card_of(validated)[name] for name in kept}
+    paths = [folder / "network.safetensors" for folder in (run, validated)]
+    assert_same(*map(weights, paths))
+    described = [load_network(path)[1] for path in paths]
+    assert described[0]["card"] == card_of(run)
+    assert described[0]["metrics"] == described[1]["metrics"]
+
+
+@pytest.mark.parametrize(
+    "validate_every", [1, 1.3]
+)  # the last validation falls within the training, or after it
+@pytest.mark.parametrize(
+    "place", ["PoseTraining.on_validation_epoch_end", "keeping.save_network", "keeping.write_text"]
+)
+def test_a_training_killed_in_its_last_validation_ends_with_one(
+    validated: Path, people_folder: Path, monkeypatch, place: str, validate_every: float
+) -> None:
+    run, owner, name = validated.parent / "killed", *place.split(".")
+    owner = {"PoseTraining": PoseTraining, "keeping": keeping}[owner]
+    function = getattr(owner, name)
+
+    def fatal(*arguments: object) -> object:
+        if reached and owner is keeping and arguments[0].parent == run:
+            raise RuntimeError("killed")
+        if owner is PoseTraining and arguments[0].global_step == 6:
+            raise RuntimeError("killed")
+        return function(*arguments)
+
+    reached: list[int] = []
+    begun = PoseTraining.training_step
+
+    def step(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
+        reached.extend([6] if self.global_step == 5 else [])
+        return begun(self, batch, batch_idx)
+
+    monkeypatch.setattr(PoseTraining, "training_step", step)
+    monkeypatch.setattr(owner, name, fatal)
+    fields = {"data": HELD_OUT, "training": {"validate_every": validate_every}}
+    with pytest.raises(RuntimeError, match="killed"):
+        start(run, people_folder, **fields)
+    assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert not RunFolder(run).complete()
+    monkeypatch.undo()
+    assert resume(run, CPU, console=quiet()) == run / "network.safetensors"
+    assert RunFolder(run).complete()
+    assert_ended_like(run, validated)
+
+
+def test_a_stop_at_the_last_step_does_not_leave_out_the_validation(
+    validated: Path, people_folder: Path, monkeypatch
+) -> None:
+    step = PoseTraining.training_step
+
+    def interrupted(self: PoseTraining, batch: dict, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(PoseTraining, "training_step", interrupted)
+    run = validated.parent / "run"
+    assert start(run, people_folder, data=HELD_OUT) == run / "network.safetensors"
+    assert_ended_like(run, validated)
+
+
+@pytest.mark.parametrize("validate_every", [0.7, 1.3, 5])
+def test_the_last_step_is_validated_however_often_others_are(
+    validated: Path, people_folder: Path, validate_every: float
+) -> None:
+    run = validated.parent / "run"
+    start(run, people_folder, data=HELD_OUT, training={"validate_every": validate_every})
+    assert_ended_like(run, validated)
+
+
+def test_a_complete_training_stays_as_it_is(validated: Path) -> None:
+    written, console = (validated / "metrics.json").stat().st_mtime_ns, quiet()
+    assert resume(validated, CPU, console=console) == validated / "network.safetensors"
+    assert (validated / "metrics.json").stat().st_mtime_ns == written
+    assert "Trained already" in console.file.getvalue()
+
+
+def test_a_first_start_that_failed_does_not_lock_the_folder(tmp_path: Path, people_folder: Path) -> None:
+    run, gone = tmp_path / "run", tmp_path / "gone.pth"
+    with pytest.raises(FileNotFoundError, match="name the folder .* with --data"):
+        start(run, tmp_path / "nowhere" / "people")
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+        start(run, people_folder, initial={"path": str(gone)})
+    with pytest.raises(ValueError, match="no training was started there"):
+        resume(run, CPU, console=quiet())
+    assert start(run, people_folder) == run / "network.safetensors"
+
+
+def test_a_training_whose_data_have_moved_goes_on_exactly(whole: Path, people_folder: Path) -> None:
+    run, moved = whole.parent / "run", whole.parent / "moved"
+    assert start(run, people_folder, Machine("cpu", 1, max_minutes=1e-9)) is None
+    moved.mkdir()
+    people_folder.rename(moved / "people")
+    with pytest.raises(FileNotFoundError, match="--data"):
+        resume(run, CPU, console=quiet())
+    write_people(moved / "others" / "people", images=4)
+    with pytest.raises(ValueError, match="begun with other people than those in data .*others"):
+        resume(run, CPU, data=moved / "others", console=quiet())
+    assert resume(run, Machine("cpu", 1, max_minutes=1e-9), data=moved, console=quiet()) is None
+    assert resume(run, CPU, console=quiet()) is not None  # the new place is remembered
+    assert losses(run) == losses(whole)
+    assert_same(weights(whole / "network.safetensors"), weights(run / "network.safetensors"))
+
+
 def test_nobody_is_trained_and_validated_on(tmp_path: Path, people_folder: Path) -> None:
     data = {"train": [source()], "validation": [source(limit=2)]}
     with pytest.raises(ValueError, match="2 people are trained and validated on"):
@@ -178,10 +305,25 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 def test_damaged_images_are_counted_in_the_card(tmp_path: Path, people_folder: Path, caplog) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
-    start(tmp_path / "run", people_folder, augmentation={})
+    console = quiet()
+    start(tmp_path / "run", people_folder, console=console, augmentation={})
+    assert "Damaged images passed over in training: 6." in console.file.getvalue()
     card = json.loads((tmp_path / "run" / "metrics.json").read_text())
     # Twice everyone: whoever comes to person 3 passes over 4 too, in the same picture.
     assert card["damaged images passed over"] == 2 * (2 + 1)
+
+
+def test_damaged_images_of_people_held_out_are_counted(tmp_path: Path, people_folder: Path, caplog) -> None:
+    data = parse_recipe(pose_recipe(data=HELD_OUT), "test").data
+    held = open_data(data, COCO17, Place(people_folder.parent)).validation[0].image_ids
+    assert len(set(held)) > 1
+    (people_folder / "images" / f"{held[0]}.jpg").write_bytes(b"no picture")
+    console = quiet()
+    start(tmp_path / "run", people_folder, console=console, data=HELD_OUT)
+    card = card_of(tmp_path / "run")
+    assert card["damaged images left out of the validation"] == 2
+    assert card["metrics"]["people"] == len(held) - 2
+    assert "Damaged images left out of the validation: 2." in console.file.getvalue()
 
 
 def test_schedules_are_defined_over_the_whole_training() -> None:

@@ -145,8 +145,13 @@ def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_pat
     monkeypatch.setattr(ablations, "resume", go_on)
     finish(tmp_path / "training-0", 10)
     finish(tmp_path / "training-1", 4)
-    networks = ablations.train_variants(ablations.seed_variants(recipe(), 3), tmp_path, Place(tmp_path / "data"))
-    assert calls == [("resume", "training-1", tmp_path / "data", None), ("train", "training-2", tmp_path / "heatmaps")]
+    networks = ablations.train_variants(
+        ablations.seed_variants(recipe(), 3), tmp_path, Place(tmp_path / "data")
+    )
+    assert calls == [
+        ("resume", "training-1", tmp_path / "data", None),
+        ("train", "training-2", tmp_path / "heatmaps"),
+    ]
     assert networks == {f"training-{n}": tmp_path / f"training-{n}" / "network.safetensors" for n in range(3)}
 
     monkeypatch.setattr(ablations, "train", lambda recipe, path, place, machine: finish(path, 3))
