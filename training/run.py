@@ -342,6 +342,7 @@ def make_trainer(
         val_check_interval=every,
         num_sanity_val_steps=0,
         limit_val_batches=None if validated else 0,
+        inference_mode=False,  # as validations within the training are run: KS-net's calibration needs gradients
         gradient_clip_val=recipe.training.clip_gradient,
         log_every_n_steps=recipe.training.log_every,
         logger=[

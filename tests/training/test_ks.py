@@ -18,13 +18,14 @@ from oaks.training.data import heatmaps
 from oaks.training.data.heatmaps import HeatmapStore, PoseNetworks, StoredHeatmaps, true_similarity
 from oaks.training.data.people import fold_of, read_coco
 from oaks.training.data.sampling import Draw
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Crops, View, crop_loader
-from oaks.training.ks_training import load_pose_networks
+from oaks.training.ks_training import load_pose_networks, store_key
 from oaks.training.networks import build
+from oaks.training.packing import pack
 from oaks.training.recipe import Augmentation, parse_recipe
 from oaks.training.run import Machine, resume, train
-from tests.training.conftest import TINY, ks_recipe, pose_recipe, source
+from tests.training.conftest import TINY, ks_recipe, pose_recipe, save, source
 from tests.training.test_training import losses
 
 CPU = Machine(accelerator="cpu", devices=1)
@@ -138,6 +139,73 @@ def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networ
     np.testing.assert_array_equal(again.labels()[0], whole.labels()[0])
     with pytest.raises(ValueError, match="holds heatmaps of other people, labels, networks"):
         HeatmapStore(tmp_path / "a", {"networks": ["b"]}, shape)
+
+
+def test_what_stored_heatmaps_depend_on_is_in_their_key(tmp_path: Path, people_folder: Path) -> None:
+    """Labels, boxes and areas of the people, whether they are packed, and what varies the views."""
+    pose = [str(pose_network(tmp_path / "pose.safetensors"))]
+    content, place = json.loads((people_folder / "annotations.json").read_text()), Place(people_folder.parent)
+
+    def key(place: Place = place, **fields: object) -> str:
+        recipe = parse_recipe(ks_recipe(pose, **fields), "test")
+        return json.dumps(store_key(recipe, open_data(recipe.data, COCO17, place).train))
+
+    first = key()
+    assert key(training={"epochs": 9}) == first
+    keys = [first, key(views=2), key(views=2, augmentation={"colour": 0.5})]
+    for change in ({"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17}):
+        changed = json.loads(json.dumps(content))
+        changed["annotations"][3] |= change
+        save(people_folder, changed)
+        keys.append(key())
+    save(people_folder, content)
+    assert key() == first
+    pack(parse_recipe(pose_recipe(), "test"), tmp_path / "packed", place, console=quiet())
+    keys.append(key(place._replace(packed=tmp_path / "packed")))
+    for switches in ({}, {"photograph": False}):
+        rendered = {
+            "kind": "rendered",
+            "name": "drawn",
+            "count": 3,
+            "settings": {"size": [96, 96], **switches},
+        }
+        keys.append(key(data={"train": [rendered]}))
+    assert len(set(keys)) == len(keys)
+
+
+def test_people_in_damaged_images_are_passed_over_in_a_store_and_counted(
+    tmp_path: Path, people_folder: Path
+) -> None:
+    (people_folder / "images" / "2.jpg").write_bytes(b"no picture")  # of people 3 and 4: places 2 and 3
+    pose = pose_network(tmp_path / "pose.safetensors")
+    run = tmp_path / "run"
+    recipe = parse_recipe(ks_recipe([str(pose)], views=2), "test")
+    console = quiet()
+    train(recipe, run, Place(people_folder.parent), CPU, console=console)
+    card = json.loads((run / "metrics.json").read_text())
+    assert card["data"][-1] == "heatmaps: 4 of 24 left out, of damaged images"
+    # Each of the 24 views twice: at place 2 both are passed over, at place 3 one is, and in both turns of views.
+    assert card["damaged images passed over"] == 2 * 2 * (2 + 1)
+    assert "heatmaps: 4 of 24 left out" in console.file.getvalue()
+    assert "Damaged images passed over in training: 12." in console.file.getvalue()
+    store = HeatmapStore(run / "heatmaps", json.loads((run / "heatmaps" / "index.json").read_text())["key"],
+                         (24, 17, 16, 12))  # fmt: skip
+    samples = StoredHeatmaps(store, [0, 24], COCO17, flip=0, seed=0)
+    for index, taken in ((1, 1), (2, 4), (3, 4), (4, 4), (15, 16)):
+        sample = samples[Draw(0, index, 0)]
+        np.testing.assert_array_equal(sample["heatmaps"], store.heatmaps(taken))
+        assert sample["damaged"] == taken - index
+        assert sample["annotated"].any()
+
+
+def test_a_store_of_nobody_is_refused(tmp_path: Path, people_folder: Path, people, networks) -> None:
+    for path in (people_folder / "images").iterdir():
+        path.write_bytes(b"no picture")
+    store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
+    store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
+                advance=lambda count: None)  # fmt: skip
+    with pytest.raises(ValueError, match="store: none of the images of source 0 could be read"):
+        StoredHeatmaps(store, [0, 12], COCO17, flip=0, seed=0)
 
 
 def test_a_disk_that_is_too_small_is_said_beforehand(tmp_path: Path) -> None:
@@ -256,6 +324,13 @@ def test_a_ks_net_is_calibrated_on_the_people_held_out(tmp_path: Path, people_fo
         assert set(description["calibration"]) == ({"visibility", "similarity"} if calibrate else set())
         cards[calibrate] = json.loads((run / "metrics.json").read_text())["metrics"]
         assert cards[calibrate] == description["metrics"]
+    run = (
+        tmp_path / "seldom"
+    )  # the last validation that fell within the training is not what it is calibrated by
+    seldom = {"training": {"validate_every": 1.5}, "calibrate": True}
+    start(run, people_folder, [pose], data=data, **seldom)
+    _, often = load_network(tmp_path / "run-True" / "network.safetensors")
+    assert load_network(run / "network.safetensors")[1]["calibration"] == often["calibration"]
     assert cards[True]["OKS"] == cards[False]["OKS"]
     assert cards[True]["KS error"] != cards[False]["KS error"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from oaks.training import series
+from oaks.training.data.sources import Place
+from oaks.training.packing import pack
 from oaks.training.recipe import parse_recipe, read_recipe
 from oaks.training.run import RunFolder
 from tests.training.conftest import ks_recipe, pose_recipe
@@ -38,6 +42,21 @@ def test_a_stopped_series_is_gone_on_with_and_nothing_is_trained_twice(
     written = [path.stat().st_mtime_ns for path in trained]
     assert series.train_series("tiny", data, **tiny) == trained
     assert [path.stat().st_mtime_ns for path in trained] == written
+
+
+def test_a_series_goes_on_with_data_that_have_moved(people_folder: Path, tiny: dict, tmp_path: Path) -> None:
+    """Wherever it was: before the first start, within a training, and between trainings."""
+    with pytest.raises(FileNotFoundError, match="--data"):
+        series.train_series("tiny", tmp_path / "nowhere", **tiny)
+    assert series.train_series("tiny", people_folder.parent, max_minutes=1e-9, **tiny) is None
+    (tmp_path / "moved").mkdir()
+    people_folder.rename(tmp_path / "moved" / "people")
+    packed = tmp_path / "packed"
+    pack(series.read_recipe("first"), packed, Place(tmp_path / "moved"), console=Console(file=io.StringIO()))
+    assert series.train_series("tiny", tmp_path / "moved", packed=packed, **tiny) is not None
+    for name in ("first", "second"):
+        _, place = RunFolder(tiny["runs"] / name).read()
+        assert place[:2] == (tmp_path / "moved", packed)
 
 
 def test_an_unknown_name_is_said() -> None:
