@@ -86,12 +86,12 @@ class RunFolder:
             people: `Split.digest` of them.
 
         Raises:
-            ValueError: the training was begun with other people.
+            ValueError: the training has learnt from other people so far.
         """
         if not is_first_process():
             return
         begun = json.loads(self.settings.read_text(encoding="utf-8")) if self.settings.exists() else {}
-        if begun.get("people", people) != people:
+        if self.checkpoint.exists() and begun.get("people", people) != people:
             raise ValueError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
                              f"{place.packed}; begun with data {begun['data']} and packed {begun['packed']}")  # fmt: skip
         settings = {

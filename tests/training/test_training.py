@@ -276,6 +276,20 @@ def test_a_first_start_that_failed_does_not_lock_the_folder(tmp_path: Path, peop
     assert start(run, people_folder) == run / "network.safetensors"
 
 
+def test_data_may_be_replaced_by_others_before_anything_was_learnt(
+    tmp_path: Path, people_folder: Path, monkeypatch
+) -> None:
+    write_people(tmp_path / "others" / "people", images=3)
+    monkeypatch.setattr(PoseTraining, "training_step", lambda self, batch, batch_idx: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        start(tmp_path / "run", people_folder)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="holds a training already"):
+        start(tmp_path / "run", people_folder)
+    assert resume(tmp_path / "run", CPU, data=tmp_path / "others", console=quiet()) is not None
+    assert card_of(tmp_path / "run")["data"] == ["people: 6 of 6 people trained on"]
+
+
 def test_a_training_whose_data_have_moved_goes_on_exactly(whole: Path, people_folder: Path) -> None:
     run, moved = whole.parent / "run", whole.parent / "moved"
     assert start(run, people_folder, Machine("cpu", 1, max_minutes=1e-9)) is None
