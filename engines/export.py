@@ -83,7 +83,8 @@ def export(
             heatmaps unless given.
         name: of the bundle; the folder's unless given.
         weights: whether the checkpoints come along, for the torch backend. They are the largest files.
-        half_weights: whether the fp32 files store their weights as float16 (precision.with_half_weights).
+        half_weights: whether the files store what weights they have in float32 as float16
+            (precision.with_half_weights).
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
@@ -235,8 +236,9 @@ def _models(
     for kind in precisions:
         model = _in_precision(kind, graph, part, keep_float)
         compared_as = kind
-        if kind == "fp32" and half_weights:
-            model, compared_as = precision.with_half_weights(model), "fp32 of half weights"
+        if kind != "fp16" and half_weights:
+            model = precision.with_half_weights(model)
+            compared_as = "fp32 of half weights" if kind == "fp32" else kind
         settings = {"network": part.kind, "precision": compared_as, "tolerance": tolerance.get(kind)}
         yield kind, model, compare.differences(model, wanted, part.compared, **settings)
 

@@ -293,7 +293,9 @@ def export(
     keep_float: Annotated[list[str], typer.Option(help="ONNX node that int8 leaves in float32.")] = [],  # noqa: B006
     name: Annotated[str, typer.Option(help="Name of the bundle; else the folder's.")] = "",
     weights: Annotated[bool, typer.Option(help="Add the checkpoints, for backend torch.")] = True,
-    half_weights: Annotated[bool, typer.Option(help="Store fp32 weights as float16: half the size.")] = False,
+    half_weights: Annotated[
+        bool, typer.Option(help="Store float32 weights as float16: half the size.")
+    ] = False,
 ) -> None:
     """Write a bundle from trained networks, each precision compared with torch on real people."""
     from oaks.engines.command import export_command

@@ -123,6 +123,19 @@ def test_the_heads_of_real_networks_export_plainly(head):
     np.testing.assert_allclose(run(model, crops)[0], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(9, 5), (48, 144), (13, 10), (7, 3), (18, 10)])
+def test_sizes_that_are_no_multiples_are_met_as_torch_meets_them(size):
+    """A pyramid over a map of odd size: 5 columns become 9, though 5 times float32's 1.8 is less than 9."""
+
+    class Enlarge(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.interpolate(x, size=[size[0], size[0]], mode="nearest")
+
+    maps = torch.from_numpy(noise(3, 2, size[1], size[1]))
+    model = to_onnx(Enlarge().eval(), maps[:2], input_name="crops", output_names=["y"])
+    np.testing.assert_array_equal(run(model, maps.numpy())[0], Enlarge()(maps).numpy())
+
+
 @pytest.mark.parametrize("convert", [lambda model: model, to_fp16])
 def test_a_ks_net_with_map_figures_gives_what_torch_gives(convert):
     torch.manual_seed(0)
