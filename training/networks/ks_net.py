@@ -136,8 +136,9 @@ BACKBONES = (*LAYERS, *SHALLOW)
 class MapFigures(nn.Module):
     """What one would note down about each keypoint's map: six numbers, batch-normalised.
 
-    The highest value; the highest of the other local maxima; the sum of the map; its centre and spread, weighted by
-    squared values. Pooling over all positions, as the backbone does, blurs the first two.
+    The highest value; the highest of the other local maxima; the sum of the map; its centre (x and y from -1 to 1 over
+    the map) and spread in the same unit, weighted by squared values. Negative values count as 0.
+    Pooling over all positions, as the backbone does, blurs the first two.
     """
 
     FIGURES = 6
