@@ -16,7 +16,7 @@ from oaks.training.recipe import read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 
 SERIES = {
-    "real": ("real_oa_hpe_coarse", "real_oa_hpe", "real_ks_net"),
+    "real": ("real_oa_hpe_coarse", "real_oa_hpe", "real_oa_hpe_fine", "real_ks_net"),
     "small": ("small_oa_hpe", "small_ks_net"),
 }
 """In the order of training: each recipe names the networks of those before it, and the last is the KS-net's."""
