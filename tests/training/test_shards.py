@@ -15,6 +15,7 @@ from oaks.training.data.geometry import crop_to_image, window_of
 from oaks.training.data.people import DamagedImage, Person, read_coco
 from oaks.training.data.shards import Packing, read_shards, stored_crop, wanted_packing, write_shards
 from oaks.training.recipe import Augmentation, read_recipe
+from oaks.training.series import SERIES
 
 SIZE = (48, 64)
 
@@ -154,15 +155,16 @@ def test_other_aspects_are_read_where_they_suffice_for_everybody(
     assert Packing(SIZE, 1.25, 1.8, 2.0).serves(Packing(size, 1.25, 1.0, 1.0))
 
 
-def test_one_packing_serves_the_three_real_trainings() -> None:
-    """The folder that is packed for the fine pose network is read by the coarse one and by KS-net."""
-    fine, coarse, ks = (read_recipe(f"real_{name}") for name in ("oa_hpe", "oa_hpe_coarse", "ks_net"))
-    settings = fine.augmentation
-    held = Packing(fine.input, fine.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
-    for recipe, size in ((fine, fine.input), (coarse, coarse.input), (ks, fine.input)):
+def test_one_packing_serves_all_real_trainings() -> None:
+    """The folder that is packed for the last pose network is read by those before it and by KS-net."""
+    *before, last, ks = (read_recipe(name) for name in SERIES["real"])
+    settings = last.augmentation
+    held = Packing(last.input, last.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
+    for recipe, size in (*((recipe, recipe.input) for recipe in (*before, last)), (ks, last.input)):
         assert held.serves(wanted_packing(recipe.augmentation, size, 1.25))
-    coarse_held = held._replace(size=coarse.input)
-    assert not coarse_held.serves(wanted_packing(fine.augmentation, fine.input, 1.25))
+    for recipe in before:
+        too_coarse = held._replace(size=recipe.input)
+        assert not too_coarse.serves(wanted_packing(last.augmentation, last.input, 1.25))
 
 
 def test_packing_that_breaks_off_leaves_nothing_that_is_read(tmp_path: Path, people_folder: Path) -> None:
