@@ -220,7 +220,7 @@ def main() -> None:
             "cores": os.cpu_count(),
             "ceiling_persons_per_second": limit,
         }
-        settings = {"bundle": bundle.name, "bundle_sha256": bundle.checksum(), "batch": options.batch}
+        settings = {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "batch": options.batch}
         path = Path(__file__).parent / "results" / "end_to_end.json"
         measure.save(path, {**machine, **settings}, rows)
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import read_boxes
-from oaks.frames import read_image
+from oaks.frames import SUFFIXES, read_image
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ANNOTATIONS = "annotations.json"
 
 
@@ -106,9 +105,11 @@ def _from_arrays(name: str, crops: np.ndarray, description: Mapping[str, Any], c
 
 
 def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np.ndarray:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise ValueError(f"crops: {folder} holds neither {ANNOTATIONS} nor images ({', '.join(IMAGES)})")
+        raise ValueError(
+            f"crops: {folder} holds neither {ANNOTATIONS} nor images ({', '.join(sorted(SUFFIXES))})"
+        )
     chosen = [paths[i] for i in _spread(len(paths), count)]
     return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
 
@@ -130,8 +131,9 @@ def _beside(annotations: Path, name: str) -> Path:
     """Where an image that a COCO file names lies: COCO itself does not say."""
     folders = (annotations.parent, annotations.parent / "images", annotations.with_suffix(""))
     for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
+        for file in (folder / name, folder / Path(name).name):
+            if file.is_file():
+                return file
     raise FileNotFoundError(
         f"crops: {annotations} names {name}, which is in none of {[str(f) for f in folders]}"
     )

@@ -17,19 +17,29 @@ from oaks.errors import BackendUnavailable, BundleError
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
-    from oaks import ops
+    from oaks import bundle, ops
     from oaks.inference import Engine
     from oaks.poses import Poses
 
 __version__ = version("oaks")
-__all__ = ["COCO17", "BackendUnavailable", "BundleError", "Engine", "Poses", "Skeleton", "__version__", "ops"]
+__all__ = [
+    "COCO17",
+    "BackendUnavailable",
+    "BundleError",
+    "Engine",
+    "Poses",
+    "Skeleton",
+    "__version__",
+    "bundle",
+    "ops",
+]
 
 _LAZY = {"Engine": "oaks.inference", "Poses": "oaks.poses"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ops":
-        return importlib.import_module("oaks.ops")
+    if name in ("bundle", "ops"):
+        return importlib.import_module(f"oaks.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'oaks' has no attribute {name!r}")

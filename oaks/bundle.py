@@ -11,6 +11,7 @@ import json
 import math
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import numpy as np
 
 from oaks.errors import BundleError
 from oaks.files import write_json
+from oaks.ops import native
 from oaks.skeleton import Skeleton
 
 FORMAT = 1
@@ -37,6 +39,8 @@ KINDS: Mapping[str, type] = {
     "name": str, "license": str, "stride": int, "skeleton": dict, "input": dict, "files": dict,
     "calibration": dict, "architecture": dict, "metrics": dict, "recipe": dict, "trained_on": list,
 }  # fmt: skip
+LARGEST_BLUR_SIGMA = 64.0
+"""That the native decoder takes (csrc/core/decode.h)."""
 REQUIRED = ("format", "name", "skeleton", "input", "stride", "license", "files")
 
 
@@ -71,7 +75,7 @@ class Network:
         return self.bundle.read(self.file)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """What bundle.json says. docs/bundles.md describes every field.
 
@@ -90,6 +94,7 @@ class Bundle:
         license: of the weights, apart from the code's.
         files: file name -> {"sha256", "role", "precision"}.
         description: the whole of bundle.json.
+        sha256: of bundle.json as it was read; it holds those of all files, and so names exactly this bundle.
     """
 
     path: Path
@@ -110,6 +115,7 @@ class Bundle:
     license: str
     files: Mapping[str, Mapping[str, str]]
     description: Mapping[str, Any] = field(repr=False)
+    sha256: str
 
     @classmethod
     def load(cls, source: str | Path) -> Bundle:
@@ -124,15 +130,12 @@ class Bundle:
         """
         path = _find(source)
         try:
-            description = json.loads(_read(path, DESCRIPTION).decode("utf-8"))
+            description = json.loads((text := _read(path, DESCRIPTION)).decode("utf-8"))
         except ValueError as error:
             raise BundleError(f"{path}/{DESCRIPTION} is not JSON: {error}") from error
-        bundle = _from_description(path, description)
-        for name, entry in bundle.files.items():
-            if (found := hashlib.sha256(_read(path, name)).hexdigest()) != entry["sha256"]:
-                raise BundleError(
-                    f"{path}/{name} is damaged: its SHA-256 should be {entry['sha256']} and is {found}"
-                )
+        bundle = _from_description(path, description, hashlib.sha256(text).hexdigest())
+        for name in bundle.files:
+            bundle.read(name)
         return bundle
 
     @property
@@ -186,9 +189,14 @@ class Bundle:
         """A file's content.
 
         Raises:
-            BundleError: it is gone since the bundle was loaded.
+            BundleError: it is damaged, or gone or another one since the bundle was loaded.
         """
-        return _read(self.path, name)
+        content, wanted = _read(self.path, name), self.files[name]["sha256"]
+        if (found := hashlib.sha256(content).hexdigest()) != wanted:
+            raise BundleError(
+                f"{self.path}/{name} is damaged or another file: its SHA-256 should be {wanted} and is {found}"
+            )
+        return content
 
     @contextmanager
     def open_path(self, name: str) -> Iterator[Path]:
@@ -200,10 +208,6 @@ class Bundle:
             path = Path(folder) / name
             path.write_bytes(self.read(name))
             yield path
-
-    def checksum(self) -> str:
-        """SHA-256 over bundle.json, which holds those of all files: names exactly this bundle."""
-        return hashlib.sha256(_read(self.path, DESCRIPTION)).hexdigest()
 
 
 def write(
@@ -228,8 +232,11 @@ def write(
         for name, entry in files.items()
     }
     content = {**description, "format": FORMAT, "files": entries}
-    _from_description(folder, content)
-    write_json(folder / DESCRIPTION, content, indent=1)
+    _from_description(folder, content, sha256="")
+    try:
+        write_json(folder / DESCRIPTION, content, indent=1)
+    except ValueError as error:
+        raise BundleError(f"{folder}/{DESCRIPTION}: {error}") from error
     return Bundle.load(folder)
 
 
@@ -273,19 +280,21 @@ def _read(path: Path, name: str) -> bytes:
             return (path / name).read_bytes()
         with zipfile.ZipFile(path) as archive:
             return archive.read(_member(archive, name))
-    except (OSError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError) as error:
+    except (
+        OSError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError
+    ) as error:  # fmt: skip
         raise BundleError(f"{path}/{name} cannot be read: {error}") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """A zip holds its files at the top, or all of them in one folder."""
+    """A zip holds its files at the top, or in one folder; what some systems add beside that does not matter."""
     if name in archive.namelist():
         return name
-    tops = {entry.split("/", 1)[0] for entry in archive.namelist()}
-    return f"{tops.pop()}/{name}" if len(tops) == 1 else name
+    folders = [entry.rpartition("/")[0] for entry in archive.namelist() if entry.endswith(f"/{DESCRIPTION}")]
+    return f"{folders[0]}/{name}" if len(folders) == 1 else name
 
 
-def _from_description(path: Path, content: Any) -> Bundle:
+def _from_description(path: Path, content: Any, sha256: str) -> Bundle:
     """Checks bundle.json field by field."""
     where = f"{path}/{DESCRIPTION}"
 
@@ -303,7 +312,7 @@ def _from_description(path: Path, content: Any) -> Bundle:
     missing = [name for name in REQUIRED if name not in content]
     need(not missing, f"fields {missing} are missing")
     try:
-        return Bundle(path=path, description=content, **_fields(content))
+        return Bundle(path=path, description=content, sha256=sha256, **_fields(content))
     except BundleError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -325,6 +334,8 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
     if "score" in content:
         _one_of("score", content["score"], SCORES)
     skeleton = Skeleton.from_dict(content["skeleton"])
+    if skeleton.count > native.max_keypoints:
+        raise ValueError(f"skeleton: at most {native.max_keypoints} keypoints wanted, got {skeleton.count}")
     network_input, calibration = content["input"], content.get("calibration", {})
     size = _numbers("input.size", network_input["size"], 2)
     stride = content["stride"]
@@ -349,6 +360,8 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
     for name, sigma in sigmas.items():
         if sigma is not None and sigma <= 0:
             raise ValueError(f"{name}: a positive number wanted, got {sigma}")
+    if (sigmas["blur_sigma"] or 0) > LARGEST_BLUR_SIGMA:
+        raise ValueError(f"blur_sigma: at most {LARGEST_BLUR_SIGMA:g} wanted, got {sigmas['blur_sigma']}")
     if unknown := set(calibration) - {"visibility", "similarity"}:
         raise ValueError(f"calibration: visibility and similarity are known, got {sorted(unknown)}")
     padding = float(content.get("padding", 1.25))

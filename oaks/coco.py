@@ -26,7 +26,8 @@ class PersonBoxes:
         source: what a result's header should say about where the boxes are from.
         boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
         scores: image id -> (N,) float32.
-        image_ids: file name -> image id; empty for a results file, which names no files.
+        image_ids: file name, with its folders where it has any -> image id; empty for a results file, which
+            names no files.
     """
 
     source: str
@@ -35,10 +36,18 @@ class PersonBoxes:
     image_ids: Mapping[str, int]
 
     def image_id(self, path: str | Path) -> int | None:
-        """The id of an image file; COCO's own files without a list of names are numbers themselves."""
+        """The id of an image file; COCO's own files without a list of names are numbers themselves.
+
+        Where names have folders, the longest that the path ends with counts; else a file name that only one has.
+        """
         path = Path(path)
         if self.image_ids:
-            return self.image_ids.get(path.name)
+            for start in range(len(path.parts)):
+                name = "/".join(path.parts[start:])
+                if name in self.image_ids:
+                    return self.image_ids[name]
+            found = [number for name, number in self.image_ids.items() if Path(name).name == path.name]
+            return found[0] if len(found) == 1 else None
         digits = path.stem.rsplit("_", 1)[-1]
         return int(digits) if digits.isdecimal() else None
 
@@ -66,7 +75,7 @@ def read_boxes(path: str | Path, category: int = 1) -> PersonBoxes:
         try:
             person = person_category(content)
             rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
-            names = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
+            names = {Path(image["file_name"]).as_posix(): int(image["id"]) for image in content["images"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path}: COCO annotations wanted, images with id and file_name: {error!r}"

@@ -94,7 +94,10 @@ class Detector:
         except Exception as error:
             raise ValueError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         self._input, self.size = self._read_input(size)
-        self.description = f"detector: {self.path.name}, threshold {threshold}"
+        self.description = (
+            f"detector: {self.path.name}, threshold {threshold}, overlap {overlap}, class {person}"
+        )
+        self.description += f", {self.size[0]}x{self.size[1]}"
         if (color, *mean, *std) != ("bgr", 0, 0, 0, 1, 1, 1):
             self.description += f", {color} with mean {_plain(mean)} and std {_plain(std)}"
         self.detect(np.full((*self.size[::-1], 3), _GREY, np.uint8))

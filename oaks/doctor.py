@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from oaks import _native
+from oaks import _native, executors
+from oaks.errors import BackendUnavailable
 from oaks.ops import native
 
 
@@ -46,7 +48,7 @@ _RUNTIMES = (
 
 def examine() -> list[Finding]:
     """Everything that oaks can use on this machine, present or not."""
-    return [_build(), _processor(), _cuda(), *(_runtime(runtime) for runtime in _RUNTIMES)]
+    return [_build(), _processor(), _cuda(), *(_runtime(runtime) for runtime in _RUNTIMES), _choice()]
 
 
 def _build() -> Finding:
@@ -89,9 +91,23 @@ def _cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
+def _choice() -> Finding:
+    """What an Engine takes if nobody says."""
+    try:
+        name, device, passed_over = executors.choose("auto", None)
+    except BackendUnavailable as error:
+        return Finding("Engine", False, str(error))
+    others = "; ".join(f"{other}: {reason}" for other, reason in passed_over.items())
+    return Finding("Engine", True, f"takes {name} on {device}" + (f" (not {others})" if others else ""))
+
+
 def _runtime(runtime: _Runtime) -> Finding:
     if importlib.util.find_spec(runtime.module) is None:
         return Finding(runtime.module, False, f"{runtime.purpose}: {runtime.install}")
+    try:
+        importlib.import_module(runtime.module)
+    except Exception as error:  # whatever a damaged installation raises
+        return Finding(runtime.module, False, f"{runtime.purpose}: installed, but does not load: {error}")
     try:
         found = version(runtime.distribution)
     except PackageNotFoundError:

@@ -36,7 +36,10 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
     Raises:
         ValueError: the content holds NaN or an infinity, or something that JSON does not know.
     """
-    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    except TypeError as error:  # a NumPy array or number, for one
+        raise ValueError(str(error)) from error
     with replacing(path) as file:
         file.write(text.encode("utf-8") + b"\n")
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from oaks.ops.arrays import is_device_array
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+"""Of files that a folder of pictures is searched for."""
+
 
 def read_image(path: str | Path) -> np.ndarray:
     """An image file as OpenCV reads it: (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
@@ -116,7 +119,7 @@ def as_box_scores(
     if scores is None:
         return np.ones(count, np.float32)
     try:
-        array = np.asarray(scores, np.float32)
+        array = np.array(scores, np.float32)  # a copy: Poses keep it
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
     if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
@@ -143,4 +146,13 @@ def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ValueError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
 
 
-__all__ = ["as_box_scores", "as_boxes", "as_frame", "in_order", "is_single", "per_frame", "read_image"]
+__all__ = [
+    "SUFFIXES",
+    "as_box_scores",
+    "as_boxes",
+    "as_frame",
+    "in_order",
+    "is_single",
+    "per_frame",
+    "read_image",
+]

@@ -31,8 +31,8 @@ class Engine:
             onnxruntime, the first that is there. One asked for by name never gives way to another.
         flip: whether every crop goes through the network mirrored too and the heatmaps are averaged, as the
             paper does; twice the work.
-        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU if the bundle has its networks in
-            it, else fp32.
+        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp32, or on a GPU fp16, if the bundle has its
+            networks in it; else what it has them in.
         device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
@@ -70,14 +70,14 @@ class Engine:
         refine: str | None = None,
     ) -> None:
         for name, number in (("threads", threads), ("max_batch", max_batch)):
-            if number is not None and (not isinstance(number, int) or number < 1):
+            if number is not None and (not isinstance(number, int | np.integer) or number < 1):
                 raise ValueError(f"{name}: a whole number of at least 1 wanted, got {number!r}")
         _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.backend, self.device, self._passed_over = executors.choose(
-            backend, device, _lacking(self.bundle)
+            backend, device, _lacking(self.bundle, precision)
         )
         self.flip, self.staged = bool(flip), False
         self.color = color or self.bundle.color
@@ -221,7 +221,7 @@ class Engine:
         pipeline = self._check_alive()
         return {
             "bundle": self.bundle.name,
-            "bundle_sha256": self.bundle.checksum(),
+            "bundle_sha256": self.bundle.sha256,
             "backend": self.backend,
             "device": self.device,
             "precision": self.precision,
@@ -289,37 +289,53 @@ def _persons(
     return np.concatenate(corners), index, np.concatenate(given)
 
 
-def _lacking(bundle: Bundle) -> dict[str, str]:
-    """Why the bundle cannot run on a backend, for those on which it cannot."""
+def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
+    """Why the bundle cannot run on a backend in a precision, for those on which it cannot."""
     lacking = {}
     if not bundle.has("weights"):
         lacking["torch"] = "the bundle has no weights for it; `oaks export` writes them"
     if not bundle.has("pose"):
         others = (name for name in executors.BACKENDS if name != "torch")
         lacking |= dict.fromkeys(others, "the bundle has no ONNX file of the pose network")
+    if precision == "int8":
+        lacking["torch"] = "it has no int8"
     return lacking
 
 
 def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:
     """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
     if precision == "auto":
-        halved = bundle.holds("pose", "fp16") and (bundle.holds("ks", "fp16") or not bundle.has("ks"))
-        precision = "fp16" if on_device and halved else "fp32"
+        order = ("fp16", "fp32", "int8") if on_device else ("fp32", "fp16", "int8")
+        held = [
+            p for p in order if bundle.holds("pose", p) and (not bundle.has("ks") or _ks_precision(bundle, p))
+        ]
+        if backend == "torch":  # its weights run in either
+            held = [p for p in held if p == "fp16" and on_device]
+        precision = held[0] if held else "fp32"
     if backend == "torch":
         return precision, bundle.weights(precision)
     networks = [bundle.network("pose", precision)]
     if bundle.has("ks"):
-        ks_precision = precision if precision != "int8" or bundle.holds("ks", "int8") else "fp32"
-        networks.append(bundle.network("ks", ks_precision))
+        networks.append(bundle.network("ks", _ks_precision(bundle, precision) or precision))
     return precision, networks
 
 
+def _ks_precision(bundle: Bundle, precision: str) -> str | None:
+    """That of the KS network beside a pose network: the same, or fp32 beside int8; None if it is not there."""
+    wanted = [precision, "fp32"] if precision == "int8" else [precision]
+    return next((p for p in wanted if bundle.holds("ks", "fp32" if p == "bf16" else p)), None)
+
+
 def _batches(max_batch: int | None, on_device: bool) -> list[int]:
-    """The sizes of a pass: any up to the largest on a CPU; powers of two on a device."""
+    """The sizes of a pass: powers of two, and the largest; on a CPU any up to 8 too.
+
+    A CPU's every size keeps memory of its own once it has been used, and is a pass that warmup runs.
+    """
+    largest = int(max_batch or (_DEVICE_BATCH if on_device else _HOST_BATCH))
+    sizes = {min(1 << power, largest) for power in range(largest.bit_length() + 1)}
     if not on_device:
-        return list(range(1, (max_batch or _HOST_BATCH) + 1))
-    largest = max_batch or _DEVICE_BATCH
-    return sorted({min(1 << power, largest) for power in range(largest.bit_length() + 1)})
+        sizes |= set(range(1, min(largest, _HOST_BATCH) + 1))
+    return sorted(sizes)
 
 
 def _half(calibration: Calibration, summed: int) -> tuple[np.ndarray, np.ndarray]:

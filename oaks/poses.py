@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -202,7 +203,7 @@ class Poses:
         """Rows of a COCO results file, as oaks.coco.write_results takes them.
 
         Args:
-            image_ids: the image id of each frame, or of the only frame; None: the frame's number.
+            image_ids: the image id of each frame, or of all poses; None: the frame's number.
             category_id: COCO's for a person.
 
         Returns:
@@ -210,13 +211,20 @@ class Poses:
             box [x, y, width, height], box_score, oaks_score, conventional_score, visibility, similarity,
             heat, and track_id if there is one. What the bundle cannot give is None. A keypoint without
             a position stands at the box's centre with a score of 0, since COCO's format knows no absence.
+
+        Raises:
+            ValueError: image_ids are no whole numbers, or fewer than there are frames.
         """
         if image_ids is None:
             ids = self.frame_index
-        elif np.ndim(image_ids) == 0:
-            ids = np.full(len(self), image_ids)
         else:
-            ids = np.asarray(image_ids)[self.frame_index]
+            ids = np.asarray(image_ids)
+            frames = int(self.frame_index.max(initial=-1)) + 1
+            if (ids.size and ids.dtype.kind not in "iu") or ids.ndim > 1 or (ids.ndim and len(ids) < frames):
+                raise ValueError(
+                    f"image_ids: a whole number, or one for each of the {frames} frames wanted, got {image_ids!r}"
+                )
+            ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
         lost = ~np.isfinite(self.keypoints).all(axis=2)
         centres = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
         points = np.where(lost[..., None], centres, self.keypoints).astype(np.float64)
@@ -225,7 +233,7 @@ class Poses:
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
         columns = {
             "image_id": ids.tolist(),
-            "category_id": [category_id] * len(self),
+            "category_id": [int(category_id)] * len(self),
             "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
             "score": _rounded(np.nan_to_num(self.scores, nan=0.0)),
             "box": _rounded(boxes, 3),
@@ -291,7 +299,9 @@ class Poses:
                 arrays = {name: content[name] for name in _ARRAYS if name in content}
             skeleton = Skeleton.from_dict(about["skeleton"])
             return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"])
-        except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
+        ) as error:  # fmt: skip
             raise ValueError(f"{path}: not a file of Poses: {error}") from error
 
 

@@ -15,12 +15,11 @@ from oaks.coco import PersonBoxes, make_header, read_boxes, write_results
 from oaks.detector import Detector
 from oaks.draw import draw
 from oaks.files import replacing
-from oaks.frames import in_order, read_image
+from oaks.frames import SUFFIXES, in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _TOGETHER = 8  # pictures whose people go through the networks together
 
 
@@ -151,7 +150,10 @@ def predict(
     rows: list[dict[str, Any]] = []
     names = _output_names(pictures)
     ids: dict[str, int] = {}
-    complete = False
+    complete, described = (
+        False,
+        engine.describe(),
+    )  # now: an Engine that is closed meanwhile describes nothing
     try:
         for group in _groups(pictures, source, summary, say, advance):
             poses = engine.infer(
@@ -175,7 +177,7 @@ def predict(
         complete = True
     finally:  # stopped midway, what is done so far is kept
         header = make_header(
-            engine.describe(),
+            described,
             box_source=source.description,
             nms=nms,
             complete=complete,
@@ -215,7 +217,7 @@ def _suppress(poses: Poses, threshold: float) -> Poses:
     sizes = poses.boxes[:, 2:] - poses.boxes[:, :2]
     kept = ops.nms(
         poses.keypoints,
-        poses.scores,
+        np.nan_to_num(poses.scores, nan=-np.inf),  # no score: worse than any
         areas=sizes.prod(axis=1),
         sigmas=poses.skeleton.sigmas,
         threshold=threshold,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import oaks
-from oaks import BundleError, bundle
+from oaks import BundleError, bundle, ops
 
 SCHEMA = json.loads((Path(oaks.__file__).parent / "bundle.schema.json").read_text(encoding="utf-8"))
 
@@ -51,7 +52,7 @@ def test_checksums_are_those_of_the_files(folder):
     assert set(loaded.files) == {"pose.fp32.onnx", "pose.fp16.onnx", "ks.fp32.onnx", "ks.fp16.onnx"}
     for name, entry in loaded.files.items():
         assert entry["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    assert loaded.checksum() == hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
+    assert loaded.sha256 == hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("top", ["", "tiny/"])
@@ -109,6 +110,55 @@ def test_a_changed_byte_is_found(folder):
     (folder / "ks.fp16.onnx").write_bytes(content)
     with pytest.raises(BundleError, match=r"ks\.fp16\.onnx is damaged"):
         bundle.Bundle.load(folder)
+
+
+def test_a_file_that_changes_after_loading_is_found(folder):
+    loaded = bundle.Bundle.load(folder)
+    (folder / "ks.fp16.onnx").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"ks\.fp16\.onnx is damaged or another file"):
+        loaded.read("ks.fp16.onnx")
+
+
+@pytest.mark.parametrize("at", range(30, 1000, 60))
+def test_a_damaged_zip_is_a_bundle_error(folder, tmp_path, at):
+    path = Path(shutil.make_archive(str(tmp_path / "tiny"), "zip", folder))
+    content = bytearray(path.read_bytes())
+    content[at : at + 8] = bytes(byte ^ 0xFF for byte in content[at : at + 8])
+    path.write_bytes(content)
+    with contextlib.suppress(BundleError):  # and nothing else; some bytes decide nothing
+        bundle.Bundle.load(path)
+
+
+def test_what_some_systems_add_to_a_zip_does_not_matter(folder, tmp_path):
+    path = tmp_path / "tiny.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"tiny/{file.name}")
+            archive.writestr(f"__MACOSX/tiny/._{file.name}", b"")
+    assert bundle.Bundle.load(path).name == "tiny"
+
+
+def test_what_json_does_not_know_is_refused(folder):
+    files = {"pose.fp32.onnx": {"role": "pose", "precision": "fp32"}}
+    for field in ({"padding": np.float32(1.25)}, {"metrics": {"AP": float("nan")}}):
+        with pytest.raises(BundleError, match=r"bundle\.json: "):
+            bundle.write(folder, bundles.described(**field), files)
+    assert bundle.Bundle.load(folder).description["metrics"] == {"AP": 0.5}
+
+
+def test_the_limits_of_the_native_decoder_are_known_beforehand(folder):
+    files = {"pose.fp32.onnx": {"role": "pose", "precision": "fp32"}}
+    maps = np.ones((1, 1, 8, 8), np.float32)
+    ops.decode(maps, refine="dark", blur_sigma=bundle.LARGEST_BLUR_SIGMA)
+    above = float(np.nextafter(np.float32(bundle.LARGEST_BLUR_SIGMA), np.float32(100)))
+    with pytest.raises(ValueError, match="blur_sigma"):
+        ops.decode(maps, refine="dark", blur_sigma=above)
+    with pytest.raises(BundleError, match=r"bundle\.json: blur_sigma: at most 64"):
+        bundle.write(folder, bundles.described(blur_sigma=above), files)
+    names = tuple(f"k{i}" for i in range(513))
+    many = oaks.Skeleton(name="many", keypoints=names, sigmas=(0.1,) * 513)
+    with pytest.raises(BundleError, match=r"bundle\.json: skeleton: at most 512 keypoints"):
+        bundle.write(folder, bundles.described(many), files)
 
 
 def test_a_truncated_file_is_found(folder):

@@ -203,6 +203,44 @@ def test_a_pass_may_be_smaller_or_larger(tiny, engine):
             np.testing.assert_array_equal(other.infer(frame(12), boxes=BOXES).keypoints, wanted.keypoints)
 
 
+def test_large_passes_come_in_few_sizes(tiny, engine):
+    """Each that has been used keeps memory, and is a pass that warmup runs."""
+    with oaks.Engine(tiny, backend=engine.backend, max_batch=np.int64(100)) as other:
+        assert other.describe()["batches"] == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 100]
+    assert engine.describe()["batches"] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_poses_keep_box_scores_that_the_caller_changes(engine):
+    given = np.full(1, 0.5, np.float32)
+    poses = engine.infer([frame(12)], box_scores=given)
+    given[:] = 0
+    assert poses.box_scores == [0.5]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("held", "wanted"), [("fp16", "fp16"), ("int8", "int8")])
+def test_auto_runs_what_precision_there_is(tmp_path, backend, held, wanted):
+    """What is called int8 here holds float16: the tiny networks know nothing smaller."""
+    made = bundles.write(tmp_path / "tiny", half=True)
+    files = {
+        name: {**entry, "precision": held}
+        for name, entry in made.files.items()
+        if entry["precision"] == "fp16"
+    }
+    made = bundle.write(made.path, bundles.described(), files)
+    with oaks.Engine(made, backend=backend) as other:
+        assert other.precision == wanted
+        assert len(other.infer(frame(12), boxes=BOXES)) == len(BOXES)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_engine_describes_the_bundle_that_it_has_loaded(tmp_path, backend):
+    made = bundles.write(tmp_path / "tiny")
+    with oaks.Engine(made.path, backend=backend) as other:
+        made.path.rename(tmp_path / "elsewhere")
+        assert other.describe()["bundle_sha256"] == made.sha256
+
+
 def test_paths_pil_images_and_arrays_are_the_same(engine, tmp_path):
     picture = frame(13)
     path = tmp_path / "bild ä.png"
@@ -441,7 +479,26 @@ def test_a_fixed_batch_is_refused(tmp_path, backend):
     onnx.save(model, path)
     files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
     bundle.write(tmp_path / "tiny", bundles.described(), files)
-    with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: .* fixed batch of 4"):
+    with pytest.raises(
+        BundleError, match=r"pose\.fp32\.onnx: 'crops': a batch of any size, .* got \[4, 3, 64, 48\]"
+    ):
+        oaks.Engine(tmp_path / "tiny", backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_output_without_a_batch_is_refused(tmp_path, backend):
+    made = bundles.write(tmp_path / "tiny")
+    path = tmp_path / "tiny" / "pose.fp32.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("ReduceSum", ["heatmaps"], ["loss"], keepdims=0))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("loss", onnx.TensorProto.FLOAT, ()))
+    onnx.save(model, path)
+    bundle.write(
+        tmp_path / "tiny",
+        bundles.described(),
+        dict(made.files) | {path.name: {"role": "pose", "precision": "fp32"}},
+    )
+    with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: 'loss': a batch of any size, .* got \[\]"):
         oaks.Engine(tmp_path / "tiny", backend=backend)
 
 
@@ -562,7 +619,7 @@ def test_describe_says_how_poses_are_made(engine):
 
     described = json.loads(json.dumps(engine.describe()))
     assert described["bundle"] == "tiny"
-    assert described["bundle_sha256"] == engine.bundle.checksum()
+    assert described["bundle_sha256"] == engine.bundle.sha256
     assert (described["backend"], described["device"], described["precision"]) == (
         engine.backend,
         "cpu",

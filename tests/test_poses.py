@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -171,6 +172,25 @@ def test_a_foreign_or_newer_file_is_named(tmp_path):
     np.savez(tmp_path / "newer.npz", about=np.array(json.dumps({"format": 2})))
     with pytest.raises(ValueError, match=r"newer\.npz: .*format 2 is newer than 1"):
         Poses.load(tmp_path / "newer.npz")
+
+
+@pytest.mark.parametrize("at", range(0, 1200, 40))
+def test_a_damaged_file_is_a_wrong_value(tmp_path, at):
+    path = tmp_path / "poses.npz"
+    make().save(path)
+    content = bytearray(path.read_bytes())
+    content[at : at + 8] = bytes(byte ^ 0xFF for byte in content[at : at + 8])
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError):  # and nothing else; some bytes decide nothing
+        Poses.load(path)
+
+
+def test_image_ids_that_do_not_fit_are_refused():
+    for ids in ({0: 7, 1: 8}, [7], "78", [1.5, 2.5], [[7, 8]]):
+        with pytest.raises(ValueError, match=r"image_ids: a whole number, or one for each of the 2 frames"):
+            make().to_coco(ids)
+    assert json.dumps(make().to_coco(np.array([7, 8]), np.int64(3)))
+    assert Poses.empty().to_coco([]) == []
 
 
 def test_coco_rows_hold_what_the_arrays_hold():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def test_boxes_from_a_detector(tiny, pictures, tmp_path):
     assert [row["box_score"] for row in rows] == pytest.approx(scores.tolist())
     assert rows[0]["box"] == pytest.approx([*wanted[0, :2], *(wanted[0, 2:] - wanted[0, :2])], abs=1e-3)
     assert rows[0]["score"] == pytest.approx(rows[0]["oaks_score"] * rows[0]["box_score"], abs=1e-6)
-    assert header["box_source"] == "detector: detector.onnx, threshold 0.6"
+    assert header["box_source"] == "detector: detector.onnx, threshold 0.6, overlap 0.65, class 0, 64x64"
 
 
 def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path):
@@ -220,6 +221,14 @@ def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
         rows, header = coco.read_results(tmp_path / "out" / "results.json")
         assert [row["box_score"] for row in rows] == pytest.approx(wanted)
         assert header["nms"] == (nms or None)
+
+
+def test_a_pose_without_a_score_is_worse_than_any(tiny):
+    boxes = np.float32([[5, 6, 35, 66], [5, 6, 35, 66]])
+    with oaks.Engine(tiny, backend="onnxruntime") as engine:
+        poses = engine.infer(np.full((80, 60, 3), 9, np.uint8), boxes=boxes)
+    lost = dataclasses.replace(poses, scores=np.float32([np.nan, 0.1]))
+    np.testing.assert_array_equal(predict._suppress(lost, 0.9).scores, np.float32([0.1]))
 
 
 def test_without_pictures_none_are_written(tiny, pictures, tmp_path):

@@ -26,7 +26,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from oaks.errors import BackendUnavailable
+from oaks.errors import BackendUnavailable, BundleError
+from oaks.ops import native
 
 log = logging.getLogger("oaks")
 
@@ -46,6 +47,29 @@ class Tensor:
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+
+def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np.dtype | type) -> Tensor:
+    """An input or output of a network that the Engine can bind.
+
+    Args:
+        label: the network's, for messages.
+        name: of the input or output.
+        shape: of it, None for a size that may vary.
+        dtype: of it.
+
+    Raises:
+        BundleError: it is not float32 or float16, or something else than its first size, the batch, may vary.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise BundleError(f"{label}: {name!r} must be float32 or float16, is {dtype}")
+    if not shape or shape[0] is not None or None in shape[1:]:
+        came = ["any" if size is None else size for size in shape]
+        raise BundleError(
+            f"{label}: {name!r}: a batch of any size, and no other size that varies, wanted, got {came}"
+        )
+    return Tensor(tuple(shape[1:]), dtype)
 
 
 class Memory(Protocol):
@@ -199,13 +223,33 @@ def choose(
         place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
         reason = (lacking or {}).get(candidate) or module.unavailable(place)
         if candidate == "torch" and place == "cpu":
-            reason = "on the CPU only when asked for by name"
+            reason = reason or "on the CPU only when asked for by name: backend='torch', device='cpu'"
         if reason is None:
-            log.debug("backend %s on %s; passed over: %s", candidate, place, passed_over)
+            # Nothing to say where there is no GPU, or where the CPU was wanted.
+            slower = (
+                device is None
+                and place == "cpu"
+                and native.cuda is not None
+                and native.cuda.device_count() > 0
+            )
+            log.log(
+                logging.WARNING if slower else logging.DEBUG,
+                "backend %s on %s; passed over: %s", candidate, place, passed_over,
+            )  # fmt: skip
             return candidate, place, passed_over
         passed_over[candidate] = reason
     reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
-    raise BackendUnavailable(f"no backend can run on {device}: {reasons}")
+    raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 
-__all__ = ["BACKENDS", "Array", "Executor", "HostMemory", "Memory", "Tensor", "backend", "choose"]
+__all__ = [
+    "BACKENDS",
+    "Array",
+    "Executor",
+    "HostMemory",
+    "Memory",
+    "Tensor",
+    "backend",
+    "checked_tensor",
+    "choose",
+]

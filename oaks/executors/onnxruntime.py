@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BundleError
-from oaks.executors import HostMemory, Memory, Tensor
+from oaks.executors import HostMemory, Memory, Tensor, checked_tensor
 
 _DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
@@ -99,12 +99,7 @@ class Bound:
 
 
 def _tensor(node: Any, network: Network) -> Tensor:
+    shape = [size if isinstance(size, int) else None for size in node.shape]
     if node.type not in _DTYPES:
         raise BundleError(f"{network.label}: {node.name!r} must be float32 or float16, is {node.type}")
-    if isinstance(node.shape[0], int):
-        raise BundleError(
-            f"{network.label}: {node.name!r} has a fixed batch of {node.shape[0]}; any is needed"
-        )
-    if not all(isinstance(size, int) for size in node.shape[1:]):
-        raise BundleError(f"{network.label}: only the batch of {node.name!r} may vary, got {node.shape}")
-    return Tensor(tuple(node.shape[1:]), _DTYPES[node.type])
+    return checked_tensor(network.label, node.name, shape, _DTYPES[node.type])

@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BackendUnavailable, BundleError
-from oaks.executors import HostMemory, Memory, Tensor
+from oaks.executors import HostMemory, Memory, Tensor, checked_tensor
 
 log = logging.getLogger("oaks")
 
@@ -154,12 +154,8 @@ class Bound:
 
 
 def _tensor(port: Any, network: Network) -> Tensor:
-    name, shape = port.get_any_name(), port.get_partial_shape()
-    dtype = np.dtype(port.get_element_type().to_dtype())
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
-        raise BundleError(f"{network.label}: {name!r} must be float32 or float16, is {dtype}")
-    if not shape[0].is_dynamic:
-        raise BundleError(f"{network.label}: {name!r} has a fixed batch of {shape[0]}; any is needed")
-    if any(size.is_dynamic for size in list(shape)[1:]):
-        raise BundleError(f"{network.label}: only the batch of {name!r} may vary, got {shape}")
-    return Tensor(tuple(size.get_length() for size in list(shape)[1:]), dtype)
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        raise BundleError(f"{network.label}: {port.get_any_name()!r} has no known number of dimensions")
+    sizes = [None if size.is_dynamic else size.get_length() for size in shape]
+    return checked_tensor(network.label, port.get_any_name(), sizes, port.get_element_type().to_dtype())

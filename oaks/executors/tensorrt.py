@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BackendUnavailable, BundleError
-from oaks.executors import Tensor
+from oaks.executors import Tensor, checked_tensor
 from oaks.executors import device as gpus
 from oaks.executors.device import DeviceArray, DeviceMemory
 
@@ -117,9 +117,8 @@ class TensorRTExecutor:
             raise BundleError(f"{self._label}: {name!r} must be float32 or float16, is {dtype}")
         if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
             raise BundleError(f"{self._label}: {name!r} is a shape, not data: TensorRT wants it on the host")
-        if shape[0] != -1 or -1 in shape[1:]:
-            raise BundleError(f"{self._label}: only the batch of {name!r} may vary, got {shape}")
-        return Tensor(shape[1:], np.dtype(dtypes[dtype]))
+        sizes = [None if size == -1 else size for size in shape]
+        return checked_tensor(self._label, name, sizes, dtypes[dtype])
 
     def bind(
         self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]

@@ -12,9 +12,9 @@ from typing import Any
 from oaks.coco import header_path, make_header
 from oaks.detector import Detector
 from oaks.files import write_json
+from oaks.frames import SUFFIXES
 from oaks.inference import Engine
 from oaks.poses import Poses
-from oaks.predict import SUFFIXES
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.boxes import BoxSource, boxes_from_detector, boxes_from_file, first_boxes

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.errors import BackendUnavailable
-from oaks.frames import read_image
-from oaks.predict import SUFFIXES, find_pictures
+from oaks.frames import SUFFIXES, read_image
+from oaks.predict import find_pictures
 from oaks.video.frames import Frame
 
 if TYPE_CHECKING:

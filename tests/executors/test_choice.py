@@ -11,6 +11,7 @@ import pytest
 import oaks
 from oaks import BackendUnavailable, bundle, executors
 from oaks.executors import onnxruntime, openvino, torch
+from oaks.ops import native
 
 
 @pytest.fixture
@@ -64,13 +65,48 @@ def test_auto_on_the_cpu_leaves_torch_alone(only):
     only("torch", "openvino")
     name, device, passed_over = executors.choose("auto", "cpu")
     assert (name, device) == ("openvino", "cpu")
-    assert passed_over["torch"] == "on the CPU only when asked for by name"
+    assert passed_over["torch"] == "on the CPU only when asked for by name: backend='torch', device='cpu'"
+
+
+class OneGpu:
+    @staticmethod
+    def device_count() -> int:
+        return 1
+
+
+def test_auto_says_aloud_that_it_leaves_a_gpu_unused(only, monkeypatch, caplog):
+    monkeypatch.setattr(native, "cuda", OneGpu)
+    only("openvino")
+    executors.choose("auto", "cpu")
+    assert caplog.text == ""
+    executors.choose("auto", None)
+    assert "WARNING" in caplog.text
+    assert "tensorrt is missing" in caplog.text
+
+
+def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
+    only("torch", "onnxruntime")
+    made = bundles.write(tmp_path / "whole", half=True)
+    files = {
+        name: {**entry, "precision": {"fp16": "int8"}.get(entry["precision"], "fp32")}
+        for name, entry in made.files.items()
+    }
+    (made.path / "network.safetensors").write_bytes(b"never read")
+    files["network.safetensors"] = {"role": "weights", "precision": "fp32"}
+    made = bundle.write(made.path, bundles.described(), files)
+    with oaks.Engine(made, precision="int8", device="cpu") as engine:
+        assert engine.backend == "onnxruntime"
+    only("torch")
+    with pytest.raises(BackendUnavailable, match="torch: it has no int8"):
+        oaks.Engine(made, precision="int8")
 
 
 def test_auto_with_nothing_there_lists_every_reason(only):
     only()
     with pytest.raises(BackendUnavailable, match=r"tensorrt is missing.*torch.*openvino is.*onnxruntime is"):
         executors.choose("auto", "cuda:3")
+    with pytest.raises(BackendUnavailable, match="no backend can run on this machine: "):
+        executors.choose("auto", None)
 
 
 @pytest.mark.parametrize("name", executors.BACKENDS)
@@ -129,7 +165,7 @@ def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch,
 
     from oaks.ops import native
 
-    monkeypatch.setattr(native, "cuda", object())
+    monkeypatch.setattr(native, "cuda", OneGpu)
     monkeypatch.setattr(library.cuda, "is_available", lambda: True)
     monkeypatch.setattr(library.cuda, "device_count", lambda: 1)
     made = bundles.write(tmp_path / "tiny")
@@ -165,7 +201,7 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch, tiny):
 
     from oaks.ops import native
 
-    monkeypatch.setattr(native, "cuda", object())
+    monkeypatch.setattr(native, "cuda", OneGpu)
     monkeypatch.setattr(library.cuda, "is_available", lambda: False)
     assert torch.default_device() == "cpu"
     with pytest.raises(BackendUnavailable, match="torch finds no CUDA device"):
