@@ -15,6 +15,8 @@ import numpy as np
 
 from oaks.files import write_json
 
+AREA_OF_BOX = 0.53
+"""A person's area as a part of their box's, where there is no mask: what COCO's masks cover on average."""
 _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
@@ -212,6 +214,7 @@ def _read_json(path: str | Path) -> Any:
 
 
 __all__ = [
+    "AREA_OF_BOX",
     "PersonBoxes",
     "are_numbers",
     "header_path",

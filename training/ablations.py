@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from oaks import ops
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
 from oaks.training.data.sources import Place
@@ -144,13 +145,14 @@ def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, di
 def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -> list[dict]:
     """Rows of a results file for one batch; the score is the conventional one."""
     assert found.similarity is not None
+    scores = ops.conventional_score(found.heat)
     return [
         {
             "image_id": int(content["image_id"][n]),
             "category_id": category,
             "annotation_id": int(content["person_id"][n]),
             "keypoints": [value for x, y in found.points[n].tolist() for value in (x, y, 1.0)],
-            "score": float(found.heat[n].mean()),
+            "score": float(scores[n]),
             "heat": found.heat[n].tolist(),
             "similarity": found.similarity[n].tolist(),
             "visibility": None if found.visibility is None else found.visibility[n].tolist(),

@@ -233,12 +233,15 @@ class Outcome:
             figures["KS error"] = float(np.abs(self.similarity - ks)[labelled].mean())
             figures["KS Pearson"] = pearson(self.similarity[labelled], ks[labelled])
         if self.visibility is not None:
+            known = self.annotatable.sum(0)
+            there = known > 0  # of keypoints that nobody here could have labelled there is nothing to say
             right = ((self.visibility > 0.5) == labelled) & self.annotatable
-            per_keypoint = right.sum(0) / np.maximum(self.annotatable.sum(0), 1)
-            share = (labelled & self.annotatable).sum(0) / np.maximum(self.annotatable.sum(0), 1)
+            per_keypoint = right.sum(0)[there] / known[there]
+            share = (labelled & self.annotatable).sum(0)[there] / known[there]
             figures["visibility accuracy"] = float(per_keypoint.mean())
             figures["majority accuracy"] = float(np.maximum(share, 1 - share).mean())
-            for name, value in zip(self.skeleton.keypoints, per_keypoint, strict=True):
+            names = np.array(self.skeleton.keypoints)[there]
+            for name, value in zip(names.tolist(), per_keypoint, strict=True):
                 figures[f"visibility accuracy {name}"] = float(value)
         return figures
 

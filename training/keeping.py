@@ -74,6 +74,13 @@ def commit() -> str | None:
     """The commit of the source tree that this file lies in, marked if it has changes; None outside of one."""
     here = Path(__file__).parent
     try:
+        # Installed into an environment that lies in somebody's own repository, it is none of its files.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+            cwd=here,
+            capture_output=True,
+            check=True,
+        )
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         )

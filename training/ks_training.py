@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,22 @@ from torch import Tensor
 
 from oaks.training.calibration import Calibration, calibrated, fit_calibration
 from oaks.training.checkpoint import load_network
-from oaks.training.data.heatmaps import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
+from oaks.training.data.heatmaps import (
+    HeatmapStore,
+    LiveCrops,
+    PoseNetworks,
+    StoredHeatmaps,
+    mirror,
+    true_similarity,
+)
 from oaks.training.data.people import People
 from oaks.training.data.sampling import Draws, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.evaluation import Crops, View, crop_loader
 from oaks.training.losses import similarity_loss
 from oaks.training.networks import build
-from oaks.training.pose_training import NetworkTraining
-from oaks.training.recipe import KSRecipe
+from oaks.training.pose_training import STRIDE, NetworkTraining
+from oaks.training.recipe import KSRecipe, parse_recipe
 
 
 def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, Any]]]:
@@ -53,21 +60,38 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
 
 
 def _refuse_seen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
-    """Refuses pose networks that have seen people whom cross-fitting, or `folds.trained`, keeps from them."""
-    folds, names = recipe.data.folds, {source.name for source in recipe.data.train}
-    if folds is None or (len(descriptions) == 1 and folds.trained is None):
-        return  # the paper's way: on the people that the pose network was trained on
+    """Refuses pose networks that have seen people on whom they are to be run as on people new to them.
+
+    Those are everyone in cross-fitting, and whom `folds.trained` names; and who is held out, where that is or where
+    the calibration is fitted to them. Without either a KS-net learns from the pose network's own people, as in the
+    paper.
+    """
+    folds = recipe.data.folds
     for number, (path, description) in enumerate(zip(recipe.pose, descriptions, strict=True)):
-        runs_on = folds.trained if len(descriptions) == 1 else [number]
-        theirs = description["recipe"]["data"]["folds"]
-        shared = sorted(names & set(description["trained_on"]))
-        unseen = theirs is not None and folds.count % theirs["count"] == 0 and all(
-            fold % theirs["count"] == theirs["held_out"] for fold in runs_on
+        theirs = parse_recipe(description["recipe"], str(path)).data
+        known = {source.content(): source.name for source in theirs.train}
+        for source in (*recipe.data.train, *recipe.data.validation):
+            if known.get(source.content(), source.name) != source.name:
+                raise ValueError(
+                    f"pose: {path} knows the people of {source.name!r} as {known[source.content()]!r}: "
+                    "call them that here too, or folds cannot keep them apart"
+                )
+        if folds is None:
+            continue
+        if len(descriptions) > 1:
+            runs_on = [number]
+        else:
+            runs_on = list(folds.trained or [])
+            if folds.held_out is not None and (runs_on or recipe.calibrate):
+                runs_on.append(folds.held_out)
+        shared = sorted({source.name for source in recipe.data.train} & set(known.values()))
+        unseen = theirs.folds is not None and folds.count % theirs.folds.count == 0 and all(
+            fold % theirs.folds.count == theirs.folds.held_out for fold in runs_on
         )  # fmt: skip
-        if shared and not unseen:
+        if runs_on and shared and not unseen:
             raise ValueError(
-                f"pose: {path} is to be run on fold {', '.join(map(str, runs_on))} of {folds.count} of {shared}, "
-                f"so it must have been trained without it; its folds were {theirs}"
+                f"pose: {path} is to be run on fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of {shared}, "
+                f"so it must have been trained without it; its folds were {theirs.folds}"
             )
 
 
@@ -108,6 +132,10 @@ class KSTraining(NetworkTraining):
             "similarity": similarity,
             "annotated": annotated.astype(np.float32),
         }
+        for row in np.flatnonzero(batch["mirrored"].cpu().numpy()):
+            mirrored = mirror(*(content[name][row] for name in content), self.pose.view.skeleton)
+            for name, value in zip(content, mirrored, strict=True):
+                content[name][row] = value
         return {name: torch.from_numpy(value).to(self.device) for name, value in content.items()}
 
     def validation_step(self, batch: dict[str, Tensor] | None, batch_idx: int) -> None:  # noqa: ARG002
@@ -138,7 +166,7 @@ class KSTraining(NetworkTraining):
                 "std": list(view.std),
                 "color": "bgr",
             },
-            "stride": 4,
+            "stride": STRIDE,
             "alignment": view.alignment,
             "refine": view.refine,
             "padding": view.padding,
@@ -211,9 +239,9 @@ def open_store(
 
 def fill_store(
     store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: Crops,
-    device: torch.device, console: Console,
+    device: torch.device, console: Console, stop: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
-    """Writes what a store lacks, with a progress bar."""
+    """Writes what a store lacks, with a progress bar, until all is there or `stop` says so."""
     from oaks.training.packing import progress_bar
 
     left = sum(len(store.places(part)) for part in store.missing())
@@ -225,7 +253,7 @@ def fill_store(
         task = progress.add_task("heatmaps of the training people", total=left)
         store.write(
             crops, [people.name for people in split.train], pose, device=device, batch=32,
-            workers=recipe.training.workers, advance=lambda count: progress.advance(task, count),
+            workers=recipe.training.workers, advance=lambda count: progress.advance(task, count), stop=stop,
         )  # fmt: skip
 
 

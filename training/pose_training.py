@@ -20,6 +20,9 @@ from oaks.training.losses import PoseLoss, pose_loss
 from oaks.training.networks import build
 from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
 
+STRIDE = 4
+"""Crop pixels per heatmap pixel, of every network here."""
+
 
 def rate_factor(
     schedule: StepSchedule | CosineSchedule, steps: int, steps_per_epoch: int
@@ -164,7 +167,7 @@ class PoseTraining(NetworkTraining):
                 "std": list(view.std),
                 "color": "bgr",
             },
-            "stride": 4,
+            "stride": STRIDE,
             "alignment": view.alignment,
             "heatmap_sigma": recipe.heatmap_sigma,
             "refine": view.refine,
@@ -178,10 +181,10 @@ class PoseTraining(NetworkTraining):
         """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
         crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
         heatmaps, logits = self.network(crops)
-        stride = self.recipe.input[0] // heatmaps.shape[-1]
+        assert (heatmaps.shape[-1] * STRIDE, heatmaps.shape[-2] * STRIDE) == self.recipe.input
         return pose_loss(
             heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],
-            stride=stride, sigma=self.recipe.heatmap_sigma,
+            stride=STRIDE, sigma=self.recipe.heatmap_sigma,
         )  # fmt: skip
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
@@ -255,6 +258,7 @@ def gather(collector: Collector, processes: int) -> None:
 
 
 __all__ = [
+    "STRIDE",
     "NetworkTraining",
     "PeopleModule",
     "PoseTraining",

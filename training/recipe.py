@@ -47,12 +47,20 @@ class CocoSource(Source):
     trust_absence: bool = True
     min_keypoints: Annotated[int, Field(ge=1)] = 1
 
+    def content(self) -> str:
+        """The same for two sources of the same people, whatever they are called."""
+        return f"annotations {self.annotations}"
+
 
 class ShardSource(Source):
     """A folder of packed people; see `oaks.training.data.shards`."""
 
     kind: Literal["shards"]
     folder: Path
+
+    def content(self) -> str:
+        """The same for two sources of the same people, whatever they are called."""
+        return f"folder {self.folder}"
 
 
 class RenderedSource(Source):
@@ -70,6 +78,10 @@ class RenderedSource(Source):
     seed: int = 0
     settings: dict[str, Any] = {}
     stored: bool = False
+
+    def content(self) -> str:
+        """The same for two sources of the same people, whatever they are called: pictures differ by the seed alone."""
+        return f"pictures of seed {self.seed} with settings {sorted(self.settings.items())}"
 
 
 AnySource = Annotated[CocoSource | ShardSource | RenderedSource, Field(discriminator="kind")]
@@ -116,6 +128,13 @@ class Data(Strict):
             names = [source.name for source in getattr(self, part)]
             if len(set(names)) != len(names):
                 raise ValueError(f"{part}: sources must have different names, got {names}")
+        named: dict[str, str] = {}
+        for source in (*self.train, *self.validation):
+            other = named.setdefault(source.content(), source.name)
+            if other != source.name:  # folds, and who is trained on, are told by the name
+                raise ValueError(
+                    f"data: {other!r} and {source.name!r} are the same people: {source.content()}"
+                )
         return self
 
 
@@ -255,7 +274,7 @@ class PoseRecipe(Recipe):
     """OA-HPE (or HPE) from people.
 
     Attributes:
-        input: (width, height) of crops, multiples of 32.
+        input: (width, height) of crops: multiples of 4, with HRNet and deconvolutions of 32; at least 32.
         padding: of boxes.
         mean, std: of the input, RGB, on the 0-255 scale.
         heatmap_sigma: of target heatmaps, in heatmap pixels (the paper: 1).
@@ -281,7 +300,10 @@ class PoseRecipe(Recipe):
 
     @model_validator(mode="after")
     def _network_fits(self) -> PoseRecipe:
-        _try_to_build(self.architecture(), ("oa_hpe", "hrnet"))
+        _try_to_build(self, ("oa_hpe", "hrnet"))
+        strict = self.network["name"] == "hrnet" or self.network.get("head") == "deconv"
+        if strict and (self.input[0] % 32 or self.input[1] % 32):
+            raise ValueError(f"input must be multiples of 32 for this network, got {self.input}")
         return self
 
     def architecture(self) -> dict[str, Any]:
@@ -315,8 +337,18 @@ class KSRecipe(Recipe):
 
     @model_validator(mode="after")
     def _network_fits(self) -> KSRecipe:
-        _try_to_build(self.architecture(), ("ks_net",))
-        folds = self.data.folds
+        _try_to_build(self, ("ks_net",))
+        folds, varied = self.data.folds, self.augmentation
+        if varied.rotation or varied.half_body:
+            raise ValueError(
+                "augmentation: rotation and half_body are for pose networks, not for a KS-net's people"
+            )
+        if self.views > 1 and self.heatmaps == "live":
+            raise ValueError("views: for heatmaps that are stored; live ones are varied anew in every step")
+        if self.calibrate and not self.data.validation and (folds is None or folds.held_out is None):
+            raise ValueError(
+                "calibrate: wants people to validate on: data.validation, or folds with one held out"
+            )
         if len(self.pose) > 1 and (folds is None or len(self.pose) != folds.count):
             raise ValueError(
                 f"pose: {len(self.pose)} networks need data.folds with as many folds, got {folds}"
@@ -324,17 +356,22 @@ class KSRecipe(Recipe):
         return self
 
 
-def _try_to_build(architecture: dict[str, Any], names: tuple[str, ...]) -> None:
+def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
     import torch
 
     from oaks.training.networks import build
 
+    if given := {"keypoints", "input"} & set(recipe.network):
+        raise ValueError(
+            f"network: {sorted(given)} come from the recipe's skeleton and input, leave them out"
+        )
+    architecture = recipe.architecture()
     if architecture.get("name") not in names:
         raise ValueError(f"network: name must be one of {', '.join(names)}, got {architecture.get('name')!r}")
     try:
         with torch.device("meta"):
             build(architecture)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise ValueError(f"network: {error}") from error
 
 

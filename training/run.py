@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.skeleton import COCO17
+from oaks.training.checkpoint import read_description
 from oaks.training.data.shards import wanted_packing
 from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Crops
@@ -117,7 +118,10 @@ class RunFolder:
             ValueError: no training was started there.
         """
         if not self.settings.is_file():
-            raise ValueError(f"{self.path}: no training was started there")
+            raise ValueError(
+                f"{self.path}: no training was started there; one that was stopped while its data were made "
+                "goes on by the command that began it"
+            )
         settings = json.loads(self.settings.read_text(encoding="utf-8"))
         recipe = parse_recipe(yaml.safe_load(self.recipe.read_text(encoding="utf-8")), str(self.recipe))
         packed = Path(settings["packed"]) if settings["packed"] else None
@@ -187,7 +191,11 @@ def _run(
     module, data, lines = _open(recipe, folder, place, console)
     folder.record(recipe, place, data.split.digest())
     if isinstance(data, HeatmapModule) and data.store is not None:
-        lines += _fill_store(data, module, machine, console)
+        lines += _fill_store(data, module, machine, console, deadline)
+        if data.store.missing():
+            console.print("[bold]Stopped with heatmaps still to be made: the time is up.[/]\n"
+                          f"Go on with: oaks train --resume {folder.path}", soft_wrap=True)  # fmt: skip
+            return None
     if is_first_process():
         write_text(folder.prepared, json.dumps(lines, indent=1))
     pieces = Pieces(
@@ -265,6 +273,8 @@ def _open(
         f"heatmaps by {path}: {d['recipe']['title']}"
         for path, d in zip(recipe.pose, descriptions, strict=True)
     ]
+    if recipe.calibrate and not split.validation:
+        raise ValueError("calibrate: the recipe's folds and hold_out leave nobody to calibrate on")
     stored = recipe.heatmaps == "stored"
     people = sum(len(people) for people in split.train)
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
@@ -283,14 +293,47 @@ def _load_initial(
     if recipe.initial is not None and not folder.checkpoint.exists():
         from oaks.training.foreign import load_weights
 
+        refuse_seen(recipe)
         matched = load_weights(module.network, recipe.initial)
         console.print(str(matched), soft_wrap=True, highlight=False, markup=False)
 
 
-def _fill_store(data: HeatmapModule, module: KSTraining, machine: Machine, console: Console) -> list[str]:
+def refuse_seen(recipe: PoseRecipe | KSRecipe) -> None:
+    """Refuses weights to start from that were trained, here, on people whom the recipe holds out.
+
+    Raises:
+        ValueError: they were; the message names both.
+    """
+    folds, path = recipe.data.folds, recipe.initial.path
+    if folds is None or folds.held_out is None:
+        return
+    try:
+        described = read_description(path)
+    except ValueError:  # from elsewhere
+        return
+    theirs = parse_recipe(described["recipe"], str(path)).data
+    shared = sorted({source.name for source in recipe.data.train} & {source.name for source in theirs.train})
+    unseen = theirs.folds is not None and (
+        folds.count % theirs.folds.count == 0 and folds.held_out % theirs.folds.count == theirs.folds.held_out
+    )
+    if shared and not unseen:
+        raise ValueError(
+            f"initial: {path} was trained on people of {shared} who are held out here (fold {folds.held_out} of "
+            f"{folds.count}); its folds were {theirs.folds}"
+        )
+
+
+def _fill_store(
+    data: HeatmapModule, module: KSTraining, machine: Machine, console: Console, deadline: float | None
+) -> list[str]:
     """Stores the heatmaps that are missing; gives a line on people whose images cannot be decoded, if any."""
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    fill_store(data.store, data.recipe, data.split, module.pose, data.crops, torch.device(device), console)
+    fill_store(
+        data.store, data.recipe, data.split, module.pose, data.crops, torch.device(device), console,
+        stop=lambda: deadline is not None and time.monotonic() > deadline,
+    )  # fmt: skip
+    if data.store.missing():
+        return []
     _, _, readable = data.store.labels()
     if readable.all():
         return []

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from oaks.coco import make_header, read_results
+from oaks.coco import AREA_OF_BOX, make_header, read_results
 from oaks.inference import Engine
 from oaks.val.detect import require_images
 from oaks.val.results import Detections
 from oaks.val.resuming import Rows, run_over_images
 from oaks.val.truth import Truth
 
-AREA_OF_BOX = 0.53
-"""A person's area as a part of their box's, where there is no mask."""
 BOX_OF_KEYPOINTS = 1.2
 """Sides of a person's box, where none is known, as a multiple of those around the keypoints."""
 

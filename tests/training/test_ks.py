@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch.utils.data import default_collate
 
 from oaks import ops
 from oaks.skeleton import COCO17
+from oaks.training import run as run_module
 from oaks.training.checkpoint import load_network, save_network
 from oaks.training.data import heatmaps
-from oaks.training.data.heatmaps import HeatmapStore, PoseNetworks, StoredHeatmaps, true_similarity
+from oaks.training.data.heatmaps import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
 from oaks.training.data.people import fold_of, read_coco
 from oaks.training.data.sampling import Draw
 from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Crops, View, crop_loader
-from oaks.training.ks_training import load_pose_networks, store_key
+from oaks.training.ks_training import KSTraining, load_pose_networks, store_key
 from oaks.training.networks import build
 from oaks.training.packing import pack
 from oaks.training.recipe import Augmentation, parse_recipe
@@ -278,10 +280,43 @@ def test_people_that_the_network_saw_are_refused_where_folds_are_chosen(tmp_path
 
     load(count=6, held_out=1, trained=[3, 5])
     load(count=2, held_out=0)  # as the paper does it
-    with pytest.raises(ValueError, match=r"is to be run on fold 3, 4 of 6 of \['people'\]"):
+    with pytest.raises(ValueError, match=r"is to be run on fold 1, 3, 4 of 6 of \['people'\]"):
         load(count=6, held_out=1, trained=[3, 4])
     with pytest.raises(ValueError, match="trained without it"):
         load(count=5, held_out=1, trained=[3])
+
+
+def test_people_that_the_network_saw_are_not_measured_on_as_new_ones(tmp_path: Path) -> None:
+    path = pose_network(tmp_path / "pose.safetensors", folds={"count": 2, "held_out": 1})
+
+    def load(data: dict, **fields: object) -> None:
+        load_pose_networks(parse_recipe(ks_recipe([str(path)], data=data, **fields), "test"))
+
+    folds = {"count": 2, "held_out": 0}
+    load({"train": [source()], "folds": {"count": 2, "held_out": 1}}, calibrate=True)
+    with pytest.raises(ValueError, match=r"is to be run on fold 0 of 2 of \['people'\]"):
+        load({"train": [source()], "folds": folds}, calibrate=True)
+    with pytest.raises(ValueError, match="is to be run on fold 0, 1 of 2"):
+        load({"train": [source()], "folds": {**folds, "trained": [1]}})
+    renamed = {**source(), "name": "others"}
+    with pytest.raises(ValueError, match="knows the people of 'others' as 'people'"):
+        load({"train": [renamed], "folds": {"count": 2, "held_out": 1, "trained": [0]}})
+
+
+def test_live_heatmaps_are_mirrored_too(tmp_path: Path, people_folder: Path, networks: PoseNetworks) -> None:
+    """As often as the recipe says, and as the stored ones are."""
+    data = {"train": [source()]}
+    steps = {}
+    for flip in (0, 1):
+        fields = {"heatmaps": "live", "augmentation": {"flip": flip}, "data": data}
+        recipe = parse_recipe(ks_recipe([str(tmp_path / "pose.safetensors")], **fields), "test")
+        split = open_data(recipe.data, COCO17, Place(people_folder.parent))
+        module = KSTraining(recipe, networks, split, 1, 1)
+        samples = LiveCrops(split.train, VIEW, recipe.augmentation, seed=0)
+        steps[flip] = module._with_heatmaps(default_collate([samples[Draw(0, n, n)] for n in range(3)]))
+    for name, value in steps[0].items():
+        expected = value[:, COCO17.mirror]
+        torch.testing.assert_close(steps[1][name], expected.flip(-1) if name == "heatmaps" else expected)
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
@@ -292,8 +327,15 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
         load_pose_networks(parse_recipe(ks_recipe([str(path)]), "test"))
 
 
+def unhurried(fill_store):
+    """The same without a deadline."""
+    return lambda *arguments: fill_store(*arguments[:-1], None)
+
+
 @pytest.mark.parametrize("mode", ["stored", "live"])
-def test_a_ks_net_trains_and_goes_on_exactly(tmp_path: Path, people_folder: Path, mode: str) -> None:
+def test_a_ks_net_trains_and_goes_on_exactly(
+    tmp_path: Path, people_folder: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pose = pose_network(tmp_path / "pose.safetensors", folds={"count": 3, "held_out": 1})
     fields = {
         "data": {"train": [source()], "folds": {"count": 3, "held_out": 1}}, "heatmaps": mode,
@@ -302,6 +344,12 @@ def test_a_ks_net_trains_and_goes_on_exactly(tmp_path: Path, people_folder: Path
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert start(whole, people_folder, [pose], **fields) == whole / "network.safetensors"
     assert start(stopped, people_folder, [pose], Machine("cpu", 1, max_minutes=1e-9), **fields) is None
+    if mode == "stored":  # stopped before the first heatmaps, then after the first step
+        assert not list((stopped / "heatmaps").glob("part-*"))
+        with monkeypatch.context() as patched:
+            patched.setattr(run_module, "_fill_store", unhurried(run_module._fill_store))
+            assert resume(stopped, Machine("cpu", 1, max_minutes=1e-9), console=quiet()) is None
+    assert torch.load(stopped / "last.ckpt", weights_only=True)["global_step"] == 1
     resume(stopped, CPU, console=quiet())
     assert losses(stopped) == losses(whole)
     assert len(losses(whole)) > 3

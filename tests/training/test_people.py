@@ -9,10 +9,12 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from oaks.skeleton import COCO17, Skeleton
+from oaks.training.data import people as people_module
 from oaks.training.data.people import DamagedImage, fold_of, read_coco
 from tests.training.conftest import save, write_people
 
@@ -76,6 +78,46 @@ def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> Non
     people = read(people_folder)
     with pytest.raises(DamagedImage, match=r"2\.jpg: cannot be decoded \(image 2, person 3 of people\)"):
         people.sample(2)
+
+
+@pytest.mark.parametrize("part", [0.5, 0.9])
+def test_a_picture_without_its_end_is_damaged(people_folder: Path, part: float) -> None:
+    """OpenCV would fill what is missing with grey. A thumbnail among the headers has an end of its own."""
+    path = people_folder / "images" / "2.jpg"
+    content = path.read_bytes()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
+    path.write_bytes(content[:2] + thumbnail + content[2:])
+    image, _ = read(people_folder).sample(2)
+    np.testing.assert_array_equal(image, cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR))
+    path.write_bytes(content[:2] + thumbnail + content[2 : int(part * len(content))])
+    assert cv2.imread(str(path)) is not None
+    people_module._read_image.cache_clear()
+    with pytest.raises(DamagedImage, match=r"2\.jpg: cannot be decoded"):
+        read(people_folder).sample(2)
+
+
+def test_a_picture_of_another_size_than_its_labels_is_damaged(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    content["images"][1] |= {"width": 256, "height": 192}
+    save(people_folder, content)
+    with pytest.raises(DamagedImage, match=r"2\.jpg: is 128×96, and labelled as 256×192 \(image 2, person 3"):
+        read(people_folder).sample(2)
+    del content["images"][1]["width"]
+    save(people_folder, content)
+    assert read(people_folder).sample(2)[0].shape == (96, 128, 3)
+
+
+def test_keypoints_without_names_must_be_as_many_as_the_skeleton_has(people_folder: Path) -> None:
+    content = content_of(people_folder)
+    content["categories"] = [{"id": 1, "name": "person"}]
+    save(people_folder, content)
+    assert len(read(people_folder)) == 12
+    content["annotations"][4]["keypoints"] += [1, 2, 2]
+    save(people_folder, content)
+    with pytest.raises(
+        ValueError, match=r"annotations\.json: annotation 5 has 54 keypoint numbers, 51 wanted"
+    ):
+        read(people_folder)
 
 
 def test_a_picture_that_claims_to_be_enormous_is_damaged(people_folder: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from oaks.training import recipe as module
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe, read_recipe
-from tests.training.conftest import ks_recipe, pose_recipe
+from tests.training.conftest import TINY, ks_recipe, pose_recipe
 
 BUILT_IN = sorted(path.stem for path in (Path(module.__file__).parent / "recipes").glob("*.yaml"))
 
@@ -52,6 +52,8 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
         ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
         ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone: wanted one of"),
+        ({"network": {"name": "oa_hpe", "width": 0.125, "head": "deconv"}, "input": [48, 64]}, "multiples of 32 for this network"),
+        ({"network": {**TINY, "keypoints": 5}}, r"network: \['keypoints'\] come from the recipe's skeleton"),
         ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, hrnet"),
         ({"network": {"name": "oa_hpe", "width": "wide"}}, "network"),
         ({"augmentation": {"flip": 1.5}}, "augmentation.flip"),
@@ -60,6 +62,9 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
         ({"data": {"train": []}}, "data.train"),
         ({"data": {"train": [{"kind": "tape", "name": "a"}]}}, "data.train.0"),
         ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}] * 2}}, "different names"),
+        ({"data": {"train": [{"kind": "rendered", "name": "a", "count": 9}],
+                   "validation": [{"kind": "rendered", "name": "b", "count": 3}]}},
+         "'a' and 'b' are the same people: pictures of seed 0"),
         ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}], "folds": {"count": 3, "held_out": 3}}},
          "held_out must be below"),
         ({"data": {"train": [{"kind": "shards", "name": "a", "folder": "a"}], "folds": {"count": 3, "trained": [1, 0]}}},
@@ -70,6 +75,20 @@ def test_wrong_fields_are_named(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         parse_recipe({**pose_recipe(), **change}, "mine.yaml")
     assert str(caught.value).startswith("mine.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"augmentation": {"rotation": 3}}, "rotation and half_body are for pose networks"),
+        ({"views": 2, "heatmaps": "live"}, "views: for heatmaps that are stored"),
+        ({"calibrate": True}, "calibrate: wants people to validate on"),
+        ({"network": {"name": "ks_net", "backbone": "conv2", "hidden": -1}}, "network: "),
+    ],
+)
+def test_what_a_ks_net_cannot_use_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe({**ks_recipe(["a.safetensors"]), **change}, "ks.yaml")
 
 
 def test_several_pose_networks_need_as_many_folds() -> None:

@@ -7,11 +7,15 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from oaks.skeleton import COCO17
@@ -368,6 +372,58 @@ def test_weights_to_start_from_are_loaded(tmp_path: Path, people_folder: Path) -
     assert "entries loaded" in console.file.getvalue()
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
     torch.testing.assert_close(state["network.backbone.conv1.weight"], donor.backbone.conv1.weight.data)
+
+
+def test_weights_that_know_the_people_held_out_are_refused(tmp_path: Path, people_folder: Path) -> None:
+    data = {"train": [source()], "folds": {"count": 3, "held_out": 1}}
+    donor = start(tmp_path / "donor", people_folder, data=data)
+    start(tmp_path / "same", people_folder, data=data, initial={"path": str(donor)})
+    other = {**data, "folds": {"count": 3, "held_out": 2}}
+    with pytest.raises(
+        ValueError, match=r"trained on people of \['people'\] who are held out here \(fold 2 of 3\)"
+    ):
+        start(tmp_path / "other", people_folder, data=other, initial={"path": str(donor)})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_whole_group_stop_cleanly(
+    tmp_path: Path, people_folder: Path, number: signal.Signals
+) -> None:
+    """As Ctrl-C in a terminal and `timeout` send them: the processes that load people get them too."""
+    content = pose_recipe(training={"epochs": 5000, "workers": 1, "checkpoint_minutes": 0.001})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    run = tmp_path / "run"
+    words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(run), "--data", str(people_folder.parent)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "oaks.cli", *words, "--accelerator", "cpu"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        try:
+            while not (run / "last.ckpt").exists():
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.05)
+            os.killpg(process.pid, number)
+            said = process.stderr.read()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert f"{number.name}.\nGo on with" in said, said
+    assert "exited unexpectedly" not in said
+
+
+def test_a_card_names_no_commit_of_somebody_elses(tmp_path: Path, monkeypatch) -> None:
+    """oaks in an environment within a repository of its user's, and in one of its own."""
+    file = tmp_path / "keeping.py"
+    file.write_text("")
+    monkeypatch.setattr(keeping, "__file__", str(file))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    assert keeping.commit() is None
+    for words in (["add", "keeping.py"], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert keeping.commit() == head.stdout.strip()
 
 
 def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkeypatch) -> None:

@@ -95,6 +95,17 @@ def true_similarity(
     return ks.astype(np.float32), annotated
 
 
+def mirror(
+    heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray, skeleton: Skeleton
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What KS-net learns from one person, (K, h, w) and (K,) each, of that person mirrored.
+
+    The flip-averaged maps of a mirrored person are the mirrored flip-averaged maps.
+    """
+    order = skeleton.mirror
+    return heatmaps[order, :, ::-1], similarity[order], annotated[order]
+
+
 class HeatmapStore:
     """Heatmaps (P, K, h, w) float16, true KS (P, K) and annotated flags of the P views of people in a folder.
 
@@ -140,7 +151,7 @@ class HeatmapStore:
 
     def write(
         self, crops: Crops, names: Sequence[str], networks: PoseNetworks, *, device: torch.device, batch: int,
-        workers: int, advance: Callable[[int], None],
+        workers: int, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         """Writes every missing part.
 
@@ -152,8 +163,11 @@ class HeatmapStore:
             batch: people per pass.
             workers: loading processes.
             advance: is given the number of views done, after each pass.
+            stop: asked before each part whether to leave the others for another time.
         """
         for part in self.missing():
+            if stop():
+                return
             places = self.places(part)
             heatmaps = np.zeros((len(places), *self.shape[1:]), np.float16)
             similarity = np.zeros((len(places), self.shape[1]), np.float32)
@@ -227,13 +241,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
     def __init__(
         self, store: HeatmapStore, begins: Sequence[int], skeleton: Skeleton, *, flip: float, seed: int
     ) -> None:
-        self.store, self.begins, self.mirror, self.flip, self.seed = (
-            store,
-            begins,
-            skeleton.mirror,
-            flip,
-            seed,
-        )
+        self.store, self.begins, self.skeleton, self.flip, self.seed = store, begins, skeleton, flip, seed
         self.similarity, self.annotated, self.readable = store.labels()
         for number, (begin, end) in enumerate(pairwise(begins)):
             if not self.readable[begin:end].any():
@@ -255,9 +263,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         heatmaps, similarity = self.store.heatmaps(place), self.similarity[place]
         annotated = self.annotated[place]
         if np.random.default_rng([self.seed, 2, draw.number]).random() < self.flip:
-            # The flip-averaged maps of a mirrored person are the mirrored flip-averaged maps.
-            heatmaps = heatmaps[self.mirror, :, ::-1]
-            similarity, annotated = similarity[self.mirror], annotated[self.mirror]
+            heatmaps, similarity, annotated = mirror(heatmaps, similarity, annotated, self.skeleton)
         return {
             "heatmaps": np.array(heatmaps),  # a copy: the mapped file cannot be written to
             "similarity": similarity,
@@ -276,7 +282,13 @@ class LiveCrops(Dataset[dict[str, Any]]):
         rng = np.random.default_rng([self.seed, 2, draw.number])
         image, person, damaged = readable_person(self.sources[draw.source], draw.index, rng)
         image, person = vary(image, person, rng, self.settings)
-        return {**cut(image, person, self.view), "source": draw.source, "damaged": damaged}
+        mirrored = np.random.default_rng([self.seed, 4, draw.number]).random() < self.settings.flip
+        return {
+            **cut(image, person, self.view),
+            "source": draw.source,
+            "damaged": damaged,
+            "mirrored": mirrored,
+        }
 
 
-__all__ = ["HeatmapStore", "LiveCrops", "PoseNetworks", "StoredHeatmaps", "true_similarity"]
+__all__ = ["HeatmapStore", "LiveCrops", "PoseNetworks", "StoredHeatmaps", "mirror", "true_similarity"]

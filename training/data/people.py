@@ -17,10 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from oaks.coco import are_numbers, read_boxes
+from oaks.coco import AREA_OF_BOX, are_numbers, read_boxes
 from oaks.skeleton import Skeleton
-
-ESTIMATED_AREA = 0.53  # of width times height: what a COCO person's mask covers of its box on average
 
 
 class Person(NamedTuple):
@@ -93,6 +91,7 @@ class CocoPeople:
     annotatable: np.ndarray  # (P, K) bool
     image_ids: np.ndarray
     person_ids: np.ndarray
+    sizes: np.ndarray  # (P, 2) int64 width and height that the file says the images have; 0 where it does not
     skipped: Counter[str] = field(default_factory=Counter)
     settings: dict[str, Any] = field(default_factory=dict)  # of the renderer, if it drew the images
 
@@ -103,12 +102,15 @@ class CocoPeople:
         """The image and the person at `index`.
 
         Raises:
-            DamagedImage: the file cannot be decoded.
+            DamagedImage: the file cannot be decoded to its end, or is of another size than its labels are for.
         """
         path = self.folder / str(self.files[index])
-        image = _read_image(path)
-        if image is None:
-            raise DamagedImage(f"{path}: cannot be decoded (image {self.image_ids[index]}, "
+        image, wanted = _read_image(path), tuple(self.sizes[index])
+        problem = "cannot be decoded" if image is None else None
+        if image is not None and all(wanted) and image.shape[1::-1] != wanted:
+            problem = f"is {image.shape[1]}×{image.shape[0]}, and labelled as {wanted[0]}×{wanted[1]}"
+        if problem:
+            raise DamagedImage(f"{path}: {problem} (image {self.image_ids[index]}, "
                                f"person {self.person_ids[index]} of {self.name})")  # fmt: skip
         return image, Person(
             self.keypoints[index],
@@ -122,7 +124,7 @@ class CocoPeople:
 
     def subset(self, rows: np.ndarray) -> CocoPeople:
         """The same source with the people at `rows` alone."""
-        columns = ("files", "keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids")
+        columns = ("files", "keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids", "sizes")
         kept = {column: getattr(self, column)[rows] for column in columns}
         return replace(self, **kept)
 
@@ -137,9 +139,23 @@ class CocoPeople:
 @functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
 def _read_image(path: Path) -> np.ndarray | None:
     try:
-        return cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        content = np.fromfile(path, np.uint8)
+        return None if _is_cut_off(content.tobytes()) else cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # a header that promises more pixels than OpenCV takes
         return None
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG has no end after its picture's data: OpenCV makes the missing part grey and says nothing."""
+    if content[:2] != b"\xff\xd8":
+        return not content
+    at = 2
+    while content[at + 1 : at + 2] not in (
+        b"\xda",
+        b"",
+    ):  # over headers, which may hold pictures with ends of their own
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return b"\xff\xd9" not in content[at:]
 
 
 def read_coco(
@@ -187,7 +203,7 @@ def read_coco(
     for annotation in coco.anns.values():
         _check_numbers(annotation, annotations)
         reason = _reason_to_skip(annotation, coco.imgs, category, present, images)
-        keypoints = None if reason else _keypoints(annotation, order, annotations)
+        keypoints = None if reason else _keypoints(annotation, order, skeleton.count, annotations)
         if keypoints is not None:
             keypoints[~learnable] = 0
             if np.count_nonzero(keypoints[:, 2]) < min_keypoints:
@@ -200,20 +216,23 @@ def read_coco(
             skipped["annotations without area, estimated from the box"] += 1
         rows.append((
             coco.imgs[annotation["image_id"]]["file_name"], keypoints, (x, y, x + w, y + h),
-            annotation.get("area") or ESTIMATED_AREA * w * h, annotation["image_id"], annotation["id"],
+            annotation.get("area") or AREA_OF_BOX * w * h, annotation["image_id"], annotation["id"],
+            _size(coco.imgs[annotation["image_id"]]),
         ))  # fmt: skip
     if not rows:
         raise ValueError(
             f"{annotations}: no people to learn from with images in {images}; left out: {dict(skipped)}"
         )
-    files, labels, frames, areas, image_ids, person_ids = (list(column) for column in zip(*rows, strict=True))
+    files, labels, frames, areas, image_ids, person_ids, sizes = (
+        list(column) for column in zip(*rows, strict=True)
+    )
     labels = np.stack(labels)
     annotatable = np.broadcast_to(learnable, labels.shape[:2]).copy()
     if not trust_absence:
         annotatable &= labels[..., 2] > 0
     people = CocoPeople(
         name, images, np.array(files), labels, np.array(frames, np.float32), np.array(areas, np.float32),
-        annotatable, np.array(image_ids, np.int64), np.array(person_ids, np.int64), skipped,
+        annotatable, np.array(image_ids, np.int64), np.array(person_ids, np.int64), np.array(sizes, np.int64), skipped,
     )  # fmt: skip
     return people if boxes is None else _with_detected_boxes(people, boxes, category)
 
@@ -332,11 +351,20 @@ def _reason_to_skip(
     return None
 
 
-def _keypoints(annotation: dict, order: list[int] | None, path: Path) -> np.ndarray:
+def _size(image: dict) -> tuple[int, int]:
+    """Width and height as the file has them; 0 where they are no whole numbers."""
+    sides = image.get("width"), image.get("height")
+    return sides if all(isinstance(side, int) for side in sides) else (0, 0)
+
+
+def _keypoints(annotation: dict, order: list[int] | None, count: int, path: Path) -> np.ndarray:
     """(K, 3) in the skeleton's order."""
     values = np.asarray(annotation["keypoints"], np.float32)
-    if values.size % 3 or (order is not None and values.size < 3 * (max(order) + 1)):
-        raise ValueError(f"{path}: annotation {annotation['id']} has {values.size} keypoint numbers")
+    wanted = 3 * (count if order is None else max(order) + 1)
+    if values.size % 3 or values.size < wanted or (order is None and values.size > wanted):
+        raise ValueError(
+            f"{path}: annotation {annotation['id']} has {values.size} keypoint numbers, {wanted} wanted"
+        )
     values = values.reshape(-1, 3)
     return values.copy() if order is None else values[order]
 

@@ -7,6 +7,7 @@ that stops at any step continues exactly, whatever the number of loading process
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -150,6 +151,9 @@ class Samples(Dataset[dict[str, Any]]):
         return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
 
 
+SECONDS_OF_A_STEP = 20
+
+
 class ResumableLoader(DataLoader):
     """A loader whose sampler starts where the training stands; Lightning asks loaders whether they can."""
 
@@ -162,9 +166,16 @@ class ResumableLoader(DataLoader):
 
 
 def settle(worker: int) -> None:  # noqa: ARG001
-    """Makes a loading process one thread: there are as many processes as are wanted."""
+    """Makes a loading process one thread, for there are as many processes as are wanted, and lets it outlive signals.
+
+    Ctrl-C and `timeout` signal the whole group: a loading process that died of it would break the step after which
+    the training wants to stop, and save. SIGTERM is also how the training ends a loading process, so that it waits
+    for a step alone.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_OF_A_STEP))
 
 
 def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader:
