@@ -21,6 +21,7 @@ def export_command(
     name: str | None,
     weights: bool,
     half_weights: bool,
+    float_ks: bool,
 ) -> int:
     """Writes a bundle and says what is in it.
 
@@ -49,6 +50,7 @@ def export_command(
             name=name,
             weights=weights,
             half_weights=half_weights,
+            float_ks=float_ks,
         )
     except ExportError as error:
         Console(stderr=True).print(f"oaks: {error}", style="red", markup=False, highlight=False)

@@ -67,6 +67,7 @@ def export(
     name: str | None = None,
     weights: bool = True,
     half_weights: bool = False,
+    float_ks: bool = False,
     show: bool = True,
 ) -> Bundle:
     """Writes a bundle from trained networks.
@@ -85,6 +86,8 @@ def export(
         weights: whether the checkpoints come along, for the torch backend. They are the largest files.
         half_weights: whether the files store what weights they have in float32 as float16
             (precision.with_half_weights).
+        float_ks: whether the KS network is written in fp32 where int8 is asked for; the Engine then runs that
+            beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
@@ -113,8 +116,11 @@ def export(
             files: dict[str, dict[str, str]] = {}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
+                kinds = precisions
+                if part.kind == "ks" and float_ks:
+                    kinds = list(dict.fromkeys("fp32" if kind == "int8" else kind for kind in precisions))
                 for kind, model, found in _models(
-                    part, graph, precisions, tolerance or {}, keep_float, half_weights
+                    part, graph, kinds, tolerance or {}, keep_float, half_weights
                 ):
                     (folder / f"{part.kind}.{kind}.onnx").write_bytes(model.SerializeToString())
                     files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}

@@ -296,6 +296,9 @@ def export(
     half_weights: Annotated[
         bool, typer.Option(help="Store float32 weights as float16: half the size.")
     ] = False,
+    float_ks: Annotated[
+        bool, typer.Option(help="Leave the KS network in fp32 where int8 is asked for.")
+    ] = False,
 ) -> None:
     """Write a bundle from trained networks, each precision compared with torch on real people."""
     from oaks.engines.command import export_command
@@ -312,6 +315,7 @@ def export(
             name=name or None,
             weights=weights,
             half_weights=half_weights,
+            float_ks=float_ks,
         )
     )
 

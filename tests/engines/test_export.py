@@ -128,6 +128,17 @@ def test_fp32_weights_can_be_stored_as_half(checkpoints, pictures, bundle, tmp_p
     assert all(row["typical"] > 1e-6 for row in rows)
 
 
+def test_the_ks_network_can_stay_in_fp32_beside_int8(checkpoints, pictures, tmp_path):
+    told = {"crops": pictures, "show": False, "weights": False, "tolerance": LOOSE, "float_ks": True}
+    for precisions in (("int8",), ("fp32", "int8")):
+        made = export(*checkpoints, out=tmp_path / "b", precisions=precisions, **told)
+        files = {f"pose.{kind}.onnx" for kind in precisions} | {"ks.fp32.onnx"}
+        assert set(made.files) == files
+        with Engine(made, backend="onnxruntime", precision="int8") as engine:
+            ran = {role: about["precision"] for role, about in engine.describe()["networks"].items()}
+        assert ran == {"pose": "int8", "ks": "fp32"}
+
+
 def test_weights_can_be_left_out(checkpoints, pictures, tmp_path):
     made = export(*checkpoints, out=tmp_path / "light", crops=pictures, show=False, weights=False)
     assert sorted(made.files) == ["ks.fp32.onnx", "pose.fp32.onnx"]
