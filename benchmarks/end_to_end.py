@@ -153,8 +153,11 @@ def ours(bundle: Bundle, batch: int) -> tuple[dict[str, oaks.Engine], list[str]]
 
 
 def compare(name: str, points: np.ndarray, scores: np.ndarray, wanted: oaks.Poses) -> dict[str, float]:
-    """How far someone's poses are from those of our ONNX Runtime engine in fp32."""
-    apart = np.linalg.norm(points - wanted.keypoints, axis=2)
+    """How far someone's poses are from those of our ONNX Runtime engine in fp32.
+
+    Points count that are there for it: in the map of one that cannot be seen, the highest place means little.
+    """
+    apart = np.linalg.norm(points - wanted.keypoints, axis=2)[wanted.present]
     near = float((apart <= 0.5).mean())
     if "int8" not in name and "bf16" not in name and near < 0.97:
         raise AssertionError(f"{name}: only {near:.1%} of the points are within half a pixel of ours")
