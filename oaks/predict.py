@@ -150,10 +150,8 @@ def predict(
     rows: list[dict[str, Any]] = []
     names = _output_names(pictures)
     ids: dict[str, int] = {}
-    complete, described = (
-        False,
-        engine.describe(),
-    )  # now: an Engine that is closed meanwhile describes nothing
+    described = engine.describe()  # now: an Engine that is closed meanwhile describes nothing
+    complete = False
     try:
         for group in _groups(pictures, source, summary, say, advance):
             poses = engine.infer(

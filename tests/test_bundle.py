@@ -159,6 +159,10 @@ def test_the_limits_of_the_native_decoder_are_known_beforehand(folder):
     many = oaks.Skeleton(name="many", keypoints=names, sigmas=(0.1,) * 513)
     with pytest.raises(BundleError, match=r"bundle\.json: skeleton: at most 512 keypoints"):
         bundle.write(folder, bundles.described(many), files)
+    content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(content)
+    for wrong in ({"blur_sigma": above}, {"skeleton": many.to_dict()}):
+        assert not jsonschema.Draft202012Validator(SCHEMA).is_valid({**content, **wrong})
 
 
 def test_a_truncated_file_is_found(folder):

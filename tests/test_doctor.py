@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 
 import pytest
 
-from oaks import _native, doctor
+from oaks import BackendUnavailable, _native, doctor, executors
 from oaks.ops import native
 
 
@@ -33,6 +34,31 @@ def test_a_missing_runtime_is_missed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not finding("onnxruntime").works
     assert "pip install onnxruntime" in finding("onnxruntime").detail
+
+
+def test_a_runtime_that_does_not_load_is_no_runtime(monkeypatch):
+    real = importlib.import_module
+
+    def broken(name: str, *arguments: str):
+        if name == "openvino":
+            raise OSError("libopenvino.so: cannot open shared object file")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert not finding("openvino").works
+    assert "does not load: libopenvino.so" in finding("openvino").detail
+
+
+def test_it_says_what_an_engine_would_take(monkeypatch):
+    monkeypatch.setattr(executors, "choose", lambda *_: ("openvino", "cpu", {"tensorrt": "it is missing"}))
+    assert finding("Engine").detail == "takes openvino on cpu (not tensorrt: it is missing)"
+
+    def none(*_):
+        raise BackendUnavailable("no backend can run on this machine: none")
+
+    monkeypatch.setattr(executors, "choose", none)
+    assert not finding("Engine").works
+    assert "no backend" in finding("Engine").detail
 
 
 def test_a_build_without_cuda_says_what_to_do(monkeypatch):

@@ -30,7 +30,7 @@ from oaks.training.evaluation import Crops, View, crop_loader
 from oaks.training.losses import similarity_loss
 from oaks.training.networks import build
 from oaks.training.pose_training import STRIDE, NetworkTraining
-from oaks.training.recipe import KSRecipe, parse_recipe
+from oaks.training.recipe import KSRecipe, RenderedSource, parse_recipe
 
 
 def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, Any]]]:
@@ -67,27 +67,30 @@ def _refuse_seen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]
     paper.
     """
     folds = recipe.data.folds
+    if folds is None:
+        return
     for number, (path, description) in enumerate(zip(recipe.pose, descriptions, strict=True)):
         theirs = parse_recipe(description["recipe"], str(path)).data
-        known = {source.content(): source.name for source in theirs.train}
+        # Rendered people follow from the seed; a file's name below --data does not say which people those are.
+        known = {
+            source.content(): source.name for source in theirs.train if isinstance(source, RenderedSource)
+        }
         for source in (*recipe.data.train, *recipe.data.validation):
             if known.get(source.content(), source.name) != source.name:
                 raise ValueError(
                     f"pose: {path} knows the people of {source.name!r} as {known[source.content()]!r}: "
                     "call them that here too, or folds cannot keep them apart"
                 )
-        if folds is None:
-            continue
         if len(descriptions) > 1:
             runs_on = [number]
         else:
             runs_on = list(folds.trained or [])
             if folds.held_out is not None and (runs_on or recipe.calibrate):
                 runs_on.append(folds.held_out)
-        shared = sorted({source.name for source in recipe.data.train} & set(known.values()))
-        unseen = theirs.folds is not None and folds.count % theirs.folds.count == 0 and all(
-            fold % theirs.folds.count == theirs.folds.held_out for fold in runs_on
-        )  # fmt: skip
+        shared = sorted(
+            {source.name for source in recipe.data.train} & {source.name for source in theirs.train}
+        )
+        unseen = theirs.folds is not None and theirs.folds.keep_out(runs_on, folds.count)
         if runs_on and shared and not unseen:
             raise ValueError(
                 f"pose: {path} is to be run on fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of {shared}, "

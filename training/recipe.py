@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -113,6 +114,10 @@ class Folds(Strict):
                 f"trained must be folds below count = {self.count} without held_out, got {self.trained}"
             )
         return self
+
+    def keep_out(self, folds: Iterable[int], count: int) -> bool:
+        """Whether all people in `folds`, of `count`, lie in the fold that is held out here."""
+        return count % self.count == 0 and all(fold % self.count == self.held_out for fold in folds)
 
 
 class Data(Strict):

@@ -312,10 +312,9 @@ def refuse_seen(recipe: PoseRecipe | KSRecipe) -> None:
     except ValueError:  # from elsewhere
         return
     theirs = parse_recipe(described["recipe"], str(path)).data
-    shared = sorted({source.name for source in recipe.data.train} & {source.name for source in theirs.train})
-    unseen = theirs.folds is not None and (
-        folds.count % theirs.folds.count == 0 and folds.held_out % theirs.folds.count == theirs.folds.held_out
-    )
+    held_out = {source.name for source in recipe.data.train if source.hold_out}
+    shared = sorted(held_out & {source.name for source in theirs.train})
+    unseen = theirs.folds is not None and theirs.folds.keep_out([folds.held_out], folds.count)
     if shared and not unseen:
         raise ValueError(
             f"initial: {path} was trained on people of {shared} who are held out here (fold {folds.held_out} of "

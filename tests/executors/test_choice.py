@@ -96,6 +96,7 @@ def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
     made = bundle.write(made.path, bundles.described(), files)
     with oaks.Engine(made, precision="int8", device="cpu") as engine:
         assert engine.backend == "onnxruntime"
+        assert engine.describe()["passed_over"]["torch"] == "it has no int8"
     only("torch")
     with pytest.raises(BackendUnavailable, match="torch: it has no int8"):
         oaks.Engine(made, precision="int8")

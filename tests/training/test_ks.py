@@ -40,12 +40,12 @@ def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def pose_network(path: Path, seed: int = 0, folds: dict | None = None) -> Path:
+def pose_network(path: Path, seed: int = 0, folds: dict | None = None, train: dict | None = None) -> Path:
     """A pose network with random weights that differ from pixel to pixel, and a description as trainings write it."""
     torch.manual_seed(seed)
     network = build(ARCHITECTURE)
     torch.nn.init.normal_(network.head.final_layer.weight)
-    recipe = pose_recipe(data={"train": [source()], "folds": folds})
+    recipe = pose_recipe(data={"train": [train or source()], "folds": folds})
     save_network(path, network, {
         "kind": "pose", "architecture": ARCHITECTURE, "skeleton": COCO17.to_dict(), "stride": 4,
         "input": {"size": [48, 64], "mean": [0, 0, 0], "std": [255, 255, 255], "color": "bgr"},
@@ -298,9 +298,10 @@ def test_people_that_the_network_saw_are_not_measured_on_as_new_ones(tmp_path: P
         load({"train": [source()], "folds": folds}, calibrate=True)
     with pytest.raises(ValueError, match="is to be run on fold 0, 1 of 2"):
         load({"train": [source()], "folds": {**folds, "trained": [1]}})
-    renamed = {**source(), "name": "others"}
+    rendered = {"kind": "rendered", "name": "people", "count": 9, "seed": 3}
+    path = pose_network(tmp_path / "rendered.safetensors", folds={"count": 2, "held_out": 1}, train=rendered)
     with pytest.raises(ValueError, match="knows the people of 'others' as 'people'"):
-        load({"train": [renamed], "folds": {"count": 2, "held_out": 1, "trained": [0]}})
+        load({"train": [{**rendered, "name": "others"}], "folds": {"count": 2, "held_out": 1}})
 
 
 def test_live_heatmaps_are_mirrored_too(tmp_path: Path, people_folder: Path, networks: PoseNetworks) -> None:

@@ -85,7 +85,7 @@ def test_a_picture_without_its_end_is_damaged(people_folder: Path, part: float) 
     """OpenCV would fill what is missing with grey. A thumbnail among the headers has an end of its own."""
     path = people_folder / "images" / "2.jpg"
     content = path.read_bytes()
-    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
+    thumbnail = b"\xff\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
     path.write_bytes(content[:2] + thumbnail + content[2:])
     image, _ = read(people_folder).sample(2)
     np.testing.assert_array_equal(image, cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR))

@@ -149,12 +149,10 @@ def _is_cut_off(content: bytes) -> bool:
     """Whether a JPEG has no end after its picture's data: OpenCV makes the missing part grey and says nothing."""
     if content[:2] != b"\xff\xd8":
         return not content
-    at = 2
-    while content[at + 1 : at + 2] not in (
-        b"\xda",
-        b"",
-    ):  # over headers, which may hold pictures with ends of their own
-        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    at, data, fill = 2, 0xDA, 0xFF
+    while at + 1 < len(content) and content[at + 1] != data:
+        # Over headers, which may hold pictures with ends of their own.
+        at += 1 if content[at + 1] == fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return b"\xff\xd9" not in content[at:]
 
 

@@ -151,7 +151,8 @@ class Samples(Dataset[dict[str, Any]]):
         return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
 
 
-SECONDS_OF_A_STEP = 20
+SECONDS_TO_STOP = 180
+"""For which a loading process outlives SIGTERM: what it loads for ends with the step, or with the validation."""
 
 
 class ResumableLoader(DataLoader):
@@ -170,12 +171,12 @@ def settle(worker: int) -> None:  # noqa: ARG001
 
     Ctrl-C and `timeout` signal the whole group: a loading process that died of it would break the step after which
     the training wants to stop, and save. SIGTERM is also how the training ends a loading process, so that it waits
-    for a step alone.
+    for a step, or a validation that is under way, alone.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_OF_A_STEP))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_STOP))
 
 
 def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader:
