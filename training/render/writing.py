@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.files import replacing, write_json
@@ -63,13 +64,14 @@ def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
 
 
 def progress_bar(shown: bool) -> Progress:
-    """A progress bar with counts."""
+    """A progress bar with counts, on standard error: what stands on standard output may be handed on."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         disable=not shown,
+        console=Console(stderr=True),
     )
 
 

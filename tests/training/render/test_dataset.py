@@ -119,3 +119,11 @@ def test_the_command_line_writes_a_set_and_a_sheet(tmp_path):
 def test_wrong_arguments_are_named(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         write_dataset(tmp_path, **{"count": 1, "progress": False, **SETTINGS, **wrong})
+
+
+def test_progress_stays_off_standard_output(tmp_path, capsys):
+    """`make weights` hands on what the trainings print there."""
+    write_dataset(tmp_path / "set", 2, workers=1, progress=True, **SETTINGS)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "2/2" in said.err
