@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from oaks.engines import library as tensorrt_library
 from oaks.engines.library import Library, TensorRTError
 from oaks.engines.plan import Profile, Recipe, TimingCache, build, profiles_for
-from oaks.errors import BundleError
 from oaks.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -180,8 +179,6 @@ def _build_into(
 ) -> None:
     """Builds a plan and writes it with its note."""
     onnx = network.read()
-    if hashlib.sha256(onnx).hexdigest() != network.sha256:
-        raise BundleError(f"{network.label} has changed since the bundle was loaded: its SHA-256 is another")
     batches = ", ".join(f"{p.smallest}-{p.largest}" for p in recipe.profiles)
     log.info("building the TensorRT plan of %s for batches %s", network.label, batches)
     if show:
