@@ -470,36 +470,37 @@ def test_a_truncated_network_under_a_fresh_checksum_is_named(tmp_path, backend):
         oaks.Engine(tmp_path / "tiny", backend=backend)
 
 
+def with_changed_pose_network(folder, change):
+    """A tiny bundle after `change` of its pose network's ONNX graph."""
+    made = bundles.write(folder)
+    model = onnx.load(folder / "pose.fp32.onnx")
+    change(model.graph)
+    onnx.save(model, folder / "pose.fp32.onnx")
+    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
+    return bundle.write(folder, bundles.described(), files)
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_fixed_batch_is_refused(tmp_path, backend):
-    made = bundles.write(tmp_path / "tiny")
-    path = tmp_path / "tiny" / "pose.fp32.onnx"
-    model = onnx.load(path)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
-    onnx.save(model, path)
-    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
-    bundle.write(tmp_path / "tiny", bundles.described(), files)
+    def fix(graph):
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+    made = with_changed_pose_network(tmp_path / "tiny", fix)
     with pytest.raises(
         BundleError, match=r"pose\.fp32\.onnx: 'crops': a batch of any size, .* got \[4, 3, 64, 48\]"
     ):
-        oaks.Engine(tmp_path / "tiny", backend=backend)
+        oaks.Engine(made, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_an_output_without_a_batch_is_refused(tmp_path, backend):
-    made = bundles.write(tmp_path / "tiny")
-    path = tmp_path / "tiny" / "pose.fp32.onnx"
-    model = onnx.load(path)
-    model.graph.node.append(onnx.helper.make_node("ReduceSum", ["heatmaps"], ["loss"], keepdims=0))
-    model.graph.output.append(onnx.helper.make_tensor_value_info("loss", onnx.TensorProto.FLOAT, ()))
-    onnx.save(model, path)
-    bundle.write(
-        tmp_path / "tiny",
-        bundles.described(),
-        dict(made.files) | {path.name: {"role": "pose", "precision": "fp32"}},
-    )
+    def add_a_scalar(graph):
+        graph.node.append(onnx.helper.make_node("ReduceSum", ["heatmaps"], ["loss"], keepdims=0))
+        graph.output.append(onnx.helper.make_tensor_value_info("loss", onnx.TensorProto.FLOAT, ()))
+
+    made = with_changed_pose_network(tmp_path / "tiny", add_a_scalar)
     with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: 'loss': a batch of any size, .* got \[\]"):
-        oaks.Engine(tmp_path / "tiny", backend=backend)
+        oaks.Engine(made, backend=backend)
 
 
 def test_a_closed_engine_says_so(tiny):
