@@ -14,7 +14,8 @@ inline void register_cuda(py::module_ m) {
   register_decode(m, cuda::decode);
   register_score(m, cuda::score);
   register_oks(m, cuda::oks);
-  register_nms(m, cuda::nms);
+  register_oks_nms(m, cuda::oks_nms);
+  register_box_nms(m, cuda::box_nms);
 
   m.def("device_count", cuda::device_count);
   m.def("driver_version", cuda::driver_version);

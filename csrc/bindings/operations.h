@@ -10,6 +10,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/nms.h"
 #include "core/oks.h"
 #include "core/score.h"
 
@@ -139,23 +140,34 @@ void register_oks(py::module_& m, void (*launch)(const OksArguments&, Execution)
   });
 }
 
+inline Candidates candidates(uintptr_t scores, uintptr_t frame_index, uintptr_t kept, int64_t count,
+                             float threshold) {
+  return {at<const float>(scores), at<const int32_t>(frame_index), at<int64_t>(kept), count, threshold};
+}
+
 template <class Execution>
-void register_nms(py::module_& m, void (*launch)(const NmsArguments&, Execution)) {
-  m.def("nms", [launch](uintptr_t points, uintptr_t scores, uintptr_t areas, uintptr_t frame_index,
-                        uintptr_t kept, int64_t count, int keypoints, float threshold,
-                        const std::vector<float>& sigmas, uintptr_t run) {
+void register_oks_nms(py::module_& m, void (*launch)(const OksNmsArguments&, Execution)) {
+  m.def("oks_nms", [launch](uintptr_t points, uintptr_t scores, uintptr_t areas, uintptr_t frame_index,
+                            uintptr_t kept, int64_t count, int keypoints, float threshold,
+                            const std::vector<float>& sigmas, uintptr_t run) {
     py::gil_scoped_release release;
-    NmsArguments a{at<const float>(points),
-                   at<const float>(scores),
-                   at<const float>(areas),
-                   at<const int32_t>(frame_index),
-                   at<int64_t>(kept),
-                   count,
-                   keypoints,
-                   threshold,
-                   {}};
+    OksNmsArguments a{candidates(scores, frame_index, kept, count, threshold),
+                      at<const float>(points),
+                      at<const float>(areas),
+                      keypoints,
+                      {}};
     fill(a.sigmas, sigmas);
     launch(a, execution<Execution>(run));
+  });
+}
+
+template <class Execution>
+void register_box_nms(py::module_& m, void (*launch)(const BoxNmsArguments&, Execution)) {
+  m.def("box_nms", [launch](uintptr_t boxes, uintptr_t scores, uintptr_t frame_index, uintptr_t kept,
+                            int64_t count, float threshold, uintptr_t run) {
+    py::gil_scoped_release release;
+    launch({candidates(scores, frame_index, kept, count, threshold), at<const float>(boxes)},
+           execution<Execution>(run));
   });
 }
 

@@ -24,19 +24,6 @@ struct OksArguments {
   float sigmas[kMaxKeypoints];
 };
 
-// One call of nms. Pointers are host pointers for cpu/ and device pointers for cuda/.
-struct NmsArguments {
-  const float* points;         // (count, keypoints, 2)
-  const float* scores;         // (count)
-  const float* areas;          // (count)
-  const int32_t* frame_index;  // (count): only poses of one frame suppress one another; or null
-  int64_t* kept;               // (count) best first, then -1
-  int64_t count;
-  int keypoints;
-  float threshold;  // suppressed: similarity to a better kept pose > threshold
-  float sigmas[kMaxKeypoints];
-};
-
 // Keypoint similarity, 0 to 1. A point that is not finite is similar to nothing.
 OAKS_HOST_DEVICE float keypoint_similarity(const float* a, const float* b, float area, float sigma) {
   const float dx = a[0] - b[0], dy = a[1] - b[1];
@@ -56,13 +43,6 @@ OAKS_HOST_DEVICE float object_similarity(const float* a, const float* b, float a
     ++counted;
   }
   return counted ? sum / float(counted) : 0.0f;
-}
-
-// Whether pose i is suppressed before pose j is: the better score first, ties to the lower index. NaN last.
-OAKS_HOST_DEVICE bool ranks_before(float score_i, int64_t i, float score_j, int64_t j) {
-  const bool nan_i = score_i != score_i, nan_j = score_j != score_j;
-  if (nan_i || nan_j) return nan_i == nan_j ? i < j : nan_j;
-  return score_i > score_j || (score_i == score_j && i < j);
 }
 
 }  // namespace oaks

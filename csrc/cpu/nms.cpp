@@ -1,39 +1,35 @@
+#include "core/nms.h"
+
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
-#include "core/oks.h"
 #include "cpu/operations.h"
 
 namespace oaks::cpu {
 namespace {
 
-// Marks what is suppressed among the poses order[first] to order[last - 1] of one frame, best first.
-void suppress_in_frame(const NmsArguments& a, const std::vector<int64_t>& order, size_t first, size_t last,
+// Marks what is suppressed among the candidates order[first] to order[last - 1] of one frame, best first.
+template <class Arguments>
+void suppress_in_frame(const Arguments& a, const std::vector<int64_t>& order, size_t first, size_t last,
                        std::vector<char>& suppressed) {
-  const int64_t pose = int64_t(a.keypoints) * 2;
   for (size_t i = first; i < last; ++i) {
     const int64_t better = order[i];
     if (suppressed[size_t(better)]) continue;
     for (size_t j = i + 1; j < last; ++j) {
       const int64_t worse = order[j];
-      if (suppressed[size_t(worse)]) continue;
-      const float area = 0.5f * (a.areas[better] + a.areas[worse]);
-      const float similarity = object_similarity(a.points + better * pose, a.points + worse * pose, area,
-                                                 nullptr, a.sigmas, a.keypoints);
-      if (similarity > a.threshold) suppressed[size_t(worse)] = 1;
+      if (!suppressed[size_t(worse)] && suppresses(a, better, worse)) suppressed[size_t(worse)] = 1;
     }
   }
 }
 
-}  // namespace
-
-void nms(const NmsArguments& a, int /*threads*/) {
+template <class Arguments>
+void suppress(const Arguments& a) {
   const auto frame = [&](int64_t i) { return a.frame_index ? a.frame_index[i] : 0; };
   std::vector<int64_t> ranked(static_cast<size_t>(a.count));
   std::iota(ranked.begin(), ranked.end(), int64_t(0));
   std::sort(ranked.begin(), ranked.end(),
-            [&](int64_t i, int64_t j) { return ranks_before(a.scores[i], i, a.scores[j], j); });
+            [&](int64_t i, int64_t j) { return ranks_before(rank_score(a, i), i, rank_score(a, j), j); });
   std::vector<int64_t> by_frame = ranked;
   std::stable_sort(by_frame.begin(), by_frame.end(),
                    [&](int64_t i, int64_t j) { return frame(i) < frame(j); });
@@ -51,5 +47,10 @@ void nms(const NmsArguments& a, int /*threads*/) {
   }
   std::fill(kept, a.kept + a.count, int64_t(-1));
 }
+
+}  // namespace
+
+void oks_nms(const OksNmsArguments& arguments, int /*threads*/) { suppress(arguments); }
+void box_nms(const BoxNmsArguments& arguments, int /*threads*/) { suppress(arguments); }
 
 }  // namespace oaks::cpu

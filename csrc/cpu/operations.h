@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/nms.h"
 #include "core/oks.h"
 #include "core/score.h"
 
@@ -15,6 +16,7 @@ void crop(const CropArguments& arguments, int threads);
 void decode(const DecodeArguments& arguments, int threads);
 void score(const ScoreArguments& arguments, int threads);
 void oks(const OksArguments& arguments, int threads);
-void nms(const NmsArguments& arguments, int threads);
+void oks_nms(const OksNmsArguments& arguments, int threads);
+void box_nms(const BoxNmsArguments& arguments, int threads);
 
 }  // namespace oaks::cpu

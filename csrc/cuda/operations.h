@@ -5,6 +5,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/nms.h"
 #include "core/oks.h"
 #include "core/score.h"
 
@@ -18,6 +19,8 @@ void crop(const CropArguments& arguments, Stream stream);
 void decode(const DecodeArguments& arguments, Stream stream);
 void score(const ScoreArguments& arguments, Stream stream);
 void oks(const OksArguments& arguments, Stream stream);
-void nms(const NmsArguments& arguments, Stream stream);
+void oks_nms(const OksNmsArguments& arguments, Stream stream);
+// A box that is not finite is ranked last and overlaps nothing.
+void box_nms(const BoxNmsArguments& arguments, Stream stream);
 
 }  // namespace oaks::cuda

@@ -1,4 +1,4 @@
-"""The native operations: crop, decode, score, oks and nms.
+"""The native operations: crop, decode, score, oks, nms and box_nms.
 
 NumPy in gives NumPy out, computed on the CPU. Objects with `__cuda_array_interface__` (PyCUDA, torch, CuPy)
 are worked on where they lie, on their stream, and need `out=`: memory has one owner, and nothing touches the
@@ -7,6 +7,7 @@ host.
 
 from __future__ import annotations
 
+from oaks.ops._nms import box_nms
 from oaks.ops.cropping import Crops, crop
 from oaks.ops.decoding import Decoded, decode
 from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
@@ -16,6 +17,7 @@ from oaks.ops.similarity import nms, oks
 __all__ = [
     "Crops",
     "Decoded",
+    "box_nms",
     "conventional_score",
     "crop",
     "decode",

@@ -230,6 +230,21 @@ def check_keypoint_count(keypoints: int, limit: int) -> None:
         raise ValueError(f"the number of keypoints must be at most {limit}, got {keypoints}")
 
 
+def check_boxes(boxes: np.ndarray) -> None:
+    """Refuses boxes (N, 4) that are not finite or end before they start.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for problem, bad in (
+        ("be finite", ~np.isfinite(boxes).all(axis=1)),
+        ("end where they start or after (x1 <= x2, y1 <= y2)", (boxes[:, :2] > boxes[:, 2:]).any(axis=1)),
+    ):
+        if bad.any():
+            first = int(bad.argmax())
+            raise ValueError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
+
+
 def _check_shape(array: Array, shape: Shape) -> None:
     fits = len(array.shape) == len(shape) and all(
         wanted is None or n == wanted for n, wanted in zip(array.shape, shape, strict=True)

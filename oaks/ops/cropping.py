@@ -14,6 +14,7 @@ from oaks.ops.arrays import (
     INT32,
     Array,
     check_apart,
+    check_boxes,
     device_array,
     give,
     is_device_array,
@@ -81,7 +82,7 @@ def crop(
     count = rectangle.shape[0]
     index = _frame_index(frame_index, count, len(views), on_device)
     if not on_device:
-        _check_boxes(rectangle.owner)
+        check_boxes(rectangle.owner)
     scale, bias = _normalisation(mean, std)
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
@@ -180,16 +181,6 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
         raise ValueError(f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}")
     return index
-
-
-def _check_boxes(boxes: np.ndarray) -> None:
-    for problem, bad in (
-        ("be finite", ~np.isfinite(boxes).all(axis=1)),
-        ("end where they start or after (x1 <= x2, y1 <= y2)", (boxes[:, :2] > boxes[:, 2:]).any(axis=1)),
-    ):
-        if bad.any():
-            first = int(bad.argmax())
-            raise ValueError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:

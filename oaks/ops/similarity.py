@@ -123,7 +123,7 @@ def nms(
     check_apart([kept], [poses, score, area, frames])
 
     module, run = native.target(on_device, stream_of([poses, score, area, frames, kept], stream))
-    module.nms(
+    module.oks_nms(
         poses.address, score.address, area.address, frames.address if frames else 0, kept.address,
         count, keypoints, float(threshold), values, run,
     )  # fmt: skip

@@ -101,9 +101,18 @@ class DeviceOps(ABC):
     def nms(self, points: Any, scores: Any, *, areas: Any, frame_index: Any = None, out: Any = None,
             **keywords: Any) -> Any:  # fmt: skip
         """As ops.nms: only the kept poses come back, and the rest of the output is -1."""
-        out = marked((len(points),), np.int64) if out is None else out
-        keywords |= {"areas": self.put(areas, np.float32), "frame_index": self.put(frame_index, np.int32)}
-        self.run(ops.nms, (self.put(points, np.float32), self.put(scores, np.float32)), (out,), **keywords)
+        keywords |= {"areas": self.put(areas, np.float32), "frame_index": frame_index}
+        return self._suppress(ops.nms, points, scores, out, **keywords)
+
+    def box_nms(self, boxes: Any, scores: Any, *, out: Any = None, **keywords: Any) -> Any:
+        """As ops.box_nms: only the kept boxes come back, and the rest of the output is -1."""
+        return self._suppress(ops.box_nms, boxes, scores, out, **keywords)
+
+    def _suppress(self, operation: Any, candidates: Any, scores: Any, out: Any, *, frame_index: Any = None,
+                  **keywords: Any) -> Any:  # fmt: skip
+        out = marked((len(candidates),), np.int64) if out is None else out
+        inputs = self.put(candidates, np.float32), self.put(scores, np.float32)
+        self.run(operation, inputs, (out,), frame_index=self.put(frame_index, np.int32), **keywords)
         kept = int((out >= 0).sum())
         assert (out[kept:] == -1).all()
         return out[:kept]

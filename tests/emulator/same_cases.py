@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ops import (
+    test_box_nms,
     test_crop,
     test_decode,
     test_decode_dark,
@@ -22,6 +23,20 @@ from ops import (
     test_oks,
     test_out,
     test_score,
+)
+from ops.test_box_nms import (
+    test_a_box_within_another,
+    test_a_box_without_an_area_overlaps_nothing,
+    test_a_suppressed_box_does_not_suppress,
+    test_an_iou_of_exactly_the_threshold_does_not_suppress,
+    test_any_boxes_as_the_reference,
+    test_boxes_of_different_frames_do_not_meet,
+    test_boxes_of_equal_score_keep_the_lower_index,
+    test_boxes_of_infinite_score_have_their_order,
+    test_boxes_that_touch_do_not_overlap,
+    test_boxes_too_large_for_their_area,
+    test_many_boxes_in_one_place,
+    test_no_boxes_to_suppress,
 )
 from ops.test_crop import (
     test_a_batch_of_frames_is_a_list_of_frames,
@@ -121,7 +136,7 @@ test_nobody_is_similar = test_oks.test_nobody
 test_nobody_is_suppressed = test_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
-MODULES = (test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_geometry, test_nms, test_oks,
+MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_geometry, test_nms, test_oks,
            test_out, test_score)  # fmt: skip
 
 

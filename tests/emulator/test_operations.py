@@ -225,6 +225,28 @@ def test_scores_that_are_not_numbers_come_last(emulated: EmulatedOps):
     np.testing.assert_array_equal(kept, [4, 1, 3, 0, 2])
 
 
+@pytest.mark.parametrize("count", [1, 33, 1100])
+def test_box_nms_of_every_number_of_rounds(emulated: EmulatedOps, count):
+    draw = rng(count)
+    corners = draw.uniform(0, 15 * count**0.5, (count, 2))
+    boxes = np.concatenate([corners, corners + draw.uniform(5, 40, (count, 2))], axis=1).astype(np.float32)
+    scores = draw.choice(np.linspace(0, 1, 1 + count // 2), count).astype(np.float32)
+    arguments = {"threshold": 0.3, "frame_index": draw.integers(0, 3, count)}
+    kept = emulated.box_nms(boxes, scores, **arguments)
+    np.testing.assert_array_equal(kept, ops.box_nms(boxes, scores, **arguments))
+    assert count < 33 or 1 < len(kept) < count
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_boxes_and_scores_that_are_not_finite_come_last(emulated: EmulatedOps, value):
+    """The CPU refuses them; a device cannot look before it starts. They suppress nothing."""
+    boxes = np.float32([[0, 0, 4, 4]] * 5)
+    boxes[1, 3] = boxes[3, 0] = value
+    scores = np.float32([0.5, 0.9, np.nan, 0.8, 0.7])
+    kept = emulated.box_nms(boxes, scores, threshold=0.5)
+    np.testing.assert_array_equal(kept, [4, 1, 3])
+
+
 def test_scores_and_oks_of_more_than_a_block(emulated: EmulatedOps):
     draw = rng(1)
     similarity, visibility = draw.uniform(size=(2, 300, 5)).astype(np.float32)

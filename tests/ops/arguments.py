@@ -110,6 +110,15 @@ def nms_case():
     )
 
 
+def box_nms_case():
+    return Case(
+        ops.box_nms,
+        {"boxes": np.float32([[0, 0, 2, 2]] * 3), "scores": np.ones(3, np.float32)},
+        {"threshold": 0.5},
+        filled(3, np.int64),
+    )
+
+
 CASES = {
     "crop": crop_case,
     "decode": decode_case,
@@ -117,6 +126,7 @@ CASES = {
     "conventional_score": conventional_case,
     "oks": oks_case,
     "nms": nms_case,
+    "box_nms": box_nms_case,
 }
 
 

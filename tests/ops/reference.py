@@ -262,13 +262,33 @@ def oks(a, b, *, areas, sigmas, visible=None):
     return result
 
 
+def box_iou(a, b):
+    """Intersection over union of two xyxy boxes; 0 where one has no area."""
+    width = min(float(a[2]), float(b[2])) - max(float(a[0]), float(b[0]))
+    height = min(float(a[3]), float(b[3])) - max(float(a[1]), float(b[1]))
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(float(box[2]) - float(box[0])) * (float(box[3]) - float(box[1])) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def box_nms(boxes, scores, *, threshold, frame_index=None):
+    """Kept indices, best first."""
+    return greedy(scores, lambda i, j: box_iou(boxes[i], boxes[j]), threshold, frame_index)
+
+
 def nms(points, scores, *, areas, sigmas, threshold=0.9, frame_index=None):
     """Kept indices, best first."""
+    return greedy(scores, lambda i, j: pair_similarity(points, areas, sigmas, i, j), threshold, frame_index)
+
+
+def greedy(scores, similarity, threshold, frame_index=None):
+    """Kept indices, best first: each goes whose similarity(index, kept) with a better one exceeds threshold."""
     order = sorted(range(len(scores)), key=lambda index: (-float(scores[index]), index))
     kept = []
     for index in order:
         rivals = [k for k in kept if frame_index is None or frame_index[k] == frame_index[index]]
-        if not any(pair_similarity(points, areas, sigmas, index, k) > threshold for k in rivals):
+        if not any(similarity(index, k) > threshold for k in rivals):
             kept.append(index)
     return kept
 

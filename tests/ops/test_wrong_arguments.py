@@ -172,6 +172,23 @@ WRONG = [
     ("nms", "out", frozen),
     ("nms", "frame_index", lambda _: np.array([0, 1])),
     ("nms", "frame_index", lambda _: np.array([0.0, 1.5, 2.0])),
+    ("box_nms", "boxes", lambda a: a[0]),
+    ("box_nms", "boxes", lambda a: a[:, :3]),
+    ("box_nms", "boxes", retyped(str)),
+    ("box_nms", "boxes", entry(np.nan, (1, 2))),
+    ("box_nms", "boxes", entry(np.inf, (2, 3))),
+    ("box_nms", "boxes", entry(3, (1, 0))),
+    ("box_nms", "boxes", lambda a: None),
+    ("box_nms", "scores", lambda a: a[:2]),
+    ("box_nms", "scores", entry(np.nan, 1)),
+    ("box_nms", "scores", OnDevice),
+    ("box_nms", "threshold", lambda _: float("nan")),
+    ("box_nms", "threshold", lambda _: None),
+    ("box_nms", "frame_index", lambda _: np.array([0, 1])),
+    ("box_nms", "frame_index", lambda _: np.array([0.0, 1.5, 2.0])),
+    ("box_nms", "out", lambda a: a[:2]),
+    ("box_nms", "out", retyped(np.int32)),
+    ("box_nms", "out", frozen),
 ]
 
 

@@ -1,0 +1,79 @@
+"""Non-maximum suppression of boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from oaks.ops import native
+from oaks.ops.arrays import (
+    FLOAT32,
+    INT32,
+    INT64,
+    check_apart,
+    check_boxes,
+    give,
+    is_device_array,
+    numbers,
+    stream_of,
+    take,
+)
+
+
+def box_nms(
+    boxes: Any,
+    scores: Any,
+    *,
+    threshold: float,
+    frame_index: Any = None,
+    out: Any = None,
+    stream: int | None = None,
+) -> Any:
+    """Greedy non-maximum suppression of boxes by intersection over union (IoU).
+
+    A box is dropped if its IoU with a better box that is kept exceeds threshold. A box without an area
+    overlaps nothing.
+
+    Args:
+        boxes: (N, 4) float32 x1, y1, x2, y2. On a device, a box that is not finite is ranked last and overlaps
+            nothing.
+        scores: (N,) float32; ties go to the lower index. NaN is refused on the CPU and ranked last on a device.
+        threshold: IoU above which the box with the lower score is dropped.
+        frame_index: (N,) int32; only boxes of one frame compete. One frame by default. To keep classes apart
+            too, give every pair of frame and class a number of its own.
+        out: (N,) int64 to write into; required for device arrays.
+        stream: handle of the CUDA stream to run on, instead of the arrays' own.
+
+    Returns:
+        Indices of the kept boxes, best first: on the CPU as many as are kept; on a device (N,), filled up
+        with -1.
+
+    Raises:
+        ValueError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts;
+            nothing has been written then.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
+    """
+    on_device = is_device_array(boxes)
+    rectangle = take("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
+    count = rectangle.shape[0]
+    score = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    if not on_device:
+        check_boxes(rectangle.owner)
+        if np.isnan(score.owner).any():
+            raise ValueError(
+                f"scores must not be NaN, got one at index {int(np.isnan(score.owner).argmax())}"
+            )
+    numbers("threshold", threshold, (), "a finite number")
+    frames = None
+    if frame_index is not None:
+        frames = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+    kept = give("kept", out, INT64, (count,), on_device=on_device)
+    check_apart([kept], [rectangle, score, frames])
+
+    module, run = native.target(on_device, stream_of([rectangle, score, frames, kept], stream))
+    module.box_nms(
+        rectangle.address, score.address, frames.address if frames else 0, kept.address,
+        count, float(threshold), run,
+    )  # fmt: skip
+    return kept.owner if on_device else kept.owner[: int((kept.owner >= 0).sum())]
