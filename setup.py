@@ -19,6 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+FOLDERS = {"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"}
 
 
 class CMakeBuild(build_ext):
@@ -53,16 +54,17 @@ class CMakeBuild(build_ext):
 
 setup(
     packages=[
-        "oaks", "oaks.ops", "oaks.executors", "oaks.val", "oaks.val.report", "oaks.video",
-        "oaks.engines", "oaks.training", "oaks.training.data", "oaks.training.networks", "oaks.training.render",
+        ".".join([package, *init.parent.relative_to(folder).parts])
+        for package, folder in FOLDERS.items()
+        for init in sorted(Path(folder).rglob("__init__.py"))
     ],
-    package_dir={"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"},
+    package_dir=FOLDERS,
     include_package_data=False,  # MANIFEST.in is for the sdist; package_data names what modules read
     package_data={
         "oaks": ["py.typed", "data/**/*", "val/report/*.html", "*.json"],
         "oaks.engines": ["*.json"],
-        "oaks.training": ["recipes/*.yaml", "render/*.json", "render/*.npz"],
+        "oaks.training": ["**/*.yaml", "**/*.json", "**/*.npz"],
     },
     ext_modules=[Extension("oaks._native", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
-)  # fmt: skip
+)

@@ -66,7 +66,7 @@ def _set(changes: list[str]) -> list[str]:
 def bundle(pose: Path, ks: Path | None, out: Path) -> Path:
     """Exports networks, unless the bundle is there."""
     if not (out / "bundle.json").is_file():
-        from oaks.engines.export import export
+        from oaks.engines.export.export import export
 
         export(pose, ks, out=out)
     return out

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import oaks
 from oaks.benchmark import benchmark
-from oaks.engines.export import export
+from oaks.engines.export.export import export
 from oaks.errors import BackendUnavailable
 from oaks.training.checkpoint import save_network
 from oaks.training.networks import build

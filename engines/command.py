@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oaks.bundle import Bundle
-from oaks.engines.export import ExportError, export
+from oaks.engines.export.export import ExportError, export
 
 
 def export_command(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERSIONS = ("10.16", "11.4")
-FOLDER = Path(__file__).parent / "engines"
+FOLDER = Path(__file__).parent / "engines" / "plans"
 
 
 def read(version: str) -> dict[str, dict[str, str]]:

@@ -62,7 +62,7 @@ def make(version: str, world: Any) -> ModuleType:
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str, world: Any) -> ModuleType:
     """Puts the stand-in where `import tensorrt` finds it, and makes oaks import it anew."""
-    from oaks.engines import library
+    from oaks.engines.plans import library
 
     module = make(version, world)
     monkeypatch.setitem(sys.modules, "tensorrt", module)

@@ -17,8 +17,8 @@ from oaks.executors.device import DeviceArray, DeviceMemory
 if TYPE_CHECKING:
     import tensorrt as trt
 
-    from oaks.engines.cache import Plan
-    from oaks.engines.library import Library
+    from oaks.engines.plans.cache import Plan
+    from oaks.engines.plans.library import Library
 
 
 def default_device() -> str:
@@ -32,7 +32,7 @@ def unavailable(device: str) -> str | None:
         return str(error)
     if reason := gpus.unavailable(index):
         return reason
-    from oaks.engines.library import library
+    from oaks.engines.plans.library import library
     from oaks.ops import native
 
     if native.cuda is None:
@@ -83,8 +83,8 @@ class TensorRTExecutor:
     """
 
     def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int]) -> None:
-        from oaks.engines.cache import load_plan
-        from oaks.engines.library import library
+        from oaks.engines.plans.cache import load_plan
+        from oaks.engines.plans.library import library
 
         self._library: Library = library()
         self._label, self._memory = network.label, memory

@@ -94,7 +94,7 @@ def networks(tmp_path_factory):
     """A bundle without weights, and the checkpoints that it was made from."""
     import torch
 
-    from oaks.engines.export import export
+    from oaks.engines.export.export import export
     from oaks.training.checkpoint import save_network
     from oaks.training.networks import build
 

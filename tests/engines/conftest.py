@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from oaks import COCO17
-from oaks.engines import export as exporting
+from oaks.engines.export import export as exporting
 
 SIZE = (48, 64)
 INPUT = {

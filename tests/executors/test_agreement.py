@@ -9,7 +9,7 @@ from torch import nn
 
 import oaks
 from oaks.bundle import Bundle
-from oaks.engines.export import export
+from oaks.engines.export.export import export
 from oaks.training.checkpoint import save_network
 from oaks.training.networks import build
 

@@ -19,7 +19,7 @@ from tensorrt_world import World
 import oaks
 from oaks import BundleError, executors
 from oaks.bundle import Network
-from oaks.engines.library import TensorRTError
+from oaks.engines.plans.library import TensorRTError
 from oaks.executors import tensorrt as backend
 from oaks.executors.device import DeviceMemory
 
@@ -159,7 +159,7 @@ def test_devices_are_named_as_elsewhere(world, device, reason):
 def test_what_is_missing_is_told(world, monkeypatch):
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "tensorrt", None)
-        without.setattr("oaks.engines.library._loaded", None)
+        without.setattr("oaks.engines.plans.library._loaded", None)
         assert "pip install 'oaks[tensorrt]'" in backend.unavailable("cuda")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "filelock", None)

@@ -97,7 +97,7 @@ def test_engines_and_training_meet_only_in_the_export_of_networks(statements):
         if inside(statement.importer, "oaks.training"):
             assert not inside(statement.imported, "oaks.engines"), statement
         if inside(statement.importer, "oaks.engines") and inside(statement.imported, "oaks.training"):
-            assert statement.importer == "oaks.engines.export", statement
+            assert statement.importer == "oaks.engines.export.export", statement
             assert any(inside(statement.imported, part) for part in NETWORKS), statement
 
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from oaks.engines.onnx_graph import OPSET, to_onnx
-from oaks.engines.precision import to_fp16
+from oaks.engines.export.onnx_graph import OPSET, to_onnx
+from oaks.engines.export.precision import to_fp16
 from oaks.training.networks import KSNet
-
-from .conftest import SIZE, Small, noise, settle
+from tests.engines.conftest import SIZE, Small, noise, settle
 
 OUTPUTS = ["heatmaps", "visibility"]
 

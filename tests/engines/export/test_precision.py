@@ -12,10 +12,9 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from oaks.engines.onnx_graph import to_onnx
-from oaks.engines.precision import heatmap_layers, to_fp16, to_int8, with_half_weights
-
-from .conftest import SIZE, Small, noise, settle
+from oaks.engines.export.onnx_graph import to_onnx
+from oaks.engines.export.precision import heatmap_layers, to_fp16, to_int8, with_half_weights
+from tests.engines.conftest import SIZE, Small, noise, settle
 
 
 @pytest.fixture(scope="module")

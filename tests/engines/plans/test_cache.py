@@ -21,10 +21,10 @@ from tensorrt_world import MAGIC, World
 
 from oaks import BundleError
 from oaks.bundle import Bundle
-from oaks.engines import cache
-from oaks.engines.cache import default_folder, load_plan, plan_key
-from oaks.engines.library import TensorRTError, library
-from oaks.engines.plan import Recipe, profiles_for
+from oaks.engines.plans import cache
+from oaks.engines.plans.cache import default_folder, load_plan, plan_key
+from oaks.engines.plans.library import TensorRTError, library
+from oaks.engines.plans.plan import Recipe, profiles_for
 from oaks.executors import device
 
 BATCHES = [1, 2, 4, 8]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from oaks.engines.samples import load_crops, split
+from oaks.engines.export.samples import load_crops, split
 
 DESCRIPTION = {
     "input": {"size": [6, 8], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0], "color": "bgr"},

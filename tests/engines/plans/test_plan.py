@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 from tensorrt_world import MAGIC, World
 
-from oaks.engines.library import TensorRTError, library
-from oaks.engines.plan import SPAN, Profile, Recipe, TimingCache, build, profiles_for
-from oaks.engines.progress import Phases, in_worker
+from oaks.engines.plans.library import TensorRTError, library
+from oaks.engines.plans.plan import SPAN, Profile, Recipe, TimingCache, build, profiles_for
+from oaks.engines.plans.progress import Phases, in_worker
 
 ONNX = bundles.pose_network(3, bundles.SIZE, visibility=True)
 RECIPE = Recipe((Profile(1, 2), Profile(3, 8)))

@@ -1,6 +1,6 @@
 """Writes down the names and signatures of an installed TensorRT, for the tests to hold our code against.
 
-    python tests/engines/list_api.py > tests/engines/tensorrt_api_11.4.json
+    python tests/engines/plans/list_api.py > tests/engines/plans/tensorrt_api_11.4.json
 
 Takes the package `tensorrt`, or `tensorrt_bindings` where that alone is installed. Only the classes that
 oaks uses are listed, with all their members, so that a name that such a class lacks is seen to be missing.

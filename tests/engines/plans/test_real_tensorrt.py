@@ -9,10 +9,10 @@ import pytest
 
 from oaks import Engine
 from oaks.bundle import Bundle
-from oaks.engines import cache
-from oaks.engines.cache import load_plan
-from oaks.engines.export import export
-from oaks.engines.progress import Phases
+from oaks.engines.export.export import export
+from oaks.engines.plans import cache
+from oaks.engines.plans.cache import load_plan
+from oaks.engines.plans.progress import Phases
 from oaks.executors import device, tensorrt
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.timeout(1800)]

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pycuda_stand_in
 import pytest
@@ -19,7 +19,7 @@ import tensorrt_stand_in
 from tensorrt_world import World
 
 from oaks.bundle import Bundle
-from oaks.engines.cache import load_plan
+from oaks.engines.plans.cache import load_plan
 from oaks.executors import device
 
 

@@ -12,9 +12,9 @@ import torch
 
 from oaks import Engine
 from oaks.bundle import Bundle
-from oaks.engines import compare, precision
-from oaks.engines import export as exporting
-from oaks.engines.export import ExportError, export
+from oaks.engines.export import compare, precision
+from oaks.engines.export import export as exporting
+from oaks.engines.export.export import ExportError, export
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -271,7 +271,7 @@ def test_int8_is_calibrated_and_compared_on_different_people(checkpoints, pictur
 
 
 def test_the_ks_network_is_compared_on_flip_averaged_heatmaps(checkpoints, pictures, tmp_path, monkeypatch):
-    from oaks.engines.samples import load_crops, split
+    from oaks.engines.export.samples import load_crops, split
     from oaks.training.checkpoint import load_network
 
     given = {}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
     from rich.progress import Progress, TaskID
 
-    from oaks.engines.library import Library
+    from oaks.engines.plans.library import Library
 
 Result = TypeVar("Result")
 

@@ -9,8 +9,8 @@ import tensorrt_stand_in as stand_in
 from tensorrt_world import World
 
 from oaks import BackendUnavailable
-from oaks.engines import library as module
-from oaks.engines.library import Log, library
+from oaks.engines.plans import library as module
+from oaks.engines.plans.library import Log, library
 
 
 @pytest.fixture(params=listings.VERSIONS)

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oaks.engines.library import Library, TensorRTError
-from oaks.engines.progress import Phases, bars, in_worker, monitor
+from oaks.engines.plans.library import Library, TensorRTError
+from oaks.engines.plans.progress import Phases, bars, in_worker, monitor
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -12,7 +12,7 @@ import pytest
 import tensorrt_listings as listings
 
 import oaks
-from oaks.engines import cache
+from oaks.engines.plans import cache
 
 FILES = [
     *(Path(cache.__file__).parent / f"{name}.py" for name in ("library", "progress", "plan", "cache")),
@@ -267,7 +267,7 @@ def test_no_number_of_an_enum_is_written_down():
 @pytest.mark.parametrize("version", listings.VERSIONS)
 def test_our_listings_agree_with_the_full_ones(version):
     """Where listings of the whole Python interface are at hand: class -> member -> signature."""
-    beside = Path(__file__).parents[2].parent / "shared" / "tensorrt"
+    beside = Path(__file__).parents[3].parent / "shared" / "tensorrt"
     path = Path(os.environ.get("OAKS_TENSORRT_LISTINGS", beside)) / f"tensorrt_api_{version}.json"
     if not path.is_file():
         pytest.skip(f"no {path.name} in {path.parent}; OAKS_TENSORRT_LISTINGS may name its folder")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import bundle, ops
-from oaks.engines import compare, precision
-from oaks.engines.onnx_graph import to_onnx
-from oaks.engines.samples import crop_of, load_crops, split
+from oaks.engines.export import compare, precision
+from oaks.engines.export.onnx_graph import to_onnx
+from oaks.engines.export.samples import crop_of, load_crops, split
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def export(
         ks: checkpoint of the KS network for its heatmaps, if there is one.
         out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
         precisions: of "fp32", "fp16", "int8"; both networks are written in each.
-        crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.samples.load_crops).
+        crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.export.samples.load_crops).
             Rendered people if not given; for int8 they must be asked for, as "rendered".
-        tolerance: precision -> largest typical difference, instead of oaks.engines.compare.TOLERANCE's.
+        tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
         keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
             heatmaps unless given.
         name: of the bundle; the folder's unless given.

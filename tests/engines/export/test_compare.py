@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from torch import nn
 
-from oaks.engines import compare
+from oaks.engines.export import compare
 
 SHAPE = ["batch", 2, 4, 4]
 

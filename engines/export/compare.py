@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oaks.engines.precision import HALF_MAX
+from oaks.engines.export.precision import HALF_MAX
 
 if TYPE_CHECKING:
     import onnx

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oaks.engines import library as tensorrt_library
-from oaks.engines.library import Library, TensorRTError
-from oaks.engines.plan import Profile, Recipe, TimingCache, build, profiles_for
+from oaks.engines.plans import library as tensorrt_library
+from oaks.engines.plans.library import Library, TensorRTError
+from oaks.engines.plans.plan import Profile, Recipe, TimingCache, build, profiles_for
 from oaks.files import replacing, write_json
 
 if TYPE_CHECKING:

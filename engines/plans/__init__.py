@@ -1,0 +1,1 @@
+"""ONNX to TensorRT plans, and the cache that keeps them."""
