@@ -29,7 +29,7 @@ import oaks
 from oaks.bundle import Bundle
 from oaks.coco import read_boxes
 from oaks.errors import BackendUnavailable
-from oaks.frames import read_image
+from oaks.images import read_image
 from oaks.predict import DEMO
 
 TARGETS = {"openvino fp32": 1.15, "openvino bf16": 2.0, "openvino int8": 3.0}

@@ -15,7 +15,7 @@ from oaks.coco import PersonBoxes, make_header, read_boxes, write_results
 from oaks.detector import Detector
 from oaks.draw import draw
 from oaks.files import replacing
-from oaks.frames import SUFFIXES, in_order, read_image
+from oaks.images import SUFFIXES, in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 

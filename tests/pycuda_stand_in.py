@@ -1,4 +1,4 @@
-"""A `pycuda.driver` that has what oaks.executors.device uses and is as strict as the real one.
+"""A `pycuda.driver` that has what oaks.executors.pycuda uses and is as strict as the real one.
 
 Its device memory is the host's. A stream is a queue that runs when it is waited for, so that a buffer freed
 or overwritten too early shows. As in PyCUDA, what is allocated needs a current context, and is freed only
@@ -143,7 +143,7 @@ def _check_owner(gpu: Gpu, context: Context, what: str) -> None:
 
 def install(monkeypatch: pytest.MonkeyPatch, devices: int = 1, *, cuda_half: bool = True) -> Gpu:
     """Puts the stand-in where `import pycuda.driver` finds it, and one for the native module's CUDA half."""
-    from oaks.executors import device
+    from oaks.executors import pycuda
 
     gpu = Gpu(devices)
     package, driver = ModuleType("pycuda"), ModuleType("pycuda.driver")
@@ -152,8 +152,8 @@ def install(monkeypatch: pytest.MonkeyPatch, devices: int = 1, *, cuda_half: boo
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
     monkeypatch.setattr(native, "cuda", Native(gpu) if cuda_half else None)
-    device.device.cache_clear()
-    monkeypatch.setattr(device.atexit, "register", lambda function: function)
+    pycuda.device.cache_clear()
+    monkeypatch.setattr(pycuda.atexit, "register", lambda function: function)
     return gpu
 
 

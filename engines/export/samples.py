@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import read_boxes
-from oaks.frames import SUFFIXES, read_image
+from oaks.images import SUFFIXES, read_image
 
 ANNOTATIONS = "annotations.json"
 

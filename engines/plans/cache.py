@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
     from oaks.bundle import Network
-    from oaks.executors.device import Device
+    from oaks.executors.pycuda import Device
 
 log = logging.getLogger("oaks.plans")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.coco import read_boxes
 from oaks.detector import Detector
-from oaks.frames import as_box_scores, as_boxes
+from oaks.images import as_box_scores, as_boxes
 from oaks.video.frames import Frame, number_from_one
 from oaks.video.mot import read_mot
 

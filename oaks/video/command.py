@@ -12,7 +12,7 @@ from typing import Any
 from oaks.coco import header_path, make_header
 from oaks.detector import Detector
 from oaks.files import write_json
-from oaks.frames import SUFFIXES
+from oaks.images import SUFFIXES
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.errors import BackendUnavailable
-from oaks.frames import SUFFIXES, read_image
+from oaks.images import SUFFIXES, read_image
 from oaks.predict import find_pictures
 from oaks.video.frames import Frame
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.frames import in_order
+from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings

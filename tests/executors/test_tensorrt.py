@@ -21,7 +21,7 @@ from oaks import BundleError, executors
 from oaks.bundle import Network
 from oaks.engines.plans.library import TensorRTError
 from oaks.executors import tensorrt as backend
-from oaks.executors.device import DeviceMemory
+from oaks.executors.pycuda import DeviceMemory
 
 
 @pytest.fixture(scope="module")

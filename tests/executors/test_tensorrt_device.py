@@ -12,7 +12,7 @@ import pycuda_stand_in
 import pytest
 
 from oaks import BackendUnavailable
-from oaks.executors.device import DeviceMemory, device, unavailable
+from oaks.executors.pycuda import DeviceMemory, device, unavailable
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from oaks.engines.plans import cache
 from oaks.engines.plans.cache import default_folder, load_plan, plan_key
 from oaks.engines.plans.library import TensorRTError, library
 from oaks.engines.plans.plan import Recipe, profiles_for
-from oaks.executors import device
+from oaks.executors import pycuda
 
 BATCHES = [1, 2, 4, 8]
 
@@ -40,7 +40,7 @@ def world(monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     pycuda_stand_in.install(monkeypatch, devices=2)
-    return device.device(0)
+    return pycuda.device(0)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
 
 
 def test_other_batches_and_another_gpu_build_again(load, world):
-    paths = {load().path, load(batches=[1, 2]).path, load(where=device.device(1)).path}
+    paths = {load().path, load(batches=[1, 2]).path, load(where=pycuda.device(1)).path}
     assert len(paths) == 3
     assert world.built == 3
 

@@ -13,7 +13,7 @@ from oaks.engines.export.export import export
 from oaks.engines.plans import cache
 from oaks.engines.plans.cache import load_plan
 from oaks.engines.plans.progress import Phases
-from oaks.executors import device, tensorrt
+from oaks.executors import pycuda, tensorrt
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.timeout(1800)]
 
@@ -79,7 +79,7 @@ def test_a_kept_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatc
 def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkeypatch):
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
         captured = engine.infer(pictures[:4])
-    monkeypatch.setattr(device.DeviceMemory, "record", lambda memory, work: work)
+    monkeypatch.setattr(pycuda.DeviceMemory, "record", lambda memory, work: work)
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
         launched = engine.infer(pictures[:4])
     np.testing.assert_array_equal(captured.keypoints, launched.keypoints)
@@ -88,7 +88,7 @@ def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkey
 
 @pytest.mark.parametrize("harm", ["truncated", "foreign"])
 def test_a_plan_that_is_no_good_is_set_aside_and_built_anew(bundle, tmp_path, harm):
-    gpu, network = device.device(0), bundle.network("ks", "fp16")
+    gpu, network = pycuda.device(0), bundle.network("ks", "fp16")
     with gpu.active():
         path = load_plan(network, gpu, batches=[1, 2], folder=tmp_path, show=False).path
         content = path.read_bytes()
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_a_build(bundle, tmp_path, monkeypatch, ctrl_c):
         return step(phases, name, number)
 
     monkeypatch.setattr(Phases, "step", press)
-    gpu = device.device(0)
+    gpu = pycuda.device(0)
     with gpu.active(), pytest.raises(KeyboardInterrupt):
         load_plan(bundle.network("pose", "fp16"), gpu, batches=[1], folder=tmp_path, show=False)
     assert pressed

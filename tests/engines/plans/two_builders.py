@@ -20,7 +20,7 @@ from tensorrt_world import World
 
 from oaks.bundle import Bundle
 from oaks.engines.plans.cache import load_plan
-from oaks.executors import device
+from oaks.executors import pycuda
 
 
 def main(bundle: str, cache: str, meeting: str) -> None:
@@ -38,7 +38,7 @@ def main(bundle: str, cache: str, meeting: str) -> None:
         (Path(meeting) / str(os.getpid())).touch()
         while len(list(Path(meeting).iterdir())) < 2:
             time.sleep(0.01)
-        plan = load_plan(network, device.device(0), batches=[1, 2], folder=cache, show=False)
+        plan = load_plan(network, pycuda.device(0), batches=[1, 2], folder=cache, show=False)
         print(world.built, world.deserialised, plan.path.name)
 
 
