@@ -14,8 +14,7 @@ import numpy as np
 from oaks import executors, ops
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.images import as_box_scores, as_boxes, as_frame, is_single, per_frame
-from oaks.layout import Results
-from oaks.pipeline import Pipeline
+from oaks.pipeline import Pipeline, Results
 from oaks.poses import Poses
 from oaks.timings import Timings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,11 +13,30 @@ import numpy as np
 from oaks import ops
 from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import BundleError
-from oaks.executors import Array, Executor, HostMemory, Memory, backend
-from oaks.layout import Layout, Results, aligned
+from oaks.executors import backend
+from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.timings import Timings
 
 _HOST = HostMemory()
+_ALIGNED = 256
+"""Bytes: where devices want arrays to start."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a pass leaves for the host, before calibration.
+
+    Attributes:
+        points: (N, K, 2) float32 image pixels.
+        heat: (N, K) float32.
+        visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
+        similarity: (N, K) logits; or None.
+    """
+
+    points: Any
+    heat: Any
+    visibility: Any
+    similarity: Any
 
 
 @dataclass
@@ -26,7 +46,7 @@ class _Pass:
     pixels: Array
     transforms: Array
     results: Array
-    layout: Layout
+    layout: _Layout
     steps: dict[str, Callable[[], Any]]
     recorded: Callable[[], None] | None
 
@@ -134,8 +154,8 @@ class Pipeline:
         self._transforms = empty((largest, 2, 3), np.float32)
         self._results = empty((self._layout(largest).size,), np.uint8)
 
-    def _layout(self, batch: int) -> Layout:
-        keypoints, layout = self._bundle.skeleton.count, Layout()
+    def _layout(self, batch: int) -> _Layout:
+        keypoints, layout = self._bundle.skeleton.count, _Layout()
         layout.add("points", (batch, keypoints, 2), np.float32)
         layout.add("heat", (batch, keypoints), np.float32)
         if self.has_visibility:
@@ -290,7 +310,7 @@ class Pipeline:
         starts, size = [], 0
         for array in arrays:
             starts.append(size)
-            size = aligned(size + array.nbytes)
+            size = _aligned(size + array.nbytes)
         staging = self._stage("frames", size)
         for start, array in zip(starts, arrays, strict=True):
             np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
@@ -343,3 +363,25 @@ def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.n
 def _roomy(size: int) -> int:
     """The next power of two, so that a buffer that grows with its content is seldom made anew."""
     return 1 << max(size - 1, 1).bit_length()
+
+
+class _Layout:
+    """Where the results of a batch lie in one run of bytes, so that they come down in one copy."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._parts: dict[str, tuple[int, tuple[int, ...], np.dtype]] = {}
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self._parts[name] = (self.size, shape, np.dtype(dtype))
+        self.size = _aligned(self.size + math.prod(shape) * np.dtype(dtype).itemsize)
+
+    def views(self, memory: Memory, buffer: Array) -> Results:
+        """The typed arrays in a buffer of `size` bytes."""
+        parts = {name: memory.view(buffer, *part) for name, part in self._parts.items()}
+        return Results(parts["points"], parts["heat"], parts.get("visibility"), parts.get("similarity"))
+
+
+def _aligned(size: int) -> int:
+    """The next multiple of what _ALIGNED."""
+    return -(-size // _ALIGNED) * _ALIGNED

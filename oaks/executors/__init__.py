@@ -4,8 +4,8 @@ A backend is a module of this package with
 
     default_device()     "cpu" or "cuda": where it runs if nobody says
     unavailable(device)  why it cannot run there, and what to install or change; or None
-    open_memory(device)  the Memory in which its arrays lie
-    open_executor(network, *, memory, threads, batches)  an Executor for a bundle's Network; `threads` is
+    open_memory(device)  the `base.Memory` in which its arrays lie
+    open_executor(network, *, memory, threads, batches)  a `base.Executor` for a bundle's Network; `threads` is
                          None or a number of CPU threads, `batches` the batch sizes to come, ascending
 
 The Engine owns every buffer. It allocates them from the Memory, ties them to the networks once per batch size
@@ -14,171 +14,15 @@ with Executor.bind, and from then on only calls what bind returned.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Protocol
 
-import numpy as np
-
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import BackendUnavailable
 from oaks.ops import native
 
 log = logging.getLogger("oaks")
-
-Array = Any
-"""A NumPy array in host memory, or an object with `__cuda_array_interface__` in device memory. Both have a
-`shape`, and slice along the first axis without copying."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of a network.
-
-    Attributes:
-        shape: sizes after the batch axis, which is always the first and may have any length.
-        dtype: float32 or float16.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-
-def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np.dtype | type) -> Tensor:
-    """An input or output of a network that the Engine can bind.
-
-    Args:
-        label: the network's, for messages.
-        name: of the input or output.
-        shape: of it, None for a size that may vary.
-        dtype: of it.
-
-    Raises:
-        BundleError: it is not float32 or float16, or something else than its first size, the batch, may vary.
-    """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
-        raise BundleError(f"{label}: {name!r} must be float32 or float16, is {dtype}")
-    if not shape or shape[0] is not None or None in shape[1:]:
-        came = ["any" if size is None else size for size in shape]
-        raise BundleError(
-            f"{label}: {name!r}: a batch of any size, and no other size that varies, wanted, got {came}"
-        )
-    return Tensor(tuple(shape[1:]), dtype)
-
-
-class Memory(Protocol):
-    """Where arrays lie, and the stream on which work with them runs in order."""
-
-    device: str
-    """"cpu", or "cuda:0" and so on."""
-    stream: int | None
-    """The CUDA stream's handle, for oaks.ops; None on the host."""
-    graphs: str
-    """How `record` fares: "none" (nothing recorded yet, or host), "captured", or "failed: why"."""
-
-    def active(self) -> AbstractContextManager[None]:
-        """Makes the device current for this thread while the block runs."""
-
-    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A contiguous array in this memory, aligned to 256 bytes on a device."""
-
-    def view(self, buffer: Array, start: int, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A contiguous array within a flat uint8 array, from an aligned byte on."""
-
-    def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
-
-    def upload(self, source: np.ndarray, target: Array) -> None:
-        """Enqueues a copy of a staging array into an array of the same shape and type."""
-
-    def download(self, source: Array, target: np.ndarray) -> None:
-        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
-
-    def wait_for(self, array: Array) -> None:
-        """Lets the stream, or the caller, wait until whoever fills a device array from elsewhere is done."""
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A call that repeats `work`, which enqueues on the stream and touches the same arrays each time.
-
-        On a device: runs `work` once, waits, captures it as a CUDA graph and returns the replay; where
-        capture fails, logs why once and returns `work`. On the host: returns `work`.
-        """
-
-    def synchronize(self) -> None:
-        """Waits until everything enqueued is done."""
-
-    def close(self) -> None:
-        """Gives back what it holds. Arrays from it must not be used afterwards."""
-
-
-class Executor(Protocol):
-    """One network on one runtime."""
-
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    details: Mapping[str, Any]
-    """What a report should say: runtime version, precision as it runs, threads, plan file."""
-
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        """Ties the network to arrays, all of the same batch size, and returns the call that runs it.
-
-        On a device the call enqueues on the memory's stream and returns; on the host it returns when the
-        outputs are written. Arrays keep their addresses and shapes; binding others leaves this call valid.
-        """
-
-    def close(self) -> None:
-        """Gives the network's memory back."""
-
-
-class HostMemory:
-    """The memory of executors that run on the CPU: NumPy arrays, and nothing to wait for."""
-
-    device = "cpu"
-    stream = None
-    graphs = "none"
-
-    def active(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """Aligned to a cache line, so that runtimes take it without a copy."""
-        dtype = np.dtype(dtype)
-        size = math.prod(shape) * dtype.itemsize
-        raw = np.zeros(size + 64, np.uint8)
-        start = -raw.ctypes.data % 64
-        return raw[start : start + size].view(dtype).reshape(tuple(shape))
-
-    staging = empty
-
-    def view(
-        self, buffer: np.ndarray, start: int, shape: Sequence[int], dtype: np.dtype | type
-    ) -> np.ndarray:
-        return np.ndarray(tuple(shape), dtype, buffer, start)
-
-    def upload(self, source: np.ndarray, target: np.ndarray) -> None:
-        np.copyto(target, source)
-
-    def download(self, source: np.ndarray, target: np.ndarray) -> None:
-        np.copyto(target, source)
-
-    def wait_for(self, array: np.ndarray) -> None:
-        pass
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        return work
-
-    def synchronize(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
 
 BACKENDS = ("tensorrt", "torch", "openvino", "onnxruntime")
 """In the order in which "auto" looks for them; torch counts there only with CUDA."""
@@ -242,14 +86,4 @@ def choose(
     raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 
-__all__ = [
-    "BACKENDS",
-    "Array",
-    "Executor",
-    "HostMemory",
-    "Memory",
-    "Tensor",
-    "backend",
-    "checked_tensor",
-    "choose",
-]
+__all__ = ["BACKENDS", "backend", "choose"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BundleError
-from oaks.executors import HostMemory, Memory, Tensor, checked_tensor
+from oaks.executors.base import HostMemory, Memory, Tensor, checked_tensor
 
 _DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BackendUnavailable, BundleError
-from oaks.executors import HostMemory, Memory, Tensor, checked_tensor
+from oaks.executors.base import HostMemory, Memory, Tensor, checked_tensor
 
 log = logging.getLogger("oaks")
 

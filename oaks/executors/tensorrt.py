@@ -10,8 +10,8 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BackendUnavailable, BundleError
-from oaks.executors import Tensor, checked_tensor
 from oaks.executors import pycuda as gpus
+from oaks.executors.base import Tensor, checked_tensor
 from oaks.executors.pycuda import DeviceArray, DeviceMemory
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import BundleError
-from oaks.executors import Array, HostMemory, Memory, Tensor
+from oaks.executors.base import Array, HostMemory, Memory, Tensor
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from oaks import executors
-from oaks.executors import onnxruntime
+from oaks.executors import base, onnxruntime
 from oaks.ops import native
 
 STREAM = 77
@@ -94,7 +94,7 @@ class Memory:
         return OnDevice(np.full(shape, np.array(119).astype(dtype), dtype))
 
     def view(self, buffer, start, shape, dtype):
-        return OnDevice(executors.HostMemory().view(buffer.content, start, shape, dtype))
+        return OnDevice(base.HostMemory().view(buffer.content, start, shape, dtype))
 
     def staging(self, shape, dtype):
         self.pinned.append(np.full(shape, 85, dtype))
@@ -147,9 +147,7 @@ class Executor:
     """ONNX Runtime behind the stream."""
 
     def __init__(self, network, stream, batches):
-        self._inner = onnxruntime.open_executor(
-            network, memory=executors.HostMemory(), threads=1, batches=batches
-        )
+        self._inner = onnxruntime.open_executor(network, memory=base.HostMemory(), threads=1, batches=batches)
         self.inputs, self.outputs, self.details = (
             self._inner.inputs,
             self._inner.outputs,

@@ -21,6 +21,7 @@ from oaks import BundleError, executors
 from oaks.bundle import Network
 from oaks.engines.plans.library import TensorRTError
 from oaks.executors import tensorrt as backend
+from oaks.executors.base import Tensor
 from oaks.executors.pycuda import DeviceMemory
 
 
@@ -183,10 +184,10 @@ def test_bf16_is_refused(world, memory, tiny):
 
 
 def test_inputs_and_outputs_are_read_from_the_engine(executor):
-    assert executor.inputs == {"crops": executors.Tensor((3, 64, 48), np.dtype("float32"))}
+    assert executor.inputs == {"crops": Tensor((3, 64, 48), np.dtype("float32"))}
     assert executor.outputs == {
-        "heatmaps": executors.Tensor((3, 16, 12), np.dtype("float32")),
-        "visibility": executors.Tensor((3,), np.dtype("float32")),
+        "heatmaps": Tensor((3, 16, 12), np.dtype("float32")),
+        "visibility": Tensor((3,), np.dtype("float32")),
     }
 
 
