@@ -18,6 +18,7 @@ void register_cpu(py::module_ m) {
   bindings::register_oks(m, cpu::oks);
   bindings::register_oks_nms(m, cpu::oks_nms);
   bindings::register_box_nms(m, cpu::box_nms);
+  bindings::register_map_features(m, cpu::map_features);
   m.def("instruction_sets", cpu::instruction_sets);
   m.def("instruction_set", cpu::instruction_set);
   m.def("use_instruction_set", cpu::use_instruction_set);

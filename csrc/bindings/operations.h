@@ -10,6 +10,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
 #include "core/score.h"
@@ -105,6 +106,35 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                             make_blur(blur_sigma),
                             {}};
           fill(a.pair, pair);
+          launch(a, execution<Execution>(run));
+        });
+}
+
+template <class Execution>
+void register_map_features(py::module_& m, void (*launch)(const FeatureArguments&, Execution)) {
+  m.def("map_features",
+        [launch](uintptr_t heatmaps, uintptr_t mirrored, uintptr_t points, uintptr_t heat, uintptr_t boxes,
+                 uintptr_t frame_sizes, uintptr_t features, int64_t count, int keypoints, int height,
+                 int width, int element, bool shift_mirrored, const std::vector<int16_t>& pair,
+                 const std::vector<uint8_t>& left, uintptr_t run) {
+          py::gil_scoped_release release;
+          FeatureArguments a{at<const void>(heatmaps),
+                             at<const void>(mirrored),
+                             at<const float>(points),
+                             at<const float>(heat),
+                             at<const float>(boxes),
+                             at<const float>(frame_sizes),
+                             at<float>(features),
+                             count,
+                             keypoints,
+                             height,
+                             width,
+                             Element(element),
+                             shift_mirrored,
+                             {},
+                             {}};
+          fill(a.pair, pair);
+          fill(a.left, left);
           launch(a, execution<Execution>(run));
         });
 }

@@ -171,8 +171,8 @@ Offset offset_beside(const DecodeArguments& a, const AveragedMap<T>& map, TopTwo
   return {0.0f, 0.0f};
 }
 
-template <class T>
-const T* mirrored_map(const DecodeArguments& a, int64_t index) {
+template <class T, class Arguments>
+const T* mirrored_map(const Arguments& a, int64_t index) {
   if (!a.mirrored) return nullptr;
   const int64_t map = index - index % a.keypoints + a.pair[index % a.keypoints];
   return static_cast<const T*>(a.mirrored) + map * a.height * a.width;

@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/map_features.h"
 
 namespace oaks::cpu {
 
@@ -26,6 +27,8 @@ struct Kernels {
   void (*decode_map)(const DecodeArguments&, int64_t map);
   // Rows first_row to last_row - 1 of one box's crop.
   void (*crop_rows)(const CropArguments&, int64_t box, int first_row, int last_row, Scratch&);
+  // All features of one person's keypoints.
+  void (*person_features)(const FeatureArguments&, int64_t person, Scratch&);
 };
 
 const Kernels& kernels();

@@ -3,12 +3,13 @@
 #include "cpu/crop_kernel.h"
 #include "cpu/decode_kernel.h"
 #include "cpu/features.h"
+#include "cpu/map_features_kernel.h"
 
 namespace oaks::cpu {
 
 #define OAKS_JOIN(a, b) a##b
 #define OAKS_KERNELS(isa) OAKS_JOIN(kernels_, isa)
 extern const Kernels OAKS_KERNELS(OAKS_ISA);
-const Kernels OAKS_KERNELS(OAKS_ISA){decode_map, crop_rows};
+const Kernels OAKS_KERNELS(OAKS_ISA){decode_map, crop_rows, person_features};
 
 }  // namespace oaks::cpu

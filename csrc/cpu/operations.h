@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
 #include "core/score.h"
@@ -14,6 +15,7 @@ namespace oaks::cpu {
 
 void crop(const CropArguments& arguments, int threads);
 void decode(const DecodeArguments& arguments, int threads);
+void map_features(const FeatureArguments& arguments, int threads);
 void score(const ScoreArguments& arguments, int threads);
 void oks(const OksArguments& arguments, int threads);
 void oks_nms(const OksNmsArguments& arguments, int threads);

@@ -7,6 +7,15 @@ host.
 
 from __future__ import annotations
 
+from oaks.ops._map_features import (
+    FLIP_FEATURES,
+    JOINT_FEATURES,
+    MAP_FEATURES,
+    POSE_FEATURES,
+    feature_names,
+    map_features,
+    pose_features,
+)
 from oaks.ops._nms import box_nms
 from oaks.ops.cropping import Crops, crop
 from oaks.ops.decoding import Decoded, decode
@@ -15,16 +24,23 @@ from oaks.ops.scoring import conventional_score, score
 from oaks.ops.similarity import nms, oks
 
 __all__ = [
+    "FLIP_FEATURES",
+    "JOINT_FEATURES",
+    "MAP_FEATURES",
+    "POSE_FEATURES",
     "Crops",
     "Decoded",
     "box_nms",
     "conventional_score",
     "crop",
     "decode",
+    "feature_names",
     "get_threads",
     "instruction_sets",
+    "map_features",
     "nms",
     "oks",
+    "pose_features",
     "score",
     "set_threads",
     "use_instruction_set",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -243,6 +244,27 @@ def check_boxes(boxes: np.ndarray) -> None:
         if bad.any():
             first = int(bad.argmax())
             raise ValueError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
+
+
+def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
+    """The keypoint that each keypoint becomes in a mirror, from (left, right) pairs.
+
+    Raises:
+        ValueError: a pair is not two keypoints, or a keypoint is in several.
+    """
+    wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
+    try:
+        listed = [(index(left), index(right)) for left, right in pairs]
+    except (TypeError, ValueError):
+        raise ValueError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
+    order = list(range(keypoints))
+    for left, right in listed:
+        if not (0 <= left < keypoints and 0 <= right < keypoints):
+            raise ValueError(f"flip_pairs must be {wanted}, got {(left, right)}")
+        if left == right or order[left] != left or order[right] != right:
+            raise ValueError(f"flip_pairs must name each keypoint once at most, got {(left, right)} as well")
+        order[left], order[right] = right, left
+    return order
 
 
 def _check_shape(array: Array, shape: Shape) -> None:

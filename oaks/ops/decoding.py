@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import index
 from typing import Any, NamedTuple
 
 from oaks.ops import native
@@ -15,6 +14,7 @@ from oaks.ops.arrays import (
     check_keypoint_count,
     give,
     is_device_array,
+    mirror_order,
     numbers,
     outputs,
     stream_of,
@@ -92,7 +92,11 @@ def decode(
     mirror = None
     if mirrored is not None:
         mirror = take("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
-    pair = _mirror_order(flip_pairs, keypoints, mirror is not None)
+    if flip_pairs is None and mirror is not None:
+        raise ValueError(
+            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
+        )
+    pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
     x, y = _axis_maps(alignment, crop_size, (width, height))
     matrix = None
     if transforms is not None:
@@ -135,29 +139,6 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
     if not (0 < numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
         raise ValueError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
-
-
-def _mirror_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, mirrored: bool) -> list[int]:
-    """The keypoint that each keypoint becomes in a mirror."""
-    if pairs is None and mirrored:
-        raise ValueError(
-            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
-        )
-    wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
-    if pairs is None or len(pairs) == 0:
-        return list(range(keypoints))
-    try:
-        listed = [(index(left), index(right)) for left, right in pairs]
-    except (TypeError, ValueError):
-        raise ValueError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
-    order = list(range(keypoints))
-    for left, right in listed:
-        if not (0 <= left < keypoints and 0 <= right < keypoints):
-            raise ValueError(f"flip_pairs must be {wanted}, got {(left, right)}")
-        if left == right or order[left] != left or order[right] != right:
-            raise ValueError(f"flip_pairs must name each keypoint once at most, got {(left, right)} as well")
-        order[left], order[right] = right, left
-    return order
 
 
 def _axis_maps(

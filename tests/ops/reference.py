@@ -298,3 +298,153 @@ def pair_similarity(points, areas, sigmas, first, second):
     return pose_similarity(
         points[first], points[second], (float(areas[first]) + float(areas[second])) / 2, sigmas
     )
+
+
+def mirror_pairs(flip_pairs, keypoints):
+    """The counterpart of each keypoint (itself without one), and the left keypoints."""
+    counterpart = list(range(keypoints))
+    for left, right in flip_pairs:
+        counterpart[left], counterpart[right] = right, left
+    return counterpart, {left for left, _ in flip_pairs}
+
+
+def pose_features(points, heat, *, boxes, frame_sizes, flip_pairs):
+    """For each person and keypoint a dictionary of its features, by their names: [[{...}]]."""
+    keypoints = points.shape[1]
+    counterpart, lefts = mirror_pairs(flip_pairs, keypoints)
+    people = []
+    for n in range(len(points)):
+        place, values = points[n].astype(np.float64), heat[n].astype(np.float64)
+        x1, y1, x2, y2 = (float(edge) for edge in boxes[n])
+        frame_width, frame_height = (float(side) for side in frame_sizes[n])
+        width, height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
+        scale = math.sqrt(width * height)
+        quartiles = np.percentile(values, [0, 25, 50, 75, 100])
+        person = []
+        for k in range(keypoints):
+            mirror = k in lefts
+            sign = -1 if mirror else 1
+            x, y = place[k] + 0.5
+            sides = [x, frame_width - x]
+            features = {
+                "joint": counterpart[k] if mirror else k,
+                "heat": values[k],
+                "box_x": (x1 + width - x) / width if mirror else (x - x1) / width,
+                "box_y": (y - y1) / height,
+                "box_border": min(x - x1, x1 + width - x, y - y1, y1 + height - y) / scale,
+                "frame_left": sides[mirror] / scale,
+                "frame_top": y / scale,
+                "frame_right": sides[not mirror] / scale,
+                "frame_bottom": (frame_height - y) / scale,
+                "scale": scale,
+                "aspect": width / height,
+                "heat_min": quartiles[0],
+                "heat_lower_quartile": quartiles[1],
+                "heat_median": quartiles[2],
+                "heat_upper_quartile": quartiles[3],
+                "heat_max": quartiles[4],
+                "heat_mean": values.mean(),
+            }
+            for i in range(keypoints):
+                other = counterpart[i] if mirror else i
+                features[f"heat_of_{i}"] = values[other]
+                features[f"dx_to_{i}"] = sign * (place[other, 0] - place[k, 0]) / scale
+                features[f"dy_to_{i}"] = (place[other, 1] - place[k, 1]) / scale
+            person.append(features)
+        people.append(person)
+    return people
+
+
+def neighbours(heatmap, y, x):
+    """(value, flat index) of the up to eight cells around one."""
+    height, width = heatmap.shape
+    return [
+        (heatmap[j, i], j * width + i)
+        for j in range(max(y - 1, 0), min(y + 2, height))
+        for i in range(max(x - 1, 0), min(x + 2, width))
+        if (j, i) != (y, x)
+    ]
+
+
+def local_peaks(heatmap):
+    """Flat indices of the cells above 0 that come before their neighbours, the highest first."""
+    width = heatmap.shape[1]
+    found = []
+    for index, value in enumerate(heatmap.ravel()):
+        around = neighbours(heatmap, *divmod(index, width))
+        if value > 0 and all(value > v or (value == v and index < other) for v, other in around):
+            found.append(index)
+    return sorted(found, key=lambda index: (-heatmap.ravel()[index], index))
+
+
+def one_map_features(heatmap, mirror):
+    """The features of one averaged (h,w) map that need no other map."""
+    names = (
+        "second_heat", "second_ratio", "second_x", "second_y", "second_distance", "mass", "mass_near", "centre_x",
+        "centre_y", "spread", "local_spread", "entropy", "peaks", "ring", "half_area",
+    )  # fmt: skip
+    features = dict.fromkeys(names, 0.0)
+    peak = largest(heatmap.ravel().tolist())
+    y, x = divmod(peak, heatmap.shape[1])
+    heat = float(heatmap[y, x])
+    if heat < 1e-30:
+        return features
+    sign = -1 if mirror else 1
+    peaks = local_peaks(heatmap)
+    assert peaks[0] == peak
+    if len(peaks) > 1:
+        second_y, second_x = divmod(peaks[1], heatmap.shape[1])
+        second = float(heatmap[second_y, second_x])
+        features["second_heat"], features["second_ratio"] = second, second / heat
+        features["second_x"], features["second_y"] = sign * (second_x - x), second_y - y
+        features["second_distance"] = math.hypot(second_x - x, second_y - y)
+    part = np.maximum(heatmap.astype(np.float64), 0) / heat
+    far_y, far_x = np.mgrid[: heatmap.shape[0], : heatmap.shape[1]]
+    far_y, far_x = far_y - y, far_x - x
+    reach = np.maximum(abs(far_x), abs(far_y))
+    squared = far_x**2 + far_y**2
+    near, local, ring = part * (reach <= 2), part * (reach <= 4), reach == 3
+    mass = part.sum()
+    features["mass"], features["mass_near"] = mass, near.sum() / mass
+    features["centre_x"], features["centre_y"] = (
+        sign * (part * far_x).sum() / mass,
+        (part * far_y).sum() / mass,
+    )
+    features["spread"] = math.sqrt((part * squared).sum() / mass)
+    features["local_spread"] = math.sqrt((local * squared).sum() / local.sum())
+    features["entropy"] = -math.log(((part / mass) ** 2).sum())
+    features["peaks"] = sum(heatmap.ravel()[index] >= np.float32(0.25) * np.float32(heat) for index in peaks)
+    features["ring"] = part[ring].mean() if ring.any() else 0.0
+    features["half_area"] = (heatmap >= np.float32(0.5) * np.float32(heat)).sum()
+    return features
+
+
+def map_features(heatmaps, mirrored=None, *, points, boxes, frame_sizes, flip_pairs, alignment="half_pixel"):
+    """For each person and keypoint a dictionary of its features, by their names: [[{...}]]."""
+    maps = average(heatmaps, mirrored, flip_pairs=flip_pairs, alignment=alignment)
+    count, keypoints, _, width = maps.shape
+    heat = maps.reshape(count, keypoints, -1).max(axis=2)
+    people = pose_features(points, heat, boxes=boxes, frame_sizes=frame_sizes, flip_pairs=flip_pairs)
+    counterpart, lefts = mirror_pairs(flip_pairs, keypoints)
+    back = None if mirrored is None else mirrored_back(mirrored, flip_pairs, alignment)
+    for n in range(count):
+        cells = [largest(maps[n, k].ravel().tolist()) for k in range(keypoints)]
+        for k, features in enumerate(people[n]):
+            features |= one_map_features(maps[n, k], k in lefts)
+            pair, at_peak = counterpart[k], maps[n].reshape(keypoints, -1)[:, cells[k]]
+            others = [at_peak[i] for i in range(keypoints) if i not in (k, pair)]
+            features["pair_at_peak"] = at_peak[pair] if pair != k else 0.0
+            features["at_pair_peak"] = maps[n, k].ravel()[cells[pair]] if pair != k else 0.0
+            features["others_at_peak"] = max(others, default=0.0)
+            if back is not None:
+                own, other = heatmaps[n, k].astype(np.float32).ravel(), back[n, k].ravel()
+                first, second = divmod(largest(own.tolist()), width), divmod(largest(other.tolist()), width)
+                features["flip_distance"] = math.dist(first, second)
+                features["flip_difference"] = abs(float(own[cells[k]]) - float(other[cells[k]]))
+                features["flip_heat"] = other.max()
+    return people
+
+
+def feature_array(people, names):
+    """(N,K,F) float64 from dictionaries of features."""
+    return np.array([[[features[name] for name in names] for features in person] for person in people], float)

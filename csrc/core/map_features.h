@@ -1,0 +1,286 @@
+// What a scorer is told of each keypoint: figures of the pose, of the keypoint's heatmap, and of what the
+// mirrored crop says. oaks/ops/_map_features.py names and defines them, in this order.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/decode.h"
+#include "core/host_device.h"
+
+namespace oaks {
+
+// The features that come first, for every keypoint. Behind them, for each keypoint of the person: its heat,
+// then its x, then its y relative to this keypoint.
+enum PoseFeature : int {
+  kJoint,
+  kHeat,
+  kBoxX,
+  kBoxY,
+  kBoxBorder,
+  kFrameLeft,
+  kFrameTop,
+  kFrameRight,
+  kFrameBottom,
+  kScale,
+  kAspect,
+  kHeatMin,
+  kHeatLowerQuartile,
+  kHeatMedian,
+  kHeatUpperQuartile,
+  kHeatMax,
+  kHeatMean,
+  kPoseFeatures
+};
+
+// The features of the heatmap, where there is one.
+enum MapFeature : int {
+  kSecondHeat,
+  kSecondRatio,
+  kSecondX,
+  kSecondY,
+  kSecondDistance,
+  kMass,
+  kMassNear,
+  kCentreX,
+  kCentreY,
+  kSpread,
+  kLocalSpread,
+  kEntropy,
+  kPeaks,
+  kRing,
+  kHalfArea,
+  kPairAtPeak,
+  kAtPairPeak,
+  kOthersAtPeak,
+  kMapFeatures
+};
+
+// The features of the mirrored crop's map, where there is one.
+enum FlipFeature : int { kFlipDistance, kFlipDifference, kFlipHeat, kFlipFeatures };
+
+// One call of pose_features or map_features. Pointers are host pointers for cpu/, device pointers for cuda/.
+struct FeatureArguments {
+  const void* heatmaps;  // (count, keypoints, height, width), `element`; or null: features of the pose alone
+  const void* mirrored;  // the same shape: the raw output for the mirrored crop; or null
+  const float* points;   // (count, keypoints, 2) x, y in image pixels
+  const float* heat;     // (count, keypoints); null where the heatmaps say it
+  const float* boxes;    // (count, 4) x1, y1, x2, y2
+  const float* frame_sizes;  // (count, 2) width, height
+  float* features;           // (count, keypoints, feature_count)
+  int64_t count;
+  int keypoints, height, width;
+  Element element;
+  bool shift_mirrored;          // as in DecodeArguments
+  int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
+  uint8_t left[kMaxKeypoints];  // 1: the person is looked at in a mirror, so that the keypoint is a right one
+};
+
+// Where the heatmap's features begin in a keypoint's row.
+OAKS_HOST_DEVICE int first_map_feature(int keypoints) { return kPoseFeatures + 3 * keypoints; }
+
+OAKS_HOST_DEVICE int feature_count(int keypoints, bool maps, bool mirrored) {
+  return first_map_feature(keypoints) + (maps ? int(kMapFeatures) : 0) + (mirrored ? int(kFlipFeatures) : 0);
+}
+
+OAKS_HOST_DEVICE int feature_count(const FeatureArguments& a) {
+  return feature_count(a.keypoints, a.heatmaps != nullptr, a.mirrored != nullptr);
+}
+
+OAKS_HOST_DEVICE float smaller(float a, float b) { return a < b ? a : b; }
+OAKS_HOST_DEVICE float larger_of(float a, float b) { return a > b ? a : b; }
+
+// What features of a pose are measured by.
+struct PersonFrame {
+  float x1, y1, width, height;  // the box; a side below a pixel counts as a pixel
+  float frame_width, frame_height;
+  float scale;  // the square root of the box's area
+
+  // NaN, as every sum with it, unless all numbers are finite.
+  OAKS_HOST_DEVICE float finite_or_nan() const {
+    return 0.0f * (x1 + y1 + width + height + frame_width + frame_height);
+  }
+};
+
+OAKS_HOST_DEVICE PersonFrame person_frame(const float* box, const float* frame_size) {
+  PersonFrame frame{box[0], box[1], box[2] - box[0], box[3] - box[1], frame_size[0], frame_size[1], 0.0f};
+  if (frame.width < 1.0f) frame.width = 1.0f;
+  if (frame.height < 1.0f) frame.height = 1.0f;
+  frame.scale = sqrtf(frame.width * frame.height);
+  return frame;
+}
+
+// The value at fraction `part` of the sorted values, between two of them linearly.
+OAKS_HOST_DEVICE float quantile(const float* sorted, int count, float part) {
+  const float place = part * float(count - 1);
+  const int low = int(place), high = low + 1 < count ? low + 1 : low;
+  const float fraction = place - float(low);
+  return sorted[low] + (sorted[high] - sorted[low]) * fraction;
+}
+
+struct HeatFigures {
+  float least, lower_quartile, median, upper_quartile, largest, mean;
+};
+
+OAKS_HOST_DEVICE HeatFigures heat_figures(const float* sorted, int count) {
+  float mean = 0.0f;
+  for (int k = 0; k < count; ++k) mean += sorted[k] / float(count);
+  return {sorted[0],
+          quantile(sorted, count, 0.25f),
+          quantile(sorted, count, 0.5f),
+          quantile(sorted, count, 0.75f),
+          sorted[count - 1],
+          mean};
+}
+
+// The features of the pose for keypoint k. points (keypoints, 2) and heat (keypoints) are the person's.
+OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, const PersonFrame& frame,
+                                          const float* points, const float* heat, const HeatFigures& figures,
+                                          float* out) {
+  const bool left = a.left[k] != 0;
+  const float x = points[2 * k], y = points[2 * k + 1];
+  // A box edge at 0 is half a pixel before the centre of pixel 0.
+  const float in_box_x = x + 0.5f - frame.x1, in_box_y = y + 0.5f - frame.y1;
+  const float across = in_box_x / frame.width;
+  const float before = (x + 0.5f) / frame.scale, behind = (frame.frame_width - x - 0.5f) / frame.scale;
+  out[kJoint] = float(left ? a.pair[k] : k);
+  out[kHeat] = heat[k];
+  out[kBoxX] = left ? 1.0f - across : across;
+  out[kBoxY] = in_box_y / frame.height;
+  out[kBoxBorder] =
+      smaller(smaller(in_box_x, frame.width - in_box_x), smaller(in_box_y, frame.height - in_box_y)) /
+      frame.scale;
+  out[kFrameLeft] = left ? behind : before;
+  out[kFrameTop] = (y + 0.5f) / frame.scale;
+  out[kFrameRight] = left ? before : behind;
+  out[kFrameBottom] = (frame.frame_height - y - 0.5f) / frame.scale;
+  out[kScale] = frame.scale;
+  out[kAspect] = frame.width / frame.height;
+  out[kHeatMin] = figures.least;
+  out[kHeatLowerQuartile] = figures.lower_quartile;
+  out[kHeatMedian] = figures.median;
+  out[kHeatUpperQuartile] = figures.upper_quartile;
+  out[kHeatMax] = figures.largest;
+  out[kHeatMean] = figures.mean;
+  for (int i = 0; i < a.keypoints; ++i) {
+    const int other = left ? a.pair[i] : i;
+    const float dx = (points[2 * other] - x) / frame.scale;
+    out[kPoseFeatures + i] = heat[other];
+    out[kPoseFeatures + a.keypoints + i] = left ? -dx : dx;
+    out[kPoseFeatures + 2 * a.keypoints + i] = (points[2 * other + 1] - y) / frame.scale;
+  }
+}
+
+// Features of a person of whom something is not finite.
+OAKS_HOST_DEVICE void mark_not_finite(float* out, int features) {
+  for (int i = 0; i < features; ++i) out[i] = NAN;
+}
+
+// A map whose largest value is below this is empty: it has no peak to look at.
+constexpr float kLeastHeat = 1e-30f;
+// A local peak counts from this part of the heat on.
+constexpr float kPeakPart = 0.25f;
+
+constexpr int kNearReach = 2;   // of mass_near: 5 x 5 cells
+constexpr int kRingReach = 3;   // of ring: the cells around 5 x 5
+constexpr int kLocalReach = 4;  // of local_spread: 9 x 9 cells
+
+// Sums over the whole map. Values are in units of the heat, negative ones count as 0, distances are from the
+// peak.
+struct MapSums {
+  float mass = 0.0f, x = 0.0f, y = 0.0f, squared_distance = 0.0f, squares = 0.0f;
+  float half = 0.0f;     // cells of at least half the heat
+  float peaks = 0.0f;    // local peaks of at least kPeakPart of the heat
+  float nothing = 0.0f;  // NaN unless all values are finite
+};
+
+// A cell is a local peak if it comes before all of its 8 neighbours: the larger value, ties to the lowest
+// index. before: the largest of the neighbours with a lower index; behind: of those with a higher one.
+OAKS_HOST_DEVICE bool is_local_peak(float value, float before, float behind) {
+  return value > 0.0f && value > before && value >= behind;
+}
+
+// What is summed in the cells around the peak.
+struct PeakWindow {
+  float near = 0.0f, local = 0.0f, squared_distance = 0.0f, ring = 0.0f;
+  int ring_cells = 0;
+};
+
+// at(y, x) gives the averaged value.
+template <class Map>
+OAKS_HOST_DEVICE PeakWindow peak_window(const Map& at, int peak, int height, int width, float per_heat) {
+  const int peak_x = peak % width, peak_y = peak / width;
+  PeakWindow window;
+  for (int dy = -kLocalReach; dy <= kLocalReach; ++dy) {
+    if (peak_y + dy < 0 || peak_y + dy >= height) continue;
+    for (int dx = -kLocalReach; dx <= kLocalReach; ++dx) {
+      if (peak_x + dx < 0 || peak_x + dx >= width) continue;
+      const float value = larger_of(at(peak_y + dy, peak_x + dx), 0.0f) * per_heat;
+      const int reach = abs(dx) > abs(dy) ? abs(dx) : abs(dy);
+      window.local += value;
+      window.squared_distance += value * float(dx * dx + dy * dy);
+      if (reach <= kNearReach) window.near += value;
+      if (reach == kRingReach) window.ring += value, ++window.ring_cells;
+    }
+  }
+  return window;
+}
+
+// The features of one map but those that other maps are asked for. mirrored: as FeatureArguments' left.
+OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peaks, const PeakWindow& window,
+                                         int width, bool mirrored, float* out) {
+  const float sign = mirrored ? -1.0f : 1.0f;
+  for (int i = 0; i < kMapFeatures; ++i) out[i] = 0.0f;
+  if (!(peaks.first.value >= kLeastHeat)) return;
+  if (peaks.second.index >= 0 && peaks.second.value > 0.0f) {
+    const float dx = float(peaks.second.index % width - peaks.first.index % width);
+    const float dy = float(peaks.second.index / width - peaks.first.index / width);
+    out[kSecondHeat] = peaks.second.value;
+    out[kSecondRatio] = peaks.second.value / peaks.first.value;
+    out[kSecondX] = sign * dx;
+    out[kSecondY] = dy;
+    out[kSecondDistance] = sqrtf(dx * dx + dy * dy);
+  }
+  out[kMass] = sums.mass;
+  out[kMassNear] = window.near / sums.mass;
+  out[kCentreX] = sign * sums.x / sums.mass;
+  out[kCentreY] = sums.y / sums.mass;
+  out[kSpread] = sqrtf(sums.squared_distance / sums.mass);
+  out[kLocalSpread] = sqrtf(window.squared_distance / window.local);
+  out[kEntropy] = logf(sums.mass * sums.mass / sums.squares);
+  out[kPeaks] = sums.peaks;
+  out[kRing] = window.ring_cells ? window.ring / float(window.ring_cells) : 0.0f;
+  out[kHalfArea] = sums.half;
+}
+
+// What the maps of other keypoints say at this one's peak, and this one's at its counterpart's.
+// at(keypoint, cell) gives a map's averaged value; peaks: every keypoint's cell.
+template <class Maps, class Peaks>
+OAKS_HOST_DEVICE void write_other_maps(const FeatureArguments& a, const Maps& at, const Peaks& peaks, int k,
+                                       float* out) {
+  const int counterpart = a.pair[k], cell = peaks[k];
+  float others = 0.0f;
+  bool any = false;
+  for (int i = 0; i < a.keypoints; ++i) {
+    if (i == k || i == counterpart) continue;
+    const float value = at(i, cell);
+    others = any ? larger_of(others, value) : value;
+    any = true;
+  }
+  out[kPairAtPeak] = counterpart == k ? 0.0f : at(counterpart, cell);
+  out[kAtPairPeak] = counterpart == k ? 0.0f : at(k, int(peaks[counterpart]));
+  out[kOthersAtPeak] = others;
+}
+
+// own, mirrored: the cells of the two maps' largest values; own_value, mirrored_value: their values at the
+// peak of the average.
+OAKS_HOST_DEVICE void write_flip_features(Cell own, Cell mirrored, float own_value, float mirrored_value,
+                                          int width, float* out) {
+  const float dx = float(mirrored.index % width - own.index % width);
+  const float dy = float(mirrored.index / width - own.index / width);
+  out[kFlipDistance] = sqrtf(dx * dx + dy * dy);
+  out[kFlipDifference] = fabsf(own_value - mirrored_value);
+  out[kFlipHeat] = mirrored.value;
+}
+
+}  // namespace oaks
