@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.ops.arrays import is_device_array
+from oaks.ops import is_device_array
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 """Of files that a folder of pictures is searched for."""

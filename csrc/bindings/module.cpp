@@ -1,9 +1,9 @@
 // The native module: oaks._native.cpu always, oaks._native.cuda where the build had a CUDA compiler.
 #include "bindings/operations.h"
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/operations.h"
 #if defined(OAKS_WITH_CUDA)
-#include "bindings/device.h"
+#include "bindings/cuda.h"
 #endif
 
 namespace py = pybind11;

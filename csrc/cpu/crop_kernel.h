@@ -1,7 +1,7 @@
 // The hot loop of crop. Included by kernels.cpp alone.
 #pragma once
 
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/simd.h"
 
 namespace oaks::cpu {

@@ -2,7 +2,7 @@
 // templates: their one linked copy might hold instructions that this machine lacks.
 #include "cpu/crop_kernel.h"
 #include "cpu/decode_kernel.h"
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/map_features_kernel.h"
 
 namespace oaks::cpu {

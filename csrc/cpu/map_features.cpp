@@ -1,6 +1,6 @@
 #include "core/map_features.h"
 
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 #include "cpu/operations.h"
 #include "cpu/threads.h"
 

@@ -5,7 +5,7 @@
 
 #include "core/map_features.h"
 #include "cpu/decode_kernel.h"
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 
 namespace oaks::cpu {
 inline namespace OAKS_ISA {

@@ -7,6 +7,9 @@ host.
 
 from __future__ import annotations
 
+from oaks.ops._arguments import is_device_array
+from oaks.ops._crop import Crops, crop
+from oaks.ops._decode import Decoded, decode
 from oaks.ops._map_features import (
     FLIP_FEATURES,
     JOINT_FEATURES,
@@ -17,11 +20,9 @@ from oaks.ops._map_features import (
     pose_features,
 )
 from oaks.ops._nms import box_nms
-from oaks.ops.cropping import Crops, crop
-from oaks.ops.decoding import Decoded, decode
+from oaks.ops._oks import nms, oks
+from oaks.ops._score import conventional_score, score
 from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
-from oaks.ops.scoring import conventional_score, score
-from oaks.ops.similarity import nms, oks
 
 __all__ = [
     "FLIP_FEATURES",
@@ -38,6 +39,7 @@ __all__ = [
     "get_threads",
     "instruction_sets",
     "map_features",
+    "is_device_array",
     "nms",
     "oks",
     "pose_features",

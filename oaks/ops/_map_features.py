@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import (
+from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     Array,
@@ -26,7 +26,7 @@ from oaks.ops.arrays import (
     stream_of,
     take,
 )
-from oaks.ops.decoding import ALIGNMENTS
+from oaks.ops._decode import ALIGNMENTS
 
 POSE_FEATURES = MappingProxyType(
     {

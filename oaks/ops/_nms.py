@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import (
+from oaks.ops._arguments import (
     FLOAT32,
     INT32,
     INT64,

@@ -1,5 +1,5 @@
 // The CUDA operations as the native module has them, on emulated blocks; and what only tests may touch.
-#include "bindings/device.h"
+#include "bindings/cuda.h"
 #include "emulator/machine.h"
 #include "emulator/planted.h"
 

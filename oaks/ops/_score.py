@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oaks.ops import native
-from oaks.ops.arrays import FLOAT32, check_apart, give, is_device_array, stream_of, take
+from oaks.ops._arguments import FLOAT32, check_apart, give, is_device_array, stream_of, take
 
 
 def score(

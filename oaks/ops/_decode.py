@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from oaks.ops import native
-from oaks.ops.arrays import (
+from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     Array,

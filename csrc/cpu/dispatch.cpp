@@ -1,4 +1,4 @@
-#include "cpu/features.h"
+#include "cpu/dispatch.h"
 
 #include <atomic>
 #include <stdexcept>

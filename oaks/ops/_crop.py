@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops.arrays import (
+from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     INT32,
