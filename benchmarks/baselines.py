@@ -73,10 +73,10 @@ def decode_dark_numpy(
     def value(dy: int, dx: int) -> np.ndarray:
         return padded[at + dy * (width + 2) + dx]
 
-    centre, left, right, up, down = value(0, 0), value(0, -1), value(0, 1), value(-1, 0), value(1, 0)
+    center, left, right, up, down = value(0, 0), value(0, -1), value(0, 1), value(-1, 0), value(1, 0)
     gradient = np.stack([0.5 * (right - left), 0.5 * (down - up)], axis=-1)
-    xx, yy = right - 2 * centre + left, down - 2 * centre + up
-    xy = 0.5 * (value(1, 1) - right - down + 2 * centre - left - up + value(-1, -1))
+    xx, yy = right - 2 * center + left, down - 2 * center + up
+    xy = 0.5 * (value(1, 1) - right - down + 2 * center - left - up + value(-1, -1))
     hessian = np.stack([xx, xy, xy, yy], axis=-1).reshape(count, keypoints, 2, 2)
     inverse = np.linalg.inv(hessian + np.finfo(np.float32).eps * np.eye(2))
     return points - np.einsum("nkij,nkj->nki", inverse, gradient)
@@ -115,6 +115,6 @@ def crop_opencv(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for crop, transform in zip(crops, transforms, strict=True):
         warped = cv2.warpAffine(frame, transform, size, flags=flags)
-        normalised = (warped[:, :, ::-1].astype(np.float32) - mean) / std
-        crop[:] = normalised.transpose(2, 0, 1)
+        normalized = (warped[:, :, ::-1].astype(np.float32) - mean) / std
+        crop[:] = normalized.transpose(2, 0, 1)
     return crops

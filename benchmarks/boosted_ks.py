@@ -57,11 +57,11 @@ def boosted(outcome: Outcome, figures: np.ndarray) -> np.ndarray:
     of_keypoint = np.arange(keypoints)[None, :, None].repeat(count, axis=0)
     known = np.concatenate([figures, outcome.visibility[..., None], of_person, of_keypoint], axis=2)
     ks, _ = outcome.true_similarity()
-    labelled = outcome.keypoints[..., 2] > 0
+    labeled = outcome.keypoints[..., 2] > 0
     turn = outcome.images[:, 1] % TURNS
     told = np.zeros((count, keypoints), np.float32)
     for number in range(TURNS):
-        learnt = labelled & (turn != number)[:, None]
+        learnt = labeled & (turn != number)[:, None]
         model = HistGradientBoostingRegressor(
             max_iter=300, learning_rate=0.05, max_leaf_nodes=15, l2_regularization=1, random_state=0
         ).fit(known[learnt], ks[learnt])

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oaks.val.compare import resample_images, resampled
-from oaks.val.error_analysis import ErrorAnalysis, analyse
+from oaks.val.error_analysis import ErrorAnalysis, analyze
 from oaks.val.judge import judge
 from oaks.val.matching import ALL_SIZES, THRESHOLDS, match, precision_recall
 from oaks.val.results import Detections
@@ -76,7 +76,7 @@ def all_classes(truth: Truth, found: Detections) -> list[ErrorAnalysis]:
     """The error analysis of the four occlusion classes, from the pairing on."""
     between = pairs(truth, found.keypoints, found.image)
     return [
-        analyse(
+        analyze(
             truth, found.image, found.keypoints, found.scores, found.areas,
             among=truth.occlusion == c, found=between,
         )

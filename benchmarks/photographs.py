@@ -97,7 +97,7 @@ def of_visibility(measured: Measured) -> list[list[str]]:
     rows = []
     for k, name in enumerate(truth.skeleton.keypoints):
         found = visibility_figures(detections.visibility[:, k], flags[:, k])
-        rows.append((name.replace("_", " "), found.accuracy, max(found.labelled, 1 - found.labelled)))
+        rows.append((name.replace("_", " "), found.accuracy, max(found.labeled, 1 - found.labeled)))
     rows.append(("mean", *(sum(row[column] for row in rows) / len(rows) for column in (1, 2))))
     return [[name, f"{100 * accuracy:.1f}", f"{100 * majority:.1f}"] for name, accuracy, majority in rows]
 

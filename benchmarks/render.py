@@ -29,8 +29,8 @@ def draw(seed: int, start: int, count: int) -> tuple[float, float, int]:
     for index in range(start, start + _WARM):
         people.sample(index)
     begin, worked = time.perf_counter(), time.process_time()
-    labelled = sum(len(people.sample(index)[1]) for index in range(start + _WARM, start + _WARM + count))
-    return time.perf_counter() - begin, time.process_time() - worked, labelled
+    labeled = sum(len(people.sample(index)[1]) for index in range(start + _WARM, start + _WARM + count))
+    return time.perf_counter() - begin, time.process_time() - worked, labeled
 
 
 def main(count: int = 400, processes: int = 2, seed: int = 0) -> None:
@@ -41,11 +41,11 @@ def main(count: int = 400, processes: int = 2, seed: int = 0) -> None:
             jobs = [pool.submit(draw, seed, 10_000 * job, count) for job in range(number)]
             results = [job.result() for job in jobs]
         seconds = max(duration for duration, _, _ in results)
-        labelled = sum(people for _, _, people in results)
+        labeled = sum(people for _, _, people in results)
         pictures = number * count
         table.add_row(
-            str(number), f"{pictures / seconds:.1f}", f"{labelled / seconds:.1f}",
-            f"{labelled / pictures:.2f}",
+            str(number), f"{pictures / seconds:.1f}", f"{labeled / seconds:.1f}",
+            f"{labeled / pictures:.2f}",
             f"{1e3 * sum(worked for _, worked, _ in results) / pictures:.1f}",
         )  # fmt: skip
     cv2.setNumThreads(1)

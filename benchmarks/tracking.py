@@ -141,8 +141,8 @@ def matched(
 def reasons(recording: Recording, found: TrackScores) -> tuple[int, int]:
     """Switches of people who were occluded since their last match, and of people who left the picture since."""
     truth = recording.truth
-    labelled = np.zeros(recording.points.shape[:2], int)
-    labelled[truth.image, recording.people - 1] = truth.labelled
+    labeled = np.zeros(recording.points.shape[:2], int)
+    labeled[truth.image, recording.people - 1] = truth.labeled
     low, high = recording.points.min(2), recording.points.max(2)
     out = (high < 0).any(2) | (low > np.array(recording.size) - 1).any(2)
     occluded = away = 0
@@ -150,7 +150,7 @@ def reasons(recording: Recording, found: TrackScores) -> tuple[int, int]:
         since = slice(last, frame + 1), recording.people[np.searchsorted(truth.image, frame) + row] - 1
         left = bool(out[since].any())
         away += left
-        occluded += not left and bool((labelled[since] <= FEW).any())
+        occluded += not left and bool((labeled[since] <= FEW).any())
     return occluded, away
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from oaks.errors import BackendUnavailable
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
-_GREY = 114
+_GRAY = 114
 _SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
 
 
@@ -100,7 +100,7 @@ class Detector:
         self.description += f", {self.size[0]}x{self.size[1]}"
         if (color, *mean, *std) != ("bgr", 0, 0, 0, 1, 1, 1):
             self.description += f", {color} with mean {_plain(mean)} and std {_plain(std)}"
-        self.detect(np.full((*self.size[::-1], 3), _GREY, np.uint8))
+        self.detect(np.full((*self.size[::-1], 3), _GRAY, np.uint8))
 
     def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
         """The input's name, and its (width, height)."""
@@ -152,7 +152,7 @@ class Detector:
         width, height = self.size
         ratio = min(width / image.shape[1], height / image.shape[0])
         inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
-        canvas = np.full((height, width, 3), _GREY, np.uint8)
+        canvas = np.full((height, width, 3), _GRAY, np.uint8)
         canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
         if self._color == "rgb":
             canvas = canvas[..., ::-1]
@@ -200,13 +200,13 @@ class Detector:
         scores = rows[:, 4] * rows[:, 5 + self.person]
         kept = scores >= max(self.threshold, np.finfo(np.float32).tiny)
         rows, scores, cells, strides = rows[kept], scores[kept], cells[kept], strides[kept, None]
-        centres = (rows[:, :2] + cells) * strides
+        centers = (rows[:, :2] + cells) * strides
         sizes = np.exp(rows[:, 2:4]) * strides
-        corners = np.concatenate([centres - sizes / 2, sizes], axis=1)
+        corners = np.concatenate([centers - sizes / 2, sizes], axis=1)
         chosen = np.asarray(
             cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), self.threshold, self.overlap), int
         ).reshape(-1)
-        boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+        boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
         return boxes[chosen], scores[chosen]
 
 

@@ -98,14 +98,14 @@ def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen,
             color = _RIM if rim else _COLORS[_side(skeleton, a, b)]
             _line(picture, pose.keypoints[a], pose.keypoints[b], width + (2 * pen.rim if rim else 0), color)
     for k, radius in _joints(pose.keypoints, shown, pen):
-        color, centre = _COLORS[skeleton.side(k)], pose.keypoints[k]
-        _disc(picture, centre, radius + pen.rim, _RIM)
+        color, center = _COLORS[skeleton.side(k)], pose.keypoints[k]
+        _disc(picture, center, radius + pen.rim, _RIM)
         if present[k]:
-            _disc(picture, centre, radius, color)
-            _disc(picture, centre, 0.45 * radius, _PAPER)
+            _disc(picture, center, radius, color)
+            _disc(picture, center, 0.45 * radius, _PAPER)
         else:
-            _disc(picture, centre, radius, color)
-            _disc(picture, centre, 0.6 * radius, _RIM)
+            _disc(picture, center, radius, color)
+            _disc(picture, center, 0.6 * radius, _RIM)
 
 
 def _joints(keypoints: np.ndarray, shown: np.ndarray, pen: _Pen) -> list[tuple[int, float]]:
@@ -169,10 +169,10 @@ def _line(
     cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
 
 
-def _disc(picture: np.ndarray, centre: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
+def _disc(picture: np.ndarray, center: np.ndarray, radius: float, color: tuple[int, int, int]) -> None:
     import cv2
 
-    rim = centre + radius * _CIRCLE
+    rim = center + radius * _CIRCLE
     cv2.fillConvexPoly(picture, _fixed(rim, picture), color, cv2.LINE_AA, _SHIFT)
 
 

@@ -226,8 +226,8 @@ class Poses:
                 )
             ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
         lost = ~np.isfinite(self.keypoints).all(axis=2)
-        centres = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
-        points = np.where(lost[..., None], centres, self.keypoints).astype(np.float64)
+        centers = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
+        points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)
         scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
         triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)

@@ -33,7 +33,7 @@ class Gpu:
         self.memory: dict[int, np.ndarray] = {}
         self.pinned: list[np.ndarray] = []
         self.leaks: list[str] = []
-        self.synchronised = 0
+        self.synchronized = 0
         self.default_recorded = 0
         self.capture_fails: str | None = None
         self._local = threading.local()
@@ -189,7 +189,7 @@ def _driver(gpu: Gpu) -> dict[str, Any]:
 
     def synchronize() -> None:
         gpu.current()
-        gpu.synchronised += 1
+        gpu.synchronized += 1
 
     def mem_alloc(size: int) -> Allocation:
         return Allocation(gpu, size)

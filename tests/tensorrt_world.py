@@ -32,12 +32,12 @@ class World:
         self.parse_errors: list[str] = []
         self.build_fails: str | None = None
         self.steps: Callable[[Any], bool] | None = None
-        self.deserialise_fails = 0
-        self.deserialise_says: str | None = None
+        self.deserialize_fails = 0
+        self.deserialize_says: str | None = None
         self.timings_rejected: list[bytes] = []
         self.refuses: set[str] = set()
         self.execute_fails = False
-        self.built = self.deserialised = 0
+        self.built = self.deserialized = 0
         self.configs: list[Any] = []
         self.threads: list[str] = []
         self.contexts: list[Any] = []
@@ -165,13 +165,13 @@ class World:
         self.Builder___init__(runtime, logger)
 
     def Runtime_deserialize_cuda_engine(self, runtime: Any, serialized_engine: bytes) -> Any:
-        self.deserialised += 1
-        if self.deserialise_says:
-            self.say("WARNING", self.deserialise_says)
-            self.deserialise_says = None
+        self.deserialized += 1
+        if self.deserialize_says:
+            self.say("WARNING", self.deserialize_says)
+            self.deserialize_says = None
         plan = _plan(serialized_engine)
-        if self.deserialise_fails or plan is None:
-            self.deserialise_fails = max(self.deserialise_fails - 1, 0)
+        if self.deserialize_fails or plan is None:
+            self.deserialize_fails = max(self.deserialize_fails - 1, 0)
             self.say("ERROR", "Serialization assertion stdVersionRead == kVERSION failed")
             return None
         content = bytes.fromhex(plan["onnx"])

@@ -203,7 +203,7 @@ UNFIT = {
         {"input": {"size": [48, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "color": "grb"}},
         r"input\.color: one of",
     ),
-    "alignment": ({"alignment": "centre"}, "alignment: one of"),
+    "alignment": ({"alignment": "center"}, "alignment: one of"),
     "refine": ({"refine": "guess"}, "refine: one of"),
     "padding": ({"padding": 0}, "padding: a number above 0"),
     "calibration": (
@@ -318,7 +318,7 @@ def test_write_leaves_the_old_description_when_the_new_one_does_not_fit(folder):
     before = (folder / "bundle.json").read_bytes()
     files = {"pose.fp32.onnx": {"role": "pose", "precision": "fp32"}}
     with pytest.raises(BundleError, match="alignment"):
-        bundle.write(folder, bundles.described(alignment="centre"), files)
+        bundle.write(folder, bundles.described(alignment="center"), files)
     with pytest.raises(BundleError, match=r"gone\.onnx"):
         bundle.write(folder, bundles.described(), {"gone.onnx": {"role": "pose", "precision": "fp32"}})
     assert (folder / "bundle.json").read_bytes() == before

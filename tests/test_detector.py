@@ -158,7 +158,7 @@ def test_pixels_reach_the_network_in_its_order(tmp_path, color, wanted):
     np.testing.assert_allclose(scaled, 0, atol=1e-6)
 
 
-def test_the_border_of_a_narrow_picture_is_grey(tmp_path):
+def test_the_border_of_a_narrow_picture_is_gray(tmp_path):
     outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
     detector = Detector(write(tmp_path / "d.onnx", outputs, probe=True), threshold=0)
     _, scores = detector.detect(np.full((64, 16, 3), 200, np.uint8))
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cut\.onnx: ONNX Runtime cannot load it"):
         Detector(tmp_path / "cut.onnx")
     for settings in (
-        {"threshold": 2}, {"overlap": -1}, {"color": "grey"},
+        {"threshold": 2}, {"overlap": -1}, {"color": "gray"},
         {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"size": (640,)}, {"size": (0, 640)},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"{next(iter(settings))}: "):

@@ -31,7 +31,7 @@ def poses(**changes) -> Poses:
     return Poses(**{**arrays, **changes})
 
 
-GREY = np.full((200, 200, 3), 128, np.uint8)
+GRAY = np.full((200, 200, 3), 128, np.uint8)
 
 
 def changed(picture: np.ndarray, x: float, y: float) -> bool:
@@ -45,7 +45,7 @@ def half_way(a: str, b: str) -> tuple[float, float]:
 
 
 def test_the_picture_handed_in_stays_as_it_was():
-    picture = GREY.copy()
+    picture = GRAY.copy()
     drawn = draw(picture, poses())
     assert (picture == 128).all()
     assert drawn.shape == picture.shape
@@ -53,8 +53,8 @@ def test_the_picture_handed_in_stays_as_it_was():
     assert not np.array_equal(drawn, picture)
 
 
-def test_limbs_are_coloured_by_side():
-    drawn = draw(GREY, poses(), scores=False)
+def test_limbs_are_colored_by_side():
+    drawn = draw(GRAY, poses(), scores=False)
     left, right = (
         drawn[round(y), round(x)].astype(int) for x, y in (half_way("left", "top"), half_way("right", "top"))
     )
@@ -63,7 +63,7 @@ def test_limbs_are_coloured_by_side():
 
 
 def test_keypoints_predicted_absent_are_not_drawn_nor_their_limbs():
-    drawn = draw(GREY, poses(visibility=[[0.49, 0.9, 0.9]]), scores=False)
+    drawn = draw(GRAY, poses(visibility=[[0.49, 0.9, 0.9]]), scores=False)
     assert not changed(drawn, *POINTS["left"])
     assert not changed(drawn, *half_way("left", "top"))
     assert changed(drawn, *POINTS["right"])
@@ -71,8 +71,8 @@ def test_keypoints_predicted_absent_are_not_drawn_nor_their_limbs():
 
 
 def test_on_request_they_are_hollow_and_their_limbs_thin():
-    shown = draw(GREY, poses(), scores=False)
-    hollow = draw(GREY, poses(visibility=[[0.49, 0.9, 0.9]]), scores=False, absent="hollow")
+    shown = draw(GRAY, poses(), scores=False)
+    hollow = draw(GRAY, poses(visibility=[[0.49, 0.9, 0.9]]), scores=False, absent="hollow")
     x, y = POINTS["left"]
     assert hollow[y, x].max() < 80, "the middle of an absent keypoint is dark"
     assert shown[y, x].min() > 180, "the middle of a present one is bright"
@@ -84,41 +84,41 @@ def test_on_request_they_are_hollow_and_their_limbs_thin():
 
 
 def test_unknown_visibility_counts_as_present():
-    drawn = draw(GREY, poses(visibility=np.full((1, 3), np.nan), score_kind="conventional"), scores=False)
-    np.testing.assert_array_equal(drawn, draw(GREY, poses(), scores=False))
+    drawn = draw(GRAY, poses(visibility=np.full((1, 3), np.nan), score_kind="conventional"), scores=False)
+    np.testing.assert_array_equal(drawn, draw(GRAY, poses(), scores=False))
 
 
 def test_points_without_a_position_are_left_out():
     lost = [[[np.nan, np.nan], POINTS["right"], POINTS["top"]]]
-    drawn = draw(GREY, poses(keypoints=lost), scores=False, absent="hollow")
+    drawn = draw(GRAY, poses(keypoints=lost), scores=False, absent="hollow")
     assert not changed(drawn, *POINTS["left"])
     assert changed(drawn, *POINTS["right"])
 
 
 def test_scores_and_boxes_are_drawn_on_request():
-    plain = draw(GREY, poses(), scores=False)
-    scored = draw(GREY, poses(), scores=True)
-    boxed = draw(GREY, poses(), scores=False, boxes=True)
+    plain = draw(GRAY, poses(), scores=False)
+    scored = draw(GRAY, poses(), scores=True)
+    boxed = draw(GRAY, poses(), scores=False, boxes=True)
     plate = np.abs(scored.astype(int) - plain).sum(axis=2)
     assert plate[:20, 10:60].any(), "the score stands over the box"
     assert not plate[60:].any()
     assert changed(boxed, 9.5, 100)
     assert not changed(plain, 9.5, 100)
-    tracked = draw(GREY, poses(track_ids=[12]), scores=True)
+    tracked = draw(GRAY, poses(track_ids=[12]), scores=True)
     assert not np.array_equal(tracked, scored)
 
 
 def test_poses_below_the_threshold_are_left_out():
-    np.testing.assert_array_equal(draw(GREY, poses(), threshold=0.81), GREY)
-    assert not np.array_equal(draw(GREY, poses(), threshold=0.79), GREY)
+    np.testing.assert_array_equal(draw(GRAY, poses(), threshold=0.81), GRAY)
+    assert not np.array_equal(draw(GRAY, poses(), threshold=0.79), GRAY)
 
 
 def test_the_best_is_on_top():
     worse = poses(scores=[0.1], keypoints=[[(30, 150), (170, 150), (100, 41)]], track_ids=[1])
     both = Poses.concatenate([poses(track_ids=[0]), worse])
-    np.testing.assert_array_equal(draw(GREY, both, scores=False), draw(GREY, both[[1, 0]], scores=False))
-    best_last = draw(draw(GREY, worse, scores=False), poses(), scores=False)
-    np.testing.assert_array_equal(draw(GREY, both, scores=False), best_last)
+    np.testing.assert_array_equal(draw(GRAY, both, scores=False), draw(GRAY, both[[1, 0]], scores=False))
+    best_last = draw(draw(GRAY, worse, scores=False), poses(), scores=False)
+    np.testing.assert_array_equal(draw(GRAY, both, scores=False), best_last)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 30), (480, 640), (2160, 3840)])
@@ -144,14 +144,14 @@ def test_lines_grow_with_the_picture():
 
 def test_coordinates_far_outside_are_no_harm():
     far = [[(1e9, -1e9), (-1e30, 5), POINTS["top"]]]
-    drawn = draw(GREY, poses(keypoints=far, boxes=[[-1e8, -1e8, 1e8, 1e8]]), boxes=True)
+    drawn = draw(GRAY, poses(keypoints=far, boxes=[[-1e8, -1e8, 1e8, 1e8]]), boxes=True)
     assert changed(drawn, *POINTS["top"])
 
 
 def test_no_poses_and_no_limbs():
-    np.testing.assert_array_equal(draw(GREY, Poses.empty(COCO17)), GREY)
+    np.testing.assert_array_equal(draw(GRAY, Poses.empty(COCO17)), GRAY)
     bare = Skeleton("bare", ("a", "b", "c"), (0.1,) * 3)
-    drawn = draw(GREY, poses(skeleton=bare), scores=False)
+    drawn = draw(GRAY, poses(skeleton=bare), scores=False)
     assert changed(drawn, *POINTS["left"])
     assert not changed(drawn, *half_way("left", "top"))
 
@@ -159,11 +159,11 @@ def test_no_poses_and_no_limbs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image": GREY[..., 0]}, "image: "),
-        ({"image": GREY.astype(np.float32)}, "image: "),
+        ({"image": GRAY[..., 0]}, "image: "),
+        ({"image": GRAY.astype(np.float32)}, "image: "),
         ({"absent": "ghost"}, "absent: 'hide' or 'hollow' wanted, got 'ghost'"),
     ],
 )
 def test_a_wrong_argument_is_named(settings, message):
     with pytest.raises(ValueError, match=message):
-        draw(**{"image": GREY, "poses": poses(), **settings})
+        draw(**{"image": GRAY, "poses": poses(), **settings})

@@ -327,8 +327,8 @@ def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):
     distance = np.square(points[..., :2] - labels[..., :2]).sum(axis=2)
     area = np.array([person["area"] for person in people])[:, None]
     ks = np.exp(-distance / (2 * area * (2 * np.array(oaks.COCO17.sigmas)) ** 2))
-    labelled = labels[..., 2] > 0
-    oks = (ks * labelled).sum(axis=1) / labelled.sum(axis=1)
+    labeled = labels[..., 2] > 0
+    oks = (ks * labeled).sum(axis=1) / labeled.sum(axis=1)
     assert len(rows) == len(people)
     assert np.median(oks) > 0.5
     assert np.corrcoef(oks, [row["score"] for row in rows])[0, 1] > 0.6

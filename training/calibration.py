@@ -50,16 +50,14 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
 
 def fit_calibration(outcome: Outcome) -> Calibration:
     """Visibility against whether an annotator placed the keypoint, predicted KS against KS of those placed."""
-    labelled = outcome.keypoints[..., 2] > 0
+    labeled = outcome.keypoints[..., 2] > 0
     calibration: Calibration = {}
     if outcome.visibility is not None:
         known = outcome.annotatable
-        calibration["visibility"] = fit_probabilities(
-            outcome.visibility[known], labelled[known].astype(float)
-        )
+        calibration["visibility"] = fit_probabilities(outcome.visibility[known], labeled[known].astype(float))
     if outcome.similarity is not None:
         ks, _ = outcome.true_similarity()
-        calibration["similarity"] = fit_probabilities(outcome.similarity[labelled], ks[labelled])
+        calibration["similarity"] = fit_probabilities(outcome.similarity[labeled], ks[labeled])
     return calibration
 
 

@@ -227,17 +227,17 @@ class Outcome:
             figures |= {f"{name} {figure}": judged[figure] for figure in ("AP", "AP50", "AP75")}
             if name != "oracle":
                 figures[f"{name} Pearson with OKS"] = pearson(score, oks)
-        labelled = self.keypoints[..., 2] > 0
-        figures["heat Pearson with KS"] = pearson(self.heat[labelled], ks[labelled])
+        labeled = self.keypoints[..., 2] > 0
+        figures["heat Pearson with KS"] = pearson(self.heat[labeled], ks[labeled])
         if self.similarity is not None:
-            figures["KS error"] = float(np.abs(self.similarity - ks)[labelled].mean())
-            figures["KS Pearson"] = pearson(self.similarity[labelled], ks[labelled])
+            figures["KS error"] = float(np.abs(self.similarity - ks)[labeled].mean())
+            figures["KS Pearson"] = pearson(self.similarity[labeled], ks[labeled])
         if self.visibility is not None:
             known = self.annotatable.sum(0)
             there = known > 0  # of keypoints that nobody here could have labelled there is nothing to say
-            right = ((self.visibility > 0.5) == labelled) & self.annotatable
+            right = ((self.visibility > 0.5) == labeled) & self.annotatable
             per_keypoint = right.sum(0)[there] / known[there]
-            share = (labelled & self.annotatable).sum(0)[there] / known[there]
+            share = (labeled & self.annotatable).sum(0)[there] / known[there]
             figures["visibility accuracy"] = float(per_keypoint.mean())
             figures["majority accuracy"] = float(np.maximum(share, 1 - share).mean())
             names = np.array(self.skeleton.keypoints)[there]

@@ -176,7 +176,7 @@ class KSTraining(NetworkTraining):
             "trained_on": [source.name for source in self.recipe.data.train],
             "recipe": self.recipe.model_dump(mode="json"),
             "calibration": self.calibration,
-            "license": self.recipe.licence,
+            "license": self.recipe.license,
         }
 
 

@@ -26,10 +26,10 @@ def target_heatmaps(
     Returns:
         (N, K, height, width) float32.
     """
-    centre = (points + 0.5) / stride - 0.5
+    center = (points + 0.5) / stride - 0.5
     across, down = (
         torch.exp(
-            -((torch.arange(count, device=points.device) - centre[..., axis, None]) ** 2) / (2 * sigma**2)
+            -((torch.arange(count, device=points.device) - center[..., axis, None]) ** 2) / (2 * sigma**2)
         )
         for axis, count in enumerate(size)
     )

@@ -84,10 +84,10 @@ class NetworkTraining(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam or AdamW with the recipe's schedule, stepped once per step."""
         training = self.recipe.training
-        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+        kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
-        optimiser = kind(
+        optimizer = kind(
             [
                 {"params": decayed, "weight_decay": training.weight_decay},
                 {"params": others, "weight_decay": 0.0},
@@ -96,8 +96,8 @@ class NetworkTraining(lightning.LightningModule):
             fused=training.clip_gradient is None,  # Lightning cannot clip for a fused optimiser
         )
         factor = rate_factor(training.schedule, self.steps, self.steps_per_epoch)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Moves the average with every step: before any callback can write a checkpoint of the step."""
@@ -174,7 +174,7 @@ class PoseTraining(NetworkTraining):
             "padding": view.padding,
             "trained_on": [source.name for source in recipe.data.train],
             "recipe": recipe.model_dump(mode="json"),
-            "license": recipe.licence,
+            "license": recipe.license,
         }
 
     def loss(self, batch: dict[str, Tensor]) -> PoseLoss:

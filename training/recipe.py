@@ -44,7 +44,7 @@ class CocoSource(Source):
     annotations: Path
     images: Path
     boxes: Path | None = None
-    never_labelled: list[str] = []
+    never_labeled: list[str] = []
     trust_absence: bool = True
     min_keypoints: Annotated[int, Field(ge=1)] = 1
 
@@ -154,8 +154,8 @@ class Augmentation(Strict):
         flip: how often a crop is mirrored.
         half_body: how often a crop shows the upper or lower body alone.
         occluders: how often patches are pasted over a crop.
-        colour: strength of contrast, brightness, white balance and saturation changes.
-        grey: how often a crop loses its colour.
+        color: strength of contrast, brightness, white balance and saturation changes.
+        gray: how often a crop loses its colour.
         blur: how often a crop is blurred, smeared or reduced in resolution.
         noise: how often a crop gets noise.
     """
@@ -167,8 +167,8 @@ class Augmentation(Strict):
     flip: Probability = 0
     half_body: Probability = 0
     occluders: Probability = 0
-    colour: Annotated[float, Field(ge=0, le=2)] = 0
-    grey: Probability = 0
+    color: Annotated[float, Field(ge=0, le=2)] = 0
+    gray: Probability = 0
     blur: Probability = 0
     noise: Probability = 0
 
@@ -203,7 +203,7 @@ class Training(Strict):
     Attributes:
         epochs: how often every person is drawn on average.
         batch: people per step, over all processes together.
-        optimiser: "adam" or "adamw".
+        optimizer: "adam" or "adamw".
         learning_rate: at its highest.
         weight_decay: of "adamw", decoupled; of "adam", L2.
         schedule: of the learning rate.
@@ -219,7 +219,7 @@ class Training(Strict):
 
     epochs: Positive
     batch: Annotated[int, Field(ge=1)] = 32
-    optimiser: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0
     schedule: Annotated[StepSchedule | CosineSchedule, Field(discriminator="kind")]
@@ -254,7 +254,7 @@ class Recipe(Strict):
         title: one line on what this recipe is.
         network: `name` and arguments for `oaks.training.networks.build`, without `keypoints` and `input`.
         skeleton: "coco17", or a JSON file of a skeleton.
-        licence: of the trained weights, as written into their description.
+        license: of the trained weights, as written into their description.
     """
 
     title: str
@@ -264,7 +264,7 @@ class Recipe(Strict):
     augmentation: Augmentation = Augmentation()
     initial: Initial | None = None
     skeleton: str = "coco17"
-    licence: str = "unspecified"
+    license: str = "unspecified"
 
     def load_skeleton(self) -> Skeleton:
         """The skeleton that is named."""

@@ -46,8 +46,8 @@ struct CropWindow {
 // The box's centre stays; the side too short for the crop's aspect is grown; then both are padded.
 // In double, so that the transform is right to the last bit of a float. A box that is not finite gives NaN.
 OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width, float padding) {
-  const double centre_x = 0.5 * (double(box[0]) + double(box[2]));
-  const double centre_y = 0.5 * (double(box[1]) + double(box[3]));
+  const double center_x = 0.5 * (double(box[0]) + double(box[2]));
+  const double center_y = 0.5 * (double(box[1]) + double(box[3]));
   double window_w = double(box[2]) - double(box[0]);
   double window_h = double(box[3]) - double(box[1]);
   const double aspect = double(width) / double(height);
@@ -59,8 +59,8 @@ OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width,
   const double nothing = 0.0 * (double(box[0]) + double(box[1]) + double(box[2]) + double(box[3]));  // or NaN
   const double scale_x = window_w * double(padding) / width + nothing;
   const double scale_y = window_h * double(padding) / height + nothing;
-  return {{float(scale_x), float(centre_x - 0.5 + (0.5 - 0.5 * width) * scale_x)},
-          {float(scale_y), float(centre_y - 0.5 + (0.5 - 0.5 * height) * scale_y)}};
+  return {{float(scale_x), float(center_x - 0.5 + (0.5 - 0.5 * width) * scale_x)},
+          {float(scale_y), float(center_y - 0.5 + (0.5 - 0.5 * height) * scale_y)}};
 }
 
 OAKS_HOST_DEVICE void write_transform(CropWindow window, float* transform) {

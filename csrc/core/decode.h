@@ -131,7 +131,7 @@ OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int
 // One row of the map, blurred along x, at the columns x - 1, x, x + 1. Outside the map, and where it is
 // not finite, a map is 0.
 struct BlurredRow {
-  float left, centre, right;
+  float left, center, right;
 };
 
 template <class Map>
@@ -144,7 +144,7 @@ OAKS_HOST_DEVICE BlurredRow blur_row(const Map& at, int y, int x, int height, in
     const float value = at(y, x + d);
     if (!is_finite(value)) continue;
     row.left += value * blur.weight[abs(d + 1)];
-    row.centre += value * blur.weight[abs(d)];
+    row.center += value * blur.weight[abs(d)];
     row.right += value * blur.weight[abs(d - 1)];
   }
   return row;
@@ -161,7 +161,7 @@ struct BlurredPatch {
       if (distance > blur.radius) continue;
       const float weight = blur.weight[distance];
       value[j][0] += row.left * weight;
-      value[j][1] += row.centre * weight;
+      value[j][1] += row.center * weight;
       value[j][2] += row.right * weight;
     }
   }
@@ -184,11 +184,11 @@ OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int hei
       log_value[j][i] = logf(blurred > 1e-10f ? blurred : 1e-10f);
     }
   }
-  const float centre = log_value[1][1];
+  const float center = log_value[1][1];
   const float gx = 0.5f * (log_value[1][2] - log_value[1][0]);
   const float gy = 0.5f * (log_value[2][1] - log_value[0][1]);
-  const float xx = log_value[1][2] - 2.0f * centre + log_value[1][0];
-  const float yy = log_value[2][1] - 2.0f * centre + log_value[0][1];
+  const float xx = log_value[1][2] - 2.0f * center + log_value[1][0];
+  const float yy = log_value[2][1] - 2.0f * center + log_value[0][1];
   const float xy = 0.25f * (log_value[2][2] - log_value[2][0] - log_value[0][2] + log_value[0][0]);
   const float determinant = xx * yy - xy * xy;
   if (!(xx < 0.0f && determinant > 1e-12f)) return {0.0f, 0.0f};

@@ -167,7 +167,7 @@ __device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int
     if (own <= reach) row = blur_row(averaged, peak / width + own, peak % width, height, width, blur);
     for (int dy = top; dy < top + kWarp && dy <= reach; ++dy) {
       const BlurredRow next{__shfl_sync(kWholeWarp, row.left, dy - top),
-                            __shfl_sync(kWholeWarp, row.centre, dy - top),
+                            __shfl_sync(kWholeWarp, row.center, dy - top),
                             __shfl_sync(kWholeWarp, row.right, dy - top)};
       patch.add(next, dy, blur);
     }

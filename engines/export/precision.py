@@ -24,7 +24,7 @@ HALF_MIN = 2.0**-24
 MANY = 1024
 """Weights of fewer elements take no space worth saving."""
 
-QUANTISED = ("Conv",)
+QUANTIZED = ("Conv",)
 """Convolutions are where the time goes. Deconvolutions quantise badly; fully connected layers save little."""
 
 
@@ -108,7 +108,7 @@ def to_int8(
     if not batches:
         raise ValueError("samples: at least one batch to calibrate on wanted, got none")
     keep_float = heatmap_layers(model) if keep_float is None else list(keep_float)
-    candidates = [node.name for node in model.graph.node if node.op_type in QUANTISED]
+    candidates = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
     if unknown := set(keep_float) - {node.name for node in model.graph.node}:
         raise ValueError(
             f"keep_float: names of nodes wanted, got {sorted(unknown)}; convolutions are {candidates}"
@@ -125,7 +125,7 @@ def to_int8(
             target,
             _Batches(model.graph.input[0].name, batches),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -133,11 +133,11 @@ def to_int8(
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
         )
-        quantised = onnx.load(target)
-    del quantised.graph.value_info[:]
-    quantised.ClearField("metadata_props")
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised
+        quantized = onnx.load(target)
+    del quantized.graph.value_info[:]
+    quantized.ClearField("metadata_props")
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
 
 
 def heatmap_layers(model: onnx.ModelProto) -> list[str]:
@@ -147,7 +147,7 @@ def heatmap_layers(model: onnx.ModelProto) -> list[str]:
     more than anywhere else, and the layer is cheap.
     """
     outputs = {output.name for output in model.graph.output}
-    return [n.name for n in model.graph.node if n.op_type in QUANTISED and outputs.intersection(n.output)]
+    return [n.name for n in model.graph.node if n.op_type in QUANTIZED and outputs.intersection(n.output)]
 
 
 class _Batches:
@@ -180,4 +180,4 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-__all__ = ["HALF_MAX", "HALF_MIN", "QUANTISED", "heatmap_layers", "to_fp16", "to_int8", "with_half_weights"]
+__all__ = ["HALF_MAX", "HALF_MIN", "QUANTIZED", "heatmap_layers", "to_fp16", "to_int8", "with_half_weights"]

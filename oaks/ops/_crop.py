@@ -83,7 +83,7 @@ def crop(
     index = _frame_index(frame_index, count, len(views), on_device)
     if not on_device:
         check_boxes(rectangle.owner)
-    scale, bias = _normalisation(mean, std)
+    scale, bias = _normalization(mean, std)
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
     if not numbers("padding", padding, (), "a number above 0") > 0:
@@ -183,7 +183,7 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
     return index
 
 
-def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+def _normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
     means = numbers("mean", mean, (3,), "3 finite numbers (red, green, blue; 0 to 255)")
     stds = numbers("std", std, (3,), "3 positive numbers (red, green, blue; 0 to 255)")
     if not (stds > 0).all():

@@ -99,10 +99,10 @@ def _seen(
     rng: np.random.Generator, size: np.ndarray, truth: np.ndarray, jitter: float, difficulty: float
 ) -> tuple[np.ndarray, float]:
     """A box for a person, and its score."""
-    centre = truth[:2] + truth[2:] / 2 + rng.normal(0, jitter, 2) * truth[2:]
+    center = truth[:2] + truth[2:] / 2 + rng.normal(0, jitter, 2) * truth[2:]
     extent = truth[2:] * np.exp(rng.normal(0, jitter, 2))
-    low = np.clip(centre - extent / 2, 0, size - 1)
-    high = np.clip(centre + extent / 2, low + 1, size)
+    low = np.clip(center - extent / 2, 0, size - 1)
+    high = np.clip(center + extent / 2, low + 1, size)
     box = np.concatenate([low, high - low])
     confidence = np.clip(0.98 * _overlap(box, truth) ** 0.5 - 0.35 * difficulty, 0.08, 0.98)
     return box, rng.beta(18 * confidence, 18 * (1 - confidence))

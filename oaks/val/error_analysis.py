@@ -71,7 +71,7 @@ class ErrorAnalysis:
     counts: dict[str, int]
 
 
-def analyse(
+def analyze(
     truth: Truth,
     image: np.ndarray,
     keypoints: np.ndarray,
@@ -137,7 +137,7 @@ def classify(truth: Truth, keypoints: np.ndarray, found: Pairs, localised: Match
     person = np.full(len(keypoints), -1)
     person[localised.detection] = localised.person[0]
     # A crowd, or a box without keypoints, says nothing about a pose.
-    person[(person >= 0) & (truth.labelled[person] == 0)] = -1
+    person[(person >= 0) & (truth.labeled[person] == 0)] = -1
     kind = np.full(keypoints.shape[:2], -1)
     largest = np.zeros(keypoints.shape[:2])
 
@@ -162,8 +162,8 @@ def classify(truth: Truth, keypoints: np.ndarray, found: Pairs, localised: Match
         [MISS_KIND, JITTER_KIND, GOOD_KIND, INVERSION_KIND],
         SWAP_KIND,
     )
-    labelled = truth.flags[person[matched]] > 0
-    kind[matched] = np.where(labelled, decided, -1)
+    labeled = truth.flags[person[matched]] > 0
+    kind[matched] = np.where(labeled, decided, -1)
     largest[matched] = m
     return KeypointErrors(person, kind, largest)
 

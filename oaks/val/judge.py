@@ -69,14 +69,14 @@ def _annotations(truth: Truth, among: np.ndarray | None) -> dict[str, Any]:
     """The people as a COCO dictionary. COCO's evaluation ignores who has num_keypoints 0, whatever the flags
     say, which is how people outside `among` are left out without changing what they match."""
     points = np.concatenate([truth.keypoints, truth.flags[..., None]], axis=2).reshape(len(truth.ids), -1)
-    labelled = truth.labelled if among is None else np.where(among, truth.labelled, 0)
+    labeled = truth.labeled if among is None else np.where(among, truth.labeled, 0)
     people = [
         {
             "id": int(truth.ids[g]),
             "image_id": int(truth.image_ids[truth.image[g]]),
             "category_id": truth.category_id,
             "keypoints": points[g].tolist(),
-            "num_keypoints": int(labelled[g]),
+            "num_keypoints": int(labeled[g]),
             "bbox": truth.boxes[g].tolist(),
             "area": float(truth.areas[g]),
             "iscrowd": int(truth.crowd[g]),

@@ -100,8 +100,8 @@ def _boxes(truth: Truth, found: Detections, rows: Rows) -> np.ndarray:
     """(N,4) x1, y1, x2, y2 in the image file's pixels: the row's, its person's, or around the keypoints."""
     scale = truth.scales[found.image]
     low, high = found.keypoints.min(axis=1), found.keypoints.max(axis=1)
-    centre, half = (low + high) / 2 + 0.5, np.maximum(high - low, 8) / 2 * BOX_OF_KEYPOINTS
-    boxes = np.concatenate([(centre - half) / scale, (centre + half) / scale], axis=1)
+    center, half = (low + high) / 2 + 0.5, np.maximum(high - low, 8) / 2 * BOX_OF_KEYPOINTS
+    boxes = np.concatenate([(center - half) / scale, (center + half) / scale], axis=1)
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
     for n, row in enumerate(rows):
         if row.get("box") is not None:

@@ -124,15 +124,15 @@ def scores_of(truth: Truth, detections: Detections, own_ks: np.ndarray) -> dict[
         if visibility is not None:
             values["oaks"] = weighted_mean(similarity, visibility)
     if detections.box_source == "ground truth":
-        labelled = (truth.flags[detections.own] > 0) & (detections.own >= 0)[:, None]
-        values["oracle"] = weighted_mean(own_ks, labelled)
+        labeled = (truth.flags[detections.own] > 0) & (detections.own >= 0)[:, None]
+        values["oracle"] = weighted_mean(own_ks, labeled)
         values["true_ks_all_visible"] = weighted_mean(own_ks, everywhere)
         if visibility is not None:
             values["true_ks_predicted_visibility"] = weighted_mean(own_ks, visibility)
         if heat is not None:
-            values["heat_true_visibility"] = weighted_mean(heat, labelled)
+            values["heat_true_visibility"] = weighted_mean(heat, labeled)
         if similarity is not None:
-            values["oaks_true_visibility"] = weighted_mean(similarity, labelled)
+            values["oaks_true_visibility"] = weighted_mean(similarity, labeled)
 
     boxes = np.ones(detections.count)
     if detections.box_source == "detected" and detections.box_scores is not None:

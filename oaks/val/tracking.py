@@ -201,7 +201,7 @@ def frames_by_oks(
         raise ValueError("tracks: each track at most once in a frame wanted, got one twice")
     found = pairs(truth, keypoints, image)
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
-    counted = truth.counted & (truth.labelled >= fewest)
+    counted = truth.counted & (truth.labeled >= fewest)
     frames = []
     for number in range(len(truth.image_ids)):
         members = np.flatnonzero(truth.image == number)

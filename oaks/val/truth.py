@@ -75,19 +75,19 @@ class Truth:
     crowd: np.ndarray
 
     @cached_property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """(G,) the number of keypoints with a flag above 0."""
         return np.count_nonzero(self.flags > 0, axis=1)
 
     @cached_property
     def counted(self) -> np.ndarray:
         """(G,) bool: people that COCO's evaluation counts: keypoints labelled and not a crowd."""
-        return (self.labelled > 0) & ~self.crowd
+        return (self.labeled > 0) & ~self.crowd
 
     @cached_property
     def occlusion(self) -> np.ndarray:
         """(G,) index into OCCLUSION_CLASSES, -1 for people who are not counted."""
-        share = self.labelled * (COCO17.count / self.skeleton.count)
+        share = self.labeled * (COCO17.count / self.skeleton.count)
         upper = [c.most + 0.5 for c in OCCLUSION_CLASSES[:-1]]
         return np.where(self.counted, np.searchsorted(upper, share), -1)
 
@@ -224,13 +224,13 @@ def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: 
     flags = points[2::3]
     if not set(flags) <= {0, 1, 2}:
         raise ValueError(f"{where}: visibility flags must be 0, 1 or 2, it has {sorted(set(flags))}")
-    labelled = sum(flag > 0 for flag in flags)
-    if annotation.get("num_keypoints", labelled) != labelled:
+    labeled = sum(flag > 0 for flag in flags)
+    if annotation.get("num_keypoints", labeled) != labeled:
         raise ValueError(
-            f"{where}: num_keypoints says {annotation['num_keypoints']}, {labelled} of its keypoints are "
+            f"{where}: num_keypoints says {annotation['num_keypoints']}, {labeled} of its keypoints are "
             "labelled"
         )
-    if labelled and annotation["area"] <= 0:
+    if labeled and annotation["area"] <= 0:
         raise ValueError(f"{where}: area must be positive, it is {annotation['area']}")
 
 

@@ -18,7 +18,7 @@ class VisibilityFigures:
 
     Attributes:
         count: keypoints looked at.
-        labelled: the share of them that is annotated: what always saying "visible" would score.
+        labeled: the share of them that is annotated: what always saying "visible" would score.
         accuracy: share judged rightly.
         precision: share of those said to be visible that are.
         recall: share of the annotated that is said to be visible.
@@ -28,7 +28,7 @@ class VisibilityFigures:
     """
 
     count: int
-    labelled: float
+    labeled: float
     accuracy: float
     precision: float
     recall: float
@@ -44,7 +44,7 @@ def visibility_figures(predicted: np.ndarray, flags: np.ndarray) -> VisibilityFi
     truth, said = flags > 0, predicted > VISIBLE
     return VisibilityFigures(
         count=len(flags),
-        labelled=_share(truth),
+        labeled=_share(truth),
         accuracy=_share(said == truth),
         precision=_share(truth[said]),
         recall=_share(said[truth]),

@@ -249,9 +249,9 @@ def _person_boxes(keypoints: np.ndarray) -> np.ndarray:
     low, high = np.nanmin(keypoints, axis=1) + 0.5, np.nanmax(keypoints, axis=1) + 0.5  # indices to edges
     sizes = np.maximum(high - low, 1)
     margin = _MARGIN * np.sqrt(sizes.prod(axis=1, keepdims=True))
-    centres = (low + high) / 2
+    centers = (low + high) / 2
     return np.concatenate(
-        [centres - sizes / 2 - margin, centres + sizes / 2 + margin], axis=1, dtype=np.float32
+        [centers - sizes / 2 - margin, centers + sizes / 2 + margin], axis=1, dtype=np.float32
     )
 
 

@@ -48,14 +48,14 @@ from ops.test_crop import (
     test_frames_of_a_pixel_or_two,
     test_frames_of_different_sizes,
     test_no_boxes,
-    test_outside_the_image_is_black_before_the_normalisation,
+    test_outside_the_image_is_black_before_the_normalization,
     test_the_border_fades_over_one_pixel,
     test_the_channels_leave_as_rgb,
-    test_the_short_side_is_grown_about_the_centre_and_then_both_are_padded,
+    test_the_short_side_is_grown_about_the_center_and_then_both_are_padded,
 )
 from ops.test_decode import (
     test_a_constant_map_decodes_to_its_first_cells,
-    test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbours,
+    test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbors,
     test_alignments_and_transforms,
     test_all_negative_maps_have_their_peak_where_the_largest_is,
     test_an_average_beyond_the_largest_float_does_not_win,
@@ -75,7 +75,7 @@ from ops.test_decode import (
 )
 from ops.test_decode_dark import (
     test_a_long_step_is_cut_to_one_pixel,
-    test_a_whole_gaussian_gives_its_centre_back,
+    test_a_whole_gaussian_gives_its_center_back,
     test_gaussian_targets_against_float64,
     test_no_step_on_a_flat_log,
     test_peaks_on_the_border_of_the_map,

@@ -30,8 +30,8 @@ def blobs(count: int, seed: int) -> np.ndarray:
     images = np.full((count, 200, 150, 3), 60.0)
     for image in images:
         for _ in range(12):
-            centre, width = random.uniform((0, 0), (150, 200)), random.uniform(4, 25)
-            spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * width**2))
+            center, width = random.uniform((0, 0), (150, 200)), random.uniform(4, 25)
+            spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * width**2))
             image += spot[..., None] * random.uniform(-120, 190, 3)
     return np.clip(images, 0, 255).astype(np.uint8)
 

@@ -187,19 +187,19 @@ class Foreign:
 
 def test_arrays_that_need_no_waiting_are_not_waited_for(memory, gpu):
     memory.wait_for(Foreign(stream=None, version=3))
-    assert (gpu.synchronised, gpu.default_recorded) == (0, 0)
+    assert (gpu.synchronized, gpu.default_recorded) == (0, 0)
 
 
 def test_our_stream_waits_for_the_default_stream(memory, gpu):
     memory.wait_for(Foreign(stream=1, version=3))
-    assert (gpu.synchronised, gpu.default_recorded) == (0, 1)
+    assert (gpu.synchronized, gpu.default_recorded) == (0, 1)
     assert len(gpu.streams[memory.stream].waited) == 1
 
 
 @pytest.mark.parametrize("interface", [{"stream": 2}, {"stream": 4711}, {"version": 2}])
 def test_everything_is_waited_for_where_the_stream_is_another_or_unknown(memory, gpu, interface):
     memory.wait_for(Foreign(**interface))
-    assert (gpu.synchronised, gpu.default_recorded) == (1, 0)
+    assert (gpu.synchronized, gpu.default_recorded) == (1, 0)
 
 
 # ---- graphs

@@ -28,8 +28,8 @@ def maps(kind, shape, seed, dtype=np.float32):
         values = draw.choice([-1.0, -0.0, 0.0, 0.5, 1.0], size=shape)
     elif kind == "bumps":
         height, width = shape[2:]
-        centres = draw.uniform(0, 1, (*shape[:2], 2)) * (width - 1, height - 1)
-        values = gaussians(centres, (width, height), 1.5) + draw.uniform(0, 1e-3, shape)
+        centers = draw.uniform(0, 1, (*shape[:2], 2)) * (width - 1, height - 1)
+        values = gaussians(centers, (width, height), 1.5) + draw.uniform(0, 1e-3, shape)
     elif kind == "extreme":
         values = draw.choice([3e-45, -3e-45, 1e-38, 6e4, -6e4, 0.0, 1e-7], size=shape)
     else:
@@ -42,11 +42,11 @@ def maps(kind, shape, seed, dtype=np.float32):
     return values.astype(dtype)
 
 
-def gaussians(centres, map_size, sigma):
+def gaussians(centers, map_size, sigma):
     """(N,K,h,w) float64 targets around centres (N,K,2) in heatmap pixels; map_size is (width, height)."""
     width, height = map_size
-    far_x = np.arange(width)[None, None, None, :] - centres[..., 0][:, :, None, None]
-    far_y = np.arange(height)[None, None, :, None] - centres[..., 1][:, :, None, None]
+    far_x = np.arange(width)[None, None, None, :] - centers[..., 0][:, :, None, None]
+    far_y = np.arange(height)[None, None, :, None] - centers[..., 1][:, :, None, None]
     return np.exp(-(far_x**2 + far_y**2) / (2 * sigma**2))
 
 

@@ -75,8 +75,8 @@ def log_blurred(heatmap, x, y, sigma):
     patch = np.empty((3, 3))
     for j in range(3):
         for i in range(3):
-            centre_x, centre_y = min(max(x + i - 1, 0), width - 1), min(max(y + j - 1, 0), height - 1)
-            far_x, far_y = columns - centre_x, rows - centre_y
+            center_x, center_y = min(max(x + i - 1, 0), width - 1), min(max(y + j - 1, 0), height - 1)
+            far_x, far_y = columns - center_x, rows - center_y
             weights = np.exp(-(far_x**2 + far_y**2) / (2 * sigma**2))
             weights[(abs(far_x) > radius) | (abs(far_y) > radius)] = 0
             patch[j, i] = math.log(max(float((weights * values).sum()), 1e-10))
@@ -179,9 +179,9 @@ def transform(box, size, padding=1.25):
         height = width / aspect
     matrix = np.zeros((2, 3))
     for axis, (low, high, window) in enumerate(((left, right, width), (top, bottom, height))):
-        centre, scale = (low + high) / 2, window * padding / size[axis]
+        center, scale = (low + high) / 2, window * padding / size[axis]
         matrix[axis, axis] = scale
-        matrix[axis, 2] = centre - 0.5 + (0.5 - size[axis] / 2) * scale
+        matrix[axis, 2] = center - 0.5 + (0.5 - size[axis] / 2) * scale
     return matrix
 
 

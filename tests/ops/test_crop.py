@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 
 MEAN = np.array([123.675, 116.28, 103.53])
 STD = np.array([58.395, 57.12, 57.375])
-GREY = {"float32": 0.002, "float16": 0.06}
+GRAY = {"float32": 0.002, "float16": 0.06}
 """Largest difference from the reference in grey levels, of 255, near the image's origin."""
-GREY_PER_PIXEL = 3e-5
+GRAY_PER_PIXEL = 3e-5
 """What single precision adds with every pixel away from the origin; 0.06 at 1920."""
 
 
@@ -36,9 +36,9 @@ def check(frames, boxes, size, dtype="float32", **arguments):
     assert crops.pixels.shape == pixels.shape
     assert crops.pixels.flags.c_contiguous
     assert crops.transforms.shape == transforms.shape
-    grey = np.abs(crops.pixels.astype(np.float64) - pixels) * STD[:, None, None]
+    gray = np.abs(crops.pixels.astype(np.float64) - pixels) * STD[:, None, None]
     farthest = max(max(frame.shape) for frame in as_list(frames))
-    assert grey.max(initial=0) <= GREY[dtype] + GREY_PER_PIXEL * farthest
+    assert gray.max(initial=0) <= GRAY[dtype] + GRAY_PER_PIXEL * farthest
     np.testing.assert_allclose(crops.transforms, transforms, rtol=1e-6, atol=1e-4)
     if arguments.get("mirrored"):
         count = len(boxes)
@@ -64,9 +64,9 @@ def crop_cases(draw):
         for i in range(draw(st.integers(1, 3)))
     ]
     count = draw(st.integers(0, 4))
-    centre, extent = rand.uniform(-15, 50, (count, 2)), rand.uniform(0, 60, (count, 2))
+    center, extent = rand.uniform(-15, 50, (count, 2)), rand.uniform(0, 60, (count, 2))
     extent *= rand.choice([0, 0.05, 1, 1, 1, 1], size=(count, 2))
-    boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1).astype(np.float32)
+    boxes = np.concatenate([center - extent / 2, center + extent / 2], axis=1).astype(np.float32)
     arguments = {
         "size": (draw(st.integers(1, 40)), draw(st.integers(1, 24))),
         "frame_index": rand.integers(0, len(frames), count),
@@ -117,7 +117,7 @@ def test_a_box_of_the_crops_size_copies_its_pixels():
     np.testing.assert_array_equal(crops.transforms, [[[1, 0, 2], [0, 1, 3]]])
 
 
-def test_the_short_side_is_grown_about_the_centre_and_then_both_are_padded():
+def test_the_short_side_is_grown_about_the_center_and_then_both_are_padded():
     crops = ops.crop(
         noise(9, 9), np.float32([[10, 20, 30, 30], [10, 20, 20, 60]]), size=(60, 80), mean=MEAN, std=STD
     )
@@ -138,7 +138,7 @@ def test_the_short_side_is_grown_about_the_centre_and_then_both_are_padded():
         (1e7, 1e7, 1.1e7, 1.1e7),
     ],
 )
-def test_outside_the_image_is_black_before_the_normalisation(box):
+def test_outside_the_image_is_black_before_the_normalization(box):
     crops = check(noise(20, 30), np.float32([box]), (12, 16), mirrored=True)
     expected = np.broadcast_to((-MEAN / STD)[None, :, None, None], crops.pixels.shape)
     np.testing.assert_allclose(crops.pixels, expected, rtol=1e-5)

@@ -186,7 +186,7 @@ def test_what_is_not_finite_never_wins(hole, dtype):
 
 @pytest.mark.parametrize("refine", ["second_peak", "gradient", "dark", "none"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (6, 4), (12, 33)])
-def test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbours(shape, refine):
+def test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbors(shape, refine):
     heatmaps = maps("bumps", (2, 3, *shape), 5)
     heatmaps[0, 1] = rng(1).choice([np.nan, np.inf, -np.inf], size=shape)
     heatmaps[1, 0] = np.nan

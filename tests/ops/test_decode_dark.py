@@ -55,8 +55,8 @@ def test_any_maps_decode_as_the_reference(kind, height, width, sigma, dtype, see
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_gaussian_targets_against_float64(sigma, dtype):
-    centres = rng(2).uniform(-0.4, (23.4, 31.4), (8, 17, 2))
-    heatmaps = gaussians(centres, (24, 32), 2.0).astype(dtype)
+    centers = rng(2).uniform(-0.4, (23.4, 31.4), (8, 17, 2))
+    heatmaps = gaussians(centers, (24, 32), 2.0).astype(dtype)
     points, _, averaged = reference.decode(heatmaps, refine="dark", blur_sigma=sigma)
     sure = conditioned(averaged, sigma)
     assert sure.mean() > 0.95, "these maps are not meant to be edge cases"
@@ -64,13 +64,13 @@ def test_gaussian_targets_against_float64(sigma, dtype):
     np.testing.assert_allclose(decoded.points[sure], points[sure], atol=5e-4)
 
 
-def test_a_whole_gaussian_gives_its_centre_back():
+def test_a_whole_gaussian_gives_its_center_back():
     """A blurred Gaussian is a Gaussian and its log a parabola: the step is exact, but for what is cut."""
-    centres = rng(3).uniform(10, (37, 53), (4, 17, 2))
-    heatmaps = gaussians(centres, (48, 64), 2.0).astype(np.float32)
+    centers = rng(3).uniform(10, (37, 53), (4, 17, 2))
+    heatmaps = gaussians(centers, (48, 64), 2.0).astype(np.float32)
     decoded = ops.decode(heatmaps, refine="dark")
-    np.testing.assert_allclose(decoded.points, centres, atol=0.01)
-    assert np.abs(ops.decode(heatmaps, refine="none").points - centres).max() > 0.45, (
+    np.testing.assert_allclose(decoded.points, centers, atol=0.01)
+    assert np.abs(ops.decode(heatmaps, refine="none").points - centers).max() > 0.45, (
         "the centres are between cells"
     )
 
@@ -139,8 +139,8 @@ def test_a_long_step_is_cut_to_one_pixel():
 def test_peaks_on_the_border_of_the_map(sigma):
     """Every border cell as the peak of a Gaussian; beyond the border its values are repeated."""
     cells = [(x, y) for y in range(7) for x in range(9) if x in (0, 8) or y in (0, 6)]
-    centres = np.array(cells, float)[:, None] + rng(6).uniform(-0.4, 0.4, (len(cells), 1, 2))
-    heatmaps = gaussians(centres, (9, 7), 1.5).astype(np.float32)
+    centers = np.array(cells, float)[:, None] + rng(6).uniform(-0.4, 0.4, (len(cells), 1, 2))
+    heatmaps = gaussians(centers, (9, 7), 1.5).astype(np.float32)
     points, _, averaged = reference.decode(heatmaps, refine="dark", blur_sigma=sigma)
     np.testing.assert_array_equal(reference.decode(heatmaps, refine="none")[0][:, 0], cells)
     decoded = ops.decode(heatmaps, refine="dark", blur_sigma=sigma)

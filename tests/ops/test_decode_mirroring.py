@@ -73,8 +73,8 @@ def test_averaging_with_a_perfect_mirror_image_changes_nothing(refine, alignment
 
 
 def test_dark_on_targets_mirrors_to_a_ten_thousandth():
-    centres = rng(5).uniform(6, (41, 57), (4, 5, 2))
-    heatmaps = gaussians(centres, (48, 64), 2.0).astype(np.float32)
+    centers = rng(5).uniform(6, (41, 57), (4, 5, 2))
+    heatmaps = gaussians(centers, (48, 64), 2.0).astype(np.float32)
     for alignment in SYMMETRIC:
         arguments = {"refine": "dark", "alignment": alignment, "crop_size": (192, 256)}
         there = ops.decode(heatmaps, **arguments).points

@@ -37,8 +37,8 @@ def cropped(x, y, box=BOX, mirrored=False):
 
 def target(crop_point, alignment, sigma=2.0):
     """(1,1,h,w) float32: the map with its peak where the alignment puts a crop pixel."""
-    centre = [reference.to_heatmap(crop_point[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]
-    return gaussians(np.reshape(centre, (1, 1, 2)), CELLS, sigma).astype(np.float32)
+    center = [reference.to_heatmap(crop_point[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]
+    return gaussians(np.reshape(center, (1, 1, 2)), CELLS, sigma).astype(np.float32)
 
 
 @pytest.mark.parametrize(("x", "y"), PIXELS)
@@ -76,9 +76,9 @@ def test_the_other_refinements_come_within_what_they_can(refine, alignment):
 @pytest.mark.parametrize("towards", [(0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25)])
 def test_second_peak_is_exact_a_quarter_from_a_cell(alignment, towards):
     """A target a quarter of a cell from cell (9, 14): the neighbour on that side is the second-largest."""
-    centre = np.array([9.0, 14.0]) + towards
-    heatmap = gaussians(centre.reshape(1, 1, 2), CELLS, 2.0).astype(np.float32)
-    crop = [reference.to_crop(centre[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]
+    center = np.array([9.0, 14.0]) + towards
+    heatmap = gaussians(center.reshape(1, 1, 2), CELLS, 2.0).astype(np.float32)
+    crop = [reference.to_crop(center[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]
     transforms = np.float32([[[0.3, 0, 31], [0, 0.3, 18]]])
     decoded = ops.decode(heatmap, alignment=alignment, crop_size=SIZE, transforms=transforms)
     np.testing.assert_allclose(decoded.points[0, 0], transforms[0] @ (*crop, 1), atol=1e-4)

@@ -27,8 +27,8 @@ SIGMAS = np.float32(COCO17.sigmas)
 )
 def test_any_poses_as_the_reference(count, keypoints, spread, masked, seed):
     draw = rng(seed)
-    centre = draw.uniform(0, 2000, (keypoints, 2))
-    a, b = ((centre + draw.normal(size=(n, keypoints, 2)) * spread).astype(np.float32) for n in count)
+    center = draw.uniform(0, 2000, (keypoints, 2))
+    a, b = ((center + draw.normal(size=(n, keypoints, 2)) * spread).astype(np.float32) for n in count)
     areas = draw.choice([0.0, 1.0, 400.0, 1e4, 3e5], size=count[1]).astype(np.float32)
     sigmas = draw.uniform(0.02, 0.12, keypoints).astype(np.float32)
     visible = draw.uniform(size=(count[1], keypoints)) < 0.5 if masked else None

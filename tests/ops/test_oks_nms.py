@@ -17,9 +17,9 @@ from .cases import DRAWN, rng, seeds, strided
 
 def people(draw, count, keypoints, groups=3):
     """(count,K,2) poses around a few people, so that many pairs are near the threshold."""
-    centres = draw.uniform(0, 400, (groups, keypoints, 2))
+    centers = draw.uniform(0, 400, (groups, keypoints, 2))
     near = draw.choice([0.0, 1.0, 3.0, 6.0, 30.0], size=(count, 1, 1))
-    return (centres[draw.integers(0, groups, count)] + draw.normal(size=(count, keypoints, 2)) * near).astype(
+    return (centers[draw.integers(0, groups, count)] + draw.normal(size=(count, keypoints, 2)) * near).astype(
         np.float32
     )
 

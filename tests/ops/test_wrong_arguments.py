@@ -54,7 +54,7 @@ WRONG = [
     ("crop", "std", lambda _: (1.0, 2.0, 0.0)),
     ("crop", "std", lambda _: (1.0, 2.0, float("inf"))),
     ("crop", "std", lambda _: (1.0, 2.0, 3.0, 4.0)),
-    ("crop", "color", lambda _: "grey"),
+    ("crop", "color", lambda _: "gray"),
     ("crop", "color", lambda _: "BGR"),
     ("crop", "color", lambda _: None),
     ("crop", "dtype", lambda _: "float64"),
@@ -205,7 +205,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, chang
     [
         ("crop", "frames", retyped(np.float32), "uint8", "float32"),
         ("crop", "boxes", lambda a: a[:, :3], "4", r"\(2, 3\)"),
-        ("crop", "color", lambda _: "grey", "bgr", "grey"),
+        ("crop", "color", lambda _: "gray", "bgr", "gray"),
         ("crop", "dtype", lambda _: "float64", "float16", "float64"),
         ("decode", "heatmaps", retyped(np.float64), "float16", "float64"),
         ("decode", "mirrored", lambda a: a[:1], r"\(2, 4, 6, 8\)", r"\(1, 4, 6, 8\)"),

@@ -87,7 +87,7 @@ def pose_recipe(**fields: Any) -> dict[str, Any]:
     return {
         "kind": "pose", "title": "tiny", "network": TINY, "input": [48, 64], "heatmap_sigma": 1.0,
         "data": {"train": [source()]},
-        "augmentation": {"rotation": 30, "scale": [0.8, 1.2], "flip": 0.5, "occluders": 0.5, "colour": 0.5},
+        "augmentation": {"rotation": 30, "scale": [0.8, 1.2], "flip": 0.5, "occluders": 0.5, "color": 0.5},
         "training": training, **fields,
     }  # fmt: skip
 

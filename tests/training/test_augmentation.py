@@ -25,7 +25,7 @@ def person(points: np.ndarray, box: tuple[float, ...] = (30, 20, 130, 150), v: i
     return Person(keypoints, np.array(box, np.float32), 1.0, np.ones(17, bool), 1, 1, np.array([1, 1, 0, 0]))
 
 
-def blob_centre(crop: np.ndarray) -> np.ndarray:
+def blob_center(crop: np.ndarray) -> np.ndarray:
     """Centre of mass of a bright blob, pixel indices."""
     weights = crop.astype(float).sum(axis=2)
     y, x = np.indices(weights.shape)
@@ -43,10 +43,10 @@ def test_a_drawn_keypoint_lands_where_the_transform_says(
     image = np.zeros((170, 160, 3), np.uint8)
     rows, columns = np.indices(image.shape[:2])
     image[:] = (255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)).astype(np.uint8)[..., None]
-    centre, extent = window_of(np.array([30, 20, 130, 150]), SIZE, 1.25)
-    affine = crop_to_image(centre, extent, SIZE, scale=scale, rotation=rotation, mirrored=mirrored)
+    center, extent = window_of(np.array([30, 20, 130, 150]), SIZE, 1.25)
+    affine = crop_to_image(center, extent, SIZE, scale=scale, rotation=rotation, mirrored=mirrored)
     expected = image_to_crop(np.array([[x, y]]), affine)[0]
-    found = blob_centre(warp(image, affine, SIZE))
+    found = blob_center(warp(image, affine, SIZE))
     np.testing.assert_allclose(found, expected, atol=0.15)
 
 
@@ -72,7 +72,7 @@ def test_samples_carry_the_picture_and_its_keypoints_alike(
         )  # fmt: skip
         joint = right if flip else left
         assert np.flatnonzero(sample.visible).tolist() == [joint]
-        np.testing.assert_allclose(blob_centre(sample.crop), sample.points[joint], atol=0.3)
+        np.testing.assert_allclose(blob_center(sample.crop), sample.points[joint], atol=0.3)
 
 
 def test_an_unaugmented_crop_is_the_one_of_oaks_ops() -> None:
@@ -131,7 +131,7 @@ def test_half_bodies_show_one_half() -> None:
 
 def test_everything_follows_from_the_generator() -> None:
     image = np.random.default_rng(1).integers(0, 256, (170, 160, 3), np.uint8)
-    strong = Augmentation(rotation=45, scale=(0.65, 1.35), flip=0.5, half_body=0.5, occluders=1, colour=1, grey=0.3,
+    strong = Augmentation(rotation=45, scale=(0.65, 1.35), flip=0.5, half_body=0.5, occluders=1, color=1, gray=0.3,
                           blur=1, noise=1, shift=0.1)  # fmt: skip
     someone = person(np.random.default_rng(2).uniform(40, 140, (17, 2)))
 
@@ -150,7 +150,7 @@ def test_everything_follows_from_the_generator() -> None:
 def test_varied_people_keep_their_labels() -> None:
     image = np.random.default_rng(1).integers(0, 256, (170, 160, 3), np.uint8)
     before, someone = image.copy(), person(np.full((17, 2), 80.0))
-    settings = Augmentation(scale=(0.8, 1.2), shift=0.1, occluders=1, colour=1)
+    settings = Augmentation(scale=(0.8, 1.2), shift=0.1, occluders=1, color=1)
     varied, other = vary(image, someone, np.random.default_rng(0), settings)
     np.testing.assert_array_equal(image, before)  # other people of the picture still need it
     assert (varied != image).any()

@@ -62,9 +62,9 @@ def test_what_is_fitted_is_what_the_engine_applies(people_folder: Path) -> None:
     calibration = fit_calibration(outcome)
     changed = calibrated(outcome, calibration)
     ks, _ = outcome.true_similarity()
-    labelled = outcome.keypoints[..., 2] > 0
-    assert calibration["similarity"] == fit_probabilities(outcome.similarity[labelled], ks[labelled])
-    assert calibration["visibility"] == fit_probabilities(outcome.visibility.ravel(), labelled.ravel() * 1.0)
+    labeled = outcome.keypoints[..., 2] > 0
+    assert calibration["similarity"] == fit_probabilities(outcome.similarity[labeled], ks[labeled])
+    assert calibration["visibility"] == fit_probabilities(outcome.visibility.ravel(), labeled.ravel() * 1.0)
     for name in ("visibility", "similarity"):
         numbers = tuple(np.float32(value) for value in calibration[name].values())
         engine = _probability(logit(getattr(outcome, name)), *_half(Calibration(*numbers), 1))

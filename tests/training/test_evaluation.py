@@ -82,23 +82,23 @@ def test_similarity_is_equation_2_and_figures_follow_their_definitions(people) -
     outcome.points = outcome.points + rng.normal(0, 4, outcome.points.shape)
     outcome.heat, outcome.similarity = rng.random((2, 12, 17)).astype(np.float32)
     outcome.visibility = rng.random((12, 17)).astype(np.float32)
-    labelled = people.keypoints[..., 2] > 0
+    labeled = people.keypoints[..., 2] > 0
     distance = ((outcome.points - people.keypoints[..., :2]) ** 2).sum(-1)
-    ks = np.exp(-distance / (2 * people.areas[:, None] * (2 * np.array(COCO17.sigmas)) ** 2)) * labelled
-    oks = ks.sum(1) / labelled.sum(1)
+    ks = np.exp(-distance / (2 * people.areas[:, None] * (2 * np.array(COCO17.sigmas)) ** 2)) * labeled
+    oks = ks.sum(1) / labeled.sum(1)
     found = outcome.true_similarity()
     np.testing.assert_allclose(found[0], ks, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found[1], oks, rtol=1e-4)
     figures = outcome.metrics()
-    assert figures["KS error"] == pytest.approx(np.abs(outcome.similarity - ks)[labelled].mean(), rel=1e-4)
+    assert figures["KS error"] == pytest.approx(np.abs(outcome.similarity - ks)[labeled].mean(), rel=1e-4)
     score = (outcome.similarity * outcome.visibility).sum(1) / outcome.visibility.sum(1)
     assert figures["OAKS Pearson with OKS"] == pytest.approx(np.corrcoef(score, oks)[0, 1], rel=1e-4)
     assert figures["heat Pearson with KS"] == pytest.approx(
-        np.corrcoef(outcome.heat[labelled], ks[labelled])[0, 1], rel=1e-4
+        np.corrcoef(outcome.heat[labeled], ks[labeled])[0, 1], rel=1e-4
     )
-    right = (outcome.visibility > 0.5) == labelled
+    right = (outcome.visibility > 0.5) == labeled
     assert figures["visibility accuracy"] == pytest.approx(right.mean(), rel=1e-6)
-    majority = np.maximum(labelled.mean(0), 1 - labelled.mean(0)).mean()
+    majority = np.maximum(labeled.mean(0), 1 - labeled.mean(0)).mean()
     assert figures["majority accuracy"] == pytest.approx(majority, rel=1e-6)
     assert figures["oracle AP"] >= figures["conventional AP"]
 
@@ -110,8 +110,8 @@ def test_what_is_not_annotatable_counts_in_no_accuracy(people) -> None:
     figures = outcome.metrics()
     assert figures["visibility accuracy right_ankle"] == 1
     assert figures["visibility accuracy"] == 1
-    labelled = (outcome.keypoints[:, 5:, 2] > 0).mean(0)
-    assert figures["majority accuracy"] == pytest.approx(np.maximum(labelled, 1 - labelled).mean())
+    labeled = (outcome.keypoints[:, 5:, 2] > 0).mean(0)
+    assert figures["majority accuracy"] == pytest.approx(np.maximum(labeled, 1 - labeled).mean())
     assert "visibility accuracy nose" not in figures
 
 

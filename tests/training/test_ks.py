@@ -154,7 +154,7 @@ def test_what_stored_heatmaps_depend_on_is_in_their_key(tmp_path: Path, people_f
 
     first = key()
     assert key(training={"epochs": 9}) == first
-    keys = [first, key(views=2), key(views=2, augmentation={"colour": 0.5})]
+    keys = [first, key(views=2), key(views=2, augmentation={"color": 0.5})]
     for change in ({"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17}):
         changed = json.loads(json.dumps(content))
         changed["annotations"][3] |= change
@@ -340,7 +340,7 @@ def test_a_ks_net_trains_and_goes_on_exactly(
     pose = pose_network(tmp_path / "pose.safetensors", folds={"count": 3, "held_out": 1})
     fields = {
         "data": {"train": [source()], "folds": {"count": 3, "held_out": 1}}, "heatmaps": mode,
-        "augmentation": {"flip": 0.5, "scale": [0.9, 1.1], "colour": 0.5}, "views": 2 if mode == "stored" else 1,
+        "augmentation": {"flip": 0.5, "scale": [0.9, 1.1], "color": 0.5}, "views": 2 if mode == "stored" else 1,
     }  # fmt: skip
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert start(whole, people_folder, [pose], **fields) == whole / "network.safetensors"
@@ -395,15 +395,15 @@ def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
     store._write_part(0, maps, similarity, np.ones((200, 17), bool), np.ones(200, bool))
     torch.manual_seed(0)
     network = build({"name": "ks_net", "backbone": "conv2", "width": 0.25, "hidden": 64})
-    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
     samples = StoredHeatmaps(store, [0, 200], COCO17, flip=0.5, seed=0)
     batch = torch.utils.data.default_collate([samples[Draw(0, n, n)] for n in range(200)])
     assert batch["heatmaps"].dtype == torch.float16
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error = (torch.sigmoid(network(batch["heatmaps"].float())) - batch["similarity"]).abs().mean()
         error.backward()
-        optimiser.step()
+        optimizer.step()
     assert error.item() < 0.15 < np.abs(similarity - np.median(similarity)).mean()
 
 

@@ -96,10 +96,10 @@ def test_a_fine_backbone_begins_at_the_heatmaps_resolution() -> None:
         build({"name": "ks_net", "backbone": "conv2", "fine": True, "keypoints": 17})
 
 
-def blob(centre: tuple[int, int], height: float, sigma: float = 1.5) -> np.ndarray:
+def blob(center: tuple[int, int], height: float, sigma: float = 1.5) -> np.ndarray:
     """A Gaussian on a map of 24 x 32 cells."""
     y, x = np.mgrid[:32, :24]
-    return height * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * sigma**2))
+    return height * np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * sigma**2))
 
 
 def test_map_figures_are_what_they_are_called() -> None:
@@ -109,15 +109,15 @@ def test_map_figures_are_what_they_are_called() -> None:
     layer = MapFigures(3).eval()
     layer.norm.eps = 0.0
     found = layer(torch.from_numpy(maps[None].astype(np.float32))).reshape(6, 3).detach().numpy()
-    highest, second, total, centre_x, centre_y, spread = found
+    highest, second, total, center_x, center_y, spread = found
     np.testing.assert_allclose(highest, [0.8, 0.8, 0], atol=1e-6)
     np.testing.assert_allclose(second, [0, 0.3, 0], atol=1e-6)
     np.testing.assert_allclose(total, maps.sum(axis=(1, 2)), rtol=1e-5)
     y, x = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 24), indexing="ij")
     weights = maps**2 / ((maps**2).sum(axis=(1, 2), keepdims=True) + 1e-3)
     wanted_x, wanted_y = (weights * x).sum(axis=(1, 2)), (weights * y).sum(axis=(1, 2))
-    np.testing.assert_allclose(centre_x, wanted_x, atol=1e-5)
-    np.testing.assert_allclose(centre_y, wanted_y, atol=1e-5)
+    np.testing.assert_allclose(center_x, wanted_x, atol=1e-5)
+    np.testing.assert_allclose(center_y, wanted_y, atol=1e-5)
     away = (x - wanted_x[:, None, None]) ** 2 + (y - wanted_y[:, None, None]) ** 2
     np.testing.assert_allclose(spread, np.sqrt((weights * away).sum(axis=(1, 2))), atol=1e-5)
     assert spread[1] > spread[0] > spread[2] == 0

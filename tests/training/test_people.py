@@ -146,7 +146,7 @@ def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
         assert read(people_folder).digest() != before.digest(), change
         write_people(people_folder)
     assert read(people_folder).digest() == before.digest()
-    assert read(people_folder, never_labelled=["left_ear"]).digest() != before.digest()
+    assert read(people_folder, never_labeled=["left_ear"]).digest() != before.digest()
     assert read(people_folder, trust_absence=False).digest() != before.digest()
 
 
@@ -210,13 +210,13 @@ def test_keypoints_are_taken_by_name(people_folder: Path) -> None:
     np.testing.assert_array_equal(read(people_folder).keypoints, expected)
 
 
-def test_keypoints_never_labelled_are_left_out_of_every_loss(people_folder: Path) -> None:
-    people = read(people_folder, never_labelled=["nose", "left_eye"])
+def test_keypoints_never_labeled_are_left_out_of_every_loss(people_folder: Path) -> None:
+    people = read(people_folder, never_labeled=["nose", "left_eye"])
     assert not people.annotatable[:, :2].any()
     assert people.annotatable[:, 2:].all()
     assert not people.keypoints[:, :2].any()
     with pytest.raises(ValueError, match="never_labelled: no keypoints \\['hat'\\]"):
-        read(people_folder, never_labelled=["hat"])
+        read(people_folder, never_labeled=["hat"])
 
 
 def test_absence_may_say_nothing(people_folder: Path) -> None:
@@ -304,7 +304,7 @@ def test_real_people_are_all_found(real_data: Path) -> None:
     classes = np.digitize((coco.keypoints[..., 2] > 0).sum(1), [6, 11, 16])
     assert np.bincount(classes).tolist() == [480, 842, 1282, 424]
     lspet = read_coco("lspet", real_data / "lspet" / "annotations.json", real_data / "lspet" / "images", COCO17,
-                      never_labelled=COCO17.keypoints[:5])  # fmt: skip
+                      never_labeled=COCO17.keypoints[:5])  # fmt: skip
     assert len(lspet) == 8279
     assert len(set(lspet.files.tolist())) == 8279
     image, person = lspet.sample(5000)

@@ -31,7 +31,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
     assert (oa.input, oa.heatmap_sigma, oa.visibility_weight) == ((288, 384), 1, 1)
     assert (oa.augmentation.rotation, oa.augmentation.scale, oa.augmentation.flip) == (45, (0.65, 1.35), 0.5)
     training = oa.training
-    assert (training.epochs, training.batch, training.optimiser, training.learning_rate) == (
+    assert (training.epochs, training.batch, training.optimizer, training.learning_rate) == (
         160,
         32,
         "adam",
@@ -40,7 +40,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
     assert (training.schedule.epochs, training.schedule.factor) == ([120, 150], 0.1)
     assert isinstance(ks, KSRecipe)
     assert ks.network == {"name": "ks_net", "backbone": "resnet18", "hidden": 1024}
-    assert (ks.training.epochs, ks.training.optimiser, ks.training.learning_rate) == (60, "adam", 1e-3)
+    assert (ks.training.epochs, ks.training.optimizer, ks.training.learning_rate) == (60, "adam", 1e-3)
     assert (ks.training.schedule.epochs, ks.training.schedule.factor) == ([30, 50], 0.1)
 
 
@@ -48,7 +48,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
     ("change", "message"),
     [
         ({"kind": "video"}, "kind must be one of pose, ks, got 'video'"),
-        ({"colour": 1}, "colour: Extra inputs are not permitted, got 1"),
+        ({"color": 1}, "color: Extra inputs are not permitted, got 1"),
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
         ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
         ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone: wanted one of"),

@@ -54,7 +54,7 @@ def test_sources_are_mixed_by_weight() -> None:
 
 def samples(folder: Path) -> Samples:
     people = read_coco("people", folder / "annotations.json", folder / "images", COCO17)
-    settings = Augmentation(rotation=30, scale=(0.8, 1.2), flip=0.5, occluders=0.5, colour=1)
+    settings = Augmentation(rotation=30, scale=(0.8, 1.2), flip=0.5, occluders=0.5, color=1)
     return Samples([people], settings, size=(48, 64), padding=1.25, skeleton=COCO17, seed=0)
 
 

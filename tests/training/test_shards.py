@@ -92,8 +92,8 @@ def test_what_is_packed_is_read(tmp_path: Path, people_folder: Path) -> None:
     for index in range(12):
         (image, person), (_, original) = packed.sample(index), people.sample(index)
         back = person.keypoints[:, :2] * person.to_image[:2] + person.to_image[2:]
-        labelled = original.keypoints[:, 2] > 0
-        np.testing.assert_allclose(back[labelled], original.keypoints[labelled, :2], atol=1e-3)
+        labeled = original.keypoints[:, 2] > 0
+        np.testing.assert_allclose(back[labeled], original.keypoints[labeled, :2], atol=1e-3)
         assert image.ndim == 3
     few = packed.subset(np.array([5, 2]))
     assert [few.sample(i)[1].person_id for i in range(2)] == [6, 3]
@@ -110,14 +110,14 @@ def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: P
 def test_wanted_room_is_what_the_most_extreme_crops_show() -> None:
     """In units of half the window's diagonal, found by trying all corners of many crops."""
     settings = Augmentation(rotation=25, scale=(0.8, 1.3), shift=0.1)
-    centre, extent = window_of(np.array([10.0, 20, 40, 90]), SIZE, 1.25)
+    center, extent = window_of(np.array([10.0, 20, 40, 90]), SIZE, 1.25)
     furthest = 0.0
     for angle in np.linspace(-25, 25, 101):
         for shift in ((x, y) for x in (-0.1, 0.1) for y in (-0.1, 0.1)):
-            affine = crop_to_image(centre + np.array(shift) * extent, extent, SIZE, scale=1.3, rotation=angle)
+            affine = crop_to_image(center + np.array(shift) * extent, extent, SIZE, scale=1.3, rotation=angle)
             corners = np.array([(x, y) for x in (-0.5, 47.5) for y in (-0.5, 63.5)])
             image = corners @ affine[:, :2].T + affine[:, 2] + 0.5
-            furthest = max(furthest, np.abs(image - centre).max())
+            furthest = max(furthest, np.abs(image - center).max())
     wanted = wanted_packing(settings, SIZE, 1.25)
     assert wanted.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
     assert (

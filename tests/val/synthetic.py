@@ -42,18 +42,18 @@ def _person(rng: np.random.Generator, image_id: int, annotation_id: int, count: 
     pose = STANDING[np.arange(count) % 17] * size + corner
     pose = np.round(pose + rng.normal(0, 2 * size, (count, 2)), 1)
     kind = rng.random()
-    labelled = np.zeros(count, bool)
+    labeled = np.zeros(count, bool)
     if kind > 0.1:
-        labelled[rng.permutation(count)[: rng.integers(1, count + 1)]] = True
-    flags = np.where(labelled, rng.choice([1, 2], count, p=[0.3, 0.7]), 0)
-    points = np.concatenate([pose * labelled[:, None], flags[:, None]], axis=1)
+        labeled[rng.permutation(count)[: rng.integers(1, count + 1)]] = True
+    flags = np.where(labeled, rng.choice([1, 2], count, p=[0.3, 0.7]), 0)
+    points = np.concatenate([pose * labeled[:, None], flags[:, None]], axis=1)
     box = [*np.round(corner, 2).tolist(), round(100 * size, 2), round(125 * size, 2)]
     return {
         "id": annotation_id,
         "image_id": image_id,
         "category_id": 1,
         "keypoints": points.ravel().tolist(),
-        "num_keypoints": int(labelled.sum()),
+        "num_keypoints": int(labeled.sum()),
         "bbox": box,
         "area": round(0.53 * box[2] * box[3], 2),
         "iscrowd": int(kind < 0.03),
@@ -103,9 +103,9 @@ def _detection(rng: np.random.Generator, person: dict, sigmas: np.ndarray, noise
     x, y, w, h = person["bbox"]
     flags = truth[:, 2]
     worse = np.where(flags == 2, 1.0, np.where(flags == 1, 3.0, 20.0)) * rng.lognormal(0, 0.8)
-    centre = np.where(flags[:, None] > 0, truth[:, :2], [x + w / 2, y + h / 2])
+    center = np.where(flags[:, None] > 0, truth[:, :2], [x + w / 2, y + h / 2])
     points = np.round(
-        centre + rng.normal(0, 1, (count, 2)) * (noise * worse * np.sqrt(w * h) / 4)[:, None], 2
+        center + rng.normal(0, 1, (count, 2)) * (noise * worse * np.sqrt(w * h) / 4)[:, None], 2
     )
     if rng.random() < 0.1 and count == 17:
         points = points[COCO17.mirror]

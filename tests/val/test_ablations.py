@@ -86,9 +86,9 @@ def test_poses_are_placed_in_the_pixels_of_the_image_file(measured):
     """The reduced pictures are 512 wide; on the Truth's scale a pose lies near its person's box."""
     found = measured["a"]
     x, y, w, h = found.truth.boxes[found.detections.own].T
-    centre = found.detections.keypoints.mean(axis=1)
-    assert np.all(np.abs(centre[:, 0] - x - w / 2) < 1.3 * np.maximum(w, h))
-    assert np.all(np.abs(centre[:, 1] - y - h / 2) < 1.3 * np.maximum(w, h))
+    center = found.detections.keypoints.mean(axis=1)
+    assert np.all(np.abs(center[:, 0] - x - w / 2) < 1.3 * np.maximum(w, h))
+    assert np.all(np.abs(center[:, 1] - y - h / 2) < 1.3 * np.maximum(w, h))
 
 
 def test_networks_of_another_kind_are_refused(folder):

@@ -159,7 +159,7 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     members = truth.occlusion == occlusion
     assert members.sum() > 5
 
-    ten = standalone(content, rows, keep=lambda labelled: fewest <= labelled <= most).stats.tolist()
+    ten = standalone(content, rows, keep=lambda labeled: fewest <= labeled <= most).stats.tolist()
     found = judge(truth, detections.image, detections.keypoints, detections.scores, among=members)
     assert list(found.values()) == ten
     faster = judge(
@@ -167,8 +167,8 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     )
     assert list(faster.values()) == pytest.approx(ten, rel=1e-12, abs=1e-15)
 
-    analysed = [MEDIUM, LARGEST]
-    curves = standalone(content, rows, keep=lambda labelled: fewest <= labelled <= most, area=analysed)
+    analyzed = [MEDIUM, LARGEST]
+    curves = standalone(content, rows, keep=lambda labeled: fewest <= labeled <= most, area=analyzed)
     measured = Measured.of(truth, detections)
     found = benchmark(measured, detections.scores, occlusion)
     assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
@@ -178,7 +178,7 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     position = {image["id"]: i for i, image in enumerate(sorted(content["images"], key=lambda i: i["id"]))}
     rows = sorted(rows, key=lambda row: position[row["image_id"]])
     of_class = [row for row, own in zip(rows, measured.occlusion, strict=True) if own == occlusion]
-    curves = standalone(content, of_class, keep=lambda labelled: fewest <= labelled <= most, area=analysed)
+    curves = standalone(content, of_class, keep=lambda labeled: fewest <= labeled <= most, area=analyzed)
     found = benchmark(measured, detections.scores, occlusion, own_only=True)
     assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
     assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oaks.skeleton import COCO17
-from oaks.val.error_analysis import KINDS, SIZES, STAGES, analyse, classify, corrected_points
+from oaks.val.error_analysis import KINDS, SIZES, STAGES, analyze, classify, corrected_points
 from oaks.val.matching import match
 from oaks.val.results import Detections
 from oaks.val.similarity import pairs, similarities
@@ -33,9 +33,9 @@ class Scene:
     def __init__(self):
         self.people, self.rows = [], []
 
-    def person(self, image=1, at=0.0, labelled=range(17)):
+    def person(self, image=1, at=0.0, labeled=range(17)):
         points = synthetic.STANDING + np.array([1000.0 + at, 100.0])
-        flags = np.array([2 if k in labelled else 0 for k in range(17)])
+        flags = np.array([2 if k in labeled else 0 for k in range(17)])
         self.people.append(
             {
                 "id": len(self.people) + 1,
@@ -65,10 +65,10 @@ class Scene:
         )
         return truth, Detections.from_rows(self.rows, truth, box_source="detected")
 
-    def analyse(self, among=None, **options):
+    def analyze(self, among=None, **options):
         truth, found = self.arrays()
         members = None if among is None else truth.occlusion == among
-        return analyse(
+        return analyze(
             truth, found.image, found.keypoints, found.scores, found.areas, among=members, **options
         )
 
@@ -100,7 +100,7 @@ def precision(analysis, start, *later):
 def test_good_poses_have_nothing_to_correct():
     scene = Scene()
     scene.found(scene.person(), 0.9)
-    analysis = precision(scene.analyse(), ONE)
+    analysis = precision(scene.analyze(), ONE)
     assert analysis.counts == {"good": 17, "jitter": 0, "inversion": 0, "swap": 0, "miss": 0}
     assert list(analysis.ap.values()) == pytest.approx([1] * 8)
 
@@ -109,7 +109,7 @@ def test_jitter_is_corrected_to_085_or_by_the_released_code_to_096():
     scene = Scene()
     points = scene.person()
     scene.found(points + [[0, offset(k, 0.6)] for k in range(17)], 0.9)
-    analysis = precision(scene.analyse(), NONE, NONE, NONE, NONE, ONE)
+    analysis = precision(scene.analyze(), NONE, NONE, NONE, NONE, ONE)
     assert analysis.counts["jitter"] == 17
     for threshold, landing, reached in (
         (0.84, "definition", True),
@@ -117,7 +117,7 @@ def test_jitter_is_corrected_to_085_or_by_the_released_code_to_096():
         (0.95, "released", True),
         (0.97, "released", False),
     ):
-        found = scene.analyse(threshold=threshold, landing=landing)
+        found = scene.analyze(threshold=threshold, landing=landing)
         assert found.ap["jitter"] == pytest.approx(float(reached)), (threshold, landing)
 
 
@@ -129,14 +129,14 @@ def test_misses_are_corrected_to_05_or_by_the_released_code_to_084():
     scene.found(wrong, 0.9)
     # Twelve keypoints of similarity 1, and five of 0: then of .5.
     assert 12 / 17 < 0.75 < (12 + 5 * 0.5) / 17
-    analysis = precision(scene.analyse(), NONE, ONE)
+    analysis = precision(scene.analyze(), NONE, ONE)
     assert analysis.counts["miss"] == 5
     corrected = (12 + 5 * 0.5) / 17
-    assert scene.analyse(threshold=corrected - 0.001).ap["miss"] == pytest.approx(1)
-    assert scene.analyse(threshold=corrected + 0.001).ap["miss"] == 0
+    assert scene.analyze(threshold=corrected - 0.001).ap["miss"] == pytest.approx(1)
+    assert scene.analyze(threshold=corrected + 0.001).ap["miss"] == 0
     released = (12 + 5 * 0.5**0.25) / 17
-    assert scene.analyse(threshold=released - 0.001, landing="released").ap["miss"] == pytest.approx(1)
-    assert scene.analyse(threshold=released + 0.001, landing="released").ap["miss"] == 0
+    assert scene.analyze(threshold=released - 0.001, landing="released").ap["miss"] == pytest.approx(1)
+    assert scene.analyze(threshold=released + 0.001, landing="released").ap["miss"] == 0
 
 
 def test_inversions_are_corrected_to_the_similarity_they_have():
@@ -147,10 +147,10 @@ def test_inversions_are_corrected_to_the_similarity_they_have():
     wrong[arms] = points[COCO17.mirror[arms]]
     wrong[LEFT_WRIST] += [offset(LEFT_WRIST, 0.9), 0]
     scene.found(wrong, 0.9)
-    analysis = precision(scene.analyse(), NONE, NONE, NONE, ONE)
+    analysis = precision(scene.analyze(), NONE, NONE, NONE, ONE)
     assert analysis.counts["inversion"] == 6
-    assert scene.analyse(threshold=(16 + 0.9) / 17 - 1e-6).ap["inversion"] == pytest.approx(1)
-    assert scene.analyse(threshold=(16 + 0.9) / 17 + 1e-6).ap["inversion"] == 0
+    assert scene.analyze(threshold=(16 + 0.9) / 17 - 1e-6).ap["inversion"] == pytest.approx(1)
+    assert scene.analyze(threshold=(16 + 0.9) / 17 + 1e-6).ap["inversion"] == 0
 
 
 def test_swaps_are_corrected_to_the_similarity_they_have():
@@ -162,7 +162,7 @@ def test_swaps_are_corrected_to_the_similarity_they_have():
     wrong[LEFT_WRIST] = other[RIGHT_WRIST]
     scene.found(wrong, 0.9)
     scene.found(other, 0.8)
-    analysis = precision(scene.analyse(), [0.5] * 51 + [0] * 50, [0.5] * 51 + [0] * 50, ONE)
+    analysis = precision(scene.analyze(), [0.5] * 51 + [0] * 50, [0.5] * 51 + [0] * 50, ONE)
     assert analysis.counts["swap"] == 6
     assert analysis.counts["good"] == 17 + 11
 
@@ -238,10 +238,10 @@ def test_a_keypoint_in_the_middle_has_no_other_side():
     assert scene.kinds()[0][NOSE] == "jitter"
 
 
-def test_unlabelled_keypoints_are_nothing_and_attract_nothing():
+def test_unlabeled_keypoints_are_nothing_and_attract_nothing():
     scene = Scene()
-    labelled = [k for k in range(17) if k != RIGHT_WRIST]
-    points = scene.person(labelled=labelled)
+    labeled = [k for k in range(17) if k != RIGHT_WRIST]
+    points = scene.person(labeled=labeled)
     points[LEFT_WRIST] = points[RIGHT_WRIST]
     scene.found(points, 0.9)
     kinds = scene.kinds()[0]
@@ -256,7 +256,7 @@ def test_a_detection_below_01_has_no_counterpart_and_is_background():
         scene.rows.clear()
         scene.found(points + [[0, offset(k, similarity)] for k in range(17)], 0.9)
         assert sum(kind is not None for kind in scene.kinds()[0]) == count
-    assert scene.analyse().counts["miss"] == 17
+    assert scene.analyze().counts["miss"] == 17
 
 
 def test_background_ranked_first_is_a_matter_of_scores():
@@ -264,7 +264,7 @@ def test_background_ranked_first_is_a_matter_of_scores():
     scene.found(scene.person(), 0.3)
     scene.found(scene.person(image=2) + FAR, 0.9, image=2)
     half = [0.5] * 51 + [0] * 50
-    analysis = precision(scene.analyse(), half, half, half, half, half, HALF, HALF, ONE)
+    analysis = precision(scene.analyze(), half, half, half, half, half, HALF, HALF, ONE)
     assert analysis.counts == {"good": 17, "jitter": 0, "inversion": 0, "swap": 0, "miss": 0}
 
 
@@ -279,7 +279,7 @@ def test_background_is_what_matches_nothing_after_all_else():
     # Eight keypoints on the spot and nine brought to .5.
     assert 0.7 < (8 + 9 * 0.5) / 17 < 0.75
     scene.found(weak, 0.1, image=2)
-    analysis = scene.analyse()
+    analysis = scene.analyze()
     assert analysis.ap["jitter"] == pytest.approx(67 / 101)
     assert analysis.ap["score"] == pytest.approx((34 + 33 * 2 / 3) / 101)
     assert analysis.ap["background"] == pytest.approx(67 / 101)
@@ -295,7 +295,7 @@ def test_soft_suppression_ranks_repetitions_last():
     worse[:3] += [0, 4000.0]
     scene.found(worse, 0.1, image=2)
     # Unsuppressed, the repetition (nearly 1) would stand before the second person (14 and 3 halves of 17).
-    analysis = scene.analyse()
+    analysis = scene.analyze()
     assert analysis.ap["jitter"] < 1
     assert analysis.ap["score"] == pytest.approx(1)
 
@@ -304,33 +304,33 @@ def test_people_who_were_never_found_are_false_negatives():
     scene = Scene()
     scene.found(scene.person(), 0.9)
     scene.person(at=400.0)
-    analysis = precision(scene.analyse(), *[HALF] * 7, ONE)
+    analysis = precision(scene.analyze(), *[HALF] * 7, ONE)
     assert analysis.ap["background"] == pytest.approx(51 / 101)
 
 
 def test_nobody_found_at_all_leaves_nothing_to_measure_at_the_end():
     scene = Scene()
     scene.found(scene.person() + FAR, 0.9)
-    analysis = scene.analyse()
+    analysis = scene.analyze()
     assert [analysis.ap[stage] for stage in list(STAGES)[:-1]] == [0.0] * 7
     assert math.isnan(analysis.ap["negatives"])
 
 
 def test_people_of_other_classes_are_ignored_and_so_is_who_matches_them():
     scene = Scene()
-    scene.found(scene.person(labelled=range(5, 8)), 0.4)
+    scene.found(scene.person(labeled=range(5, 8)), 0.4)
     scene.found(scene.person(at=400.0), 0.9)
     for among in (0, 3):
-        analysis = precision(scene.analyse(among=among), ONE)
+        analysis = precision(scene.analyze(among=among), ONE)
         assert sum(analysis.counts.values()) == (3 if among == 0 else 17)
-    assert math.isnan(scene.analyse(among=1).ap["original"])
+    assert math.isnan(scene.analyze(among=1).ap["original"])
 
 
 def test_a_failure_on_another_class_is_a_false_positive_here():
     scene = Scene()
-    scene.found(scene.person(labelled=range(5, 8)), 0.4)
+    scene.found(scene.person(labeled=range(5, 8)), 0.4)
     scene.found(scene.person(at=400.0) + FAR, 0.9)
-    analysis = scene.analyse(among=0)
+    analysis = scene.analyze(among=0)
     assert analysis.ap["original"] == pytest.approx(0.5)
     assert analysis.ap["score"] == pytest.approx(1)
 
@@ -340,9 +340,9 @@ def test_small_people_are_left_out():
     scene.found(scene.person(), 0.4)
     scene.person(at=400.0)
     scene.people[1]["area"] = 32.0**2 - 1
-    precision(scene.analyse(), ONE)
+    precision(scene.analyze(), ONE)
     scene.people[1]["area"] = 32.0**2
-    precision(scene.analyse(), *[HALF] * 7, ONE)
+    precision(scene.analyze(), *[HALF] * 7, ONE)
 
 
 def test_corrected_points_stand_to_the_right_of_the_own_keypoint():
@@ -380,7 +380,7 @@ def test_every_stage_equals_the_naive_analysis(seed, landing):
         stages, kinds = slow_error_analysis.curves(
             content, rows, COCO17, keep=lambda n, a=fewest, b=most: a <= n <= b, landing=landing
         )
-        analysis = analyse(
+        analysis = analyze(
             truth,
             found.image,
             found.keypoints,

@@ -27,7 +27,7 @@ def rows(content):
     return synthetic.detections(content, 1)
 
 
-def labelled(content):
+def labeled(content):
     return next(person for person in content["annotations"] if person["num_keypoints"] > 3)
 
 
@@ -42,13 +42,13 @@ def refused(folder, content, *words):
 
 
 def test_a_missing_area(tmp_path, content):
-    person = labelled(content)
+    person = labeled(content)
     del person["area"]
     refused(tmp_path, content, f"annotation {person['id']}", "'area' is missing", "0.53")
 
 
 def test_an_area_that_is_not_positive(tmp_path, content):
-    person = labelled(content)
+    person = labeled(content)
     person["area"] = 0
     refused(tmp_path, content, f"annotation {person['id']}", "area must be positive")
 
@@ -80,7 +80,7 @@ def test_an_annotation_id_of_zero_which_pycocotools_takes_for_no_match(tmp_path,
 
 
 def test_labels_that_contradict_num_keypoints(tmp_path, content):
-    person = labelled(content)
+    person = labeled(content)
     person["keypoints"][2::3] = [0] * 17
     refused(tmp_path, content, f"annotation {person['id']}", "num_keypoints", "0 of its keypoints")
 
@@ -100,7 +100,7 @@ def test_flags_that_coco_does_not_know(tmp_path, content):
     refused(tmp_path, content, "annotation 5", "0, 1 or 2")
 
 
-def test_nobody_with_labelled_keypoints(tmp_path, content):
+def test_nobody_with_labeled_keypoints(tmp_path, content):
     for person in content["annotations"]:
         person["keypoints"], person["num_keypoints"] = [0] * 51, 0
     refused(tmp_path, content, "none of its", "labelled keypoint")
@@ -201,7 +201,7 @@ def test_reduced_images_are_measured_at_their_original_size():
 @pytest.mark.parametrize(
     ("keypoints", "expected"), [(1, 0), (5, 0), (6, 1), (10, 1), (11, 2), (15, 2), (16, 3)]
 )
-def test_occlusion_classes_by_labelled_keypoints(keypoints, expected):
+def test_occlusion_classes_by_labeled_keypoints(keypoints, expected):
     content = synthetic.annotations(0)
     person = content["annotations"][0]
     person["keypoints"] = [5.0, 5.0, 1] * keypoints + [0, 0, 0] * (17 - keypoints)
@@ -290,10 +290,10 @@ def test_a_person_of_another_image(content, rows):
     rejected(content, rows, "row 0", f"lies in image {other['image_id']}")
 
 
-def test_a_pose_of_a_person_without_labelled_keypoints(content, rows):
-    unlabelled = next(p for p in content["annotations"] if p["num_keypoints"] == 0)
-    rows[0]["annotation_id"], rows[0]["image_id"] = unlabelled["id"], unlabelled["image_id"]
-    rejected(content, rows, "row 0", f"annotation {unlabelled['id']}", "no labelled keypoints")
+def test_a_pose_of_a_person_without_labeled_keypoints(content, rows):
+    unlabeled = next(p for p in content["annotations"] if p["num_keypoints"] == 0)
+    rows[0]["annotation_id"], rows[0]["image_id"] = unlabeled["id"], unlabeled["image_id"]
+    rejected(content, rows, "row 0", f"annotation {unlabeled['id']}", "no labelled keypoints")
 
 
 def test_more_poses_than_people_with_ground_truth_boxes(content, rows):
@@ -337,8 +337,8 @@ def test_poses_are_assigned_to_people_one_to_one_where_the_file_does_not_say_who
     assert len(set(assigned.own.tolist())) == len(assigned.own)
 
 
-def test_detected_poses_belong_to_the_labelled_person_they_are_most_similar_to(content):
-    person = labelled(content)
+def test_detected_poses_belong_to_the_labeled_person_they_are_most_similar_to(content):
+    person = labeled(content)
     far = [x + 5000 if k % 3 < 2 else x for k, x in enumerate(person["keypoints"])]
     rows = [
         {"image_id": person["image_id"], "category_id": 1, "keypoints": points, "score": 0.5}

@@ -141,7 +141,7 @@ def test_frames_of_annotations():
     assert (scores.people, scores.false_positives, scores.misses) == (len(own), 1, 0)
     assert scores.motp == pytest.approx(1)
     enough = frames_by_oks(truth, people, keypoints, image, tracks, fewest=6)
-    assert score_tracks(enough).people == (truth.labelled[own] >= 6).sum() < len(own)
+    assert score_tracks(enough).people == (truth.labeled[own] >= 6).sum() < len(own)
     assert score_tracks(enough).false_positives == 1  # poses on the others are nobody's mistake
     for number, row, column in scores.matches:
         assert frames[number].tracks[column] == frames[number].people[row] + 500

@@ -18,7 +18,7 @@ def test_visibility_figures_by_counting():
     flags = [2, 2, 1, 1, 2, 0, 0, 0, 0, 0]
     found = visibility_figures(np.array(said).reshape(2, 5), np.array(flags).reshape(2, 5))
     assert found.count == 10
-    assert found.labelled == pytest.approx(5 / 10)
+    assert found.labeled == pytest.approx(5 / 10)
     assert found.accuracy == pytest.approx(7 / 10)
     assert found.precision == pytest.approx(3 / 4)
     assert found.recall == pytest.approx(3 / 5)

@@ -14,7 +14,7 @@ STANDING = np.array([
 
 
 def people(
-    centres: np.ndarray | list,
+    centers: np.ndarray | list,
     *,
     oaks: float | list = 0.9,
     conventional: float | list = 0.8,
@@ -26,9 +26,9 @@ def people(
     score_kind: str = "oaks",
 ) -> Poses:
     """The poses of standing people at centres (N, 2)."""
-    centres = np.asarray(centres, np.float64).reshape(-1, 2)
-    count = len(centres)
-    keypoints = centres[:, None] + scale * STANDING + noise
+    centers = np.asarray(centers, np.float64).reshape(-1, 2)
+    count = len(centers)
+    keypoints = centers[:, None] + scale * STANDING + noise
     low, high = keypoints.min(axis=1), keypoints.max(axis=1)
     full = np.ones((count, 17))
     return Poses(

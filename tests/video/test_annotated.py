@@ -74,16 +74,16 @@ def test_another_size_is_fitted_in_with_bars(tmp_path):
 
 
 def test_tracked_people_are_drawn_and_others_are_not(tmp_path):
-    grey = np.full((240, 320, 3), 128, np.uint8)
+    gray = np.full((240, 320, 3), 128, np.uint8)
     poses = people([(80, 120), (240, 120)], track_ids=[1, -1])
     video = AnnotatedVideo(tmp_path / "a.mp4")
-    video.write(frame(0, 0, grey), poses)
+    video.write(frame(0, 0, gray), poses)
     video.close()
     ((_, image),) = decode(tmp_path / "a.mp4")
     drawn = np.abs(image.astype(int) - 128).max(axis=2) > 40
     assert drawn[:, :160].sum() > 500
     assert drawn[:, 160:].sum() == 0
-    assert (grey == 128).all(), "the frame stays as it was"
+    assert (gray == 128).all(), "the frame stays as it was"
 
 
 def test_two_frames_of_one_time_both_stay(tmp_path):
@@ -139,24 +139,24 @@ def test_a_video_of_no_frames_can_be_closed(tmp_path):
 
 
 def test_a_trail_goes_where_somebody_was_and_fades_with_time():
-    trails, grey = Trails(1.0), np.full((200, 400, 3), 128, np.uint8)
+    trails, gray = Trails(1.0), np.full((200, 400, 3), 128, np.uint8)
     for n in range(31):
-        picture = trails.draw(grey, people([(50 + 10 * n, 100)], track_ids=[4]), n / 10)
+        picture = trails.draw(gray, people([(50 + 10 * n, 100)], track_ids=[4]), n / 10)
     middle = 100 + people([(0, 0)]).keypoints[0, :, 1].mean()
     changed = (picture != 128).any(axis=2)
     columns = np.flatnonzero(changed[round(middle) - 2 : round(middle) + 3].any(axis=0))
     assert 245 < columns.min() < 255, "ten frames back is a second"
     assert 345 < columns.max() < 355
     assert changed.sum(axis=0)[300:350].mean() > changed.sum(axis=0)[250:280].mean()
-    assert (grey == 128).all()
+    assert (gray == 128).all()
     for time in (4.0, 4.1):
-        assert (trails.draw(grey, people([], track_ids=[]), time) == 128).all()
+        assert (trails.draw(gray, people([], track_ids=[]), time) == 128).all()
     assert trails._ways == {}
 
 
 def test_trails_can_be_left_out():
-    grey, trails = np.full((100, 100, 3), 128, np.uint8), Trails(0)
+    gray, trails = np.full((100, 100, 3), 128, np.uint8), Trails(0)
     for n in range(3):
-        assert trails.draw(grey, people([(20 * n, 50)], track_ids=[1]), n / 10) is grey
+        assert trails.draw(gray, people([(20 * n, 50)], track_ids=[1]), n / 10) is gray
     with pytest.raises(ValueError, match="trails: seconds, 0 or more, wanted, got -1"):
         Trails(-1)

@@ -183,7 +183,7 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, mo
         ([clip, clip, *given], "oaks: boxes: a file for each of the 2 sources wanted, got 1"),
         ([clip, "--bundle", tiny, "--first-boxes", "1,2,x"], "oaks: first-boxes: x1,y1,x2,y2 with spaces"),
         ([clip, *given, "--trails", "-1"], "oaks: trails: "),
-        ([clip, *given, "--absent", "grey"], "oaks: absent: "),
+        ([clip, *given, "--absent", "gray"], "oaks: absent: "),
         ([clip, *given, "--gate", "2"], "oaks: gate: "),
     ):
         monkeypatch.setattr(

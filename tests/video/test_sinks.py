@@ -35,8 +35,8 @@ def test_files_of_results_are_whole_after_every_frame(tmp_path):
     }
     rows: list[dict] = []
     assert read_results(tmp_path / "r.json") == ([], None)
-    for n, centres in enumerate([[], [(10, 10), (200, 10)], [], [(12, 10)]]):
-        poses = people(centres, track_ids=list(range(1, len(centres) + 1)))
+    for n, centers in enumerate([[], [(10, 10), (200, 10)], [], [(12, 10)]]):
+        poses = people(centers, track_ids=list(range(1, len(centers) + 1)))
         at = frame(n, "b.png" if n == 3 else "")
         for sink in sinks.values():
             sink.write(at, poses)

@@ -42,8 +42,8 @@ def test_ids_follow_people_and_not_the_order_of_their_boxes():
     names: dict[int, int] = {}
     for n in range(60):
         order = random.permutation(3)
-        centres = [ways[i][0] + ways[i][1] * n / RATE + (0, 40 * (i == 1)) for i in order]
-        for person, track in zip(order, ids(tracker.update(people(centres), n / RATE)), strict=True):
+        centers = [ways[i][0] + ways[i][1] * n / RATE + (0, 40 * (i == 1)) for i in order]
+        for person, track in zip(order, ids(tracker.update(people(centers), n / RATE)), strict=True):
             assert names.setdefault(int(person), track) == track
     assert sorted(names.values()) == [1, 2, 3]
 
@@ -272,8 +272,8 @@ def test_pictures_of_another_size_keep_the_ids():
         tracker.update(people([(200 + 10 * n, 300)]), 0.1 * n)
     wanted = tracker.boxes(0.4)[0] * 0.5
     tracker.rescale((0.5, 0.5))
-    centres = (tracker.boxes(0.4)[0][:, :2] + tracker.boxes(0.4)[0][:, 2:]) / 2
-    np.testing.assert_allclose(centres, (wanted[:, :2] + wanted[:, 2:]) / 2, atol=0.5)
+    centers = (tracker.boxes(0.4)[0][:, :2] + tracker.boxes(0.4)[0][:, 2:]) / 2
+    np.testing.assert_allclose(centers, (wanted[:, :2] + wanted[:, 2:]) / 2, atol=0.5)
     assert ids(tracker.update(people([(120, 150)], scale=0.5), 0.4)) == [1]
 
 

@@ -49,7 +49,7 @@ def augment(
         skeleton: of the person.
         another: gives some other image, of which occluders are cut; without it they are cut from `image`.
     """
-    centre, extent = window_of(_box(person, rng, settings, skeleton), size, padding)
+    center, extent = window_of(_box(person, rng, settings, skeleton), size, padding)
     # Every number is drawn whether it is used or not: a setting changes what it is about and nothing else.
     turns, angle, zoom, flips, shift = (
         rng.random(),
@@ -61,7 +61,7 @@ def augment(
     low, high = settings.scale
     mirrored = flips < settings.flip
     affine = crop_to_image(
-        centre + shift * settings.shift * extent,
+        center + shift * settings.shift * extent,
         extent,
         size,
         scale=low + (high - low) * zoom,
@@ -78,7 +78,7 @@ def augment(
     visible = labels & inside
     if rng.random() < settings.occluders:
         crop = occlude(crop, rng, image if another is None else another(), points[visible])
-    crop = recolour(crop, rng, settings)
+    crop = recolor(crop, rng, settings)
     return Sample(
         np.ascontiguousarray(crop[..., ::-1]),
         np.where(visible[:, None], points, 0).astype(np.float32),
@@ -90,11 +90,11 @@ def augment(
 def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skeleton: Skeleton) -> np.ndarray:
     """The person's box, or one around the upper or lower half of the body."""
     chosen, upper = rng.random() < settings.half_body, rng.random() < 0.6
-    labelled = person.keypoints[:, 2] > 0
-    if not chosen or labelled.sum() < 8:
+    labeled = person.keypoints[:, 2] > 0
+    if not chosen or labeled.sum() < 8:
         return person.box
     lower = np.array([name.endswith(LOWER_BODY) for name in skeleton.keypoints])
-    half = labelled & (~lower if upper else lower)
+    half = labeled & (~lower if upper else lower)
     if half.sum() < 3:
         return person.box
     corners = person.keypoints[half, :2] + 0.5
@@ -115,10 +115,10 @@ def vary(
     corners = person.box.reshape(2, 2)
     middle, extent = corners.mean(0), corners[1] - corners[0]
     middle, half = middle + shift * extent, extent * scale / 2
-    labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    labeled = person.keypoints[person.keypoints[:, 2] > 0, :2]
     if rng.random() < settings.occluders:
-        image = occlude(image.copy(), rng, image, labelled)
-    image = recolour(image, rng, settings)
+        image = occlude(image.copy(), rng, image, labeled)
+    image = recolor(image, rng, settings)
     return image, person._replace(box=np.concatenate([middle - half, middle + half]).astype(np.float32))
 
 
@@ -159,21 +159,21 @@ def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) 
         h, w = min(height, rows), min(width, columns)
         y, x = rng.integers(rows - h + 1), rng.integers(columns - w + 1)
         return cv2.resize(source[y : y + h, x : x + w], (width, height))
-    colour = rng.integers(0, 256, 3)
+    color = rng.integers(0, 256, 3)
     if kind < 0.8:
-        return np.broadcast_to(colour.astype(np.uint8), (height, width, 3))
-    cells = rng.normal(0, 40, (*rng.integers(2, 9, 2), 3)) + colour
+        return np.broadcast_to(color.astype(np.uint8), (height, width, 3))
+    cells = rng.normal(0, 40, (*rng.integers(2, 9, 2), 3)) + color
     return cv2.resize(np.clip(cells, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def recolour(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
+def recolor(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
     """Contrast, brightness, white balance, saturation, blur, resolution and noise, as the settings say."""
-    strength = settings.colour
+    strength = settings.color
     gain, offset = 1 + strength * rng.uniform(-0.4, 0.4), strength * rng.uniform(-40, 40)
     balance, saturation = 1 + strength * rng.uniform(-0.15, 0.15, 3), strength * rng.uniform(-0.6, 0.6)
     if strength > 0:
-        crop = cv2.transform(crop, _colour_matrix(gain, offset, balance, saturation))
-    if rng.random() < settings.grey:
+        crop = cv2.transform(crop, _color_matrix(gain, offset, balance, saturation))
+    if rng.random() < settings.gray:
         crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     blurs, kind, amount = rng.random(), rng.random(), rng.random()
     if blurs < settings.blur:
@@ -186,7 +186,7 @@ def recolour(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation)
     return crop
 
 
-def _colour_matrix(gain: float, offset: float, balance: np.ndarray, saturation: float) -> np.ndarray:
+def _color_matrix(gain: float, offset: float, balance: np.ndarray, saturation: float) -> np.ndarray:
     """(3, 4): BGR to BGR in one pass. Contrast turns around middle grey, saturation around luminance."""
     luminance = np.array([0.114, 0.587, 0.299])
     linear = gain * balance[:, None] * ((1 + saturation) * np.eye(3) - saturation * luminance)
@@ -213,4 +213,4 @@ def _blurred(crop: np.ndarray, kind: float, amount: float) -> np.ndarray:
     return cv2.filter2D(crop, -1, kernel / kernel.sum())
 
 
-__all__ = ["Sample", "augment", "occlude", "recolour", "vary"]
+__all__ = ["Sample", "augment", "occlude", "recolor", "vary"]

@@ -22,7 +22,7 @@ def window_of(box: np.ndarray, size: tuple[int, int], padding: float) -> tuple[n
 
 
 def crop_to_image(
-    centre: np.ndarray,
+    center: np.ndarray,
     extent: np.ndarray,
     size: tuple[int, int],
     *,
@@ -35,7 +35,7 @@ def crop_to_image(
     Without rotation, scale and mirroring: image = c - 1/2 + (crop + 1/2 - size/2)·extent/size.
 
     Args:
-        centre: (2,) of the window, in box coordinates.
+        center: (2,) of the window, in box coordinates.
         extent: (2,) of the window.
         size: (width, height) of the crop.
         scale: above 1 shows more of the image, so the person smaller.
@@ -48,7 +48,7 @@ def crop_to_image(
     if mirrored:
         step = step * [-1, 1]
     linear = turn * step  # columns: image step per crop pixel in x and in y
-    shift = np.asarray(centre) - 0.5 + linear @ (0.5 - np.asarray(size) / 2)
+    shift = np.asarray(center) - 0.5 + linear @ (0.5 - np.asarray(size) / 2)
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 

@@ -163,7 +163,7 @@ def read_coco(
     skeleton: Skeleton,
     *,
     boxes: Path | None = None,
-    never_labelled: Sequence[str] = (),
+    never_labeled: Sequence[str] = (),
     trust_absence: bool = True,
     min_keypoints: int = 1,
 ) -> CocoPeople:
@@ -193,9 +193,9 @@ def read_coco(
         category, order = _person_category(coco, annotations, skeleton)
     except TypeError as error:
         raise ValueError(f"{annotations}: categories: {error}") from error
-    if unknown := set(never_labelled) - set(skeleton.keypoints):
+    if unknown := set(never_labeled) - set(skeleton.keypoints):
         raise ValueError(f"never_labelled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
-    learnable = np.array([keypoint not in never_labelled for keypoint in skeleton.keypoints])
+    learnable = np.array([keypoint not in never_labeled for keypoint in skeleton.keypoints])
     present = {path.name for path in images.iterdir()} if images.is_dir() else set()
     rows = []
     for annotation in coco.anns.values():

@@ -46,9 +46,9 @@ class LivePeople:
         number = int(self.image_ids[index])
         while True:
             image, annotations = self.pictures.sample(number)
-            labelled = [annotation for annotation in annotations if annotation["num_keypoints"] > 0]
-            if labelled:
-                return image, _person(labelled[rng.integers(len(labelled))], number)
+            labeled = [annotation for annotation in annotations if annotation["num_keypoints"] > 0]
+            if labeled:
+                return image, _person(labeled[rng.integers(len(labeled))], number)
             # Beyond every source of this many pictures, so that no validated picture is drawn.
             number += 1 << 40
 

@@ -142,11 +142,11 @@ def stored_crop(
         reach: how much larger than the padded box the region is, to leave room for scale and shift; rotation
             by any angle is allowed for.
     """
-    centre, extent = window_of(person.box, size, padding)
+    center, extent = window_of(person.box, size, padding)
     half = np.full(2, np.hypot(*extent) / 2 * reach)
     rows, columns = image.shape[:2]
-    low = np.clip(np.floor(centre - half), 0, (columns - 1, rows - 1)).astype(int)
-    high = np.clip(np.ceil(centre + half), low + 1, (columns, rows)).astype(int)
+    low = np.clip(np.floor(center - half), 0, (columns - 1, rows - 1)).astype(int)
+    high = np.clip(np.ceil(center + half), low + 1, (columns, rows)).astype(int)
     region = image[low[1] : high[1], low[0] : high[0]]
     factor = min(1.0, max(detail * size[0] / extent[0], 1 / min(region.shape[:2])))
     if factor < 1:  # the factor is handed over, not the size: rounding that would stretch the picture

@@ -96,7 +96,7 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
         place.data / source.images,
         skeleton,
         boxes=place.data / source.boxes if source.boxes else None,
-        never_labelled=source.never_labelled,
+        never_labeled=source.never_labeled,
         trust_absence=source.trust_absence,
         min_keypoints=source.min_keypoints,
     )

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oaks.training.networks.pose import heatmap_layer
-from oaks.training.networks.resnet import BasicBlock, Bottleneck, conv3x3, initialise, projection
+from oaks.training.networks.resnet import BasicBlock, Bottleneck, conv3x3, initialize, projection
 
 BLOCKS_PER_BRANCH = 4
 MODULES = (1, 4, 3)  # of stages 2, 3 and 4
 
 
-def normalised(*layers: nn.Conv2d, relu: bool) -> nn.Sequential:
+def normalized(*layers: nn.Conv2d, relu: bool) -> nn.Sequential:
     """One convolution, its batch norm, and a ReLU if asked for."""
     (layer,) = layers
     parts: list[nn.Module] = [layer, nn.BatchNorm2d(layer.out_channels)]
@@ -45,7 +45,7 @@ def fusion(branches: list[int], target: int, source: int) -> nn.Module | None:
     for step in range(target - source):
         last = step == target - source - 1
         outputs = branches[target] if last else branches[source]
-        steps.append(normalised(conv3x3(branches[source], outputs, 2), relu=not last))
+        steps.append(normalized(conv3x3(branches[source], outputs, 2), relu=not last))
     return nn.Sequential(*steps)
 
 
@@ -94,7 +94,7 @@ class HRNet(nn.Module):
                 f"stage{stage}", nn.ModuleList(HighResolutionModule(channels, count) for count in outputs)
             )
             before = channels
-        initialise(self)
+        initialize(self)
         self.final_layer = heatmap_layer(width, keypoints)
 
     @staticmethod
@@ -103,9 +103,9 @@ class HRNet(nn.Module):
         for branch, channels in enumerate(after):
             if branch < len(before):
                 same = before[branch] == channels
-                layers.append(None if same else normalised(conv3x3(before[branch], channels), relu=True))
+                layers.append(None if same else normalized(conv3x3(before[branch], channels), relu=True))
             else:
-                layers.append(nn.Sequential(normalised(conv3x3(before[-1], channels, 2), relu=True)))
+                layers.append(nn.Sequential(normalized(conv3x3(before[-1], channels, 2), relu=True)))
         return nn.ModuleList(layers)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, None]:

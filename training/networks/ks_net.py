@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialise, scaled
+from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialize, scaled
 
 
 class ResNetFeatures(ResNet):
@@ -160,12 +160,12 @@ class MapFigures(nn.Module):
         weights = weights / (weights.sum(dim=(2, 3), keepdim=True) + 1e-3)
         across, down = weights.sum(dim=2), weights.sum(dim=3)
         x, y = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in (width, height))
-        centre_x, centre_y = (across * x).sum(dim=2), (down * y).sum(dim=2)
+        center_x, center_y = (across * x).sum(dim=2), (down * y).sum(dim=2)
         # Squares of distances from the centre itself: a difference of squares would cancel in half precision.
-        spread = (across * (x - centre_x[..., None]).square()).sum(dim=2) + (
-            down * (y - centre_y[..., None]).square()
+        spread = (across * (x - center_x[..., None]).square()).sum(dim=2) + (
+            down * (y - center_y[..., None]).square()
         ).sum(dim=2)
-        figures = [highest, others.amax(dim=(2, 3)), maps.sum(dim=(2, 3)), centre_x, centre_y, spread.sqrt()]
+        figures = [highest, others.amax(dim=(2, 3)), maps.sum(dim=(2, 3)), center_x, center_y, spread.sqrt()]
         return self.norm(torch.cat(figures, dim=1))
 
 
@@ -210,7 +210,7 @@ class KSNet(nn.Module):
             features = self.backbone.channels[-1]
         else:
             self.backbone, features = SHALLOW[backbone](keypoints, width)
-            initialise(self.backbone)
+            initialize(self.backbone)
         self.figures = MapFigures(keypoints) if figures else None
         if figures:
             features += MapFigures.FIGURES * keypoints

@@ -119,7 +119,7 @@ class ResNet(nn.Module):
             self.channels.append(after)
             before = after
         self.fc = nn.Linear(before, classes) if classes else None
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, inputs, H, W) to the four stages' maps."""
@@ -141,7 +141,7 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.forward(x)[-1], 1), 1))
 
 
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Kaiming-normal convolutions (fan out), unit batch norms: what residual networks are trained from."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -150,4 +150,4 @@ def initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-__all__ = ["CHANNELS", "LAYERS", "BasicBlock", "Bottleneck", "ResNet", "conv3x3", "initialise", "scaled"]
+__all__ = ["CHANNELS", "LAYERS", "BasicBlock", "Bottleneck", "ResNet", "conv3x3", "initialize", "scaled"]

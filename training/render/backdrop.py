@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from oaks.training.render.textures import Textures, colour
+from oaks.training.render.textures import Textures, color
 
 _LEAVES, _GRASS, _CLOUDS = 6, 7, 0
 
@@ -22,7 +22,7 @@ def backdrop(
     elif kind == 2:
         image = _texture(rng, textures, size, int(horizon))
     elif kind == 3:
-        image = _vertical(size, colour(rng, 0.5), colour(rng, 0.5))
+        image = _vertical(size, color(rng, 0.5), color(rng, 0.5))
     else:
         image = _crowded(rng, textures, size)
     if rng.random() < 0.45:
@@ -71,12 +71,12 @@ def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int], h
     width, height = size
     horizon = min(int(horizon + height * rng.uniform(0.05, 0.3)), height)
     if rng.random() < 0.6:
-        tone = colour(rng, 0.6)
+        tone = color(rng, 0.6)
         image = _vertical(size, tone * 1.05, tone * rng.uniform(0.7, 1.0))
     else:
         image = textures.patch(rng, size).copy()
     _floor(rng, textures, image, horizon, (2, 4, 5, 1, 0))
-    cv2.line(image, (0, horizon), (width, horizon), _tone(colour(rng, 0.3)), int(rng.integers(1, 6)))
+    cv2.line(image, (0, horizon), (width, horizon), _tone(color(rng, 0.3)), int(rng.integers(1, 6)))
     for _ in range(int(rng.integers(1, 7))):
         _furniture(rng, textures, image, horizon)
     return image
@@ -94,16 +94,16 @@ def _furniture(rng: np.random.Generator, textures: Textures, image: np.ndarray, 
     block = image[y0:y1, x0:x1]
     if kind == 0:  # window
         block[:] = np.clip(rng.uniform(150, 255, 3), 0, 255)
-        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(colour(rng, 0.3)), 3)
-        cv2.line(block, ((x1 - x0) // 2, 0), ((x1 - x0) // 2, y1 - y0), _tone(colour(rng, 0.3)), 2)
+        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(color(rng, 0.3)), 3)
+        cv2.line(block, ((x1 - x0) // 2, 0), ((x1 - x0) // 2, y1 - y0), _tone(color(rng, 0.3)), 2)
     elif kind in (1, 3, 5):  # picture, shelf, cupboard
         block[:] = textures.patch(rng, (x1 - x0, y1 - y0))
-        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(colour(rng, 0.3)), 2)
+        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(color(rng, 0.3)), 2)
     elif kind == 2:  # lamp
         cv2.ellipse(image, (x, y), (w // 4, h // 6), 0, 0, 360, (225, 240, 250), -1, cv2.LINE_AA)
         cv2.line(image, (x, y), (x, height), (60, 60, 60), 2, cv2.LINE_AA)
     else:  # seat
-        tone = colour(rng)
+        tone = color(rng)
         cv2.rectangle(image, (x, y), (x + w, y + h), _tone(tone), -1)
         cv2.rectangle(image, (x, y + h // 2), (x + w, y + h), _tone(tone * 0.7), -1)
 
@@ -121,7 +121,7 @@ def _outdoors(
     for _ in range(int(rng.integers(0, 6))):  # buildings
         w, h = int(width * rng.uniform(0.1, 0.5)), int(height * rng.uniform(0.15, 0.8))
         x = int(rng.uniform(-0.2, 1) * width)
-        tone = colour(rng, 0.5)
+        tone = color(rng, 0.5)
         x0, y0, x1 = max(x, 0), max(horizon - h, 0), min(x + w, width)
         if x1 <= x0 or horizon <= y0:
             continue
@@ -138,12 +138,12 @@ def _outdoors(
         cv2.line(image, (x, y), (x, horizon + 3), (40, 55, 75), max(radius // 6, 1))
         mask = np.zeros((height, width), np.uint8)
         for _ in range(6):
-            centre = (x + int(rng.normal(0, 0.5) * radius), y + int(rng.normal(0, 0.4) * radius))
-            cv2.circle(mask, centre, max(int(radius * rng.uniform(0.4, 0.8)), 2), 255, -1)
+            center = (x + int(rng.normal(0, 0.5) * radius), y + int(rng.normal(0, 0.4) * radius))
+            cv2.circle(mask, center, max(int(radius * rng.uniform(0.4, 0.8)), 2), 255, -1)
         cv2.copyTo(leaves, mask, image)
     _floor(rng, textures, image, horizon, (_GRASS, _CLOUDS, 3, _GRASS, 1, 10))
     for _ in range(int(rng.integers(0, 4))):  # posts, kerbs, cars' outlines
-        tone = _tone(colour(rng))
+        tone = _tone(color(rng))
         x = int(rng.uniform(0, width))
         if rng.random() < 0.5:
             cv2.line(
@@ -178,7 +178,7 @@ def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
         tone = (
             np.array([130, 165, 215], np.float32) * rng.uniform(0.4, 1.1)
             if rng.random() < 0.4
-            else colour(rng)
+            else color(rng)
         )
         x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
         long, thick = int(rng.uniform(0.05, 0.3) * width), int(rng.uniform(0.01, 0.06) * width) + 1

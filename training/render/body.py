@@ -118,8 +118,8 @@ class Body:
     def mesh(self, pose: np.ndarray) -> Mesh:
         """The surface in a pose, (13, 3) directions as in anatomy."""
         at = joints(pose, self.proportions)
-        centre, across, ahead = self._rings(pose, at)
-        vertices = centre.T[:, :, None].astype(np.float32)
+        center, across, ahead = self._rings(pose, at)
+        vertices = center.T[:, :, None].astype(np.float32)
         vertices = vertices + across.T[:, :, None].astype(np.float32) * self._across
         vertices += ahead.T[:, :, None].astype(np.float32) * self._ahead
         if self.outfit.skirt is not None:
@@ -157,8 +157,8 @@ class Body:
         way = unit(ways[self._way] * (1 - self._turn) + ways[self._next_way] * self._turn)
         basis = sides[self._frame] * (1 - self._mix) + sides[self._next_frame] * self._mix
         start = at[self._start]
-        centre = start + self._share * (at[self._end] - start)
-        centre += self._forward * basis[:, 2] + self._sideways * basis[:, 0]
+        center = start + self._share * (at[self._end] - start)
+        center += self._forward * basis[:, 2] + self._sideways * basis[:, 0]
         # The smallest turn that takes the frame's downward axis to the ring's way takes its other axes along.
         down = -basis[:, 1]
         total = way + down
@@ -166,7 +166,7 @@ class Body:
         across, ahead = (
             basis[:, axis] - (total * basis[:, axis]).sum(1, keepdims=True) * total_scaled for axis in (0, 2)
         )
-        return centre, across, ahead
+        return center, across, ahead
 
     def _skirt(self, pose: np.ndarray, at: np.ndarray) -> np.ndarray:
         """(3, rings, COLUMNS): cloth around both legs from the waist down."""

@@ -14,7 +14,7 @@ from oaks.training.render.labels import OCCLUDER, PERSON_CODES, annotation, visi
 from oaks.training.render.occluders import Occluder
 from oaks.training.render.parts import ATLAS
 from oaks.training.render.plan import Placed
-from oaks.training.render.textures import Textures, colour
+from oaks.training.render.textures import Textures, color
 from oaks.training.render.wardrobe import Painter
 
 OVERSAMPLING = 1.5
@@ -135,7 +135,7 @@ class Artist:
             atlas = self._painter.dress(
                 np.random.default_rng([self._seed, person.clothes]), person.figure.body
             )
-            _colour(canvas, person.figure, surface, points, atlas, light)
+            _color(canvas, person.figure, surface, points, atlas, light)
             for occluder in person.occluders:
                 self._stand(canvas, codes, occluder)
         return Drawing(scene, canvas, codes, distances)
@@ -153,7 +153,7 @@ class Artist:
 
     def _material(self, rng: np.random.Generator, kind: str, size: tuple[int, int]) -> np.ndarray:
         """(height, width, 3) uint8: what an occluder is made of."""
-        flat = colour(rng)
+        flat = color(rng)
         if kind == "foliage":
             flat = np.array([rng.uniform(20, 70), rng.uniform(70, 170), rng.uniform(30, 120)], np.float32)
         if self.texture and kind != "foliage" and rng.random() > 0.3:
@@ -163,7 +163,7 @@ class Artist:
         return material
 
 
-def _colour(
+def _color(
     canvas: np.ndarray,
     figure: Figure,
     surface: raster.Surface,
@@ -179,9 +179,9 @@ def _colour(
     values = np.concatenate([body.texture, shade[:, None]], 1).astype(np.float32)
     values = raster.interpolate(surface, points, body.triangles, values)
     texel = values[:, 1].astype(np.int32) * ATLAS[0] + values[:, 0].astype(np.int32)
-    colours = np.take(atlas.reshape(-1, 3), texel, axis=0, mode="clip").astype(np.float32)
-    colours *= values[:, 2:]
-    canvas.reshape(-1, 3)[surface.pixels] = np.clip(colours, 0, 255).astype(np.uint8)
+    colors = np.take(atlas.reshape(-1, 3), texel, axis=0, mode="clip").astype(np.float32)
+    colors *= values[:, 2:]
+    canvas.reshape(-1, 3)[surface.pixels] = np.clip(colors, 0, 255).astype(np.uint8)
 
 
 def _shadows(background: np.ndarray, scene: Scene, depth: float) -> None:

@@ -33,14 +33,14 @@ def fit(
     """Writes the statistics of the poses in LABELS to OUT."""
     with np.load(labels) as content:
         points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
-    labelled = visible > 0
+    labeled = visible > 0
     rng = np.random.default_rng(seed)
-    whole = np.flatnonzero(labelled[:, 5:].all(1))
+    whole = np.flatnonzero(labeled[:, 5:].all(1))
     whole = rng.permutation(whole)[:people]
-    poses, yaws = lifted(points[whole], labelled[whole])
+    poses, yaws = lifted(points[whole], labeled[whole])
     content = mixture(poses, yaws, components, rank, rng)
-    codes = (labelled * (1 << np.arange(17))).sum(1)
-    level = np.digitize(labelled.sum(1), CLASS_EDGES)
+    codes = (labeled * (1 << np.arange(17))).sum(1)
+    level = np.digitize(labeled.sum(1), CLASS_EDGES)
     for index in range(4):
         values, counts = np.unique(codes[(level == index) & (codes > 0)], return_counts=True)
         top = np.argsort(-counts, kind="stable")[:patterns]
@@ -55,11 +55,11 @@ def fit(
     )
 
 
-def lifted(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lifted(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, 39) poses within the limits, facing +z, and (N,) yaws, of whole 2D poses."""
-    aspects = lift.choose_aspect(points, labelled)
+    aspects = lift.choose_aspect(points, labeled)
     poses, yaws = [], []
-    for xy, seen, aspect in track(list(zip(points, labelled, aspects, strict=True)), description="lifting"):
+    for xy, seen, aspect in track(list(zip(points, labeled, aspects, strict=True)), description="lifting"):
         pose, known, scale = lift.lift(xy * [aspect, 1.0], seen)
         if scale <= 0:
             continue
@@ -78,16 +78,16 @@ def mixture(
     rounds: int = 40,
 ) -> dict[str, np.ndarray]:
     """Clusters by k-means, then a low-rank Gaussian and a histogram of yaws in each."""
-    centres = poses[rng.choice(len(poses), components, replace=False)]
+    centers = poses[rng.choice(len(poses), components, replace=False)]
     for _ in track(range(rounds), description="clustering"):
-        owner = ((centres**2).sum(1) - 2 * poses @ centres.T).argmin(1)
-        centres = np.stack(
+        owner = ((centers**2).sum(1) - 2 * poses @ centers.T).argmin(1)
+        centers = np.stack(
             [
                 poses[owner == c].mean(0) if (owner == c).any() else poses[rng.integers(len(poses))]
                 for c in range(components)
             ]
         )
-    owner = ((centres**2).sum(1) - 2 * poses @ centres.T).argmin(1)
+    owner = ((centers**2).sum(1) - 2 * poses @ centers.T).argmin(1)
     means, factors, spreads, facing, weights = [], [], [], [], []
     for c in range(components):
         mine = poses[owner == c]

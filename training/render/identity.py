@@ -130,9 +130,9 @@ def _paint_hair(
 
 
 def _ellipse(
-    image: np.ndarray, centre: tuple[float, float], axes: tuple[float, float], ink: tuple[int, int, int]
+    image: np.ndarray, center: tuple[float, float], axes: tuple[float, float], ink: tuple[int, int, int]
 ) -> None:
-    cv2.ellipse(image, _dot(*centre), _dot(*axes), 0, 0, 360, ink, -1, cv2.LINE_AA, 3)
+    cv2.ellipse(image, _dot(*center), _dot(*axes), 0, 0, 360, ink, -1, cv2.LINE_AA, 3)
 
 
 def _dot(x: float, y: float) -> tuple[int, int]:

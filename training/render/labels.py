@@ -167,9 +167,9 @@ def annotation(
     }
 
 
-def occlusion_class(labelled: int) -> int | None:
+def occlusion_class(labeled: int) -> int | None:
     """0 almost occluded, 1 largely, 2 slightly, 3 not occluded; None without a labelled keypoint."""
     for index, (low, high) in enumerate(CLASS_RANGES):
-        if low <= labelled <= high:
+        if low <= labeled <= high:
             return index
     return None

@@ -20,24 +20,24 @@ _SPINE = 0.285
 ASPECTS = (4 / 3, 3 / 4, 1.0)
 
 
-def lengths(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lengths(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bones of 2D poses: (N, 11) length in the image over share of the stature, and which are there.
 
     Args:
         points: (N, 17, 2).
-        labelled: (N, 17) bool.
+        labeled: (N, 17) bool.
     """
     values, known = [], []
     middle = (points[:, 5] + points[:, 6]) / 2 - (points[:, 11] + points[:, 12]) / 2
     values.append(np.hypot(*middle.T) / _SPINE)
-    known.append(labelled[:, [5, 6, 11, 12]].all(1))
+    known.append(labeled[:, [5, 6, 11, 12]].all(1))
     for _, a, b, share in _BONES:
         values.append(np.hypot(*(points[:, b] - points[:, a]).T) / share)
-        known.append(labelled[:, a] & labelled[:, b])
+        known.append(labeled[:, a] & labeled[:, b])
     return np.stack(values, 1), np.stack(known, 1)
 
 
-def choose_aspect(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+def choose_aspect(points: np.ndarray, labeled: np.ndarray) -> np.ndarray:
     """(N,) the image's width over height under which each pose's limbs are most plausible, among ASPECTS.
 
     Plausible: left and right, upper and lower limbs nearly as long in the image as their scale allows, for
@@ -45,24 +45,24 @@ def choose_aspect(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
 
     Args:
         points: (N, 17, 2) as shares of the image's width and height.
-        labelled: (N, 17) bool.
+        labeled: (N, 17) bool.
     """
     costs = []
     for aspect in ASPECTS:
-        values, known = lengths(points * [aspect, 1.0], labelled)
+        values, known = lengths(points * [aspect, 1.0], labeled)
         limbs = np.where(known, values, np.nan)[:, [0, 3, 4, 5, 6, 7, 8, 9, 10]]
         with np.errstate(all="ignore"):
             spread = np.log(np.maximum(limbs, 1e-6))
-            centre = np.nanmedian(np.where(np.isnan(limbs).all(1, keepdims=True), 0.0, spread), axis=1)
-            costs.append(np.nanmean(np.abs(np.nan_to_num(spread - centre[:, None])), axis=1))
+            center = np.nanmedian(np.where(np.isnan(limbs).all(1, keepdims=True), 0.0, spread), axis=1)
+            costs.append(np.nanmean(np.abs(np.nan_to_num(spread - center[:, None])), axis=1))
     # Landscape photographs are the commonest; the others must win clearly.
     weighted = np.stack(costs, 1) + np.array([0.0, 0.02, 0.02])
     return np.array(ASPECTS)[weighted.argmin(1)]
 
 
-def stature(points: np.ndarray, labelled: np.ndarray) -> float:
+def stature(points: np.ndarray, labeled: np.ndarray) -> float:
     """The stature in the units of `points`, from the bones nearest to the image plane; 0 if unknown."""
-    values, known = lengths(points[None], labelled[None])
+    values, known = lengths(points[None], labeled[None])
     values, known = values[0], known[0].copy()
     known[1] = False  # hips are annotated anywhere across the pelvis
     found = np.sort(values[known])[::-1]
@@ -71,19 +71,19 @@ def stature(points: np.ndarray, labelled: np.ndarray) -> float:
     return float(found[: min(3, len(found))].mean()) if len(found) > 2 else float(found[0])
 
 
-def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def lift(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """The directions of bones behind a 2D pose.
 
     Args:
         points: (17, 2) in units that are the same in x and y, y down.
-        labelled: (17,) bool.
+        labeled: (17,) bool.
 
     Returns:
         (13, 3) directions in the camera's frame, (13,) bool which of them the labels determine, and the
         stature in the units of `points`.
     """
     flat = points * [1.0, -1.0]
-    scale = stature(points, labelled)
+    scale = stature(points, labeled)
     pose, known = np.zeros((13, 3)), np.zeros(13, bool)
     if scale <= 0:
         return pose, known, 0.0
@@ -95,13 +95,13 @@ def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarr
         pose[row, 2] = np.sqrt(max(1 - size * size, 0.0))
         known[row] = True
 
-    face_turn = _face_turn(flat, labelled)
-    if labelled[[5, 6, 11, 12]].all():
+    face_turn = _face_turn(flat, labeled)
+    if labeled[[5, 6, 11, 12]].all():
         bone(0, (flat[11] + flat[12]) / 2, (flat[5] + flat[6]) / 2, _SPINE)
         pose[0, 2] *= 0.6
         pose[0] = unit(pose[0])
     for row, a, b, share in _BONES:
-        if labelled[a] and labelled[b]:
+        if labeled[a] and labeled[b]:
             bone(row, flat[a], flat[b], share)
     # The left side is the farther one (z < 0) of a person who looks to the right of the image.
     for row in (1, 2):
@@ -113,7 +113,7 @@ def lift(points: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarr
         forward = np.array([np.sin(face_turn), 0.0, np.cos(face_turn)])
     pose[0, 2] *= np.sign(forward[2]) if forward[2] else 1.0
     _choose_signs(pose, known, forward, across)
-    _head(pose, known, flat, labelled, scale, up, forward)
+    _head(pose, known, flat, labeled, scale, up, forward)
     return pose, known, scale
 
 
@@ -143,16 +143,16 @@ def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, acro
             pose[lower, 2] *= second
 
 
-def _face_turn(flat: np.ndarray, labelled: np.ndarray) -> float:
+def _face_turn(flat: np.ndarray, labeled: np.ndarray) -> float:
     """Where the face looks, radians to the right of the image, from where the nose lies between the ears."""
-    if labelled[3] and labelled[4] and labelled[0]:
+    if labeled[3] and labeled[4] and labeled[0]:
         half = abs(flat[3, 0] - flat[4, 0]) / 2
         turn = float(np.arctan2(flat[0, 0] - (flat[3, 0] + flat[4, 0]) / 2, max(half, 1e-6)))
         return turn if flat[3, 0] >= flat[4, 0] else float(np.sign(turn) or 1) * np.pi - turn
-    if labelled[0] and (labelled[3] or labelled[4]):
-        ear = 3 if labelled[3] else 4
+    if labeled[0] and (labeled[3] or labeled[4]):
+        ear = 3 if labeled[3] else 4
         return float(np.sign(flat[0, 0] - flat[ear, 0])) * np.radians(65)
-    if labelled[0] or labelled[1] or labelled[2]:
+    if labeled[0] or labeled[1] or labeled[2]:
         return 0.0
     # No face in sight: from behind, turned as the shoulders are.
     return np.pi
@@ -162,15 +162,15 @@ def _head(
     pose: np.ndarray,
     known: np.ndarray,
     flat: np.ndarray,
-    labelled: np.ndarray,
+    labeled: np.ndarray,
     scale: float,
     up: np.ndarray,
     forward: np.ndarray,
 ) -> None:
-    seen = int(labelled[:5].sum())
-    if seen >= 2 and labelled[0]:
-        turn = _face_turn(flat, labelled)
-        ears = [k for k in (3, 4) if labelled[k]]
+    seen = int(labeled[:5].sum())
+    if seen >= 2 and labeled[0]:
+        turn = _face_turn(flat, labeled)
+        ears = [k for k in (3, 4) if labeled[k]]
         rise = (flat[0, 1] - np.mean([flat[k, 1] for k in ears])) / (0.07 * scale) if ears else 0.0
         nod = float(np.clip(rise + 0.35, -0.9, 0.9)) * 0.7
         pose[12] = [np.sin(turn) * np.cos(nod), np.sin(nod), np.cos(turn) * np.cos(nod)]
@@ -178,9 +178,9 @@ def _head(
         pose[12] = forward if forward[2] < 0.3 else np.array([forward[0], 0.0, -abs(forward[2])])
     eyes = (
         flat[1] - flat[2]
-        if labelled[1] and labelled[2]
+        if labeled[1] and labeled[2]
         else flat[3] - flat[4]
-        if labelled[3] and labelled[4]
+        if labeled[3] and labeled[4]
         else None
     )
     if eyes is not None and np.hypot(*eyes) > 0.01 * scale:
@@ -190,7 +190,7 @@ def _head(
         pose[11] = unit(level * (1 if level @ up > 0 else -1) + 0.5 * up)
     else:
         pose[11] = up
-    known[12] = labelled[0] or seen == 0
+    known[12] = labeled[0] or seen == 0
     known[11] = eyes is not None
 
 

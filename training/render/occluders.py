@@ -182,7 +182,7 @@ def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: 
     wide, tall = high - low
     leaf = max(0.16 * np.sqrt(wide * tall), 4.0)
     count = int(np.clip(3.2 * wide * tall / leaf**2, 30, 110))
-    centres = low + rng.random((count, 2)) * (high - low) + rng.normal(0, 0.35, (count, 2)) * leaf
+    centers = low + rng.random((count, 2)) * (high - low) + rng.normal(0, 0.35, (count, 2)) * leaf
     turns = rng.uniform(0, np.pi, count)
     lengths, widths = leaf * rng.uniform(0.6, 1.5, count), leaf * rng.uniform(0.2, 0.55, count)
     angle = np.linspace(0, 2 * np.pi, 7)[:-1]
@@ -199,7 +199,7 @@ def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: 
             [low[0] + 0.42 * wide, size[1] + 5],
         ]
     )
-    return [stem, *(leaves + centres[:, None])], [0.45, *rng.uniform(0.5, 1.35, count)]
+    return [stem, *(leaves + centers[:, None])], [0.45, *rng.uniform(0.5, 1.35, count)]
 
 
 def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tuple[int, int]) -> _Shape:

@@ -60,8 +60,8 @@ class Camera:
         table = np.clip((level[:, None] ** gamma) * gain * cast + lift, 0, 1) * 255
         image = cv2.LUT(image, table[:, None].astype(np.uint8))
         if rng.random() < 0.06:
-            grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-            image = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+            gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            image = cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
         return image
 
     def _grain(self, rng: np.random.Generator, image: np.ndarray, moment: np.random.Generator) -> np.ndarray:

@@ -87,8 +87,8 @@ class Stage:
                 occluders = self._cover(rng, points, hidden & ~cut, base & ~hidden & ~cut, stature)
             elif self.with_occluders and level < 3 and rng.random() < 0.15:
                 occluders = self._stray(rng, points)
-            labelled = int((sketch.labels(shift, self.size, self.front, occluders) > 0).sum())
-            miss = max(low - labelled, labelled - high, 0)
+            labeled = int((sketch.labels(shift, self.size, self.front, occluders) > 0).sum())
+            miss = max(low - labeled, labeled - high, 0)
             if best is None or miss < best[0]:
                 best = (miss, Placed(figure, scale, shift, tuple(occluders), clothes))
             if miss == 0:

@@ -275,9 +275,9 @@ class PoseFile:
             raise ValueError(
                 f"poses: {path} is no file of 2D poses (kpt_xy, kpt_v in an npz): {error}"
             ) from error
-        self._labelled = visible > 0
-        level = np.digitize(self._labelled.sum(1), (6, 11, 16))
-        self._members = [np.flatnonzero((level == index) & (self._labelled.sum(1) > 0)) for index in range(4)]
+        self._labeled = visible > 0
+        level = np.digitize(self._labeled.sum(1), (6, 11, 16))
+        self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]
         if any(len(members) == 0 for members in self._members):
             raise ValueError(f"poses: {path} must have people of all four occlusion classes")
         self.statistics = shipped_statistics()
@@ -285,15 +285,15 @@ class PoseFile:
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
         """A person of the class, lifted, what its labels leave open filled in; as PoseSource.draw."""
         person = int(rng.choice(self._members[level]))
-        points, labelled = self._points[person], self._labelled[person]
-        aspect = lift.choose_aspect(points[None], labelled[None])[0]
-        pose, known, scale = lift.lift(points * [aspect, 1.0], labelled)
+        points, labeled = self._points[person], self._labeled[person]
+        aspect = lift.choose_aspect(points[None], labeled[None])[0]
+        pose, known, scale = lift.lift(points * [aspect, 1.0], labeled)
         if scale <= 0 or not known[1:3].any():
             pose, component = self.statistics.pose(rng)
             yaws = self.statistics.yaws(rng, component, 10)
-            return pose, fitting_yaw(pose, labelled, yaws), labelled
+            return pose, fitting_yaw(pose, labeled, yaws), labeled
         pose, yaw = lift.face_viewer(pose, known)
-        return limit(self.statistics.complete(pose, known, rng)), yaw, labelled
+        return limit(self.statistics.complete(pose, known, rng)), yaw, labeled
 
 
 def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: np.ndarray) -> float:

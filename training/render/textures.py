@@ -37,7 +37,7 @@ def fractal(
     return (total - low) / max(high - low, 1e-6)
 
 
-def colour(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
+def color(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
     """(3,) float32 BGR from 0 to 255, as people paint and dye things: greys and muted tones above all."""
     hue = rng.uniform(0, 180)
     strength = 255 * saturation * float(rng.beta(1.0, 2.1))
@@ -116,13 +116,13 @@ def _finish(rng: np.random.Generator, image: np.ndarray, roughness: float = 8) -
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:
-    return _finish(rng, mix(fractal(rng, (TILE, TILE)), colour(rng), colour(rng)), 4)
+    return _finish(rng, mix(fractal(rng, (TILE, TILE)), color(rng), color(rng)), 4)
 
 
 def _marble(rng: np.random.Generator) -> np.ndarray:
     field = fractal(rng, (TILE, TILE), 2, 6)
     veins = 0.5 + 0.5 * np.sin(field * rng.uniform(15, 40))
-    return _finish(rng, mix(veins, colour(rng), colour(rng)), 5)
+    return _finish(rng, mix(veins, color(rng), color(rng)), 5)
 
 
 def _wood(rng: np.random.Generator) -> np.ndarray:
@@ -140,8 +140,8 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
     high = int(rng.integers(14, 40))
     wide = high * int(rng.integers(2, 4))
     image = np.empty((TILE, TILE, 3), np.float32)
-    image[:] = colour(rng, 0.3)
-    base = colour(rng, 0.8)
+    image[:] = color(rng, 0.3)
+    base = color(rng, 0.8)
     for row, y in enumerate(range(0, TILE, high)):
         for x in range(-(row % 2) * wide // 2, TILE, wide):
             image[y + 2 : y + high, max(x + 2, 0) : x + wide] = base * rng.uniform(0.75, 1.2)
@@ -150,7 +150,7 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
 
 def _tiles(rng: np.random.Generator) -> np.ndarray:
     size = int(rng.integers(20, 90))
-    first, second = colour(rng), colour(rng)
+    first, second = color(rng), color(rng)
     y, x = np.mgrid[0:TILE, 0:TILE]
     share = (((x // size) + (y // size)) % 2).astype(np.float32)
     image = mix(share, first, second)
@@ -166,7 +166,7 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
     ) * 0.5
     folds = fractal(rng, (TILE, TILE), 3, 3)
     return _finish(
-        rng, mix(weave.astype(np.float32), colour(rng), colour(rng)) * (0.6 + 0.5 * folds)[..., None], 6
+        rng, mix(weave.astype(np.float32), color(rng), color(rng)) * (0.6 + 0.5 * folds)[..., None], 6
     )
 
 
@@ -175,9 +175,9 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
     image[:] = (15, 30, 18)
     for _ in range(700):
         green = (int(rng.integers(10, 70)), int(rng.integers(60, 190)), int(rng.integers(20, 120)))
-        centre = (int(rng.integers(TILE)), int(rng.integers(TILE)))
+        center = (int(rng.integers(TILE)), int(rng.integers(TILE)))
         axes = (int(rng.integers(4, 18)), int(rng.integers(2, 7)))
-        cv2.ellipse(image, centre, axes, float(rng.uniform(0, 360)), 0, 360, green, -1, cv2.LINE_AA)
+        cv2.ellipse(image, center, axes, float(rng.uniform(0, 360)), 0, 360, green, -1, cv2.LINE_AA)
     return _finish(rng, image.astype(np.float32), 6)
 
 
@@ -189,9 +189,9 @@ def _grass(rng: np.random.Generator) -> np.ndarray:
 
 def _clutter(rng: np.random.Generator) -> np.ndarray:
     image = np.empty((TILE, TILE, 3), np.uint8)
-    image[:] = colour(rng).astype(np.uint8)
+    image[:] = color(rng).astype(np.uint8)
     for _ in range(90):
-        tone = tuple(int(value) for value in colour(rng))
+        tone = tuple(int(value) for value in color(rng))
         x, y = (int(value) for value in rng.integers(0, TILE, 2))
         w, h = (int(value) for value in rng.integers(6, 90, 2))
         kind = int(rng.integers(4))
@@ -214,19 +214,19 @@ def _stripes(rng: np.random.Generator) -> np.ndarray:
     turn = rng.uniform(0, np.pi)
     phase = (x * np.cos(turn) + y * np.sin(turn)) / rng.uniform(8, 60)
     return _finish(
-        rng, mix((phase % 1 > rng.uniform(0.3, 0.7)).astype(np.float32), colour(rng), colour(rng)), 5
+        rng, mix((phase % 1 > rng.uniform(0.3, 0.7)).astype(np.float32), color(rng), color(rng)), 5
     )
 
 
 def _blotches(rng: np.random.Generator) -> np.ndarray:
-    palette = np.stack([colour(rng) for _ in range(4)])
+    palette = np.stack([color(rng) for _ in range(4)])
     field = fractal(rng, (TILE, TILE), int(rng.integers(3, 12)), 4)
     return _finish(rng, palette[np.clip((field * 6 - 1).astype(int), 0, 3)], 6)
 
 
 def _shelves(rng: np.random.Generator) -> np.ndarray:
     image = np.empty((TILE, TILE, 3), np.uint8)
-    image[:] = (colour(rng, 0.4) * 0.5).astype(np.uint8)
+    image[:] = (color(rng, 0.4) * 0.5).astype(np.uint8)
     high = int(rng.integers(40, 90))
     for y in range(0, TILE, high):
         x = 0
@@ -237,7 +237,7 @@ def _shelves(rng: np.random.Generator) -> np.ndarray:
                 image,
                 (x, y + high - tall),
                 (x + wide - 2, y + high - 6),
-                tuple(int(v) for v in colour(rng)),
+                tuple(int(v) for v in color(rng)),
                 -1,
             )
             x += wide

@@ -35,19 +35,19 @@ class Lens:
 
     Attributes:
         focal: pixels per metre at a distance of one metre.
-        centre: the column, horizon the row that it looks along.
+        center: the column, horizon the row that it looks along.
         height: metres above the ground.
     """
 
     focal: float
-    centre: float
+    center: float
     horizon: float
     height: float
 
     def project(self, place: np.ndarray, height: float) -> tuple[np.ndarray, float]:
         """Where a point over the ground at (x, z) is seen, (2,) pixels, and the pixels per metre there."""
         scale = self.focal / place[1]
-        return np.array([self.centre, self.horizon]) + scale * np.array(
+        return np.array([self.center, self.horizon]) + scale * np.array(
             [place[0], self.height - height]
         ), scale
 

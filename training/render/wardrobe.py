@@ -8,7 +8,7 @@ import numpy as np
 from oaks.training.render.body import Body
 from oaks.training.render.identity import Identity, paint_identity
 from oaks.training.render.parts import PATCHES
-from oaks.training.render.textures import Textures, colour, mix
+from oaks.training.render.textures import Textures, color, mix
 
 _FABRIC = (128, 160)
 _FABRICS = 72
@@ -69,7 +69,7 @@ class Painter:
 
     def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
         """(160, 128, 3) uint8: plain or a fabric in other colours; prints sit on chests, not on legs."""
-        plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), colour(rng)
+        plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), color(rng)
         if plain or not self.pattern:
             cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)
             cloth[:] = tone.astype(np.uint8)
@@ -94,7 +94,7 @@ class Painter:
         elif kind == 0:  # a pointed neck
             cv2.fillConvexPoly(trunk, np.array([[48, 0], [80, 0], [64, int(rng.integers(14, 40))]]), tone)
         elif kind == 1:  # a jacket, open over a shirt
-            inner = tuple(int(v) for v in colour(rng))
+            inner = tuple(int(v) for v in color(rng))
             cv2.fillConvexPoly(trunk, np.array([[52, 0], [76, 0], [70, 127], [58, 127]]), inner)
             cv2.ellipse(trunk, (64, 0), (11, 9), 0, 0, 360, tone, -1)
         elif kind == 2:  # a collar and buttons
@@ -118,7 +118,7 @@ class Painter:
     def _legs(
         rng: np.random.Generator, atlas: np.ndarray, trousers: np.ndarray, skirt: bool, leg: float
     ) -> None:
-        shoe, sole, sock = colour(rng), colour(rng, 0.3), colour(rng)
+        shoe, sole, sock = color(rng), color(rng, 0.3), color(rng)
         socks, barefoot = rng.random() < 0.5, rng.random() < 0.1
         for name in ("left_leg", "right_leg"):
             x, y, width, height = PATCHES[name]
@@ -138,7 +138,7 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
     """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or, if `printed`, a print on
     the chest."""
     width, height = _FABRIC
-    base, other = np.maximum(colour(rng), 90), colour(rng)
+    base, other = np.maximum(color(rng), 90), color(rng)
     period = float(rng.uniform(5, 26))
     x = np.arange(width, dtype=np.float32)[None]
     y = np.arange(height, dtype=np.float32)[:, None]
@@ -162,10 +162,10 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
         image = np.empty((height, width, 3), np.uint8)
         image[:] = base
         for _ in range(int(rng.integers(1, 5))):
-            centre = (int(rng.uniform(50, 78)), int(rng.uniform(24, 64)))
+            center = (int(rng.uniform(50, 78)), int(rng.uniform(24, 64)))
             axes = (int(rng.integers(4, 16)), int(rng.integers(3, 16)))
             cv2.ellipse(
-                image, centre, axes, rng.uniform(0, 180), 0, 360, colour(rng).tolist(), -1, cv2.LINE_AA
+                image, center, axes, rng.uniform(0, 180), 0, 360, color(rng).tolist(), -1, cv2.LINE_AA
             )
         return image
     return np.clip(mix(np.asarray(share, np.float32), base, other), 0, 255).astype(np.uint8)

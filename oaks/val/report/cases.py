@@ -56,8 +56,8 @@ def section(measured: Measured, images: Path) -> Section | None:
 def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple[str, ...]]]:
     """(key, title, note, indices of poses, how to draw each) of every kind of case."""
     oks, best = measured.own_oks, measured.best
-    labelled = np.where(measured.detections.own >= 0, measured.truth.labelled[measured.detections.own], 0)
-    heavily = (labelled > 0) & (labelled <= HEAVILY)
+    labeled = np.where(measured.detections.own >= 0, measured.truth.labeled[measured.detections.own], 0)
+    heavily = (labeled > 0) & (labeled <= HEAVILY)
     big = measured.truth.areas[measured.detections.own] > 64.0**2
     place = rankdata(best.ranks) / len(best.ranks)
 
@@ -75,7 +75,7 @@ def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple
         "wrong",
         "Confidently wrong",
         "The highest scores among poses with an OKS below .5.",
-        _top(place, (labelled > 0) & big & (oks < RIGHT)),
+        _top(place, (labeled > 0) & big & (oks < RIGHT)),
         ("plain",),
     )
     yield (
@@ -89,7 +89,7 @@ def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple
         "worst",
         "Worst placed",
         "The lowest OKS among poses of more than 10 labelled keypoints.",
-        _top(-oks, (labelled > HEAVILY) & big),
+        _top(-oks, (labeled > HEAVILY) & big),
         ("plain",),
     )
     visibility = measured.detections.visibility
@@ -102,14 +102,14 @@ def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple
             "All keypoints, and those predicted to be there (figure 9)",
             "Left of each pair: every keypoint that the network places. Right: those with visibility "
             "above .5.",
-            _top(hidden - 3.0 * mistakes + oks, (labelled > 3) & big)[: PER_KIND // 2],
+            _top(hidden - 3.0 * mistakes + oks, (labeled > 3) & big)[: PER_KIND // 2],
             ("everything", "plain"),
         )
         yield (
             "misjudged",
             "Visibility misjudged (figure 10)",
             "Keypoints judged against the annotation, in red with the predicted visibility.",
-            _top(mistakes + oks, (labelled > 0) & big & (oks >= RIGHT)),
+            _top(mistakes + oks, (labeled > 0) & big & (oks >= RIGHT)),
             ("misjudged",),
         )
 
@@ -124,7 +124,7 @@ def caption(measured: Measured, n: int, variant: str) -> str:
     """What a picture shows, in lines: how good the pose is, what the scores say, and where it is from."""
     detections, truth = measured.detections, measured.truth
     person = detections.own[n]
-    lines = [f"OKS {measured.own_oks[n]:.2f}, {truth.labelled[person]} keypoints"]
+    lines = [f"OKS {measured.own_oks[n]:.2f}, {truth.labeled[person]} keypoints"]
     for key, label in (("oaks", "OAKS"), ("conventional", "Conventional"), ("own", "Score")):
         if key in measured.scores:
             score = measured.scores[key]
@@ -145,19 +145,19 @@ def draw_case(measured: Measured, n: int, images: Path, variant: str) -> bytes |
     scale = truth.scales[detections.image[n]]
     person = int(detections.own[n])
     points, annotated = detections.keypoints[n] / scale, truth.keypoints[person] / scale
-    labelled = truth.flags[person] > 0
+    labeled = truth.flags[person] > 0
     visibility = np.ones(len(points)) if detections.visibility is None else detections.visibility[n]
     shown = np.ones_like(visibility) if variant == "everything" else visibility
 
     x, y, w, h = truth.boxes[person] / np.tile(scale, 2)
-    corners = np.concatenate([[[x, y], [x + w, y + h]], points[shown > VISIBLE], annotated[labelled]])
+    corners = np.concatenate([[[x, y], [x + w, y + h]], points[shown > VISIBLE], annotated[labeled]])
     canvas, to_canvas = _window(image, corners.min(axis=0), corners.max(axis=0))
     edges = to_canvas(np.array([[x, y], [x + w, y + h]]) - 0.5) + 0.5
     canvas = draw(canvas, _one_pose(to_canvas(points), shown, edges, truth.skeleton), scores=False)
-    for k in np.flatnonzero(labelled):
+    for k in np.flatnonzero(labeled):
         _ring(canvas, to_canvas(annotated)[k])
     if variant == "misjudged":
-        for k in np.flatnonzero((visibility > VISIBLE) != labelled):
+        for k in np.flatnonzero((visibility > VISIBLE) != labeled):
             _tag(canvas, to_canvas(points)[k], f"{visibility[k]:.2f}")
     ok, encoded = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 84])
     return encoded.tobytes() if ok else None
@@ -187,11 +187,11 @@ def _window(
     """The part of the image around two corners, enlarged to HEIGHT, and the map from image to canvas
     points."""
     extent = np.maximum(high - low, 24)
-    centre, half = (low + high) / 2, extent * 0.62
+    center, half = (low + high) / 2, extent * 0.62
     half = np.maximum(half, half.max() * 0.45)
     size = np.array([image.shape[1], image.shape[0]])
-    start = np.clip(np.floor(centre - half), 0, size - 2).astype(int)
-    stop = np.clip(np.ceil(centre + half), start + 2, size).astype(int)
+    start = np.clip(np.floor(center - half), 0, size - 2).astype(int)
+    stop = np.clip(np.ceil(center + half), start + 2, size).astype(int)
     part = image[start[1] : stop[1], start[0] : stop[0]]
     factor = HEIGHT / part.shape[0]
     canvas = cv2.resize(part, (max(60, round(part.shape[1] * factor)), HEIGHT), interpolation=cv2.INTER_CUBIC)

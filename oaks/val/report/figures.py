@@ -19,17 +19,17 @@ from oaks.val.error_analysis import STAGES, ErrorAnalysis
 from oaks.val.matching import RECALLS
 
 INK, MUTED, GRID = "#1c2733", "#5b6b7b", "#e3e8ee"
-COLOURS = {
+COLORS = {
     "conventional": "#8a97a6",
     "oaks": "#0b7a75",
     "own": "#7a5cc2",
     "oracle": "#d08c2e",
 }
-FLAG_COLOURS = ("#0b7a75", "#d08c2e", "#b4443c")
+FLAG_COLORS = ("#0b7a75", "#d08c2e", "#b4443c")
 """Seen, hidden, not labelled."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#dcecec", "#5aa9a4", "#0b5f6a", "#08252f"])
 FLAT = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
-STAGE_COLOURS = {
+STAGE_COLORS = {
     "original": "#ffffff",
     "miss": "#f3e2a0",
     "swap": "#efb27a",
@@ -137,7 +137,7 @@ def precision_recall_curves(
                     axes.plot(
                         RECALLS,
                         precision,
-                        color=COLOURS.get(key, INK),
+                        color=COLORS.get(key, INK),
                         label=f"{100 * precision.mean():.1f}  {names[key]}",
                     )
             _unit(axes, "recall", "precision" if axes is panels[0] else "")
@@ -152,8 +152,8 @@ def error_curves(rows: Mapping[str, Sequence[ErrorAnalysis]], titles: Sequence[s
     with drawing(10.5, 3.8 * len(rows)) as draft:
         draft.canvas.get_layout_engine().set(hspace=0.09)
         grid = draft.canvas.subplots(len(rows), len(titles), squeeze=False, sharey=True)
-        for line, (name, analyses) in zip(grid, rows.items(), strict=True):
-            for axes, title, analysis in zip(line, titles, analyses, strict=True):
+        for line, (name, analyzes) in zip(grid, rows.items(), strict=True):
+            for axes, title, analysis in zip(line, titles, analyzes, strict=True):
                 _error_panel(axes, analysis)
                 axes.set_title(f"{title}\n{name}", fontsize=9.5)
                 _unit(axes, "recall", "precision" if axes is line[0] else "")
@@ -172,7 +172,7 @@ def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
             RECALLS,
             below,
             above,
-            facecolor=STAGE_COLOURS[stage],
+            facecolor=STAGE_COLORS[stage],
             edgecolor="none",
             label=f"{100 * analysis.ap[stage]:.1f}  {stage}",
         )
@@ -187,14 +187,14 @@ def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     with drawing(10.5, 2.9) as draft:
         for axes, (title, groups) in zip(_row(draft, len(panels)), panels.items(), strict=True):
             edges = np.linspace(0, max(1.0, *(float(v.max(initial=0)) for v in groups.values())), 51)
-            for (label, values), colour in zip(groups.items(), FLAG_COLOURS, strict=True):
+            for (label, values), color in zip(groups.items(), FLAG_COLORS, strict=True):
                 if len(values):
                     share = np.histogram(values, edges)[0] / len(values)
-                    axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
+                    axes.stairs(share, edges, fill=True, color=color, alpha=0.3)
                     axes.stairs(
                         share,
                         edges,
-                        color=colour,
+                        color=color,
                         linewidth=1.4,
                         label=f"{label}, median {np.median(values):.2f}",
                     )
@@ -221,16 +221,16 @@ def against_similarity(panels: Mapping[str, tuple[np.ndarray, np.ndarray, float]
     return draft.svg
 
 
-def score_histograms(panels: Mapping[str, np.ndarray], colours: Sequence[str]) -> str:
+def score_histograms(panels: Mapping[str, np.ndarray], colors: Sequence[str]) -> str:
     """Figure 6: histograms of scores and of the true OKS, side by side."""
     with drawing(10.5, 2.5) as draft:
         grid = _row(draft, len(panels))
-        for axes, (title, values), colour in zip(grid, panels.items(), colours, strict=True):
+        for axes, (title, values), color in zip(grid, panels.items(), colors, strict=True):
             axes.hist(
                 values,
                 np.linspace(0, 1, 41),
                 weights=np.full(len(values), 1 / len(values)),
-                color=colour,
+                color=color,
                 alpha=0.85,
             )
             axes.axvline(values.mean(), color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -253,7 +253,7 @@ def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[
                         marker="o",
                         markersize=3.2,
                         linewidth=1.3,
-                        color=COLOURS.get(key, INK),
+                        color=COLORS.get(key, INK),
                         label=f"{names[key]}, ECE {line.ece:.3f}",
                     )
             _unit(axes, "mean score", "")
@@ -268,11 +268,11 @@ def intervals(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], u
     with drawing(10.5, 2.1) as draft:
         for axes, (title, rows) in zip(_row(draft, len(panels), sharex=True), panels.items(), strict=True):
             for line, (_, value, low, high) in enumerate(reversed(rows)):
-                colour = COLOURS["oaks"] if low > 0 else "#b4443c" if high < 0 else MUTED
+                color = COLORS["oaks"] if low > 0 else "#b4443c" if high < 0 else MUTED
                 axes.plot(
-                    [low, high], [line, line], color=colour, linewidth=4, alpha=0.35, solid_capstyle="round"
+                    [low, high], [line, line], color=color, linewidth=4, alpha=0.35, solid_capstyle="round"
                 )
-                axes.plot([value], [line], marker="o", markersize=6, color=colour)
+                axes.plot([value], [line], marker="o", markersize=6, color=color)
                 axes.annotate(
                     f"{value:+.1f}".replace("-", "−"),
                     (value, line),
@@ -280,7 +280,7 @@ def intervals(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], u
                     textcoords="offset points",
                     ha="center",
                     fontsize=8,
-                    color=colour,
+                    color=color,
                 )
             axes.axvline(0, color=INK, linewidth=0.9)
             axes.set_yticks(range(len(rows)), [row[0] for row in reversed(rows)])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from oaks.val import paper
 from oaks.val.benchmarks import benchmark
 from oaks.val.compare import Comparison
-from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyse
+from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyze
 from oaks.val.report import figures
 from oaks.val.report.model import Cell, Column, Figure, Item, Range, Section, Table
 from oaks.val.scores import TITLES, Measured
@@ -147,11 +147,11 @@ def class_curves(measured: Measured) -> Figure:
     )
 
 
-def analyses(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalysis]:
+def analyzes(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalysis]:
     """The error analysis of one score for each class."""
     detections = measured.detections
     return [
-        analyse(
+        analyze(
             measured.truth,
             detections.image,
             detections.keypoints,
@@ -167,7 +167,7 @@ def analyses(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalys
 
 def error_items(measured: Measured, landing: Landing) -> list[Item]:
     """Figures 11 or 12, their numbers, and what kinds of errors the keypoints have."""
-    found = {key: analyses(measured, key, landing) for key in shown_scores(measured)}
+    found = {key: analyzes(measured, key, landing) for key in shown_scores(measured)}
     name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
     titles = [c.title for c in OCCLUSION_CLASSES]
     lands = (

@@ -139,7 +139,7 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
     detections, skeleton = measured.detections, measured.truth.skeleton
     predictions = {"Heat": detections.heat, "Predicted KS": detections.similarity}
     present = {name: values for name, values in predictions.items() if values is not None}
-    labelled = measured.flags > 0
+    labeled = measured.flags > 0
     items: list[Item] = []
     shown = [skeleton.keypoints.index(k) for k in SHOWN_KEYPOINTS if k in skeleton.keypoints] or list(
         range(min(3, skeleton.count))
@@ -147,7 +147,7 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
     for name, values in present.items():
         panels = {}
         for k in shown:
-            true, value = measured.own_ks[labelled[:, k], k], values[labelled[:, k], k]
+            true, value = measured.own_ks[labeled[:, k], k], values[labeled[:, k], k]
             panels[skeleton.keypoints[k].replace("_", " ")] = (true, value, pearson(true, value))
         label = name[0].lower() + name[1:]
         items.append(
@@ -162,7 +162,7 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
     theirs = beside_paper and skeleton == COCO17
     rows: list[tuple[Cell, ...]] = []
     for k, keypoint in enumerate(skeleton.keypoints):
-        members = labelled[:, k]
+        members = labeled[:, k]
         true = measured.own_ks[members, k]
         row: list[Cell] = [
             keypoint.replace("_", " "),
@@ -203,16 +203,16 @@ def histogram_figure(measured: Measured) -> Figure | None:
         "oaks_true_visibility": "OKS from KS-net",
         "oracle": "True OKS",
     }
-    colours = {
-        "heat_true_visibility": figures.COLOURS["conventional"],
-        "oaks_true_visibility": figures.COLOURS["oaks"],
-        "oracle": figures.COLOURS["oracle"],
+    colors = {
+        "heat_true_visibility": figures.COLORS["conventional"],
+        "oaks_true_visibility": figures.COLORS["oaks"],
+        "oracle": figures.COLORS["oracle"],
     }
     return Figure(
         f"histograms-{measured.detections.name}",
         f"{measured.detections.name}: OKS as the heat, the KS-net and the truth have it (figure 6)",
         figures.score_histograms(
-            {titles[k]: measured.scores[k].values for k in keys}, [colours[k] for k in keys]
+            {titles[k]: measured.scores[k].values for k in keys}, [colors[k] for k in keys]
         ),
         "With the true visibility throughout.",
     )

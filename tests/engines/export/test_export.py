@@ -254,7 +254,7 @@ def test_a_folder_of_something_else_is_left_alone(checkpoints, pictures, tmp_pat
 def test_int8_is_calibrated_and_compared_on_different_people(checkpoints, pictures, tmp_path, monkeypatch):
     given = {}
 
-    def quantise(model, samples, *, keep_float):
+    def quantize(model, samples, *, keep_float):
         given["calibrated"] = np.concatenate(list(samples))
         return model
 
@@ -262,7 +262,7 @@ def test_int8_is_calibrated_and_compared_on_different_people(checkpoints, pictur
         given["compared"] = samples
         return []
 
-    monkeypatch.setattr(precision, "to_int8", quantise)
+    monkeypatch.setattr(precision, "to_int8", quantize)
     monkeypatch.setattr(compare, "differences", differences)
     export(checkpoints[0], out=tmp_path / "b", precisions="int8", crops=pictures, show=False)
     assert len(given["calibrated"]) + len(given["compared"]) == len(pictures)
@@ -307,9 +307,9 @@ def test_float_layers_can_be_named(checkpoints, pictures, tmp_path, bundle):
         tolerance=LOOSE,
         show=False,
     )
-    quantised = onnx.load_from_string(made.network("pose", "int8").read()).graph
-    weights = {n.input[0] for n in quantised.node if n.op_type == "DequantizeLinear"}
-    kept = {tensor.name for tensor in quantised.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    quantized = onnx.load_from_string(made.network("pose", "int8").read()).graph
+    weights = {n.input[0] for n in quantized.node if n.op_type == "DequantizeLinear"}
+    kept = {tensor.name for tensor in quantized.initializer if tensor.data_type == onnx.TensorProto.INT8}
     assert len([name for name in weights & kept if "weight" in name]) == 1
     with pytest.raises(
         ValueError, match=r"keep_float: names of nodes of the networks wanted, got \['nothing'\]"

@@ -36,7 +36,7 @@ def stored(plain) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def quantised(plain) -> onnx.ModelProto:
+def quantized(plain) -> onnx.ModelProto:
     return to_int8(plain, [noise(4, 3, SIZE[1], SIZE[0], seed=s) for s in range(4)])
 
 
@@ -57,7 +57,7 @@ def test_the_original_is_left_as_it_was(plain):
     assert plain.SerializeToString() == before
 
 
-@pytest.mark.parametrize("kind", ["half", "stored", "quantised"])
+@pytest.mark.parametrize("kind", ["half", "stored", "quantized"])
 def test_inputs_and_outputs_stay_float32_and_dynamic(kind, request):
     graph = request.getfixturevalue(kind).graph
     for value in (*graph.input, *graph.output):
@@ -65,7 +65,7 @@ def test_inputs_and_outputs_stay_float32_and_dynamic(kind, request):
         assert value.type.tensor_type.shape.dim[0].dim_param
 
 
-@pytest.mark.parametrize(("kind", "closeness"), [("half", 5e-3), ("stored", 2e-3), ("quantised", 0.1)])
+@pytest.mark.parametrize(("kind", "closeness"), [("half", 5e-3), ("stored", 2e-3), ("quantized", 0.1)])
 def test_results_are_near_the_original_and_not_the_same(kind, closeness, plain, request):
     crops = noise(5, 3, SIZE[1], SIZE[0], seed=9)
     for ours, theirs in zip(run(request.getfixturevalue(kind), crops), run(plain, crops), strict=True):
@@ -100,9 +100,9 @@ def test_weights_keep_what_half_can_hold():
     np.testing.assert_allclose(weights.ravel().astype(np.float64), wanted, rtol=2e-3)
 
 
-def test_quantisation_is_symmetric_int8_throughout(quantised):
-    values = constants(quantised)
-    pairs = [n for n in quantised.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+def test_quantization_is_symmetric_int8_throughout(quantized):
+    values = constants(quantized)
+    pairs = [n for n in quantized.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert pairs
     for node in pairs:
         zero_point = values[node.input[2]]
@@ -111,22 +111,22 @@ def test_quantisation_is_symmetric_int8_throughout(quantised):
         assert (values[node.input[1]] > 0).all()
 
 
-def test_no_bias_is_quantised(quantised):
+def test_no_bias_is_quantized(quantized):
     """TensorRT's parser takes no DequantizeLinear of int32."""
-    values = constants(quantised)
-    for node in quantised.graph.node:
+    values = constants(quantized)
+    for node in quantized.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in values:
             assert values[node.input[0]].dtype == np.int8
         if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2:
             assert values[node.input[2]].dtype == np.float32
-    assert "DynamicQuantizeLinear" not in {node.op_type for node in quantised.graph.node}
+    assert "DynamicQuantizeLinear" not in {node.op_type for node in quantized.graph.node}
 
 
-def test_weights_have_a_scale_per_output_channel(quantised):
-    values = constants(quantised)
+def test_weights_have_a_scale_per_output_channel(quantized):
+    values = constants(quantized)
     weights = [
         node
-        for node in quantised.graph.node
+        for node in quantized.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in values
     ]
     assert weights
@@ -137,11 +137,11 @@ def test_weights_have_a_scale_per_output_channel(quantised):
         assert (np.abs(kernel.astype(int)).reshape(len(kernel), -1).max(1) == 127).all()
 
 
-def test_convolutions_alone_are_quantised_but_for_the_heatmap_layer(plain, quantised):
-    made_by = {name: node.op_type for node in quantised.graph.node for name in node.output}
+def test_convolutions_alone_are_quantized_but_for_the_heatmap_layer(plain, quantized):
+    made_by = {name: node.op_type for node in quantized.graph.node for name in node.output}
     last = heatmap_layers(plain)
     assert len(last) == 1
-    for node in quantised.graph.node:
+    for node in quantized.graph.node:
         inputs = [made_by.get(name) for name in node.input[:2]]
         if node.op_type == "Conv" and node.name not in last:
             assert inputs == ["DequantizeLinear", "DequantizeLinear"], node.name
@@ -151,8 +151,8 @@ def test_convolutions_alone_are_quantised_but_for_the_heatmap_layer(plain, quant
     assert kinds["Conv"] == 5
 
 
-def test_operations_are_of_plain_onnx(quantised, half):
-    for model in (quantised, half):
+def test_operations_are_of_plain_onnx(quantized, half):
+    for model in (quantized, half):
         assert {node.domain for node in model.graph.node} == {""}
         assert {entry.version for entry in model.opset_import if not entry.domain} == {18}
         assert model.ir_version == 8

@@ -12,15 +12,15 @@ DESCRIPTION = {
     "input": {"size": [6, 8], "mean": [10.0, 20.0, 30.0], "std": [2.0, 4.0, 5.0], "color": "bgr"},
     "padding": 1.0,
 }
-GREY = (50.0, 60.0, 70.0)
+GRAY = (50.0, 60.0, 70.0)
 """Red, green and blue of a plain picture."""
 
 
-def normalised(red: float, green: float, blue: float) -> np.ndarray:
+def normalized(red: float, green: float, blue: float) -> np.ndarray:
     return np.float32([(red - 10) / 2, (green - 20) / 4, (blue - 30) / 5])
 
 
-def picture(width: int, height: int, rgb=GREY) -> np.ndarray:
+def picture(width: int, height: int, rgb=GRAY) -> np.ndarray:
     return np.full((height, width, 3), rgb[::-1], np.uint8)
 
 
@@ -60,7 +60,7 @@ def test_people_of_a_coco_file_are_cut_out_of_the_images_beside_it(coco, images)
     assert crops.shape == (2, 3, 8, 6)
     assert crops.dtype == np.float32
     np.testing.assert_allclose(
-        constant(crops), [normalised(10, 20, 30), normalised(100, 120, 140)], atol=1e-4
+        constant(crops), [normalized(10, 20, 30), normalized(100, 120, 140)], atol=1e-4
     )
 
 
@@ -71,28 +71,28 @@ def test_a_folder_with_annotations_is_a_coco_file(coco, tmp_path):
 
 def test_padding_is_the_networks(coco):
     padded = load_crops(coco("people.json", "images"), {**DESCRIPTION, "padding": 2.0}, count=1)
-    assert (padded[0, :, 0, 0] == normalised(0, 0, 0)).all()  # outside of the picture is black
+    assert (padded[0, :, 0, 0] == normalized(0, 0, 0)).all()  # outside of the picture is black
 
 
 def test_a_folder_of_images_holds_crops(tmp_path):
-    for number, grey in enumerate((30, 90, 200)):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(30, 40, (grey, grey, grey)))
+    for number, gray in enumerate((30, 90, 200)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(30, 40, (gray, gray, gray)))
     (tmp_path / "notes.txt").write_text("not an image")
     crops = load_crops(tmp_path, DESCRIPTION, count=2)
     np.testing.assert_allclose(
-        constant(crops), [normalised(30, 30, 30), normalised(200, 200, 200)], atol=1e-4
+        constant(crops), [normalized(30, 30, 30), normalized(200, 200, 200)], atol=1e-4
     )
 
 
 @pytest.mark.parametrize("color", ["bgr", "rgb"])
-def test_arrays_are_in_the_networks_colour_order(tmp_path, color):
+def test_arrays_are_in_the_networks_color_order(tmp_path, color):
     bgr = np.stack([picture(12, 16)] * 2)
     array = bgr if color == "bgr" else np.ascontiguousarray(bgr[..., ::-1])
     description = {**DESCRIPTION, "input": {**DESCRIPTION["input"], "color": color}}
     np.savez(tmp_path / "crops.npz", crops=array)
     for source in (array, tmp_path / "crops.npz"):
         np.testing.assert_allclose(
-            constant(load_crops(source, description, count=5)), [normalised(*GREY)] * 2
+            constant(load_crops(source, description, count=5)), [normalized(*GRAY)] * 2
         )
 
 

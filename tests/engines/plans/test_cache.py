@@ -68,7 +68,7 @@ def files(folder: Path, *endings: str) -> list[str]:
 def test_a_plan_is_built_once_and_then_loaded(load, world, monkeypatch, version):
     tensorrt_stand_in.install(monkeypatch, version, world)
     first, second = load(), load()
-    assert (world.built, world.deserialised) == (1, 2)
+    assert (world.built, world.deserialized) == (1, 2)
     assert first.path == second.path
     assert first.profiles == profiles_for(BATCHES)
     assert first.engine is not second.engine
@@ -269,7 +269,7 @@ def test_a_plan_that_does_not_fit_is_set_aside_and_built_anew(load, world, harm,
 
 def test_a_plan_that_tensorrt_does_not_load_is_set_aside_and_built_once(load, world, caplog):
     path = load().path
-    world.deserialise_fails = 1
+    world.deserialize_fails = 1
     load()
     assert world.built == 2
     assert "TensorRT does not load it: ERROR: Serialization assertion" in caplog.text
@@ -279,7 +279,7 @@ def test_a_plan_that_tensorrt_does_not_load_is_set_aside_and_built_once(load, wo
 
 def test_a_plan_that_does_not_load_even_when_new_is_an_error(load, world):
     load()
-    world.deserialise_fails = 2
+    world.deserialize_fails = 2
     with pytest.raises(TensorRTError, match=r"does not load the plan that it has just built(.|\n)*assertion"):
         load()
     assert world.built == 2
@@ -287,7 +287,7 @@ def test_a_plan_that_does_not_load_even_when_new_is_an_error(load, world):
 
 def test_a_plan_of_another_gpu_is_stale_though_it_loads(load, world, caplog):
     load()
-    world.deserialise_says = "Using an engine plan file across different models of devices is not recommended"
+    world.deserialize_says = "Using an engine plan file across different models of devices is not recommended"
     load()
     assert world.built == 2
     assert "it was built on another GPU" in caplog.text

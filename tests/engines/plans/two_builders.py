@@ -39,7 +39,7 @@ def main(bundle: str, cache: str, meeting: str) -> None:
         while len(list(Path(meeting).iterdir())) < 2:
             time.sleep(0.01)
         plan = load_plan(network, pycuda.device(0), batches=[1, 2], folder=cache, show=False)
-        print(world.built, world.deserialised, plan.path.name)
+        print(world.built, world.deserialized, plan.path.name)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_a_little_cover_leaves_it_to_be_guessed_much_does_not():
     assert flags(subject, codes, distances) == (2, 0, 2)
 
 
-def test_outside_the_frame_is_unlabelled_from_half_a_pixel_beyond_its_last_centre():
+def test_outside_the_frame_is_unlabeled_from_half_a_pixel_beyond_its_last_center():
     subject, codes, distances = scene()
     frame = (-0.5, -0.5, SIZE - 0.5, 139.5)
     assert flags(subject, codes, distances, frame=frame) == (2, 2, 0)
@@ -76,7 +76,7 @@ def test_a_joint_far_behind_the_surface_is_hidden_by_the_person_itself():
     assert flags(subject, codes, distances)[0] == 2
 
 
-def test_faces_that_look_away_are_unlabelled():
+def test_faces_that_look_away_are_unlabeled():
     subject, codes, distances = scene()
     codes[:] = 1 + Part.HEAD
     subject.points[:5] = np.array([[100, 60], [104, 55], [96, 55], [112, 58], [88, 58]])

@@ -79,9 +79,9 @@ def test_annotations_are_whole(samples):
             assert entry["num_keypoints"] == (keypoints[:, 2] > 0).sum()
             assert set(keypoints[:, 2]) <= {0, 1, 2}
             assert (keypoints[keypoints[:, 2] == 0] == 0).all()
-            labelled = keypoints[keypoints[:, 2] > 0, :2]
-            assert (labelled >= -0.5).all()
-            assert (labelled <= 319.5).all()
+            labeled = keypoints[keypoints[:, 2] > 0, :2]
+            assert (labeled >= -0.5).all()
+            assert (labeled <= 319.5).all()
             x, y, w, h = entry["bbox"]
             assert x >= 0
             assert y >= 0
@@ -172,8 +172,8 @@ def test_a_keypoint_drawn_where_it_is_annotated_lands_there():
         )
         spot = type(drawing)(scene, canvas, drawing.codes, drawing.distances).picture()[..., 0].astype(float)
         y, x = np.mgrid[:320, :320]
-        centre = np.array([(x * spot).sum(), (y * spot).sum()]) / spot.sum()
-        assert np.abs(centre - keypoints[index, :2]).max() < 0.15
+        center = np.array([(x * spot).sum(), (y * spot).sum()]) / spot.sum()
+        assert np.abs(center - keypoints[index, :2]).max() < 0.15
 
 
 def test_projection_is_a_pinholes():

@@ -23,24 +23,24 @@ def projected(rng, family, yaw=None):
     pose = hand_written(rng, family)
     yaw = rng.uniform(-np.pi, np.pi) if yaw is None else yaw
     figure = Figure(body, pose, View(yaw, 0.0, 0.0, 12.0))
-    labelled = np.ones(17, bool)
-    labelled[:5] = figure.facing > 0
-    return figure.keypoints, labelled, pose, yaw
+    labeled = np.ones(17, bool)
+    labeled[:5] = figure.facing > 0
+    return figure.keypoints, labeled, pose, yaw
 
 
 def write_file(path, count=260, aspect=4 / 3, seed=0):
     rng = np.random.default_rng(seed)
     points, flags = np.zeros((count, 17, 2), np.float32), np.zeros((count, 17), np.uint8)
     for index in range(count):
-        xy, labelled, _, _ = projected(rng, ("stand", "walk", "sit", "raise")[index % 4], rng.normal(0, 0.7))
+        xy, labeled, _, _ = projected(rng, ("stand", "walk", "sit", "raise")[index % 4], rng.normal(0, 0.7))
         wanted = int(rng.integers(*CLASS_RANGES[index % 4])) if index % 4 < 3 else 17
         keep = np.argsort(-xy[:, 1] if rng.random() < 0.5 else xy[:, 0])[:wanted]
         shown = np.zeros(17, bool)
         shown[keep] = True
         if index % 4 == 3:
-            labelled[:5] = True
+            labeled[:5] = True
         points[index] = (xy * 0.2 + 0.5) / [aspect, 1.0]
-        flags[index] = 2 * (shown & labelled)
+        flags[index] = 2 * (shown & labeled)
     np.savez(path, kpt_xy=points, kpt_v=flags)
     return points, flags
 
@@ -60,8 +60,8 @@ def test_lifting_keeps_what_is_seen():
     rng = np.random.default_rng(1)
     errors, front = [], []
     for index in range(40):
-        xy, labelled, truth, yaw = projected(rng, ("stand", "walk", "sit", "sport")[index % 4])
-        pose, known, scale = lift.lift(xy, labelled)
+        xy, labeled, truth, yaw = projected(rng, ("stand", "walk", "sit", "sport")[index % 4])
+        pose, known, scale = lift.lift(xy, labeled)
         assert known[3:11].all()
         assert 0.75 < scale / 1.72 < 1.5 or scale > 0.9
         np.testing.assert_allclose(np.linalg.norm(pose[:11], axis=1), 1, atol=1e-6)
@@ -80,9 +80,9 @@ def test_the_aspect_is_found_where_it_shows():
     for aspect in lift.ASPECTS:
         people = [projected(rng, "spread", rng.normal(0, 0.3)) for _ in range(60)]
         points = np.array([xy / [aspect, 1.0] for xy, *_ in people])
-        labelled = np.array([seen for _, seen, *_ in people])
-        labelled[:, :5] = False
-        found = lift.choose_aspect(points, labelled)
+        labeled = np.array([seen for _, seen, *_ in people])
+        labeled[:, :5] = False
+        found = lift.choose_aspect(points, labeled)
         assert (found == aspect).mean() > 0.4  # of three
 
 
@@ -143,8 +143,8 @@ def test_statistics_are_fitted_without_the_poses(tmp_path):
     with np.load(tmp_path / "fitted.npz") as content:
         assert sum(array.size for array in content.values()) < 400 * 34
         codes = ((flags > 0) * (1 << np.arange(17))).sum(1)
-        labelled = (flags > 0).sum(1)
-        whole = codes[labelled >= 16]
+        labeled = (flags > 0).sum(1)
+        whole = codes[labeled >= 16]
         best = content["pattern_counts_3"].max()
         assert best == max((whole == code).sum() for code in np.unique(whole))
         assert content["weights"].sum() <= ((flags[:, 5:] > 0).all(1)).sum()

@@ -38,8 +38,8 @@ def naive(points, nearness, triangles, size):
 
 def soup(seed, count=40, size=(24, 18)):
     rng = np.random.default_rng(seed)
-    centres = rng.uniform(-4, 28, (count, 1, 2)) * [1.0, 0.8]
-    points = (centres + rng.normal(0, 5, (count, 3, 2))).reshape(-1, 2).astype(np.float32)
+    centers = rng.uniform(-4, 28, (count, 1, 2)) * [1.0, 0.8]
+    points = (centers + rng.normal(0, 5, (count, 3, 2))).reshape(-1, 2).astype(np.float32)
     nearness = rng.uniform(0.1, 1.0, 3 * count).astype(np.float32)
     return points, nearness, np.arange(3 * count).reshape(-1, 3), size
 

@@ -62,17 +62,17 @@ def test_switches_flatten_cloth_and_faces():
     proportions = draw_proportions(rng)
     body = Body(proportions, draw_outfit(rng, proportions.female, 0.0))
 
-    def colours(painter, name):
+    def colors(painter, name):
         x, y, width, height = PATCHES[name]
         atlas = painter.dress(np.random.default_rng(5), body)
         assert atlas.shape == (ATLAS[1], ATLAS[0], 3)
         return len(np.unique(atlas[y : y + height, x : x + width].reshape(-1, 3), axis=0))
 
     textures = Textures(0)
-    assert colours(Painter(0, textures), "left_arm") > 20
-    assert colours(Painter(0, textures, pattern=False), "left_arm") <= 3
-    assert colours(Painter(0, textures), "head") > 20
-    assert colours(Painter(0, textures, faces=False), "head") == 1
+    assert colors(Painter(0, textures), "left_arm") > 20
+    assert colors(Painter(0, textures, pattern=False), "left_arm") <= 3
+    assert colors(Painter(0, textures), "head") > 20
+    assert colors(Painter(0, textures, faces=False), "head") == 1
 
 
 def test_cameras_keep_the_picture():

@@ -116,14 +116,14 @@ def test_clothes_stay_as_they_are(clips):
     """The trunk's colour changes less over a clip than it differs between people."""
     within, between = [], []
     for _, drawings in clips:
-        colours = {}
+        colors = {}
         for drawing, ids in drawings[::8]:
             for number, track_id in enumerate(ids):
                 chest = drawing.codes == number * PERSON_CODES + Part.CHEST + 1
                 if chest.sum() > 60:
-                    colours.setdefault(track_id, []).append(np.median(drawing.canvas[chest], 0))
-        means = {track_id: np.mean(seen, 0) for track_id, seen in colours.items()}
-        within += [np.linalg.norm(s - means[t]) for t, seen in colours.items() for s in seen]
+                    colors.setdefault(track_id, []).append(np.median(drawing.canvas[chest], 0))
+        means = {track_id: np.mean(seen, 0) for track_id, seen in colors.items()}
+        within += [np.linalg.norm(s - means[t]) for t, seen in colors.items() for s in seen]
         between += [np.linalg.norm(means[a] - means[b]) for a in means for b in means if a < b]
     assert np.median(within) < 0.3 * np.median(between)
 
@@ -193,10 +193,10 @@ def test_a_window_of_whole_pixels_is_a_slice():
 
 def test_photographs_of_a_clip_share_their_flaws_but_not_their_noise():
     videos = RenderedVideos(1, size=(160, 96), frames=5)
-    grey = np.full((96, 160, 3), 128, np.uint8)
+    gray = np.full((96, 160, 3), 128, np.uint8)
     noisy = 0
     for number in range(12):
-        taken = [videos.photograph(number, index, grey).astype(int) for index in range(3)]
+        taken = [videos.photograph(number, index, gray).astype(int) for index in range(3)]
         means = [image.mean() for image in taken]
         assert np.ptp(means) < 2.5
         noisy += (taken[0] != taken[1]).mean() > 0.3
