@@ -282,8 +282,10 @@ def bench_small(bench: Bench) -> None:
         ),
         f"score, {PEOPLE} people": lambda: ops.score(values, values, out=scores),
         f"oks, {PEOPLE} with {PEOPLE}": lambda: ops.oks(poses, poses, out=similarity, **pair),
-        f"nms, {PEOPLE} in one frame": lambda: ops.nms(poses, scores, out=kept, **pair),
-        f"nms, {PEOPLE} in 16 frames": lambda: ops.nms(poses, scores, frame_index=of_frame, out=kept, **pair),
+        f"nms, {PEOPLE} in one frame": lambda: ops.oks_nms(poses, scores, out=kept, **pair),
+        f"nms, {PEOPLE} in 16 frames": lambda: ops.oks_nms(
+            poses, scores, frame_index=of_frame, out=kept, **pair
+        ),
     }
     for name, job in jobs.items():
         bench.run(name, {"oaks": (job, 0)}, "copy")

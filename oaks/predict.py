@@ -213,7 +213,7 @@ def _groups(
 
 def _suppress(poses: Poses, threshold: float) -> Poses:
     sizes = poses.boxes[:, 2:] - poses.boxes[:, :2]
-    kept = ops.nms(
+    kept = ops.oks_nms(
         poses.keypoints,
         np.nan_to_num(poses.scores, nan=-np.inf),  # no score: worse than any
         areas=sizes.prod(axis=1),

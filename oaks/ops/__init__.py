@@ -1,4 +1,4 @@
-"""The native operations: crop, decode, score, oks, nms and box_nms.
+"""The native operations: crop, decode, score, oks, oks_nms and box_nms.
 
 NumPy in gives NumPy out, computed on the CPU. Objects with `__cuda_array_interface__` (PyCUDA, torch, CuPy)
 are worked on where they lie, on their stream, and need `out=`: memory has one owner, and nothing touches the
@@ -19,8 +19,8 @@ from oaks.ops._map_features import (
     map_features,
     pose_features,
 )
-from oaks.ops._nms import box_nms
-from oaks.ops._oks import nms, oks
+from oaks.ops._nms import box_nms, oks_nms
+from oaks.ops._oks import oks
 from oaks.ops._score import conventional_score, score
 from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
 
@@ -38,10 +38,10 @@ __all__ = [
     "feature_names",
     "get_threads",
     "instruction_sets",
-    "map_features",
     "is_device_array",
-    "nms",
+    "map_features",
     "oks",
+    "oks_nms",
     "pose_features",
     "score",
     "set_threads",

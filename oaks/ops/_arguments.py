@@ -267,6 +267,30 @@ def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
     return order
 
 
+def take_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[Array, int]:
+    """Poses (N, K, 2) of as many keypoints as given, at least one, and their K."""
+    array = take(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
+    if array.shape[1] < 1:
+        raise ValueError(f"{name} must have at least one keypoint, got shape {array.shape}")
+    return array, array.shape[1]
+
+
+def take_areas(areas: Any, count: int, on_device: bool) -> Array:
+    """Areas (N,), on the host finite and at least 0."""
+    array = take("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
+        raise ValueError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
+    return array
+
+
+def take_scores(scores: Any, count: int, *, on_device: bool) -> Array:
+    """Scores (N,), on the host without NaN."""
+    array = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    if not on_device and np.isnan(array.owner).any():
+        raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
+    return array
+
+
 def _check_shape(array: Array, shape: Shape) -> None:
     fits = len(array.shape) == len(shape) and all(
         wanted is None or n == wanted for n, wanted in zip(array.shape, shape, strict=True)

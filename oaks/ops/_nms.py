@@ -1,10 +1,8 @@
-"""Non-maximum suppression of boxes."""
+"""Non-maximum suppression of boxes and of poses."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 from oaks.ops import native
 from oaks.ops._arguments import (
@@ -16,8 +14,12 @@ from oaks.ops._arguments import (
     give,
     is_device_array,
     numbers,
+    sigma_values,
     stream_of,
     take,
+    take_areas,
+    take_poses,
+    take_scores,
 )
 
 
@@ -57,13 +59,9 @@ def box_nms(
     on_device = is_device_array(boxes)
     rectangle = take("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
     count = rectangle.shape[0]
-    score = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device:
         check_boxes(rectangle.owner)
-        if np.isnan(score.owner).any():
-            raise ValueError(
-                f"scores must not be NaN, got one at index {int(np.isnan(score.owner).argmax())}"
-            )
+    score = take_scores(scores, count, on_device=on_device)
     numbers("threshold", threshold, (), "a finite number")
     frames = None
     if frame_index is not None:
@@ -75,5 +73,59 @@ def box_nms(
     module.box_nms(
         rectangle.address, score.address, frames.address if frames else 0, kept.address,
         count, float(threshold), run,
+    )  # fmt: skip
+    return kept.owner if on_device else kept.owner[: int((kept.owner >= 0).sum())]
+
+
+def oks_nms(
+    points: Any,
+    scores: Any,
+    *,
+    areas: Any,
+    sigmas: Any,
+    threshold: float = 0.9,
+    frame_index: Any = None,
+    out: Any = None,
+    stream: int | None = None,
+) -> Any:
+    """Keeps the best of poses that repeat one another: greedy suppression by object keypoint similarity.
+
+    A pose is dropped if its similarity with a better one that is kept exceeds threshold; the similarity of a
+    pair is taken with the mean of their areas.
+
+    Args:
+        points: (N, K, 2) float32.
+        scores: (N,) float32; ties go to the lower index. NaN is refused on the CPU, and last on a device.
+        areas: (N,) float32, square pixels, at least 0.
+        sigmas: (K,) positive numbers in host memory.
+        threshold: similarity above which the lower score goes.
+        frame_index: (N,) int32; only poses of one frame compete. One frame by default.
+        out: (N,) int64 to write into; needed for device arrays.
+        stream: handle of the CUDA stream to run on, instead of the arrays' own.
+
+    Returns:
+        Indices of the kept poses, best first: on the CPU as many as there are; on a device (N,), then -1.
+
+    Raises:
+        ValueError: an argument does not fit; nothing has been written then.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
+    """
+    on_device = is_device_array(points)
+    poses, keypoints = take_poses("points", points, None, on_device)
+    count = poses.shape[0]
+    score = take_scores(scores, count, on_device=on_device)
+    area = take_areas(areas, count, on_device)
+    values = sigma_values(sigmas, keypoints, native.max_keypoints)
+    numbers("threshold", threshold, (), "a finite number")
+    frames = None
+    if frame_index is not None:
+        frames = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+    kept = give("kept", out, INT64, (count,), on_device=on_device)
+    check_apart([kept], [poses, score, area, frames])
+
+    module, run = native.target(on_device, stream_of([poses, score, area, frames, kept], stream))
+    module.oks_nms(
+        poses.address, score.address, area.address, frames.address if frames else 0, kept.address,
+        count, keypoints, float(threshold), values, run,
     )  # fmt: skip
     return kept.owner if on_device else kept.owner[: int((kept.owner >= 0).sum())]

@@ -124,7 +124,7 @@ def _estimate(
     )
     if nms is not None:
         extent = poses.boxes[:, 2:] - poses.boxes[:, :2]
-        kept = ops.nms(
+        kept = ops.oks_nms(
             poses.keypoints,
             poses.scores,
             areas=extent[:, 0] * extent[:, 1],

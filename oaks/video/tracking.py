@@ -198,7 +198,7 @@ class Tracker:
         return [t for t in self._tracks if t.time == self._time or time - t.time <= self.patience]
 
     def _best_of_repeated(self, poses: Poses, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        kept = ops.nms(
+        kept = ops.oks_nms(
             poses.keypoints[chosen],
             scores[chosen],
             areas=_areas(poses.keypoints[chosen]),

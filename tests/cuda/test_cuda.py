@@ -165,7 +165,7 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
                    out=out, **run)  # fmt: skip
         ops.score(out[1], out[1], out=scores, **run)
         ops.oks(out[0], out[0], areas=areas, sigmas=sigmas, out=similarity, **run)
-        ops.nms(out[0], scores, areas=areas, sigmas=sigmas, out=kept, **run)
+        ops.oks_nms(out[0], scores, areas=areas, sigmas=sigmas, out=kept, **run)
 
     everything()
     stream.synchronize()
@@ -245,7 +245,7 @@ def test_nms_of_many(cuda_ops, count):
     arguments = {"areas": np.full(count, 40000, np.float32), "sigmas": [0.1], "threshold": 0.5}
     arguments["frame_index"] = draw.integers(0, 3, count)
     np.testing.assert_array_equal(
-        cuda_ops.nms(points, scores, **arguments), ops.nms(points, scores, **arguments)
+        cuda_ops.nms(points, scores, **arguments), ops.oks_nms(points, scores, **arguments)
     )
 
 

@@ -98,11 +98,11 @@ class DeviceOps(ABC):
         self.run(ops.oks, (self.put(a, np.float32), self.put(b, np.float32)), (out,), **keywords)
         return out
 
-    def nms(self, points: Any, scores: Any, *, areas: Any, frame_index: Any = None, out: Any = None,
+    def oks_nms(self, points: Any, scores: Any, *, areas: Any, frame_index: Any = None, out: Any = None,
             **keywords: Any) -> Any:  # fmt: skip
-        """As ops.nms: only the kept poses come back, and the rest of the output is -1."""
+        """As ops.oks_nms: only the kept poses come back, and the rest of the output is -1."""
         keywords |= {"areas": self.put(areas, np.float32), "frame_index": frame_index}
-        return self._suppress(ops.nms, points, scores, out, **keywords)
+        return self._suppress(ops.oks_nms, points, scores, out, **keywords)
 
     def box_nms(self, boxes: Any, scores: Any, *, out: Any = None, **keywords: Any) -> Any:
         """As ops.box_nms: only the kept boxes come back, and the rest of the output is -1."""

@@ -127,7 +127,7 @@ def crop_case():
     return run, (pixels, transforms)
 
 
-def nms_case():
+def oks_nms_case():
     """Two rounds of 32 poses; in each, poses that repeat others in it and in the round before."""
     draw = rng(2)
     points = draw.uniform(0, 60, (60, 1, 2)).astype(np.float32)
@@ -135,7 +135,9 @@ def nms_case():
     kept = marked((60,), np.int64)
 
     def run():
-        ops.nms(put(points), put(scores), areas=put(areas), sigmas=[0.05], threshold=0.5, out=OnDevice(kept))
+        ops.oks_nms(
+            put(points), put(scores), areas=put(areas), sigmas=[0.05], threshold=0.5, out=OnDevice(kept)
+        )
 
     return run, (kept,)
 
@@ -144,7 +146,7 @@ CASES = {
     "decode": lambda: decode_case(in_place=False),
     "decode in place, maps beyond shared memory": lambda: decode_case(in_place=True),
     "crop": crop_case,
-    "nms": nms_case,
+    "oks_nms": oks_nms_case,
 }
 
 
@@ -171,11 +173,11 @@ def outcome(native, name, order, skipped):
         ("decode in place, maps beyond shared memory", 1),
         ("crop", 0),
         ("crop", 1),
-        ("nms", 0),
-        ("nms", 1),
-        ("nms", 2),
-        ("nms", 3),
-        ("nms", 4),
+        ("oks_nms", 0),
+        ("oks_nms", 1),
+        ("oks_nms", 2),
+        ("oks_nms", 3),
+        ("oks_nms", 4),
     ],
 )
 def test_a_missing_barrier_of_an_operation_is_noticed(emulated: EmulatedOps, name, barrier):

@@ -211,8 +211,8 @@ def test_nms_of_every_number_of_rounds(emulated: EmulatedOps, count, frames):
     scores = draw.choice(np.linspace(0, 1, 1 + count // 2), count).astype(np.float32)
     arguments = {"areas": np.full(count, 40000, np.float32), "sigmas": [0.1], "threshold": 0.5}
     arguments["frame_index"] = draw.integers(0, frames, count)
-    kept = emulated.nms(points, scores, **arguments)
-    expected = ops.nms(points, scores, **arguments)
+    kept = emulated.oks_nms(points, scores, **arguments)
+    expected = ops.oks_nms(points, scores, **arguments)
     np.testing.assert_array_equal(kept, expected)
     assert count < 31 or 1 < len(kept) < count
 
@@ -221,7 +221,7 @@ def test_scores_that_are_not_numbers_come_last(emulated: EmulatedOps):
     """The CPU refuses them; a device cannot look before it starts."""
     points = np.float32([[[x, 0]] for x in range(0, 500, 100)])
     scores = np.float32([np.nan, 0.5, np.nan, -np.inf, 0.7])
-    kept = emulated.nms(points, scores, areas=np.full(5, 100, np.float32), sigmas=[0.05])
+    kept = emulated.oks_nms(points, scores, areas=np.full(5, 100, np.float32), sigmas=[0.05])
     np.testing.assert_array_equal(kept, [4, 1, 3, 0, 2])
 
 

@@ -101,9 +101,9 @@ def oks_case():
     )
 
 
-def nms_case():
+def oks_nms_case():
     return Case(
-        ops.nms,
+        ops.oks_nms,
         {"points": np.zeros((3, 4, 2), np.float32), "scores": np.ones(3, np.float32)},
         {"areas": np.ones(3, np.float32), "sigmas": np.full(4, 0.1, np.float32)},
         filled(3, np.int64),
@@ -125,7 +125,7 @@ CASES = {
     "score": score_case,
     "conventional_score": conventional_case,
     "oks": oks_case,
-    "nms": nms_case,
+    "oks_nms": oks_nms_case,
     "box_nms": box_nms_case,
 }
 

@@ -129,7 +129,7 @@ def test_at_most_512_keypoints(keypoints):
     calls = (
         lambda: ops.decode(maps, maps, flip_pairs=[(0, keypoints - 1)]).points,
         lambda: ops.oks(poses, poses, areas=areas, sigmas=sigmas),
-        lambda: ops.nms(poses, scores, areas=areas, sigmas=sigmas),
+        lambda: ops.oks_nms(poses, scores, areas=areas, sigmas=sigmas),
     )
     for call in calls:
         if keypoints == 512:

@@ -49,7 +49,7 @@ def test_any_poses_as_the_reference(count, keypoints, threshold, frames, seed):
     sigmas = draw.uniform(0.03, 0.1, keypoints).astype(np.float32)
     frame_index = draw.integers(0, frames, count) if frames else None
     arguments = {"areas": areas, "sigmas": sigmas, "threshold": threshold, "frame_index": frame_index}
-    kept = ops.nms(points, scores, **arguments)
+    kept = ops.oks_nms(points, scores, **arguments)
     assert kept.dtype == np.int64
     expected = reference.nms(points, scores, **arguments)
     if 0 < threshold < 1:
@@ -70,7 +70,7 @@ def row(*x):
 
 def keep(points, scores, threshold=0.5, areas=None, **arguments):
     areas = np.full(len(points), 2500, np.float32) if areas is None else np.float32(areas)
-    return ops.nms(
+    return ops.oks_nms(
         points, np.float32(scores), areas=areas, sigmas=ONE, threshold=threshold, **arguments
     ).tolist()
 
@@ -137,7 +137,7 @@ def test_nobody():
     kept = keep(np.zeros((0, 1, 2), np.float32), [])
     assert kept == []
     none = np.zeros(0)
-    result = ops.nms(
+    result = ops.oks_nms(
         np.zeros((0, 1, 2), np.float32), none.astype(np.float32), areas=none.astype(np.float32), sigmas=ONE
     )
     assert result.dtype == np.int64
@@ -149,8 +149,8 @@ def test_the_default_threshold_is_nine_tenths():
     near, far = math.sqrt(-50 * math.log(0.91)), math.sqrt(-50 * math.log(0.89))
     arguments = {"areas": np.float32([2500, 2500]), "sigmas": ONE}
     scores = np.float32([0.9, 0.8])
-    assert ops.nms(row(0, near), scores, **arguments).tolist() == [0]
-    assert ops.nms(row(0, far), scores, **arguments).tolist() == [0, 1]
+    assert ops.oks_nms(row(0, near), scores, **arguments).tolist() == [0]
+    assert ops.oks_nms(row(0, far), scores, **arguments).tolist() == [0, 1]
 
 
 def test_scores_that_are_not_numbers_are_refused():
@@ -164,8 +164,8 @@ def test_strided_and_read_only_inputs():
     scores = draw.uniform(size=12).astype(np.float32)
     areas = draw.uniform(500, 20000, 12).astype(np.float32)
     sigmas = draw.uniform(0.03, 0.1, 17).astype(np.float32)
-    plain = ops.nms(points, scores, areas=areas, sigmas=sigmas, threshold=0.5)
-    again = ops.nms(
+    plain = ops.oks_nms(points, scores, areas=areas, sigmas=sigmas, threshold=0.5)
+    again = ops.oks_nms(
         strided(points), strided(scores), areas=strided(areas), sigmas=strided(sigmas), threshold=0.5
     )
     assert 1 < len(plain) < 12

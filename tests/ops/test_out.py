@@ -137,10 +137,10 @@ def test_scores_and_similarities_fill_their_arrays():
 
 def test_kept_poses_come_in_the_front_of_their_array():
     points, scores, areas = pose_inputs()
-    fresh = ops.nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2)
+    fresh = ops.oks_nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2)
     assert 0 < len(fresh) < 9
     out = filled(9, np.int64)
-    kept = ops.nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2, out=out)
+    kept = ops.oks_nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2, out=out)
     assert np.shares_memory(kept, out)
     np.testing.assert_array_equal(kept, fresh)
     np.testing.assert_array_equal(out, [*fresh, *[-1] * (9 - len(fresh))])
@@ -188,7 +188,7 @@ def test_the_same_bits_whatever_the_number_of_threads(count):
                 yield from ops.decode(heatmaps, mirrored, flip_pairs=PAIRS, refine=refine, average=True)
         points, scores, areas = pose_inputs(150)
         yield ops.oks(points, points, areas=areas, sigmas=SIGMAS)
-        yield ops.nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2)
+        yield ops.oks_nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2)
         yield ops.score(points[..., 0], points[..., 1], scores)
         yield ops.conventional_score(points[..., 0], scores)
 

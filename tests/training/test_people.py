@@ -215,7 +215,7 @@ def test_keypoints_never_labeled_are_left_out_of_every_loss(people_folder: Path)
     assert not people.annotatable[:, :2].any()
     assert people.annotatable[:, 2:].all()
     assert not people.keypoints[:, :2].any()
-    with pytest.raises(ValueError, match="never_labelled: no keypoints \\['hat'\\]"):
+    with pytest.raises(ValueError, match="never_labeled: no keypoints \\['hat'\\]"):
         read(people_folder, never_labeled=["hat"])
 
 

@@ -180,7 +180,7 @@ def read_coco(
         skeleton: whose keypoints, by name where the file names its own.
         boxes: a COCO results file of detected boxes, used instead of the annotated ones: best scores first,
             each goes to the person it overlaps most, with IoU .5 or more; people without one are left out.
-        never_labelled: keypoints that the file never labels; nothing is learnt about them.
+        never_labeled: keypoints that the file never labels; nothing is learnt about them.
         trust_absence: False where a missing label does not mean an invisible keypoint.
         min_keypoints: people with fewer labelled keypoints are left out.
 
@@ -194,7 +194,7 @@ def read_coco(
     except TypeError as error:
         raise ValueError(f"{annotations}: categories: {error}") from error
     if unknown := set(never_labeled) - set(skeleton.keypoints):
-        raise ValueError(f"never_labelled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
+        raise ValueError(f"never_labeled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
     learnable = np.array([keypoint not in never_labeled for keypoint in skeleton.keypoints])
     present = {path.name for path in images.iterdir()} if images.is_dir() else set()
     rows = []
