@@ -15,7 +15,7 @@ FLOAT32, FLOAT16 = np.dtype("float32"), np.dtype("float16")
 INT32, INT64, UINT8, BOOL = np.dtype("int32"), np.dtype("int64"), np.dtype("uint8"), np.dtype("bool")
 
 
-class Array(NamedTuple):
+class CheckedArray(NamedTuple):
     """A C-contiguous array in host or device memory.
 
     `owner` is what the caller gave, or a contiguous copy of it, and keeps the memory alive.
@@ -35,7 +35,7 @@ class Array(NamedTuple):
         """One past the last byte."""
         return self.address + prod(self.shape) * self.dtype.itemsize
 
-    def overlaps(self, other: Array) -> bool:
+    def overlaps(self, other: CheckedArray) -> bool:
         """Whether the two share memory."""
         return self.address < other.end and other.address < self.end
 
@@ -45,7 +45,7 @@ def is_device_array(value: object) -> bool:
     return hasattr(value, "__cuda_array_interface__")
 
 
-def device_array(name: str, value: Any) -> Array:
+def device_array(name: str, value: Any) -> CheckedArray:
     """Describes an object with `__cuda_array_interface__`.
 
     Raises:
@@ -61,10 +61,12 @@ def device_array(name: str, value: Any) -> Array:
             f"{name} must be C-contiguous on the device, got strides {tuple(strides)} for shape {shape}"
         )
     address, read_only = interface["data"]
-    return Array(name, value, int(address or 0), shape, dtype, True, not read_only, interface.get("stream"))
+    return CheckedArray(
+        name, value, int(address or 0), shape, dtype, True, not read_only, interface.get("stream")
+    )
 
 
-def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> Array:
+def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> CheckedArray:
     """Describes a NumPy array, or what NumPy makes of a sequence; copied if it is not C-contiguous.
 
     Args:
@@ -89,14 +91,14 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
     writeable = array.flags.writeable
     if not array.flags.c_contiguous:
         array = np.array(array, order="C")
-    return Array(
+    return CheckedArray(
         name, array, array.__array_interface__["data"][0], array.shape, array.dtype, False, writeable
     )
 
 
 def take(
     name: str, value: Any, dtypes: Sequence[np.dtype], shape: Shape, *, on_device: bool, convert: bool = False
-) -> Array:
+) -> CheckedArray:
     """An input of an operation: NumPy on the CPU, a device array on the device.
 
     Args:
@@ -117,7 +119,7 @@ def take(
     return array
 
 
-def give(name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool) -> Array:
+def give(name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool) -> CheckedArray:
     """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
 
     Raises:
@@ -161,7 +163,7 @@ def outputs(out: Any, names: Sequence[str]) -> list[Any]:
     return list(out)
 
 
-def check_apart(written: Sequence[Array], read: Sequence[Array | None]) -> None:
+def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | None]) -> None:
     """Refuses outputs that share memory with an input or with one another.
 
     Raises:
@@ -194,7 +196,7 @@ def numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = F
     return array
 
 
-def stream_of(arrays: Sequence[Array | None], stream: int | None) -> int:
+def stream_of(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
     """The stream to run on: the one asked for, else the first that an array names, else the default.
 
     Raises:
@@ -267,7 +269,7 @@ def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
     return order
 
 
-def take_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[Array, int]:
+def take_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[CheckedArray, int]:
     """Poses (N, K, 2) of as many keypoints as given, at least one, and their K."""
     array = take(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
     if array.shape[1] < 1:
@@ -275,7 +277,7 @@ def take_poses(name: str, value: Any, keypoints: int | None, on_device: bool) ->
     return array, array.shape[1]
 
 
-def take_areas(areas: Any, count: int, on_device: bool) -> Array:
+def take_areas(areas: Any, count: int, on_device: bool) -> CheckedArray:
     """Areas (N,), on the host finite and at least 0."""
     array = take("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
@@ -283,7 +285,7 @@ def take_areas(areas: Any, count: int, on_device: bool) -> Array:
     return array
 
 
-def take_scores(scores: Any, count: int, *, on_device: bool) -> Array:
+def take_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
     """Scores (N,), on the host without NaN."""
     array = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and np.isnan(array.owner).any():
@@ -291,7 +293,7 @@ def take_scores(scores: Any, count: int, *, on_device: bool) -> Array:
     return array
 
 
-def _check_shape(array: Array, shape: Shape) -> None:
+def _check_shape(array: CheckedArray, shape: Shape) -> None:
     fits = len(array.shape) == len(shape) and all(
         wanted is None or n == wanted for n, wanted in zip(array.shape, shape, strict=True)
     )

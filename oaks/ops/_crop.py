@@ -12,7 +12,7 @@ from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     INT32,
-    Array,
+    CheckedArray,
     check_apart,
     check_boxes,
     device_array,
@@ -104,11 +104,11 @@ def crop(
     return Crops(pixels.owner, transforms.owner)
 
 
-View = tuple[int, int, int, int]
+FrameView = tuple[int, int, int, int]
 """A frame for the native module: address, bytes from row to row, height, width."""
 
 
-def _frame_views(frames: Any) -> tuple[list[View], bool, list[Array]]:
+def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]]:
     """The frames for the native module, whether they lie on a device, and what keeps them alive."""
     single = hasattr(frames, "shape") or is_device_array(frames)
     if not single and not isinstance(frames, Sequence):
@@ -117,7 +117,7 @@ def _frame_views(frames: Any) -> tuple[list[View], bool, list[Array]]:
     if not listed:
         raise ValueError("frames must hold at least one frame, got none")
     on_device = is_device_array(listed[0])
-    views: list[View] = []
+    views: list[FrameView] = []
     owners = []
     for i, frame in enumerate(listed):
         name = "frames" if single else f"frames[{i}]"
@@ -131,7 +131,7 @@ def _frame_views(frames: Any) -> tuple[list[View], bool, list[Array]]:
     return views, on_device, owners
 
 
-def _frame_array(name: str, frame: Any, on_device: bool) -> Array:
+def _frame_array(name: str, frame: Any, on_device: bool) -> CheckedArray:
     """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
     if is_device_array(frame) != on_device:
         raise ValueError(
@@ -150,12 +150,12 @@ def _frame_array(name: str, frame: Any, on_device: bool) -> Array:
     )
     if not side_by_side or any(stride < 0 for stride in pixels.strides):
         pixels = np.ascontiguousarray(pixels)
-    return Array(
+    return CheckedArray(
         name, pixels, pixels.__array_interface__["data"][0], pixels.shape, pixels.dtype, False, False
     )
 
 
-def _views_of(array: Array) -> list[View]:
+def _views_of(array: CheckedArray) -> list[FrameView]:
     height, width = array.shape[-3:-1]
     row = 3 * width if array.on_device else array.owner.strides[-3]
     if len(array.shape) == 3:
@@ -172,7 +172,7 @@ def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> Array | None:
+def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> CheckedArray | None:
     if frame_index is None:
         if frame_count != 1:
             raise ValueError(f"frame_index must say which of the {frame_count} frames each box lies in")

@@ -9,7 +9,7 @@ from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
-    Array,
+    CheckedArray,
     check_apart,
     check_keypoint_count,
     give,
@@ -164,7 +164,11 @@ def _axis_maps(
 
 
 def _check_memory(
-    points: Array, heat: Array, averaged: Array | None, maps: Array, others: list[Array | None]
+    points: CheckedArray,
+    heat: CheckedArray,
+    averaged: CheckedArray | None,
+    maps: CheckedArray,
+    others: list[CheckedArray | None],
 ) -> None:
     """Only the averaged maps may lie on an input: exactly on heatmaps."""
     check_apart([points, heat], [maps, averaged, *others])
