@@ -16,7 +16,7 @@ from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
-    Array,
+    CheckedArray,
     check_apart,
     check_boxes,
     check_keypoint_count,
@@ -69,8 +69,8 @@ MAP_FEATURES = MappingProxyType(
         "second_distance": "distance of that local peak from the peak, in cells",
         "mass": "sum of the map's positive values, over heat",
         "mass_near": "share of the mass in the 5 x 5 cells around the peak",
-        "centre_x": "x of the centre of mass less x of the peak, in cells",
-        "centre_y": "y of the centre of mass less y of the peak, in cells",
+        "center_x": "x of the centre of mass less x of the peak, in cells",
+        "center_y": "y of the centre of mass less y of the peak, in cells",
         "spread": "root of the mean squared distance of the mass from the peak, in cells",
         "local_spread": "the same in the 9 x 9 cells around the peak",
         "entropy": "collision entropy: -log of the sum of squared shares of the mass (Renyi entropy of order 2)",
@@ -214,10 +214,10 @@ def map_features(
 
 
 def _features(
-    pose: Array,
-    maps: Array | None,
-    mirror: Array | None,
-    heat: Array | None,
+    pose: CheckedArray,
+    maps: CheckedArray | None,
+    mirror: CheckedArray | None,
+    heat: CheckedArray | None,
     boxes: Any,
     frame_sizes: Any,
     flip_pairs: Sequence[tuple[int, int]],
@@ -254,7 +254,7 @@ def _features(
     return features.owner
 
 
-def _check_finite(array: Array) -> None:
+def _check_finite(array: CheckedArray) -> None:
     bad = ~np.isfinite(array.owner).all(axis=tuple(range(1, len(array.shape))))
     if bad.any():
         raise ValueError(f"{array.name} must be finite, got others for person {int(bad.argmax())}")

@@ -245,7 +245,7 @@ def test_nms_of_many(cuda_ops, count):
     arguments = {"areas": np.full(count, 40000, np.float32), "sigmas": [0.1], "threshold": 0.5}
     arguments["frame_index"] = draw.integers(0, 3, count)
     np.testing.assert_array_equal(
-        cuda_ops.nms(points, scores, **arguments), ops.oks_nms(points, scores, **arguments)
+        cuda_ops.oks_nms(points, scores, **arguments), ops.oks_nms(points, scores, **arguments)
     )
 
 

@@ -277,7 +277,7 @@ def box_nms(boxes, scores, *, threshold, frame_index=None):
     return greedy(scores, lambda i, j: box_iou(boxes[i], boxes[j]), threshold, frame_index)
 
 
-def nms(points, scores, *, areas, sigmas, threshold=0.9, frame_index=None):
+def oks_nms(points, scores, *, areas, sigmas, threshold=0.9, frame_index=None):
     """Kept indices, best first."""
     return greedy(scores, lambda i, j: pair_similarity(points, areas, sigmas, i, j), threshold, frame_index)
 
@@ -355,7 +355,7 @@ def pose_features(points, heat, *, boxes, frame_sizes, flip_pairs):
     return people
 
 
-def neighbours(heatmap, y, x):
+def neighbors(heatmap, y, x):
     """(value, flat index) of the up to eight cells around one."""
     height, width = heatmap.shape
     return [
@@ -371,7 +371,7 @@ def local_peaks(heatmap):
     width = heatmap.shape[1]
     found = []
     for index, value in enumerate(heatmap.ravel()):
-        around = neighbours(heatmap, *divmod(index, width))
+        around = neighbors(heatmap, *divmod(index, width))
         if value > 0 and all(value > v or (value == v and index < other) for v, other in around):
             found.append(index)
     return sorted(found, key=lambda index: (-heatmap.ravel()[index], index))
@@ -380,8 +380,8 @@ def local_peaks(heatmap):
 def one_map_features(heatmap, mirror):
     """The features of one averaged (h,w) map that need no other map."""
     names = (
-        "second_heat", "second_ratio", "second_x", "second_y", "second_distance", "mass", "mass_near", "centre_x",
-        "centre_y", "spread", "local_spread", "entropy", "peaks", "ring", "half_area",
+        "second_heat", "second_ratio", "second_x", "second_y", "second_distance", "mass", "mass_near", "center_x",
+        "center_y", "spread", "local_spread", "entropy", "peaks", "ring", "half_area",
     )  # fmt: skip
     features = dict.fromkeys(names, 0.0)
     peak = largest(heatmap.ravel().tolist())
@@ -406,7 +406,7 @@ def one_map_features(heatmap, mirror):
     near, local, ring = part * (reach <= 2), part * (reach <= 4), reach == 3
     mass = part.sum()
     features["mass"], features["mass_near"] = mass, near.sum() / mass
-    features["centre_x"], features["centre_y"] = (
+    features["center_x"], features["center_y"] = (
         sign * (part * far_x).sum() / mass,
         (part * far_y).sum() / mass,
     )

@@ -123,7 +123,7 @@ def test_a_constant_map():
     features = features_of(np.full((5, 7), 0.25, np.float32))
     assert (features["peaks"], features["second_heat"], features["half_area"]) == (1, 0, 35)
     assert features["mass"] == pytest.approx(35)
-    assert (features["centre_x"], features["centre_y"]) == pytest.approx((3, 2))
+    assert (features["center_x"], features["center_y"]) == pytest.approx((3, 2))
     assert features["entropy"] == pytest.approx(np.log(35))
     assert features["mass_near"] == pytest.approx(9 / 35)
 
@@ -152,7 +152,7 @@ def test_a_second_peak_counts_from_a_quarter_of_the_heat():
         )
 
 
-def test_neighbours_of_a_peak_are_no_peaks():
+def test_neighbors_of_a_peak_are_no_peaks():
     """Cells in a row that fall, and two equal cells beside each other, of which the first is the peak."""
     heatmap = np.zeros((6, 10), np.float32)
     heatmap[2, 2:7] = (5, 4, 3, 2, 1)

@@ -51,7 +51,7 @@ def test_any_poses_as_the_reference(count, keypoints, threshold, frames, seed):
     arguments = {"areas": areas, "sigmas": sigmas, "threshold": threshold, "frame_index": frame_index}
     kept = ops.oks_nms(points, scores, **arguments)
     assert kept.dtype == np.int64
-    expected = reference.nms(points, scores, **arguments)
+    expected = reference.oks_nms(points, scores, **arguments)
     if 0 < threshold < 1:
         assert far_from_threshold(points, areas, sigmas, threshold)
         assert kept.tolist() == expected
