@@ -28,7 +28,7 @@ from oaks.training.data.sources import Place, open_data
 from oaks.training.evaluation import Collector, Outcome, View, estimates, pearson
 from oaks.training.networks.ks_net import MapFigures
 from oaks.training.recipe import Recipe, parse_recipe
-from oaks.val.judge import judge
+from oaks.val.coco_eval import judge
 
 TURNS = 5
 

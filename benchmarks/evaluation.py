@@ -26,13 +26,13 @@ import synthetic
 from rich.console import Console
 from rich.table import Table
 
-from oaks.val.compare import resample_images, resampled
+from oaks.val.bootstrap import resample_images, resampled
+from oaks.val.coco_eval import judge
+from oaks.val.detections import Detections
 from oaks.val.error_analysis import ErrorAnalysis, analyze
-from oaks.val.judge import judge
+from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
 from oaks.val.matching import ALL_SIZES, THRESHOLDS, match, precision_recall
-from oaks.val.results import Detections
-from oaks.val.similarity import Pairs, pairs
-from oaks.val.truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
+from oaks.val.oks import Pairs, pairs
 
 PEOPLE, IMAGES, PER_IMAGE, RESAMPLES = 6352, 2346, 20, 1000
 

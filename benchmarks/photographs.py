@@ -17,14 +17,14 @@ from typing import Annotated
 import typer
 
 from oaks import Engine
-from oaks.val.compare import Contender, Interval, compare
+from oaks.val.bootstrap import Contender, Interval, compare
 from oaks.val.detect import detect
-from oaks.val.evaluation import Settings, evaluate
-from oaks.val.report import ranking, reliability
-from oaks.val.report.render import save
-from oaks.val.results import Detections
+from oaks.val.detections import Detections
+from oaks.val.evaluate import Settings, evaluate
+from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.report import calibration, ranking
+from oaks.val.report.writer import save
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import OCCLUSION_CLASSES, Truth
 from oaks.val.visibility import visibility_figures
 
 MEASURING_ONLY = ("coco-val2017", "test.json")
@@ -50,7 +50,7 @@ def card(measured: Measured, resamples: int) -> tuple[list[str], dict]:
     found = {comparison.figure: comparison for comparison in compare(contenders, resamples=resamples)}
     figures = ranking.rank(measured)
     worth = {
-        key: reliability.calibration(measured.scores[key].values, measured.own_oks)
+        key: calibration.calibration(measured.scores[key].values, measured.own_oks)
         for key in ("conventional", "oaks")
     }
     gap = ranking.gap_closed(figures, "oaks")

@@ -8,9 +8,9 @@ import numpy as np
 
 from oaks.training.render.video import Clip
 from oaks.training.render.writing import CATEGORIES
-from oaks.val.boxes import detector_like
+from oaks.val.ground_truth import Truth
+from oaks.val.synthetic_boxes import detector_like
 from oaks.val.tracking import person_ids
-from oaks.val.truth import Truth
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from oaks.poses import Poses
 from oaks.skeleton import COCO17
 from oaks.training.render import RenderedVideos
 from oaks.val.calibration import pearson
-from oaks.val.similarity import pairs
+from oaks.val.oks import pairs
 from oaks.val.tracking import Frame, Steadiness, TrackScores, frames_by_oks, score_tracks, steadiness
 from oaks.video.smoothing import OneEuro
 from oaks.video.tracking import NO_TRACK, Tracker

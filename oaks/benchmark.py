@@ -22,7 +22,7 @@ from oaks.inference import Engine
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from oaks.val.truth import Truth
+    from oaks.val.ground_truth import Truth
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _STAGES = ("read", "crop", "pose", "decode", "ks", "score", "rest")
@@ -126,9 +126,9 @@ def average_precision(engine: Engine, truth: Truth, images: str | Path) -> float
     """
     import tempfile
 
+    from oaks.val.coco_eval import judge
     from oaks.val.detect import detect
-    from oaks.val.judge import judge
-    from oaks.val.results import Detections
+    from oaks.val.detections import Detections
 
     with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
         made = detect(engine, truth, images, Path(folder) / "results.json")
@@ -242,7 +242,7 @@ def _people(annotations: str, images: str, bundle: Bundle) -> Truth:
 
     require_packages()
     from oaks.val.detect import require_images
-    from oaks.val.truth import Truth
+    from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=bundle.skeleton)
     require_images(truth, Path(images), np.unique(truth.image[truth.counted]))

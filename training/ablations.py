@@ -20,14 +20,14 @@ from oaks.training.evaluation import Crops, Estimate, View, crop_loader, estimat
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
-from oaks.val import paper
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
-from oaks.val.report.model import Cell, Column, Section, Table
+from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
-from oaks.val.report.render import add, print_tables
-from oaks.val.results import Detections
+from oaks.val.report.writer import add, print_tables
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import Truth
 
 COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in EIGHT))
 PAPER_BACKBONES = ("conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet50")

@@ -17,9 +17,9 @@ from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.sampling import settle, warn_once
 from oaks.training.recipe import Augmentation
-from oaks.val.judge import judge
-from oaks.val.similarity import similarity_to_own
-from oaks.val.truth import Truth
+from oaks.val.coco_eval import judge
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import similarity_to_own
 
 
 @dataclass(frozen=True)

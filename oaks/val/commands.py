@@ -11,8 +11,8 @@ from oaks.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from oaks.skeleton import Skeleton
-    from oaks.val.evaluation import Settings
-    from oaks.val.report.model import Report
+    from oaks.val.evaluate import Settings
+    from oaks.val.report.document import Report
 
 
 class RunByDefault(typer.core.TyperGroup):
@@ -91,9 +91,9 @@ def run(
     require_packages()
     from oaks.inference import Engine
     from oaks.val.detect import detect as run_over
-    from oaks.val.evaluation import evaluate
-    from oaks.val.results import Detections
-    from oaks.val.truth import Truth
+    from oaks.val.detections import Detections
+    from oaks.val.evaluate import evaluate
+    from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     folder = _images(images, annotations)
@@ -138,7 +138,7 @@ def detect(
     """Run a bundle over a data set and write a COCO results file; the same command resumes a stopped run."""
     from oaks.inference import Engine
     from oaks.val.detect import detect as run_over
-    from oaks.val.truth import Truth
+    from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     with Engine(
@@ -160,7 +160,7 @@ def boxes(
     background: Annotated[float, typer.Option(min=0, help="Boxes per image where nobody is.")] = 0.7,
 ) -> None:
     """Turn ground truth into detector-like boxes: jittered, missed, repeated or made up, with scores."""
-    from oaks.val.boxes import DetectorLike
+    from oaks.val.synthetic_boxes import DetectorLike
 
     typer.echo(_make_boxes(annotations, out, seed, DetectorLike(jitter, misses, duplicates, background)))
 
@@ -181,9 +181,9 @@ def report(
 ) -> None:
     """Evaluate results files made by oaks or by anyone else, and write the report."""
     require_packages()
-    from oaks.val.evaluation import evaluate
-    from oaks.val.results import Detections
-    from oaks.val.truth import Truth
+    from oaks.val.detections import Detections
+    from oaks.val.evaluate import evaluate
+    from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     loaded = [Detections.load(path, truth, box_source=box_source or None) for path in results]
@@ -206,11 +206,11 @@ def compare(
 ) -> None:
     """Results side by side, with paired bootstrap intervals over images."""
     require_packages()
-    from oaks.val.evaluation import side_by_side
-    from oaks.val.report.render import add, print_tables
-    from oaks.val.results import Detections
+    from oaks.val.detections import Detections
+    from oaks.val.evaluate import side_by_side
+    from oaks.val.ground_truth import Truth
+    from oaks.val.report.writer import add, print_tables
     from oaks.val.scores import Measured
-    from oaks.val.truth import Truth
 
     if len(results) < 2:
         raise ValueError(f"results: two files or more wanted, got {len(results)}")
@@ -240,12 +240,12 @@ def trainings(
 ) -> None:
     """Several trainings under two settings, or two scores, with the paired t-test (table 4)."""
     require_packages()
+    from oaks.val.detections import Detections
+    from oaks.val.ground_truth import Truth
     from oaks.val.report.comparison import trainings_table
-    from oaks.val.report.model import Section
-    from oaks.val.report.render import add, print_tables
-    from oaks.val.results import Detections
+    from oaks.val.report.document import Section
+    from oaks.val.report.writer import add, print_tables
     from oaks.val.scores import Measured
-    from oaks.val.truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     second = [Measured.of(truth, Detections.load(p, truth, box_source=box_source or None)) for p in results]
@@ -280,17 +280,17 @@ def others(
 ) -> None:
     """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
     require_packages()
-    from oaks.val.report.others import section
-    from oaks.val.report.render import add, print_tables
-    from oaks.val.results import Detections
+    from oaks.val.detections import Detections
+    from oaks.val.ground_truth import Truth
+    from oaks.val.report.other_estimators import section
+    from oaks.val.report.writer import add, print_tables
     from oaks.val.scores import Measured
-    from oaks.val.truth import Truth
 
     truth = Truth.load(annotations, skeleton=_skeleton(skeleton))
     paths = list(results)
     if bundle:
         from oaks.inference import Engine
-        from oaks.val.rescoring import rescore
+        from oaks.val.rescore import rescore
 
         out.mkdir(parents=True, exist_ok=True)
         folder = _images(images, annotations)
@@ -343,7 +343,7 @@ def _images(images: Path | None, annotations: Path, *, wanted: bool = True) -> P
 
 
 def _settings(against: str, resamples: int, seed: int, landing: str, judge: str, images: Path) -> Settings:
-    from oaks.val.evaluation import Settings
+    from oaks.val.evaluate import Settings
 
     _check("against", against, ("", "paper"))
     _check("landing", landing, ("definition", "released"))
@@ -367,7 +367,7 @@ def _make_boxes(annotations: Path, out: Path, seed: int, detector: Any = None) -
     import json
 
     from oaks.files import write_json
-    from oaks.val.boxes import detector_like
+    from oaks.val.synthetic_boxes import detector_like
 
     content = json.loads(annotations.read_text(encoding="utf-8"))
     write_json(out, detector_like(content, seed=seed, detector=detector))
@@ -376,8 +376,8 @@ def _make_boxes(annotations: Path, out: Path, seed: int, detector: Any = None) -
 
 def _finish(report: Report, out: Path) -> None:
     """Prints the ranking and saves the report, with the sections that other commands have added to it."""
-    from oaks.val.evaluation import SECTIONS
-    from oaks.val.report.render import DATA, load, print_tables, save
+    from oaks.val.evaluate import SECTIONS
+    from oaks.val.report.writer import DATA, load, print_tables, save
 
     if (out / DATA).is_file():
         report.sections += [section for section in load(out).sections if section.key not in SECTIONS]

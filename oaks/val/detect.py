@@ -11,8 +11,8 @@ import numpy as np
 from oaks import ops
 from oaks.coco import make_header, read_boxes
 from oaks.inference import Engine
-from oaks.val.resuming import Rows, run_over_images
-from oaks.val.truth import Truth
+from oaks.val.ground_truth import Truth
+from oaks.val.resumable import Rows, run_over_images
 
 
 @dataclass(frozen=True)

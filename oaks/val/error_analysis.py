@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from oaks.val.assignment import LOCALISED
+from oaks.val.ground_truth import LARGEST, MEDIUM, Truth
 from oaks.val.matching import Matches, match, precision_recall
-from oaks.val.ownership import LOCALISED
-from oaks.val.similarity import Pairs, exponents, pairs, similarities
-from oaks.val.truth import LARGEST, MEDIUM, Truth
+from oaks.val.oks import Pairs, exponents, pairs, similarities
 
 JITTER, GOOD = 0.5, 0.85
 """Similarity from which a keypoint is near its place, and from which it is right."""

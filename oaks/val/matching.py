@@ -1,7 +1,7 @@
 """COCO's matching of detections with people, and the precision and recall that follow, for all images at
 once.
 
-The judge of average precision is pycocotools (judge.py). What it cannot give, or not quickly, is computed
+The judge of average precision is pycocotools (coco_eval.py). What it cannot give, or not quickly, is computed
 here from
 the same rules: which detection matched whom, any choice of people to ignore, curves after a correction,
     thousands
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.val.similarity import Pairs
-from oaks.val.truth import LARGEST, Truth
+from oaks.val.ground_truth import LARGEST, Truth
+from oaks.val.oks import Pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """COCO's ten OKS thresholds."""

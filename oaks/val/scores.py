@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.val.results import Detections
-from oaks.val.similarity import Pairs, pairs, similarity_to_own
-from oaks.val.truth import Truth
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import Pairs, pairs, similarity_to_own
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from oaks.val.similarity import pairs
-from oaks.val.truth import Truth
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import pairs
 
 MATCH = 0.5
 """Similarity from which a pose counts as a person's."""

@@ -16,13 +16,13 @@ from pycocotools.cocoeval import COCOeval
 
 from oaks.coco import write_results
 from oaks.skeleton import COCO17, Skeleton
-from oaks.val.benchmarks import benchmark
-from oaks.val.judge import FIGURES, judge
+from oaks.val.coco_eval import FIGURES, judge
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
 from oaks.val.matching import match, precision_recall
-from oaks.val.results import Detections
+from oaks.val.occlusion import benchmark
+from oaks.val.oks import pairs
 from oaks.val.scores import Measured
-from oaks.val.similarity import pairs
-from oaks.val.truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
 
 from . import synthetic
 

@@ -12,11 +12,11 @@ import pytest
 from oaks import COCO17, Engine
 from oaks.coco import read_results
 from oaks.files import write_json
-from oaks.val import resuming
-from oaks.val.boxes import detector_like
+from oaks.val import resumable
 from oaks.val.detect import detect
-from oaks.val.results import Detections
-from oaks.val.truth import Truth
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.synthetic_boxes import detector_like
 
 from . import synthetic
 
@@ -95,7 +95,7 @@ def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engin
 def test_a_stopped_run_goes_on_where_it_was_and_ends_alike(engine, data, tmp_path, monkeypatch):
     truth, folder = data[1:]
     whole = read_results(detect(engine, truth, folder, tmp_path / "whole.json"))[0]
-    monkeypatch.setattr(resuming, "PEOPLE_AT_ONCE", 3)
+    monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 3)
     infer, calls = engine.infer, []
 
     def stopping(frames, **arguments):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from oaks.skeleton import COCO17
+from oaks.val.detections import Detections
 from oaks.val.error_analysis import KINDS, SIZES, STAGES, analyze, classify, corrected_points
+from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
 from oaks.val.matching import match
-from oaks.val.results import Detections
-from oaks.val.similarity import pairs, similarities
-from oaks.val.truth import OCCLUSION_CLASSES, Truth
+from oaks.val.oks import pairs, similarities
 
 from . import slow_error_analysis, synthetic
 

@@ -13,15 +13,15 @@ import pytest
 
 from oaks.coco import write_results
 from oaks.files import write_json
-from oaks.val import paper
-from oaks.val.evaluation import Settings, evaluate
-from oaks.val.judge import judge
+from oaks.val.coco_eval import judge
+from oaks.val.detections import Detections
+from oaks.val.evaluate import Settings, evaluate
+from oaks.val.ground_truth import Truth
+from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
-from oaks.val.report.model import Column, Range, Report, Section, Table, show
-from oaks.val.report.render import add, html, load, markdown, save
-from oaks.val.results import Detections
+from oaks.val.report.document import Column, Range, Report, Section, Table, show
+from oaks.val.report.writer import add, html, load, markdown, save
 from oaks.val.scores import Measured
-from oaks.val.truth import Truth
 
 from . import synthetic
 

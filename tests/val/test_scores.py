@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from oaks.skeleton import Skeleton
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import similarities
 from oaks.val.report.ranking import gap_closed
-from oaks.val.results import Detections
 from oaks.val.scores import Measured
-from oaks.val.similarity import similarities
-from oaks.val.truth import Truth
 
 THREE = Skeleton("three", ("a", "b", "c"), (0.1, 0.1, 0.1))
 HEAT = (0.9, 0.3, 0.6)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from oaks.val.ground_truth import Truth
 from oaks.val.tracking import Frame, TrackScores, frames_by_oks, person_ids, score_tracks, steadiness
-from oaks.val.truth import Truth
 
 from . import synthetic
 

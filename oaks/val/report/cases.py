@@ -13,7 +13,7 @@ from oaks.draw import draw
 from oaks.poses import Poses
 from oaks.skeleton import Skeleton
 from oaks.val.calibration import RIGHT
-from oaks.val.report.model import Gallery, Item, Picture, Section
+from oaks.val.report.document import Gallery, Item, Picture, Section
 from oaks.val.scores import Measured
 from oaks.val.visibility import VISIBLE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from oaks.val.compare import Comparison, paired_t_test
-from oaks.val.report.model import Column, Range, Section, Table
+from oaks.val.bootstrap import Comparison, paired_t_test
+from oaks.val.report.document import Column, Range, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.scores import TITLES, Measured
 

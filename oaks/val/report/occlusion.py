@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oaks.val import paper
-from oaks.val.benchmarks import benchmark
-from oaks.val.compare import Comparison
+from oaks.val.bootstrap import Comparison
 from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyze
-from oaks.val.report import figures
-from oaks.val.report.model import Cell, Column, Figure, Item, Range, Section, Table
+from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.occlusion import benchmark
+from oaks.val.report import figures, paper
+from oaks.val.report.document import Cell, Column, Figure, Item, Range, Section, Table
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import OCCLUSION_CLASSES, Truth
 
 CLASS_COLUMNS = tuple(Column(c.title) for c in OCCLUSION_CLASSES)
 SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "own": "File's score"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oaks.val import paper
-from oaks.val.judge import FIGURES, Judge, judge
-from oaks.val.report.model import Cell, Column, Item, Section, Table
+from oaks.val.coco_eval import FIGURES, Judge, judge
+from oaks.val.report import paper
+from oaks.val.report.document import Cell, Column, Item, Section, Table
 from oaks.val.scores import TITLES, Measured
 
 IN_PAPER = {

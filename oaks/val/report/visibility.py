@@ -8,9 +8,8 @@ from dataclasses import astuple
 import numpy as np
 
 from oaks.skeleton import COCO17
-from oaks.val import paper
-from oaks.val.report import figures
-from oaks.val.report.model import Column, Figure, Item, Section, Table
+from oaks.val.report import figures, paper
+from oaks.val.report.document import Column, Figure, Item, Section, Table
 from oaks.val.scores import Measured
 from oaks.val.visibility import VisibilityFigures, visibility_figures
 

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from oaks.skeleton import COCO17
-from oaks.val import paper
 from oaks.val.calibration import RIGHT, Calibration, calibration, pearson, spearman, threshold_for
-from oaks.val.report import figures
-from oaks.val.report.model import Cell, Column, Figure, Item, Section, Table
+from oaks.val.ground_truth import LARGE, MEDIUM, OCCLUSION_CLASSES
+from oaks.val.report import figures, paper
+from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
 from oaks.val.report.occlusion import SHORT, shown_scores
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import LARGE, MEDIUM, OCCLUSION_CLASSES
 
 SHOWN_KEYPOINTS = ("left_eye", "left_wrist", "left_knee")
 """The keypoints of figure 5."""

@@ -9,7 +9,7 @@ import pytest
 
 from oaks.coco import read_boxes
 from oaks.files import write_json
-from oaks.val.boxes import DetectorLike, detector_like
+from oaks.val.synthetic_boxes import DetectorLike, detector_like
 
 from . import synthetic
 

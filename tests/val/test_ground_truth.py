@@ -11,8 +11,8 @@ import pytest
 
 from oaks.coco import write_results
 from oaks.skeleton import COCO17, Skeleton
-from oaks.val.results import Detections
-from oaks.val.truth import Truth
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
 
 from . import synthetic
 

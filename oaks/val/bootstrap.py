@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from oaks.val.benchmarks import AT_75, benchmark
+from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
+from oaks.val.occlusion import AT_75, benchmark
 from oaks.val.scores import Measured
-from oaks.val.truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
 
 CONFIDENCE = 0.95
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oaks.files import replacing, write_json
-from oaks.val.report.model import (
+from oaks.val.report.document import (
     Column,
     Figure,
     Gallery,

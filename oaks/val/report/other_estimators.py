@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oaks.val import paper
-from oaks.val.benchmarks import benchmark
-from oaks.val.report.model import Cell, Column, Section, Table
+from oaks.val.ground_truth import OCCLUSION_CLASSES
+from oaks.val.occlusion import benchmark
+from oaks.val.report import paper
+from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import OCCLUSION_CLASSES
 
 
 def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:

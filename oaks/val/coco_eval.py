@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oaks.val.truth import Truth
+from oaks.val.ground_truth import Truth
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """COCO's ten keypoint figures, in its order."""

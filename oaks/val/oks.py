@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.val.truth import Truth
+from oaks.val.ground_truth import Truth
 
 
 @dataclass(frozen=True)

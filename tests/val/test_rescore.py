@@ -9,11 +9,11 @@ import pytest
 
 from oaks import COCO17, Engine
 from oaks.coco import read_results, write_results
-from oaks.val.report.others import section
-from oaks.val.rescoring import AREA_OF_BOX, rescore
-from oaks.val.results import Detections
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.report.other_estimators import section
+from oaks.val.rescore import AREA_OF_BOX, rescore
 from oaks.val.scores import Measured
-from oaks.val.truth import Truth
 
 from . import synthetic
 

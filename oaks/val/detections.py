@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import are_numbers, read_results
-from oaks.val.ownership import find_own
-from oaks.val.truth import Truth
+from oaks.val.assignment import find_own
+from oaks.val.ground_truth import Truth
 
 BOX_SOURCES = ("ground truth", "detected")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from oaks.val.similarity import pairs
-from oaks.val.truth import Truth
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import pairs
 
 LOCALISED = 0.1
 """OKS from which a detection counts as an attempt at a person (Ronchi and Perona)."""

@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 
-from oaks.val.compare import Contender, compare, paired_t_test, resample_images, resampled
+from oaks.val.bootstrap import Contender, compare, paired_t_test, resample_images, resampled
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
 from oaks.val.matching import match
-from oaks.val.results import Detections
 from oaks.val.scores import Measured
-from oaks.val.truth import Truth
 
 from . import synthetic
 from .test_average_precision import matches_of, standalone

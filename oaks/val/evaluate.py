@@ -12,15 +12,15 @@ from typing import Any
 
 from rich.progress import Progress
 
-from oaks.val.compare import Comparison, Contender, compare
+from oaks.val.bootstrap import Comparison, Contender, compare
+from oaks.val.coco_eval import Judge
+from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
-from oaks.val.judge import Judge
-from oaks.val.report import cases, occlusion, ranking, reliability, visibility
+from oaks.val.ground_truth import Truth
+from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.comparison import files_section
-from oaks.val.report.model import Report, Section, Tile, show
-from oaks.val.results import Detections
+from oaks.val.report.document import Report, Section, Tile, show
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import Truth
 
 SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
 """What an evaluation writes; other sections of a report come from other commands."""
@@ -86,7 +86,7 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
             )
         )
         progress.advance(steps)
-        sections.append(reliability.section(sources, settings.beside_paper))
+        sections.append(calibration.section(sources, settings.beside_paper))
         sections.append(visibility.section(sources, settings.beside_paper))
         if settings.images is not None:
             sections.append(cases.section(next(iter(sources.values())), settings.images))
@@ -153,7 +153,7 @@ def tiles(
                         "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
                     )
                 )
-    score = reliability.calibration(measured.best.values, measured.own_oks)
+    score = calibration.calibration(measured.best.values, measured.own_oks)
     made.append(
         Tile("Calibration error (ECE)", f"{score.ece:.3f}", f"Pearson's r with OKS {score.pearson:.2f}")
     )

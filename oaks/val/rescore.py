@@ -11,9 +11,9 @@ import numpy as np
 from oaks.coco import AREA_OF_BOX, make_header, read_results
 from oaks.inference import Engine
 from oaks.val.detect import require_images
-from oaks.val.results import Detections
-from oaks.val.resuming import Rows, run_over_images
-from oaks.val.truth import Truth
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.resumable import Rows, run_over_images
 
 BOX_OF_KEYPOINTS = 1.2
 """Sides of a person's box, where none is known, as a multiple of those around the keypoints."""
@@ -34,7 +34,7 @@ def rescore(
     Its predicted similarities hold where it would place them itself, and so are multiplied by the similarity
     of the two places (equation 2, with AREA_OF_BOX of the box's area).
 
-    A stopped run goes on by the same call (oaks.val.resuming).
+    A stopped run goes on by the same call (oaks.val.resumable).
 
     Args:
         engine: a bundle with visibility and KS network.
