@@ -19,6 +19,7 @@ void register_cpu(py::module_ m) {
   bindings::register_oks_nms(m, cpu::oks_nms);
   bindings::register_box_nms(m, cpu::box_nms);
   bindings::register_map_features(m, cpu::map_features);
+  bindings::register_forest(m, cpu::forest);
   m.def("instruction_sets", cpu::instruction_sets);
   m.def("instruction_set", cpu::instruction_set);
   m.def("use_instruction_set", cpu::use_instruction_set);
@@ -29,6 +30,7 @@ void register_cpu(py::module_ m) {
 PYBIND11_MODULE(_native, m) {
   m.attr("version") = OAKS_VERSION;
   m.attr("max_keypoints") = oaks::kMaxKeypoints;
+  m.attr("max_tree_leaves") = oaks::kMaxTreeLeaves;
   m.attr("max_blur_sigma") = oaks::kLargestBlurSigma;
   register_cpu(m.def_submodule("cpu"));
 #if defined(OAKS_WITH_CUDA)

@@ -10,6 +10,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
@@ -136,6 +137,18 @@ void register_map_features(py::module_& m, void (*launch)(const FeatureArguments
           fill(a.pair, pair);
           fill(a.left, left);
           launch(a, execution<Execution>(run));
+        });
+}
+
+template <class Execution>
+void register_forest(py::module_& m, void (*launch)(const ForestArguments&, Execution)) {
+  m.def("forest",
+        [launch](uintptr_t features, uintptr_t splits, uintptr_t trees, uintptr_t leaves, uintptr_t values,
+                 int64_t count, int feature_count, int tree_count, uintptr_t run) {
+          py::gil_scoped_release release;
+          launch({at<const float>(features), at<const ForestSplit>(splits), at<const ForestTree>(trees),
+                  at<const float>(leaves), at<float>(values), count, feature_count, tree_count},
+                 execution<Execution>(run));
         });
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/forest.h"
 #include "core/map_features.h"
 
 namespace oaks::cpu {
@@ -29,6 +30,8 @@ struct Kernels {
   void (*crop_rows)(const CropArguments&, int64_t box, int first_row, int last_row, Scratch&);
   // All features of one person's keypoints.
   void (*person_features)(const FeatureArguments&, int64_t person, Scratch&);
+  // The forest's values of rows first to last - 1.
+  void (*forest_rows)(const ForestArguments&, int64_t first, int64_t last, Scratch&);
 };
 
 const Kernels& kernels();

@@ -3,6 +3,7 @@
 #include "cpu/crop_kernel.h"
 #include "cpu/decode_kernel.h"
 #include "cpu/dispatch.h"
+#include "cpu/forest_kernel.h"
 #include "cpu/map_features_kernel.h"
 
 namespace oaks::cpu {
@@ -10,6 +11,6 @@ namespace oaks::cpu {
 #define OAKS_JOIN(a, b) a##b
 #define OAKS_KERNELS(isa) OAKS_JOIN(kernels_, isa)
 extern const Kernels OAKS_KERNELS(OAKS_ISA);
-const Kernels OAKS_KERNELS(OAKS_ISA){decode_map, crop_rows, person_features};
+const Kernels OAKS_KERNELS(OAKS_ISA){decode_map, crop_rows, person_features, forest_rows};
 
 }  // namespace oaks::cpu

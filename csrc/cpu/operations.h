@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
@@ -16,6 +17,7 @@ namespace oaks::cpu {
 void crop(const CropArguments& arguments, int threads);
 void decode(const DecodeArguments& arguments, int threads);
 void map_features(const FeatureArguments& arguments, int threads);
+void forest(const ForestArguments& arguments, int threads);
 void score(const ScoreArguments& arguments, int threads);
 void oks(const OksArguments& arguments, int threads);
 void oks_nms(const OksNmsArguments& arguments, int threads);

@@ -5,6 +5,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
@@ -19,6 +20,7 @@ using Stream = void*;
 void crop(const CropArguments& arguments, Stream stream);
 void decode(const DecodeArguments& arguments, Stream stream);
 void map_features(const FeatureArguments& arguments, Stream stream);
+void forest(const ForestArguments& arguments, Stream stream);
 void score(const ScoreArguments& arguments, Stream stream);
 void oks(const OksArguments& arguments, Stream stream);
 void oks_nms(const OksNmsArguments& arguments, Stream stream);

@@ -10,6 +10,7 @@ from __future__ import annotations
 from oaks.ops._arguments import is_device_array
 from oaks.ops._crop import Crops, crop
 from oaks.ops._decode import Decoded, decode
+from oaks.ops._forest import Forest, ForestArrays, forest
 from oaks.ops._map_features import (
     FLIP_FEATURES,
     JOINT_FEATURES,
@@ -31,11 +32,14 @@ __all__ = [
     "POSE_FEATURES",
     "Crops",
     "Decoded",
+    "Forest",
+    "ForestArrays",
     "box_nms",
     "conventional_score",
     "crop",
     "decode",
     "feature_names",
+    "forest",
     "get_threads",
     "instruction_sets",
     "is_device_array",

@@ -146,9 +146,9 @@ def pose_features(
     """
     on_device = is_device_array(points)
     pose = take("points", points, (FLOAT32,), (None, None, 2), on_device=on_device, convert=True)
-    values = take("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
     if pose.shape[1] < 1:
         raise ValueError(f"points must have at least one keypoint, got shape {pose.shape}")
+    values = take("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)
         _check_finite(values)

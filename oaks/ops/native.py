@@ -11,6 +11,7 @@ from oaks.errors import BackendUnavailable
 cpu: ModuleType = _native.cpu
 cuda: ModuleType | None = getattr(_native, "cuda", None)
 max_keypoints: int = _native.max_keypoints
+max_tree_leaves: int = _native.max_tree_leaves
 max_blur_sigma: float = _native.max_blur_sigma
 
 

@@ -108,6 +108,33 @@ class DeviceOps(ABC):
         """As ops.box_nms: only the kept boxes come back, and the rest of the output is -1."""
         return self._suppress(ops.box_nms, boxes, scores, out, **keywords)
 
+    def pose_features(self, points: Any, heat: Any, *, boxes: Any, frame_sizes: Any, **keywords: Any) -> Any:
+        """As ops.pose_features."""
+        names = ops.feature_names(points.shape[1], maps=False)
+        inputs = self.put(points, np.float32), self.put(heat, np.float32)
+        return self._features(ops.pose_features, inputs, points.shape, names, boxes, frame_sizes, keywords)
+
+    def map_features(self, heatmaps: Any, mirrored: Any = None, *, points: Any, boxes: Any, frame_sizes: Any,
+                     **keywords: Any) -> Any:  # fmt: skip
+        """As ops.map_features."""
+        names = ops.feature_names(points.shape[1], mirrored=mirrored is not None)
+        keywords |= {"points": self.put(points, np.float32)}
+        inputs = self.put(heatmaps), self.put(mirrored)
+        return self._features(ops.map_features, inputs, points.shape, names, boxes, frame_sizes, keywords)
+
+    def _features(self, operation: Any, inputs: Any, shape: Any, names: Any, boxes: Any, frame_sizes: Any,
+                  keywords: Any) -> Any:  # fmt: skip
+        out = marked((*shape[:2], len(names)), np.float32)
+        keywords |= {"boxes": self.put(boxes, np.float32), "frame_sizes": self.put(frame_sizes, np.float32)}
+        self.run(operation, inputs, (out,), **keywords)
+        return out
+
+    def forest(self, features: Any, model: Any) -> Any:
+        """As ops.forest, with the trees on the device."""
+        out = marked(features.shape[:2], np.float32)
+        self.run(ops.forest, (self.put(features, np.float32), model.to_device(self.put)), (out,))
+        return out
+
     def _suppress(self, operation: Any, candidates: Any, scores: Any, out: Any, *, frame_index: Any = None,
                   **keywords: Any) -> Any:  # fmt: skip
         out = marked((len(candidates),), np.int64) if out is None else out

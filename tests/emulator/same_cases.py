@@ -18,6 +18,7 @@ from ops import (
     test_decode,
     test_decode_dark,
     test_decode_mirroring,
+    test_forest,
     test_geometry,
     test_nms,
     test_oks,
@@ -89,6 +90,14 @@ from ops.test_decode_mirroring import (
     test_hrnet_leaves_a_quarter_of_a_heatmap_pixel,
     test_mirrored_maps_decode_to_mirrored_points,
 )
+from ops.test_forest import (
+    test_any_trees_give_the_references_values,
+    test_large_sums_reach_zero_and_one,
+    test_nan_goes_where_the_split_says,
+    test_the_threshold_itself_goes_left,
+    test_trees_of_32_leaves_are_the_largest,
+    test_trees_of_one_leaf_add_their_values,
+)
 from ops.test_geometry import (
     test_a_crop_that_is_the_image_keeps_its_indices,
     test_a_pixel_survives_crop_target_and_decode,
@@ -136,8 +145,8 @@ test_nobody_is_similar = test_oks.test_nobody
 test_nobody_is_suppressed = test_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
-MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_geometry, test_nms, test_oks,
-           test_out, test_score)  # fmt: skip
+MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_forest, test_geometry,
+           test_nms, test_oks, test_out, test_score)  # fmt: skip
 
 
 @contextmanager

@@ -119,6 +119,37 @@ def box_nms_case():
     )
 
 
+def pose_people():
+    """Where two people of four keypoints are."""
+    return {
+        "boxes": np.float32([[0, 0, 10, 20], [5, 5, 30, 40]]),
+        "frame_sizes": np.float32([[40, 50], [40, 50]]),
+        "flip_pairs": [(1, 2)],
+    }
+
+
+def pose_features_case():
+    points, heat = np.zeros((2, 4, 2), np.float32), np.ones((2, 4), np.float32)
+    size = len(ops.feature_names(4, maps=False))
+    return Case(ops.pose_features, {"points": points, "heat": heat}, pose_people(), filled((2, 4, size)))
+
+
+def map_features_case():
+    maps = np.zeros((2, 4, 6, 8), np.float32)
+    return Case(
+        ops.map_features,
+        {"heatmaps": maps, "mirrored": maps.copy()},
+        {"points": np.zeros((2, 4, 2), np.float32), **pose_people()},
+        filled((2, 4, len(ops.feature_names(4, mirrored=True)))),
+    )
+
+
+def forest_case():
+    model = ops.Forest(3, roots=[0], feature=[1], threshold=[0], left=[-1], right=[-2], leaves=[1, 2])
+    features = np.zeros((2, 4, 3), np.float32)
+    return Case(ops.forest, {"features": features, "model": model}, {}, filled((2, 4)))
+
+
 CASES = {
     "crop": crop_case,
     "decode": decode_case,
@@ -127,6 +158,9 @@ CASES = {
     "oks": oks_case,
     "oks_nms": oks_nms_case,
     "box_nms": box_nms_case,
+    "pose_features": pose_features_case,
+    "map_features": map_features_case,
+    "forest": forest_case,
 }
 
 

@@ -448,3 +448,17 @@ def map_features(heatmaps, mirrored=None, *, points, boxes, frame_sizes, flip_pa
 def feature_array(people, names):
     """(N,K,F) float64 from dictionaries of features."""
     return np.array([[[features[name] for name in names] for features in person] for person in people], float)
+
+
+def forest(features, model):
+    """(N,K) float64: the sigmoid of the sum of the leaves that each row comes to."""
+    values = np.zeros(features.shape[:2])
+    for n, k in np.ndindex(*values.shape):
+        for root in model["roots"]:
+            child = root
+            while child >= 0:
+                value = features[n, k, model["feature"][child]]
+                left = model["nan_left"][child] if np.isnan(value) else value <= model["threshold"][child]
+                child = model["left" if left else "right"][child]
+            values[n, k] += float(model["leaves"][-1 - child])
+    return 1 / (1 + np.exp(-values))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oaks import COCO17, ops
+from oaks.ops import MAP_FEATURES, feature_names
 
 from . import reference
 from .cases import ALIGNMENTS, DRAWN, gaussians, maps, rng, seeds, strided, swap_pairs
@@ -61,7 +62,7 @@ def test_any_poses_have_the_references_features(count, keypoints, seed):
     arguments = place(count, keypoints, seed)
     points = arguments.pop("points")
     features = ops.pose_features(points, heat, flip_pairs=pairs, **arguments)
-    names = ops.feature_names(keypoints, maps=False)
+    names = feature_names(keypoints, maps=False)
     assert features.shape == (count, keypoints, len(names))
     if count:
         check(features, reference.pose_features(points, heat, flip_pairs=pairs, **arguments), names)
@@ -91,7 +92,7 @@ def test_any_finite_maps_have_the_references_features(
         **place(count, keypoints, seed),
     }
     features = ops.map_features(heatmaps, mirrored, **arguments)
-    names = ops.feature_names(keypoints, mirrored=mirror)
+    names = feature_names(keypoints, mirrored=mirror)
     assert features.shape == (count, keypoints, len(names))
     if count:
         check(features, reference.map_features(heatmaps, mirrored, **arguments), names)
@@ -108,14 +109,14 @@ def features_of(heatmap, mirrored=None, **changes):
     }
     mirrored = None if mirrored is None else mirrored[None, None]
     row = ops.map_features(heatmap[None, None], mirrored, **arguments)[0, 0]
-    return dict(zip(ops.feature_names(1, mirrored=mirrored is not None), row.tolist(), strict=True))
+    return dict(zip(feature_names(1, mirrored=mirrored is not None), row.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0, 9e-31])
 def test_a_map_without_a_positive_peak_is_empty(value):
     features = features_of(np.full((7, 9), value, np.float32))
     assert features["heat"] == pytest.approx(value)
-    assert all(features[name] == 0 for name in ops.MAP_FEATURES)
+    assert all(features[name] == 0 for name in MAP_FEATURES)
 
 
 def test_a_constant_map():
@@ -224,7 +225,7 @@ def test_maps_that_are_not_finite_are_refused(value, dtype):
         heatmaps = maps("noise", (3, 2, 6, 8), 1, dtype)
         heatmaps[1, 1].flat[cell] = value
         arguments = {**place(3, 2, 1), "flip_pairs": [(0, 1)]}
-        names = ops.feature_names(2)
+        names = feature_names(2)
         out = np.zeros((3, 2, len(names)), np.float32)
         with pytest.raises(ValueError, match=r"heatmaps must be finite, got others for person 1"):
             ops.map_features(heatmaps, out=out, **arguments)
@@ -235,9 +236,9 @@ def test_maps_that_are_not_finite_are_refused(value, dtype):
 def test_names_are_unique_and_counted():
     for keypoints in (1, 17, 133):
         for arguments in ({"maps": False}, {}, {"mirrored": True}):
-            names = ops.feature_names(keypoints, **arguments)
+            names = feature_names(keypoints, **arguments)
             assert len(set(names)) == len(names)
-    assert len(ops.feature_names(17, mirrored=True)) == 17 + 3 * 17 + 18 + 3
+    assert len(feature_names(17, mirrored=True)) == 17 + 3 * 17 + 18 + 3
 
 
 @pytest.mark.usefixtures("threads")
@@ -257,9 +258,7 @@ def test_every_instruction_set_gives_the_references_features(width):
     heatmaps, mirrored = maps("noise", (2, 3, 9, width), 1), maps("noise", (2, 3, 9, width), 2)
     arguments = {**place(2, 3, 1), "flip_pairs": [(0, 2)]}
     features = ops.map_features(heatmaps, mirrored, **arguments)
-    check(
-        features, reference.map_features(heatmaps, mirrored, **arguments), ops.feature_names(3, mirrored=True)
-    )
+    check(features, reference.map_features(heatmaps, mirrored, **arguments), feature_names(3, mirrored=True))
 
 
 def test_strided_and_read_only_maps():

@@ -1,0 +1,57 @@
+// Boosted trees, of which every split is looked at and none is walked to (Lucchese et al., "QuickScorer",
+// SIGIR 2015): a split that sends a row to the right rules out the leaves on its left, and the first leaf
+// that is left over is the row's.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "core/host_device.h"
+
+namespace oaks {
+
+constexpr int kMaxTreeLeaves = 32;
+
+struct ForestSplit {
+  int32_t feature;
+  float threshold;   // a feature of at most this goes left
+  uint32_t stay;     // the tree's leaves that a row that goes right can still reach, numbered from the left
+  int32_t nan_left;  // 1: NaN goes left
+};
+
+// Where a tree's splits and leaves begin. They end where the next tree's begin.
+struct ForestTree {
+  int32_t first_split, first_leaf;
+};
+
+// One call of forest. Pointers are host pointers for cpu/ and device pointers for cuda/.
+struct ForestArguments {
+  const float* features;      // (count, feature_count)
+  const ForestSplit* splits;  // of all trees
+  const ForestTree* trees;    // (tree_count + 1)
+  const float* leaves;        // of all trees, from the left
+  float* values;              // (count)
+  int64_t count;
+  int feature_count, tree_count;
+};
+
+OAKS_HOST_DEVICE bool goes_left(const ForestSplit& split, float feature) {
+  return split.nan_left ? !(feature > split.threshold) : feature <= split.threshold;
+}
+
+// The number of the first leaf that is left over. There is always one.
+OAKS_HOST_DEVICE int first_leaf(uint32_t reachable) {
+#if defined(__CUDA_ARCH__)
+  return __ffs(int(reachable)) - 1;
+#elif defined(__GNUC__)
+  return __builtin_ctz(reachable);
+#else
+  int leaf = 0;
+  while (!(reachable >> leaf & 1u)) ++leaf;
+  return leaf;
+#endif
+}
+
+OAKS_HOST_DEVICE float probability(double logit) { return float(1.0 / (1.0 + exp(-logit))); }
+
+}  // namespace oaks
