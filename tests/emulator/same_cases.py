@@ -20,8 +20,8 @@ from ops import (
     test_decode_mirroring,
     test_forest,
     test_geometry,
-    test_nms,
     test_oks,
+    test_oks_nms,
     test_out,
     test_score,
 )
@@ -104,7 +104,14 @@ from ops.test_geometry import (
     test_the_transform_leads_back_from_the_crop,
     test_with_the_mirrored_crop_a_pixel_survives_as_well,
 )
-from ops.test_nms import (
+from ops.test_oks import (
+    test_a_point_that_is_not_finite_is_similar_to_nothing,
+    test_by_hand,
+    test_nothing_visible_is_similar_to_nothing,
+    test_the_area_and_the_mask_belong_to_the_second_poses,
+    test_without_an_area_only_equal_points_are_similar,
+)
+from ops.test_oks_nms import (
     test_a_threshold_of_zero_keeps_those_with_nothing_in_common,
     test_equal_scores_keep_the_lower_index,
     test_infinite_scores_have_their_order,
@@ -114,13 +121,6 @@ from ops.test_nms import (
     test_the_area_of_a_pair_is_the_mean_of_theirs,
     test_the_threshold_itself_does_not_suppress,
     test_what_is_suppressed_does_not_suppress,
-)
-from ops.test_oks import (
-    test_a_point_that_is_not_finite_is_similar_to_nothing,
-    test_by_hand,
-    test_nothing_visible_is_similar_to_nothing,
-    test_the_area_and_the_mask_belong_to_the_second_poses,
-    test_without_an_area_only_equal_points_are_similar,
 )
 from ops.test_out import (
     test_crop_fills_the_arrays_that_it_is_given,
@@ -140,13 +140,13 @@ from ops.test_score import (
 # Names that several files use.
 test_any_maps_decode_dark_as_the_reference = test_decode_dark.test_any_maps_decode_as_the_reference
 test_any_poses_have_the_references_oks = test_oks.test_any_poses_as_the_reference
-test_any_poses_are_suppressed_as_the_reference = test_nms.test_any_poses_as_the_reference
+test_any_poses_are_suppressed_as_the_reference = test_oks_nms.test_any_poses_as_the_reference
 test_nobody_is_similar = test_oks.test_nobody
-test_nobody_is_suppressed = test_nms.test_nobody
+test_nobody_is_suppressed = test_oks_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
 MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_forest, test_geometry,
-           test_nms, test_oks, test_out, test_score)  # fmt: skip
+           test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
 
 
 @contextmanager
