@@ -30,7 +30,7 @@ demo: install
 weights: install
 	networks=$$($(RUN) -m oaks.training.series $(SERIES) --data $(DATA)) && \
 	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_bundle --name $(SERIES) \
-	    --precision fp32 --precision int8 --crops $(CROPS) --no-weights --half-weights --float-ks
+	    --precision fp16 --precision int8 --crops $(CROPS) --float-ks
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -32,8 +32,15 @@ ARCHITECTURES = {
 DESCRIPTION = {
     "name": "resnet50-random",
     "skeleton": oaks.COCO17.to_dict(),
-    "input": {"size": list(SIZE), "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
-    "stride": 4,
+    "networks": {
+        "pose": {
+            "kind": "heatmaps",
+            "files": {"torch": "pose.safetensors"},
+            "input": {"size": list(SIZE), "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+            "stride": 4,
+        },
+        "ks": {"files": {"torch": "ks.safetensors"}},
+    },
     "license": "random weights",
 }
 
@@ -44,8 +51,7 @@ def random_bundle(folder: Path) -> bundles.Bundle:
     for kind, architecture in ARCHITECTURES.items():
         network = build(architecture).eval()
         save_network(folder / f"{kind}.safetensors", network, {"kind": kind, "architecture": architecture})
-    files = {f"{kind}.safetensors": {"role": "weights", "precision": "fp32"} for kind in ARCHITECTURES}
-    return bundles.write(folder, DESCRIPTION, files)
+    return bundles.write(folder, DESCRIPTION)
 
 
 def machine(device: str) -> dict[str, object]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ class Usual:
     def __init__(self, bundle: Bundle, pose: Callable, ks: Callable) -> None:
         self.bundle, self.pose, self.ks = bundle, pose, ks
         self.order = bundle.skeleton.mirror
-        self.mean, self.std = np.float32(bundle.mean), np.float32(bundle.std)
+        self.mean, self.std = np.float32(bundle.pose.mean), np.float32(bundle.pose.std)
 
     def __call__(self, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points (N, K, 2) and OAKS scores (N,)."""
@@ -64,12 +63,12 @@ class Usual:
         return points, (similarity * visibility).sum(axis=1) / visibility.sum(axis=1)
 
     def crop(self, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        width, height = self.bundle.size
+        width, height = self.bundle.pose.size
         crops = np.empty((len(boxes), 3, height, width), np.float32)
         matrices = np.empty((len(boxes), 2, 3), np.float32)
         for i, (x1, y1, x2, y2) in enumerate(boxes):
             w, h = x2 - x1, y2 - y1
-            scale = max(w, h * width / height) * self.bundle.padding / width
+            scale = max(w, h * width / height) * self.bundle.pose.padding / width
             shift = (
                 (x1 + x2 - 1) / 2 - (width - 1) / 2 * scale,
                 (y1 + y2 - 1) / 2 - (height - 1) / 2 * scale,
@@ -91,7 +90,7 @@ class Usual:
         peak = np.stack([first % width, first // width], axis=2).astype(np.float32)
         step = np.stack([second % width, second // width], axis=2) - peak
         peak += 0.25 * step / np.linalg.norm(step, axis=2, keepdims=True)
-        peak = self.bundle.stride * (peak + 0.5) - 0.5
+        peak = self.bundle.pose.stride * (peak + 0.5) - 0.5
         return peak * matrices[:, None, (0, 1), (0, 1)] + matrices[:, None, :, 2]
 
     def probability(self, logits: np.ndarray, kind: str) -> np.ndarray:
@@ -115,15 +114,15 @@ def torch_networks(bundle: Bundle, checkpoints: Sequence[str]) -> Networks:
     """The networks in `checkpoints`, or else those in the bundle's weights."""
     import torch
 
-    from oaks.training.checkpoint import load_network
+    from oaks.training.checkpoint import load_from_bundle, load_network
 
-    with ExitStack() as opened:
-        weights = [] if checkpoints else [network.file for network in bundle.weights()]
-        paths = [*checkpoints, *(opened.enter_context(bundle.open_path(file)) for file in weights)]
-        loaded = [load_network(path) for path in paths]
-    modules = {description["kind"]: module for module, description in loaded}
+    if checkpoints:
+        loaded = [load_network(path) for path in checkpoints]
+        modules = {description["kind"]: module for module, description in loaded}
+    else:
+        modules = {network.role: load_from_bundle(network)[0] for network in bundle.weights()}
     if missing := {"pose", "ks"} - set(modules):
-        raise ValueError(f"torch: a pose and a KS network wanted, got {paths}, without {sorted(missing)}")
+        raise ValueError(f"torch needs a pose and a KS network, got none for {sorted(missing)}")
 
     def pose(crops: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -182,7 +181,7 @@ def main() -> None:
 
     engines, missing = ours(bundle, options.batch)
     usual = {"ONNX Runtime fp32, cv2 + NumPy": Usual(bundle, *onnxruntime_networks(bundle))}
-    if checkpoints or bundle.has("weights"):
+    if checkpoints or bundle.has_weights("pose"):
         usual["torch eager fp32, cv2 + NumPy"] = Usual(bundle, *torch_networks(bundle, checkpoints))
     else:
         missing.append("torch eager: the bundle has no weights; name its checkpoints by --pose and --ks")
@@ -239,12 +238,12 @@ def people(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ceiling(bundle: Bundle) -> float | None:
     """Persons per second if the networks were nothing but matrix products; None where nobody can count them."""
-    architectures = bundle.description.get("architecture", {})
+    architectures = {role: bundle.architecture(role) for role in ("pose", "ks") if bundle.architecture(role)}
     if find_spec("torch") is None or "pose" not in architectures:
         return None
     from oaks.training.networks.summary import describe
 
-    macs = {role: describe(made, bundle.size).macs for role, made in architectures.items()}
+    macs = {role: describe(made, bundle.pose.size).macs for role, made in architectures.items()}
     a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
     product = measure.interleaved({"product": lambda: a @ b}, turns=7)["product"].low
     return len(a) ** 3 / product / (2 * macs["pose"] + macs.get("ks", 0))

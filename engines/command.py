@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from oaks.bundle import Bundle
 from oaks.engines.export.export import ExportError, export
@@ -19,8 +18,6 @@ def export_command(
     tolerances: Sequence[str],
     keep_float: Sequence[str],
     name: str | None,
-    weights: bool,
-    half_weights: bool,
     float_ks: bool,
 ) -> int:
     """Writes a bundle and says what is in it.
@@ -48,8 +45,6 @@ def export_command(
             tolerance=dict(map(_tolerance, tolerances)),
             keep_float=list(keep_float) or None,
             name=name,
-            weights=weights,
-            half_weights=half_weights,
             float_ks=float_ks,
         )
     except ExportError as error:
@@ -74,8 +69,7 @@ def _tell(bundle: Bundle) -> None:
 
     console = Console(highlight=False)
     for name, entry in bundle.files.items():
-        size = (Path(bundle.path) / name).stat().st_size / 1e6
-        console.print(f"{name:24} {entry['role']:8} {entry['precision']:6} {size:8.2f} MB", markup=False)
+        console.print(f"{name:24} {entry['bytes'] / 1e6:8.2f} MB", markup=False)
     console.print(f"The bundle {bundle.name!r} is in {bundle.path}", markup=False, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
     from oaks import bundle, ops
+    from oaks.bundle import Bundle
     from oaks.inference import Engine
     from oaks.poses import Poses
 
@@ -25,6 +26,7 @@ __version__ = version("oaks")
 __all__ = [
     "COCO17",
     "BackendUnavailable",
+    "Bundle",
     "BundleError",
     "Engine",
     "Poses",
@@ -34,7 +36,7 @@ __all__ = [
     "ops",
 ]
 
-_LAZY = {"Engine": "oaks.inference", "Poses": "oaks.poses"}
+_LAZY = {"Bundle": "oaks.bundle", "Engine": "oaks.inference", "Poses": "oaks.poses"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,28 +1,29 @@
-"""Model bundles: a folder, or a zip of it, with bundle.json and the networks' files (docs/bundles.md).
+"""Model bundles: a folder, or a zip of it, with bundle.json and the files that it names (docs/bundles.md).
 
-bundle.json says what the networks expect and what their outputs mean, so that nothing about a model is
-folklore: skeleton, input, alignment, decoder, calibration, licence, and a SHA-256 for every file.
+bundle.json says what the networks expect and what their outputs mean: skeleton, input, decoder, scorer,
+calibration, license, and the size and SHA-256 of every file. Its types and ranges are in bundle.schema.json;
+the rules between fields are in this module.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import math
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from oaks import onnx_file, schema
+from oaks.bundle_files import BundleFiles, parse_json
 from oaks.errors import BundleError
 from oaks.files import write_json
-from oaks.ops import native
+from oaks.limits import BundleLimits
 from oaks.skeleton import Skeleton
 
 FORMAT = 1
@@ -30,18 +31,14 @@ FORMAT = 1
 
 DESCRIPTION = "bundle.json"
 SHIPPED = Path(__file__).parent / "data"
-ROLES = ("pose", "ks", "weights")
+ROLES = ("pose", "ks", "detector")
 PRECISIONS = ("fp32", "fp16", "int8")
-ALIGNMENTS = ("half_pixel", "hrnet", "udp")
+TORCH = "torch"
+"""The key of a network's safetensors file, beside the precisions of its ONNX files."""
 REFINEMENTS = ("second_peak", "gradient", "dark", "none")
 SCORES = ("oaks", "conventional")
-KINDS: Mapping[str, type] = {
-    "name": str, "license": str, "stride": int, "skeleton": dict, "input": dict, "files": dict,
-    "calibration": dict, "architecture": dict, "metrics": dict, "recipe": dict, "trained_on": list,
-}  # fmt: skip
-LARGEST_BLUR_SIGMA = 64.0
-"""That the native decoder takes (csrc/core/decode.h)."""
-REQUIRED = ("format", "name", "skeleton", "input", "stride", "license", "files")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,149 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class PosePart:
+    """What bundle.json says about the pose network.
+
+    Attributes:
+        kind: "heatmaps" or "simcc".
+        files: precision, or "torch" -> file name.
+        size: (width, height) of a crop.
+        mean, std: on the 0-255 scale, in the order of `color`.
+        color: channel order that the network takes, "rgb" or "bgr".
+        padding: how much larger than the box a crop is.
+        stride: crop pixels per heatmap pixel; None for simcc.
+        batch: 1 if the network takes one crop at a time, else None.
+        alignment, refine, blur_sigma: how heatmaps are decoded (oaks.ops.decode).
+        split: vector elements per crop pixel, for simcc.
+        architecture: how oaks.training.networks.build makes it; empty if it cannot.
+    """
+
+    kind: str
+    files: Mapping[str, str]
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color: str = "rgb"
+    padding: float = 1.25
+    stride: int | None = None
+    batch: int | None = None
+    alignment: str = "half_pixel"
+    refine: str = "second_peak"
+    blur_sigma: float | None = None
+    split: float = 2.0
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def heatmap_size(self) -> tuple[int, int]:
+        """(width, height) of a heatmap.
+
+        Raises:
+            ValueError: the network gives no heatmaps.
+        """
+        if self.stride is None:
+            raise ValueError(f"a pose network of kind {self.kind!r} gives no heatmaps")
+        return self.size[0] // self.stride, self.size[1] // self.stride
+
+
+@dataclass(frozen=True)
+class KSPart:
+    """What bundle.json says about the KS network; fields as in PosePart."""
+
+    files: Mapping[str, str]
+    batch: int | None = None
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DetectorPart:
+    """What bundle.json says about the person detector.
+
+    Attributes:
+        kind: "centers", "yolox" or "boxes": how its outputs are read (docs/bundles.md).
+        size: (width, height) of its input.
+        fill: grey level beside a picture of another aspect.
+        threshold: smallest score of a person.
+        nms: IoU above which the worse of two boxes is dropped.
+        person: class index of a person.
+        files, mean, std, color, stride, batch, architecture: as in PosePart.
+    """
+
+    kind: str
+    files: Mapping[str, str]
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color: str = "rgb"
+    fill: int = 114
+    stride: int | None = None
+    batch: int | None = None
+    threshold: float = 0.3
+    nms: float = 0.65
+    person: int = 0
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SharedPart:
+    """A network that another shipped bundle holds."""
+
+    bundle: str
+
+
+Part = PosePart | KSPart | DetectorPart | SharedPart
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """The frozen estimator that a scorer was fitted to.
+
+    Attributes:
+        name: for messages.
+        keypoints: names, in order.
+        network: SHA-256 of a file of its pose network; None if only its results are known.
+        decoder: "kind", and the fields of "decoder" in bundle.json; None if only its results are known.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    network: str | None = None
+    decoder: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ScorerPart:
+    """What bundle.json says about where keypoint similarity, and perhaps visibility, come from.
+
+    Attributes:
+        kind: "ks_net" (the role "ks") or "forest" (boosted trees in `files`).
+        estimator: whom it was fitted to.
+        inputs: "maps" (heatmaps) or "results" (keypoints, their scores, boxes).
+        files: "similarity" and "visibility" -> file name, of a forest.
+        features: which features a forest takes, in its own terms.
+        second_opinion: the shipped bundle whose poses give further features, or None.
+    """
+
+    kind: str
+    estimator: Estimator
+    inputs: str = "maps"
+    files: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    second_opinion: str | None = None
+
+
+@dataclass(frozen=True)
+class PlanPart:
+    """A TensorRT plan in a bundle; `key` holds everything that it depends on (oaks.engines.plans)."""
+
+    role: str
+    precision: str
+    flavour: str
+    version: str
+    file: str
+    key: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Network:
     """One network's file in a bundle, and the precision in which to run it."""
 
@@ -60,11 +200,15 @@ class Network:
     role: str
     file: str
     precision: str
-    """"fp32", "fp16", "int8", or "bf16": the fp32 file, run in bfloat16."""
+    """"fp32", "fp16", "int8", or "bf16": the fp32 network, run in bfloat16."""
+
+    stored: str
+    """The precision of the file, or "torch" for a safetensors file."""
 
     @property
     def sha256(self) -> str:
-        return self.bundle.files[self.file]["sha256"]
+        """That of the file as it is stored."""
+        return str(self.bundle.files[self.file]["sha256"])
 
     @property
     def label(self) -> str:
@@ -72,118 +216,219 @@ class Network:
         return f"{self.bundle.path}/{self.file}"
 
     def read(self) -> bytes:
-        return self.bundle.read(self.file)
+        """The ONNX model in this precision, checked: what a runtime should load.
+
+        Raises:
+            BundleError: the file is damaged or another one, refers to external data, or is no ONNX file.
+        """
+        content = self.bundle.read(self.file)
+        onnx_file.check(content, self.label, largest=self.bundle.limits.onnx_fields)
+        wanted = "fp32" if self.precision == "bf16" else self.precision
+        return onnx_file.in_precision(content, self.stored, wanted, self.label)
+
+    def plans(self, flavour: str) -> list[PlanPart]:
+        """The plans made ahead of time for this network in this precision."""
+        wanted = (self.role, self.precision, flavour)
+        return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavour) == wanted]
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What bundle.json says. docs/bundles.md describes every field.
+    """A model bundle: what bundle.json says, and the files. docs/bundles.md describes every field.
 
     Attributes:
         path: the folder or zip file.
         name: what the bundle is called.
-        skeleton: the keypoints, in the order of the heatmaps.
-        size: (width, height) of a crop.
-        mean, std: RGB, on the 0-255 scale.
-        color: "bgr" or "rgb", the order of arrays handed in; the network always gets RGB.
-        stride: crop pixels per heatmap pixel.
-        alignment, refine, blur_sigma: how heatmaps are decoded (oaks.ops.decode).
-        padding: how much larger than the box a crop is.
-        visibility, similarity: calibration of the two kinds of logits.
-        score: which score Poses.scores is, "oaks" or "conventional"; None: OAKS where the networks give it.
         license: of the weights, apart from the code's.
-        files: file name -> {"sha256", "role", "precision"}.
+        networks: role -> what bundle.json says about the network, see PosePart, KSPart and DetectorPart.
+        scorer: where similarity comes from, or None.
+        visibility, similarity: calibration of the two kinds of logits.
+        score: which score Poses.scores is, "oaks" or "conventional"; None: OAKS where the bundle gives it.
+        plans: TensorRT plans made ahead of time.
+        files: file name -> {"sha256", "bytes"}.
         description: the whole of bundle.json.
         sha256: of bundle.json as it was read; it holds those of all files, and so names exactly this bundle.
+        limits: those under which it was loaded.
     """
 
     path: Path
     name: str
-    skeleton: Skeleton
-    size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    color: str
-    stride: int
-    alignment: str
-    refine: str
-    blur_sigma: float | None
-    padding: float
+    license: str
+    networks: Mapping[str, Part]
+    scorer: ScorerPart | None
     visibility: Calibration
     similarity: Calibration
     score: str | None
-    license: str
-    files: Mapping[str, Mapping[str, str]]
+    plans: tuple[PlanPart, ...]
+    files: Mapping[str, Mapping[str, Any]]
     description: Mapping[str, Any] = field(repr=False)
     sha256: str
+    limits: BundleLimits = field(repr=False)
+    _skeleton: Skeleton | None = field(repr=False)
 
     @classmethod
-    def load(cls, source: str | Path) -> Bundle:
-        """Reads and checks a bundle: its description, and the SHA-256 of every file.
+    def load(cls, source: str | Path, *, plans: bool = True, limits: BundleLimits | None = None) -> Bundle:
+        """Reads and checks a bundle: its description, and the size and SHA-256 of every file.
 
         Args:
             source: a folder, a zip file, or the name of a shipped bundle.
+            plans: whether to take TensorRT plans from it. A plan is machine code: False for a bundle from
+                someone you do not trust.
+            limits: on sizes; the default ones if None.
 
         Raises:
             FileNotFoundError: there is no such folder, file or shipped bundle.
-            BundleError: damaged, foreign, or of a newer format; the message names the file.
+            BundleError: damaged, foreign, of a newer format, or beyond a limit; the message names the file.
         """
-        path = _find(source)
-        try:
-            description = json.loads((text := _read(path, DESCRIPTION)).decode("utf-8"))
-        except ValueError as error:
-            raise BundleError(f"{path}/{DESCRIPTION} is not JSON: {error}") from error
-        bundle = _from_description(path, description, hashlib.sha256(text).hexdigest())
+        limits = limits or BundleLimits()
+        files = BundleFiles(_find(source), limits)
+        text = files.read(DESCRIPTION, limits.description_bytes)
+        label = f"{files.path}/{DESCRIPTION}"
+        description = parse_json(text, label, limits.description_depth)
+        bundle = _from_description(files.path, description, hashlib.sha256(text).hexdigest(), limits)
+        if not plans:
+            object.__setattr__(bundle, "plans", ())
+        stored_onnx = _onnx_files(bundle)
         for name in bundle.files:
-            bundle.read(name)
+            content = bundle.read(name)
+            if name in stored_onnx:
+                onnx_file.check(content, f"{bundle.path}/{name}", largest=limits.onnx_fields)
         return bundle
 
     @property
-    def heatmap_size(self) -> tuple[int, int]:
-        """(width, height) of a heatmap."""
-        return self.size[0] // self.stride, self.size[1] // self.stride
-
-    def has(self, role: str) -> bool:
-        """Whether any file has this role."""
-        return any(entry["role"] == role for entry in self.files.values())
-
-    def network(self, role: str, precision: str = "fp32") -> Network:
-        """The ONNX file of a network in a precision; bf16 takes the fp32 file.
+    def skeleton(self) -> Skeleton:
+        """The keypoints, in the order of the pose network's outputs.
 
         Raises:
-            ValueError: the bundle has no such file; the message says which it has.
+            ValueError: the bundle has none.
         """
+        if self._skeleton is None:
+            raise ValueError(f"bundle {self.name!r} ({self.path}) has no skeleton")
+        return self._skeleton
+
+    @property
+    def pose(self) -> PosePart:
+        """What bundle.json says about the pose network.
+
+        Raises:
+            ValueError: the bundle has none.
+        """
+        return self._part("pose", PosePart)
+
+    @property
+    def ks(self) -> KSPart:
+        """What bundle.json says about the KS network.
+
+        Raises:
+            ValueError: the bundle has none.
+        """
+        return self._part("ks", KSPart)
+
+    @property
+    def detector(self) -> DetectorPart:
+        """What bundle.json says about the detector, or that of the shipped bundle which holds it.
+
+        Raises:
+            ValueError: the bundle has none.
+            BundleError: the bundle that should hold it does not.
+        """
+        return self._holder("detector")._part("detector", DetectorPart)
+
+    def _part(self, role: str, kind: type[T]) -> T:
+        part = self.networks.get(role)
+        if not isinstance(part, kind):
+            has = sorted(self.networks) or "none"
+            raise ValueError(f"bundle {self.name!r} ({self.path}) has no {role} network; its networks: {has}")
+        return part
+
+    def _holder(self, role: str) -> Bundle:
+        """The bundle that holds a role's files: this one, or the shipped one it names."""
+        part = self.networks.get(role)
+        if not isinstance(part, SharedPart):
+            return self
+        if part.bundle not in shipped():
+            raise BundleError(
+                f"{self.path}/{DESCRIPTION}: networks.{role}.bundle must be a shipped bundle, {shipped()}, "
+                f"got {part.bundle!r}"
+            )
+        other = _shipped_bundle(SHIPPED / part.bundle)
+        if isinstance(other.networks.get(role), SharedPart | None):
+            raise BundleError(f"{other.path}/{DESCRIPTION}: no {role} network, which {self.path} expects")
+        return other
+
+    def has(self, role: str) -> bool:
+        """Whether the bundle has a network in this role, its own or a shared one."""
+        return role in self.networks
+
+    def precisions(self, role: str) -> list[str]:
+        """The precisions in which the ONNX files of a role can be had; empty if it has none."""
+        if role not in self.networks:
+            return []
+        files = _files_of(self._holder(role).networks[role])
+        return [p for p in PRECISIONS if p in files or (p == "fp32" and "fp16" in files)]
+
+    def network(self, role: str, precision: str = "fp32") -> Network:
+        """The ONNX network of a role in a precision; bf16 takes the fp32 network.
+
+        Raises:
+            ValueError: the bundle cannot give it; the message says what it can.
+            BundleError: the shipped bundle that should hold it does not.
+        """
+        holder = self._holder(role)
+        files = _files_of(holder.networks.get(role))
         wanted = "fp32" if precision == "bf16" else precision
-        there = {e["precision"]: name for name, e in self.files.items() if e["role"] == role}
-        if wanted not in there:
+        stored = "fp16" if wanted == "fp32" and "fp32" not in files else wanted
+        if stored not in PRECISIONS or stored not in files:
+            can = self.precisions(role) or "none"
             raise ValueError(
                 f"precision: {precision!r} needs the {role} network in {wanted}, and bundle {self.name!r} "
-                f"({self.path}) has it in {sorted(there) or 'none'}; `oaks export` writes others"
+                f"({self.path}) has it in {can}; `oaks export` writes others"
             )
-        return Network(self, role, there[wanted], precision)
+        return Network(holder, role, files[stored], precision, stored)
 
     def holds(self, role: str, precision: str) -> bool:
-        """Whether a file has this role and precision."""
-        return any((e["role"], e["precision"]) == (role, precision) for e in self.files.values())
+        """Whether `network(role, precision)` works, for a precision of PRECISIONS."""
+        return precision in self.precisions(role)
+
+    def has_weights(self, role: str) -> bool:
+        """Whether the torch network can be made: from a safetensors file, or from ONNX and an architecture."""
+        files, architecture = _files_of(self.networks.get(role)), self.architecture(role)
+        return TORCH in files or bool(architecture and {"fp32", "fp16"} & set(files))
 
     def weights(self, precision: str = "fp32") -> list[Network]:
-        """The safetensors files, pose network first, for executors that build the networks themselves.
+        """The files with torch weights, pose network first, for executors that build the networks themselves.
 
         Raises:
             ValueError: the bundle has no weights of a pose network.
-            BundleError: a weights file does not say which network it holds.
         """
-        found = {}
-        for name, entry in self.files.items():
-            if entry["role"] == "weights":
-                kind = weights_description(f"{self.path}/{name}", self.read(name)).get("kind")
-                found[kind] = Network(self, str(kind), name, precision)
-        if "pose" not in found:
+        if not self.has_weights("pose"):
             raise ValueError(
                 f"bundle: backend 'torch' needs the pose network's weights, and {self.name!r} ({self.path}) "
                 "has none; `oaks export` writes them"
             )
-        return [found[kind] for kind in ("pose", "ks") if kind in found]
+        found = []
+        for role in ("pose", "ks"):
+            if self.has_weights(role):
+                files = _files_of(self.networks[role])
+                stored = next(key for key in (TORCH, "fp32", "fp16") if key in files)
+                found.append(Network(self, role, files[stored], precision, stored))
+        return found
+
+    def architecture(self, role: str) -> Mapping[str, Any]:
+        """How oaks.training.networks.build makes a role's network; empty if it cannot."""
+        return getattr(self.networks.get(role), "architecture", {})
+
+    @property
+    def estimator(self) -> Estimator:
+        """What a scorer that is fitted to this bundle's pose network should name.
+
+        Raises:
+            ValueError: the bundle has no pose network.
+        """
+        pose = self.pose
+        first = next(pose.files[key] for key in ("fp16", "fp32", "int8", TORCH) if key in pose.files)
+        sha256 = str(self.files[first]["sha256"])
+        return Estimator(self.name, self.skeleton.keypoints, sha256, _decoder_identity(pose))
 
     def read(self, name: str) -> bytes:
         """A file's content.
@@ -191,34 +436,35 @@ class Bundle:
         Raises:
             BundleError: it is damaged, or gone or another one since the bundle was loaded.
         """
-        content, wanted = _read(self.path, name), self.files[name]["sha256"]
-        if (found := hashlib.sha256(content).hexdigest()) != wanted:
+        entry = self.files[name]
+        content = BundleFiles(self.path, self.limits).read(name, entry["bytes"])
+        if len(content) != entry["bytes"]:
             raise BundleError(
-                f"{self.path}/{name} is damaged or another file: its SHA-256 should be {wanted} and is {found}"
+                f"{self.path}/{name} is damaged or another file: it must have {entry['bytes']} bytes, got "
+                f"{len(content)}"
+            )
+        if (found := hashlib.sha256(content).hexdigest()) != entry["sha256"]:
+            raise BundleError(
+                f"{self.path}/{name} is damaged or another file: its SHA-256 must be {entry['sha256']}, got {found}"
             )
         return content
 
     @contextmanager
     def open_path(self, name: str) -> Iterator[Path]:
-        """A path under which a file can be opened while the block runs, from a zip too."""
-        if self.path.is_dir():
-            yield self.path / name
-            return
+        """A path under which a checked copy of a file can be opened while the block runs."""
         with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
             path = Path(folder) / name
             path.write_bytes(self.read(name))
             yield path
 
 
-def write(
-    folder: str | Path, description: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]
-) -> Bundle:
-    """Writes bundle.json, with checksums, beside files that already lie in a folder.
+def write(folder: str | Path, description: Mapping[str, Any]) -> Bundle:
+    """Writes bundle.json beside the files that it names, which already lie in a folder.
 
     Args:
         folder: where the files lie.
-        description: bundle.json's content; "format" and "files" are filled in here.
-        files: file name -> {"role": "pose" | "ks" | "weights", "precision": "fp32" | "fp16" | "int8"}.
+        description: bundle.json's content. "format" and "files" are filled in here, and so is the "scorer"
+            of a bundle that has a KS network and names none: that network, fitted to this pose network.
 
     Returns:
         The bundle, loaded and checked as anyone would load it.
@@ -226,31 +472,60 @@ def write(
     Raises:
         BundleError: the description or a file does not fit; bundle.json is then as it was before.
     """
-    folder = Path(folder)
-    entries = {
-        name: {"sha256": hashlib.sha256(_read(folder, name)).hexdigest(), **dict(entry)}
-        for name, entry in files.items()
-    }
+    folder, limits = Path(folder), BundleLimits()
+    source = BundleFiles(folder, limits)
+    entries = {}
+    for name in sorted(_named_files(description)):
+        content = source.read(name, limits.file_bytes)
+        entries[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     content = {**description, "format": FORMAT, "files": entries}
-    _from_description(folder, content, sha256="")
-    try:
-        write_json(folder / DESCRIPTION, content, indent=1)
-    except ValueError as error:
-        raise BundleError(f"{folder}/{DESCRIPTION}: {error}") from error
+    networks = content.get("networks")
+    if isinstance(networks, Mapping) and "ks" in networks and "scorer" not in content:
+        bare = {**content, "networks": {"pose": networks.get("pose")}, "score": "conventional"}
+        bare["files"] = {name: entries[name] for name in _named_files(bare) if name in entries}
+        estimator = _from_description(folder, _plain(folder, bare), "", limits).estimator
+        content["scorer"] = {"kind": "ks_net", "estimator": describe_estimator(estimator)}
+    _from_description(folder, _plain(folder, content), "", limits)
+    write_json(folder / DESCRIPTION, content, indent=1)
     return Bundle.load(folder)
 
 
-def weights_description(label: str, content: bytes) -> dict[str, Any]:
-    """What a trained network's safetensors file says about itself, under "oaks" in its metadata.
+def describe_estimator(estimator: Estimator) -> dict[str, Any]:
+    """An estimator as bundle.json has it."""
+    content: dict[str, Any] = {"name": estimator.name, "keypoints": list(estimator.keypoints)}
+    if estimator.network is not None:
+        content["network"] = estimator.network
+    if estimator.decoder is not None:
+        content["decoder"] = dict(estimator.decoder)
+    return content
+
+
+def check_estimator(expected: Estimator, given: Estimator, label: str) -> None:
+    """Refuses a scorer that was fitted to another network, decoder or skeleton.
+
+    Args:
+        expected: whom the scorer was fitted to.
+        given: the one to be scored, Bundle.estimator for instance.
+        label: what messages call the scorer.
 
     Raises:
-        BundleError: it is no such file; `label` names it.
+        BundleError: they differ; the message names both, and in what they differ.
     """
-    try:
-        length = int.from_bytes(content[:8], "little")
-        return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["oaks"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{label}: no safetensors file of a network that oaks trained") from error
+    for what in ("keypoints", "decoder", "network"):
+        ours, theirs = getattr(expected, what), getattr(given, what)
+        if ours is None or theirs is None or ours == theirs:
+            continue
+        raise BundleError(
+            f"{label} must be fitted to the estimator that it scores, got a scorer of {expected.name!r} for "
+            f"{given.name!r}: their {what} differ ({schema.shortened(_for_message(ours))} and "
+            f"{schema.shortened(_for_message(theirs))}); fit one with `oaks fit`"
+        )
+
+
+def _for_message(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {value[name]}" for name in sorted(value))
+    return ", ".join(value) if isinstance(value, tuple) else value[:12]
 
 
 def shipped() -> list[str]:
@@ -258,6 +533,11 @@ def shipped() -> list[str]:
     if not SHIPPED.is_dir():
         return []
     return sorted(folder.name for folder in SHIPPED.iterdir() if (folder / DESCRIPTION).is_file())
+
+
+@functools.lru_cache(maxsize=8)
+def _shipped_bundle(path: Path) -> Bundle:
+    return Bundle.load(path)
 
 
 def _find(source: str | Path) -> Path:
@@ -273,155 +553,212 @@ def _find(source: str | Path) -> Path:
     )
 
 
-def _read(path: Path, name: str) -> bytes:
-    """A file of a bundle, from its folder or zip."""
+def _plain(folder: Path, content: Mapping[str, Any]) -> Any:
+    """The content as JSON would give it back: no tuples, no NumPy numbers, no NaN."""
     try:
-        if path.is_dir():
-            return (path / name).read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(_member(archive, name))
-    except (
-        OSError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError
-    ) as error:  # fmt: skip
-        raise BundleError(f"{path}/{name} cannot be read: {error}") from error
+        return json.loads(json.dumps(content, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{folder}/{DESCRIPTION}: {error}") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """A zip holds its files at the top, or in one folder; what some systems add beside that does not matter."""
-    if name in archive.namelist():
-        return name
-    folders = [entry.rpartition("/")[0] for entry in archive.namelist() if entry.endswith(f"/{DESCRIPTION}")]
-    return f"{folders[0]}/{name}" if len(folders) == 1 else name
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    return json.loads((Path(__file__).parent / "bundle.schema.json").read_text(encoding="utf-8"))
 
 
-def _from_description(path: Path, content: Any, sha256: str) -> Bundle:
-    """Checks bundle.json field by field."""
+def _from_description(path: Path, content: Any, sha256: str, limits: BundleLimits) -> Bundle:
+    """Checks bundle.json: its types and ranges, then the rules between fields."""
     where = f"{path}/{DESCRIPTION}"
-
-    def need(condition: bool, message: str) -> None:
-        if not condition:
-            raise BundleError(f"{where}: {message}")
-
-    need(isinstance(content, Mapping), f"an object wanted, got {type(content).__name__}")
-    version = content.get("format")
-    need(isinstance(version, int) and version >= 1, f"format: a whole number wanted, got {version!r}")
-    need(
-        version <= FORMAT,
-        f"format {version} is newer than {FORMAT}, the newest that this version of oaks reads: upgrade oaks",
-    )
-    missing = [name for name in REQUIRED if name not in content]
-    need(not missing, f"fields {missing} are missing")
+    version = content.get("format") if isinstance(content, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise BundleError(
+            f"{where}: format {version} is newer than {FORMAT}, the newest that this version of oaks reads: "
+            "upgrade oaks"
+        )
     try:
-        return Bundle(path=path, description=content, sha256=sha256, **_fields(content))
-    except BundleError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise BundleError(f"{where}: {detail}") from error
+        schema.check(content, _schema())
+        fields = _fields(content)
+        _check_files(content)
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}") from error
+    bundle = Bundle(path=path, description=content, sha256=sha256, limits=limits, **fields)
+    _check_scorer(bundle, where)
+    total = sum(entry["bytes"] for entry in bundle.files.values())
+    if total > limits.bundle_bytes:
+        raise BundleError(f"{where}: all files must have at most {limits.bundle_bytes} bytes, got {total}")
+    return bundle
 
 
 def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """bundle.json's fields in their types; ValueError says which does not fit."""
-    for name, kind in KINDS.items():
-        value = content.get(name, kind())
-        if not isinstance(value, kind) or (name in ("name", "license") and not value):
-            wanted = {str: "text", int: "a whole number", dict: "an object", list: "a list"}[kind]
-            raise ValueError(f"{name}: {wanted} wanted, got {value!r}")
-    if not all(isinstance(source, str) for source in content.get("trained_on", ())):
-        raise ValueError(f"trained_on: texts wanted, got {content['trained_on']}")
-    if not all(isinstance(made, dict) for made in content.get("architecture", {}).values()):
-        raise ValueError(f"architecture: an object for each role wanted, got {content['architecture']}")
-    if "score" in content:
-        _one_of("score", content["score"], SCORES)
-    skeleton = Skeleton.from_dict(content["skeleton"])
-    if skeleton.count > native.max_keypoints:
-        raise ValueError(f"skeleton: at most {native.max_keypoints} keypoints wanted, got {skeleton.count}")
-    network_input, calibration = content["input"], content.get("calibration", {})
-    size = _numbers("input.size", network_input["size"], 2)
-    stride = content["stride"]
-    if stride < 1 or any(side < stride or side % stride or side != int(side) for side in size):
-        raise ValueError(f"input.size: multiples of the stride {stride} wanted, got {network_input['size']}")
-    std = _numbers("input.std", network_input["std"], 3)
-    if min(std) <= 0:
-        raise ValueError(f"input.std: positive numbers wanted, got {std}")
-    files = {name: _file(name, entry) for name, entry in content["files"].items()}
-    kinds = [(entry["role"], entry["precision"]) for entry in files.values() if entry["role"] != "weights"]
-    if len(set(kinds)) != len(kinds):
-        raise ValueError(f"files: two files have the same role and precision: {sorted(files)}")
-    if not any(entry["role"] in ("pose", "weights") for entry in files.values()):
-        raise ValueError("files: none has the role 'pose' or 'weights'")
-    # Weights may hold a KS network, and visibility is an output of the pose network: those the Engine looks for.
-    if content.get("score") == "oaks" and not any(e["role"] in ("ks", "weights") for e in files.values()):
-        raise ValueError("score: 'oaks' needs a KS network, and no file has the role 'ks'")
-    sigmas = {
-        name: None if content.get(name) is None else _numbers(name, [content[name]], 1)[0]
-        for name in ("heatmap_sigma", "blur_sigma")
-    }
-    for name, sigma in sigmas.items():
-        if sigma is not None and sigma <= 0:
-            raise ValueError(f"{name}: a positive number wanted, got {sigma}")
-    if (sigmas["blur_sigma"] or 0) > LARGEST_BLUR_SIGMA:
-        raise ValueError(f"blur_sigma: at most {LARGEST_BLUR_SIGMA:g} wanted, got {sigmas['blur_sigma']}")
-    if unknown := set(calibration) - {"visibility", "similarity"}:
-        raise ValueError(f"calibration: visibility and similarity are known, got {sorted(unknown)}")
-    padding = float(content.get("padding", 1.25))
-    if not 0 < padding < 10:
-        raise ValueError(f"padding: a number above 0 and below 10 wanted, got {padding}")
+    """The attributes of a Bundle; ValueError says which field does not fit."""
+    skeleton = Skeleton.from_dict(content["skeleton"]) if "skeleton" in content else None
+    networks = {role: _part(role, entry) for role, entry in content.get("networks", {}).items()}
+    scorer = _scorer(content["scorer"]) if "scorer" in content else None
+    if skeleton is None and ("pose" in networks or scorer is not None):
+        raise ValueError("skeleton must be given with a pose network or a scorer")
+    if "ks" in networks and ("pose" not in networks or scorer is None):
+        raise ValueError("networks.ks must come with a pose network and a scorer")
+    calibration, count = content.get("calibration", {}), skeleton.count if skeleton else 0
     return {
         "name": content["name"],
-        "skeleton": skeleton,
-        "size": (int(size[0]), int(size[1])),
-        "mean": _numbers("input.mean", network_input["mean"], 3),
-        "std": std,
-        "color": _one_of("input.color", network_input.get("color", "bgr"), ("bgr", "rgb")),
-        "stride": stride,
-        "alignment": _one_of("alignment", content.get("alignment", "half_pixel"), ALIGNMENTS),
-        "refine": _one_of("refine", content.get("refine", "second_peak"), REFINEMENTS),
-        "blur_sigma": sigmas["blur_sigma"],
-        "padding": padding,
-        "visibility": _calibration("visibility", calibration.get("visibility", {}), skeleton.count),
-        "similarity": _calibration("similarity", calibration.get("similarity", {}), skeleton.count),
-        "score": content.get("score"),
         "license": content["license"],
-        "files": files,
+        "networks": networks,
+        "scorer": scorer,
+        "visibility": _calibration("visibility", calibration, count),
+        "similarity": _calibration("similarity", calibration, count),
+        "score": content.get("score"),
+        "plans": tuple(PlanPart(**entry) for entry in content.get("plans", ())),
+        "files": content["files"],
+        "_skeleton": skeleton,
     }
 
 
-def _file(name: str, entry: Mapping[str, str]) -> dict[str, str]:
-    if name != Path(name).name or name in ("", ".", "..", DESCRIPTION) or "\\" in name:
-        raise ValueError(f"files: a plain file name wanted, got {name!r}")
-    checksum = str(entry["sha256"])
-    if len(checksum) != 64 or set(checksum) - set("0123456789abcdef"):
-        raise ValueError(f"files: {name}: sha256 must be 64 lower-case hexadecimal digits, got {checksum!r}")
+_NOTES = ("trained_on", "metrics", "recipe", "heatmap_sigma", "license")
+
+
+def _part(role: str, entry: Mapping[str, Any]) -> Part:
+    if "bundle" in entry:
+        return SharedPart(entry["bundle"])
+    fields = {name: value for name, value in entry.items() if name not in (*_NOTES, "input", "decoder")}
+    fields.update(_input(entry))
+    if role == "ks":
+        return KSPart(**fields)
+    where = f"networks.{role}"
+    has_stride = entry["kind"] in ("heatmaps", "centers")
+    if has_stride != ("stride" in entry):
+        needed = "given" if has_stride else "left out"
+        raise ValueError(f"{where}.stride must be {needed} with kind {entry['kind']!r}")
+    if has_stride and any(side % entry["stride"] for side in entry["input"]["size"]):
+        raise ValueError(
+            f"{where}.input.size must be a multiple of the stride {entry['stride']}, got {entry['input']['size']}"
+        )
+    if role == "detector":
+        return DetectorPart(**fields)
+    return PosePart(**fields, **_decoder(entry["kind"], entry.get("decoder", {})))
+
+
+def _input(entry: Mapping[str, Any]) -> dict[str, Any]:
+    content = entry.get("input", {})
+    fields = {name: content[name] for name in ("color", "padding", "fill") if name in content}
+    for name in ("size", "mean", "std"):
+        if name in content:
+            fields[name] = tuple(content[name])
+    return fields
+
+
+def _decoder(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    unfit = {"heatmaps": ("split",), "simcc": ("alignment", "refine", "blur_sigma")}[kind]
+    if given := [name for name in unfit if name in content]:
+        raise ValueError(f"networks.pose.decoder.{given[0]} must be left out with kind {kind!r}")
+    if "blur_sigma" in content and content.get("refine") != "dark":
+        raise ValueError("networks.pose.decoder.blur_sigma must come with refine 'dark'")
+    return dict(content)
+
+
+def _decoder_identity(pose: PosePart) -> dict[str, Any]:
+    """What of the decoder moves keypoints, defaults filled in."""
+    if pose.kind == "simcc":
+        return {"kind": pose.kind, "split": pose.split}
+    identity: dict[str, Any] = {"kind": pose.kind, "alignment": pose.alignment, "refine": pose.refine}
+    if pose.refine == "dark":
+        identity["blur_sigma"] = 2.0 if pose.blur_sigma is None else pose.blur_sigma
+    return identity
+
+
+def _scorer(entry: Mapping[str, Any]) -> ScorerPart:
+    if (entry["kind"] == "forest") != ("files" in entry):
+        needed = "given" if entry["kind"] == "forest" else "left out"
+        raise ValueError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
+    if entry["kind"] == "ks_net" and entry.get("inputs", "maps") != "maps":
+        raise ValueError("scorer.inputs must be 'maps' with kind 'ks_net'")
+    whom = entry["estimator"]
+    estimator = Estimator(**{**whom, "keypoints": tuple(whom["keypoints"])})
+    fields = {name: value for name, value in entry.items() if name not in _NOTES}
+    return ScorerPart(**{**fields, "estimator": estimator})
+
+
+def _check_scorer(bundle: Bundle, where: str) -> None:
+    """Whether the scorer has what it needs, and is this pose network's."""
+    scorer = bundle.scorer
+    if scorer is None:
+        if bundle.score == "oaks":
+            raise BundleError(f"{where}: score must be 'conventional' in a bundle without a scorer")
+        return
+    if scorer.kind == "ks_net" and "ks" not in bundle.networks:
+        raise BundleError(f"{where}: scorer.kind 'ks_net' must come with the network 'ks'")
+    given = Estimator(bundle.name, bundle.skeleton.keypoints)
+    if isinstance(pose := bundle.networks.get("pose"), PosePart):
+        checksums = {str(bundle.files[name]["sha256"]) for name in pose.files.values()}
+        network = scorer.estimator.network
+        same = network in checksums
+        given = Estimator(
+            bundle.name, given.keypoints, network if same else min(checksums), _decoder_identity(pose)
+        )
+    check_estimator(scorer.estimator, given, f"{where}: scorer")
+
+
+def _files_of(part: Part | None) -> Mapping[str, str]:
+    return getattr(part, "files", {})
+
+
+def _onnx_files(bundle: Bundle) -> set[str]:
     return {
-        "sha256": checksum,
-        "role": _one_of(f"files: {name}: role", entry["role"], ROLES),
-        "precision": _one_of(f"files: {name}: precision", entry["precision"], PRECISIONS),
+        name
+        for part in bundle.networks.values()
+        for precision, name in _files_of(part).items()
+        if precision in PRECISIONS
     }
 
 
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name}: one of {list(choices)} wanted, got {value!r}")
-    return value
+def _named_files(content: Mapping[str, Any]) -> set[str]:
+    """Every file that a description refers to; what does not fit is left to the schema."""
+    holders = [content.get("scorer")]
+    if isinstance(networks := content.get("networks"), Mapping):
+        holders += networks.values()
+    names: list[Any] = [content["card"]] if "card" in content else []
+    for holder in holders:
+        if isinstance(holder, Mapping) and isinstance(holder.get("files"), Mapping):
+            names += holder["files"].values()
+    names += [plan.get("file") for plan in content.get("plans", ()) if isinstance(plan, Mapping)]
+    return {name for name in names if isinstance(name, str)}
 
 
-def _numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{name}: {count} finite numbers wanted, got {values}")
-    return numbers
+def _check_files(content: Mapping[str, Any]) -> None:
+    named, listed = _named_files(content), set(content["files"])
+    if DESCRIPTION in listed:
+        raise ValueError(f"files must not list {DESCRIPTION}")
+    if missing := sorted(named - listed):
+        raise ValueError(f"files must list {missing[0]!r}, which another field names")
+    if unused := sorted(listed - named):
+        raise ValueError(f"files.{unused[0]} must be named by another field, a network's for instance")
 
 
-def _calibration(name: str, content: Any, count: int) -> Calibration:
-    if not isinstance(content, Mapping) or set(content) - {"scale", "bias"}:
-        raise ValueError(f"calibration.{name}: an object with scale and bias wanted, got {content}")
-    scale = np.asarray(content.get("scale", 1.0), np.float32)
-    bias = np.asarray(content.get("bias", 0.0), np.float32)
-    for part, value in (("scale", scale), ("bias", bias)):
-        if value.shape not in ((), (count,)) or not np.isfinite(value).all():
-            raise ValueError(f"calibration.{name}.{part}: a number or {count} numbers wanted, got {value}")
-    return Calibration(scale, bias)
+def _calibration(name: str, content: Mapping[str, Any], count: int) -> Calibration:
+    parts = []
+    for part, default in (("scale", 1.0), ("bias", 0.0)):
+        value = np.asarray(content.get(name, {}).get(part, default), np.float32)
+        if value.shape not in ((), (count,)):
+            raise ValueError(
+                f"calibration.{name}.{part} must be a number or {count} numbers, got {len(value)} numbers"
+            )
+        parts.append(value)
+    return Calibration(*parts)
 
 
-__all__ = ["FORMAT", "Bundle", "Calibration", "Network", "shipped", "write"]
+__all__ = [
+    "FORMAT",
+    "Bundle",
+    "Calibration",
+    "DetectorPart",
+    "Estimator",
+    "KSPart",
+    "Network",
+    "PlanPart",
+    "PosePart",
+    "ScorerPart",
+    "SharedPart",
+    "check_estimator",
+    "describe_estimator",
+    "shipped",
+    "write",
+]

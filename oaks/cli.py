@@ -284,7 +284,9 @@ def export(
     pose: Annotated[str, typer.Argument(help="Checkpoint (.safetensors) of a pose network.")],
     out: Annotated[str, typer.Option(help="Folder of the bundle; one that is there is replaced.")],
     ks: Annotated[str, typer.Option(help="Checkpoint of the KS network for its heatmaps.")] = "",
-    precision: Annotated[list[str], typer.Option(help="fp32, fp16, int8, each with its own.")] = ["fp32"],  # noqa: B006
+    precision: Annotated[
+        list[str], typer.Option(help="fp16 (serves fp32 too), int8, fp32; repeat for several.")
+    ] = ["fp16"],  # noqa: B006
     crops: Annotated[
         str,
         typer.Option(help="People to compare and calibrate on: COCO JSON, folder, .npz; or 'rendered'."),
@@ -292,13 +294,7 @@ def export(
     tolerance: Annotated[list[str], typer.Option(help="Largest difference: fp16=0.01, say.")] = [],  # noqa: B006
     keep_float: Annotated[list[str], typer.Option(help="ONNX node that int8 leaves in float32.")] = [],  # noqa: B006
     name: Annotated[str, typer.Option(help="Name of the bundle; else the folder's.")] = "",
-    weights: Annotated[bool, typer.Option(help="Add the checkpoints, for backend torch.")] = True,
-    half_weights: Annotated[
-        bool, typer.Option(help="Store float32 weights as float16: half the size.")
-    ] = False,
-    float_ks: Annotated[
-        bool, typer.Option(help="Leave the KS network in fp32 where int8 is asked for.")
-    ] = False,
+    float_ks: Annotated[bool, typer.Option(help="Write the KS network in fp16 instead of int8.")] = False,
 ) -> None:
     """Write a bundle from trained networks, each precision compared with torch on real people."""
     from oaks.engines.command import export_command
@@ -313,8 +309,6 @@ def export(
             tolerances=tolerance,
             keep_float=keep_float,
             name=name or None,
-            weights=weights,
-            half_weights=half_weights,
             float_ks=float_ks,
         )
     )

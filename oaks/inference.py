@@ -35,8 +35,8 @@ class Engine:
         device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
-        color: channel order of arrays handed in, "bgr" or "rgb"; None: what the bundle says. Paths and PIL
-            images are known, and brought to it.
+        color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images
+            are known, and brought to it.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
 
     Attributes:
@@ -49,7 +49,7 @@ class Engine:
         staged: set it on a device to wait after every stage, so that timings tells them apart; slower.
 
     Raises:
-        ValueError: an argument does not fit, or the bundle lacks the precision.
+        ValueError: an argument does not fit, or the bundle has no pose network or lacks the precision.
         FileNotFoundError: there is no such bundle.
         BundleError: the bundle is damaged, foreign or newer, or lacks what the score that it names needs.
         BackendUnavailable: the backend, or the device, is not there; the message says what to install.
@@ -75,12 +75,12 @@ class Engine:
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.refine = refine or self.bundle.pose.refine
         self.backend, self.device, self._passed_over = executors.choose(
             backend, device, _lacking(self.bundle, precision)
         )
         self.flip, self.staged = bool(flip), False
-        self.color = color or self.bundle.color
-        self.refine = refine or self.bundle.refine
+        self.color = color or "bgr"
         on_device = self.device != "cpu"
         self.precision, networks = _networks(self.bundle, self.backend, precision, on_device)
         self._pipeline: Pipeline | None = Pipeline(
@@ -138,7 +138,7 @@ class Engine:
             if not len(corners):
                 poses = Poses.empty(self.bundle.skeleton, self.score_kind)
             else:
-                padding = 1.0 if boxes is None else self.bundle.padding
+                padding = 1.0 if boxes is None else self.bundle.pose.padding
                 passes = pipeline.run(
                     pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
                 )
@@ -207,7 +207,7 @@ class Engine:
         self._check_alive()
         with self._lock:
             pipeline = self._check_alive()
-            width, height = self.bundle.size
+            width, height = self.bundle.pose.size
             black = np.zeros((height, width, 3), np.uint8)
             timings = Timings()
             for batch in pipeline.batches:
@@ -226,8 +226,8 @@ class Engine:
             "precision": self.precision,
             "flip": self.flip,
             "decoder": self.refine,
-            "alignment": self.bundle.alignment,
-            "padding": self.bundle.padding,
+            "alignment": self.bundle.pose.alignment,
+            "padding": self.bundle.pose.padding,
             "score": self.score_kind,
             "batches": list(pipeline.batches),
             "cuda_graphs": pipeline.memory.graphs,
@@ -291,9 +291,9 @@ def _persons(
 def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
     """Why the bundle cannot run on a backend in a precision, for those on which it cannot."""
     lacking = {}
-    if not bundle.has("weights"):
+    if not bundle.has_weights("pose"):
         lacking["torch"] = "the bundle has no weights for it; `oaks export` writes them"
-    if not bundle.has("pose"):
+    if not bundle.precisions("pose"):
         others = (name for name in executors.BACKENDS if name != "torch")
         lacking |= dict.fromkeys(others, "the bundle has no ONNX file of the pose network")
     if precision == "int8":

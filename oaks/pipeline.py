@@ -106,10 +106,10 @@ class Pipeline:
     def _check(self, network: Network, executor: Executor) -> None:
         """Whether the network's inputs and outputs are those that bundle.json promises."""
         bundle = self._bundle
-        keypoints, (width, height) = bundle.skeleton.count, bundle.heatmap_size
+        keypoints, (width, height) = bundle.skeleton.count, bundle.pose.heatmap_size
         heatmaps = (keypoints, height, width)
         if network.role == "pose":
-            wanted_inputs = {"crops": (3, bundle.size[1], bundle.size[0])}
+            wanted_inputs = {"crops": (3, *bundle.pose.size[::-1])}
             wanted_outputs = {"heatmaps": heatmaps, "visibility": (keypoints,)}
             needed = {"heatmaps"}
         else:
@@ -192,10 +192,10 @@ class Pipeline:
             heatmaps[batch:] if self._flip else None,
             flip_pairs=self._bundle.skeleton.pairs if self._flip else None,
             refine=self._refine,
-            alignment=self._bundle.alignment,
-            crop_size=self._bundle.size,
+            alignment=self._bundle.pose.alignment,
+            crop_size=self._bundle.pose.size,
             transforms=transforms,
-            blur_sigma=self._bundle.blur_sigma if self._refine == "dark" else None,
+            blur_sigma=self._bundle.pose.blur_sigma if self._refine == "dark" else None,
             average=average,
             out=(results.points, results.heat, heatmaps[:batch] if average else None),
             stream=self.memory.stream,
@@ -273,16 +273,18 @@ class Pipeline:
         return done
 
     def _crop(self, part: _Pass, frames: Any, boxes: Array, frame_index: Array, padding: float) -> None:
-        bundle = self._bundle
+        pose = self._bundle.pose
+        # ops.crop gives RGB; said to be in the other order, frames come out as BGR.
+        other = {"bgr": "rgb", "rgb": "bgr"}[self._color]
         ops.crop(
             frames,
             boxes,
-            size=bundle.size,
+            size=pose.size,
             frame_index=frame_index,
             padding=padding,
-            mean=bundle.mean,
-            std=bundle.std,
-            color=self._color,
+            mean=pose.mean,
+            std=pose.std,
+            color=self._color if pose.color == "rgb" else other,
             mirrored=self._flip,
             out=(part.pixels, part.transforms),
             stream=self.memory.stream,

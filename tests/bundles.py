@@ -7,6 +7,7 @@ makes every map's two largest values unique. Visibility logits are 8 * maximum -
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,25 +69,49 @@ def write(
 ) -> bundles.Bundle:
     """Writes a bundle into a new folder. With `half`, the same networks in fp16 are in it too."""
     folder.mkdir(parents=True)
-    files = {}
     for precision in ("fp32", "fp16") if half else ("fp32",):
         made = {"pose": pose_network(skeleton.count, size, visibility=visibility, half=precision == "fp16")}
         if ks:
             made["ks"] = ks_network(skeleton.count, size, half=precision == "fp16")
         for role, content in made.items():
             (folder / f"{role}.{precision}.onnx").write_bytes(content)
-            files[f"{role}.{precision}.onnx"] = {"role": role, "precision": precision}
-    return bundles.write(folder, described(skeleton, size, **description), files)
+    return rewrite(folder, skeleton=skeleton, size=size, **description)
 
 
-def described(skeleton: Skeleton = RGB, size: tuple[int, int] = SIZE, **more: object) -> dict[str, object]:
-    """The description of such a bundle."""
+def rewrite(folder: Path, names: Iterable[str] | None = None, **description: object) -> bundles.Bundle:
+    """Writes bundle.json for the files in a folder, or those of them in `names`: ROLE.PRECISION.onnx, ROLE.safetensors."""
+    if names is None:
+        names = sorted(path.name for path in folder.iterdir() if path.suffix in (".onnx", ".safetensors"))
+    return bundles.write(folder, described(names, **description))
+
+
+def described(
+    names: Iterable[str] = (),
+    *,
+    skeleton: Skeleton = RGB,
+    size: tuple[int, int] = SIZE,
+    decoder: Mapping[str, object] | None = None,
+    input: Mapping[str, object] | None = None,
+    **more: object,
+) -> dict[str, object]:
+    """The description of such a bundle; `decoder` and `input` are the pose network's."""
+    files: dict[str, dict[str, str]] = {}
+    for name in names:
+        role, kind = name.split(".")[:2]
+        files.setdefault(role, {})["torch" if kind == "safetensors" else kind] = name
+    networks: dict[str, dict[str, object]] = {role: {"files": listed} for role, listed in files.items()}
+    if "pose" in networks:
+        networks["pose"] |= {
+            "kind": "heatmaps",
+            "input": {"size": list(size), "mean": [0, 0, 0], "std": [255, 255, 255], **(input or {})},
+            "stride": STRIDE,
+            "decoder": dict(decoder or {}),
+        }
     return {
         "name": "tiny",
-        "skeleton": skeleton.to_dict(),
-        "input": {"size": list(size), "mean": [0, 0, 0], "std": [255, 255, 255], "color": "bgr"},
-        "stride": STRIDE,
         "license": "CC0-1.0",
+        "skeleton": skeleton.to_dict(),
+        "networks": networks,
         **more,
     }
 

@@ -1,4 +1,4 @@
-"""Trained networks on disk: one safetensors file each, which says in its metadata what the network is."""
+"""Trained networks on disk: one safetensors file each, which says in its metadata what the network is; or in a bundle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from oaks import onnx_file
+from oaks.bundle import TORCH, Network
 from oaks.training.networks import build
 
 FORMAT = 1
@@ -95,4 +97,35 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), description
 
 
-__all__ = ["load_network", "read_description", "save_network"]
+def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
+    """A bundle's network in evaluation mode with float32 weights on the CPU, and its architecture.
+
+    Args:
+        network: of Bundle.weights: a safetensors file, or an ONNX file that `oaks export` wrote.
+
+    Raises:
+        BundleError: the file is damaged.
+        ValueError: its weights do not fit the architecture.
+    """
+    if network.stored == TORCH:
+        with network.bundle.open_path(network.file) as path:
+            module, description = load_network(path)
+        return module, description["architecture"]
+    content = network.bundle.read(network.file)
+    onnx_file.check(content, network.label)
+    found = onnx_file.state(content, network.label)
+    architecture = dict(network.bundle.architecture(network.role))
+    module = build(architecture)
+    expected = module.state_dict()
+    if missing := sorted(set(expected) - set(found)):
+        raise ValueError(f"{network.label}: weights {missing[:3]} are missing; export the bundle again")
+    try:
+        module.load_state_dict(
+            {name: torch.tensor(found[name]).to(value.dtype) for name, value in expected.items()}
+        )
+    except RuntimeError as error:
+        raise ValueError(f"{network.label}: weights do not fit their architecture: {error}") from error
+    return module.eval(), architecture
+
+
+__all__ = ["load_from_bundle", "load_network", "read_description", "save_network"]

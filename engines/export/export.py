@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oaks import bundle, ops
-from oaks.engines.export import compare, precision
+from oaks import bundle, onnx_file, ops
+from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
 from oaks.skeleton import Skeleton
@@ -35,8 +35,8 @@ RENDERED = "rendered"
 
 _SEED = 20190616
 
-KEPT = ("skeleton", "input", "stride", "alignment", "heatmap_sigma", "refine", "blur_sigma", "padding")
-"""What of the pose checkpoint's description stands in bundle.json as it is."""
+WIDENED = "fp32 of fp16"
+"""How the table of differences calls the fp32 network that is made from an fp16 file (docs/bundles.md)."""
 
 
 class ExportError(RuntimeError):
@@ -60,13 +60,11 @@ def export(
     ks: str | Path | None = None,
     *,
     out: str | Path,
-    precisions: Sequence[str] = ("fp32",),
+    precisions: Sequence[str] = ("fp16",),
     crops: str | Path | np.ndarray | None = None,
     tolerance: Mapping[str, float] | None = None,
     keep_float: Sequence[str] | None = None,
     name: str | None = None,
-    weights: bool = True,
-    half_weights: bool = False,
     float_ks: bool = False,
     show: bool = True,
 ) -> Bundle:
@@ -76,23 +74,20 @@ def export(
         pose: checkpoint (.safetensors) of a pose network.
         ks: checkpoint of the KS network for its heatmaps, if there is one.
         out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
-        precisions: of "fp32", "fp16", "int8"; both networks are written in each.
+        precisions: of "fp32", "fp16", "int8"; both networks are written in each. An fp16 file serves fp32,
+            the torch backend and fine-tuning too, so "fp32" is for networks whose values float16 cannot hold.
         crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.export.samples.load_crops).
             Rendered people if not given; for int8 they must be asked for, as "rendered".
         tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
         keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
             heatmaps unless given.
         name: of the bundle; the folder's unless given.
-        weights: whether the checkpoints come along, for the torch backend. They are the largest files.
-        half_weights: whether the files store what weights they have in float32 as float16
-            (precision.with_half_weights).
-        float_ks: whether the KS network is written in fp32 where int8 is asked for; the Engine then runs that
-            beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.
+        float_ks: whether the KS network is written in fp16 where int8 is asked for; the Engine then runs it in
+            fp32 beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
-        The bundle, loaded and checked. It holds pose.PRECISION.onnx, ks.PRECISION.onnx, and with `weights`
-        pose.safetensors and ks.safetensors.
+        The bundle, loaded and checked. It holds pose.PRECISION.onnx and ks.PRECISION.onnx.
 
     Raises:
         ValueError: an argument does not fit, or the checkpoints do not fit each other.
@@ -113,26 +108,21 @@ def export(
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ValueError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
         with _folder_for(out) as folder:
-            files: dict[str, dict[str, str]] = {}
+            files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
                 kinds = precisions
                 if part.kind == "ks" and float_ks:
-                    kinds = list(dict.fromkeys("fp32" if kind == "int8" else kind for kind in precisions))
-                for kind, model, found in _models(
-                    part, graph, kinds, tolerance or {}, keep_float, half_weights
-                ):
-                    (folder / f"{part.kind}.{kind}.onnx").write_bytes(model.SerializeToString())
-                    files[f"{part.kind}.{kind}.onnx"] = {"role": part.kind, "precision": kind}
+                    kinds = list(dict.fromkeys("fp16" if kind == "int8" else kind for kind in precisions))
+                for kind, model, found in _models(part, graph, kinds, tolerance or {}, keep_float):
+                    files[part.kind][kind] = f"{part.kind}.{kind}.onnx"
+                    (folder / files[part.kind][kind]).write_bytes(model.SerializeToString())
                     rows += found
                     progress.advance(step)
-                if weights:
-                    shutil.copyfile(part.checkpoint, folder / f"{part.kind}.safetensors")
-                    files[f"{part.kind}.safetensors"] = {"role": "weights", "precision": "fp32"}
             progress.console.print(compare.table(rows))
             _check_rows(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
-            bundle.write(folder, _describe(name or out.name, trained, rows, people), files)
+            bundle.write(folder, _describe(name or out.name, trained, files, rows, people))
     return bundle.Bundle.load(out)
 
 
@@ -235,18 +225,29 @@ def _models(
     precisions: Sequence[str],
     tolerance: Mapping[str, float],
     keep_float: Sequence[str] | None,
-    half_weights: bool,
 ) -> Iterator[tuple[str, onnx.ModelProto, list[compare.Difference]]]:
     """(precision, model, how far its outputs are from the torch network's) for each precision."""
     wanted = compare.torch_outputs(part.network, part.compared)
+    spares = torch_weights.spares(graph, part.network.state_dict())
     for kind in precisions:
         model = _in_precision(kind, graph, part, keep_float)
-        compared_as = kind
-        if kind != "fp16" and half_weights:
-            model = precision.with_half_weights(model)
-            compared_as = "fp32 of half weights" if kind == "fp32" else kind
-        settings = {"network": part.kind, "precision": compared_as, "tolerance": tolerance.get(kind)}
-        yield kind, model, compare.differences(model, wanted, part.compared, **settings)
+        settings = {"network": part.kind, "tolerance": tolerance.get(kind)}
+        rows = compare.differences(model, wanted, part.compared, precision=kind, **settings)
+        if kind == "fp16" and "fp32" not in precisions:
+            wide = _widened(model)
+            rows += compare.differences(wide, wanted, part.compared, precision=WIDENED, **settings)
+        if kind != "int8":
+            model.graph.initializer.extend(spares)
+        yield kind, model, rows
+
+
+def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    content = onnx_file.in_precision(model.SerializeToString(), "fp16", "fp32", "the fp16 network")
+    wide = onnx.load_from_string(content)
+    onnx.checker.check_model(wide, full_check=True)
+    return wide
 
 
 def _in_precision(
@@ -265,7 +266,7 @@ def _in_precision(
         names = {node.name for node in plain.graph.node}
         kept = None if keep_float is None else [node for node in keep_float if node in names]
         batches = np.array_split(part.calibrated, -(-len(part.calibrated) // compare.BATCH))
-        return precision.to_int8(plain, batches, keep_float=kept)
+        return precision.with_half_weights(precision.to_int8(plain, batches, keep_float=kept))
     return plain
 
 
@@ -279,33 +280,59 @@ def _check_rows(rows: Sequence[compare.Difference]) -> None:
 
 
 def _describe(
-    name: str, trained: Sequence[_Trained], rows: Sequence[compare.Difference], people: str
+    name: str,
+    trained: Sequence[_Trained],
+    files: Mapping[str, Mapping[str, str]],
+    rows: Sequence[compare.Difference],
+    people: str,
 ) -> dict[str, Any]:
-    """bundle.json's content, but for format and files."""
+    """bundle.json's content, but for format, files and scorer."""
     pose = trained[0].description
     calibration: dict[str, Any] = {}
     for part in trained:
         calibration.update(part.description.get("calibration") or {})
-    description = {"name": name, **{key: pose[key] for key in KEPT if pose.get(key) is not None}}
-    description["architecture"] = {part.kind: part.description["architecture"] for part in trained}
-    description["score"] = (
-        "oaks" if {"visibility", "similarity"} <= {r.output for r in rows} else "conventional"
-    )
-    sources = (source for part in trained for source in part.description.get("trained_on", ()))
-    description["trained_on"] = list(dict.fromkeys(sources))
-    description["metrics"] = {part.kind: part.description.get("metrics", {}) for part in trained}
-    description["license"] = "; ".join(
-        dict.fromkeys(part.description.get("license", "unspecified") for part in trained)
-    )
+    networks = {part.kind: _describe_network(part.description, files[part.kind]) for part in trained}
+    given = {"alignment", "refine"} | ({"blur_sigma"} if pose.get("refine") == "dark" else set())
+    networks["pose"] |= {
+        "kind": "heatmaps",
+        "stride": pose["stride"],
+        "input": {key: list(pose["input"][key]) for key in ("size", "mean", "std")},
+        "decoder": {key: pose[key] for key in sorted(given) if pose.get(key) is not None},
+    }
+    if pose.get("padding") is not None:
+        networks["pose"]["input"]["padding"] = pose["padding"]
+    if pose.get("heatmap_sigma") is not None:
+        networks["pose"]["heatmap_sigma"] = pose["heatmap_sigma"]
+    description: dict[str, Any] = {
+        "name": name,
+        "license": "; ".join(
+            dict.fromkeys(part.description.get("license") or "unspecified" for part in trained)
+        ),
+        "skeleton": pose["skeleton"],
+        "networks": networks,
+        "score": "oaks" if {"visibility", "similarity"} <= {r.output for r in rows} else "conventional",
+    }
     if calibration:
         description["calibration"] = calibration
-    description["export"] = {
-        "people": people,
-        "compared_on": len(trained[0].compared),
-        "calibrated_on": len(trained[0].calibrated) if any(row.precision == "int8" for row in rows) else 0,
-        "differences": [asdict(row) for row in rows],
+    description["extra"] = {
+        "export": {
+            "people": people,
+            "compared_on": len(trained[0].compared),
+            "calibrated_on": len(trained[0].calibrated) if any(r.precision == "int8" for r in rows) else 0,
+            "differences": [asdict(row) for row in rows],
+        }
     }
     return description
+
+
+def _describe_network(description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"files": dict(files)}
+    if set(files) != {"int8"}:  # which holds no weights that torch could take
+        entry["architecture"] = description["architecture"]
+    for key in ("trained_on", "metrics"):
+        if description.get(key):
+            entry[key] = description[key]
+    return entry
 
 
 @contextmanager

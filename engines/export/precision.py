@@ -1,4 +1,4 @@
-"""The same network in half precision, in int8, or in float32 in half the space: all of it stands in the ONNX.
+"""The same network in half precision, or in int8: all of it stands in the ONNX.
 
 All keep float32 inputs and outputs, so that whoever feeds the network need not know its precision.
 """
@@ -57,10 +57,10 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The float32 model with its weights stored as float16: half the file, the same arithmetic.
+    """The model with its float32 weights stored as float16 behind casts: a smaller file, the same arithmetic.
 
-    Runtimes turn the weights back into float32 while they load, so nothing is slower afterwards. What is lost
-    is what rounding the weights to float16 changes. Small weights, and those float16 cannot hold, stay float32.
+    Loading folds the casts (oaks.onnx_file.in_precision). What is lost is what rounding the weights to float16
+    changes. Small weights, and those float16 cannot hold, stay float32.
     """
     import onnx
 

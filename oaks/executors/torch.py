@@ -1,4 +1,4 @@
-"""torch, on CUDA or the CPU, for those who have it. Networks come from a bundle's safetensors files.
+"""torch, on CUDA or the CPU, for those who have it. Networks come from a bundle's ONNX or safetensors files.
 
 On CUDA this module also owns the memory: torch tensors, one stream, and a CUDA graph per batch size. The
 native operations are launched on that stream's handle.
@@ -168,7 +168,7 @@ class TorchExecutor:
     def __init__(self, network: Network, memory: Memory, threads: int | None) -> None:
         import torch
 
-        from oaks.training.checkpoint import load_network
+        from oaks.training.checkpoint import load_from_bundle
         from oaks.training.networks import build
 
         if network.precision == "int8":
@@ -178,16 +178,13 @@ class TorchExecutor:
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self._dtype = kinds[network.precision]
         try:
-            with network.bundle.open_path(network.file) as path:
-                module, description = load_network(path)
-            width, height = network.bundle.size
+            module, architecture = load_from_bundle(network)
+            width, height = network.bundle.pose.size
             if network.role == "ks":
-                width, height = network.bundle.heatmap_size
+                width, height = network.bundle.pose.heatmap_size
             channels = 3 if network.role == "pose" else network.bundle.skeleton.count
             with torch.device("meta"):
-                shapes = _listed(
-                    build(description["architecture"]).eval()(torch.empty(1, channels, height, width))
-                )
+                shapes = _listed(build(architecture).eval()(torch.empty(1, channels, height, width)))
         except (ValueError, RuntimeError, OSError) as error:
             raise BundleError(f"{network.label}: torch cannot load it: {error}") from error
         self._module = module.to(

@@ -29,14 +29,14 @@ def test_a_bundle_is_written_and_told(checkpoints, crops, tmp_path):
     assert done.exit_code == 0, done.output
     bundle = Bundle.load(tmp_path / "b")
     assert bundle.name == "mine"
-    assert {entry["precision"] for entry in bundle.files.values()} == {"fp32", "fp16"}
+    assert bundle.networks["ks"].files == {kind: f"ks.{kind}.onnx" for kind in ("fp32", "fp16")}
     for name in bundle.files:
         assert name in done.stdout
     assert "Difference from the torch network" in done.stderr
 
 
 def test_too_far_is_exit_code_1_and_no_bundle(checkpoints, crops, tmp_path):
-    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--tolerance", "fp32=0")
+    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--tolerance", "fp16=0")
     assert done.exit_code == 1
     assert "too far from the torch network" in " ".join(done.stderr.split())
     assert not (tmp_path / "b").exists()

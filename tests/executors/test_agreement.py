@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import oaks
+from oaks import bundle
 from oaks.bundle import Bundle
 from oaks.engines.export.export import export
 from oaks.training.checkpoint import save_network
@@ -118,12 +122,10 @@ def test_in_lower_precision_they_stay_close(exported, people, wanted, backend, p
 
 
 def test_torch_reads_weights_out_of_a_zip(exported, people, wanted, tmp_path):
-    import shutil
-
     path = shutil.make_archive(str(tmp_path / "packed"), "zip", exported.path)
     with oaks.Engine(path, backend="torch", device="cpu", flip=False) as engine:
         poses = engine.infer(people[0][:2], boxes=people[1][:2])
-        assert engine.describe()["networks"]["pose"]["file"] == "pose.safetensors"
+        assert engine.describe()["networks"]["pose"]["file"] == "pose.fp32.onnx"
     with oaks.Engine(exported, backend="onnxruntime", flip=False) as engine:
         same = engine.infer(people[0][:2], boxes=people[1][:2])
     np.testing.assert_allclose(poses.keypoints, same.keypoints, atol=0.05)
@@ -134,15 +136,21 @@ def test_torch_has_no_int8(exported):
         oaks.Engine(exported, backend="torch", device="cpu", precision="int8")
 
 
-def test_damaged_weights_are_named(exported, tmp_path):
-    import shutil
-
-    from oaks import bundle
-
+def test_weights_that_do_not_fit_their_architecture_are_named(exported, tmp_path):
     shutil.copytree(exported.path, tmp_path / "broken")
-    weights = tmp_path / "broken" / "ks.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    files = {name: {"role": e["role"], "precision": e["precision"]} for name, e in exported.files.items()}
-    bundle.write(tmp_path / "broken", dict(exported.description), files)
+    path = tmp_path / "broken" / "bundle.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["networks"]["ks"]["architecture"]["hidden"] += 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(oaks.BundleError, match=r"ks\.fp32\.onnx: torch cannot load it: .* do not fit"):
+        oaks.Engine(tmp_path / "broken", backend="torch", device="cpu")
+
+
+def test_damaged_checkpoints_are_named(exported, tmp_path):
+    shutil.copytree(exported.path, tmp_path / "broken")
+    (tmp_path / "broken" / "ks.safetensors").write_bytes(b"\x04\0\0\0\0\0\0\0null")
+    content = {**exported.description, "networks": dict(exported.description["networks"])}
+    content["networks"]["ks"] = {**content["networks"]["ks"], "files": {"torch": "ks.safetensors"}}
+    bundle.write(tmp_path / "broken", content)
     with pytest.raises(oaks.BundleError, match=r"ks\.safetensors: torch cannot load it"):
         oaks.Engine(tmp_path / "broken", backend="torch", device="cpu")

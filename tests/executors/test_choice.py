@@ -9,7 +9,7 @@ import bundles
 import pytest
 
 import oaks
-from oaks import BackendUnavailable, bundle, executors
+from oaks import BackendUnavailable, executors
 from oaks.executors import onnxruntime, openvino, torch
 from oaks.ops import native
 
@@ -87,13 +87,10 @@ def test_auto_says_aloud_that_it_leaves_a_gpu_unused(only, monkeypatch, caplog):
 def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
     only("torch", "onnxruntime")
     made = bundles.write(tmp_path / "whole", half=True)
-    files = {
-        name: {**entry, "precision": {"fp16": "int8"}.get(entry["precision"], "fp32")}
-        for name, entry in made.files.items()
-    }
-    (made.path / "network.safetensors").write_bytes(b"never read")
-    files["network.safetensors"] = {"role": "weights", "precision": "fp32"}
-    made = bundle.write(made.path, bundles.described(), files)
+    for role in ("pose", "ks"):
+        (made.path / f"{role}.fp16.onnx").rename(made.path / f"{role}.int8.onnx")
+    (made.path / "pose.safetensors").write_bytes(b"never read")
+    made = bundles.rewrite(made.path)
     with oaks.Engine(made, precision="int8", device="cpu") as engine:
         assert engine.backend == "onnxruntime"
         assert engine.describe()["passed_over"]["torch"] == "it has no int8"
@@ -136,9 +133,8 @@ def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
     weights = dict.fromkeys(("tensorrt", "openvino", "onnxruntime"), "no ONNX file")
     only("tensorrt", "openvino", "onnxruntime", "torch")
     assert executors.choose("auto", None, weights)[0] == "torch"
-    (tmp_path / "a.safetensors").write_bytes(b"")
-    files = {"a.safetensors": {"role": "weights", "precision": "fp32"}}
-    only_weights = bundle.write(tmp_path, bundles.described(), files)
+    (tmp_path / "pose.safetensors").write_bytes(b"")
+    only_weights = bundles.rewrite(tmp_path)
     with pytest.raises(ValueError, match="the pose network in fp32"):
         oaks.Engine(only_weights, backend="onnxruntime")
 
@@ -171,9 +167,7 @@ def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch,
     monkeypatch.setattr(library.cuda, "device_count", lambda: 1)
     made = bundles.write(tmp_path / "tiny")
     (made.path / "pose.safetensors").write_bytes(b"")
-    files = {name: {"role": entry["role"], "precision": "fp32"} for name, entry in made.files.items()}
-    files["pose.safetensors"] = {"role": "weights", "precision": "fp32"}
-    made = bundle.write(made.path, bundles.described(), files)
+    made = bundles.rewrite(made.path)
     without("safetensors")
     monkeypatch.delitem(sys.modules, "oaks.training.checkpoint", raising=False)
     with oaks.Engine(made) as engine:

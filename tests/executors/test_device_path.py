@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import oaks
-from oaks import bundle
 
 from . import stand_in
 
@@ -116,8 +115,7 @@ def test_half_precision_is_taken_where_the_bundle_has_it(tiny, tmp_path, monkeyp
 def test_half_precision_is_not_taken_of_the_pose_network_alone(tmp_path, monkeypatch):
     stand_in.install(monkeypatch)
     made = bundles.write(tmp_path / "mixed", half=True)
-    files = {name: entry for name, entry in made.files.items() if name != "ks.fp16.onnx"}
-    made = bundle.write(made.path, bundles.described(), files)
+    made = bundles.rewrite(made.path, [name for name in made.files if name != "ks.fp16.onnx"])
     with oaks.Engine(made, backend="stand_in") as engine:
         assert engine.precision == "fp32"
 

@@ -18,7 +18,6 @@ from tensorrt_world import World
 
 import oaks
 from oaks import BundleError, executors
-from oaks.bundle import Network
 from oaks.engines.plans.library import TensorRTError
 from oaks.executors import tensorrt as backend
 from oaks.executors.base import Tensor
@@ -175,7 +174,7 @@ def test_what_is_missing_is_told(world, monkeypatch):
 
 
 def test_bf16_is_refused(world, memory, tiny):
-    network = Network(tiny, "pose", "pose.fp32.onnx", "bf16")
+    network = tiny.network("pose", "bf16")
     with pytest.raises(ValueError, match="precision: backend 'tensorrt' runs the types of the ONNX file"):
         backend.open_executor(network, memory=memory, threads=None, batches=[1])
 

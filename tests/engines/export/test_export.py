@@ -40,15 +40,9 @@ def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_bundle_holds_each_network_in_each_precision_and_its_weights(bundle):
-    assert {name: (entry["role"], entry["precision"]) for name, entry in bundle.files.items()} == {
-        **{
-            f"{role}.{kind}.onnx": (role, kind)
-            for role in ("pose", "ks")
-            for kind in ("fp32", "fp16", "int8")
-        },
-        "pose.safetensors": ("weights", "fp32"),
-        "ks.safetensors": ("weights", "fp32"),
+def test_a_bundle_holds_each_network_in_each_precision(bundle):
+    assert {role: dict(bundle.networks[role].files) for role in bundle.networks} == {
+        role: {kind: f"{role}.{kind}.onnx" for kind in ("fp32", "fp16", "int8")} for role in ("pose", "ks")
     }
     assert listed(bundle.path) == sorted([*bundle.files, "bundle.json"])
     assert listed(bundle.path.parent) == ["tiny"]
@@ -58,17 +52,22 @@ def test_bundle_json_says_what_the_checkpoints_said(bundle):
     said = json.loads((bundle.path / "bundle.json").read_text())
     assert said["name"] == "tiny"
     assert said["license"] == "CC0-1.0"
-    assert said["trained_on"] == ["noise"]
-    assert said["metrics"] == {"pose": {"AP": 0.1}, "ks": {"AP": 0.1}}
     assert said["score"] == "oaks"
-    assert said["architecture"]["pose"]["name"] == "oa_hpe"
-    assert said["architecture"]["ks"]["name"] == "ks_net"
+    for role, name in (("pose", "oa_hpe"), ("ks", "ks_net")):
+        assert said["networks"][role]["trained_on"] == ["noise"]
+        assert said["networks"][role]["metrics"] == {"AP": 0.1}
+        assert said["networks"][role]["architecture"]["name"] == name
+    assert said["networks"]["pose"]["decoder"] == {"alignment": "half_pixel"}
+    assert said["networks"]["pose"]["input"]["padding"] == 1.25
+    assert said["scorer"]["kind"] == "ks_net"
+    assert said["scorer"]["estimator"]["network"] == said["files"]["pose.fp16.onnx"]["sha256"]
     assert said["calibration"] == {
         "visibility": {"scale": 0.5, "bias": 0.1},
         "similarity": {"scale": 2.0, "bias": 0.0},
     }
-    assert len(said["export"].pop("differences")) == 3 * 3
-    assert said["export"] == {"people": "array", "compared_on": 12, "calibrated_on": 12}
+    export = said["extra"]["export"]
+    assert len(export.pop("differences")) == 3 * 3
+    assert export == {"people": "array", "compared_on": 12, "calibrated_on": 12}
     assert str(bundle.path.parent) not in (bundle.path / "bundle.json").read_text()
 
 
@@ -111,37 +110,79 @@ def test_an_engine_on_torch_gives_what_onnx_runtime_gives(bundle, pictures):
 
 def test_a_pose_network_alone_makes_a_bundle(checkpoints, pictures, tmp_path):
     made = export(checkpoints[0], out=tmp_path / "new" / "alone", crops=pictures, show=False, name="mine")
-    assert sorted(made.files) == ["pose.fp32.onnx", "pose.safetensors"]
+    assert sorted(made.files) == ["pose.fp16.onnx"]
     assert made.name == "mine"
     assert "similarity" not in made.description["calibration"]
 
 
-def test_fp32_weights_can_be_stored_as_half(checkpoints, pictures, bundle, tmp_path):
-    made = export(
-        *checkpoints, out=tmp_path / "half", crops=pictures, show=False, weights=False, half_weights=True
-    )
-    assert {entry["precision"] for entry in made.files.values()} == {"fp32"}
-    for name in made.files:
-        assert len(made.read(name)) < len(bundle.read(name))
-    rows = made.description["export"]["differences"]
-    assert {row["precision"] for row in rows} == {"fp32 of half weights"}
+@pytest.fixture(scope="module")
+def half(checkpoints, pictures, tmp_path_factory) -> Bundle:
+    """A bundle as it ships: one file per network, in fp16."""
+    return export(*checkpoints, out=tmp_path_factory.mktemp("export") / "half", crops=pictures, show=False)
+
+
+def test_one_fp16_file_serves_every_float_precision_and_torch(half, bundle, pictures):
+    assert sorted(half.files) == ["ks.fp16.onnx", "pose.fp16.onnx"]
+    with Engine(bundle, "onnxruntime", precision="fp32") as engine:
+        wanted = engine.infer(pictures[:3])
+    for backend in ("onnxruntime", "openvino", "torch"):
+        for precision_of in ("fp32", "fp16"):
+            with Engine(half, backend, precision=precision_of, device="cpu") as engine:
+                poses = engine.infer(pictures[:3])
+            np.testing.assert_allclose(poses.scores, wanted.scores, atol=5e-3)
+    rows = half.description["extra"]["export"]["differences"]
+    assert {row["precision"] for row in rows} == {"fp16", "fp32 of fp16"}
     assert all(row["typical"] > 1e-6 for row in rows)
 
 
-def test_the_ks_network_can_stay_in_fp32_beside_int8(checkpoints, pictures, tmp_path):
-    told = {"crops": pictures, "show": False, "weights": False, "tolerance": LOOSE, "float_ks": True}
-    for precisions in (("int8",), ("fp32", "int8")):
+@pytest.mark.parametrize("name", ["bundle", "half"])
+def test_the_file_gives_every_torch_weight_back(request, checkpoints, name):
+    """Batch normalisation is folded in the graph, and unfolded again: equal to float16's rounding, or float32's."""
+    from oaks.training.checkpoint import load_from_bundle, load_network
+
+    made = request.getfixturevalue(name)
+    for path, network in zip(checkpoints, made.weights(), strict=True):
+        trained, described = load_network(path)
+        again, architecture = load_from_bundle(network)
+        assert architecture == described["architecture"]
+        assert not again.training
+        found = again.state_dict()
+        assert sum("running_var" in key for key in found) >= 2
+        for key, value in trained.state_dict().items():
+            rounding = {"fp16": 2**-11, "fp32": 1e-5}[network.stored]
+            largest = value.double().abs().max()
+            apart = (found[key].double() - value.double()).abs().max()
+            assert apart <= rounding * largest + 2**-24, key
+
+
+def test_runtimes_do_not_see_the_spare_weights(half):
+    stored = onnx.load_from_string(half.read("pose.fp16.onnx"))
+    spare = [t.name for t in stored.graph.initializer if t.name.startswith(("torch:", "scale:"))]
+    assert len(spare) > 20
+    for kind in ("fp32", "fp16"):
+        graph = onnx.load_from_string(half.network("pose", kind).read()).graph
+        assert not {tensor.name for tensor in graph.initializer} & set(spare)
+        assert len(graph.initializer) == len(stored.graph.initializer) - len(spare)
+
+
+def test_the_ks_network_can_stay_in_float_beside_int8(checkpoints, pictures, tmp_path):
+    told = {"crops": pictures, "show": False, "tolerance": LOOSE, "float_ks": True}
+    for precisions in (("int8",), ("fp16", "int8")):
         made = export(*checkpoints, out=tmp_path / "b", precisions=precisions, **told)
-        files = {f"pose.{kind}.onnx" for kind in precisions} | {"ks.fp32.onnx"}
+        files = {f"pose.{kind}.onnx" for kind in precisions} | {"ks.fp16.onnx"}
         assert set(made.files) == files
         with Engine(made, backend="onnxruntime", precision="int8") as engine:
             ran = {role: about["precision"] for role, about in engine.describe()["networks"].items()}
         assert ran == {"pose": "int8", "ks": "fp32"}
+        assert made.has_weights("pose") == ("fp16" in precisions)
+    for tensor in onnx.load_from_string(made.network("pose", "int8").read()).graph.initializer:
+        assert tensor.data_type != onnx.TensorProto.FLOAT16, tensor.name
 
 
-def test_weights_can_be_left_out(checkpoints, pictures, tmp_path):
-    made = export(*checkpoints, out=tmp_path / "light", crops=pictures, show=False, weights=False)
-    assert sorted(made.files) == ["ks.fp32.onnx", "pose.fp32.onnx"]
+def test_int8_alone_has_no_weights_for_torch(checkpoints, pictures, tmp_path):
+    told = {"crops": pictures, "show": False, "tolerance": LOOSE, "precisions": "int8"}
+    made = export(*checkpoints, out=tmp_path / "light", **told)
+    assert sorted(made.files) == ["ks.int8.onnx", "pose.int8.onnx"]
     with pytest.raises(ValueError, match="needs the pose network's weights"):
         Engine(made, backend="torch", device="cpu")
 
@@ -214,10 +255,10 @@ def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoints, pictures, tmp_pat
     export(checkpoints[0], out=out, crops=pictures, show=False)
     (out / "extra.txt").write_text("of the first")
     with pytest.raises(ExportError):
-        export(checkpoints[0], out=out, crops=pictures, tolerance={"fp32": 0.0}, show=False)
+        export(checkpoints[0], out=out, crops=pictures, tolerance={"fp16": 0.0}, show=False)
     assert "extra.txt" in listed(out)
     made = export(*checkpoints, out=out, crops=pictures, show=False)
-    assert "ks.fp32.onnx" in made.files
+    assert "ks.fp16.onnx" in made.files
     assert "extra.txt" not in listed(out)
     assert listed(tmp_path) == ["b"]
 
@@ -326,7 +367,10 @@ def test_float_layers_can_be_named(checkpoints, pictures, tmp_path, bundle):
 
 def test_rendered_people_serve_where_none_are_named(checkpoints, tmp_path):
     made = export(checkpoints[0], out=tmp_path / "b", show=False)
-    assert {row["precision"] for row in made.description["export"]["differences"]} == {"fp32"}
+    assert {row["precision"] for row in made.description["extra"]["export"]["differences"]} == {
+        "fp16",
+        "fp32 of fp16",
+    }
 
 
 @pytest.mark.parametrize(
@@ -336,7 +380,7 @@ def test_rendered_people_serve_where_none_are_named(checkpoints, tmp_path):
         ({"precisions": ("fp32", "fp8")}, r"precisions: .*got \['fp32', 'fp8'\]"),
         (
             {"tolerance": {"int8": 1.0}},
-            r"tolerance: for precisions that are exported, \['fp32'\], got \['int8'\]",
+            r"tolerance: for precisions that are exported, \['fp16'\], got \['int8'\]",
         ),
         ({"precisions": "int8", "crops": None}, r"crops: int8 needs people to calibrate on"),
         ({"precisions": "int8", "crops": np.zeros((1, 8, 8, 3), np.uint8)}, r"crops: 2 or more wanted"),

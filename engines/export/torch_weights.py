@@ -1,0 +1,67 @@
+"""The torch weights that an exported graph does not hold as they are, stored beside it (docs/bundles.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oaks.onnx_file import SCALE, SPARE, WEIGHTS
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+_SAME = 1e-5
+"""Largest difference, relative to a tensor's largest value, that counts as the same tensor."""
+
+
+def spares(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> list[onnx.TensorProto]:
+    """Initialisers to add to an exported graph, so that oaks.onnx_file.state gives all torch weights back.
+
+    Args:
+        graph: as to_onnx gives it, in float32.
+        weights: the network's state_dict.
+
+    Returns:
+        For each tensor that the graph has under its own name: nothing, or where folding has multiplied it, the
+        factors, one per output channel. The other tensors as they are.
+    """
+    from onnx import numpy_helper
+
+    held = {tensor.name: tensor for tensor in graph.graph.initializer}
+    added = []
+    for name, value in weights.items():
+        array = value.detach().cpu().numpy()
+        factor = None
+        if (tensor := held.get(WEIGHTS + name)) is not None:
+            factor = _factor(numpy_helper.to_array(tensor), array)
+        if factor is None:
+            added.append(numpy_helper.from_array(array, SPARE + name))
+        elif factor.size:
+            added.append(numpy_helper.from_array(factor, SCALE + name))
+    return added
+
+
+def _factor(held: np.ndarray, array: np.ndarray) -> np.ndarray | None:
+    """What `array` was multiplied by to give `held`; empty if they are equal, None if it is no such product."""
+    if held.shape != array.shape or held.dtype != array.dtype:
+        return None
+    if _close(held, array):
+        return np.zeros(0, np.float32)
+    for axis in range(min(array.ndim, 2)):  # output channels: axis 0 of a convolution, 1 of a deconvolution
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        wide = array.astype(np.float64)
+        norm = (wide * wide).sum(others, keepdims=True)
+        factor = (wide * held).sum(others, keepdims=True) / np.where(norm == 0, 1, norm)
+        if _close(held, wide * factor) and (factor != 0).all():
+            return factor.astype(np.float32)
+    return None
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.abs(a - b).max(initial=0) <= _SAME * max(np.abs(a).max(initial=0), 1e-30))
+
+
+__all__ = ["spares"]

@@ -1,0 +1,160 @@
+"""The files of a bundle, from its folder or zip: regular ones only, and never more bytes than expected."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from oaks.errors import BundleError
+from oaks.limits import BundleLimits
+
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ZIP_END = b"PK\x05\x06"
+
+
+class BundleFiles:
+    """Reads the files of a bundle by name.
+
+    Args:
+        path: the folder or zip.
+        limits: on the sizes of a zip and of its directory.
+    """
+
+    def __init__(self, path: Path, limits: BundleLimits) -> None:
+        self.path = path
+        self._limits = limits
+
+    def read(self, name: str, largest: int) -> bytes:
+        """A file's content.
+
+        Args:
+            name: of the file; no path.
+            largest: the most bytes that it may have, beside limits.file_bytes; it is not read if it has more.
+
+        Raises:
+            BundleError: it is missing, damaged, larger, or no regular file; the message names it.
+        """
+        largest = min(largest, self._limits.file_bytes)
+        try:
+            if self.path.is_dir():
+                return self._from_folder(name, largest)
+            return self._from_zip(name, largest)
+        except (OSError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+                RuntimeError, ValueError) as error:  # fmt: skip
+            raise BundleError(f"{self.path}/{name} cannot be read: {error}") from error
+        except MemoryError as error:
+            raise BundleError(f"{self.path}/{name} does not fit into memory") from error
+
+    def _from_folder(self, name: str, largest: int) -> bytes:
+        path = self.path / name
+        if path.is_symlink():
+            raise OSError("it must be a regular file, got a link")
+        # Without waiting: opening a FIFO would otherwise block until somebody writes to it.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("it must be a regular file, got a folder, FIFO or device")
+            _check_size(status.st_size, largest)
+            content = file.read(largest + 1)
+        _check_size(len(content), largest)
+        return content
+
+    def _from_zip(self, name: str, largest: int) -> bytes:
+        with self.path.open("rb") as file:
+            self._check_directory(file)
+            with zipfile.ZipFile(file) as archive:
+                info = archive.getinfo(_member(archive, name))
+                if info.compress_type not in _COMPRESSIONS:
+                    raise OSError("it must be stored or deflated, got another compression")
+                _check_size(info.file_size, largest)
+                with archive.open(info) as member:
+                    content = member.read(largest + 1)
+        _check_size(len(content), largest)
+        return content
+
+    def _check_directory(self, file: Any) -> None:
+        """Bounds what zipfile takes into memory when it opens a zip."""
+        size = os.fstat(file.fileno()).st_size
+        if size > self._limits.bundle_bytes:
+            raise OSError(f"the zip must have at most {self._limits.bundle_bytes} bytes, got {size}")
+        file.seek(max(size - (1 << 16) - 22, 0))
+        end = file.read()
+        at = end.rfind(_ZIP_END)
+        directory = int.from_bytes(end[at + 12 : at + 16], "little") if at >= 0 else 0
+        if directory > self._limits.directory_bytes:
+            raise OSError(f"the zip's directory must have at most {self._limits.directory_bytes} bytes")
+        file.seek(0)
+
+
+def parse_json(content: bytes, label: str, deepest: int) -> Any:
+    """JSON with each name once per object, without NaN, and not too deep for the parser.
+
+    Args:
+        content: UTF-8 text.
+        label: what messages call the file.
+        deepest: levels of objects and arrays.
+
+    Raises:
+        BundleError: it is not such JSON.
+    """
+    try:
+        text = content.decode("utf-8")
+        if _depth(text) > deepest:
+            raise ValueError(f"it must be at most {deepest} levels deep")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{label} is not valid JSON: {error}") from error
+
+
+def _depth(text: str) -> int:
+    """The deepest level of brackets, those in strings counted too where quotes do not match."""
+    depth = deepest = 0
+    in_text = escaped = False
+    for character in text:
+        if in_text:
+            in_text = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character == '"':
+            in_text = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice[:64]!a} occurs twice in an object")
+    return content
+
+
+def _check_size(size: int, largest: int) -> None:
+    if size > largest:
+        raise OSError(f"it must have at most {largest} bytes, got {'more' if size == largest + 1 else size}")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    """A zip holds its files at the top, or in one folder; what some systems add beside that does not matter."""
+    names = set(archive.namelist())
+    if name in names:
+        return name
+    folders = [entry.rpartition("/")[0] for entry in names if entry.endswith("/bundle.json")]
+    return f"{folders[0]}/{name}" if len(folders) == 1 else name
+
+
+__all__ = ["BundleFiles", "parse_json"]

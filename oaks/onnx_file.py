@@ -1,0 +1,382 @@
+"""ONNX files as bytes: what they refer to, the precision they compute in, the torch weights they hold.
+
+An ONNX file is a protobuf message. This module reads and rewrites the few fields it needs from the wire
+format (protobuf.dev/programming-guides/encoding), so that no runtime has to load the onnx package. Field
+numbers are those of onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from oaks.errors import BundleError
+
+_FLOAT, _FLOAT16 = 1, 10
+_DTYPES = {
+    1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8",
+    12: "<u4", 13: "<u8",
+}  # fmt: skip
+
+# Message -> field -> the message that the field holds. Others hold numbers or bytes.
+_MESSAGES: Mapping[str, Mapping[int, str]] = {
+    "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
+    "TrainingInfo": {1: "Graph", 2: "Graph"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Graph": {1: "Node", 5: "Tensor", 11: "ValueInfo", 12: "ValueInfo", 13: "ValueInfo", 15: "SparseTensor"},
+    "Node": {5: "Attribute"},
+    "Attribute": {
+        5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 14: "Type", 15: "Type", 22: "SparseTensor",
+        23: "SparseTensor",
+    },
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+    "ValueInfo": {2: "Type"},
+    "Type": {1: "TensorType", 4: "ElementType", 5: "MapType", 8: "TensorType", 9: "ElementType"},
+    "ElementType": {1: "Type"},
+    "MapType": {2: "Type"},
+    "Tensor": {}, "TensorType": {},
+}  # fmt: skip
+_DEEPEST = 64
+_TYPE_ATTRIBUTES = (b"to", b"dtype", b"output_dtype")
+_FOREIGN = (b"ORTM", b"TFL3")
+"""At byte 4 of ONNX Runtime's and TensorFlow Lite's own formats, which runtimes recognise by it."""
+
+WEIGHTS = "network."
+"""Before the names of torch parameters that nodes read."""
+SPARE, SCALE = "torch:", "scale:"
+"""Before the names of initialisers that no node reads: see `state`."""
+
+Field = tuple[int, int, Any]
+"""(number, wire type, content): an int for wire type 0, else the bytes."""
+
+
+def check(content: bytes, label: str, *, largest: int = 2_000_000) -> None:
+    """Refuse whatever is not an ONNX model that is complete in itself.
+
+    External data would make a runtime read other files, or, by a special file name of ONNX Runtime's, the
+    memory of this process; it is refused in initialisers, attributes, subgraphs, functions and training
+    graphs alike. So are ONNX Runtime's EPContext nodes, which may refer to files too.
+
+    Args:
+        content: the file.
+        label: what messages call it.
+        largest: the most fields that are looked at; a network of 10,000 nodes has about 200,000.
+
+    Raises:
+        BundleError: it is not ONNX, is damaged, has more fields, or refers to data outside of it.
+    """
+    if content[4:8] in _FOREIGN:
+        raise BundleError(f"{label} must be an ONNX file, got another format")
+    pending: list[tuple[str, memoryview, int]] = [("Model", memoryview(content), 0)]
+    graphs = seen = 0
+    while pending:
+        kind, message, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise BundleError(f"{label} must nest messages at most {_DEEPEST} levels deep")
+        for number, wire, value in _fields(message, label):
+            seen += 1
+            if seen > largest:
+                raise BundleError(f"{label} must have at most {largest} protobuf fields")
+            if kind == "Tensor" and (number == 13 or (number == 14 and value)):
+                raise BundleError(
+                    f"{label} must hold all its tensors, but {_name(message, label)!r} is external data; save the "
+                    "model as one file"
+                )
+            if kind == "Node" and number == 4 and bytes(value) == b"EPContext":
+                raise BundleError(f"{label} must be a plain ONNX graph, but has an EPContext node")
+            graphs += kind == "Model" and number == 7
+            child = _MESSAGES[kind].get(number)
+            if child is not None and wire == 2:
+                pending.append((child, value, depth + 1))
+    if graphs != 1:
+        raise BundleError(f"{label} must be an ONNX file with one graph, got {graphs} graphs")
+
+
+def in_precision(content: bytes, stored: str, precision: str, label: str) -> bytes:
+    """The model as a runtime should see it: in a precision, without casts of weights and without spares.
+
+    Args:
+        content: an ONNX file that `check` accepts.
+        stored: the precision of the file: "fp32", "fp16" or "int8".
+        precision: the one to compute in: `stored`, or "fp32" of a file stored as fp16. Widening is exact.
+        label: what messages call the file.
+
+    Raises:
+        BundleError: the file is damaged.
+        ValueError: the precision cannot be made from the stored one.
+    """
+    if precision != stored and (stored, precision) != ("fp16", "fp32"):
+        raise ValueError(f"precision must be {stored!r} for a file stored as {stored}, got {precision!r}")
+
+    def change(message: memoryview) -> bytes:
+        graph = _without_casts(_without_spares(_fields(message, label), label), label)
+        if precision != stored:
+            graph = _widened("Graph", graph, label)
+        return _encoded(graph)
+
+    return _encoded(
+        (number, wire, change(value)) if number == 7 else (number, wire, value)
+        for number, wire, value in _fields(memoryview(content), label)
+    )
+
+
+def state(content: bytes, label: str) -> dict[str, np.ndarray]:
+    """The torch parameters and buffers that an exported file holds, by their torch names.
+
+    `network.NAME` is a parameter that nodes read; `torch:NAME` one that the graph has no use for, such as
+    those of a folded batch normalisation; `scale:NAME` a factor by which folding has multiplied NAME.
+
+    Args:
+        content: an ONNX file written by `oaks export`.
+        label: what messages call the file.
+
+    Returns:
+        Arrays as they are stored: float16 weights stay float16, unscaled ones are float32.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    arrays = {}
+    for number, wire, value in _fields(memoryview(content), label):
+        if number == 7 and wire == 2:
+            for inner, inner_wire, tensor in _fields(value, label):
+                if inner == 5 and inner_wire == 2:
+                    arrays[_name(tensor, label)] = _array(tensor, label)
+    found = {}
+    for name, array in arrays.items():
+        plain = name.removesuffix(".stored")  # float16 behind a cast
+        if plain.startswith(WEIGHTS):
+            found[plain.removeprefix(WEIGHTS)] = array
+    for name, array in arrays.items():
+        if name.startswith(SPARE):
+            found[name.removeprefix(SPARE)] = array
+    for name, factor in arrays.items():
+        if name.startswith(SCALE):
+            weight = found.get(name.removeprefix(SCALE))
+            if weight is None or factor.ndim != weight.ndim:
+                raise BundleError(f"{label}: {name!r} scales no parameter of the file")
+            safe = np.where(factor == 0, np.float32(1), factor)
+            found[name.removeprefix(SCALE)] = weight.astype(np.float32) / safe
+    return found
+
+
+def _without_spares(graph: Iterator[Field], label: str) -> Iterator[Field]:
+    for number, wire, value in graph:
+        if number == 5 and _name(value, label).startswith((SPARE, SCALE)):
+            continue
+        yield number, wire, value
+
+
+def _without_casts(graph: Iterator[Field], label: str) -> list[Field]:
+    """Replaces float16 initialisers that only a Cast to float32 reads by float32 ones."""
+    fields = list(graph)
+    halves = {
+        _name(value, label): index
+        for index, (number, _, value) in enumerate(fields)
+        if number == 5 and _number(value, 2, label) == _FLOAT16
+    }
+    readers: dict[str, list[int]] = {name: [] for name in halves}
+    for index, (number, _, value) in enumerate(fields):
+        for name in _reads(value, label) if number == 1 else ():
+            if name in readers:
+                readers[name].append(index)
+    dropped: set[int] = set()
+    for name, nodes in readers.items():
+        targets = [_cast_target(fields[index][2], label) for index in nodes]
+        if len(nodes) == 1 and targets[0] is not None:
+            tensor = _with_name(_encoded(_wide_tensor(fields[halves[name]][2], label)), targets[0], label)
+            fields[halves[name]] = (5, 2, tensor)
+            dropped.add(nodes[0])
+    return [field for index, field in enumerate(fields) if index not in dropped]
+
+
+def _reads(node: memoryview, label: str) -> Iterator[str]:
+    """The tensors that a node reads, its subgraphs' nodes included."""
+    for number, wire, value in _fields(node, label):
+        if number == 1:
+            yield bytes(value).decode("utf-8", "replace")
+        elif number == 5 and wire == 2:
+            for inner, inner_wire, graph in _fields(value, label):
+                if inner in (6, 11) and inner_wire == 2:
+                    for part, part_wire, nested in _fields(graph, label):
+                        if part == 1 and part_wire == 2:
+                            yield from _reads(nested, label)
+
+
+def _cast_target(node: memoryview, label: str) -> str | None:
+    """The output of a node that casts to float32; None for other nodes."""
+    operation = output = None
+    to = 0
+    for number, _, value in _fields(node, label):
+        if number == 4:
+            operation = bytes(value)
+        elif number == 2:
+            output = bytes(value).decode("utf-8", "replace")
+        elif number == 5 and bytes(_bytes(value, 1, label)) == b"to":
+            to = _number(value, 3, label)
+    return output if operation == b"Cast" and to == _FLOAT else None
+
+
+def _widened(kind: str, fields: Iterator[Field] | list[Field], label: str) -> Iterator[Field]:
+    """Every float16 of a message as float32: tensors, types and attributes that name a type."""
+    fields = list(fields)
+    names_type = kind == "Attribute" and any(n == 1 and bytes(v) in _TYPE_ATTRIBUTES for n, _, v in fields)
+    for number, wire, value in fields:
+        child = _MESSAGES[kind].get(number)
+        if child == "Tensor" and wire == 2:
+            yield number, wire, _encoded(_wide_tensor(value, label))
+        elif child is not None and wire == 2:
+            yield number, wire, _encoded(_widened(child, _fields(value, label), label))
+        elif wire == 0 and value == _FLOAT16 and (names_type or kind == "TensorType") and number in (1, 3):
+            yield number, wire, _FLOAT
+        else:
+            yield number, wire, value
+
+
+def _wide_tensor(tensor: memoryview | bytes, label: str) -> Iterator[Field]:
+    fields = list(_fields(memoryview(tensor), label))
+    if not any(number == 2 and value == _FLOAT16 for number, _, value in fields):
+        yield from fields
+        return
+    values = _array(tensor, label).astype("<f4")
+    for number, wire, value in fields:
+        if number == 2:
+            yield number, wire, _FLOAT
+        elif number not in (5, 9):
+            yield number, wire, value
+    yield 9, 2, values.tobytes()
+
+
+def _with_name(tensor: bytes, name: str, label: str) -> bytes:
+    kept = [field for field in _fields(memoryview(tensor), label) if field[0] != 8]
+    return _encoded([*kept, (8, 2, name.encode())])
+
+
+def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
+    """A TensorProto's values."""
+    shape: list[int] = []
+    kind, raw = 0, None
+    numbers: list[int] = []
+    floats = b""
+    for number, wire, value in _fields(memoryview(tensor), label):
+        if number == 1:
+            shape += _integers(wire, value, label)
+        elif number == 2:
+            kind = value
+        elif number == 9:
+            raw = value
+        elif number in (5, 7, 11):
+            numbers += _integers(wire, value, label)
+        elif number == 4:
+            floats += bytes(value)
+    if kind not in _DTYPES or any(size < 0 for size in shape):
+        raise BundleError(f"{label}: tensor {_name(tensor, label)!r} has type {kind} and shape {shape}")
+    dtype = np.dtype(_DTYPES[kind])
+    try:
+        if raw is not None:
+            values = np.frombuffer(raw, dtype)
+        elif kind == _FLOAT:
+            values = np.frombuffer(floats, dtype)
+        elif kind == _FLOAT16:
+            values = np.array(numbers, np.uint16).view(dtype)
+        else:
+            values = np.array(numbers, np.int64).astype(dtype)
+        return values.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise BundleError(f"{label}: tensor {_name(tensor, label)!r} is damaged: {error}") from error
+
+
+def _integers(wire: int, value: Any, label: str) -> list[int]:
+    """A repeated integer, alone or packed, as signed 64-bit numbers."""
+    if wire == 0:
+        return [_signed(value)]
+    numbers, at = [], 0
+    while at < len(value):
+        number, at = _varint(value, at, label)
+        numbers.append(_signed(number))
+    return numbers
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _name(tensor: memoryview | bytes, label: str) -> str:
+    return bytes(_bytes(tensor, 8, label)).decode("utf-8", "replace")
+
+
+def _bytes(message: memoryview | bytes, field: int, label: str) -> bytes | memoryview:
+    """A field's bytes, the last if there are several; empty if there is none."""
+    found: bytes | memoryview = b""
+    for number, wire, value in _fields(memoryview(message), label):
+        if number == field and wire == 2:
+            found = value
+    return found
+
+
+def _number(message: memoryview | bytes, field: int, label: str) -> int:
+    found = 0
+    for number, wire, value in _fields(memoryview(message), label):
+        if number == field and wire == 0:
+            found = value
+    return found
+
+
+def _fields(message: memoryview, label: str) -> Iterator[Field]:
+    """The fields of a protobuf message, in the order of the file."""
+    at, end = 0, len(message)
+    while at < end:
+        tag, at = _varint(message, at, label)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, at = _varint(message, at, label)
+            yield number, wire, value
+            continue
+        if wire == 2:
+            length, at = _varint(message, at, label)
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+        else:
+            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+        if number == 0 or at + length > end:
+            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+        yield number, wire, message[at : at + length]
+        at += length
+
+
+def _varint(message: memoryview | bytes, at: int, label: str) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            break
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & ((1 << 64) - 1), at
+    raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+
+
+def _encoded(fields: Iterator[Field] | list[Field]) -> bytes:
+    parts = bytearray()
+    for number, wire, value in fields:
+        _add_varint(parts, number << 3 | wire)
+        if wire == 0:
+            _add_varint(parts, value)
+            continue
+        if wire == 2:
+            _add_varint(parts, len(value))
+        parts += value
+    return bytes(parts)
+
+
+def _add_varint(parts: bytearray, value: int) -> None:
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+
+
+__all__ = ["SCALE", "SPARE", "WEIGHTS", "check", "in_precision", "state"]
