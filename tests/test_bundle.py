@@ -477,7 +477,7 @@ UNFIT = {
     "calibration of text": (("calibration",), {"visibility": {"scale": "1"}}, r"calibration\.visibility\.scale"),
     "a typing error in calibration": (("calibration",), {"visiblity": {"scale": 1.0}},
                                       r"calibration\.visiblity is an unknown field"),
-    "no licence": (("license",), "", "license must be text"),
+    "no license": (("license",), "", "license must be text"),
     "no files": (("files",), {}, "files must have 1 to 64 entries"),
     "a path": (("files", "../pose.onnx"), {"sha256": "0" * 64, "bytes": 1}, r"files\.\.\./pose\.onnx must be text"),
     "a hidden file": (("files", ".a"), {"sha256": "0" * 64, "bytes": 1}, r"must be text that matches"),
