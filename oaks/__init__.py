@@ -13,35 +13,50 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
-    from oaks import bundle, ops
+    from oaks import bundle, draw, ops
     from oaks.bundle import Bundle
+    from oaks.detector import Detector
     from oaks.inference import Engine
     from oaks.poses import Poses
 
 __version__ = version("oaks")
 __all__ = [
     "COCO17",
+    "ArgumentError",
     "BackendUnavailable",
     "Bundle",
     "BundleError",
+    "Detector",
     "Engine",
+    "OaksError",
     "Poses",
     "Skeleton",
     "__version__",
     "bundle",
+    "draw",
     "ops",
 ]
 
-_LAZY = {"Bundle": "oaks.bundle", "Engine": "oaks.inference", "Poses": "oaks.poses"}
+_CLASSES = {
+    "Bundle": "oaks.bundle",
+    "Detector": "oaks.detector",
+    "Engine": "oaks.inference",
+    "Poses": "oaks.poses",
+}
+_MODULES = ("bundle", "draw", "ops")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("bundle", "ops"):
+    if name in _MODULES:
         return importlib.import_module(f"oaks.{name}")
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
     raise AttributeError(f"module 'oaks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,14 +1,22 @@
-"""The exceptions that are oaks' own. A wrong argument is a plain ValueError."""
+"""The exceptions of the package. Missing or unreadable files raise Python's own OSError and its subclasses."""
 
 from __future__ import annotations
 
 
-class BackendUnavailable(RuntimeError):
-    """A runtime that was asked for cannot be used here. The message says what to install or to change."""
+class OaksError(Exception):
+    """Base of every error that the package defines."""
 
 
-class BundleError(RuntimeError):
+class ArgumentError(OaksError, ValueError):
+    """An argument, a setting or the content of an input file is wrong. The message names it."""
+
+
+class BackendUnavailable(OaksError, RuntimeError):
+    """A runtime or package cannot be used here. The message says what to install or to change."""
+
+
+class BundleError(OaksError, RuntimeError):
     """A model bundle is damaged, foreign or too new. The message names the file."""
 
 
-__all__ = ["BackendUnavailable", "BundleError"]
+__all__ = ["ArgumentError", "BackendUnavailable", "BundleError", "OaksError"]

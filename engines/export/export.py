@@ -18,6 +18,7 @@ from oaks import bundle, onnx_file, ops
 from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
+from oaks.errors import OaksError
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ WIDENED = "fp32 of fp16"
 """How the table of differences calls the fp32 network that is made from an fp16 file (docs/bundles.md)."""
 
 
-class ExportError(RuntimeError):
+class ExportError(OaksError, RuntimeError):
     """An exported network is too far from the torch network. Nothing has been written."""
 
 

@@ -92,7 +92,26 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_what_the_package_says_it_has_is_there():
+    assert set(oaks.__all__) <= set(dir(oaks))
     for name in oaks.__all__:
         assert getattr(oaks, name) is not None
     with pytest.raises(AttributeError, match="engine"):
         oaks.engine  # noqa: B018
+
+
+def test_every_error_of_the_package_has_one_base():
+    """Callers that catch ValueError or RuntimeError catch them too."""
+    assert issubclass(oaks.ArgumentError, ValueError)
+    assert issubclass(oaks.BackendUnavailable, RuntimeError)
+    assert issubclass(oaks.BundleError, RuntimeError)
+    own = [
+        defined
+        for path in modules().values()
+        for defined in re.findall(r"^class (\w+)\((.*)\):", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    bases = {
+        name: listed for name, listed in own if re.search(r"Error|Exception|Warning|Unavailable", listed)
+    }
+    assert {"OaksError", "ArgumentError", "BundleError", "ExportError"} <= set(bases)
+    outside = {name for name, listed in bases.items() if not set(listed.split(", ")) & set(bases)}
+    assert outside == {"OaksError"}

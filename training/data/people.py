@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from oaks.coco import AREA_OF_BOX, are_numbers, read_boxes
+from oaks.errors import OaksError
 from oaks.skeleton import Skeleton
 
 
@@ -35,7 +36,7 @@ class Person(NamedTuple):
     )  # (4,) float32 scale x, scale y, shift x, shift y: to the original image's pixel indices
 
 
-class DamagedImage(ValueError):
+class DamagedImage(OaksError, ValueError):
     """An image that cannot be decoded. The message names the file and the person."""
 
 
