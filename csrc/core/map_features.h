@@ -94,16 +94,23 @@ OAKS_HOST_DEVICE float larger_of(float a, float b) { return a > b ? a : b; }
 struct PersonFrame {
   float x1, y1, width, height;  // the box; a side below a pixel counts as a pixel
   float frame_width, frame_height;
-  float scale;  // the square root of the box's area
-
-  // NaN, as every sum with it, unless all numbers are finite.
-  OAKS_HOST_DEVICE float finite_or_nan() const {
-    return 0.0f * (x1 + y1 + width + height + frame_width + frame_height);
-  }
+  float scale;    // the square root of the box's area
+  float nothing;  // 0, or NaN unless all numbers are finite
 };
 
+// 0, or NaN where the value is not finite.
+OAKS_HOST_DEVICE float nothing_of(float value) { return value - value; }
+
+// The same of a keypoint's numbers.
+OAKS_HOST_DEVICE float nothing_of(const float* point, float heat) {
+  return nothing_of(point[0]) + nothing_of(point[1]) + nothing_of(heat);
+}
+
 OAKS_HOST_DEVICE PersonFrame person_frame(const float* box, const float* frame_size) {
-  PersonFrame frame{box[0], box[1], box[2] - box[0], box[3] - box[1], frame_size[0], frame_size[1], 0.0f};
+  PersonFrame frame{box[0], box[1], box[2] - box[0], box[3] - box[1], frame_size[0], frame_size[1],
+                    0.0f,   0.0f};
+  for (int i = 0; i < 4; ++i) frame.nothing += nothing_of(box[i]);
+  frame.nothing += nothing_of(frame_size[0]) + nothing_of(frame_size[1]);
   if (frame.width < 1.0f) frame.width = 1.0f;
   if (frame.height < 1.0f) frame.height = 1.0f;
   frame.scale = sqrtf(frame.width * frame.height);
@@ -111,18 +118,22 @@ OAKS_HOST_DEVICE PersonFrame person_frame(const float* box, const float* frame_s
 }
 
 // The value at fraction `part` of the sorted values, between two of them linearly.
-OAKS_HOST_DEVICE float quantile(const float* sorted, int count, float part) {
+// Arrays of heats may be any that are indexed.
+template <class Values>
+OAKS_HOST_DEVICE float quantile(const Values& sorted, int count, float part) {
   const float place = part * float(count - 1);
   const int low = int(place), high = low + 1 < count ? low + 1 : low;
   const float fraction = place - float(low);
-  return sorted[low] + (sorted[high] - sorted[low]) * fraction;
+  const float below = sorted[low], above = sorted[high];
+  return below + (above - below) * fraction;
 }
 
 struct HeatFigures {
   float least, lower_quartile, median, upper_quartile, largest, mean;
 };
 
-OAKS_HOST_DEVICE HeatFigures heat_figures(const float* sorted, int count) {
+template <class Values>
+OAKS_HOST_DEVICE HeatFigures heat_figures(const Values& sorted, int count) {
   float mean = 0.0f;
   for (int k = 0; k < count; ++k) mean += sorted[k] / float(count);
   return {sorted[0],
@@ -134,8 +145,9 @@ OAKS_HOST_DEVICE HeatFigures heat_figures(const float* sorted, int count) {
 }
 
 // The features of the pose for keypoint k. points (keypoints, 2) and heat (keypoints) are the person's.
+template <class Values>
 OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, const PersonFrame& frame,
-                                          const float* points, const float* heat, const HeatFigures& figures,
+                                          const float* points, const Values& heat, const HeatFigures& figures,
                                           float* out) {
   const bool left = a.left[k] != 0;
   const float x = points[2 * k], y = points[2 * k + 1];

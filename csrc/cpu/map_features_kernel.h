@@ -197,9 +197,8 @@ void person_features(const FeatureArguments& a, int64_t person, Scratch& memory)
                       : half      ? look_at_maps<Half>(a, person, scratch, features)
                                   : look_at_maps<float>(a, person, scratch, features);
   const PersonFrame frame = person_frame(a.boxes + 4 * person, a.frame_sizes + 2 * person);
-  float nothing = frame.finite_or_nan();
-  for (int k = 0; k < a.keypoints; ++k)
-    nothing += 0.0f * (points[2 * k] + points[2 * k + 1] + scratch.heat[k]);
+  float nothing = frame.nothing;
+  for (int k = 0; k < a.keypoints; ++k) nothing += nothing_of(points + 2 * k, scratch.heat[k]);
   if (!finite || nothing != 0.0f) return mark_not_finite(features, a.keypoints * row);
   sort(scratch.heat, a.keypoints, scratch.sorted);
   const HeatFigures figures = heat_figures(scratch.sorted, a.keypoints);

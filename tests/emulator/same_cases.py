@@ -20,6 +20,7 @@ from ops import (
     test_decode_mirroring,
     test_forest,
     test_geometry,
+    test_map_features,
     test_oks,
     test_oks_nms,
     test_out,
@@ -104,6 +105,19 @@ from ops.test_geometry import (
     test_the_transform_leads_back_from_the_crop,
     test_with_the_mirrored_crop_a_pixel_survives_as_well,
 )
+from ops.test_map_features import (
+    test_a_constant_map,
+    test_a_gaussian_gives_its_standard_deviation,
+    test_a_map_without_a_positive_peak_is_empty,
+    test_a_second_peak_counts_from_a_quarter_of_the_heat,
+    test_a_single_cell,
+    test_any_finite_maps_have_the_references_features,
+    test_any_poses_have_the_references_features,
+    test_half_the_heat_itself_counts,
+    test_neighbors_of_a_peak_are_no_peaks,
+    test_the_flips_features,
+    test_the_mirrored_person_has_the_same_features,
+)
 from ops.test_oks import (
     test_a_point_that_is_not_finite_is_similar_to_nothing,
     test_by_hand,
@@ -146,7 +160,7 @@ test_nobody_is_suppressed = test_oks_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
 MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_forest, test_geometry,
-           test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
+           test_map_features, test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
 
 
 @contextmanager

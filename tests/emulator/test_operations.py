@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from ops import reference
 from ops.cases import maps, rng
+from ops.test_forest import trees
 
 from oaks import ops
+from oaks.ops import Forest, feature_names
 
 from .device_ops import marked
 from .emulated import EmulatedOps, OnDevice
@@ -245,6 +249,73 @@ def test_boxes_and_scores_that_are_not_finite_come_last(emulated: EmulatedOps, v
     scores = np.float32([0.5, 0.9, np.nan, 0.8, 0.7])
     kept = emulated.box_nms(boxes, scores, threshold=0.5)
     np.testing.assert_array_equal(kept, [4, 1, 3])
+
+
+def people_and_maps(count, keypoints, height, width, dtype=np.float32):
+    draw = rng(height)
+    corners = draw.uniform(0, 90, (count, 2))
+    arguments = {
+        "points": draw.uniform(0, 200, (count, keypoints, 2)).astype(np.float32),
+        "boxes": np.concatenate([corners, corners + 50], axis=1).astype(np.float32),
+        "frame_sizes": draw.integers(100, 300, (count, 2)).astype(np.float32),
+        "flip_pairs": [(0, keypoints - 1)],
+    }
+    shape = count, keypoints, height, width
+    return maps("bumps", shape, 1, dtype), maps("noise", shape, 2, dtype), arguments
+
+
+@pytest.mark.parametrize("limit", [48 * 1024, 1100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_features_of_maps_that_fit_into_shared_memory_or_not(emulated: EmulatedOps, limit, dtype):
+    emulated.native.settings().shared_limit = limit
+    heatmaps, mirrored, arguments = people_and_maps(2, 3, 30, 29, dtype)
+    for opposite in (None, mirrored):
+        features = emulated.map_features(heatmaps, opposite, **arguments)
+        expected = ops.map_features(heatmaps, opposite, **arguments)
+        np.testing.assert_allclose(features, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_features_of_many_keypoints(emulated: EmulatedOps):
+    """More of them than threads of a block."""
+    heatmaps, _, arguments = people_and_maps(1, 300, 4, 3)
+    features = emulated.map_features(heatmaps, **arguments)
+    np.testing.assert_allclose(features, ops.map_features(heatmaps, **arguments), rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_people_of_whom_something_is_not_finite_get_nan(emulated: EmulatedOps, value):
+    """The CPU refuses them; a device cannot look before it starts. The others' features are as ever."""
+    heatmaps, mirrored, arguments = people_and_maps(3, 4, 6, 8)
+    expected = ops.map_features(heatmaps, mirrored, **arguments)
+    poses = {**arguments, "heat": heatmaps.max(axis=(2, 3))}
+    expected_poses = ops.pose_features(poses.pop("points"), poses.pop("heat"), **poses)
+    spoiled = {"heatmaps": heatmaps, "mirrored": mirrored, **arguments, "heat": heatmaps.max(axis=(2, 3))}
+    for name in ("heatmaps", "mirrored", "points", "boxes", "frame_sizes", "heat"):
+        changed = {key: array.copy() if hasattr(array, "copy") else array for key, array in spoiled.items()}
+        changed[name][1].flat[-1] = value
+        heat = changed.pop("heat")
+        if name not in ("heatmaps", "mirrored"):
+            poses = {key: array for key, array in changed.items() if key not in ("heatmaps", "mirrored")}
+            features = emulated.pose_features(poses.pop("points"), heat, **poses)
+            assert np.isnan(features[1]).all()
+            np.testing.assert_allclose(features[[0, 2]], expected_poses[[0, 2]], rtol=1e-5)
+        if name != "heat":
+            features = emulated.map_features(changed.pop("heatmaps"), changed.pop("mirrored"), **changed)
+            assert np.isnan(features[1]).all()
+            np.testing.assert_allclose(features[[0, 2]], expected[[0, 2]], rtol=2e-5, atol=1e-5)
+
+
+def test_features_and_trees_have_the_same_bits_in_every_order(emulated: EmulatedOps):
+    heatmaps, mirrored, arguments = people_and_maps(2, 4, 20, 24)
+    model = Forest(len(feature_names(4, mirrored=True)), **trees(5, 300, 24, 40))
+    order, results = emulated.native.Order, []
+    for setting in ((order.ascending, 0), (order.descending, 0), (order.shuffled, 5), (order.shuffled, 6)):
+        once = EmulatedOps(emulated.native)
+        once.orders = itertools.repeat(setting)
+        features = once.map_features(heatmaps, mirrored, **arguments)
+        results.append((features.tobytes(), once.forest(features, model).tobytes()))
+    assert all(result == results[0] for result in results)
+    np.testing.assert_allclose(once.forest(features, model), ops.forest(features, model), rtol=1e-6)
 
 
 def test_scores_and_oks_of_more_than_a_block(emulated: EmulatedOps):

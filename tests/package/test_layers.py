@@ -139,7 +139,7 @@ def test_the_loops_know_neither_python_nor_torch(folder):
 
 
 def test_every_operation_has_a_file_of_its_name_per_device():
-    for operation in ("crop", "decode", "score", "oks", "nms"):
+    for operation in ("crop", "decode", "score", "oks", "nms", "map_features", "forest"):
         assert (ROOT / "csrc" / "cpu" / f"{operation}.cpp").is_file()
         assert (ROOT / "csrc" / "cuda" / f"{operation}.cu").is_file()
 
