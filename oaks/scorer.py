@@ -1,0 +1,327 @@
+"""Scorers: calibrated scores for a frozen estimator, fitted by oaks.fit to annotated people.
+
+    scorer = oaks.Scorer("scorer/")
+    scored = scorer(keypoints, scores, boxes)        # scored.oaks_scores, .similarity, .visibility
+
+A scorer is one JSON file of boosted trees with a card that says which estimator, decoder and skeleton it was
+fitted to. It holds for that estimator alone: fitted to one and used on another, it ranks worse than no scorer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from oaks import ops
+from oaks.files import write_json
+from oaks.forest import Forest
+from oaks.pose_features import PoseFeatures, boxes_around
+from oaks.skeleton import Skeleton
+
+FILE = "scorer.json"
+"""What a scorer's file is called in a folder."""
+FORMAT = 1
+LARGEST_FILE = 64 << 20
+"""Bytes that a scorer's file may have."""
+KINDS = ("results", "heatmaps")
+ROWS_AT_ONCE = 2048
+
+
+class Scored(NamedTuple):
+    """What a scorer predicts for N poses.
+
+    Attributes:
+        similarity: (N, K) float32, predicted keypoint similarity, 0 to 1.
+        visibility: (N, K) float32, probability that an annotator would have placed the keypoint.
+        oaks_scores: (N,) float32, equation 10 of the paper, without box scores.
+    """
+
+    similarity: np.ndarray
+    visibility: np.ndarray
+    oaks_scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a scorer was fitted to.
+
+    Attributes:
+        kind: "results": it sees keypoints, their scores and boxes; "heatmaps": features of the maps as well.
+        estimator: name of the pose estimator.
+        decoder: how its keypoints were made from its outputs, in its own words.
+        skeleton: the keypoints.
+        boxes: whether boxes are among the features; without, they are taken around the keypoints.
+        second_opinion: name of the estimator whose poses are features too, or None.
+        features: names of the features, in order.
+        fitted_on: people, images and annotation files that it was fitted to.
+        out_of_fold: figures on people whom the fit had not seen.
+        heat_quantiles: quantiles of the keypoint scores that it was fitted to, for every keypoint; to notice others.
+    """
+
+    kind: str
+    estimator: str
+    decoder: str
+    skeleton: Skeleton
+    boxes: bool
+    second_opinion: str | None
+    features: tuple[str, ...]
+    fitted_on: Mapping[str, Any]
+    out_of_fold: Mapping[str, Any]
+    heat_quantiles: tuple[float, ...]
+
+
+class Scorer:
+    """A fitted score: keypoint similarity and visibility of every keypoint, and the pose's OAKS score.
+
+    Args:
+        path: a scorer's folder or file, as oaks.fit writes it.
+
+    Attributes:
+        card: what it was fitted to (Card).
+        sha256: of the file; empty for a scorer that has not been saved.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a scorer, or a newer one; the message names it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"scorer not found: {path}; fit one with `oaks fit`")
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+        content = path.read_bytes()
+        self._set(*_parse(content, str(path)))
+        self.sha256 = hashlib.sha256(content).hexdigest()
+
+    @classmethod
+    def of(cls, card: Card, similarity: Forest, visibility: Forest) -> Scorer:
+        """A scorer from its parts."""
+        scorer = cls.__new__(cls)
+        scorer._set(card, similarity, visibility)
+        scorer.sha256 = ""
+        return scorer
+
+    @classmethod
+    def read(cls, content: bytes, label: str) -> Scorer:
+        """A scorer from a file's content; `label` names it in messages.
+
+        Raises:
+            ValueError: it is not a scorer.
+        """
+        scorer = cls.of(*_parse(content, label))
+        scorer.sha256 = hashlib.sha256(content).hexdigest()
+        return scorer
+
+    def _set(self, card: Card, similarity: Forest, visibility: Forest) -> None:
+        self.card, self._similarity, self._visibility = card, similarity, visibility
+        self._features = PoseFeatures(card.skeleton, second_opinion=card.second_opinion is not None)
+
+    def __repr__(self) -> str:
+        return f"Scorer({self.card.estimator!r}, {self.card.decoder!r}, {self.card.kind})"
+
+    def __call__(
+        self,
+        keypoints: Any,
+        scores: Any,
+        boxes: Any = None,
+        *,
+        second: tuple[Any, Any] | None = None,
+        map_features: Any = None,
+    ) -> Scored:
+        """Score N poses of the estimator that the scorer was fitted to.
+
+        Args:
+            keypoints: (N, K, 2) pixels of the image that the estimator saw.
+            scores: (N, K) scores of the keypoints, as the estimator gives them.
+            boxes: (N, 4) x1, y1, x2, y2; exactly where the scorer was fitted with boxes.
+            second: keypoints and scores of the second opinion, exactly where it was fitted with one.
+            map_features: (N, K, M) features of the heatmaps, for a scorer of kind "heatmaps".
+
+        Raises:
+            ValueError: an argument does not fit, or holds numbers that are not finite.
+        """
+        points, heat, corners, other = self._check(keypoints, scores, boxes, second)
+        maps = self._check_maps(map_features, len(points))
+        similarity, visibility = np.empty_like(heat), np.empty_like(heat)
+        for start in range(0, len(points), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            opinion = None if other is None else (other[0][rows], other[1][rows])
+            features = self._features(points[rows], heat[rows], corners[rows], opinion)
+            if maps is not None:
+                features = np.concatenate([features, maps[rows]], axis=2)
+            similarity[rows] = self._similarity.predict(features)
+            visibility[rows] = self._visibility.predict(features)
+        return Scored(similarity, visibility, ops.score(similarity, visibility))
+
+    def require(
+        self, *, estimator: str | None = None, decoder: str | None = None, skeleton: Skeleton | None = None
+    ) -> None:
+        """Check that poses come from what the scorer was fitted to; None is not checked.
+
+        Raises:
+            ValueError: the estimator, decoder or skeleton is another one.
+        """
+        card = self.card
+        for name, given, fitted in (("estimator", estimator, card.estimator), ("decoder", decoder, card.decoder)):
+            if given is not None and given != fitted:
+                raise ValueError(
+                    f"{name} must be {fitted!r}, which the scorer was fitted to, got {given!r}; fit a scorer to it"
+                )
+        if skeleton is not None and skeleton.keypoints != card.skeleton.keypoints:
+            raise ValueError(
+                f"skeleton must have the scorer's keypoints {list(card.skeleton.keypoints)}, "
+                f"got {list(skeleton.keypoints)}"
+            )
+
+    def unlike(self, scores: Any) -> float:
+        """How unlike keypoint scores (N, K) are to those that the scorer was fitted to, from 0 to 1.
+
+        The largest distance between the two distribution functions (the statistic of Kolmogorov and Smirnov).
+        """
+        seen = np.sort(np.asarray(scores, float).ravel())
+        marks = np.array(self.card.heat_quantiles)
+        expected = np.linspace(0, 1, len(marks))
+        above = np.searchsorted(seen, marks, side="right") / len(seen) - expected
+        below = expected - np.searchsorted(seen, marks, side="left") / len(seen)
+        return float(max(above[:-1].max(), below[1:].max(), 0.0))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the scorer: into a folder, or under a file name that ends in .json. Returns the file.
+
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        path = Path(path)
+        if path.suffix != ".json":
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / FILE
+        write_json(path, self.to_dict())
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's content."""
+        card = self.card
+        return {
+            "format": FORMAT,
+            "kind": card.kind,
+            "estimator": card.estimator,
+            "decoder": card.decoder,
+            "skeleton": card.skeleton.to_dict(),
+            "boxes": card.boxes,
+            "second_opinion": card.second_opinion,
+            "features": list(card.features),
+            "fitted_on": dict(card.fitted_on),
+            "out_of_fold": dict(card.out_of_fold),
+            "heat_quantiles": list(card.heat_quantiles),
+            "similarity": self._similarity.to_dict(),
+            "visibility": self._visibility.to_dict(),
+        }
+
+    def _check(
+        self, keypoints: Any, scores: Any, boxes: Any, second: tuple[Any, Any] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+        card = self.card
+        count = card.skeleton.count
+        points = _numbers("keypoints", keypoints, (None, count, 2), np.float64)
+        heat = _numbers("scores", scores, (len(points), count), np.float32)
+        if (boxes is not None) != card.boxes:
+            wanted = "given: this scorer was fitted with boxes" if card.boxes else "None: it was fitted without boxes"
+            raise ValueError(f"boxes must be {wanted}")
+        corners = (
+            boxes_around(points) if boxes is None else _numbers("boxes", boxes, (len(points), 4), np.float64)
+        )
+        if (second is not None) != (card.second_opinion is not None):
+            wanted = f"the poses of {card.second_opinion!r}" if card.second_opinion else "None"
+            raise ValueError(f"second must be {wanted}, as this scorer was fitted")
+        other = None
+        if second is not None:
+            other = (
+                _numbers("second[0]", second[0], points.shape, np.float64),
+                _numbers("second[1]", second[1], heat.shape, np.float32),
+            )
+        return points, heat, corners, other
+
+    def _check_maps(self, map_features: Any, people: int) -> np.ndarray | None:
+        if (map_features is not None) != (self.card.kind == "heatmaps"):
+            wanted = "given: this scorer sees heatmaps" if self.card.kind == "heatmaps" else "None"
+            raise ValueError(f"map_features must be {wanted}")
+        if map_features is None:
+            return None
+        width = len(self.card.features) - len(self._features.names)
+        return _numbers("map_features", map_features, (people, self.card.skeleton.count, width), np.float32)
+
+
+def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+    if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("N" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise ValueError(f"{name} must be finite, got NaN or infinity in row {row}")
+    return array
+
+
+def _parse(content: bytes, label: str) -> tuple[Card, Forest, Forest]:
+    """Check a file's content field by field."""
+    try:
+        stated = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{label}: a scorer must be JSON: {error}") from None
+    if not isinstance(stated, dict) or not isinstance(stated.get("format"), int) or "similarity" not in stated:
+        raise ValueError(f"{label} is not a scorer's file; `oaks fit` writes one")
+    if stated["format"] > FORMAT:
+        raise ValueError(f"{label}: format must be at most {FORMAT}, got {stated['format']}; upgrade oaks")
+    try:
+        return _fields(stated)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{label}: {detail}") from error
+
+
+def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
+    skeleton = Skeleton.from_dict(stated["skeleton"])
+    features, second = tuple(stated["features"]), stated["second_opinion"]
+    for name, kind in (("estimator", str), ("decoder", str), ("boxes", bool), ("fitted_on", dict), ("out_of_fold", dict)):
+        if not isinstance(stated[name], kind):
+            raise ValueError(f"{name} must be {kind.__name__}, got {stated[name]!r}")
+    if stated["kind"] not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {stated['kind']!r}")
+    if not (second is None or isinstance(second, str)):
+        raise ValueError(f"second_opinion must be a name or null, got {second!r}")
+    known = PoseFeatures(skeleton, second_opinion=second is not None).names
+    if features[: len(known)] != known or (stated["kind"] == "results" and len(features) != len(known)):
+        raise ValueError("features must be those of this version of oaks; fit the scorer again")
+    quantiles = np.asarray(stated["heat_quantiles"], float)
+    if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():
+        raise ValueError("heat_quantiles must be a list of finite numbers")
+    card = Card(
+        kind=stated["kind"],
+        estimator=stated["estimator"],
+        decoder=stated["decoder"],
+        skeleton=skeleton,
+        boxes=stated["boxes"],
+        second_opinion=second,
+        features=features,
+        fitted_on=stated["fitted_on"],
+        out_of_fold=stated["out_of_fold"],
+        heat_quantiles=tuple(quantiles.tolist()),
+    )
+    forests = [Forest.from_dict(stated[name], len(features)) for name in ("similarity", "visibility")]
+    return card, forests[0], forests[1]
+
+
+__all__ = ["Card", "Scored", "Scorer"]
