@@ -1,0 +1,208 @@
+"""Results beside the annotated people that a scorer is fitted to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.coco import read_results
+from oaks.skeleton import Skeleton
+from oaks.val.results import Detections
+from oaks.val.similarity import similarity_to_own
+from oaks.val.truth import Truth
+
+SAME_PERSON = 0.5
+"""Intersection over union from which a detected box is an annotated person's."""
+
+
+@dataclass(frozen=True)
+class People:
+    """N poses of an estimator, and whose they are.
+
+    Attributes:
+        truth: the annotated people, of all files together.
+        detections: the poses.
+        boxes: (N, 4) x1, y1, x2, y2 on the scale of `points`, or None where the results have none.
+        points: (N, K, 2) keypoints in pixels of the image files.
+        heat: (N, K) scores of the keypoints.
+        header: what the results say about themselves.
+    """
+
+    truth: Truth
+    detections: Detections
+    boxes: np.ndarray | None
+    points: np.ndarray
+    heat: np.ndarray
+    header: dict[str, Any]
+
+    @property
+    def known(self) -> np.ndarray:
+        """(N,) bool: poses of annotated people."""
+        return self.detections.own >= 0
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N, K) bool: keypoints that the pose's person has labelled; False for poses of nobody."""
+        flags = self.truth.flags[self.detections.own] > 0
+        return flags & self.known[:, None]
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """(N, K) true keypoint similarity; 0 where the keypoint is not labelled."""
+        truth, detections = self.truth, self.detections
+        return np.nan_to_num(similarity_to_own(truth, detections.keypoints, detections.own)[0])
+
+    @property
+    def images(self) -> np.ndarray:
+        """(N,) id of the image of each pose."""
+        return self.truth.image_ids[self.detections.image]
+
+
+def load_people(
+    results: Sequence[str | Path],
+    annotations: Sequence[str | Path],
+    *,
+    skeleton: Skeleton,
+    box_source: str | None = None,
+) -> People:
+    """Read results and the annotations of their images, and find each pose's person.
+
+    With ground-truth boxes that is the person whose box was cut. With detected boxes it is the labelled person
+    whose box overlaps most, if by at least half of their union; without boxes, the one of the largest OKS.
+
+    Args:
+        results: COCO keypoint results, one file for each annotation file. Rows may hold `box` or `bbox`
+            (x, y, width, height), `box_score`, `annotation_id` and `heat`.
+        annotations: COCO keypoint annotations.
+        skeleton: the keypoints of both.
+        box_source: "ground truth" or "detected", where the results' header does not say.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: results and annotations do not fit, or the results hold no usable keypoint scores.
+    """
+    if len(results) != len(annotations) or not results:
+        raise ValueError(
+            f"results must be one file for each of annotations, got {len(results)} and {len(annotations)}"
+        )
+    truth = load_truth(annotations, skeleton)
+    rows: list[dict[str, Any]] = []
+    headers = []
+    for path in results:
+        own, header = read_results(path)
+        rows += own
+        headers.append(header or {})
+    label = _joined(results)
+    _check_bare(rows, label)
+    return people_of(rows, headers, truth, label, box_source)
+
+
+def people_of(
+    rows: list[dict[str, Any]],
+    headers: Sequence[dict[str, Any]],
+    truth: Truth,
+    label: str,
+    box_source: str | None = None,
+) -> People:
+    """The same from rows in memory; `label` is what messages call them."""
+    stated = {str(header["box_source"]).startswith("annotated") for header in headers if "box_source" in header}
+    with_ids = all(row.get("annotation_id") is not None for row in rows)
+    if box_source is None:
+        ground_truth = stated == {True} or (not stated and with_ids)
+        box_source = "ground truth" if ground_truth else "detected"
+    # A foreign row may say bbox, which pycocotools would take for a box result.
+    plain = [{("box" if key == "bbox" else key): value for key, value in row.items()} for row in rows]
+    detections = Detections.from_rows(plain, truth, path=label, header=headers[0], box_source=box_source)
+    ordered = [plain[i] for i in detections.rows]
+    heat = _heat(detections, ordered, label)
+    scale = truth.scales[detections.image]
+    boxes = _boxes(truth, detections, ordered)
+    if box_source == "detected" and boxes is not None:
+        detections = replace(detections, own=_own_by_box(truth, detections.image, boxes * np.tile(scale, 2)))
+    return People(truth, detections, boxes, detections.keypoints / scale[:, None], heat, headers[0])
+
+
+def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> Truth:
+    """The people of several COCO files as those of one.
+
+    Raises:
+        ValueError: a file is no COCO annotation file, or two have an image or annotation id in common.
+    """
+    if len(annotations) == 1:
+        return Truth.load(annotations[0], skeleton=skeleton)
+    contents = []
+    for path in annotations:
+        Truth.load(path, skeleton=skeleton)  # so that a message names the file
+        contents.append(json.loads(Path(path).read_text(encoding="utf-8")))
+    joined = {key: [entry for content in contents for entry in content[key]] for key in ("images", "annotations")}
+    joined["categories"] = contents[0]["categories"]
+    return Truth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
+
+
+def _joined(paths: Sequence[str | Path]) -> str:
+    return " + ".join(map(str, paths))
+
+
+def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
+    """Whether keypoints carry a score at all: (x, y) pairs do not."""
+    for number, row in enumerate(rows):
+        points = row.get("keypoints")
+        if isinstance(points, list) and points and isinstance(points[0], list):
+            raise ValueError(f"{label}: row {number}: keypoints must be a flat list x, y, score, ..., got nested lists")
+
+
+def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.ndarray:
+    if detections.heat is None:
+        third = rows[0]["keypoints"][2]
+        raise ValueError(
+            f"{label}: keypoints must have scores that differ, got {third} for every keypoint; write the estimator's "
+            "own score of each keypoint in its third number"
+        )
+    heat = detections.heat
+    if heat.shape[1] > 1 and np.ptp(heat, axis=1).max() == 0:
+        raise ValueError(
+            f"{label}: keypoints must have scores of their own, got one score for all keypoints of each pose"
+        )
+    if np.ptp(heat) == 0:
+        raise ValueError(f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint")
+    return heat
+
+
+def _boxes(truth: Truth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
+    """(N, 4) in pixels of the image files: the rows' own, or else their people's; None if any row has neither."""
+    if all(row.get("box") is not None for row in rows):
+        x, y, w, h = np.array([row["box"] for row in rows], float).reshape(-1, 4).T
+    elif detections.box_source == "ground truth":
+        scale = np.tile(truth.scales[detections.image], 2)
+        x, y, w, h = (truth.boxes[detections.own] / scale).T
+    else:
+        return None
+    return np.stack([x, y, x + w, y + h], axis=1)
+
+
+def _own_by_box(truth: Truth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(N,) the labelled person whose box overlaps most, -1 where none does by SAME_PERSON."""
+    own = np.full(len(boxes), -1)
+    x, y, w, h = truth.boxes.T
+    people = np.stack([x, y, x + w, y + h], axis=1)
+    for where in np.unique(image):
+        poses, there = np.flatnonzero(image == where), np.flatnonzero((truth.image == where) & truth.counted)
+        if not len(there):
+            continue
+        a, b = boxes[poses][:, None], people[there][None]
+        sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+        common = np.maximum(sides, 0).prod(axis=2)
+        areas = [(box[..., 2:] - box[..., :2]).prod(axis=2) for box in (a, b)]
+        overlap = common / np.maximum(areas[0] + areas[1] - common, 1e-9)
+        best = overlap.argmax(axis=1)
+        fits = overlap[np.arange(len(poses)), best] >= SAME_PERSON
+        own[poses[fits]] = there[best[fits]]
+    return own
+
+
+__all__ = ["People", "load_people", "load_truth", "people_of"]

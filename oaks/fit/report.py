@@ -1,0 +1,155 @@
+"""What a fit has reached: the scorer, and tables of the conventional and the fitted score on held-out people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.scorer import Scorer
+from oaks.val.calibration import calibration
+from oaks.val.compare import Comparison, Contender, compare
+from oaks.val.report.model import Cell, Column, Range, Table
+from oaks.val.results import Detections
+from oaks.val.scores import TITLES, Measured
+from oaks.val.truth import OCCLUSION_CLASSES, Truth
+
+SHOWN = ("AP", "AP50", "AP75", "AR")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted scorer and what it is worth on people of images that it was not fitted to.
+
+    Attributes:
+        scorer: fitted to all people.
+        measured: the poses of the fit with the similarity and visibility that out-of-fold models predict.
+        comparisons: conventional and OAKS score with bootstrap intervals.
+        warnings: what may be wrong with the people or the results, in words.
+        path: the scorer's file, or None if it has not been written.
+    """
+
+    scorer: Scorer
+    measured: Measured
+    comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...]
+    path: Path | None = None
+
+    @property
+    def tables(self) -> list[Table]:
+        """Average precision, by occlusion class, and calibration."""
+        return [
+            ranking_table(self.measured, self.comparisons),
+            class_table(self.comparisons),
+            calibration_table(self.measured),
+        ]
+
+    def print(self) -> None:
+        """Print the tables to the terminal."""
+        from oaks.val.report.render import print_tables
+
+        print_tables(self.tables)
+
+
+def measured_with(
+    truth: Truth, detections: Detections, similarity: np.ndarray, visibility: np.ndarray
+) -> Measured:
+    """The poses beside the truth, with predicted similarity and visibility (N, K)."""
+    told = replace(detections, similarity=similarity.astype(float), visibility=visibility.astype(float))
+    return Measured.of(truth, told)
+
+
+def contenders(measured: Measured) -> list[Contender]:
+    """Conventional, OAKS and, with ground-truth boxes, the oracle."""
+    keys = [key for key in ("conventional", "oaks", "oracle") if key in measured.scores]
+    return [Contender(key, measured, measured.scores[key].ranks) for key in keys]
+
+
+def compared(measured: Measured, *, resamples: int, seed: int) -> tuple[Comparison, ...]:
+    """Paired bootstrap over images of `contenders`."""
+    return tuple(compare(contenders(measured), resamples=resamples, seed=seed))
+
+
+def summary(measured: Measured, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The figures that a card or a log keeps."""
+    names = [contender.name for contender in contenders(measured)]
+    value = {c.figure: dict(zip(names, (v.value for v in c.values), strict=True)) for c in comparisons}
+    known = measured.detections.own >= 0
+    kept: dict[str, Any] = {"people": int(known.sum()), "boxes": measured.detections.box_source}
+    for name in names:
+        kept[name] = {figure: _rounded(value[figure][name]) for figure in SHOWN}
+    kept["AP gain"] = _rounded(value["AP"]["oaks"] - value["AP"]["conventional"])
+    if "oracle" in names:
+        gap = value["AP"]["oracle"] - value["AP"]["conventional"]
+        kept["gap closed"] = _rounded((value["AP"]["oaks"] - value["AP"]["conventional"]) / gap) if gap > 0 else None
+    for key in ("conventional", "oaks"):
+        found = calibration(measured.scores[key].values[known], measured.own_oks[known])
+        kept[key] |= {"Pearson": _rounded(found.pearson), "ECE": _rounded(found.ece)}
+    for form in ("all", "own"):
+        kept[f"AP75 gain ({form})"] = {
+            c.key: _rounded(value[f"AP75 {c.key} ({form})"]["oaks"] - value[f"AP75 {c.key} ({form})"]["conventional"])
+            for c in OCCLUSION_CLASSES
+        }
+    return kept
+
+
+def ranking_table(measured: Measured, comparisons: Sequence[Comparison]) -> Table:
+    """AP, AP50, AP75 and AR of every score, and what OAKS gains."""
+    found = {comparison.figure: comparison for comparison in comparisons}
+    rows: list[tuple[Cell, ...]] = [
+        (TITLES[contender.name], *(_range(found[figure].values[n]) for figure in SHOWN))
+        for n, contender in enumerate(contenders(measured))
+    ]
+    gains = Table(
+        "ranking",
+        "Held-out people: the same poses ranked by each score",
+        (Column("Score", "text"), *(Column(figure) for figure in SHOWN)),
+        tuple(rows),
+        "Per cent with 95 % intervals, bootstrap over images.",
+        (1,),
+    )
+    return gains
+
+
+def class_table(comparisons: Sequence[Comparison]) -> Table:
+    """AP and its gain, overall and AP75 by occlusion class."""
+    figures = ["AP", "AP75"]
+    figures += [f"AP75 {c.key} ({form})" for form in ("all", "own") for c in OCCLUSION_CLASSES]
+    found = {comparison.figure: comparison for comparison in comparisons}
+    rows = [
+        (figure, found[figure].values[0].value, found[figure].values[1].value, _range(found[figure].differences[0]))
+        for figure in figures
+    ]
+    return Table(
+        "gains",
+        "OAKS against the conventional score",
+        (Column("Figure", "text"), Column("Conventional"), Column("OAKS"), Column("Gain", "points")),
+        tuple(rows),
+        "Gains in points with 95 % intervals, paired bootstrap over images. (all): all detections compete; (own): only "
+        "those whose own person is in the class.",
+    )
+
+
+def calibration_table(measured: Measured) -> Table:
+    """Correlation with true OKS and calibration error of both scores."""
+    known = measured.detections.own >= 0
+    rows: list[tuple[Cell, ...]] = []
+    for key in ("conventional", "oaks"):
+        found = calibration(measured.scores[key].values[known], measured.own_oks[known])
+        rows.append((TITLES[key], found.pearson, found.spearman, found.ece, found.brier))
+    columns = (Column("Score", "text"), *(Column(n, "number") for n in ("Pearson", "Spearman", "ECE", "Brier")))
+    return Table("calibration", "Score and true OKS", columns, tuple(rows))
+
+
+def _range(interval: Any) -> Range:
+    return Range(interval.value, interval.low, interval.high)
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+__all__ = ["Fitted", "compared", "contenders", "measured_with", "summary"]
