@@ -90,16 +90,17 @@ def load_people(
         raise ValueError(
             f"results must be one file for each of annotations, got {len(results)} and {len(annotations)}"
         )
-    truth = load_truth(annotations, skeleton)
     rows: list[dict[str, Any]] = []
     headers = []
-    for path in results:
+    for number, path in enumerate(results):
         own, header = read_results(path)
+        _check_bare(own, str(path))
+        if len(results) > 1:  # a file's own errors name the file
+            Detections.from_rows(own, Truth.load(annotations[number], skeleton=skeleton), path=str(path))
+            own = [_renumbered(row, number, "image_id", "annotation_id") for row in own]
         rows += own
         headers.append(header or {})
-    label = _joined(results)
-    _check_bare(rows, label)
-    return people_of(rows, headers, truth, label, box_source)
+    return people_of(rows, headers, load_truth(annotations, skeleton), _joined(results), box_source)
 
 
 def people_of(
@@ -128,20 +129,26 @@ def people_of(
 
 
 def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> Truth:
-    """The people of several COCO files as those of one.
+    """The people of several COCO files as those of one; ids that two files share become different ones.
 
     Raises:
-        ValueError: a file is no COCO annotation file, or two have an image or annotation id in common.
+        ValueError: a file is no COCO annotation file.
     """
     if len(annotations) == 1:
         return Truth.load(annotations[0], skeleton=skeleton)
-    contents = []
-    for path in annotations:
-        Truth.load(path, skeleton=skeleton)  # so that a message names the file
-        contents.append(json.loads(Path(path).read_text(encoding="utf-8")))
-    joined = {key: [entry for content in contents for entry in content[key]] for key in ("images", "annotations")}
-    joined["categories"] = contents[0]["categories"]
+    joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    for number, path in enumerate(annotations):
+        Truth.load(path, skeleton=skeleton)  # a file's own errors name the file
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
+        joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
+        joined.setdefault("categories", content["categories"])
     return Truth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
+
+
+def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:
+    """An entry of one of several files, with ids that no entry of another file has."""
+    return {**entry, **{key: (file << 48) + int(entry[key]) for key in keys if entry.get(key) is not None}}
 
 
 def _joined(paths: Sequence[str | Path]) -> str:
