@@ -17,11 +17,12 @@ from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksErro
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
-    from oaks import bundle, draw, ops
+    from oaks import bundle, draw, fit, ops
     from oaks.bundle import Bundle
     from oaks.detector import Detector
     from oaks.inference import Engine
     from oaks.poses import Poses
+    from oaks.scorer import Scorer
 
 __version__ = version("oaks")
 __all__ = [
@@ -34,10 +35,12 @@ __all__ = [
     "Engine",
     "OaksError",
     "Poses",
+    "Scorer",
     "Skeleton",
     "__version__",
     "bundle",
     "draw",
+    "fit",
     "ops",
 ]
 
@@ -46,8 +49,9 @@ _CLASSES = {
     "Detector": "oaks.detector",
     "Engine": "oaks.inference",
     "Poses": "oaks.poses",
+    "Scorer": "oaks.scorer",
 }
-_MODULES = ("bundle", "draw", "ops")
+_MODULES = ("bundle", "draw", "fit", "ops")
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,12 @@ import numpy as np
 from oaks import ops
 from oaks.files import write_json
 from oaks.forest import Forest
-from oaks.pose_features import PoseFeatures, boxes_around
+from oaks.results_features import (
+    boxes_around,
+    feature_names,
+    map_feature_names,
+    results_features,
+)
 from oaks.skeleton import Skeleton
 
 FILE = "scorer.json"
@@ -123,7 +128,6 @@ class Scorer:
 
     def _set(self, card: Card, similarity: Forest, visibility: Forest) -> None:
         self.card, self._similarity, self._visibility = card, similarity, visibility
-        self._features = PoseFeatures(card.skeleton, second_opinion=card.second_opinion is not None)
 
     def __repr__(self) -> str:
         return f"Scorer({self.card.estimator!r}, {self.card.decoder!r}, {self.card.kind})"
@@ -135,7 +139,6 @@ class Scorer:
         boxes: Any = None,
         *,
         second: tuple[Any, Any] | None = None,
-        map_features: Any = None,
     ) -> Scored:
         """Score N poses of the estimator that the scorer was fitted to.
 
@@ -144,23 +147,24 @@ class Scorer:
             scores: (N, K) scores of the keypoints, as the estimator gives them.
             boxes: (N, 4) x1, y1, x2, y2; exactly where the scorer was fitted with boxes.
             second: keypoints and scores of the second opinion, exactly where it was fitted with one.
-            map_features: (N, K, M) features of the heatmaps, for a scorer of kind "heatmaps".
 
         Raises:
-            ValueError: an argument does not fit, or holds numbers that are not finite.
+            ValueError: an argument does not fit, or holds numbers that are not finite; or the scorer sees heatmaps.
         """
+        if self.card.kind != "results":
+            raise ValueError("scorer must be fitted to results, got one that sees heatmaps; oaks.Engine runs its bundle")
         points, heat, corners, other = self._check(keypoints, scores, boxes, second)
-        maps = self._check_maps(map_features, len(points))
         similarity, visibility = np.empty_like(heat), np.empty_like(heat)
         for start in range(0, len(points), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             opinion = None if other is None else (other[0][rows], other[1][rows])
-            features = self._features(points[rows], heat[rows], corners[rows], opinion)
-            if maps is not None:
-                features = np.concatenate([features, maps[rows]], axis=2)
-            similarity[rows] = self._similarity.predict(features)
-            visibility[rows] = self._visibility.predict(features)
+            features = results_features(self.card.skeleton, points[rows], heat[rows], corners[rows], opinion)
+            similarity[rows], visibility[rows] = self.predict(features)
         return Scored(similarity, visibility, ops.score(similarity, visibility))
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict similarity and visibility (N, K) from features (N, K, F) float32 in the card's order."""
+        return self._similarity.predict(features), self._visibility.predict(features)
 
     def require(
         self, *, estimator: str | None = None, decoder: str | None = None, skeleton: Skeleton | None = None
@@ -251,15 +255,6 @@ class Scorer:
             )
         return points, heat, corners, other
 
-    def _check_maps(self, map_features: Any, people: int) -> np.ndarray | None:
-        if (map_features is not None) != (self.card.kind == "heatmaps"):
-            wanted = "given: this scorer sees heatmaps" if self.card.kind == "heatmaps" else "None"
-            raise ValueError(f"map_features must be {wanted}")
-        if map_features is None:
-            return None
-        width = len(self.card.features) - len(self._features.names)
-        return _numbers("map_features", map_features, (people, self.card.skeleton.count, width), np.float32)
-
 
 def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
     try:
@@ -302,8 +297,11 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {stated['kind']!r}")
     if not (second is None or isinstance(second, str)):
         raise ValueError(f"second_opinion must be a name or null, got {second!r}")
-    known = PoseFeatures(skeleton, second_opinion=second is not None).names
-    if features[: len(known)] != known or (stated["kind"] == "results" and len(features) != len(known)):
+    if stated["kind"] == "results":
+        known = feature_names(skeleton.count, second_opinion=second is not None)
+    else:
+        known = map_feature_names(skeleton.count, second_opinion=second is not None)
+    if features != known:
         raise ValueError("features must be those of this version of oaks; fit the scorer again")
     quantiles = np.asarray(stated["heat_quantiles"], float)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():

@@ -15,7 +15,7 @@ from oaks.fit import boosting
 from oaks.fit.boosting import Examples, Settings
 from oaks.fit.people import People, load_people
 from oaks.fit.report import Fitted, compared, measured_with, summary
-from oaks.pose_features import PoseFeatures, boxes_around
+from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.truth import OCCLUSION_CLASSES
@@ -63,7 +63,6 @@ def fit_results(
         BackendUnavailable: LightGBM is not installed.
     """
     people = load_people(_listed(results), _listed(annotations), skeleton=skeleton, box_source=box_source)
-    features = PoseFeatures(skeleton)
     corners = boxes_around(people.points) if people.boxes is None else people.boxes
     card = Card(
         kind="results",
@@ -72,12 +71,12 @@ def fit_results(
         skeleton=skeleton,
         boxes=people.boxes is not None,
         second_opinion=None,
-        features=features.names,
+        features=feature_names(skeleton.count),
         fitted_on={},
         out_of_fold={},
         heat_quantiles=(),
     )
-    described = features(people.points, people.heat, corners)
+    described = results_features(skeleton, people.points, people.heat, corners)
     fitted = fit_card(people, described, card, settings, resamples)
     return fitted if out is None else replace(fitted, path=fitted.scorer.save(out))
 

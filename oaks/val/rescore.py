@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks.coco import AREA_OF_BOX, make_header, read_results
+from oaks.coco import AREA_OF_BOX, are_numbers, make_header, read_results, write_results
 from oaks.inference import Engine
+from oaks.results_features import boxes_around
+from oaks.scorer import Scorer
 from oaks.val.detect import require_images
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.resumable import Rows, run_over_images
 
-BOX_OF_KEYPOINTS = 1.2
-"""Sides of a person's box, where none is known, as a multiple of those around the keypoints."""
+log = logging.getLogger("oaks")
+
+UNLIKE = 0.25
+"""Distance between the distributions of keypoint scores (Scorer.unlike) above which they are another estimator's."""
 
 
 def rescore(
@@ -99,9 +104,7 @@ def _box_source(stated: dict[str, Any] | None, found: Detections, truth: Truth) 
 def _boxes(truth: Truth, found: Detections, rows: Rows) -> np.ndarray:
     """(N,4) x1, y1, x2, y2 in the image file's pixels: the row's, its person's, or around the keypoints."""
     scale = truth.scales[found.image]
-    low, high = found.keypoints.min(axis=1), found.keypoints.max(axis=1)
-    center, half = (low + high) / 2 + 0.5, np.maximum(high - low, 8) / 2 * BOX_OF_KEYPOINTS
-    boxes = np.concatenate([(center - half) / scale, (center + half) / scale], axis=1)
+    boxes = boxes_around(found.keypoints / scale[:, None])
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
     for n, row in enumerate(rows):
         if row.get("box") is not None:
@@ -113,3 +116,83 @@ def _boxes(truth: Truth, found: Detections, rows: Rows) -> np.ndarray:
             continue
         boxes[n] = x, y, x + w, y + h
     return boxes
+
+
+def rescore_results(
+    scorer: Scorer,
+    results: str | Path,
+    out: str | Path,
+    *,
+    estimator: str | None = None,
+    decoder: str | None = None,
+) -> Path:
+    """Give the poses of a results file the scores of a scorer; keypoints stay as they are.
+
+    Rows gain `similarity`, `visibility` and, as `score`, the OAKS score times `box_score`, where they have one.
+
+    Args:
+        scorer: fitted to the estimator's results (oaks.fit).
+        results: COCO keypoint results; rows hold `box` or `bbox` exactly where the scorer was fitted with boxes.
+        out: the results file to write, with a header beside it.
+        estimator, decoder: what made the results; None takes them from their header, if it says so.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the results are of another estimator, decoder or skeleton than the scorer, or do not fit; nothing
+            is written then.
+    """
+    rows, stated = read_results(results)
+    stated = stated or {}
+    scorer.require(
+        estimator=estimator or stated.get("estimator") or stated.get("bundle"),
+        decoder=decoder or stated.get("decoder"),
+    )
+    if not rows:
+        raise ValueError(f"{results}: results must hold at least one pose, got none")
+    points, boxes = _poses_of(rows, scorer, results)
+    try:
+        scored = scorer(points[..., :2], points[..., 2], boxes)
+    except ValueError as error:
+        raise ValueError(f"{results}: {error}") from error
+    if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
+        log.warning(
+            "%s: keypoint scores are unlike those that the scorer was fitted to (distance %.2f); a scorer fitted to "
+            "another estimator ranks worse than none",
+            results, distance,
+        )  # fmt: skip
+    written = []
+    for n, row in enumerate(rows):
+        kept = {("box" if key == "bbox" else key): value for key, value in row.items()}
+        written.append(
+            kept
+            | {
+                "heat": points[n, :, 2].tolist(),
+                "similarity": scored.similarity[n].astype(float).round(7).tolist(),
+                "visibility": scored.visibility[n].astype(float).round(7).tolist(),
+                "score": float(scored.oaks_scores[n]) * float(row.get("box_score", 1.0)),
+            }
+        )
+    header = {**stated, "scorer": {"estimator": scorer.card.estimator, "sha256": scorer.sha256}}
+    write_results(out, written, header)
+    return Path(out)
+
+
+def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Keypoints with scores (N, K, 3), and boxes (N, 4) where the scorer wants them."""
+    count, points, boxes = scorer.card.skeleton.count, [], []
+    for number, row in enumerate(rows):
+        where = f"{label}: row {number} (image {row['image_id']})"
+        flat = row.get("keypoints")
+        if not are_numbers(flat) or np.shape(flat) != (3 * count,):
+            raise ValueError(f"{where}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}")
+        points.append(flat)
+        if scorer.card.boxes:
+            box = row.get("box") or row.get("bbox")
+            if not are_numbers(box) or np.shape(box) != (4,):
+                raise ValueError(f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes")
+            x, y, w, h = box
+            boxes.append((x, y, x + w, y + h))
+    found = np.array(points, float).reshape(-1, count, 3)
+    if np.ptp(found[..., 2]) == 0:
+        raise ValueError(f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint")
+    return found, np.array(boxes, float) if scorer.card.boxes else None
