@@ -1,4 +1,4 @@
-"""Boosted trees as plain arrays, which a scorer is stored and evaluated as."""
+"""Boosted trees as plain arrays: how a scorer is stored and evaluated."""
 
 from __future__ import annotations
 
@@ -42,10 +42,16 @@ class Forest:
             raise ValueError("forest: feature, threshold, left and right must have one length")
         if max(splits, leaves) > MOST_NODES:
             raise ValueError(f"forest must have at most {MOST_NODES} splits, got {splits}")
-        if splits and not (0 <= self.feature.min() and self.feature.max() < self.features):
-            raise ValueError(f"forest: feature must be from 0 to {self.features - 1}, got {self.feature.max()}")
+        if splits and not (self.feature.min() >= 0 and self.feature.max() < self.features):
+            raise ValueError(
+                f"forest: feature must be from 0 to {self.features - 1}, got {self.feature.max()}"
+            )
         numbers = np.arange(splits)
-        for name, child, above in (("roots", self.roots, -1), ("left", self.left, numbers), ("right", self.right, numbers)):
+        for name, child, above in (
+            ("roots", self.roots, -1),
+            ("left", self.left, numbers),
+            ("right", self.right, numbers),
+        ):
             inner = child >= 0
             fits = np.where(inner, (child > above) & (child < splits), -1 - child < leaves)
             if not fits.all():
@@ -97,7 +103,9 @@ class Forest:
         for name, kind in kinds.items():
             values = content.get(name) if isinstance(content, Mapping) else None
             plain = int if kind is np.int32 else (int, float)
-            if not isinstance(values, list) or not all(isinstance(v, plain) and abs(v) < 2**31 for v in values):
+            if not isinstance(values, list) or not all(
+                isinstance(v, plain) and abs(v) < 2**31 for v in values
+            ):
                 raise ValueError(f"forest: {name} must be a list of numbers")
             arrays[name] = np.array(values, kind)
         return cls(features=features, **arrays)

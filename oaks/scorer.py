@@ -102,7 +102,9 @@ class Scorer:
         if not path.is_file():
             raise FileNotFoundError(f"scorer not found: {path}; fit one with `oaks fit`")
         if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+            raise ValueError(
+                f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}"
+            )
         content = path.read_bytes()
         self._set(*_parse(content, str(path)))
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -152,7 +154,9 @@ class Scorer:
             ValueError: an argument does not fit, or holds numbers that are not finite; or the scorer sees heatmaps.
         """
         if self.card.kind != "results":
-            raise ValueError("scorer must be fitted to results, got one that sees heatmaps; oaks.Engine runs its bundle")
+            raise ValueError(
+                "scorer must be fitted to results, got one that sees heatmaps; oaks.Engine runs its bundle"
+            )
         points, heat, corners, other = self._check(keypoints, scores, boxes, second)
         similarity, visibility = np.empty_like(heat), np.empty_like(heat)
         for start in range(0, len(points), ROWS_AT_ONCE):
@@ -175,7 +179,10 @@ class Scorer:
             ValueError: the estimator, decoder or skeleton is another one.
         """
         card = self.card
-        for name, given, fitted in (("estimator", estimator, card.estimator), ("decoder", decoder, card.decoder)):
+        for name, given, fitted in (
+            ("estimator", estimator, card.estimator),
+            ("decoder", decoder, card.decoder),
+        ):
             if given is not None and given != fitted:
                 raise ValueError(
                     f"{name} must be {fitted!r}, which the scorer was fitted to, got {given!r}; fit a scorer to it"
@@ -193,10 +200,13 @@ class Scorer:
         """
         seen = np.sort(np.asarray(scores, float).ravel())
         marks = np.array(self.card.heat_quantiles)
-        expected = np.linspace(0, 1, len(marks))
-        above = np.searchsorted(seen, marks, side="right") / len(seen) - expected
-        below = expected - np.searchsorted(seen, marks, side="left") / len(seen)
-        return float(max(above[:-1].max(), below[1:].max(), 0.0))
+        steps = len(marks) - 1
+        # Equal marks are a jump of the distribution that was fitted to, from the first of them to the last.
+        after = (np.searchsorted(marks, marks, side="right") - 1) / steps
+        before = np.searchsorted(marks, marks, side="left") / steps
+        higher = np.searchsorted(seen, marks, side="right") / len(seen) - after
+        lower = before - np.searchsorted(seen, marks, side="left") / len(seen)
+        return float(max(higher.max(), lower.max(), 0.0))
 
     def save(self, path: str | Path) -> Path:
         """Write the scorer: into a folder, or under a file name that ends in .json. Returns the file.
@@ -239,7 +249,11 @@ class Scorer:
         points = _numbers("keypoints", keypoints, (None, count, 2), np.float64)
         heat = _numbers("scores", scores, (len(points), count), np.float32)
         if (boxes is not None) != card.boxes:
-            wanted = "given: this scorer was fitted with boxes" if card.boxes else "None: it was fitted without boxes"
+            wanted = (
+                "given: this scorer was fitted with boxes"
+                if card.boxes
+                else "None: it was fitted without boxes"
+            )
             raise ValueError(f"boxes must be {wanted}")
         corners = (
             boxes_around(points) if boxes is None else _numbers("boxes", boxes, (len(points), 4), np.float64)
@@ -276,7 +290,11 @@ def _parse(content: bytes, label: str) -> tuple[Card, Forest, Forest]:
         stated = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{label}: a scorer must be JSON: {error}") from None
-    if not isinstance(stated, dict) or not isinstance(stated.get("format"), int) or "similarity" not in stated:
+    if (
+        not isinstance(stated, dict)
+        or not isinstance(stated.get("format"), int)
+        or "similarity" not in stated
+    ):
         raise ValueError(f"{label} is not a scorer's file; `oaks fit` writes one")
     if stated["format"] > FORMAT:
         raise ValueError(f"{label}: format must be at most {FORMAT}, got {stated['format']}; upgrade oaks")
@@ -290,7 +308,13 @@ def _parse(content: bytes, label: str) -> tuple[Card, Forest, Forest]:
 def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
     skeleton = Skeleton.from_dict(stated["skeleton"])
     features, second = tuple(stated["features"]), stated["second_opinion"]
-    for name, kind in (("estimator", str), ("decoder", str), ("boxes", bool), ("fitted_on", dict), ("out_of_fold", dict)):
+    for name, kind in (
+        ("estimator", str),
+        ("decoder", str),
+        ("boxes", bool),
+        ("fitted_on", dict),
+        ("out_of_fold", dict),
+    ):
         if not isinstance(stated[name], kind):
             raise ValueError(f"{name} must be {kind.__name__}, got {stated[name]!r}")
     if stated["kind"] not in KINDS:

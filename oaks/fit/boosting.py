@@ -37,21 +37,24 @@ class Settings:
     threads: int = 1
 
 
+CHOSEN = Settings()
+
+
 @dataclass(frozen=True)
 class Examples:
     """What there is to learn from: N people with K keypoints.
 
     Attributes:
         features: (N, K, F) float32.
-        similarity: (N, K) true keypoint similarity; only labelled keypoints count.
-        labelled: (N, K) bool.
+        similarity: (N, K) true keypoint similarity; only labeled keypoints count.
+        labeled: (N, K) bool.
         images: (N,) image of each person, for folds.
         known: (N,) bool, people to fit to; the others belong to no annotated person and are only predicted.
     """
 
     features: np.ndarray
     similarity: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
     images: np.ndarray
     known: np.ndarray
 
@@ -62,7 +65,7 @@ class Examples:
 def fit_forests(
     examples: Examples, settings: Settings, rows: np.ndarray | None = None
 ) -> tuple[Forest, Forest]:
-    """Fit keypoint similarity (labelled keypoints only) and visibility (all keypoints), both by cross entropy.
+    """Fit keypoint similarity (labeled keypoints only) and visibility (all keypoints), both by cross entropy.
 
     Args:
         examples: the people.
@@ -73,14 +76,16 @@ def fit_forests(
         BackendUnavailable: LightGBM is not installed.
     """
     chosen = examples.known if rows is None else examples.known & rows
-    labelled = examples.labelled & chosen[:, None]
-    similarity = _fit(examples.features[labelled], examples.similarity[labelled], settings)
+    labeled = examples.labeled & chosen[:, None]
+    similarity = _fit(examples.features[labeled], examples.similarity[labeled], settings)
     every = examples.features[chosen].reshape(-1, examples.features.shape[2])
-    visibility = _fit(every, examples.labelled[chosen].ravel().astype(np.float32), settings)
+    visibility = _fit(every, examples.labeled[chosen].ravel().astype(np.float32), settings)
     return similarity, visibility
 
 
-def out_of_fold(examples: Examples, settings: Settings) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def out_of_fold(
+    examples: Examples, settings: Settings
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Predict every person by forests fitted to the people of other images.
 
     Yields, fold by fold: rows (n,), predicted similarity (n, K) and visibility (n, K).
@@ -130,7 +135,9 @@ def _lightgbm() -> Any:
     try:
         import lightgbm
     except ImportError as error:
-        raise BackendUnavailable(f"fitting a scorer needs LightGBM: pip install 'oaks[fit]' ({error})") from error
+        raise BackendUnavailable(
+            f"fitting a scorer needs LightGBM: pip install 'oaks[fit]' ({error})"
+        ) from error
     return lightgbm
 
 

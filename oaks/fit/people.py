@@ -12,9 +12,9 @@ import numpy as np
 
 from oaks.coco import read_results
 from oaks.skeleton import Skeleton
-from oaks.val.results import Detections
-from oaks.val.similarity import similarity_to_own
-from oaks.val.truth import Truth
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import Truth
+from oaks.val.oks import similarity_to_own
 
 SAME_PERSON = 0.5
 """Intersection over union from which a detected box is an annotated person's."""
@@ -46,14 +46,14 @@ class People:
         return self.detections.own >= 0
 
     @property
-    def labelled(self) -> np.ndarray:
-        """(N, K) bool: keypoints that the pose's person has labelled; False for poses of nobody."""
+    def labeled(self) -> np.ndarray:
+        """(N, K) bool: keypoints that the pose's person has labeled; False for poses of nobody."""
         flags = self.truth.flags[self.detections.own] > 0
         return flags & self.known[:, None]
 
     @property
     def similarity(self) -> np.ndarray:
-        """(N, K) true keypoint similarity; 0 where the keypoint is not labelled."""
+        """(N, K) true keypoint similarity; 0 where the keypoint is not labeled."""
         truth, detections = self.truth, self.detections
         return np.nan_to_num(similarity_to_own(truth, detections.keypoints, detections.own)[0])
 
@@ -72,7 +72,7 @@ def load_people(
 ) -> People:
     """Read results and the annotations of their images, and find each pose's person.
 
-    With ground-truth boxes that is the person whose box was cut. With detected boxes it is the labelled person
+    With ground-truth boxes that is the person whose box was cut. With detected boxes it is the labeled person
     whose box overlaps most, if by at least half of their union; without boxes, the one of the largest OKS.
 
     Args:
@@ -111,7 +111,9 @@ def people_of(
     box_source: str | None = None,
 ) -> People:
     """The same from rows in memory; `label` is what messages call them."""
-    stated = {str(header["box_source"]).startswith("annotated") for header in headers if "box_source" in header}
+    stated = {
+        str(header["box_source"]).startswith("annotated") for header in headers if "box_source" in header
+    }
     with_ids = all(row.get("annotation_id") is not None for row in rows)
     if box_source is None:
         ground_truth = stated == {True} or (not stated and with_ids)
@@ -160,7 +162,9 @@ def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
     for number, row in enumerate(rows):
         points = row.get("keypoints")
         if isinstance(points, list) and points and isinstance(points[0], list):
-            raise ValueError(f"{label}: row {number}: keypoints must be a flat list x, y, score, ..., got nested lists")
+            raise ValueError(
+                f"{label}: row {number}: keypoints must be a flat list x, y, score, ..., got nested lists"
+            )
 
 
 def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.ndarray:
@@ -176,7 +180,9 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
             f"{label}: keypoints must have scores of their own, got one score for all keypoints of each pose"
         )
     if np.ptp(heat) == 0:
-        raise ValueError(f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint")
+        raise ValueError(
+            f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint"
+        )
     return heat
 
 
@@ -193,7 +199,7 @@ def _boxes(truth: Truth, detections: Detections, rows: list[dict[str, Any]]) -> 
 
 
 def _own_by_box(truth: Truth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(N,) the labelled person whose box overlaps most, -1 where none does by SAME_PERSON."""
+    """(N,) the labeled person whose box overlaps most, -1 where none does by SAME_PERSON."""
     own = np.full(len(boxes), -1)
     x, y, w, h = truth.boxes.T
     people = np.stack([x, y, x + w, y + h], axis=1)

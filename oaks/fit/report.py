@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from oaks.scorer import Scorer
+from oaks.val.bootstrap import Comparison, Contender, compare
 from oaks.val.calibration import calibration
-from oaks.val.compare import Comparison, Contender, compare
-from oaks.val.report.model import Cell, Column, Range, Table
-from oaks.val.results import Detections
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.report.document import Cell, Column, Range, Table
 from oaks.val.scores import TITLES, Measured
-from oaks.val.truth import OCCLUSION_CLASSES, Truth
 
 SHOWN = ("AP", "AP50", "AP75", "AR")
 
@@ -49,7 +49,7 @@ class Fitted:
 
     def print(self) -> None:
         """Print the tables to the terminal."""
-        from oaks.val.report.render import print_tables
+        from oaks.val.report.writer import print_tables
 
         print_tables(self.tables)
 
@@ -84,13 +84,17 @@ def summary(measured: Measured, comparisons: Sequence[Comparison]) -> dict[str, 
     kept["AP gain"] = _rounded(value["AP"]["oaks"] - value["AP"]["conventional"])
     if "oracle" in names:
         gap = value["AP"]["oracle"] - value["AP"]["conventional"]
-        kept["gap closed"] = _rounded((value["AP"]["oaks"] - value["AP"]["conventional"]) / gap) if gap > 0 else None
+        kept["gap closed"] = (
+            _rounded((value["AP"]["oaks"] - value["AP"]["conventional"]) / gap) if gap > 0 else None
+        )
     for key in ("conventional", "oaks"):
         found = calibration(measured.scores[key].values[known], measured.own_oks[known])
         kept[key] |= {"Pearson": _rounded(found.pearson), "ECE": _rounded(found.ece)}
     for form in ("all", "own"):
         kept[f"AP75 gain ({form})"] = {
-            c.key: _rounded(value[f"AP75 {c.key} ({form})"]["oaks"] - value[f"AP75 {c.key} ({form})"]["conventional"])
+            c.key: _rounded(
+                value[f"AP75 {c.key} ({form})"]["oaks"] - value[f"AP75 {c.key} ({form})"]["conventional"]
+            )
             for c in OCCLUSION_CLASSES
         }
     return kept
@@ -103,7 +107,7 @@ def ranking_table(measured: Measured, comparisons: Sequence[Comparison]) -> Tabl
         (TITLES[contender.name], *(_range(found[figure].values[n]) for figure in SHOWN))
         for n, contender in enumerate(contenders(measured))
     ]
-    gains = Table(
+    return Table(
         "ranking",
         "Held-out people: the same poses ranked by each score",
         (Column("Score", "text"), *(Column(figure) for figure in SHOWN)),
@@ -111,7 +115,6 @@ def ranking_table(measured: Measured, comparisons: Sequence[Comparison]) -> Tabl
         "Per cent with 95 % intervals, bootstrap over images.",
         (1,),
     )
-    return gains
 
 
 def class_table(comparisons: Sequence[Comparison]) -> Table:
@@ -120,7 +123,12 @@ def class_table(comparisons: Sequence[Comparison]) -> Table:
     figures += [f"AP75 {c.key} ({form})" for form in ("all", "own") for c in OCCLUSION_CLASSES]
     found = {comparison.figure: comparison for comparison in comparisons}
     rows = [
-        (figure, found[figure].values[0].value, found[figure].values[1].value, _range(found[figure].differences[0]))
+        (
+            figure,
+            found[figure].values[0].value,
+            found[figure].values[1].value,
+            _range(found[figure].differences[0]),
+        )
         for figure in figures
     ]
     return Table(
@@ -140,7 +148,10 @@ def calibration_table(measured: Measured) -> Table:
     for key in ("conventional", "oaks"):
         found = calibration(measured.scores[key].values[known], measured.own_oks[known])
         rows.append((TITLES[key], found.pearson, found.spearman, found.ece, found.brier))
-    columns = (Column("Score", "text"), *(Column(n, "number") for n in ("Pearson", "Spearman", "ECE", "Brier")))
+    columns = (
+        Column("Score", "text"),
+        *(Column(n, "number") for n in ("Pearson", "Spearman", "ECE", "Brier")),
+    )
     return Table("calibration", "Score and true OKS", columns, tuple(rows))
 
 

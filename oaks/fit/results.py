@@ -12,13 +12,13 @@ import numpy as np
 from rich.progress import Progress
 
 from oaks.fit import boosting
-from oaks.fit.boosting import Examples, Settings
+from oaks.fit.boosting import CHOSEN, Examples, Settings
 from oaks.fit.people import People, load_people
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
-from oaks.val.truth import OCCLUSION_CLASSES
+from oaks.val.ground_truth import OCCLUSION_CLASSES
 
 log = logging.getLogger("oaks")
 
@@ -38,7 +38,7 @@ def fit_results(
     decoder: str | None = None,
     skeleton: Skeleton = COCO17,
     box_source: str | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = CHOSEN,
     resamples: int = 1000,
 ) -> Fitted:
     """Fit a scorer to an estimator's COCO keypoint results on annotated people.
@@ -86,9 +86,7 @@ def named(header: dict[str, Any], path: str | Path) -> str:
     return str(header.get("estimator") or header.get("bundle") or Path(path).stem)
 
 
-def fit_card(
-    people: People, features: np.ndarray, card: Card, settings: Settings, resamples: int
-) -> Fitted:
+def fit_card(people: People, features: np.ndarray, card: Card, settings: Settings, resamples: int) -> Fitted:
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
     Args:
@@ -98,7 +96,11 @@ def fit_card(
     for warning in warnings:
         log.warning("%s", warning)
     examples = Examples(
-        np.ascontiguousarray(features, np.float32), people.similarity, people.labelled, people.images, people.known
+        np.ascontiguousarray(features, np.float32),
+        people.similarity,
+        people.labeled,
+        people.images,
+        people.known,
     )
     similarity, visibility = np.zeros(people.heat.shape, np.float32), np.zeros(people.heat.shape, np.float32)
     with Progress(transient=True) as progress:
@@ -118,7 +120,7 @@ def fit_card(
             "annotations": [Path(path).name for path in people.truth.path.split(" + ")],
             "people": int(people.known.sum()),
             "images": len(np.unique(people.images[people.known])),
-            "labelled keypoints": int(people.labelled.sum()),
+            "labeled keypoints": int(people.labeled.sum()),
             "trees": settings.trees,
             "seed": settings.seed,
         },
@@ -142,15 +144,19 @@ def check_people(people: People, features: int) -> list[str]:
     warnings = []
     nobody = len(people.known) - count
     if nobody:
-        warnings.append(f"{nobody} of {len(people.known)} poses belong to no annotated person; they are not fitted to")
+        warnings.append(
+            f"{nobody} of {len(people.known)} poses belong to no annotated person; they are not fitted to"
+        )
     classes = people.truth.occlusion[people.detections.own[people.known]]
     for index, occlusion in enumerate(OCCLUSION_CLASSES):
         if (few := int((classes == index).sum())) < FEW:
             warnings.append(f"only {few} people of class '{occlusion.title}'; their scores will be uncertain")
-    labels = people.labelled.sum(axis=0)
+    labels = people.labeled.sum(axis=0)
     for name, number in zip(people.truth.skeleton.keypoints, labels.tolist(), strict=True):
         if number < FEW:
-            warnings.append(f"keypoint {name} is labelled {number} times only; its similarity will be uncertain")
+            warnings.append(
+                f"keypoint {name} is labeled {number} times only; its similarity will be uncertain"
+            )
     flat = np.ptp(people.heat, axis=0) == 0
     for name in np.array(people.truth.skeleton.keypoints)[flat]:
         warnings.append(f"keypoint {name} has the same score in every pose; its score says nothing")

@@ -189,10 +189,14 @@ def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray
         if scorer.card.boxes:
             box = row.get("box") or row.get("bbox")
             if not are_numbers(box) or np.shape(box) != (4,):
-                raise ValueError(f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes")
+                raise ValueError(
+                    f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes"
+                )
             x, y, w, h = box
             boxes.append((x, y, x + w, y + h))
     found = np.array(points, float).reshape(-1, count, 3)
     if np.ptp(found[..., 2]) == 0:
-        raise ValueError(f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint")
+        raise ValueError(
+            f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint"
+        )
     return found, np.array(boxes, float) if scorer.card.boxes else None
