@@ -25,9 +25,9 @@ from oaks import ops
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import fold_of
 from oaks.training.data.sources import Place, open_data
-from oaks.training.evaluation import Collector, Outcome, View, estimates, pearson
 from oaks.training.networks.ks_net import MapFigures
 from oaks.training.recipe import Recipe, parse_recipe
+from oaks.training.validation import Collector, Outcome, View, estimates, pearson
 from oaks.val.coco_eval import judge
 
 TURNS = 5

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.training.render.output.folder import CATEGORIES
 from oaks.training.render.video import Clip
-from oaks.training.render.writing import CATEGORIES
 from oaks.val.ground_truth import Truth
 from oaks.val.synthetic_boxes import detector_like
 from oaks.val.tracking import person_ids

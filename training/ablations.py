@@ -16,10 +16,10 @@ from oaks import ops
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
 from oaks.training.data.sources import Place
-from oaks.training.evaluation import Crops, Estimate, View, crop_loader, estimate
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
+from oaks.training.validation import Crops, Estimate, View, crop_loader, estimate
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.report import paper

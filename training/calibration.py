@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oaks.training.evaluation import Outcome
+from oaks.training.validation import Outcome
 
 Calibration = dict[str, dict[str, float]]
 """What bundle.json calls calibration: "visibility" and "similarity", each with "scale" and "bias"."""

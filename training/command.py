@@ -72,8 +72,8 @@ def pack_command(recipe: str, out: str, *, data: str, changes: list[str], detail
     Raises:
         ValueError: the recipe is not one for people.
     """
+    from oaks.training.data.packing import pack
     from oaks.training.data.sources import Place
-    from oaks.training.packing import pack
 
     read = read_recipe(recipe, changes)
     if not isinstance(read, PoseRecipe):

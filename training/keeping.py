@@ -14,7 +14,7 @@ import torch
 
 import oaks
 from oaks.training.checkpoint import save_network
-from oaks.training.pose_training import NetworkTraining
+from oaks.training.module import NetworkTraining
 
 
 def write_text(path: Path, text: str) -> None:

@@ -234,7 +234,7 @@ class Training(Strict):
 
 
 class Initial(Strict):
-    """Weights to start from; see `oaks.training.foreign`.
+    """Weights to start from; see `oaks.training.pretrained`.
 
     Attributes:
         path: a network saved here, or a state dict of torchvision, Simple Baselines or HRNet.

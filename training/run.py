@@ -19,13 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.skeleton import COCO17
-from oaks.training.checkpoint import read_description
-from oaks.training.data.shards import wanted_packing
-from oaks.training.data.sources import Place, open_data
-from oaks.training.evaluation import Crops
-from oaks.training.keeping import NetworkKeeper, write_text
-from oaks.training.ks_training import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
-from oaks.training.pieces import (
+from oaks.training.callbacks import (
     LAST,
     Pieces,
     WholeCheckpoints,
@@ -34,8 +28,14 @@ from oaks.training.pieces import (
     stderr_console,
     wait_for,
 )
-from oaks.training.pose_training import NetworkTraining, PeopleModule, PoseTraining, count_steps
+from oaks.training.checkpoint import read_description
+from oaks.training.data.shards import wanted_packing
+from oaks.training.data.sources import Place, open_data
+from oaks.training.keeping import NetworkKeeper, write_text
+from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
+from oaks.training.module import NetworkTraining, PeopleModule, PoseTraining, count_steps
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
+from oaks.training.validation import Crops
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -291,7 +291,7 @@ def _load_initial(
     recipe: PoseRecipe | KSRecipe, module: NetworkTraining, folder: RunFolder, console: Console
 ) -> None:
     if recipe.initial is not None and not folder.checkpoint.exists():
-        from oaks.training.foreign import load_weights
+        from oaks.training.pretrained import load_weights
 
         refuse_seen(recipe)
         matched = load_weights(module.network, recipe.initial)

@@ -14,8 +14,8 @@ from oaks.inference import _half, _probability
 from oaks.skeleton import COCO17
 from oaks.training.calibration import calibrated, fit_calibration, fit_probabilities
 from oaks.training.data.people import read_coco
-from oaks.training.evaluation import evaluate
-from tests.training.test_evaluation import VIEW, Knowing
+from oaks.training.validation import evaluate
+from tests.training.test_validation import VIEW, Knowing
 
 
 def test_the_numbers_that_made_the_targets_are_found() -> None:

@@ -14,19 +14,19 @@ from torch.utils.data import default_collate
 
 from oaks import ops
 from oaks.skeleton import COCO17
+from oaks.training import ks_data
 from oaks.training import run as run_module
 from oaks.training.checkpoint import load_network, save_network
-from oaks.training.data import heatmaps
-from oaks.training.data.heatmaps import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
+from oaks.training.data.packing import pack
 from oaks.training.data.people import fold_of, read_coco
 from oaks.training.data.sampling import Draw
 from oaks.training.data.sources import Place, open_data
-from oaks.training.evaluation import Crops, View, crop_loader
-from oaks.training.ks_training import KSTraining, load_pose_networks, store_key
+from oaks.training.ks import KSTraining, load_pose_networks, store_key
+from oaks.training.ks_data import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
 from oaks.training.networks import build
-from oaks.training.packing import pack
 from oaks.training.recipe import Augmentation, parse_recipe
 from oaks.training.run import Machine, resume, train
+from oaks.training.validation import Crops, View, crop_loader
 from tests.training.conftest import TINY, ks_recipe, pose_recipe, save, source
 from tests.training.test_training import losses
 
@@ -108,7 +108,7 @@ def test_stored_heatmaps_and_similarities_are_those_of_use(tmp_path: Path, peopl
 
 
 def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networks, monkeypatch) -> None:
-    monkeypatch.setattr(heatmaps, "PART", 5)
+    monkeypatch.setattr(ks_data, "PART", 5)
     shape, key = (12, 17, 16, 12), {"networks": ["a"]}
 
     def write(store: HeatmapStore, fail_after: int = 99) -> None:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from oaks.training import series
+from oaks.training.data.packing import pack
 from oaks.training.data.sources import Place
-from oaks.training.packing import pack
 from oaks.training.recipe import parse_recipe, read_recipe
 from oaks.training.run import RunFolder
 from tests.training.conftest import ks_recipe, pose_recipe

@@ -19,12 +19,12 @@ import yaml
 from rich.console import Console
 
 from oaks.skeleton import COCO17
-from oaks.training import keeping, pieces
+from oaks.training import callbacks, keeping
+from oaks.training.callbacks import Pieces, WholeCheckpoints
 from oaks.training.checkpoint import load_network
 from oaks.training.data.sources import Place, open_data
+from oaks.training.module import PoseTraining, moving_average, rate_factor
 from oaks.training.networks import build
-from oaks.training.pieces import Pieces, WholeCheckpoints
-from oaks.training.pose_training import PoseTraining, moving_average, rate_factor
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 from tests.training.conftest import TINY, pose_recipe, source, write_people
@@ -93,7 +93,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
 
     monkeypatch.setattr(PoseTraining, "training_step", fatal)
     monkeypatch.setattr(
-        pieces.time, "monotonic", iter(range(0, 10**6, 100)).__next__
+        callbacks.time, "monotonic", iter(range(0, 10**6, 100)).__next__
     )  # a checkpoint now and then
     with pytest.raises(RuntimeError, match="killed"):
         start(run, people_folder)
@@ -413,14 +413,14 @@ def test_signals_to_the_whole_group_stop_cleanly(
 
 def test_a_card_names_no_commit_of_somebody_elses(tmp_path: Path, monkeypatch) -> None:
     """oaks in an environment within a repository of its user's, and in one of its own."""
-    file = tmp_path / "keeping.py"
+    file = tmp_path / "callbacks.py"
     file.write_text("")
     monkeypatch.setattr(keeping, "__file__", str(file))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *words], check=True)
     assert keeping.commit() is None
-    for words in (["add", "keeping.py"], ["commit", "-q", "-m", "ours"]):
+    for words in (["add", "callbacks.py"], ["commit", "-q", "-m", "ours"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     assert keeping.commit() == head.stdout.strip()
@@ -434,13 +434,13 @@ def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkey
         if len(waits) == 3:
             (tmp_path / "prepared.json").touch()
 
-    monkeypatch.setattr(pieces.time, "sleep", sleep)
+    monkeypatch.setattr(callbacks.time, "sleep", sleep)
     console = quiet()
-    pieces.wait_for(tmp_path / "prepared.json", console)
+    callbacks.wait_for(tmp_path / "prepared.json", console)
     assert len(waits) == 3
     assert "prepared.json" in console.file.getvalue()
     monkeypatch.setenv("NODE_RANK", "1")
-    assert not pieces.is_first_process()
+    assert not callbacks.is_first_process()
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from oaks.skeleton import COCO17
-from oaks.training.render.dataset import write_dataset
+from oaks.training.render.output.dataset import write_dataset
+from oaks.training.render.output.folder import write_jpeg
+from oaks.training.render.output.video_dataset import write_videos
 from oaks.training.render.people import RenderedPeople
 from oaks.training.render.video import RenderedVideos
-from oaks.training.render.video_dataset import write_videos
-from oaks.training.render.writing import write_jpeg
 
 _COLUMNS, _ROWS = 6, 4
 _SIDES = {"left": (80, 220, 80), "right": (60, 80, 255), "middle": (255, 170, 60)}

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from oaks.training.render.cast import BODIES, Cast
-from oaks.training.render.checks import picture_size, shares, whole
-from oaks.training.render.drawing import Artist, Scene
-from oaks.training.render.figure import Figure, View
-from oaks.training.render.labels import CLASS_RANGES
-from oaks.training.render.photo import Camera
-from oaks.training.render.plan import Placed, Stage
-from oaks.training.render.poses import PoseFile, PoseSource
-from oaks.training.render.sketch import Sketch
+from oaks.training.render.arguments import picture_size, shares, whole
+from oaks.training.render.body.cast import BODIES, Cast
+from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.poses import PoseFile, PoseSource
+from oaks.training.render.look.photo import Camera
+from oaks.training.render.scene.drawing import Artist, Scene
+from oaks.training.render.scene.labels import CLASS_RANGES
+from oaks.training.render.scene.placement import Placed, Stage
+from oaks.training.render.scene.sketch import Sketch
 
 PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
 """Shares of the occlusion classes in COCO val2017 (table 8): almost, largely, slightly, not occluded."""

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from oaks.training.render.body import Body
-from oaks.training.render.cast import BODIES, Cast
-from oaks.training.render.checks import picture_size, shares, whole
-from oaks.training.render.drawing import Artist, Drawing, Scene
-from oaks.training.render.figure import Figure, View
-from oaks.training.render.motion import Motion, Stop, move
-from oaks.training.render.occluders import Occluder, cover
-from oaks.training.render.photo import Camera
-from oaks.training.render.plan import Placed
+from oaks.training.render.arguments import picture_size, shares, whole
+from oaks.training.render.body.cast import BODIES, Cast
+from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.mesh import Body
+from oaks.training.render.body.motion import Motion, Stop, move
+from oaks.training.render.look.photo import Camera
+from oaks.training.render.scene.drawing import Artist, Drawing, Scene
+from oaks.training.render.scene.occluders import Occluder, cover
+from oaks.training.render.scene.placement import Placed
 
 _CLIP = 1_000_009
 _ADULT = 1.75

@@ -12,15 +12,15 @@ import pytest
 
 from oaks.skeleton import COCO17
 from oaks.training.render import PAPER_CLASSES, RenderedPeople
-from oaks.training.render.anatomy import draw_proportions
-from oaks.training.render.body import Body
-from oaks.training.render.drawing import OVERSAMPLING, Artist, Scene, enlarged
-from oaks.training.render.figure import Figure, View
-from oaks.training.render.labels import OCCLUDER, PERSON_CODES, occlusion_class
-from oaks.training.render.outfit import Outfit
-from oaks.training.render.parts import Part
-from oaks.training.render.plan import Placed
-from oaks.training.render.poses import hand_written
+from oaks.training.render.body.anatomy import draw_proportions
+from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.mesh import Body
+from oaks.training.render.body.outfit import Outfit
+from oaks.training.render.body.parts import Part
+from oaks.training.render.body.poses import hand_written
+from oaks.training.render.scene.drawing import OVERSAMPLING, Artist, Scene, enlarged
+from oaks.training.render.scene.labels import OCCLUDER, PERSON_CODES, occlusion_class
+from oaks.training.render.scene.placement import Placed
 
 INDEX = {name: index for index, name in enumerate(COCO17.keypoints)}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from oaks.training.render import RenderedVideos
-from oaks.training.render.drawing import OVERSAMPLING
-from oaks.training.render.labels import PERSON_CODES
-from oaks.training.render.parts import Part
+from oaks.training.render.body.parts import Part
+from oaks.training.render.scene.drawing import OVERSAMPLING
+from oaks.training.render.scene.labels import PERSON_CODES
 
 RATE = 12.5
 

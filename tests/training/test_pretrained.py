@@ -1,0 +1,123 @@
+"""Weights from elsewhere: named as their makers name them, they find their place; the rest is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from oaks.training.networks import ResNet, build
+from oaks.training.pretrained import load_weights, read_state
+from oaks.training.recipe import Initial
+
+SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48, 64], "keypoints": 17}
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    """A residual network's state dict as torchvision publishes it, before batch norms counted batches."""
+    torch.manual_seed(1)
+    state = ResNet("resnet18", width=0.125, classes=10).state_dict()
+    torch.save(
+        {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, tmp_path / "resnet18.pth"
+    )
+    return tmp_path / "resnet18.pth"
+
+
+def test_a_classifier_fills_the_backbone(classifier: Path) -> None:
+    network = build(SMALL)
+    head = network.head.final_layer.weight.clone()
+    initial = Initial(path=classifier, allow_missing=["head.*", "occlusion.*"], allow_unexpected=["fc.*"])
+    matched = load_weights(network, initial)
+    state = torch.load(classifier)
+    assert len(matched.loaded) == len(state) - 2 == 100
+    for name, value in network.backbone.state_dict().items():
+        if name in state:
+            torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+    torch.testing.assert_close(network.head.final_layer.weight, head, rtol=0, atol=0)
+    assert matched.unexpected == ["fc.weight", "fc.bias"]
+    lines = str(matched).splitlines()
+    assert lines[1] == "  * -> backbone.* (100)"
+    assert lines[2].startswith("  kept as they were (")
+    assert "head.final_layer.bias" in lines[2]
+    assert lines[3:] == ["  left unused (2): fc.weight, fc.bias"]
+
+
+def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Path) -> None:
+    network = build(SMALL)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match="missing: head.final_layer.weight") as caught:
+        load_weights(network, Initial(path=classifier))
+    assert "unexpected: fc.bias" in str(caught.value)
+    assert "num_batches_tracked" not in str(caught.value)
+    with pytest.raises(
+        ValueError, match="other shape: conv1.weight is .8, 3, 7, 7., backbone.conv1.weight is .16,"
+    ):
+        load_weights(build({**SMALL, "width": 0.25}), Initial(path=classifier))
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "model"])
+def test_simple_baselines_fill_network_and_head(tmp_path: Path, wrapping: str) -> None:
+    architecture = {**SMALL, "head": "deconv", "head_channels": 16, "visibility": False}
+    torch.manual_seed(2)
+    source, target = build(architecture), build(architecture)
+    renamed = {
+        "module." + n.removeprefix("backbone.").removeprefix("head."): v
+        for n, v in source.state_dict().items()
+    }
+    torch.save({wrapping: renamed, "epoch": 3}, tmp_path / "pose_resnet.pth.tar")
+    matched = load_weights(target, Initial(path=tmp_path / "pose_resnet.pth.tar"))
+    assert ("deconv_layers.0.weight", "head.deconv_layers.0.weight") in matched.loaded
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_place(tmp_path: Path) -> None:
+    """A network for other crops: what follows from their size is left, and the rest of its module is told apart."""
+    saved, network = build(SMALL), build({**SMALL, "input": [64, 96]})
+    before = network.occlusion.hidden[0].weight.clone()
+    torch.save(saved.state_dict(), tmp_path / "saved.pth")
+    allowed = ["occlusion.hidden.0.*"]
+    matched = load_weights(
+        network, Initial(path=tmp_path / "saved.pth", allow_missing=allowed, allow_unexpected=allowed)
+    )
+    torch.testing.assert_close(network.occlusion.hidden[0].weight, before, rtol=0, atol=0)
+    backbone, head = (len(part.state_dict()) for part in (network.backbone, network.head))
+    lines = str(matched).splitlines()
+    assert lines[1:3] == [f"  backbone.* -> backbone.* ({backbone})", f"  head.* -> head.* ({head})"]
+    assert "  occlusion.hidden.0.bias -> occlusion.hidden.0.bias" in lines
+    assert "  occlusion.hidden.2.* -> occlusion.hidden.2.* (2)" in lines
+    wide, wanted = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
+    assert lines[-2:] == [
+        "  kept as they were (1): occlusion.hidden.0.weight",
+        f"  left unused, for their shape (1): occlusion.hidden.0.weight is {wide}, "
+        f"occlusion.hidden.0.weight is {wanted}",
+    ]
+    listed = sum(int(line.rpartition("(")[2][:-1]) if line.endswith(")") else 1 for line in lines[1:-2])
+    assert listed == len(matched.loaded)
+
+
+def test_hrnet_and_networks_saved_here_load_by_name(tmp_path: Path) -> None:
+    source, target = (build({"name": "hrnet", "width": 8}) for _ in range(2))
+    save_file(source.state_dict(), tmp_path / "hrnet.safetensors")
+    matched = load_weights(target, Initial(path=tmp_path / "hrnet.safetensors"))
+    assert not matched.missing
+    torch.testing.assert_close(
+        target.stage4[2].fuse_layers[0][3][0].weight, source.stage4[2].fuse_layers[0][3][0].weight
+    )
+
+
+def test_files_without_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with pytest.raises(FileNotFoundError, match=r"weights\.pth"):
+        read_state(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"weights\.pth: not a file of weights"):
+        read_state(path)
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(ValueError, match="holds no state dict"):
+        read_state(path)

@@ -1,0 +1,163 @@
+"""Training in pieces: checkpoints that are never half written, and stopping with one when asked to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
+
+from oaks.training.module import NetworkTraining
+
+LAST = "last.ckpt"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a kill at any moment leaves the previous one."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Saves to `path`, on this machine's disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(path.name + ".part")
+        with open(staged, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+
+
+class Pieces(Callback):
+    """Writes last.ckpt every so often, and stops with one on SIGINT, SIGTERM or when the time is up.
+
+    A second SIGINT stops at once, without a checkpoint.
+
+    Args:
+        folder: of last.ckpt.
+        every_minutes: between checkpoints.
+        deadline: of `time.monotonic`, or None.
+        console: where what happens is said.
+    """
+
+    def __init__(
+        self, folder: Path, *, every_minutes: float, deadline: float | None, console: Console
+    ) -> None:
+        self.path, self.every, self.deadline, self.console = (
+            folder / LAST,
+            every_minutes * 60,
+            deadline,
+            console,
+        )
+        self.reason: str | None = None
+        self._saved = self._told = time.monotonic()
+        self._first_step = 0
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:  # noqa: ARG002
+        """Takes over the signals."""
+        self._saved = self._told = self._began = time.monotonic()
+        self._first_step = trainer.global_step
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.reason is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.reason = signal.Signals(number).name
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: NetworkTraining, *_: Any) -> None:
+        """Saves when it is time to, and stops when asked to."""
+        now = time.monotonic()
+        if self.deadline is not None and now > self.deadline:
+            self.reason = self.reason or "the time is up"
+        last = trainer.global_step == module.steps  # where there is nothing left to stop but the validation
+        stop, save = self.reason is not None and not last, now - self._saved > self.every
+        if trainer.world_size > 1:  # one process may be ahead of another's clock or signal
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            save = trainer.strategy.reduce_boolean_decision(save, all=False)
+        if stop or save or last:
+            trainer.save_checkpoint(self.path)
+            self._saved = time.monotonic()
+        if stop:
+            self.reason = self.reason or "another process stopped"
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # a stop is not the place for a validation
+        elif not self.console.is_terminal and now - self._told > 60:
+            self._told = now
+            self._say_where_it_stands(trainer, module)
+
+    def _say_where_it_stands(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+        done = trainer.global_step - self._first_step
+        seconds = time.monotonic() - self._began
+        left = (module.steps - trainer.global_step) * seconds / max(done, 1) / 3600
+        figures = ", ".join(f"{k} {float(v):.4g}" for k, v in trainer.progress_bar_metrics.items())
+        people = done * module.recipe.training.batch / seconds
+        self.console.print(
+            f"step {trainer.global_step}/{module.steps}: {figures}; {people:.1f} people/s, {left:.1f} h left",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:  # noqa: ARG002
+        """Gives the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        module: NetworkTraining,
+        exception: BaseException,  # noqa: ARG002
+    ) -> None:
+        """Gives the signals back."""
+        self.on_train_end(trainer, module)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes files: rank 0 of however many Lightning or a cluster starts."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name, 0)) == 0 for name in ranks)
+
+
+def wait_for(path: Path, console: Console) -> None:
+    """Returns once the first process has written `path`; on another host that is when its disk shows it."""
+    if not path.exists():
+        console.print(f"Waiting for the first process to prepare the data ({path})", soft_wrap=True)
+    while not path.exists():
+        time.sleep(1)
+
+
+def piece_number(folder: Path) -> int:
+    """How many pieces have been logged in `folder`."""
+    return len(list(folder.glob("piece-*"))) if folder.is_dir() else 0
+
+
+def stderr_console() -> Console:
+    """Where people read what a training does."""
+    return Console(file=sys.stderr)
+
+
+__all__ = [
+    "LAST",
+    "Pieces",
+    "WholeCheckpoints",
+    "is_first_process",
+    "piece_number",
+    "stderr_console",
+    "wait_for",
+]

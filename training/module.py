@@ -1,0 +1,269 @@
+"""Training OA-HPE: one step, the optimiser, the averaged weights, and validation."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from oaks.training.data.sampling import Draws, Samples, make_loader
+from oaks.training.data.sources import Split
+from oaks.training.losses import PoseLoss, pose_loss
+from oaks.training.networks import build
+from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
+from oaks.training.validation import Collector, Crops, Estimate, Outcome, View, crop_loader, estimate
+
+STRIDE = 4
+"""Crop pixels per heatmap pixel, of every network here."""
+
+
+def rate_factor(
+    schedule: StepSchedule | CosineSchedule, steps: int, steps_per_epoch: int
+) -> Callable[[int], float]:
+    """Step number to factor on the learning rate, over the whole training, so that pieces of it agree."""
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
+        if isinstance(schedule, StepSchedule):
+            passed = sum(step >= epoch * steps_per_epoch for epoch in schedule.epochs)
+            return warm * schedule.factor**passed
+        part = min(step / max(steps, 1), 1.0)
+        return warm * (schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * part)))
+
+    return factor
+
+
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """Exponential average whose first steps forget faster, so that the fresh weights do not stay in it."""
+
+    def average(kept: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+        if kept[0].is_floating_point():
+            share = min(decay, (1 + float(count)) / (10 + float(count)))
+            torch._foreach_lerp_(kept, current, 1 - share)
+        else:
+            torch._foreach_copy_(kept, current)
+
+    return average
+
+
+def count_steps(training: Training, people: int) -> tuple[int, int]:
+    """Steps of a whole training and of one epoch."""
+    per_epoch = math.ceil(people / training.batch)
+    return max(1, round(training.epochs * per_epoch)), per_epoch
+
+
+class NetworkTraining(lightning.LightningModule):
+    """What training a pose network and a KS-net have in common."""
+
+    def __init__(self, recipe: Recipe, network: nn.Module, steps: int, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.recipe, self.steps, self.steps_per_epoch = recipe, steps, steps_per_epoch
+        self.network = network.to(memory_format=torch.channels_last)
+        decay = recipe.training.average
+        self.averaged: AveragedModel | None = None
+        if decay:
+            self.averaged = AveragedModel(self.network, multi_avg_fn=moving_average(decay), use_buffers=True)
+            self.averaged.requires_grad_(False)
+        self.collector = Collector(recipe.load_skeleton())
+        self.left_out = 0  # people whose images could not be decoded in the last validation
+        # Passed over since the training began, by all processes together.
+        self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def best(self) -> nn.Module:
+        """The network that is validated and saved: the averaged one if there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam or AdamW with the recipe's schedule, stepped once per step."""
+        training = self.recipe.training
+        kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimizer = kind(
+            [
+                {"params": decayed, "weight_decay": training.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=training.learning_rate,
+            fused=training.clip_gradient is None,  # Lightning cannot clip for a fused optimiser
+        )
+        factor = rate_factor(training.schedule, self.steps, self.steps_per_epoch)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Moves the average with every step: before any callback can write a checkpoint of the step."""
+        super().optimizer_step(*arguments, **named)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+
+    def count_damaged(self, batch: dict[str, Tensor]) -> None:
+        """Adds the people passed over for this batch, in all processes.
+
+        Every process keeps the sum: DistributedDataParallel overwrites buffers with the first process's.
+        """
+        self.damaged += self.trainer.strategy.reduce(batch["damaged"].sum(), reduce_op="sum")
+
+    def outcome(self) -> Outcome:
+        """Everyone validated, gathered from all processes; begins the next validation's collection."""
+        gather(self.collector, self.trainer.world_size)
+        outcome = self.collector.outcome()
+        people = sum(len(people) for people in self.trainer.datamodule.split.validation)
+        self.left_out = people - len(outcome.points)
+        self.collector = Collector(self.collector.skeleton)
+        return outcome
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the random generators, of which dropout would draw."""
+        checkpoint["random"] = {
+            "python": random.getstate(),
+            # The global generator, which libraries draw from; as plain numbers, which load safely.
+            "numpy": [x.tolist() if isinstance(x, np.ndarray) else x for x in np.random.get_state()],  # noqa: NPY002
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores them."""
+        state = checkpoint["random"]
+        random.setstate(state["python"])
+        np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class PoseTraining(NetworkTraining):
+    """OA-HPE on augmented crops; validation takes the averaged weights along the path of use."""
+
+    def __init__(self, recipe: PoseRecipe, steps: int, steps_per_epoch: int) -> None:
+        super().__init__(recipe, build(recipe.architecture()), steps, steps_per_epoch)
+        self.recipe: PoseRecipe
+        skeleton = recipe.load_skeleton()
+        self.view = View(
+            recipe.input, recipe.padding, recipe.mean, recipe.std, "half_pixel", recipe.refine, skeleton
+        )
+        self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
+
+    def description(self) -> dict[str, Any]:
+        """What is saved with the network; see `oaks.training.checkpoint`."""
+        recipe, view = self.recipe, self.view
+        return {
+            "kind": "pose",
+            "architecture": recipe.architecture(),
+            "skeleton": view.skeleton.to_dict(),
+            "input": {
+                "size": list(view.size),
+                "mean": list(view.mean),
+                "std": list(view.std),
+                "color": "bgr",
+            },
+            "stride": STRIDE,
+            "alignment": view.alignment,
+            "heatmap_sigma": recipe.heatmap_sigma,
+            "refine": view.refine,
+            "padding": view.padding,
+            "trained_on": [source.name for source in recipe.data.train],
+            "recipe": recipe.model_dump(mode="json"),
+            "license": recipe.license,
+        }
+
+    def loss(self, batch: dict[str, Tensor]) -> PoseLoss:
+        """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
+        crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
+        heatmaps, logits = self.network(crops)
+        assert (heatmaps.shape[-1] * STRIDE, heatmaps.shape[-2] * STRIDE) == self.recipe.input
+        return pose_loss(
+            heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],
+            stride=STRIDE, sigma=self.recipe.heatmap_sigma,
+        )  # fmt: skip
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The total loss of one batch, logged with its parts."""
+        self.count_damaged(batch)
+        loss = self.loss(batch)
+        total = loss.heatmap + self.recipe.visibility_weight * loss.visibility
+        self.log("loss", total, prog_bar=True)
+        self.log("heatmap_loss", loss.heatmap, prog_bar=True)
+        self.log("visibility_loss", loss.visibility, prog_bar=True)
+        return total
+
+    def validation_step(self, batch: dict[str, Tensor] | None, batch_idx: int) -> None:  # noqa: ARG002
+        """Estimates on one batch of `oaks.training.validation.crop_loader`."""
+        if batch is not None:
+            self.collector.add(batch, self.estimate(batch))
+
+    def estimate(self, batch: dict[str, Tensor]) -> Estimate:
+        """What the network that will be saved says on a batch of people."""
+        return estimate(self.best.eval(), batch["crop"], batch["transform"].cpu().numpy(), self.view)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics on everyone, gathered from all processes."""
+        figures = self.outcome().metrics()
+        self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
+
+
+class PeopleModule(lightning.LightningDataModule):
+    """Loaders that begin where the training stands."""
+
+    def __init__(self, recipe: PoseRecipe, split: Split, view: View, steps: int) -> None:
+        super().__init__()
+        self.recipe, self.split, self.view, self.steps = recipe, split, view, steps
+
+    def train_dataloader(self) -> Any:
+        """Augmented samples from the step on that the trainer has reached."""
+        training, trainer = self.recipe.training, self.trainer
+        batch, rest = divmod(training.batch, trainer.world_size)
+        if rest:
+            raise ValueError(
+                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
+            )
+        samples = Samples(
+            self.split.train, self.recipe.augmentation, size=self.recipe.input, padding=self.recipe.padding,
+            skeleton=self.view.skeleton, seed=training.seed,
+        )  # fmt: skip
+        draws = Draws(
+            [len(people) for people in self.split.train], self.split.weights, batch=batch, steps=self.steps,
+            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank,
+            processes=trainer.world_size,
+        )  # fmt: skip
+        return make_loader(samples, draws, training.workers)
+
+    def val_dataloader(self) -> Any:
+        """Everyone held out, shared between the processes."""
+        if not self.split.validation:
+            return []
+        crops = Crops(self.split.validation, self.view)
+        places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
+        return crop_loader(
+            crops, batch=self.recipe.training.batch, workers=self.recipe.training.workers, places=places
+        )
+
+
+def gather(collector: Collector, processes: int) -> None:
+    """Gives every process's collector the rows of all of them."""
+    if processes > 1:
+        rows: list[Any] = [None] * processes
+        torch.distributed.all_gather_object(rows, collector.rows)
+        collector.rows = [row for part in rows for row in part]
+
+
+__all__ = [
+    "STRIDE",
+    "NetworkTraining",
+    "PeopleModule",
+    "PoseTraining",
+    "count_steps",
+    "gather",
+    "moving_average",
+    "rate_factor",
+]

@@ -1,0 +1,1 @@
+"""Rendered data sets on disk."""

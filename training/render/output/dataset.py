@@ -1,0 +1,98 @@
+"""Writes rendered people as a COCO keypoints data set: images/ and annotations.json."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oaks.files import write_json
+from oaks.training.render.output.folder import CATEGORIES, check, claim, progress_bar, share_out, write_jpeg
+from oaks.training.render.people import RenderedPeople
+
+_CHUNK = 50
+
+
+def write_dataset(
+    folder: str | Path,
+    count: int,
+    *,
+    workers: int = 2,
+    quality: int = 95,
+    progress: bool = True,
+    **settings: Any,
+) -> Path:
+    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call stopped.
+
+    Args:
+        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json,
+            settings.json, and the annotations piece by piece in pieces/.
+        count: how many pictures; more than are there already extends the data set.
+        workers: processes that render.
+        quality: of the JPEG files, 1 to 100.
+        progress: whether to show a bar.
+        settings: what RenderedPeople takes, `seed` among them.
+
+    Returns:
+        the path of annotations.json.
+
+    Raises:
+        ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
+    """
+    check(count, workers, quality)
+    folder = Path(folder)
+    generator = RenderedPeople(**settings)
+    claim(folder, {**generator.settings, "quality": quality})
+    for name in ("images", "pieces"):
+        (folder / name).mkdir(exist_ok=True)
+    chunks = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    missing = [chunk for chunk in chunks if not _piece(folder, chunk).is_file()]
+    with progress_bar(progress) as bar:
+        task = bar.add_task(
+            "rendering", total=count, completed=count - sum(stop - start for start, stop in missing)
+        )
+        work = partial(_render_chunk, folder, quality)
+        for start, stop in share_out(missing, work, partial(_prepare, settings), workers):
+            bar.update(task, advance=stop - start)
+    images, annotations = [], []
+    for chunk in chunks:
+        content = json.loads(_piece(folder, chunk).read_text(encoding="utf-8"))
+        images += content["images"]
+        annotations += content["annotations"]
+    for number, entry in enumerate(annotations, 1):
+        entry["id"] = number
+    content = {
+        "info": {"description": "rendered people", "settings": {**generator.settings, "quality": quality}},
+        "images": images,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+    }
+    target = folder / "annotations.json"
+    write_json(target, content)
+    return target
+
+
+def _piece(folder: Path, chunk: tuple[int, int]) -> Path:
+    return folder / "pieces" / f"{chunk[0]:09d}-{chunk[1]:09d}.json"
+
+
+_generator: RenderedPeople | None = None
+
+
+def _prepare(settings: dict[str, Any]) -> None:
+    global _generator
+    _generator = RenderedPeople(**settings)
+
+
+def _render_chunk(folder: Path, quality: int, chunk: tuple[int, int]) -> None:
+    """Writes the pictures of a chunk, then its annotations, so that a chunk with annotations is whole."""
+    images, annotations = [], []
+    for index in range(*chunk):
+        image, people = _generator.sample(index)
+        name = f"{index + 1:012d}.jpg"
+        write_jpeg(folder / "images" / name, image, quality)
+        height, width = image.shape[:2]
+        images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
+        annotations += [{**entry, "image_id": index + 1} for entry in people]
+    write_json(_piece(folder, chunk), {"images": images, "annotations": annotations})

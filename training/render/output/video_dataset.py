@@ -1,0 +1,115 @@
+"""Writes rendered clips, each a folder as MOTChallenge lays them out with COCO annotations beside it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oaks.files import replacing, write_json
+from oaks.skeleton import COCO17
+from oaks.training.render.output.folder import CATEGORIES, check, claim, progress_bar, share_out, write_jpeg
+from oaks.training.render.video import RenderedVideos
+
+
+def write_videos(
+    folder: str | Path,
+    count: int,
+    *,
+    workers: int = 2,
+    quality: int = 95,
+    progress: bool = True,
+    **settings: Any,
+) -> list[Path]:
+    """Renders clips 0 to count - 1 into a folder, going on where an earlier call stopped.
+
+    Each gets a folder, 000001 onwards, with img1/000001.jpg onwards, seqinfo.ini, gt/gt.txt (frame from 1, track id,
+    left, top, width, height of the box, 1, 1, the share of the 17 keypoints that are seen) and, last of all,
+    annotations.json: COCO keypoints with a `track_id` for each person, a `frame_index` from 0 and a `time` in
+    seconds for each image, and the clip itself under `videos`.
+
+    Args:
+        folder: is made.
+        count: how many clips; more than are there already extends the data set.
+        workers: processes that render.
+        quality: of the JPEG files, 1 to 100.
+        progress: whether to show a bar.
+        settings: what RenderedVideos takes, `seed` among them.
+
+    Returns:
+        the clips' folders.
+
+    Raises:
+        ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
+    """
+    check(count, workers, quality)
+    folder = Path(folder)
+    claim(folder, {**RenderedVideos(**settings).settings, "quality": quality})
+    clips = [_home(folder, number) for number in range(count)]
+    missing = [number for number, clip in enumerate(clips) if not (clip / "annotations.json").is_file()]
+    with progress_bar(progress) as bar:
+        task = bar.add_task("rendering clips", total=count, completed=count - len(missing))
+        work = partial(_render_clip, folder, quality)
+        for _ in share_out(missing, work, partial(_prepare, settings), workers):
+            bar.update(task, advance=1)
+    return clips
+
+
+def _home(folder: Path, number: int) -> Path:
+    return folder / f"{number + 1:06d}"
+
+
+_generator: RenderedVideos | None = None
+
+
+def _prepare(settings: dict[str, Any]) -> None:
+    global _generator
+    _generator = RenderedVideos(**settings)
+
+
+def _render_clip(folder: Path, quality: int, number: int) -> None:
+    """Writes a clip's frames, then its text files, so that a clip with annotations is whole."""
+    home, clip = _home(folder, number), _generator.clip(number)
+    for name in ("img1", "gt"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    images, annotations = [], []
+    width, height = _generator.size
+    for index in range(clip.frames):
+        image, people = clip.frame(index)
+        name = f"{index + 1:06d}.jpg"
+        write_jpeg(home / "img1" / name, image, quality)
+        images.append({
+            "id": index + 1, "file_name": name, "width": width, "height": height, "video_id": number + 1,
+            "frame_index": index, "time": index / _generator.rate,
+        })  # fmt: skip
+        for entry in people:
+            annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **entry})
+    about = {"id": number + 1, "name": home.name, "frames": clip.frames, "rate": _generator.rate,
+             "width": width, "height": height}  # fmt: skip
+    _write_text(home / "gt" / "gt.txt", "".join(_mot_row(entry) for entry in annotations))
+    _write_text(home / "seqinfo.ini", _sequence(about))
+    write_json(home / "annotations.json", {
+        "info": {"description": "rendered video", "settings": {**_generator.settings, "quality": quality}},
+        "videos": [about],
+        "images": images,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+    })  # fmt: skip
+
+
+def _mot_row(entry: dict[str, Any]) -> str:
+    box = ",".join(f"{value:.2f}" for value in entry["bbox"])
+    seen = entry["keypoints"][2::3].count(2) / COCO17.count
+    return f"{entry['image_id']},{entry['track_id']},{box},1,1,{seen:.2f}\n"
+
+
+def _sequence(about: dict[str, Any]) -> str:
+    return (
+        f"[Sequence]\nname={about['name']}\nimDir=img1\nframeRate={about['rate']:g}\n"
+        f"seqLength={about['frames']}\nimWidth={about['width']}\nimHeight={about['height']}\nimExt=.jpg\n"
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
