@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from rich.console import Console
@@ -16,7 +15,6 @@ from torch import Tensor
 from oaks.training.calibration import Calibration, calibrated, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
-from oaks.training.data.sampling import Draws, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.ks_data import (
     HeatmapStore,
@@ -27,10 +25,10 @@ from oaks.training.ks_data import (
     true_similarity,
 )
 from oaks.training.losses import similarity_loss
-from oaks.training.module import STRIDE, NetworkTraining
+from oaks.training.module import STRIDE, NetworkTraining, PeopleModule
 from oaks.training.networks import build
 from oaks.training.recipe import KSRecipe, RenderedSource, parse_recipe
-from oaks.training.validation import Crops, View, crop_loader
+from oaks.training.validation import Crops, View
 
 
 def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, Any]]]:
@@ -180,46 +178,26 @@ class KSTraining(NetworkTraining):
         }
 
 
-class HeatmapModule(lightning.LightningDataModule):
+class HeatmapModule(PeopleModule):
     """Loaders of KS-net's samples that begin where the training stands."""
 
     def __init__(
         self, recipe: KSRecipe, split: Split, view: View, steps: int, store: HeatmapStore | None, crops: Crops
     ) -> None:
-        super().__init__()
-        self.recipe, self.split, self.view, self.steps, self.store = recipe, split, view, steps, store
-        self.crops = crops
+        super().__init__(recipe, split, view, steps, validation_batch=32)
+        self.recipe: KSRecipe
+        self.store, self.crops = store, crops
 
-    def train_dataloader(self) -> Any:
-        """Samples from the step on that the trainer has reached."""
-        training, trainer = self.recipe.training, self.trainer
-        batch, rest = divmod(training.batch, trainer.world_size)
-        if rest:
-            raise ValueError(
-                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
-            )
-        if self.store is not None:
-            samples: Any = StoredHeatmaps(
-                self.store, self.crops.begins, self.view.skeleton,
-                flip=self.recipe.augmentation.flip, seed=training.seed,
-            )  # fmt: skip
-            lengths = np.diff(self.crops.begins)
-        else:
-            samples = LiveCrops(self.split.train, self.view, self.recipe.augmentation, seed=training.seed)
-            lengths = [len(people) for people in self.split.train]
-        draws = Draws(
-            lengths, self.split.weights, batch=batch, steps=self.steps, start=trainer.global_step,
-            seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
-        )  # fmt: skip
-        return make_loader(samples, draws, training.workers)
-
-    def val_dataloader(self) -> Any:
-        """Everyone held out, shared between the processes."""
-        if not self.split.validation:
-            return []
-        crops = Crops(self.split.validation, self.view)
-        places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
-        return crop_loader(crops, batch=32, workers=self.recipe.training.workers, places=places)
+    def samples(self) -> tuple[Any, Sequence[int]]:
+        """Stored heatmaps where there is a store of them, else crops."""
+        seed = self.recipe.training.seed
+        if self.store is None:
+            live = LiveCrops(self.split.train, self.view, self.recipe.augmentation, seed=seed)
+            return live, [len(people) for people in self.split.train]
+        stored = StoredHeatmaps(
+            self.store, self.crops.begins, self.view.skeleton, flip=self.recipe.augmentation.flip, seed=seed
+        )
+        return stored, np.diff(self.crops.begins)
 
 
 def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:

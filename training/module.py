@@ -1,4 +1,4 @@
-"""Training OA-HPE: one step, the optimiser, the averaged weights, and validation."""
+"""What every training shares: the optimiser, its schedule, the averaged weights, validation and loaders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Split
-from oaks.training.losses import PoseLoss, pose_loss
-from oaks.training.networks import build
-from oaks.training.recipe import CosineSchedule, PoseRecipe, Recipe, StepSchedule, Training
-from oaks.training.validation import Collector, Crops, Estimate, Outcome, View, crop_loader, estimate
+from oaks.training.recipe import CosineSchedule, Recipe, StepSchedule, Training
+from oaks.training.validation import Collector, Crops, Outcome, View, crop_loader
 
 STRIDE = 4
 """Crop pixels per heatmap pixel, of every network here."""
@@ -141,100 +140,40 @@ class NetworkTraining(lightning.LightningModule):
             torch.cuda.set_rng_state_all(state["cuda"])
 
 
-class PoseTraining(NetworkTraining):
-    """OA-HPE on augmented crops; validation takes the averaged weights along the path of use."""
-
-    def __init__(self, recipe: PoseRecipe, steps: int, steps_per_epoch: int) -> None:
-        super().__init__(recipe, build(recipe.architecture()), steps, steps_per_epoch)
-        self.recipe: PoseRecipe
-        skeleton = recipe.load_skeleton()
-        self.view = View(
-            recipe.input, recipe.padding, recipe.mean, recipe.std, "half_pixel", recipe.refine, skeleton
-        )
-        self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
-
-    def description(self) -> dict[str, Any]:
-        """What is saved with the network; see `oaks.training.checkpoint`."""
-        recipe, view = self.recipe, self.view
-        return {
-            "kind": "pose",
-            "architecture": recipe.architecture(),
-            "skeleton": view.skeleton.to_dict(),
-            "input": {
-                "size": list(view.size),
-                "mean": list(view.mean),
-                "std": list(view.std),
-                "color": "bgr",
-            },
-            "stride": STRIDE,
-            "alignment": view.alignment,
-            "heatmap_sigma": recipe.heatmap_sigma,
-            "refine": view.refine,
-            "padding": view.padding,
-            "trained_on": [source.name for source in recipe.data.train],
-            "recipe": recipe.model_dump(mode="json"),
-            "license": recipe.license,
-        }
-
-    def loss(self, batch: dict[str, Tensor]) -> PoseLoss:
-        """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
-        crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
-        heatmaps, logits = self.network(crops)
-        assert (heatmaps.shape[-1] * STRIDE, heatmaps.shape[-2] * STRIDE) == self.recipe.input
-        return pose_loss(
-            heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],
-            stride=STRIDE, sigma=self.recipe.heatmap_sigma,
-        )  # fmt: skip
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The total loss of one batch, logged with its parts."""
-        self.count_damaged(batch)
-        loss = self.loss(batch)
-        total = loss.heatmap + self.recipe.visibility_weight * loss.visibility
-        self.log("loss", total, prog_bar=True)
-        self.log("heatmap_loss", loss.heatmap, prog_bar=True)
-        self.log("visibility_loss", loss.visibility, prog_bar=True)
-        return total
-
-    def validation_step(self, batch: dict[str, Tensor] | None, batch_idx: int) -> None:  # noqa: ARG002
-        """Estimates on one batch of `oaks.training.validation.crop_loader`."""
-        if batch is not None:
-            self.collector.add(batch, self.estimate(batch))
-
-    def estimate(self, batch: dict[str, Tensor]) -> Estimate:
-        """What the network that will be saved says on a batch of people."""
-        return estimate(self.best.eval(), batch["crop"], batch["transform"].cpu().numpy(), self.view)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics on everyone, gathered from all processes."""
-        figures = self.outcome().metrics()
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
-
-
 class PeopleModule(lightning.LightningDataModule):
-    """Loaders that begin where the training stands."""
+    """Loaders that begin where the training stands.
 
-    def __init__(self, recipe: PoseRecipe, split: Split, view: View, steps: int) -> None:
+    Args:
+        validation_batch: people per batch of the validation; the training's by default.
+    """
+
+    def __init__(
+        self, recipe: Recipe, split: Split, view: View, steps: int, validation_batch: int | None = None
+    ) -> None:
         super().__init__()
         self.recipe, self.split, self.view, self.steps = recipe, split, view, steps
+        self.validation_batch = validation_batch or recipe.training.batch
+
+    def samples(self) -> tuple[Dataset[dict[str, Any]], Sequence[int]]:
+        """The training's samples, by source and place, and the number of places of each source."""
+        samples = Samples(
+            self.split.train, self.recipe.augmentation, size=self.view.size, padding=self.view.padding,
+            skeleton=self.view.skeleton, seed=self.recipe.training.seed,
+        )  # fmt: skip
+        return samples, [len(people) for people in self.split.train]
 
     def train_dataloader(self) -> Any:
-        """Augmented samples from the step on that the trainer has reached."""
+        """Samples from the step on that the trainer has reached."""
         training, trainer = self.recipe.training, self.trainer
         batch, rest = divmod(training.batch, trainer.world_size)
         if rest:
             raise ValueError(
                 f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
             )
-        samples = Samples(
-            self.split.train, self.recipe.augmentation, size=self.recipe.input, padding=self.recipe.padding,
-            skeleton=self.view.skeleton, seed=training.seed,
-        )  # fmt: skip
+        samples, lengths = self.samples()
         draws = Draws(
-            [len(people) for people in self.split.train], self.split.weights, batch=batch, steps=self.steps,
-            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank,
-            processes=trainer.world_size,
+            lengths, self.split.weights, batch=batch, steps=self.steps, start=trainer.global_step,
+            seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
         )  # fmt: skip
         return make_loader(samples, draws, training.workers)
 
@@ -245,7 +184,7 @@ class PeopleModule(lightning.LightningDataModule):
         crops = Crops(self.split.validation, self.view)
         places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
         return crop_loader(
-            crops, batch=self.recipe.training.batch, workers=self.recipe.training.workers, places=places
+            crops, batch=self.validation_batch, workers=self.recipe.training.workers, places=places
         )
 
 
@@ -261,7 +200,6 @@ __all__ = [
     "STRIDE",
     "NetworkTraining",
     "PeopleModule",
-    "PoseTraining",
     "count_steps",
     "gather",
     "moving_average",

@@ -21,19 +21,21 @@ from rich.console import Console
 from oaks.skeleton import COCO17
 from oaks.training.callbacks import (
     LAST,
+    NetworkKeeper,
     Pieces,
     WholeCheckpoints,
     is_first_process,
     piece_number,
     stderr_console,
     wait_for,
+    write_text,
 )
 from oaks.training.checkpoint import read_description
 from oaks.training.data.shards import wanted_packing
 from oaks.training.data.sources import Place, open_data
-from oaks.training.keeping import NetworkKeeper, write_text
 from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
-from oaks.training.module import NetworkTraining, PeopleModule, PoseTraining, count_steps
+from oaks.training.module import NetworkTraining, PeopleModule, count_steps
+from oaks.training.pose import PoseTraining
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
 from oaks.training.validation import Crops
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Place, open_data
-from oaks.training.module import PoseTraining
+from oaks.training.pose import PoseTraining
 from oaks.training.recipe import parse_recipe
 from tests.training.conftest import pose_recipe
 

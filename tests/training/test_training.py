@@ -19,12 +19,13 @@ import yaml
 from rich.console import Console
 
 from oaks.skeleton import COCO17
-from oaks.training import callbacks, keeping
+from oaks.training import callbacks
 from oaks.training.callbacks import Pieces, WholeCheckpoints
 from oaks.training.checkpoint import load_network
 from oaks.training.data.sources import Place, open_data
-from oaks.training.module import PoseTraining, moving_average, rate_factor
+from oaks.training.module import moving_average, rate_factor
 from oaks.training.networks import build
+from oaks.training.pose import PoseTraining
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 from tests.training.conftest import TINY, pose_recipe, source, write_people
@@ -201,17 +202,17 @@ def assert_ended_like(run: Path, validated: Path) -> None:
     "validate_every", [1, 1.3]
 )  # the last validation falls within the training, or after it
 @pytest.mark.parametrize(
-    "place", ["PoseTraining.on_validation_epoch_end", "keeping.save_network", "keeping.write_text"]
+    "place", ["PoseTraining.on_validation_epoch_end", "callbacks.save_network", "callbacks.write_text"]
 )
 def test_a_training_killed_in_its_last_validation_ends_with_one(
     validated: Path, people_folder: Path, monkeypatch, place: str, validate_every: float
 ) -> None:
     run, owner, name = validated.parent / "killed", *place.split(".")
-    owner = {"PoseTraining": PoseTraining, "keeping": keeping}[owner]
+    owner = {"PoseTraining": PoseTraining, "callbacks": callbacks}[owner]
     function = getattr(owner, name)
 
     def fatal(*arguments: object) -> object:
-        if reached and owner is keeping and arguments[0].parent == run:
+        if reached and owner is callbacks and arguments[0].parent == run:
             raise RuntimeError("killed")
         if owner is PoseTraining and arguments[0].global_step == 6:
             raise RuntimeError("killed")
@@ -415,15 +416,15 @@ def test_a_card_names_no_commit_of_somebody_elses(tmp_path: Path, monkeypatch) -
     """oaks in an environment within a repository of its user's, and in one of its own."""
     file = tmp_path / "callbacks.py"
     file.write_text("")
-    monkeypatch.setattr(keeping, "__file__", str(file))
+    monkeypatch.setattr(callbacks, "__file__", str(file))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *words], check=True)
-    assert keeping.commit() is None
+    assert callbacks.commit() is None
     for words in (["add", "callbacks.py"], ["commit", "-q", "-m", "ours"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert keeping.commit() == head.stdout.strip()
+    assert callbacks.commit() == head.stdout.strip()
 
 
 def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkeypatch) -> None:
