@@ -43,7 +43,7 @@ def usual(folder: Path) -> oaks.Engine:
     torch.manual_seed(0)
     checkpoint = folder / "pose.safetensors"
     save_network(checkpoint, build(ARCHITECTURE).eval(), DESCRIPTION)
-    made = export(checkpoint, out=folder / "resnet50", weights=False, show=False)
+    made = export(checkpoint, out=folder / "resnet50", precisions="fp32", show=False)
     return oaks.Engine(made, "onnxruntime", precision="fp32")
 
 

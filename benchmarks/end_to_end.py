@@ -1,18 +1,17 @@
 """From a frame and boxes to scored poses, against what one would otherwise run. One run, one table.
 
-    python benchmarks/end_to_end.py [BUNDLE] [--pose FILE --ks FILE] [--batch 8] [--turns 15] [--calls 10] [--save]
+    python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--calls 10] [--save]
 
 The others run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
-where the bundle has weights, or --pose and --ks name the checkpoints that it was made from. Everybody's poses
-are compared with ours before anything is timed. Jobs take turns. The ceiling is what the networks'
-multiplications would take at the rate of NumPy's matrix product.
+where the bundle has weights for it. All poses are compared with ours before anything is timed. Jobs take
+turns. The ceiling is what the networks' multiplications would take at the rate of NumPy's matrix product.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,19 +109,12 @@ def onnxruntime_networks(bundle: Bundle) -> Networks:
     return pose, lambda heatmaps: sessions["ks"].run(["similarity"], {"heatmaps": heatmaps})[0]
 
 
-def torch_networks(bundle: Bundle, checkpoints: Sequence[str]) -> Networks:
-    """The networks in `checkpoints`, or else those in the bundle's weights."""
+def torch_networks(bundle: Bundle) -> Networks:
     import torch
 
-    from oaks.training.checkpoint import load_from_bundle, load_network
+    from oaks.training.checkpoint import load_from_bundle
 
-    if checkpoints:
-        loaded = [load_network(path) for path in checkpoints]
-        modules = {description["kind"]: module for module, description in loaded}
-    else:
-        modules = {network.role: load_from_bundle(network)[0] for network in bundle.weights()}
-    if missing := {"pose", "ks"} - set(modules):
-        raise ValueError(f"torch needs a pose and a KS network, got none for {sorted(missing)}")
+    modules = {network.role: load_from_bundle(network)[0] for network in bundle.weights()}
 
     def pose(crops: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -166,25 +158,20 @@ def compare(name: str, points: np.ndarray, scores: np.ndarray, wanted: oaks.Pose
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", nargs="?", default="small")
-    parser.add_argument("--pose", help="checkpoint of the bundle's pose network, for torch; needs --ks")
-    parser.add_argument("--ks", help="checkpoint of its KS network")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--calls", type=int, default=10, help="calls in a turn")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/end_to_end.json")
     options = parser.parse_args()
-    if bool(options.pose) != bool(options.ks):
-        parser.error("--pose and --ks: both wanted, or neither")
-    checkpoints = [options.pose, options.ks] if options.pose else []
     bundle = Bundle.load(options.bundle)
     frame, boxes = people(options.batch)
 
     engines, missing = ours(bundle, options.batch)
     usual = {"ONNX Runtime fp32, cv2 + NumPy": Usual(bundle, *onnxruntime_networks(bundle))}
-    if checkpoints or bundle.has_weights("pose"):
-        usual["torch eager fp32, cv2 + NumPy"] = Usual(bundle, *torch_networks(bundle, checkpoints))
+    if bundle.has_weights("pose"):
+        usual["torch eager fp32, cv2 + NumPy"] = Usual(bundle, *torch_networks(bundle))
     else:
-        missing.append("torch eager: the bundle has no weights; name its checkpoints by --pose and --ks")
+        missing.append("torch eager: the bundle has no weights")
     wanted = engines["onnxruntime fp32"].infer(frame, boxes=boxes)
     jobs: dict[str, Callable[[], Any]] = {}
     agreement = {}

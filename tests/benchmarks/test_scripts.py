@@ -91,7 +91,7 @@ def test_a_bundle_without_weights_is_refused_for_torch(script, tiny, capsys):
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """A bundle without weights, and the checkpoints that it was made from."""
+    """An exported bundle."""
     import torch
 
     from oaks.engines.export.export import export
@@ -115,13 +115,11 @@ def networks(tmp_path_factory):
         }  # fmt: skip
         save_network(folder / f"{kind}.safetensors", build(architecture).eval(), description)
     paths = [folder / "pose.safetensors", folder / "ks.safetensors"]
-    return export(*paths, out=folder / "bundle", weights=False, show=False), paths
+    return export(*paths, out=folder / "bundle", show=False)
 
 
-def test_torch_runs_checkpoints_that_the_bundle_lacks(saved, script, networks, capsys):
-    bundle, (pose, ks) = networks
-    calls = ("--batch", 2, "--turns", 1, "--calls", 1, "--save")
-    script("end_to_end", bundle.path, "--pose", pose, "--ks", ks, *calls).main()
+def test_everybody_runs_the_bundles_networks(saved, script, networks, capsys):
+    script("end_to_end", networks.path, "--batch", 2, "--turns", 1, "--calls", 1, "--save").main()
     ((_, machine, rows),) = saved
     assert machine["ceiling_persons_per_second"] > 0
     named = {row["name"]: row for row in rows}
@@ -135,17 +133,11 @@ def test_torch_runs_checkpoints_that_the_bundle_lacks(saved, script, networks, c
     assert "<= 5%" in said
 
 
-def test_without_weights_or_checkpoints_it_says_what_is_missing(saved, script, networks, capsys):
-    bundle, (pose, ks) = networks
-    script("end_to_end", bundle.path, "--batch", 1, "--turns", 1, "--calls", 1, "--save").main()
-    ((_, machine, rows),) = saved
-    assert machine["ceiling_persons_per_second"] > 0
+def test_without_weights_it_says_what_is_missing(saved, script, tiny, capsys):
+    script("end_to_end", tiny.path, "--batch", 1, "--turns", 1, "--calls", 1, "--save").main()
+    ((_, _, rows),) = saved
     assert not [row for row in rows if row["name"].startswith("torch")]
-    assert "name its checkpoints by --pose and --ks" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        script("end_to_end", bundle.path, "--pose", pose).main()
-    with pytest.raises(ValueError, match=r"without \['pose'\]"):
-        script("end_to_end").torch_networks(bundle, [ks, ks])
+    assert "torch eager: the bundle has no weights" in capsys.readouterr().out
 
 
 # ---- photographs.py
