@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from oaks.errors import BundleError
+from oaks.files import check_size, read_regular
 from oaks.limits import BundleLimits
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -54,16 +54,7 @@ class BundleFiles:
         path = self.path / name
         if path.is_symlink():
             raise OSError("it must be a regular file, got a link")
-        # Without waiting: opening a FIFO would otherwise block until somebody writes to it.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-        with open(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError("it must be a regular file, got a folder, FIFO or device")
-            _check_size(status.st_size, largest)
-            content = file.read(largest + 1)
-        _check_size(len(content), largest)
-        return content
+        return read_regular(path, largest)
 
     def _from_zip(self, name: str, largest: int) -> bytes:
         with self.path.open("rb") as file:
@@ -72,10 +63,10 @@ class BundleFiles:
                 info = archive.getinfo(_member(archive, name))
                 if info.compress_type not in _COMPRESSIONS:
                     raise OSError("it must be stored or deflated, got another compression")
-                _check_size(info.file_size, largest)
+                check_size(info.file_size, largest)
                 with archive.open(info) as member:
                     content = member.read(largest + 1)
-        _check_size(len(content), largest)
+        check_size(len(content), largest)
         return content
 
     def _check_directory(self, file: Any) -> None:
@@ -141,11 +132,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"field {twice[:64]!a} occurs twice in an object")
     return content
-
-
-def _check_size(size: int, largest: int) -> None:
-    if size > largest:
-        raise OSError(f"it must have at most {largest} bytes, got {'more' if size == largest + 1 else size}")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:

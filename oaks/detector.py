@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from oaks.errors import BackendUnavailable
+from oaks import onnx_file
+from oaks.errors import BackendUnavailable, BundleError
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 _GRAY = 114
@@ -88,9 +89,11 @@ class Detector:
         if threads:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            content = onnx_file.read(path)
+        except BundleError as error:
+            raise ValueError(f"detector: {error}") from error
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ValueError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         self._input, self.size = self._read_input(size)

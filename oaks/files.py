@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,29 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def read_regular(path: str | Path, largest: int) -> bytes:
+    """A regular file's content: never more than `largest` bytes, and without waiting for a FIFO's writer.
+
+    Raises:
+        OSError: it is missing, larger, or a folder, FIFO or device.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it must be a regular file, got a folder, FIFO or device")
+        check_size(status.st_size, largest)
+        content = file.read(largest + 1)
+    check_size(len(content), largest)
+    return content
+
+
+def check_size(size: int, largest: int) -> None:
+    """Raises OSError if a file has more bytes than it may have."""
+    if size > largest:
+        raise OSError(f"it must have at most {largest} bytes, got {size}")
+
+
 def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> None:
     """Writes JSON, in which NaN has no place.
 
@@ -44,4 +68,4 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
         file.write(text.encode("utf-8") + b"\n")
 
 
-__all__ = ["replacing", "write_json"]
+__all__ = ["check_size", "read_regular", "replacing", "write_json"]

@@ -8,13 +8,16 @@ numbers are those of onnx/onnx.proto.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks.errors import BundleError
+from oaks.files import read_regular
+from oaks.limits import BundleLimits
 
-_FLOAT, _FLOAT16 = 1, 10
+_FLOAT, _FLOAT16, _DOUBLE = 1, 10, 11
 _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8",
     12: "<u4", 13: "<u8",
@@ -50,6 +53,28 @@ SPARE, SCALE = "torch:", "scale:"
 
 Field = tuple[int, int, Any]
 """(number, wire type, content): an int for wire type 0, else the bytes."""
+
+
+def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
+    """An ONNX file that `check` accepts, from outside a bundle.
+
+    Runtimes must be given these bytes, never the path, so that no other file can be meant.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BundleError: it cannot be read, is too large, or `check` refuses it.
+    """
+    limits = limits or BundleLimits()
+    try:
+        content = read_regular(path, limits.file_bytes)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"ONNX file not found: {path}") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    except MemoryError as error:
+        raise BundleError(f"{path} does not fit into memory") from error
+    check(content, str(path), largest=limits.onnx_fields)
+    return content
 
 
 def check(content: bytes, label: str, *, largest: int = 2_000_000) -> None:
@@ -144,22 +169,27 @@ def state(content: bytes, label: str) -> dict[str, np.ndarray]:
             for inner, inner_wire, tensor in _fields(value, label):
                 if inner == 5 and inner_wire == 2:
                     arrays[_name(tensor, label)] = _array(tensor, label)
-    found = {}
-    for name, array in arrays.items():
-        plain = name.removesuffix(".stored")  # float16 behind a cast
-        if plain.startswith(WEIGHTS):
-            found[plain.removeprefix(WEIGHTS)] = array
-    for name, array in arrays.items():
-        if name.startswith(SPARE):
-            found[name.removeprefix(SPARE)] = array
+    found = {
+        name.removeprefix(prefix): array
+        for prefix in (WEIGHTS, SPARE)
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
     for name, factor in arrays.items():
         if name.startswith(SCALE):
             weight = found.get(name.removeprefix(SCALE))
-            if weight is None or factor.ndim != weight.ndim:
+            if weight is None or not _spreads_over(factor, weight):
                 raise BundleError(f"{label}: {name!r} scales no parameter of the file")
             safe = np.where(factor == 0, np.float32(1), factor)
             found[name.removeprefix(SCALE)] = weight.astype(np.float32) / safe
     return found
+
+
+def _spreads_over(factor: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether multiplying by `factor` leaves the shape of `weight`."""
+    return factor.ndim == weight.ndim and all(
+        ours in (1, theirs) for ours, theirs in zip(factor.shape, weight.shape, strict=True)
+    )
 
 
 def _without_spares(graph: Iterator[Field], label: str) -> Iterator[Field]:
@@ -259,7 +289,7 @@ def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
     shape: list[int] = []
     kind, raw = 0, None
     numbers: list[int] = []
-    floats = b""
+    floats = doubles = b""
     for number, wire, value in _fields(memoryview(tensor), label):
         if number == 1:
             shape += _integers(wire, value, label)
@@ -271,14 +301,16 @@ def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
             numbers += _integers(wire, value, label)
         elif number == 4:
             floats += bytes(value)
+        elif number == 10:
+            doubles += bytes(value)
     if kind not in _DTYPES or any(size < 0 for size in shape):
         raise BundleError(f"{label}: tensor {_name(tensor, label)!r} has type {kind} and shape {shape}")
     dtype = np.dtype(_DTYPES[kind])
     try:
         if raw is not None:
             values = np.frombuffer(raw, dtype)
-        elif kind == _FLOAT:
-            values = np.frombuffer(floats, dtype)
+        elif kind in (_FLOAT, _DOUBLE):
+            values = np.frombuffer(floats if kind == _FLOAT else doubles, dtype)
         elif kind == _FLOAT16:
             values = np.array(numbers, np.uint16).view(dtype)
         else:
@@ -379,4 +411,4 @@ def _add_varint(parts: bytearray, value: int) -> None:
     parts.append(value)
 
 
-__all__ = ["SCALE", "SPARE", "WEIGHTS", "check", "in_precision", "state"]
+__all__ = ["SCALE", "SPARE", "WEIGHTS", "check", "in_precision", "read", "state"]

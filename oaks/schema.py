@@ -27,11 +27,13 @@ _NAMES = {
     "number": "a finite number", "boolean": "true or false", "null": "null",
 }  # fmt: skip
 _ANNOTATIONS = {"$schema", "$defs", "title", "description"}
-_KEYWORDS = _ANNOTATIONS | {
+KEYWORDS = _ANNOTATIONS | {
     "$ref", "type", "enum", "anyOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "items",
     "required", "properties", "additionalProperties", "minProperties", "maxProperties", "propertyNames",
 }  # fmt: skip
+
+_WITHOUT_TYPE = _ANNOTATIONS | {"$ref", "enum", "anyOf"}
 
 
 class SchemaError(ValueError):
@@ -61,7 +63,8 @@ def check(value: Any, schema: Schema) -> None:
 
 
 def _check(value: Any, schema: Schema, root: Schema, at: tuple[Any, ...]) -> None:
-    if unknown := set(schema) - _KEYWORDS:
+    known = KEYWORDS if "type" in schema else _WITHOUT_TYPE
+    if unknown := set(schema) - known:
         raise NotImplementedError(f"schema keywords {sorted(unknown)}")
     if "$ref" in schema:
         _check(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, at)
@@ -185,4 +188,4 @@ def shortened(value: Any, length: int = 80) -> str:
     return repr(value)
 
 
-__all__ = ["SchemaError", "check", "shortened"]
+__all__ = ["KEYWORDS", "SchemaError", "check", "shortened"]
