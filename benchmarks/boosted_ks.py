@@ -27,14 +27,14 @@ from oaks.training.data.people import fold_of
 from oaks.training.data.sources import Place, open_data
 from oaks.training.networks.ks_net import MapFigures
 from oaks.training.recipe import Recipe, parse_recipe
-from oaks.training.validation import Collector, Outcome, View, estimates, pearson
+from oaks.training.validation import Collector, CropSettings, Outcome, estimates, pearson
 from oaks.val.coco_eval import judge
 
 TURNS = 5
 
 
 def look(
-    pose: torch.nn.Module, ks: torch.nn.Module | None, recipe: Recipe, place: Place, view: View
+    pose: torch.nn.Module, ks: torch.nn.Module | None, recipe: Recipe, place: Place, view: CropSettings
 ) -> tuple[Outcome, np.ndarray, list[str]]:
     """What the networks say on the people held out, (N, K, 6) figures of their maps, and the sources' names."""
     people = open_data(recipe.data, view.skeleton, place).validation
@@ -126,7 +126,9 @@ def main(
     # Sources of which nobody is held out are not opened at all.
     wanted = [source for source in recipe.data.train if source.hold_out]
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": wanted})})
-    outcome, figures, names = look(network, ks_network, recipe, Place(data, packed), View.of(description))
+    outcome, figures, names = look(
+        network, ks_network, recipe, Place(data, packed), CropSettings.of(description)
+    )
     told = boosted(outcome, figures)
     show("Held out from the pose network", replace(outcome, similarity=None), told)
     if of_ks is not None:

@@ -18,11 +18,12 @@ import typer
 
 from oaks import Engine
 from oaks.val.bootstrap import Contender, Interval, compare
+from oaks.val.calibration import measure_calibration
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
-from oaks.val.report import calibration, ranking
+from oaks.val.report import ranking
 from oaks.val.report.writer import save
 from oaks.val.scores import TITLES, Measured
 from oaks.val.visibility import visibility_figures
@@ -50,7 +51,7 @@ def card(measured: Measured, resamples: int) -> tuple[list[str], dict]:
     found = {comparison.figure: comparison for comparison in compare(contenders, resamples=resamples)}
     figures = ranking.rank(measured)
     worth = {
-        key: calibration.calibration(measured.scores[key].values, measured.own_oks)
+        key: measure_calibration(measured.scores[key].values, measured.own_oks)
         for key in ("conventional", "oaks")
     }
     gap = ranking.gap_closed(figures, "oaks")

@@ -30,7 +30,7 @@ from oaks.skeleton import COCO17
 from oaks.training.render import RenderedVideos
 from oaks.val.calibration import pearson
 from oaks.val.oks import pairs
-from oaks.val.tracking import Frame, Steadiness, TrackScores, frames_by_oks, score_tracks, steadiness
+from oaks.val.tracking import Steadiness, TrackedFrame, TrackScores, frames_by_oks, score_tracks, steadiness
 from oaks.video.smoothing import OneEuro
 from oaks.video.tracking import NO_TRACK, Tracker
 
@@ -114,7 +114,7 @@ class Outcome:
         return steadiness(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
-def compared(recording: Recording, frames: list[Poses]) -> list[Frame]:
+def compared(recording: Recording, frames: list[Poses]) -> list[TrackedFrame]:
     """The frames of a recording for score_tracks."""
     poses = Poses.concatenate(frames)
     image = np.repeat(np.arange(len(frames)), [len(part) for part in frames])

@@ -19,7 +19,7 @@ from oaks.training.data.sources import Place
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
-from oaks.training.validation import Crops, Estimate, View, crop_loader, estimate
+from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.report import paper
@@ -111,10 +111,10 @@ def measure(
     """
     network, description = _load(pose, "pose", device)
     judges = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
-    view = View.of(description)
+    view = CropSettings.of(description)
     truth = Truth.load(annotations, skeleton=view.skeleton)
     people = read_coco(Path(annotations).stem, Path(annotations), Path(images), view.skeleton)
-    loader = crop_loader(Crops([people], view), batch=batch, workers=workers)
+    loader = crop_loader(CropDataset([people], view), batch=batch, workers=workers)
     rows: dict[str, list[dict]] = {name: [] for name in judges}
     for content in track(loader, "Evaluating", transient=True):
         if content is None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from oaks.training.validation import Outcome
 
-Calibration = dict[str, dict[str, float]]
+FittedCalibration = dict[str, dict[str, float]]
 """What bundle.json calls calibration: "visibility" and "similarity", each with "scale" and "bias"."""
 
 
@@ -48,10 +48,10 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
     return {"scale": round(scale, 6), "bias": round(bias, 6)}
 
 
-def fit_calibration(outcome: Outcome) -> Calibration:
+def fit_calibration(outcome: Outcome) -> FittedCalibration:
     """Visibility against whether an annotator placed the keypoint, predicted KS against KS of those placed."""
     labeled = outcome.keypoints[..., 2] > 0
-    calibration: Calibration = {}
+    calibration: FittedCalibration = {}
     if outcome.visibility is not None:
         known = outcome.annotatable
         calibration["visibility"] = fit_probabilities(outcome.visibility[known], labeled[known].astype(float))
@@ -61,7 +61,7 @@ def fit_calibration(outcome: Outcome) -> Calibration:
     return calibration
 
 
-def calibrated(outcome: Outcome, calibration: Calibration) -> Outcome:
+def calibrated(outcome: Outcome, calibration: FittedCalibration) -> Outcome:
     """The outcome with the Engine's probabilities: sigmoid(scale · logit + bias)."""
     changed = {}
     for name, numbers in calibration.items():
@@ -70,4 +70,4 @@ def calibrated(outcome: Outcome, calibration: Calibration) -> Outcome:
     return replace(outcome, **changed)
 
 
-__all__ = ["Calibration", "calibrated", "fit_calibration", "fit_probabilities"]
+__all__ = ["FittedCalibration", "calibrated", "fit_calibration", "fit_probabilities"]

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from oaks.training.calibration import Calibration, calibrated, fit_calibration
+from oaks.training.calibration import FittedCalibration, calibrated, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
 from oaks.training.data.sources import Split
@@ -28,7 +28,7 @@ from oaks.training.losses import similarity_loss
 from oaks.training.module import STRIDE, NetworkTraining, PeopleModule
 from oaks.training.networks import build
 from oaks.training.recipe import KSRecipe, RenderedSource, parse_recipe
-from oaks.training.validation import Crops, View
+from oaks.training.validation import CropDataset, CropSettings
 
 
 def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, Any]]]:
@@ -46,7 +46,7 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
             raise ValueError(f"{path}: wanted a pose network, got one of kind {description['kind']!r}")
         networks.append(network.to(memory_format=torch.channels_last).requires_grad_(False))
         descriptions.append(description)
-    views = [View.of(description) for description in descriptions]
+    views = [CropSettings.of(description) for description in descriptions]
     if any(view != views[0] for view in views):
         raise ValueError("pose: the networks differ in input, padding, decoder or skeleton")
     if views[0].skeleton != recipe.load_skeleton():
@@ -107,7 +107,7 @@ class KSTraining(NetworkTraining):
         self.pose = pose  # a plain object: neither trained nor saved
         self.train_names = [people.name for people in split.train]
         self.validation_names = [people.name for people in split.validation]
-        self.calibration: Calibration = {}
+        self.calibration: FittedCalibration = {}
 
     def on_fit_start(self) -> None:
         """Brings the pose networks to where the training runs."""
@@ -182,7 +182,13 @@ class HeatmapModule(PeopleModule):
     """Loaders of KS-net's samples that begin where the training stands."""
 
     def __init__(
-        self, recipe: KSRecipe, split: Split, view: View, steps: int, store: HeatmapStore | None, crops: Crops
+        self,
+        recipe: KSRecipe,
+        split: Split,
+        view: CropSettings,
+        steps: int,
+        store: HeatmapStore | None,
+        crops: CropDataset,
     ) -> None:
         super().__init__(recipe, split, view, steps, validation_batch=32)
         self.recipe: KSRecipe
@@ -209,7 +215,7 @@ def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:
 
 
 def open_store(
-    recipe: KSRecipe, folder: Path, split: Split, pose: PoseNetworks, crops: Crops
+    recipe: KSRecipe, folder: Path, split: Split, pose: PoseNetworks, crops: CropDataset
 ) -> HeatmapStore:
     """The store of a recipe's heatmaps, complete or not."""
     with torch.inference_mode():
@@ -219,7 +225,7 @@ def open_store(
 
 
 def fill_store(
-    store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: Crops,
+    store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: CropDataset,
     device: torch.device, console: Console, stop: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
     """Writes what a store lacks, with a progress bar, until all is there or `stop` says so."""

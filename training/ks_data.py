@@ -26,7 +26,15 @@ from oaks.training.data.augmentation import vary
 from oaks.training.data.people import People, fold_of
 from oaks.training.data.sampling import Draw, readable_person
 from oaks.training.recipe import Augmentation
-from oaks.training.validation import Collector, Crops, Estimate, View, crop_loader, cut, estimate
+from oaks.training.validation import (
+    Collector,
+    CropDataset,
+    CropSettings,
+    Estimate,
+    crop_loader,
+    cut,
+    estimate,
+)
 
 FORMAT = 2
 PART = 512  # views per part
@@ -42,7 +50,7 @@ class PoseNetworks:
     """
 
     networks: Sequence[nn.Module]
-    view: View
+    view: CropSettings
 
     def folds(self, names: Sequence[str], sources: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
         """(N,) int: the network that is to be run on each person, by the person's source and image."""
@@ -150,7 +158,7 @@ class HeatmapStore:
         return range(part * PART, min((part + 1) * PART, self.shape[0]))
 
     def write(
-        self, crops: Crops, names: Sequence[str], networks: PoseNetworks, *, device: torch.device, batch: int,
+        self, crops: CropDataset, names: Sequence[str], networks: PoseNetworks, *, device: torch.device, batch: int,
         workers: int, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         """Writes every missing part.
@@ -275,7 +283,9 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
 class LiveCrops(Dataset[dict[str, Any]]):
     """Varied crops of people, addressed by draws, of which a training step makes the heatmaps itself."""
 
-    def __init__(self, sources: Sequence[People], view: View, settings: Augmentation, *, seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[People], view: CropSettings, settings: Augmentation, *, seed: int
+    ) -> None:
         self.sources, self.view, self.settings, self.seed = list(sources), view, settings, seed
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:

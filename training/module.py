@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from oaks.training.data.sampling import Draws, Samples, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.recipe import CosineSchedule, Recipe, StepSchedule, Training
-from oaks.training.validation import Collector, Crops, Outcome, View, crop_loader
+from oaks.training.validation import Collector, CropDataset, CropSettings, Outcome, crop_loader
 
 STRIDE = 4
 """Crop pixels per heatmap pixel, of every network here."""
@@ -148,7 +148,12 @@ class PeopleModule(lightning.LightningDataModule):
     """
 
     def __init__(
-        self, recipe: Recipe, split: Split, view: View, steps: int, validation_batch: int | None = None
+        self,
+        recipe: Recipe,
+        split: Split,
+        view: CropSettings,
+        steps: int,
+        validation_batch: int | None = None,
     ) -> None:
         super().__init__()
         self.recipe, self.split, self.view, self.steps = recipe, split, view, steps
@@ -181,7 +186,7 @@ class PeopleModule(lightning.LightningDataModule):
         """Everyone held out, shared between the processes."""
         if not self.split.validation:
             return []
-        crops = Crops(self.split.validation, self.view)
+        crops = CropDataset(self.split.validation, self.view)
         places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
         return crop_loader(
             crops, batch=self.validation_batch, workers=self.recipe.training.workers, places=places

@@ -11,7 +11,7 @@ from oaks.training.losses import PoseLoss, pose_loss
 from oaks.training.module import STRIDE, NetworkTraining
 from oaks.training.networks import build
 from oaks.training.recipe import PoseRecipe
-from oaks.training.validation import Estimate, View, estimate
+from oaks.training.validation import CropSettings, Estimate, estimate
 
 
 class PoseTraining(NetworkTraining):
@@ -21,7 +21,7 @@ class PoseTraining(NetworkTraining):
         super().__init__(recipe, build(recipe.architecture()), steps, steps_per_epoch)
         self.recipe: PoseRecipe
         skeleton = recipe.load_skeleton()
-        self.view = View(
+        self.view = CropSettings(
             recipe.input, recipe.padding, recipe.mean, recipe.std, "half_pixel", recipe.refine, skeleton
         )
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)

@@ -21,7 +21,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
-class Source(Strict):
+class PeopleSource(Strict):
     """What every source of people has.
 
     Attributes:
@@ -37,7 +37,7 @@ class Source(Strict):
     hold_out: bool = True
 
 
-class CocoSource(Source):
+class CocoSource(PeopleSource):
     """A COCO keypoints file and its images; see `oaks.training.data.people.read_coco`."""
 
     kind: Literal["coco"]
@@ -53,7 +53,7 @@ class CocoSource(Source):
         return f"annotations {self.annotations}"
 
 
-class ShardSource(Source):
+class ShardSource(PeopleSource):
     """A folder of packed people; see `oaks.training.data.shards`."""
 
     kind: Literal["shards"]
@@ -64,7 +64,7 @@ class ShardSource(Source):
         return f"folder {self.folder}"
 
 
-class RenderedSource(Source):
+class RenderedSource(PeopleSource):
     """Rendered people; see `oaks.training.render`.
 
     Attributes:

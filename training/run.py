@@ -37,7 +37,7 @@ from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_ne
 from oaks.training.module import NetworkTraining, PeopleModule, count_steps
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
-from oaks.training.validation import Crops
+from oaks.training.validation import CropDataset
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -282,7 +282,7 @@ def _open(
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
     module = KSTraining(recipe, pose, split, steps, per_epoch)
     _load_initial(recipe, module, folder, console)
-    crops = Crops(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
+    crops = CropDataset(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
     store = None
     if stored:
         store = open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)

@@ -23,7 +23,7 @@ from oaks.val.oks import similarity_to_own
 
 
 @dataclass(frozen=True)
-class View:
+class CropSettings:
     """How a pose network wants to see people, and how its heatmaps are read."""
 
     size: tuple[int, int]
@@ -35,7 +35,7 @@ class View:
     skeleton: Skeleton
 
     @classmethod
-    def of(cls, description: dict[str, Any]) -> View:
+    def of(cls, description: dict[str, Any]) -> CropSettings:
         """From the description of a trained pose network."""
         seen = description["input"]
         return cls(
@@ -44,7 +44,7 @@ class View:
         )  # fmt: skip
 
 
-def cut(image: np.ndarray, person: Person, view: View) -> dict[str, Any]:
+def cut(image: np.ndarray, person: Person, view: CropSettings) -> dict[str, Any]:
     """A crop as in use, (3, H, W) float32, its transform (2, 3), and the person's labels."""
     crop = ops.crop(
         image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
@@ -52,7 +52,7 @@ def cut(image: np.ndarray, person: Person, view: View) -> dict[str, Any]:
     return {"crop": crop.pixels[0], "transform": crop.transforms[0], **person._asdict()}
 
 
-class Crops(Dataset[dict[str, Any] | None]):
+class CropDataset(Dataset[dict[str, Any] | None]):
     """Each person of several sources, cropped as in use; None where the image cannot be decoded.
 
     Args:
@@ -66,7 +66,12 @@ class Crops(Dataset[dict[str, Any] | None]):
     """
 
     def __init__(
-        self, sources: Sequence[People], view: View, *, views: int = 1, settings: Augmentation | None = None
+        self,
+        sources: Sequence[People],
+        view: CropSettings,
+        *,
+        views: int = 1,
+        settings: Augmentation | None = None,
     ) -> None:
         self.sources, self.view, self.settings = list(sources), view, settings or Augmentation()
         self.begins = np.cumsum([0, *(len(people) * views for people in self.sources)])
@@ -94,7 +99,9 @@ def _collate(items: list[dict[str, Any] | None]) -> dict[str, Tensor] | None:
     return default_collate(readable) if readable else None
 
 
-def crop_loader(crops: Crops, *, batch: int, workers: int, places: Sequence[int] | None = None) -> DataLoader:
+def crop_loader(
+    crops: CropDataset, *, batch: int, workers: int, places: Sequence[int] | None = None
+) -> DataLoader:
     """Batches of crops in order; a batch without a readable image is None.
 
     Args:
@@ -125,7 +132,7 @@ class Estimate(NamedTuple):
 
 @torch.inference_mode()
 def estimate(
-    pose: nn.Module, crops: Tensor, transforms: np.ndarray, view: View, *, ks: nn.Module | None = None
+    pose: nn.Module, crops: Tensor, transforms: np.ndarray, view: CropSettings, *, ks: nn.Module | None = None
 ) -> Estimate:
     """Runs the networks on crops and their mirror images, and decodes.
 
@@ -301,7 +308,7 @@ class Collector:
 def evaluate(
     pose: nn.Module,
     sources: Sequence[People],
-    view: View,
+    view: CropSettings,
     *,
     ks: nn.Module | None = None,
     device: torch.device | str = "cpu",
@@ -318,7 +325,7 @@ def evaluate(
 def estimates(
     pose: nn.Module,
     sources: Sequence[People],
-    view: View,
+    view: CropSettings,
     *,
     ks: nn.Module | None = None,
     device: torch.device | str = "cpu",
@@ -326,7 +333,7 @@ def estimates(
     workers: int = 0,
 ) -> Iterator[tuple[dict[str, Tensor], Estimate]]:
     """Batches of people with what the networks say on them."""
-    for content in crop_loader(Crops(sources, view), batch=batch, workers=workers):
+    for content in crop_loader(CropDataset(sources, view), batch=batch, workers=workers):
         if content is not None:
             yield (
                 content,
@@ -336,10 +343,10 @@ def estimates(
 
 __all__ = [
     "Collector",
-    "Crops",
+    "CropDataset",
+    "CropSettings",
     "Estimate",
     "Outcome",
-    "View",
     "crop_loader",
     "estimate",
     "estimates",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaks.engines.plans import library as tensorrt_library
 from oaks.engines.plans.library import Library, TensorRTError
-from oaks.engines.plans.plan import Profile, Recipe, TimingCache, build, profiles_for
+from oaks.engines.plans.plan import BuildSettings, Profile, TimingCache, build, profiles_for
 from oaks.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def load_plan(
         KeyboardInterrupt: Ctrl-C during the build.
     """
     library = tensorrt_library.library()
-    recipe = Recipe(profiles_for(batches), tf32=network.precision != "fp32")
+    recipe = BuildSettings(profiles_for(batches), tf32=network.precision != "fp32")
     key = plan_key(library, network, recipe, device)
     folder = Path(folder) if folder is not None else default_folder()
     with _explained(folder, "make"):
@@ -110,7 +110,7 @@ def load_plan(
     return Plan(engine, runtime, recipe.profiles, path)
 
 
-def plan_key(library: Library, network: Network, recipe: Recipe, device: Device) -> dict[str, Any]:
+def plan_key(library: Library, network: Network, recipe: BuildSettings, device: Device) -> dict[str, Any]:
     """Everything that a plan depends on, under names that last: enum numbers change between versions.
 
     The ONNX file holds its weights, and int8's scales with them. No plugin libraries are loaded.
@@ -171,7 +171,7 @@ def _set_aside(path: Path, reason: str) -> None:
 def _build_into(
     library: Library,
     network: Network,
-    recipe: Recipe,
+    recipe: BuildSettings,
     device: Device,
     path: Path,
     key: dict[str, Any],

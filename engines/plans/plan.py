@@ -48,7 +48,7 @@ def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildSettings:
     """How a plan is built, as far as the plan depends on it.
 
     Attributes:
@@ -76,7 +76,7 @@ class TimingCache:
 def build(
     library: Library,
     onnx: bytes,
-    recipe: Recipe,
+    recipe: BuildSettings,
     timing: TimingCache,
     *,
     label: str,
@@ -113,7 +113,7 @@ def build(
 
 
 def _build(
-    library: Library, onnx: bytes, recipe: Recipe, timing: TimingCache, label: str, phases: Phases
+    library: Library, onnx: bytes, recipe: BuildSettings, timing: TimingCache, label: str, phases: Phases
 ) -> bytes:
     mark = library.log.mark()
     builder = library.builder()
@@ -187,4 +187,4 @@ def _start_from(library: Library, config: trt.IBuilderConfig, timing: TimingCach
         raise library.failure("TensorRT takes no timing cache, not even an empty one")
 
 
-__all__ = ["SPAN", "Profile", "Recipe", "TimingCache", "build", "profiles_for"]
+__all__ = ["SPAN", "BuildSettings", "Profile", "TimingCache", "build", "profiles_for"]

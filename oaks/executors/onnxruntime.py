@@ -80,14 +80,14 @@ class OnnxRuntimeExecutor:
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return Bound(session, binding, [*inputs.values(), *outputs.values()])
+        return BoundSession(session, binding, [*inputs.values(), *outputs.values()])
 
     def close(self) -> None:
         del self._session
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundSession:
     """Runs a session on bound arrays, and keeps them alive: the binding holds their addresses only."""
 
     session: Any

@@ -132,7 +132,7 @@ class OpenVINOExecutor:
             for name, array in outputs.items():
                 request.set_tensor(name, openvino.Tensor(array[rows], shared_memory=True))
             requests.append(request)
-        return Bound(requests, [*inputs.values(), *outputs.values()])
+        return BoundRequest(requests, [*inputs.values(), *outputs.values()])
 
     def close(self) -> None:
         self._compiled.clear()
@@ -140,7 +140,7 @@ class OpenVINOExecutor:
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundRequest:
     """Requests on rows of bound arrays, run side by side; keeps the arrays alive."""
 
     requests: Sequence[Any]

@@ -146,7 +146,7 @@ class TensorRTExecutor:
                 )
             if not context.set_tensor_address(name, array.address):
                 raise self._library.failure(f"{self._label}: TensorRT refuses the memory of {name!r}", mark)
-        return Bound(
+        return BoundContext(
             self._library, context, self._memory.stream, self._label, (*arrays.values(), self._activations)
         )
 
@@ -189,7 +189,7 @@ class TensorRTExecutor:
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundContext:
     """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds their addresses only."""
 
     library: Library

@@ -207,14 +207,14 @@ class TorchExecutor:
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         given = _as_tensor(inputs[_INPUT[self._role]])
         wanted = [_as_tensor(outputs[name]) for name in self.outputs]
-        return Bound(self._module, self._dtype, given, wanted)
+        return BoundModule(self._module, self._dtype, given, wanted)
 
     def close(self) -> None:
         del self._module
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundModule:
     """Runs a module from one tensor into others."""
 
     module: Any

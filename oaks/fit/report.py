@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.scorer import Scorer
 from oaks.val.bootstrap import Comparison, Contender, compare
-from oaks.val.calibration import calibration
+from oaks.val.calibration import measure_calibration
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
 from oaks.val.report.document import Cell, Column, Range, Table
@@ -88,7 +88,7 @@ def summary(measured: Measured, comparisons: Sequence[Comparison]) -> dict[str, 
             _rounded((value["AP"]["oaks"] - value["AP"]["conventional"]) / gap) if gap > 0 else None
         )
     for key in ("conventional", "oaks"):
-        found = calibration(measured.scores[key].values[known], measured.own_oks[known])
+        found = measure_calibration(measured.scores[key].values[known], measured.own_oks[known])
         kept[key] |= {"Pearson": _rounded(found.pearson), "ECE": _rounded(found.ece)}
     for form in ("all", "own"):
         kept[f"AP75 gain ({form})"] = {
@@ -146,7 +146,7 @@ def calibration_table(measured: Measured) -> Table:
     known = measured.detections.own >= 0
     rows: list[tuple[Cell, ...]] = []
     for key in ("conventional", "oaks"):
-        found = calibration(measured.scores[key].values[known], measured.own_oks[known])
+        found = measure_calibration(measured.scores[key].values[known], measured.own_oks[known])
         rows.append((TITLES[key], found.pearson, found.spearman, found.ece, found.brier))
     columns = (
         Column("Score", "text"),

@@ -14,7 +14,7 @@ RIGHT = 0.5
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationMetrics:
     """How one score relates to the true OKS of N poses. Figures without enough cases are NaN.
 
     Attributes:
@@ -36,7 +36,7 @@ class Calibration:
     bin_counts: np.ndarray
 
 
-def calibration(scores: np.ndarray, oks: np.ndarray) -> Calibration:
+def measure_calibration(scores: np.ndarray, oks: np.ndarray) -> CalibrationMetrics:
     """Relates scores (N,), before box scores are multiplied in, to true OKS (N,)."""
     if len(scores) != len(oks):
         raise ValueError(f"scores and oks must have one length, got {len(scores)} and {len(oks)}")
@@ -46,7 +46,7 @@ def calibration(scores: np.ndarray, oks: np.ndarray) -> Calibration:
     bin_oks = np.array([oks[part].mean() for part in bins])
     counts = np.array([len(part) for part in bins])
     has = len(scores) > 0
-    return Calibration(
+    return CalibrationMetrics(
         count=len(scores),
         pearson=pearson(scores, oks),
         spearman=spearman(scores, oks),

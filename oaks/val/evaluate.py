@@ -13,6 +13,7 @@ from typing import Any
 from rich.progress import Progress
 
 from oaks.val.bootstrap import Comparison, Contender, compare
+from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import Judge
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
@@ -153,7 +154,7 @@ def tiles(
                         "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
                     )
                 )
-    score = calibration.calibration(measured.best.values, measured.own_oks)
+    score = measure_calibration(measured.best.values, measured.own_oks)
     made.append(
         Tile("Calibration error (ECE)", f"{score.ece:.3f}", f"Pearson's r with OKS {score.pearson:.2f}")
     )

@@ -17,7 +17,7 @@ MATCH = 0.5
 
 
 @dataclass(frozen=True)
-class Frame:
+class TrackedFrame:
     """One frame: the people in it, the poses found, and how much they are alike.
 
     Attributes:
@@ -96,7 +96,7 @@ class TrackScores:
         })  # fmt: skip
 
 
-def score_tracks(frames: Sequence[Frame], threshold: float = MATCH) -> TrackScores:
+def score_tracks(frames: Sequence[TrackedFrame], threshold: float = MATCH) -> TrackScores:
     """Compares tracks with people, frame after frame.
 
     A pair of the frame before stays a pair while its similarity reaches the threshold; the others are paired so that
@@ -134,7 +134,7 @@ def score_tracks(frames: Sequence[Frame], threshold: float = MATCH) -> TrackScor
 
 
 def _pair(
-    frame: Frame, owner: dict[int, tuple[int, int]], number: int, threshold: float
+    frame: TrackedFrame, owner: dict[int, tuple[int, int]], number: int, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pairs of a frame, among the people who count."""
     rows = np.flatnonzero(frame.counted)
@@ -150,7 +150,7 @@ def _pair(
     return rows[chosen[paired]], columns[paired]
 
 
-def _same(frames: Sequence[Frame], threshold: float) -> int:
+def _same(frames: Sequence[TrackedFrame], threshold: float) -> int:
     people = np.unique(np.concatenate([frame.people for frame in frames])) if frames else np.zeros(0, int)
     tracks = np.unique(np.concatenate([frame.tracks for frame in frames])) if frames else np.zeros(0, int)
     together = np.zeros((len(people), len(tracks)), int)
@@ -181,7 +181,7 @@ def frames_by_oks(
     image: np.ndarray,
     tracks: np.ndarray,
     fewest: int = 1,
-) -> list[Frame]:
+) -> list[TrackedFrame]:
     """The frames of one video, people and poses compared by OKS.
 
     Args:
@@ -207,7 +207,7 @@ def frames_by_oks(
         members = np.flatnonzero(truth.image == number)
         own = np.flatnonzero(image == number)
         oks = found.oks[ends[number] : ends[number + 1]].reshape(len(own), len(members))
-        frames.append(Frame(people[members], tracks[own], oks.T, counted[members]))
+        frames.append(TrackedFrame(people[members], tracks[own], oks.T, counted[members]))
     return frames
 
 

@@ -11,7 +11,7 @@ from oaks.video.boxes import ONCE, BoxSource, boxes_from_detector, boxes_from_fi
 from oaks.video.frames import Frame
 from oaks.video.sinks import Callback, CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
-from oaks.video.sources import Source, open_source
+from oaks.video.sources import FrameSource, open_source
 from oaks.video.stream import Summary, track
 from oaks.video.threads import ReadAhead, WriteBehind
 from oaks.video.tracking import Tracker
@@ -23,12 +23,12 @@ __all__ = [
     "Callback",
     "CocoFile",
     "Frame",
+    "FrameSource",
     "JsonLines",
     "MotFile",
     "OneEuro",
     "ReadAhead",
     "Sink",
-    "Source",
     "Summary",
     "Tracker",
     "WriteBehind",

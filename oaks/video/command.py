@@ -21,7 +21,7 @@ from oaks.video.boxes import BoxSource, boxes_from_detector, boxes_from_file, fi
 from oaks.video.frames import Frame, number_from_one
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
-from oaks.video.sources import Source, open_source
+from oaks.video.sources import FrameSource, open_source
 from oaks.video.stream import Summary, track
 from oaks.video.threads import WriteBehind
 from oaks.video.tracking import Tracker
@@ -84,7 +84,7 @@ class Output:
 
 def track_into(
     outputs: Sequence[Output],
-    sources: Sequence[Source],
+    sources: Sequence[FrameSource],
     engine: Engine,
     *,
     boxes: Sequence[BoxSource],
@@ -202,7 +202,7 @@ def track_command(
     return COMPLETE if summary.complete else INCOMPLETE
 
 
-def _sources(named: Sequence[str], settings: dict[str, Any]) -> list[Source]:
+def _sources(named: Sequence[str], settings: dict[str, Any]) -> list[FrameSource]:
     """Each name is a source, except that pictures make one together, as a shell's own globs hand them over."""
     if len(named) > 1 and all(Path(name).suffix.lower() in SUFFIXES for name in named):
         return [open_source(list(named), **settings)]
@@ -238,7 +238,7 @@ def _read_boxes(text: str) -> list[list[float]]:
         ) from error
 
 
-def _folders(out: Path, sources: Sequence[Source]) -> list[Path]:
+def _folders(out: Path, sources: Sequence[FrameSource]) -> list[Path]:
     """Where each source's results go: `out` itself for one, a folder in it for each of several."""
     if len(sources) == 1:
         return [out]
@@ -246,7 +246,7 @@ def _folders(out: Path, sources: Sequence[Source]) -> list[Path]:
 
 
 @contextmanager
-def _progress(sources: Sequence[Source], most: int | None) -> Iterator[Callable[[Frame], object]]:
+def _progress(sources: Sequence[FrameSource], most: int | None) -> Iterator[Callable[[Frame], object]]:
     """A bar on stderr; without a known end it only counts."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

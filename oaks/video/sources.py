@@ -30,7 +30,7 @@ _TOLERANCE = 0.5  # seconds that a file may end before it says: sound and roundi
 _NOTES = 20  # problems that are put into words; further ones are counted
 
 
-class Source(ABC):
+class FrameSource(ABC):
     """Frames, once, in order, and what went wrong with them.
 
     Attributes:
@@ -62,7 +62,7 @@ class Source(ABC):
         """Ends it; a read under way ends when it can."""
 
 
-class Pictures(Source):
+class Pictures(FrameSource):
     """Image files as frames, at a rate one chooses. A damaged one is counted, named and left out.
 
     Args:
@@ -86,7 +86,7 @@ class Pictures(Source):
             yield Frame(image, index, index, self._time_base, name=path.name)
 
 
-class Given(Source):
+class Given(FrameSource):
     """Frames, or (H, W, 3) uint8 BGR arrays, that somebody else has."""
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
@@ -99,7 +99,7 @@ class Given(Source):
             yield frame if isinstance(frame, Frame) else Frame(frame, index, index, self._time_base)
 
 
-class Video(Source):
+class Video(FrameSource):
     """A video file, a camera or a network stream, through PyAV.
 
     Frames are turned upright as the rotation in the metadata says. Timestamps are the source's own; where
@@ -266,12 +266,12 @@ class _Clock:
 
 
 def open_source(
-    source: str | Path | Sequence[str | Path] | Iterable[Frame | np.ndarray] | Source,
+    source: str | Path | Sequence[str | Path] | Iterable[Frame | np.ndarray] | FrameSource,
     *,
     rate: float = 30.0,
     live: bool | None = None,
     **settings: Any,
-) -> Source:
+) -> FrameSource:
     """A source for what one has.
 
     Args:
@@ -286,7 +286,7 @@ def open_source(
     """
     if not rate > 0:
         raise ValueError(f"rate: frames per second above 0 wanted, got {rate!r}")
-    if isinstance(source, Source):
+    if isinstance(source, FrameSource):
         return source
     if isinstance(source, str | Path):
         return _open_named(str(source), rate, live, settings)
@@ -297,7 +297,7 @@ def open_source(
     return Given(source, rate)
 
 
-def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, Any]) -> Source:
+def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, Any]) -> FrameSource:
     if name.isdecimal() or name.startswith(("/dev/video", "video=")):
         device = f"/dev/video{name}" if name.isdecimal() and sys.platform == "linux" else name
         camera = _CAMERAS.get(sys.platform)
@@ -355,4 +355,4 @@ def load_av() -> Any:
     return av
 
 
-__all__ = ["LIVE_SCHEMES", "Given", "Pictures", "Source", "Video", "load_av", "open_source"]
+__all__ = ["LIVE_SCHEMES", "FrameSource", "Given", "Pictures", "Video", "load_av", "open_source"]

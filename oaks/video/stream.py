@@ -18,7 +18,7 @@ from oaks.timings import Timings
 from oaks.video.boxes import BoxSource
 from oaks.video.frames import Frame
 from oaks.video.smoothing import OneEuro
-from oaks.video.sources import Source, open_source
+from oaks.video.sources import FrameSource, open_source
 from oaks.video.threads import ReadAhead
 from oaks.video.tracking import Tracker
 
@@ -99,7 +99,9 @@ def track(
     """
     if together < 1:
         raise ValueError(f"together: at least 1 frame wanted, got {together!r}")
-    several = isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, Source) for s in sources)
+    several = (
+        isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
+    )
     opened = list(sources) if several else [open_source(sources)]
     given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
     if len(given) != len(opened):
@@ -160,7 +162,7 @@ class _Stream:
     def __init__(
         self,
         number: int,
-        source: Source,
+        source: FrameSource,
         boxes: BoxSource,
         tracker: Tracker,
         smoother: OneEuro | None,

@@ -26,13 +26,13 @@ from oaks.training.ks_data import HeatmapStore, LiveCrops, PoseNetworks, StoredH
 from oaks.training.networks import build
 from oaks.training.recipe import Augmentation, parse_recipe
 from oaks.training.run import Machine, resume, train
-from oaks.training.validation import Crops, View, crop_loader
+from oaks.training.validation import CropDataset, CropSettings, crop_loader
 from tests.training.conftest import TINY, ks_recipe, pose_recipe, save, source
 from tests.training.test_training import losses
 
 CPU = Machine(accelerator="cpu", devices=1)
 ARCHITECTURE = {**TINY, "input": [48, 64], "keypoints": 17}
-VIEW = View((48, 64), 1.25, (0, 0, 0), (255, 255, 255), "half_pixel", "second_peak", COCO17)
+VIEW = CropSettings((48, 64), 1.25, (0, 0, 0), (255, 255, 255), "half_pixel", "second_peak", COCO17)
 FOLDS = {"count": 2, "held_out": None}
 
 
@@ -89,7 +89,7 @@ def independent(network: torch.nn.Module, people, index: int) -> tuple[np.ndarra
 
 
 def test_stored_heatmaps_and_similarities_are_those_of_use(tmp_path: Path, people, networks) -> None:
-    crops = Crops([people], VIEW)
+    crops = CropDataset([people], VIEW)
     store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
     done: list[int] = []
     store.write(
@@ -118,7 +118,7 @@ def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networ
                 raise KeyboardInterrupt
 
         store.write(
-            Crops([people], VIEW),
+            CropDataset([people], VIEW),
             ["people"],
             networks,
             device=torch.device("cpu"),
@@ -204,7 +204,7 @@ def test_a_store_of_nobody_is_refused(tmp_path: Path, people_folder: Path, peopl
     for path in (people_folder / "images").iterdir():
         path.write_bytes(b"no picture")
     store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
-    store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
+    store.write(CropDataset([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
                 advance=lambda count: None)  # fmt: skip
     with pytest.raises(ValueError, match="store: none of the images of source 0 could be read"):
         StoredHeatmaps(store, [0, 12], COCO17, flip=0, seed=0)
@@ -218,7 +218,7 @@ def test_a_disk_that_is_too_small_is_said_beforehand(tmp_path: Path) -> None:
 def test_mirrored_samples_are_those_of_the_mirrored_person(tmp_path: Path, people, networks) -> None:
     """Heatmaps of the mirrored picture, averaged over the flip, are the mirrored heatmaps."""
     store = HeatmapStore(tmp_path / "store", {}, (12, 17, 16, 12))
-    store.write(Crops([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
+    store.write(CropDataset([people], VIEW), ["people"], networks, device=torch.device("cpu"), batch=12, workers=0,
                 advance=lambda count: None)  # fmt: skip
     plain, mirrored = (
         StoredHeatmaps(store, [0, 12], COCO17, flip=flip, seed=0)[Draw(0, 4, 0)] for flip in (0, 1)
@@ -245,7 +245,7 @@ def test_mirrored_samples_are_those_of_the_mirrored_person(tmp_path: Path, peopl
 def test_each_person_is_seen_by_the_network_that_did_not_learn_from_them(tmp_path: Path, people) -> None:
     both = [load_network(pose_network(tmp_path / f"{seed}.safetensors", seed))[0] for seed in (0, 1)]
     networks = PoseNetworks(both, VIEW)
-    (batch,) = crop_loader(Crops([people], VIEW), batch=12, workers=0)
+    (batch,) = crop_loader(CropDataset([people], VIEW), batch=12, workers=0)
     found = networks.estimate(["people"], batch)
     folds = fold_of("people", people.image_ids, 2)
     assert set(folds) == {0, 1}
@@ -408,10 +408,10 @@ def test_a_ks_net_learns_what_heatmaps_tell(tmp_path: Path) -> None:
 
 
 def test_views_vary_all_but_the_first(people) -> None:
-    crops = Crops([people], VIEW, views=3, settings=Augmentation(scale=(0.8, 1.2), shift=0.1))
+    crops = CropDataset([people], VIEW, views=3, settings=Augmentation(scale=(0.8, 1.2), shift=0.1))
     assert len(crops) == 36
     assert crops.begins.tolist() == [0, 36]
-    plain, again = Crops([people], VIEW), [crops[place] for place in (4, 16, 28)]
+    plain, again = CropDataset([people], VIEW), [crops[place] for place in (4, 16, 28)]
     np.testing.assert_array_equal(again[0]["crop"], plain[4]["crop"])
     assert [item["person_id"] for item in again] == [5, 5, 5]
     assert (again[1]["crop"] != again[0]["crop"]).any()

@@ -15,16 +15,16 @@ from oaks.training.data.shards import read_shards, write_shards
 from oaks.training.losses import target_heatmaps
 from oaks.training.validation import (
     Collector,
-    Crops,
+    CropDataset,
+    CropSettings,
     Estimate,
     Outcome,
-    View,
     crop_loader,
     estimate,
     evaluate,
 )
 
-VIEW = View((96, 128), 1.25, (0, 0, 0), (1, 1, 1), "half_pixel", "second_peak", COCO17)
+VIEW = CropSettings((96, 128), 1.25, (0, 0, 0), (1, 1, 1), "half_pixel", "second_peak", COCO17)
 
 
 class Knowing(nn.Module):
@@ -38,7 +38,7 @@ class Knowing(nn.Module):
         count = len(crops) // 2
         points, visible = [], []
         for place in range(self.next, self.next + count):
-            item = Crops([self.people], VIEW)[place]
+            item = CropDataset([self.people], VIEW)[place]
             transform = item["transform"]
             points.append((item["keypoints"][:, :2] - transform[:, 2]) / transform[[0, 1], [0, 1]])
             visible.append(item["keypoints"][:, 2] > 0)
@@ -119,7 +119,7 @@ def test_the_order_in_which_processes_report_does_not_matter(people) -> None:
     collectors = [Collector(COCO17), Collector(COCO17)]
     found = Estimate(np.zeros((4, 17, 2)), np.zeros((4, 17)), np.zeros((4, 17, 2, 2)), None, None)
     for rank, collector in enumerate(collectors):
-        for batch in crop_loader(Crops([people], VIEW), batch=4, workers=0, places=range(rank, 8, 2)):
+        for batch in crop_loader(CropDataset([people], VIEW), batch=4, workers=0, places=range(rank, 8, 2)):
             collector.add(batch, found)
     joined = Collector(COCO17)
     joined.rows = collectors[1].rows + collectors[0].rows
@@ -129,7 +129,7 @@ def test_the_order_in_which_processes_report_does_not_matter(people) -> None:
 
 def test_damaged_images_are_left_out(people, people_folder: Path) -> None:
     (people_folder / "images" / "3.jpg").write_bytes(b"no picture")
-    batches = [b for b in crop_loader(Crops([people], VIEW), batch=2, workers=0) if b is not None]
+    batches = [b for b in crop_loader(CropDataset([people], VIEW), batch=2, workers=0) if b is not None]
     assert [p for batch in batches for p in batch["person_id"].tolist()] == [1, 2, 3, 4, 7, 8, 9, 10, 11, 12]
 
 
@@ -144,7 +144,7 @@ def test_visibility_is_the_mean_of_both_logits() -> None:
             return torch.rand(4, 17, 8, 6), torch.arange(4 * 17.0).reshape(4, 17) / 20 - 1
 
     transforms = np.tile(np.eye(2, 3, dtype=np.float32), (2, 1, 1))
-    view = View((24, 32), 1.25, (0, 0, 0), (1, 1, 1), "half_pixel", "second_peak", COCO17)
+    view = CropSettings((24, 32), 1.25, (0, 0, 0), (1, 1, 1), "half_pixel", "second_peak", COCO17)
     found = estimate(Logits(), torch.zeros(2, 3, 32, 24), transforms, view)
     logits = (np.arange(68) / 20 - 1).reshape(4, 17)
     swapped = logits[2:].copy()

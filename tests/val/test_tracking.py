@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oaks.val.ground_truth import Truth
-from oaks.val.tracking import Frame, TrackScores, frames_by_oks, person_ids, score_tracks, steadiness
+from oaks.val.tracking import TrackedFrame, TrackScores, frames_by_oks, person_ids, score_tracks, steadiness
 
 from . import synthetic
 
@@ -16,7 +16,7 @@ from . import synthetic
 def frame(people, tracks, similarity, counted=None):
     similarity = np.array(similarity, float).reshape(len(people), len(tracks))
     counted = np.ones(len(people), bool) if counted is None else np.array(counted, bool)
-    return Frame(np.array(people, int), np.array(tracks, int), similarity, counted)
+    return TrackedFrame(np.array(people, int), np.array(tracks, int), similarity, counted)
 
 
 def test_perfect_tracks():

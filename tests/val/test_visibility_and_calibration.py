@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from oaks.val.calibration import BINS, calibration, pearson, spearman, threshold_for
+from oaks.val.calibration import BINS, measure_calibration, pearson, spearman, threshold_for
 from oaks.val.visibility import area_under_curve, visibility_figures
 
 
@@ -57,7 +57,7 @@ def test_equal_values_count_half_in_the_area_under_the_curve():
 def test_calibration_by_a_loop():
     rng = np.random.default_rng(3)
     scores, oks = rng.random(100), rng.random(100)
-    found = calibration(scores, oks)
+    found = measure_calibration(scores, oks)
     order = sorted(range(100), key=lambda n: scores[n])
     # 100 in 15 bins: ten of 7, five of 6.
     sizes = [7] * 10 + [6] * 5
@@ -77,29 +77,29 @@ def test_calibration_by_a_loop():
 
 def test_a_score_that_means_what_it_says_has_no_calibration_error():
     oks = np.linspace(0, 1, 300)
-    exact = calibration(oks, oks)
+    exact = measure_calibration(oks, oks)
     assert exact.ece == pytest.approx(0, abs=1e-12)
     assert exact.pearson == pytest.approx(1)
     assert len(exact.bin_counts) == BINS
     assert set(exact.bin_counts) == {20}
-    assert calibration(oks * 0.5, oks).ece == pytest.approx(oks.mean() / 2)
-    assert calibration(oks**3, oks).spearman == pytest.approx(1)
+    assert measure_calibration(oks * 0.5, oks).ece == pytest.approx(oks.mean() / 2)
+    assert measure_calibration(oks**3, oks).spearman == pytest.approx(1)
 
 
 def test_an_oks_of_half_counts_as_right():
-    assert calibration(np.array([1.0]), np.array([0.5])).brier == 0
-    assert calibration(np.array([1.0]), np.array([0.49999])).brier == 1
+    assert measure_calibration(np.array([1.0]), np.array([0.5])).brier == 0
+    assert measure_calibration(np.array([1.0]), np.array([0.49999])).brier == 1
 
 
 def test_few_cases():
-    none = calibration(np.array([]), np.array([]))
+    none = measure_calibration(np.array([]), np.array([]))
     assert none.count == 0
     assert all(math.isnan(v) for v in (none.pearson, none.spearman, none.ece, none.brier))
-    three = calibration(np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.5, 0.7]))
+    three = measure_calibration(np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.5, 0.7]))
     assert three.bin_counts.tolist() == [1, 1, 1]
     assert three.ece == pytest.approx((0.1 + 0 + 0.2) / 3)
     with pytest.raises(ValueError, match="one length"):
-        calibration(np.zeros(3), np.zeros(2))
+        measure_calibration(np.zeros(3), np.zeros(2))
 
 
 def test_correlations_by_their_definitions():

@@ -12,7 +12,7 @@ import pytest
 import oaks
 from oaks.poses import NO_TRACK
 from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
-from oaks.video.sources import Source
+from oaks.video.sources import FrameSource
 
 from .clips import number_of, numbered, spoil, write_clip
 
@@ -178,7 +178,7 @@ def test_several_files_through_one_engine(engine):
         track([open_source(one), open_source(two)], engine, boxes=[KNOWN] * 3)
 
 
-class Live(Source):
+class Live(FrameSource):
     """A camera: its next frame is there when one says so."""
 
     def __init__(self, images: list[np.ndarray], gates: dict[int, threading.Event] | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.training.render.arguments import picture_size, shares, whole
 from oaks.training.render.body.cast import BODIES, Cast
-from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.poses import PoseFile, PoseSource
 from oaks.training.render.look.photo import Camera
 from oaks.training.render.scene.drawing import Artist, Scene
@@ -126,7 +126,7 @@ class RenderedPeople:
             body = self._cast.body(int(rng.integers(BODIES)))
             for _ in range(_REDRAWS):
                 pose, yaw, pattern = self._poses.draw(rng, level)
-                figure = Figure(body, pose, View(yaw, pitch, roll, distance))
+                figure = Figure(body, pose, CameraView(yaw, pitch, roll, distance))
                 scale = self._scale(rng, figure, level, tall * share)
                 sketch = Sketch(figure, scale)
                 if sketch.whole.sum() >= CLASS_RANGES[level][0]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from oaks.training.render.arguments import picture_size, shares, whole
 from oaks.training.render.body.cast import BODIES, Cast
-from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.motion import Motion, Stop, move
 from oaks.training.render.look.photo import Camera
@@ -51,10 +51,10 @@ class Lens:
             [place[0], self.height - height]
         ), scale
 
-    def view(self, place: np.ndarray, height: float, heading: float) -> View:
+    def view(self, place: np.ndarray, height: float, heading: float) -> CameraView:
         """How a person's pelvis is seen."""
         down = self.height - height
-        return View(
+        return CameraView(
             heading + float(np.arctan2(place[0], place[1])),
             float(np.arctan2(down, place[1])),
             0.0,

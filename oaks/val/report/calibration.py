@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from oaks.skeleton import COCO17
-from oaks.val.calibration import RIGHT, Calibration, calibration, pearson, spearman, threshold_for
+from oaks.val.calibration import (
+    RIGHT,
+    CalibrationMetrics,
+    measure_calibration,
+    pearson,
+    spearman,
+    threshold_for,
+)
 from oaks.val.ground_truth import LARGE, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.report import figures, paper
 from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
@@ -35,7 +42,7 @@ def correlation_table(measured: Measured) -> Table:
     """Pearson, Spearman, ECE and Brier of every score, over all poses."""
     rows = []
     for key, score in measured.scores.items():
-        figure = calibration(score.values, measured.own_oks)
+        figure = measure_calibration(score.values, measured.own_oks)
         rows.append((TITLES[key], figure.count, *_figures(figure)))
     return Table(
         f"correlation-{measured.detections.name}",
@@ -52,7 +59,7 @@ def correlation_table(measured: Measured) -> Table:
     )
 
 
-def _figures(of: Calibration) -> tuple[float, ...]:
+def _figures(of: CalibrationMetrics) -> tuple[float, ...]:
     return of.pearson, of.spearman, of.ece, of.brier
 
 
@@ -61,7 +68,7 @@ def group_table(measured: Measured) -> Table:
     rows = []
     for title, members in groups(measured):
         for key in shown_scores(measured):
-            figure = calibration(measured.scores[key].values[members], measured.own_oks[members])
+            figure = measure_calibration(measured.scores[key].values[members], measured.own_oks[members])
             mean_oks = float(measured.own_oks[members].mean()) if figure.count else None
             mean_score = float(measured.scores[key].values[members].mean()) if figure.count else None
             rows.append((title, SHORT[key], figure.count, mean_score, mean_oks, *_figures(figure)))
@@ -86,7 +93,7 @@ def reliability_figures(measured: Measured) -> list[Figure]:
     """Reliability diagrams: everybody and the classes from the most to the least occluded; the sizes."""
     panels = {
         title: {
-            key: calibration(measured.scores[key].values[members], measured.own_oks[members])
+            key: measure_calibration(measured.scores[key].values[members], measured.own_oks[members])
             for key in shown_scores(measured)
         }
         for title, members in groups(measured)
@@ -171,7 +178,7 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
         for values in present.values():
             row += [pearson(values[members, k], true), spearman(values[members, k], true)]
         if detections.similarity is not None:
-            row += [calibration(detections.similarity[members, k], true).ece]
+            row += [measure_calibration(detections.similarity[members, k], true).ece]
         rows.append((*row, paper.HEAT_AGAINST_KS.get(keypoint)) if theirs else tuple(row))
     titles = ["Mean true KS"] + [f"{name}: {r}" for name in present for r in ("Pearson", "Spearman")]
     titles += ["Predicted KS: ECE"] if detections.similarity is not None else []

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 
-from oaks.val.calibration import Calibration
+from oaks.val.calibration import CalibrationMetrics
 from oaks.val.error_analysis import STAGES, ErrorAnalysis
 from oaks.val.matching import RECALLS
 
@@ -239,7 +239,7 @@ def score_histograms(panels: Mapping[str, np.ndarray], colors: Sequence[str]) ->
     return draft.svg
 
 
-def reliability(panels: Mapping[str, Mapping[str, Calibration]], names: Mapping[str, str]) -> str:
+def reliability(panels: Mapping[str, Mapping[str, CalibrationMetrics]], names: Mapping[str, str]) -> str:
     """Mean OKS against mean score per bin, one panel per group of poses, one line per score."""
     with drawing(10.5, 3.3) as draft:
         grid = _row(draft, len(panels))

@@ -24,7 +24,7 @@ from oaks.bundle import Bundle
 from oaks.engines.plans import cache
 from oaks.engines.plans.cache import default_folder, load_plan, plan_key
 from oaks.engines.plans.library import TensorRTError, library
-from oaks.engines.plans.plan import Recipe, profiles_for
+from oaks.engines.plans.plan import BuildSettings, profiles_for
 from oaks.executors import pycuda
 
 BATCHES = [1, 2, 4, 8]
@@ -179,7 +179,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_whatever_a_plan_depends_on_makes_another_one(what, world, gpu, tiny, monkeypatch):
-    given = (tiny.network("pose"), gpu, Recipe(profiles_for(BATCHES)))
+    given = (tiny.network("pose"), gpu, BuildSettings(profiles_for(BATCHES)))
 
     def stem(network, where, recipe):
         return cache._stem(network, where, plan_key(library(), network, recipe, where))
@@ -194,7 +194,7 @@ def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
     keys = []
     for version in listings.VERSIONS:
         tensorrt_stand_in.install(monkeypatch, version, world)
-        keys.append(plan_key(library(), tiny.network("pose"), Recipe(profiles_for(BATCHES)), gpu))
+        keys.append(plan_key(library(), tiny.network("pose"), BuildSettings(profiles_for(BATCHES)), gpu))
         assert keys[-1].pop("tensorrt") == listings.full_version(version)
     assert keys[0] == keys[1]
 

@@ -18,11 +18,11 @@ from rich.progress import Progress
 from tensorrt_world import MAGIC, World
 
 from oaks.engines.plans.library import TensorRTError, library
-from oaks.engines.plans.plan import SPAN, Profile, Recipe, TimingCache, build, profiles_for
+from oaks.engines.plans.plan import SPAN, BuildSettings, Profile, TimingCache, build, profiles_for
 from oaks.engines.plans.progress import Phases, in_worker
 
 ONNX = bundles.pose_network(3, bundles.SIZE, visibility=True)
-RECIPE = Recipe((Profile(1, 2), Profile(3, 8)))
+RECIPE = BuildSettings((Profile(1, 2), Profile(3, 8)))
 
 
 @pytest.fixture(params=listings.VERSIONS)
@@ -32,7 +32,9 @@ def world(request, monkeypatch):
     return made
 
 
-def built(world: World, recipe: Recipe = RECIPE, timing: TimingCache | None = None, **settings) -> bytes:
+def built(
+    world: World, recipe: BuildSettings = RECIPE, timing: TimingCache | None = None, **settings
+) -> bytes:
     settings = {"label": "tiny/pose", "show": False, **settings}
     return build(library(), ONNX, recipe, timing or TimingCache(), **settings)
 
@@ -85,7 +87,7 @@ def test_a_plan_is_built_with_the_profiles_and_flags_of_its_recipe(world):
 
 
 def test_tf32_stays_where_the_recipe_allows_it(world):
-    built(world, Recipe((Profile(1, 1),), tf32=True, level=5))
+    built(world, BuildSettings((Profile(1, 1),), tf32=True, level=5))
     assert world.configs[0]._values["cleared"] == []
     assert world.configs[0]._values["builder_optimization_level"] == 5
 

@@ -13,7 +13,7 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.render import PAPER_CLASSES, RenderedPeople
 from oaks.training.render.body.anatomy import draw_proportions
-from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.parts import Part
@@ -39,7 +39,7 @@ def one(pose="stand", yaw=0.0, pitch=0.05, size=(320, 320), height=240, number=0
     """A person of a given yaw, whole and alone in the middle of a picture."""
     rng = np.random.default_rng(number)
     body = Body(draw_proportions(rng), outfit or Outfit(), number)
-    figure = Figure(body, hand_written(rng, pose), View(yaw, pitch, 0.02, 5.0))
+    figure = Figure(body, hand_written(rng, pose), CameraView(yaw, pitch, 0.02, 5.0))
     low, high = figure.bounds
     scale = height / (high - low).max()
     shift = np.array(size) / 2 - scale * (low + high) / 2
@@ -179,15 +179,15 @@ def test_a_keypoint_drawn_where_it_is_annotated_lands_there():
 def test_projection_is_a_pinholes():
     rng = np.random.default_rng(2)
     body = Body(draw_proportions(rng), Outfit())
-    view = View(yaw=0.7, pitch=0.2, roll=-0.1, distance=4.0)
+    view = CameraView(yaw=0.7, pitch=0.2, roll=-0.1, distance=4.0)
     figure = Figure(body, hand_written(rng, "sport"), view)
     mesh = body.mesh(hand_written(np.random.default_rng(8), "stand"))
     figure = Figure(body, hand_written(np.random.default_rng(8), "stand"), view)
     rotation = view.rotation()
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
     # Yaw takes the front (+z) towards the right of the image, pitch tips the head towards the camera.
-    assert (View(0.5, 0, 0, 4).rotation() @ [0, 0, 1])[0] > 0
-    assert (View(0, 0.5, 0, 4).rotation() @ [0, 1, 0])[2] > 0
+    assert (CameraView(0.5, 0, 0, 4).rotation() @ [0, 0, 1])[0] > 0
+    assert (CameraView(0, 0.5, 0, 4).rotation() @ [0, 1, 0])[2] > 0
     for vertex in range(0, mesh.vertices.shape[1], 211):
         x, y, z = rotation @ mesh.vertices[:, vertex].astype(float)
         expected = np.array([x, -y]) * 4.0 / (4.0 - z)
@@ -217,7 +217,7 @@ def test_faces_show_which_way_they_look():
     pose[11], pose[12] = [0, 1, 0], [0, 0, 1]
     seen, pictures = {}, {}
     for yaw in (0, 90, 180, 270):
-        figure = Figure(body, pose, View(np.radians(yaw), 0.0, 0.0, 5.0))
+        figure = Figure(body, pose, CameraView(np.radians(yaw), 0.0, 0.0, 5.0))
         shift = np.array([160.0, 160.0])
         drawing = artist.draw(Scene([Placed(figure, 120.0, shift)], 100.0, 0))
         ((_, entry),) = drawing.annotations()

@@ -18,7 +18,7 @@ _BODY_JOINTS = np.array([
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """How a person is seen: own yaw, the camera's pitch and roll (radians), its distance (metres)."""
 
     yaw: float
@@ -45,7 +45,7 @@ class Figure:
         facing: (5,): cosine between the face keypoints' surface and the way to the camera.
     """
 
-    def __init__(self, body: Body, pose: np.ndarray, view: View) -> None:
+    def __init__(self, body: Body, pose: np.ndarray, view: CameraView) -> None:
         mesh = body.mesh(pose)
         rotation = view.rotation()
         self.body = body

@@ -9,7 +9,7 @@ from oaks.skeleton import COCO17
 from oaks.training.render import RenderedPeople
 from oaks.training.render.body import fit, lift
 from oaks.training.render.body.anatomy import draw_proportions, unit, violations
-from oaks.training.render.body.figure import Figure, View
+from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.poses import PoseFile, hand_written, shipped_statistics
@@ -23,7 +23,7 @@ def projected(rng, family, yaw=None):
     body = Body(draw_proportions(rng), Outfit())
     pose = hand_written(rng, family)
     yaw = rng.uniform(-np.pi, np.pi) if yaw is None else yaw
-    figure = Figure(body, pose, View(yaw, 0.0, 0.0, 12.0))
+    figure = Figure(body, pose, CameraView(yaw, 0.0, 0.0, 12.0))
     labeled = np.ones(17, bool)
     labeled[:5] = figure.facing > 0
     return figure.keypoints, labeled, pose, yaw
@@ -89,7 +89,7 @@ def test_the_aspect_is_found_where_it_shows():
 
 def test_turning_is_the_cameras():
     assert lift.turn(np.array([0.0, 0.0, 1.0]), 0.5) == pytest.approx(
-        View(0.5, 0, 0, 4).rotation() @ [0, 0, 1]
+        CameraView(0.5, 0, 0, 4).rotation() @ [0, 0, 1]
     )
     pose = hand_written(np.random.default_rng(0), "stand")
     again, yaw = lift.face_viewer(lift.turn(pose, 2.0), np.ones(13, bool))
@@ -120,7 +120,7 @@ def test_files_of_poses_give_their_people(tmp_path):
         low, high = CLASS_RANGES[level]
         assert low <= pattern.sum() <= high
         if level == 3:
-            figure = Figure(body, pose, View(yaw, 0.0, 0.0, 12.0))
+            figure = Figure(body, pose, CameraView(yaw, 0.0, 0.0, 12.0))
             candidates = [points[i] * [4 / 3, 1.0] for i in np.flatnonzero((flags > 0).sum(1) >= 16)]
             errors.append(min(np.median(angles_between(xy, figure.keypoints)) for xy in candidates))
     assert np.median(errors) < 12
