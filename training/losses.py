@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SimilarityLoss = Literal["absolute", "cross_entropy"]
+HeatmapLoss = Literal["squared", "cross_entropy"]
 
 
 def target_heatmaps(
@@ -52,22 +53,27 @@ def pose_loss(
     *,
     stride: int,
     sigma: float,
+    kind: HeatmapLoss = "squared",
 ) -> PoseLoss:
-    """Squared error summed over pixels and keypoints; equation 8 summed over keypoints; means over people.
+    """Heatmap loss summed over pixels and keypoints; equation 8 summed over keypoints; means over people.
 
     Args:
-        heatmaps: (N, K, h, w).
+        heatmaps: (N, K, h, w); their logits for "cross_entropy".
         logits: (N, K) of visibility, or None: that part is then 0.
         points: (N, K, 2) crop pixel indices.
         visible: (N, K) 0 or 1.
         annotatable: (N, K) 0 or 1: keypoints that count in neither part where 0.
         stride: crop pixels per heatmap pixel.
         sigma: of the targets, in heatmap pixels.
+        kind: "squared" error (section 4.1), or "cross_entropy" of each pixel.
     """
     height, width = heatmaps.shape[-2:]
     targets = target_heatmaps(points, visible, (width, height), stride=stride, sigma=sigma)
-    squares = (heatmaps.float() - targets).square().sum(dim=(2, 3))
-    heatmap = (squares * annotatable).sum(dim=1).mean()
+    if kind == "squared":
+        errors = (heatmaps.float() - targets).square()
+    else:
+        errors = functional.binary_cross_entropy_with_logits(heatmaps.float(), targets, reduction="none")
+    heatmap = (errors.sum(dim=(2, 3)) * annotatable).sum(dim=1).mean()
     if logits is None:
         return PoseLoss(heatmap, heatmap.new_zeros(()))
     entropy = functional.binary_cross_entropy_with_logits(logits.float(), visible, reduction="none")
@@ -95,4 +101,4 @@ def similarity_loss(
     return (errors * annotated).sum(dim=1).mean()
 
 
-__all__ = ["PoseLoss", "SimilarityLoss", "pose_loss", "similarity_loss", "target_heatmaps"]
+__all__ = ["HeatmapLoss", "PoseLoss", "SimilarityLoss", "pose_loss", "similarity_loss", "target_heatmaps"]

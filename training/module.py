@@ -84,8 +84,9 @@ class NetworkTraining(lightning.LightningModule):
         """Adam or AdamW with the recipe's schedule, stepped once per step."""
         training = self.recipe.training
         kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        learned = [p for p in self.network.parameters() if p.requires_grad]
+        decayed = [p for p in learned if p.ndim > 1]
+        others = [p for p in learned if p.ndim <= 1]
         optimizer = kind(
             [
                 {"params": decayed, "weight_decay": training.weight_decay},

@@ -53,11 +53,12 @@ class PoseTraining(NetworkTraining):
     def loss(self, batch: dict[str, Tensor]) -> PoseLoss:
         """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
         crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
-        heatmaps, logits = self.network(crops)
+        squared = self.recipe.heatmap_loss == "squared"
+        heatmaps, logits = (self.network if squared else self.network.logits)(crops)
         assert (heatmaps.shape[-1] * STRIDE, heatmaps.shape[-2] * STRIDE) == self.recipe.input
         return pose_loss(
             heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],
-            stride=STRIDE, sigma=self.recipe.heatmap_sigma,
+            stride=STRIDE, sigma=self.recipe.heatmap_sigma, kind=self.recipe.heatmap_loss,
         )  # fmt: skip
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002

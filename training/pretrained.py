@@ -1,4 +1,4 @@
-"""Weights trained elsewhere: torchvision ResNet, Simple Baselines and HRNet, by name and shape."""
+"""Weights trained elsewhere: torchvision ResNet, Simple Baselines, HRNet and MoveNet, by name and shape."""
 
 from __future__ import annotations
 
@@ -158,6 +158,19 @@ def load_weights(network: nn.Module, initial: Initial) -> Matched:
     return Matched(initial.path, pairs, kept, unexpected, misshapen)
 
 
+def freeze(network: nn.Module, patterns: list[str]) -> None:
+    """Keeps the parameters whose names match a pattern from being trained.
+
+    Raises:
+        ValueError: a pattern matches no parameter.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    if unknown := [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in names)]:
+        raise ValueError(f"initial.freeze must match parameters of {type(network).__name__}, got {unknown}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not _any(name, patterns))
+
+
 def _lies_in(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
@@ -166,4 +179,4 @@ def _any(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-__all__ = ["Matched", "load_weights", "places_of", "read_state"]
+__all__ = ["Matched", "freeze", "load_weights", "places_of", "read_state"]

@@ -240,11 +240,13 @@ class Initial(Strict):
         path: a network saved here, or a state dict of torchvision, Simple Baselines or HRNet.
         allow_missing: patterns of parameters that may keep their fresh values.
         allow_unexpected: patterns of entries of the file that may be left unused.
+        freeze: patterns of the network's parameters that keep their initial values.
     """
 
     path: Path
     allow_missing: list[str] = []
     allow_unexpected: list[str] = []
+    freeze: list[str] = []
 
 
 class Recipe(Strict):
@@ -283,6 +285,7 @@ class PoseRecipe(Recipe):
         padding: of boxes.
         mean, std: of the input, RGB, on the 0-255 scale.
         heatmap_sigma: of target heatmaps, in heatmap pixels (the paper: 1).
+        heatmap_loss: "squared" (the paper's), or "cross_entropy" for networks that give logits.
         visibility_weight: of the visibility loss relative to the heatmap loss (the paper: 1).
         refine: the decoder that the network is to be used with.
     """
@@ -293,6 +296,7 @@ class PoseRecipe(Recipe):
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     heatmap_sigma: Positive
+    heatmap_loss: Literal["squared", "cross_entropy"] = "squared"
     visibility_weight: Annotated[float, Field(ge=0)] = 1
     refine: Literal["second_peak", "gradient", "dark", "none"] = "second_peak"
 
@@ -305,7 +309,11 @@ class PoseRecipe(Recipe):
 
     @model_validator(mode="after")
     def _network_fits(self) -> PoseRecipe:
-        _try_to_build(self, ("oa_hpe", "hrnet"))
+        _try_to_build(self, ("oa_hpe", "mobile_oa_hpe", "hrnet"))
+        if self.heatmap_loss == "cross_entropy" and self.network["name"] != "mobile_oa_hpe":
+            raise ValueError(
+                f"heatmap_loss must be squared for {self.network['name']}, got cross_entropy; mobile_oa_hpe gives logits"
+            )
         strict = self.network["name"] == "hrnet" or self.network.get("head") == "deconv"
         if strict and (self.input[0] % 32 or self.input[1] % 32):
             raise ValueError(f"input must be multiples of 32 for this network, got {self.input}")
@@ -314,7 +322,7 @@ class PoseRecipe(Recipe):
     def architecture(self) -> dict[str, Any]:
         """What `oaks.training.networks.build` takes."""
         own = super().architecture()
-        return {**own, "input": list(self.input)} if own.get("name") == "oa_hpe" else own
+        return {**own, "input": list(self.input)} if own.get("name") in ("oa_hpe", "mobile_oa_hpe") else own
 
 
 class KSRecipe(Recipe):

@@ -292,9 +292,15 @@ def _open(
 def _load_initial(
     recipe: PoseRecipe | KSRecipe, module: NetworkTraining, folder: RunFolder, console: Console
 ) -> None:
-    if recipe.initial is not None and not folder.checkpoint.exists():
-        from oaks.training.pretrained import load_weights
+    if recipe.initial is None:
+        return
+    from oaks.training.pretrained import freeze, load_weights
 
+    freeze(module.network, recipe.initial.freeze)
+    if not folder.checkpoint.exists():
+
+    freeze(module.network, recipe.initial.freeze)
+    if not folder.checkpoint.exists():
         refuse_seen(recipe)
         matched = load_weights(module.network, recipe.initial)
         console.print(str(matched), soft_wrap=True, highlight=False, markup=False)

