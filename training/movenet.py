@@ -51,7 +51,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         groups: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}") from error
+        raise ValueError(
+            f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}"
+        ) from error
     tensors = {}
     for group in groups:
         content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
@@ -61,7 +63,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             count = int(np.prod(weight["shape"]))
             end = begin + count * kind.itemsize
             if end > len(content):
-                raise ValueError(f"{path}: weights must have {end} bytes for {weight['name']}, got {len(content)}")
+                raise ValueError(
+                    f"{path}: weights must have {end} bytes for {weight['name']}, got {len(content)}"
+                )
             values = np.frombuffer(content[begin:end], kind).reshape(weight["shape"])
             if weight["dtype"] == "float32":
                 tensors[weight["name"].removeprefix("StatefulPartitionedCall/")] = values.astype(np.float32)
@@ -112,7 +116,9 @@ def movenet_state(path: Path) -> dict[str, Tensor]:
     for name, values in read_tensors(path).items():
         if (place := place_of(name)) is None:
             continue
-        if values.ndim == 4:  # TensorFlow: height, width, inputs, outputs; depthwise: height, width, channels, 1
+        if (
+            values.ndim == 4
+        ):  # TensorFlow: height, width, inputs, outputs; depthwise: height, width, channels, 1
             values = values.transpose((2, 3, 0, 1) if ".depthwise." in place else (3, 2, 0, 1))
         state[place] = torch.from_numpy(np.ascontiguousarray(values))
     if "backbone.stem.weight" not in state or "heatmap.output.weight" not in state:
@@ -125,7 +131,9 @@ def main(
     out: Annotated[Path, typer.Option(help="New safetensors file.")],
 ) -> None:
     """Convert MoveNet's published weights to a state dict that recipes start from."""
-    state = {name: value.half() for name, value in movenet_state(graph).items()}  # published in half precision
+    state = {
+        name: value.half() for name, value in movenet_state(graph).items()
+    }  # published in half precision
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = out.with_name(out.name + ".part")
     save_file(state, staged)

@@ -298,9 +298,6 @@ def _load_initial(
 
     freeze(module.network, recipe.initial.freeze)
     if not folder.checkpoint.exists():
-
-    freeze(module.network, recipe.initial.freeze)
-    if not folder.checkpoint.exists():
         refuse_seen(recipe)
         matched = load_weights(module.network, recipe.initial)
         console.print(str(matched), soft_wrap=True, highlight=False, markup=False)

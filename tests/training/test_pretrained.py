@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from oaks.training.pretrained import freeze, load_weights, read_state
 from oaks.training.networks import ResNet, build
 from oaks.training.pretrained import load_weights, read_state
 from oaks.training.recipe import Initial
@@ -121,3 +122,13 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, path)
     with pytest.raises(ValueError, match="holds no state dict"):
         read_state(path)
+
+
+def test_frozen_parameters_are_not_trained() -> None:
+    network = build({"name": "mobile_oa_hpe", "width": 0.25, "input": [64, 64]})
+    freeze(network, ["backbone.stem.*", "backbone.blocks.1.*"])
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert {"backbone.stem.weight", "backbone.blocks.1.project.bias"} <= frozen
+    assert all(name.startswith(("backbone.stem.", "backbone.blocks.1.")) for name in frozen)
+    with pytest.raises(ValueError, match=r"initial\.freeze must match parameters .*, got \['backbone\.stam"):
+        freeze(network, ["backbone.stam.*"])

@@ -12,7 +12,15 @@ from torch.nn import functional
 
 from oaks.training.networks.pose import OcclusionSubnet
 
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 """Expansion factor, channels at width 1, blocks and first stride of each stage (MobileNetV2, table 2)."""
 PYRAMID_BLOCKS = (2, 5, 9)
 """Blocks whose outputs are the pyramid's finer levels, at strides 4, 8 and 16."""
