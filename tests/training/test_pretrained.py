@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from oaks.training.pretrained import freeze, load_weights, read_state
 from oaks.training.networks import ResNet, build
-from oaks.training.pretrained import load_weights, read_state
+from oaks.training.pretrained import freeze, load_weights, read_state
 from oaks.training.recipe import Initial
 
 SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48, 64], "keypoints": 17}
