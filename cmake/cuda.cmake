@@ -32,7 +32,8 @@ if(CMAKE_CUDA_COMPILER AND NOT OAKS_CUDA STREQUAL "off")
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
   add_library(oaks_cuda STATIC csrc/cuda/crop.cu csrc/cuda/decode.cu csrc/cuda/score.cu csrc/cuda/oks.cu
-                               csrc/cuda/nms.cu csrc/cuda/map_features.cu csrc/cuda/forest.cu csrc/cuda/device.cu)
+                               csrc/cuda/nms.cu csrc/cuda/decode_simcc.cu csrc/cuda/map_features.cu
+                               csrc/cuda/forest.cu csrc/cuda/device.cu)
   target_include_directories(oaks_cuda PUBLIC csrc)
   # fmad contracts exactly where core/ asks for it, so that host and device round alike.
   target_compile_options(oaks_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false -lineinfo>)

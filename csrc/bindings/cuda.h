@@ -16,6 +16,7 @@ inline void register_cuda(py::module_ m) {
   register_oks(m, cuda::oks);
   register_oks_nms(m, cuda::oks_nms);
   register_box_nms(m, cuda::box_nms);
+  register_decode_simcc(m, cuda::decode_simcc);
   register_map_features(m, cuda::map_features);
   register_forest(m, cuda::forest);
 

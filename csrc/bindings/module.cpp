@@ -18,6 +18,7 @@ void register_cpu(py::module_ m) {
   bindings::register_oks(m, cpu::oks);
   bindings::register_oks_nms(m, cpu::oks_nms);
   bindings::register_box_nms(m, cpu::box_nms);
+  bindings::register_decode_simcc(m, cpu::decode_simcc);
   bindings::register_map_features(m, cpu::map_features);
   bindings::register_forest(m, cpu::forest);
   m.def("instruction_sets", cpu::instruction_sets);

@@ -10,6 +10,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/decode_simcc.h"
 #include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
@@ -106,6 +107,32 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                             {y[0], y[1]},
                             make_blur(blur_sigma),
                             {}};
+          fill(a.pair, pair);
+          launch(a, execution<Execution>(run));
+        });
+}
+
+template <class Execution>
+void register_decode_simcc(py::module_& m, void (*launch)(const SimccArguments&, Execution)) {
+  m.def("decode_simcc",
+        [launch](uintptr_t x, uintptr_t y, uintptr_t mirrored_x, uintptr_t mirrored_y, uintptr_t transforms,
+                 uintptr_t points, uintptr_t heat, int64_t count, int keypoints, int x_bins, int y_bins,
+                 int element, float bin_size, const std::vector<int16_t>& pair, uintptr_t run) {
+          py::gil_scoped_release release;
+          SimccArguments a{at<const void>(x),
+                           at<const void>(y),
+                           at<const void>(mirrored_x),
+                           at<const void>(mirrored_y),
+                           at<const float>(transforms),
+                           at<float>(points),
+                           at<float>(heat),
+                           count,
+                           keypoints,
+                           x_bins,
+                           y_bins,
+                           Element(element),
+                           bin_size,
+                           {}};
           fill(a.pair, pair);
           launch(a, execution<Execution>(run));
         });

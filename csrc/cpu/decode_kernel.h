@@ -121,16 +121,25 @@ OAKS_HOST_DEVICE TopTwo top_two_rows(const AveragedMap<T>& map, const Write& wri
   return rows.of_all_lanes();
 }
 
-// Offers the cells of row y that are finite.
-template <class T>
-OAKS_HOST_DEVICE void offer_row(const AveragedMap<T>& map, int y, LaneTopTwo& top) {
+OAKS_HOST_DEVICE Indices lane_numbers() {
   int32_t counted[Widest::lanes];
   for (int i = 0; i < Widest::lanes; ++i) counted[i] = i;
   Indices lanes;
   memcpy(&lanes, counted, sizeof lanes);
+  return lanes;
+}
+
+// -infinity, which never wins, in the lanes that are not finite.
+OAKS_HOST_DEVICE Widest finite_or_lowest(Widest value) {
+  return {value.v < INFINITY ? value.v : Widest::all(-INFINITY).v};
+}
+
+// Offers the cells of row y that are finite.
+template <class T>
+OAKS_HOST_DEVICE void offer_row(const AveragedMap<T>& map, int y, LaneTopTwo& top) {
+  const Indices lanes = lane_numbers();
   map.sweep_row(y, [&](auto vector, int x) {
-    const Widest value = widened(vector);
-    top.offer({value.v < INFINITY ? value.v : Widest::all(-INFINITY).v}, lanes + (y * map.width + x));
+    top.offer(finite_or_lowest(widened(vector)), lanes + (y * map.width + x));
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/decode_simcc.h"
 #include "core/forest.h"
 #include "core/map_features.h"
 
@@ -32,6 +33,8 @@ struct Kernels {
   void (*person_features)(const FeatureArguments&, int64_t person, Scratch&);
   // The forest's values of rows first to last - 1.
   void (*forest_rows)(const ForestArguments&, int64_t first, int64_t last, Scratch&);
+  // Decodes one keypoint of one person: index = person * keypoints + keypoint.
+  void (*decode_simcc_keypoint)(const SimccArguments&, int64_t index);
 };
 
 const Kernels& kernels();

@@ -54,12 +54,10 @@ OAKS_HOST_DEVICE MapWalk walk_map(const BorderedMap& map, Cell peak) {
   Widest mass = zero, sum_x = zero, sum_y = zero, squared_distance = zero, squares = zero;
   Widest half_cells = zero, peak_cells = zero, nothing = zero;
   LaneTopTwo peaks;
-  int32_t listed[Widest::lanes];
-  float lane_numbers[Widest::lanes];
-  for (int i = 0; i < Widest::lanes; ++i) listed[i] = i, lane_numbers[i] = float(i);
-  Indices lanes;
-  memcpy(&lanes, listed, sizeof lanes);
-  const Widest from_peak = Widest::load(lane_numbers) + Widest::all(-float(peak.index % map.width));
+  const Indices lanes = lane_numbers();
+  float columns[Widest::lanes];
+  for (int i = 0; i < Widest::lanes; ++i) columns[i] = float(i);
+  const Widest from_peak = Widest::load(columns) + Widest::all(-float(peak.index % map.width));
   for (int y = 0; y < map.height; ++y) {
     const float *row = map.row(y), *above = map.row(y - 1), *below = map.row(y + 1);
     const Widest dy = Widest::all(float(y - peak.index / map.width));

@@ -6,6 +6,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/decode_simcc.h"
 #include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
@@ -16,6 +17,7 @@ namespace oaks::cpu {
 
 void crop(const CropArguments& arguments, int threads);
 void decode(const DecodeArguments& arguments, int threads);
+void decode_simcc(const SimccArguments& arguments, int threads);
 void map_features(const FeatureArguments& arguments, int threads);
 void forest(const ForestArguments& arguments, int threads);
 void score(const ScoreArguments& arguments, int threads);

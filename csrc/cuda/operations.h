@@ -5,6 +5,7 @@
 
 #include "core/crop.h"
 #include "core/decode.h"
+#include "core/decode_simcc.h"
 #include "core/forest.h"
 #include "core/map_features.h"
 #include "core/nms.h"
@@ -19,6 +20,7 @@ using Stream = void*;
 // crop: nothing outside the frames is read.
 void crop(const CropArguments& arguments, Stream stream);
 void decode(const DecodeArguments& arguments, Stream stream);
+void decode_simcc(const SimccArguments& arguments, Stream stream);
 void map_features(const FeatureArguments& arguments, Stream stream);
 void forest(const ForestArguments& arguments, Stream stream);
 void score(const ScoreArguments& arguments, Stream stream);

@@ -1,4 +1,4 @@
-"""The native operations: crop, decode, score, oks, oks_nms and box_nms.
+"""The native operations on crops, heatmaps, poses, boxes and scores.
 
 NumPy in gives NumPy out, computed on the CPU. Objects with `__cuda_array_interface__` (PyCUDA, torch, CuPy)
 are worked on where they lie, on their stream, and need `out=`: memory has one owner, and nothing touches the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from oaks.ops._arguments import is_device_array
 from oaks.ops._crop import Crops, crop
 from oaks.ops._decode import Decoded, decode
+from oaks.ops._decode_simcc import DecodedSimcc, decode_simcc
 from oaks.ops._forest import Forest, ForestArrays, forest
 from oaks.ops._map_features import (
     FLIP_FEATURES,
@@ -32,12 +33,14 @@ __all__ = [
     "POSE_FEATURES",
     "Crops",
     "Decoded",
+    "DecodedSimcc",
     "Forest",
     "ForestArrays",
     "box_nms",
     "conventional_score",
     "crop",
     "decode",
+    "decode_simcc",
     "feature_names",
     "forest",
     "get_threads",

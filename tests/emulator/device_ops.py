@@ -108,6 +108,16 @@ class DeviceOps(ABC):
         """As ops.box_nms: only the kept boxes come back, and the rest of the output is -1."""
         return self._suppress(ops.box_nms, boxes, scores, out, **keywords)
 
+    def decode_simcc(
+        self, x: Any, y: Any, *, mirrored: Any = None, transforms: Any = None, **keywords: Any
+    ) -> Any:
+        """As ops.decode_simcc."""
+        out = marked((*x.shape[:2], 2), np.float32), marked(x.shape[:2], np.float32)
+        mirrored = None if mirrored is None else tuple(map(self.put, mirrored))
+        keywords |= {"mirrored": mirrored, "transforms": self.put(transforms, np.float32)}
+        self.run(ops.decode_simcc, (self.put(x), self.put(y)), out, **keywords)
+        return ops.DecodedSimcc(*out)
+
     def pose_features(self, points: Any, heat: Any, *, boxes: Any, frame_sizes: Any, **keywords: Any) -> Any:
         """As ops.pose_features."""
         names = ops.feature_names(points.shape[1], maps=False)

@@ -18,6 +18,7 @@ from ops import (
     test_decode,
     test_decode_dark,
     test_decode_mirroring,
+    test_decode_simcc,
     test_forest,
     test_geometry,
     test_map_features,
@@ -91,6 +92,15 @@ from ops.test_decode_mirroring import (
     test_hrnet_leaves_a_quarter_of_a_heatmap_pixel,
     test_mirrored_maps_decode_to_mirrored_points,
 )
+from ops.test_decode_simcc import (
+    test_a_bin_is_its_index_over_the_split,
+    test_an_axis_without_a_finite_value_gives_nan_and_spares_its_neighbors,
+    test_any_vectors_decode_as_the_reference,
+    test_bins_of_equal_value_go_to_the_lowest,
+    test_bins_that_are_not_finite_never_win,
+    test_the_heat_is_the_smaller_of_the_two_largest_values,
+    test_the_mirrored_vectors_lie_half_a_pixel_beside,
+)
 from ops.test_forest import (
     test_any_trees_give_the_references_values,
     test_large_sums_reach_zero_and_one,
@@ -159,8 +169,8 @@ test_nobody_is_similar = test_oks.test_nobody
 test_nobody_is_suppressed = test_oks_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
-MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_forest, test_geometry,
-           test_map_features, test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
+MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_decode_simcc, test_forest,
+           test_geometry, test_map_features, test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
 
 
 @contextmanager

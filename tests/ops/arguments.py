@@ -119,6 +119,16 @@ def box_nms_case():
     )
 
 
+def decode_simcc_case():
+    x, y = np.zeros((2, 4, 16), np.float32), np.zeros((2, 4, 12), np.float32)
+    return Case(
+        ops.decode_simcc,
+        {"x": x, "y": y},
+        {"mirrored": (x.copy(), y.copy()), "flip_pairs": [(1, 2)]},
+        (filled((2, 4, 2)), filled((2, 4))),
+    )
+
+
 def pose_people():
     """Where two people of four keypoints are."""
     return {
@@ -158,6 +168,7 @@ CASES = {
     "oks": oks_case,
     "oks_nms": oks_nms_case,
     "box_nms": box_nms_case,
+    "decode_simcc": decode_simcc_case,
     "pose_features": pose_features_case,
     "map_features": map_features_case,
     "forest": forest_case,

@@ -462,3 +462,25 @@ def forest(features, model):
                 child = model["left" if left else "right"][child]
             values[n, k] += float(model["leaves"][-1 - child])
     return 1 / (1 + np.exp(-values))
+
+
+def decode_simcc(x, y, *, mirrored=None, flip_pairs=(), split=2.0, transforms=None):
+    """points (N,K,2) float64 and heat (N,K) float32 of SimCC vectors."""
+    vectors = [x.astype(np.float32), y.astype(np.float32)]
+    if mirrored is not None:
+        counterpart = mirror_pairs(flip_pairs, x.shape[1])[0]
+        back = [
+            mirrored[0][:, counterpart, ::-1].astype(np.float32),
+            mirrored[1][:, counterpart].astype(np.float32),
+        ]
+        with np.errstate(over="ignore", invalid="ignore"):
+            vectors = [np.float32(0.5) * (own + other) for own, other in zip(vectors, back, strict=True)]
+    points, heat = np.full((*x.shape[:2], 2), np.nan), np.full(x.shape[:2], np.nan, np.float32)
+    for n, k in np.ndindex(*x.shape[:2]):
+        bins = [largest(vector[n, k].tolist()) for vector in vectors]
+        if None in bins:
+            continue
+        heat[n, k] = min(vector[n, k, index] for vector, index in zip(vectors, bins, strict=True))
+        place = np.array(bins) / split
+        points[n, k] = place if transforms is None else np.asarray(transforms[n], float) @ (*place, 1.0)
+    return points, heat

@@ -139,7 +139,7 @@ def test_the_loops_know_neither_python_nor_torch(folder):
 
 
 def test_every_operation_has_a_file_of_its_name_per_device():
-    for operation in ("crop", "decode", "score", "oks", "nms", "map_features", "forest"):
+    for operation in ("crop", "decode", "score", "oks", "nms", "decode_simcc", "map_features", "forest"):
         assert (ROOT / "csrc" / "cpu" / f"{operation}.cpp").is_file()
         assert (ROOT / "csrc" / "cuda" / f"{operation}.cu").is_file()
 
@@ -149,5 +149,15 @@ def test_every_operation_releases_the_interpreter():
     text = (ROOT / "csrc" / "bindings" / "operations.h").read_text("utf-8")
     bodies = re.split(r"\bm\.def\(", text)[1:]
     names = [body.split('"')[1] for body in bodies]
-    assert names == ["crop", "decode", "map_features", "forest", "score", "oks", "oks_nms", "box_nms"]
+    assert names == [
+        "crop",
+        "decode",
+        "decode_simcc",
+        "map_features",
+        "forest",
+        "score",
+        "oks",
+        "oks_nms",
+        "box_nms",
+    ]
     assert all("gil_scoped_release" in body for body in bodies)

@@ -1,0 +1,123 @@
+"""SimCC vectors to points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from oaks.ops import native
+from oaks.ops._arguments import (
+    FLOAT16,
+    FLOAT32,
+    CheckedArray,
+    check_apart,
+    check_keypoint_count,
+    give,
+    is_device_array,
+    mirror_order,
+    numbers,
+    outputs,
+    stream_of,
+    take,
+)
+
+
+class DecodedSimcc(NamedTuple):
+    """What decode_simcc gives.
+
+    Attributes:
+        points: (N, K, 2) float32 x, y in image pixels (without transforms: crop pixels); NaN for a keypoint with an
+            axis that has no finite value.
+        heat: (N, K) float32, the smaller of the two axes' largest finite values; NaN where the point is.
+    """
+
+    points: Any
+    heat: Any
+
+
+def decode_simcc(
+    x: Any,
+    y: Any,
+    *,
+    mirrored: tuple[Any, Any] | None = None,
+    flip_pairs: Sequence[tuple[int, int]] | None = None,
+    split: float = 2.0,
+    transforms: Any = None,
+    out: tuple[Any, Any] | None = None,
+    stream: int | None = None,
+) -> DecodedSimcc:
+    """Find the keypoints of N people in SimCC vectors, as RTMPose gives them (Li et al., ECCV 2022, section 3).
+
+    Bin i of an axis lies at crop pixel i / split. The point is where both axes have their largest finite value, ties
+    to the lowest bin; infinities and NaN are never largest. As in mmpose, the heat is the smaller of the two values,
+    and with mirrored the vectors are first averaged with those of the mirrored crop, x reversed. Bins that are
+    reversed lie (1 - 1 / split) of a crop pixel beside the ones that they are averaged with.
+
+    Args:
+        x: (N, K, crop width times split) float32 or float16.
+        y: (N, K, crop height times split), typed like x.
+        mirrored: the network's raw (x, y) for the mirrored crops, shaped and typed like x and y.
+        flip_pairs: (left, right) keypoints that a mirror exchanges; required with mirrored, () for none.
+        split: bins per crop pixel.
+        transforms: (N, 2, 3) float32 crop pixel -> image pixel, as crop gives them.
+        out: (points, heat) to write into; an entry may be None on the CPU.
+        stream: handle of the CUDA stream to run on, instead of the arrays' own.
+
+    Raises:
+        ValueError: an argument does not fit; nothing has been written then.
+        BackendUnavailable: device arrays, and a build without CUDA or no device.
+    """
+    on_device = is_device_array(x)
+    across = _vectors("x", x, (FLOAT32, FLOAT16), (None, None, None), on_device)
+    count, keypoints, _ = across.shape
+    down = _vectors("y", y, (across.dtype,), (count, keypoints, None), on_device)
+    check_keypoint_count(keypoints, native.max_keypoints)
+    opposite = _mirrored(mirrored, across, down)
+    if flip_pairs is None and mirrored is not None:
+        raise ValueError(
+            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
+        )
+    pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
+    if not numbers("split", split, (), "a number above 0") > 0:
+        raise ValueError(f"split must be a number above 0, got {split!r}")
+    matrix = None
+    if transforms is not None:
+        matrix = take("transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True)
+
+    points_out, heat_out = outputs(out, ("points", "heat"))
+    points = give("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
+    heat = give("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
+    inputs = [across, down, *opposite, matrix]
+    check_apart([points, heat], inputs)
+
+    module, run = native.target(on_device, stream_of([*inputs, points, heat], stream))
+    module.decode_simcc(
+        across.address, down.address, *(array.address if array else 0 for array in opposite),
+        matrix.address if matrix else 0, points.address, heat.address, count, keypoints,
+        across.shape[2], down.shape[2], int(across.dtype == FLOAT16), 1 / float(split), pair, run,
+    )  # fmt: skip
+    return DecodedSimcc(points.owner, heat.owner)
+
+
+def _vectors(
+    name: str, value: Any, dtypes: Sequence[np.dtype], shape: tuple[int | None, ...], on_device: bool
+) -> CheckedArray:
+    array = take(name, value, dtypes, shape, on_device=on_device)
+    if min(array.shape[1:]) < 1:
+        raise ValueError(f"{name} must have at least one keypoint and bin, got shape {array.shape}")
+    return array
+
+
+def _mirrored(
+    mirrored: tuple[Any, Any] | None, across: CheckedArray, down: CheckedArray
+) -> list[CheckedArray | None]:
+    if mirrored is None:
+        return [None, None]
+    if not isinstance(mirrored, (tuple, list)) or len(mirrored) != 2:
+        raise ValueError(f"mirrored must be a tuple (x, y), got {type(mirrored).__name__}")
+    return [
+        take(f"mirrored {own.name}", value, (own.dtype,), own.shape, on_device=own.on_device)
+        for value, own in zip(mirrored, (across, down), strict=True)
+    ]
