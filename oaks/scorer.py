@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from oaks import ops
+from oaks import forest_file, ops
 from oaks.files import write_json
-from oaks.forest import Forest
+from oaks.ops import Forest
 from oaks.results_features import (
     boxes_around,
     feature_names,
@@ -168,7 +168,7 @@ class Scorer:
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict similarity and visibility (N, K) from features (N, K, F) float32 in the card's order."""
-        return self._similarity.predict(features), self._visibility.predict(features)
+        return ops.forest(features, self._similarity), ops.forest(features, self._visibility)
 
     def require(
         self, *, estimator: str | None = None, decoder: str | None = None, skeleton: Skeleton | None = None
@@ -237,8 +237,8 @@ class Scorer:
             "fitted_on": dict(card.fitted_on),
             "out_of_fold": dict(card.out_of_fold),
             "heat_quantiles": list(card.heat_quantiles),
-            "similarity": self._similarity.to_dict(),
-            "visibility": self._visibility.to_dict(),
+            "similarity": forest_file.to_dict(self._similarity),
+            "visibility": forest_file.to_dict(self._visibility),
         }
 
     def _check(
@@ -342,7 +342,10 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
         out_of_fold=stated["out_of_fold"],
         heat_quantiles=tuple(quantiles.tolist()),
     )
-    forests = [Forest.from_dict(stated[name], len(features)) for name in ("similarity", "visibility")]
+    forests = [forest_file.from_dict(stated[name]) for name in ("similarity", "visibility")]
+    for forest in forests:
+        if forest.features != len(features):
+            raise ValueError(f"forests must look at {len(features)} features, got {forest.features}")
     return card, forests[0], forests[1]
 
 

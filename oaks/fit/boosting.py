@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from oaks import ops
 from oaks.errors import BackendUnavailable
-from oaks.forest import Forest
+from oaks.ops import Forest
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Settings:
 
     Attributes:
         trees: number of trees per model.
-        leaves: most leaves of a tree.
+        leaves: most leaves of a tree, at most 32.
         rate: learning rate.
         feature_fraction: share of the features that a tree may look at.
         least: fewest keypoints in a leaf; fewer people make it smaller.
@@ -95,7 +96,7 @@ def out_of_fold(
         rows = np.flatnonzero(fold == number)
         similarity, visibility = fit_forests(examples, settings, fold != number)
         features = examples.features[rows]
-        yield rows, similarity.predict(features), visibility.predict(features)
+        yield rows, ops.forest(features, similarity), ops.forest(features, visibility)
 
 
 def folds_of(images: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""Forests (oaks.ops.Forest) as JSON files, exact to the last bit and the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.files import write_json
+from oaks.ops import Forest
+
+_WHOLE = ("roots", "feature", "left", "right")
+_REAL = ("threshold", "leaves")
+
+
+def to_dict(forest: Forest) -> dict[str, Any]:
+    """A forest as plain lists and numbers."""
+    return {
+        "features": forest.features,
+        **{name: getattr(forest, name).tolist() for name in _WHOLE},
+        # The number with the fewest digits that is this float32 once it is read again.
+        **{name: [float(str(value)) for value in getattr(forest, name)] for name in _REAL},
+    }
+
+
+def from_dict(content: Any) -> Forest:
+    """A forest from plain data, all of it checked.
+
+    Raises:
+        ValueError: a field is missing, or its content is no forest.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"forest must be an object, got {type(content).__name__}")
+    arrays = {}
+    for name in (*_WHOLE, *_REAL):
+        kinds, values = (int,) if name in _WHOLE else (int, float), content.get(name)
+        if not isinstance(values, list) or not all(type(v) in kinds and abs(v) < 2**31 for v in values):
+            raise ValueError(f"forest: {name} must be a list of numbers")
+        arrays[name] = np.array(values, np.int32 if name in _WHOLE else np.float32)
+    features = content.get("features")
+    return Forest(features=features if type(features) is int else 0, **arrays)
+
+
+def write(path: str | Path, forest: Forest) -> None:
+    """Write a forest beside its final place and rename it."""
+    write_json(path, to_dict(forest))
+
+
+def read(content: bytes, label: str) -> Forest:
+    """A forest from a file's content.
+
+    Raises:
+        ValueError: it is no forest; the message begins with `label`.
+    """
+    try:
+        return from_dict(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+__all__ = ["from_dict", "read", "to_dict", "write"]
