@@ -32,6 +32,8 @@ from oaks.skeleton import Skeleton
 FILE = "scorer.json"
 """What a scorer's file is called in a folder."""
 FORMAT = 1
+FEATURES_VERSION = 1
+"""Of the definitions of the features; a scorer fitted to others is refused."""
 LARGEST_FILE = 64 << 20
 """Bytes that a scorer's file may have."""
 KINDS = ("results", "heatmaps")
@@ -89,6 +91,7 @@ class Scorer:
 
     Attributes:
         card: what it was fitted to (Card).
+        similarity, visibility: the trees (oaks.ops.Forest).
         sha256: of the file; empty for a scorer that has not been saved.
 
     Raises:
@@ -129,7 +132,7 @@ class Scorer:
         return scorer
 
     def _set(self, card: Card, similarity: Forest, visibility: Forest) -> None:
-        self.card, self._similarity, self._visibility = card, similarity, visibility
+        self.card, self.similarity, self.visibility = card, similarity, visibility
 
     def __repr__(self) -> str:
         return f"Scorer({self.card.estimator!r}, {self.card.decoder!r}, {self.card.kind})"
@@ -168,7 +171,7 @@ class Scorer:
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict similarity and visibility (N, K) from features (N, K, F) float32 in the card's order."""
-        return ops.forest(features, self._similarity), ops.forest(features, self._visibility)
+        return ops.forest(features, self.similarity), ops.forest(features, self.visibility)
 
     def require(
         self, *, estimator: str | None = None, decoder: str | None = None, skeleton: Skeleton | None = None
@@ -237,8 +240,8 @@ class Scorer:
             "fitted_on": dict(card.fitted_on),
             "out_of_fold": dict(card.out_of_fold),
             "heat_quantiles": list(card.heat_quantiles),
-            "similarity": forest_file.to_dict(self._similarity),
-            "visibility": forest_file.to_dict(self._visibility),
+            "similarity": forest_file.to_dict(self.similarity),
+            "visibility": forest_file.to_dict(self.visibility),
         }
 
     def _check(

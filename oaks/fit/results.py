@@ -62,11 +62,11 @@ def fit_results(
             few people. Nothing is written then.
         BackendUnavailable: LightGBM is not installed.
     """
-    people = load_people(_listed(results), _listed(annotations), skeleton=skeleton, box_source=box_source)
+    people = load_people(listed(results), listed(annotations), skeleton=skeleton, box_source=box_source)
     corners = boxes_around(people.points) if people.boxes is None else people.boxes
     card = Card(
         kind="results",
-        estimator=estimator or named(people.header, _listed(results)[0]),
+        estimator=estimator or named(people.header, listed(results)[0]),
         decoder=decoder or str(people.header.get("decoder", "not stated")),
         skeleton=skeleton,
         boxes=people.boxes is not None,
@@ -163,7 +163,8 @@ def check_people(people: People, features: int) -> list[str]:
     return warnings
 
 
-def _listed(paths: Paths) -> list[str | Path]:
+def listed(paths: Paths) -> list[str | Path]:
+    """One path or several as a list."""
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 

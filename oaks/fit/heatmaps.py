@@ -1,0 +1,356 @@
+"""A scorer for a frozen heatmap network: run it over annotated people, keep the maps, fit on their features."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from oaks import bundle as bundles
+from oaks import executors, forest_file, ops
+from oaks.bundle import Bundle
+from oaks.executors.base import HostMemory
+from oaks.files import replacing, write_json
+from oaks.fit.boosting import CHOSEN, Settings
+from oaks.fit.people import People, load_truth, people_of
+from oaks.fit.report import Fitted
+from oaks.fit.results import Paths, fit_card, listed
+from oaks.images import read_image
+from oaks.results_features import map_feature_names
+from oaks.scorer import FEATURES_VERSION, Card
+from oaks.val.detect import require_images
+from oaks.val.ground_truth import Truth
+
+PEOPLE_AT_ONCE = 64
+"""People in one shard of stored heatmaps."""
+STORE = "store.json"
+FORESTS = {"similarity": "similarity.forest.json", "visibility": "visibility.forest.json"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The network's outputs for n people.
+
+    Attributes:
+        people: (n,) indices into the annotated people.
+        maps: (n, 2, K, h, w) float16: heatmaps of the crops, and of the mirrored crops as the network gives them.
+        transforms: (n, 2, 3) crop pixel -> image pixel.
+        frame_sizes: (n, 2) width and height of each person's picture.
+    """
+
+    people: np.ndarray
+    maps: np.ndarray
+    transforms: np.ndarray
+    frame_sizes: np.ndarray
+
+
+def fit_heatmaps(
+    model: str | Path | Bundle,
+    annotations: Paths,
+    images: Paths,
+    *,
+    store: str | Path,
+    out: str | Path | None = None,
+    name: str | None = None,
+    settings: Settings = CHOSEN,
+    resamples: int = 1000,
+    threads: int | None = None,
+) -> Fitted:
+    """Fit a scorer to a frozen heatmap network on annotated people.
+
+    The network runs over every person with labeled keypoints, crop and mirrored crop; its heatmaps are kept as
+    float16 in `store`, and a run that was stopped resumes there.
+
+    Args:
+        model: a bundle with a heatmap network; oaks.fit.import_network makes one of an ONNX file.
+        annotations: COCO keypoint annotations, one file or several.
+        images: the folder of the images of each annotation file.
+        store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
+        out: folder of the new bundle, which must not exist; None writes nothing.
+        name: of the new bundle; the model's if None.
+        settings: of the trees.
+        resamples: of the bootstrap.
+        threads: CPU threads of the network; None: all cores.
+
+    Raises:
+        FileNotFoundError: a file or folder is not there.
+        FileExistsError: `out` exists.
+        ValueError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
+            other people.
+    """
+    bundle = model if isinstance(model, Bundle) else Bundle.load(model)
+    if out is not None and Path(out).exists():
+        raise FileExistsError(f"out must not exist, got {out}")
+    files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
+    if len(files) != len(folders):
+        raise ValueError(
+            f"images must be one folder for each of annotations, got {len(folders)} and {len(files)}"
+        )
+    if bundle.pose.kind != "heatmaps":
+        raise ValueError(
+            f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
+        )
+    people, features = described_people(bundle, files, folders, Path(store), threads)
+    card = Card(
+        kind="heatmaps",
+        estimator=bundle.name,
+        decoder=decoder_in_words(bundle),
+        skeleton=bundle.skeleton,
+        boxes=True,
+        second_opinion=None,
+        features=map_feature_names(bundle.skeleton.count),
+        fitted_on={},
+        out_of_fold={},
+        heat_quantiles=(),
+    )
+    fitted = fit_card(people, features, card, settings, resamples)
+    return (
+        fitted
+        if out is None
+        else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
+    )
+
+
+def described_people(
+    bundle: Bundle,
+    annotations: Sequence[str | Path],
+    images: Sequence[Path],
+    store: Path,
+    threads: int | None,
+) -> tuple[People, np.ndarray]:
+    """The network's poses of the annotated people, and features (N, K, F) of their heatmaps, person by person."""
+    skeleton = bundle.skeleton
+    rows: list[dict[str, Any]] = []
+    found = []
+    for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
+        truth = Truth.load(path, skeleton=skeleton)
+        for shard in run(bundle, truth, folder, store / str(number), threads):
+            features, points, heat = features_of(bundle, truth, shard)
+            found.append(features)
+            rows += _rows(truth, shard.people, points, heat, number if len(annotations) > 1 else None)
+    header = {"estimator": bundle.name, "box_source": "annotated"}
+    people = people_of(rows, [header], load_truth(annotations, skeleton), bundle.name)
+    return people, np.concatenate(found)[people.detections.rows]
+
+
+def run(
+    bundle: Bundle, truth: Truth, images: Path, store: Path, threads: int | None = None
+) -> Iterator[Shard]:
+    """Run the pose network over everybody with labeled keypoints, or read what an earlier run has stored.
+
+    Raises:
+        FileNotFoundError: an image is not there.
+        ValueError: `store` holds maps of another network or of other people.
+    """
+    people = np.flatnonzero(truth.counted)
+    parts = [people[first : first + PEOPLE_AT_ONCE] for first in range(0, len(people), PEOPLE_AT_ONCE)]
+    _open_store(store, bundle, truth)
+    missing = [n for n in range(len(parts)) if not _shard_path(store, n).is_file()]
+    if missing:
+        require_images(truth, images, np.unique(truth.image[people]).tolist())
+        with Progress(transient=True) as progress, _Runner(bundle, threads) as runner:
+            task = progress.add_task(
+                f"Heatmaps of {Path(truth.path).name}", total=len(parts), completed=len(parts) - len(missing)
+            )
+            for number in missing:
+                with replacing(_shard_path(store, number)) as file:
+                    np.savez(file, **vars(runner(truth, images, parts[number])))
+                progress.advance(task)
+    for number in range(len(parts)):
+        with np.load(_shard_path(store, number), allow_pickle=False) as stored:
+            yield Shard(**{name: stored[name] for name in ("people", "maps", "transforms", "frame_sizes")})
+
+
+def features_of(bundle: Bundle, truth: Truth, shard: Shard) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (n, K, F), keypoints (n, K, 2) in pixels of the image files, and heat (n, K)."""
+    pose, skeleton = bundle.pose, bundle.skeleton
+    straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy]) for copy in (0, 1))
+    decoded = ops.decode(
+        straight,
+        mirrored,
+        flip_pairs=skeleton.pairs,
+        refine=pose.refine,
+        alignment=pose.alignment,
+        crop_size=pose.size,
+        transforms=shard.transforms,
+        blur_sigma=pose.blur_sigma if pose.refine == "dark" else None,
+    )
+    features = ops.map_features(
+        straight,
+        mirrored,
+        points=decoded.points,
+        boxes=file_boxes(truth, shard.people),
+        frame_sizes=shard.frame_sizes,
+        flip_pairs=skeleton.pairs,
+        alignment=pose.alignment,
+    )
+    return features, decoded.points, decoded.heat
+
+
+def file_boxes(truth: Truth, people: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) x1, y1, x2, y2 of annotated people in pixels of the image files."""
+    x, y, w, h = (truth.boxes[people] / np.tile(truth.scales[truth.image[people]], 2)).T
+    return np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
+
+
+def decoder_in_words(bundle: Bundle) -> str:
+    """The decoder as a scorer's card states it."""
+    pose = bundle.pose
+    blur = f", blur {pose.blur_sigma:g}" if pose.refine == "dark" and pose.blur_sigma else ""
+    return f"{pose.alignment}, {pose.refine}{blur}, flip"
+
+
+class _Runner:
+    """The pose network on the CPU."""
+
+    def __init__(self, bundle: Bundle, threads: int | None) -> None:
+        self._pose, self._memory = bundle.pose, HostMemory()
+        network = bundle.network("pose")
+        self._executor = executors.backend("onnxruntime").open_executor(
+            network, memory=self._memory, threads=threads, batches=[2 * PEOPLE_AT_ONCE]
+        )
+
+    def __enter__(self) -> _Runner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.close()
+
+    def __call__(self, truth: Truth, images: Path, people: np.ndarray) -> Shard:
+        pose, there = self._pose, np.unique(truth.image[people])
+        frames = [read_image(images / truth.file_names[i]) for i in there]
+        index = np.searchsorted(there, truth.image[people]).astype(np.int32)
+        crops = ops.crop(
+            frames,
+            file_boxes(truth, people),
+            size=pose.size,
+            frame_index=index,
+            padding=pose.padding,
+            mean=pose.mean,
+            std=pose.std,
+            color="bgr" if pose.color == "rgb" else "rgb",
+            mirrored=True,
+        )
+        maps = self._run(crops.pixels)
+        if not np.isfinite(maps).all():
+            bad = truth.ids[people[int(np.argwhere(~np.isfinite(maps))[0][0]) % len(people)]]
+            raise ValueError(f"heatmaps must be finite, got others for annotation {bad}")
+        maps = maps.astype(np.float16).reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
+        sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
+        return Shard(people, maps, crops.transforms, sizes)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        outputs = {
+            name: self._memory.empty((len(pixels), *tensor.shape), tensor.dtype)
+            for name, tensor in self._executor.outputs.items()
+        }
+        crops = self._executor.inputs["crops"]
+        self._executor.bind({"crops": np.ascontiguousarray(pixels, crops.dtype)}, outputs)()
+        return outputs["heatmaps"]
+
+
+def _shard_path(store: Path, number: int) -> Path:
+    return store / f"{number:05}.npz"
+
+
+def _open_store(store: Path, bundle: Bundle, truth: Truth) -> None:
+    """Create the folder of the maps, or check that it holds the maps of this network and these people."""
+    pose = bundle.pose
+    stated = json.loads(
+        json.dumps(
+            {
+                "network": bundle.network("pose").sha256,
+                "size": pose.size,
+                "mean": pose.mean,
+                "std": pose.std,
+                "color": pose.color,
+                "padding": pose.padding,
+                "people": truth.ids[truth.counted].tolist(),
+                "boxes": np.round(truth.boxes[truth.counted], 2).tolist(),
+                "people_at_once": PEOPLE_AT_ONCE,
+            }
+        )
+    )
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / STORE
+    if not path.is_file():
+        write_json(path, stated)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if changed := [key for key in stated if found.get(key) != stated[key]]:
+        raise ValueError(
+            f"{store} must hold heatmaps of this run, got another {changed[0]}; name another folder"
+        )
+
+
+def _rows(
+    truth: Truth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
+) -> list[dict[str, Any]]:
+    """COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
+    offset = 0 if file is None else file << 48
+    boxes = file_boxes(truth, people)
+    flat = np.concatenate([points, heat[..., None]], axis=2).reshape(len(people), -1).astype(float)
+    return [
+        {
+            "image_id": offset + int(truth.image_ids[truth.image[g]]),
+            "annotation_id": offset + int(truth.ids[g]),
+            "category_id": truth.category_id,
+            "keypoints": flat[n].tolist(),
+            "score": float(heat[n].mean()),
+            "box": [*boxes[n, :2].tolist(), *(boxes[n, 2:] - boxes[n, :2]).tolist()],
+        }
+        for n, g in enumerate(people)
+    ]
+
+
+def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
+    """Write the model's bundle again with the scorer in it, whole or not at all. Returns the folder."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        content = scored_description(bundle, fitted, name)
+        for file in bundle.files:
+            if file in json.dumps(content):
+                (staged / file).write_bytes(bundle.read(file))
+        scorer = fitted.scorer
+        forest_file.write(staged / FORESTS["similarity"], scorer.similarity)
+        forest_file.write(staged / FORESTS["visibility"], scorer.visibility)
+        bundles.write(staged, content)
+        staged.chmod(0o755)
+        staged.rename(out)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return out
+
+
+def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, Any]:
+    """bundle.json's content for a bundle with this scorer instead of its own, if it has one."""
+    kept = ("license", "sources", "skeleton", "card", "extra")
+    content = {key: value for key, value in bundle.description.items() if key in kept}
+    card = fitted.scorer.card
+    networks = {role: part for role, part in bundle.description["networks"].items() if role != "ks"}
+    return {
+        **content,
+        "name": name,
+        "networks": networks,
+        "scorer": {
+            "kind": "forest",
+            "inputs": "maps",
+            "files": dict(FORESTS),
+            "features": {"version": FEATURES_VERSION, "names": list(card.features), "flip": True},
+            "estimator": bundles.describe_estimator(bundle.estimator),
+            "metrics": {"fitted_on": dict(card.fitted_on), "out_of_fold": dict(card.out_of_fold)},
+        },
+        "score": "oaks",
+    }
+
+
+__all__ = ["fit_heatmaps", "run"]

