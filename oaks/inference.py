@@ -16,6 +16,7 @@ from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.images import as_box_scores, as_boxes, as_frame, is_single, per_frame
 from oaks.pipeline import Pipeline, Results
 from oaks.poses import Poses
+from oaks.scorer import uninformative
 from oaks.timings import Timings
 
 _HOST_BATCH, _DEVICE_BATCH = 8, 64
@@ -80,6 +81,7 @@ class Engine:
             backend, device, _lacking(self.bundle, precision)
         )
         self.flip, self.staged = bool(flip), False
+        _check_scorer(self.bundle, self.flip, self.refine)
         self.color = color or "bgr"
         on_device = self.device != "cpu"
         self.precision, networks = _networks(self.bundle, self.backend, precision, on_device)
@@ -96,6 +98,7 @@ class Engine:
         )
         self.score_kind, self.gives_oaks = self._pipeline.score_kind, self._pipeline.gives_oaks
         self._mirror = self.bundle.skeleton.mirror
+        self._cells = int(np.prod(self.bundle.pose.heatmap_size))
         self._visibility = _half(self.bundle.visibility, self._pipeline.copies)
         self._similarity = _half(self.bundle.similarity, 1)
         self.timings = Timings()
@@ -196,6 +199,10 @@ class Engine:
             visibility = _probability(logits, *self._visibility)
         if results.similarity is not None:
             similarity = _probability(results.similarity[:persons].astype(np.float32), *self._similarity)
+        if results.scored_similarity is not None:
+            nothing = uninformative(results.features[:persons], self._cells)
+            similarity = np.where(nothing, np.float32(0), results.scored_similarity[:persons])
+            visibility = np.where(nothing, np.float32(0), results.scored_visibility[:persons])
         if visibility is None or similarity is None:
             unknown = np.full_like(heat, np.nan)
             visibility = unknown if visibility is None else visibility
@@ -286,6 +293,17 @@ def _persons(
     if not corners:
         return np.zeros((0, 4), np.float32), index, np.zeros(0, np.float32)
     return np.concatenate(corners), index, np.concatenate(given)
+
+
+def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
+    """Refuse what a scorer of boosted trees was not fitted to; it would rank worse than no scorer."""
+    if bundle.scorer is None or bundle.scorer.kind != "forest":
+        return
+    for name, given, fitted in (("flip", flip, True), ("refine", refine, bundle.pose.refine)):
+        if given != fitted:
+            raise ValueError(
+                f"{name} must be {fitted!r} with bundle {bundle.name!r}, whose scorer was fitted so, got {given!r}"
+            )
 
 
 def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:

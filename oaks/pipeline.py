@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import BundleError
 from oaks.executors import backend
 from oaks.executors.base import Array, Executor, HostMemory, Memory
+from oaks.scorer import load_forests
 from oaks.timings import Timings
 
 _HOST = HostMemory()
@@ -31,12 +32,17 @@ class Results:
         heat: (N, K) float32.
         visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
         similarity: (N, K) logits; or None.
+        features: (N, K, F) float32 that a scorer's trees look at; or None.
+        scored_similarity, scored_visibility: (N, K) float32 that the trees predict; or None.
     """
 
     points: Any
     heat: Any
     visibility: Any
     similarity: Any
+    features: Any
+    scored_similarity: Any
+    scored_visibility: Any
 
 
 @dataclass
@@ -99,6 +105,7 @@ class Pipeline:
                     )
                     self.executors[network.role] = executor
                     self._check(network, executor)
+                self._load_forests()
                 self._choose_score()
                 self._allocate()
             undo.pop_all()
@@ -131,11 +138,29 @@ class Pipeline:
                     f"{network.label}: takes heatmaps of {taken}, and the pose network gives {given}"
                 )
 
+    def _load_forests(self) -> None:
+        """Read the scorer's trees, and bring them to the device."""
+        self._forests: list[Any] = []
+        for forest in load_forests(self._bundle):
+            on_device = self.memory.stream is not None
+            self._forests.append(forest.to_device(self._uploaded) if on_device else forest)
+        self.has_forests = bool(self._forests)
+
+    def _uploaded(self, array: np.ndarray) -> Array:
+        staged, target = (
+            self.memory.staging(array.shape, array.dtype),
+            self.memory.empty(array.shape, array.dtype),
+        )
+        np.copyto(staged, array)
+        self.memory.upload(staged, target)
+        self.memory.synchronize()
+        return target
+
     def _choose_score(self) -> None:
         """What the networks give, and which score bundle.json wants to be the poses'."""
         self.has_visibility = "visibility" in self.executors["pose"].outputs
         self.has_similarity = "ks" in self.executors
-        self.gives_oaks = self.has_visibility and self.has_similarity
+        self.gives_oaks = self.has_forests or (self.has_visibility and self.has_similarity)
         if self._bundle.score == "oaks" and not self.gives_oaks:
             lacking = "visibility" if self.has_similarity else "similarity: there is no KS network"
             raise BundleError(
@@ -153,6 +178,8 @@ class Pipeline:
         self._heatmaps = empty((largest * self.copies, *heatmaps.shape), heatmaps.dtype)
         self._transforms = empty((largest, 2, 3), np.float32)
         self._results = empty((self._layout(largest).size,), np.uint8)
+        if self.has_forests:
+            self._boxes, self._frame_sizes = empty((largest, 4), np.float32), empty((largest, 2), np.float32)
 
     def _layout(self, batch: int) -> _Layout:
         keypoints, layout = self._bundle.skeleton.count, _Layout()
@@ -163,6 +190,10 @@ class Pipeline:
             layout.add("visibility", (self.copies * batch, keypoints), dtype)
         if self.has_similarity:
             layout.add("similarity", (batch, keypoints), self.executors["ks"].outputs["similarity"].dtype)
+        if self.has_forests:
+            layout.add("features", (batch, keypoints, self._forests[0].features), np.float32)
+            layout.add("scored_similarity", (batch, keypoints), np.float32)
+            layout.add("scored_visibility", (batch, keypoints), np.float32)
         return layout
 
     def _pass(self, batch: int) -> _Pass:
@@ -181,6 +212,8 @@ class Pipeline:
             if self.has_similarity:
                 similarity = {"similarity": results.similarity}
                 steps["ks"] = self.executors["ks"].bind({"heatmaps": heatmaps[:batch]}, similarity)
+            if self.has_forests:
+                steps["scorer"] = lambda: self._predict(heatmaps, results)
             self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)
         return self._passes[batch]
 
@@ -200,6 +233,35 @@ class Pipeline:
             out=(results.points, results.heat, heatmaps[:batch] if average else None),
             stream=self.memory.stream,
         )
+
+    def _predict(self, heatmaps: Array, results: Results) -> None:
+        """Features of the maps, and what the scorer's trees make of them."""
+        batch, stream = results.points.shape[0], self.memory.stream
+        try:
+            ops.map_features(
+                heatmaps[:batch],
+                heatmaps[batch:],
+                # A map without a finite value has no point; the features of such a person are NaN for the map's sake.
+                points=results.points if stream is not None else np.nan_to_num(results.points),
+                boxes=self._boxes[:batch],
+                frame_sizes=self._frame_sizes[:batch],
+                flip_pairs=self._bundle.skeleton.pairs,
+                alignment=self._bundle.pose.alignment,
+                out=results.features,
+                stream=stream,
+            )
+        except ValueError:
+            if not np.isnan(results.features[:, 0, 0]).any():
+                raise
+        told = (results.scored_similarity, results.scored_visibility)
+        for forest, values in zip(self._forests, told, strict=True):
+            ops.forest(results.features, forest, out=values, stream=stream)
+
+    def _staged(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A float32 array in staging memory of its own."""
+        staged = _HOST.view(self._stage(name, values.nbytes), 0, values.shape, np.float32)
+        np.copyto(staged, values)
+        return staged
 
     def plan(self, count: int) -> list[tuple[int, int, int]]:
         """How `count` persons are split: (first, persons, batch), batch >= persons being one of `batches`."""
@@ -236,6 +298,13 @@ class Pipeline:
         """
         parts = self.plan(len(boxes))
         boxes, frame_index = _padded(boxes, frame_index, parts[-1][0] + parts[-1][2])
+        placed = []
+        if self.has_forests:
+            sizes = np.array([frames[i].shape[1::-1] for i in frame_index], np.float32)
+            placed = [
+                (self._staged("boxes", boxes), self._boxes),
+                (self._staged("sizes", sizes), self._frame_sizes),
+            ]
         spans = []  # a pass looks at its own frames only, and numbers them from 0
         for first, _, batch in parts:
             own = frame_index[first : first + batch]
@@ -254,6 +323,8 @@ class Pipeline:
                 rows = slice(first, first + batch)
                 with timings.stage("crop"):
                     self._crop(part, frames[span], boxes[rows], frame_index[rows], padding)
+                    for staged_rows, target in placed:  # where the recorded graph finds them
+                        self.memory.upload(staged_rows[rows], target[:batch])
                     wait()
                 if self.memory.stream is None or staged:
                     for name, step in part.steps.items():
@@ -345,7 +416,15 @@ class Pipeline:
             self._passes.clear()
             for executor in self.executors.values():
                 executor.close()
-            for name in ("_pixels", "_heatmaps", "_transforms", "_results"):
+            for name in (
+                "_pixels",
+                "_heatmaps",
+                "_transforms",
+                "_results",
+                "_boxes",
+                "_frame_sizes",
+                "_forests",
+            ):
                 setattr(self, name, None)
             self._staging.clear()
             self._arrived = None
@@ -381,7 +460,7 @@ class _Layout:
     def views(self, memory: Memory, buffer: Array) -> Results:
         """The typed arrays in a buffer of `size` bytes."""
         parts = {name: memory.view(buffer, *part) for name, part in self._parts.items()}
-        return Results(parts["points"], parts["heat"], parts.get("visibility"), parts.get("similarity"))
+        return Results(**{entry.name: parts.get(entry.name) for entry in fields(Results)})
 
 
 def _aligned(size: int) -> int:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import forest_file, ops
+from oaks.bundle import Bundle
+from oaks.errors import BundleError
 from oaks.files import write_json
 from oaks.ops import Forest
 from oaks.results_features import (
@@ -38,6 +40,8 @@ LARGEST_FILE = 64 << 20
 """Bytes that a scorer's file may have."""
 KINDS = ("results", "heatmaps")
 ROWS_AT_ONCE = 2048
+EMPTY = 1e-30
+"""Largest value of a map below which it is empty, as for oaks.ops.map_features."""
 
 
 class Scored(NamedTuple):
@@ -273,6 +277,54 @@ class Scorer:
         return points, heat, corners, other
 
 
+def load_forests(bundle: Bundle) -> list[Forest]:
+    """The trees of a bundle whose scorer sees heatmaps, for similarity and for visibility; none of another bundle.
+
+    Raises:
+        BundleError: a file holds no forest, or the forests look at other features than this version computes.
+    """
+    part = bundle.scorer
+    if part is None or part.kind != "forest" or part.inputs != "maps" or not bundle.has("pose"):
+        return []
+    known = map_feature_names(bundle.skeleton.count)
+    stated = part.features
+    if (
+        stated.get("version") != FEATURES_VERSION
+        or tuple(stated.get("names", ())) != known
+        or part.second_opinion
+    ):
+        raise BundleError(
+            f"{bundle.path}: scorer.features must be those of this version of oaks; fit the scorer again"
+        )
+    forests = []
+    for name in ("similarity", "visibility"):
+        file = part.files[name]
+        try:
+            forests.append(forest_file.read(bundle.read(file), f"{bundle.path}/{file}"))
+        except ValueError as error:
+            raise BundleError(str(error)) from error
+        if forests[-1].features != len(known):
+            raise BundleError(
+                f"{bundle.path}/{file}: features must be {len(known)}, got {forests[-1].features}; fit the scorer again"
+            )
+    return forests
+
+
+def uninformative(features: np.ndarray, cells: int) -> np.ndarray:
+    """(N, K) bool: maps that say nothing, by their features (N, K, F): not finite, empty or constant.
+
+    The trees have seen no such map, and would give it a plausible score.
+
+    Args:
+        features: as map_feature_names orders them.
+        cells: number of cells of a map.
+    """
+    names = map_feature_names(features.shape[1])
+    heat, entropy = features[..., names.index("heat")], features[..., names.index("entropy")]
+    # A constant map has the largest entropy that there is.
+    return ~np.isfinite(heat) | (heat < EMPTY) | (entropy > np.log(cells) - 1e-5)
+
+
 def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
     try:
         array = np.asarray(value, dtype)
@@ -352,4 +404,4 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
     return card, forests[0], forests[1]
 
 
-__all__ = ["Card", "Scored", "Scorer"]
+__all__ = ["Card", "Scored", "Scorer", "load_forests", "uninformative"]

@@ -146,7 +146,9 @@ def import_network(
                 "decoder": decoder,
             }
         },
-        "extra": {"imported": {"preset": preset if isinstance(preset, str) else "custom", "source": chosen.source}},
+        "extra": {
+            "imported": {"preset": preset if isinstance(preset, str) else "custom", "source": chosen.source}
+        },
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -176,13 +178,17 @@ def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     return Preset(**{**vars(preset), **settings})
 
 
-def _converted(path: Path, preset: Preset, skeleton: Skeleton) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
+def _converted(
+    path: Path, preset: Preset, skeleton: Skeleton
+) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
     """The network with the bundle's names and a batch of any size, (width, height) of its input and its heatmaps."""
     try:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise BackendUnavailable(f"importing a network needs onnx: pip install 'oaks[fit]' ({error})") from error
+        raise BackendUnavailable(
+            f"importing a network needs onnx: pip install 'oaks[fit]' ({error})"
+        ) from error
 
     try:
         graph = onnx.load(path)
@@ -190,12 +196,21 @@ def _converted(path: Path, preset: Preset, skeleton: Skeleton) -> tuple[bytes, t
     except Exception as error:
         raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
-    if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][1] != 3 or not all(_fixed(n) for n in inputs[0][1][2:]):
+    if (
+        len(inputs) != 1
+        or len(inputs[0][1]) != 4
+        or inputs[0][1][1] != 3
+        or not all(_fixed(n) for n in inputs[0][1][2:])
+    ):
         raise ValueError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
     height, width = inputs[0][1][2:]
     probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
-    found = dict(zip((o.name for o in session.get_outputs()), session.run(None, {inputs[0][0]: probe}), strict=True))
-    names = _outputs(path, preset, skeleton, {name: array.shape for name, array in found.items()}, (width, height))
+    found = dict(
+        zip((o.name for o in session.get_outputs()), session.run(None, {inputs[0][0]: probe}), strict=True)
+    )
+    names = _outputs(
+        path, preset, skeleton, {name: array.shape for name, array in found.items()}, (width, height)
+    )
     _rename(graph, inputs[0][0], "crops")
     if preset.weighted:
         _weigh(graph, names, skeleton.count, found[names["heatmaps"]].shape[2:])
@@ -216,7 +231,11 @@ def _fixed(size: Any) -> bool:
 
 
 def _outputs(
-    path: Path, preset: Preset, skeleton: Skeleton, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]
+    path: Path,
+    preset: Preset,
+    skeleton: Skeleton,
+    shapes: Mapping[str, tuple[int, ...]],
+    size: tuple[int, int],
 ) -> dict[str, str]:
     """Which output is what: by its shape, since exporters name them as they like."""
     count = skeleton.count
@@ -231,7 +250,9 @@ def _outputs(
     maps, found = of(count), "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     if not preset.weighted:
         if len(maps) != 1 or len(shapes) != 1:
-            raise ValueError(f"{path}: output must be one of shape (N, {count}, height/stride, width/stride), got {found}")
+            raise ValueError(
+                f"{path}: output must be one of shape (N, {count}, height/stride, width/stride), got {found}"
+            )
         return {"heatmaps": maps[0]}
     centers, pairs = of(1), of(2 * count)
     if len(maps) != 1 or len(centers) != 1 or len(pairs) != 2:
@@ -273,11 +294,15 @@ def _check_batches(path: Path, content: bytes, probe: np.ndarray) -> None:
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         together = session.run(["heatmaps"], {"crops": probe})[0]
-        alone = np.concatenate([session.run(["heatmaps"], {"crops": probe[n : n + 1]})[0] for n in range(len(probe))])
+        alone = np.concatenate(
+            [session.run(["heatmaps"], {"crops": probe[n : n + 1]})[0] for n in range(len(probe))]
+        )
     except Exception as error:
         raise ValueError(f"{path}: must take a batch of any size, and its graph does not: {error}") from error
     if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-3, atol=1e-4):
-        raise ValueError(f"{path}: must give a batch what it gives its crops one by one; export it with a free batch")
+        raise ValueError(
+            f"{path}: must give a batch what it gives its crops one by one; export it with a free batch"
+        )
 
 
 def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, int]) -> None:
@@ -309,17 +334,23 @@ def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, in
     pairs = node("Reshape", [names["regression"], "w.pairs"], "w.regression")
     where = node("Unsqueeze", [best, "w.last"], "w.where")
     where = node("Expand", [where, "w.wide"], "w.where.wide")
-    offset = node("Reshape", [node("GatherElements", [pairs, where], "w.offset", axis=2), "w.joints"], "w.joint")
+    offset = node(
+        "Reshape", [node("GatherElements", [pairs, where], "w.offset", axis=2), "w.joints"], "w.joint"
+    )
     cell = node("Cast", [best], "w.cell", to=1)
     row = node("Floor", [node("Div", [cell, "w.width"], "w.row.exact")], "w.row")
     column = node("Sub", [cell, node("Mul", [row, "w.width"], "w.row.start")], "w.column")
     squares = []
     for axis, start, grid, index in (("y", row, "w.y", "w.zero"), ("x", column, "w.x", "w.first")):
-        moved = node("Add", [node("Gather", [offset, index], f"w.offset.{axis}", axis=2), start], f"w.at.{axis}")
+        moved = node(
+            "Add", [node("Gather", [offset, index], f"w.offset.{axis}", axis=2), start], f"w.at.{axis}"
+        )
         moved = node("Unsqueeze", [moved, "w.last"], f"w.at.{axis}.wide")
         apart = node("Sub", [grid, moved], f"w.apart.{axis}")
         squares.append(node("Mul", [apart, apart], f"w.square.{axis}"))
-    distance = node("Add", [node("Sqrt", [node("Add", squares, "w.squares")], "w.root"), "w.least"], "w.distance")
+    distance = node(
+        "Add", [node("Sqrt", [node("Add", squares, "w.squares")], "w.root"), "w.least"], "w.distance"
+    )
     heat = node("Reshape", [node("Sigmoid", [names["heatmaps"]], "w.heat"), "w.cells"], "w.heat.flat")
     shared = node("Div", [heat, distance], "w.shared")
     node("Reshape", [shared, "w.maps"], "w.result")

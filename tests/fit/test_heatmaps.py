@@ -1,0 +1,307 @@
+"""Scorers on heatmaps: stored maps, the bundle, and the Engine that runs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import bundles
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import oaks
+from oaks.fit import Preset, fit_heatmaps, import_network
+from oaks.fit import heatmaps as fitting
+from oaks.scorer import load_forests, map_feature_names, uninformative
+from oaks.val.ground_truth import Truth
+
+from .frozen import QUICK
+
+pytest.importorskip("lightgbm")
+pytest.importorskip("pycocotools")
+
+PEOPLE, IMAGES = 4, 24
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pictures with coloured spots, which the tests' pose network finds, and annotations beside some of them."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
+    (folder / "images").mkdir()
+    pictures, people = [], []
+    for image_id in range(1, IMAGES + 1):
+        picture = rng.integers(0, 60, (180, 240, 3), np.uint8)
+        for n in range(PEOPLE):
+            x, y = 15 + 55 * n, int(rng.integers(20, 60))
+            points = rng.uniform(8, [40, 80], (3, 2)).round()
+            flags = np.where(rng.random(3) < 0.7, 2, 0)
+            flags[rng.integers(3)] = 2
+            for k, (px, py) in enumerate(points):
+                color = np.zeros(3)
+                color[2 - k] = 255 * (flags[k] > 0) * rng.uniform(0.4, 1)
+                cv2.circle(picture, (int(x + px), int(y + py)), 4, color.tolist(), -1)
+            noisy = points + np.array([x, y]) + rng.normal(0, 2, (3, 2))
+            labels = np.concatenate([noisy * (flags > 0)[:, None], flags[:, None]], axis=1)
+            people.append({"id": len(people) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0,
+                           "keypoints": labels.ravel().tolist(), "num_keypoints": int((flags > 0).sum()),
+                           "bbox": [x, y, 48, 96], "area": 0.53 * 48 * 96})  # fmt: skip
+        cv2.imwrite(str(folder / "images" / f"{image_id}.png"), picture)
+        pictures.append({"id": image_id, "width": 240, "height": 180, "file_name": f"{image_id}.png"})
+    category = {"id": 1, "name": "person", "keypoints": list(bundles.RGB.keypoints)}
+    content = {"images": pictures, "annotations": people, "categories": [category]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    return bundles.write(tmp_path_factory.mktemp("frozen") / "net", visibility=False, ks=False)
+
+
+@pytest.fixture(scope="module")
+def fitted(data, frozen, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    return fit_heatmaps(
+        frozen, data / "annotations.json", data / "images", store=folder / "maps", out=folder / "bundle",
+        settings=QUICK, resamples=5, threads=1,
+    )  # fmt: skip
+
+
+def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
+    bundle = oaks.Bundle.load(fitted.path)
+    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    boxes = fitting.file_boxes(truth, np.arange(PEOPLE))
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        assert engine.gives_oaks
+        assert engine.score_kind == "oaks"
+        poses = engine.infer(data / "images" / "1.png", boxes=boxes)
+        maps = engine._pipeline._heatmaps[: 2 * PEOPLE].copy()
+    features = oaks.ops.map_features(
+        maps[:PEOPLE], maps[PEOPLE:], points=poses.keypoints, boxes=boxes, frame_sizes=[[240, 180]] * PEOPLE,
+        flip_pairs=(), alignment=bundle.pose.alignment,
+    )  # fmt: skip
+    for forest, told in zip(load_forests(bundle), (poses.similarity, poses.visibility), strict=True):
+        np.testing.assert_array_equal(told, oaks.ops.forest(features, forest))
+    expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
+    np.testing.assert_allclose(poses.oaks_scores, expected, rtol=1e-5)
+    assert np.ptp(poses.visibility) > 0.1
+
+
+def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
+    bundle = oaks.Bundle.load(fitted.path)
+    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        engine.infer(
+            data / "images" / "2.png", boxes=fitting.file_boxes(truth, np.arange(PEOPLE, 2 * PEOPLE))
+        )
+        maps = engine._pipeline._heatmaps[: 2 * PEOPLE].copy()
+    stored = shard.maps[PEOPLE : 2 * PEOPLE].swapaxes(0, 1).reshape(maps.shape)
+    np.testing.assert_allclose(stored, maps, rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(shard.frame_sizes, [[240, 180]] * len(shard.people))
+
+
+def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, tmp_path, monkeypatch):
+    store = tmp_path / "maps"
+    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    calls = []
+    plain = fitting._Runner.__call__
+
+    def counted(self, truth, images, people):
+        calls.append(people[0])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(self, truth, images, people)
+
+    monkeypatch.setattr(fitting._Runner, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        list(fitting.run(frozen, truth, data / "images", store))
+    again = list(fitting.run(frozen, truth, data / "images", store))
+    assert calls == [0, 64, 64]
+    whole = list(fitting.run(frozen, truth, data / "images", fitted.path.parent / "maps" / "0"))
+    assert calls == [0, 64, 64]
+    for one, other in zip(again, whole, strict=True):
+        np.testing.assert_array_equal(one.maps, other.maps)
+        np.testing.assert_array_equal(one.transforms, other.transforms)
+
+
+def test_maps_of_another_network_are_refused(fitted, data, tmp_path):
+    other = bundles.write(tmp_path / "net", visibility=False, ks=False, input={"mean": [1, 0, 0]})
+    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    with pytest.raises(ValueError, match="got another mean; name another folder"):
+        next(fitting.run(other, truth, data / "images", fitted.path.parent / "maps" / "0"))
+
+
+def test_a_bundle_that_exists_is_left_alone(fitted, data, frozen, tmp_path):
+    with pytest.raises(FileExistsError, match="out must not exist"):
+        fit_heatmaps(frozen, data / "annotations.json", data / "images", store=tmp_path, out=fitted.path)
+    assert sorted(path.name for path in fitted.path.parent.iterdir()) == ["bundle", "maps"]
+
+
+@pytest.mark.parametrize("settings", [{"flip": False}, {"refine": "dark"}])
+def test_other_settings_than_the_fits_are_refused(fitted, settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be .* whose scorer was fitted so"):
+        oaks.Engine(fitted.path, "onnxruntime", **settings)
+
+
+def test_a_scorer_of_another_network_is_refused_by_name(fitted, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in fitted.path.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "pose.fp32.onnx").write_bytes(
+        bundles.pose_network(3, bundles.SIZE, visibility=False, half=False) + b"\x12\x00"
+    )
+    content = json.loads((folder / "bundle.json").read_text())
+    with pytest.raises(oaks.BundleError, match="must be fitted to the estimator that it scores"):
+        oaks.bundle.write(folder, {k: v for k, v in content.items() if k not in ("files", "format")})
+
+
+def test_a_damaged_forest_is_named(fitted, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in fitted.path.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    forest = json.loads((folder / "similarity.forest.json").read_text())
+    forest["left"][0] = -1_000_000
+    (folder / "similarity.forest.json").write_text(json.dumps(forest))
+    content = json.loads((folder / "bundle.json").read_text())
+    oaks.bundle.write(folder, {k: v for k, v in content.items() if k not in ("files", "format")})
+    with pytest.raises(oaks.BundleError, match=r"similarity\.forest\.json: left must name"):
+        oaks.Engine(folder, "onnxruntime")
+
+
+def test_maps_that_say_nothing_are_told_from_others():
+    rng = np.random.default_rng(0)
+    maps = rng.random((4, 3, 16, 12)).astype(np.float32)
+    maps[0, 1] = 0
+    maps[1, 2] = 0.25
+    maps[2, 0] = -1
+    features = oaks.ops.map_features(
+        maps, maps[..., ::-1].copy(), points=np.zeros((4, 3, 2)), boxes=[[0, 0, 9, 9]] * 4, frame_sizes=[[9, 9]] * 4,
+        flip_pairs=(),
+    )  # fmt: skip
+    features[3] = np.nan
+    assert features.shape[2] == len(map_feature_names(3))
+    expected = np.zeros((4, 3), bool)
+    expected[[0, 1, 2], [1, 2, 0]] = True
+    expected[3] = True
+    np.testing.assert_array_equal(uninformative(features, 16 * 12), expected)
+
+
+def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
+    """The network gives NaN for one crop only; the others' scores stay as they are."""
+    frame, boxes = data / "images" / "1.png", [[15, 30, 63, 126], [70, 30, 118, 126]]
+    with oaks.Engine(fitted.path, "onnxruntime", threads=1) as engine:
+        before = engine.infer(frame, boxes=boxes)
+        step = engine._pipeline._pass(2).steps
+        pose = step["pose"]
+
+        def spoilt():
+            pose()
+            engine._pipeline._heatmaps[0, 1] = np.nan
+
+        step["pose"] = spoilt
+        after = engine.infer(frame, boxes=boxes)
+    assert after.oaks_scores[0] == 0
+    assert not after.similarity[0].any()
+    np.testing.assert_array_equal(after.similarity[1], before.similarity[1])
+
+
+def network(path, outputs, *, batch=1, count=17, size=(48, 64), input_name="input"):
+    """An ONNX file as others export it: a fixed batch of 1, names of their own, strided convolutions."""
+    rng = np.random.default_rng(0)
+    nodes, constants, described = [], {}, []
+    for name, channels in outputs:
+        constants[f"{name}.w"] = rng.normal(size=(channels, 3, 4, 4)).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [input_name, f"{name}.w"], [name], strides=[4, 4]))
+        shape = [batch, channels, size[1] // 4, size[0] // 4]
+        described.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    source = helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [batch, 3, size[1], size[0]])
+    graph = helper.make_graph(nodes, "g", [source], described)
+    graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_network_with_names_of_its_own_and_a_fixed_batch_is_imported(tmp_path, caplog):
+    import onnxruntime
+
+    path = network(tmp_path / "hrnet.onnx", [("output", 17)])
+    with caplog.at_level(logging.WARNING, "oaks"):
+        bundle = import_network(path, tmp_path / "bundle", preset="hrnet")
+    assert "has not been verified with real weights" in caplog.text
+    assert (bundle.pose.alignment, bundle.pose.refine, bundle.pose.stride) == ("hrnet", "gradient", 4)
+    crops = np.random.default_rng(1).normal(size=(3, 3, 64, 48)).astype(np.float32)
+    original = onnxruntime.InferenceSession(str(path))
+    expected = np.concatenate([original.run(None, {"input": crop[None]})[0] for crop in crops])
+    session = onnxruntime.InferenceSession(bundle.network("pose").read())
+    np.testing.assert_allclose(session.run(["heatmaps"], {"crops": crops})[0], expected, rtol=1e-5, atol=1e-5)
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        assert len(engine.infer(np.zeros((64, 48, 3), np.uint8), boxes=[[0, 0, 48, 64]])) == 1
+
+
+def test_movenets_heads_become_maps_of_one_person(tmp_path):
+    """Against the weighting said again in NumPy."""
+    import onnxruntime
+
+    heads = [("heat", 17), ("centre", 1), ("regress", 34), ("offset", 34)]
+    path = network(tmp_path / "movenet.onnx", heads)
+    bundle = import_network(path, tmp_path / "bundle", preset="movenet")
+    crops = np.random.default_rng(1).normal(size=(4, 3, 64, 48)).astype(np.float32)
+    original = onnxruntime.InferenceSession(str(path))
+    told = onnxruntime.InferenceSession(bundle.network("pose").read()).run(None, {"crops": crops})[0]
+    y, x = np.mgrid[:16, :12]
+    cells = set()
+    for crop, maps in zip(crops, told, strict=True):
+        heat, center, regression, _ = (a[0] for a in original.run(None, {"input": crop[None]}))
+        prior = np.hypot(y - 8, x - 6) + 1.8
+        cy, cx = divmod(int((1 / (1 + np.exp(-center[0])) / prior).argmax()), 12)
+        cells.add((cy, cx))
+        at = regression[:, cy, cx].reshape(17, 2) + np.array([cy, cx])
+        distance = np.hypot(y - at[:, 0, None, None], x - at[:, 1, None, None]) + 1.8
+        np.testing.assert_allclose(maps, 1 / (1 + np.exp(-heat)) / distance, rtol=1e-4, atol=1e-6)
+    assert len(cells) > 2
+
+
+@pytest.mark.parametrize(
+    ("outputs", "preset", "message"),
+    [
+        ([("output", 16)], "hrnet", r"output must be one of shape \(N, 17, .*got output \(1, 16, 16, 12\)"),
+        ([("x", 17), ("y", 17)], "mmpose", r"output must be one .*got x \(1, 17, 16, 12\); y"),
+        ([("output", 17)], "movenet", r"outputs must be MoveNet's heatmaps"),
+        ([("output", 17)], "openpose", "preset must be one of simple-baselines, hrnet"),
+    ],
+)
+def test_an_unknown_layout_is_refused_with_what_was_found(tmp_path, outputs, preset, message):
+    path = network(tmp_path / "net.onnx", outputs)
+    with pytest.raises(ValueError, match=message):
+        import_network(path, tmp_path / "bundle", preset=preset)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_network_that_cannot_take_a_batch_is_refused(tmp_path):
+    path = network(tmp_path / "net.onnx", [("output", 17)])
+    graph = onnx.load(path)
+    (node,) = graph.graph.node
+    node.output[0] = "maps"
+    shape = onnx.numpy_helper.from_array(np.int64([1, 17, 16, 12]), "shape")
+    graph.graph.initializer.append(shape)
+    graph.graph.node.append(helper.make_node("Reshape", ["maps", "shape"], ["output"]))
+    onnx.save(graph, path)
+    with pytest.raises(ValueError, match="must take a batch of any size"):
+        import_network(path, tmp_path / "bundle", preset="hrnet")
+
+
+def test_settings_replace_a_presets_fields(tmp_path):
+    path = network(tmp_path / "net.onnx", [("output", 17)])
+    with pytest.raises(ValueError, match="settings must be among .* got 'decoder'"):
+        import_network(path, tmp_path / "bundle", preset="hrnet", decoder="dark")
+    bundle = import_network(
+        path, tmp_path / "bundle", preset=Preset(source="a test"), refine="dark", color="bgr"
+    )
+    assert (bundle.pose.refine, bundle.pose.color) == ("dark", "bgr")
