@@ -1,0 +1,198 @@
+"""What a fitted scorer is worth on a frozen estimator: AP, AP75 by occlusion class, correlation, calibration.
+
+    python benchmarks/frozen_estimators.py BUNDLE --fit ANNOTATIONS IMAGES ... --test ANNOTATIONS IMAGES --store DIR \\
+        --log benchmarks/results/coco-val2017-test.jsonl [--curve] [--second BUNDLE]
+
+BUNDLE is a frozen heatmap network, imported by oaks.fit.import_network. Scorers from its results and from its heatmaps
+are fitted to all people of --fit; with --curve also to 100, 400, 1,000 and 2,000 of them. With --test they are measured
+on people of other images, and every run on people that are for measuring only leaves a line in the log. Without --test
+the tables are out of fold. --second adds a scorer whose features include the poses of another bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from photographs import check_log, commit
+
+from oaks import ops
+from oaks.bundle import Bundle
+from oaks.fit import boosting
+from oaks.fit.boosting import CHOSEN, Examples
+from oaks.fit.heatmaps import described_people
+from oaks.fit.people import People
+from oaks.fit.report import class_table, compared, measured_with, summary
+from oaks.results_features import results_features, second_features
+from oaks.val.bootstrap import Comparison
+from oaks.val.report.document import Column, Range, Table
+from oaks.val.report.writer import print_tables
+
+SIZES = (100, 400, 1000, 2000)
+"""People that the learning curve is fitted to, before all of them."""
+
+
+def prepared(bundle: Bundle, sets: list[tuple[Path, Path]], store: Path) -> tuple[People, np.ndarray]:
+    """The network's poses of the people of several annotation files, and features of their maps."""
+    return described_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
+
+
+def features_of(people: People, maps: np.ndarray, second: People | None) -> dict[str, np.ndarray]:
+    """Features (N, K, F) of each form of scorer."""
+    assert people.boxes is not None
+    results = results_features(people.truth.skeleton, people.points, people.heat, people.boxes)
+    forms = {"results": results, "heatmaps": maps}
+    if second is not None:
+        opinion = second_features(
+            people.truth.skeleton, people.points, people.boxes, (second.points, second.heat)
+        )
+        forms |= {
+            "results + second": np.concatenate([results, opinion], axis=2),
+            "heatmaps + second": np.concatenate([maps, opinion], axis=2),
+        }
+    return forms
+
+
+def examples_of(people: People, features: np.ndarray) -> Examples:
+    """What is fitted to."""
+    return Examples(features, people.similarity, people.labeled, people.images, people.known)
+
+
+def some(examples: Examples, count: int, seed: int) -> np.ndarray:
+    """(N,) bool: `count` people, or a few more, of images drawn at random."""
+    images = np.unique(examples.images)
+    order = np.random.default_rng(seed).permutation(images)
+    rank = np.empty(len(images), int)
+    rank[np.searchsorted(images, order)] = np.arange(len(images))
+    of_person = rank[np.searchsorted(images, examples.images)]
+    last = np.sort(of_person)[min(count, len(of_person)) - 1]
+    return of_person <= last
+
+
+def told(
+    examples: Examples, rows: np.ndarray | None, features: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity and visibility: of other people's features, or of the examples themselves out of fold."""
+    if features is not None:
+        forests = boosting.fit_forests(examples, CHOSEN, rows)
+        return ops.forest(features, forests[0]), ops.forest(features, forests[1])
+    count, keypoints = examples.similarity.shape
+    similarity, visibility = np.zeros((2, count, keypoints), np.float32)
+    for part, ks, seen in boosting.out_of_fold(examples, CHOSEN):
+        similarity[part], visibility[part] = ks, seen
+    return similarity, visibility
+
+
+def rows_of(
+    name: str, measured: Measured, comparisons: tuple[Comparison, ...], figures: dict[str, Any]
+) -> list[Any]:
+    """One scorer's row of the table of estimators."""
+    gain = next(c for c in comparisons if c.figure == "AP").differences[0]
+    ap = [figures["oaks"][key] for key in ("AP", "AP75")]
+    return [name, *ap, Range(gain.value, gain.low, gain.high), figures["gap closed"],
+            figures["oaks"]["Pearson"], figures["oaks"]["ECE"]]  # fmt: skip
+
+
+def estimators_table(title: str, rows: list[list[Any]]) -> Table:
+    """AP, its gain over the conventional score, share of the gap to the oracle, correlation and calibration."""
+    columns = (Column("Score", "text"), Column("AP"), Column("AP75"), Column("AP gain", "points"),
+               Column("Gap closed %"), Column("Pearson", "number"), Column("ECE", "number"))  # fmt: skip
+    return Table("estimators", title, columns, tuple(map(tuple, rows)))
+
+
+def log_line(
+    args: argparse.Namespace, bundle: Bundle, form: str, fitted: int, figures: dict[str, Any]
+) -> None:
+    """Add a run to the log."""
+    if args.log is None:
+        return
+    line = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": args.note,
+        "script": "frozen_estimators.py", "annotations": "/".join(args.test[0][0].parts[-2:]),
+        "estimator": bundle.name, "scorer": form, "fitted people": fitted, **figures,
+    }  # fmt: skip
+    with open(args.log, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def main() -> None:
+    """Fit, measure, print and log."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, help="Bundle of the frozen heatmap network.")
+    parser.add_argument(
+        "--fit", nargs=2, type=Path, action="append", required=True, metavar=("ANNOTATIONS", "IMAGES")
+    )
+    parser.add_argument(
+        "--test", nargs=2, type=Path, action="append", default=[], metavar=("ANNOTATIONS", "IMAGES")
+    )
+    parser.add_argument("--store", type=Path, required=True, help="Folder of the stored heatmaps.")
+    parser.add_argument("--second", type=Path, help="Bundle whose poses are further features.")
+    parser.add_argument("--curve", action="store_true", help="Fit to fewer people too.")
+    parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
+    parser.add_argument("--log", type=Path, help="File of JSON lines to add to.")
+    parser.add_argument("--no-log", action="store_true", help="Leave no lines.")
+    parser.add_argument("--note", default="", help="What the log should say about this run.")
+    args = parser.parse_args()
+    for tested, _ in args.test:
+        check_log(tested, args.log, args.no_log)
+    bundle = Bundle.load(args.bundle)
+    people, maps = prepared(bundle, args.fit, args.store / bundle.name / "fit")
+    second = Bundle.load(args.second) if args.second else None
+    opinion = prepared(second, args.fit, args.store / second.name / "fit")[0] if second else None
+    forms = features_of(people, maps, opinion)
+    judged, measured_forms = people, dict.fromkeys(forms)
+    if args.test:
+        judged, judged_maps = prepared(bundle, args.test, args.store / bundle.name / "test")
+        opinion = prepared(second, args.test, args.store / second.name / "test")[0] if second else None
+        measured_forms = features_of(judged, judged_maps, opinion)
+    rows, whole, curve = [], None, []
+    sizes = (*(SIZES if args.curve and args.test else ()), None)
+    for form, features in forms.items():
+        examples = examples_of(people, features)
+        for size in sizes:
+            chosen = None if size is None else some(examples, size, seed=0)
+            similarity, visibility = told(examples, chosen, measured_forms[form])
+            measured = measured_with(judged.truth, judged.detections, similarity, visibility)
+            comparisons = compared(measured, resamples=args.resamples if size is None else 1, seed=0)
+            figures = summary(measured, comparisons)
+            count = len(examples) if chosen is None else int(chosen.sum())
+            log_line(args, bundle, form, count, figures)
+            curve.append((form, count, figures["AP gain"], figures["gap closed"], figures["oaks"]["Pearson"]))
+            if size is None:
+                rows.append(row_of(form, comparisons, figures))
+                whole = figures
+                print_tables([replace(class_table(comparisons), title=f"{bundle.name}: scorer from {form}")])
+    for key in ("conventional", "oracle"):
+        place = 0 if key == "conventional" else len(rows)
+        known = whole[key]
+        rows.insert(
+            place,
+            [
+                key,
+                known["AP"],
+                known["AP75"],
+                None,
+                float(key == "oracle"),
+                known.get("Pearson"),
+                known.get("ECE"),
+            ],
+        )
+    where = ", ".join("/".join(a.parts[-2:]) for a, _ in args.test) or "out of fold"
+    print_tables(
+        [estimators_table(f"{bundle.name}, {whole['people']} people ({where}), ground-truth boxes", rows)]
+    )
+    if len(sizes) > 1:
+        columns = (Column("Scorer", "text"), Column("Fitted people", "count"), Column("AP gain", "points"),
+                   Column("Gap closed %"), Column("Pearson", "number"))  # fmt: skip
+        print_tables(
+            [Table("curve", f"{bundle.name}: people that a scorer is fitted to", columns, tuple(curve))]
+        )
+
+
+if __name__ == "__main__":
+    main()
