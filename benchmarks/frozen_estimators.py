@@ -88,9 +88,7 @@ def told(
     return similarity, visibility
 
 
-def rows_of(
-    name: str, measured: Measured, comparisons: tuple[Comparison, ...], figures: dict[str, Any]
-) -> list[Any]:
+def row_of(name: str, comparisons: tuple[Comparison, ...], figures: dict[str, Any]) -> list[Any]:
     """One scorer's row of the table of estimators."""
     gain = next(c for c in comparisons if c.figure == "AP").differences[0]
     ap = [figures["oaks"][key] for key in ("AP", "AP75")]
