@@ -31,6 +31,7 @@ class People:
         points: (N, K, 2) keypoints in pixels of the image files.
         heat: (N, K) scores of the keypoints.
         header: what the results say about themselves.
+        rows_read: how many rows the results have, those of other categories among them.
     """
 
     truth: Truth
@@ -39,6 +40,7 @@ class People:
     points: np.ndarray
     heat: np.ndarray
     header: dict[str, Any]
+    rows_read: int
 
     @property
     def known(self) -> np.ndarray:
@@ -127,7 +129,8 @@ def people_of(
     boxes = _boxes(truth, detections, ordered)
     if box_source == "detected" and boxes is not None:
         detections = replace(detections, own=_own_by_box(truth, detections.image, boxes * np.tile(scale, 2)))
-    return People(truth, detections, boxes, detections.keypoints / scale[:, None], heat, headers[0])
+    points = detections.keypoints / scale[:, None]
+    return People(truth, detections, boxes, points, heat, headers[0], len(rows))
 
 
 def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> Truth:

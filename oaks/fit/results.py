@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from oaks.coco import are_numbers, read_results
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Settings
 from oaks.fit.people import People, load_people
 from oaks.fit.report import Fitted, compared, measured_with, summary
+from oaks.fit.seen import compare_with_reference
 from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
@@ -38,6 +40,9 @@ def fit_results(
     decoder: str | None = None,
     skeleton: Skeleton = COCO17,
     box_source: str | None = None,
+    second: Paths | None = None,
+    second_opinion: str = "second estimator",
+    reference: tuple[Paths, Paths] | None = None,
     settings: Settings = CHOSEN,
     resamples: int = 1000,
 ) -> Fitted:
@@ -53,6 +58,10 @@ def fit_results(
         skeleton: the keypoints of results and annotations.
         box_source: "ground truth" or "detected", where the header does not say. Without both, results whose rows
             all name an annotation_id have ground-truth boxes.
+        second: results of another estimator for the same boxes, row by row; its poses become features.
+        second_opinion: name of that estimator.
+        reference: results and annotations of people whom the estimator has surely not seen in training. A warning
+            says where it does better on the people to fit to, among people of equal size and occlusion.
         settings: of the trees.
         resamples: of the bootstrap.
 
@@ -63,6 +72,7 @@ def fit_results(
         BackendUnavailable: LightGBM is not installed.
     """
     people = load_people(listed(results), listed(annotations), skeleton=skeleton, box_source=box_source)
+    opinion = None if second is None else second_poses(listed(second), people)
     corners = boxes_around(people.points) if people.boxes is None else people.boxes
     card = Card(
         kind="results",
@@ -70,14 +80,15 @@ def fit_results(
         decoder=decoder or str(people.header.get("decoder", "not stated")),
         skeleton=skeleton,
         boxes=people.boxes is not None,
-        second_opinion=None,
-        features=feature_names(skeleton.count),
+        second_opinion=None if second is None else second_opinion,
+        features=feature_names(skeleton.count, second_opinion=second is not None),
         fitted_on={},
         out_of_fold={},
         heat_quantiles=(),
     )
-    described = results_features(skeleton, people.points, people.heat, corners)
-    fitted = fit_card(people, described, card, settings, resamples)
+    described = results_features(skeleton, people.points, people.heat, corners, opinion)
+    seen = [] if reference is None else check_reference(people, *reference)
+    fitted = fit_card(people, described, card, settings, resamples, warnings=seen)
     return fitted if out is None else replace(fitted, path=fitted.scorer.save(out))
 
 
@@ -86,13 +97,21 @@ def named(header: dict[str, Any], path: str | Path) -> str:
     return str(header.get("estimator") or header.get("bundle") or Path(path).stem)
 
 
-def fit_card(people: People, features: np.ndarray, card: Card, settings: Settings, resamples: int) -> Fitted:
+def fit_card(
+    people: People,
+    features: np.ndarray,
+    card: Card,
+    settings: Settings,
+    resamples: int,
+    warnings: Sequence[str] = (),
+) -> Fitted:
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
     Args:
         card: what is fitted; `fitted_on`, `out_of_fold` and `heat_quantiles` are filled in here.
+        warnings: of the caller, to report with those that are found here.
     """
-    warnings = check_people(people, features.shape[2])
+    warnings = [*warnings, *check_people(people, features.shape[2])]
     for warning in warnings:
         log.warning("%s", warning)
     examples = Examples(
@@ -161,6 +180,51 @@ def check_people(people: People, features: int) -> list[str]:
     for name in np.array(people.truth.skeleton.keypoints)[flat]:
         warnings.append(f"keypoint {name} has the same score in every pose; its score says nothing")
     return warnings
+
+
+def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (N, K, 2) and scores (N, K) of another estimator, in the order of the people.
+
+    Raises:
+        ValueError: the results are not those of the same boxes, row by row.
+    """
+    rows = [row for path in results for row in read_results(path)[0]]
+    label, count = " + ".join(map(str, results)), people.truth.skeleton.count
+    if len(rows) != people.rows_read:
+        raise ValueError(
+            f"{label}: second must have a row for each of the {people.rows_read} of results, got {len(rows)}"
+        )
+    ids = people.images & ((1 << 48) - 1)
+    chosen = [rows[i] for i in people.detections.rows]
+    for row, image_id in zip(chosen, ids.tolist(), strict=True):
+        if row["image_id"] != image_id:
+            raise ValueError(
+                f"{label}: second must have the images of results row by row, got image {row['image_id']}"
+            )
+        if not are_numbers(row.get("keypoints")) or np.size(row["keypoints"]) != 3 * count:
+            raise ValueError(
+                f"{label}: keypoints of second must be {3 * count} finite numbers (image {image_id})"
+            )
+    points = np.array([row["keypoints"] for row in chosen], float).reshape(-1, count, 3)
+    return points[..., :2], points[..., 2]
+
+
+def check_reference(people: People, results: Paths, annotations: Paths) -> list[str]:
+    """A warning if the estimator does better on these people than on those whom it has not seen."""
+    other = load_people(listed(results), listed(annotations), skeleton=people.truth.skeleton)
+    found = compare_with_reference(people, other)
+    log.info(
+        "OKS on these people less that on the reference: %.3f [%.3f, %.3f]",
+        found.value,
+        found.low,
+        found.high,
+    )
+    if not found.suspicious:
+        return []
+    return [
+        f"the estimator was probably trained on these people: among people of equal size and occlusion its OKS is "
+        f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] higher than on the reference; fit to people it has not seen"
+    ]
 
 
 def listed(paths: Paths) -> list[str | Path]:

@@ -125,6 +125,7 @@ def rescore_results(
     *,
     estimator: str | None = None,
     decoder: str | None = None,
+    second: str | Path | None = None,
 ) -> Path:
     """Give the poses of a results file the scores of a scorer; keypoints stay as they are.
 
@@ -135,6 +136,7 @@ def rescore_results(
         results: COCO keypoint results; rows hold `box` or `bbox` exactly where the scorer was fitted with boxes.
         out: the results file to write, with a header beside it.
         estimator, decoder: what made the results; None takes them from their header, if it says so.
+        second: results of the second estimator for the same boxes, row by row, where the scorer was fitted with one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -151,7 +153,7 @@ def rescore_results(
         raise ValueError(f"{results}: results must hold at least one pose, got none")
     points, boxes = _poses_of(rows, scorer, results)
     try:
-        scored = scorer(points[..., :2], points[..., 2], boxes)
+        scored = scorer(points[..., :2], points[..., 2], boxes, second=_second_poses(second, rows, scorer))
     except ValueError as error:
         raise ValueError(f"{results}: {error}") from error
     if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
@@ -175,6 +177,21 @@ def rescore_results(
     header = {**stated, "scorer": {"estimator": scorer.card.estimator, "sha256": scorer.sha256}}
     write_results(out, written, header)
     return Path(out)
+
+
+def _second_poses(
+    second: str | Path | None, rows: Rows, scorer: Scorer
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Keypoints (N, K, 2) and scores (N, K) of the second estimator."""
+    if second is None:
+        return None
+    others = read_results(second)[0]
+    if [row["image_id"] for row in others] != [row["image_id"] for row in rows]:
+        raise ValueError(f"second must have the images of results row by row, got others in {second}")
+    points = np.array([row["keypoints"] for row in others], float).reshape(
+        len(rows), scorer.card.skeleton.count, 3
+    )
+    return points[..., :2], points[..., 2]
 
 
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:

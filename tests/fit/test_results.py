@@ -302,3 +302,63 @@ def test_unlike_keypoint_scores_are_noticed(fitted, files, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "oaks"):
         rescore_results(fitted.scorer, results, tmp_path / "better.json")
     assert "unlike those that the scorer was fitted to" in caplog.text
+
+
+def moved(rows, amount):
+    """The same people as another estimator sees them: close where its own keypoints are, or far off."""
+    rng = np.random.default_rng(4)
+    others = json.loads(json.dumps(rows))
+    for row in others:
+        points = np.array(row["keypoints"]).reshape(-1, 3)
+        points[:, :2] += rng.normal(0, amount, (len(points), 2))
+        row["keypoints"] = points.ravel().tolist()
+    return others
+
+
+def test_a_second_opinion_becomes_features(files, tmp_path):
+    results, rows = with_boxes(files, tmp_path)
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps(moved(rows, 3)))
+    fitted = fit_results(
+        results, tmp_path / "annotations.json", out=tmp_path / "scorer", second=second, second_opinion="another",
+        settings=QUICK, resamples=5,
+    )  # fmt: skip
+    assert fitted.scorer.card.second_opinion == "another"
+    assert fitted.scorer.card.features[-5:] == (
+        "second_dx", "second_dy", "second_reach", "second_heat_of", "second_heat_over_mean",
+    )  # fmt: skip
+    out = rescore_results(oaks.Scorer(tmp_path / "scorer"), results, tmp_path / "better.json", second=second)
+    assert len(json.loads(out.read_text())) == len(rows)
+    with pytest.raises(ValueError, match="second must be the poses of 'another'"):
+        rescore_results(oaks.Scorer(tmp_path / "scorer"), results, tmp_path / "better.json")
+    second.write_text(json.dumps(moved(rows, 3)[1:]))
+    with pytest.raises(ValueError, match="second must have a row for each"):
+        fit_results(results, tmp_path / "annotations.json", second=second, settings=QUICK)
+
+
+def test_second_features_are_in_units_of_the_keypoints_deviation():
+    from oaks.results_features import second_features
+
+    keypoints = np.zeros((1, 17, 2))
+    boxes = np.array([[0.0, 0, 100, 100]])
+    reach = 2 * np.array(COCO17.sigmas) * np.sqrt(0.53 * 100 * 100)
+    other = np.stack([reach, -2 * reach], axis=1)[None]
+    found = second_features(COCO17, keypoints, boxes, (other, np.full((1, 17), 0.5)))
+    left = [COCO17.side(k) == "left" for k in range(17)]
+    np.testing.assert_allclose(found[0, :, 0], np.where(left, -1, 1), rtol=1e-5)
+    np.testing.assert_allclose(found[0, :, 1], -2, rtol=1e-5)
+    np.testing.assert_allclose(found[0, :, 2], np.sqrt(5), rtol=1e-5)
+    np.testing.assert_allclose(found[0, :, 3:], np.tile([0.5, 0], (17, 1)))
+
+
+def test_an_estimator_that_knows_the_people_is_noticed(files, tmp_path):
+    """The reference is the same estimator with keypoints moved: it does worse there, at equal occlusion and size."""
+    rows, content = json.loads(files[0].read_text()), json.loads(files[1].read_text())
+    worse = frozen.save(tmp_path / "worse", moved(rows, 25), content)
+    same = frozen.write(tmp_path / "same", seed=31)
+    noticed = fit_results(*files, reference=worse, settings=QUICK, resamples=2)
+    assert any(
+        text.startswith("the estimator was probably trained on these people") for text in noticed.warnings
+    )
+    quiet = fit_results(*files, reference=same, settings=QUICK, resamples=2)
+    assert not any("trained on" in text for text in quiet.warnings)
