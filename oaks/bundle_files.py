@@ -13,6 +13,8 @@ from oaks.errors import BundleError
 from oaks.files import check_size, read_regular
 from oaks.limits import BundleLimits
 
+DESCRIPTION = "bundle.json"
+
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ZIP_END = b"PK\x05\x06"
 
@@ -139,8 +141,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> str:
     names = set(archive.namelist())
     if name in names:
         return name
-    folders = [entry.rpartition("/")[0] for entry in names if entry.endswith("/bundle.json")]
+    folders = [entry.rpartition("/")[0] for entry in names if entry.endswith(f"/{DESCRIPTION}")]
     return f"{folders[0]}/{name}" if len(folders) == 1 else name
 
 
-__all__ = ["BundleFiles", "parse_json"]
+__all__ = ["DESCRIPTION", "BundleFiles", "parse_json"]

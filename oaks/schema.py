@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from oaks.errors import OaksError
+
 Schema = Mapping[str, Any]
 
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
@@ -36,7 +38,7 @@ KEYWORDS = _ANNOTATIONS | {
 _WITHOUT_TYPE = _ANNOTATIONS | {"$ref", "enum", "anyOf"}
 
 
-class SchemaError(ValueError):
+class SchemaError(OaksError, ValueError):
     """A value does not fit a schema.
 
     Attributes:

@@ -98,10 +98,13 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
-    """A bundle's network in evaluation mode with float32 weights on the CPU, and its architecture.
+    """A bundle's network in evaluation mode with float32 weights on the CPU, and its description.
 
     Args:
         network: of Bundle.weights: a safetensors file, or an ONNX file that `oaks export` wrote.
+
+    Returns:
+        The network, and what save_network takes as its description.
 
     Raises:
         BundleError: the file is damaged.
@@ -109,13 +112,12 @@ def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
     """
     if network.stored == TORCH:
         with network.bundle.open_path(network.file) as path:
-            module, description = load_network(path)
-        return module, description["architecture"]
+            return load_network(path)
     content = network.bundle.read(network.file)
-    onnx_file.check(content, network.label)
+    onnx_file.check(content, network.label, largest=network.bundle.limits.onnx_fields)
     found = onnx_file.state(content, network.label)
-    architecture = dict(network.bundle.architecture(network.role))
-    module = build(architecture)
+    description = _description(network)
+    module = build(description["architecture"])
     expected = module.state_dict()
     if missing := sorted(set(expected) - set(found)):
         raise ValueError(f"{network.label}: weights {missing[:3]} are missing; export the bundle again")
@@ -125,7 +127,25 @@ def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
         )
     except RuntimeError as error:
         raise ValueError(f"{network.label}: weights do not fit their architecture: {error}") from error
-    return module.eval(), architecture
+    return module.eval(), description
+
+
+def _description(network: Network) -> dict[str, Any]:
+    """What bundle.json says about a network, as a checkpoint's metadata has it."""
+    bundle, entry = network.bundle, network.bundle.description["networks"][network.role]
+    notes = ("architecture", "trained_on", "metrics", "recipe", "heatmap_sigma")
+    description = {"kind": network.role, **{name: entry[name] for name in notes if name in entry}}
+    description["license"] = entry.get("license", bundle.license)
+    description["skeleton"] = bundle.skeleton.to_dict()
+    pose = bundle.pose
+    description["input"] = {"size": list(pose.size), "mean": list(pose.mean), "std": list(pose.std)}
+    description |= {name: getattr(pose, name) for name in ("stride", "padding", "alignment", "refine")}
+    if pose.blur_sigma is not None:
+        description["blur_sigma"] = pose.blur_sigma
+    kind = "visibility" if network.role == "pose" else "similarity"
+    if kind in (calibration := bundle.description.get("calibration", {})):
+        description["calibration"] = {kind: calibration[kind]}
+    return description
 
 
 __all__ = ["load_from_bundle", "load_network", "read_description", "save_network"]

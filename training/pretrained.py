@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from oaks import onnx_file
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import Initial
 
@@ -68,7 +69,10 @@ class Matched:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a PyTorch checkpoint, without wrappings and common prefixes.
+    """The state dict in a file, without wrappings and common prefixes.
+
+    Args:
+        path: a .safetensors file, a PyTorch checkpoint, or the .onnx file of a bundle that `oaks export` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -76,6 +80,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix == ".onnx":
+        held = onnx_file.state(onnx_file.read(path), str(path))
+        if not held:
+            raise ValueError(f"{path}: holds no torch weights; export the bundle again")
+        return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
     try:
         content: Any = (
             load_file(path)

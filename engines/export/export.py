@@ -106,6 +106,8 @@ def export(
         trained = _load(Path(pose), ks, RENDERED if crops is None else crops, precisions)
         progress.update(step, description="exporting", total=len(trained) * len(precisions))
         graphs = [_graph(part) for part in trained]
+        for part, graph in zip(trained, graphs, strict=True):
+            torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ValueError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
         with _folder_for(out) as folder:

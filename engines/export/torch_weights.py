@@ -44,6 +44,19 @@ def spares(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> list[
     return added
 
 
+def rename_folded(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> None:
+    """Takes the prefix of torch parameters off initialisers that are none, such as the biases that folding made."""
+    others = {
+        tensor.name: f"folded.{tensor.name.removeprefix(WEIGHTS)}"
+        for tensor in graph.graph.initializer
+        if tensor.name.startswith(WEIGHTS) and tensor.name.removeprefix(WEIGHTS) not in weights
+    }
+    for value in (*graph.graph.initializer, *graph.graph.value_info):
+        value.name = others.get(value.name, value.name)
+    for node in graph.graph.node:
+        node.input[:] = [others.get(name, name) for name in node.input]
+
+
 def _factor(held: np.ndarray, array: np.ndarray) -> np.ndarray | None:
     """What `array` was multiplied by to give `held`; empty if they are equal, None if it is no such product."""
     if held.shape != array.shape or held.dtype != array.dtype:
@@ -64,4 +77,4 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.abs(a - b).max(initial=0) <= _SAME * max(np.abs(a).max(initial=0), 1e-30))
 
 
-__all__ = ["spares"]
+__all__ = ["rename_folded", "spares"]

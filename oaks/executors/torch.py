@@ -178,13 +178,15 @@ class TorchExecutor:
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         self._dtype = kinds[network.precision]
         try:
-            module, architecture = load_from_bundle(network)
+            module, description = load_from_bundle(network)
             width, height = network.bundle.pose.size
             if network.role == "ks":
                 width, height = network.bundle.pose.heatmap_size
             channels = 3 if network.role == "pose" else network.bundle.skeleton.count
             with torch.device("meta"):
-                shapes = _listed(build(architecture).eval()(torch.empty(1, channels, height, width)))
+                shapes = _listed(
+                    build(description["architecture"]).eval()(torch.empty(1, channels, height, width))
+                )
         except (ValueError, RuntimeError, OSError) as error:
             raise BundleError(f"{network.label}: torch cannot load it: {error}") from error
         self._module = module.to(

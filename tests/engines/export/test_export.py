@@ -143,9 +143,21 @@ def test_the_file_gives_every_torch_weight_back(request, checkpoints, name):
     made = request.getfixturevalue(name)
     for path, network in zip(checkpoints, made.weights(), strict=True):
         trained, described = load_network(path)
-        again, architecture = load_from_bundle(network)
-        assert architecture == described["architecture"]
+        again, description = load_from_bundle(network)
         assert not again.training
+        for field in (
+            "kind",
+            "architecture",
+            "skeleton",
+            "stride",
+            "padding",
+            "trained_on",
+            "metrics",
+            "license",
+        ):
+            assert description[field] == described[field], field
+        assert description["input"] == {key: described["input"][key] for key in ("size", "mean", "std")}
+        assert description["calibration"] == described["calibration"]
         found = again.state_dict()
         assert sum("running_var" in key for key in found) >= 2
         for key, value in trained.state_dict().items():
@@ -417,3 +429,21 @@ def test_a_zip_of_the_bundle_runs(bundle, pictures, tmp_path):
     packed = shutil.make_archive(str(tmp_path / "tiny"), "zip", bundle.path)
     with Engine(packed, backend="onnxruntime") as engine:
         assert len(engine.infer(pictures[:2])) == 2
+
+
+def test_a_training_starts_from_the_published_file(half, checkpoints):
+    from oaks.training.checkpoint import load_network
+    from oaks.training.networks import build
+    from oaks.training.pretrained import load_weights, read_state
+    from oaks.training.recipe import Initial
+
+    trained, described = load_network(checkpoints[0])
+    fresh = build(described["architecture"])
+    load_weights(fresh, Initial(path=half.path / "pose.fp16.onnx"))
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 48)).astype(np.float32))
+    with torch.no_grad():
+        wanted, found = trained(x)[0], fresh.eval()(x)[0]
+    assert (wanted - found).abs().max() < 0.05 * wanted.std()  # float16 rounding of random weights
+    fresh.train()(x)  # and it trains on, batch normalisation included
+    (half.path.parent / "bare.onnx").write_bytes(half.network("ks", "fp32").read())
+    assert set(read_state(half.path.parent / "bare.onnx")) < set(read_state(half.path / "ks.fp16.onnx"))
