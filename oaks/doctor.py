@@ -37,7 +37,12 @@ _RUNTIMES = (
     _Runtime("onnxruntime", "onnxruntime", "runs every bundle on the CPU", "pip install onnxruntime"),
     _Runtime("openvino", "openvino", "the fastest on CPUs", "pip install 'oaks[openvino]'"),
     _Runtime("tensorrt", "tensorrt", "the fastest on NVIDIA GPUs", "pip install 'oaks[tensorrt]'"),
-    _Runtime("pycuda", "pycuda", "memory and streams for TensorRT", "pip install 'oaks[tensorrt]'"),
+    _Runtime(
+        "pycuda",
+        "pycuda",
+        "memory and streams for TensorRT; nvcc must be installed to build it",
+        "pip install 'oaks[tensorrt]'",
+    ),
     _Runtime("torch", "torch", "training, export, and networks on a GPU", "pip install 'oaks[training]'"),
     _Runtime("lightning", "lightning", "training", "pip install 'oaks[training]'"),
     _Runtime("onnx", "onnx", "export", "pip install 'oaks[export]'"),
@@ -48,7 +53,14 @@ _RUNTIMES = (
 
 def examine() -> list[Finding]:
     """Everything that oaks can use on this machine, present or not."""
-    return [_build(), _processor(), _cuda(), *(_runtime(runtime) for runtime in _RUNTIMES), _choice()]
+    return [
+        _build(),
+        _processor(),
+        _cuda(),
+        *(_runtime(runtime) for runtime in _RUNTIMES),
+        _tensorrt_rtx(),
+        _choice(),
+    ]
 
 
 def _build() -> Finding:
@@ -99,6 +111,17 @@ def _choice() -> Finding:
         return Finding("Engine", False, str(error))
     others = "; ".join(f"{other}: {reason}" for other, reason in passed_over.items())
     return Finding("Engine", True, f"takes {name} on {device}" + (f" (not {others})" if others else ""))
+
+
+def _tensorrt_rtx() -> Finding:
+    """TensorRT for RTX, which is loaded in a way of its own (oaks.engines.plans.rtx)."""
+    from oaks.engines.plans.library import RTX, library
+
+    name, purpose = "tensorrt_rtx", "NVIDIA RTX GPUs, and plans for them made on any machine"
+    try:
+        return Finding(name, True, f"{library(RTX).version}: {purpose}")
+    except BackendUnavailable as error:
+        return Finding(name, False, f"{purpose}: {error}")
 
 
 def _runtime(runtime: _Runtime) -> Finding:

@@ -29,6 +29,7 @@ class Gpu:
     def __init__(self, devices: int = 1) -> None:
         self.devices = devices
         self.names = ["Stand-In 9000", "Stand-In 9100"]
+        self.capabilities = [(9, 0), (9, 1)]
         self.streams: dict[int, Stream] = {}
         self.memory: dict[int, np.ndarray] = {}
         self.pinned: list[np.ndarray] = []
@@ -179,7 +180,7 @@ def _driver(gpu: Gpu) -> dict[str, Any]:
             return gpu.names[self._index]
 
         def compute_capability(self) -> tuple[int, int]:
-            return (9, self._index)
+            return gpu.capabilities[self._index]
 
         def get_attribute(self, attribute: str) -> int:
             return {"multiprocessors": 132}[attribute]

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-VERSIONS = ("10.16", "11.4")
+VERSIONS = ("10.16", "11.4", "rtx_1.7")
+"""Of the listings; those of TensorRT for RTX begin with "rtx"."""
+
 FOLDER = Path(__file__).parent / "engines" / "plans"
 
 
@@ -15,6 +17,11 @@ def read(version: str) -> dict[str, dict[str, str]]:
     """class -> member -> signature."""
     text = (FOLDER / f"tensorrt_api_{version}.json").read_text(encoding="utf-8")
     return json.loads(text)["classes"]
+
+
+def flavour(version: str) -> str:
+    """The flavour, in oaks' words, that a listing is of."""
+    return "tensorrt_rtx" if version.startswith("rtx") else "tensorrt"
 
 
 def full_version(version: str) -> str:

@@ -1,4 +1,4 @@
-"""A module `tensorrt` made from a listing of the real one: it has those names and takes those arguments only.
+"""A module `tensorrt` or `tensorrt_rtx` made from a listing of the real one: it takes what is listed, and no more.
 
 What its methods do comes from a World: method `Builder_create_network` of the World is called for
 Builder.create_network, with the instance and the arguments by name. A method without one gives None.
@@ -47,9 +47,10 @@ class Instance:
 
 def make(version: str, world: Any) -> ModuleType:
     """The module for one of the listings, its behaviour given by `world`, which gets it as `world.trt`."""
-    module = ModuleType("tensorrt")
+    name = listings.flavour(version)
+    module = ModuleType(name)
     module.__version__ = listings.full_version(version)
-    module.__spec__ = ModuleSpec("tensorrt", None)  # importlib.util.find_spec asks for it
+    module.__spec__ = ModuleSpec(name, None)  # importlib.util.find_spec asks for it
     for name, members in listings.read(version).items():
         if all(text.startswith("enum member") for text in members.values()):
             made: Any = type(name, (), {k: Enum(name, k, int(t.split("= ")[1])) for k, t in members.items()})
@@ -61,12 +62,13 @@ def make(version: str, world: Any) -> ModuleType:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str, world: Any) -> ModuleType:
-    """Puts the stand-in where `import tensorrt` finds it, and makes oaks import it anew."""
+    """Puts the stand-in where imports find it, and no other TensorRT; makes oaks import it anew."""
     from oaks.engines.plans import library
 
     module = make(version, world)
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    monkeypatch.setattr(library, "_loaded", None)
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, module if name == module.__name__ else None)
+    monkeypatch.setattr(library, "_loaded", {})
     return module
 
 

@@ -37,7 +37,7 @@ class World:
         self.timings_rejected: list[bytes] = []
         self.refuses: set[str] = set()
         self.execute_fails = False
-        self.built = self.deserialized = 0
+        self.built = self.deserialized = self.asked_capturable = 0
         self.configs: list[Any] = []
         self.threads: list[str] = []
         self.contexts: list[Any] = []
@@ -82,7 +82,7 @@ class World:
         return self.make("INetworkDefinition")
 
     def Builder_create_builder_config(self, builder: Any) -> Any:
-        return self.make("IBuilderConfig", profiles=[], cleared=[])
+        return self.make("IBuilderConfig", profiles=[], cleared=[], set=[], capabilities=[])
 
     def Builder_create_optimization_profile(self, builder: Any) -> Any:
         return self.make("IOptimizationProfile", shapes={})
@@ -128,6 +128,14 @@ class World:
     def IBuilderConfig_clear_flag(self, config: Any, flag: Any) -> None:
         config._values["cleared"].append(flag.name)
 
+    def IBuilderConfig_set_flag(self, config: Any, flag: Any) -> None:
+        config._values["set"].append(flag.name)
+
+    def IBuilderConfig_set_compute_capability(self, config: Any, compute_capability: Any, index: int) -> bool:
+        assert index == len(config._values["capabilities"]) < config._values["num_compute_capabilities"]
+        config._values["capabilities"].append(compute_capability.name)
+        return "capability" not in self.refuses
+
     def IBuilderConfig_create_timing_cache(self, config: Any, serialized_timing_cache: bytes) -> Any:
         if bytes(serialized_timing_cache) in self.timings_rejected:
             return None
@@ -150,7 +158,8 @@ class World:
         self.built += 1
         self.configs.append(config)
         self.threads.append(threading.current_thread().name)
-        config._values["timings"]._values["content"] += b"|measured"
+        if "timings" in config._values:
+            config._values["timings"]._values["content"] += b"|measured"
         if self.steps is not None and not self.steps(config._values["progress_monitor"]):
             return None
         if self.build_fails:
@@ -210,7 +219,40 @@ class World:
     def ICudaEngine_get_device_memory_size_for_profile_v2(self, engine: Any, profile_index: int) -> int:
         return 1000 * (1 + profile_index)
 
-    def ICudaEngine_create_execution_context(self, engine: Any, strategy: Any = None) -> Any:
+    def ICudaEngine_create_runtime_config(self, engine: Any) -> Any:
+        return self.make("IRuntimeConfig")
+
+    def IRuntimeConfig_set_execution_context_allocation_strategy(self, config: Any, strategy: Any) -> None:
+        config._values["allocation"] = strategy
+
+    def IRuntimeConfig_create_runtime_cache(self, config: Any) -> Any:
+        return self.make("IRuntimeCache", content=b"")
+
+    def IRuntimeConfig_set_runtime_cache(self, config: Any, cache: Any) -> bool:
+        config._values["cache"] = cache
+        return True
+
+    def IRuntimeCache_deserialize(self, cache: Any, blob: bytes) -> bool:
+        cache._values["content"] = bytes(blob)
+        return "kernels" not in self.refuses
+
+    def IRuntimeCache_reset(self, cache: Any) -> bool:
+        cache._values["content"] = b""
+        return True
+
+    def IRuntimeCache_serialize(self, cache: Any) -> Any:
+        return self.make("IHostMemory", content=cache._values["content"])
+
+    def ICudaEngine_create_execution_context(
+        self, engine: Any, strategy: Any = None, runtime_config: Any = None
+    ) -> Any:
+        if runtime_config is not None:
+            values = runtime_config._values
+            strategy = values["allocation"]
+            assert values["dynamic_shapes_kernel_specialization_strategy"].name == "EAGER"
+            assert values["cuda_graph_strategy"].name == "DISABLED"
+            values["cache"]._values["content"] += b"|kernel"
+        assert (runtime_config is not None) == hasattr(self.trt, "ComputeCapability")
         assert strategy is self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if "context" in self.refuses:
             self.say("ERROR", "out of memory")
@@ -250,6 +292,11 @@ class World:
         assert memory % 256 == 0, "TensorRT wants 256 bytes of alignment"
         context._values["addresses"][name] = memory
         return "address" not in self.refuses
+
+    def IExecutionContext_is_stream_capturable(self, context: Any, stream: int) -> bool:
+        assert stream in self.streams
+        self.asked_capturable += 1
+        return "capture" not in self.refuses
 
     def IExecutionContext_execute_async_v3(self, context: Any, stream_handle: int) -> bool:
         if self.execute_fails:

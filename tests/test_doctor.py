@@ -30,6 +30,18 @@ def test_a_runtime_that_is_there_has_its_version_and_one_that_is_not_its_remedy(
     assert expected in found.detail
 
 
+def test_tensorrt_for_rtx_is_found_by_its_own_loader(monkeypatch):
+    from oaks.engines.plans import library, rtx
+
+    def missing():
+        raise ImportError("No module named 'tensorrt_rtx_bindings'")
+
+    monkeypatch.setattr(library, "_loaded", {})
+    monkeypatch.setattr(rtx, "load", missing)
+    assert not finding("tensorrt_rtx").works
+    assert "pip install 'oaks[tensorrt-rtx]'" in finding("tensorrt_rtx").detail
+
+
 def test_a_missing_runtime_is_missed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not finding("onnxruntime").works

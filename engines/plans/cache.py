@@ -1,8 +1,9 @@
 """TensorRT plans, kept from one run to the next beside a note of everything that they depend on.
 
 In the cache folder (OAKS_CACHE, or the user's own) a plan is three files of the same stem, which ends in a
-hash of what the plan depends on: .plan, .json (the note, with the plan's SHA-256) and .lock. Whoever builds
-holds the lock, so two processes never build the same plan at once.
+hash of what the plan depends on: .plan, .json (the note, with the plan's SHA-256) and .lock. The process that
+builds holds the lock, so two processes never build the same plan at once. A plan that a bundle brings along is
+used where its key fits, and nothing is built then.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaks.engines.plans import library as tensorrt_library
-from oaks.engines.plans.library import Library, TensorRTError
-from oaks.engines.plans.plan import BuildSettings, Profile, TimingCache, build, profiles_for
+from oaks.engines.plans import rtx
+from oaks.engines.plans.library import RTX, TENSORRT, Library, TensorRTError
+from oaks.engines.plans.plan import Profile, BuildSettings, TimingCache, build, profiles_for
+from oaks.errors import BackendUnavailable
 from oaks.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ SCHEMA = 1
 OTHER_DEVICE = "different models of devices"
 """TensorRT's warning that a plan was built on another GPU: it runs, but slowly or wrongly."""
 
+_PATIENCE = {TENSORRT: "minutes", RTX: "seconds"}
+"""How long building takes."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,13 +56,15 @@ class Plan:
         engine: TensorRT's engine.
         runtime: what made the engine; must live as long.
         profiles: its batch sizes, in the order of the engine's profiles.
-        path: where it is kept.
+        path: of its file, in the cache or in the bundle.
+        kernels: where TensorRT for RTX keeps the kernels that it finishes for this plan on this GPU.
     """
 
     engine: trt.ICudaEngine
     runtime: trt.Runtime
     profiles: tuple[Profile, ...]
     path: Path
+    kernels: Path
 
 
 def default_folder() -> Path:
@@ -72,34 +80,41 @@ def load_plan(
     device: Device,
     *,
     batches: Sequence[int],
+    flavour: str = TENSORRT,
     folder: str | Path | None = None,
     show: bool = True,
 ) -> Plan:
-    """The plan of a network on a device: the kept one if it fits and loads, else a new one.
+    """The plan of a network on a device: the bundle's or the kept one if it fits and loads, else a new one.
 
     Args:
         network: of a bundle; its ONNX file decides the precision.
         device: whose context is current.
         batches: the batch sizes that will be run, ascending.
-        folder: where plans are kept; default_folder() unless given.
-        show: whether to say that a plan is being built, and how far it is.
+        flavour: "tensorrt" or "tensorrt_rtx".
+        folder: where plans are kept; default_folder() if None.
+        show: whether to show that a plan is being built, and its progress.
 
     Raises:
-        BackendUnavailable: TensorRT is not there, or no GPU that it can use.
-        BundleError: the ONNX file is not the one that bundle.json speaks of.
+        BackendUnavailable: TensorRT is not installed, or there is no GPU that it can use.
+        BundleError: the ONNX file is not the one that bundle.json names.
         TensorRTError: TensorRT cannot build the plan, does not load the one that it has just built, or the
             plan cannot be written.
         KeyboardInterrupt: Ctrl-C during the build.
     """
-    library = tensorrt_library.library()
-    recipe = BuildSettings(profiles_for(batches), tf32=network.precision != "fp32")
+    library = tensorrt_library.library(flavour)
+    recipe = settings_for(network, batches, flavour, device.compute_capability)
     key = plan_key(library, network, recipe, device)
     folder = Path(folder) if folder is not None else default_folder()
+    stem = _stem(network, device, key)
+    path = folder / f"{stem}.plan"
+    kernels = folder / f"{stem}-{_named(device.name)}.kernels"
+    runtime = library.runtime()
+    if (found := _from_bundle(library, runtime, network, key)) is not None:
+        return Plan(*found, kernels)
     with _explained(folder, "make"):
         folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_stem(network, device, key)}.plan"
     with _locked(path.with_suffix(".lock"), f"another process is building {network.label}"):
-        mark, runtime = library.log.mark(), library.runtime()
+        mark = library.log.mark()
         engine = _kept(library, runtime, path, key)
         if engine is None:
             _build_into(library, network, recipe, device, path, key, show)
@@ -107,38 +122,109 @@ def load_plan(
         if engine is None:
             what = f"{network.label}: TensorRT does not load the plan that it has just built"
             raise library.failure(what, mark)
-    return Plan(engine, runtime, recipe.profiles, path)
+    return Plan(engine, runtime, recipe.profiles, path, kernels)
 
 
-def plan_key(library: Library, network: Network, recipe: BuildSettings, device: Device) -> dict[str, Any]:
+def settings_for(
+    network: Network, batches: Sequence[int], flavour: str, capability: str | None
+) -> BuildSettings:
+    """How the plan of a network is built.
+
+    Args:
+        batches: the batch sizes that will be run, ascending.
+        flavour: "tensorrt" or "tensorrt_rtx".
+        capability: of the GPU, "89" for 8.9; None for those that TensorRT for RTX serves by default.
+
+    Raises:
+        BackendUnavailable: TensorRT for RTX does not serve the capability.
+    """
+    if flavour == RTX and capability is not None and (reason := rtx.unavailable(capability)):
+        raise BackendUnavailable(reason)
+    named = rtx.capabilities_for(capability) if flavour == RTX and capability is not None else ()
+    return BuildSettings(profiles_for(batches), tf32=network.precision != "fp32", capabilities=named)
+
+
+def plan_key(
+    library: Library, network: Network, recipe: BuildSettings, device: Device | None
+) -> dict[str, Any]:
     """Everything that a plan depends on, under names that last: enum numbers change between versions.
 
-    The ONNX file holds its weights, and int8's scales with them. No plugin libraries are loaded.
+    The ONNX file holds its weights, and int8's scales with them. No plugin libraries are loaded. A plan of
+    TensorRT for RTX serves several GPUs and operating systems, so these are not in its key.
+
+    Args:
+        device: whose plan it is; not looked at, and may be None, for TensorRT for RTX.
     """
+    place: dict[str, Any] = {}
+    if library.flavour != RTX:
+        assert device is not None
+        place = {
+            "cuda": device.cuda_major,
+            "system": f"{platform.system()} {platform.machine()}".lower(),
+            "device": {
+                "name": device.name,
+                "compute_capability": device.compute_capability,
+                "multiprocessors": device.multiprocessors,
+            },
+        }
     return {
         "schema": SCHEMA,
-        "tensorrt": library.version,
-        "cuda": device.cuda_major,
-        "system": f"{platform.system()} {platform.machine()}".lower(),
-        "device": {
-            "name": device.name,
-            "compute_capability": device.compute_capability,
-            "multiprocessors": device.multiprocessors,
-        },
+        "flavour": library.flavour,
+        "version": library.version,
+        **place,
         "onnx_sha256": network.sha256,
         "precision": network.precision,
         **json.loads(json.dumps(dataclasses.asdict(recipe))),
     }
 
 
-def _stem(network: Network, device: Device, key: dict[str, Any]) -> str:
+def _stem(network: Network, device: Device, key: Mapping[str, Any]) -> str:
     """A name that people recognise, then the hash that tells plans apart."""
-    readable = f"{network.bundle.name}-{network.role}-{network.precision}-sm{device.compute_capability}"
+    place = "rtx" if key["flavour"] == RTX else f"sm{device.compute_capability}"
+    readable = f"{network.bundle.name}-{network.role}-{network.precision}-{place}"
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '', readable)}-{digest[:16]}"
 
 
-def _kept(library: Library, runtime: trt.Runtime, path: Path, key: dict[str, Any]) -> trt.ICudaEngine | None:
+def _from_bundle(
+    library: Library, runtime: trt.Runtime, network: Network, key: Mapping[str, Any]
+) -> tuple[trt.ICudaEngine, trt.Runtime, tuple[Profile, ...], Path] | None:
+    """The engine of a plan that the bundle brings along, with its profiles; None if none fits and loads."""
+    for part in network.plans(library.flavour):
+        source = network.bundle.path / part.file
+        if (profiles := serves(part.key, key)) is None:
+            log.info(
+                "the plan %s is for another version, GPU or batch size; one that fits is used instead", source
+            )
+            continue
+        mark = library.log.mark()
+        engine = runtime.deserialize_cuda_engine(network.bundle.read(part.file))
+        if engine is not None:
+            return engine, runtime, profiles, source
+        log.warning(
+            "%s does not load %s, so it is built again: %s", library.name, source, library.log.tail(mark)
+        )
+    return None
+
+
+def serves(plan: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Profile, ...] | None:
+    """The profiles of a plan if it can be used where another key is wanted, else None.
+
+    Every part of the keys must be equal but the profiles, of which the plan's must cover the wanted batches.
+    """
+    if {**plan, "profiles": None} != {**wanted, "profiles": None}:
+        return None
+    try:
+        profiles = tuple(Profile(**profile) for profile in plan["profiles"])
+        largest = max(profile.largest for profile in profiles)
+        return profiles if largest >= wanted["profiles"][-1]["largest"] else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _kept(
+    library: Library, runtime: trt.Runtime, path: Path, key: Mapping[str, Any]
+) -> trt.ICudaEngine | None:
     """The engine of the plan in a file; None if there is none, or after setting aside one that is no good."""
     if not path.exists():
         return None
@@ -174,7 +260,7 @@ def _build_into(
     recipe: BuildSettings,
     device: Device,
     path: Path,
-    key: dict[str, Any],
+    key: Mapping[str, Any],
     show: bool,
 ) -> None:
     """Builds a plan and writes it with its note."""
@@ -185,7 +271,8 @@ def _build_into(
         from rich.console import Console
 
         Console(stderr=True).print(
-            f"Building the TensorRT plan of {network.label} for {device.name}: minutes, once. Kept in {path}"
+            f"Building the {library.name} plan of {network.label} for {device.name}: {_PATIENCE[library.flavour]}, "
+            f"once. Kept in {path}"
         )
     started = time.monotonic()
     with _timings(path.parent, library, device) as timing:
@@ -204,10 +291,18 @@ def _build_into(
         write_json(path.with_suffix(".json"), note, indent=1)
 
 
+def _named(text: str) -> str:
+    """A text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+
+
 @contextmanager
 def _timings(folder: Path, library: Library, device: Device) -> Iterator[TimingCache]:
     """The layer timings of a TensorRT version and a device; written back even if the build is stopped."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"timings-{library.version}-{device.name}")
+    if library.flavour == RTX:  # whose timing caches do nothing
+        yield TimingCache()
+        return
+    name = _named(f"timings-{library.version}-{device.name}")
     path = folder / f"{name}.cache"
     with _locked(path.with_suffix(".lock"), "another process is writing timings"):
         timing = TimingCache(path.read_bytes() if path.exists() else b"")
@@ -255,4 +350,4 @@ def _explained(path: Path, action: str) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["Plan", "default_folder", "load_plan", "plan_key"]
+__all__ = ["Plan", "default_folder", "load_plan", "plan_key", "settings_for", "serves"]

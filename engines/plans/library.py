@@ -1,11 +1,13 @@
-"""The TensorRT library: imported once, with one log for the process, its failures made exceptions.
+"""The TensorRT libraries: each imported once, with one log for the process, failures made exceptions.
 
-TensorRT seldom raises: it returns None or False and says why in its log. So whoever calls it asks the
-Library for an exception, which carries the end of that log.
+TensorRT 10, TensorRT 11 and TensorRT for RTX are one family with nearly the same names. TensorRT seldom raises:
+it returns None or False and says why in its log. So callers ask the Library for an exception, which carries
+the end of that log.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 from collections import deque
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from oaks.engines.plans import rtx
 from oaks.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -20,8 +23,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("oaks.tensorrt")
 
-OLDEST = (10, 3)
-"""The oldest TensorRT whose Python names are the ones used here."""
+TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
+"""The flavours: ordinary TensorRT for every NVIDIA GPU, and TensorRT for RTX."""
+
+OLDEST = {TENSORRT: (10, 3), RTX: (1, 7)}
+"""The oldest version of each whose Python names are the ones used here."""
+
+_NAMES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
+_INSTALL = {TENSORRT: "`pip install 'oaks[tensorrt]'`", RTX: "`pip install 'oaks[tensorrt-rtx]'`"}
 
 _LEVELS = {
     "INTERNAL_ERROR": logging.ERROR,
@@ -74,11 +83,13 @@ class Library:
     """TensorRT, and the log of everything that it does in this process.
 
     Attributes:
+        flavour: TENSORRT or RTX.
         trt: the module.
         logger: the one trt.ILogger; builders, parsers and runtimes all get it.
         log: where the logger writes.
     """
 
+    flavour: str
     trt: ModuleType
     logger: trt.ILogger
     log: Log
@@ -87,9 +98,14 @@ class Library:
     def version(self) -> str:
         return self.trt.__version__
 
+    @property
+    def name(self) -> str:
+        """For messages, with the version."""
+        return f"{_NAMES[self.flavour]} {self.version}"
+
     def failure(self, what: str, mark: int = 0) -> TensorRTError:
         """An exception that says what failed and what TensorRT wrote since the mark."""
-        return TensorRTError(f"{what}. TensorRT {self.version} wrote:\n{self.log.tail(mark)}")
+        return TensorRTError(f"{what}. {self.name} wrote:\n{self.log.tail(mark)}")
 
     def builder(self) -> trt.Builder:
         """Raises BackendUnavailable where there is no GPU that TensorRT can use."""
@@ -109,41 +125,46 @@ class Library:
 
     def _unusable(self, error: TypeError, mark: int) -> BackendUnavailable:
         return BackendUnavailable(
-            f"TensorRT {self.version} finds no GPU and driver that it can use ({error}); check `nvidia-smi`. "
+            f"{self.name} finds no GPU and driver that it can use ({error}); check `nvidia-smi`. "
             f"It wrote:\n{self.log.tail(mark)}"
         )
 
 
 _lock = threading.Lock()
-_loaded: Library | None = None
+_loaded: dict[str, Library] = {}
 
 
-def library() -> Library:
-    """TensorRT, imported on the first call.
+def library(flavour: str = TENSORRT) -> Library:
+    """A TensorRT library, imported on the first call.
+
+    Args:
+        flavour: TENSORRT or RTX.
 
     Raises:
-        BackendUnavailable: it is not installed, its libraries do not load, or it is older than OLDEST.
+        BackendUnavailable: it is not installed, does not load, or is older than OLDEST.
     """
-    global _loaded
     with _lock:
-        if _loaded is None:
-            _loaded = _load()
-        return _loaded
+        if flavour not in _loaded:
+            _loaded[flavour] = _load(flavour)
+        return _loaded[flavour]
 
 
-def _load() -> Library:
-    wanted = "`pip install 'oaks[tensorrt]'`"
+def _load(flavour: str) -> Library:
+    name, install = _NAMES[flavour], _INSTALL[flavour]
     try:
-        import tensorrt as trt
+        trt = rtx.load() if flavour == RTX else importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"TensorRT cannot be imported: {error}; {wanted}") from error
-    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise BackendUnavailable(f"TensorRT {oldest} or newer is needed, {trt.__version__} is here; {wanted}")
+        raise BackendUnavailable(f"{name} cannot be imported: {error}; {install}") from error
+    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < OLDEST[flavour]:
+        oldest = ".".join(map(str, OLDEST[flavour]))
+        raise BackendUnavailable(f"{name} must be {oldest} or newer, got {trt.__version__}; {install}")
     lines = Log()
+    return Library(flavour, trt, _logger(trt, lines), lines)
 
+
+def _logger(trt: ModuleType, lines: Log) -> trt.ILogger:
     class Logger(trt.ILogger):
-        """Hands every line to the Log. What is raised in here TensorRT only prints, so nothing is."""
+        """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -151,7 +172,7 @@ def _load() -> Library:
         def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
             lines.add(severity.name, msg)
 
-    return Library(trt, Logger(), lines)
+    return Logger()
 
 
-__all__ = ["OLDEST", "Library", "Log", "TensorRTError", "library"]
+__all__ = ["OLDEST", "RTX", "TENSORRT", "Library", "Log", "TensorRTError", "library"]

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oaks.engines.plans.library import Library, TensorRTError
+from oaks.engines.plans import rtx
+from oaks.engines.plans.library import RTX, Library, TensorRTError
 from oaks.engines.plans.progress import Phases, bars, in_worker, monitor
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ class BuildSettings:
         profiles: the batch sizes.
         tf32: whether float32 layers may round their inputs to TF32's 10 bits, as TensorRT does by default.
         level: TensorRT's builder_optimization_level, 0 to 5.
+        capabilities: compute capabilities to build for, ("75",) for 7.5; only TensorRT for RTX takes any.
     """
 
     profiles: tuple[Profile, ...]
     tf32: bool = False
     level: int = 3
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass
@@ -89,7 +92,7 @@ def build(
         library: TensorRT.
         onnx: the model, with its weights.
         recipe: how to build it.
-        timing: read and, whatever comes of the build, brought up to date.
+        timing: read and, whatever comes of the build, brought up to date; TensorRT for RTX ignores it.
         label: what the network is called in messages.
         active: makes the GPU to build for current in the thread that builds.
         show: whether to show progress bars.
@@ -130,17 +133,31 @@ def _build(
     config.builder_optimization_level = recipe.level
     watching = monitor(library, phases)
     config.progress_monitor = watching
-    _start_from(library, config, timing)
+    if library.flavour == RTX:
+        rtx.configure(library, config, recipe.capabilities)
+    else:
+        _start_from(library, config, timing)
     plan = builder.build_serialized_network(network, config)
-    measured = config.get_timing_cache()
-    if measured is not None:
-        timing.content = bytes(measured.serialize())
+    if library.flavour != RTX:  # whose timing caches do nothing
+        measured = config.get_timing_cache()
+        if measured is not None:
+            timing.content = bytes(measured.serialize())
     del parser
     if phases.failure is not None:
         raise TensorRTError(f"{label}: showing the progress of the build failed") from phases.failure
     if plan is None:
-        raise library.failure(f"{label}: TensorRT could not build a plan", mark)
+        raise library.failure(f"{label}: TensorRT could not build a plan{_advice(library, mark)}", mark)
     return bytes(plan)
+
+
+def _advice(library: Library, mark: int) -> str:
+    """What to do about a failure that has a known cause."""
+    if any("FP32 GEMM is not supported" in line for line in library.log.since(mark)):
+        return (
+            "; TensorRT-RTX has no fully connected layers in fp32 for compute capability 7.5: take precision "
+            "'fp16', or `pip install 'oaks[tensorrt]'`"
+        )
+    return ""
 
 
 def _parse(

@@ -24,8 +24,11 @@ from oaks.ops import native
 
 log = logging.getLogger("oaks")
 
-BACKENDS = ("tensorrt", "torch", "openvino", "onnxruntime")
-"""In the order in which "auto" looks for them; torch counts there only with CUDA."""
+AUTOMATIC = ("tensorrt", "torch", "openvino", "onnxruntime")
+"""In the order in which "auto" tries them; torch counts there only with CUDA."""
+
+BACKENDS = (*AUTOMATIC, "tensorrt_rtx")
+"""All of them. "tensorrt" takes TensorRT for RTX too, so "auto" need not try it again."""
 
 
 def backend(name: str) -> ModuleType:
@@ -62,7 +65,7 @@ def choose(
             raise BackendUnavailable(f"backend {name!r} on {place}: {reason}")
         return name, place, {}
     passed_over: dict[str, str] = {}
-    for candidate in BACKENDS:
+    for candidate in AUTOMATIC:
         module = backend(candidate)
         place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
         reason = (lacking or {}).get(candidate) or module.unavailable(place)
@@ -86,4 +89,4 @@ def choose(
     raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 
-__all__ = ["BACKENDS", "backend", "choose"]
+__all__ = ["AUTOMATIC", "BACKENDS", "backend", "choose"]

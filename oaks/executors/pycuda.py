@@ -76,6 +76,11 @@ def device(index: int) -> Device:
     return Device(index)
 
 
+def compute_capability(index: int) -> str:
+    """ "89" for 8.9, of a GPU that is available; takes no context."""
+    return "".join(map(str, _driver().Device(index).compute_capability()))
+
+
 def unavailable(index: int) -> str | None:
     """Why the GPU of that number cannot be used, or None."""
     try:
@@ -164,6 +169,9 @@ class _Block:
 class DeviceMemory:
     """A GPU's memory for one Engine, with a stream of its own on which its work runs in order.
 
+    Attributes:
+        capturing: whether what is enqueued now becomes part of a CUDA graph.
+
     Raises:
         BackendUnavailable: PyCUDA, the driver or the GPU is not there.
     """
@@ -172,6 +180,7 @@ class DeviceMemory:
         self.place = device(index)
         self.device = f"cuda:{index}"
         self.graphs = "none"
+        self.capturing = False
         self._driver = _driver()
         self._allocations: dict[int, Any] = {}
         self._dropped: deque[int] = deque()
@@ -261,12 +270,15 @@ class DeviceMemory:
         if native.cuda is None:
             raise BackendUnavailable("this build of oaks has no CUDA half, which captures graphs")
         native.cuda.begin_capture(self.stream)
+        self.capturing = True
         try:
             work()
             return native.cuda.Graph(self.stream)
         except BaseException:
             native.cuda.abandon_capture(self.stream)
             raise
+        finally:
+            self.capturing = False
 
     def synchronize(self) -> None:
         """Waits until everything enqueued is done."""
@@ -291,4 +303,4 @@ class DeviceMemory:
             self._allocations.pop(self._dropped.popleft()).free()
 
 
-__all__ = ["Device", "DeviceArray", "DeviceMemory", "device", "unavailable"]
+__all__ = ["Device", "DeviceArray", "DeviceMemory", "compute_capability", "device", "unavailable"]

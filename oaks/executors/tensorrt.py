@@ -1,7 +1,12 @@
-"""TensorRT on NVIDIA GPUs, from a plan that is built once and kept."""
+"""TensorRT on NVIDIA GPUs, from a plan that is built once and kept: ordinary TensorRT, or TensorRT for RTX.
+
+Backend "tensorrt" takes ordinary TensorRT where it is installed, which is tuned on the GPU itself, and otherwise
+TensorRT for RTX on the GPUs that it serves.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,33 +24,21 @@ if TYPE_CHECKING:
 
     from oaks.engines.plans.cache import Plan
     from oaks.engines.plans.library import Library
+    from oaks.engines.plans.rtx import RuntimeCache
+
+log = logging.getLogger("oaks")
+
+FLAVOURS = ("tensorrt", "tensorrt_rtx")
+"""Of oaks.engines.plans.library, in the order in which they are tried."""
 
 
 def default_device() -> str:
     return "cuda"
 
 
-def unavailable(device: str) -> str | None:
-    try:
-        index = _index(device)
-    except ValueError as error:
-        return str(error)
-    if reason := gpus.unavailable(index):
-        return reason
-    from oaks.engines.plans.library import library
-    from oaks.ops import native
-
-    if native.cuda is None:
-        return "this build of oaks has no CUDA half; install oaks where nvcc is"
-    try:
-        import filelock  # noqa: F401  (between processes that build the same plan)
-
-        library()
-    except BackendUnavailable as error:
-        return str(error)
-    except ImportError as error:
-        return f"{error}; `pip install 'oaks[tensorrt]'`"
-    return None
+def unavailable(device: str, flavours: Sequence[str] = FLAVOURS) -> str | None:
+    """Why no library of these flavours can run there, and what to install or change; or None."""
+    return _choose(device, flavours)[1]
 
 
 def open_memory(device: str) -> DeviceMemory:
@@ -53,12 +46,18 @@ def open_memory(device: str) -> DeviceMemory:
 
 
 def open_executor(
-    network: Network, *, memory: DeviceMemory, threads: int | None, batches: Sequence[int]
+    network: Network,
+    *,
+    memory: DeviceMemory,
+    threads: int | None,
+    batches: Sequence[int],
+    flavours: Sequence[str] = FLAVOURS,
 ) -> TensorRTExecutor:
     """Loads the network's plan, which is built first if there is none that fits.
 
     Raises:
         ValueError: bf16, which a plan has only if the ONNX file says so.
+        BackendUnavailable: no library of these flavours can run on the memory's device.
         BundleError: the ONNX file has changed, or has inputs or outputs that a pose network cannot have.
         TensorRTError: TensorRT cannot build or load the plan.
     """
@@ -66,13 +65,48 @@ def open_executor(
         raise ValueError(
             "precision: backend 'tensorrt' runs the types of the ONNX file, which bf16 has not; fp16?"
         )
-    return TensorRTExecutor(network, memory, batches)
+    flavour, reason = _choose(memory.device, flavours)
+    if flavour is None:
+        raise BackendUnavailable(f"{memory.device}: {reason}")
+    return TensorRTExecutor(network, memory, batches, flavour)
+
+
+def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[None, str]:
+    """The first flavour whose library is installed and serves the device; or why there is none."""
+    try:
+        index = _index(device)
+    except ValueError as error:
+        return None, str(error)
+    if reason := gpus.unavailable(index):
+        return None, reason
+    from oaks.engines.plans import rtx
+    from oaks.engines.plans.library import RTX, library
+    from oaks.ops import native
+
+    if native.cuda is None:
+        return None, "this build of oaks has no CUDA half; install oaks where nvcc is"
+    try:
+        import filelock  # noqa: F401  (between processes that build the same plan)
+    except ImportError as error:
+        return None, f"{error}; `pip install 'oaks[tensorrt]'`"
+    reasons = []
+    for flavour in flavours:
+        if flavour == RTX and (reason := rtx.unavailable(gpus.compute_capability(index))):
+            reasons.append(reason)
+            continue
+        try:
+            library(flavour)
+        except BackendUnavailable as error:
+            reasons.append(str(error))
+            continue
+        return flavour, None
+    return None, "; ".join(reasons)
 
 
 def _index(device: str) -> int:
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
-        raise ValueError(f"device: runs on 'cuda' or 'cuda:NUMBER' only, got {device!r}")
+        raise ValueError(f"device must be 'cuda' or 'cuda:NUMBER', got {device!r}")
     return int(number or 0)
 
 
@@ -82,13 +116,22 @@ class TensorRTExecutor:
     The contexts run one after another on the memory's stream, so they share one block for their activations.
     """
 
-    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int]) -> None:
+    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], flavour: str) -> None:
         from oaks.engines.plans.cache import load_plan
-        from oaks.engines.plans.library import library
+        from oaks.engines.plans.library import RTX, library
+        from oaks.engines.plans.rtx import RuntimeCache
 
-        self._library: Library = library()
+        self._library: Library = library(flavour)
         self._label, self._memory = network.label, memory
-        self._plan: Plan = load_plan(network, memory.place, batches=batches)
+        if flavour == RTX and network.precision == "int8":
+            log.warning(
+                "%s: TensorRT-RTX moves more bytes in int8 than in fp16; prefer precision 'fp16'",
+                network.label,
+            )
+        self._plan: Plan | None = load_plan(network, memory.place, batches=batches, flavour=flavour)
+        self._kernels: RuntimeCache | None = None
+        if flavour == RTX:
+            self._kernels = RuntimeCache(self._library, self._plan.engine, self._plan.kernels)
         engine: trt.ICudaEngine = self._plan.engine
         trt = self._library.trt
         tensors: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
@@ -102,7 +145,7 @@ class TensorRTExecutor:
         )
         self._activations: DeviceArray | None = memory.empty((size,), np.uint8)
         self.details: dict[str, Any] = {
-            "runtime": f"tensorrt {self._library.version}",
+            "runtime": f"{flavour} {self._library.version}",
             "file": network.file,
             "precision": network.precision,
             "plan": str(self._plan.path),
@@ -147,7 +190,7 @@ class TensorRTExecutor:
             if not context.set_tensor_address(name, array.address):
                 raise self._library.failure(f"{self._label}: TensorRT refuses the memory of {name!r}", mark)
         return BoundContext(
-            self._library, context, self._memory.stream, self._label, (*arrays.values(), self._activations)
+            self._library, context, self._memory, self._label, (*arrays.values(), self._activations)
         )
 
     def _check_arrays(self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]) -> int:
@@ -174,7 +217,10 @@ class TensorRTExecutor:
         number = next((i for i, p in enumerate(profiles) if p.smallest <= batch <= p.largest), None)
         if number is None:
             raise ValueError(f"{self._label}: batches 1 to {profiles[-1].largest} fit the plan, got {batch}")
-        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if self._kernels is not None:
+            context = self._kernels.context()
+        else:
+            context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise self._library.failure(f"{self._label}: TensorRT makes no execution context", mark)
         if not context.set_optimization_profile_async(number, self._memory.stream):
@@ -183,8 +229,13 @@ class TensorRTExecutor:
         return context
 
     def close(self) -> None:
-        """Gives the engine and its memory back."""
-        self._activations = None
+        """Gives the engine and its memory back, and keeps the kernels that TensorRT for RTX has finished."""
+        if self._kernels is not None:
+            try:
+                self._kernels.save()
+            except OSError as error:
+                log.warning("%s: the finished kernels cannot be kept: %s", self._label, error)
+        self._kernels = self._activations = None
         self._plan = None
 
 
@@ -194,13 +245,18 @@ class BoundContext:
 
     library: Library
     context: trt.IExecutionContext
-    stream: int
+    memory: DeviceMemory
     label: str
     arrays: Sequence[DeviceArray]
 
     def __call__(self) -> None:
-        mark = self.library.log.mark()
-        if not self.context.execute_async_v3(self.stream):
+        from oaks.engines.plans.rtx import can_be_captured
+
+        mark, stream = self.library.log.mark(), self.memory.stream
+        asks = self.memory.capturing and self.library.flavour == "tensorrt_rtx"
+        if asks and not can_be_captured(self.context, stream):
+            raise self.library.failure(f"{self.label}: TensorRT-RTX cannot be captured here", mark)
+        if not self.context.execute_async_v3(stream):
             raise self.library.failure(f"{self.label}: TensorRT could not run it", mark)
 
 

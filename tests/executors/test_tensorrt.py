@@ -6,6 +6,7 @@ stream gets there; so the numbers tell whether every address, shape and order is
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import bundles
@@ -20,6 +21,7 @@ import oaks
 from oaks import BundleError, executors
 from oaks.engines.plans.library import TensorRTError
 from oaks.executors import tensorrt as backend
+from oaks.executors import tensorrt_rtx
 from oaks.executors.base import Tensor
 from oaks.executors.pycuda import DeviceMemory
 
@@ -39,6 +41,8 @@ def world(request, monkeypatch, gpu, tmp_path):
     made = World()
     made.streams = gpu.streams
     tensorrt_stand_in.install(monkeypatch, request.param, made)
+    if request.param.startswith("rtx"):
+        gpu.capabilities[0] = (8, 9)
     monkeypatch.setenv("OAKS_CACHE", str(tmp_path))
     return made
 
@@ -96,7 +100,7 @@ def test_an_engine_gives_what_onnx_runtime_gives(tiny, world, gpu, capture, flip
                 )
         said = engine.describe()
         assert said["cuda_graphs"] == ("captured" if capture is None else f"failed: {capture}")
-        assert said["networks"]["pose"]["runtime"] == f"tensorrt {world.trt.__version__}"
+        assert said["networks"]["pose"]["runtime"] == f"{world.trt.__name__} {world.trt.__version__}"
         assert said["networks"]["pose"]["plan"].endswith(".plan")
         assert said["networks"]["pose"]["gpu"] == "Stand-In 9000"
     assert gpu.memory == {}
@@ -132,13 +136,90 @@ def test_auto_takes_tensorrt_where_it_is(tiny, world):
     assert executors.choose("auto", None) == ("tensorrt", "cuda", {})
 
 
+# ---- the flavours
+
+
+@pytest.fixture
+def rtx(monkeypatch, gpu, tmp_path):
+    made = World()
+    made.streams = gpu.streams
+    tensorrt_stand_in.install(monkeypatch, "rtx_1.7", made)
+    gpu.capabilities[0] = (8, 9)
+    monkeypatch.setenv("OAKS_CACHE", str(tmp_path))
+    return made
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_tensorrt_for_rtx_runs_under_both_names(tiny, rtx, name):
+    with oaks.Engine(tiny, backend=name, max_batch=2) as engine:
+        engine.infer(frames(1))
+        said = engine.describe()
+    assert said["backend"] == name
+    assert said["networks"]["pose"]["runtime"] == "tensorrt_rtx 1.7.1.116"
+    assert rtx.asked_capturable == 2  # once per network, before it is captured
+
+
+def test_ordinary_tensorrt_comes_first_and_rtx_by_name_never_falls_back(world, rtx, monkeypatch):
+    made = tensorrt_stand_in.make("11.4", world)
+    monkeypatch.setitem(sys.modules, "tensorrt", made)
+    assert backend._choose("cuda", backend.FLAVOURS) == ("tensorrt", None)
+    assert backend._choose("cuda", ("tensorrt_rtx",)) == ("tensorrt_rtx", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setattr("oaks.engines.plans.library._loaded", {})
+    with pytest.raises(
+        oaks.BackendUnavailable, match=r"backend 'tensorrt_rtx' on cuda: .*oaks\[tensorrt-rtx\]"
+    ):
+        executors.choose("tensorrt_rtx", None)
+
+
+@pytest.mark.parametrize("capability", [(9, 0), (10, 0), (7, 0)])
+def test_a_gpu_that_tensorrt_for_rtx_does_not_serve_is_told(rtx, gpu, capability):
+    gpu.capabilities[0] = capability
+    reason = tensorrt_rtx.unavailable("cuda")
+    assert f"this GPU has {capability[0]}.{capability[1]}; `pip install 'oaks[tensorrt]'`" in reason
+
+
+def test_finished_kernels_are_kept_on_close_and_taken_again(tiny, rtx, tmp_path):
+    contents = []
+    for _ in range(2):
+        with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
+            engine.infer(frames(1))
+        files = sorted((tmp_path / "tensorrt").glob("*-Stand-In-9000.kernels"))
+        contents.append([path.read_bytes() for path in files])
+    assert contents == [[b"|kernel"] * 2, [b"|kernel|kernel"] * 2]
+
+
+def test_kernels_that_are_refused_are_forgotten(tiny, rtx, tmp_path):
+    with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
+        engine.infer(frames(1))
+    rtx.refuses.add("kernels")
+    with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
+        engine.infer(frames(1))
+    files = list((tmp_path / "tensorrt").glob("*.kernels"))
+    assert [path.read_bytes() for path in files] == [b"|kernel"] * 2
+
+
+def test_a_stream_that_cannot_be_captured_runs_without_a_graph(tiny, rtx, gpu):
+    rtx.refuses.add("capture")
+    with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
+        assert len(engine.infer(frames(1))) == 1
+        assert engine.describe()["cuda_graphs"].endswith("TensorRT-RTX cannot be captured here. TensorRT-RTX "
+                                                         "1.7.1.116 wrote:\n(TensorRT wrote nothing)")  # fmt: skip
+
+
+def test_int8_on_rtx_is_advised_against(tiny, rtx, memory, caplog):
+    network = dataclasses.replace(tiny.network("pose"), precision="int8", stored="int8")
+    backend.open_executor(network, memory=memory, threads=None, batches=[1]).close()
+    assert "prefer precision 'fp16'" in caplog.text
+
+
 # ---- what there is, and what there is not
 
 
 @pytest.mark.parametrize(
     ("device", "reason"),
     [
-        ("cpu", "runs on 'cuda' or 'cuda:NUMBER' only, got 'cpu'"),
+        ("cpu", "device must be 'cuda' or 'cuda:NUMBER', got 'cpu'"),
         ("cuda:", None),
         ("cuda:x", "got 'cuda:x'"),
         ("cuda:7", "there is no GPU 7, CUDA sees 1"),
@@ -158,8 +239,9 @@ def test_devices_are_named_as_elsewhere(world, device, reason):
 
 def test_what_is_missing_is_told(world, monkeypatch):
     with monkeypatch.context() as without:
-        without.setitem(sys.modules, "tensorrt", None)
-        without.setattr("oaks.engines.plans.library._loaded", None)
+        for name in ("tensorrt", "tensorrt_rtx"):
+            without.setitem(sys.modules, name, None)
+        without.setattr("oaks.engines.plans.library._loaded", {})
         assert "pip install 'oaks[tensorrt]'" in backend.unavailable("cuda")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "filelock", None)

@@ -1,9 +1,10 @@
 """Writes down the names and signatures of an installed TensorRT, for the tests to hold our code against.
 
     python tests/engines/plans/list_api.py > tests/engines/plans/tensorrt_api_11.4.json
+    python tests/engines/plans/list_api.py rtx > tests/engines/plans/tensorrt_api_rtx_1.7.json
 
-Takes the package `tensorrt`, or `tensorrt_bindings` where that alone is installed. Only the classes that
-oaks uses are listed, with all their members, so that a name that such a class lacks is seen to be missing.
+Takes the package `tensorrt`, or `tensorrt_bindings` where that alone is installed; with `rtx`, TensorRT for RTX.
+Only the classes that oaks uses are listed, with all their members, so that a missing name is seen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ CLASSES = (
     *("IOptimizationProfile", "IProgressMonitor", "ITensor", "ITimingCache", "NetworkDefinitionCreationFlag"),
     *("OnnxParser", "ParserError", "Runtime", "TensorIOMode", "TensorLocation"),
 )
+RTX_CLASSES = (
+    *("ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy"),
+    *("IRuntimeCache", "IRuntimeConfig"),
+)
+"""Those that only TensorRT for RTX is used for."""
+
 LEFT_OUT = ("INetworkDefinition", "add_")
 """The hundred kinds of layers: oaks' networks come from ONNX."""
 
@@ -29,7 +36,13 @@ SPECIAL = ("__init__", "__getitem__", "__len__", "__str__", "__eq__")
 
 def plain(text: str) -> str:
     """A signature without module names."""
-    return text.replace("tensorrt_bindings.tensorrt.", "").replace("tensorrt.tensorrt.", "")
+    for module in (
+        "tensorrt_rtx_bindings.tensorrt_rtx.",
+        "tensorrt_bindings.tensorrt.",
+        "tensorrt.tensorrt.",
+    ):
+        text = text.replace(module, "")
+    return text
 
 
 def signatures(name: str, documentation: str) -> str:
@@ -77,10 +90,15 @@ def members(owner: type) -> dict[str, str]:
 
 def listing(trt: ModuleType) -> dict[str, Any]:
     """{"version": ..., "classes": {class: {member: signature}}}"""
-    return {"version": trt.__version__, "classes": {name: members(getattr(trt, name)) for name in CLASSES}}
+    classes = (*CLASSES, *RTX_CLASSES) if hasattr(trt, "ComputeCapability") else CLASSES
+    return {"version": trt.__version__, "classes": {name: members(getattr(trt, name)) for name in classes}}
 
 
-def installed() -> ModuleType:
+def installed(rtx: bool) -> ModuleType:
+    if rtx:
+        from oaks.engines.plans.library import RTX, library
+
+        return library(RTX).trt
     try:
         return importlib.import_module("tensorrt")
     except ImportError:
@@ -88,5 +106,5 @@ def installed() -> ModuleType:
 
 
 if __name__ == "__main__":
-    json.dump(listing(installed()), sys.stdout, indent=1)
+    json.dump(listing(installed("rtx" in sys.argv)), sys.stdout, indent=1)
     print()

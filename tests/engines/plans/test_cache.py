@@ -19,8 +19,9 @@ import tensorrt_listings as listings
 import tensorrt_stand_in
 from tensorrt_world import MAGIC, World
 
-from oaks import BundleError
+from oaks import BackendUnavailable, BundleError
 from oaks.bundle import Bundle
+from oaks.bundle import write as write_bundle
 from oaks.engines.plans import cache
 from oaks.engines.plans.cache import default_folder, load_plan, plan_key
 from oaks.engines.plans.library import TensorRTError, library
@@ -33,7 +34,7 @@ BATCHES = [1, 2, 4, 8]
 @pytest.fixture
 def world(monkeypatch):
     made = World()
-    tensorrt_stand_in.install(monkeypatch, listings.VERSIONS[-1], made)
+    tensorrt_stand_in.install(monkeypatch, "11.4", made)
     return made
 
 
@@ -65,9 +66,11 @@ def files(folder: Path, *endings: str) -> list[str]:
 
 
 @pytest.mark.parametrize("version", listings.VERSIONS)
-def test_a_plan_is_built_once_and_then_loaded(load, world, monkeypatch, version):
+def test_a_plan_is_built_once_and_then_loaded(load, world, gpu, monkeypatch, version):
+    monkeypatch.setattr(gpu, "compute_capability", "89")
     tensorrt_stand_in.install(monkeypatch, version, world)
-    first, second = load(), load()
+    flavour = listings.flavour(version)
+    first, second = load(flavour=flavour), load(flavour=flavour)
     assert (world.built, world.deserialized) == (1, 2)
     assert first.path == second.path
     assert first.profiles == profiles_for(BATCHES)
@@ -81,7 +84,8 @@ def test_the_note_beside_a_plan_says_what_it_depends_on(load, tiny, world, gpu):
     assert note["onnx"].endswith("tiny/pose.fp32.onnx")
     assert note["key"] == {
         "schema": cache.SCHEMA,
-        "tensorrt": world.trt.__version__,
+        "flavour": "tensorrt",
+        "version": world.trt.__version__,
         "cuda": 13,
         "system": note["key"]["system"],
         "device": {"name": "Stand-In 9000", "compute_capability": "90", "multiprocessors": 132},
@@ -93,6 +97,7 @@ def test_the_note_beside_a_plan_says_what_it_depends_on(load, tiny, world, gpu):
         ],
         "tf32": False,
         "level": 3,
+        "capabilities": [],
     }
     assert path.name.startswith("tiny-pose-fp32-sm90-")
 
@@ -192,10 +197,10 @@ def test_whatever_a_plan_depends_on_makes_another_one(what, world, gpu, tiny, mo
 def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
     """The same settings give the same key under both majors, but for the version."""
     keys = []
-    for version in listings.VERSIONS:
+    for version in ("10.16", "11.4"):
         tensorrt_stand_in.install(monkeypatch, version, world)
         keys.append(plan_key(library(), tiny.network("pose"), BuildSettings(profiles_for(BATCHES)), gpu))
-        assert keys[-1].pop("tensorrt") == listings.full_version(version)
+        assert keys[-1].pop("version") == listings.full_version(version)
     assert keys[0] == keys[1]
 
 
@@ -219,6 +224,77 @@ def test_a_weight_file_that_changed_is_named(load, world, tiny):
     assert world.built == 0
 
 
+# ---- plans that a bundle brings along
+
+
+@pytest.fixture
+def rtx(world, gpu, monkeypatch):
+    tensorrt_stand_in.install(monkeypatch, "rtx_1.7", world)
+    monkeypatch.setattr(gpu, "compute_capability", "89")
+    return world
+
+
+def with_plan(tiny, load, **changes) -> Bundle:
+    """The bundle with a plan of its pose network, its key changed."""
+    made = load(flavour="tensorrt_rtx")
+    note = json.loads(made.path.with_suffix(".json").read_text())
+    (tiny.path / "pose.plan").write_bytes(made.path.read_bytes())
+    plan = {"role": "pose", "precision": "fp32", "flavour": "tensorrt_rtx", "version": "1.7.1.116",
+            "file": "pose.plan", "key": {**note["key"], **changes}}  # fmt: skip
+    made.path.unlink()
+    return write_bundle(tiny.path, {**tiny.description, "plans": [plan]})
+
+
+@pytest.mark.parametrize("batches", [BATCHES, [1, 2], [3, 8]])
+def test_a_plan_of_the_bundle_is_used_where_its_profiles_cover_the_batches(tiny, load, rtx, batches):
+    bundle = with_plan(tiny, load)
+    plan = load(bundle.network("pose"), flavour="tensorrt_rtx", batches=batches)
+    assert rtx.built == 1
+    assert plan.path == tiny.path / "pose.plan"
+    assert plan.profiles == profiles_for(BATCHES)
+    assert plan.kernels.name.endswith("-Stand-In-9000.kernels")
+
+
+def test_a_plan_of_the_bundle_serves_another_gpu_of_those_it_was_built_for(tiny, load, rtx, monkeypatch):
+    bundle = with_plan(tiny, load)
+    other = pycuda.device(1)
+    monkeypatch.setattr(other, "compute_capability", "120")
+    load(bundle.network("pose"), other, flavour="tensorrt_rtx")
+    assert rtx.built == 1
+    monkeypatch.setattr(other, "compute_capability", "75")
+    load(bundle.network("pose"), other, flavour="tensorrt_rtx")
+    assert rtx.built == 2
+    assert rtx.configs[-1]._values["capabilities"] == ["SM75"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": "1.6.0"}, {"onnx_sha256": "0" * 64}, {"tf32": True}, {"profiles": []}, {"profiles": 3},
+     {"profiles": [{"smallest": 1, "largest": 7}]}, {"profiles": [{"bad": 1}]}, {"more": 1}],
+)  # fmt: skip
+def test_a_plan_of_the_bundle_that_does_not_fit_is_built_again(tiny, load, rtx, changes):
+    bundle = with_plan(tiny, load, **changes)
+    plan = load(bundle.network("pose"), flavour="tensorrt_rtx")
+    assert rtx.built == 2
+    assert plan.path.parent.name == "plans"
+
+
+def test_a_gpu_that_tensorrt_for_rtx_does_not_serve_gets_no_plan(load, rtx, gpu, monkeypatch):
+    monkeypatch.setattr(gpu, "compute_capability", "90")
+    with pytest.raises(BackendUnavailable, match=r"serves compute capabilities 7\.5, .*this GPU has 9\.0"):
+        load(flavour="tensorrt_rtx")
+    assert rtx.built == 0
+
+
+def test_a_plan_of_the_bundle_that_does_not_load_is_built_again(tiny, load, rtx, caplog):
+    bundle = with_plan(tiny, load)
+    rtx.deserialize_fails = 1
+    load(bundle.network("pose"), flavour="tensorrt_rtx")
+    assert rtx.built == 2
+    assert "does not load" in caplog.text
+    assert "pose.plan, so it is built again" in caplog.text
+
+
 # ---- plans that are no good
 
 
@@ -240,7 +316,7 @@ def foreign_note(path: Path) -> None:
 
 def other_key(path: Path) -> None:
     note = json.loads(path.with_suffix(".json").read_text())
-    note["key"]["tensorrt"] = "10.0.0"
+    note["key"]["version"] = "10.0.0"
     path.with_suffix(".json").write_text(json.dumps(note))
 
 
@@ -445,5 +521,5 @@ def test_who_waits_is_told_why(load, world, caplog):
 def test_a_build_says_where_its_plan_will_be(load, capsys):
     path = load(show=True).path
     said = "".join(capsys.readouterr().err.split())
-    assert "BuildingtheTensorRTplanof" in said
+    assert "BuildingtheTensorRT11.4.0.106planof" in said
     assert path.name in said

@@ -20,44 +20,54 @@ def world(request, monkeypatch):
     return made
 
 
+def loaded(world) -> module.Library:
+    return library(world.trt.__name__)
+
+
 def test_there_is_one_library_and_one_logger(world):
-    assert library() is library()
-    assert library().logger is world.logger
-    assert library().version == world.trt.__version__
+    assert loaded(world) is loaded(world)
+    assert loaded(world).logger is world.logger
+    assert loaded(world).version == world.trt.__version__
+    assert loaded(world).flavour == world.trt.__name__
 
 
 def test_without_tensorrt_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(module, "_loaded", None)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(module, "_loaded", {})
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         BackendUnavailable, match=r"TensorRT cannot be imported: .*pip install 'oaks\[tensorrt\]'"
     ):
         library()
+    with pytest.raises(
+        BackendUnavailable, match=r"TensorRT-RTX cannot be imported: .*pip install 'oaks\[tensorrt-rtx\]'"
+    ):
+        library("tensorrt_rtx")
 
 
 def test_an_old_tensorrt_is_refused(world, monkeypatch):
-    monkeypatch.setattr(world.trt, "__version__", "8.6.1")
-    with pytest.raises(BackendUnavailable, match=r"TensorRT 10.3 or newer is needed, 8.6.1 is here"):
-        library()
+    monkeypatch.setattr(world.trt, "__version__", "0.6.1")
+    with pytest.raises(BackendUnavailable, match=r"must be (10\.3|1\.7) or newer, got 0\.6\.1; `pip install"):
+        loaded(world)
 
 
 @pytest.mark.parametrize("what", ["builder", "runtime"])
 def test_without_a_gpu_it_says_so(world, what):
-    loaded = library()
+    used = loaded(world)
     world.no_gpu = True
     with pytest.raises(BackendUnavailable, match=r"finds no GPU(.|\n)*ERROR: CUDA initialization failure"):
-        getattr(loaded, what)()
+        getattr(used, what)()
 
 
 def test_a_failure_ends_with_what_tensorrt_wrote_since(world):
-    loaded = library()
+    used = loaded(world)
     world.say("ERROR", "from long ago")
-    mark = loaded.log.mark()
+    mark = used.log.mark()
     world.say("INFO", "chatter")
     world.say("WARNING", "careful")
     world.say("ERROR", "too bad")
-    text = str(loaded.failure("it did not work", mark))
-    assert text.startswith("it did not work. TensorRT ")
+    text = str(used.failure("it did not work", mark))
+    assert text.startswith(f"it did not work. {used.name} wrote")
     assert text.endswith("wrote:\nWARNING: careful\nERROR: too bad")
 
 
@@ -81,7 +91,7 @@ def test_where_nothing_was_grave_the_last_lines_of_any_kind_are_told():
 
 
 def test_lines_reach_pythons_logging_and_verbose_ones_nobody(world, caplog):
-    library()
+    loaded(world)
     with caplog.at_level(logging.DEBUG, logger="oaks.tensorrt"):
         for severity in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):
             world.say(severity, f"a {severity}")

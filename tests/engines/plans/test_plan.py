@@ -32,11 +32,19 @@ def world(request, monkeypatch):
     return made
 
 
+@pytest.fixture(params=["10.16", "11.4"])
+def ordinary(request, monkeypatch):
+    """TensorRT that is not for RTX."""
+    made = World()
+    stand_in.install(monkeypatch, request.param, made)
+    return made
+
+
 def built(
     world: World, recipe: BuildSettings = RECIPE, timing: TimingCache | None = None, **settings
 ) -> bytes:
     settings = {"label": "tiny/pose", "show": False, **settings}
-    return build(library(), ONNX, recipe, timing or TimingCache(), **settings)
+    return build(library(world.trt.__name__), ONNX, recipe, timing or TimingCache(), **settings)
 
 
 # ---- profiles
@@ -117,7 +125,7 @@ def test_what_the_parser_says_is_told(world):
 
 
 def test_what_the_builder_says_is_told(world):
-    library()
+    library(world.trt.__name__)
     world.say("ERROR", "an earlier trouble")
     world.build_fails = "Could not find any implementation for node Conv_1"
     with pytest.raises(
@@ -142,35 +150,65 @@ def test_a_fixed_batch_is_an_error(world):
 # ---- timings
 
 
-def test_timings_go_in_and_come_out(world):
+def test_timings_go_in_and_come_out(ordinary):
     timing = TimingCache(b"before")
-    built(world, timing=timing)
+    built(ordinary, timing=timing)
     assert timing.content == b"before|measured"
 
 
 @pytest.mark.parametrize("how", ["create", "set"])
-def test_timings_that_tensorrt_rejects_are_begun_anew(world, how):
+def test_timings_that_tensorrt_rejects_are_begun_anew(ordinary, how):
     timing = TimingCache(b"of another version")
     if how == "create":
-        world.timings_rejected = [timing.content]
+        ordinary.timings_rejected = [timing.content]
     else:
-        world.refuses.add("timings")
-    built(world, timing=timing)
+        ordinary.refuses.add("timings")
+    built(ordinary, timing=timing)
     assert timing.content == b"|measured"
 
 
-def test_timings_are_kept_when_a_build_fails(world):
-    world.build_fails = "no"
+def test_timings_are_kept_when_a_build_fails(ordinary):
+    ordinary.build_fails = "no"
     timing = TimingCache(b"before")
     with pytest.raises(TensorRTError):
-        built(world, timing=timing)
+        built(ordinary, timing=timing)
     assert timing.content == b"before|measured"
 
 
-def test_a_tensorrt_that_takes_no_timings_is_an_error(world):
-    world.timings_rejected = [b""]
+def test_a_tensorrt_that_takes_no_timings_is_an_error(ordinary):
+    ordinary.timings_rejected = [b""]
     with pytest.raises(TensorRTError, match="takes no timing cache"):
-        built(world)
+        built(ordinary)
+
+
+def test_tensorrt_for_rtx_is_given_no_timings_and_leaves_allocation_to_the_caller(monkeypatch):
+    world = World()
+    stand_in.install(monkeypatch, "rtx_1.7", world)
+    timing = TimingCache(b"before")
+    built(world, timing=timing)
+    built(world, BuildSettings(RECIPE.profiles, capabilities=("75", "121")))
+    assert timing.content == b"before"
+    assert [config._values["set"] for config in world.configs] == [["REQUIRE_USER_ALLOCATION"]] * 2
+    assert [config._values["capabilities"] for config in world.configs] == [[], ["SM75", "SM121"]]
+
+
+def test_a_capability_that_tensorrt_for_rtx_refuses_is_an_error(monkeypatch):
+    world = World()
+    stand_in.install(monkeypatch, "rtx_1.7", world)
+    world.refuses.add("capability")
+    with pytest.raises(TensorRTError, match="refuses compute capability 75"):
+        built(world, BuildSettings(RECIPE.profiles, capabilities=("75",)))
+
+
+def test_what_turing_lacks_is_told_with_what_to_do(monkeypatch):
+    world = World()
+    stand_in.install(monkeypatch, "rtx_1.7", world)
+    library("tensorrt_rtx")
+    world.build_fails = (
+        "Cannot compile operation 'node_linear' for Turing (SM75): FP32 GEMM is not supported."
+    )
+    with pytest.raises(TensorRTError, match=r"compute capability 7.5: take precision 'fp16'"):
+        built(world, BuildSettings(RECIPE.profiles, capabilities=("75",)))
 
 
 # ---- progress and Ctrl-C
@@ -257,7 +295,7 @@ def test_ctrl_c_stops_a_build_and_keeps_its_timings(world, ctrl_c):
         built(world, timing=timing)
     assert answers[-1] is False
     assert len(answers) < 1000
-    assert timing.content == b"|measured"
+    assert timing.content == (b"" if world.trt.__name__ == "tensorrt_rtx" else b"|measured")
 
 
 def test_the_worker_hands_back_results_and_errors():
