@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from oaks.engines.plans import library as tensorrt_library
 from oaks.engines.plans import rtx
 from oaks.engines.plans.library import RTX, TENSORRT, Library, TensorRTError
-from oaks.engines.plans.plan import Profile, BuildSettings, TimingCache, build, profiles_for
+from oaks.engines.plans.plan import BuildSettings, Profile, TimingCache, build, profiles_for
 from oaks.errors import BackendUnavailable
 from oaks.files import replacing, write_json
 
@@ -350,4 +350,4 @@ def _explained(path: Path, action: str) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["Plan", "default_folder", "load_plan", "plan_key", "settings_for", "serves"]
+__all__ = ["Plan", "default_folder", "load_plan", "plan_key", "serves", "settings_for"]
