@@ -1,7 +1,7 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
 # make demo: the same environment, then poses in the pictures of the package.
-# make weights: trains the networks of the shipped bundle (SERIES: small or real, DATA: where real people lie),
-#     goes on where it was stopped, and writes runs/$(SERIES)_bundle.
+# make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
+#     or of one from rendered people alone (SERIES=rendered), resumes what was stopped, and writes runs/$(SERIES)_bundle.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -90,17 +90,27 @@ def main() -> None:
     loop = [f"training.epochs={scale.epochs}", f"training.validate_every={scale.epochs}"]
     held_out = f"data.validation=[{source(out / 'held-out')}]"
     of_pose = [f"data.train=[{source(out / 'pose')}]", held_out, *loop]
-    with_subnet = train("small_oa_hpe", out / "oa_hpe", of_pose)
-    without = train("small_oa_hpe", out / "hpe", [*of_pose, "network.visibility=false", "training.seed=1"])
+    with_subnet = train("rendered_oa_hpe", out / "oa_hpe", of_pose)
+    without = train("rendered_oa_hpe", out / "hpe", [*of_pose, "network.visibility=false", "training.seed=1"])
     of_ks = [f"data.train=[{source(out / 'ks')}]", held_out, *loop, f"pose=[{with_subnet}]"]
-    ks = train("small_ks_net", out / "ks_net", of_ks)
+    ks = train("rendered_ks_net", out / "ks_net", of_ks)
     ours = bundle(with_subnet, ks, out / "bundle")
     theirs = bundle(without, None, out / "other")
 
     test, images = out / "test" / "annotations.json", ("--images", out / "test" / "images")
     report, beside = out / "report", ("--against", "paper")
     oaks("val", ours, test, *images, "--out", report, *beside, "--resamples", scale.resamples)
-    on = ("small_ks_net", "--annotations", test, *images, *beside, "--report", report, "--accelerator", "cpu")
+    on = (
+        "rendered_ks_net",
+        "--annotations",
+        test,
+        *images,
+        *beside,
+        "--report",
+        report,
+        "--accelerator",
+        "cpu",
+    )
     oaks("val", "ablate", "backbones", *on, "--out", out / "backbones", *_set(of_ks))
     seeds = ("--trainings", scale.trainings)
     oaks("val", "ablate", "trainings", *on, "--out", out / "trainings", *seeds, *_set(of_ks))

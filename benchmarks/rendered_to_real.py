@@ -34,7 +34,7 @@ def train(folder: Path, changes: dict, data: Path) -> dict[str, float]:
     if not card.is_file() or (done := json.loads(card.read_text()))["step"] < done["steps"]:
         words = ["--resume", str(folder)]
         if not (folder / "run.json").is_file():
-            words = ["small_oa_hpe", "--out", str(folder), "--data", str(data)]
+            words = ["rendered_oa_hpe", "--out", str(folder), "--data", str(data)]
             for field, value in changes.items():
                 words += ["--set", f"{field}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
         subprocess.run([sys.executable, "-m", "oaks.cli", "train", *words], check=True)

@@ -277,8 +277,8 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("module", "extra", "arguments"),
     [
-        ("lightning", "training", ["train", "small_oa_hpe", "--out", "run"]),
-        ("yaml", "training", ["pack", "small_oa_hpe", "--out", "packed"]),
+        ("lightning", "training", ["train", "rendered_oa_hpe", "--out", "run"]),
+        ("yaml", "training", ["pack", "rendered_oa_hpe", "--out", "packed"]),
         ("torch", "export", ["export", "pose.safetensors", "--out", "bundle"]),
         ("safetensors", "export", ["export", "pose.safetensors", "--out", "bundle"]),
     ],

@@ -16,8 +16,9 @@ from oaks.training.recipe import read_recipe
 from oaks.training.run import Machine, RunFolder, resume, train
 
 SERIES = {
-    "real": ("real_oa_hpe_coarse", "real_oa_hpe", "real_oa_hpe_fine", "real_ks_net"),
-    "small": ("small_oa_hpe", "small_ks_net"),
+    "small": ("small_pose", "small_pose_fine", "small_ks_net"),
+    "tiny": ("tiny_pose", "tiny_ks_net"),
+    "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
 }
 """In the order of training: each recipe names the networks of those before it, and the last is the KS-net's."""
 

@@ -85,7 +85,7 @@ def test_cross_entropy_of_heatmaps_is_least_at_the_targets() -> None:
     points, one = torch.tensor([[[9.5, 5.5]]]), torch.ones(1, 1)
     named = {"stride": 4, "sigma": 1.0, "kind": "cross_entropy"}
     height, width = 4, 6
-    x, y = (points[0, 0] + 0.5) / 4 - 0.5
+    x, y = (9.5 + 0.5) / 4 - 0.5, (5.5 + 0.5) / 4 - 0.5
     target = np.array(
         [[np.exp(-((j - x) ** 2 + (i - y) ** 2) / 2) for j in range(width)] for i in range(height)]
     )

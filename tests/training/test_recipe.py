@@ -54,7 +54,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
         ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone: wanted one of"),
         ({"network": {"name": "oa_hpe", "width": 0.125, "head": "deconv"}}, "multiples of 32 for this network"),
         ({"network": {**TINY, "keypoints": 5}}, r"network: \['keypoints'\] come from the recipe's skeleton"),
-        ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, hrnet"),
+        ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, mobile_oa_hpe, hrnet"),
         ({"network": {"name": "oa_hpe", "width": "wide"}}, "network"),
         ({"augmentation": {"flip": 1.5}}, "augmentation.flip"),
         ({"augmentation": {"scale": [1.3, 0.7]}}, "scale must be smallest, largest"),
@@ -110,7 +110,7 @@ def test_fields_are_changed_one_by_one(tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="small_oa_hpe"):
+    with pytest.raises(FileNotFoundError, match="rendered_oa_hpe"):
         read_recipe("huge_oa_hpe")
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(ValueError, match=r"broken\.yaml: not YAML"):

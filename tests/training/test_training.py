@@ -462,12 +462,11 @@ def test_training_lowers_the_loss(tmp_path: Path, people_folder: Path, precision
 
 @pytest.mark.real_people
 def test_two_steps_on_real_people(tmp_path: Path, real_data: Path) -> None:
-    """All three sets, the one of 12 joints among them, from their own files, beside a few rendered people."""
-    changes = ["input=[48, 64]", "network.width=0.125", "network.head_channels=8", "training.epochs=1", "training.batch=20",
+    """All six sets, those of 12 joints among them, from their own files."""
+    changes = ["input=[64, 96]", "network.width=0.25", "training.epochs=1", "training.batch=40", "initial=null",
                "training.workers=0", "training.log_every=1", "training.precision=fp32",
-               "initial=null", "data.train.3.count=4", "data.train.3.limit=4",
-               *(f"data.train.{i}.limit=12" for i in range(3))]  # fmt: skip
-    recipe = read_recipe("real_oa_hpe", changes)
+               *(f"data.train.{i}.limit=12" for i in range(6))]  # fmt: skip
+    recipe = read_recipe("small_pose", changes)
     assert train(recipe, tmp_path / "run", Place(real_data), CPU, console=quiet()) is not None
     curve = losses(tmp_path / "run")
     assert len(curve) == 2
