@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -21,9 +22,7 @@ class Pool {
   void run(int64_t count, int helpers, const std::function<void(int64_t, int)>& body) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      while (int(threads_.size()) < helpers) {
-        threads_.emplace_back([this, worker = int(threads_.size()) + 1] { serve(worker); });
-      }
+      helpers = start_helpers(helpers);
       body_ = &body;
       count_ = count;
       next_.store(0);
@@ -42,6 +41,17 @@ class Pool {
  private:
   void take_items(const std::function<void(int64_t, int)>& body, int64_t count, int worker) {
     for (int64_t item; (item = next_.fetch_add(1)) < count;) body(item, worker);
+  }
+
+  // How many helpers there are in the end: the system may refuse threads, and fewer give the same results.
+  int start_helpers(int wanted) {
+    try {
+      while (int(threads_.size()) < wanted) {
+        threads_.emplace_back([this, worker = int(threads_.size()) + 1] { serve(worker); });
+      }
+    } catch (const std::system_error&) {
+    }
+    return wanted < int(threads_.size()) ? wanted : int(threads_.size());
   }
 
   [[noreturn]] void serve(int worker) {

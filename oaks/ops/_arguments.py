@@ -14,6 +14,14 @@ Shape = tuple[int | None, ...]
 FLOAT32, FLOAT16 = np.dtype("float32"), np.dtype("float16")
 INT32, INT64, UINT8, BOOL = np.dtype("int32"), np.dtype("int64"), np.dtype("uint8"), np.dtype("bool")
 
+MAX_LENGTH = 2**31 - 1
+"""The most entries along an axis of an array."""
+MAX_SIDE = 16384
+"""The largest width and height of a crop and of a heatmap."""
+MAX_FRAME_SIDE = 1 << 24
+"""The largest width and height of a frame: beyond it, float32 does not tell neighboring pixels apart."""
+_MAX_ADDRESS = 2**64 - 1
+
 
 class CheckedArray(NamedTuple):
     """A C-contiguous array in host or device memory.
@@ -49,10 +57,11 @@ def device_array(name: str, value: Any) -> CheckedArray:
     """Describes an object with `__cuda_array_interface__`.
 
     Raises:
-        ValueError: it is not C-contiguous, or has a mask.
+        ValueError: it is not C-contiguous, has a mask, or describes no memory.
     """
     interface = value.__cuda_array_interface__
     shape, dtype = tuple(int(n) for n in interface["shape"]), np.dtype(interface["typestr"])
+    _check_lengths(name, shape)
     strides = interface.get("strides")
     if interface.get("mask") is not None:
         raise ValueError(f"{name} must not have a mask")
@@ -61,9 +70,10 @@ def device_array(name: str, value: Any) -> CheckedArray:
             f"{name} must be C-contiguous on the device, got strides {tuple(strides)} for shape {shape}"
         )
     address, read_only = interface["data"]
-    return CheckedArray(
-        name, value, int(address or 0), shape, dtype, True, not read_only, interface.get("stream")
-    )
+    address = int(address or 0)
+    if not 0 <= address <= _MAX_ADDRESS:
+        raise ValueError(f"{name} must lie at an address of 64 bits, got {address}")
+    return CheckedArray(name, value, address, shape, dtype, True, not read_only, interface.get("stream"))
 
 
 def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> CheckedArray:
@@ -76,10 +86,13 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
     Raises:
         ValueError: no such numbers are in it.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not have a mask")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from None
+    _check_lengths(name, array.shape)
     if array.dtype not in dtypes:
         if not convert or array.dtype.kind not in "buif":
             raise ValueError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
@@ -203,7 +216,7 @@ def stream_of(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
         ValueError: stream is not a handle.
     """
     if stream is not None:
-        if not isinstance(stream, int) or isinstance(stream, bool) or stream < 0:
+        if not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
             raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
         return stream
     return next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
@@ -231,6 +244,26 @@ def check_keypoint_count(keypoints: int, limit: int) -> None:
     """
     if keypoints > limit:
         raise ValueError(f"the number of keypoints must be at most {limit}, got {keypoints}")
+
+
+def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
+    """Heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column.
+
+    Raises:
+        ValueError: they are something else, or larger than the native operations are made for.
+    """
+    if isinstance(value, np.ndarray):
+        _check_map_size(name, value.shape)  # before an array that is not contiguous is copied
+    array = take(name, value, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
+    if min(array.shape[1:]) < 1:
+        raise ValueError(f"{name} must have at least one keypoint, row and column, got shape {array.shape}")
+    _check_map_size(name, array.shape)
+    return array
+
+
+def _check_map_size(name: str, shape: tuple[int, ...]) -> None:
+    if max(shape[-2:], default=0) > MAX_SIDE:
+        raise ValueError(f"{name} must have at most {MAX_SIDE} rows and columns, got shape {shape}")
 
 
 def check_boxes(boxes: np.ndarray) -> None:
@@ -291,6 +324,11 @@ def take_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
     if not on_device and np.isnan(array.owner).any():
         raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
     return array
+
+
+def _check_lengths(name: str, shape: tuple[int, ...]) -> None:
+    if any(not 0 <= n <= MAX_LENGTH for n in shape):
+        raise ValueError(f"{name} must have at most {MAX_LENGTH} entries along an axis, got shape {shape}")
 
 
 def _check_shape(array: CheckedArray, shape: Shape) -> None:

@@ -12,6 +12,8 @@ from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     INT32,
+    MAX_FRAME_SIDE,
+    MAX_SIDE,
     CheckedArray,
     check_apart,
     check_boxes,
@@ -23,6 +25,11 @@ from oaks.ops._arguments import (
     stream_of,
     take,
 )
+
+MAX_FRAMES = 65536
+"""The most frames of one call."""
+MAX_PADDING = 1000
+"""The largest padding of a box."""
 
 
 class Crops(NamedTuple):
@@ -86,8 +93,9 @@ def crop(
     scale, bias = _normalization(mean, std)
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
-    if not numbers("padding", padding, (), "a number above 0") > 0:
-        raise ValueError(f"padding must be a number above 0, got {padding!r}")
+    wanted = f"a number above 0, at most {MAX_PADDING}"
+    if not 0 < numbers("padding", padding, (), wanted) <= MAX_PADDING:
+        raise ValueError(f"padding must be {wanted}, got {padding!r}")
 
     pixels_out, transforms_out = outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
@@ -116,22 +124,30 @@ def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]
     listed = [frames] if single else list(frames)
     if not listed:
         raise ValueError("frames must hold at least one frame, got none")
+    if len(listed) > MAX_FRAMES:
+        raise ValueError(f"frames must hold at most {MAX_FRAMES} frames, got {len(listed)}")
     on_device = is_device_array(listed[0])
     views: list[FrameView] = []
     owners = []
     for i, frame in enumerate(listed):
         name = "frames" if single else f"frames[{i}]"
-        array = _frame_array(name, frame, on_device)
-        rank = (3, 4) if single else (3,)
-        if len(array.shape) not in rank or array.shape[-1] != 3 or min(array.shape) < 1:
-            wanted = "(H, W, 3) or (F, H, W, 3)" if single else "(H, W, 3)"
-            raise ValueError(f"{name} must have shape {wanted} with no size of 0, got {array.shape}")
+        array = _frame_array(name, frame, on_device, 4 if single else 3)
         owners.append(array)
         views += _views_of(array)
     return views, on_device, owners
 
 
-def _frame_array(name: str, frame: Any, on_device: bool) -> CheckedArray:
+def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> None:
+    if len(shape) not in (3, largest_rank) or shape[-1] != 3 or min(shape) < 1:
+        wanted = "(H, W, 3) or (F, H, W, 3)" if largest_rank == 4 else "(H, W, 3)"
+        raise ValueError(f"{name} must have shape {wanted} with no size of 0, got {shape}")
+    if max(shape[-3:-1]) > MAX_FRAME_SIDE:
+        raise ValueError(f"{name} must have at most {MAX_FRAME_SIDE} rows and columns, got {shape}")
+    if len(shape) == 4 and shape[0] > MAX_FRAMES:
+        raise ValueError(f"{name} must hold at most {MAX_FRAMES} frames, got {shape[0]}")
+
+
+def _frame_array(name: str, frame: Any, on_device: bool, largest_rank: int) -> CheckedArray:
     """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
     if is_device_array(frame) != on_device:
         raise ValueError(
@@ -141,10 +157,12 @@ def _frame_array(name: str, frame: Any, on_device: bool) -> CheckedArray:
         array = device_array(name, frame)
         if array.dtype != np.uint8:
             raise ValueError(f"{name} must be uint8, got {array.dtype}")
+        _check_frame_shape(name, array.shape, largest_rank)
         return array
     pixels = np.asarray(frame)
     if pixels.dtype != np.uint8:
         raise ValueError(f"{name} must be uint8, got {pixels.dtype}")
+    _check_frame_shape(name, pixels.shape, largest_rank)
     side_by_side = (
         pixels.ndim >= 3 and pixels.strides[-2:] == (3, 1) and pixels.strides[-3] >= 3 * pixels.shape[-2]
     )
@@ -165,9 +183,9 @@ def _views_of(array: CheckedArray) -> list[FrameView]:
 
 
 def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
-    wanted = "(width, height), whole numbers from 1 to 16384"
+    wanted = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
     width, height = numbers("size", size, (2,), wanted, whole=True).tolist()
-    if not (1 <= width <= 16384 and 1 <= height <= 16384):
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"size must be {wanted}, got {size!r}")
     return width, height
 

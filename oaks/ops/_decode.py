@@ -9,6 +9,7 @@ from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
+    MAX_FRAME_SIDE,
     CheckedArray,
     check_apart,
     check_keypoint_count,
@@ -19,6 +20,7 @@ from oaks.ops._arguments import (
     outputs,
     stream_of,
     take,
+    take_maps,
 )
 
 REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
@@ -83,10 +85,8 @@ def decode(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
-    maps = take("heatmaps", heatmaps, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
+    maps = take_maps("heatmaps", heatmaps, on_device=on_device)
     count, keypoints, height, width = maps.shape
-    if min(keypoints, height, width) < 1:
-        raise ValueError(f"heatmaps must have at least one keypoint, row and column, got shape {maps.shape}")
     check_keypoint_count(keypoints, native.max_keypoints)
     _check_names(refine, alignment)
     mirror = None
@@ -147,9 +147,9 @@ def _axis_maps(
     """(scale, shift) from heatmap index to crop index, for x and for y."""
     if crop_size is None:
         return [(1.0, 0.0), (1.0, 0.0)]
-    wanted = "(width, height), at least one pixel each"
+    wanted = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
     sizes = numbers("crop_size", crop_size, (2,), wanted).tolist()
-    if min(sizes) < 1:
+    if min(sizes) < 1 or max(sizes) > MAX_FRAME_SIDE:
         raise ValueError(f"crop_size must be {wanted}, got {crop_size!r}")
     maps = []
     for crop, heat in zip(sizes, map_size, strict=True):

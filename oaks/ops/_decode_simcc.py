@@ -11,6 +11,7 @@ from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
+    MAX_FRAME_SIDE,
     CheckedArray,
     check_apart,
     check_keypoint_count,
@@ -80,8 +81,9 @@ def decode_simcc(
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
-    if not numbers("split", split, (), "a number above 0") > 0:
-        raise ValueError(f"split must be a number above 0, got {split!r}")
+    wanted = "a number from 0.001 to 1000"
+    if not 0.001 <= numbers("split", split, (), wanted) <= 1000:
+        raise ValueError(f"split must be {wanted}, got {split!r}")
     matrix = None
     if transforms is not None:
         matrix = take("transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True)
@@ -107,6 +109,8 @@ def _vectors(
     array = take(name, value, dtypes, shape, on_device=on_device)
     if min(array.shape[1:]) < 1:
         raise ValueError(f"{name} must have at least one keypoint and bin, got shape {array.shape}")
+    if array.shape[2] > MAX_FRAME_SIDE:
+        raise ValueError(f"{name} must have at most {MAX_FRAME_SIDE} bins, got {array.shape[2]}")
     return array
 
 

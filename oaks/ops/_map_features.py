@@ -25,6 +25,7 @@ from oaks.ops._arguments import (
     mirror_order,
     stream_of,
     take,
+    take_maps,
 )
 from oaks.ops._decode import ALIGNMENTS
 
@@ -193,10 +194,8 @@ def map_features(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
-    maps = take("heatmaps", heatmaps, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
-    count, keypoints, height, width = maps.shape
-    if min(keypoints, height, width) < 1:
-        raise ValueError(f"heatmaps must have at least one keypoint, row and column, got shape {maps.shape}")
+    maps = take_maps("heatmaps", heatmaps, on_device=on_device)
+    count, keypoints = maps.shape[:2]
     mirror = None
     if mirrored is not None:
         mirror = take("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)

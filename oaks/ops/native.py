@@ -15,24 +15,28 @@ max_tree_leaves: int = _native.max_tree_leaves
 max_blur_sigma: float = _native.max_blur_sigma
 
 
+MAX_THREADS = 1024
+"""The most threads that CPU operations can be allowed."""
+
+
 def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-_threads = _available_cores()
+_threads = min(_available_cores(), MAX_THREADS)
 
 
 def set_threads(count: int) -> None:
     """Lets CPU operations use at most `count` threads. The results are the same bits for any count.
 
     Raises:
-        ValueError: count is not a positive whole number.
+        ValueError: count is not a whole number from 1 to 1024.
     """
     global _threads
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"count must be a whole number from 1 to {MAX_THREADS}, got {count!r}")
     _threads = count
 
 

@@ -176,3 +176,86 @@ def test_the_skeletons_pairs_fit_as_they_are():
     maps = np.zeros((1, 17, 3, 3), np.float32)
     ops.decode(maps, maps, flip_pairs=COCO17.pairs)
     ops.decode(maps, maps, flip_pairs=np.array(COCO17.pairs))
+
+
+def everywhere(shape, dtype=np.float32):
+    """An array of any size that takes no memory: every entry is the same one."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+@pytest.mark.parametrize(
+    ("operation", "changes", "message"),
+    [
+        (
+            "crop",
+            {"frames": everywhere((2, 2**24 + 1, 3), np.uint8)},
+            r"frames .*at most 16777216 rows and columns",
+        ),
+        ("crop", {"frames": everywhere((715_827_883, 1, 3), np.uint8)}, r"frames .*at most 16777216"),
+        ("crop", {"frames": [everywhere((1, 2**31, 3), np.uint8)]}, r"frames\[0\] .*at most 16777216"),
+        (
+            "crop",
+            {"frames": everywhere((65537, 1, 1, 3), np.uint8)},
+            r"frames .*at most 65536 frames, got 65537",
+        ),
+        ("crop", {"frames": [everywhere((1, 1, 3), np.uint8)] * 65537}, r"frames .*at most 65536 frames"),
+        ("crop", {"boxes": everywhere((2**31, 4))}, r"boxes .*at most 2147483647 entries along an axis"),
+        ("crop", {"size": (16385, 1)}, r"size .*16384"),
+        ("crop", {"size": (2**40, 1)}, r"size .*16384"),
+        ("crop", {"size": (2**70, 1)}, r"size .*16384"),
+        ("crop", {"padding": 1001}, r"padding .*at most 1000"),
+        ("crop", {"padding": 1e300}, r"padding .*at most 1000"),
+        ("crop", {"padding": 10**400}, r"padding .*at most 1000"),
+        ("decode", {"crop_size": (2**24 + 1, 1)}, r"crop_size .*16777216"),
+        ("decode", {"crop_size": (1e300, 1)}, r"crop_size .*16777216"),
+        ("decode", {"blur_sigma": 10**400, "refine": "dark"}, r"blur_sigma"),
+        ("decode", {"flip_pairs": [(2**70, 0)]}, r"flip_pairs"),
+        ("decode_simcc", {"split": 1e-300}, r"split .*0.001 to 1000"),
+        ("decode_simcc", {"split": 1e300}, r"split .*0.001 to 1000"),
+        ("oks_nms", {"threshold": 10**400}, r"threshold"),
+        ("score", {"stream": 2**64}, r"stream"),
+    ],
+)
+def test_sizes_beyond_what_the_native_module_counts_are_refused(operation, changes, message):
+    case = CASES[operation]()
+    with pytest.raises(ValueError, match=message):
+        case.run(**changes)
+    assert not case.written()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 16385, 1), (1, 1, 1, 16385), (1, 1, 46341, 46341), (1, 1, 2**31, 2)]
+)
+def test_maps_larger_than_crops_are_refused(shape):
+    """46,341 squared is the first that does not fit into 31 bits."""
+    people = {
+        "points": np.zeros((1, 1, 2)),
+        "boxes": [[0, 0, 1, 1]],
+        "frame_sizes": [[9, 9]],
+        "flip_pairs": (),
+    }
+    for device in (False, True):
+        maps = everywhere(shape, np.float16)
+        maps = OnDevice(maps) if device else maps
+        for call in (lambda maps=maps: ops.decode(maps), lambda maps=maps: ops.map_features(maps, **people)):
+            with pytest.raises(
+                ValueError, match=r"heatmaps must have at most (16384 rows|2147483647 entries)"
+            ):
+                call()
+
+
+def test_vectors_of_too_many_bins_are_refused():
+    with pytest.raises(ValueError, match=r"x must have at most 16777216 bins, got 16777217"):
+        ops.decode_simcc(OnDevice(everywhere((1, 1, 2**24 + 1))), None)
+
+
+@pytest.mark.parametrize("interface", [{"shape": (-1, 3)}, {"data": (-8, False)}, {"data": (2**64, False)}])
+def test_a_device_array_that_describes_no_memory_is_refused(interface):
+    with pytest.raises(ValueError, match=r"heat must (have at most|lie at an address)"):
+        ops.conventional_score(OnDevice(np.zeros((2, 3), np.float32), **interface))
+
+
+def test_masks_are_refused():
+    """NumPy would drop them silently."""
+    with pytest.raises(ValueError, match="heat must not have a mask"):
+        ops.conventional_score(np.ma.masked_invalid([[0.5, np.nan]]))

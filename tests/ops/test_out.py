@@ -241,8 +241,30 @@ sys.exit(0 if same and status == 0 else 4)
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
+def test_threads_that_the_system_refuses_are_done_without():
+    """There is memory for the stacks of some of the 1,024 threads."""
+    program = """
+import os, resource
+import numpy as np
+from oaks import ops
+maps = np.random.default_rng(0).normal(size=(2048, 2, 4, 4)).astype(np.float32)
+ops.set_threads(1)
+alone = ops.decode(maps).points
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (400 << 20),) * 2)
+ops.set_threads(1024)
+assert (ops.decode(maps).points == alone).all()
+started = len(os.listdir("/proc/self/task"))
+assert 2 < started < 1000, started
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr
+
+
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("count", [0, -1, 1.5, "two", True])
+@pytest.mark.parametrize("count", [0, -1, 1.5, "two", True, 1025, 50_000, 2**32, 2**32 + 1, 2**70])
 def test_the_number_of_threads_is_a_positive_integer(count):
     before = ops.get_threads()
     with pytest.raises((ValueError, TypeError)):
