@@ -100,6 +100,7 @@ class Engine:
         self._mirror = self.bundle.skeleton.mirror
         self._cells = int(np.prod(self.bundle.pose.heatmap_size))
         self._visibility = _half(self.bundle.visibility, self._pipeline.copies)
+        self._ks_visibility = _half(self.bundle.visibility, 1)
         self._similarity = _half(self.bundle.similarity, 1)
         self.timings = Timings()
         self._lock = threading.RLock()
@@ -191,7 +192,7 @@ class Engine:
         """Points, heat, visibility and similarity of a pass; NaN for what the bundle cannot give."""
         heat = results.heat[:persons]
         visibility = similarity = None
-        if results.visibility is not None:
+        if results.visibility is not None and results.ks_visibility is None:
             logits = results.visibility[:persons].astype(np.float32)
             if self.flip:
                 half = len(results.visibility) // 2
@@ -199,6 +200,10 @@ class Engine:
             visibility = _probability(logits, *self._visibility)
         if results.similarity is not None:
             similarity = _probability(results.similarity[:persons].astype(np.float32), *self._similarity)
+        if results.ks_visibility is not None:  # the scorer's visibility counts before the pose network's
+            visibility = _probability(
+                results.ks_visibility[:persons].astype(np.float32), *self._ks_visibility
+            )
         if results.scored_similarity is not None:
             nothing = uninformative(results.features[:persons], self._cells)
             similarity = np.where(nothing, np.float32(0), results.scored_similarity[:persons])

@@ -32,6 +32,7 @@ class Results:
         heat: (N, K) float32.
         visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
         similarity: (N, K) logits; or None.
+        ks_visibility: (N, K) logits, of a KS network that gives visibility too; or None.
         features: (N, K, F) float32 that a scorer's trees look at; or None.
         scored_similarity, scored_visibility: (N, K) float32 that the trees predict; or None.
     """
@@ -40,6 +41,7 @@ class Results:
     heat: Any
     visibility: Any
     similarity: Any
+    ks_visibility: Any
     features: Any
     scored_similarity: Any
     scored_visibility: Any
@@ -120,7 +122,8 @@ class Pipeline:
             wanted_outputs = {"heatmaps": heatmaps, "visibility": (keypoints,)}
             needed = {"heatmaps"}
         else:
-            wanted_inputs, wanted_outputs = {"heatmaps": heatmaps}, {"similarity": (keypoints,)}
+            wanted_inputs = {"heatmaps": heatmaps}
+            wanted_outputs = {"similarity": (keypoints,), "visibility": (keypoints,)}
             needed = {"similarity"}
         inputs = {name: tensor.shape for name, tensor in executor.inputs.items()}
         outputs = {name: tensor.shape for name, tensor in executor.outputs.items()}
@@ -160,7 +163,9 @@ class Pipeline:
         """What the networks give, and which score bundle.json wants to be the poses'."""
         self.has_visibility = "visibility" in self.executors["pose"].outputs
         self.has_similarity = "ks" in self.executors
-        self.gives_oaks = self.has_forests or (self.has_visibility and self.has_similarity)
+        self.has_ks_visibility = self.has_similarity and "visibility" in self.executors["ks"].outputs
+        knows_visibility = self.has_visibility or self.has_ks_visibility
+        self.gives_oaks = self.has_forests or (knows_visibility and self.has_similarity)
         if self._bundle.score == "oaks" and not self.gives_oaks:
             lacking = "visibility" if self.has_similarity else "similarity: there is no KS network"
             raise BundleError(
@@ -190,6 +195,8 @@ class Pipeline:
             layout.add("visibility", (self.copies * batch, keypoints), dtype)
         if self.has_similarity:
             layout.add("similarity", (batch, keypoints), self.executors["ks"].outputs["similarity"].dtype)
+        if self.has_ks_visibility:
+            layout.add("ks_visibility", (batch, keypoints), self.executors["ks"].outputs["visibility"].dtype)
         if self.has_forests:
             layout.add("features", (batch, keypoints, self._forests[0].features), np.float32)
             layout.add("scored_similarity", (batch, keypoints), np.float32)
@@ -210,8 +217,9 @@ class Pipeline:
             steps = {"pose": self.executors["pose"].bind({"crops": pixels}, outputs)}
             steps["decode"] = lambda: self._decode(heatmaps, transforms, results)
             if self.has_similarity:
-                similarity = {"similarity": results.similarity}
-                steps["ks"] = self.executors["ks"].bind({"heatmaps": heatmaps[:batch]}, similarity)
+                told = {"similarity": results.similarity, "visibility": results.ks_visibility}
+                outputs = {name: told[name] for name in self.executors["ks"].outputs}
+                steps["ks"] = self.executors["ks"].bind({"heatmaps": heatmaps[:batch]}, outputs)
             if self.has_forests:
                 steps["scorer"] = lambda: self._predict(heatmaps, results)
             self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)

@@ -50,11 +50,22 @@ def pose_network(keypoints: int, size: tuple[int, int], *, visibility: bool, hal
     return _model(nodes, constants, {"crops": ("N", 3, height, width)}, outputs, half)
 
 
-def ks_network(keypoints: int, size: tuple[int, int], *, half: bool = False) -> bytes:
+def ks_network(
+    keypoints: int,
+    size: tuple[int, int],
+    *,
+    half: bool = False,
+    visibility: tuple[float, float] | None = None,
+) -> bytes:
+    """With `visibility`, the network gives visibility logits too: that scale and bias of the averaged maps' maxima."""
     constants: dict[str, np.ndarray] = {}
     nodes = _logits("heatmaps", "similarity", SIMILARITY, constants, keypoints)
+    outputs = {"similarity": ("N", keypoints)}
+    if visibility is not None:
+        nodes += _logits("heatmaps", "visibility", visibility, constants, keypoints)
+        outputs["visibility"] = ("N", keypoints)
     shape = ("N", keypoints, size[1] // STRIDE, size[0] // STRIDE)
-    return _model(nodes, constants, {"heatmaps": shape}, {"similarity": ("N", keypoints)}, half)
+    return _model(nodes, constants, {"heatmaps": shape}, outputs, half)
 
 
 def write(

@@ -434,6 +434,24 @@ def test_a_wrong_setting_is_named(tiny, settings, message):
         oaks.Engine(tiny, **{"backend": "onnxruntime", **settings})
 
 
+@pytest.mark.parametrize("visibility", [True, False])
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_visibility_of_a_ks_network_counts_before_the_pose_networks(tmp_path, visibility, flip):
+    folder = tmp_path / "ks"
+    bundles.write(folder, visibility=visibility)
+    (folder / "ks.fp32.onnx").write_bytes(bundles.ks_network(3, bundles.SIZE, visibility=(5.0, -2.0)))
+    made = bundles.rewrite(folder, calibration={"visibility": {"scale": 2, "bias": [0, 1, -1]}})
+    with oaks.Engine(made, backend="onnxruntime", flip=flip) as engine:
+        assert engine.gives_oaks
+        poses = engine.infer(frame(16), boxes=BOXES)
+    # Both networks' logits are linear in the maximum of the averaged map, which is the heat.
+    logits = 2 * (5 * poses.heat - 2) + np.array([0, 1, -1])
+    np.testing.assert_allclose(poses.visibility, sigmoid(logits), atol=1e-5)
+    np.testing.assert_allclose(
+        poses.oaks_scores, reference.score(poses.similarity, poses.visibility), atol=1e-5
+    )
+
+
 def test_networks_that_break_the_bundles_word_are_named(tmp_path):
     """The files are whole and their checksums right, but they are not the networks that bundle.json says."""
     for role, content, message in (
