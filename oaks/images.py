@@ -1,39 +1,331 @@
-"""What may be handed in as pictures and boxes, brought to one form."""
+"""The one door for pictures: finding image files, reading them, and bringing frames and boxes to one form.
+
+A picture gives the same pixels as a path, as a PIL image, and as an array read by OpenCV: turned as its
+orientation tag says, 16 bits reduced to their upper 8, without its alpha channel, palettes resolved.
+"""
 
 from __future__ import annotations
 
+import glob
+import io
+import logging
+import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks import limits
+from oaks.errors import ArgumentError
 from oaks.ops import is_device_array
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-"""Of files that a folder of pictures is searched for."""
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .webp .tif .tiff .gif .avif .jp2 .j2k .ppm .pgm .pbm .pnm".split()
+)
+"""Of files that are read as images."""
+
+FOREIGN_SUFFIXES = frozenset(
+    ".heic .heif .jxl .svg .psd .xcf .eps .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .raw .ico .tga .exr .hdr".split()
+)
+"""Of image files that are not read; where a folder holds some, they are named as skipped."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+_SECOND_DECODER = ("GIF", "AVIF", "JPEG2000")
+"""Formats that Pillow decodes where OpenCV was built without them."""
+
+# EXIF tag 274 -> (rows and columns swapped, rows reversed, columns reversed), in that order.
+_ORIENTATIONS = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+    6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
+}  # fmt: skip
+_ORIENTATION_TAG = 274
+
+log = logging.getLogger("oaks")
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image file as OpenCV reads it: (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
+class Header(NamedTuple):
+    """What an image file says about itself before its pixels are decoded."""
+
+    size: tuple[int, int]
+    """(width, height) as the image is shown, turned by its orientation tag."""
+
+    orientation: int
+    """How the stored pixels must be turned: 1 to 8, as EXIF counts them."""
+
+    format: str
+    """Pillow's name of the file format."""
+
+
+def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.ndarray:
+    """Read an image file: (H, W, 3) uint8 BGR, turned as its orientation tag says. Animations give one frame.
+
+    Args:
+        path: the file.
+        bounds: the largest file and image to accept; limits.current() if None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or no image.
+        ArgumentError: the file is damaged, incomplete, no image, or beyond the limits.
     """
+    content, header = _open(path, bounds)
+    if _is_cut_off(content):
+        raise ArgumentError(f"{path}: damaged: the JPEG file ends before its picture does")
+    try:
+        image = _decode(content, header)
+    except MemoryError as error:
+        raise ArgumentError(f"{path}: an image of {_sides(header.size)} does not fit into memory") from error
+    if image is None:
+        raise ArgumentError(f"{path}: damaged: its {header.format} data cannot be decoded")
+    return image
+
+
+def read_size(path: str | Path, *, bounds: limits.Limits | None = None) -> tuple[int, int]:
+    """(width, height) of an image file as `read_image` returns it, from the file's header alone.
+
+    Raises:
+        FileNotFoundError, ArgumentError: as `read_image`; damage behind the header is not noticed.
+    """
+    return _open(path, bounds)[1].size
+
+
+def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) -> None:
+    """Refuse labels that were made for an image of another size.
+
+    Args:
+        path: the image file, for messages.
+        size: (width, height) of the image as it is shown.
+        labeled: (width, height) that the labels state; 0 where they do not.
+
+    Raises:
+        ArgumentError: a stated side differs; the message gives both sizes.
+    """
+    if any(stated and stated != side for stated, side in zip(labeled, size, strict=True)):
+        turned = tuple(labeled) == size[::-1]
+        hint = "; the labels seem to be for the pixels before the EXIF orientation is applied" if turned else ""
+        raise ArgumentError(f"{path}: is {_sides(size)}, but its labels are for {_sides(labeled)}{hint}")
+
+
+def _sides(size: Sequence[int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _open(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
+    """A file's content and header, both within the limits."""
+    bounds = bounds or limits.current()
+    try:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"image not found: {path}")
+        limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
+        content = Path(path).read_bytes()
+    except ArgumentError:
+        raise
+    except ValueError as error:  # a NUL in the name
+        raise ArgumentError(f"{str(path)!a} must be a file's name: {error}") from error
+    except MemoryError as error:
+        raise ArgumentError(f"{path}: the file does not fit into memory") from error
+    header = _header(content)
+    if header is None:
+        raise ArgumentError(f"{path}: {'empty' if not content else 'damaged, or not an image that can be read'}")
+    limits.check(f"{path}: width times height", "image_pixels", header.size[0] * header.size[1], bounds)
+    return content, header
+
+
+def _header(content: bytes) -> Header | None:
+    """The header of an image, or None where it cannot be read.
+
+    Pillow's plugins are called one by one: Image.open has a limit on pixels that cannot be raised for one call.
+    """
+    from PIL import Image
+
+    Image.init()
+    for name in _FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None or (accept is not None and accept(content[:16]) is not True):
+            continue
+        try:
+            with factory(io.BytesIO(content), "") as image:
+                orientation = 1 if name == "TIFF" else image.getexif().get(_ORIENTATION_TAG, 1)
+                # TIFF is turned by whoever decodes it; Pillow gives its size as it is shown or as it is stored.
+                swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+                stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
+        except Exception:  # noqa: BLE001 - plugins raise whatever a damaged file makes them raise
+            continue
+        size = (int(stored[0]), int(stored[1]))
+        if orientation not in _ORIENTATIONS:
+            orientation = 1
+        if swapped or (orientation != 1 and _ORIENTATIONS[orientation][0]):
+            size = size[::-1]
+        if min(size) > 0:
+            return Header(size, orientation, name)
+    return None
+
+
+def _decode(content: bytes, header: Header) -> np.ndarray | None:
     import cv2
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such image: {path}")
-    # Through memory: OpenCV cannot open every path on every system.
-    content = np.fromfile(path, np.uint8)
+    flags = cv2.IMREAD_COLOR if header.format == "TIFF" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
         image = None
-    if image is None:
-        raise ValueError(f"{path}: damaged, or not an image that OpenCV reads")
-    return image
+    if image is None and header.format in _SECOND_DECODER:
+        image = _decode_with_pillow(content)
+    return None if image is None else _turned(image, header.orientation)
+
+
+def _decode_with_pillow(content: bytes) -> np.ndarray | None:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_SECOND_DECODER) as image:
+            return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation not in _ORIENTATIONS:
+        return image
+    swapped, rows, columns = _ORIENTATIONS[orientation]
+    image = image.swapaxes(0, 1) if swapped else image
+    return np.ascontiguousarray(image[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG has no end after its picture's data: OpenCV makes the missing part grey and says nothing."""
+    if content[:2] != b"\xff\xd8":
+        return False
+    at, data, fill = 2, 0xDA, 0xFF
+    while at + 1 < len(content) and content[at + 1] != data:
+        # Over headers, which may hold pictures with ends of their own.
+        at += 1 if content[at + 1] == fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return b"\xff\xd9" not in content[at:]
+
+
+def natural_key(path: str | Path) -> tuple[Any, ...]:
+    """Sort key under which frame2.jpg comes before frame10.jpg, in every part of a path."""
+
+    def key(part: str) -> tuple[str | int, ...]:  # text and numbers in turn, so that like is compared with like
+        pieces = re.split("([0-9]+)", part.casefold())
+        return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+
+    return (*map(key, Path(path).parts), (), str(path))
+
+
+def images_in(folder: str | Path) -> list[Path]:
+    """The image files of a folder, without its subfolders, in natural order; others are logged as skipped.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what the folder holds.
+    """
+    entries = [entry for entry in Path(folder).iterdir() if entry.is_file()]
+    found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+    foreign = Counter(e.suffix.lower() for e in entries if e.suffix.lower() in FOREIGN_SUFFIXES)
+    if not found:
+        kinds = Counter(entry.suffix.lower() or "no extension" for entry in entries)
+        holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6)) or "no files"
+        raise FileNotFoundError(f"no images found in {str(folder)!r}; it holds {holds}")
+    if foreign:
+        log.warning(
+            "%s: skipped %s, which are not read; convert them to JPEG or PNG",
+            folder, ", ".join(f"{count} {kind} files" for kind, count in foreign.most_common()),
+        )  # fmt: skip
+    return sorted(found, key=natural_key)
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """The image files that files, folders (not their subfolders) and globs name, each once.
+
+    Files stay in the order of `sources`; those of a folder or a glob come in natural order.
+
+    Raises:
+        FileNotFoundError: a source names no image.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            listed = images_in(path)
+        elif path.is_file():
+            listed = [path]
+        else:
+            listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
+        if not listed:
+            raise FileNotFoundError(f"no images found in {str(source)!r}; pass an image, a folder or a glob")
+        found.update(dict.fromkeys(listed))
+    return list(found)
+
+
+def plain_name(name: str) -> str:
+    """A file name in one form: Unicode composed, folders divided by "/", without "." parts."""
+    text = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+class ImageFolder:
+    """The folder of a data set's images; finds the files that its labels name.
+
+    Names are found in any Unicode form, with "/" or "\\" between folders. A name that leads out of the folder
+    is refused.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The file of a name, or None if there is none.
+
+        Raises:
+            ArgumentError: the name leads out of the folder.
+        """
+        relative = self._relative(name)
+        try:
+            if (path := self.folder / relative).is_file():
+                return path
+            place = self.folder
+            for part in relative.parts:
+                if not (below := place / part).exists():
+                    below = self._names(place).get(plain_name(part), below)
+                place = below
+            return place if place.is_file() else None
+        except ValueError as error:  # a NUL or a lone surrogate
+            raise ArgumentError(f"file_name must be a file's name, got {name[:128]!a}") from error
+
+    def path(self, name: str) -> Path:
+        """The file of a name.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ArgumentError: the name leads out of the folder.
+        """
+        if (path := self.find(name)) is None:
+            raise FileNotFoundError(f"image not found: {self.folder / self._relative(name)}")
+        return path
+
+    def _relative(self, name: str) -> PurePosixPath:
+        slashed = name.replace("\\", "/")
+        path = PurePosixPath(slashed)
+        if path.is_absolute() and path.is_relative_to(self.folder.absolute().as_posix()):
+            path = path.relative_to(self.folder.absolute().as_posix())
+        windows = PureWindowsPath(name)
+        if path.is_absolute() or ".." in path.parts or windows.drive or not path.parts:
+            raise ArgumentError(f"file_name must stay within {self.folder}, got {name[:128]!a}")
+        return path
+
+    def _names(self, folder: Path) -> dict[str, Path]:
+        """Plain name -> file of what lies in a folder."""
+        if folder not in self._listed:
+            entries = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._listed[folder] = {plain_name(entry.name): entry for entry in entries}
+        return self._listed[folder]
 
 
 def is_single(frames: Any) -> bool:
@@ -62,7 +354,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
     if isinstance(frame, str | Path):
         return in_order(read_image(frame), color)
     if _is_pil(frame):
-        image = np.asarray(frame.convert("RGB"))
+        image = _from_pil(name, frame)
         return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
     if is_device_array(frame):
         if not on_device:
@@ -141,18 +433,51 @@ def _is_pil(value: Any) -> bool:
     return hasattr(value, "convert") and hasattr(value, "getbands")
 
 
+def _from_pil(name: str, image: Any) -> np.ndarray:
+    """A PIL image as (H, W, 3) uint8 RGB: the pixels that its file gives through `read_image`."""
+    from PIL import ImageOps
+
+    limits.check(f"{name}: width times height", "image_pixels", image.width * image.height)
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            grey = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        if image.mode in ("I", "F"):
+            raise ArgumentError(
+                f"{name} must have 8 or 16 bits per channel, got a PIL image of mode {image.mode!r}; "
+                "convert it to 8 bits"
+            )
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"{name}: the PIL image cannot be decoded: {error}") from error
+    except MemoryError as error:
+        raise ArgumentError(f"{name}: an image of {_sides(image.size)} does not fit into memory") from error
+
+
 def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or shape[2] != 3 or min(shape) < 1 or dtype != np.uint8:
         raise ValueError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
 
 
 __all__ = [
+    "FOREIGN_SUFFIXES",
     "SUFFIXES",
+    "Header",
+    "ImageFolder",
     "as_box_scores",
     "as_boxes",
     "as_frame",
+    "check_size",
+    "find_images",
+    "images_in",
     "in_order",
     "is_single",
+    "natural_key",
     "per_frame",
+    "plain_name",
     "read_image",
+    "read_size",
 ]

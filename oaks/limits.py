@@ -1,11 +1,15 @@
 """Limits on what untrusted input may ask for, checked before anything of that size is read or allocated.
 
-A caller who needs more passes changed limits: `Bundle.load(path, limits=BundleLimits(file_bytes=8 << 30))`.
+A caller who needs more passes changed limits, `Bundle.load(path, limits=BundleLimits(file_bytes=8 << 30))`, or
+sets an environment variable, which child processes inherit: OAKS_LIMIT_IMAGE_PIXELS=400000000.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields, replace
+
+from oaks.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -29,4 +33,72 @@ class BundleLimits:
     onnx_fields: int = 2_000_000
 
 
-__all__ = ["BundleLimits"]
+@dataclass(frozen=True)
+class Limits:
+    """Limits on everything else that is read.
+
+    Each can be changed by the environment variable OAKS_LIMIT_ and its name in capitals.
+
+    Attributes:
+        image_bytes: size of an image file.
+        image_pixels: width times height of an image. Decoding takes 3 bytes per pixel, turning it twice that.
+        json_bytes: size of a JSON or YAML file. Parsing takes about ten times as much memory.
+        json_depth: levels of objects and arrays in a JSON or YAML file.
+        array_bytes: size of one array in an .npz file, after decompression.
+        metadata_bytes: size of the metadata of a .safetensors file.
+        read_ahead_bytes: decoded video frames that wait to be processed, all together.
+        threads: CPU threads.
+        batch: crops in one batch.
+    """
+
+    image_bytes: int = 1 << 29
+    image_pixels: int = 1 << 27
+    json_bytes: int = 1 << 30
+    json_depth: int = 64
+    array_bytes: int = 4 << 30
+    metadata_bytes: int = 16 << 20
+    read_ahead_bytes: int = 1 << 29
+    threads: int = 1024
+    batch: int = 4096
+
+
+def current() -> Limits:
+    """The default limits, changed as the environment says.
+
+    Raises:
+        ArgumentError: an environment variable is not a positive integer.
+    """
+    changes = {}
+    for entry in fields(Limits):
+        name = variable(entry.name)
+        if (text := os.environ.get(name)) is None:
+            continue
+        if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text) > 0):
+            raise ArgumentError(f"{name} must be a positive integer below 10**18, got {text[:64]!r}")
+        changes[entry.name] = int(text)
+    return replace(Limits(), **changes)
+
+
+def variable(name: str) -> str:
+    """The environment variable that changes a limit."""
+    return f"OAKS_LIMIT_{name.upper()}"
+
+
+def check(what: str, name: str, size: int, limits: Limits | None = None) -> None:
+    """Refuse a size beyond a limit.
+
+    Args:
+        what: what messages call the thing and its unit: "a.jpg: width times height".
+        name: of the limit, an attribute of Limits.
+        size: to be checked.
+        limits: those of `current()` if None.
+
+    Raises:
+        ArgumentError: the size is larger; the message says how to raise the limit.
+    """
+    largest = getattr(limits or current(), name)
+    if size > largest:
+        raise ArgumentError(f"{what} must be at most {largest}, got {size}; set {variable(name)} to allow more")
+
+
+__all__ = ["BundleLimits", "Limits", "check", "current", "variable"]

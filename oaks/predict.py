@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from oaks.coco import PersonBoxes, make_header, read_boxes, write_results
 from oaks.detector import Detector
 from oaks.draw import draw
 from oaks.files import replacing
-from oaks.images import SUFFIXES, in_order, read_image
+from oaks.images import find_images, in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
@@ -88,29 +87,6 @@ class _Picture:
     image_id: int
     boxes: np.ndarray
     scores: np.ndarray
-
-
-def find_pictures(sources: Sequence[str | Path]) -> list[Path]:
-    """The image files that files, folders (not their subfolders) and globs name, in order, each once.
-
-    Raises:
-        FileNotFoundError: a source names no image.
-    """
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            listed = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            listed = [path]
-        else:
-            listed = sorted(Path(name) for name in glob.glob(str(source)) if Path(name).is_file())
-        if not listed:
-            raise FileNotFoundError(
-                f"source: a picture, a folder of pictures or a glob wanted, got {str(source)!r}"
-            )
-        found.update(dict.fromkeys(listed))
-    return list(found)
 
 
 def predict(
@@ -281,7 +257,7 @@ def predict_command(
 
     if boxes and detector:
         raise ValueError("boxes and detector: one of them wanted, got both")
-    pictures = find_pictures(sources)
+    pictures = find_images(sources)
     if boxes:
         source = boxes_from_file(read_boxes(boxes))
     elif detector:
@@ -337,7 +313,6 @@ __all__ = [
     "boxes_from_detector",
     "boxes_from_file",
     "demo_command",
-    "find_pictures",
     "predict",
     "predict_command",
     "whole_image",

@@ -17,6 +17,7 @@ import oaks
 from oaks import cli, coco, predict
 from oaks.cli import app, main
 from oaks.detector import Detector
+from oaks.images import find_images
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +58,6 @@ def run(*arguments: object) -> tuple[int, list[str]]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout.splitlines()
-
-
-def test_pictures_are_found_once_each_and_in_order(pictures, tmp_path):
-    a, b, more = pictures / "a.jpg", pictures / "b.png", pictures / "more" / "a.jpg"
-    assert predict.find_pictures([pictures]) == [a, b]
-    assert predict.find_pictures([b, pictures, str(pictures / "*" / "*.jpg")]) == [b, a, more]
-    for source in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
-        with pytest.raises(FileNotFoundError, match="source: a picture, a folder"):
-            predict.find_pictures([source])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty"):
-        predict.find_pictures([tmp_path / "empty"])
 
 
 def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
@@ -246,7 +235,7 @@ def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine, pytest.raises(KeyboardInterrupt):
         predict.predict(
-            engine, predict.find_pictures([pictures, pictures / "more"]), predict.whole_image(),
+            engine, find_images([pictures, pictures / "more"]), predict.whole_image(),
             tmp_path / "out", say=stop,
         )  # fmt: skip
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
@@ -260,7 +249,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
         ([str(pictures), *both], "oaks: boxes and detector: one of them wanted"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
         ([str(pictures), "--detector-set", "color=rgb"], "oaks: detector-set: a --detector wanted"),
-        ([str(tmp_path / "none.jpg")], "oaks: source: a picture"),
+        ([str(tmp_path / "none.jpg")], "oaks: no images found in"),
         ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: nms: "),
         ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),
     ):  # fmt: skip

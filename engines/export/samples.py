@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import read_boxes
-from oaks.images import SUFFIXES, read_image
+from oaks.images import images_in, read_image
 
 ANNOTATIONS = "annotations.json"
 
@@ -105,11 +105,10 @@ def _from_arrays(name: str, crops: np.ndarray, description: Mapping[str, Any], c
 
 
 def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np.ndarray:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(
-            f"crops: {folder} holds neither {ANNOTATIONS} nor images ({', '.join(sorted(SUFFIXES))})"
-        )
+    try:
+        paths = images_in(folder)
+    except FileNotFoundError as error:
+        raise ValueError(f"crops must be a folder with {ANNOTATIONS} or images: {error}") from error
     chosen = [paths[i] for i in _spread(len(paths), count)]
     return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
 

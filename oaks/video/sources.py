@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.errors import BackendUnavailable
-from oaks.images import SUFFIXES, read_image
-from oaks.predict import find_pictures
+from oaks.images import SUFFIXES, find_images, read_image
 from oaks.video.frames import Frame
 
 if TYPE_CHECKING:
@@ -293,7 +292,7 @@ def open_source(
     if isinstance(source, Sequence) and source and all(isinstance(entry, str | Path) for entry in source):
         if strange := [str(entry) for entry in source if Path(entry).suffix.lower() not in SUFFIXES]:
             raise ValueError(f"source: a list of pictures wanted, got {strange}; open each video by itself")
-        return Pictures(str(source[0]), find_pictures(source), rate)
+        return Pictures(str(source[0]), find_images(source), rate)
     return Given(source, rate)
 
 
@@ -311,7 +310,7 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
         or path.suffix.lower() in SUFFIXES
         or (not path.exists() and any(c in name for c in "*?["))
     ):
-        return Pictures(name, find_pictures([name]), rate)
+        return Pictures(name, find_images([name]), rate)
     return Video(name, live=bool(live), **settings)
 
 

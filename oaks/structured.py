@@ -1,0 +1,317 @@
+"""The one place that reads structured files: JSON, YAML, .npz and the metadata of .safetensors.
+
+Sizes and depth are checked before a parser sees the text, top-level types after it. Whatever is wrong raises
+ArgumentError, whose message names the file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import limits
+from oaks.errors import ArgumentError
+from oaks.limits import Limits
+
+_BRACKETS = b'"[]{}'
+_TYPES = {dict: "an object", list: "a list"}
+_NPY_MAGIC = b"\x93NUMPY"
+
+
+def read_json(
+    path: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
+    bounds: Limits | None = None,
+) -> Any:  # fmt: skip
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+        top: dict, list or both: what the content must be.
+        strict: whether to refuse NaN, infinities and fields that occur twice. COCO files are checked by their
+            own reader, which can name the annotation.
+        bounds: limits on size and depth; limits.current() if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is not such JSON.
+    """
+    return parse_json(read_bytes(path, "json_bytes", bounds), path, top=top, strict=strict, bounds=bounds)
+
+
+def parse_json(
+    content: bytes, label: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
+    bounds: Limits | None = None,
+) -> Any:  # fmt: skip
+    """The same from bytes; `label` is what messages call them.
+
+    Raises:
+        ArgumentError: it is not such JSON.
+    """
+    check_depth(content, label, bounds)
+    hooks: dict[str, Any] = {"parse_constant": _refuse_constant, "object_pairs_hook": _once} if strict else {}
+    try:
+        value = json.loads(content.decode("utf-8-sig"), **hooks)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{label}: not JSON: {error}") from error
+    except MemoryError as error:
+        raise ArgumentError(f"{label}: its content does not fit into memory") from error
+    return check_top(value, label, top)
+
+
+def read_yaml(path: str | Path, *, top: type | None = None, bounds: Limits | None = None) -> Any:
+    """The content of a YAML file, of plain types only. Aliases are refused: nested, they grow without end.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is not such YAML.
+    """
+    return parse_yaml(read_bytes(path, "json_bytes", bounds), path, top=top, bounds=bounds)
+
+
+def parse_yaml(
+    content: bytes | str, label: str | Path, *, top: type | None = None, bounds: Limits | None = None
+) -> Any:
+    """The same from text; `label` is what messages call it.
+
+    Raises:
+        ArgumentError: it is not such YAML.
+    """
+    import yaml
+
+    deepest = (bounds or limits.current()).json_depth
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ArgumentError(f"{label}: YAML aliases (*{event.anchor}) are not allowed; write the value out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > deepest:
+                raise ArgumentError(f"{label}: must be at most {deepest} levels deep")
+        value = yaml.safe_load(text)
+    except ArgumentError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
+        raise ArgumentError(f"{label}: not YAML: {error}") from error
+    except MemoryError as error:
+        raise ArgumentError(f"{label}: its content does not fit into memory") from error
+    return check_top(value, label, top)
+
+
+def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, without pickled objects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is damaged, holds something else than arrays, or an array beyond the limit.
+    """
+    bounds = bounds or limits.current()
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _member(archive, info, path, bounds)
+                for info in archive.infolist()
+            }
+    except (ArgumentError, FileNotFoundError):
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, NotImplementedError, RuntimeError,
+            OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise ArgumentError(f"{path}: not an .npz file that can be read: {error}") from error
+    except MemoryError as error:
+        raise ArgumentError(f"{path}: its arrays do not fit into memory") from error
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, bounds: Limits) -> np.ndarray:
+    limits.check(f"{path}: {info.filename[:64]!a}: its size in bytes", "array_bytes", info.file_size, bounds)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArgumentError(f"{path}: {info.filename[:64]!a} must be stored or deflated, got another compression")
+    with archive.open(info) as file:
+        start = file.read(8)
+        if start[:6] != _NPY_MAGIC:
+            raise ArgumentError(f"{path}: {info.filename[:64]!a} must be an array, got something else")
+        length = int.from_bytes(head := file.read(2 if start[6] == 1 else 4), "little")
+        limits.check(f"{path}: {info.filename[:64]!a}: the size of its header", "metadata_bytes", length, bounds)
+        header = io.BytesIO(start + head + file.read(length))
+        version = np.lib.format.read_magic(header)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, column_major, dtype = read_header(header)
+        count = 1
+        for side in shape:
+            count *= int(side)
+        size = count * dtype.itemsize
+        limits.check(f"{path}: {info.filename[:64]!a}: its size in bytes", "array_bytes", size, bounds)
+        if dtype.hasobject:
+            raise ArgumentError(f"{path}: {info.filename[:64]!a} must hold numbers or text, got Python objects")
+        if min(shape, default=0) < 0 or size > info.file_size:
+            raise ArgumentError(f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data")
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise ArgumentError(f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data")
+    return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if column_major else "C")
+
+
+def safetensors_metadata(
+    path: str | Path, content: bytes | None = None, *, bounds: Limits | None = None
+) -> dict[str, str]:
+    """The metadata of a .safetensors file: text by name; empty if it has none.
+
+    Args:
+        path: the file, or what messages call `content`.
+        content: the file's bytes, if they have been read.
+        bounds: limits on size and depth; limits.current() if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is not such a file.
+    """
+    bounds = bounds or limits.current()
+    if content is None:
+        check_regular(path)
+        with open(path, "rb") as file:
+            length = int.from_bytes(start := file.read(8), "little")
+            limits.check(f"{path}: the size of its metadata", "metadata_bytes", length, bounds)
+            text = file.read(length)
+    else:
+        start, length = content[:8], int.from_bytes(content[:8], "little")
+        limits.check(f"{path}: the size of its metadata", "metadata_bytes", length, bounds)
+        text = content[8 : 8 + length]
+    if len(start) < 8 or len(text) < length:
+        raise ArgumentError(f"{path}: not a .safetensors file: it is too short")
+    header = parse_json(text, path, top=dict, bounds=bounds)
+    found = header.get("__metadata__", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ArgumentError(f"{path}: __metadata__ must be an object of texts")
+    return found
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is not a regular file: a FIFO or a device may never end.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is a folder, a FIFO or a device, or no possible name.
+    """
+    try:
+        status = Path(path).stat()
+    except ValueError as error:  # a NUL or a lone surrogate
+        raise ArgumentError(f"{str(path)[:128]!a} must be a file's name: {error}") from error
+    except FileNotFoundError:
+        raise FileNotFoundError(f"file not found: {path}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ArgumentError(f"{path} must be a file, got a folder, FIFO or device")
+
+
+def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> bytes:
+    """A file's content, if it is a regular file within a limit.
+
+    Args:
+        path: the file.
+        limit: name of the limit on its size, an attribute of Limits.
+        bounds: limits.current() if None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is larger, or no regular file.
+    """
+    check_regular(path)
+    bounds = bounds or limits.current()
+    limits.check(f"{path}: its size in bytes", limit, Path(path).stat().st_size, bounds)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(getattr(bounds, limit) + 1)
+    except MemoryError as error:
+        raise ArgumentError(f"{path}: the file does not fit into memory") from error
+    limits.check(f"{path}: its size in bytes", limit, len(content), bounds)
+    return content
+
+
+def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None) -> None:
+    """Refuse JSON with too many levels of objects and arrays, before a recursive parser sees it.
+
+    Raises:
+        ArgumentError: it is deeper than the limit.
+    """
+    deepest = (bounds or limits.current()).json_depth
+    if b"\\" in content:
+        content = re.sub(rb"\\.", b"", content, flags=re.DOTALL)
+    kept = content.translate(None, bytes(sorted(set(range(256)) - set(_BRACKETS))))
+    brackets = re.sub(rb'"[^"]*"', b"", kept.replace(b'""', b""))
+    steps = np.frombuffer(brackets, np.uint8)
+    opening = np.isin(steps, np.frombuffer(b"[{", np.uint8)).astype(np.int8)
+    closing = np.isin(steps, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
+    depth = int(np.cumsum(opening - closing, dtype=np.int64).max(initial=0))
+    if depth > deepest:
+        raise ArgumentError(f"{label}: not JSON that can be read: it must be at most {deepest} levels deep")
+
+
+def check_top(value: Any, label: str | Path, top: type | tuple[type, ...] | None) -> Any:
+    """The value, if it is of the right type.
+
+    Raises:
+        ArgumentError: it is not; the message names the file.
+    """
+    if top is not None and not isinstance(value, top):
+        kinds = top if isinstance(top, tuple) else (top,)
+        expected = " or ".join(_TYPES.get(kind, kind.__name__) for kind in kinds)
+        raise ArgumentError(f"{label}: must hold {expected}, got {_TYPES.get(type(value), type(value).__name__)}")
+    return value
+
+
+def require(content: Mapping[str, Any], names: Mapping[str, type | tuple[type, ...]], label: str | Path) -> None:
+    """Refuse an object whose fields are missing or of another type. True and false do not count as numbers.
+
+    Args:
+        content: the object.
+        names: field -> its type, or types.
+        label: what messages call the file.
+
+    Raises:
+        ArgumentError: a field is missing or does not fit; the message names it.
+    """
+    for name, kind in names.items():
+        if name not in content:
+            raise ArgumentError(f"{label}: the field {name!r} is missing")
+        value, kinds = content[name], kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            expected = " or ".join(_TYPES.get(k, k.__name__) for k in kinds)
+            raise ArgumentError(f"{label}: {name} must be {expected}, got {type(value).__name__}")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice[:64]!a} occurs twice in an object")
+    return content
+
+
+__all__ = [
+    "check_depth",
+    "check_regular",
+    "check_top",
+    "parse_json",
+    "parse_yaml",
+    "read_bytes",
+    "read_json",
+    "read_npz",
+    "read_yaml",
+    "require",
+    "safetensors_metadata",
+]

@@ -1,0 +1,218 @@
+"""Pictures: one answer through every door, found in natural order, and never larger than allowed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import tracemalloc
+import unicodedata
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, features
+
+from oaks.images import (
+    ImageFolder,
+    as_frame,
+    check_size,
+    find_images,
+    images_in,
+    natural_key,
+    read_image,
+    read_size,
+)
+from oaks.limits import Limits
+
+SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8), (0, 0), 3)
+
+
+def write(path, pixels=SMOOTH):
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def saved(path, image, **settings):
+    image.save(path, **settings)
+    return path
+
+
+def as_array(path):
+    with Image.open(path) as image:
+        return as_frame("frame", image, "bgr", on_device=False)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_is_the_same_through_every_door(tmp_path, suffix, orientation):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(SMOOTH), exif=exif)
+    image = read_image(path)
+    with Image.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    np.testing.assert_array_equal(image[..., ::-1], expected)
+    np.testing.assert_array_equal(as_array(path), image)
+    assert image.shape[:2] == ((40, 24) if orientation > 4 else (24, 40))
+    assert read_size(path) == image.shape[1::-1]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_keep_their_upper_eight(tmp_path, suffix):
+    values = np.random.default_rng(1).integers(0, 1 << 16, (24, 40)).astype(np.uint16)
+    path = write(tmp_path / f"a.{suffix}", values)
+    np.testing.assert_array_equal(read_image(path), np.repeat((values >> 8)[..., None], 3, 2))
+    np.testing.assert_array_equal(as_array(path), read_image(path))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "I;16"])
+def test_palettes_alpha_and_grey_are_the_same_through_every_door(tmp_path, mode):
+    rgba = Image.fromarray(np.dstack([SMOOTH, np.random.default_rng(2).integers(0, 256, (24, 40), np.uint8)]))
+    if mode == "PA":
+        image = rgba.convert("RGB").quantize(16)
+        image.info["transparency"] = 3
+    elif mode == "I;16":
+        image = Image.fromarray(SMOOTH[..., 0].astype(np.uint16) * 257)
+    else:
+        image = rgba.convert(mode)
+    path = saved(tmp_path / "a.png", image)
+    assert len(np.unique(read_image(path))) > 1
+    np.testing.assert_array_equal(as_array(path), read_image(path))
+    np.testing.assert_array_equal(as_frame("frame", path, "rgb", on_device=False), read_image(path)[..., ::-1])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_no_known_range_are_refused(mode):
+    with pytest.raises(ValueError, match=rf"frame must have 8 or 16 bits.*mode '{mode}'"):
+        as_frame("frame", Image.new(mode, (4, 4)), "bgr", on_device=False)
+
+
+@pytest.mark.parametrize("suffix", "jfif jpe jp2 gif bmp dib webp tiff ppm avif".split())
+def test_every_format_is_found_and_read(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    kinds = {"jfif": "JPEG", "jpe": "JPEG"}
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(SMOOTH), format=kinds.get(suffix))
+    assert images_in(tmp_path) == [path]
+    assert np.abs(read_image(path)[..., ::-1].astype(int) - SMOOTH).mean() < 12
+
+
+def test_what_is_not_read_in_a_folder_is_named(tmp_path, caplog):
+    write(tmp_path / "a.PNG")
+    for name in ("b.heic", "c.HEIC", "d.svg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="oaks"):
+        assert images_in(tmp_path) == [tmp_path / "a.PNG"]
+    assert "skipped 2 .heic files, 1 .svg files" in caplog.text
+    (tmp_path / "a.PNG").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no images found in .* it holds 2 \.heic, 1 \.svg, 1 \.txt"):
+        images_in(tmp_path)
+
+
+def test_files_come_in_natural_order(tmp_path):
+    for number in range(1, 13):
+        write(tmp_path / f"frame{number}.png")
+    expected = [tmp_path / f"frame{number}.png" for number in range(1, 13)]
+    assert find_images([tmp_path]) == find_images([str(tmp_path / "*.png")]) == expected
+    assert find_images([expected[4], tmp_path]) == [expected[4], *expected[:4], *expected[5:]]
+    names = ["x²/1", "2", "a2", "A10", "a10", "b/10", "b/9", "b", "07", "7", "٣"]
+    assert sorted(names, key=natural_key) == ["2", "07", "7", "a2", "A10", "a10", "b", "b/9", "b/10", "x²/1", "٣"]
+    for nothing in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
+        with pytest.raises(FileNotFoundError, match="no images found in"):
+            find_images([nothing])
+
+
+def huge_jpeg(width, height):
+    """A JPEG of a few hundred bytes that claims to be of any size."""
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "JPEG")
+    data = content.getvalue()
+    at = data.index(b"\xff\xc0")
+    return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
+
+
+def huge_png(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+@pytest.mark.parametrize("content", [huge_jpeg(65500, 65500), huge_png(1 << 20, 1 << 20)])
+def test_a_small_file_of_a_huge_picture_is_refused_before_memory_is_taken(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"a\.jpg: width times height must be at most .*OAKS_LIMIT_IMAGE_PIXELS"):
+        read_image(tmp_path / "a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_limits_can_be_changed(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="must be at most 959, got 960"):
+        read_image(path, bounds=Limits(image_pixels=959))
+    with pytest.raises(ValueError, match="size in bytes must be at most 100"):
+        read_image(path, bounds=Limits(image_bytes=100))
+    monkeypatch.setenv("OAKS_LIMIT_IMAGE_PIXELS", "959")
+    with pytest.raises(ValueError, match="must be at most 959"):
+        read_image(path)
+    with Image.open(path) as image, pytest.raises(ValueError, match=r"frame\[3\]: width times height"):
+        as_frame("frame[3]", image, "bgr", on_device=False)
+    monkeypatch.setenv("OAKS_LIMIT_IMAGE_PIXELS", "960")
+    assert read_image(path).shape == (24, 40, 3)
+    monkeypatch.setenv("OAKS_LIMIT_IMAGE_PIXELS", "many")
+    with pytest.raises(ValueError, match="OAKS_LIMIT_IMAGE_PIXELS must be a positive integer"):
+        read_image(path)
+
+
+def test_damage_is_named(tmp_path):
+    whole = write(tmp_path / "a.jpg").read_bytes()
+    for content, message in (
+        (b"", "empty"), (b"no image", "not an image"), (whole[: len(whole) // 2], "the JPEG file ends before"),
+        (huge_png(8, 8), "its PNG data cannot be decoded"),
+    ):  # fmt: skip
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.jpg: .*{message}"):
+            read_image(tmp_path / "a.jpg")
+    with pytest.raises(FileNotFoundError, match="image not found: .*gone"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(ValueError, match="must be a file's name"):
+        read_image("a\0b")
+
+
+def test_labels_of_another_size_are_refused_with_both():
+    for labeled in ((0, 0), (386, 512), (386, 0)):
+        check_size("a.jpg", (386, 512), labeled)
+    with pytest.raises(ValueError, match=r"a\.jpg: is 386×512, but its labels are for 512×386; .*orientation"):
+        check_size("a.jpg", (386, 512), (512, 386))
+    with pytest.raises(ValueError, match="386×512, but its labels are for 772×1024$"):
+        check_size("a.jpg", (386, 512), (772, 1024))
+
+
+def test_names_are_found_in_any_form(tmp_path):
+    composed, split = (unicodedata.normalize(form, "Füße") for form in ("NFC", "NFD"))
+    (tmp_path / split).mkdir()
+    path = write(tmp_path / split / f"{composed}.png")
+    folder = ImageFolder(tmp_path)
+    for above in (composed, split):
+        for name in (composed, split):
+            for slash in ("/", "\\", "/./"):
+                found = folder.path(f"{above}{slash}{name}.png")
+                assert found.samefile(path)
+    assert folder.path(str(path)).samefile(path)
+    assert folder.find("other.png") is None
+    with pytest.raises(FileNotFoundError, match=r"image not found: .*other\.png"):
+        folder.path("other.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "x/../../a.png", "..\\a.png", "/a.png", "C:\\a.png", "C:a.png", "\\\\host\\a.png", "", "a\0"]
+)
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
+    write(tmp_path / "a.png")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match="file_name must"):
+        ImageFolder(tmp_path / "images").find(name)
