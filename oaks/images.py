@@ -24,17 +24,58 @@ from oaks.errors import ArgumentError
 from oaks.ops import is_device_array
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .webp .tif .tiff .gif .avif .jp2 .j2k .ppm .pgm .pbm .pnm".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
 )
 """Of files that are read as images."""
 
 FOREIGN_SUFFIXES = frozenset(
-    ".heic .heif .jxl .svg .psd .xcf .eps .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .raw .ico .tga .exr .hdr".split()
+    [
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".svg",
+        ".psd",
+        ".xcf",
+        ".eps",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+        ".raw",
+        ".ico",
+        ".tga",
+        ".exr",
+        ".hdr",
+    ]
 )
 """Of image files that are not read; where a folder holds some, they are named as skipped."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-_SECOND_DECODER = ("GIF", "AVIF", "JPEG2000")
+_SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB")
 """Formats that Pillow decodes where OpenCV was built without them."""
 
 # EXIF tag 274 -> (rows and columns swapped, rows reversed, columns reversed), in that order.
@@ -105,7 +146,9 @@ def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) 
     """
     if any(stated and stated != side for stated, side in zip(labeled, size, strict=True)):
         turned = tuple(labeled) == size[::-1]
-        hint = "; the labels seem to be for the pixels before the EXIF orientation is applied" if turned else ""
+        hint = (
+            "; the labels seem to be for the pixels before the EXIF orientation is applied" if turned else ""
+        )
         raise ArgumentError(f"{path}: is {_sides(size)}, but its labels are for {_sides(labeled)}{hint}")
 
 
@@ -116,20 +159,18 @@ def _sides(size: Sequence[int]) -> str:
 def _open(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
     """A file's content and header, both within the limits."""
     bounds = bounds or limits.current()
+    if not Path(path).is_file():  # nor are FIFOs and devices, which may never end
+        raise FileNotFoundError(f"image not found: {path}")
+    limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
     try:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"image not found: {path}")
-        limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
         content = Path(path).read_bytes()
-    except ArgumentError:
-        raise
-    except ValueError as error:  # a NUL in the name
-        raise ArgumentError(f"{str(path)!a} must be a file's name: {error}") from error
     except MemoryError as error:
         raise ArgumentError(f"{path}: the file does not fit into memory") from error
     header = _header(content)
     if header is None:
-        raise ArgumentError(f"{path}: {'empty' if not content else 'damaged, or not an image that can be read'}")
+        raise ArgumentError(
+            f"{path}: {'damaged: the file is empty' if not content else 'damaged, or not an image that can be read'}"
+        )
     limits.check(f"{path}: width times height", "image_pixels", header.size[0] * header.size[1], bounds)
     return content, header
 
@@ -144,15 +185,15 @@ def _header(content: bytes) -> Header | None:
     Image.init()
     for name in _FORMATS:
         factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or (accept is not None and accept(content[:16]) is not True):
-            continue
         try:
+            if factory is None or (accept is not None and accept(content[:16]) is not True):
+                continue
             with factory(io.BytesIO(content), "") as image:
-                orientation = 1 if name == "TIFF" else image.getexif().get(_ORIENTATION_TAG, 1)
+                orientation = 1 if name == "TIFF" else _exif(content, name, image).get(_ORIENTATION_TAG, 1)
                 # TIFF is turned by whoever decodes it; Pillow gives its size as it is shown or as it is stored.
                 swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
                 stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
-        except Exception:  # noqa: BLE001 - plugins raise whatever a damaged file makes them raise
+        except Exception:
             continue
         size = (int(stored[0]), int(stored[1]))
         if orientation not in _ORIENTATIONS:
@@ -162,6 +203,21 @@ def _header(content: bytes) -> Header | None:
         if min(size) > 0:
             return Header(size, orientation, name)
     return None
+
+
+def _exif(content: bytes, name: str, image: Any) -> Any:
+    """The EXIF tags. Pillow would decode a whole PNG to look for them behind its pixels."""
+    from PIL import Image
+
+    if name != "PNG":
+        return image.getexif()
+    tags, at = Image.Exif(), 8
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] == b"eXIf":
+            tags.load(content[at + 8 : at + 8 + length])
+        at += length + 12
+    return tags
 
 
 def _decode(content: bytes, header: Header) -> np.ndarray | None:
@@ -182,7 +238,7 @@ def _decode_with_pillow(content: bytes) -> np.ndarray | None:
 
     try:
         with Image.open(io.BytesIO(content), formats=_SECOND_DECODER) as image:
-            return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+            return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., 2::-1])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 
@@ -209,7 +265,9 @@ def _is_cut_off(content: bytes) -> bool:
 def natural_key(path: str | Path) -> tuple[Any, ...]:
     """Sort key under which frame2.jpg comes before frame10.jpg, in every part of a path."""
 
-    def key(part: str) -> tuple[str | int, ...]:  # text and numbers in turn, so that like is compared with like
+    def key(
+        part: str,
+    ) -> tuple[str | int, ...]:  # text and numbers in turn, so that like is compared with like
         pieces = re.split("([0-9]+)", part.casefold())
         return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
 
@@ -316,7 +374,7 @@ class ImageFolder:
         if path.is_absolute() and path.is_relative_to(self.folder.absolute().as_posix()):
             path = path.relative_to(self.folder.absolute().as_posix())
         windows = PureWindowsPath(name)
-        if path.is_absolute() or ".." in path.parts or windows.drive or not path.parts:
+        if "\0" in name or path.is_absolute() or ".." in path.parts or windows.drive or not path.parts:
             raise ArgumentError(f"file_name must stay within {self.folder}, got {name[:128]!a}")
         return path
 
@@ -448,6 +506,8 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
                 f"{name} must have 8 or 16 bits per channel, got a PIL image of mode {image.mode!r}; "
                 "convert it to 8 bits"
             )
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, ArgumentError):

@@ -98,7 +98,9 @@ def check(what: str, name: str, size: int, limits: Limits | None = None) -> None
     """
     largest = getattr(limits or current(), name)
     if size > largest:
-        raise ArgumentError(f"{what} must be at most {largest}, got {size}; set {variable(name)} to allow more")
+        raise ArgumentError(
+            f"{what} must be at most {largest}, got {size}; set {variable(name)} to allow more"
+        )
 
 
 __all__ = ["BundleLimits", "Limits", "check", "current", "variable"]

@@ -82,7 +82,9 @@ def test_palettes_alpha_and_grey_are_the_same_through_every_door(tmp_path, mode)
     path = saved(tmp_path / "a.png", image)
     assert len(np.unique(read_image(path))) > 1
     np.testing.assert_array_equal(as_array(path), read_image(path))
-    np.testing.assert_array_equal(as_frame("frame", path, "rgb", on_device=False), read_image(path)[..., ::-1])
+    np.testing.assert_array_equal(
+        as_frame("frame", path, "rgb", on_device=False), read_image(path)[..., ::-1]
+    )
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -91,7 +93,7 @@ def test_pixels_of_no_known_range_are_refused(mode):
         as_frame("frame", Image.new(mode, (4, 4)), "bgr", on_device=False)
 
 
-@pytest.mark.parametrize("suffix", "jfif jpe jp2 gif bmp dib webp tiff ppm avif".split())
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "jp2", "gif", "bmp", "dib", "webp", "tiff", "ppm", "avif"])
 def test_every_format_is_found_and_read(tmp_path, suffix):
     if suffix == "avif" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
@@ -120,7 +122,19 @@ def test_files_come_in_natural_order(tmp_path):
     assert find_images([tmp_path]) == find_images([str(tmp_path / "*.png")]) == expected
     assert find_images([expected[4], tmp_path]) == [expected[4], *expected[:4], *expected[5:]]
     names = ["x²/1", "2", "a2", "A10", "a10", "b/10", "b/9", "b", "07", "7", "٣"]
-    assert sorted(names, key=natural_key) == ["2", "07", "7", "a2", "A10", "a10", "b", "b/9", "b/10", "x²/1", "٣"]
+    assert sorted(names, key=natural_key) == [
+        "2",
+        "07",
+        "7",
+        "a2",
+        "A10",
+        "a10",
+        "b",
+        "b/9",
+        "b/10",
+        "x²/1",
+        "٣",
+    ]
     for nothing in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
         with pytest.raises(FileNotFoundError, match="no images found in"):
             find_images([nothing])
@@ -137,14 +151,18 @@ def huge_jpeg(width, height):
 
 def huge_png(width, height):
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    chunks = [header, b"IDAT" + zlib.compress(b"")]
+    packed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 @pytest.mark.parametrize("content", [huge_jpeg(65500, 65500), huge_png(1 << 20, 1 << 20)])
 def test_a_small_file_of_a_huge_picture_is_refused_before_memory_is_taken(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"a\.jpg: width times height must be at most .*OAKS_LIMIT_IMAGE_PIXELS"):
+    with pytest.raises(
+        ValueError, match=r"a\.jpg: width times height must be at most .*OAKS_LIMIT_IMAGE_PIXELS"
+    ):
         read_image(tmp_path / "a.jpg")
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
@@ -171,7 +189,7 @@ def test_limits_can_be_changed(tmp_path, monkeypatch):
 def test_damage_is_named(tmp_path):
     whole = write(tmp_path / "a.jpg").read_bytes()
     for content, message in (
-        (b"", "empty"), (b"no image", "not an image"), (whole[: len(whole) // 2], "the JPEG file ends before"),
+        (b"", "empty"), (b"no image", "not an image"), (whole[:-9], "the JPEG file ends before"),
         (huge_png(8, 8), "its PNG data cannot be decoded"),
     ):  # fmt: skip
         (tmp_path / "a.jpg").write_bytes(content)
@@ -179,14 +197,16 @@ def test_damage_is_named(tmp_path):
             read_image(tmp_path / "a.jpg")
     with pytest.raises(FileNotFoundError, match="image not found: .*gone"):
         read_image(tmp_path / "gone.jpg")
-    with pytest.raises(ValueError, match="must be a file's name"):
+    with pytest.raises(FileNotFoundError, match="image not found"):
         read_image("a\0b")
 
 
 def test_labels_of_another_size_are_refused_with_both():
     for labeled in ((0, 0), (386, 512), (386, 0)):
         check_size("a.jpg", (386, 512), labeled)
-    with pytest.raises(ValueError, match=r"a\.jpg: is 386×512, but its labels are for 512×386; .*orientation"):
+    with pytest.raises(
+        ValueError, match=r"a\.jpg: is 386×512, but its labels are for 512×386; .*orientation"
+    ):
         check_size("a.jpg", (386, 512), (512, 386))
     with pytest.raises(ValueError, match="386×512, but its labels are for 772×1024$"):
         check_size("a.jpg", (386, 512), (772, 1024))
@@ -209,7 +229,18 @@ def test_names_are_found_in_any_form(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.png", "x/../../a.png", "..\\a.png", "/a.png", "C:\\a.png", "C:a.png", "\\\\host\\a.png", "", "a\0"]
+    "name",
+    [
+        "../a.png",
+        "x/../../a.png",
+        "..\\a.png",
+        "/a.png",
+        "C:\\a.png",
+        "C:a.png",
+        "\\\\host\\a.png",
+        "",
+        "a\0",
+    ],
 )
 def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     write(tmp_path / "a.png")

@@ -117,7 +117,9 @@ def test_other_arrays_are_refused(tmp_path, content, message):
 def test_what_is_not_there_is_named(tmp_path, coco):
     with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*nowhere"):
         load_crops(tmp_path / "nowhere", DESCRIPTION, count=5)
-    with pytest.raises(ValueError, match=r"holds neither annotations.json nor images"):
+    with pytest.raises(
+        ValueError, match=r"must be a folder with annotations.json or images: no images found"
+    ):
         load_crops(tmp_path, DESCRIPTION, count=5)
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(ValueError, match=r"COCO .json or an .npz wanted, got '.*x.txt'"):

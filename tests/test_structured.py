@@ -1,0 +1,143 @@
+"""Structured files: what is too large, too deep or of another type is refused by name before it is parsed."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from oaks import structured
+from oaks.limits import Limits
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("{}", 1), ("[[[]]]", 3), (r'{"a\"[[[[": "]]\\", "b": [1]}', 2), ('"[[["', 0), ("1", 0),
+        (r'["\\\\", [[]]]', 3), ("[[1], [2], [{}]]", 3), ("[" * 100_000, 100_000),
+    ],
+)  # fmt: skip
+def test_levels_are_counted_outside_of_texts(text, depth):
+    structured.check_depth(text.encode(), "a.json", Limits(json_depth=depth))
+    with pytest.raises(ValueError, match=rf"a\.json: .* at most {depth - 1} levels deep"):
+        structured.check_depth(text.encode(), "a.json", Limits(json_depth=depth - 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "at most 64 levels deep"), (b"9" * 5000, "not JSON: "), (b'{"a": NaN}', "NaN is not a JSON"),
+        (b'{"a": 1, "a": 2}', "field 'a' occurs twice"), (b"\xff", "not JSON: "), (b"", "not JSON: "),
+        (b"[1]", "must hold an object, got a list"), (b"3", "must hold an object, got int"), (b"{", "not JSON"),
+    ],
+)  # fmt: skip
+def test_json_that_does_not_fit_is_named(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.json: .*{message}"):
+        structured.read_json(tmp_path / "a.json", top=dict)
+
+
+def test_json_is_read_whole(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"ä": [1, 2.5, None]}).encode())
+    assert structured.read_json(tmp_path / "a.json", top=(dict, list)) == {"ä": [1, 2.5, None]}
+    assert structured.parse_json(b'{"a": 1, "a": 2}', "x", strict=False) == {"a": 2}
+    with pytest.raises(
+        ValueError, match=r"a\.json: its size in bytes must be at most 5, got .*OAKS_LIMIT_JSON_BYTES"
+    ):
+        structured.read_json(tmp_path / "a.json", bounds=Limits(json_bytes=5))
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    """A FIFO would make the reader wait for ever."""
+    os.mkfifo(tmp_path / "a.json")
+    for path in (tmp_path / "a.json", tmp_path, "/dev/zero"):
+        with pytest.raises(ValueError, match="must be a file, got a folder, FIFO or device"):
+            structured.read_json(path)
+    with pytest.raises(FileNotFoundError, match=r"file not found: .*b\.json"):
+        structured.read_json(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="must be a file's name"):
+        structured.read_json("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x [1]\nb: *x", r"aliases \(\*x\) are not allowed"), ("[" * 1000, "at most 64 levels deep"),
+        ("a: !!python/object:x {}", "not YAML"), ("a: [", "not YAML"), ("a: 2000-99-99", "not YAML"),
+        ("- 1", "must hold an object, got a list"), ("", "must hold an object, got NoneType"),
+    ],
+)  # fmt: skip
+def test_yaml_that_does_not_fit_is_named(text, message):
+    with pytest.raises(ValueError, match=rf"a\.yaml: .*{message}"):
+        structured.parse_yaml(text, "a.yaml", top=dict)
+
+
+def test_yaml_is_read_as_plain_types(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: [1, 2.5, x]\nb: {c: null}\n")
+    assert structured.read_yaml(tmp_path / "a.yaml", top=dict) == {"a": [1, 2.5, "x"], "b": {"c": None}}
+
+
+def test_arrays_are_read_as_numpy_does(tmp_path):
+    arrays = {
+        "x": np.arange(6).reshape(2, 3), "y": np.asfortranarray(np.random.default_rng(0).random((3, 4))),
+        "z": np.array("text"), "e": np.zeros((0, 4), np.float32), "b": np.array([True, False]),
+    }  # fmt: skip
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", **arrays)
+        found = structured.read_npz(tmp_path / "a.npz")
+        assert set(found) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array, strict=True)
+            assert found[name].flags.writeable
+
+
+def test_arrays_that_do_not_fit_are_named(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([{}], object))
+    with pytest.raises(ValueError, match=r"a\.npz: 'x\.npy' must hold numbers or text, got Python objects"):
+        structured.read_npz(path)
+    np.savez_compressed(path, x=np.zeros(100_000))
+    with pytest.raises(ValueError, match=r"a\.npz: 'x\.npy': its size in bytes must be at most 1000"):
+        structured.read_npz(path, bounds=Limits(array_bytes=1000))
+    for content in (b"", b"PK\x05\x06", path.read_bytes()[:-40], path.read_bytes()[:90]):
+        (tmp_path / "b.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"b\.npz"):
+            structured.read_npz(tmp_path / "b.npz")
+
+
+def test_an_array_that_claims_to_be_larger_than_its_file_is_refused(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000,)}".ljust(117) + b"\n"
+    for shape in (header, header.replace(b"(100000000,)", b"(-1,)       "), b"{" * 117 + b"\n"):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr(
+                "x.npy", b"\x93NUMPY\x01\x00" + len(shape).to_bytes(2, "little") + shape + bytes(80)
+            )
+        with pytest.raises(ValueError, match=r"a\.npz: "):
+            structured.read_npz(tmp_path / "a.npz")
+
+
+def test_metadata_of_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "a.safetensors"
+    safetensors.save_file({"x": np.zeros(3)}, path, metadata={"oaks": "{}"})
+    assert structured.safetensors_metadata(path) == {"oaks": "{}"}
+    assert structured.safetensors_metadata("x", path.read_bytes()) == {"oaks": "{}"}
+    for content in (
+        b"",
+        b"\xff" * 20,
+        (100).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.safetensors"):
+            structured.safetensors_metadata(path)
+
+
+def test_fields_are_required_by_name():
+    structured.require({"a": 1, "b": 2.0}, {"a": int, "b": (int, float)}, "a.json")
+    for content, message in (({}, "the field 'a' is missing"), ({"a": True}, "a must be int, got bool")):
+        with pytest.raises(ValueError, match=rf"a\.json: {message}"):
+            structured.require(content, {"a": int}, "a.json")
