@@ -76,6 +76,8 @@ def from_mediapipe(image_id: int, poses: Any, width: int, height: int) -> list[d
     people = [
         [(mark.x * width - 0.5, mark.y * height - 0.5, mark.visibility) for mark in pose] for pose in poses
     ]
+    if not people:
+        return []
     data = np.array(people, float)[:, list(MEDIAPIPE)]
     return rows_of(image_id, data[..., :2], data[..., 2])
 
