@@ -145,18 +145,14 @@ class ScorerPart:
     Attributes:
         kind: "ks_net" (the role "ks") or "forest" (boosted trees in `files`).
         estimator: whom it was fitted to.
-        inputs: "maps" (heatmaps) or "results" (keypoints, their scores, boxes).
         files: "similarity" and "visibility" -> file name, of a forest.
-        features: which features a forest takes, in its own terms.
-        second_opinion: the shipped bundle whose poses give further features, or None.
+        features: which features of the heatmaps a forest looks at: their version and names, and whether crops are mirrored.
     """
 
     kind: str
     estimator: Estimator
-    inputs: str = "maps"
     files: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
-    second_opinion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,8 +239,6 @@ def _scorer(entry: Mapping[str, Any]) -> ScorerPart:
     if (entry["kind"] == "forest") != ("files" in entry):
         needed = "given" if entry["kind"] == "forest" else "left out"
         raise ValueError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
-    if entry["kind"] == "ks_net" and entry.get("inputs", "maps") != "maps":
-        raise ValueError("scorer.inputs must be 'maps' with kind 'ks_net'")
     whom = entry["estimator"]
     estimator = Estimator(**{**whom, "keypoints": tuple(whom["keypoints"])})
     fields = {name: value for name, value in entry.items() if name not in _NOTES}

@@ -284,15 +284,11 @@ def load_forests(bundle: Bundle) -> list[Forest]:
         BundleError: a file holds no forest, or the forests look at other features than this version computes.
     """
     part = bundle.scorer
-    if part is None or part.kind != "forest" or part.inputs != "maps" or not bundle.has("pose"):
+    if part is None or part.kind != "forest" or not bundle.has("pose"):
         return []
     known = map_feature_names(bundle.skeleton.count)
     stated = part.features
-    if (
-        stated.get("version") != FEATURES_VERSION
-        or tuple(stated.get("names", ())) != known
-        or part.second_opinion
-    ):
+    if stated.get("version") != FEATURES_VERSION or tuple(stated.get("names", ())) != known:
         raise BundleError(
             f"{bundle.path}: scorer.features must be those of this version of oaks; fit the scorer again"
         )

@@ -217,18 +217,14 @@ def test_a_scorer_without_a_pose_network_is_a_bundle(tmp_path):
     for name in ("similarity.forest", "visibility.forest"):
         (tmp_path / name).write_bytes(b"trees")
     scorer = {
-        "kind": "forest", "inputs": "results",
+        "kind": "forest",
         "files": {"similarity": "similarity.forest", "visibility": "visibility.forest"},
         "estimator": {"name": "somebody's", "keypoints": list(bundles.RGB.keypoints)},
         "features": {"version": 1},
     }  # fmt: skip
     described = {"name": "s", "license": "CC0-1.0", "skeleton": bundles.RGB.to_dict(), "scorer": scorer}
     made = bundle.write(tmp_path, described)
-    assert (made.scorer.kind, made.scorer.inputs, made.scorer.features) == (
-        "forest",
-        "results",
-        {"version": 1},
-    )
+    assert (made.scorer.kind, made.scorer.features) == ("forest", {"version": 1})
     assert made.read(made.scorer.files["similarity"]) == b"trees"
 
 
@@ -494,14 +490,13 @@ UNFIT = {
     "ks alone": (POSE, ..., r"networks\.ks must come with a pose network"),
     "pose without skeleton": (("skeleton",), ..., r"skeleton must be given with a pose network or a scorer"),
     "forest without files": (("scorer", "kind"), "forest", r"scorer\.files must be given with kind 'forest'"),
-    "ks_net of results": (("scorer", "inputs"), "results", r"scorer\.inputs must be 'maps'"),
     "a pair of one": (("skeleton", "pairs"), [[0]], r"skeleton\.pairs\[0\] must have 2 entries"),
     "a pair beyond": (("skeleton", "pairs"), [[0, 7]], r"pairs must hold two different indices"),
 }  # fmt: skip
 BETWEEN_FIELDS = {
     "size off the stride", "size of floats", "blur without dark", "split of heatmaps", "no stride", "simcc",
     "calibration", "bundle.json itself", "an unused file", "a file not listed", "ks without scorer", "ks alone",
-    "pose without skeleton", "forest without files", "ks_net of results", "a pair beyond", "a line break",
+    "pose without skeleton", "forest without files", "a pair beyond", "a line break",
 }  # fmt: skip
 """What JSON Schema cannot say, or takes otherwise: there 48.0 is an integer, and `$` matches before a line break."""
 

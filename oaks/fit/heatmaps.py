@@ -343,7 +343,6 @@ def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, A
         "networks": networks,
         "scorer": {
             "kind": "forest",
-            "inputs": "maps",
             "files": dict(FORESTS),
             "features": {"version": FEATURES_VERSION, "names": list(card.features), "flip": True},
             "estimator": bundles.describe_estimator(bundle.estimator),
