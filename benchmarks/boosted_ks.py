@@ -24,23 +24,23 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from oaks import ops
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import fold_of
-from oaks.training.data.sources import Place, open_data
+from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.networks.ks_net import MapFigures
 from oaks.training.recipe import Recipe, parse_recipe
-from oaks.training.validation import Collector, CropSettings, Outcome, estimates, pearson
+from oaks.training.validation import CropSettings, ResultCollector, ValidationResults, estimates, pearson
 from oaks.val.coco_eval import judge
 
 TURNS = 5
 
 
 def look(
-    pose: torch.nn.Module, ks: torch.nn.Module | None, recipe: Recipe, place: Place, view: CropSettings
-) -> tuple[Outcome, np.ndarray, list[str]]:
+    pose: torch.nn.Module, ks: torch.nn.Module | None, recipe: Recipe, place: DataFolders, view: CropSettings
+) -> tuple[ValidationResults, np.ndarray, list[str]]:
     """What the networks say on the people held out, (N, K, 6) figures of their maps, and the sources' names."""
     people = open_data(recipe.data, view.skeleton, place).validation
     figures_of = MapFigures(len(view.skeleton.keypoints))
     figures_of.norm = torch.nn.Identity()
-    collector, figures = Collector(view.skeleton), []
+    collector, figures = ResultCollector(view.skeleton), []
     for batch, found in estimates(pose, people, view, ks=ks):
         collector.add(batch, found)
         figures.append(
@@ -49,7 +49,7 @@ def look(
     return collector.outcome(), np.concatenate(figures), [source.name for source in people]
 
 
-def boosted(outcome: Outcome, figures: np.ndarray) -> np.ndarray:
+def boosted(outcome: ValidationResults, figures: np.ndarray) -> np.ndarray:
     """KS (N, K) as boosting tells it that was fitted to other images."""
     count, keypoints, _ = figures.shape
     width, height = (outcome.boxes[:, 2:] - outcome.boxes[:, :2]).T
@@ -70,13 +70,13 @@ def boosted(outcome: Outcome, figures: np.ndarray) -> np.ndarray:
     return told.clip(0, 1)
 
 
-def chosen(outcome: Outcome, rows: np.ndarray) -> Outcome:
+def chosen(outcome: ValidationResults, rows: np.ndarray) -> ValidationResults:
     """Some of the people."""
     arrays = {f.name: getattr(outcome, f.name) for f in fields(outcome) if f.name != "skeleton"}
     return replace(outcome, **{n: None if v is None else v[rows] for n, v in arrays.items()})
 
 
-def show(title: str, outcome: Outcome, told: np.ndarray) -> None:
+def show(title: str, outcome: ValidationResults, told: np.ndarray) -> None:
     """The table of one group of people."""
     truth = outcome.truth()
     order = truth.ids - 1
@@ -127,7 +127,7 @@ def main(
     wanted = [source for source in recipe.data.train if source.hold_out]
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": wanted})})
     outcome, figures, names = look(
-        network, ks_network, recipe, Place(data, packed), CropSettings.of(description)
+        network, ks_network, recipe, DataFolders(data, packed), CropSettings.of(description)
     )
     told = boosted(outcome, figures)
     show("Held out from the pose network", replace(outcome, similarity=None), told)

@@ -201,7 +201,7 @@ def benchmark_command(
     with ExitStack() as opened:
         engines = []
         for backend in backends or reversed(executors.BACKENDS):
-            module = executors.backend(backend)
+            module = executors.load_backend(backend)
             if reason := module.unavailable(device or module.default_device()):
                 missing.append(f"{backend}: {reason}")
                 continue

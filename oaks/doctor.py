@@ -106,7 +106,7 @@ def _cuda_version(number: int) -> str:
 def _choice() -> Finding:
     """What an Engine takes if nobody says."""
     try:
-        name, device, passed_over = executors.choose("auto", None)
+        name, device, passed_over = executors.choose_backend("auto", None)
     except BackendUnavailable as error:
         return Finding("Engine", False, str(error))
     others = "; ".join(f"{other}: {reason}" for other, reason in passed_over.items())

@@ -499,8 +499,8 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-            grey = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
+            gray = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(gray[..., None], 3, axis=2)
         if image.mode in ("I", "F"):
             raise ArgumentError(
                 f"{name} must have 8 or 16 bits per channel, got a PIL image of mode {image.mode!r}; "

@@ -77,7 +77,7 @@ class Engine:
         _check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.refine = refine or self.bundle.pose.refine
-        self.backend, self.device, self._passed_over = executors.choose(
+        self.backend, self.device, self._passed_over = executors.choose_backend(
             backend, device, _lacking(self.bundle, precision)
         )
         self.flip, self.staged = bool(flip), False

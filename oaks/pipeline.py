@@ -13,7 +13,7 @@ import numpy as np
 from oaks import ops
 from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import BundleError
-from oaks.executors import backend
+from oaks.executors import load_backend
 from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.scorer import load_forests
 from oaks.timings import Timings
@@ -92,7 +92,7 @@ class Pipeline:
         self._staging: dict[str, np.ndarray] = {}
         self._arrived: Array | None = None
         self.executors: dict[str, Executor] = {}
-        module = backend(name)
+        module = load_backend(name)
         with ExitStack() as undo:
             self.memory: Memory = module.open_memory(device)
             undo.callback(self.close)

@@ -62,13 +62,15 @@ def test_a_runtime_that_does_not_load_is_no_runtime(monkeypatch):
 
 
 def test_it_says_what_an_engine_would_take(monkeypatch):
-    monkeypatch.setattr(executors, "choose", lambda *_: ("openvino", "cpu", {"tensorrt": "it is missing"}))
+    monkeypatch.setattr(
+        executors, "choose_backend", lambda *_: ("openvino", "cpu", {"tensorrt": "it is missing"})
+    )
     assert finding("Engine").detail == "takes openvino on cpu (not tensorrt: it is missing)"
 
     def none(*_):
         raise BackendUnavailable("no backend can run on this machine: none")
 
-    monkeypatch.setattr(executors, "choose", none)
+    monkeypatch.setattr(executors, "choose_backend", none)
     assert not finding("Engine").works
     assert "no backend" in finding("Engine").detail
 

@@ -70,7 +70,7 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "I;16"])
-def test_palettes_alpha_and_grey_are_the_same_through_every_door(tmp_path, mode):
+def test_palettes_alpha_and_gray_are_the_same_through_every_door(tmp_path, mode):
     rgba = Image.fromarray(np.dstack([SMOOTH, np.random.default_rng(2).integers(0, 256, (24, 40), np.uint8)]))
     if mode == "PA":
         image = rgba.convert("RGB").quantize(16)

@@ -15,10 +15,10 @@ from rich.progress import track
 from oaks import ops
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import DataFolders
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import KSRecipe, read_recipe
-from oaks.training.run import Machine, RunFolder, resume, train
+from oaks.training.run import Hardware, RunFolder, resume, train
 from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
@@ -58,7 +58,7 @@ def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
 
 
 def train_variants(
-    variants: Mapping[str, KSRecipe], out: str | Path, place: Place, machine: Machine | None = None
+    variants: Mapping[str, KSRecipe], out: str | Path, place: DataFolders, machine: Hardware | None = None
 ) -> dict[str, Path] | None:
     """Trains each variant in a folder of its own, or goes on with it; those that are done stay as they are.
 
@@ -245,8 +245,8 @@ def ablate_command(
         variants = backbone_variants(read, backbones.split(",") if backbones else PAPER_BACKBONES)
     else:
         variants = seed_variants(read, trainings)
-    place = Place(Path(data), Path(packed) if packed else None)
-    networks = train_variants(variants, out, place, Machine(accelerator, max_minutes=max_minutes or None))
+    place = DataFolders(Path(data), Path(packed) if packed else None)
+    networks = train_variants(variants, out, place, Hardware(accelerator, max_minutes=max_minutes or None))
     if networks is None:
         print("Stopped before the last training was done; the same command goes on.")
         return

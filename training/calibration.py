@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oaks.training.validation import Outcome
+from oaks.training.validation import ValidationResults
 
 FittedCalibration = dict[str, dict[str, float]]
 """What bundle.json calls calibration: "visibility" and "similarity", each with "scale" and "bias"."""
@@ -48,7 +48,7 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
     return {"scale": round(scale, 6), "bias": round(bias, 6)}
 
 
-def fit_calibration(outcome: Outcome) -> FittedCalibration:
+def fit_calibration(outcome: ValidationResults) -> FittedCalibration:
     """Visibility against whether an annotator placed the keypoint, predicted KS against KS of those placed."""
     labeled = outcome.keypoints[..., 2] > 0
     calibration: FittedCalibration = {}
@@ -61,7 +61,7 @@ def fit_calibration(outcome: Outcome) -> FittedCalibration:
     return calibration
 
 
-def calibrated(outcome: Outcome, calibration: FittedCalibration) -> Outcome:
+def apply_calibration(outcome: ValidationResults, calibration: FittedCalibration) -> ValidationResults:
     """The outcome with the Engine's probabilities: sigmoid(scale · logit + bias)."""
     changed = {}
     for name, numbers in calibration.items():
@@ -70,4 +70,4 @@ def calibrated(outcome: Outcome, calibration: FittedCalibration) -> Outcome:
     return replace(outcome, **changed)
 
 
-__all__ = ["FittedCalibration", "calibrated", "fit_calibration", "fit_probabilities"]
+__all__ = ["FittedCalibration", "apply_calibration", "fit_calibration", "fit_probabilities"]

@@ -27,7 +27,7 @@ from oaks.training.module import NetworkTraining
 LAST = "last.ckpt"
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it: a kill at any moment leaves the previous one."""
 
     def save_checkpoint(
@@ -47,7 +47,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         os.replace(staged, path)
 
 
-class Pieces(Callback):
+class CheckpointAndStop(Callback):
     """Writes last.ckpt every so often, and stops with one on SIGINT, SIGTERM or when the time is up.
 
     A second SIGINT stops at once, without a checkpoint.
@@ -104,9 +104,9 @@ class Pieces(Callback):
             trainer.limit_val_batches = 0  # a stop is not the place for a validation
         elif not self.console.is_terminal and now - self._told > 60:
             self._told = now
-            self._say_where_it_stands(trainer, module)
+            self._report_progress(trainer, module)
 
-    def _say_where_it_stands(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+    def _report_progress(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
         done = trainer.global_step - self._first_step
         seconds = time.monotonic() - self._began
         left = (module.steps - trainer.global_step) * seconds / max(done, 1) / 3600
@@ -141,7 +141,7 @@ def write_text(path: Path, text: str) -> None:
     os.replace(staged, path)
 
 
-class NetworkKeeper(lightning.Callback):
+class SaveNetwork(lightning.Callback):
     """After every validation writes the network and, last, its metrics card.
 
     Attributes:
@@ -150,7 +150,7 @@ class NetworkKeeper(lightning.Callback):
 
     def __init__(self, network: Path, card: Path, lines: list[str]) -> None:
         self.network, self.card, self.lines = network, card, lines
-        self.commit = commit()
+        self.commit = git_commit()
         self.step: int | None = None
 
     def on_validation_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
@@ -187,7 +187,7 @@ class NetworkKeeper(lightning.Callback):
         write_text(self.card, json.dumps(card, indent=1))
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the source tree that this file lies in, marked if it has changes; None outside of one."""
     here = Path(__file__).parent
     try:
@@ -223,9 +223,9 @@ def wait_for(path: Path, console: Console) -> None:
         time.sleep(1)
 
 
-def piece_number(folder: Path) -> int:
-    """How many pieces have been logged in `folder`."""
-    return len(list(folder.glob("piece-*"))) if folder.is_dir() else 0
+def count_sessions(folder: Path) -> int:
+    """How many sessions of a training have been logged in `folder`."""
+    return len(list(folder.glob("session-*"))) if folder.is_dir() else 0
 
 
 def stderr_console() -> Console:
@@ -235,12 +235,12 @@ def stderr_console() -> Console:
 
 __all__ = [
     "LAST",
-    "NetworkKeeper",
-    "Pieces",
-    "WholeCheckpoints",
-    "commit",
+    "AtomicCheckpointIO",
+    "CheckpointAndStop",
+    "SaveNetwork",
+    "count_sessions",
+    "git_commit",
     "is_first_process",
-    "piece_number",
     "stderr_console",
     "wait_for",
     "write_text",

@@ -28,7 +28,7 @@ def train_command(
             option that would have no effect.
     """
     from oaks.training import run
-    from oaks.training.data.sources import Place
+    from oaks.training.data.sources import DataFolders
 
     if summary:
         if out or resume or data or packed or max_minutes or devices or hosts != 1 or accelerator != "auto":
@@ -37,7 +37,7 @@ def train_command(
             )
         print(network_summary(read_recipe(recipe, changes)))
         return
-    machine = run.Machine(accelerator, devices or "auto", hosts, max_minutes or None)
+    machine = run.Hardware(accelerator, devices or "auto", hosts, max_minutes or None)
     if resume:
         if recipe or out or changes:
             raise ValueError(
@@ -52,7 +52,7 @@ def train_command(
         raise ValueError(
             "recipe: wanted a recipe and --out for a new training, or --resume with a training's folder"
         )
-    place = Place(Path(data), Path(packed) if packed else None)
+    place = DataFolders(Path(data), Path(packed) if packed else None)
     run.train(read_recipe(recipe, changes), out, place, machine)
 
 
@@ -73,14 +73,14 @@ def pack_command(recipe: str, out: str, *, data: str, changes: list[str], detail
         ValueError: the recipe is not one for people.
     """
     from oaks.training.data.packing import pack
-    from oaks.training.data.sources import Place
+    from oaks.training.data.sources import DataFolders
 
     read = read_recipe(recipe, changes)
     if not isinstance(read, PoseRecipe):
         raise ValueError(
             f"recipe: wanted one of kind pose, whose input size the crops are packed for, got {recipe}"
         )
-    pack(read, out, Place(Path(data)), detail=detail)
+    pack(read, out, DataFolders(Path(data)), detail=detail)
 
 
 __all__ = ["network_summary", "pack_command", "train_command"]

@@ -12,16 +12,16 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from oaks.training.calibration import FittedCalibration, calibrated, fit_calibration
+from oaks.training.calibration import FittedCalibration, apply_calibration, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
 from oaks.training.data.sources import Split
 from oaks.training.ks_data import (
     HeatmapStore,
-    LiveCrops,
+    OnlineCrops,
     PoseNetworks,
     StoredHeatmaps,
-    mirror,
+    mirror_sample,
     true_similarity,
 )
 from oaks.training.losses import similarity_loss
@@ -53,11 +53,11 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
         raise ValueError(
             f"pose: the networks' skeleton is {views[0].skeleton.name!r}, the recipe's {recipe.skeleton!r}"
         )
-    _refuse_seen_people(recipe, descriptions)
+    _check_unseen_people(recipe, descriptions)
     return PoseNetworks(networks, views[0]), descriptions
 
 
-def _refuse_seen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
+def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
     """Refuses pose networks that have seen people on whom they are to be run as on people new to them.
 
     Those are everyone in cross-fitting, and whom `folds.trained` names; and who is held out, where that is or where
@@ -88,7 +88,7 @@ def _refuse_seen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]
         shared = sorted(
             {source.name for source in recipe.data.train} & {source.name for source in theirs.train}
         )
-        unseen = theirs.folds is not None and theirs.folds.keep_out(runs_on, folds.count)
+        unseen = theirs.folds is not None and theirs.folds.holds_out(runs_on, folds.count)
         if runs_on and shared and not unseen:
             raise ValueError(
                 f"pose: {path} is to be run on fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of {shared}, "
@@ -116,7 +116,7 @@ class KSTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The recipe's loss on a batch of stored heatmaps, or of crops of which the heatmaps are made here."""
-        self.count_damaged(batch)
+        self.count_undecodable(batch)
         if "heatmaps" not in batch:
             batch = self._with_heatmaps(batch)
         loss = similarity_loss(
@@ -134,7 +134,7 @@ class KSTraining(NetworkTraining):
             "annotated": annotated.astype(np.float32),
         }
         for row in np.flatnonzero(batch["mirrored"].cpu().numpy()):
-            mirrored = mirror(*(content[name][row] for name in content), self.pose.view.skeleton)
+            mirrored = mirror_sample(*(content[name][row] for name in content), self.pose.view.skeleton)
             for name, value in zip(content, mirrored, strict=True):
                 content[name][row] = value
         return {name: torch.from_numpy(value).to(self.device) for name, value in content.items()}
@@ -150,7 +150,7 @@ class KSTraining(NetworkTraining):
         outcome = self.outcome()
         if self.recipe.calibrate:
             self.calibration = fit_calibration(outcome)
-            outcome = calibrated(outcome, self.calibration)
+            outcome = apply_calibration(outcome, self.calibration)
         figures = outcome.metrics()
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
 
@@ -198,7 +198,7 @@ class HeatmapModule(PeopleModule):
         """Stored heatmaps where there is a store of them, else crops."""
         seed = self.recipe.training.seed
         if self.store is None:
-            live = LiveCrops(self.split.train, self.view, self.recipe.augmentation, seed=seed)
+            live = OnlineCrops(self.split.train, self.view, self.recipe.augmentation, seed=seed)
             return live, [len(people) for people in self.split.train]
         stored = StoredHeatmaps(
             self.store, self.crops.begins, self.view.skeleton, flip=self.recipe.augmentation.flip, seed=seed

@@ -24,15 +24,15 @@ from torch.utils.data import Dataset
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import People, fold_of
-from oaks.training.data.sampling import Draw, readable_person
+from oaks.training.data.sampling import Draw, sample_readable
 from oaks.training.recipe import Augmentation
 from oaks.training.validation import (
-    Collector,
     CropDataset,
     CropSettings,
     Estimate,
+    ResultCollector,
     crop_loader,
-    cut,
+    crop_person,
     estimate,
 )
 
@@ -94,7 +94,7 @@ def true_similarity(
 
     The points are those of the decoder that is used at test time (section 4.2).
     """
-    collector = Collector(skeleton)
+    collector = ResultCollector(skeleton)
     collector.add({**batch, "place": torch.arange(len(found.points))}, found)
     ks, _ = collector.outcome().true_similarity()
     annotated = (batch["keypoints"][..., 2] > 0).cpu().numpy() & batch["annotatable"].cpu().numpy().astype(
@@ -103,7 +103,7 @@ def true_similarity(
     return ks.astype(np.float32), annotated
 
 
-def mirror(
+def mirror_sample(
     heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What KS-net learns from one person, (K, h, w) and (K,) each, of that person mirrored.
@@ -271,7 +271,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         heatmaps, similarity = self.store.heatmaps(place), self.similarity[place]
         annotated = self.annotated[place]
         if np.random.default_rng([self.seed, 2, draw.number]).random() < self.flip:
-            heatmaps, similarity, annotated = mirror(heatmaps, similarity, annotated, self.skeleton)
+            heatmaps, similarity, annotated = mirror_sample(heatmaps, similarity, annotated, self.skeleton)
         return {
             "heatmaps": np.array(heatmaps),  # a copy: the mapped file cannot be written to
             "similarity": similarity,
@@ -280,7 +280,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         }
 
 
-class LiveCrops(Dataset[dict[str, Any]]):
+class OnlineCrops(Dataset[dict[str, Any]]):
     """Varied crops of people, addressed by draws, of which a training step makes the heatmaps itself."""
 
     def __init__(
@@ -290,15 +290,22 @@ class LiveCrops(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, 2, draw.number])
-        image, person, damaged = readable_person(self.sources[draw.source], draw.index, rng)
+        image, person, damaged = sample_readable(self.sources[draw.source], draw.index, rng)
         image, person = vary(image, person, rng, self.settings)
         mirrored = np.random.default_rng([self.seed, 4, draw.number]).random() < self.settings.flip
         return {
-            **cut(image, person, self.view),
+            **crop_person(image, person, self.view),
             "source": draw.source,
             "damaged": damaged,
             "mirrored": mirrored,
         }
 
 
-__all__ = ["HeatmapStore", "LiveCrops", "PoseNetworks", "StoredHeatmaps", "mirror", "true_similarity"]
+__all__ = [
+    "HeatmapStore",
+    "OnlineCrops",
+    "PoseNetworks",
+    "StoredHeatmaps",
+    "mirror_sample",
+    "true_similarity",
+]

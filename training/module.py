@@ -14,10 +14,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from oaks.training.data.sampling import Draws, Samples, make_loader
+from oaks.training.data.sampling import AugmentedPeople, PeopleSampler, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.recipe import CosineSchedule, Recipe, StepSchedule, Training
-from oaks.training.validation import Collector, CropDataset, CropSettings, Outcome, crop_loader
+from oaks.training.validation import (
+    CropDataset,
+    CropSettings,
+    ResultCollector,
+    ValidationResults,
+    crop_loader,
+)
 
 STRIDE = 4
 """Crop pixels per heatmap pixel, of every network here."""
@@ -70,7 +76,7 @@ class NetworkTraining(lightning.LightningModule):
         if decay:
             self.averaged = AveragedModel(self.network, multi_avg_fn=moving_average(decay), use_buffers=True)
             self.averaged.requires_grad_(False)
-        self.collector = Collector(recipe.load_skeleton())
+        self.collector = ResultCollector(recipe.load_skeleton())
         self.left_out = 0  # people whose images could not be decoded in the last validation
         # Passed over since the training began, by all processes together.
         self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
@@ -105,20 +111,20 @@ class NetworkTraining(lightning.LightningModule):
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
 
-    def count_damaged(self, batch: dict[str, Tensor]) -> None:
+    def count_undecodable(self, batch: dict[str, Tensor]) -> None:
         """Adds the people passed over for this batch, in all processes.
 
         Every process keeps the sum: DistributedDataParallel overwrites buffers with the first process's.
         """
         self.damaged += self.trainer.strategy.reduce(batch["damaged"].sum(), reduce_op="sum")
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ValidationResults:
         """Everyone validated, gathered from all processes; begins the next validation's collection."""
-        gather(self.collector, self.trainer.world_size)
+        gather_rows(self.collector, self.trainer.world_size)
         outcome = self.collector.outcome()
         people = sum(len(people) for people in self.trainer.datamodule.split.validation)
         self.left_out = people - len(outcome.points)
-        self.collector = Collector(self.collector.skeleton)
+        self.collector = ResultCollector(self.collector.skeleton)
         return outcome
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -162,7 +168,7 @@ class PeopleModule(lightning.LightningDataModule):
 
     def samples(self) -> tuple[Dataset[dict[str, Any]], Sequence[int]]:
         """The training's samples, by source and place, and the number of places of each source."""
-        samples = Samples(
+        samples = AugmentedPeople(
             self.split.train, self.recipe.augmentation, size=self.view.size, padding=self.view.padding,
             skeleton=self.view.skeleton, seed=self.recipe.training.seed,
         )  # fmt: skip
@@ -177,7 +183,7 @@ class PeopleModule(lightning.LightningDataModule):
                 f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
             )
         samples, lengths = self.samples()
-        draws = Draws(
+        draws = PeopleSampler(
             lengths, self.split.weights, batch=batch, steps=self.steps, start=trainer.global_step,
             seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
         )  # fmt: skip
@@ -194,7 +200,7 @@ class PeopleModule(lightning.LightningDataModule):
         )
 
 
-def gather(collector: Collector, processes: int) -> None:
+def gather_rows(collector: ResultCollector, processes: int) -> None:
     """Gives every process's collector the rows of all of them."""
     if processes > 1:
         rows: list[Any] = [None] * processes
@@ -207,7 +213,7 @@ __all__ = [
     "NetworkTraining",
     "PeopleModule",
     "count_steps",
-    "gather",
+    "gather_rows",
     "moving_average",
     "rate_factor",
 ]

@@ -63,7 +63,7 @@ class PoseTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch, logged with its parts."""
-        self.count_damaged(batch)
+        self.count_undecodable(batch)
         loss = self.loss(batch)
         total = loss.heatmap + self.recipe.visibility_weight * loss.visibility
         self.log("loss", total, prog_bar=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oaks import onnx_file
 from oaks.training.networks import KSNet, PoseNetwork
-from oaks.training.recipe import Initial
+from oaks.training.recipe import InitialWeights
 
 WRAPPINGS = (
     "state_dict",
@@ -25,7 +25,7 @@ PREFIXES = ("module.", "model.", "network.")  # of DataParallel and of training 
 
 
 @dataclass(frozen=True)
-class Matched:
+class LoadedWeights:
     """What of a file went where.
 
     Attributes:
@@ -68,7 +68,7 @@ class Matched:
         return [line for part in parts for line in self._folded(part)]
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, without wrappings and common prefixes.
 
     Args:
@@ -105,7 +105,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def places_of(network: nn.Module, name: str) -> list[str]:
+def candidate_names(network: nn.Module, name: str) -> list[str]:
     """The names under which `network` may keep what the file calls `name`, the likeliest first."""
     if isinstance(network, PoseNetwork):  # torchvision and Simple Baselines have the backbone at the top
         return [name, f"backbone.{name}", f"head.{name}"]
@@ -114,7 +114,7 @@ def places_of(network: nn.Module, name: str) -> list[str]:
     return [name]
 
 
-def load_weights(network: nn.Module, initial: Initial) -> Matched:
+def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
     """Loads a file's weights into `network`, entry by entry, where name and shape agree.
 
     Args:
@@ -128,11 +128,11 @@ def load_weights(network: nn.Module, initial: Initial) -> Matched:
         FileNotFoundError: there is no such file.
         ValueError: an entry's shape differs, or something is missing or unused that is not allowed to be.
     """
-    state, own = read_state(initial.path), network.state_dict()
+    state, own = read_state_dict(initial.path), network.state_dict()
     loaded: dict[str, str] = {}
     unexpected, misshapen = [], []
     for name, value in state.items():
-        place = next((place for place in places_of(network, name) if place in own), None)
+        place = next((place for place in candidate_names(network, name) if place in own), None)
         if place is None:
             unexpected.append(name)
         elif own[place].shape != value.shape:
@@ -164,7 +164,7 @@ def load_weights(network: nn.Module, initial: Initial) -> Matched:
     network.load_state_dict(own)
     pairs = [(loaded[place], place) for place in own if place in loaded]
     kept = [name for name in missing if name not in uncounted]
-    return Matched(initial.path, pairs, kept, unexpected, misshapen)
+    return LoadedWeights(initial.path, pairs, kept, unexpected, misshapen)
 
 
 def freeze(network: nn.Module, patterns: list[str]) -> None:
@@ -188,4 +188,4 @@ def _any(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-__all__ = ["Matched", "freeze", "load_weights", "places_of", "read_state"]
+__all__ = ["LoadedWeights", "candidate_names", "freeze", "load_weights", "read_state_dict"]

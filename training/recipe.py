@@ -15,13 +15,13 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Unknown fields are refused, and so are values that JSON and YAML cannot write."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
-class PeopleSource(Strict):
+class PeopleSource(StrictModel):
     """What every source of people has.
 
     Attributes:
@@ -88,7 +88,7 @@ class RenderedSource(PeopleSource):
 AnySource = Annotated[CocoSource | ShardSource | RenderedSource, Field(discriminator="kind")]
 
 
-class Folds(Strict):
+class Folds(StrictModel):
     """Images split by a hash of source and image id: the same split wherever and however they are read.
 
     Attributes:
@@ -115,12 +115,12 @@ class Folds(Strict):
             )
         return self
 
-    def keep_out(self, folds: Iterable[int], count: int) -> bool:
+    def holds_out(self, folds: Iterable[int], count: int) -> bool:
         """Whether all people in `folds`, of `count`, lie in the fold that is held out here."""
         return count % self.count == 0 and all(fold % self.count == self.held_out for fold in folds)
 
 
-class Data(Strict):
+class Data(StrictModel):
     """What is trained on, and what is validated on: `validation`, and the held-out fold of `train`."""
 
     train: Annotated[list[AnySource], Field(min_length=1)]
@@ -143,7 +143,7 @@ class Data(Strict):
         return self
 
 
-class Augmentation(Strict):
+class Augmentation(StrictModel):
     """How samples are varied. All zeros, and scale [1, 1], leave the plain crop.
 
     Attributes:
@@ -180,7 +180,7 @@ class Augmentation(Strict):
         return scale
 
 
-class StepSchedule(Strict):
+class StepSchedule(StrictModel):
     """The learning rate times `factor` at each of `epochs`."""
 
     kind: Literal["step"]
@@ -189,7 +189,7 @@ class StepSchedule(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class CosineSchedule(Strict):
+class CosineSchedule(StrictModel):
     """The learning rate along half a cosine, from the full one to `final` times it."""
 
     kind: Literal["cosine"]
@@ -197,7 +197,7 @@ class CosineSchedule(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class Training(Strict):
+class Training(StrictModel):
     """The loop.
 
     Attributes:
@@ -233,7 +233,7 @@ class Training(Strict):
     log_every: Annotated[int, Field(ge=1)] = 20
 
 
-class Initial(Strict):
+class InitialWeights(StrictModel):
     """Weights to start from; see `oaks.training.pretrained`.
 
     Attributes:
@@ -249,7 +249,7 @@ class Initial(Strict):
     freeze: list[str] = []
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """What both kinds of recipe have.
 
     Attributes:
@@ -264,7 +264,7 @@ class Recipe(Strict):
     data: Data
     training: Training
     augmentation: Augmentation = Augmentation()
-    initial: Initial | None = None
+    initial: InitialWeights | None = None
     skeleton: str = "coco17"
     license: str = "unspecified"
 
@@ -450,7 +450,7 @@ def _apply(content: Any, change: str) -> None:
 
 
 __all__ = [
-    "AnySource", "Augmentation", "CocoSource", "CosineSchedule", "Data", "Folds", "Initial", "KSRecipe",
+    "AnySource", "Augmentation", "CocoSource", "CosineSchedule", "Data", "Folds", "InitialWeights", "KSRecipe",
     "PoseRecipe", "Recipe", "RenderedSource", "ShardSource", "StepSchedule", "Training",
     "parse_recipe", "read_recipe",
 ]  # fmt: skip

@@ -21,18 +21,18 @@ from rich.console import Console
 from oaks.skeleton import COCO17
 from oaks.training.callbacks import (
     LAST,
-    NetworkKeeper,
-    Pieces,
-    WholeCheckpoints,
+    AtomicCheckpointIO,
+    CheckpointAndStop,
+    SaveNetwork,
+    count_sessions,
     is_first_process,
-    piece_number,
     stderr_console,
     wait_for,
     write_text,
 )
 from oaks.training.checkpoint import read_description
-from oaks.training.data.shards import wanted_packing
-from oaks.training.data.sources import Place, open_data
+from oaks.training.data.shards import required_packing
+from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
 from oaks.training.module import NetworkTraining, PeopleModule, count_steps
 from oaks.training.pose import PoseTraining
@@ -43,7 +43,7 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What a training runs on.
 
     Attributes:
@@ -80,7 +80,7 @@ class RunFolder:
             raise ValueError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
                              "or name another folder")  # fmt: skip
 
-    def record(self, recipe: PoseRecipe | KSRecipe, place: Place, people: str) -> None:
+    def record(self, recipe: PoseRecipe | KSRecipe, place: DataFolders, people: str) -> None:
         """Writes down what is trained on what, from the first process.
 
         Args:
@@ -113,7 +113,7 @@ class RunFolder:
         card = json.loads(self.card.read_text(encoding="utf-8"))
         return card["step"] >= card["steps"]
 
-    def read(self) -> tuple[PoseRecipe | KSRecipe, Place]:
+    def read(self) -> tuple[PoseRecipe | KSRecipe, DataFolders]:
         """What `record` wrote.
 
         Raises:
@@ -127,14 +127,14 @@ class RunFolder:
         settings = json.loads(self.settings.read_text(encoding="utf-8"))
         recipe = parse_recipe(yaml.safe_load(self.recipe.read_text(encoding="utf-8")), str(self.recipe))
         packed = Path(settings["packed"]) if settings["packed"] else None
-        return recipe, Place(Path(settings["data"]), packed, self.rendered)
+        return recipe, DataFolders(Path(settings["data"]), packed, self.rendered)
 
 
 def train(
     recipe: PoseRecipe | KSRecipe,
     run: str | Path,
-    place: Place | None = None,
-    machine: Machine | None = None,
+    place: DataFolders | None = None,
+    machine: Hardware | None = None,
     *,
     console: Console | None = None,
 ) -> Path | None:
@@ -149,13 +149,15 @@ def train(
     """
     folder = RunFolder(run)
     folder.refuse_begun()
-    place = (place or Place())._replace(rendered=folder.rendered)
-    return _run(with_whole_paths(recipe), folder, place, machine or Machine(), console or stderr_console())
+    place = (place or DataFolders())._replace(rendered=folder.rendered)
+    return _run(
+        with_absolute_paths(recipe), folder, place, machine or Hardware(), console or stderr_console()
+    )
 
 
 def resume(
     run: str | Path,
-    machine: Machine | None = None,
+    machine: Hardware | None = None,
     *,
     data: Path | None = None,
     packed: Path | None = None,
@@ -180,11 +182,11 @@ def resume(
         console.print(f"Trained already: {folder.network}", soft_wrap=True)
         return folder.network
     place = place._replace(data=data or place.data, packed=packed or place.packed)
-    return _run(recipe, folder, place, machine or Machine(), console)
+    return _run(recipe, folder, place, machine or Hardware(), console)
 
 
 def _run(
-    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, machine: Machine, console: Console
+    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: DataFolders, machine: Hardware, console: Console
 ) -> Path | None:
     deadline = None if machine.max_minutes is None else time.monotonic() + 60 * machine.max_minutes
     lightning.seed_everything(recipe.training.seed, verbose=False)
@@ -200,13 +202,19 @@ def _run(
             return None
     if is_first_process():
         write_text(folder.prepared, json.dumps(lines, indent=1))
-    pieces = Pieces(
+    stopping = CheckpointAndStop(
         folder.path, every_minutes=recipe.training.checkpoint_minutes, deadline=deadline, console=console
     )
-    keeper = NetworkKeeper(folder.network, folder.card, lines)
+    keeper = SaveNetwork(folder.network, folder.card, lines)
     with _quiet_lightning():
         trainer = make_trainer(
-            recipe, folder, machine, module, [pieces, keeper], console, validated=bool(data.split.validation)
+            recipe,
+            folder,
+            machine,
+            module,
+            [stopping, keeper],
+            console,
+            validated=bool(data.split.validation),
         )
         trainer.fit(
             module,
@@ -218,12 +226,12 @@ def _run(
         if done and keeper.step != module.steps:
             _end(trainer, module, data, keeper)
     if trainer.is_global_zero:
-        _say_what_was_damaged(module, console)
+        _report_damaged_images(module, console)
     if trainer.is_global_zero and done:
         console.print(f"Trained: {folder.network}", soft_wrap=True)
     elif trainer.is_global_zero:
         console.print(
-            f"[bold]Stopped at step {trainer.global_step} of {module.steps}: {pieces.reason}.[/]\n"
+            f"[bold]Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.[/]\n"
             f"Go on with: oaks train --resume {folder.path}",
             soft_wrap=True,
         )
@@ -234,7 +242,7 @@ def _end(
     trainer: lightning.Trainer,
     module: NetworkTraining,
     data: PeopleModule | HeatmapModule,
-    keeper: NetworkKeeper,
+    keeper: SaveNetwork,
 ) -> None:
     """Validates and writes the network at the last step, where no validation fell or one was broken off."""
     if data.split.validation:
@@ -243,7 +251,7 @@ def _end(
         keeper.write(trainer, module)
 
 
-def _say_what_was_damaged(module: NetworkTraining, console: Console) -> None:
+def _report_damaged_images(module: NetworkTraining, console: Console) -> None:
     counts = {"passed over in training": int(module.damaged), "left out of the validation": module.left_out}
     for what, count in counts.items():
         if count:
@@ -251,7 +259,7 @@ def _say_what_was_damaged(module: NetworkTraining, console: Console) -> None:
 
 
 def _open(
-    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: Place, console: Console
+    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: DataFolders, console: Console
 ) -> tuple[NetworkTraining, PeopleModule | HeatmapModule, list[str]]:
     """The training, with its initial weights, its data, and lines on where they come from."""
     lines: list[str] = []
@@ -262,14 +270,14 @@ def _open(
             console.print(line, highlight=False, soft_wrap=True)
 
     if isinstance(recipe, PoseRecipe):
-        wanted = wanted_packing(recipe.augmentation, recipe.input, recipe.padding)
+        wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding)
         split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
         steps, per_epoch = count_steps(recipe.training, sum(len(people) for people in split.train))
         module = PoseTraining(recipe, steps, per_epoch)
         _load_initial(recipe, module, folder, console)
         return module, PeopleModule(recipe, split, module.view, steps), lines
     pose, descriptions = load_pose_networks(recipe)
-    wanted = wanted_packing(recipe.augmentation, pose.view.size, pose.view.padding)
+    wanted = required_packing(recipe.augmentation, pose.view.size, pose.view.padding)
     split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
     lines += [
         f"heatmaps by {path}: {d['recipe']['title']}"
@@ -298,12 +306,12 @@ def _load_initial(
 
     freeze(module.network, recipe.initial.freeze)
     if not folder.checkpoint.exists():
-        refuse_seen(recipe)
+        check_unseen_people(recipe)
         matched = load_weights(module.network, recipe.initial)
         console.print(str(matched), soft_wrap=True, highlight=False, markup=False)
 
 
-def refuse_seen(recipe: PoseRecipe | KSRecipe) -> None:
+def check_unseen_people(recipe: PoseRecipe | KSRecipe) -> None:
     """Refuses weights to start from that were trained, here, on people whom the recipe holds out.
 
     Raises:
@@ -319,7 +327,7 @@ def refuse_seen(recipe: PoseRecipe | KSRecipe) -> None:
     theirs = parse_recipe(described["recipe"], str(path)).data
     held_out = {source.name for source in recipe.data.train if source.hold_out}
     shared = sorted(held_out & {source.name for source in theirs.train})
-    unseen = theirs.folds is not None and theirs.folds.keep_out([folds.held_out], folds.count)
+    unseen = theirs.folds is not None and theirs.folds.holds_out([folds.held_out], folds.count)
     if shared and not unseen:
         raise ValueError(
             f"initial: {path} was trained on people of {shared} who are held out here (fold {folds.held_out} of "
@@ -328,7 +336,7 @@ def refuse_seen(recipe: PoseRecipe | KSRecipe) -> None:
 
 
 def _fill_store(
-    data: HeatmapModule, module: KSTraining, machine: Machine, console: Console, deadline: float | None
+    data: HeatmapModule, module: KSTraining, machine: Hardware, console: Console, deadline: float | None
 ) -> list[str]:
     """Stores the heatmaps that are missing; gives a line on people whose images cannot be decoded, if any."""
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
@@ -347,7 +355,7 @@ def _fill_store(
     return [line]
 
 
-def with_whole_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
+def with_absolute_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
     """The recipe with the networks that it names found from wherever the training is gone on with."""
     content = recipe.model_dump(mode="json")
     if content["initial"] is not None:
@@ -363,17 +371,17 @@ def with_whole_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
 def make_trainer(
     recipe: PoseRecipe | KSRecipe,
     folder: RunFolder,
-    machine: Machine,
+    machine: Hardware,
     module: NetworkTraining,
     callbacks: list[Any],
     console: Console,
     *,
     validated: bool,
 ) -> lightning.Trainer:
-    """Lightning's trainer for one piece; a whole training is one Lightning epoch."""
+    """Lightning's trainer for one session; a whole training is one Lightning epoch."""
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar()]
-    piece = f"piece-{piece_number(folder.logs):03d}"
+    session = f"session-{count_sessions(folder.logs):03d}"
     every = min(max(1, round(recipe.training.validate_every * module.steps_per_epoch)), module.steps)
     processes = machine.hosts * (
         machine.devices if isinstance(machine.devices, int) else torch.cuda.device_count()
@@ -393,11 +401,11 @@ def make_trainer(
         gradient_clip_val=recipe.training.clip_gradient,
         log_every_n_steps=recipe.training.log_every,
         logger=[
-            CSVLogger(folder.path, name="logs", version=piece),
+            CSVLogger(folder.path, name="logs", version=session),
             TensorBoardLogger(folder.path, name="logs", version="tensorboard"),
         ],
         callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
+        plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=console.is_terminal,
         enable_model_summary=False,
@@ -419,4 +427,4 @@ def _quiet_lightning() -> Any:
         yield
 
 
-__all__ = ["Machine", "RunFolder", "make_trainer", "resume", "train"]
+__all__ = ["Hardware", "RunFolder", "make_trainer", "resume", "train"]

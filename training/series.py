@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import read_recipe
-from oaks.training.run import Machine, RunFolder, resume, train
+from oaks.training.run import Hardware, RunFolder, resume, train
 
 SERIES = {
     "small": ("small_pose", "small_pose_fine", "small_ks_net"),
@@ -56,20 +56,20 @@ def train_series(
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
-        if not _complete(name, runs / name, data, packed, Machine(accelerator, max_minutes=left)):
+        if not _complete(name, runs / name, data, packed, Hardware(accelerator, max_minutes=left)):
             return None
     *_, pose, ks = (RunFolder(runs / name).network for name in SERIES[which])
     return pose, ks
 
 
-def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, machine: Machine) -> bool:
+def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, machine: Hardware) -> bool:
     """Whether the training in `folder` is complete, after starting or going on with it if it was not."""
     run = RunFolder(folder)
     if run.complete():
         return True
     if run.settings.exists():
         return resume(folder, machine, data=data, packed=packed) is not None
-    return train(read_recipe(name), folder, Place(data or Path(), packed), machine) is not None
+    return train(read_recipe(name), folder, DataFolders(data or Path(), packed), machine) is not None
 
 
 def main(

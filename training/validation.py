@@ -15,7 +15,7 @@ from oaks import ops
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
-from oaks.training.data.sampling import settle, warn_once
+from oaks.training.data.sampling import init_worker, warn_once
 from oaks.training.recipe import Augmentation
 from oaks.val.coco_eval import judge
 from oaks.val.ground_truth import Truth
@@ -44,7 +44,7 @@ class CropSettings:
         )  # fmt: skip
 
 
-def cut(image: np.ndarray, person: Person, view: CropSettings) -> dict[str, Any]:
+def crop_person(image: np.ndarray, person: Person, view: CropSettings) -> dict[str, Any]:
     """A crop as in use, (3, H, W) float32, its transform (2, 3), and the person's labels."""
     crop = ops.crop(
         image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
@@ -91,7 +91,7 @@ class CropDataset(Dataset[dict[str, Any] | None]):
             return None
         if turn > 0:
             image, person = vary(image, person, rng, self.settings)
-        return {**cut(image, person, self.view), "place": place, "source": source}
+        return {**crop_person(image, person, self.view), "place": place, "source": source}
 
 
 def _collate(items: list[dict[str, Any] | None]) -> dict[str, Tensor] | None:
@@ -116,7 +116,7 @@ def crop_loader(
         sampler=list(range(len(crops))) if places is None else list(places),
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=settle,
+        worker_init_fn=init_worker,
     )
 
 
@@ -164,7 +164,7 @@ def estimate(
 
 
 @dataclass
-class Outcome:
+class ValidationResults:
     """Estimates on N people beside their labels, in pixel indices of the original images.
 
     Attributes:
@@ -260,7 +260,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-class Collector:
+class ResultCollector:
     """Gathers estimates and labels, batch by batch, and from several processes."""
 
     def __init__(self, skeleton: Skeleton) -> None:
@@ -287,7 +287,7 @@ class Collector:
             "images": np.stack([n["source"], n["image_id"]], axis=1),
         })  # fmt: skip
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ValidationResults:
         """Everything gathered, in the order of the people whatever the processes' order was.
 
         Raises:
@@ -300,7 +300,7 @@ class Collector:
             for name in self.rows[0]
         }
         _, order = np.unique(joined.pop("place"), return_index=True)
-        return Outcome(
+        return ValidationResults(
             **{n: None if v is None else v[order] for n, v in joined.items()}, skeleton=self.skeleton
         )
 
@@ -314,9 +314,9 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch: int = 32,
     workers: int = 0,
-) -> Outcome:
+) -> ValidationResults:
     """Estimates on every person of `sources`; networks in evaluation mode on `device`."""
-    collector = Collector(view.skeleton)
+    collector = ResultCollector(view.skeleton)
     for content, found in estimates(pose, sources, view, ks=ks, device=device, batch=batch, workers=workers):
         collector.add(content, found)
     return collector.outcome()
@@ -342,11 +342,11 @@ def estimates(
 
 
 __all__ = [
-    "Collector",
     "CropDataset",
     "CropSettings",
     "Estimate",
-    "Outcome",
+    "ResultCollector",
+    "ValidationResults",
     "crop_loader",
     "estimate",
     "estimates",

@@ -117,7 +117,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
-def beyond_half(model: onnx.ModelProto, samples: np.ndarray) -> dict[str, float]:
+def exceeds_half_range(model: onnx.ModelProto, samples: np.ndarray) -> dict[str, float]:
     """The tensors of a float32 model whose values float16 cannot hold, with their largest magnitude.
 
     On the CPU, ONNX Runtime computes float16 networks in float32 and so never overflows; a GPU does.
@@ -170,4 +170,12 @@ def table(rows: Sequence[Difference]) -> Table:
     return view
 
 
-__all__ = ["TOLERANCE", "Difference", "beyond_half", "differences", "onnx_outputs", "table", "torch_outputs"]
+__all__ = [
+    "TOLERANCE",
+    "Difference",
+    "differences",
+    "exceeds_half_range",
+    "onnx_outputs",
+    "table",
+    "torch_outputs",
+]

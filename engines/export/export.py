@@ -257,7 +257,7 @@ def _in_precision(
     kind: str, plain: onnx.ModelProto, part: _Trained, keep_float: Sequence[str] | None
 ) -> onnx.ModelProto:
     if kind == "fp16":
-        if beyond := compare.beyond_half(plain, part.compared):
+        if beyond := compare.exceeds_half_range(plain, part.compared):
             worst = max(beyond, key=beyond.__getitem__)
             raise ExportError(
                 f"the {part.kind} network in fp16: {len(beyond)} tensors hold values above "

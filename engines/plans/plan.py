@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaks.engines.plans import rtx
 from oaks.engines.plans.library import RTX, Library, TensorRTError
-from oaks.engines.plans.progress import Phases, bars, in_worker, monitor
+from oaks.engines.plans.progress import Phases, bars, monitor, run_in_worker
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -112,7 +112,7 @@ def build(
 
     progress: Progress | None = bars() if show else None
     with progress or nullcontext():
-        return in_worker(work)
+        return run_in_worker(work)
 
 
 def _build(

@@ -91,7 +91,7 @@ def monitor(library: Library, phases: Phases) -> trt.IProgressMonitor:
     return Monitor()
 
 
-def in_worker(work: Callable[[threading.Event], Result]) -> Result:
+def run_in_worker(work: Callable[[threading.Event], Result]) -> Result:
     """Runs `work` in a thread while this one waits, ready for Ctrl-C.
 
     Args:
@@ -133,4 +133,4 @@ def _wait(done: threading.Event) -> None:
         pass
 
 
-__all__ = ["Phases", "bars", "in_worker", "monitor"]
+__all__ = ["Phases", "bars", "monitor", "run_in_worker"]

@@ -31,7 +31,7 @@ BACKENDS = (*AUTOMATIC, "tensorrt_rtx")
 """All of them. "tensorrt" takes TensorRT for RTX too, so "auto" need not try it again."""
 
 
-def backend(name: str) -> ModuleType:
+def load_backend(name: str) -> ModuleType:
     """The module of a backend.
 
     Raises:
@@ -42,7 +42,7 @@ def backend(name: str) -> ModuleType:
     return importlib.import_module(f"oaks.executors.{name}")
 
 
-def choose(
+def choose_backend(
     name: str, device: str | None, lacking: Mapping[str, str] | None = None
 ) -> tuple[str, str, dict[str, str]]:
     """Decides which backend runs where.
@@ -59,14 +59,14 @@ def choose(
         BackendUnavailable: the one asked for cannot run here, or none can run on the device asked for.
     """
     if name != "auto":
-        module = backend(name)
+        module = load_backend(name)
         place = device or module.default_device()
         if reason := module.unavailable(place):
             raise BackendUnavailable(f"backend {name!r} on {place}: {reason}")
         return name, place, {}
     passed_over: dict[str, str] = {}
     for candidate in AUTOMATIC:
-        module = backend(candidate)
+        module = load_backend(candidate)
         place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
         reason = (lacking or {}).get(candidate) or module.unavailable(place)
         if candidate == "torch" and place == "cpu":
@@ -89,4 +89,4 @@ def choose(
     raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 
-__all__ = ["AUTOMATIC", "BACKENDS", "backend", "choose"]
+__all__ = ["AUTOMATIC", "BACKENDS", "choose_backend", "load_backend"]

@@ -213,7 +213,7 @@ class _Runner:
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self._pose, self._memory = bundle.pose, HostMemory()
         network = bundle.network("pose")
-        self._executor = executors.backend("onnxruntime").open_executor(
+        self._executor = executors.load_backend("onnxruntime").open_executor(
             network, memory=self._memory, threads=threads, batches=[2 * PEOPLE_AT_ONCE]
         )
 

@@ -109,7 +109,7 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
     )
 
 
-def take(
+def input_array(
     name: str, value: Any, dtypes: Sequence[np.dtype], shape: Shape, *, on_device: bool, convert: bool = False
 ) -> CheckedArray:
     """An input of an operation: NumPy on the CPU, a device array on the device.
@@ -132,7 +132,9 @@ def take(
     return array
 
 
-def give(name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool) -> CheckedArray:
+def output_array(
+    name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool
+) -> CheckedArray:
     """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
 
     Raises:
@@ -160,7 +162,7 @@ def give(name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_d
     return array
 
 
-def outputs(out: Any, names: Sequence[str]) -> list[Any]:
+def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
     """The entries of `out`, one for each result; None stands for "allocate it".
 
     Raises:
@@ -188,7 +190,7 @@ def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | N
                 raise ValueError(f"{array.name} in out must not share memory with {other.name}")
 
 
-def numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:
+def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:
     """A few finite numbers in host memory, such as a size, a mean or a threshold.
 
     Args:
@@ -209,7 +211,7 @@ def numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = F
     return array
 
 
-def stream_of(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
+def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
     """The stream to run on: the one asked for, else the first that an array names, else the default.
 
     Raises:
@@ -222,14 +224,14 @@ def stream_of(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
     return next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
 
 
-def sigma_values(sigmas: Any, keypoints: int, limit: int) -> list[float]:
+def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
     """K positive finite numbers, as every operation with keypoint similarity takes them.
 
     Raises:
         ValueError: another count, or a sigma that is not positive.
     """
     wanted = f"one positive number for each of the {keypoints} keypoints"
-    values = numbers("sigmas", sigmas, (keypoints,), wanted)
+    values = check_numbers("sigmas", sigmas, (keypoints,), wanted)
     if not (values > 0).all():
         raise ValueError(f"sigmas must be {wanted}, got {sigmas!r}")
     check_keypoint_count(keypoints, limit)
@@ -254,7 +256,7 @@ def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
     """
     if isinstance(value, np.ndarray):
         _check_map_size(name, value.shape)  # before an array that is not contiguous is copied
-    array = take(name, value, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
+    array = input_array(name, value, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
     if min(array.shape[1:]) < 1:
         raise ValueError(f"{name} must have at least one keypoint, row and column, got shape {array.shape}")
     _check_map_size(name, array.shape)
@@ -302,25 +304,25 @@ def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
     return order
 
 
-def take_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[CheckedArray, int]:
+def input_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[CheckedArray, int]:
     """Poses (N, K, 2) of as many keypoints as given, at least one, and their K."""
-    array = take(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
+    array = input_array(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
     if array.shape[1] < 1:
         raise ValueError(f"{name} must have at least one keypoint, got shape {array.shape}")
     return array, array.shape[1]
 
 
-def take_areas(areas: Any, count: int, on_device: bool) -> CheckedArray:
+def input_areas(areas: Any, count: int, on_device: bool) -> CheckedArray:
     """Areas (N,), on the host finite and at least 0."""
-    array = take("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    array = input_array("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
         raise ValueError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
     return array
 
 
-def take_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
+def input_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
     """Scores (N,), on the host without NaN."""
-    array = take("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    array = input_array("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and np.isnan(array.owner).any():
         raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
     return array

@@ -17,13 +17,13 @@ from oaks.ops._arguments import (
     CheckedArray,
     check_apart,
     check_boxes,
+    check_numbers,
+    common_stream,
     device_array,
-    give,
+    input_array,
     is_device_array,
-    numbers,
-    outputs,
-    stream_of,
-    take,
+    output_array,
+    split_outputs,
 )
 
 MAX_FRAMES = 65536
@@ -85,7 +85,7 @@ def crop(
     """
     views, on_device, owners = _frame_views(frames)
     width, height = _crop_size(size)
-    rectangle = take("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
+    rectangle = input_array("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
     count = rectangle.shape[0]
     index = _frame_index(frame_index, count, len(views), on_device)
     if not on_device:
@@ -94,16 +94,18 @@ def crop(
     if color not in ("bgr", "rgb"):
         raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
     wanted = f"a number above 0, at most {MAX_PADDING}"
-    if not 0 < numbers("padding", padding, (), wanted) <= MAX_PADDING:
+    if not 0 < check_numbers("padding", padding, (), wanted) <= MAX_PADDING:
         raise ValueError(f"padding must be {wanted}, got {padding!r}")
 
-    pixels_out, transforms_out = outputs(out, ("pixels", "transforms"))
+    pixels_out, transforms_out = split_outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
-    pixels = give("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
-    transforms = give("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)
+    pixels = output_array("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
+    transforms = output_array("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)
     check_apart([pixels, transforms], [rectangle, index, *owners])
 
-    module, run = native.target(on_device, stream_of([*owners, rectangle, index, pixels, transforms], stream))
+    module, run = native.target(
+        on_device, common_stream([*owners, rectangle, index, pixels, transforms], stream)
+    )
     module.crop(
         views, rectangle.address, index.address if index else 0, pixels.address, transforms.address,
         count, height, width, pixels.dtype == np.float16, mirrored, color == "bgr",
@@ -184,7 +186,7 @@ def _views_of(array: CheckedArray) -> list[FrameView]:
 
 def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
     wanted = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
-    width, height = numbers("size", size, (2,), wanted, whole=True).tolist()
+    width, height = check_numbers("size", size, (2,), wanted, whole=True).tolist()
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"size must be {wanted}, got {size!r}")
     return width, height
@@ -195,15 +197,15 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
         if frame_count != 1:
             raise ValueError(f"frame_index must say which of the {frame_count} frames each box lies in")
         return None
-    index = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+    index = input_array("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
         raise ValueError(f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}")
     return index
 
 
 def _normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    means = numbers("mean", mean, (3,), "3 finite numbers (red, green, blue; 0 to 255)")
-    stds = numbers("std", std, (3,), "3 positive numbers (red, green, blue; 0 to 255)")
+    means = check_numbers("mean", mean, (3,), "3 finite numbers (red, green, blue; 0 to 255)")
+    stds = check_numbers("std", std, (3,), "3 positive numbers (red, green, blue; 0 to 255)")
     if not (stds > 0).all():
         raise ValueError(f"std must be 3 positive numbers (red, green, blue; 0 to 255), got {std!r}")
     return (1.0 / stds).tolist(), (-means / stds).tolist()

@@ -13,13 +13,13 @@ from oaks.ops._arguments import (
     CheckedArray,
     check_apart,
     check_keypoint_count,
-    give,
+    check_numbers,
+    common_stream,
+    input_array,
     is_device_array,
     mirror_order,
-    numbers,
-    outputs,
-    stream_of,
-    take,
+    output_array,
+    split_outputs,
     take_maps,
 )
 
@@ -91,7 +91,7 @@ def decode(
     _check_names(refine, alignment)
     mirror = None
     if mirrored is not None:
-        mirror = take("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
+        mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if flip_pairs is None and mirror is not None:
         raise ValueError(
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
@@ -102,17 +102,21 @@ def decode(
     if transforms is not None:
         if crop_size is None:
             raise ValueError("crop_size must be given with transforms: they map crop pixels to image pixels")
-        matrix = take("transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True)
+        matrix = input_array(
+            "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True
+        )
 
-    points_out, heat_out, maps_out = outputs(out, ("points", "heat", "heatmaps"))
-    points = give("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
-    heat = give("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
+    points_out, heat_out, maps_out = split_outputs(out, ("points", "heat", "heatmaps"))
+    points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
+    heat = output_array("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
     averaged = None
     if average or maps_out is not None:
-        averaged = give("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
+        averaged = output_array("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
     _check_memory(points, heat, averaged, maps, [mirror, matrix])
 
-    module, run = native.target(on_device, stream_of([maps, mirror, matrix, points, heat, averaged], stream))
+    module, run = native.target(
+        on_device, common_stream([maps, mirror, matrix, points, heat, averaged], stream)
+    )
     module.decode(
         maps.address, mirror.address if mirror else 0, matrix.address if matrix else 0,
         points.address, heat.address, averaged.address if averaged else 0,
@@ -136,7 +140,7 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
     if refine != "dark":
         raise ValueError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
     wanted = f"a number above 0, at most {native.max_blur_sigma:g}"
-    if not (0 < numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
+    if not (0 < check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
         raise ValueError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
 
@@ -148,7 +152,7 @@ def _axis_maps(
     if crop_size is None:
         return [(1.0, 0.0), (1.0, 0.0)]
     wanted = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
-    sizes = numbers("crop_size", crop_size, (2,), wanted).tolist()
+    sizes = check_numbers("crop_size", crop_size, (2,), wanted).tolist()
     if min(sizes) < 1 or max(sizes) > MAX_FRAME_SIDE:
         raise ValueError(f"crop_size must be {wanted}, got {crop_size!r}")
     maps = []

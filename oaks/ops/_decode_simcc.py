@@ -15,13 +15,13 @@ from oaks.ops._arguments import (
     CheckedArray,
     check_apart,
     check_keypoint_count,
-    give,
+    check_numbers,
+    common_stream,
+    input_array,
     is_device_array,
     mirror_order,
-    numbers,
-    outputs,
-    stream_of,
-    take,
+    output_array,
+    split_outputs,
 )
 
 
@@ -82,19 +82,21 @@ def decode_simcc(
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
     wanted = "a number from 0.001 to 1000"
-    if not 0.001 <= numbers("split", split, (), wanted) <= 1000:
+    if not 0.001 <= check_numbers("split", split, (), wanted) <= 1000:
         raise ValueError(f"split must be {wanted}, got {split!r}")
     matrix = None
     if transforms is not None:
-        matrix = take("transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True)
+        matrix = input_array(
+            "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True
+        )
 
-    points_out, heat_out = outputs(out, ("points", "heat"))
-    points = give("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
-    heat = give("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
+    points_out, heat_out = split_outputs(out, ("points", "heat"))
+    points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
+    heat = output_array("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
     inputs = [across, down, *opposite, matrix]
     check_apart([points, heat], inputs)
 
-    module, run = native.target(on_device, stream_of([*inputs, points, heat], stream))
+    module, run = native.target(on_device, common_stream([*inputs, points, heat], stream))
     module.decode_simcc(
         across.address, down.address, *(array.address if array else 0 for array in opposite),
         matrix.address if matrix else 0, points.address, heat.address, count, keypoints,
@@ -106,7 +108,7 @@ def decode_simcc(
 def _vectors(
     name: str, value: Any, dtypes: Sequence[np.dtype], shape: tuple[int | None, ...], on_device: bool
 ) -> CheckedArray:
-    array = take(name, value, dtypes, shape, on_device=on_device)
+    array = input_array(name, value, dtypes, shape, on_device=on_device)
     if min(array.shape[1:]) < 1:
         raise ValueError(f"{name} must have at least one keypoint and bin, got shape {array.shape}")
     if array.shape[2] > MAX_FRAME_SIDE:
@@ -122,6 +124,6 @@ def _mirrored(
     if not isinstance(mirrored, (tuple, list)) or len(mirrored) != 2:
         raise ValueError(f"mirrored must be a tuple (x, y), got {type(mirrored).__name__}")
     return [
-        take(f"mirrored {own.name}", value, (own.dtype,), own.shape, on_device=own.on_device)
+        input_array(f"mirrored {own.name}", value, (own.dtype,), own.shape, on_device=own.on_device)
         for value, own in zip(mirrored, (across, down), strict=True)
     ]

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from oaks.ops import native
-from oaks.ops._arguments import FLOAT32, INT32, check_apart, give, is_device_array, stream_of, take
+from oaks.ops._arguments import (
+    FLOAT32,
+    INT32,
+    check_apart,
+    common_stream,
+    input_array,
+    is_device_array,
+    output_array,
+)
 
 MAX_FOREST_NODES = 1 << 20
 """The most splits, leaves or trees that a forest may have."""
@@ -212,17 +220,17 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
         wanted = "what ops.Forest.to_device gives, for features on a device" if on_device else "an ops.Forest"
         raise ValueError(f"model must be {wanted}, got {type(model).__name__}")
     arrays = model if isinstance(model, ForestArrays) else model.arrays
-    rows = take(
+    rows = input_array(
         "features", features, (FLOAT32,), (None, None, arrays.features), on_device=on_device, convert=True
     )
-    splits = take("model", arrays.splits, (INT32,), (None, 4), on_device=on_device)
-    trees = take("model", arrays.trees, (INT32,), (None, 2), on_device=on_device)
-    leaves = take("model", arrays.leaves, (FLOAT32,), (None,), on_device=on_device)
-    values = give("values", out, FLOAT32, rows.shape[:2], on_device=on_device)
+    splits = input_array("model", arrays.splits, (INT32,), (None, 4), on_device=on_device)
+    trees = input_array("model", arrays.trees, (INT32,), (None, 2), on_device=on_device)
+    leaves = input_array("model", arrays.leaves, (FLOAT32,), (None,), on_device=on_device)
+    values = output_array("values", out, FLOAT32, rows.shape[:2], on_device=on_device)
     inputs = [rows, splits, trees, leaves]
     check_apart([values], inputs)
 
-    module, run = native.target(on_device, stream_of([*inputs, values], stream))
+    module, run = native.target(on_device, common_stream([*inputs, values], stream))
     module.forest(
         rows.address, splits.address, trees.address, leaves.address, values.address,
         rows.shape[0] * rows.shape[1], arrays.features, trees.shape[0] - 1, run,

@@ -20,11 +20,11 @@ from oaks.ops._arguments import (
     check_apart,
     check_boxes,
     check_keypoint_count,
-    give,
+    common_stream,
+    input_array,
     is_device_array,
     mirror_order,
-    stream_of,
-    take,
+    output_array,
     take_maps,
 )
 from oaks.ops._decode import ALIGNMENTS
@@ -146,10 +146,10 @@ def pose_features(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
-    pose = take("points", points, (FLOAT32,), (None, None, 2), on_device=on_device, convert=True)
+    pose = input_array("points", points, (FLOAT32,), (None, None, 2), on_device=on_device, convert=True)
     if pose.shape[1] < 1:
         raise ValueError(f"points must have at least one keypoint, got shape {pose.shape}")
-    values = take("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
+    values = input_array("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)
         _check_finite(values)
@@ -198,10 +198,10 @@ def map_features(
     count, keypoints = maps.shape[:2]
     mirror = None
     if mirrored is not None:
-        mirror = take("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
+        mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if alignment not in ALIGNMENTS:
         raise ValueError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
-    pose = take("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
+    pose = input_array("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)
     features = _features(pose, maps, mirror, None, boxes, frame_sizes, flip_pairs, alignment, out, stream)
@@ -227,8 +227,8 @@ def _features(
     on_device = pose.on_device
     count, keypoints, _ = pose.shape
     check_keypoint_count(keypoints, native.max_keypoints)
-    rectangle = take("boxes", boxes, (FLOAT32,), (count, 4), on_device=on_device, convert=True)
-    sizes = take("frame_sizes", frame_sizes, (FLOAT32,), (count, 2), on_device=on_device, convert=True)
+    rectangle = input_array("boxes", boxes, (FLOAT32,), (count, 4), on_device=on_device, convert=True)
+    sizes = input_array("frame_sizes", frame_sizes, (FLOAT32,), (count, 2), on_device=on_device, convert=True)
     if not on_device:
         check_boxes(rectangle.owner)
         if not (np.isfinite(sizes.owner).all() and (sizes.owner > 0).all()):
@@ -238,11 +238,11 @@ def _features(
     for keypoint, _ in flip_pairs:
         left[keypoint] = 1
     names = feature_names(keypoints, maps=maps is not None, mirrored=mirror is not None)
-    features = give("features", out, FLOAT32, (count, keypoints, len(names)), on_device=on_device)
+    features = output_array("features", out, FLOAT32, (count, keypoints, len(names)), on_device=on_device)
     inputs = [maps, mirror, pose, heat, rectangle, sizes]
     check_apart([features], inputs)
 
-    module, run = native.target(on_device, stream_of([*inputs, features], stream))
+    module, run = native.target(on_device, common_stream([*inputs, features], stream))
     height, width = maps.shape[2:] if maps else (0, 0)
     half = maps is not None and maps.dtype == FLOAT16
     module.map_features(

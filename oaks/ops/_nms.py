@@ -11,15 +11,15 @@ from oaks.ops._arguments import (
     INT64,
     check_apart,
     check_boxes,
-    give,
+    check_numbers,
+    check_sigmas,
+    common_stream,
+    input_areas,
+    input_array,
+    input_poses,
+    input_scores,
     is_device_array,
-    numbers,
-    sigma_values,
-    stream_of,
-    take,
-    take_areas,
-    take_poses,
-    take_scores,
+    output_array,
 )
 
 
@@ -57,19 +57,21 @@ def box_nms(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(boxes)
-    rectangle = take("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
+    rectangle = input_array("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
     count = rectangle.shape[0]
     if not on_device:
         check_boxes(rectangle.owner)
-    score = take_scores(scores, count, on_device=on_device)
-    numbers("threshold", threshold, (), "a finite number")
+    score = input_scores(scores, count, on_device=on_device)
+    check_numbers("threshold", threshold, (), "a finite number")
     frames = None
     if frame_index is not None:
-        frames = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
-    kept = give("kept", out, INT64, (count,), on_device=on_device)
+        frames = input_array(
+            "frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True
+        )
+    kept = output_array("kept", out, INT64, (count,), on_device=on_device)
     check_apart([kept], [rectangle, score, frames])
 
-    module, run = native.target(on_device, stream_of([rectangle, score, frames, kept], stream))
+    module, run = native.target(on_device, common_stream([rectangle, score, frames, kept], stream))
     module.box_nms(
         rectangle.address, score.address, frames.address if frames else 0, kept.address,
         count, float(threshold), run,
@@ -111,19 +113,21 @@ def oks_nms(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
-    poses, keypoints = take_poses("points", points, None, on_device)
+    poses, keypoints = input_poses("points", points, None, on_device)
     count = poses.shape[0]
-    score = take_scores(scores, count, on_device=on_device)
-    area = take_areas(areas, count, on_device)
-    values = sigma_values(sigmas, keypoints, native.max_keypoints)
-    numbers("threshold", threshold, (), "a finite number")
+    score = input_scores(scores, count, on_device=on_device)
+    area = input_areas(areas, count, on_device)
+    values = check_sigmas(sigmas, keypoints, native.max_keypoints)
+    check_numbers("threshold", threshold, (), "a finite number")
     frames = None
     if frame_index is not None:
-        frames = take("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
-    kept = give("kept", out, INT64, (count,), on_device=on_device)
+        frames = input_array(
+            "frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True
+        )
+    kept = output_array("kept", out, INT64, (count,), on_device=on_device)
     check_apart([kept], [poses, score, area, frames])
 
-    module, run = native.target(on_device, stream_of([poses, score, area, frames, kept], stream))
+    module, run = native.target(on_device, common_stream([poses, score, area, frames, kept], stream))
     module.oks_nms(
         poses.address, score.address, area.address, frames.address if frames else 0, kept.address,
         count, keypoints, float(threshold), values, run,

@@ -12,13 +12,13 @@ from oaks.ops._arguments import (
     FLOAT32,
     UINT8,
     check_apart,
-    give,
+    check_sigmas,
+    common_stream,
+    input_areas,
+    input_array,
+    input_poses,
     is_device_array,
-    sigma_values,
-    stream_of,
-    take,
-    take_areas,
-    take_poses,
+    output_array,
 )
 
 
@@ -51,20 +51,20 @@ def oks(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(a)
-    first, keypoints = take_poses("a", a, None, on_device)
-    second, _ = take_poses("b", b, keypoints, on_device)
+    first, keypoints = input_poses("a", a, None, on_device)
+    second, _ = input_poses("b", b, keypoints, on_device)
     count = second.shape[0]
-    area = take_areas(areas, count, on_device)
-    values = sigma_values(sigmas, keypoints, native.max_keypoints)
+    area = input_areas(areas, count, on_device)
+    values = check_sigmas(sigmas, keypoints, native.max_keypoints)
     counts = None
     if visible is not None:
         if not on_device:
             visible = _as_flags(visible)
-        counts = take("visible", visible, (UINT8, BOOL), (count, keypoints), on_device=on_device)
-    similarity = give("similarity", out, FLOAT32, (first.shape[0], count), on_device=on_device)
+        counts = input_array("visible", visible, (UINT8, BOOL), (count, keypoints), on_device=on_device)
+    similarity = output_array("similarity", out, FLOAT32, (first.shape[0], count), on_device=on_device)
     check_apart([similarity], [first, second, area, counts])
 
-    module, run = native.target(on_device, stream_of([first, second, area, counts, similarity], stream))
+    module, run = native.target(on_device, common_stream([first, second, area, counts, similarity], stream))
     module.oks(
         first.address, second.address, area.address, counts.address if counts else 0, similarity.address,
         first.shape[0], count, keypoints, values, run,

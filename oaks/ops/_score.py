@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from oaks.ops import native
-from oaks.ops._arguments import FLOAT32, check_apart, give, is_device_array, stream_of, take
+from oaks.ops._arguments import (
+    FLOAT32,
+    check_apart,
+    common_stream,
+    input_array,
+    is_device_array,
+    output_array,
+)
 
 
 def score(
@@ -53,20 +60,22 @@ def conventional_score(
 
 def _score(name: str, values: Any, visibility: Any, box_scores: Any, out: Any, stream: int | None) -> Any:
     on_device = is_device_array(values)
-    value = take(name, values, (FLOAT32,), (None, None), on_device=on_device, convert=True)
+    value = input_array(name, values, (FLOAT32,), (None, None), on_device=on_device, convert=True)
     count, keypoints = value.shape
     if keypoints < 1:
         raise ValueError(f"{name} must have at least one keypoint, got shape {value.shape}")
     weight = None
     if name == "similarity":
-        weight = take("visibility", visibility, (FLOAT32,), value.shape, on_device=on_device, convert=True)
+        weight = input_array(
+            "visibility", visibility, (FLOAT32,), value.shape, on_device=on_device, convert=True
+        )
     box = None
     if box_scores is not None:
-        box = take("box_scores", box_scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
-    scores = give("scores", out, FLOAT32, (count,), on_device=on_device)
+        box = input_array("box_scores", box_scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    scores = output_array("scores", out, FLOAT32, (count,), on_device=on_device)
     check_apart([scores], [value, weight, box])
 
-    module, run = native.target(on_device, stream_of([value, weight, box, scores], stream))
+    module, run = native.target(on_device, common_stream([value, weight, box, scores], stream))
     module.score(
         value.address,
         weight.address if weight else 0,

@@ -21,7 +21,9 @@ def only(monkeypatch):
     def leave(*names: str) -> None:
         for name in executors.BACKENDS:
             reason = None if name in names else f"{name} is missing"
-            monkeypatch.setattr(executors.backend(name), "unavailable", lambda device, reason=reason: reason)
+            monkeypatch.setattr(
+                executors.load_backend(name), "unavailable", lambda device, reason=reason: reason
+            )
 
     return leave
 
@@ -55,7 +57,7 @@ def without(monkeypatch):
 )
 def test_auto_takes_the_first_that_is_there(only, there, wanted):
     only(*there)
-    name, device, passed_over = executors.choose("auto", None)
+    name, device, passed_over = executors.choose_backend("auto", None)
     assert (name, device) == wanted
     before = executors.BACKENDS[: executors.BACKENDS.index(name)]
     assert passed_over == {missing: f"{missing} is missing" for missing in before}
@@ -63,7 +65,7 @@ def test_auto_takes_the_first_that_is_there(only, there, wanted):
 
 def test_auto_on_the_cpu_leaves_torch_alone(only):
     only("torch", "openvino")
-    name, device, passed_over = executors.choose("auto", "cpu")
+    name, device, passed_over = executors.choose_backend("auto", "cpu")
     assert (name, device) == ("openvino", "cpu")
     assert passed_over["torch"] == "on the CPU only when asked for by name: backend='torch', device='cpu'"
 
@@ -77,9 +79,9 @@ class OneGpu:
 def test_auto_says_aloud_that_it_leaves_a_gpu_unused(only, monkeypatch, caplog):
     monkeypatch.setattr(native, "cuda", OneGpu)
     only("openvino")
-    executors.choose("auto", "cpu")
+    executors.choose_backend("auto", "cpu")
     assert caplog.text == ""
-    executors.choose("auto", None)
+    executors.choose_backend("auto", None)
     assert "WARNING" in caplog.text
     assert "tensorrt is missing" in caplog.text
 
@@ -102,16 +104,16 @@ def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
 def test_auto_with_nothing_there_lists_every_reason(only):
     only()
     with pytest.raises(BackendUnavailable, match=r"tensorrt is missing.*torch.*openvino is.*onnxruntime is"):
-        executors.choose("auto", "cuda:3")
+        executors.choose_backend("auto", "cuda:3")
     with pytest.raises(BackendUnavailable, match="no backend can run on this machine: "):
-        executors.choose("auto", None)
+        executors.choose_backend("auto", None)
 
 
 @pytest.mark.parametrize("name", executors.BACKENDS)
 def test_one_asked_for_by_name_never_gives_way(only, name):
     only(*(other for other in executors.BACKENDS if other != name))
     with pytest.raises(BackendUnavailable, match=f"backend '{name}' on .*: {name} is missing"):
-        executors.choose(name, None)
+        executors.choose_backend(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
         assert "no weights" in engine.describe()["passed_over"]["torch"]
     weights = dict.fromkeys(("tensorrt", "openvino", "onnxruntime"), "no ONNX file")
     only("tensorrt", "openvino", "onnxruntime", "torch")
-    assert executors.choose("auto", None, weights)[0] == "torch"
+    assert executors.choose_backend("auto", None, weights)[0] == "torch"
     (tmp_path / "pose.safetensors").write_bytes(b"")
     only_weights = bundles.rewrite(tmp_path)
     with pytest.raises(ValueError, match="the pose network in fp32"):

@@ -133,7 +133,7 @@ def test_batches_share_the_memory_of_activations(tiny, world):
 
 
 def test_auto_takes_tensorrt_where_it_is(tiny, world):
-    assert executors.choose("auto", None) == ("tensorrt", "cuda", {})
+    assert executors.choose_backend("auto", None) == ("tensorrt", "cuda", {})
 
 
 # ---- the flavours
@@ -169,7 +169,7 @@ def test_ordinary_tensorrt_comes_first_and_rtx_by_name_never_falls_back(world, r
     with pytest.raises(
         oaks.BackendUnavailable, match=r"backend 'tensorrt_rtx' on cuda: .*oaks\[tensorrt-rtx\]"
     ):
-        executors.choose("tensorrt_rtx", None)
+        executors.choose_backend("tensorrt_rtx", None)
 
 
 @pytest.mark.parametrize("capability", [(9, 0), (10, 0), (7, 0)])
@@ -252,7 +252,7 @@ def test_what_is_missing_is_told(world, monkeypatch):
     pycuda_stand_in.install(monkeypatch, devices=0)
     assert "CUDA does not start" in backend.unavailable("cuda")
     with pytest.raises(oaks.BackendUnavailable, match="backend 'tensorrt' on cuda: CUDA does not start"):
-        executors.choose("tensorrt", None)
+        executors.choose_backend("tensorrt", None)
 
 
 def test_bf16_is_refused(world, memory, tiny):

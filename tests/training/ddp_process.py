@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oaks.training.data.sampling import Draws, Samples, make_loader
-from oaks.training.data.sources import Place, open_data
+from oaks.training.data.sampling import AugmentedPeople, PeopleSampler, make_loader
+from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import parse_recipe
 from tests.training.conftest import pose_recipe
@@ -33,15 +33,15 @@ def gradients(folder: Path, rank: int, processes: int) -> dict[str, torch.Tensor
     torch.manual_seed(0)
     torch.set_num_threads(1)
     recipe = parse_recipe(pose_recipe(training={"average": None}), "test")
-    split = open_data(recipe.data, recipe.load_skeleton(), Place(folder))
+    split = open_data(recipe.data, recipe.load_skeleton(), DataFolders(folder))
     module = PoseTraining(recipe, 1, 1)
     step = Step(module)
     if processes > 1:
         step = DistributedDataParallel(step)
     module.eval()  # batch norm: the same statistics whoever else is in the batch
-    samples = Samples(split.train, recipe.augmentation, size=recipe.input, padding=1.25,
+    samples = AugmentedPeople(split.train, recipe.augmentation, size=recipe.input, padding=1.25,
                       skeleton=module.view.skeleton, seed=0)  # fmt: skip
-    draws = Draws([12], [1], batch=6 // processes, steps=1, rank=rank, processes=processes)
+    draws = PeopleSampler([12], [1], batch=6 // processes, steps=1, rank=rank, processes=processes)
     step(next(iter(make_loader(samples, draws, 0)))).backward()
     return {name: parameter.grad.clone() for name, parameter in module.network.named_parameters()}
 

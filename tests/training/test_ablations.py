@@ -13,7 +13,7 @@ from oaks import COCO17
 from oaks.files import write_json
 from oaks.training import ablations
 from oaks.training.checkpoint import save_network
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import DataFolders
 from oaks.training.networks import build
 from oaks.training.recipe import KSRecipe
 from oaks.training.run import RunFolder
@@ -145,7 +145,7 @@ def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_pat
     finish(tmp_path / "training-0", 10)
     finish(tmp_path / "training-1", 4)
     networks = ablations.train_variants(
-        ablations.seed_variants(recipe(), 3), tmp_path, Place(tmp_path / "data")
+        ablations.seed_variants(recipe(), 3), tmp_path, DataFolders(tmp_path / "data")
     )
     assert calls == [
         ("resume", "training-1", tmp_path / "data", None),
@@ -154,7 +154,7 @@ def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_pat
     assert networks == {f"training-{n}": tmp_path / f"training-{n}" / "network.safetensors" for n in range(3)}
 
     monkeypatch.setattr(ablations, "train", lambda recipe, path, place, machine: finish(path, 3))
-    assert ablations.train_variants(ablations.seed_variants(recipe(), 5), tmp_path, Place()) is None
+    assert ablations.train_variants(ablations.seed_variants(recipe(), 5), tmp_path, DataFolders()) is None
     assert not (tmp_path / "training-4").exists()
 
 

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from oaks.bundle import Calibration
 from oaks.inference import _half, _probability
 from oaks.skeleton import COCO17
-from oaks.training.calibration import calibrated, fit_calibration, fit_probabilities
+from oaks.training.calibration import apply_calibration, fit_calibration, fit_probabilities
 from oaks.training.data.people import read_coco
 from oaks.training.validation import evaluate
 from tests.training.test_validation import VIEW, Knowing
@@ -60,7 +60,7 @@ def test_what_is_fitted_is_what_the_engine_applies(people_folder: Path) -> None:
     outcome.visibility = rng.uniform(0.05, 0.95, outcome.visibility.shape).astype(np.float32)
     outcome.similarity = rng.uniform(0.05, 0.95, outcome.visibility.shape).astype(np.float32)
     calibration = fit_calibration(outcome)
-    changed = calibrated(outcome, calibration)
+    changed = apply_calibration(outcome, calibration)
     ks, _ = outcome.true_similarity()
     labeled = outcome.keypoints[..., 2] > 0
     assert calibration["similarity"] == fit_probabilities(outcome.similarity[labeled], ks[labeled])

@@ -20,17 +20,17 @@ from oaks.training.checkpoint import load_network, save_network
 from oaks.training.data.packing import pack
 from oaks.training.data.people import fold_of, read_coco
 from oaks.training.data.sampling import Draw
-from oaks.training.data.sources import Place, open_data
+from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.ks import KSTraining, load_pose_networks, store_key
-from oaks.training.ks_data import HeatmapStore, LiveCrops, PoseNetworks, StoredHeatmaps, true_similarity
+from oaks.training.ks_data import HeatmapStore, OnlineCrops, PoseNetworks, StoredHeatmaps, true_similarity
 from oaks.training.networks import build
 from oaks.training.recipe import Augmentation, parse_recipe
-from oaks.training.run import Machine, resume, train
+from oaks.training.run import Hardware, resume, train
 from oaks.training.validation import CropDataset, CropSettings, crop_loader
 from tests.training.conftest import TINY, ks_recipe, pose_recipe, save, source
 from tests.training.test_training import losses
 
-CPU = Machine(accelerator="cpu", devices=1)
+CPU = Hardware(accelerator="cpu", devices=1)
 ARCHITECTURE = {**TINY, "input": [48, 64], "keypoints": 17}
 VIEW = CropSettings((48, 64), 1.25, (0, 0, 0), (255, 255, 255), "half_pixel", "second_peak", COCO17)
 FOLDS = {"count": 2, "held_out": None}
@@ -64,9 +64,9 @@ def networks(tmp_path: Path) -> PoseNetworks:
     return PoseNetworks([load_network(pose_network(tmp_path / "pose.safetensors"))[0]], VIEW)
 
 
-def start(run: Path, folder: Path, pose: list[Path], machine: Machine = CPU, **fields: object):
+def start(run: Path, folder: Path, pose: list[Path], machine: Hardware = CPU, **fields: object):
     recipe = parse_recipe(ks_recipe([str(path) for path in pose], **fields), "test")
-    return train(recipe, run, Place(folder.parent), machine, console=quiet())
+    return train(recipe, run, DataFolders(folder.parent), machine, console=quiet())
 
 
 def independent(network: torch.nn.Module, people, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,9 +146,12 @@ def test_a_store_that_was_stopped_is_gone_on_with(tmp_path: Path, people, networ
 def test_what_stored_heatmaps_depend_on_is_in_their_key(tmp_path: Path, people_folder: Path) -> None:
     """Labels, boxes and areas of the people, whether they are packed, and what varies the views."""
     pose = [str(pose_network(tmp_path / "pose.safetensors"))]
-    content, place = json.loads((people_folder / "annotations.json").read_text()), Place(people_folder.parent)
+    content, place = (
+        json.loads((people_folder / "annotations.json").read_text()),
+        DataFolders(people_folder.parent),
+    )
 
-    def key(place: Place = place, **fields: object) -> str:
+    def key(place: DataFolders = place, **fields: object) -> str:
         recipe = parse_recipe(ks_recipe(pose, **fields), "test")
         return json.dumps(store_key(recipe, open_data(recipe.data, COCO17, place).train))
 
@@ -183,7 +186,7 @@ def test_people_in_damaged_images_are_passed_over_in_a_store_and_counted(
     run = tmp_path / "run"
     recipe = parse_recipe(ks_recipe([str(pose)], views=2), "test")
     console = quiet()
-    train(recipe, run, Place(people_folder.parent), CPU, console=console)
+    train(recipe, run, DataFolders(people_folder.parent), CPU, console=console)
     card = json.loads((run / "metrics.json").read_text())
     assert card["data"][-1] == "heatmaps: 4 of 24 left out, of damaged images"
     # Each of the 24 views twice: at place 2 both are passed over, at place 3 one is, and in both turns of views.
@@ -311,9 +314,9 @@ def test_live_heatmaps_are_mirrored_too(tmp_path: Path, people_folder: Path, net
     for flip in (0, 1):
         fields = {"heatmaps": "live", "augmentation": {"flip": flip}, "data": data}
         recipe = parse_recipe(ks_recipe([str(tmp_path / "pose.safetensors")], **fields), "test")
-        split = open_data(recipe.data, COCO17, Place(people_folder.parent))
+        split = open_data(recipe.data, COCO17, DataFolders(people_folder.parent))
         module = KSTraining(recipe, networks, split, 1, 1)
-        samples = LiveCrops(split.train, VIEW, recipe.augmentation, seed=0)
+        samples = OnlineCrops(split.train, VIEW, recipe.augmentation, seed=0)
         steps[flip] = module._with_heatmaps(default_collate([samples[Draw(0, n, n)] for n in range(3)]))
     for name, value in steps[0].items():
         expected = value[:, COCO17.mirror]
@@ -344,12 +347,12 @@ def test_a_ks_net_trains_and_goes_on_exactly(
     }  # fmt: skip
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert start(whole, people_folder, [pose], **fields) == whole / "network.safetensors"
-    assert start(stopped, people_folder, [pose], Machine("cpu", 1, max_minutes=1e-9), **fields) is None
+    assert start(stopped, people_folder, [pose], Hardware("cpu", 1, max_minutes=1e-9), **fields) is None
     if mode == "stored":  # stopped before the first heatmaps, then after the first step
         assert not list((stopped / "heatmaps").glob("part-*"))
         with monkeypatch.context() as patched:
             patched.setattr(run_module, "_fill_store", unhurried(run_module._fill_store))
-            assert resume(stopped, Machine("cpu", 1, max_minutes=1e-9), console=quiet()) is None
+            assert resume(stopped, Hardware("cpu", 1, max_minutes=1e-9), console=quiet()) is None
     assert torch.load(stopped / "last.ckpt", weights_only=True)["global_step"] == 1
     resume(stopped, CPU, console=quiet())
     assert losses(stopped) == losses(whole)

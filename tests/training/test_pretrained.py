@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from oaks.training.networks import ResNet, build
-from oaks.training.pretrained import freeze, load_weights, read_state
-from oaks.training.recipe import Initial
+from oaks.training.pretrained import freeze, load_weights, read_state_dict
+from oaks.training.recipe import InitialWeights
 
 SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48, 64], "keypoints": 17}
 
@@ -29,7 +29,9 @@ def classifier(tmp_path: Path) -> Path:
 def test_a_classifier_fills_the_backbone(classifier: Path) -> None:
     network = build(SMALL)
     head = network.head.final_layer.weight.clone()
-    initial = Initial(path=classifier, allow_missing=["head.*", "occlusion.*"], allow_unexpected=["fc.*"])
+    initial = InitialWeights(
+        path=classifier, allow_missing=["head.*", "occlusion.*"], allow_unexpected=["fc.*"]
+    )
     matched = load_weights(network, initial)
     state = torch.load(classifier)
     assert len(matched.loaded) == len(state) - 2 == 100
@@ -49,13 +51,13 @@ def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Pa
     network = build(SMALL)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="missing: head.final_layer.weight") as caught:
-        load_weights(network, Initial(path=classifier))
+        load_weights(network, InitialWeights(path=classifier))
     assert "unexpected: fc.bias" in str(caught.value)
     assert "num_batches_tracked" not in str(caught.value)
     with pytest.raises(
         ValueError, match="other shape: conv1.weight is .8, 3, 7, 7., backbone.conv1.weight is .16,"
     ):
-        load_weights(build({**SMALL, "width": 0.25}), Initial(path=classifier))
+        load_weights(build({**SMALL, "width": 0.25}), InitialWeights(path=classifier))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
@@ -70,7 +72,7 @@ def test_simple_baselines_fill_network_and_head(tmp_path: Path, wrapping: str) -
         for n, v in source.state_dict().items()
     }
     torch.save({wrapping: renamed, "epoch": 3}, tmp_path / "pose_resnet.pth.tar")
-    matched = load_weights(target, Initial(path=tmp_path / "pose_resnet.pth.tar"))
+    matched = load_weights(target, InitialWeights(path=tmp_path / "pose_resnet.pth.tar"))
     assert ("deconv_layers.0.weight", "head.deconv_layers.0.weight") in matched.loaded
     for name, value in source.state_dict().items():
         torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
@@ -83,7 +85,7 @@ def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_plac
     torch.save(saved.state_dict(), tmp_path / "saved.pth")
     allowed = ["occlusion.hidden.0.*"]
     matched = load_weights(
-        network, Initial(path=tmp_path / "saved.pth", allow_missing=allowed, allow_unexpected=allowed)
+        network, InitialWeights(path=tmp_path / "saved.pth", allow_missing=allowed, allow_unexpected=allowed)
     )
     torch.testing.assert_close(network.occlusion.hidden[0].weight, before, rtol=0, atol=0)
     backbone, head = (len(part.state_dict()) for part in (network.backbone, network.head))
@@ -104,7 +106,7 @@ def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_plac
 def test_hrnet_and_networks_saved_here_load_by_name(tmp_path: Path) -> None:
     source, target = (build({"name": "hrnet", "width": 8}) for _ in range(2))
     save_file(source.state_dict(), tmp_path / "hrnet.safetensors")
-    matched = load_weights(target, Initial(path=tmp_path / "hrnet.safetensors"))
+    matched = load_weights(target, InitialWeights(path=tmp_path / "hrnet.safetensors"))
     assert not matched.missing
     torch.testing.assert_close(
         target.stage4[2].fuse_layers[0][3][0].weight, source.stage4[2].fuse_layers[0][3][0].weight
@@ -114,13 +116,13 @@ def test_hrnet_and_networks_saved_here_load_by_name(tmp_path: Path) -> None:
 def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with pytest.raises(FileNotFoundError, match=r"weights\.pth"):
-        read_state(path)
+        read_state_dict(path)
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"weights\.pth: not a file of weights"):
-        read_state(path)
+        read_state_dict(path)
     torch.save({"epoch": 3}, path)
     with pytest.raises(ValueError, match="holds no state dict"):
-        read_state(path)
+        read_state_dict(path)
 
 
 def test_frozen_parameters_are_not_trained() -> None:

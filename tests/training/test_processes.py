@@ -14,9 +14,9 @@ import torch
 import yaml
 from rich.console import Console
 
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import read_recipe
-from oaks.training.run import Machine, train
+from oaks.training.run import Hardware, train
 from tests.training.conftest import pose_recipe, source
 from tests.training.ddp_process import gradients
 
@@ -60,8 +60,8 @@ def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, 
         training={"batch": 4, "average": None, "validate_every": 1.3},
     )  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
-    recipe, place = read_recipe(tmp_path / "recipe.yaml"), Place(people_folder.parent)
-    train(recipe, tmp_path / "one", place, Machine("cpu", 1), console=Console(file=io.StringIO()))
+    recipe, place = read_recipe(tmp_path / "recipe.yaml"), DataFolders(people_folder.parent)
+    train(recipe, tmp_path / "one", place, Hardware("cpu", 1), console=Console(file=io.StringIO()))
     run_two("-m", "oaks.cli", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "--data",
             str(people_folder.parent), "--accelerator", "cpu", "--devices", "2")  # fmt: skip
     one, two = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two"))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from oaks.training import series
 from oaks.training.data.packing import pack
-from oaks.training.data.sources import Place
+from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import parse_recipe, read_recipe
 from oaks.training.run import RunFolder
 from tests.training.conftest import ks_recipe, pose_recipe
@@ -52,7 +52,12 @@ def test_a_series_goes_on_with_data_that_have_moved(people_folder: Path, tiny: d
     (tmp_path / "moved").mkdir()
     people_folder.rename(tmp_path / "moved" / "people")
     packed = tmp_path / "packed"
-    pack(series.read_recipe("first"), packed, Place(tmp_path / "moved"), console=Console(file=io.StringIO()))
+    pack(
+        series.read_recipe("first"),
+        packed,
+        DataFolders(tmp_path / "moved"),
+        console=Console(file=io.StringIO()),
+    )
     assert series.train_series("tiny", tmp_path / "moved", packed=packed, **tiny) is not None
     for name in ("first", "second"):
         _, place = RunFolder(tiny["runs"] / name).read()

@@ -20,26 +20,26 @@ from rich.console import Console
 
 from oaks.skeleton import COCO17
 from oaks.training import callbacks
-from oaks.training.callbacks import Pieces, WholeCheckpoints
+from oaks.training.callbacks import AtomicCheckpointIO, CheckpointAndStop
 from oaks.training.checkpoint import load_network
-from oaks.training.data.sources import Place, open_data
+from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.module import moving_average, rate_factor
 from oaks.training.networks import build
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
-from oaks.training.run import Machine, RunFolder, resume, train
+from oaks.training.run import Hardware, RunFolder, resume, train
 from tests.training.conftest import TINY, pose_recipe, source, write_people
 
-CPU = Machine(accelerator="cpu", devices=1)
+CPU = Hardware(accelerator="cpu", devices=1)
 
 
 def quiet() -> Console:
     return Console(file=io.StringIO())
 
 
-def start(run: Path, folder: Path, machine: Machine = CPU, console: Console | None = None, **fields: object):
+def start(run: Path, folder: Path, machine: Hardware = CPU, console: Console | None = None, **fields: object):
     recipe = parse_recipe(pose_recipe(**fields), "test")
-    return train(recipe, run, Place(folder.parent), machine, console=console or quiet())
+    return train(recipe, run, DataFolders(folder.parent), machine, console=console or quiet())
 
 
 def losses(run: Path) -> dict[int, str]:
@@ -71,10 +71,10 @@ def whole(tmp_path: Path, people_folder: Path) -> Path:
 
 def test_a_training_that_was_stopped_goes_on_exactly(whole: Path, people_folder: Path, monkeypatch) -> None:
     run = whole.parent / "stopped"
-    assert start(run, people_folder, Machine("cpu", 1, max_minutes=1e-9)) is None
+    assert start(run, people_folder, Hardware("cpu", 1, max_minutes=1e-9)) is None
     console = quiet()
     for _ in range(3):
-        assert resume(run, Machine("cpu", 1, max_minutes=1e-9), console=console) is None
+        assert resume(run, Hardware("cpu", 1, max_minutes=1e-9), console=console) is None
     assert f"oaks train --resume {run}" in console.file.getvalue().replace("\n", "")
     assert sorted(losses(run)) == [0, 1, 2, 3]
     assert resume(run, CPU, console=quiet()) == run / "network.safetensors"
@@ -126,7 +126,7 @@ def test_signals_stop_cleanly(
 
 
 def test_a_save_that_breaks_off_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch) -> None:
-    path, keeper = tmp_path / "last.ckpt", WholeCheckpoints()
+    path, keeper = tmp_path / "last.ckpt", AtomicCheckpointIO()
     keeper.save_checkpoint({"step": 1}, path)
 
     def half(content: object, file: io.BufferedWriter) -> None:
@@ -297,7 +297,7 @@ def test_data_may_be_replaced_by_others_before_anything_was_learnt(
 
 def test_a_training_whose_data_have_moved_goes_on_exactly(whole: Path, people_folder: Path) -> None:
     run, moved = whole.parent / "run", whole.parent / "moved"
-    assert start(run, people_folder, Machine("cpu", 1, max_minutes=1e-9)) is None
+    assert start(run, people_folder, Hardware("cpu", 1, max_minutes=1e-9)) is None
     moved.mkdir()
     people_folder.rename(moved / "people")
     with pytest.raises(FileNotFoundError, match="--data"):
@@ -305,7 +305,7 @@ def test_a_training_whose_data_have_moved_goes_on_exactly(whole: Path, people_fo
     write_people(moved / "others" / "people", images=4)
     with pytest.raises(ValueError, match="begun with other people than those in data .*others"):
         resume(run, CPU, data=moved / "others", console=quiet())
-    assert resume(run, Machine("cpu", 1, max_minutes=1e-9), data=moved, console=quiet()) is None
+    assert resume(run, Hardware("cpu", 1, max_minutes=1e-9), data=moved, console=quiet()) is None
     assert resume(run, CPU, console=quiet()) is not None  # the new place is remembered
     assert losses(run) == losses(whole)
     assert_same(weights(whole / "network.safetensors"), weights(run / "network.safetensors"))
@@ -334,7 +334,7 @@ def test_damaged_images_are_counted_in_the_card(tmp_path: Path, people_folder: P
 
 def test_damaged_images_of_people_held_out_are_counted(tmp_path: Path, people_folder: Path, caplog) -> None:
     data = parse_recipe(pose_recipe(data=HELD_OUT), "test").data
-    held = open_data(data, COCO17, Place(people_folder.parent)).validation[0].image_ids
+    held = open_data(data, COCO17, DataFolders(people_folder.parent)).validation[0].image_ids
     assert len(set(held)) > 1
     (people_folder / "images" / f"{held[0]}.jpg").write_bytes(b"no picture")
     console = quiet()
@@ -368,7 +368,7 @@ def test_weights_to_start_from_are_loaded(tmp_path: Path, people_folder: Path) -
     donor = build({**TINY, "input": [48, 64], "keypoints": 17})
     torch.save(donor.state_dict(), tmp_path / "donor.pth")
     console = quiet()
-    start(tmp_path / "run", people_folder, Machine("cpu", 1, max_minutes=1e-9), console,
+    start(tmp_path / "run", people_folder, Hardware("cpu", 1, max_minutes=1e-9), console,
           initial={"path": str(tmp_path / "donor.pth")}, training={"learning_rate": 1e-9, "average": None})  # fmt: skip
     assert "entries loaded" in console.file.getvalue()
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
@@ -420,11 +420,11 @@ def test_a_card_names_no_commit_of_somebody_elses(tmp_path: Path, monkeypatch) -
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *words], check=True)
-    assert callbacks.commit() is None
+    assert callbacks.git_commit() is None
     for words in (["add", "callbacks.py"], ["commit", "-q", "-m", "ours"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert callbacks.commit() == head.stdout.strip()
+    assert callbacks.git_commit() == head.stdout.strip()
 
 
 def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkeypatch) -> None:
@@ -445,7 +445,7 @@ def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkey
 
 
 def test_a_second_interrupt_stops_at_once() -> None:
-    callback = Pieces(Path(), every_minutes=5, deadline=None, console=quiet())
+    callback = CheckpointAndStop(Path(), every_minutes=5, deadline=None, console=quiet())
     callback._on_signal(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
         callback._on_signal(signal.SIGINT, None)
@@ -467,7 +467,7 @@ def test_two_steps_on_real_people(tmp_path: Path, real_data: Path) -> None:
                "training.workers=0", "training.log_every=1", "training.precision=fp32",
                *(f"data.train.{i}.limit=12" for i in range(6))]  # fmt: skip
     recipe = read_recipe("small_pose", changes)
-    assert train(recipe, tmp_path / "run", Place(real_data), CPU, console=quiet()) is not None
+    assert train(recipe, tmp_path / "run", DataFolders(real_data), CPU, console=quiet()) is not None
     curve = losses(tmp_path / "run")
     assert len(curve) == 2
     assert all(np.isfinite(float(value)) for value in curve.values())

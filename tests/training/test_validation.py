@@ -14,11 +14,11 @@ from oaks.training.data.people import read_coco
 from oaks.training.data.shards import read_shards, write_shards
 from oaks.training.losses import target_heatmaps
 from oaks.training.validation import (
-    Collector,
     CropDataset,
     CropSettings,
     Estimate,
-    Outcome,
+    ResultCollector,
+    ValidationResults,
     crop_loader,
     estimate,
     evaluate,
@@ -116,14 +116,14 @@ def test_what_is_not_annotatable_counts_in_no_accuracy(people) -> None:
 
 
 def test_the_order_in_which_processes_report_does_not_matter(people) -> None:
-    collectors = [Collector(COCO17), Collector(COCO17)]
+    collectors = [ResultCollector(COCO17), ResultCollector(COCO17)]
     found = Estimate(np.zeros((4, 17, 2)), np.zeros((4, 17)), np.zeros((4, 17, 2, 2)), None, None)
     for rank, collector in enumerate(collectors):
         for batch in crop_loader(CropDataset([people], VIEW), batch=4, workers=0, places=range(rank, 8, 2)):
             collector.add(batch, found)
-    joined = Collector(COCO17)
+    joined = ResultCollector(COCO17)
     joined.rows = collectors[1].rows + collectors[0].rows
-    outcome: Outcome = joined.outcome()
+    outcome: ValidationResults = joined.outcome()
     np.testing.assert_allclose(outcome.boxes, people.boxes[:8], atol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_damaged_images_are_left_out(people, people_folder: Path) -> None:
 
 def test_nobody_readable_is_an_error() -> None:
     with pytest.raises(ValueError, match="none of the people's images can be read"):
-        Collector(COCO17).outcome()
+        ResultCollector(COCO17).outcome()
 
 
 def test_visibility_is_the_mean_of_both_logits() -> None:

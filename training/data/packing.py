@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.training.data.people import DamagedImage, People, Person
-from oaks.training.data.shards import read_index, wanted_packing, write_shards
-from oaks.training.data.sources import Place, describe, open_source
+from oaks.training.data.shards import read_index, required_packing, write_shards
+from oaks.training.data.sources import DataFolders, describe_source, open_source
 from oaks.training.recipe import PoseRecipe, RenderedSource
 
 
@@ -27,7 +27,12 @@ def progress_bar(console: Console) -> Progress:
 
 
 def pack(
-    recipe: PoseRecipe, out: str | Path, place: Place, *, detail: float = 1.3, console: Console | None = None
+    recipe: PoseRecipe,
+    out: str | Path,
+    place: DataFolders,
+    *,
+    detail: float = 1.3,
+    console: Console | None = None,
 ) -> dict[str, int]:
     """Packs every source of a recipe into `out`/<its name>; what is packed well enough already is left as it is.
 
@@ -53,7 +58,7 @@ def pack(
     out, console = Path(out), console or Console(stderr=True)
     counts: dict[str, int] = {}
     reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle
-    wanted = wanted_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
+    wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
     for source in [*recipe.data.train, *recipe.data.validation]:
         folder = out / source.name
         if (folder / "index.json").is_file():
@@ -71,16 +76,18 @@ def pack(
         with progress_bar(console) as progress:
             task = progress.add_task(source.name, total=len(people))
             counts[source.name] = write_shards(
-                source.name, readable(people, console), folder, size=recipe.input, padding=recipe.padding,
+                source.name, readable_people(people, console), folder, size=recipe.input, padding=recipe.padding,
                 detail=detail, reach=reach, progress=lambda task=task, bar=progress: bar.advance(task),
             )  # fmt: skip
         console.print(
-            describe(people, f"packed into {folder}", counts[source.name]), highlight=False, soft_wrap=True
+            describe_source(people, f"packed into {folder}", counts[source.name]),
+            highlight=False,
+            soft_wrap=True,
         )
     return counts
 
 
-def readable(people: People, console: Console) -> Iterator[tuple[np.ndarray, Person]]:
+def readable_people(people: People, console: Console) -> Iterator[tuple[np.ndarray, Person]]:
     """Every person whose image can be decoded; the others are named and counted."""
     for index in range(len(people)):
         try:
@@ -90,4 +97,4 @@ def readable(people: People, console: Console) -> Iterator[tuple[np.ndarray, Per
             console.print(f"{error}; left out", highlight=False, soft_wrap=True)
 
 
-__all__ = ["pack", "progress_bar", "readable"]
+__all__ = ["pack", "progress_bar", "readable_people"]

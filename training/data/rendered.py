@@ -18,7 +18,7 @@ from oaks.training.render import RenderedPeople, write_dataset
 
 
 @dataclass
-class LivePeople:
+class OnlineRenderedPeople:
     """One labelled person of each rendered picture, rendered whenever it is drawn.
 
     Attributes:
@@ -52,9 +52,9 @@ class LivePeople:
             # Beyond every source of this many pictures, so that no validated picture is drawn.
             number += 1 << 40
 
-    def subset(self, rows: np.ndarray) -> LivePeople:
+    def subset(self, rows: np.ndarray) -> OnlineRenderedPeople:
         """The same source with the pictures at `rows` alone."""
-        return LivePeople(self.name, self.pictures, self.image_ids[rows], self.skipped)
+        return OnlineRenderedPeople(self.name, self.pictures, self.image_ids[rows], self.skipped)
 
     def digest(self) -> str:
         """Of the renderer's settings and the pictures' numbers."""
@@ -87,7 +87,7 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
     except TypeError as error:
         raise ValueError(f"{source.name}: settings: {error}") from error
     if not source.stored:
-        return LivePeople(source.name, pictures, np.arange(source.count, dtype=np.int64))
+        return OnlineRenderedPeople(source.name, pictures, np.arange(source.count, dtype=np.int64))
     if folder is None:
         raise ValueError(f"{source.name}: stored people need a folder to be stored in")
     annotations = write_dataset(
@@ -101,4 +101,4 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
     return replace(people, settings=pictures.settings)
 
 
-__all__ = ["LivePeople", "open_rendered"]
+__all__ = ["OnlineRenderedPeople", "open_rendered"]

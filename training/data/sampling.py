@@ -35,7 +35,7 @@ class Draw(NamedTuple):
     number: int  # of the draw since the training began
 
 
-class Draws(Sampler[list[Draw]]):
+class PeopleSampler(Sampler[list[Draw]]):
     """Batches of draws: each source's people in one random order after another, sources mixed by weight.
 
     Args:
@@ -109,7 +109,7 @@ def warn_once(message: str) -> None:
     log.warning(message)
 
 
-def readable_person(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
+def sample_readable(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
     """The person at `index`, or the next one whose image can be decoded, and how many were passed over.
 
     Raises:
@@ -124,7 +124,7 @@ def readable_person(people: People, index: int, rng: np.random.Generator) -> tup
     raise ValueError(f"{people.name}: none of {len(people)} people's images can be decoded: {last}")
 
 
-class Samples(Dataset[dict[str, Any]]):
+class AugmentedPeople(Dataset[dict[str, Any]]):
     """Augmented samples of several sources, addressed by draws."""
 
     def __init__(
@@ -143,10 +143,10 @@ class Samples(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, 2, draw.number])
         people = self.sources[draw.source]
-        image, person, damaged = readable_person(people, draw.index, rng)
+        image, person, damaged = sample_readable(people, draw.index, rng)
 
         def another() -> np.ndarray:
-            return readable_person(people, int(rng.integers(len(people))), rng)[0]
+            return sample_readable(people, int(rng.integers(len(people))), rng)[0]
 
         return {**self.cut(image, person, rng, another=another)._asdict(), "damaged": damaged}
 
@@ -166,7 +166,7 @@ class ResumableLoader(DataLoader):
         """Nothing to load."""
 
 
-def settle(worker: int) -> None:  # noqa: ARG001
+def init_worker(worker: int) -> None:  # noqa: ARG001
     """Makes a loading process one thread, for there are as many processes as are wanted, and lets it outlive signals.
 
     Ctrl-C and `timeout` signal the whole group: a loading process that died of it would break the step after which
@@ -179,18 +179,25 @@ def settle(worker: int) -> None:  # noqa: ARG001
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_STOP))
 
 
-def make_loader(samples: Samples, draws: Draws, workers: int) -> ResumableLoader:
+def make_loader(samples: AugmentedPeople, draws: PeopleSampler, workers: int) -> ResumableLoader:
     """Batches of samples: crop (B,H,W,3) uint8, points (B,K,2), visible, annotatable (B,K), damaged (B,)."""
     return ResumableLoader(
         samples,
         batch_sampler=draws,
         num_workers=workers,
-        worker_init_fn=settle,
+        worker_init_fn=init_worker,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
 
 
 __all__ = [
-    "Draw", "Draws", "ResumableLoader", "Samples", "make_loader", "readable_person", "settle", "warn_once",
+    "AugmentedPeople",
+    "Draw",
+    "PeopleSampler",
+    "ResumableLoader",
+    "init_worker",
+    "make_loader",
+    "sample_readable",
+    "warn_once",
 ]  # fmt: skip

@@ -63,7 +63,7 @@ class Packing(NamedTuple):
         return detail > wanted.detail - 1e-6 and reach > wanted.reach - 2 / math.hypot(w, h)
 
 
-def wanted_packing(
+def required_packing(
     settings: Augmentation, size: tuple[int, int], padding: float, detail: float = 1.0
 ) -> Packing:
     """The least packing that shows all of plain crops and of those augmented as `settings` say."""
@@ -312,7 +312,7 @@ __all__ = [
     "ShardPeople",
     "read_index",
     "read_shards",
+    "required_packing",
     "stored_crop",
-    "wanted_packing",
     "write_shards",
 ]

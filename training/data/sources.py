@@ -10,12 +10,12 @@ import numpy as np
 
 from oaks.skeleton import Skeleton
 from oaks.training.data.people import People, digest_of, fold_of, read_coco
-from oaks.training.data.sampling import readable_person
+from oaks.training.data.sampling import sample_readable
 from oaks.training.data.shards import Packing, read_shards
 from oaks.training.recipe import AnySource, CocoSource, Data, Folds, RenderedSource, ShardSource
 
 
-class Place(NamedTuple):
+class DataFolders(NamedTuple):
     """Where a recipe's sources are found.
 
     Attributes:
@@ -44,7 +44,9 @@ class Split(NamedTuple):
         return digest_of(*parts)
 
 
-def open_source(source: AnySource, skeleton: Skeleton, place: Place, wanted: Packing | None = None) -> People:
+def open_source(
+    source: AnySource, skeleton: Skeleton, place: DataFolders, wanted: Packing | None = None
+) -> People:
     """The people of one source.
 
     Args:
@@ -61,7 +63,7 @@ def open_source(source: AnySource, skeleton: Skeleton, place: Place, wanted: Pac
     people = _open(source, skeleton, place, wanted)
     if source.limit is not None:
         people = people.subset(np.arange(min(source.limit, len(people))))
-    _, person, _ = readable_person(people, 0, np.random.default_rng(0))
+    _, person, _ = sample_readable(people, 0, np.random.default_rng(0))
     if len(person.keypoints) != skeleton.count:
         raise ValueError(
             f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, "
@@ -70,7 +72,7 @@ def open_source(source: AnySource, skeleton: Skeleton, place: Place, wanted: Pac
     return people
 
 
-def _open(source: AnySource, skeleton: Skeleton, place: Place, wanted: Packing | None) -> People:
+def _open(source: AnySource, skeleton: Skeleton, place: DataFolders, wanted: Packing | None) -> People:
     if place.packed is not None and not place.packed.is_dir():
         raise FileNotFoundError(f"{place.packed}: no such folder of packed people; name it with --packed")
     if place.packed is not None and (place.packed / source.name / "index.json").is_file():
@@ -84,7 +86,7 @@ def _open(source: AnySource, skeleton: Skeleton, place: Place, wanted: Packing |
     return _open_coco(source, skeleton, place)
 
 
-def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
+def _open_coco(source: CocoSource, skeleton: Skeleton, place: DataFolders) -> People:
     for path in (source.annotations, source.images, *([source.boxes] if source.boxes else [])):
         if not (place.data / path).exists():
             raise FileNotFoundError(
@@ -105,7 +107,7 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: Place) -> People:
 def open_data(
     data: Data,
     skeleton: Skeleton,
-    place: Place,
+    place: DataFolders,
     tell: Callable[[str], object] = str,
     wanted: Packing | None = None,
 ) -> Split:
@@ -126,7 +128,7 @@ def open_data(
     for source in data.train:
         people = open_source(source, skeleton, place, wanted)
         kept, held = split_folds(people, data.folds)
-        tell(describe(people, "trained on", len(kept)))
+        tell(describe_source(people, "trained on", len(kept)))
         if len(kept):
             train.append(people.subset(kept))
             weights.append(source.weight if source.weight is not None else len(kept))
@@ -134,13 +136,13 @@ def open_data(
             validation.append(people.subset(held))
     for source in data.validation:
         people = open_source(source, skeleton, place, wanted)
-        tell(describe(people, "validated on", len(people)))
+        tell(describe_source(people, "validated on", len(people)))
         validation.append(people)
     if not train:
         raise ValueError("data: the held-out fold leaves nobody to train on")
-    refuse_overlap(train, validation)
+    check_disjoint(train, validation)
     for people in (*train, *validation):  # now, and not in the middle of the training
-        readable_person(people, 0, np.random.default_rng(0))
+        sample_readable(people, 0, np.random.default_rng(0))
     return Split(train, weights, validation)
 
 
@@ -154,7 +156,7 @@ def split_folds(people: People, folds: Folds | None) -> tuple[np.ndarray, np.nda
     return everyone[~held if folds.trained is None else np.isin(of, folds.trained)], everyone[held]
 
 
-def refuse_overlap(train: Sequence[People], validation: Sequence[People]) -> None:
+def check_disjoint(train: Sequence[People], validation: Sequence[People]) -> None:
     """Raises a ValueError if a person of `train` is also in `validation`."""
     seen = {(people.name, int(person)) for people in train for person in people.person_ids}
     both = [(people.name, int(person)) for people in validation for person in people.person_ids
@@ -163,10 +165,18 @@ def refuse_overlap(train: Sequence[People], validation: Sequence[People]) -> Non
         raise ValueError(f"data: {len(both)} people are trained and validated on, for instance {both[:3]}")
 
 
-def describe(people: People, use: str, used: int) -> str:
+def describe_source(people: People, use: str, used: int) -> str:
     """One line on a source."""
     left_out = "; ".join(f"{count} {reason}" for reason, count in people.skipped.items())
     return f"{people.name}: {used} of {len(people)} people {use}" + (f" ({left_out})" if left_out else "")
 
 
-__all__ = ["Place", "Split", "describe", "open_data", "open_source", "refuse_overlap", "split_folds"]
+__all__ = [
+    "DataFolders",
+    "Split",
+    "check_disjoint",
+    "describe_source",
+    "open_data",
+    "open_source",
+    "split_folds",
+]

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def whole(name: str, value: int, least: int = 0) -> int:
+def check_whole_number(name: str, value: int, least: int = 0) -> int:
     """A whole number from `least`, or ValueError."""
     if not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}: wanted an integer from {least}, got {value!r}")
     return int(value)
 
 
-def picture_size(size: tuple[int, int]) -> tuple[int, int]:
+def check_picture_size(size: tuple[int, int]) -> tuple[int, int]:
     """A picture's (width, height), or ValueError."""
     if len(size) != 2 or any(side % 2 or not 32 <= side <= 4096 for side in size):
         raise ValueError(f"size: wanted an even width and height from 32 to 4096 pixels, got {size!r}")
     return int(size[0]), int(size[1])
 
 
-def shares(name: str, values: Sequence[float], count: int | None = None) -> np.ndarray:
+def check_shares(name: str, values: Sequence[float], count: int | None = None) -> np.ndarray:
     """Values that are brought to a sum of 1; ValueError if they cannot be, or are not `count`."""
     result = np.asarray(values, np.float64)
     fits = result.ndim == 1 and len(result) == (count or len(result)) and (result >= 0).all()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.training.render.arguments import picture_size, shares, whole
+from oaks.training.render.arguments import check_picture_size, check_shares, check_whole_number
 from oaks.training.render.body.cast import BODIES, Cast
 from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.poses import PoseFile, PoseSource
@@ -62,9 +62,9 @@ class RenderedPeople:
         occluders: bool = True,
         photograph: bool = True,
     ) -> None:
-        self.seed, self.size = whole("seed", seed), picture_size(size)
-        self.classes = shares("classes", classes, 4)
-        self.people = shares("people", people)
+        self.seed, self.size = check_whole_number("seed", seed), check_picture_size(size)
+        self.classes = check_shares("classes", classes, 4)
+        self.people = check_shares("people", people)
         self.occluders, self.photograph = bool(occluders), bool(photograph)
         self.settings: dict[str, Any] = {
             "seed": self.seed, "size": list(self.size), "classes": self.classes.tolist(),

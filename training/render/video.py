@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.training.render.arguments import picture_size, shares, whole
+from oaks.training.render.arguments import check_picture_size, check_shares, check_whole_number
 from oaks.training.render.body.cast import BODIES, Cast
 from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.mesh import Body
@@ -181,8 +181,8 @@ class RenderedVideos:
         photograph: bool = True,
         shake: bool = False,
     ) -> None:
-        self.seed, self.size = whole("seed", seed), picture_size(size)
-        self.frames, self.people = whole("frames", frames, 1), shares("people", people)
+        self.seed, self.size = check_whole_number("seed", seed), check_picture_size(size)
+        self.frames, self.people = check_whole_number("frames", frames, 1), check_shares("people", people)
         if not 5 <= rate <= 1000:
             raise ValueError(f"rate: wanted 5 to 1000 frames per second, got {rate!r}")
         self.rate, self.shake = float(rate), bool(shake)
@@ -199,7 +199,7 @@ class RenderedVideos:
 
     def clip(self, number: int) -> Clip:
         """One clip; `number` from 0, there is no last one."""
-        rng = np.random.default_rng([self.seed, _CLIP, whole("number", number)])
+        rng = np.random.default_rng([self.seed, _CLIP, check_whole_number("number", number)])
         count = 1 + int(rng.choice(len(self.people), p=self.people))
         nearest, tall = float(rng.uniform(3.4, 4.6)), float(rng.uniform(0.5, 0.72)) * self.size[1]
         focal, height = tall * nearest / _ADULT, float(rng.uniform(1.3, 1.9))

@@ -106,13 +106,13 @@ def test_values_that_half_cannot_hold_are_found_inside(inputs):
     rest[0].input[0] = "y"
     del model.graph.node[:]
     model.graph.node.extend([*first, *rest])
-    found = compare.beyond_half(model, inputs)
+    found = compare.exceeds_half_range(model, inputs)
     assert found == {"huge": pytest.approx(np.abs(inputs).max() * 1e6, rel=1e-5)}
-    assert compare.beyond_half(scaled(1.0), inputs) == {}
+    assert compare.exceeds_half_range(scaled(1.0), inputs) == {}
 
 
 def test_not_a_number_is_beyond_half_too(inputs):
-    assert "heatmaps" in compare.beyond_half(scaled(np.nan), inputs)
+    assert "heatmaps" in compare.exceeds_half_range(scaled(np.nan), inputs)
 
 
 def test_the_table_says_what_is_too_far(inputs):

@@ -434,16 +434,18 @@ def test_a_zip_of_the_bundle_runs(bundle, pictures, tmp_path):
 def test_a_training_starts_from_the_published_file(half, checkpoints):
     from oaks.training.checkpoint import load_network
     from oaks.training.networks import build
-    from oaks.training.pretrained import load_weights, read_state
-    from oaks.training.recipe import Initial
+    from oaks.training.pretrained import load_weights, read_state_dict
+    from oaks.training.recipe import InitialWeights
 
     trained, described = load_network(checkpoints[0])
     fresh = build(described["architecture"])
-    load_weights(fresh, Initial(path=half.path / "pose.fp16.onnx"))
+    load_weights(fresh, InitialWeights(path=half.path / "pose.fp16.onnx"))
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 48)).astype(np.float32))
     with torch.no_grad():
         wanted, found = trained(x)[0], fresh.eval()(x)[0]
     assert (wanted - found).abs().max() < 0.05 * wanted.std()  # float16 rounding of random weights
     fresh.train()(x)  # and it trains on, batch normalisation included
     (half.path.parent / "bare.onnx").write_bytes(half.network("ks", "fp32").read())
-    assert set(read_state(half.path.parent / "bare.onnx")) < set(read_state(half.path / "ks.fp16.onnx"))
+    assert set(read_state_dict(half.path.parent / "bare.onnx")) < set(
+        read_state_dict(half.path / "ks.fp16.onnx")
+    )

@@ -19,7 +19,7 @@ from tensorrt_world import MAGIC, World
 
 from oaks.engines.plans.library import TensorRTError, library
 from oaks.engines.plans.plan import SPAN, BuildSettings, Profile, TimingCache, build, profiles_for
-from oaks.engines.plans.progress import Phases, in_worker
+from oaks.engines.plans.progress import Phases, run_in_worker
 
 ONNX = bundles.pose_network(3, bundles.SIZE, visibility=True)
 RECIPE = BuildSettings((Profile(1, 2), Profile(3, 8)))
@@ -299,6 +299,6 @@ def test_ctrl_c_stops_a_build_and_keeps_its_timings(world, ctrl_c):
 
 
 def test_the_worker_hands_back_results_and_errors():
-    assert in_worker(lambda cancelled: cancelled.is_set()) is False
+    assert run_in_worker(lambda cancelled: cancelled.is_set()) is False
     with pytest.raises(ZeroDivisionError):
-        in_worker(lambda cancelled: 1 / 0)
+        run_in_worker(lambda cancelled: 1 / 0)

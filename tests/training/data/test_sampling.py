@@ -11,17 +11,17 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.data import sampling
 from oaks.training.data.people import read_coco
-from oaks.training.data.sampling import Draws, Samples, make_loader, readable_person
+from oaks.training.data.sampling import AugmentedPeople, PeopleSampler, make_loader, sample_readable
 from oaks.training.recipe import Augmentation
 from tests.training.conftest import write_people
 
 
-def flat(draws: Draws) -> list:
+def flat(draws: PeopleSampler) -> list:
     return list(chain.from_iterable(draws))
 
 
 def test_everyone_is_drawn_once_in_every_turn() -> None:
-    draws = flat(Draws([10], [1], batch=5, steps=6, seed=3))
+    draws = flat(PeopleSampler([10], [1], batch=5, steps=6, seed=3))
     turns = [sorted(d.index for d in draws[start : start + 10]) for start in (0, 10, 20)]
     assert turns == [list(range(10))] * 3
     assert [d.index for d in draws[:10]] != [d.index for d in draws[10:20]]
@@ -34,33 +34,36 @@ def test_going_on_at_any_step_gives_the_same_draws(
 ) -> None:
     monkeypatch.setattr(sampling, "BLOCK", 64)  # so that the steps lie in several blocks
     weights = [1.0, 3.0, 2.0][: len(lengths)]
-    whole = list(Draws(lengths, weights, batch=6, steps=60, seed=1))
+    whole = list(PeopleSampler(lengths, weights, batch=6, steps=60, seed=1))
     for start in (1, 10, 11, 33, 59):
-        assert list(Draws(lengths, weights, batch=6, steps=60, start=start, seed=1)) == whole[start:]
+        assert list(PeopleSampler(lengths, weights, batch=6, steps=60, start=start, seed=1)) == whole[start:]
 
 
 def test_processes_share_each_steps_draws() -> None:
-    whole = list(Draws([40, 9], [1, 1], batch=6, steps=7, seed=1))
-    parts = [list(Draws([40, 9], [1, 1], batch=3, steps=7, seed=1, rank=r, processes=2)) for r in (0, 1)]
+    whole = list(PeopleSampler([40, 9], [1, 1], batch=6, steps=7, seed=1))
+    parts = [
+        list(PeopleSampler([40, 9], [1, 1], batch=3, steps=7, seed=1, rank=r, processes=2)) for r in (0, 1)
+    ]
     for step, (first, second) in enumerate(zip(*parts, strict=True)):
         assert sorted(first + second) == sorted(whole[step])
 
 
 def test_sources_are_mixed_by_weight() -> None:
-    draws = flat(Draws([10, 1000], [3, 1], batch=100, steps=100, seed=0))
+    draws = flat(PeopleSampler([10, 1000], [3, 1], batch=100, steps=100, seed=0))
     share = np.mean([d.source == 0 for d in draws])
     assert share == pytest.approx(0.75, abs=0.02)
 
 
-def samples(folder: Path) -> Samples:
+def samples(folder: Path) -> AugmentedPeople:
     people = read_coco("people", folder / "annotations.json", folder / "images", COCO17)
     settings = Augmentation(rotation=30, scale=(0.8, 1.2), flip=0.5, occluders=0.5, color=1)
-    return Samples([people], settings, size=(48, 64), padding=1.25, skeleton=COCO17, seed=0)
+    return AugmentedPeople([people], settings, size=(48, 64), padding=1.25, skeleton=COCO17, seed=0)
 
 
 def test_batches_do_not_depend_on_the_number_of_loading_processes(people_folder: Path) -> None:
     loaders = [
-        make_loader(samples(people_folder), Draws([12], [1], batch=4, steps=3), workers) for workers in (0, 1)
+        make_loader(samples(people_folder), PeopleSampler([12], [1], batch=4, steps=3), workers)
+        for workers in (0, 1)
     ]
     for alone, beside in zip(*loaders, strict=True):
         assert alone.keys() == beside.keys()
@@ -72,7 +75,7 @@ def test_damaged_images_are_passed_over_and_counted(
     people_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
-    batches = list(make_loader(samples(people_folder), Draws([12], [1], batch=6, steps=4), 0))
+    batches = list(make_loader(samples(people_folder), PeopleSampler([12], [1], batch=6, steps=4), 0))
     assert sum(int(batch["damaged"].sum()) for batch in batches) >= 4  # both people, in both turns
     assert "2.jpg: cannot be decoded" in caplog.text
 
@@ -82,13 +85,13 @@ def test_many_damaged_images_in_a_row_are_passed_over(tmp_path: Path) -> None:
     for number in range(2, 15):
         (tmp_path / "images" / f"{number}.jpg").write_bytes(b"no picture")
     people = read_coco("people", tmp_path / "annotations.json", tmp_path / "images", COCO17)
-    _, person, damaged = readable_person(people, 2, np.random.default_rng(0))
+    _, person, damaged = sample_readable(people, 2, np.random.default_rng(0))
     assert (person.person_id, damaged) == (29, 26)
 
 
 def test_a_damaged_image_is_logged_once(people_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
-    list(make_loader(samples(people_folder), Draws([12], [1], batch=6, steps=6), 0))
+    list(make_loader(samples(people_folder), PeopleSampler([12], [1], batch=6, steps=6), 0))
     assert len(caplog.messages) == len(set(caplog.messages)) == 2  # of the two people there
 
 
@@ -96,4 +99,4 @@ def test_a_data_set_of_damaged_images_is_given_up(people_folder: Path) -> None:
     for path in (people_folder / "images").iterdir():
         path.write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"none of 12 people's images .*images/\d\.jpg: cannot be decoded"):
-        next(iter(make_loader(samples(people_folder), Draws([12], [1], batch=6, steps=4), 0)))
+        next(iter(make_loader(samples(people_folder), PeopleSampler([12], [1], batch=6, steps=4), 0)))

@@ -13,7 +13,7 @@ from oaks.skeleton import COCO17
 from oaks.training.data.augmentation import augment
 from oaks.training.data.geometry import crop_to_image, window_of
 from oaks.training.data.people import DamagedImage, Person, read_coco
-from oaks.training.data.shards import Packing, read_shards, stored_crop, wanted_packing, write_shards
+from oaks.training.data.shards import Packing, read_shards, required_packing, stored_crop, write_shards
 from oaks.training.recipe import Augmentation, read_recipe
 from oaks.training.series import SERIES
 
@@ -118,10 +118,10 @@ def test_wanted_room_is_what_the_most_extreme_crops_show() -> None:
             corners = np.array([(x, y) for x in (-0.5, 47.5) for y in (-0.5, 63.5)])
             image = corners @ affine[:, :2].T + affine[:, 2] + 0.5
             furthest = max(furthest, np.abs(image - center).max())
-    wanted = wanted_packing(settings, SIZE, 1.25)
+    wanted = required_packing(settings, SIZE, 1.25)
     assert wanted.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
     assert (
-        wanted_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
+        required_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
     )  # plain crops are shown too
 
 
@@ -161,10 +161,10 @@ def test_one_packing_serves_all_real_trainings() -> None:
     settings = last.augmentation
     held = Packing(last.input, last.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
     for recipe, size in (*((recipe, recipe.input) for recipe in (*before, last)), (ks, last.input)):
-        assert held.serves(wanted_packing(recipe.augmentation, size, 1.25))
+        assert held.serves(required_packing(recipe.augmentation, size, 1.25))
     for recipe in before:
         too_coarse = held._replace(size=recipe.input)
-        assert not too_coarse.serves(wanted_packing(last.augmentation, last.input, 1.25))
+        assert not too_coarse.serves(required_packing(last.augmentation, last.input, 1.25))
 
 
 def test_packing_that_breaks_off_leaves_nothing_that_is_read(tmp_path: Path, people_folder: Path) -> None:

@@ -17,9 +17,9 @@ from oaks.skeleton import COCO17, Skeleton
 from oaks.training.data import people
 from oaks.training.data.packing import pack
 from oaks.training.data.rendered import open_rendered
-from oaks.training.data.sources import Place, open_data, open_source, split_folds
+from oaks.training.data.sources import DataFolders, open_data, open_source, split_folds
 from oaks.training.recipe import CocoSource, Folds, RenderedSource, parse_recipe
-from oaks.training.run import Machine, train
+from oaks.training.run import Hardware, train
 from tests.training.conftest import pose_recipe, source
 
 RENDERED = {"kind": "rendered", "name": "rendered", "count": 4, "seed": 5, "settings": {"size": [96, 96]}}
@@ -69,13 +69,13 @@ def test_people_are_trained_on_or_held_out(people_folder: Path) -> None:
     data = parse_recipe(
         pose_recipe(data={"train": [source()], "folds": {"count": 3, "held_out": 0}}), "a"
     ).data
-    split = open_data(data, COCO17, Place(people_folder.parent), lines.append)
+    split = open_data(data, COCO17, DataFolders(people_folder.parent), lines.append)
     trained, held = (np.concatenate([p.image_ids for p in part]) for part in (split.train, split.validation))
     assert set(trained) | set(held) == set(range(1, 7))
     assert not set(trained) & set(held)
     assert split.weights == [len(trained)]
     assert len(lines) == 1
-    everyone = open_source(CocoSource.model_validate(source()), COCO17, Place(people_folder.parent))
+    everyone = open_source(CocoSource.model_validate(source()), COCO17, DataFolders(people_folder.parent))
     for fold in range(3):
         kept, out = split_folds(everyone, Folds(count=3, held_out=fold))
         assert len(kept) + len(out) == 12
@@ -83,7 +83,7 @@ def test_people_are_trained_on_or_held_out(people_folder: Path) -> None:
 
 
 def test_folds_of_a_multiple_are_parts_of_folds(people_folder: Path) -> None:
-    everyone = open_source(CocoSource.model_validate(source()), COCO17, Place(people_folder.parent))
+    everyone = open_source(CocoSource.model_validate(source()), COCO17, DataFolders(people_folder.parent))
     _, held = split_folds(everyone, Folds(count=2, held_out=1))
     kept, out = split_folds(everyone, Folds(count=6, held_out=5, trained=[1, 3]))
     assert len(kept)
@@ -93,7 +93,7 @@ def test_folds_of_a_multiple_are_parts_of_folds(people_folder: Path) -> None:
 
 def test_sources_that_are_not_validated_on_are_still_held_out(people_folder: Path) -> None:
     content = pose_recipe(data={"train": [source(hold_out=False, weight=3)], "folds": {"count": 3}})
-    split = open_data(parse_recipe(content, "a").data, COCO17, Place(people_folder.parent))
+    split = open_data(parse_recipe(content, "a").data, COCO17, DataFolders(people_folder.parent))
     assert split.validation == []
     assert len(split.train[0]) < 12
     assert split.weights == [3]
@@ -102,38 +102,38 @@ def test_sources_that_are_not_validated_on_are_still_held_out(people_folder: Pat
 def test_packed_sources_take_the_place_of_pictures(tmp_path: Path, people_folder: Path) -> None:
     recipe = parse_recipe(pose_recipe(data={"train": [source()], "validation": [RENDERED]}), "a")
     console = Console(file=io.StringIO())
-    counts = pack(recipe, tmp_path / "packed", Place(people_folder.parent), console=console)
+    counts = pack(recipe, tmp_path / "packed", DataFolders(people_folder.parent), console=console)
     assert counts["people"] == 12
     assert counts["rendered"] > 4  # everyone in the pictures, not one of each
-    split = open_data(recipe.data, COCO17, Place(tmp_path / "nowhere", tmp_path / "packed"))
-    pictures = open_source(recipe.data.train[0], COCO17, Place(people_folder.parent))
+    split = open_data(recipe.data, COCO17, DataFolders(tmp_path / "nowhere", tmp_path / "packed"))
+    pictures = open_source(recipe.data.train[0], COCO17, DataFolders(people_folder.parent))
     np.testing.assert_array_equal(split.train[0].person_ids, pictures.person_ids)
     assert len(split.validation[0]) == counts["rendered"]
-    assert pack(recipe, tmp_path / "packed", Place(tmp_path / "nowhere"), console=console) == {}
+    assert pack(recipe, tmp_path / "packed", DataFolders(tmp_path / "nowhere"), console=console) == {}
     assert "packed already" in console.file.getvalue()
 
 
 def test_people_packed_for_less_are_refused_and_packed_again(tmp_path: Path, people_folder: Path) -> None:
     small = parse_recipe(pose_recipe(), "a")
     large = parse_recipe(pose_recipe(input=[96, 128]), "a")
-    place, console = Place(people_folder.parent), Console(file=io.StringIO())
+    place, console = DataFolders(people_folder.parent), Console(file=io.StringIO())
     pack(small, tmp_path / "packed", place, console=console)
     packed = place._replace(packed=tmp_path / "packed")
     with pytest.raises(
         ValueError, match=r"packed for crops of 48×64 .* crops of 96×128 .* again with `oaks pack`"
     ):
-        train(large, tmp_path / "run", packed, Machine("cpu", 1), console=console)
+        train(large, tmp_path / "run", packed, Hardware("cpu", 1), console=console)
     assert not (tmp_path / "run").exists()
     assert pack(large, tmp_path / "packed", place, console=console) == {"people": 12}
     assert "packed again" in console.file.getvalue()
-    assert train(large, tmp_path / "run", packed, Machine("cpu", 1), console=console) is not None
+    assert train(large, tmp_path / "run", packed, Hardware("cpu", 1), console=console) is not None
     assert pack(small, tmp_path / "packed", place, console=console) == {}  # which the larger crops serve too
     with pytest.raises(ValueError, match="detail: wanted 1 or more"):
         pack(small, tmp_path / "packed", place, detail=0.9, console=console)
 
 
 def test_a_folder_of_packed_people_that_is_not_there_is_said(tmp_path: Path, people_folder: Path) -> None:
-    place = Place(people_folder.parent, tmp_path / "gone")
+    place = DataFolders(people_folder.parent, tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="gone: no such folder of packed people"):
         open_source(CocoSource.model_validate(source()), COCO17, place)
 
@@ -141,24 +141,24 @@ def test_a_folder_of_packed_people_that_is_not_there_is_said(tmp_path: Path, peo
 def test_a_first_image_that_is_damaged_is_passed_over(people_folder: Path) -> None:
     (people_folder / "images" / "1.jpg").write_bytes(b"no picture")
     content = CocoSource.model_validate(source())
-    assert len(open_source(content, COCO17, Place(people_folder.parent))) == 12
+    assert len(open_source(content, COCO17, DataFolders(people_folder.parent))) == 12
     for path in (people_folder / "images").iterdir():
         path.write_bytes(b"no picture")
     people._read_image.cache_clear()
     with pytest.raises(ValueError, match=r"none of 12 people's images can be decoded: .*6\.jpg"):
-        open_source(content, COCO17, Place(people_folder.parent))
+        open_source(content, COCO17, DataFolders(people_folder.parent))
 
 
 def test_a_fold_without_a_readable_image_is_refused_at_once(people_folder: Path) -> None:
     data = parse_recipe(pose_recipe(data={"train": [source()], "folds": {"count": 3}}), "a").data
-    split = open_data(data, COCO17, Place(people_folder.parent))
+    split = open_data(data, COCO17, DataFolders(people_folder.parent))
     for image in set(split.validation[0].image_ids):
         (people_folder / "images" / f"{image}.jpg").write_bytes(b"no picture")
     people._read_image.cache_clear()
     with pytest.raises(
         ValueError, match=rf"none of {len(split.validation[0])} people's images can be decoded"
     ):
-        open_data(data, COCO17, Place(people_folder.parent))
+        open_data(data, COCO17, DataFolders(people_folder.parent))
 
 
 def test_digests_of_rendered_people_follow_the_renderers_switches(tmp_path: Path) -> None:
@@ -177,7 +177,10 @@ def test_packing_leaves_damaged_images_out_and_says_so(tmp_path: Path, people_fo
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
     console = Console(file=io.StringIO(), width=400)
     counts = pack(
-        parse_recipe(pose_recipe(), "a"), tmp_path / "packed", Place(people_folder.parent), console=console
+        parse_recipe(pose_recipe(), "a"),
+        tmp_path / "packed",
+        DataFolders(people_folder.parent),
+        console=console,
     )
     assert counts == {"people": 10}
     assert "2.jpg: cannot be decoded (image 2, person 4 of people); left out" in console.file.getvalue()

@@ -80,7 +80,7 @@ class Figure:
     ) -> tuple[raster.Surface, np.ndarray]:
         """The nearest triangles in a buffer of `size`, and the (V, 2) float32 points there."""
         points = (self.points * scale + shift).astype(np.float32)
-        return raster.rasterise(points, 1 / self.distance, self.body.triangles, size), points
+        return raster.rasterize(points, 1 / self.distance, self.body.triangles, size), points
 
     def stamp(self, codes: np.ndarray, distances: np.ndarray, surface: raster.Surface, number: int) -> None:
         """Writes a surface into (H, W) buffers of codes (uint16) and distances (float32)."""
@@ -91,7 +91,7 @@ class Figure:
     def sketch(self, size: tuple[int, int], scale: float, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Buffers of codes and distances with the person alone, as number 0, from the coarse surface."""
         points = (self.points * scale + shift).astype(np.float32)
-        surface = raster.rasterise(points, 1 / self.distance, self.body.coarse_triangles, size)
+        surface = raster.rasterize(points, 1 / self.distance, self.body.coarse_triangles, size)
         codes, distances = np.zeros(size[::-1], np.uint16), np.zeros(size[::-1], np.float32)
         parts = np.take(self.body.coarse_parts, surface.triangles)
         codes.ravel()[surface.pixels] = (parts + 1).astype(np.uint16)

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from oaks.files import write_json
-from oaks.training.render.output.folder import CATEGORIES, check, claim, progress_bar, share_out, write_jpeg
+from oaks.training.render.output.folder import (
+    CATEGORIES,
+    check_settings,
+    claim_folder,
+    progress_bar,
+    run_in_parallel,
+    write_jpeg,
+)
 from oaks.training.render.people import RenderedPeople
 
 _CHUNK = 50
@@ -40,10 +47,10 @@ def write_dataset(
     Raises:
         ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
     """
-    check(count, workers, quality)
+    check_settings(count, workers, quality)
     folder = Path(folder)
     generator = RenderedPeople(**settings)
-    claim(folder, {**generator.settings, "quality": quality})
+    claim_folder(folder, {**generator.settings, "quality": quality})
     for name in ("images", "pieces"):
         (folder / name).mkdir(exist_ok=True)
     chunks = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
@@ -53,7 +60,7 @@ def write_dataset(
             "rendering", total=count, completed=count - sum(stop - start for start, stop in missing)
         )
         work = partial(_render_chunk, folder, quality)
-        for start, stop in share_out(missing, work, partial(_prepare, settings), workers):
+        for start, stop in run_in_parallel(missing, work, partial(_prepare, settings), workers):
             bar.update(task, advance=stop - start)
     images, annotations = [], []
     for chunk in chunks:

@@ -27,7 +27,7 @@ CATEGORIES = [{
 """What COCO files say about people."""
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Makes a folder for a data set of such settings, or goes on with one.
 
     Raises:
@@ -46,7 +46,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def check(count: int, workers: int, quality: int) -> None:
+def check_settings(count: int, workers: int, quality: int) -> None:
     """ValueError for a number of things to render or of processes, or a quality of JPEG files, that cannot be."""
     if count < 1:
         raise ValueError(f"count: wanted 1 or more to render, got {count}")
@@ -75,7 +75,7 @@ def progress_bar(shown: bool) -> Progress:
     )
 
 
-def share_out(
+def run_in_parallel(
     jobs: Sequence[Job], work: Callable[[Job], None], prepare: Callable[[], None], workers: int
 ) -> Iterator[Job]:
     """Does jobs in several processes, or in this one where that is enough; yields each that is done, in order.

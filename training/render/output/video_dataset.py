@@ -8,7 +8,14 @@ from typing import Any
 
 from oaks.files import replacing, write_json
 from oaks.skeleton import COCO17
-from oaks.training.render.output.folder import CATEGORIES, check, claim, progress_bar, share_out, write_jpeg
+from oaks.training.render.output.folder import (
+    CATEGORIES,
+    check_settings,
+    claim_folder,
+    progress_bar,
+    run_in_parallel,
+    write_jpeg,
+)
 from oaks.training.render.video import RenderedVideos
 
 
@@ -42,15 +49,15 @@ def write_videos(
     Raises:
         ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
     """
-    check(count, workers, quality)
+    check_settings(count, workers, quality)
     folder = Path(folder)
-    claim(folder, {**RenderedVideos(**settings).settings, "quality": quality})
+    claim_folder(folder, {**RenderedVideos(**settings).settings, "quality": quality})
     clips = [_home(folder, number) for number in range(count)]
     missing = [number for number, clip in enumerate(clips) if not (clip / "annotations.json").is_file()]
     with progress_bar(progress) as bar:
         task = bar.add_task("rendering clips", total=count, completed=count - len(missing))
         work = partial(_render_clip, folder, quality)
-        for _ in share_out(missing, work, partial(_prepare, settings), workers):
+        for _ in run_in_parallel(missing, work, partial(_prepare, settings), workers):
             bar.update(task, advance=1)
     return clips
 

@@ -35,7 +35,7 @@ class Surface:
     nearness: np.ndarray
 
 
-def rasterise(
+def rasterize(
     points: np.ndarray, nearness: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
 ) -> Surface:
     """Finds the triangle that is nearest to the camera at every pixel centre.

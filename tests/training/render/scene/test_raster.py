@@ -49,7 +49,7 @@ def test_nearest_triangles_are_kept():
     for seed in range(6):
         points, nearness, triangles, size = soup(seed)
         best, depth, certain = naive(points, nearness, triangles, size)
-        surface = raster.rasterise(points, nearness, triangles, size)
+        surface = raster.rasterize(points, nearness, triangles, size)
         found = np.full(size[0] * size[1], -1)
         found[surface.pixels] = surface.triangles
         near = np.zeros(size[0] * size[1])
@@ -67,7 +67,7 @@ def test_a_closed_surface_has_no_holes():
     rim = np.stack([20 + 15 * np.cos(angle), 20 + 15 * np.sin(angle)], 1)
     points = np.concatenate([[[20.2, 20.3]], rim]).astype(np.float32)
     triangles = np.stack([np.zeros(96, int), 1 + (np.arange(96) + 1) % 96, 1 + np.arange(96)], 1)
-    surface = raster.rasterise(points, np.full(97, 0.5, np.float32), triangles, (41, 41))
+    surface = raster.rasterize(points, np.full(97, 0.5, np.float32), triangles, (41, 41))
     mask = np.zeros(41 * 41, bool)
     mask[surface.pixels] = True
     y, x = np.mgrid[:41, :41]
@@ -79,7 +79,7 @@ def test_a_closed_surface_has_no_holes():
 def test_interpolation_reproduces_linear_fields():
     points, nearness, triangles, size = soup(9)
     field = np.stack([0.3 * points[:, 0] - 0.2 * points[:, 1] + 4, points[:, 1]], 1).astype(np.float32)
-    surface = raster.rasterise(points, nearness, triangles, size)
+    surface = raster.rasterize(points, nearness, triangles, size)
     values = raster.interpolate(surface, points, triangles, field)
     y, x = np.divmod(surface.pixels, size[0])
     np.testing.assert_allclose(values[:, 0], 0.3 * x - 0.2 * y + 4, atol=2e-3)
@@ -88,5 +88,5 @@ def test_interpolation_reproduces_linear_fields():
 
 def test_nothing_in_view_is_nothing():
     points = np.array([[50, 50], [60, 50], [50, 60]], np.float32)
-    surface = raster.rasterise(points, np.ones(3, np.float32), np.array([[0, 2, 1], [0, 1, 2]]), (20, 20))
+    surface = raster.rasterize(points, np.ones(3, np.float32), np.array([[0, 2, 1], [0, 1, 2]]), (20, 20))
     assert len(surface.pixels) == len(surface.triangles) == 0
