@@ -1,4 +1,4 @@
-"""What people run today for crop and decode, written from the algorithms: NumPy, OpenCV, torch."""
+"""What people run today for the operations, written from the algorithms: NumPy, OpenCV, torch."""
 
 from __future__ import annotations
 
@@ -100,6 +100,31 @@ def decode_gradient_torch(heatmaps: Any, mirrored: Any, order: Any) -> Any:
     step_x = torch.where(inside_x, torch.sign(value(0, 1) - value(0, -1)), 0.0)
     step_y = torch.where(inside_y, torch.sign(value(1, 0) - value(-1, 0)), 0.0)
     return torch.stack([x + 0.25 * step_x, y + 0.25 * step_y], dim=2)
+
+
+def map_figures_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
+    """Some of map_features' figures of the averaged maps, by their names, with whole arrays of the batch."""
+    averaged = average_numpy(heatmaps, mirrored, order)
+    count, keypoints, height, width = averaged.shape
+    flat = averaged.reshape(count, keypoints, -1)
+    peak, heat = flat.argmax(axis=2), flat.max(axis=2)
+    part = np.maximum(flat, 0) / heat[..., None]
+    mass = part.sum(axis=2)
+    cells = np.arange(height * width)
+    far_x, far_y = cells % width - (peak % width)[..., None], cells // width - (peak // width)[..., None]
+    padded = np.pad(averaged, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    highest = np.ones(averaged.shape, bool)
+    for j in range(3):
+        for i in range(3):
+            if (j, i) != (1, 1):
+                highest &= averaged > padded[:, :, j : j + height, i : i + width]
+    return {
+        "heat": heat,
+        "mass": mass,
+        "spread": np.sqrt((part * (far_x**2 + far_y**2)).sum(axis=2) / mass),
+        "entropy": -np.log(((part / mass[..., None]) ** 2).sum(axis=2)),
+        "peaks": (highest.reshape(flat.shape) & (part >= 0.25)).sum(axis=2),
+    }
 
 
 def crop_opencv(

@@ -1,5 +1,6 @@
 """The CPU operations against what people run today, and against the machine's own limits. One run, one table.
 
+    pip install 'oaks[fit]'
     python benchmarks/operations.py [--quick] [--save]
 
 Maps and frames come cold from memory: every call takes the next of several sets that together outgrow the
@@ -217,6 +218,93 @@ def bench_crop(bench: Bench, batch: int, size: tuple[int, int]) -> None:
     bench.run(f"crop {width}x{height} from 1280x720", batch, pixels.nbytes, jobs)
 
 
+def places(count: int) -> dict[str, Any]:
+    """Where people are, as map_features takes it."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 400, (count, 2))
+    return {
+        "points": random.uniform(0, 600, (count, KEYPOINTS, 2)).astype(np.float32),
+        "boxes": np.concatenate([corners, corners + 200], axis=1).astype(np.float32),
+        "frame_sizes": np.full((count, 2), 640, np.float32),
+        "flip_pairs": PAIRS,
+    }
+
+
+def bench_map_features(bench: Bench, batch: int, height: int, width: int) -> None:
+    """All features, beside decode on the same maps and beside NumPy's figures of the averages alone."""
+    one_map = batch * KEYPOINTS * height * width * 4
+    sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
+    arguments = places(batch)
+    names = ops.feature_names(KEYPOINTS, mirrored=True)
+    features = np.empty((batch, KEYPOINTS, len(names)), np.float32)
+
+    maps, mirrored = next(sets)
+    ours = ops.map_features(maps, mirrored, **arguments)
+    for name, expected in baselines.map_figures_numpy(maps, mirrored, ORDER).items():
+        np.testing.assert_allclose(ours[..., names.index(name)], expected, rtol=1e-3, err_msg=name)
+
+    def all_features() -> object:
+        return ops.map_features(*next(sets), out=features, **arguments)
+
+    jobs = {
+        "oaks, 1 thread": with_threads(1, all_features),
+        "oaks, 2 threads": with_threads(2, all_features),
+        "oaks.ops.decode, 1 thread": with_threads(1, lambda: ops.decode(*next(sets), flip_pairs=PAIRS)),
+        "NumPy, heat, mass, spread, entropy and peaks alone": lambda: baselines.map_figures_numpy(
+            *next(sets), ORDER
+        ),
+    }
+    bench.run(f"map_features {width}x{height}", batch, 2 * one_map, jobs)
+
+
+def bench_forest(bench: Bench, batch: int) -> None:
+    """250 trees of 24 leaves, as a scorer's, against LightGBM that fitted them."""
+    import lightgbm
+
+    from oaks.fit.boosting import to_forest
+
+    random = np.random.default_rng(0)
+    width = len(ops.feature_names(KEYPOINTS, mirrored=True))
+    rows = random.normal(size=(8000, width)).astype(np.float32)
+    targets = 1 / (1 + np.exp(-rows[:, 0] * rows[:, 1] - np.sin(3 * rows[:, 2])))
+    parameters = {
+        "objective": "cross_entropy",
+        "num_leaves": 24,
+        "learning_rate": 0.06,
+        "num_threads": 1,
+        "verbosity": -1,
+    }
+    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, targets), 250)
+    model = to_forest(booster.dump_model(), width)
+    people = random.normal(size=(batch, KEYPOINTS, width)).astype(np.float32)
+    flat = people.reshape(-1, width)
+    np.testing.assert_allclose(ops.forest(people, model).ravel(), booster.predict(flat), rtol=0, atol=1e-6)
+    jobs = {
+        "oaks, 1 thread": with_threads(1, lambda: ops.forest(people, model)),
+        "oaks, 2 threads": with_threads(2, lambda: ops.forest(people, model)),
+        "LightGBM, 1 thread": lambda: booster.predict(flat, num_threads=1),
+    }
+    bench.run("forest, 250 trees of 24 leaves", batch, people.nbytes, jobs)
+
+
+def bench_box_nms(bench: Bench, boxes_per_frame: int) -> None:
+    """A detector's boxes in one frame, against OpenCV's suppression. The batch is the number of boxes."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 600, (boxes_per_frame, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(20, 120, corners.shape)], axis=1).astype(
+        np.float32
+    )
+    scores = random.uniform(0.1, 1, boxes_per_frame).astype(np.float32)
+
+    def opencv() -> object:
+        corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        return cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, 0.5)
+
+    np.testing.assert_array_equal(ops.box_nms(boxes, scores, threshold=0.5), opencv())
+    jobs = {"oaks": lambda: ops.box_nms(boxes, scores, threshold=0.5), "cv2.dnn.NMSBoxes": opencv}
+    bench.run("box_nms", boxes_per_frame, boxes.nbytes, jobs)
+
+
 def table(bench: Bench) -> str:
     """The table as text, ratios relative to the first row of each operation."""
     rows = Table(title="CPU operations", caption=caption())
@@ -263,8 +351,11 @@ def main() -> None:
         check_decode(height, width)
         for batch in batches:
             bench_decode(bench, batch, height, width)
+            bench_map_features(bench, batch, height, width)
     for batch in batches:
         bench_crop(bench, batch, (288, 384))
+        bench_forest(bench, batch)
+    bench_box_nms(bench, 300)
     text = table(bench)
     print(text, end="")
     if options.save:

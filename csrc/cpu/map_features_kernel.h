@@ -118,14 +118,22 @@ Cell highest_cell(const AveragedMap<T>& map) {
   return top_two_cells(map, top_two_rows(map, [](auto, int, int) {})).first;
 }
 
+// A row of the mirrored map as it lies over the map.
+template <class T>
+OAKS_HOST_DEVICE void mirror_row(const AveragedMap<T>& map, int y, float* to) {
+  const T* from = map.mirrored_row(y);
+  const auto copy = [&](auto vector, int x) {
+    using Vector = decltype(vector);
+    const int last = mirrored_column(x, map.width, map.shift);
+    Vector::load_reversed(from + last - (Vector::lanes - 1)).store(to + x);
+  };
+  if (map.shift) copy(Vector1{}, 0);  // as AveragedMap::sweep_row
+  sweep(map.shift ? 1 : 0, map.width, copy);
+}
+
 template <class T>
 void write_flip_features_of(const AveragedMap<T>& map, Cell peak, float* mirrored_back, float* out) {
-  for (int y = 0; y < map.height; ++y) {
-    for (int x = 0; x < map.width; ++x) {
-      mirrored_back[int64_t(y) * map.width + x] =
-          to_float(map.mirrored_row(y)[mirrored_column(x, map.width, map.shift)]);
-    }
-  }
+  for (int y = 0; y < map.height; ++y) mirror_row(map, y, mirrored_back + y * map.width);
   const AveragedMap<T> own{map.map, nullptr, nullptr, false, map.height, map.width};
   const AveragedMap<float> back{mirrored_back, nullptr, nullptr, false, map.height, map.width};
   const int y = peak.index / map.width, x = peak.index % map.width;

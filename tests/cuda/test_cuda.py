@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ops.cases import maps, rng
+from ops.test_forest import trees
 
 from oaks import COCO17, ops
 
@@ -153,6 +154,14 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
     scores, kept = torch.zeros(2, device="cuda"), torch.zeros(2, dtype=torch.int64, device="cuda")
     similarity, areas = torch.zeros((2, 2), device="cuda"), torch.full((2,), 9e3, device="cuda")
     sigmas = np.float32(COCO17.sigmas)
+    kept_boxes, sizes = torch.zeros_like(kept), torch.full((2, 2), 400.0, device="cuda")
+    names = ops.feature_names(17, mirrored=True)
+    features, values = torch.zeros((2, 17, len(names)), device="cuda"), torch.zeros((2, 17), device="cuda")
+    model = ops.Forest(len(names), **trees(1, 40, 24, len(names))).to_device(
+        lambda array: torch.from_numpy(array.copy()).cuda()
+    )
+    vectors = torch.from_numpy(draw.normal(size=(4, 2, 17, 96)).astype(np.float32)).cuda()
+    simcc = torch.zeros((2, 17, 2), device="cuda"), torch.zeros((2, 17), device="cuda")
     stream = torch.cuda.Stream()
     torch.cuda.synchronize()
     run = {"stream": stream.cuda_stream}
@@ -166,6 +175,12 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
         ops.score(out[1], out[1], out=scores, **run)
         ops.oks(out[0], out[0], areas=areas, sigmas=sigmas, out=similarity, **run)
         ops.oks_nms(out[0], scores, areas=areas, sigmas=sigmas, out=kept, **run)
+        ops.box_nms(boxes, scores, threshold=0.5, out=kept_boxes, **run)
+        ops.decode_simcc(vectors[0], vectors[1], mirrored=(vectors[2], vectors[3]), flip_pairs=COCO17.pairs,
+                         out=simcc, **run)  # fmt: skip
+        ops.map_features(maps_now, opposite, points=out[0], boxes=boxes, frame_sizes=sizes,
+                         flip_pairs=COCO17.pairs, out=features, **run)  # fmt: skip
+        ops.forest(features, model, out=values, **run)
 
     everything()
     stream.synchronize()
@@ -176,14 +191,14 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
         cuda.abandon_capture(stream.cuda_stream)
         raise
     graph = cuda.Graph(stream.cuda_stream)
-    assert graph.node_count == 6
+    assert graph.node_count == 12
 
     maps_now.copy_(maps_now.flip(0))
     boxes.add_(5)
     torch.cuda.synchronize()
     everything()
     stream.synchronize()
-    results = [pixels, transforms, *out, scores, similarity, kept]
+    results = [pixels, transforms, *out, scores, similarity, kept, kept_boxes, *simcc, features, values]
     expected = [array.clone() for array in results]
     for array in results:
         array.fill_(-77)
