@@ -213,6 +213,45 @@ class Detector:
         return boxes[chosen], scores[chosen]
 
 
+def decode_centers(
+    centers: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    stride: int,
+    threshold: float,
+    overlap: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of one input from a detector's maps: peaks of the centers, each with the box beside it, then NMS.
+
+    Args:
+        centers: (1, h, w) logits.
+        sizes: (2, h, w) width and height in input pixels.
+        offsets: (2, h, w) x and y from the middle of the cell to that of the box, in input pixels.
+        stride: input pixels per cell.
+        threshold: least score.
+        overlap: IoU above which the worse of two boxes is dropped.
+
+    Returns:
+        boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first.
+    """
+    from oaks import ops
+
+    padded = np.pad(centers[0].astype(np.float32), 1, constant_values=-np.inf)
+    middle = padded[1:-1, 1:-1]
+    highest = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    highest = np.maximum(np.maximum(highest[:-2], highest[1:-1]), highest[2:])
+    scores = 1 / (1 + np.exp(-middle))
+    ys, xs = np.nonzero((middle >= highest) & (scores >= threshold))
+    extents, scores = sizes[:, ys, xs].T.astype(np.float32), scores[ys, xs]
+    middles = (np.stack([xs, ys], axis=1) + np.float32(0.5)) * stride + offsets[:, ys, xs].T
+    boxes = np.concatenate([middles - extents / 2, middles + extents / 2], axis=1).astype(np.float32)
+    usable = np.isfinite(boxes).all(axis=1)
+    boxes, scores = boxes[usable], scores[usable].astype(np.float32)
+    kept = ops.box_nms(boxes, scores, threshold=overlap)
+    return boxes[kept], scores[kept]
+
+
 def _plain(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
@@ -258,4 +297,4 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-__all__ = ["Detector", "read_settings"]
+__all__ = ["Detector", "decode_centers", "read_settings"]

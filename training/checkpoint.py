@@ -17,7 +17,7 @@ from oaks.bundle import TORCH, Network
 from oaks.training.networks import build
 
 FORMAT = 1
-KINDS = ("pose", "ks")
+KINDS = ("pose", "ks", "detector")
 
 
 def save_network(
@@ -28,7 +28,7 @@ def save_network(
     Args:
         path: of the safetensors file.
         network: as `build(description["architecture"])` makes it.
-        description: "kind" ("pose" or "ks"), "architecture", and what else is known: skeleton, input,
+        description: "kind" (one of KINDS), "architecture", and what else is known: skeleton, input,
             stride, alignment, heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration,
             license.
         dtype: of the stored weights: float32, or float16 for half the size.
@@ -74,7 +74,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a network saved by oaks: {type(error).__name__}: {error}") from error
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
-        raise ValueError(f"{path}: wanted format {FORMAT} of a {' or '.join(KINDS)} network, "
+        raise ValueError(f"{path}: wanted format {FORMAT} of a {', '.join(KINDS)} network, "
                          f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
     return content
 

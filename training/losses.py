@@ -101,4 +101,55 @@ def similarity_loss(
     return (errors * annotated).sum(dim=1).mean()
 
 
-__all__ = ["HeatmapLoss", "PoseLoss", "SimilarityLoss", "pose_loss", "similarity_loss", "target_heatmaps"]
+class DetectionLoss(NamedTuple):
+    """The two parts of the loss of a detector."""
+
+    center: Tensor
+    box: Tensor
+
+
+def detection_loss(
+    logits: Tensor, boxes: Tensor, heat: Tensor, weight: Tensor, targets: Tensor, share: Tensor
+) -> DetectionLoss:
+    """Penalty-reduced focal loss of centers, and 1 - GIoU of boxes; both summed, over the number of people.
+
+    Sources: Zhou et al., "Objects as Points", 2019, equation 1; Rezatofighi et al., "Generalized IoU", CVPR 2019.
+
+    Args:
+        logits: (N, 1, h, w) of centers.
+        boxes: (N, 4, h, w) xyxy input pixels, of every cell.
+        heat: (N, h, w), 1 at centers and less around them.
+        weight: (N, h, w) of cells that are no center: 0 where somebody may be.
+        targets: (N, 4, h, w) xyxy input pixels.
+        share: (N, h, w) weight of each cell's box; sums to 1 over a person's cells.
+    """
+    logits = logits.float().squeeze(1)
+    found, missed = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    centers = heat >= 1
+    positive = (missed.exp().square() * found)[centers].sum()
+    negative = ((1 - heat).pow(4) * found.exp().square() * missed * weight).sum()
+    people = centers.sum().clamp(min=1)
+    cells = share > 0
+    overlap = _giou(boxes.float().permute(0, 2, 3, 1)[cells], targets.permute(0, 2, 3, 1)[cells])
+    return DetectionLoss(-(positive + negative) / people, ((1 - overlap) * share[cells]).sum() / people)
+
+
+def _giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU of boxes (M, 4) xyxy, pair by pair."""
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    inner = (high - low).clamp(min=0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - inner
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1).clamp(min=1e-6)
+    return inner / union.clamp(min=1e-6) - (hull - union) / hull
+
+
+__all__ = [
+    "DetectionLoss",
+    "HeatmapLoss",
+    "PoseLoss",
+    "SimilarityLoss",
+    "detection_loss",
+    "pose_loss",
+    "similarity_loss",
+    "target_heatmaps",
+]

@@ -85,6 +85,23 @@ class RenderedSource(PeopleSource):
         return f"pictures of seed {self.seed} with settings {sorted(self.settings.items())}"
 
 
+class DetectionSource(PeopleSource):
+    """A COCO file with everybody's boxes and its images; see `oaks.training.data.detection.read_detection`.
+
+    Attributes:
+        background: weight, 0 to 1, of the background of images whose annotations are not complete.
+    """
+
+    kind: Literal["coco"]
+    annotations: Path
+    images: Path
+    background: Probability = 0
+
+    def content(self) -> str:
+        """The same for two sources of the same images, whatever they are called."""
+        return f"annotations {self.annotations}"
+
+
 AnySource = Annotated[CocoSource | ShardSource | RenderedSource, Field(discriminator="kind")]
 
 
@@ -167,6 +184,32 @@ class Augmentation(StrictModel):
     flip: Probability = 0
     half_body: Probability = 0
     occluders: Probability = 0
+    color: Annotated[float, Field(ge=0, le=2)] = 0
+    gray: Probability = 0
+    blur: Probability = 0
+    noise: Probability = 0
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale must be smallest, largest; got {scale}")
+        return scale
+
+
+class DetectionAugmentation(StrictModel):
+    """How a detector's images are varied. All zeros, scale [1, 1] and stretch 1 leave the whole image.
+
+    Attributes:
+        scale: smallest and largest zoom into the image, evenly in its logarithm; 1 shows all of it.
+        stretch: largest factor between the two axes' zoom.
+        flip: how often an image is mirrored.
+        color, gray, blur, noise: as for crops of people.
+    """
+
+    scale: tuple[Positive, Positive] = (1, 1)
+    stretch: Annotated[float, Field(ge=1, le=2)] = 1
+    flip: Probability = 0
     color: Annotated[float, Field(ge=0, le=2)] = 0
     gray: Probability = 0
     blur: Probability = 0
@@ -369,6 +412,52 @@ class KSRecipe(Recipe):
         return self
 
 
+class DetectionData(StrictModel):
+    """Images that a detector is trained on; those of the held-out fold are validated on."""
+
+    train: Annotated[list[DetectionSource], Field(min_length=1)]
+    folds: Folds | None = None
+
+
+class DetectorRecipe(Recipe):
+    """A person detector from whole images.
+
+    Attributes:
+        input: (width, height) of the input, multiples of 32.
+        mean, std: of the input, RGB, on the 0-255 scale.
+        box_weight: of the box loss relative to that of centers.
+        overlap: IoU above which the worse of two boxes is dropped.
+    """
+
+    kind: Literal["detector"]
+    data: DetectionData  # type: ignore[assignment]
+    augmentation: DetectionAugmentation = DetectionAugmentation()  # type: ignore[assignment]
+    input: tuple[int, int]
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[Positive, Positive, Positive] = (127.5, 127.5, 127.5)
+    box_weight: Positive = 1
+    overlap: Probability = 0.6
+
+    @field_validator("input")
+    @classmethod
+    def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if min(size) < 32 or size[0] % 32 or size[1] % 32:
+            raise ValueError(f"input must be (width, height), multiples of 32, got {size}")
+        return size
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> DetectorRecipe:
+        _try_to_build(self, ("person_detector",))
+        return self
+
+    def architecture(self) -> dict[str, Any]:
+        """What `oaks.training.networks.build` takes."""
+        return dict(self.network)
+
+
+AnyRecipe = PoseRecipe | KSRecipe | DetectorRecipe
+
+
 def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
     import torch
 
@@ -388,13 +477,13 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
         raise ValueError(f"network: {error}") from error
 
 
-def parse_recipe(content: Any, where: str) -> PoseRecipe | KSRecipe:
+def parse_recipe(content: Any, where: str) -> AnyRecipe:
     """A recipe from plain data.
 
     Raises:
         ValueError: a field is unknown, missing or wrong; the message names `where` and every such field.
     """
-    kinds = {"pose": PoseRecipe, "ks": KSRecipe}
+    kinds = {"pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe}
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind not in kinds:
         raise ValueError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
@@ -408,7 +497,7 @@ def parse_recipe(content: Any, where: str) -> PoseRecipe | KSRecipe:
         raise ValueError("\n".join([f"{where}: not a valid recipe", *lines])) from error
 
 
-def read_recipe(path: str | Path, changes: list[str] | None = None) -> PoseRecipe | KSRecipe:
+def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe:
     """The recipe in a YAML file, or the built-in one of that name.
 
     Args:
@@ -450,7 +539,7 @@ def _apply(content: Any, change: str) -> None:
 
 
 __all__ = [
-    "AnySource", "Augmentation", "CocoSource", "CosineSchedule", "Data", "Folds", "InitialWeights", "KSRecipe",
-    "PoseRecipe", "Recipe", "RenderedSource", "ShardSource", "StepSchedule", "Training",
-    "parse_recipe", "read_recipe",
+    "AnyRecipe", "AnySource", "Augmentation", "CocoSource", "CosineSchedule", "Data", "DetectionAugmentation",
+    "DetectionData", "DetectionSource", "DetectorRecipe", "Folds", "InitialWeights", "KSRecipe", "PoseRecipe", "Recipe",
+    "RenderedSource", "ShardSource", "StepSchedule", "Training", "parse_recipe", "read_recipe",
 ]  # fmt: skip

@@ -33,10 +33,11 @@ from oaks.training.callbacks import (
 from oaks.training.checkpoint import read_description
 from oaks.training.data.shards import required_packing
 from oaks.training.data.sources import DataFolders, open_data
+from oaks.training.detector import DetectorTraining, ImageModule, open_images
 from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
 from oaks.training.module import NetworkTraining, PeopleModule, count_steps
 from oaks.training.pose import PoseTraining
-from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe
+from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe, parse_recipe
 from oaks.training.validation import CropDataset
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -80,7 +81,7 @@ class RunFolder:
             raise ValueError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
                              "or name another folder")  # fmt: skip
 
-    def record(self, recipe: PoseRecipe | KSRecipe, place: DataFolders, people: str) -> None:
+    def record(self, recipe: AnyRecipe, place: DataFolders, people: str) -> None:
         """Writes down what is trained on what, from the first process.
 
         Args:
@@ -113,7 +114,7 @@ class RunFolder:
         card = json.loads(self.card.read_text(encoding="utf-8"))
         return card["step"] >= card["steps"]
 
-    def read(self) -> tuple[PoseRecipe | KSRecipe, DataFolders]:
+    def read(self) -> tuple[AnyRecipe, DataFolders]:
         """What `record` wrote.
 
         Raises:
@@ -131,7 +132,7 @@ class RunFolder:
 
 
 def train(
-    recipe: PoseRecipe | KSRecipe,
+    recipe: AnyRecipe,
     run: str | Path,
     place: DataFolders | None = None,
     machine: Hardware | None = None,
@@ -186,7 +187,7 @@ def resume(
 
 
 def _run(
-    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: DataFolders, machine: Hardware, console: Console
+    recipe: AnyRecipe, folder: RunFolder, place: DataFolders, machine: Hardware, console: Console
 ) -> Path | None:
     deadline = None if machine.max_minutes is None else time.monotonic() + 60 * machine.max_minutes
     lightning.seed_everything(recipe.training.seed, verbose=False)
@@ -241,7 +242,7 @@ def _run(
 def _end(
     trainer: lightning.Trainer,
     module: NetworkTraining,
-    data: PeopleModule | HeatmapModule,
+    data: PeopleModule | HeatmapModule | ImageModule,
     keeper: SaveNetwork,
 ) -> None:
     """Validates and writes the network at the last step, where no validation fell or one was broken off."""
@@ -259,8 +260,8 @@ def _report_damaged_images(module: NetworkTraining, console: Console) -> None:
 
 
 def _open(
-    recipe: PoseRecipe | KSRecipe, folder: RunFolder, place: DataFolders, console: Console
-) -> tuple[NetworkTraining, PeopleModule | HeatmapModule, list[str]]:
+    recipe: AnyRecipe, folder: RunFolder, place: DataFolders, console: Console
+) -> tuple[NetworkTraining, PeopleModule | HeatmapModule | ImageModule, list[str]]:
     """The training, with its initial weights, its data, and lines on where they come from."""
     lines: list[str] = []
 
@@ -276,6 +277,12 @@ def _open(
         module = PoseTraining(recipe, steps, per_epoch)
         _load_initial(recipe, module, folder, console)
         return module, PeopleModule(recipe, split, module.view, steps), lines
+    if isinstance(recipe, DetectorRecipe):
+        images = open_images(recipe.data, place, tell)
+        steps, per_epoch = count_steps(recipe.training, sum(len(source) for source in images.train))
+        detector = DetectorTraining(recipe, steps, per_epoch)
+        _load_initial(recipe, detector, folder, console)
+        return detector, ImageModule(recipe, images, steps), lines
     pose, descriptions = load_pose_networks(recipe)
     wanted = required_packing(recipe.augmentation, pose.view.size, pose.view.padding)
     split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
@@ -297,9 +304,7 @@ def _open(
     return module, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
 
 
-def _load_initial(
-    recipe: PoseRecipe | KSRecipe, module: NetworkTraining, folder: RunFolder, console: Console
-) -> None:
+def _load_initial(recipe: AnyRecipe, module: NetworkTraining, folder: RunFolder, console: Console) -> None:
     if recipe.initial is None:
         return
     from oaks.training.pretrained import freeze, load_weights
@@ -311,7 +316,7 @@ def _load_initial(
         console.print(str(matched), soft_wrap=True, highlight=False, markup=False)
 
 
-def check_unseen_people(recipe: PoseRecipe | KSRecipe) -> None:
+def check_unseen_people(recipe: AnyRecipe) -> None:
     """Refuses weights to start from that were trained, here, on people whom the recipe holds out.
 
     Raises:
@@ -355,7 +360,7 @@ def _fill_store(
     return [line]
 
 
-def with_absolute_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
+def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     """The recipe with the networks that it names found from wherever the training is gone on with."""
     content = recipe.model_dump(mode="json")
     if content["initial"] is not None:
@@ -369,7 +374,7 @@ def with_absolute_paths(recipe: PoseRecipe | KSRecipe) -> PoseRecipe | KSRecipe:
 
 
 def make_trainer(
-    recipe: PoseRecipe | KSRecipe,
+    recipe: AnyRecipe,
     folder: RunFolder,
     machine: Hardware,
     module: NetworkTraining,

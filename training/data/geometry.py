@@ -57,11 +57,12 @@ def image_to_crop(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return (points - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
 
 
-def warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The crop (height, width, 3) uint8: bilinear, black outside the image."""
+def warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int], fill: int = 0) -> np.ndarray:
+    """The crop (height, width, 3) uint8: bilinear, of gray level `fill` outside the image."""
     return cv2.warpAffine(
-        image, affine, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
-    )
+        image, affine, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=(fill, fill, fill),
+    )  # fmt: skip
 
 
 __all__ = ["crop_to_image", "image_to_crop", "warp", "window_of"]

@@ -106,7 +106,7 @@ class CocoPeople:
             DamagedImage: the file cannot be decoded to its end, or is of another size than its labels are for.
         """
         path = self.folder / str(self.files[index])
-        image, wanted = _read_image(path), tuple(self.sizes[index])
+        image, wanted = read_image(path), tuple(self.sizes[index])
         problem = "cannot be decoded" if image is None else None
         if image is not None and all(wanted) and image.shape[1::-1] != wanted:
             problem = f"is {image.shape[1]}×{image.shape[0]}, and labelled as {wanted[0]}×{wanted[1]}"
@@ -138,7 +138,8 @@ class CocoPeople:
 
 
 @functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
-def _read_image(path: Path) -> np.ndarray | None:
+def read_image(path: Path) -> np.ndarray | None:
+    """The image (H, W, 3) uint8 BGR; None if it cannot be decoded to its end."""
     try:
         content = np.fromfile(path, np.uint8)
         return None if _is_cut_off(content.tobytes()) else cv2.imdecode(content, cv2.IMREAD_COLOR)
@@ -392,4 +393,14 @@ def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     return inner / (sizes - inner)
 
 
-__all__ = ["CocoPeople", "DamagedImage", "People", "Person", "digest_of", "fold_of", "iou", "read_coco"]
+__all__ = [
+    "CocoPeople",
+    "DamagedImage",
+    "People",
+    "Person",
+    "digest_of",
+    "fold_of",
+    "iou",
+    "read_coco",
+    "read_image",
+]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from oaks.training.networks.detector import PersonDetector
 from oaks.training.networks.hrnet import HRNet
 from oaks.training.networks.ks_net import KSNet
 from oaks.training.networks.mobilenet import MobilePoseNetwork
@@ -18,6 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "mobile_oa_hpe": MobilePoseNetwork,
     "hrnet": HRNet,
     "ks_net": KSNet,
+    "person_detector": PersonDetector,
 }
 
 
@@ -26,6 +28,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
 
     "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
     or None;
+    "person_detector" maps pixels to centers, sizes and offsets of people's boxes;
     "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K).
 
     Args:
@@ -44,4 +47,13 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     return NETWORKS[name](**arguments)
 
 
-__all__ = ["NETWORKS", "HRNet", "KSNet", "MobilePoseNetwork", "PoseNetwork", "ResNet", "build"]
+__all__ = [
+    "NETWORKS",
+    "HRNet",
+    "KSNet",
+    "MobilePoseNetwork",
+    "PersonDetector",
+    "PoseNetwork",
+    "ResNet",
+    "build",
+]

@@ -118,24 +118,37 @@ class SeparableConvolution(nn.Module):
 
 
 class MobilePyramid(nn.Module):
-    """MoveNet's top-down path: features at strides 4 to 32 to one map of 24 channels at stride 4."""
+    """MoveNet's top-down path: features at strides 4 to 32 to one map at stride 4, or at stride 8.
 
-    def __init__(self, channels: list[int]) -> None:
+    Args:
+        channels: of the features.
+        finest: level that the path ends at: 0 is stride 4, 1 is stride 8. Finer features are not used.
+
+    Attributes:
+        outputs: channels of the map.
+    """
+
+    def __init__(self, channels: list[int], finest: int = 0) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(
-            SameConvolution(inputs, outputs, 1) for inputs, outputs in zip(channels, LATERAL, strict=True)
+        self.finest = finest
+        outputs = (FEATURES, *LATERAL[:2])
+        self.outputs = outputs[finest]
+        self.lateral = nn.ModuleDict(
+            {
+                str(level): SameConvolution(channels[level], LATERAL[level], 1)
+                for level in range(finest, len(LATERAL))
+            }
         )
-        self.smooth = nn.ModuleList(
-            SeparableConvolution(inputs, outputs)
-            for inputs, outputs in zip(LATERAL[:3], (FEATURES, *LATERAL[:2]), strict=True)
+        self.smooth = nn.ModuleDict(
+            {str(level): SeparableConvolution(LATERAL[level], outputs[level]) for level in range(finest, 3)}
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Features at strides 4, 8, 16 and 32 to (N, 24, H / 4, W / 4)."""
-        x = self.lateral[3](features[3])
-        for level in (2, 1, 0):
+        """Features at strides 4, 8, 16 and 32 to (N, outputs, H / 4, W / 4), or to H / 8, W / 8."""
+        x = self.lateral["3"](features[3])
+        for level in range(2, self.finest - 1, -1):
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = self.smooth[level](x + self.lateral[level](features[level]))
+            x = self.smooth[str(level)](x + self.lateral[str(level)](features[level]))
         return x
 
 
