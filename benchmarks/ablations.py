@@ -36,7 +36,7 @@ def oaks(*arguments: object) -> None:
     """Runs one command of the command line, and prints it."""
     words = [str(argument) for argument in arguments]
     print("oaks", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "oaks.cli", *words], check=True)
+    subprocess.run([sys.executable, "-m", "oaks", *words], check=True)
 
 
 def train(recipe: str, folder: Path, changes: list[str]) -> Path:

@@ -37,7 +37,7 @@ def train(folder: Path, changes: dict, data: Path) -> dict[str, float]:
             words = ["rendered_oa_hpe", "--out", str(folder), "--data", str(data)]
             for field, value in changes.items():
                 words += ["--set", f"{field}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
-        subprocess.run([sys.executable, "-m", "oaks.cli", "train", *words], check=True)
+        subprocess.run([sys.executable, "-m", "oaks", "train", *words], check=True)
     return json.loads(card.read_text())["metrics"]
 
 

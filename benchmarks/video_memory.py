@@ -24,7 +24,7 @@ from rich.table import Table
 
 import oaks
 from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
-from oaks.video.command import Output, track_into
+from oaks.video.outputs import Output, track_into
 
 RATE = 30
 CLIP = 300  # frames until it begins again
@@ -76,11 +76,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         task = progress.add_task("frames", total=count)
 
-        def advance(frame: Frame) -> None:
+        def done(frame: Frame, _poses: oaks.Poses) -> None:
             progress.advance(task)
-            done = frame.index + 1
-            if done == minute or done % max(count // 6, 1) == 0:
-                marks[done] = resident()
+            passed = frame.index + 1
+            if passed == minute or passed % max(count // 6, 1) == 0:
+                marks[passed] = resident()
 
         clip = write_clip(Path(folder) / "clip.mp4", tuple(options.size))
         out = Path(options.out or folder) / "results"
@@ -92,7 +92,7 @@ def main() -> None:
                 boxes=[BoxSource("two people who cross", crossing)],
                 tracker=Tracker(engine.bundle.skeleton, score=engine.score_kind, gate=0.0),
                 smoother=OneEuro(),
-                advance=advance,
+                done=done,
             )
         sizes = ", ".join(f"{path.name} {path.stat().st_size / 2**20:.0f}" for path in sorted(out.iterdir()))
     table = Table(

@@ -1,11 +1,11 @@
-"""How fast a bundle runs here, and with annotations how well: what `oaks benchmark` prints."""
+"""How fast a bundle runs on this machine, and with annotations how well."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 from oaks import executors
 from oaks.bundle import Bundle
 from oaks.coco import make_header
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.files import write_json
 from oaks.inference import Engine
 
@@ -165,42 +165,72 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def benchmark_command(
-    bundle: str,
-    *,
-    backends: Sequence[str],
-    precisions: Sequence[str],
-    batches: Sequence[int],
-    device: str | None,
-    flip: bool,
-    threads: int | None,
-    turns: int,
-    annotations: str | None,
-    images: str | None,
-    out: str | None,
-) -> int:
-    """`oaks benchmark`: every backend and precision that is there, in one table.
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark of a bundle found.
 
-    Returns:
-        The exit code: 0, or 1 if nothing asked for could run.
+    Attributes:
+        rows: what was timed.
+        missing: why a backend, or a precision on it, was not.
+        header: how the rows were made; None if there are none.
     """
-    from rich.console import Console
-    from rich.progress import Progress
 
+    rows: list[Row]
+    missing: list[str]
+    header: dict[str, Any] | None
+
+    def save(self, path: str | Path) -> None:
+        """Write the figures as JSON."""
+        rows = [asdict(row) for row in self.rows]
+        write_json(path, {"made": self.header, "rows": rows, "missing": self.missing}, indent=1)
+
+
+def benchmark_bundle(
+    bundle: str | Path | Bundle,
+    *,
+    backends: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    batches: Sequence[int] = (8,),
+    device: str | None = None,
+    flip: bool = True,
+    threads: int | None = None,
+    turns: int = 7,
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
+    progress: Callable[[int], AbstractContextManager[Callable[[], object]]] = lambda _total: nullcontext(
+        lambda: None
+    ),
+) -> Report:
+    """Time a bundle on backends and precisions, in turns.
+
+    Args:
+        bundle: the bundle.
+        backends: None: all.
+        precisions: None: all.
+        batches: persons per call.
+        device, flip, threads: of the Engines; device None: each backend's own.
+        turns: repetitions per configuration; the median is reported.
+        annotations: COCO keypoint annotations; adds the average precision.
+        images: folder of their images; None: as oaks.val.evaluate.images_folder finds it.
+        progress: takes the number of timings to come, and gives a context with a callback for each.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        BackendUnavailable: annotations need packages that are not installed.
+        FileNotFoundError: the bundle, the annotations or an image is not there.
+    """
     if not batches or min(batches) < 1:
-        raise ValueError(f"batch: whole numbers of at least 1 wanted, got {list(batches)}")
-    if bool(annotations) != bool(images):
-        raise ValueError("annotations and images: both or neither wanted")
-    loaded = Bundle.load(bundle)
-    people = _people(annotations, images, loaded) if annotations and images else None
-    console = Console()
-    # A figure cut off is worse than a long line.
-    if not console.is_terminal:
-        console = Console(width=200)
+        raise ArgumentError(f"batches must be integers of at least 1, got {list(batches)}")
+    if turns < 1:
+        raise ArgumentError(f"turns must be at least 1, got {turns}")
+    if annotations is None and images is not None:
+        raise ArgumentError("images must come with annotations, got them alone")
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    people = None if annotations is None else _people(annotations, images, loaded)
     missing: list[str] = []
     with ExitStack() as opened:
         engines = []
-        for backend in backends or reversed(executors.BACKENDS):
+        for backend in backends or tuple(reversed(executors.BACKENDS)):
             module = executors.load_backend(backend)
             if reason := module.unavailable(device or module.default_device()):
                 missing.append(f"{backend}: {reason}")
@@ -213,47 +243,43 @@ def benchmark_command(
                     missing.append(f"{backend} {precision}: {error}")
                     continue
                 engines.append(opened.enter_context(engine))
-        if engines:
-            steps = len(engines) * len(batches) * turns
-            with Progress(console=Console(stderr=True), transient=True) as progress:
-                task = progress.add_task("timing", total=steps)
-                rows = benchmark(engines, batches, turns=turns, advance=lambda: progress.advance(task))
-            if people is not None and images:
-                rows = _with_precision(rows, engines, people, images)
-            console.print(table(rows))
-            header = make_header(engines[0].describe(), box_source="synthetic", turns=turns)
-            content = {"made": header, "rows": [asdict(row) for row in rows], "missing": missing}
-            if out:
-                write_json(out, content, indent=1)
-    for reason in missing:
-        console.print(f"not run: {reason}", markup=False, highlight=False, soft_wrap=True)
-    return 0 if engines else 1
+        if not engines:
+            return Report([], missing, None)
+        with progress(len(engines) * len(batches) * turns) as advance:
+            rows = benchmark(engines, batches, turns=turns, advance=advance)
+        if people is not None:
+            rows = _with_precision(rows, engines, *people)
+        return Report(rows, missing, make_header(engines[0].describe(), box_source="synthetic", turns=turns))
 
 
-def _people(annotations: str, images: str, bundle: Bundle) -> Truth:
-    """The annotated people, looked at before minutes go into timing.
+def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[Truth, Path]:
+    """The annotated people and the folder of their images, checked before minutes go into timing.
 
     Raises:
         BackendUnavailable: the packages of `oaks val` are not installed.
         FileNotFoundError: the annotations or an image are not there.
         ValueError: the annotations do not fit the bundle.
     """
-    from oaks.val.commands import require_packages
+    from oaks.val import require_packages
 
     require_packages()
     from oaks.val.detect import require_images
+    from oaks.val.evaluate import images_folder
     from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=bundle.skeleton)
-    require_images(truth, Path(images), np.unique(truth.image[truth.counted]))
-    return truth
+    folder = images_folder(annotations, images)
+    require_images(truth, folder, np.unique(truth.image[truth.counted]))
+    return truth, folder
 
 
-def _with_precision(rows: Sequence[Row], engines: Sequence[Engine], truth: Truth, images: str) -> list[Row]:
+def _with_precision(
+    rows: Sequence[Row], engines: Sequence[Engine], truth: Truth, images: str | Path
+) -> list[Row]:
     found = {
         (engine.backend, engine.precision): average_precision(engine, truth, images) for engine in engines
     }
     return [replace(row, average_precision=found[row.backend, row.precision]) for row in rows]
 
 
-__all__ = ["Row", "average_precision", "benchmark", "benchmark_command", "table"]
+__all__ = ["Report", "Row", "average_precision", "benchmark", "benchmark_bundle", "table"]

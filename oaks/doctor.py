@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -138,19 +137,4 @@ def _runtime(runtime: _Runtime) -> Finding:
     return Finding(runtime.module, True, f"{found}: {runtime.purpose}")
 
 
-def main() -> int:
-    """Prints the examination as a table.
-
-    Returns:
-        0: an examination finds, it does not fail.
-    """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for finding in examine():
-        mark = "[green]yes[/]" if finding.works else "[yellow]no[/]"
-        table.add_row(mark, f"[bold]{finding.name}[/]", escape(finding.detail))
-    Console(file=sys.stdout).print(table)
-    return 0
+__all__ = ["Finding", "examine"]

@@ -74,6 +74,29 @@ FOREIGN_SUFFIXES = frozenset(
 )
 """Of image files that are not read; where a folder holds some, they are named as skipped."""
 
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mjpeg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
+)
+"""Of files that hold videos."""
+
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 _SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB")
 """Formats that Pillow decodes where OpenCV was built without them."""
@@ -302,9 +325,12 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a source names no image.
+        ArgumentError: a source is a video or a stream.
     """
     found: dict[Path, None] = {}
     for source in sources:
+        if "://" in str(source):
+            raise ArgumentError(f"source must be images, got {source}; this is a stream: use oaks track")
         path = Path(source)
         if path.is_dir():
             listed = images_in(path)
@@ -314,6 +340,8 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
         if not listed:
             raise FileNotFoundError(f"no images found in {str(source)!r}; pass an image, a folder or a glob")
+        if videos := [path for path in listed if path.suffix.lower() in VIDEO_SUFFIXES]:
+            raise ArgumentError(f"source must be images, got {videos[0]}; this is a video: use oaks track")
         found.update(dict.fromkeys(listed))
     return list(found)
 
@@ -525,6 +553,7 @@ def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 __all__ = [
     "FOREIGN_SUFFIXES",
     "SUFFIXES",
+    "VIDEO_SUFFIXES",
     "Header",
     "ImageFolder",
     "as_box_scores",

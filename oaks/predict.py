@@ -1,4 +1,4 @@
-"""Pictures in; results, annotated pictures and one line each out: what `oaks predict` does."""
+"""Pictures in; COCO results and annotated pictures out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from oaks import ops
-from oaks.coco import PersonBoxes, make_header, read_boxes, write_results
+from oaks.coco import PersonBoxes, make_header, write_results
 from oaks.detector import Detector
 from oaks.draw import draw
+from oaks.errors import ArgumentError
 from oaks.files import replacing
-from oaks.images import find_images, in_order, read_image
+from oaks.images import in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
@@ -30,10 +31,12 @@ class BoxSource:
         description: for the header of the results.
         find: picture file, its pixels -> image id (None: numbered), boxes (N, 4), scores (N,). It raises
             ValueError if the source does not know this picture.
+        detected: whether boxes are detected, so that two of them may be one person's.
     """
 
     description: str
     find: Callable[[Path, np.ndarray], tuple[int | None, np.ndarray, np.ndarray]]
+    detected: bool = False
 
 
 def boxes_from_file(people: PersonBoxes) -> BoxSource:
@@ -45,12 +48,12 @@ def boxes_from_file(people: PersonBoxes) -> BoxSource:
             raise ValueError(f"{path}: {people.source} does not know this picture")
         return image_id, *people.of(image_id)
 
-    return BoxSource(people.source, find)
+    return BoxSource(people.source, find, detected=not people.image_ids)
 
 
 def boxes_from_detector(detector: Detector) -> BoxSource:
     """Boxes from a detector."""
-    return BoxSource(detector.description, lambda _path, image: (None, *detector.detect(image)))
+    return BoxSource(detector.description, lambda _path, image: (None, *detector.detect(image)), True)
 
 
 def whole_image() -> BoxSource:
@@ -63,21 +66,40 @@ def whole_image() -> BoxSource:
     return BoxSource("whole image", find)
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What became of one picture.
+
+    Attributes:
+        path: the picture.
+        image_id: its id in the results; None if it was skipped.
+        poses: the people in it; None if it was skipped.
+        problem: why it was skipped, or why its annotated copy could not be written; None if all went well.
+    """
+
+    path: Path
+    image_id: int | None = None
+    poses: Poses | None = None
+    problem: str | None = None
+
+
 @dataclass
 class Summary:
-    """What came of it.
+    """Totals of a run.
 
     Attributes:
         results: the results file.
         pictures: annotated pictures written.
         people: poses in the results.
         skipped: picture -> why it is not in the results.
+        undrawn: picture -> why its annotated copy could not be written.
     """
 
     results: Path
     pictures: int = 0
     people: int = 0
     skipped: dict[Path, str] = field(default_factory=dict)
+    undrawn: dict[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,33 +115,38 @@ def predict(
     engine: Engine,
     pictures: Sequence[Path],
     source: BoxSource,
-    folder: Path,
+    folder: str | Path,
     *,
     annotate: bool = True,
     absent: str = "hide",
     boxes: bool = False,
-    nms: float | None = None,
-    say: Callable[[str], object] = print,
-    advance: Callable[[int], object] = lambda _count: None,
+    nms: float | None = ops.OKS_THRESHOLD,
+    done: Callable[[Prediction], object] = lambda _prediction: None,
 ) -> Summary:
-    """Finds the poses in pictures and writes folder/results.json, its header and folder/pictures.
+    """Find the poses in pictures and write folder/results.json, its header and folder/pictures.
+
+    A picture that is damaged, unknown to the source, or too large to be written again is named and does not end
+    the run.
 
     Args:
         engine: what finds them.
-        pictures: image files; one that is damaged or unknown to the source is named and skipped.
+        pictures: image files.
         source: where the people are.
-        folder: made if it is not there.
+        folder: created if it does not exist.
         annotate: whether annotated pictures are written.
         absent, boxes: how they are drawn (oaks.draw.draw).
-        nms: OKS above which the worse of two poses of a picture is dropped; None: all stay.
-        say: takes one line per picture.
-        advance: told how many pictures are done.
+        nms: OKS threshold: of two poses of a picture that are more alike, the one with the lower score is
+            dropped. Only where boxes are detected; None keeps all.
+        done: callback for each picture.
 
     Raises:
-        ValueError: an argument does not fit.
+        ArgumentError: an argument is wrong.
+        OSError: a file cannot be written.
     """
     if nms is not None and not 0 < nms <= 1:
-        raise ValueError(f"nms: a similarity above 0 and up to 1 wanted, got {nms!r}")
+        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
+    nms = nms if source.detected else None
+    folder = Path(folder)
     drawings = folder / "pictures"
     (drawings if annotate else folder).mkdir(parents=True, exist_ok=True)
     summary = Summary(folder / "results.json")
@@ -128,8 +155,13 @@ def predict(
     ids: dict[str, int] = {}
     described = engine.describe()  # now: an Engine that is closed meanwhile describes nothing
     complete = False
+
+    def skip(prediction: Prediction) -> None:
+        summary.skipped[prediction.path] = prediction.problem or ""
+        done(prediction)
+
     try:
-        for group in _groups(pictures, source, summary, say, advance):
+        for group in _groups(pictures, source, skip):
             poses = engine.infer(
                 [in_order(picture.image, engine.color) for picture in group],
                 boxes=[picture.boxes for picture in group],
@@ -141,13 +173,16 @@ def predict(
                     own = _suppress(own, nms)
                 rows += own.to_coco(picture.image_id)
                 ids[str(picture.path)] = picture.image_id
+                summary.people += len(own)
+                problem = None
                 if annotate:
                     drawn = draw(picture.image, own, absent=absent, boxes=boxes)
-                    _write_image(drawings / names[picture.path], drawn)
-                    summary.pictures += 1
-                summary.people += len(own)
-                say(_line(picture, own))
-                advance(1)
+                    problem = _write_image(drawings / names[picture.path], drawn)
+                    if problem is None:
+                        summary.pictures += 1
+                    else:
+                        summary.undrawn[picture.path] = problem
+                done(Prediction(picture.path, picture.image_id, own, problem))
         complete = True
     finally:  # stopped midway, what is done so far is kept
         header = make_header(
@@ -163,13 +198,9 @@ def predict(
 
 
 def _groups(
-    pictures: Sequence[Path],
-    source: BoxSource,
-    summary: Summary,
-    say: Callable[[str], object],
-    advance: Callable[[int], object],
+    pictures: Sequence[Path], source: BoxSource, skip: Callable[[Prediction], object]
 ) -> Iterator[list[_Picture]]:
-    """Pictures with their boxes, several at a time; the damaged and the unknown are left out and named."""
+    """Pictures with their boxes, several at a time; `skip` gets the damaged and the unknown."""
     group: list[_Picture] = []
     for number, path in enumerate(pictures, start=1):
         try:
@@ -177,9 +208,7 @@ def _groups(
             image_id, boxes, scores = source.find(path, image)
             group.append(_Picture(path, image, number if image_id is None else image_id, boxes, scores))
         except (ValueError, OSError) as error:
-            summary.skipped[path] = str(error).removeprefix(f"{path}: ")
-            say(f"skipped {path}: {summary.skipped[path]}")
-            advance(1)
+            skip(Prediction(path, problem=str(error).removeprefix(f"{path}: ")))
         if len(group) == _TOGETHER:
             yield group
             group = []
@@ -199,15 +228,6 @@ def _suppress(poses: Poses, threshold: float) -> Poses:
     return poses[np.sort(kept)]
 
 
-def _line(picture: _Picture, poses: Poses) -> str:
-    people = "1 person" if len(poses) == 1 else f"{len(poses)} people"
-    scores = " ".join(f"{score:.2f}" for score in np.sort(poses.scores)[::-1][:8])
-    more = " ..." if len(poses) > 8 else ""
-    return f"{picture.path.name}: {people}" + (
-        f", {poses.score_kind} scores {scores}{more}" if scores else ""
-    )
-
-
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
     """A file name for each annotated picture; two of one name in different folders stay apart."""
     names: dict[Path, str] = {}
@@ -222,98 +242,29 @@ def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _write_image(path: Path, image: np.ndarray) -> None:
+def _write_image(path: Path, image: np.ndarray) -> str | None:
+    """Write a picture as its suffix says; return why its format cannot hold it, if so."""
     import cv2
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
-    done, content = cv2.imencode(path.suffix, image, quality)
-    if not done:
-        raise OSError(f"{path}: OpenCV could not encode the picture")
+    try:
+        encoded, content = cv2.imencode(path.suffix, image, quality)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        height, width = image.shape[:2]
+        return f"annotated picture not written: {path.suffix} cannot hold {width} x {height} pixels"
     with replacing(path) as file:
         file.write(content.tobytes())
-
-
-def predict_command(
-    sources: Sequence[str],
-    *,
-    bundle: str,
-    boxes: str | None,
-    detector: str | None,
-    detector_settings: dict[str, Any],
-    engine_settings: dict[str, Any],
-    out: str,
-    nms: float | None,
-    annotate: bool,
-    absent: str,
-    show_boxes: bool,
-) -> int:
-    """`oaks predict`: `predict` with a progress bar.
-
-    Returns:
-        The exit code: 0, or 1 if a picture was skipped.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    if boxes and detector:
-        raise ValueError("boxes and detector: one of them wanted, got both")
-    pictures = find_images(sources)
-    if boxes:
-        source = boxes_from_file(read_boxes(boxes))
-    elif detector:
-        source = boxes_from_detector(Detector(detector, **detector_settings))
-    else:
-        source = whole_image()
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Engine(bundle, **engine_settings) as engine:
-        about = f"bundle {engine.bundle.name} on {engine.backend} ({engine.device}, {engine.precision})"
-        print(f"{about}, {engine.score_kind} score, boxes: {source.description}")
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(pictures))
-            summary = predict(
-                engine,
-                pictures,
-                source,
-                Path(out),
-                annotate=annotate,
-                absent=absent,
-                boxes=show_boxes,
-                nms=nms,
-                say=print,
-                advance=lambda count: progress.advance(task, count),
-            )
-    print(f"{summary.people} people in {len(pictures) - len(summary.skipped)} pictures: {summary.results}")
-    if annotate:
-        print(f"{summary.pictures} annotated pictures: {summary.results.parent / 'pictures'}")
-    if summary.skipped:
-        print(f"skipped {len(summary.skipped)}: {', '.join(path.name for path in summary.skipped)}")
-    return 1 if summary.skipped else 0
-
-
-def demo_command(bundle: str, out: str) -> int:
-    """`oaks demo`: `oaks predict` on the pictures that come with the package, with their people's boxes."""
-    return predict_command(
-        [str(DEMO)],
-        bundle=bundle,
-        boxes=str(DEMO / "people.json"),
-        detector=None,
-        detector_settings={},
-        engine_settings={},
-        out=out,
-        nms=None,
-        annotate=True,
-        absent="hide",
-        show_boxes=False,
-    )
+    return None
 
 
 __all__ = [
     "BoxSource",
+    "Prediction",
     "Summary",
     "boxes_from_detector",
     "boxes_from_file",
-    "demo_command",
     "predict",
-    "predict_command",
     "whole_image",
 ]

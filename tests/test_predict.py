@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import bundles
 import cv2
@@ -14,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import oaks
-from oaks import cli, coco, predict
-from oaks.cli import app, main
+from oaks import coco, predict
+from oaks.cli.main import app, main
 from oaks.detector import Detector
 from oaks.images import find_images
 
@@ -55,9 +53,26 @@ def boxes(tmp_path):
 
 def run(*arguments: object) -> tuple[int, list[str]]:
     result = CliRunner().invoke(app, ["predict", *map(str, arguments), "--backend", "onnxruntime"])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout.splitlines()
+    return result.exit_code, result.output.splitlines()
+
+
+def test_videos_are_sent_to_track(tmp_path):
+    (tmp_path / "clip.MP4").write_bytes(b"")
+    for source in (tmp_path / "clip.MP4", str(tmp_path / "*.MP4"), "rtsp://camera/1"):
+        with pytest.raises(oaks.ArgumentError, match="use oaks track"):
+            find_images([source])
+
+
+def test_a_picture_whose_copy_cannot_be_written_is_named_and_the_rest_goes_on(tiny, tmp_path):
+    """JPEG holds at most 65,535 rows; BMP holds more."""
+    tall, small = tmp_path / "a.bmp", tmp_path / "b.bmp"
+    assert cv2.imwrite(str(tall), np.zeros((65_600, 8, 3), np.uint8))
+    assert cv2.imwrite(str(small), np.zeros((80, 60, 3), np.uint8))
+    code, lines = run(tall, small, "--bundle", tiny.path, "--out", tmp_path / "out")
+    assert code == 1
+    assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.jpg"]
+    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    assert any(line.startswith(f"{tall}: annotated picture not written") for line in lines)
 
 
 def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
@@ -66,7 +81,6 @@ def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
         with oaks.Engine(tiny, backend="onnxruntime", color=color) as engine:
             predict.predict(
                 engine, [pictures / "a.jpg"], predict.whole_image(), tmp_path / color, annotate=False,
-                say=lambda line: None,
             )  # fmt: skip
         found.append(coco.read_results(tmp_path / color / "results.json")[0])
     assert found[0] == found[1]
@@ -145,21 +159,22 @@ def test_a_detector_with_unknown_outputs_stops_it_at_once(tiny, pictures, tmp_pa
     from test_detector import write
 
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
-    with pytest.raises(ValueError, match=r"detector: .*s\.onnx: outputs"):
-        run(pictures, "--bundle", tiny.path, "--detector", strange, "--out", tmp_path / "out")
+    code, lines = run(pictures, "--bundle", tiny.path, "--detector", strange, "--out", tmp_path / "out")
+    assert code == 2
+    assert "s.onnx: outputs" in lines[-1]
     assert not (tmp_path / "out").exists()
 
 
 def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
-    said = []
+    found = []
 
     def find(path, image):
         raise ValueError("nobody knows why")
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
         source = predict.BoxSource("a source", find)
-        summary = predict.predict(engine, [pictures / "a.jpg"], source, tmp_path / "out", say=said.append)
-    assert said == [f"skipped {pictures / 'a.jpg'}: nobody knows why"]
+        summary = predict.predict(engine, [pictures / "a.jpg"], source, tmp_path / "out", done=found.append)
+    assert found == [predict.Prediction(pictures / "a.jpg", problem="nobody knows why")]
     assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}
 
 
@@ -229,14 +244,14 @@ def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
 
 
 def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
-    def stop(line: str) -> None:
-        if line.startswith("b.png"):
+    def stop(prediction: predict.Prediction) -> None:
+        if prediction.path.name == "b.png":
             raise KeyboardInterrupt
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine, pytest.raises(KeyboardInterrupt):
         predict.predict(
             engine, find_images([pictures, pictures / "more"]), predict.whole_image(),
-            tmp_path / "out", say=stop,
+            tmp_path / "out", done=stop,
         )  # fmt: skip
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
     assert [row["image_id"] for row in rows] == [1, 2]
@@ -246,47 +261,20 @@ def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
 def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, capsys):
     both = ["--boxes", "x.json", "--detector", "y.onnx"]
     for arguments, message in (
-        ([str(pictures), *both], "oaks: boxes and detector: one of them wanted"),
+        ([str(pictures), *both], "oaks: pass exactly one of --boxes, --detector"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
-        ([str(pictures), "--detector-set", "color=rgb"], "oaks: detector-set: a --detector wanted"),
+        ([str(pictures), "--detector-set", "color=rgb"], "oaks: --detector-set must come with --detector"),
         ([str(tmp_path / "none.jpg")], "oaks: no images found in"),
-        ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: nms: "),
+        ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: Invalid value for '--nms'"),
         ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),
     ):  # fmt: skip
-        monkeypatch.setattr(sys, "argv", ["oaks", "predict", *arguments, "--backend", "onnxruntime"])
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as caught:
-            main()
+            main(["predict", *arguments, "--backend", "onnxruntime"])
         assert caught.value.code == 2
         error = capsys.readouterr().err.strip()
         assert error.startswith(message)
         assert "\n" not in error
-
-
-@pytest.mark.parametrize(
-    ("module", "extra", "arguments"),
-    [
-        ("lightning", "training", ["train", "rendered_oa_hpe", "--out", "run"]),
-        ("yaml", "training", ["pack", "rendered_oa_hpe", "--out", "packed"]),
-        ("torch", "export", ["export", "pose.safetensors", "--out", "bundle"]),
-        ("safetensors", "export", ["export", "pose.safetensors", "--out", "bundle"]),
-    ],
-)
-def test_what_is_not_installed_is_one_line(module, extra, arguments, tmp_path):
-    blocked = f"import sys; sys.modules[{module!r}] = None; from oaks.cli import main; main()"
-    answer = subprocess.run(
-        [sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert answer.returncode == 2
-    assert answer.stderr.strip() == f"oaks: this needs {module}: pip install 'oaks[{extra}]'"
-
-
-def test_where_several_extras_bring_a_module_the_verb_says_which():
-    advice = {
-        ("scipy", "track"): "video", ("scipy", "val"): "val", ("torch", "train"): "training",
-        ("torch", "val"): "training", ("onnx", "export"): "export", ("numpy", "predict"): None,
-    }  # fmt: skip
-    assert {asked: cli._extra_with(*asked) for asked in advice} == advice
 
 
 def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
@@ -296,14 +284,6 @@ def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
     people = coco.read_boxes(predict.DEMO / "people.json")
     assert len(rows) == sum(len(boxes) for boxes in people.boxes.values()) > 0
     assert len(header["images"]) == len(list((tmp_path / "out" / "pictures").iterdir())) == 6
-
-
-def test_the_command_is_installed():
-    answer = subprocess.run(
-        [sys.executable, "-m", "oaks.cli", "--version"], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout == f"oaks {oaks.__version__}\n"
-    assert "predict" in CliRunner().invoke(app, []).output
 
 
 def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):

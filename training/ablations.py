@@ -13,11 +13,12 @@ import torch
 from rich.progress import track
 
 from oaks import ops
+from oaks.errors import ArgumentError
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
 from oaks.training.data.sources import DataFolders
 from oaks.training.networks.ks_net import BACKBONES
-from oaks.training.recipe import KSRecipe, read_recipe
+from oaks.training.recipe import KSRecipe, PoseRecipe
 from oaks.training.run import Hardware, RunFolder, resume, train
 from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
 from oaks.val.detections import Detections
@@ -26,7 +27,6 @@ from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
 from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
-from oaks.val.report.writer import add, print_tables
 from oaks.val.scores import TITLES, Measured
 
 COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in EIGHT))
@@ -210,54 +210,60 @@ def _on(measured: Mapping[str, Measured]) -> str:
     )
 
 
-def ablate_command(
+def ablate(
     kind: str,
-    recipe: str,
+    recipe: KSRecipe | PoseRecipe,
+    annotations: str | Path,
+    images: str | Path,
+    out: str | Path,
     *,
-    annotations: str,
-    images: str,
-    out: str,
-    report: str,
-    pose: str,
-    data: str,
-    packed: str,
-    changes: list[str],
-    backbones: str,
-    trainings: int,
-    max_minutes: float,
-    accelerator: str,
-    device: str,
-    against: str,
-) -> None:
-    """`oaks val ablate`: trains, evaluates, prints the tables and adds them to a report.
+    pose: str | Path | None = None,
+    place: DataFolders | None = None,
+    machine: Hardware | None = None,
+    backbones: Sequence[str] = PAPER_BACKBONES,
+    trainings: int = 10,
+    device: str = "cpu",
+    beside_paper: bool = False,
+) -> Section | None:
+    """Train variants of KS-net, evaluate them, and give the paper's table of them.
+
+    A stopped call resumes.
+
+    Args:
+        kind: "backbones" (table 5) or "trainings" (table 4).
+        recipe: of a KS-net.
+        annotations, images: COCO keypoint annotations to evaluate on, and the folder of their images.
+        out: folder of the trainings.
+        pose: file of the pose network to evaluate with; None: the recipe's first.
+        place: where the recipe's people are.
+        machine: to train on.
+        backbones: of the variants of kind "backbones".
+        trainings: number of variants of kind "trainings", with seeds from 0.
+        device: to evaluate on.
+        beside_paper: print the paper's figures beside these.
+
+    Returns:
+        A section for a report; None if the machine's time was up before the last training was done.
 
     Raises:
-        ValueError: `kind` or `against` is unknown, or the recipe is not of a KS-net.
+        ArgumentError: `kind` is unknown, or the recipe is not of a KS-net.
     """
     if kind not in ("backbones", "trainings"):
-        raise ValueError(f"kind: backbones or trainings wanted, got {kind!r}")
-    if against not in ("", "paper"):
-        raise ValueError(f"against: paper wanted, got {against!r}")
-    read = read_recipe(recipe, changes)
-    if not isinstance(read, KSRecipe):
-        raise ValueError(f"recipe: one of kind ks wanted, got {recipe}")
-    if kind == "backbones":
-        variants = backbone_variants(read, backbones.split(",") if backbones else PAPER_BACKBONES)
-    else:
-        variants = seed_variants(read, trainings)
-    place = DataFolders(Path(data), Path(packed) if packed else None)
-    networks = train_variants(variants, out, place, Hardware(accelerator, max_minutes=max_minutes or None))
+        raise ArgumentError(f"kind must be backbones or trainings, got {kind!r}")
+    if not isinstance(recipe, KSRecipe):
+        raise ArgumentError(f"recipe must be of kind ks, got {recipe.title!r}")
+    variants = (
+        backbone_variants(recipe, backbones) if kind == "backbones" else seed_variants(recipe, trainings)
+    )
+    networks = train_variants(variants, out, place or DataFolders(), machine)
     if networks is None:
-        print("Stopped before the last training was done; the same command goes on.")
-        return
-    measured = measure(pose or read.pose[0], networks, annotations, images, device=device)
+        return None
+    measured = measure(pose or recipe.pose[0], networks, annotations, images, device=device)
     make = backbones_section if kind == "backbones" else trainings_section
-    section = make(measured, beside_paper=against == "paper")
-    print_tables(section.items)
-    print(add(report, [section]))
+    return make(measured, beside_paper=beside_paper)
 
 
 __all__ = [
-    "PAPER_BACKBONES", "ablate_command", "backbone_variants", "backbones_section", "measure",
+    "PAPER_BACKBONES", "ablate", "backbone_variants", "backbones_section", "measure",
     "seed_variants", "train_variants", "trainings_section",
 ]  # fmt: skip

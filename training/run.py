@@ -36,6 +36,7 @@ from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.detector import DetectorTraining, ImageModule, open_images
 from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
 from oaks.training.module import NetworkTraining, PeopleModule, count_steps
+from oaks.training.networks.summary import describe
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe, parse_recipe
 from oaks.training.validation import CropDataset
@@ -236,6 +237,8 @@ def _run(
             f"Go on with: oaks train --resume {folder.path}",
             soft_wrap=True,
         )
+        if pieces.reason == "SIGINT":
+            raise KeyboardInterrupt
     return folder.network if done else None
 
 
@@ -373,6 +376,14 @@ def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     return type(recipe).model_validate(content)
 
 
+def network_summary(recipe: PoseRecipe | KSRecipe) -> str:
+    """Parameters and multiply-accumulates of a recipe's network, in one line."""
+    size = recipe.input if isinstance(recipe, PoseRecipe) else (192, 256)
+    cost = describe(recipe.architecture(), size)
+    return (f"{recipe.title}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3f} GMAC "
+            f"for a crop of {size[0]}×{size[1]}")  # fmt: skip
+
+
 def make_trainer(
     recipe: AnyRecipe,
     folder: RunFolder,
@@ -432,4 +443,4 @@ def _quiet_lightning() -> Any:
         yield
 
 
-__all__ = ["Hardware", "RunFolder", "make_trainer", "resume", "train"]
+__all__ = ["Hardware", "RunFolder", "make_trainer", "network_summary", "resume", "train"]

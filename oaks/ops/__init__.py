@@ -21,7 +21,7 @@ from oaks.ops._map_features import (
     map_features,
     pose_features,
 )
-from oaks.ops._nms import box_nms, oks_nms
+from oaks.ops._nms import OKS_THRESHOLD, box_nms, oks_nms
 from oaks.ops._oks import oks
 from oaks.ops._score import conventional_score, score
 from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
@@ -30,6 +30,7 @@ __all__ = [
     "FLIP_FEATURES",
     "JOINT_FEATURES",
     "MAP_FEATURES",
+    "OKS_THRESHOLD",
     "POSE_FEATURES",
     "Crops",
     "Decoded",

@@ -22,6 +22,9 @@ from oaks.ops._arguments import (
     output_array,
 )
 
+OKS_THRESHOLD = 0.9
+"""OKS above which two poses of one frame count as the same person's, by default everywhere."""
+
 
 def box_nms(
     boxes: Any,
@@ -85,7 +88,7 @@ def oks_nms(
     *,
     areas: Any,
     sigmas: Any,
-    threshold: float = 0.9,
+    threshold: float = OKS_THRESHOLD,
     frame_index: Any = None,
     out: Any = None,
     stream: int | None = None,

@@ -39,7 +39,7 @@ def detect(
     out: str | Path,
     *,
     boxes: str | Path | None = None,
-    nms: float | None = 0.9,
+    nms: float | None = ops.OKS_THRESHOLD,
     min_box_score: float = 0.0,
 ) -> Path:
     """Poses of everybody in a data set, as results with a header beside them.

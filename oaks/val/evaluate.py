@@ -8,20 +8,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.progress import Progress
 
+from oaks.errors import ArgumentError
+from oaks.ops import OKS_THRESHOLD
 from oaks.val.bootstrap import Comparison, Contender, compare
 from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import Judge
+from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
 from oaks.val.ground_truth import Truth
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.comparison import files_section
 from oaks.val.report.document import Report, Section, Tile, show
+from oaks.val.report.writer import DATA, load, save
 from oaks.val.scores import TITLES, Measured
+from oaks.val.synthetic_boxes import write_detector_like
+
+if TYPE_CHECKING:
+    from oaks.inference import Engine
 
 SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
 """What an evaluation writes; other sections of a report come from other commands."""
@@ -47,6 +55,14 @@ class Settings:
     landing: Landing = "definition"
     beside_paper: bool = False
     images: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("judge", Judge), ("landing", Landing)):
+            if getattr(self, name) not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise ArgumentError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        if self.resamples < 1:
+            raise ArgumentError(f"resamples must be at least 1, got {self.resamples}")
 
 
 def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
@@ -98,6 +114,88 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
     report.head = head(truth, list(sources.values()), settings)
     report.tiles = tiles(truth, *next(iter(rankings.values())), gains.get(names[0]))
     return report
+
+
+def evaluate_bundle(
+    engine: Engine,
+    truth: Truth,
+    images: str | Path,
+    out: str | Path,
+    *,
+    boxes: str | Path | None = None,
+    ground_truth_only: bool = False,
+    nms: float | None = OKS_THRESHOLD,
+    min_box_score: float = 0.0,
+    settings: Settings = Settings(),
+) -> Report:
+    """Run a bundle over a data set, with ground-truth and with detected boxes, and evaluate what it finds.
+
+    The results files in `out` are kept; a stopped call resumes from them.
+
+    Args:
+        engine: runs the bundle.
+        truth: the data set.
+        images: folder of its images.
+        out: folder for the results files; created if it does not exist.
+        boxes: COCO box results; None: detector-like boxes made from the ground truth.
+        ground_truth_only: leave the detected boxes out.
+        nms: OKS threshold for detected boxes; None keeps all poses.
+        min_box_score: minimum score of a detected box.
+        settings: of the evaluation.
+
+    Raises:
+        FileNotFoundError: an image or the box file is not there.
+        ArgumentError: a file in `out` was made with other settings, or an argument is wrong.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
+    if not ground_truth_only:
+        if boxes is None:
+            boxes = write_detector_like(truth.path, out / "detector-like-boxes.json", seed=settings.seed)
+        chosen = {"boxes": boxes, "nms": nms, "min_box_score": min_box_score}
+        made["detected boxes"] = detect(engine, truth, images, out / "detected-boxes.json", **chosen)
+    results = [Detections.load(path, truth, name=name) for name, path in made.items()]
+    report = evaluate(truth, results, settings)
+    report.title = f"{engine.bundle.name} on {Path(truth.path).name}"
+    return report
+
+
+def save_evaluation(report: Report, folder: str | Path) -> Path:
+    """Save an evaluation with the sections that other commands have added to the report in the folder.
+
+    Returns:
+        The path of the page.
+    """
+    if (Path(folder) / DATA).is_file():
+        report.sections += [section for section in load(folder).sections if section.key not in SECTIONS]
+    return save(report, folder)
+
+
+def measure(truth: Truth, results: Sequence[str | Path], box_source: str | None = None) -> list[Measured]:
+    """Read results files and pair their poses with the people.
+
+    Args:
+        truth: the people.
+        results: COCO keypoint results.
+        box_source: "ground truth" or "detected", where a file's header does not say.
+    """
+    return [Measured.of(truth, Detections.load(path, truth, box_source=box_source)) for path in results]
+
+
+def images_folder(annotations: str | Path, images: str | Path | None = None) -> Path:
+    """The folder of a data set's images: the one named, else the annotations' path without .json, or images/ beside it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    annotations = Path(annotations)
+    beside = [annotations.with_suffix(""), annotations.parent / "images"]
+    for folder in beside if images is None else [Path(images)]:
+        if folder.is_dir():
+            return folder
+    tried = images or " or ".join(map(str, beside))
+    raise FileNotFoundError(f"folder of images not found: {tried}; name it with --images")
 
 
 def side_by_side(

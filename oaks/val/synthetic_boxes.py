@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks.coco import person_category
+from oaks.files import write_json
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ def detector_like(
                 }
             )
     return rows
+
+
+def write_detector_like(
+    annotations: str | Path, out: str | Path, *, seed: int = 0, detector: DetectorLike | None = None
+) -> Path:
+    """Write the detector-like boxes of a COCO annotation file as COCO box results; return their path."""
+    content = json.loads(Path(annotations).read_text(encoding="utf-8"))
+    write_json(out, detector_like(content, seed=seed, detector=detector))
+    return Path(out)
 
 
 def _image_boxes(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from oaks.coco import read_results
+from oaks.errors import ArgumentError
+from oaks.poses import NO_TRACK
+from oaks.skeleton import COCO17, Skeleton
+from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import pairs
 
@@ -279,3 +286,67 @@ def steadiness(
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+@dataclass(frozen=True)
+class TrackEvaluation:
+    """Tracks of one results file against annotated people.
+
+    Attributes:
+        scores: lost and exchanged ids.
+        steadiness: of the keypoints of matched poses.
+        untracked: poses without a track id, which are left out.
+    """
+
+    scores: TrackScores
+    steadiness: Steadiness
+    untracked: int
+
+
+def evaluate_tracks(
+    results: str | Path,
+    annotations: str | Path,
+    *,
+    skeleton: Skeleton = COCO17,
+    threshold: float = MATCH,
+    fewest: int = 1,
+) -> TrackEvaluation:
+    """Compare the tracks of one video with its annotated people.
+
+    Args:
+        results: COCO keypoint results with a `track_id` in every row, as `oaks track` writes them.
+        annotations: COCO keypoint annotations of the same frames, with a `track_id` in every annotation.
+        skeleton: what the keypoints are.
+        threshold: minimum OKS of a pair.
+        fewest: minimum number of labelled keypoints of a person that is to be found.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ArgumentError: a file does not fit; the message names it.
+    """
+    if not 0 < threshold <= 1:
+        raise ArgumentError(f"threshold must be above 0 and at most 1, got {threshold!r}")
+    truth = Truth.load(annotations, skeleton=skeleton)
+    people = person_ids(truth, json.loads(Path(annotations).read_text(encoding="utf-8")))
+    rows, _ = read_results(results)
+    if without := [number for number, row in enumerate(rows) if not isinstance(row.get("track_id"), int)]:
+        raise ArgumentError(f"{results}: every row must have an integer track_id, row {without[0]} has none")
+    found = Detections.load(results, truth, box_source="detected")
+    tracks = np.array([rows[number]["track_id"] for number in found.rows], int)
+    kept = tracks != NO_TRACK
+    frames = frames_by_oks(truth, people, found.keypoints[kept], found.image[kept], tracks[kept], fewest)
+    scores = score_tracks(frames, threshold)
+    frame, row, column = scores.matches.T
+    person = np.searchsorted(truth.image, frame) + row
+    pose = np.searchsorted(found.image[kept], frame) + column
+    steady = steadiness(
+        found.keypoints[kept][pose], truth.keypoints[person], truth.flags[person] > 0,
+        np.sqrt(truth.areas[person]), frame, people[person],
+    )  # fmt: skip
+    return TrackEvaluation(scores, steady, int((~kept).sum()))
+
+
+__all__ = [
+    "MATCH", "Steadiness", "TrackEvaluation", "TrackScores", "TrackedFrame", "evaluate_tracks", "frames_by_oks",
+    "person_ids", "score_tracks", "steadiness",
+]  # fmt: skip

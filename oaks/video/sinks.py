@@ -52,14 +52,16 @@ class JsonLines:
         self._file, self._image_id = _Growing(path), image_id
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        rows = poses.to_coco(self._image_id(frame))
-        content = {"frame": frame.index, "time": round(frame.time, 6), "poses": rows}
-        if frame.name:
-            content["name"] = frame.name
-        self._file.append(_json(content) + b"\n")
+        self._file.append(_json(frame_record(frame, poses, self._image_id(frame))) + b"\n")
 
     def close(self) -> None:
         self._file.close()
+
+
+def frame_record(frame: Frame, poses: Poses, image_id: int) -> dict[str, Any]:
+    """One frame as an object of JSON: frame (its number, from 0), time (s), name if it is a file, and poses."""
+    content = {"frame": frame.index, "time": round(frame.time, 6), "poses": poses.to_coco(image_id)}
+    return {**content, "name": frame.name} if frame.name else content
 
 
 class MotFile:
@@ -141,4 +143,4 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-__all__ = ["Callback", "CocoFile", "JsonLines", "MotFile", "Sink"]
+__all__ = ["Callback", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record"]

@@ -62,7 +62,7 @@ def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, 
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
     recipe, place = read_recipe(tmp_path / "recipe.yaml"), DataFolders(people_folder.parent)
     train(recipe, tmp_path / "one", place, Hardware("cpu", 1), console=Console(file=io.StringIO()))
-    run_two("-m", "oaks.cli", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "--data",
+    run_two("-m", "oaks", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "--data",
             str(people_folder.parent), "--accelerator", "cpu", "--devices", "2")  # fmt: skip
     one, two = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two"))
     assert one["damaged images passed over"] == 2 * (

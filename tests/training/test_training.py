@@ -396,7 +396,7 @@ def test_signals_to_the_whole_group_stop_cleanly(
     run = tmp_path / "run"
     words = ["train", str(tmp_path / "recipe.yaml"), "--out", str(run), "--data", str(people_folder.parent)]
     with subprocess.Popen(
-        [sys.executable, "-m", "oaks.cli", *words, "--accelerator", "cpu"],
+        [sys.executable, "-m", "oaks", *words, "--accelerator", "cpu"],
         stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
         try:

@@ -10,7 +10,7 @@ import numpy as np
 
 import oaks
 from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
-from oaks.video.command import Output, track_into
+from oaks.video.outputs import Output, track_into
 
 FRAMES, WARM, ROOM = 500, 200, 100_000
 
@@ -28,7 +28,7 @@ def test_memory_stays_as_it_is_after_the_first_frames(tmp_path):
     frames = (Frame(images[n % 30], n, n, Fraction(1, 30)) for n in range(FRAMES))
     held: dict[int, int] = {}
 
-    def advance(frame: Frame) -> None:
+    def done(frame: Frame, _poses: oaks.Poses) -> None:
         if frame.index in (WARM, FRAMES - 1):
             held[frame.index] = tracemalloc.get_traced_memory()[0]
 
@@ -39,7 +39,7 @@ def test_memory_stays_as_it_is_after_the_first_frames(tmp_path):
         with oaks.Engine(bundle, "onnxruntime") as engine:
             summary = track_into(
                 [Output(tmp_path / "out")], [open_source(frames)], engine, boxes=[BoxSource("walkers", walkers)],
-                tracker=tracker, smoother=OneEuro(), advance=advance,
+                tracker=tracker, smoother=OneEuro(), done=done,
             )  # fmt: skip
     finally:
         tracemalloc.stop()

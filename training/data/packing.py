@@ -9,10 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oaks.errors import ArgumentError
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import read_index, required_packing, write_shards
 from oaks.training.data.sources import DataFolders, describe_source, open_source
-from oaks.training.recipe import PoseRecipe, RenderedSource
+from oaks.training.recipe import KSRecipe, PoseRecipe, RenderedSource
 
 
 def progress_bar(console: Console) -> Progress:
@@ -27,7 +28,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 def pack(
-    recipe: PoseRecipe,
+    recipe: PoseRecipe | KSRecipe,
     out: str | Path,
     place: DataFolders,
     *,
@@ -53,6 +54,10 @@ def pack(
         ValueError: a source is empty or damaged, or `detail` is below 1.
         FileNotFoundError: a source is not there.
     """
+    if not isinstance(recipe, PoseRecipe):
+        raise ArgumentError(
+            f"recipe must be of kind pose, whose input size the crops are packed for, got {recipe.title!r}"
+        )
     if detail < 1:
         raise ValueError(f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}")
     out, console = Path(out), console or Console(stderr=True)

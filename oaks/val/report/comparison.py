@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from oaks.val.bootstrap import Comparison, paired_t_test
 from oaks.val.report.document import Column, Range, Section, Table
@@ -75,3 +76,18 @@ def trainings_table(first: Sequence[tuple[Measured, str]], second: Sequence[tupl
         tuple(rows),
         "Sample standard deviations; two-sided paired t-test over trainings.",
     )
+
+
+def trainings_section(
+    first: Sequence[Measured], second: Sequence[Measured], first_score: str, second_score: str
+) -> Section:
+    """The table of several trainings as a section.
+
+    Args:
+        first, second: results of the trainings under two settings, or twice the same.
+        first_score, second_score: what they are ranked by.
+    """
+    table = trainings_table([(one, first_score) for one in first], [(one, second_score) for one in second])
+    names = ", ".join(one.detections.name for one in second)
+    text = f"{names} on {Path(second[0].truth.path).name}."
+    return Section("trainings", "Several trainings", text, (table,))

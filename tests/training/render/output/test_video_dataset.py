@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from oaks.cli import app
+from oaks.cli.main import app
 from oaks.training.render import RenderedVideos, write_videos
 from oaks.training.render.video import Clip
 

@@ -1,18 +1,16 @@
-"""`oaks render` and `render-video`: data sets of rendered people, and a sheet of each to look at."""
+"""Contact sheets of rendered data sets: the first pictures side by side, with and without their labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
 
 from oaks.skeleton import COCO17
-from oaks.training.render.output.dataset import write_dataset
 from oaks.training.render.output.folder import write_jpeg
-from oaks.training.render.output.video_dataset import write_videos
 from oaks.training.render.people import RenderedPeople
 from oaks.training.render.video import RenderedVideos
 
@@ -20,51 +18,36 @@ _COLUMNS, _ROWS = 6, 4
 _SIDES = {"left": (80, 220, 80), "right": (60, 80, 255), "middle": (255, 170, 60)}
 
 
-def render_command(
-    out: str, *, count: int, workers: int, quality: int, classes: str, **settings: Any
-) -> None:
-    """Writes COUNT pictures into OUT, then OUT/sheet.jpg, and says where they lie.
+def write_people_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
+    """Write folder/sheet.jpg: the first pictures of a data set of `count`, to look at.
 
     Args:
-        out: the folder.
-        count, workers, quality: as write_dataset takes them.
-        classes: four shares with commas between, or "" for the paper's.
-        settings: further arguments of RenderedPeople.
+        folder: of the data set.
+        count: pictures in it.
+        settings: as RenderedPeople takes them.
     """
-    if classes:
-        try:
-            settings["classes"] = tuple(float(share) for share in classes.split(","))
-        except ValueError as error:
-            message = f"classes: wanted four numbers with commas between, got {classes!r}"
-            raise ValueError(message) from error
-    annotations = write_dataset(out, count, workers=workers, quality=quality, **settings)
     people = RenderedPeople(**settings)
-    sheet = annotations.with_name("sheet.jpg")
-    write_jpeg(sheet, contact_sheet([people.sample(index) for index in range(min(count, _COLUMNS * _ROWS))]))
-    console = Console()
-    console.print(f"{count} pictures and their labels: {annotations}")
-    console.print(f"The first of them to look at: {sheet}")
+    path = Path(folder) / "sheet.jpg"
+    write_jpeg(path, contact_sheet([people.sample(index) for index in range(min(count, _COLUMNS * _ROWS))]))
+    return path
 
 
-def render_videos_command(out: str, *, count: int, workers: int, quality: int, **settings: Any) -> None:
-    """Writes COUNT clips into OUT, then OUT/sheet.jpg, and says where they lie.
+def write_video_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
+    """Write folder/sheet.jpg: frames of the first clips of `count`, a row each, to look at.
 
     Args:
-        out: the folder.
-        count, workers, quality: as write_videos takes them.
-        settings: further arguments of RenderedVideos.
+        folder: of the clips.
+        count: clips in it.
+        settings: as RenderedVideos takes them.
     """
-    folders = write_videos(out, count, workers=workers, quality=quality, **settings)
     videos = RenderedVideos(**settings)
     pictures = []
     for number in range(min(count, _ROWS)):
         clip = videos.clip(number)
         pictures += [clip.frame(index * clip.frames // _COLUMNS) for index in range(_COLUMNS)]
-    sheet = folders[0].with_name("sheet.jpg")
-    write_jpeg(sheet, contact_sheet(pictures))
-    console = Console()
-    console.print(f"{count} clips with labels and track ids, a folder each: {folders[0]} onwards")
-    console.print(f"The first of them, {_COLUMNS} frames each, to look at: {sheet}")
+    path = Path(folder) / "sheet.jpg"
+    write_jpeg(path, contact_sheet(pictures))
+    return path
 
 
 def contact_sheet(pictures: Sequence[tuple[np.ndarray, list[dict[str, Any]]]]) -> np.ndarray:
@@ -98,3 +81,6 @@ def draw_labels(image: np.ndarray, entry: dict[str, Any]) -> None:
     for index in np.flatnonzero(keypoints[:, 2]):
         thickness = -1 if keypoints[index, 2] == 2 else 1
         cv2.circle(image, points[index], 20, _SIDES[COCO17.side(int(index))], thickness, cv2.LINE_AA, 3)
+
+
+__all__ = ["contact_sheet", "draw_labels", "write_people_sheet", "write_video_sheet"]

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from val import synthetic
 
 from oaks import COCO17
-from oaks.cli import app, main
+from oaks.cli.main import app, main
 from oaks.coco import write_results
 from oaks.files import write_json
-
-from . import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +142,10 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["report", "good.json", "--annotations", "people.json", "--against", "me"], "against"),
-        (["report", "good.json", "--annotations", "people.json", "--landing", "moon"], "landing"),
+        (["report", "good.json", "--annotations", "people.json", "--against", "me"], "--against must be"),
+        (["report", "good.json", "--annotations", "people.json", "--landing", "moon"], "landing must be"),
         (["report", "good.json", "--annotations", "none.json"], "none.json"),
-        (["compare", "good.json", "--annotations", "people.json"], "two files"),
+        (["compare", "good.json", "--annotations", "people.json"], "two files or more"),
         (
             ["compare", "good.json", "poor.json", "--annotations", "people.json", "--score", "luck"],
             "got 'luck'",
@@ -156,9 +155,8 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
 )
 def test_what_is_wrong_is_said_in_a_line(data, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(data)
-    monkeypatch.setattr("sys.argv", ["oaks", "val", *arguments])
     with pytest.raises(SystemExit) as stop:
-        main()
+        main(["val", *arguments])
     assert stop.value.code == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("oaks: ")

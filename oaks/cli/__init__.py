@@ -1,0 +1,1 @@
+"""The command line: a file per verb. Each verb calls the library function that a Python user would call."""

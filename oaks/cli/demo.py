@@ -1,0 +1,39 @@
+"""`oaks demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oaks.cli import options
+from oaks.cli.output import Output
+from oaks.cli.predict import tell
+from oaks.cli.verb import DONE, verb
+
+
+@verb()
+def demo(
+    output: Output,
+    *,
+    bundle: options.Bundle = "small",
+    engine: options.EngineOptions,
+    out: Annotated[Path, typer.Option(help="Output folder for results.json and pictures/.")] = Path(
+        "demo_output"
+    ),
+) -> int:
+    """Find the poses in the pictures that come with the package."""
+    from oaks import predict as library
+    from oaks.coco import read_boxes
+    from oaks.images import find_images
+
+    pictures = find_images([library.DEMO])
+    people = library.boxes_from_file(read_boxes(library.DEMO / "people.json"))
+    with engine.open(bundle) as opened:
+        output.say(options.about(opened, people.description))
+        output.kept = f"the results so far are in {out}"
+        summary = library.predict(opened, pictures, people, out, done=lambda found: tell(output, found))
+    output.say(f"{summary.people} people in {len(pictures)} pictures: {summary.results}")
+    output.say(f"{summary.pictures} annotated pictures: {out / 'pictures'}")
+    return DONE

@@ -1,0 +1,80 @@
+"""The command `oaks`: its verbs, and how what was typed becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from oaks.cli import val
+from oaks.cli.benchmark import benchmark
+from oaks.cli.demo import demo
+from oaks.cli.doctor import doctor
+from oaks.cli.export import export
+from oaks.cli.output import Output
+from oaks.cli.predict import predict
+from oaks.cli.render import render, render_video
+from oaks.cli.track import track
+from oaks.cli.train import pack, train
+from oaks.cli.verb import CODES, INTERRUPTED
+
+app = typer.Typer(
+    name="oaks",
+    help=f"2D human pose estimation with calibrated, occlusion-aware scores.\n\n{CODES}",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for function in (predict, track):
+    app.command()(function)
+app.add_typer(val.app, name="val")
+for function in (train, pack, export, render, render_video, benchmark, demo, doctor):
+    app.command()(function)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Print the version if asked for."""
+    if version:
+        from oaks import __version__
+
+        print(f"oaks {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
+    try:
+        code = app(sys.argv[1:] if arguments is None else list(arguments), "oaks", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of Click's: its usage errors have it
+            raise
+        code = _usage(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> int:
+    """Print what is wrong with the words that were typed in one line; no words at all print the help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        command = context.command_path if context is not None else "oaks"
+        Output().error(f"{error.format_message().rstrip('.')}; see: {command} --help")
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The options of the command line, each typed once, and the groups of them that several verbs take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oaks.errors import ArgumentError
+from oaks.ops import OKS_THRESHOLD
+
+if TYPE_CHECKING:
+    from oaks.detector import Detector
+    from oaks.inference import Engine
+    from oaks.predict import BoxSource as PictureBoxes
+    from oaks.skeleton import Skeleton
+
+Bundle = Annotated[str, typer.Option(help="Model bundle: folder, zip file, or name of a shipped one.")]
+BundleArgument = Annotated[
+    str, typer.Argument(help="Model bundle: folder, zip file, or name of a shipped one.")
+]
+Annotations = Annotated[Path, typer.Option(help="COCO keypoint annotations.")]
+AnnotationsArgument = Annotated[Path, typer.Argument(help="COCO keypoint annotations.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the images. Default: the annotations' path without .json, or images/ beside it."
+    ),
+]
+Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: the backend's own.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks. Default: all cores.")]
+Flip = Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")]
+Refine = Annotated[
+    str | None, typer.Option(help="second_peak, gradient, dark or none. Default: the bundle's decoder.")
+]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Skeleton_ = Annotated[
+    Path | None, typer.Option("--skeleton", help="JSON file of a skeleton. Default: COCO's 17 keypoints.")
+]
+BoxSource = Annotated[
+    str | None,
+    typer.Option(help="'ground truth' or 'detected', for results files without a header."),
+]
+NMS = OKS_THRESHOLD
+"""Default of --nms in every verb."""
+Nms = Annotated[
+    float, typer.Option(min=0, max=1, help="OKS threshold for NMS of poses in detected boxes; 0 disables it.")
+]
+MinBoxScore = Annotated[float, typer.Option(help="Minimum score of a detected box.")]
+Data = Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")]
+Packed = Annotated[
+    Path | None, typer.Option(help="Folder of packed people (oaks pack), read instead of the images.")
+]
+Set = Annotated[
+    list[str], typer.Option("--set", help="Change a field of the recipe: training.epochs=10. Repeatable.")
+]
+MaxMinutes = Annotated[float | None, typer.Option(help="Stop with a checkpoint after this many minutes.")]
+Accelerator = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+
+
+def threshold(value: float) -> float | None:
+    """An NMS threshold as the library takes it: None disables it."""
+    return value or None
+
+
+def skeleton(path: Path | None) -> Skeleton:
+    """The skeleton of --skeleton.
+
+    Raises:
+        FileNotFoundError, ArgumentError: there is no such file, or it is no skeleton.
+    """
+    from oaks.skeleton import COCO17, Skeleton
+
+    return COCO17 if path is None else Skeleton.from_json(path)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a bundle is run."""
+
+    backend: Backend = "auto"
+    precision: Precision = "auto"
+    device: Device = None
+    threads: Threads = None
+    flip: Flip = True
+    refine: Refine = None
+
+    def open(self, bundle: str) -> Engine:
+        """An Engine with these settings."""
+        from oaks.inference import Engine
+
+        return Engine(
+            bundle,
+            self.backend,
+            self.flip,
+            precision=self.precision,
+            device=self.device,
+            threads=self.threads,
+            refine=self.refine,
+        )
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """A person detector of one's own."""
+
+    detector: Annotated[str | None, typer.Option(help="Person detector exported to ONNX.")] = None
+    detector_threshold: Annotated[float, typer.Option(help="Minimum score of a detected box.")] = 0.3
+    detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0
+    detector_set: Annotated[
+        list[str],
+        typer.Option(
+            help="Preprocessing and suppression of the detector: color=rgb, mean=A,B,C and std=A,B,C in that "
+            "order (0-255), size=W,H, overlap=0.65. Repeatable."
+        ),
+    ] = ()  # type: ignore[assignment]
+
+    def load(self) -> Detector | None:
+        """The detector, or None if none was named.
+
+        Raises:
+            ArgumentError: settings without a detector.
+        """
+        from oaks.detector import Detector, read_settings
+
+        if self.detector is None:
+            if self.detector_set:
+                raise ArgumentError(
+                    f"--detector-set must come with --detector, got {' '.join(self.detector_set)} alone"
+                )
+            return None
+        settings = read_settings(self.detector_set)
+        return Detector(
+            self.detector, threshold=self.detector_threshold, person=self.detector_person, **settings
+        )
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How poses are drawn."""
+
+    absent: Annotated[str, typer.Option(help="Keypoints predicted absent: hide or hollow.")] = "hide"
+    show_boxes: Annotated[bool, typer.Option(help="Draw the boxes too.")] = False
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How results are evaluated."""
+
+    against: Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")] = (
+        None
+    )
+    resamples: Annotated[
+        int, typer.Option(min=1, help="Bootstrap resamples of the images for the intervals.")
+    ] = 1000
+    seed: Seed = 0
+    landing: Annotated[
+        str, typer.Option(help="Where the error analysis puts corrected keypoints: definition or released.")
+    ] = "definition"
+    judge: Annotated[str, typer.Option(help="pycocotools or faster-coco-eval.")] = "pycocotools"
+
+    def settings(self, images: Path | None) -> Any:
+        """As oaks.val.evaluate takes them."""
+        from oaks.val.evaluate import Settings
+
+        beside_paper(self.against)
+        return Settings(
+            judge=self.judge,  # type: ignore[arg-type]
+            resamples=self.resamples,
+            seed=self.seed,
+            landing=self.landing,  # type: ignore[arg-type]
+            beside_paper=self.against is not None,
+            images=images,
+        )
+
+
+def beside_paper(against: str | None) -> bool:
+    """Whether the paper's figures were asked for.
+
+    Raises:
+        ArgumentError: something else was.
+    """
+    if against not in (None, "paper"):
+        raise ArgumentError(f"--against must be 'paper', got {against!r}")
+    return against is not None
+
+
+def about(engine: Engine, boxes: str) -> str:
+    """One line on what runs, and where its boxes come from."""
+    return (
+        f"bundle {engine.bundle.name} on {engine.backend} ({engine.device}, {engine.precision}), "
+        f"{engine.score_kind} score, boxes: {boxes}"
+    )
+
+
+def box_source(boxes: Path | None, detector: DetectorOptions) -> PictureBoxes:
+    """Where the people of pictures are: in the file of --boxes, found by --detector, or one per picture.
+
+    Raises:
+        ArgumentError: both were given.
+    """
+    from oaks.coco import read_boxes
+    from oaks.predict import boxes_from_detector, boxes_from_file, whole_image
+
+    if boxes is not None and detector.detector is not None:
+        raise ArgumentError("pass exactly one of --boxes, --detector")
+    loaded = detector.load()
+    if boxes is not None:
+        return boxes_from_file(read_boxes(boxes))
+    return whole_image() if loaded is None else boxes_from_detector(loaded)

@@ -1,0 +1,117 @@
+"""What a verb prints: items and results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_WIDTH = 200
+"""Columns of a table that does not go to a terminal: a figure cut off is worse than a long line."""
+
+
+@dataclass
+class Output:
+    """Prints what a verb has to say.
+
+    Attributes:
+        json: print one JSON object per item, and nothing else, on standard output.
+        quiet: print errors and warnings only.
+        verbose: also print details, log messages and tracebacks.
+        kept: what remains when the verb is interrupted, as a sentence without its full stop.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    kept: str = "nothing was written"
+
+    def item(self, record: Mapping[str, Any], line: str) -> None:
+        """Print one item: the record as a line of JSON, or the line for people."""
+        if self.json:
+            print(json.dumps(record, ensure_ascii=False, default=_plain), flush=True)
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a line for people on standard output."""
+        if not (self.quiet or self.json):
+            print(line, flush=True)
+
+    def detail(self, line: str) -> None:
+        """Print a line on standard error if details were asked for."""
+        if self.verbose:
+            print(line, file=sys.stderr)
+
+    def warn(self, line: str) -> None:
+        """Print a line on standard error, quiet or not."""
+        print(line, file=sys.stderr)
+
+    def error(self, text: object, cause: BaseException | None = None) -> None:
+        """Print an error in one line on standard error, after the traceback of its cause if details were asked for."""
+        if self.verbose and cause is not None:
+            traceback.print_exception(cause)
+        line = f"oaks: {' '.join(str(text).split())}"
+        print(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, file=sys.stderr)
+
+    def console(self) -> Console:
+        """Where a long library call shows its progress: standard error, unless quiet."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet)
+
+    def table(self, table: RenderableType) -> None:
+        """Print a table for people on standard output."""
+        if self.quiet or self.json:
+            return
+        from rich.console import Console
+
+        console = Console()
+        console = console if console.is_terminal else Console(width=_WIDTH)
+        console.print(table)
+
+    @contextmanager
+    def progress(self, label: str, total: int | None) -> Iterator[Callable[..., None]]:
+        """Show a progress bar on standard error; without a total it counts.
+
+        Yields:
+            A function that advances the bar, by 1 or by its argument if that is a number.
+        """
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=self.quiet or not console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # or lines meant for a file would go to the terminal
+        ) as bar:
+            task = bar.add_task(label, total=total)
+
+            def advance(count: object = 1) -> None:
+                bar.advance(task, count if isinstance(count, int) else 1)
+
+            yield advance
+
+
+def _plain(value: Any) -> Any:
+    """What `json` cannot write itself: paths and NumPy's numbers and arrays."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+__all__ = ["Output"]

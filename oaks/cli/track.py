@@ -1,0 +1,164 @@
+"""`oaks track`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oaks.cli import options
+from oaks.cli.output import Output
+from oaks.cli.verb import DONE, SKIPPED, verb
+from oaks.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from oaks.poses import Poses
+    from oaks.video import BoxSource as FrameBoxes
+    from oaks.video import Frame, FrameSource, Summary
+
+
+@verb(extra="video")
+def track(
+    output: Output,
+    *,
+    source: Annotated[
+        list[str], typer.Argument(help="Videos, folders of pictures, cameras (0) or stream addresses.")
+    ],
+    bundle: options.Bundle = "small",
+    boxes: Annotated[
+        list[Path], typer.Option(help="COCO JSON or MOT .txt with boxes, one per source. Repeatable.")
+    ] = [],  # noqa: B006
+    detector: options.DetectorOptions,
+    first_boxes: Annotated[
+        str | None, typer.Option(help="Boxes of the first frame: 'x1,y1,x2,y2 x1,y1,x2,y2 ...'.")
+    ] = None,
+    every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Take boxes at every n-th frame; between, they are predicted from the tracks. 0: at the first only.",
+        ),
+    ] = 1,
+    engine: options.EngineOptions,
+    gate: Annotated[float, typer.Option(help="Minimum score of a pose that updates its track.")] = 0.3,
+    gate_by: Annotated[
+        str | None, typer.Option(help="Score for --gate: oaks or conventional. Default: the bundle's.")
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Seconds that a track survives without a pose.")] = 1.0,
+    smooth: Annotated[bool, typer.Option(help="Smooth the keypoints (one-euro filter).")] = True,
+    video: Annotated[bool, typer.Option(help="Write the annotated video.")] = True,
+    drawing: options.DrawingOptions,
+    trails: Annotated[float, typer.Option(help="Trail length in seconds; 0 draws none.")] = 1.0,
+    live: Annotated[
+        bool | None,
+        typer.Option(help="Drop late frames. Default: only of cameras and live streams."),
+    ] = None,
+    retry: Annotated[float, typer.Option(help="Seconds for which a silent live source is reopened.")] = 30.0,
+    rate: Annotated[float, typer.Option(help="Frames per second of pictures.")] = 30.0,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of frames. Default: to the end.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; several sources get a folder each in it.")] = Path(
+        "runs/track"
+    ),
+) -> int:
+    """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
+
+    Pass exactly one of --boxes, --detector, --first-boxes. What was written can be read however the run ends;
+    a source that was damaged, ended early or did not return counts as skipped.
+    """
+    from oaks.video import OneEuro, Tracker
+    from oaks.video.outputs import Output as Files
+    from oaks.video.outputs import folders_for, track_into
+    from oaks.video.sinks import frame_record
+
+    sources = _sources(source, rate=rate, live=live, retry=retry)
+    people = _box_sources(len(sources), boxes, detector, first_boxes, every)
+    looks: dict[str, Any] = {
+        "video": video, "absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails
+    }  # fmt: skip
+    files = [
+        Files(folder, own.image_id, **looks)
+        for folder, own in zip(folders_for(out, sources), people, strict=True)
+    ]
+    with engine.open(bundle) as opened:
+        tracker = Tracker(
+            opened.bundle.skeleton, gate=gate, score=gate_by or opened.score_kind, patience=patience
+        )
+        output.say(options.about(opened, people[0].description))
+        output.say(f"gate: {tracker.score} score {tracker.gate:g}")
+        output.kept = f"what was written is in {out}"
+        with output.progress("frames", _expected(sources, frames)) as advance:
+
+            def done(frame: Frame, poses: Poses) -> None:
+                if output.json:
+                    record = frame_record(frame, poses, people[frame.stream].image_id(frame))
+                    output.item({"source": sources[frame.stream].name, **record}, "")
+                advance()
+
+            summary = track_into(
+                files, sources, opened, boxes=people, tracker=tracker, smoother=OneEuro() if smooth else None,
+                most=frames, done=done,
+            )  # fmt: skip
+    _tell(output, summary)
+    output.say(f"results: {', '.join(str(own.folder) for own in files)}")
+    return DONE if summary.complete else SKIPPED
+
+
+def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
+    """Each name is a source, except that pictures make one together, as a shell expands globs."""
+    from oaks.images import SUFFIXES
+    from oaks.video import open_source
+
+    if len(named) > 1 and all(Path(name).suffix.lower() in SUFFIXES for name in named):
+        return [open_source(list(named), **settings)]
+    return [open_source(name, **settings) for name in named]
+
+
+def _box_sources(
+    count: int, files: Sequence[Path], detector: options.DetectorOptions, first: str | None, every: int
+) -> list[FrameBoxes]:
+    """One box source for each of `count` sources."""
+    from oaks.video import boxes_from_detector, boxes_from_file, first_boxes
+
+    if bool(files) + (detector.detector is not None) + (first is not None) != 1:
+        raise ArgumentError("pass exactly one of --boxes, --detector, --first-boxes")
+    loaded = detector.load()
+    if loaded is not None:
+        return [boxes_from_detector(loaded, every)] * count
+    if first is not None:
+        return [first_boxes(_read_boxes(first))] * count
+    if len(files) != count:
+        raise ArgumentError(f"--boxes must be given once for each of the {count} sources, got {len(files)}")
+    return [boxes_from_file(path, every) for path in files]
+
+
+def _read_boxes(text: str) -> list[list[float]]:
+    try:
+        return [[float(value) for value in box.split(",")] for box in text.split()]
+    except ValueError as error:
+        raise ArgumentError(
+            f"--first-boxes must be x1,y1,x2,y2 with spaces between boxes, got {text!r}"
+        ) from error
+
+
+def _expected(sources: Sequence[FrameSource], most: int | None) -> int | None:
+    """The number of frames to come, if it is known."""
+    expected = [source.expected for source in sources if source.expected is not None]
+    total = sum(expected) if len(expected) == len(sources) else None
+    return total if most is None else min(most, most if total is None else total)
+
+
+def _tell(output: Output, summary: Summary) -> None:
+    for problem in summary.problems:
+        output.warn(problem)
+    rate = summary.frames / max(summary.seconds, 1e-9)
+    output.say(
+        f"{summary.frames} frames, {summary.dropped} dropped, {summary.damaged} damaged; {summary.people} poses of "
+        f"{summary.tracks} tracks; {rate:.1f} frames/s"
+    )
+    per_frame = 1000 / max(summary.frames, 1)
+    stages = ", ".join(f"{name} {seconds * per_frame:.1f}" for name, seconds in summary.stages.items())
+    output.say(f"ms per frame by stage (stages overlap): {stages}")

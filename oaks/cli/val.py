@@ -1,0 +1,399 @@
+"""`oaks val` and its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oaks.cli import options
+from oaks.cli.output import Output
+from oaks.cli.verb import DONE, SKIPPED, verb
+from oaks.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from oaks.val.ground_truth import Truth
+    from oaks.val.report.document import Item, Section
+
+Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
+Report = Annotated[Path, typer.Option(help="Folder for the report.")]
+AddTo = Annotated[Path | None, typer.Option(help="Folder of a report to add the table to.")]
+Against = Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")]
+
+
+class RunByDefault(typer.core.TyperGroup):
+    """`oaks val BUNDLE ANNOTATIONS` is `oaks val run BUNDLE ANNOTATIONS`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the verb in front where none was given."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@verb(extra="val")
+def run(
+    output: Output,
+    *,
+    bundle: options.BundleArgument,
+    annotations: options.AnnotationsArgument,
+    images: options.Images = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Detected boxes (COCO box results). Default: detector-like ones from the labels."),
+    ] = None,
+    ground_truth_only: Annotated[bool, typer.Option(help="Leave the detected boxes out.")] = False,
+    engine: options.EngineOptions,
+    nms: options.Nms = options.NMS,
+    min_box_score: options.MinBoxScore = 0.0,
+    evaluation: options.EvaluationOptions,
+    skeleton: options.Skeleton_ = None,
+    out: Report = Path("report"),
+) -> None:
+    """Run a bundle over a data set, with ground-truth and with detected boxes, and write the whole report."""
+    from oaks.val import require_packages
+
+    require_packages()
+    from oaks.val.evaluate import evaluate_bundle, images_folder
+
+    truth = _truth(annotations, skeleton)
+    folder = images_folder(annotations, images)
+    settings = evaluation.settings(folder)
+    with engine.open(bundle) as opened:
+        output.kept = f"the results so far are in {out}; the same command resumes"
+        report = evaluate_bundle(
+            opened, truth, folder, out, boxes=boxes, ground_truth_only=ground_truth_only,
+            nms=options.threshold(nms), min_box_score=min_box_score, settings=settings,
+        )  # fmt: skip
+    _finish(output, report, out)
+
+
+@verb(extra="val")
+def detect(
+    output: Output,
+    *,
+    bundle: options.BundleArgument,
+    annotations: options.AnnotationsArgument,
+    out: Annotated[Path, typer.Option(help="Results file to write.")],
+    images: options.Images = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Detected boxes (COCO box results). Default: the annotated ones.")
+    ] = None,
+    engine: options.EngineOptions,
+    nms: options.Nms = options.NMS,
+    min_box_score: options.MinBoxScore = 0.0,
+    skeleton: options.Skeleton_ = None,
+) -> None:
+    """Run a bundle over a data set and write a COCO results file; the same command resumes a stopped run."""
+    from oaks.val.detect import detect as library
+    from oaks.val.evaluate import images_folder
+
+    truth = _truth(annotations, skeleton)
+    folder = images_folder(annotations, images)
+    with engine.open(bundle) as opened:
+        output.kept = f"the results so far are beside {out}; the same command resumes"
+        path = library(
+            opened, truth, folder, out, boxes=boxes, nms=options.threshold(nms), min_box_score=min_box_score
+        )
+    output.item({"results": path}, str(path))
+
+
+@verb(extra="val")
+def boxes(
+    output: Output,
+    *,
+    annotations: options.AnnotationsArgument,
+    out: Annotated[Path, typer.Option(help="COCO box results to write.")],
+    seed: options.Seed = 0,
+    jitter: Annotated[
+        float, typer.Option(min=0, help="Standard deviation of center and size, relative to the box.")
+    ] = 0.05,
+    misses: Annotated[float, typer.Option(min=0, max=1, help="Probability to miss an easy person.")] = 0.02,
+    duplicates: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability to find a person twice.")
+    ] = 0.08,
+    background: Annotated[
+        float, typer.Option(min=0, help="Mean number of boxes per image where nobody is.")
+    ] = 0.7,
+) -> None:
+    """Turn ground truth into detector-like boxes: jittered, missed, repeated or made up, with scores."""
+    from oaks.val.synthetic_boxes import DetectorLike, write_detector_like
+
+    detector = DetectorLike(jitter, misses, duplicates, background)
+    path = write_detector_like(annotations, out, seed=seed, detector=detector)
+    output.item({"boxes": path}, str(path))
+
+
+@verb(extra="val")
+def report(
+    output: Output,
+    *,
+    results: Results,
+    annotations: options.Annotations,
+    images: options.Images = None,
+    box_source: options.BoxSource = None,
+    evaluation: options.EvaluationOptions,
+    skeleton: options.Skeleton_ = None,
+    out: Report = Path("report"),
+) -> None:
+    """Evaluate results files, made by oaks or by another program, and write the report."""
+    from oaks.val import require_packages
+
+    require_packages()
+    from oaks.val.detections import Detections
+    from oaks.val.evaluate import evaluate, images_folder
+
+    truth = _truth(annotations, skeleton)
+    try:
+        folder = images_folder(annotations, images)
+    except FileNotFoundError:
+        if images is not None:
+            raise
+        folder = None
+        output.warn("no folder of images found, so the report has no cases; name it with --images")
+    settings = evaluation.settings(folder)
+    loaded = [Detections.load(path, truth, box_source=box_source) for path in results]
+    _finish(output, evaluate(truth, loaded, settings), out)
+
+
+@verb(extra="val")
+def compare(
+    output: Output,
+    *,
+    results: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoint results.")],
+    annotations: options.Annotations,
+    box_source: options.BoxSource = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            help="Score to rank by: oaks, conventional, own, oracle, ... Default: each file's best."
+        ),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    seed: options.Seed = 0,
+    skeleton: options.Skeleton_ = None,
+    add_to: AddTo = None,
+) -> None:
+    """Compare results files, with paired bootstrap intervals over images."""
+    from oaks.val import require_packages
+
+    require_packages()
+    from oaks.val.evaluate import measure, side_by_side
+
+    if len(results) < 2:
+        raise ArgumentError(f"results must be two files or more, got {len(results)}")
+    measured = measure(_truth(annotations, skeleton), results, box_source)
+    section = side_by_side(measured, resamples=resamples, seed=seed, score=score)
+    _show(output, section, add_to)
+
+
+@verb(extra="val")
+def trainings(
+    output: Output,
+    *,
+    results: Annotated[list[Path], typer.Argument(help="Results of several trainings.")],
+    annotations: options.Annotations,
+    over: Annotated[
+        list[Path],
+        typer.Option(help="Results of the same trainings under another setting, in their order. Repeatable."),
+    ] = [],  # noqa: B006
+    score: Annotated[
+        str, typer.Option(help="Score that the results are ranked by.")
+    ] = "oaks_true_visibility",
+    over_score: Annotated[
+        str, typer.Option(help="Score that the others are ranked by.")
+    ] = "heat_true_visibility",
+    box_source: options.BoxSource = None,
+    skeleton: options.Skeleton_ = None,
+    add_to: AddTo = None,
+) -> None:
+    """Compare several trainings under two settings, or two scores, by the paired t-test (table 4)."""
+    from oaks.val import require_packages
+
+    require_packages()
+    from oaks.val.evaluate import measure
+    from oaks.val.report.comparison import trainings_section
+
+    truth = _truth(annotations, skeleton)
+    second = measure(truth, results, box_source)
+    first = measure(truth, over, box_source) or second
+    _show(output, trainings_section(first, second, over_score, score), add_to)
+
+
+@verb(extra="val")
+def others(
+    output: Output,
+    *,
+    results: Annotated[list[Path], typer.Argument(help="Other estimators' COCO keypoint results.")],
+    annotations: options.Annotations,
+    bundle: Annotated[
+        str | None, typer.Option(help="Bundle that scores results without visibility and similarity.")
+    ] = None,
+    images: options.Images = None,
+    box_source: options.BoxSource = None,
+    engine: options.EngineOptions,
+    against: Against = None,
+    skeleton: options.Skeleton_ = None,
+    out: Report = Path("report"),
+) -> None:
+    """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
+    from oaks.val import require_packages
+
+    require_packages()
+    from oaks.val.evaluate import images_folder, measure
+    from oaks.val.report.other_estimators import section
+
+    paper = options.beside_paper(against)
+    truth, paths = _truth(annotations, skeleton), list(results)
+    if bundle is not None:
+        from oaks.val.rescore import rescore
+
+        out.mkdir(parents=True, exist_ok=True)
+        output.kept = f"the results so far are in {out}; the same command resumes"
+        folder = images_folder(annotations, images)
+        with engine.open(bundle) as opened:
+            paths = [
+                rescore(opened, truth, path, folder, out / f"{path.stem}-oaks.json", box_source=box_source)
+                for path in results
+            ]
+    measured = measure(truth, paths, box_source)
+    sources = {path.stem: one for path, one in zip(results, measured, strict=True)}
+    _show(output, section(sources, paper), out)
+
+
+@verb(extra="video")
+def tracks(
+    output: Output,
+    *,
+    results: Annotated[Path, typer.Argument(help="results.json of oaks track.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="COCO keypoint annotations of the frames, with track ids.")
+    ],
+    threshold: Annotated[float, typer.Option(help="Minimum OKS of a pose and its person.")] = 0.5,
+    fewest: Annotated[
+        int, typer.Option(min=1, help="Minimum number of labelled keypoints of a person to be found.")
+    ] = 1,
+    skeleton: options.Skeleton_ = None,
+) -> None:
+    """Compare tracks with annotated people: MOTA, IDF1, exchanged ids, jitter and lag of keypoints."""
+    from oaks.val.tracking import evaluate_tracks
+
+    found = evaluate_tracks(
+        results, annotations, skeleton=options.skeleton(skeleton), threshold=threshold, fewest=fewest
+    )
+    scores, steady = found.scores, found.steadiness
+    figures = {
+        "people": scores.people,
+        "poses": scores.poses,
+        "untracked": found.untracked,
+        "recall": scores.recall,
+        "misses": scores.misses,
+        "false_positives": scores.false_positives,
+        "switches": len(scores.switches),
+        "mota": scores.mota,
+        "motp": scores.motp,
+        "idf1": scores.idf1,
+        **asdict(steady),
+    }
+    output.item(
+        {name: None if value != value else value for name, value in figures.items()},
+        "\n".join(f"{name.replace('_', ' '):16} {value:.4g}" for name, value in figures.items()),
+    )
+
+
+@verb(extra="training")
+def ablate(
+    output: Output,
+    *,
+    kind: Annotated[str, typer.Argument(help="backbones (table 5) or trainings (table 4).")],
+    recipe: Annotated[str, typer.Argument(help="Recipe of a KS-net: file, or name of a built-in recipe.")],
+    annotations: options.Annotations,
+    out: Annotated[Path, typer.Option(help="Folder of the trainings.")],
+    images: options.Images = None,
+    report: Annotated[Path, typer.Option(help="Folder of the report that gets the table.")] = Path("report"),
+    pose: Annotated[
+        Path | None, typer.Option(help="Pose network to evaluate with. Default: the recipe's first.")
+    ] = None,
+    data: options.Data = Path(),
+    packed: options.Packed = None,
+    change: options.Set = [],  # noqa: B006
+    backbones: Annotated[
+        str | None, typer.Option(help="Backbones with commas between. Default: the paper's six.")
+    ] = None,
+    trainings: Annotated[int, typer.Option(min=1, help="Number of trainings, with seeds from 0.")] = 10,
+    max_minutes: options.MaxMinutes = None,
+    accelerator: options.Accelerator = "auto",
+    device: Annotated[str, typer.Option(help="Device to evaluate on: cpu or cuda.")] = "cpu",
+    against: Against = None,
+) -> int:
+    """Train variants of KS-net, evaluate them, and add the paper's table of them to a report."""
+    from oaks.training.ablations import PAPER_BACKBONES
+    from oaks.training.ablations import ablate as library
+    from oaks.training.data.sources import DataFolders
+    from oaks.training.recipe import read_recipe
+    from oaks.training.run import Hardware
+    from oaks.val.evaluate import images_folder
+
+    output.kept = f"the trainings so far are in {out}; the same command resumes"
+    section = library(
+        kind, read_recipe(recipe, change), annotations, images_folder(annotations, images), out, pose=pose,
+        place=DataFolders(data, packed), machine=Hardware(accelerator, max_minutes=max_minutes),
+        backbones=PAPER_BACKBONES if backbones is None else backbones.split(","), trainings=trainings,
+        device=device, beside_paper=options.beside_paper(against),
+    )  # fmt: skip
+    if section is None:
+        output.warn("stopped before the last training was done; the same command resumes")
+        return SKIPPED
+    _show(output, section, report)
+    return DONE
+
+
+def _truth(annotations: Path, skeleton: Path | None) -> Truth:
+    from oaks.val.ground_truth import Truth
+
+    return Truth.load(annotations, skeleton=options.skeleton(skeleton))
+
+
+def _finish(output: Output, report: Any, out: Path) -> None:
+    """Print the ranking and save the report."""
+    from oaks.val.evaluate import save_evaluation
+
+    _tables(output, [item for part in report.sections if part.key == "ranking" for item in part.items])
+    output.say(f"{save_evaluation(report, out)} and, beside it, report.json and report.md")
+
+
+def _show(output: Output, section: Section, report: Path | None) -> None:
+    """Print a section's tables, and add it to the report in a folder."""
+    _tables(output, section.items)
+    if report is not None:
+        from oaks.val.report.writer import add
+
+        output.say(str(add(report, [section])))
+
+
+def _tables(output: Output, items: Iterable[Item]) -> None:
+    from oaks.val.report.document import Table, plain
+    from oaks.val.report.writer import print_tables
+
+    if not output.json:
+        if not output.quiet:
+            print_tables(items)
+        return
+    for item in items:
+        if isinstance(item, Table):
+            names = [column.title for column in item.columns]
+            for row in plain(item.rows):
+                output.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    help="Evaluate: every table and figure of the paper, and how well the score is calibrated. "
+    "[bold]oaks val BUNDLE ANNOTATIONS[/bold] does it all.",
+)
+for function in (run, detect, boxes, report, compare, trainings, others, tracks, ablate):
+    app.command()(function)

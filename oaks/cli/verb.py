@@ -1,0 +1,162 @@
+"""What all verbs share: three options, one way to print an error, and exit codes with one meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from oaks.cli.output import Output
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError
+
+DONE, SKIPPED, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: all done; done, but items were skipped; the command cannot run as typed (a wrong argument, a file
+not found, a package missing, a damaged bundle); it began and failed; Ctrl-C."""
+
+CODES = (
+    "Exit codes: 0 done; 1 done, but items were skipped; 2 the command cannot run as typed; 3 failed; "
+    "130 interrupted by Ctrl-C."
+)
+
+_UNUSABLE = (
+    ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError,
+    ConnectionError, BackendUnavailable, BundleError,
+)  # fmt: skip
+"""Errors of what was typed: arguments, files that they name, packages that they need."""
+
+_EXTRAS = {
+    "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard", "pycocotools"),
+    "export": ("onnx", "onnxscript", "onnxconverter_common", "safetensors", "torch"),
+    "val": ("pycocotools", "faster_coco_eval", "scipy", "matplotlib", "jinja2"),
+    "video": ("av", "scipy"),
+    "tensorrt": ("tensorrt", "pycuda", "filelock"),
+    "openvino": ("openvino",),
+}
+"""The optional dependencies of pyproject.toml, and the modules that come with each."""
+
+_SHARED = {
+    "json": Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per item on standard output.")
+    ],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print details, log messages and tracebacks.")
+    ],
+}
+
+
+def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Turn a function into a verb of the command line.
+
+    The function's first parameter is an Output. A parameter annotated with a dataclass stands for one option
+    per field. The function returns an exit code; None is DONE.
+
+    Args:
+        extra: extra of the package to name first when one of its modules is not installed.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        parameters, groups = _parameters(function)
+
+        @functools.wraps(function)
+        def run(json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+            output = Output(json, quiet, verbose)
+            logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+            for name, group in groups.items():
+                fields = {field.name: given.pop(field.name) for field in dataclasses.fields(group)}
+                given[name] = group(**fields)
+            raise typer.Exit(_guarded(functools.partial(function, output, **given), output, extra))
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{CODES}"
+        del run.__wrapped__  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
+    """The options of a verb, those of its dataclasses and the shared ones included; and its dataclasses."""
+    hints = get_type_hints(function, include_extras=True)
+    found, groups = [], {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        hint = hints[parameter.name]
+        if dataclasses.is_dataclass(hint):
+            groups[parameter.name] = hint
+            own = get_type_hints(hint, include_extras=True)
+            found += [
+                _keyword(field.name, own[field.name], _default(field)) for field in dataclasses.fields(hint)
+            ]
+        else:
+            found.append(_keyword(parameter.name, hint, parameter.default))
+    found += [_keyword(name, hint, False) for name, hint in _SHARED.items()]
+    return found, groups
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    if get_origin(annotation) is Annotated and isinstance(default, tuple):
+        kind = get_args(annotation)[0]
+        default = list(default) if get_origin(kind) is list else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _guarded(function: Callable[[], int | None], output: Output, extra: str | None) -> int:
+    """Run a verb, print what it raises, and return its exit code."""
+    try:
+        return function() or DONE
+    except KeyboardInterrupt:
+        output.error(f"interrupted; {output.kept}")
+        return INTERRUPTED
+    except BrokenPipeError:  # nobody reads standard output any more, as in `oaks predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        brought_by = _extra_with(missing, extra)
+        advice = f"; run: pip install 'oaks[{brought_by}]'" if brought_by else ""
+        output.error(f"{missing} is not installed{advice}", error)
+        return USAGE
+    except _UNUSABLE as error:
+        output.error(error, error)
+        return USAGE
+    except OSError as error:
+        output.error(f"a file could not be written or read: {error}; {output.kept}", error)
+        return FAILED
+    except OaksError as error:
+        output.error(error, error)
+        return FAILED
+    except Exception as error:  # a fault of the program, not of what was typed
+        advice = "" if output.verbose else "; run again with --verbose for the traceback"
+        output.error(f"unexpected {type(error).__name__}: {error}{advice}", error)
+        return FAILED
+
+
+def _extra_with(module: str, first: str | None) -> str | None:
+    """The extra that brings a module, the one named first where several do; None if none does."""
+    bringing = [extra for extra, modules in _EXTRAS.items() if module in modules]
+    return first if first in bringing else next(iter(bringing), None)
+
+
+def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Check an option that takes one of a few words.
+
+    Raises:
+        ArgumentError: it is none of them.
+    """
+    if value is not None and value not in choices:
+        raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+__all__ = ["CODES", "DONE", "FAILED", "INTERRUPTED", "SKIPPED", "USAGE", "one_of", "verb"]

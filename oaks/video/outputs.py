@@ -1,0 +1,156 @@
+"""Files of tracked streams: annotated video, poses per frame, and MOT and COCO results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oaks.coco import header_path, make_header
+from oaks.files import write_json
+from oaks.inference import Engine
+from oaks.poses import Poses
+from oaks.timings import Timings
+from oaks.video.annotated import AnnotatedVideo
+from oaks.video.boxes import BoxSource
+from oaks.video.frames import Frame, number_from_one
+from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
+from oaks.video.smoothing import OneEuro
+from oaks.video.sources import FrameSource
+from oaks.video.stream import Summary, track
+from oaks.video.threads import WriteBehind
+from oaks.video.tracking import Tracker
+
+_QUEUE = 4  # frames that wait to be drawn and written
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written of a stream, and how it is drawn.
+
+    Attributes:
+        folder: gets poses.jsonl, results.json (COCO), results.header.json, tracks.txt (MOT), annotated.mp4.
+        image_id: frame -> the image id of its rows.
+        video: whether annotated.mp4 is written.
+        absent, boxes, trails: how it is drawn (AnnotatedVideo).
+    """
+
+    folder: Path
+    image_id: Callable[[Frame], int] = number_from_one
+    video: bool = True
+    absent: str = "hide"
+    boxes: bool = False
+    trails: float = 1.0
+
+    @contextmanager
+    def open(self, timings: Timings) -> Iterator[Callable[[tuple[Frame, Poses]], object]]:
+        """What takes the stream's frames, and draws and writes them in a thread of its own."""
+        with ExitStack() as stack:
+            sinks: list[tuple[str, Sink]] = []
+
+            def add(stage: str, sink: Sink) -> None:
+                sinks.append((stage, sink))
+                stack.callback(sink.close)
+
+            add("write", JsonLines(self.folder / "poses.jsonl", self.image_id))
+            add("write", CocoFile(self.folder / "results.json", self.image_id))
+            add("write", MotFile(self.folder / "tracks.txt"))
+            if self.video:
+                looks = {"absent": self.absent, "boxes": self.boxes, "trails": self.trails}
+                add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **looks))
+
+            def write(item: tuple[Frame, Poses]) -> None:
+                for stage, sink in sinks:
+                    with timings.stage(stage):
+                        sink.write(*item)
+
+            behind = WriteBehind(write, _QUEUE)
+            stack.callback(behind.close)
+            yield behind
+
+    def write_header(self, header: dict[str, Any]) -> None:
+        """Says beside results.json how the results were made."""
+        write_json(header_path(self.folder / "results.json"), header, indent=1)
+
+
+def track_into(
+    outputs: Sequence[Output],
+    sources: Sequence[FrameSource],
+    engine: Engine,
+    *,
+    boxes: Sequence[BoxSource],
+    tracker: Tracker,
+    smoother: OneEuro | None,
+    most: int | None = None,
+    done: Callable[[Frame, Poses], object] = lambda _frame, _poses: None,
+    **settings: Any,
+) -> Summary:
+    """Track people through sources and write each one's results.
+
+    Args:
+        outputs, sources, boxes: one of each for every stream.
+        most: number of frames after which it ends; None: at the end of the sources.
+        done: callback for each frame.
+        settings: for `track`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    summary, timings = Summary(), [Timings() for _ in outputs]
+
+    def write_headers(complete: bool) -> None:
+        for output, own in zip(outputs, boxes, strict=True):
+            header = make_header(
+                engine.describe(),
+                box_source=own.description,
+                every=own.every,
+                gate=tracker.gate,
+                gated_by=tracker.score,
+                patience=tracker.patience,
+                smoothed=smoother is not None,
+                dropped=summary.dropped,
+                damaged=summary.damaged,
+                problems=summary.problems,
+                complete=complete,
+            )
+            output.write_header(header)
+
+    for output in outputs:
+        output.folder.mkdir(parents=True, exist_ok=True)
+    write_headers(complete=False)  # of a run that is killed or finds the disk full, this is what remains
+    complete = False
+    try:
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(output.open(own)) for output, own in zip(outputs, timings, strict=True)
+            ]
+            tracked = track(
+                sources, engine, boxes=boxes, tracker=tracker, smoother=smoother, summary=summary, **settings
+            )
+            stack.callback(tracked.close)
+            for frame, poses in tracked:
+                writers[frame.stream]((frame, poses))
+                done(frame, poses)
+                if summary.frames == most:
+                    break
+        complete = summary.complete
+    finally:  # stopped midway, what is done so far is kept
+        for own in timings:
+            for stage, seconds in own.seconds.items():
+                summary.stages[stage] = summary.stages.get(stage, 0.0) + seconds
+        write_headers(complete)
+    return summary
+
+
+def folders_for(out: str | Path, sources: Sequence[FrameSource]) -> list[Path]:
+    """The output folder of each source: `out` itself for one, a folder in it for each of several."""
+    if len(sources) == 1:
+        return [Path(out)]
+    return [
+        Path(out) / f"{number}_{Path(source.name).stem}" for number, source in enumerate(sources, start=1)
+    ]
+
+
+__all__ = ["Output", "folders_for", "track_into"]
