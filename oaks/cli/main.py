@@ -13,6 +13,7 @@ from oaks.cli.benchmark import benchmark
 from oaks.cli.demo import demo
 from oaks.cli.doctor import doctor
 from oaks.cli.export import export
+from oaks.cli.fit import fit, import_, rescore
 from oaks.cli.output import Output
 from oaks.cli.predict import predict
 from oaks.cli.render import render, render_video
@@ -30,7 +31,8 @@ app = typer.Typer(
 for function in (predict, track):
     app.command()(function)
 app.add_typer(val.app, name="val")
-for function in (train, pack, export, render, render_video, benchmark, demo, doctor):
+app.command("import")(import_)
+for function in (fit, rescore, train, pack, export, render, render_video, benchmark, demo, doctor):
     app.command()(function)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+    from oaks.val.report.document import Item
 
 _WIDTH = 200
 """Columns of a table that does not go to a terminal: a figure cut off is worse than a long line."""
@@ -77,6 +79,21 @@ class Output:
         console = Console()
         console = console if console.is_terminal else Console(width=_WIDTH)
         console.print(table)
+
+    def tables(self, items: Iterable[Item]) -> None:
+        """Print the tables among a report's items; as JSON, one object per row."""
+        from oaks.val.report.document import Table, plain
+        from oaks.val.report.writer import print_tables
+
+        if not self.json:
+            if not self.quiet:
+                print_tables(items)
+            return
+        for item in items:
+            if isinstance(item, Table):
+                names = [column.title for column in item.columns]
+                for row in plain(item.rows):
+                    self.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
 
     @contextmanager
     def progress(self, label: str, total: int | None) -> Iterator[Callable[..., None]]:

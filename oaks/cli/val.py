@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +15,7 @@ from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
     from oaks.val.ground_truth import Truth
-    from oaks.val.report.document import Item, Section
+    from oaks.val.report.document import Section
 
 Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
 Report = Annotated[Path, typer.Option(help="Folder for the report.")]
@@ -361,32 +360,17 @@ def _finish(output: Output, report: Any, out: Path) -> None:
     """Print the ranking and save the report."""
     from oaks.val.evaluate import save_evaluation
 
-    _tables(output, [item for part in report.sections if part.key == "ranking" for item in part.items])
+    output.tables([item for part in report.sections if part.key == "ranking" for item in part.items])
     output.say(f"{save_evaluation(report, out)} and, beside it, report.json and report.md")
 
 
 def _show(output: Output, section: Section, report: Path | None) -> None:
     """Print a section's tables, and add it to the report in a folder."""
-    _tables(output, section.items)
+    output.tables(section.items)
     if report is not None:
         from oaks.val.report.writer import add
 
         output.say(str(add(report, [section])))
-
-
-def _tables(output: Output, items: Iterable[Item]) -> None:
-    from oaks.val.report.document import Table, plain
-    from oaks.val.report.writer import print_tables
-
-    if not output.json:
-        if not output.quiet:
-            print_tables(items)
-        return
-    for item in items:
-        if isinstance(item, Table):
-            names = [column.title for column in item.columns]
-            for row in plain(item.rows):
-                output.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
 
 
 app = typer.Typer(

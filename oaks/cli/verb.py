@@ -36,6 +36,7 @@ _EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxconverter_common", "safetensors", "torch"),
     "val": ("pycocotools", "faster_coco_eval", "scipy", "matplotlib", "jinja2"),
     "video": ("av", "scipy"),
+    "fit": ("lightgbm", "scipy", "pycocotools"),
     "tensorrt": ("tensorrt", "pycuda", "filelock"),
     "openvino": ("openvino",),
 }
