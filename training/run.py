@@ -237,7 +237,7 @@ def _run(
             f"Go on with: oaks train --resume {folder.path}",
             soft_wrap=True,
         )
-        if pieces.reason == "SIGINT":
+        if stopping.reason == "SIGINT":
             raise KeyboardInterrupt
     return folder.network if done else None
 

@@ -204,8 +204,8 @@ def test_starting_loads_nothing_that_a_verb_may_not_need():
 @pytest.mark.parametrize(
     ("module", "extra", "arguments"),
     [
-        ("lightning", "training", ["train", "small_oa_hpe", "--out", "run"]),
-        ("yaml", "training", ["pack", "small_oa_hpe", "--out", "packed"]),
+        ("lightning", "training", ["train", "rendered_oa_hpe", "--out", "run"]),
+        ("yaml", "training", ["pack", "rendered_oa_hpe", "--out", "packed"]),
         ("torch", "export", ["export", "pose.safetensors", "--out", "bundle"]),
         ("safetensors", "export", ["export", "pose.safetensors", "--out", "bundle"]),
     ],
