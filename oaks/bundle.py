@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oaks import onnx_file, schema
-from oaks.bundle_files import DESCRIPTION, BundleFiles, parse_json
+from oaks.bundle_files import DESCRIPTION, BundleFiles
 from oaks.bundle_parts import (
     Calibration,
     DetectorPart,
@@ -36,8 +36,8 @@ from oaks.bundle_parts import (
     named_files,
     parse,
 )
-from oaks.errors import BundleError
-from oaks.files import write_json
+from oaks.errors import ArgumentError, BundleError
+from oaks.files import parse_json, write_json
 from oaks.limits import BundleLimits
 from oaks.skeleton import Skeleton
 
@@ -147,7 +147,10 @@ class Bundle:
         files = BundleFiles(_find(source), limits)
         text = files.read(DESCRIPTION, limits.description_bytes)
         label = f"{files.path}/{DESCRIPTION}"
-        description = parse_json(text, label, limits.description_depth)
+        try:
+            description = parse_json(text, label, limits.description_depth)
+        except ArgumentError as error:
+            raise BundleError(str(error)) from error
         bundle = _from_description(files.path, description, hashlib.sha256(text).hexdigest(), limits)
         if not plans:
             object.__setattr__(bundle, "plans", ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 import zlib
@@ -85,57 +84,6 @@ class BundleFiles:
         file.seek(0)
 
 
-def parse_json(content: bytes, label: str, deepest: int) -> Any:
-    """JSON with each name once per object, without NaN, and not too deep for the parser.
-
-    Args:
-        content: UTF-8 text.
-        label: what messages call the file.
-        deepest: levels of objects and arrays.
-
-    Raises:
-        BundleError: it is not such JSON.
-    """
-    try:
-        text = content.decode("utf-8")
-        if _depth(text) > deepest:
-            raise ValueError(f"it must be at most {deepest} levels deep")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{label} is not valid JSON: {error}") from error
-
-
-def _depth(text: str) -> int:
-    """The deepest level of brackets, those in strings counted too where quotes do not match."""
-    depth = deepest = 0
-    in_text = escaped = False
-    for character in text:
-        if in_text:
-            in_text = escaped or character != '"'
-            escaped = not escaped and character == "\\"
-        elif character == '"':
-            in_text = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice[:64]!a} occurs twice in an object")
-    return content
-
-
 def _member(archive: zipfile.ZipFile, name: str) -> str:
     """A zip holds its files at the top, or in one folder; what some systems add beside that does not matter."""
     names = set(archive.namelist())
@@ -145,4 +93,4 @@ def _member(archive: zipfile.ZipFile, name: str) -> str:
     return f"{folders[0]}/{name}" if len(folders) == 1 else name
 
 
-__all__ = ["DESCRIPTION", "BundleFiles", "parse_json"]
+__all__ = ["DESCRIPTION", "BundleFiles"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks.files import write_json
+from oaks.files import parse_json, write_json
 from oaks.ops import Forest
 
 _WHOLE = ("roots", "feature", "left", "right")
@@ -55,9 +54,10 @@ def read(content: bytes, label: str) -> Forest:
     Raises:
         ValueError: it is no forest; the message begins with `label`.
     """
+    stated = parse_json(content, label)
     try:
-        return from_dict(json.loads(content))
-    except (ValueError, RecursionError) as error:
+        return from_dict(stated)
+    except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
 
 

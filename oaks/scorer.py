@@ -10,7 +10,6 @@ fitted to. It holds for that estimator alone: fitted to one and used on another,
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from oaks import forest_file, ops
 from oaks.bundle import Bundle
 from oaks.errors import BundleError
-from oaks.files import write_json
+from oaks.files import parse_json, write_json
 from oaks.ops import Forest
 from oaks.results_features import (
     boxes_around,
@@ -337,10 +336,7 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) 
 
 def _parse(content: bytes, label: str) -> tuple[Card, Forest, Forest]:
     """Check a file's content field by field."""
-    try:
-        stated = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{label}: a scorer must be JSON: {error}") from None
+    stated = parse_json(content, label)
     if (
         not isinstance(stated, dict)
         or not isinstance(stated.get("format"), int)

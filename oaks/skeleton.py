@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from oaks.errors import ArgumentError
+from oaks.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,22 @@ class Skeleton:
             isinstance(n, str) for n in (content["name"], *names)
         ):
             raise ValueError(f"skeleton: a name and a list of keypoints' names wanted, got {names!r}")
+        sigmas = content["sigmas"]
+        if not isinstance(sigmas, list | tuple) or not all(
+            type(s) in (int, float) and s <= 10 for s in sigmas
+        ):
+            raise ValueError("skeleton: sigmas must be a list of numbers of at most 10")
         for field in ("pairs", "limbs"):
             entries = content.get(field, ())
             if not isinstance(entries, list | tuple) or not all(
-                isinstance(i, int) for pair in entries for i in pair
+                isinstance(pair, list | tuple) and len(pair) == 2 and all(type(i) is int for i in pair)
+                for pair in entries
             ):
-                raise ValueError(f"skeleton: {field} must be a list of two indices each, got {entries!r}")
+                raise ValueError(f"skeleton: {field} must be a list of two indices each")
         return cls(
             name=content["name"],
             keypoints=tuple(names),
-            sigmas=tuple(float(sigma) for sigma in content["sigmas"]),
+            sigmas=tuple(float(sigma) for sigma in sigmas),
             pairs=tuple((a, b) for a, b in content.get("pairs", ())),
             limbs=tuple((a, b) for a, b in content.get("limbs", ())),
         )
@@ -125,7 +133,9 @@ class Skeleton:
             ValueError: the file's content is not a skeleton; the message names the file.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(parse_json(Path(path).read_bytes(), str(path)))
+        except ArgumentError:
+            raise
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from oaks import BundleError, onnx_file
 from oaks.detector import Detector
+from oaks.fit import import_network
 from oaks.limits import BundleLimits
 
 
@@ -119,6 +120,9 @@ def test_external_data_is_refused_wherever_it_is(tmp_path, place):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"detector: .*detector\.onnx .*(external data|EPContext)"):
         Detector(path)
+    with pytest.raises(ValueError, match=r"detector\.onnx .*(external data|EPContext)"):
+        import_network(path, tmp_path / "imported", preset="hrnet")
+    assert not (tmp_path / "imported").exists()
     bundles.write(tmp_path / "tiny")
     (tmp_path / "tiny" / "pose.fp32.onnx").write_bytes(content)
     with pytest.raises(BundleError, match=r"pose\.fp32\.onnx .*(external data|EPContext)"):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from oaks import bundle as bundles
+from oaks import onnx_file
 from oaks.bundle import Bundle
-from oaks.errors import BackendUnavailable
+from oaks.errors import BackendUnavailable, BundleError
 from oaks.skeleton import COCO17, Skeleton
 
 log = logging.getLogger("oaks")
@@ -191,8 +192,12 @@ def _converted(
         ) from error
 
     try:
-        graph = onnx.load(path)
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        content = onnx_file.read(path)
+    except BundleError as error:
+        raise ValueError(str(error)) from error
+    try:
+        graph = onnx.load_from_string(content)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]

@@ -73,6 +73,13 @@ def test_pairs_and_limbs_may_be_left_out():
         ({"pairs": [[0, 1], [1, 2]]}, "two pairs"),
         ({"limbs": [[0, 3]]}, "limbs"),
         ({"color": "red"}, "color"),
+        ({"sigmas": [0.1, 0.2, "0.3"]}, "sigmas"),
+        ({"sigmas": [0.1, 0.2, True]}, "sigmas"),
+        ({"sigmas": [0.1, 0.2, 10**400]}, "sigmas"),
+        ({"sigmas": 0.1}, "sigmas"),
+        ({"pairs": [[False, True]]}, "pairs"),
+        ({"pairs": [1]}, "pairs"),
+        ({"limbs": [[0, 1, 2]]}, "limbs"),
     ],
 )
 def test_what_does_not_fit_is_named(change, says, tmp_path):
@@ -80,7 +87,7 @@ def test_what_does_not_fit_is_named(change, says, tmp_path):
         Skeleton.from_dict({**PLAIN, **change})
     path = tmp_path / "broken.json"
     path.write_text(json.dumps({**PLAIN, **change}), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"broken\.json.*{says}"):
+    with pytest.raises(ValueError, match=rf"broken\.json.*({says}|is not a JSON number)"):
         Skeleton.from_json(path)
 
 
@@ -91,7 +98,8 @@ def test_a_missing_field_is_named(field):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1, 2]", "null", '"coco17"', '{"name": 1, "keypoints": 3, "sigmas": 4}']
+    "content",
+    ["", "{", "[" * 100_000, "\0", "[1, 2]", "null", '"coco17"', '{"name": 1, "keypoints": 3, "sigmas": 4}'],
 )
 def test_a_file_that_holds_no_skeleton_is_named(content, tmp_path):
     path = tmp_path / "broken.json"
