@@ -13,7 +13,7 @@ import numpy as np
 
 from oaks import schema
 from oaks.bundle_files import DESCRIPTION
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.skeleton import Skeleton
 
 _NOTES = ("trained_on", "metrics", "recipe", "heatmap_sigma", "license")
@@ -66,10 +66,10 @@ class PosePart:
         """(width, height) of a heatmap.
 
         Raises:
-            ValueError: the network gives no heatmaps.
+            ArgumentError: the network gives no heatmaps.
         """
         if self.stride is None:
-            raise ValueError(f"a pose network of kind {self.kind!r} gives no heatmaps")
+            raise ArgumentError(f"a pose network of kind {self.kind!r} gives no heatmaps")
         return self.size[0] // self.stride, self.size[1] // self.stride
 
 
@@ -171,15 +171,15 @@ def parse(content: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a Bundle, from content that fits the schema.
 
     Raises:
-        ValueError: two fields do not fit each other; the message names them.
+        ArgumentError: two fields do not fit each other; the message names them.
     """
     skeleton = Skeleton.from_dict(content["skeleton"]) if "skeleton" in content else None
     networks = {role: _part(role, entry) for role, entry in content.get("networks", {}).items()}
     scorer = _scorer(content["scorer"]) if "scorer" in content else None
     if skeleton is None and ("pose" in networks or scorer is not None):
-        raise ValueError("skeleton must be given with a pose network or a scorer")
+        raise ArgumentError("skeleton must be given with a pose network or a scorer")
     if "ks" in networks and ("pose" not in networks or scorer is None):
-        raise ValueError("networks.ks must come with a pose network and a scorer")
+        raise ArgumentError("networks.ks must come with a pose network and a scorer")
     _check_files(content)
     calibration, count = content.get("calibration", {}), skeleton.count if skeleton else 0
     return {
@@ -207,9 +207,9 @@ def _part(role: str, entry: Mapping[str, Any]) -> Part:
     has_stride = entry["kind"] in ("heatmaps", "centers")
     if has_stride != ("stride" in entry):
         needed = "given" if has_stride else "left out"
-        raise ValueError(f"{where}.stride must be {needed} with kind {entry['kind']!r}")
+        raise ArgumentError(f"{where}.stride must be {needed} with kind {entry['kind']!r}")
     if has_stride and any(side % entry["stride"] for side in entry["input"]["size"]):
-        raise ValueError(
+        raise ArgumentError(
             f"{where}.input.size must be a multiple of the stride {entry['stride']}, got {entry['input']['size']}"
         )
     if role == "detector":
@@ -229,16 +229,16 @@ def _input(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _decoder(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     unfit = {"heatmaps": ("split",), "simcc": ("alignment", "refine", "blur_sigma")}[kind]
     if given := [name for name in unfit if name in content]:
-        raise ValueError(f"networks.pose.decoder.{given[0]} must be left out with kind {kind!r}")
+        raise ArgumentError(f"networks.pose.decoder.{given[0]} must be left out with kind {kind!r}")
     if "blur_sigma" in content and content.get("refine") != "dark":
-        raise ValueError("networks.pose.decoder.blur_sigma must come with refine 'dark'")
+        raise ArgumentError("networks.pose.decoder.blur_sigma must come with refine 'dark'")
     return dict(content)
 
 
 def _scorer(entry: Mapping[str, Any]) -> ScorerPart:
     if (entry["kind"] == "forest") != ("files" in entry):
         needed = "given" if entry["kind"] == "forest" else "left out"
-        raise ValueError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
+        raise ArgumentError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
     whom = entry["estimator"]
     estimator = Estimator(**{**whom, "keypoints": tuple(whom["keypoints"])})
     fields = {name: value for name, value in entry.items() if name not in _NOTES}
@@ -250,7 +250,7 @@ def _calibration(name: str, content: Mapping[str, Any], count: int) -> Calibrati
     for part, default in (("scale", 1.0), ("bias", 0.0)):
         value = np.asarray(content.get(name, {}).get(part, default), np.float32)
         if value.shape not in ((), (count,)):
-            raise ValueError(
+            raise ArgumentError(
                 f"calibration.{name}.{part} must be a number or {count} numbers, got {len(value)} numbers"
             )
         parts.append(value)
@@ -325,11 +325,11 @@ def named_files(content: Mapping[str, Any]) -> set[str]:
 def _check_files(content: Mapping[str, Any]) -> None:
     named, listed = named_files(content), set(content["files"])
     if DESCRIPTION in listed:
-        raise ValueError(f"files must not list {DESCRIPTION}")
+        raise ArgumentError(f"files must not list {DESCRIPTION}")
     if missing := sorted(named - listed):
-        raise ValueError(f"files must list {missing[0]!r}, which another field names")
+        raise ArgumentError(f"files must list {missing[0]!r}, which another field names")
     if unused := sorted(listed - named):
-        raise ValueError(f"files.{unused[0]} must be named by another field, a network's for instance")
+        raise ArgumentError(f"files.{unused[0]} must be named by another field, a network's for instance")
 
 
 __all__ = [

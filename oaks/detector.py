@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oaks import onnx_file
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 _GRAY = 114
@@ -46,7 +46,7 @@ class Detector:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, the network's outputs are none of those above, or an argument does
+        ArgumentError: the file is damaged, the network's outputs are none of those above, or an argument does
             not fit.
         BackendUnavailable: ONNX Runtime is not installed.
     """
@@ -74,13 +74,13 @@ class Detector:
             raise FileNotFoundError(f"detector: no such file: {path}")
         for name, value in (("threshold", threshold), ("overlap", overlap)):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
         if color not in ("bgr", "rgb"):
-            raise ValueError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
+            raise ArgumentError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
             if np.shape(values) != (count,) or (name != "mean" and min(values) <= 0):
                 kind = "numbers" if name == "mean" else "positive numbers"
-                raise ValueError(f"{name}: {count} {kind} wanted, got {values!r}")
+                raise ArgumentError(f"{name}: {count} {kind} wanted, got {values!r}")
         self.path, self.threshold, self.overlap, self.person = Path(path), threshold, overlap, person
         self._color = color
         self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -91,11 +91,11 @@ class Detector:
         try:
             content = onnx_file.read(path)
         except BundleError as error:
-            raise ValueError(f"detector: {error}") from error
+            raise ArgumentError(f"detector: {error}") from error
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ValueError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
+            raise ArgumentError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         self._input, self.size = self._read_input(size)
         self.description = (
             f"detector: {self.path.name}, threshold {threshold}, overlap {overlap}, class {person}"
@@ -116,7 +116,9 @@ class Detector:
             or inputs[0].type != "tensor(float)"
         ):
             came = [(node.name, node.type, node.shape) for node in inputs]
-            raise ValueError(f"detector: {self.path}: one float32 input (1, 3, H, W) wanted, it has {came}")
+            raise ArgumentError(
+                f"detector: {self.path}: one float32 input (1, 3, H, W) wanted, it has {came}"
+            )
         height, width = shape[2:]
         known = isinstance(height, int) and isinstance(width, int)
         return inputs[0].name, (width, height) if known else size
@@ -131,16 +133,16 @@ class Detector:
             boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
 
         Raises:
-            ValueError: the image does not fit, the network does not run, or its outputs are none of those known.
+            ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
         """
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+            raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
         pixels, scale = self._letterbox(image)
         try:
             found = self._session.run(None, {self._input: pixels})
         except Exception as error:
-            raise ValueError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
+            raise ArgumentError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
         boxes, scores = self._read_outputs([np.asarray(value) for value in found])
         height, width = image.shape[:2]
         boxes = np.clip(boxes / np.tile(scale, 2), 0, [width, height, width, height]).astype(np.float32)
@@ -183,7 +185,7 @@ class Detector:
         if len(flat) == 2 and len(tables) == len(labels) == 1 and tables[0].shape[1] == 5:
             return self._persons(tables[0][:, :4], tables[0][:, 4], labels[0])
         shapes = [f"{value.dtype} {value.shape}" for value in outputs]
-        raise ValueError(
+        raise ArgumentError(
             f"detector: {self.path}: outputs {shapes} are neither YOLOX's raw output nor boxes, scores and "
             "labels"
         )
@@ -274,13 +276,15 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Arguments for Detector from texts such as "color=rgb", "mean=123.7,116.3,103.5" or "size=640,640".
 
     Raises:
-        ValueError: a text is none of those, or its values are not as many numbers as are wanted.
+        ArgumentError: a text is none of those, or its values are not as many numbers as are wanted.
     """
     settings: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.partition("=")
         if name not in _SETTINGS:
-            raise ValueError(f"detector-set: NAME=VALUE wanted, NAME one of {list(_SETTINGS)}, got {text!r}")
+            raise ArgumentError(
+                f"detector-set: NAME=VALUE wanted, NAME one of {list(_SETTINGS)}, got {text!r}"
+            )
         if name == "color":
             settings[name] = value
             continue
@@ -290,7 +294,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
             numbers = []
         if len(numbers) != _SETTINGS[name]:
             kind = "whole numbers" if name == "size" else "numbers"
-            raise ValueError(
+            raise ArgumentError(
                 f"detector-set: {name} takes {_SETTINGS[name]} {kind} with commas between, got {text!r}"
             )
         settings[name] = tuple(numbers) if len(numbers) > 1 else numbers[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Pose, Poses
 from oaks.skeleton import Skeleton
 
@@ -60,13 +61,13 @@ def draw(
         threshold: poses with a lower score are left out.
 
     Raises:
-        ValueError: an argument does not fit.
+        ArgumentError: an argument does not fit.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+        raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
     if absent not in ("hide", "hollow"):
-        raise ValueError(f"absent: 'hide' or 'hollow' wanted, got {absent!r}")
+        raise ArgumentError(f"absent: 'hide' or 'hollow' wanted, got {absent!r}")
     picture = np.ascontiguousarray(image).copy()
     order = np.argsort(np.nan_to_num(poses.scores), kind="stable")
     chosen = [poses[int(i)] for i in order if not poses.scores[i] < threshold]

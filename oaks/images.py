@@ -419,7 +419,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
         frame: an array in that order already, a path, a PIL image, or, if `on_device`, a device array.
 
     Raises:
-        ValueError: it is none of these.
+        ArgumentError: it is none of these.
         FileNotFoundError: a path leads nowhere.
     """
     if isinstance(frame, str | Path):
@@ -429,17 +429,19 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
         return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
     if is_device_array(frame):
         if not on_device:
-            raise ValueError(f"{name}: this Engine runs on the CPU and wants host arrays, got a device array")
+            raise ArgumentError(
+                f"{name}: this Engine runs on the CPU and wants host arrays, got a device array"
+            )
         _check_image(name, tuple(frame.shape), np.dtype(frame.__cuda_array_interface__["typestr"]))
         return frame
     if frame is None:
-        raise ValueError(
+        raise ArgumentError(
             f"{name}: an image wanted, got None, which cv2.imread gives for a file that it cannot read"
         )
     try:
         array = np.asarray(frame)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: an image wanted, got {type(frame).__name__}: {error}") from error
+        raise ArgumentError(f"{name}: an image wanted, got {type(frame).__name__}: {error}") from error
     _check_image(name, array.shape, array.dtype)
     return array
 
@@ -448,23 +450,23 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     """Boxes as (N, 4) float32 x1, y1, x2, y2.
 
     Raises:
-        ValueError: another shape, numbers that are not finite, or a box that ends before it starts.
+        ArgumentError: another shape, numbers that are not finite, or a box that ends before it starts.
     """
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: (N, 4) numbers x1, y1, x2, y2 wanted: {error}") from error
+        raise ArgumentError(f"{name}: (N, 4) numbers x1, y1, x2, y2 wanted: {error}") from error
     if array.size == 0:
         array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"{name}: shape (N, 4) x1, y1, x2, y2 wanted, got {array.shape}")
+        raise ArgumentError(f"{name}: shape (N, 4) x1, y1, x2, y2 wanted, got {array.shape}")
     for problem, bad in (
         ("finite numbers", ~np.isfinite(array).all(axis=1)),
         ("x1 <= x2 and y1 <= y2", (array[:, 2:] < array[:, :2]).any(axis=1)),
     ):
         if bad.any():
             row = int(bad.argmax())
-            raise ValueError(f"{name}: {problem} wanted, got {array[row].tolist()} in row {row}")
+            raise ArgumentError(f"{name}: {problem} wanted, got {array[row].tolist()} in row {row}")
     return array
 
 
@@ -477,16 +479,16 @@ def as_box_scores(
         or_shape: a shape, of `count` elements too, that is taken beside (count,).
 
     Raises:
-        ValueError: another length, or numbers that are not finite.
+        ArgumentError: another length, or numbers that are not finite.
     """
     if scores is None:
         return np.ones(count, np.float32)
     try:
         array = np.array(scores, np.float32)  # a copy: Poses keep it
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
+        raise ArgumentError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
     if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
-        raise ValueError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
+        raise ArgumentError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
     return array.reshape(count)
 
 
@@ -496,7 +498,7 @@ def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:
         return [values]
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) != count:
         came = f"{len(values)}" if hasattr(values, "__len__") else type(values).__name__
-        raise ValueError(f"{name}: one entry for each of the {count} frames wanted, got {came}")
+        raise ArgumentError(f"{name}: one entry for each of the {count} frames wanted, got {came}")
     return list(values)
 
 
@@ -532,7 +534,7 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
 
 def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or shape[2] != 3 or min(shape) < 1 or dtype != np.uint8:
-        raise ValueError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
+        raise ArgumentError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
 
 
 __all__ = [

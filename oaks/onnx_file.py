@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.files import read_regular
 from oaks.limits import BundleLimits
 
@@ -130,10 +130,10 @@ def in_precision(content: bytes, stored: str, precision: str, label: str) -> byt
 
     Raises:
         BundleError: the file is damaged.
-        ValueError: the precision cannot be made from the stored one.
+        ArgumentError: the precision cannot be made from the stored one.
     """
     if precision != stored and (stored, precision) != ("fp16", "fp32"):
-        raise ValueError(f"precision must be {stored!r} for a file stored as {stored}, got {precision!r}")
+        raise ArgumentError(f"precision must be {stored!r} for a file stored as {stored}, got {precision!r}")
 
     def change(message: memoryview) -> bytes:
         graph = _without_casts(_without_spares(_fields(message, label), label), label)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.files import replacing
 from oaks.skeleton import COCO17, Skeleton
 
@@ -98,11 +99,11 @@ class Poses:
             array = np.asarray(value, kind)
             wanted = shapes.get(name, (count,))
             if array.shape != wanted:
-                raise ValueError(f"{name}: shape {wanted} wanted, got {array.shape}")
+                raise ArgumentError(f"{name}: shape {wanted} wanted, got {array.shape}")
             if array is not value:
                 object.__setattr__(self, name, array)
         if self.score_kind not in ("oaks", "conventional"):
-            raise ValueError(f"score_kind: 'oaks' or 'conventional' wanted, got {self.score_kind!r}")
+            raise ArgumentError(f"score_kind: 'oaks' or 'conventional' wanted, got {self.score_kind!r}")
 
     @classmethod
     def empty(cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks") -> Poses:
@@ -129,16 +130,16 @@ class Poses:
         """The poses of all parts, in order; frame_index stays as it is.
 
         Raises:
-            ValueError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
+            ArgumentError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
         """
         if not parts:
-            raise ValueError("parts: at least one Poses wanted, got none")
+            raise ArgumentError("parts: at least one Poses wanted, got none")
         first = parts[0]
         for part in parts[1:]:
             if part.skeleton != first.skeleton or part.score_kind != first.score_kind:
-                raise ValueError("parts: all must have the same skeleton and score_kind")
+                raise ArgumentError("parts: all must have the same skeleton and score_kind")
             if (part.track_ids is None) != (first.track_ids is None):
-                raise ValueError("parts: either all or none must have track_ids")
+                raise ArgumentError("parts: either all or none must have track_ids")
         arrays = {
             name: None
             if getattr(first, name) is None
@@ -186,7 +187,7 @@ class Poses:
             if index.size == 0 and index.dtype != bool:
                 index = index.astype(np.int64)
             if index.ndim != 1 or index.dtype.kind not in "biu":
-                raise ValueError(
+                raise ArgumentError(
                     f"index: a number, slice, mask or list of indices wanted, got {index.dtype} {index.shape}"
                 )
         arrays = {
@@ -213,7 +214,7 @@ class Poses:
             a position stands at the box's centre with a score of 0, since COCO's format knows no absence.
 
         Raises:
-            ValueError: image_ids are no whole numbers, or fewer than there are frames.
+            ArgumentError: image_ids are no whole numbers, or fewer than there are frames.
         """
         if image_ids is None:
             ids = self.frame_index
@@ -221,7 +222,7 @@ class Poses:
             ids = np.asarray(image_ids)
             frames = int(self.frame_index.max(initial=-1)) + 1
             if (ids.size and ids.dtype.kind not in "iu") or ids.ndim > 1 or (ids.ndim and len(ids) < frames):
-                raise ValueError(
+                raise ArgumentError(
                     f"image_ids: a whole number, or one for each of the {frames} frames wanted, got {image_ids!r}"
                 )
             ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
@@ -289,20 +290,20 @@ class Poses:
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: the file is not one that `save` wrote, or a newer version's; the message names it.
+            ArgumentError: the file is not one that `save` wrote, or a newer version's; the message names it.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as content:
                 about = json.loads(str(content["about"]))
                 if about["format"] > FORMAT:
-                    raise ValueError(f"format {about['format']} is newer than {FORMAT}: upgrade oaks")
+                    raise ArgumentError(f"format {about['format']} is newer than {FORMAT}: upgrade oaks")
                 arrays = {name: content[name] for name in _ARRAYS if name in content}
             skeleton = Skeleton.from_dict(about["skeleton"])
             return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"])
         except (
             KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
         ) as error:  # fmt: skip
-            raise ValueError(f"{path}: not a file of Poses: {error}") from error
+            raise ArgumentError(f"{path}: not a file of Poses: {error}") from error
 
 
 _ARRAYS = tuple(entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind"))

@@ -37,18 +37,18 @@ def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBON
     """The recipe with one backbone each.
 
     Raises:
-        ValueError: a backbone is not one of `oaks.training.networks.ks_net.BACKBONES`.
+        ArgumentError: a backbone is not one of `oaks.training.networks.ks_net.BACKBONES`.
     """
     for backbone in backbones:
         if backbone not in BACKBONES:
-            raise ValueError(f"backbones: wanted some of {', '.join(BACKBONES)}, got {backbone!r}")
+            raise ArgumentError(f"backbones: wanted some of {', '.join(BACKBONES)}, got {backbone!r}")
     return {b: recipe.model_copy(update={"network": {**recipe.network, "backbone": b}}) for b in backbones}
 
 
 def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
     """The recipe with the seeds 0 to `trainings` - 1."""
     if trainings < 1:
-        raise ValueError(f"trainings: at least one wanted, got {trainings}")
+        raise ArgumentError(f"trainings: at least one wanted, got {trainings}")
     return {
         f"training-{seed}": recipe.model_copy(
             update={"training": recipe.training.model_copy(update={"seed": seed})}
@@ -107,7 +107,7 @@ def measure(
         workers: loading processes.
 
     Raises:
-        ValueError: a network is of the wrong kind; the message names the file.
+        ArgumentError: a network is of the wrong kind; the message names the file.
     """
     network, description = _load(pose, "pose", device)
     judges = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
@@ -138,7 +138,7 @@ def measure(
 def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, dict]:
     network, description = load_network(path)
     if description["kind"] != kind:
-        raise ValueError(f"{path}: wanted a network of kind {kind!r}, got {description['kind']!r}")
+        raise ArgumentError(f"{path}: wanted a network of kind {kind!r}, got {description['kind']!r}")
     return network.to(device), description
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from oaks.errors import ArgumentError
 from oaks.training.validation import ValidationResults
 
 FittedCalibration = dict[str, dict[str, float]]
@@ -26,10 +27,10 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
         targets: (n,) in [0, 1].
 
     Raises:
-        ValueError: there is nobody to fit to.
+        ArgumentError: there is nobody to fit to.
     """
     if not len(targets):
-        raise ValueError("calibration: wanted labelled keypoints of people held out, got none")
+        raise ArgumentError("calibration: wanted labelled keypoints of people held out, got none")
     logits = torch.logit(torch.from_numpy(probabilities).double(), eps=1e-6)
     wanted = torch.from_numpy(targets).double()
     numbers = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)

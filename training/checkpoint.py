@@ -14,6 +14,7 @@ from torch import nn
 
 from oaks import onnx_file
 from oaks.bundle import TORCH, Network
+from oaks.errors import ArgumentError
 from oaks.training.networks import build
 
 FORMAT = 1
@@ -34,10 +35,10 @@ def save_network(
         dtype: of the stored weights: float32, or float16 for half the size.
 
     Raises:
-        ValueError: the kind is unknown, or the architecture does not describe this network.
+        ArgumentError: the kind is unknown, or the architecture does not describe this network.
     """
     if description.get("kind") not in KINDS:
-        raise ValueError(
+        raise ArgumentError(
             f"description: kind must be one of {', '.join(KINDS)}, got {description.get('kind')!r}"
         )
     with torch.device("meta"):
@@ -46,7 +47,7 @@ def save_network(
         }
     state = network.state_dict()
     if {name: value.shape for name, value in state.items()} != expected:
-        raise ValueError("description: its architecture does not describe the network's parameters")
+        raise ArgumentError("description: its architecture does not describe the network's parameters")
     tensors = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in state.items()
@@ -64,7 +65,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a network saved here, or of another format; the message names the file.
+        ArgumentError: it is not a network saved here, or of another format; the message names the file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -72,9 +73,11 @@ def read_description(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["oaks"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a network saved by oaks: {type(error).__name__}: {error}") from error
+        raise ArgumentError(
+            f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
+        ) from error
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
-        raise ValueError(f"{path}: wanted format {FORMAT} of a {', '.join(KINDS)} network, "
+        raise ArgumentError(f"{path}: wanted format {FORMAT} of a {', '.join(KINDS)} network, "
                          f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
     return content
 
@@ -84,7 +87,7 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a network saved here, or damaged; the message names the file.
+        ArgumentError: it is not a network saved here, or damaged; the message names the file.
     """
     description = read_description(path)
     network = build(description["architecture"])
@@ -93,7 +96,7 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: weights do not fit their description: {error}") from error
+        raise ArgumentError(f"{path}: weights do not fit their description: {error}") from error
     return network.eval(), description
 
 
@@ -108,7 +111,7 @@ def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         BundleError: the file is damaged.
-        ValueError: its weights do not fit the architecture.
+        ArgumentError: its weights do not fit the architecture.
     """
     if network.stored == TORCH:
         with network.bundle.open_path(network.file) as path:
@@ -120,13 +123,13 @@ def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
     module = build(description["architecture"])
     expected = module.state_dict()
     if missing := sorted(set(expected) - set(found)):
-        raise ValueError(f"{network.label}: weights {missing[:3]} are missing; export the bundle again")
+        raise ArgumentError(f"{network.label}: weights {missing[:3]} are missing; export the bundle again")
     try:
         module.load_state_dict(
             {name: torch.tensor(found[name]).to(value.dtype) for name, value in expected.items()}
         )
     except RuntimeError as error:
-        raise ValueError(f"{network.label}: weights do not fit their architecture: {error}") from error
+        raise ArgumentError(f"{network.label}: weights do not fit their architecture: {error}") from error
     return module.eval(), description
 
 

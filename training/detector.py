@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from oaks.detector import decode_centers
+from oaks.errors import ArgumentError
 from oaks.training.data.detection import DetectionImages, Letterboxed, People, Windows, read_detection
 from oaks.training.data.people import digest_of, fold_of
 from oaks.training.data.sampling import PeopleSampler, init_worker, make_loader
@@ -50,7 +51,7 @@ def open_images(data: DetectionData, place: DataFolders, tell: Callable[[str], o
 
     Raises:
         FileNotFoundError: a file or a folder is missing.
-        ValueError: a file does not fit, or nothing is left to train on.
+        ArgumentError: a file does not fit, or nothing is left to train on.
     """
     train, weights, validation = [], [], []
     for source in data.train:
@@ -82,7 +83,7 @@ def open_images(data: DetectionData, place: DataFolders, tell: Callable[[str], o
         if source.hold_out and len(held):
             validation.append(images.subset(held))
     if not train:
-        raise ValueError("data must have images to train on beside the held-out fold, got none")
+        raise ArgumentError("data must have images to train on beside the held-out fold, got none")
     return ImageSplit(train, weights, validation)
 
 
@@ -218,7 +219,7 @@ class ImageModule(lightning.LightningDataModule):
         training, trainer = self.recipe.training, self.trainer
         batch, rest = divmod(training.batch, trainer.world_size)
         if rest:
-            raise ValueError(
+            raise ArgumentError(
                 f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
             )
         windows = Windows(

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from oaks.errors import ArgumentError
 from oaks.training.calibration import FittedCalibration, apply_calibration, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
@@ -35,7 +36,7 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
     """The pose networks that a KS recipe names, and their descriptions.
 
     Raises:
-        ValueError: one of them is no pose network or has another skeleton; they see people differently; or,
+        ArgumentError: one of them is no pose network or has another skeleton; they see people differently; or,
             of several, one has been trained on the fold that it is to be run on.
         FileNotFoundError: one is not there.
     """
@@ -43,14 +44,14 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
     for path in recipe.pose:
         network, description = load_network(path)
         if description["kind"] != "pose":
-            raise ValueError(f"{path}: wanted a pose network, got one of kind {description['kind']!r}")
+            raise ArgumentError(f"{path}: wanted a pose network, got one of kind {description['kind']!r}")
         networks.append(network.to(memory_format=torch.channels_last).requires_grad_(False))
         descriptions.append(description)
     views = [CropSettings.of(description) for description in descriptions]
     if any(view != views[0] for view in views):
-        raise ValueError("pose: the networks differ in input, padding, decoder or skeleton")
+        raise ArgumentError("pose: the networks differ in input, padding, decoder or skeleton")
     if views[0].skeleton != recipe.load_skeleton():
-        raise ValueError(
+        raise ArgumentError(
             f"pose: the networks' skeleton is {views[0].skeleton.name!r}, the recipe's {recipe.skeleton!r}"
         )
     _check_unseen_people(recipe, descriptions)
@@ -75,7 +76,7 @@ def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]
         }
         for source in (*recipe.data.train, *recipe.data.validation):
             if known.get(source.content(), source.name) != source.name:
-                raise ValueError(
+                raise ArgumentError(
                     f"pose: {path} knows the people of {source.name!r} as {known[source.content()]!r}: "
                     "call them that here too, or folds cannot keep them apart"
                 )
@@ -90,7 +91,7 @@ def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]
         )
         unseen = theirs.folds is not None and theirs.folds.holds_out(runs_on, folds.count)
         if runs_on and shared and not unseen:
-            raise ValueError(
+            raise ArgumentError(
                 f"pose: {path} is to be run on fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of {shared}, "
                 f"so it must have been trained without it; its folds were {theirs.folds}"
             )

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import People, fold_of
@@ -125,7 +126,7 @@ class HeatmapStore:
         shape: (P, K, h, w).
 
     Raises:
-        ValueError: the folder holds other heatmaps, or the disk is too small for these.
+        ArgumentError: the folder holds other heatmaps, or the disk is too small for these.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], shape: tuple[int, int, int, int]) -> None:
@@ -135,13 +136,13 @@ class HeatmapStore:
         path = folder / "index.json"
         if path.is_file():
             if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(index)):
-                raise ValueError(f"{folder}: holds heatmaps of other people, labels, networks or augmentation, or of an "
+                raise ArgumentError(f"{folder}: holds heatmaps of other people, labels, networks or augmentation, or of an "
                                  "earlier version; delete it or name another folder")  # fmt: skip
             return
         folder.mkdir(parents=True, exist_ok=True)
         needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
         if needed > 0.95 * free:
-            raise ValueError(
+            raise ArgumentError(
                 f"{folder}: {needed / 1e9:.1f} GB of heatmaps do not fit into {free / 1e9:.1f} GB; "
                 "set heatmaps: live in the recipe to make them in every step instead"
             )
@@ -243,7 +244,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         seed: of that.
 
     Raises:
-        ValueError: nobody of a source could be read.
+        ArgumentError: nobody of a source could be read.
     """
 
     def __init__(
@@ -253,7 +254,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         self.similarity, self.annotated, self.readable = store.labels()
         for number, (begin, end) in enumerate(pairwise(begins)):
             if not self.readable[begin:end].any():
-                raise ValueError(
+                raise ArgumentError(
                     f"{store.folder}: none of the images of source {number} could be read; delete it"
                 )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
+from oaks.errors import ArgumentError
 from oaks.training.data.sampling import AugmentedPeople, PeopleSampler, make_loader
 from oaks.training.data.sources import Split
 from oaks.training.recipe import CosineSchedule, Recipe, StepSchedule, Training
@@ -179,7 +180,7 @@ class PeopleModule(lightning.LightningDataModule):
         training, trainer = self.recipe.training, self.trainer
         batch, rest = divmod(training.batch, trainer.world_size)
         if rest:
-            raise ValueError(
+            raise ArgumentError(
                 f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
             )
         samples, lengths = self.samples()

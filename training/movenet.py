@@ -23,6 +23,8 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
+from oaks.errors import ArgumentError
+
 BACKBONE = {"Conv1": "stem", "Conv_1": "last"}
 LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
 SMOOTH = {"separable_conv2d": 2, "separable_conv2d_1": 1, "separable_conv2d_2": 0}
@@ -44,14 +46,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: it is no such graph, or its binary files are too short; the message names the file.
+        ArgumentError: it is no such graph, or its binary files are too short; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"TensorFlow.js graph not found: {path}")
     try:
         groups: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}"
         ) from error
     tensors = {}
@@ -63,7 +65,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             count = int(np.prod(weight["shape"]))
             end = begin + count * kind.itemsize
             if end > len(content):
-                raise ValueError(
+                raise ArgumentError(
                     f"{path}: weights must have {end} bytes for {weight['name']}, got {len(content)}"
                 )
             values = np.frombuffer(content[begin:end], kind).reshape(weight["shape"])
@@ -101,7 +103,7 @@ def _backbone_place(layer: str, tensor: str, kind: str) -> str:
         return f"backbone.{BACKBONE[layer]}.{kind}"
     match = re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)", layer)
     if match is None:
-        raise ValueError(f"graph must be MoveNet's, got layer {layer!r} ({tensor})")
+        raise ArgumentError(f"graph must be MoveNet's, got layer {layer!r} ({tensor})")
     return f"backbone.blocks.{match[1] or 0}.{match[2]}.{kind}"
 
 
@@ -110,7 +112,7 @@ def movenet_state(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: it is not MoveNet's graph.
+        ArgumentError: it is not MoveNet's graph.
     """
     state = {}
     for name, values in read_tensors(path).items():
@@ -122,7 +124,7 @@ def movenet_state(path: Path) -> dict[str, Tensor]:
             values = values.transpose((2, 3, 0, 1) if ".depthwise." in place else (3, 2, 0, 1))
         state[place] = torch.from_numpy(np.ascontiguousarray(values))
     if "backbone.stem.weight" not in state or "heatmap.output.weight" not in state:
-        raise ValueError(f"{path} must be MoveNet's graph, got {len(state)} of its weights")
+        raise ArgumentError(f"{path} must be MoveNet's graph, got {len(state)} of its weights")
     return state
 
 

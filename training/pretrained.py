@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from oaks import onnx_file
+from oaks.errors import ArgumentError
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import InitialWeights
 
@@ -76,14 +77,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no state dict; the message names the file.
+        ArgumentError: it holds no state dict; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == ".onnx":
         held = onnx_file.state(onnx_file.read(path), str(path))
         if not held:
-            raise ValueError(f"{path}: holds no torch weights; export the bundle again")
+            raise ArgumentError(f"{path}: holds no torch weights; export the bundle again")
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
     try:
         content: Any = (
@@ -92,13 +93,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:
-        raise ValueError(f"{path}: not a file of weights that can be read safely: {error}") from error
+        raise ArgumentError(f"{path}: not a file of weights that can be read safely: {error}") from error
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     state = {n: v for n, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not state:
-        raise ValueError(f"{path}: holds no state dict")
+        raise ArgumentError(f"{path}: holds no state dict")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -126,7 +127,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: an entry's shape differs, or something is missing or unused that is not allowed to be.
+        ArgumentError: an entry's shape differs, or something is missing or unused that is not allowed to be.
     """
     state, own = read_state_dict(initial.path), network.state_dict()
     loaded: dict[str, str] = {}
@@ -152,7 +153,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
         f"  other shape: {line}" for line in misshapen if not _any(line.split()[0], initial.allow_unexpected)
     ]
     if refused or not loaded:
-        raise ValueError(
+        raise ArgumentError(
             "\n".join(
                 [
                     f"{initial.path}: does not fit this {type(network).__name__}; {len(loaded)} entries do",
@@ -171,11 +172,13 @@ def freeze(network: nn.Module, patterns: list[str]) -> None:
     """Keeps the parameters whose names match a pattern from being trained.
 
     Raises:
-        ValueError: a pattern matches no parameter.
+        ArgumentError: a pattern matches no parameter.
     """
     names = [name for name, _ in network.named_parameters()]
     if unknown := [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in names)]:
-        raise ValueError(f"initial.freeze must match parameters of {type(network).__name__}, got {unknown}")
+        raise ArgumentError(
+            f"initial.freeze must match parameters of {type(network).__name__}, got {unknown}"
+        )
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not _any(name, patterns))
 

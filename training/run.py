@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
 from oaks.training.callbacks import (
     LAST,
@@ -79,7 +80,7 @@ class RunFolder:
     def refuse_begun(self) -> None:
         """Raises a ValueError if a training was begun there; the other processes find the first one's."""
         if self.settings.exists() and is_first_process():
-            raise ValueError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
+            raise ArgumentError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
                              "or name another folder")  # fmt: skip
 
     def record(self, recipe: AnyRecipe, place: DataFolders, people: str) -> None:
@@ -91,13 +92,13 @@ class RunFolder:
             people: `Split.digest` of them.
 
         Raises:
-            ValueError: the training has learnt from other people so far.
+            ArgumentError: the training has learnt from other people so far.
         """
         if not is_first_process():
             return
         begun = json.loads(self.settings.read_text(encoding="utf-8")) if self.settings.exists() else {}
         if self.checkpoint.exists() and begun.get("people", people) != people:
-            raise ValueError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
+            raise ArgumentError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
                              f"{place.packed}; begun with data {begun['data']} and packed {begun['packed']}")  # fmt: skip
         settings = {
             "data": str(place.data.resolve()),
@@ -119,10 +120,10 @@ class RunFolder:
         """What `record` wrote.
 
         Raises:
-            ValueError: no training was started there.
+            ArgumentError: no training was started there.
         """
         if not self.settings.is_file():
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.path}: no training was started there; one that was stopped while its data were made "
                 "goes on by the command that began it"
             )
@@ -146,7 +147,7 @@ def train(
     in the same folder.
 
     Raises:
-        ValueError: the folder holds a training already, or the recipe's data do not fit.
+        ArgumentError: the folder holds a training already, or the recipe's data do not fit.
         FileNotFoundError: data that the recipe names are not there.
     """
     folder = RunFolder(run)
@@ -175,7 +176,7 @@ def resume(
         console: for progress.
 
     Raises:
-        ValueError: no training was started there, or it was started with other people.
+        ArgumentError: no training was started there, or it was started with other people.
         FileNotFoundError: data that the recipe names are not there.
     """
     folder, console = RunFolder(run), console or stderr_console()
@@ -294,7 +295,7 @@ def _open(
         for path, d in zip(recipe.pose, descriptions, strict=True)
     ]
     if recipe.calibrate and not split.validation:
-        raise ValueError("calibrate: the recipe's folds and hold_out leave nobody to calibrate on")
+        raise ArgumentError("calibrate: the recipe's folds and hold_out leave nobody to calibrate on")
     stored = recipe.heatmaps == "stored"
     people = sum(len(people) for people in split.train)
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
@@ -323,7 +324,7 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     """Refuses weights to start from that were trained, here, on people whom the recipe holds out.
 
     Raises:
-        ValueError: they were; the message names both.
+        ArgumentError: they were; the message names both.
     """
     folds, path = recipe.data.folds, recipe.initial.path
     if folds is None or folds.held_out is None:
@@ -337,7 +338,7 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     shared = sorted(held_out & {source.name for source in theirs.train})
     unseen = theirs.folds is not None and theirs.folds.holds_out([folds.held_out], folds.count)
     if shared and not unseen:
-        raise ValueError(
+        raise ArgumentError(
             f"initial: {path} was trained on people of {shared} who are held out here (fold {folds.held_out} of "
             f"{folds.count}); its folds were {theirs.folds}"
         )

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from oaks.errors import ArgumentError
 from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import read_recipe
 from oaks.training.run import Hardware, RunFolder, resume, train
@@ -48,11 +49,11 @@ def train_series(
         The files of the pose network and the KS-net, or None if the time was up before all was trained.
 
     Raises:
-        ValueError: `which` is unknown, or a recipe's data do not fit.
+        ArgumentError: `which` is unknown, or a recipe's data do not fit.
         FileNotFoundError: data are not there.
     """
     if which not in SERIES:
-        raise ValueError(f"which: one of {', '.join(SERIES)} wanted, got {which!r}")
+        raise ArgumentError(f"which: one of {', '.join(SERIES)} wanted, got {which!r}")
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)

@@ -18,7 +18,7 @@ from oaks import bundle, onnx_file, ops
 from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
-from oaks.errors import OaksError
+from oaks.errors import ArgumentError, OaksError
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ def export(
         The bundle, loaded and checked. It holds pose.PRECISION.onnx and ks.PRECISION.onnx.
 
     Raises:
-        ValueError: an argument does not fit, or the checkpoints do not fit each other.
+        ArgumentError: an argument does not fit, or the checkpoints do not fit each other.
         FileNotFoundError: a checkpoint or the crops are not there.
         ExportError: a precision is further from the torch network than its tolerance; nothing is written.
     """
     precisions = _check_precisions(precisions, crops, tolerance)
     out = Path(out)
     if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
+        raise ArgumentError(
             f"out: a new folder or a bundle to replace wanted, got {out}, which is something else"
         )
     with _progress(show) as progress:
@@ -109,7 +109,7 @@ def export(
         for part, graph in zip(trained, graphs, strict=True):
             torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
-            raise ValueError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
+            raise ArgumentError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
         with _folder_for(out) as folder:
             files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
@@ -142,13 +142,15 @@ def _check_precisions(
 ) -> tuple[str, ...]:
     precisions = (precisions,) if isinstance(precisions, str) else tuple(dict.fromkeys(precisions))
     if not precisions or set(precisions) - set(bundle.PRECISIONS):
-        raise ValueError(f"precisions: some of {list(bundle.PRECISIONS)} wanted, got {list(precisions)}")
+        raise ArgumentError(f"precisions: some of {list(bundle.PRECISIONS)} wanted, got {list(precisions)}")
     if unknown := set(tolerance or {}) - set(precisions):
-        raise ValueError(
+        raise ArgumentError(
             f"tolerance: for precisions that are exported, {list(precisions)}, got {sorted(unknown)}"
         )
     if "int8" in precisions and crops is None:
-        raise ValueError(f"crops: int8 needs people to calibrate on: name pictures of yours, or {RENDERED!r}")
+        raise ArgumentError(
+            f"crops: int8 needs people to calibrate on: name pictures of yours, or {RENDERED!r}"
+        )
     return precisions
 
 
@@ -163,13 +165,13 @@ def _load(
     else:
         people = load_crops(crops, description, count=count)
     if "int8" in precisions and len(people) < 2:
-        raise ValueError("crops: 2 or more wanted, to calibrate int8 on some and compare on others, got 1")
+        raise ArgumentError("crops: 2 or more wanted, to calibrate int8 on some and compare on others, got 1")
     trained = [_Trained("pose", pose, network, description, *split(people, COMPARED))]
     if ks is not None:
         ks_network, ks_description = _checkpoint("ks", Path(ks))
         given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
         if given != taken:
-            raise ValueError(f"ks: made for keypoints {taken}, the pose network gives {given}")
+            raise ArgumentError(f"ks: made for keypoints {taken}, the pose network gives {given}")
         heatmaps = _averaged(network, description, people)
         trained.append(_Trained("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
     return trained
@@ -180,7 +182,7 @@ def _checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, Any]]
 
     network, description = load_network(path)
     if description["kind"] != kind:
-        raise ValueError(
+        raise ArgumentError(
             f"{kind}: a {kind} network's checkpoint wanted, {path} is a {description['kind']} network's"
         )
     return network, description

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oaks.errors import ArgumentError
+
 if TYPE_CHECKING:
     import onnx
     import torch
@@ -37,17 +39,17 @@ def to_onnx(
         A checked model. Axis 0 of its input and outputs is dynamic and called "batch".
 
     Raises:
-        ValueError: the network is in training mode, or gives another number of outputs.
+        ArgumentError: the network is in training mode, or gives another number of outputs.
     """
     import torch
 
     if network.training:
-        raise ValueError("network: eval mode wanted, got training mode; call network.eval()")
+        raise ArgumentError("network: eval mode wanted, got training mode; call network.eval()")
     network = _without_none(network)
     with torch.no_grad():
         given = len(network(example))
     if given != len(output_names):
-        raise ValueError(
+        raise ArgumentError(
             f"output_names: {given} wanted, as many as the network gives, got {list(output_names)}"
         )
     with _quiet():

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -99,22 +101,22 @@ def to_int8(
         keep_float: names of nodes to leave in float32; heatmap_layers(model) unless given.
 
     Raises:
-        ValueError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
+        ArgumentError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     batches = list(samples)
     if not batches:
-        raise ValueError("samples: at least one batch to calibrate on wanted, got none")
+        raise ArgumentError("samples: at least one batch to calibrate on wanted, got none")
     keep_float = heatmap_layers(model) if keep_float is None else list(keep_float)
     candidates = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
     if unknown := set(keep_float) - {node.name for node in model.graph.node}:
-        raise ValueError(
+        raise ArgumentError(
             f"keep_float: names of nodes wanted, got {sorted(unknown)}; convolutions are {candidates}"
         )
     if not set(candidates) - set(keep_float):
-        raise ValueError(
+        raise ArgumentError(
             f"keep_float: it leaves no convolution to quantise, got {keep_float} of {candidates}"
         )
     with tempfile.TemporaryDirectory(prefix="oaks-int8-") as folder, _without_advice():

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Mapping
 from types import ModuleType
 
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.ops import native
 
 log = logging.getLogger("oaks")
@@ -35,10 +35,10 @@ def load_backend(name: str) -> ModuleType:
     """The module of a backend.
 
     Raises:
-        ValueError: there is no backend of that name.
+        ArgumentError: there is no backend of that name.
     """
     if name not in BACKENDS:
-        raise ValueError(f"backend: one of 'auto', {', '.join(map(repr, BACKENDS))} wanted, got {name!r}")
+        raise ArgumentError(f"backend: one of 'auto', {', '.join(map(repr, BACKENDS))} wanted, got {name!r}")
     return importlib.import_module(f"oaks.executors.{name}")
 
 

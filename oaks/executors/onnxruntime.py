@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oaks.bundle import Network
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.executors.base import HostMemory, Memory, Tensor, checked_tensor
 
 _DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
@@ -39,7 +39,7 @@ def open_executor(
     """Loads a network's ONNX file.
 
     Raises:
-        ValueError: bf16, which this runtime lacks on the CPU.
+        ArgumentError: bf16, which this runtime lacks on the CPU.
         BundleError: ONNX Runtime cannot load the file.
     """
     return OnnxRuntimeExecutor(network, threads)
@@ -52,7 +52,7 @@ class OnnxRuntimeExecutor:
         import onnxruntime
 
         if network.precision == "bf16":
-            raise ValueError("precision: backend 'onnxruntime' has no bf16 on the CPU; 'openvino' has")
+            raise ArgumentError("precision: backend 'onnxruntime' has no bf16 on the CPU; 'openvino' has")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.bundle import Network
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.executors import pycuda as gpus
 from oaks.executors.base import Tensor, checked_tensor
 from oaks.executors.pycuda import DeviceArray, DeviceMemory
@@ -56,13 +56,13 @@ def open_executor(
     """Loads the network's plan, which is built first if there is none that fits.
 
     Raises:
-        ValueError: bf16, which a plan has only if the ONNX file says so.
+        ArgumentError: bf16, which a plan has only if the ONNX file says so.
         BackendUnavailable: no library of these flavours can run on the memory's device.
         BundleError: the ONNX file has changed, or has inputs or outputs that a pose network cannot have.
         TensorRTError: TensorRT cannot build or load the plan.
     """
     if network.precision == "bf16":
-        raise ValueError(
+        raise ArgumentError(
             "precision: backend 'tensorrt' runs the types of the ONNX file, which bf16 has not; fp16?"
         )
     flavour, reason = _choose(memory.device, flavours)
@@ -106,7 +106,7 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
 def _index(device: str) -> int:
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
-        raise ValueError(f"device must be 'cuda' or 'cuda:NUMBER', got {device!r}")
+        raise ArgumentError(f"device must be 'cuda' or 'cuda:NUMBER', got {device!r}")
     return int(number or 0)
 
 
@@ -169,7 +169,7 @@ class TensorRTExecutor:
         """Makes an execution context for these arrays and returns the call that enqueues it.
 
         Raises:
-            ValueError: an array is missing, is none of the network's, or has another shape or type.
+            ArgumentError: an array is missing, is none of the network's, or has another shape or type.
             TensorRTError: no profile of the plan takes the batch, or TensorRT refuses the arrays.
         """
         batch = self._check_arrays(inputs, outputs)
@@ -198,7 +198,7 @@ class TensorRTExecutor:
         tensors = {**self.inputs, **self.outputs}
         arrays = {**inputs, **outputs}
         if set(inputs) != set(self.inputs) or set(outputs) != set(self.outputs):
-            raise ValueError(
+            raise ArgumentError(
                 f"{self._label}: inputs {sorted(self.inputs)} and outputs {sorted(self.outputs)} wanted, "
                 f"got {sorted(inputs)} and {sorted(outputs)}"
             )
@@ -206,7 +206,9 @@ class TensorRTExecutor:
         for name, array in arrays.items():
             wanted = ((batch, *tensors[name].shape), tensors[name].dtype)
             if (array.shape, array.dtype) != wanted:
-                raise ValueError(f"{self._label}: {name!r} must be {wanted}, is {(array.shape, array.dtype)}")
+                raise ArgumentError(
+                    f"{self._label}: {name!r} must be {wanted}, is {(array.shape, array.dtype)}"
+                )
         return batch
 
     def _context(self, batch: int) -> trt.IExecutionContext:
@@ -216,7 +218,9 @@ class TensorRTExecutor:
         profiles = self._plan.profiles
         number = next((i for i, p in enumerate(profiles) if p.smallest <= batch <= p.largest), None)
         if number is None:
-            raise ValueError(f"{self._label}: batches 1 to {profiles[-1].largest} fit the plan, got {batch}")
+            raise ArgumentError(
+                f"{self._label}: batches 1 to {profiles[-1].largest} fit the plan, got {batch}"
+            )
         if self._kernels is not None:
             context = self._kernels.context()
         else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.bundle import Network
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.executors.base import Array, HostMemory, Memory, Tensor
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def open_executor(
     """Builds a network and loads its weights.
 
     Raises:
-        ValueError: int8, which torch does not run here.
+        ArgumentError: int8, which torch does not run here.
         BundleError: the weights do not load.
     """
     return TorchExecutor(network, memory, threads)
@@ -172,7 +172,9 @@ class TorchExecutor:
         from oaks.training.networks import build
 
         if network.precision == "int8":
-            raise ValueError("precision: backend 'torch' runs fp32, bf16 and fp16; for int8 take 'openvino'")
+            raise ArgumentError(
+                "precision: backend 'torch' runs fp32, bf16 and fp16; for int8 take 'openvino'"
+            )
         if threads:
             torch.set_num_threads(threads)
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oaks import ops
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.ops import Forest
 
 
@@ -103,11 +103,11 @@ def folds_of(images: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """(N,) number of the fold of each person: people of one image are in one fold.
 
     Raises:
-        ValueError: there are fewer images than folds.
+        ArgumentError: there are fewer images than folds.
     """
     names, image = np.unique(images, return_inverse=True)
     if len(names) < folds:
-        raise ValueError(f"images must be at least {folds}, one for each fold, got {len(names)}")
+        raise ArgumentError(f"images must be at least {folds}, one for each fold, got {len(names)}")
     order = np.random.default_rng(seed).permutation(len(names))
     return (order % folds)[image]
 
@@ -148,7 +148,7 @@ def to_forest(model: Mapping[str, Any], features: int) -> Forest:
     Thresholds are rounded down to float32, which decides alike for every float32 feature.
 
     Raises:
-        ValueError: a split is none of `feature <= threshold`.
+        ArgumentError: a split is none of `feature <= threshold`.
     """
     roots: list[int] = []
     splits: list[tuple[int, float, list[int]]] = []
@@ -159,7 +159,9 @@ def to_forest(model: Mapping[str, Any], features: int) -> Forest:
             leaves.append(node["leaf_value"])
             return -len(leaves)
         if node["decision_type"] != "<=" or node["missing_type"] != "None":
-            raise ValueError(f"model must split by <= without missing values, got {node['decision_type']!r}")
+            raise ArgumentError(
+                f"model must split by <= without missing values, got {node['decision_type']!r}"
+            )
         number, children = len(splits), [0, 0]
         splits.append((node["split_feature"], node["threshold"], children))
         children[0], children[1] = add(node["left_child"]), add(node["right_child"])

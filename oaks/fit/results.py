@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import Progress
 
 from oaks.coco import are_numbers, read_results
+from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Settings
 from oaks.fit.people import People, load_people
@@ -67,7 +68,7 @@ def fit_results(
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: results and annotations do not fit, keypoint scores are missing or all equal, or there are too
+        ArgumentError: results and annotations do not fit, keypoint scores are missing or all equal, or there are too
             few people. Nothing is written then.
         BackendUnavailable: LightGBM is not installed.
     """
@@ -153,11 +154,11 @@ def check_people(people: People, features: int) -> list[str]:
     """Refuse people that nothing can be fitted to; warn of what they lack.
 
     Raises:
-        ValueError: there are fewer people than features.
+        ArgumentError: there are fewer people than features.
     """
     count = int(people.known.sum())
     if count < features:
-        raise ValueError(
+        raise ArgumentError(
             f"results must hold at least {features} poses of annotated people, one for each feature, got {count}"
         )
     warnings = []
@@ -186,23 +187,23 @@ def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndar
     """Keypoints (N, K, 2) and scores (N, K) of another estimator, in the order of the people.
 
     Raises:
-        ValueError: the results are not those of the same boxes, row by row.
+        ArgumentError: the results are not those of the same boxes, row by row.
     """
     rows = [row for path in results for row in read_results(path)[0]]
     label, count = " + ".join(map(str, results)), people.truth.skeleton.count
     if len(rows) != people.rows_read:
-        raise ValueError(
+        raise ArgumentError(
             f"{label}: second must have a row for each of the {people.rows_read} of results, got {len(rows)}"
         )
     ids = people.images & ((1 << 48) - 1)
     chosen = [rows[i] for i in people.detections.rows]
     for row, image_id in zip(chosen, ids.tolist(), strict=True):
         if row["image_id"] != image_id:
-            raise ValueError(
+            raise ArgumentError(
                 f"{label}: second must have the images of results row by row, got image {row['image_id']}"
             )
         if not are_numbers(row.get("keypoints")) or np.size(row["keypoints"]) != 3 * count:
-            raise ValueError(
+            raise ArgumentError(
                 f"{label}: keypoints of second must be {3 * count} finite numbers (image {image_id})"
             )
     points = np.array([row["keypoints"] for row in chosen], float).reshape(-1, count, 3)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.fit.people import People
 from oaks.val.oks import similarity_to_own
 
@@ -38,7 +39,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
     for all others.
 
     Raises:
-        ValueError: no group of people is on both sides.
+        ArgumentError: no group of people is on both sides.
     """
     sides = [_groups(people), _groups(reference)]
     edges = np.quantile(np.concatenate([side[2] for side in sides]), np.linspace(0, 1, SIZES + 1)[1:-1])
@@ -58,7 +59,9 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
     (counts, means), (other_counts, other_means) = tables
     shared = (counts[0] >= FEWEST) & (other_counts[0] >= FEWEST)
     if not shared.any():
-        raise ValueError("reference must have people of the sizes and occlusion of those to fit to, got none")
+        raise ArgumentError(
+            "reference must have people of the sizes and occlusion of those to fit to, got none"
+        )
     # Groups count by how well both sides know them; one that a resample has lost does not count in it.
     weight = 1 / (1 / np.maximum(counts, 1) + 1 / np.maximum(other_counts, 1))
     apart = means - other_means

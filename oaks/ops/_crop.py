@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
@@ -79,7 +80,7 @@ def crop(
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Raises:
-        ValueError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts, or
+        ArgumentError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts, or
             a frame_index names no frame; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
@@ -92,10 +93,10 @@ def crop(
         check_boxes(rectangle.owner)
     scale, bias = _normalization(mean, std)
     if color not in ("bgr", "rgb"):
-        raise ValueError(f"color must be 'bgr' or 'rgb', got {color!r}")
+        raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
     wanted = f"a number above 0, at most {MAX_PADDING}"
     if not 0 < check_numbers("padding", padding, (), wanted) <= MAX_PADDING:
-        raise ValueError(f"padding must be {wanted}, got {padding!r}")
+        raise ArgumentError(f"padding must be {wanted}, got {padding!r}")
 
     pixels_out, transforms_out = split_outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
@@ -122,12 +123,12 @@ def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]
     """The frames for the native module, whether they lie on a device, and what keeps them alive."""
     single = hasattr(frames, "shape") or is_device_array(frames)
     if not single and not isinstance(frames, Sequence):
-        raise ValueError(f"frames must be an array or a sequence of arrays, got {type(frames).__name__}")
+        raise ArgumentError(f"frames must be an array or a sequence of arrays, got {type(frames).__name__}")
     listed = [frames] if single else list(frames)
     if not listed:
-        raise ValueError("frames must hold at least one frame, got none")
+        raise ArgumentError("frames must hold at least one frame, got none")
     if len(listed) > MAX_FRAMES:
-        raise ValueError(f"frames must hold at most {MAX_FRAMES} frames, got {len(listed)}")
+        raise ArgumentError(f"frames must hold at most {MAX_FRAMES} frames, got {len(listed)}")
     on_device = is_device_array(listed[0])
     views: list[FrameView] = []
     owners = []
@@ -142,28 +143,28 @@ def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]
 def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> None:
     if len(shape) not in (3, largest_rank) or shape[-1] != 3 or min(shape) < 1:
         wanted = "(H, W, 3) or (F, H, W, 3)" if largest_rank == 4 else "(H, W, 3)"
-        raise ValueError(f"{name} must have shape {wanted} with no size of 0, got {shape}")
+        raise ArgumentError(f"{name} must have shape {wanted} with no size of 0, got {shape}")
     if max(shape[-3:-1]) > MAX_FRAME_SIDE:
-        raise ValueError(f"{name} must have at most {MAX_FRAME_SIDE} rows and columns, got {shape}")
+        raise ArgumentError(f"{name} must have at most {MAX_FRAME_SIDE} rows and columns, got {shape}")
     if len(shape) == 4 and shape[0] > MAX_FRAMES:
-        raise ValueError(f"{name} must hold at most {MAX_FRAMES} frames, got {shape[0]}")
+        raise ArgumentError(f"{name} must hold at most {MAX_FRAMES} frames, got {shape[0]}")
 
 
 def _frame_array(name: str, frame: Any, on_device: bool, largest_rank: int) -> CheckedArray:
     """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
     if is_device_array(frame) != on_device:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must lie where the other frames do: all in host memory or all on the device"
         )
     if on_device:
         array = device_array(name, frame)
         if array.dtype != np.uint8:
-            raise ValueError(f"{name} must be uint8, got {array.dtype}")
+            raise ArgumentError(f"{name} must be uint8, got {array.dtype}")
         _check_frame_shape(name, array.shape, largest_rank)
         return array
     pixels = np.asarray(frame)
     if pixels.dtype != np.uint8:
-        raise ValueError(f"{name} must be uint8, got {pixels.dtype}")
+        raise ArgumentError(f"{name} must be uint8, got {pixels.dtype}")
     _check_frame_shape(name, pixels.shape, largest_rank)
     side_by_side = (
         pixels.ndim >= 3 and pixels.strides[-2:] == (3, 1) and pixels.strides[-3] >= 3 * pixels.shape[-2]
@@ -188,18 +189,20 @@ def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
     wanted = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
     width, height = check_numbers("size", size, (2,), wanted, whole=True).tolist()
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ValueError(f"size must be {wanted}, got {size!r}")
+        raise ArgumentError(f"size must be {wanted}, got {size!r}")
     return width, height
 
 
 def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> CheckedArray | None:
     if frame_index is None:
         if frame_count != 1:
-            raise ValueError(f"frame_index must say which of the {frame_count} frames each box lies in")
+            raise ArgumentError(f"frame_index must say which of the {frame_count} frames each box lies in")
         return None
     index = input_array("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
-        raise ValueError(f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}")
+        raise ArgumentError(
+            f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}"
+        )
     return index
 
 
@@ -207,7 +210,7 @@ def _normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[list[fl
     means = check_numbers("mean", mean, (3,), "3 finite numbers (red, green, blue; 0 to 255)")
     stds = check_numbers("std", std, (3,), "3 positive numbers (red, green, blue; 0 to 255)")
     if not (stds > 0).all():
-        raise ValueError(f"std must be 3 positive numbers (red, green, blue; 0 to 255), got {std!r}")
+        raise ArgumentError(f"std must be 3 positive numbers (red, green, blue; 0 to 255), got {std!r}")
     return (1.0 / stds).tolist(), (-means / stds).tolist()
 
 
@@ -223,5 +226,5 @@ def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
     except TypeError:
         wanted = None
     if wanted not in (FLOAT32, FLOAT16):
-        raise ValueError(f"{asked} must be float32 or float16, got {dtype!r}")
+        raise ArgumentError(f"{asked} must be float32 or float16, got {dtype!r}")
     return wanted

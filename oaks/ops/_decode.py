@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
@@ -81,7 +82,7 @@ def decode(
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
@@ -93,7 +94,7 @@ def decode(
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if flip_pairs is None and mirror is not None:
-        raise ValueError(
+        raise ArgumentError(
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
@@ -101,7 +102,9 @@ def decode(
     matrix = None
     if transforms is not None:
         if crop_size is None:
-            raise ValueError("crop_size must be given with transforms: they map crop pixels to image pixels")
+            raise ArgumentError(
+                "crop_size must be given with transforms: they map crop pixels to image pixels"
+            )
         matrix = input_array(
             "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True
         )
@@ -129,19 +132,19 @@ def decode(
 
 def _check_names(refine: str, alignment: str) -> None:
     if refine not in REFINEMENTS:
-        raise ValueError(f"refine must be one of {', '.join(REFINEMENTS)}; got {refine!r}")
+        raise ArgumentError(f"refine must be one of {', '.join(REFINEMENTS)}; got {refine!r}")
     if alignment not in ALIGNMENTS:
-        raise ValueError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
+        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
 
 
 def _blur(blur_sigma: float | None, refine: str) -> float:
     if blur_sigma is None:
         return _DEFAULT_BLUR
     if refine != "dark":
-        raise ValueError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
+        raise ArgumentError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
     wanted = f"a number above 0, at most {native.max_blur_sigma:g}"
     if not (0 < check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
-        raise ValueError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
+        raise ArgumentError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
 
 
@@ -154,7 +157,7 @@ def _axis_maps(
     wanted = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
     sizes = check_numbers("crop_size", crop_size, (2,), wanted).tolist()
     if min(sizes) < 1 or max(sizes) > MAX_FRAME_SIDE:
-        raise ValueError(f"crop_size must be {wanted}, got {crop_size!r}")
+        raise ArgumentError(f"crop_size must be {wanted}, got {crop_size!r}")
     maps = []
     for crop, heat in zip(sizes, map_size, strict=True):
         stride = crop / heat

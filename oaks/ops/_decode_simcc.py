@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
@@ -67,7 +68,7 @@ def decode_simcc(
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(x)
@@ -77,13 +78,13 @@ def decode_simcc(
     check_keypoint_count(keypoints, native.max_keypoints)
     opposite = _mirrored(mirrored, across, down)
     if flip_pairs is None and mirrored is not None:
-        raise ValueError(
+        raise ArgumentError(
             "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
     wanted = "a number from 0.001 to 1000"
     if not 0.001 <= check_numbers("split", split, (), wanted) <= 1000:
-        raise ValueError(f"split must be {wanted}, got {split!r}")
+        raise ArgumentError(f"split must be {wanted}, got {split!r}")
     matrix = None
     if transforms is not None:
         matrix = input_array(
@@ -110,9 +111,9 @@ def _vectors(
 ) -> CheckedArray:
     array = input_array(name, value, dtypes, shape, on_device=on_device)
     if min(array.shape[1:]) < 1:
-        raise ValueError(f"{name} must have at least one keypoint and bin, got shape {array.shape}")
+        raise ArgumentError(f"{name} must have at least one keypoint and bin, got shape {array.shape}")
     if array.shape[2] > MAX_FRAME_SIDE:
-        raise ValueError(f"{name} must have at most {MAX_FRAME_SIDE} bins, got {array.shape[2]}")
+        raise ArgumentError(f"{name} must have at most {MAX_FRAME_SIDE} bins, got {array.shape[2]}")
     return array
 
 
@@ -122,7 +123,7 @@ def _mirrored(
     if mirrored is None:
         return [None, None]
     if not isinstance(mirrored, (tuple, list)) or len(mirrored) != 2:
-        raise ValueError(f"mirrored must be a tuple (x, y), got {type(mirrored).__name__}")
+        raise ArgumentError(f"mirrored must be a tuple (x, y), got {type(mirrored).__name__}")
     return [
         input_array(f"mirrored {own.name}", value, (own.dtype,), own.shape, on_device=own.on_device)
         for value, own in zip(mirrored, (across, down), strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT32,
@@ -46,7 +47,7 @@ class Forest:
         nan_left: (S,) bool; all False by default.
 
     Raises:
-        ValueError: the arrays do not describe such trees.
+        ArgumentError: the arrays do not describe such trees.
     """
 
     features: int
@@ -61,7 +62,7 @@ class Forest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.features, int) or not 1 <= self.features <= MAX_FOREST_FEATURES:
-            raise ValueError(
+            raise ArgumentError(
                 f"features must be a whole number from 1 to {MAX_FOREST_FEATURES}, got {self.features!r}"
             )
         splits = self._keep("feature", np.int32, None)
@@ -74,10 +75,12 @@ class Forest:
         self._keep("roots", np.int32, None)
         for name in ("threshold", "leaves"):
             if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"{name} must be finite")
+                raise ArgumentError(f"{name} must be finite")
         outside = (self.feature < 0) | (self.feature >= self.features)
         if outside.any():
-            raise ValueError(f"feature must be from 0 to {self.features - 1}, got {self.feature[outside][0]}")
+            raise ArgumentError(
+                f"feature must be from 0 to {self.features - 1}, got {self.feature[outside][0]}"
+            )
         self._check_trees(splits, leaves)
         object.__setattr__(self, "arrays", self._arranged())
 
@@ -86,29 +89,29 @@ class Forest:
         given = np.asarray(getattr(self, name))
         if given.ndim != 1 or (length is not None and len(given) != length):
             wanted = "(any)" if length is None else f"({length},)"
-            raise ValueError(f"{name} must have shape {wanted}, got {given.shape}")
+            raise ArgumentError(f"{name} must have shape {wanted}, got {given.shape}")
         if len(given) > MAX_FOREST_NODES:
-            raise ValueError(f"{name} must have at most {MAX_FOREST_NODES} entries, got {len(given)}")
+            raise ArgumentError(f"{name} must have at most {MAX_FOREST_NODES} entries, got {len(given)}")
         kinds = {"i": "iu", "f": "iuf", "b": "b"}[np.dtype(dtype).kind]
         if len(given) and given.dtype.kind not in kinds:
-            raise ValueError(f"{name} must be {np.dtype(dtype)}, got {given.dtype}")
+            raise ArgumentError(f"{name} must be {np.dtype(dtype)}, got {given.dtype}")
         with np.errstate(over="ignore", invalid="ignore"):
             kept = given.astype(dtype)
         if kept.dtype.kind == "i" and not np.array_equal(kept, given):
-            raise ValueError(f"{name} must hold whole numbers that fit {np.dtype(dtype)}")
+            raise ArgumentError(f"{name} must hold whole numbers that fit {np.dtype(dtype)}")
         kept.flags.writeable = False
         object.__setattr__(self, name, kept)
         return len(kept)
 
     def _check_trees(self, splits: int, leaves: int) -> None:
         if not len(self.roots):
-            raise ValueError("roots must name at least one tree, got none")
+            raise ArgumentError("roots must name at least one tree, got none")
         numbers = np.arange(splits)
         for name, earliest in (("roots", 0), ("left", numbers + 1), ("right", numbers + 1)):
             child = getattr(self, name)
             fits = np.where(child >= 0, (child >= earliest) & (child < splits), child >= -leaves)
             if not fits.all():
-                raise ValueError(
+                raise ArgumentError(
                     f"{name} must name later splits or leaves of {splits} splits and {leaves} leaves, "
                     f"got {child[~fits][0]}"
                 )
@@ -120,7 +123,9 @@ class Forest:
             times = np.bincount(of_them, minlength=count)
             if (times != 1).any():
                 first = int((times != 1).argmax())
-                raise ValueError(f"every {what} must have one parent, got {times[first]} for {what} {first}")
+                raise ArgumentError(
+                    f"every {what} must have one parent, got {times[first]} for {what} {first}"
+                )
 
     def _arranged(self) -> ForestArrays:
         """What the native operation reads: each tree's splits together, its leaves numbered from the left."""
@@ -139,7 +144,7 @@ class Forest:
 
         for number, root in enumerate(self.roots.tolist()):
             if root >= 0 and size[root] > native.max_tree_leaves:
-                raise ValueError(
+                raise ArgumentError(
                     f"trees must have at most {native.max_tree_leaves} leaves, got {size[root]} in tree {number}"
                 )
             put(root, number, 0)
@@ -212,13 +217,13 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
         (N, K) float32, 0 to 1: the sigmoid of the sum, in float64, of the trees' leaves.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(features)
     if not isinstance(model, ForestArrays if on_device else Forest):
         wanted = "what ops.Forest.to_device gives, for features on a device" if on_device else "an ops.Forest"
-        raise ValueError(f"model must be {wanted}, got {type(model).__name__}")
+        raise ArgumentError(f"model must be {wanted}, got {type(model).__name__}")
     arrays = model if isinstance(model, ForestArrays) else model.arrays
     rows = input_array(
         "features", features, (FLOAT32,), (None, None, arrays.features), on_device=on_device, convert=True

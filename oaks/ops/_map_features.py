@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
@@ -142,13 +143,13 @@ def pose_features(
         not finite gets NaN features.
 
     Raises:
-        ValueError: an argument does not fit, or (on the CPU) a number is not finite; nothing has been written then.
+        ArgumentError: an argument does not fit, or (on the CPU) a number is not finite; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
     pose = input_array("points", points, (FLOAT32,), (None, None, 2), on_device=on_device, convert=True)
     if pose.shape[1] < 1:
-        raise ValueError(f"points must have at least one keypoint, got shape {pose.shape}")
+        raise ArgumentError(f"points must have at least one keypoint, got shape {pose.shape}")
     values = input_array("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)
@@ -189,7 +190,7 @@ def map_features(
         not finite, averaged maps included, gets NaN features.
 
     Raises:
-        ValueError: an argument does not fit, or (on the CPU) a number is not finite; nothing has been written then,
+        ArgumentError: an argument does not fit, or (on the CPU) a number is not finite; nothing has been written then,
             except that features in out of a person whose heatmaps are not finite are NaN.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
@@ -200,13 +201,13 @@ def map_features(
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if alignment not in ALIGNMENTS:
-        raise ValueError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
+        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
     pose = input_array("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)
     features = _features(pose, maps, mirror, None, boxes, frame_sizes, flip_pairs, alignment, out, stream)
     if not on_device and np.isnan(features[:, 0, 0]).any():
-        raise ValueError(
+        raise ArgumentError(
             f"heatmaps must be finite, got others for person {int(np.isnan(features[:, 0, 0]).argmax())}"
         )
     return features
@@ -232,7 +233,7 @@ def _features(
     if not on_device:
         check_boxes(rectangle.owner)
         if not (np.isfinite(sizes.owner).all() and (sizes.owner > 0).all()):
-            raise ValueError("frame_sizes must be finite and above 0 (width, height), got others")
+            raise ArgumentError("frame_sizes must be finite and above 0 (width, height), got others")
     pair = mirror_order(flip_pairs, keypoints)
     left = [0] * keypoints
     for keypoint, _ in flip_pairs:
@@ -256,4 +257,4 @@ def _features(
 def _check_finite(array: CheckedArray) -> None:
     bad = ~np.isfinite(array.owner).all(axis=tuple(range(1, len(array.shape))))
     if bad.any():
-        raise ValueError(f"{array.name} must be finite, got others for person {int(bad.argmax())}")
+        raise ArgumentError(f"{array.name} must be finite, got others for person {int(bad.argmax())}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     BOOL,
@@ -47,7 +48,7 @@ def oks(
         (N, M) float32, 0 to 1; 0 for a person of whom no keypoint counts.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(a)
@@ -75,5 +76,5 @@ def oks(
 def _as_flags(visible: Any) -> np.ndarray:
     flags = np.asarray(visible)
     if flags.dtype.kind not in "bui":
-        raise ValueError(f"visible must be bool or whole numbers, got {flags.dtype}")
+        raise ArgumentError(f"visible must be bool or whole numbers, got {flags.dtype}")
     return flags != 0

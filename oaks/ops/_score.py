@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT32,
@@ -31,7 +32,7 @@ def score(
         (N,) float32; 0 where the visibilities sum to less than 1e-6.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     return _score("similarity", similarity, visibility, box_scores, out, stream)
@@ -52,7 +53,7 @@ def conventional_score(
         (N,) float32.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     return _score("heat", heat, None, box_scores, out, stream)
@@ -63,7 +64,7 @@ def _score(name: str, values: Any, visibility: Any, box_scores: Any, out: Any, s
     value = input_array(name, values, (FLOAT32,), (None, None), on_device=on_device, convert=True)
     count, keypoints = value.shape
     if keypoints < 1:
-        raise ValueError(f"{name} must have at least one keypoint, got shape {value.shape}")
+        raise ArgumentError(f"{name} must have at least one keypoint, got shape {value.shape}")
     weight = None
     if name == "similarity":
         weight = input_array(

@@ -6,7 +6,7 @@ import os
 from types import ModuleType
 
 from oaks import _native
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 
 cpu: ModuleType = _native.cpu
 cuda: ModuleType | None = getattr(_native, "cuda", None)
@@ -32,11 +32,11 @@ def set_threads(count: int) -> None:
     """Lets CPU operations use at most `count` threads. The results are the same bits for any count.
 
     Raises:
-        ValueError: count is not a whole number from 1 to 1024.
+        ArgumentError: count is not a whole number from 1 to 1024.
     """
     global _threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
-        raise ValueError(f"count must be a whole number from 1 to {MAX_THREADS}, got {count!r}")
+        raise ArgumentError(f"count must be a whole number from 1 to {MAX_THREADS}, got {count!r}")
     _threads = count
 
 
@@ -54,7 +54,7 @@ def use_instruction_set(name: str) -> None:
     """Chooses the instruction set of crop and decode on the CPU; for comparisons and tests.
 
     Raises:
-        ValueError: this build or this processor does not have it.
+        ArgumentError: this build or this processor does not have it.
     """
     cpu.use_instruction_set(name)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from oaks.errors import ArgumentError
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import pairs
 
@@ -42,7 +43,7 @@ def find_own(
         path, indices: the file and the N places in it, for messages.
 
     Raises:
-        ValueError: an annotation_id that does not exist, lies in another image, repeats, or names a person
+        ArgumentError: an annotation_id that does not exist, lies in another image, repeats, or names a person
             without labelled keypoints; with ground-truth boxes, more poses in an image than labelled people.
             The message names the file and the row.
     """
@@ -60,18 +61,20 @@ def _stated(truth: Truth, ids: list[int], image: np.ndarray, path: str, indices:
     for n, annotation_id in enumerate(ids):
         where = f"{path}: row {indices[n]} (image {truth.image_ids[image[n]]})"
         if not isinstance(annotation_id, Real) or annotation_id not in position:
-            raise ValueError(f"{where}: {truth.path} has no annotation {annotation_id}")
+            raise ArgumentError(f"{where}: {truth.path} has no annotation {annotation_id}")
         person = position[annotation_id]
         if truth.image[person] != image[n]:
-            raise ValueError(
+            raise ArgumentError(
                 f"{where}: annotation {annotation_id} lies in image {truth.image_ids[truth.image[person]]}"
             )
         if not truth.counted[person]:
-            raise ValueError(
+            raise ArgumentError(
                 f"{where}: annotation {annotation_id} has no labelled keypoints to be measured by"
             )
         if annotation_id in seen:
-            raise ValueError(f"{where}: annotation {annotation_id} is also that of row {seen[annotation_id]}")
+            raise ArgumentError(
+                f"{where}: annotation {annotation_id} is also that of row {seen[annotation_id]}"
+            )
         seen[annotation_id] = indices[n]
         own[n] = person
     return own
@@ -84,7 +87,7 @@ def _assigned(truth: Truth, image: np.ndarray, keypoints: np.ndarray, path: str)
         poses = np.flatnonzero(image == where)
         people = np.flatnonzero((truth.image == where) & truth.counted)
         if len(poses) > len(people):
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: image {truth.image_ids[where]} has {len(poses)} poses for {len(people)} labelled "
                 "people; with ground-truth boxes there is at most one for each (were these boxes detected?)"
             )

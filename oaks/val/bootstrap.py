@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from oaks.errors import ArgumentError
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
 from oaks.val.occlusion import AT_75, benchmark
@@ -118,10 +119,10 @@ def compare(contenders: Sequence[Contender], *, resamples: int = 1000, seed: int
     kept and with only those whose own person is in the class.
 
     Raises:
-        ValueError: fewer than one contender or resample.
+        ArgumentError: fewer than one contender or resample.
     """
     if not contenders or resamples < 1:
-        raise ValueError(
+        raise ArgumentError(
             f"contenders and resamples must be at least one, got {len(contenders)} and {resamples}"
         )
     draws = resample_images(len(contenders[0].measured.truth.image_ids), resamples, seed)
@@ -191,11 +192,11 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTest
     """Tests n figures against n others, paired by training.
 
     Raises:
-        ValueError: the two have different lengths, or none.
+        ArgumentError: the two have different lengths, or none.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"first and second must hold one figure per training each, got {len(a)} and {len(b)}"
         )
     differs = len(a) > 1 and np.ptp(b - a) > 0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from oaks.errors import ArgumentError
+
 BINS = 15
 RIGHT = 0.5
 """OKS from which a pose counts as right, for the Brier score and for precision."""
@@ -39,7 +41,7 @@ class CalibrationMetrics:
 def measure_calibration(scores: np.ndarray, oks: np.ndarray) -> CalibrationMetrics:
     """Relates scores (N,), before box scores are multiplied in, to true OKS (N,)."""
     if len(scores) != len(oks):
-        raise ValueError(f"scores and oks must have one length, got {len(scores)} and {len(oks)}")
+        raise ArgumentError(f"scores and oks must have one length, got {len(scores)} and {len(oks)}")
     # Equal scores stay together in the order of the file, whatever their OKS.
     bins = [part for part in np.array_split(np.argsort(scores, kind="stable"), BINS) if len(part)]
     bin_scores = np.array([scores[part].mean() for part in bins])

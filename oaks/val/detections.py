@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import are_numbers, read_results
+from oaks.errors import ArgumentError
 from oaks.val.assignment import find_own
 from oaks.val.ground_truth import Truth
 
@@ -73,7 +74,7 @@ class Detections:
                 does.
 
         Raises:
-            ValueError: the content does not fit; the message names the file and the row.
+            ArgumentError: the content does not fit; the message names the file and the row.
         """
         rows, header = read_results(path)
         header = header or {}
@@ -99,13 +100,13 @@ class Detections:
     ) -> Detections:
         """The same from rows in memory; `path` is only what messages call them."""
         if not isinstance(rows, list) or not rows:
-            raise ValueError(f"{path}: a list of detections was wanted, it holds none")
+            raise ArgumentError(f"{path}: a list of detections was wanted, it holds none")
         if box_source not in (None, *BOX_SOURCES):
-            raise ValueError(f"{path}: box_source must be one of {BOX_SOURCES}, got {box_source!r}")
+            raise ArgumentError(f"{path}: box_source must be one of {BOX_SOURCES}, got {box_source!r}")
         position = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
         kept = [i for i, row in enumerate(rows) if _belongs(row, i, path, position, truth)]
         if not kept:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: no detection has category_id {truth.category_id}, that of {truth.path}"
             )
         kept.sort(key=lambda i: position[rows[i]["image_id"]])
@@ -152,21 +153,21 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
     where = f"{path}: row {index} (image {row.get('image_id') if isinstance(row, dict) else '?'})"
     for key in ("image_id", "category_id", "keypoints", "score"):
         if not isinstance(row, dict) or row.get(key) is None:
-            raise ValueError(f"{where}: {key!r} is missing")
+            raise ArgumentError(f"{where}: {key!r} is missing")
     if row["category_id"] != truth.category_id:
         return False
     if not isinstance(row["image_id"], Real) or row["image_id"] not in images:
-        raise ValueError(f"{where}: {truth.path} has no image {row['image_id']}")
+        raise ArgumentError(f"{where}: {truth.path} has no image {row['image_id']}")
     count = truth.skeleton.count
     if not are_numbers(row["keypoints"]):
-        raise ValueError(f"{where}: keypoints must be finite numbers in one list")
+        raise ArgumentError(f"{where}: keypoints must be finite numbers in one list")
     if np.size(row["keypoints"]) != 3 * count:
-        raise ValueError(
+        raise ArgumentError(
             f"{where}: skeleton {truth.skeleton.name!r} has {count} keypoints of 3 numbers each, the row "
             f"has {np.size(row['keypoints']) / 3:g}"
         )
     if not are_numbers(row["score"]) or np.ndim(row["score"]):
-        raise ValueError(f"{where}: score must be a finite number, it is {row['score']}")
+        raise ArgumentError(f"{where}: score must be a finite number, it is {row['score']}")
     return True
 
 
@@ -180,9 +181,11 @@ def _field(
     for row, index, present in zip(rows, indices, have, strict=True):
         where = f"{path}: row {index} (image {row['image_id']})"
         if not present:
-            raise ValueError(f"{where}: {key!r} is missing, though other rows have it")
+            raise ArgumentError(f"{where}: {key!r} is missing, though other rows have it")
         if not are_numbers(row[key]):
-            raise ValueError(f"{where}: {key!r} must be finite numbers in one list")
+            raise ArgumentError(f"{where}: {key!r} must be finite numbers in one list")
         if np.shape(row[key]) != ((count,) if count else ()):
-            raise ValueError(f"{where}: {key!r} must hold {count or 1} numbers, it has {np.size(row[key])}")
+            raise ArgumentError(
+                f"{where}: {key!r} must hold {count or 1} numbers, it has {np.size(row[key])}"
+            )
     return np.array([row[key] for row in rows], dtype=float)

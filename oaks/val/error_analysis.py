@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.val.assignment import LOCALISED
 from oaks.val.ground_truth import LARGEST, MEDIUM, Truth
 from oaks.val.matching import Matches, match, precision_recall
@@ -174,7 +175,7 @@ def corrected_points(
     """(N,K,2) where each keypoint with an error belongs: beside the own person's keypoint, to its right, at
     similarity .85 (jitter), .5 (miss) or that which it has where it is (inversion and swap)."""
     if landing not in ("definition", "released"):
-        raise ValueError(f"landing must be 'definition' or 'released', got {landing!r}")
+        raise ArgumentError(f"landing must be 'definition' or 'released', got {landing!r}")
     similarity = np.select(
         [errors.kind == JITTER_KIND, errors.kind == MISS_KIND],
         [GOOD, JITTER],

@@ -69,11 +69,11 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
     """Measures one or several results files on the same people.
 
     Raises:
-        ValueError: no results, or two of one name.
+        ArgumentError: no results, or two of one name.
     """
     names = [detections.name for detections in results]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"results must be at least one, each with a name of its own; got {names}")
+        raise ArgumentError(f"results must be at least one, each with a name of its own; got {names}")
     report = Report(title=_title(truth, results))
     with Progress(transient=True) as progress:
         steps = progress.add_task("Evaluating", total=5 * len(results) + 3)
@@ -204,7 +204,7 @@ def side_by_side(
     """The files against the first of them, ranked by one score, or each by its best.
 
     Raises:
-        ValueError: a file does not have the score.
+        ArgumentError: a file does not have the score.
     """
     chosen = [m.best if score is None else m.ranked_by(score) for m in sources]
     contenders = [Contender(m.detections.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]

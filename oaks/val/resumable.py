@@ -10,6 +10,7 @@ from typing import IO, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.coco import header_path, read_results, write_results
+from oaks.errors import ArgumentError
 
 TIMELESS = ("date", "system")
 """What may differ between the parts of one run."""
@@ -36,7 +37,7 @@ def run_over_images(
         header: what the results depend on.
 
     Raises:
-        ValueError: `out`, or what a stopped run left, was made with other settings; the message says which.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
     out = Path(out)
     # As JSON will give it back, for comparisons.
@@ -91,7 +92,7 @@ def _resume(partial: Path, header: dict[str, Any]) -> dict[int, Rows]:
         stated = lines[0]["header"] if lines else header
         rows = {line["image"]: line["rows"] for line in lines[1:]}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{partial}: not what a stopped run leaves ({error!r}); remove it") from error
+        raise ArgumentError(f"{partial}: not what a stopped run leaves ({error!r}); remove it") from error
     _refuse_other_settings(partial, stated, header)
     return rows
 
@@ -104,7 +105,7 @@ def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: di
         if key not in TIMELESS and before.get(key) != now.get(key)
     ]
     if changed:
-        raise ValueError(f"{path}: made with {'; '.join(changed)}; remove it, or write elsewhere")
+        raise ArgumentError(f"{path}: made with {'; '.join(changed)}; remove it, or write elsewhere")
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import Pairs, pairs, similarity_to_own
@@ -83,10 +84,10 @@ class Measured:
         """The score with that key.
 
         Raises:
-            ValueError: the results do not allow it; the message names the file and those that they do.
+            ArgumentError: the results do not allow it; the message names the file and those that they do.
         """
         if key not in self.scores:
-            raise ValueError(f"score: {self.detections.path} allows {', '.join(self.scores)}; got {key!r}")
+            raise ArgumentError(f"score: {self.detections.path} allows {', '.join(self.scores)}; got {key!r}")
         return self.scores[key]
 
     @property

@@ -171,13 +171,13 @@ def person_ids(truth: Truth, content: dict[str, Any]) -> np.ndarray:
     """(G,) int: the `track_id` of each person of a Truth, from the COCO content that it was read from.
 
     Raises:
-        ValueError: an annotation has none.
+        ArgumentError: an annotation has none.
     """
     ids = {entry["id"]: entry.get("track_id") for entry in content["annotations"]}
     found = [ids[int(number)] for number in truth.ids]
     if None in found:
         number = truth.ids[found.index(None)]
-        raise ValueError(f"{truth.path}: a track_id wanted in every annotation, {number} has none")
+        raise ArgumentError(f"{truth.path}: a track_id wanted in every annotation, {number} has none")
     return np.array(found, int)
 
 
@@ -200,12 +200,12 @@ def frames_by_oks(
             who overlap apart.
 
     Raises:
-        ValueError: poses of which the frames do not ascend, or two of one track in a frame.
+        ArgumentError: poses of which the frames do not ascend, or two of one track in a frame.
     """
     if (np.diff(image) < 0).any():
-        raise ValueError(f"image: ascending frame indices wanted, got {image.tolist()}")
+        raise ArgumentError(f"image: ascending frame indices wanted, got {image.tolist()}")
     if len(np.unique(np.stack([image, tracks]), axis=1).T) < len(image):
-        raise ValueError("tracks: each track at most once in a frame wanted, got one twice")
+        raise ArgumentError("tracks: each track at most once in a frame wanted, got one twice")
     found = pairs(truth, keypoints, image)
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
     counted = truth.counted & (truth.labeled >= fewest)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from oaks.coco import PersonBoxes
+from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Poses
 
 
@@ -19,7 +20,7 @@ def read_mot(path: str | Path) -> PersonBoxes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not of this form; the message names file and line.
+        ArgumentError: a line is not of this form; the message names file and line.
     """
     boxes: dict[int, list[list[float]]] = {}
     scores: dict[int, list[float]] = {}
@@ -30,7 +31,7 @@ def read_mot(path: str | Path) -> PersonBoxes:
             frame, _, x, y, width, height, *more = (float(value) for value in line.split(","))
             score = more[0] if more else 1.0
         except ValueError as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: line {number}: frame, id, left, top, width, height, score wanted, got {line!r}"
             ) from error
         if score == 0:

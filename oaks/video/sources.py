@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import SUFFIXES, find_images, read_image
 from oaks.video.frames import Frame
 
@@ -118,7 +118,7 @@ class Video(FrameSource):
     Raises:
         FileNotFoundError: there is no such file.
         ConnectionError: the camera or the address cannot be opened.
-        ValueError: it is nothing that FFmpeg reads, or holds no video.
+        ArgumentError: it is nothing that FFmpeg reads, or holds no video.
         BackendUnavailable: PyAV is not installed.
     """
 
@@ -158,12 +158,12 @@ class Video(FrameSource):
             raise FileNotFoundError(f"source: no such file: {self.name}") from error
         except ValueError as error:
             reason = getattr(error, "strerror", error)
-            raise ValueError(f"source: {self.name}: no video that FFmpeg reads: {reason}") from error
+            raise ArgumentError(f"source: {self.name}: no video that FFmpeg reads: {reason}") from error
         except (OSError, self._av.error.FFmpegError) as error:
             raise ConnectionError(f"source: {self.name}: cannot be opened: {error.strerror}") from error
         if not container.streams.video:
             container.close()
-            raise ValueError(f"source: {self.name}: there is no video in it")
+            raise ArgumentError(f"source: {self.name}: there is no video in it")
         # Frame threads give frames late; a live picture is wanted now.
         container.streams.video[0].thread_type = "SLICE" if self.live else "AUTO"
         return container
@@ -284,14 +284,16 @@ def open_source(
         ValueError, FileNotFoundError, ConnectionError, BackendUnavailable: as Video, or no picture found.
     """
     if not rate > 0:
-        raise ValueError(f"rate: frames per second above 0 wanted, got {rate!r}")
+        raise ArgumentError(f"rate: frames per second above 0 wanted, got {rate!r}")
     if isinstance(source, FrameSource):
         return source
     if isinstance(source, str | Path):
         return _open_named(str(source), rate, live, settings)
     if isinstance(source, Sequence) and source and all(isinstance(entry, str | Path) for entry in source):
         if strange := [str(entry) for entry in source if Path(entry).suffix.lower() not in SUFFIXES]:
-            raise ValueError(f"source: a list of pictures wanted, got {strange}; open each video by itself")
+            raise ArgumentError(
+                f"source: a list of pictures wanted, got {strange}; open each video by itself"
+            )
         return Pictures(str(source[0]), find_images(source), rate)
     return Given(source, rate)
 

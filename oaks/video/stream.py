@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
@@ -94,18 +95,18 @@ def track(
         Each frame, and its Poses with track_ids; frame_index is the frame's own number.
 
     Raises:
-        ValueError: an argument does not fit.
+        ArgumentError: an argument does not fit.
         FileNotFoundError, ConnectionError, BackendUnavailable: a source cannot be opened.
     """
     if together < 1:
-        raise ValueError(f"together: at least 1 frame wanted, got {together!r}")
+        raise ArgumentError(f"together: at least 1 frame wanted, got {together!r}")
     several = (
         isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
     )
     opened = list(sources) if several else [open_source(sources)]
     given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
     if len(given) != len(opened):
-        raise ValueError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
+        raise ArgumentError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
     if tracker is None:
         tracker = Tracker(engine.bundle.skeleton, score=engine.score_kind)
     streams = [

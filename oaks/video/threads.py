@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from oaks.errors import ArgumentError
+
 T = TypeVar("T")
 
 _WAKE = 0.5  # seconds; a wait without an end would not notice Ctrl-C on Windows
@@ -26,7 +28,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         dropped: how many items have given way.
 
     Raises:
-        ValueError: size is less than 1.
+        ArgumentError: size is less than 1.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         changed: threading.Condition | None = None,
     ) -> None:
         if size < 1:
-            raise ValueError(f"size: at least 1 item wanted, got {size!r}")
+            raise ArgumentError(f"size: at least 1 item wanted, got {size!r}")
         self.dropped = 0
         self._items, self._size, self._drop_oldest = items, size, drop_oldest
         self._changed = changed or threading.Condition()
@@ -114,7 +116,7 @@ class WriteBehind(Generic[T]):
 
     def __init__(self, write: Callable[[T], object], size: int) -> None:
         if size < 1:
-            raise ValueError(f"size: at least 1 item wanted, got {size!r}")
+            raise ArgumentError(f"size: at least 1 item wanted, got {size!r}")
         self._write, self._size = write, size
         self._changed = threading.Condition()
         self._waiting: deque[T] = deque()

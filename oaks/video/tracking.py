@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oaks import ops
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
 
@@ -88,7 +88,7 @@ class Tracker:
         patience: seconds that a track lives on without a pose; 0: until the next frame.
 
     Raises:
-        ValueError: an argument does not fit.
+        ArgumentError: an argument does not fit.
         BackendUnavailable: SciPy is not installed.
     """
 
@@ -104,11 +104,11 @@ class Tracker:
     ) -> None:
         for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
         if score not in ("oaks", "conventional"):
-            raise ValueError(f"score: 'oaks' or 'conventional' wanted, got {score!r}")
+            raise ArgumentError(f"score: 'oaks' or 'conventional' wanted, got {score!r}")
         if not patience >= 0:
-            raise ValueError(f"patience: seconds, 0 or more, wanted, got {patience!r}")
+            raise ArgumentError(f"patience: seconds, 0 or more, wanted, got {patience!r}")
         self.skeleton, self.gate, self.score = skeleton, gate, score
         self.match, self.repeat, self.patience = match, repeat, patience
         self.started = 0
@@ -130,7 +130,7 @@ class Tracker:
             The same poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
 
         Raises:
-            ValueError: time runs backwards, another skeleton, or poses without the score that gates.
+            ArgumentError: time runs backwards, another skeleton, or poses without the score that gates.
         """
         scores = self._check(poses, time)
         placed = np.isfinite(poses.keypoints).all(axis=2).any(axis=1) & np.isfinite(scores)
@@ -180,14 +180,14 @@ class Tracker:
 
     def _check(self, poses: Poses, time: float) -> np.ndarray:
         if not time >= self._time:
-            raise ValueError(f"time: {self._time} or later wanted, as the last frame's was, got {time}")
+            raise ArgumentError(f"time: {self._time} or later wanted, as the last frame's was, got {time}")
         if poses.skeleton != self.skeleton:
-            raise ValueError(
+            raise ArgumentError(
                 f"poses: skeleton {self.skeleton.name!r} wanted, got {poses.skeleton.name!r}, which differs"
             )
         scores = poses.oaks_scores if self.score == "oaks" else poses.conventional_scores
         if len(scores) and np.isnan(scores).all():
-            raise ValueError(
+            raise ArgumentError(
                 f"poses: the {self.score} score, which gates, is wanted, and there is none: choose the other "
                 "(score=), or a bundle with visibility and a KS network"
             )

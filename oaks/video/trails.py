@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 
 from oaks.draw import track_color
+from oaks.errors import ArgumentError
 from oaks.poses import Poses
 
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel
@@ -19,12 +20,12 @@ class Trails:
         seconds: for which a way remains; 0: nothing is drawn.
 
     Raises:
-        ValueError: seconds is negative.
+        ArgumentError: seconds is negative.
     """
 
     def __init__(self, seconds: float) -> None:
         if not seconds >= 0:
-            raise ValueError(f"trails: seconds, 0 or more, wanted, got {seconds!r}")
+            raise ArgumentError(f"trails: seconds, 0 or more, wanted, got {seconds!r}")
         self._seconds = seconds
         self._ways: dict[int, deque[tuple[float, float, float]]] = {}
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from oaks.errors import ArgumentError
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
 from oaks.training.data.people import DamagedImage, digest_of, read_image
@@ -99,7 +100,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
 
     Raises:
         FileNotFoundError: the file or the folder is missing.
-        ValueError: the file is not of this form; the message names it.
+        ArgumentError: the file is not of this form; the message names it.
     """
     skipped: Counter[str] = Counter()
     try:
@@ -126,11 +127,13 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
     except FileNotFoundError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{annotations} must be a COCO annotation file, got {type(error).__name__}: {error}"
         ) from error
     if not files:
-        raise ValueError(f"{annotations} must have people with images in {images}, got none: {dict(skipped)}")
+        raise ArgumentError(
+            f"{annotations} must have people with images in {images}, got none: {dict(skipped)}"
+        )
     return DetectionImages(name, images, files, np.array(ids, np.int64), people, background, skipped)
 
 
@@ -287,7 +290,7 @@ def readable_image(source: DetectionImages, index: int) -> tuple[np.ndarray, Peo
     """The image at `index`, or the next one that can be decoded, and how many were skipped.
 
     Raises:
-        ValueError: none can; the message names a file.
+        ArgumentError: none can; the message names a file.
     """
     for damaged in range(len(source)):
         try:
@@ -295,7 +298,7 @@ def readable_image(source: DetectionImages, index: int) -> tuple[np.ndarray, Peo
         except DamagedImage as error:
             warn_once(f"{error}; the next image is taken instead")
             last = error
-    raise ValueError(f"{source.name}: none of {len(source)} images can be decoded: {last}")
+    raise ArgumentError(f"{source.name}: none of {len(source)} images can be decoded: {last}")
 
 
 class Letterboxed(Dataset[dict[str, Any]]):

@@ -51,7 +51,7 @@ def pack(
         people packed, by source.
 
     Raises:
-        ValueError: a source is empty or damaged, or `detail` is below 1.
+        ArgumentError: a source is empty or damaged, or `detail` is below 1.
         FileNotFoundError: a source is not there.
     """
     if not isinstance(recipe, PoseRecipe):
@@ -59,7 +59,9 @@ def pack(
             f"recipe must be of kind pose, whose input size the crops are packed for, got {recipe.title!r}"
         )
     if detail < 1:
-        raise ValueError(f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}")
+        raise ArgumentError(
+            f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}"
+        )
     out, console = Path(out), console or Console(stderr=True)
     counts: dict[str, int] = {}
     reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 from oaks.training.data.people import People, Person, digest_of, read_coco
 from oaks.training.recipe import RenderedSource
@@ -78,18 +79,18 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
     """Rendered people, live or from `folder`/<name>, where they are rendered first if they are not there yet.
 
     Raises:
-        ValueError: settings that the renderer refuses, not COCO's skeleton, or no folder to store in.
+        ArgumentError: settings that the renderer refuses, not COCO's skeleton, or no folder to store in.
     """
     if skeleton != COCO17:
-        raise ValueError(f"{source.name}: rendered people have COCO's keypoints, not {skeleton.name!r}")
+        raise ArgumentError(f"{source.name}: rendered people have COCO's keypoints, not {skeleton.name!r}")
     try:
         pictures = RenderedPeople(source.seed, **source.settings)
     except TypeError as error:
-        raise ValueError(f"{source.name}: settings: {error}") from error
+        raise ArgumentError(f"{source.name}: settings: {error}") from error
     if not source.stored:
         return OnlineRenderedPeople(source.name, pictures, np.arange(source.count, dtype=np.int64))
     if folder is None:
-        raise ValueError(f"{source.name}: stored people need a folder to be stored in")
+        raise ArgumentError(f"{source.name}: stored people need a folder to be stored in")
     annotations = write_dataset(
         folder / source.name,
         source.count,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import augment
 from oaks.training.data.people import DamagedImage, People, Person
@@ -113,7 +114,7 @@ def sample_readable(people: People, index: int, rng: np.random.Generator) -> tup
     """The person at `index`, or the next one whose image can be decoded, and how many were passed over.
 
     Raises:
-        ValueError: nobody's can; the message names a file.
+        ArgumentError: nobody's can; the message names a file.
     """
     for damaged in range(len(people)):
         try:
@@ -121,7 +122,7 @@ def sample_readable(people: People, index: int, rng: np.random.Generator) -> tup
         except DamagedImage as error:
             warn_once(f"{error}; the next person is taken instead")
             last = error
-    raise ValueError(f"{people.name}: none of {len(people)} people's images can be decoded: {last}")
+    raise ArgumentError(f"{people.name}: none of {len(people)} people's images can be decoded: {last}")
 
 
 class AugmentedPeople(Dataset[dict[str, Any]]):

@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from oaks.errors import ArgumentError
 from oaks.training.data.geometry import window_of
 from oaks.training.data.people import DamagedImage, Person, digest_of
 from oaks.training.recipe import Augmentation
@@ -212,7 +213,7 @@ def write_shards(
         region, stored = stored_crop(image, person, size=size, padding=padding, detail=detail, reach=reach)
         done, jpeg = cv2.imencode(".jpg", region, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
-            raise ValueError(
+            raise ArgumentError(
                 f"{name}: person {person.person_id}: OpenCV could not encode a {region.shape} crop"
             )
         if pending + jpeg.size > shard_bytes:
@@ -255,16 +256,16 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
     """What index.json in a folder of shards says, and how the people there are packed.
 
     Raises:
-        ValueError: there is none, or it is of another format; the message names it.
+        ArgumentError: there is none, or it is of another format; the message names it.
     """
     path = folder / "index.json"
     if not path.is_file():
-        raise ValueError(
+        raise ArgumentError(
             f"{folder}: no index.json: not a folder of packed people, or its packing was not finished"
         )
     index = json.loads(path.read_text(encoding="utf-8"))
     if index.get("format") != FORMAT:
-        raise ValueError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
+        raise ArgumentError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
 
@@ -277,13 +278,13 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
         wanted: how they must be packed at the least.
 
     Raises:
-        ValueError: the folder is not whole or of this format, a shard is damaged, or the people are packed too
+        ArgumentError: the folder is not whole or of this format, a shard is damaged, or the people are packed too
             coarsely or too narrowly; the message names it.
     """
     index, packing = read_index(folder)
     path = folder / "index.json"
     if wanted is not None and not packing.serves(wanted):
-        raise ValueError(f"{path}: packed for {packing}; wanted at least {wanted}: pack these people again "
+        raise ArgumentError(f"{path}: packed for {packing}; wanted at least {wanted}: pack these people again "
                          "with `oaks pack` and the recipe that is to read them")  # fmt: skip
     data, places, columns = [], [], {column: [] for column in COLUMNS}
     for number, file in enumerate(index["files"]):
@@ -294,16 +295,16 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
                 for column in COLUMNS:
                     columns[column].append(shard.get_tensor(column))
         except Exception as error:
-            raise ValueError(f"{folder / file}: damaged or missing shard: {error}") from error
+            raise ArgumentError(f"{folder / file}: damaged or missing shard: {error}") from error
         begins = np.concatenate([[0], ends[:-1]])
         places.append(np.stack([np.full(len(ends), number), begins, ends], axis=1))
     if not places:
-        raise ValueError(f"{path}: no people in it")
+        raise ArgumentError(f"{path}: no people in it")
     joined = {column: np.concatenate(parts) for column, parts in columns.items()}
     joined["annotatable"] = joined["annotatable"].astype(bool)
     people = ShardPeople(name or index["name"], data, np.concatenate(places), joined)
     if len(people) != index["people"] or math.prod(joined["boxes"].shape) != 4 * len(people):
-        raise ValueError(f"{path}: promises {index['people']} people, its shards hold {len(people)}")
+        raise ArgumentError(f"{path}: promises {index['people']} people, its shards hold {len(people)}")
     return people
 
 

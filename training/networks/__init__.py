@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from oaks.errors import ArgumentError
 from oaks.training.networks.detector import PersonDetector
 from oaks.training.networks.hrnet import HRNet
 from oaks.training.networks.ks_net import KSNet
@@ -35,15 +36,15 @@ def build(architecture: dict[str, Any]) -> nn.Module:
         architecture: "name" (a key of NETWORKS) and the keyword arguments of that network.
 
     Raises:
-        ValueError: an unknown name or argument, or a value that does not fit.
+        ArgumentError: an unknown name or argument, or a value that does not fit.
     """
     arguments = dict(architecture)
     name = arguments.pop("name", None)
     if name not in NETWORKS:
-        raise ValueError(f"architecture: name must be one of {', '.join(NETWORKS)}, got {name!r}")
+        raise ArgumentError(f"architecture: name must be one of {', '.join(NETWORKS)}, got {name!r}")
     known = set(inspect.signature(NETWORKS[name]).parameters)
     if unknown := set(arguments) - known:
-        raise ValueError(f"architecture: {name} has no {sorted(unknown)}; it takes {sorted(known)}")
+        raise ArgumentError(f"architecture: {name} has no {sorted(unknown)}; it takes {sorted(known)}")
     return NETWORKS[name](**arguments)
 
 

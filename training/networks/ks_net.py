@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oaks.errors import ArgumentError
 from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialize, scaled
 
 
@@ -184,7 +185,7 @@ class KSNet(nn.Module):
         keypoints: K.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ArgumentError: an argument does not fit; the message names it.
     """
 
     def __init__(
@@ -200,9 +201,9 @@ class KSNet(nn.Module):
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
-            raise ValueError(f"backbone: wanted one of {', '.join(BACKBONES)}, got {backbone!r}")
+            raise ArgumentError(f"backbone: wanted one of {', '.join(BACKBONES)}, got {backbone!r}")
         if fine and backbone not in LAYERS:
-            raise ValueError(f"fine: for residual backbones alone, got backbone {backbone!r}")
+            raise ArgumentError(f"fine: for residual backbones alone, got backbone {backbone!r}")
         if backbone in LAYERS:
             self.backbone: nn.Module = ResNetFeatures(
                 backbone, width=width, channels=channels, inputs=keypoints, fine=fine

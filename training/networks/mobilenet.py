@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oaks.errors import ArgumentError
 from oaks.training.networks.pose import OcclusionSubnet
 
 STAGES = (
@@ -181,7 +182,7 @@ class MobilePoseNetwork(nn.Module):
         input: (width, height) of the crops, multiples of 32, which the occlusion subnet is made for.
 
     Raises:
-        ValueError: the input is no multiple of 32.
+        ArgumentError: the input is no multiple of 32.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class MobilePoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if input[0] % 32 or input[1] % 32:
-            raise ValueError(f"input must be multiples of 32 for this network, got {tuple(input)}")
+            raise ArgumentError(f"input must be multiples of 32 for this network, got {tuple(input)}")
         self.backbone = MobileNetV2(width)
         self.pyramid = MobilePyramid(self.backbone.channels)
         self.heatmap = SeparableHead(keypoints)

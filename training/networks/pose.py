@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oaks.errors import ArgumentError
 from oaks.training.networks.resnet import CHANNELS, ResNet, scaled
 
 
@@ -59,7 +60,7 @@ class Deconvolution(nn.Module):
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
         if layers != 3:
-            raise ValueError(f"head_layers: the deconvolution head has 3, got {layers}")
+            raise ArgumentError(f"head_layers: the deconvolution head has 3, got {layers}")
         modules: list[nn.Module] = []
         for inputs in (stages[3], channels, channels):
             modules += [
@@ -82,7 +83,7 @@ class Upsampling(nn.Module):
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
         if layers != 3:
-            raise ValueError(f"head_layers: the upsampling head has 3, got {layers}")
+            raise ArgumentError(f"head_layers: the upsampling head has 3, got {layers}")
         self.convolutions = nn.ModuleList(
             convolution(inputs, channels) for inputs in (stages[3], channels, channels)
         )
@@ -153,7 +154,7 @@ class PoseNetwork(nn.Module):
         input: (width, height) of the crops, which the occlusion subnet is made for.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ArgumentError: an argument does not fit; the message names it.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class PoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if head not in HEADS:
-            raise ValueError(f"head: wanted one of {', '.join(HEADS)}, got {head!r}")
+            raise ArgumentError(f"head: wanted one of {', '.join(HEADS)}, got {head!r}")
         self.backbone = ResNet(backbone, width=width, channels=channels)
         stages = self.backbone.channels
         layers = head_layers if head_layers is not None else (2 if head == "fpn" else 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from oaks.errors import ArgumentError
+
 LAYERS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
@@ -100,9 +102,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if name not in LAYERS:
-            raise ValueError(f"backbone: wanted one of {', '.join(LAYERS)}, got {name!r}")
+            raise ArgumentError(f"backbone: wanted one of {', '.join(LAYERS)}, got {name!r}")
         if len(channels) != 4:
-            raise ValueError(f"channels: wanted four stages' counts, got {channels}")
+            raise ArgumentError(f"channels: wanted four stages' counts, got {channels}")
         block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
         stem = scaled(64, width)
         self.conv1 = conv3x3(inputs, stem) if fine else nn.Conv2d(inputs, stem, 7, 2, padding=3, bias=False)
@@ -134,10 +136,10 @@ class ResNet(nn.Module):
         """(N, inputs, H, W) to (N, classes) logits.
 
         Raises:
-            ValueError: the network was built without classes.
+            ArgumentError: the network was built without classes.
         """
         if self.fc is None:
-            raise ValueError("classes: the network was built without a classification layer")
+            raise ArgumentError("classes: the network was built without a classification layer")
         return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.forward(x)[-1], 1), 1))
 
 

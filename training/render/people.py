@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.training.render.arguments import check_picture_size, check_shares, check_whole_number
 from oaks.training.render.body.cast import BODIES, Cast
 from oaks.training.render.body.figure import CameraView, Figure
@@ -47,7 +48,7 @@ class RenderedPeople:
         settings: the arguments in a form that JSON takes, with a checksum of the file of poses.
 
     Raises:
-        ValueError: an argument that does not fit.
+        ArgumentError: an argument that does not fit.
     """
 
     def __init__(
@@ -94,10 +95,10 @@ class RenderedPeople:
             image_id.
 
         Raises:
-            ValueError: an index below 0.
+            ArgumentError: an index below 0.
         """
         if index < 0:
-            raise ValueError(f"index: wanted 0 or more, got {index}")
+            raise ArgumentError(f"index: wanted 0 or more, got {index}")
         drawing = self._artist.draw(self.scene(index))
         annotations = [
             {"id": number, "image_id": int(index), **entry}
@@ -159,4 +160,4 @@ def _checked(path: Path) -> str:
     try:
         return f"{path.name} {zlib.crc32(path.read_bytes()):08x}"
     except OSError as error:
-        raise ValueError(f"poses: cannot read {path}: {error}") from error
+        raise ArgumentError(f"poses: cannot read {path}: {error}") from error

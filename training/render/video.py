@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.training.render.arguments import check_picture_size, check_shares, check_whole_number
 from oaks.training.render.body.cast import BODIES, Cast
 from oaks.training.render.body.figure import CameraView, Figure
@@ -165,7 +166,7 @@ class RenderedVideos:
         settings: the arguments in a form that JSON takes.
 
     Raises:
-        ValueError: an argument that does not fit.
+        ArgumentError: an argument that does not fit.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class RenderedVideos:
         self.seed, self.size = check_whole_number("seed", seed), check_picture_size(size)
         self.frames, self.people = check_whole_number("frames", frames, 1), check_shares("people", people)
         if not 5 <= rate <= 1000:
-            raise ValueError(f"rate: wanted 5 to 1000 frames per second, got {rate!r}")
+            raise ArgumentError(f"rate: wanted 5 to 1000 frames per second, got {rate!r}")
         self.rate, self.shake = float(rate), bool(shake)
         self.settings: dict[str, Any] = {
             "seed": self.seed, "size": list(self.size), "frames": self.frames, "rate": self.rate,

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from oaks.errors import ArgumentError
+
 Kind = Literal["text", "count", "percent", "points", "number"]
 """How a column is shown: text, whole numbers, shares as per cent, differences of shares in signed points,
 numbers."""
@@ -56,7 +58,9 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"table {self.key!r}: {len(self.columns)} cells wanted in a row, got {row}")
+                raise ArgumentError(
+                    f"table {self.key!r}: {len(self.columns)} cells wanted in a row, got {row}"
+                )
 
 
 @dataclass(frozen=True)

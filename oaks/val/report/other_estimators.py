@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from oaks.errors import ArgumentError
 from oaks.val.ground_truth import OCCLUSION_CLASSES
 from oaks.val.occlusion import benchmark
 from oaks.val.report import paper
@@ -15,12 +16,12 @@ def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
     """AP at OKS .75 per class of every file, by its own score and by OAKS.
 
     Raises:
-        ValueError: a file has no visibility or similarity.
+        ArgumentError: a file has no visibility or similarity.
     """
     rows: list[tuple[Cell, ...]] = []
     for name, measured in sources.items():
         if "oaks" not in measured.scores:
-            raise ValueError(
+            raise ArgumentError(
                 f"{measured.detections.path}: no visibility or similarity; name a bundle to add them"
             )
         own = measured.scores["own"] if "own" in measured.scores else measured.scores["conventional"]

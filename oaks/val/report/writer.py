@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.val.report.document import (
     Column,
@@ -57,13 +58,13 @@ def load(folder: str | Path) -> Report:
 
     Raises:
         FileNotFoundError: there is no report in the folder.
-        ValueError: its report.json is not one that `save` wrote; the message names it.
+        ArgumentError: its report.json is not one that `save` wrote; the message names it.
     """
     folder = Path(folder)
     try:
         content = json.loads((folder / DATA).read_text(encoding="utf-8"))
         if content["format"] > FORMAT:
-            raise ValueError(f"format {content['format']} is newer than {FORMAT}: upgrade oaks")
+            raise ArgumentError(f"format {content['format']} is newer than {FORMAT}: upgrade oaks")
         return Report(
             title=content["title"],
             head=[(group["title"], list(group["entries"].items())) for group in content["head"]],
@@ -74,7 +75,7 @@ def load(folder: str | Path) -> Report:
             ],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / DATA}: not a report: {error!r}") from error
+        raise ArgumentError(f"{folder / DATA}: not a report: {error!r}") from error
 
 
 def add(folder: str | Path, sections: Iterable[Section]) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit, mirrored, unit
@@ -272,14 +273,14 @@ class PoseFile:
             with np.load(path) as content:
                 self._points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"poses: {path} is no file of 2D poses (kpt_xy, kpt_v in an npz): {error}"
             ) from error
         self._labeled = visible > 0
         level = np.digitize(self._labeled.sum(1), (6, 11, 16))
         self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]
         if any(len(members) == 0 for members in self._members):
-            raise ValueError(f"poses: {path} must have people of all four occlusion classes")
+            raise ArgumentError(f"poses: {path} must have people of all four occlusion classes")
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.skeleton import COCO17
 
@@ -31,7 +32,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Makes a folder for a data set of such settings, or goes on with one.
 
     Raises:
-        ValueError: it holds a data set of other settings.
+        ArgumentError: it holds a data set of other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
@@ -41,7 +42,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     if found != settings:
         other = {name: found.get(name) for name, value in settings.items() if found.get(name) != value}
-        raise ValueError(
+        raise ArgumentError(
             f"folder: {folder} holds pictures of other settings, {other}; name another folder or delete it"
         )
 
@@ -49,11 +50,11 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
 def check_settings(count: int, workers: int, quality: int) -> None:
     """ValueError for a number of things to render or of processes, or a quality of JPEG files, that cannot be."""
     if count < 1:
-        raise ValueError(f"count: wanted 1 or more to render, got {count}")
+        raise ArgumentError(f"count: wanted 1 or more to render, got {count}")
     if workers < 1:
-        raise ValueError(f"workers: wanted a number of processes from 1, got {workers}")
+        raise ArgumentError(f"workers: wanted a number of processes from 1, got {workers}")
     if not 1 <= quality <= 100:
-        raise ValueError(f"quality: wanted 1 to 100, got {quality}")
+        raise ArgumentError(f"quality: wanted 1 to 100, got {quality}")
 
 
 def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
