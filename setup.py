@@ -22,6 +22,27 @@ ROOT = Path(__file__).parent.resolve()
 FOLDERS = {"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"}
 
 
+def link_packages() -> bool:
+    """Link oaks/engines and oaks/training to the top-level folders, as wheels hold them; True if all links exist.
+
+    An editable install is then one folder on the path, which editors and type checkers follow. Without links,
+    setuptools installs a finder, which Python follows but they do not. git ignores the links.
+    """
+    for package, folder in FOLDERS.items():
+        link = ROOT.joinpath(*package.split("."))
+        if link.exists():
+            continue
+        try:
+            if sys.platform == "win32":  # junctions need no privilege, symbolic links do
+                subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(ROOT / folder)], check=True)
+            else:
+                link.symlink_to(Path("..", folder), target_is_directory=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{link} could not be linked to {folder}/: {error}", file=sys.stderr)
+            return False
+    return True
+
+
 class CMakeBuild(build_ext):
     """Configures and builds CMakeLists.txt, leaving the module where setuptools expects it."""
 
@@ -57,8 +78,9 @@ setup(
         ".".join([package, *init.parent.relative_to(folder).parts])
         for package, folder in FOLDERS.items()
         for init in sorted(Path(folder).rglob("__init__.py"))
+        if ".".join(["oaks", init.relative_to(folder).parts[0]]) not in FOLDERS
     ],
-    package_dir=FOLDERS,
+    package_dir={"": "."} if "editable_wheel" in sys.argv and link_packages() else FOLDERS,
     include_package_data=False,  # MANIFEST.in is for the sdist; package_data names what modules read
     package_data={
         "oaks": ["py.typed", "data/**/*", "val/report/*.html", "*.json"],

@@ -40,7 +40,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split()]
     target = tmp_path_factory.mktemp("tree") / "oaks"
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(".git", *ignored))
+    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(".git", *ignored))
     return target
 
 
