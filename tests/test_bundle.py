@@ -407,8 +407,11 @@ def test_text_that_is_no_description_is_named(folder, text, message):
 
 def test_the_limits_of_the_native_decoder_are_known_beforehand(folder):
     maps = np.ones((1, 1, 8, 8), np.float32)
-    highest = SCHEMA["$defs"]["sigma"]["maximum"]
+    lowest, highest = (SCHEMA["$defs"]["sigma"][bound] for bound in ("minimum", "maximum"))
+    ops.decode(maps, refine="dark", blur_sigma=lowest)
     ops.decode(maps, refine="dark", blur_sigma=highest)
+    with pytest.raises(ValueError, match="blur_sigma"):
+        ops.decode(maps, refine="dark", blur_sigma=float(np.nextafter(np.float32(lowest), np.float32(0))))
     with pytest.raises(ValueError, match="blur_sigma"):
         ops.decode(maps, refine="dark", blur_sigma=float(np.nextafter(np.float32(highest), np.float32(100))))
     for wrong in (64.01, 1e-30, 0):

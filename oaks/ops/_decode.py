@@ -28,6 +28,8 @@ REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
 ALIGNMENTS = ("half_pixel", "hrnet", "udp")
 _ELEMENTS = {FLOAT32: 0, FLOAT16: 1}
 _DEFAULT_BLUR = 2.0
+MIN_BLUR = 0.25
+"""Below it a neighbour's weight is under 4e-4: nothing is blurred, and dark would not do what it says."""
 
 
 class Decoded(NamedTuple):
@@ -75,7 +77,7 @@ def decode(
             "hrnet" s j, and the mirrored-back map moves one pixel right, column 0 kept; "udp" j (W-1)/(w-1).
         crop_size: (width, height) of the crops; without it points stay in heatmap pixels.
         transforms: (N, 2, 3) float32 crop pixel -> image pixel, as crop gives them; needs crop_size.
-        blur_sigma: standard deviation of dark's blur in heatmap pixels, up to 64; 2 by default.
+        blur_sigma: standard deviation of dark's blur in heatmap pixels, 0.25 to 64; 2 by default.
         average: whether to give the averaged maps too.
         out: (points, heat, heatmaps) to write into; an entry may be None on the CPU. Maps given there are
             averaged into, and may be `heatmaps` itself.
@@ -142,8 +144,8 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
         return _DEFAULT_BLUR
     if refine != "dark":
         raise ArgumentError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
-    wanted = f"a number above 0, at most {native.max_blur_sigma:g}"
-    if not (0 < check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
+    wanted = f"a number from {MIN_BLUR:g} to {native.max_blur_sigma:g}"
+    if not (MIN_BLUR <= check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
         raise ArgumentError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
     return float(blur_sigma)
 

@@ -17,8 +17,8 @@ def test_transforms_need_the_crops_size():
     assert not case.written()
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, 64.5, float("nan"), float("inf"), "wide"])
-def test_the_blur_is_a_positive_number(sigma):
+@pytest.mark.parametrize("sigma", [0.0, 1e-30, 0.249, -1.0, 64.5, float("nan"), float("inf"), "wide"])
+def test_the_blur_is_within_its_bounds(sigma):
     case = decode_case()
     with pytest.raises(ValueError, match="blur_sigma"):
         case.run(refine="dark", blur_sigma=sigma)
