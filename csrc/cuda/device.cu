@@ -89,6 +89,16 @@ int largest_shared_bytes() {
   return bytes;
 }
 
+void wait_for(const void* pointer, Stream stream, Stream other) {
+  const DeviceGuard guard(pointer);
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+  cudaError_t error = cudaEventRecord(event, handle(other));
+  if (error == cudaSuccess) error = cudaStreamWaitEvent(handle(stream), event, 0);
+  cudaEventDestroy(event);  // once the stream has come past it
+  check(error, "letting a stream wait for another");
+}
+
 void begin_capture(Stream stream) {
   check(cudaStreamBeginCapture(handle(stream), cudaStreamCaptureModeThreadLocal),
         "starting to record a graph");

@@ -42,6 +42,10 @@ class DeviceGuard {
 // The most dynamic shared memory that a block may ask for on the current device.
 int largest_shared_bytes();
 
+// Lets what `stream` is given from here on wait for what `other` has been given so far. `pointer` lies on
+// their device.
+void wait_for(const void* pointer, Stream stream, Stream other);
+
 // Records what is launched on `stream` from here on instead of running it. The mode is thread-local: other
 // threads may allocate and synchronise meanwhile. The default stream cannot be recorded.
 void begin_capture(Stream stream);

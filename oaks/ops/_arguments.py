@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import prod
 from operator import index
@@ -73,7 +74,15 @@ def device_array(name: str, value: Any) -> CheckedArray:
     address = int(address or 0)
     if not 0 <= address <= _MAX_ADDRESS:
         raise ValueError(f"{name} must lie at an address of 64 bits, got {address}")
-    return CheckedArray(name, value, address, shape, dtype, True, not read_only, interface.get("stream"))
+    return CheckedArray(name, value, address, shape, dtype, True, not read_only, _stream_of(value, interface))
+
+
+def _stream_of(value: Any, interface: Any) -> int | None:
+    """The stream that an array's contents are ready on, or None if nobody says."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):  # whose interface names no stream
+        return torch.cuda.current_stream(value.device).cuda_stream
+    return interface.get("stream")
 
 
 def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> CheckedArray:
@@ -211,8 +220,22 @@ def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bo
     return array
 
 
-def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
-    """The stream to run on: the one asked for, else the first that an array names, else the default.
+class Streams(NamedTuple):
+    """Where an operation on a device runs.
+
+    Attributes:
+        run: handle of the stream to run on; 0 is the default stream.
+        others: handles of the other streams that the arrays belong to.
+        address: of an array on the device.
+    """
+
+    run: int
+    others: tuple[int, ...] = ()
+    address: int = 0
+
+
+def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> Streams:
+    """The stream to run on: the one asked for, and no others; else the first that an array names.
 
     Raises:
         ValueError: stream is not a handle.
@@ -220,8 +243,13 @@ def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> 
     if stream is not None:
         if not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
             raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
-        return stream
-    return next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
+        return Streams(stream)
+    named = [array for array in arrays if array is not None and array.stream is not None]
+    if not named:
+        return Streams(0)
+    # Once each, in their order. 1 is another name of the default stream.
+    run, *others = dict.fromkeys(0 if array.stream == 1 else array.stream for array in named)
+    return Streams(run, tuple(others), named[0].address)
 
 
 def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:

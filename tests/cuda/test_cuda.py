@@ -143,6 +143,36 @@ def test_the_operations_run_on_the_stream_that_is_given(torch):
     check(out, expected)
 
 
+def test_tensors_belong_to_torchs_current_stream(torch):
+    """Nobody names a stream: the work before and after it on the current one keeps its order."""
+    heatmaps, mirrored, on_device, opposite = decode_inputs(torch)
+    expected = ops.decode(heatmaps, mirrored, flip_pairs=COCO17.pairs, average=True)
+    late, out = torch.zeros_like(on_device), outputs(torch, heatmaps.shape)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(50_000_000)
+        late.copy_(on_device)
+        ops.decode(late, opposite, flip_pairs=COCO17.pairs, out=out)
+        copies = [array.clone() for array in out]
+        late.zero_()
+        torch.cuda.current_stream().synchronize()
+    check(copies, expected)
+
+
+def test_a_stream_waits_for_another(torch, cuda):
+    first, second = torch.cuda.Stream(), torch.cuda.Stream()
+    source, copy = torch.zeros(1000, device="cuda"), torch.zeros(1000, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(first):
+        torch.cuda._sleep(50_000_000)
+        source.fill_(1)
+    cuda.wait_for(source.data_ptr(), second.cuda_stream, first.cuda_stream)
+    with torch.cuda.stream(second):
+        copy.copy_(source)
+    second.synchronize()
+    assert torch.equal(copy.cpu(), torch.ones(1000))
+
+
 def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
     """A graph of one inference's operations gives for new inputs what the operations themselves give."""
     draw = rng(3)
