@@ -34,10 +34,10 @@ inline void register_cuda(py::module_ m) {
     return fields;
   });
   m.def("device_of", [](uintptr_t address) { return cuda::device_of(at<const void>(address)); });
-
-  m.def("wait_for", [](uintptr_t address, uintptr_t stream, uintptr_t other) {
-    cuda::wait_for(at<const void>(address), at<void>(stream), at<void>(other));
+  m.def("wait_for", [](uintptr_t stream, uintptr_t other, uintptr_t address) {
+    cuda::wait_for(at<void>(stream), at<void>(other), at<const void>(address));
   });
+
   m.def("begin_capture", [](uintptr_t stream) { cuda::begin_capture(at<void>(stream)); });
   m.def("abandon_capture", [](uintptr_t stream) { cuda::abandon_capture(at<void>(stream)); });
   py::class_<cuda::Graph, std::unique_ptr<cuda::Graph>>(m, "Graph", py::module_local())

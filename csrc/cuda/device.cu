@@ -82,21 +82,21 @@ DeviceGuard::~DeviceGuard() {
   if (before_ >= 0) cudaSetDevice(before_);
 }
 
-int largest_shared_bytes() {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()),
-        "asking how much shared memory a block may have");
-  return bytes;
-}
-
-void wait_for(const void* pointer, Stream stream, Stream other) {
+void wait_for(Stream stream, Stream other, const void* pointer) {
   const DeviceGuard guard(pointer);
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   cudaError_t error = cudaEventRecord(event, handle(other));
   if (error == cudaSuccess) error = cudaStreamWaitEvent(handle(stream), event, 0);
-  cudaEventDestroy(event);  // once the stream has come past it
-  check(error, "letting a stream wait for another");
+  cudaEventDestroy(event);  // once it has happened
+  check(error, "waiting for another stream");
+}
+
+int largest_shared_bytes() {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()),
+        "asking how much shared memory a block may have");
+  return bytes;
 }
 
 void begin_capture(Stream stream) {

@@ -27,6 +27,9 @@ DeviceInfo device_info(int device);
 // The device that a pointer's memory lies on; throws for memory that no device can reach.
 int device_of(const void* pointer);
 
+// Lets a stream of the device that a pointer lies on wait until what another one holds now is done.
+void wait_for(Stream stream, Stream other, const void* pointer);
+
 // Makes the device of a pointer current, and the one before it when the guard goes.
 class DeviceGuard {
  public:
@@ -41,10 +44,6 @@ class DeviceGuard {
 
 // The most dynamic shared memory that a block may ask for on the current device.
 int largest_shared_bytes();
-
-// Lets what `stream` is given from here on wait for what `other` has been given so far. `pointer` lies on
-// their device.
-void wait_for(const void* pointer, Stream stream, Stream other);
 
 // Records what is launched on `stream` from here on instead of running it. The mode is thread-local: other
 // threads may allocate and synchronise meanwhile. The default stream cannot be recorded.

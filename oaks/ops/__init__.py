@@ -7,7 +7,7 @@ host.
 
 from __future__ import annotations
 
-from oaks.ops._arguments import is_device_array
+from oaks.ops._arguments import array_stream, is_device_array
 from oaks.ops._crop import Crops, crop
 from oaks.ops._decode import Decoded, decode
 from oaks.ops._decode_simcc import DecodedSimcc, decode_simcc
@@ -37,6 +37,7 @@ __all__ = [
     "DecodedSimcc",
     "Forest",
     "ForestArrays",
+    "array_stream",
     "box_nms",
     "conventional_score",
     "crop",

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.ops import native
+
 Shape = tuple[int | None, ...]
 
 FLOAT32, FLOAT16 = np.dtype("float32"), np.dtype("float16")
@@ -54,6 +56,17 @@ def is_device_array(value: object) -> bool:
     return hasattr(value, "__cuda_array_interface__")
 
 
+def array_stream(value: Any) -> int | None:
+    """The handle of the stream on which a device array's content is made; None where it names none.
+
+    The interface of torch's tensors has no stream: theirs is torch's current stream.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor) and value.is_cuda:
+        return int(torch.cuda.current_stream(value.device).cuda_stream)
+    return value.__cuda_array_interface__.get("stream")
+
+
 def device_array(name: str, value: Any) -> CheckedArray:
     """Describes an object with `__cuda_array_interface__`.
 
@@ -74,15 +87,7 @@ def device_array(name: str, value: Any) -> CheckedArray:
     address = int(address or 0)
     if not 0 <= address <= _MAX_ADDRESS:
         raise ValueError(f"{name} must lie at an address of 64 bits, got {address}")
-    return CheckedArray(name, value, address, shape, dtype, True, not read_only, _stream_of(value, interface))
-
-
-def _stream_of(value: Any, interface: Any) -> int | None:
-    """The stream that an array's contents are ready on, or None if nobody says."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):  # whose interface names no stream
-        return torch.cuda.current_stream(value.device).cuda_stream
-    return interface.get("stream")
+    return CheckedArray(name, value, address, shape, dtype, True, not read_only, array_stream(value))
 
 
 def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> CheckedArray:
@@ -220,36 +225,23 @@ def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bo
     return array
 
 
-class Streams(NamedTuple):
-    """Where an operation on a device runs.
+def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
+    """The stream to run on: the one asked for, else the first that an array names, else the default.
 
-    Attributes:
-        run: handle of the stream to run on; 0 is the default stream.
-        others: handles of the other streams that the arrays belong to.
-        address: of an array on the device.
-    """
-
-    run: int
-    others: tuple[int, ...] = ()
-    address: int = 0
-
-
-def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> Streams:
-    """The stream to run on: the one asked for, and no others; else the first that an array names.
+    It waits, by events, for every other stream that an array names.
 
     Raises:
         ValueError: stream is not a handle.
     """
-    if stream is not None:
-        if not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
-            raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
-        return Streams(stream)
-    named = [array for array in arrays if array is not None and array.stream is not None]
-    if not named:
-        return Streams(0)
-    # Once each, in their order. 1 is another name of the default stream.
-    run, *others = dict.fromkeys(0 if array.stream == 1 else array.stream for array in named)
-    return Streams(run, tuple(others), named[0].address)
+    if stream is None:
+        stream = next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
+    elif not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
+        raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
+    if native.cuda is not None and native.cuda.device_count():
+        for array in arrays:
+            if array is not None and array.stream not in (None, stream):
+                native.cuda.wait_for(stream, array.stream, array.address)
+    return stream
 
 
 def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import Any
 
 from oaks import _native
 from oaks.errors import ArgumentError, BackendUnavailable
-from oaks.ops._arguments import Streams
 
 cpu: ModuleType = _native.cpu
 cuda: ModuleType | None = getattr(_native, "cuda", None)
@@ -61,26 +59,7 @@ def use_instruction_set(name: str) -> None:
     cpu.use_instruction_set(name)
 
 
-class _Ordered:
-    """The CUDA functions, whose work comes after what other streams have begun and before what they begin next."""
-
-    def __init__(self, module: ModuleType, streams: Streams) -> None:
-        self._module, self._streams = module, streams
-
-    def __getattr__(self, name: str) -> Any:
-        operation, (run, others, address) = getattr(self._module, name), self._streams
-
-        def ordered(*arguments: Any) -> None:
-            for other in others:
-                self._module.wait_for(address, run, other)
-            operation(*arguments)
-            for other in others:
-                self._module.wait_for(address, other, run)
-
-        return ordered
-
-
-def target(on_device: bool, streams: Streams) -> tuple[ModuleType | _Ordered, int]:
+def target(on_device: bool, stream: int) -> tuple[ModuleType, int]:
     """The native functions for a place, and how they are to run there: a thread count or a stream handle.
 
     Raises:
@@ -98,4 +77,4 @@ def target(on_device: bool, streams: Streams) -> tuple[ModuleType | _Ordered, in
             "these arrays say that they lie on a CUDA device, but no device can be used here: "
             "install NVIDIA's driver, or a newer one (`oaks doctor` shows both versions)"
         )
-    return _Ordered(cuda, streams) if streams.others else cuda, streams.run
+    return cuda, stream

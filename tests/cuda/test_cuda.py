@@ -166,7 +166,7 @@ def test_a_stream_waits_for_another(torch, cuda):
     with torch.cuda.stream(first):
         torch.cuda._sleep(50_000_000)
         source.fill_(1)
-    cuda.wait_for(source.data_ptr(), second.cuda_stream, first.cuda_stream)
+    cuda.wait_for(second.cuda_stream, first.cuda_stream, source.data_ptr())
     with torch.cuda.stream(second):
         copy.copy_(source)
     second.synchronize()

@@ -12,12 +12,11 @@ int driver_version() { return 0; }
 int runtime_version() { return 0; }
 DeviceInfo device_info(int) { return {"emulated on the host", 0, 0, 1, 0, 0}; }
 int device_of(const void*) { return 0; }
+void wait_for(Stream, Stream, const void*) {}
 int largest_shared_bytes() { return emulator::settings().shared_limit; }
 
 DeviceGuard::DeviceGuard(const void*) : before_(0) {}
 DeviceGuard::~DeviceGuard() = default;
-
-void wait_for(const void*, Stream, Stream) {}  // work is done when its call returns
 
 void begin_capture(Stream) { throw std::runtime_error("the emulator records no graphs"); }
 void abandon_capture(Stream) noexcept {}

@@ -1,4 +1,4 @@
-"""Which stream an operation runs on, and in which order the others come; on a stand-in for the CUDA half."""
+"""On which stream an operation runs, and for which others it waits."""
 
 from __future__ import annotations
 
@@ -8,71 +8,51 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from oaks import ops
-from oaks.ops import native
-
-from .arguments import OnDevice
+from oaks.ops import _arguments, array_stream, native
+from oaks.ops._arguments import CheckedArray, common_stream
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """What the CUDA half is asked to do: (name, stream) and (waits, stream, for)."""
-    kept = []
-    stand_in = SimpleNamespace(
-        device_count=lambda: 1,
-        score=lambda *arguments: kept.append(("score", arguments[-1])),
-        wait_for=lambda address, stream, other: kept.append(("waits", stream, other)),
-    )
-    monkeypatch.setattr(native, "cuda", stand_in)
-    return kept
+def waited(monkeypatch):
+    """(stream, other, address) of every wait."""
+    calls: list[tuple[int, int, int]] = []
+    half = SimpleNamespace(device_count=lambda: 1, wait_for=lambda *given: calls.append(given))
+    monkeypatch.setattr(native, "cuda", half)
+    return calls
 
 
-def score(*streams, **keywords):
-    """ops.score of arrays that name these streams: similarity, visibility, box scores and out."""
-    arrays = [np.ones((3, 4), np.float32), np.ones((3, 4), np.float32), *np.ones((2, 3), np.float32)]
-    placed = [
-        OnDevice(array, **({} if stream is None else {"stream": stream}))
-        for array, stream in zip(arrays, streams, strict=True)
-    ]
-    ops.score(*placed[:3], out=placed[3], **keywords)
+def array(address: int, stream: int | None) -> CheckedArray:
+    return CheckedArray("a", None, address, (1,), np.dtype("float32"), True, True, stream)
 
 
 @pytest.mark.parametrize(
-    ("streams", "expected"),
+    ("streams", "asked", "runs_on", "waits"),
     [
-        ((None, None, None, None), [("score", 0)]),
-        ((None, 7, 7, None), [("score", 7)]),
-        ((1, None, 1, 0), [("score", 0)]),
-        ((2, 2, 2, 2), [("score", 2)]),
-        ((7, 8, 7, None), [("waits", 7, 8), ("score", 7), ("waits", 8, 7)]),
-        (
-            (7, 8, None, 9),
-            [("waits", 7, 8), ("waits", 7, 9), ("score", 7), ("waits", 8, 7), ("waits", 9, 7)],
-        ),
+        ([None, None], None, 0, []),
+        ([7, None, 7], None, 7, []),
+        ([7, 8, None, 1], None, 7, [(7, 8, 101), (7, 1, 103)]),
+        ([7, 8], 9, 9, [(9, 7, 100), (9, 8, 101)]),
+        ([9, None], 9, 9, []),
+        ([0, 5], None, 0, [(0, 5, 101)]),
     ],
 )
-def test_every_stream_that_an_array_names_is_waited_for_and_waits(calls, streams, expected):
-    score(*streams)
-    assert calls == expected
+def test_an_operation_waits_for_every_other_stream(waited, streams, asked, runs_on, waits):
+    arrays = [None, *(array(100 + i, stream) for i, stream in enumerate(streams))]
+    assert common_stream(arrays, asked) == runs_on
+    assert waited == waits
 
 
-def test_a_stream_that_is_asked_for_waits_for_none(calls):
-    """Who names it has taken care of the order; a recording could not wait for others."""
-    score(7, 8, 9, None, stream=5)
-    assert calls == [("score", 5)]
+def test_a_torch_tensors_stream_is_torchs_current_one(monkeypatch):
+    class Tensor:
+        is_cuda, device = True, "cuda:0"
 
+        @property
+        def __cuda_array_interface__(self) -> dict[str, int]:
+            return {"version": 2}
 
-def test_tensors_belong_to_torchs_current_stream(calls, monkeypatch):
-    """Their interface names no stream."""
-
-    class Tensor(OnDevice):
-        device = "cuda:1"
-
-    asked = []
-    current = SimpleNamespace(cuda_stream=42)
-    cuda = SimpleNamespace(current_stream=lambda device: asked.append(device) or current)
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor, cuda=cuda))
-    tensor = Tensor(np.ones((3, 4), np.float32), version=2)
-    ops.score(tensor, OnDevice(np.ones((3, 4), np.float32)), out=OnDevice(np.ones(3, np.float32), stream=7))
-    assert calls == [("waits", 42, 7), ("score", 42), ("waits", 7, 42)]
-    assert asked == ["cuda:1"]
+    current = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=4711))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor, cuda=current))
+    assert array_stream(Tensor()) == 4711
+    assert array_stream(SimpleNamespace(__cuda_array_interface__={"stream": 3})) == 3
+    monkeypatch.delitem(sys.modules, "torch")
+    assert _arguments.array_stream(Tensor()) is None
