@@ -78,12 +78,15 @@ def rescore(
     second: Annotated[
         Path | None, typer.Option(help="Results of the second estimator, where the scorer takes one.")
     ] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
+    ] = None,
 ) -> None:
     """Give the poses of a results file the scores of a scorer; keypoints stay as they are."""
     from oaks.scorer import Scorer
     from oaks.val.rescore import rescore_results
 
-    path = rescore_results(Scorer(scorer), results, out, second=second)
+    path = rescore_results(Scorer(scorer), results, out, estimator=estimator, second=second)
     output.item({"results": path}, str(path))
 
 

@@ -139,6 +139,34 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
     assert len(content["sections"][0]["items"][0]["rows"]) == 4
 
 
+def test_tracks_that_exchange_their_ids(tmp_path):
+    """Two people in five frames, found exactly; from the fourth frame on each has the other's id."""
+    images, people, rows = [], [], []
+    for frame in range(1, 6):
+        images.append({"id": frame, "width": 640, "height": 480, "file_name": f"{frame}.jpg"})
+        for person in (0, 1):
+            points = synthetic.STANDING + [100 + 300 * person + frame, 50]
+            flat = np.column_stack([points, np.full(17, 2)]).ravel().tolist()
+            box = [100.0 + 300 * person + frame, 50.0, 100.0, 125.0]
+            people.append({"id": len(people) + 1, "image_id": frame, "category_id": 1, "keypoints": flat,
+                           "num_keypoints": 17, "bbox": box, "area": 6000.0, "iscrowd": 0, "track_id": person + 1})  # fmt: skip
+            track = person + 1 if frame < 4 else 2 - person
+            rows.append(
+                {"image_id": frame, "category_id": 1, "keypoints": flat, "score": 0.9, "track_id": track}
+            )
+    write_results(tmp_path / "results.json", rows)
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO17.keypoints)}]
+    write_json(tmp_path / "people.json", {"images": images, "annotations": people, "categories": categories})
+    output = run("tracks", tmp_path / "results.json", tmp_path / "people.json", "--json")
+    found = json.loads(output)
+    assert (found["people"], found["poses"], found["misses"], found["switches"]) == (10, 10, 0, 2)
+    assert found["mota"] == pytest.approx(0.8)
+    assert found["idf1"] == pytest.approx(0.6)
+    assert found["motp"] == pytest.approx(1)
+    assert found["error"] == pytest.approx(0)
+    assert "idf1" in run("tracks", tmp_path / "results.json", tmp_path / "people.json")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -151,6 +179,7 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
             "got 'luck'",
         ),
         (["bundle", "people.json", "--images", "nowhere"], "nowhere"),
+        (["tracks", "good.json", "people.json"], "track_id"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(data, monkeypatch, capsys, arguments, words):
