@@ -142,14 +142,15 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
 def test_tracks_that_exchange_their_ids(tmp_path):
     """Two people in five frames, found exactly; from the fourth frame on each has the other's id."""
     images, people, rows = [], [], []
+    common = {"category_id": 1, "num_keypoints": 17, "area": 6000.0, "iscrowd": 0}
     for frame in range(1, 6):
         images.append({"id": frame, "width": 640, "height": 480, "file_name": f"{frame}.jpg"})
         for person in (0, 1):
-            points = synthetic.STANDING + [100 + 300 * person + frame, 50]
+            points = synthetic.STANDING + np.array([100 + 300 * person + frame, 50])
             flat = np.column_stack([points, np.full(17, 2)]).ravel().tolist()
             box = [100.0 + 300 * person + frame, 50.0, 100.0, 125.0]
-            people.append({"id": len(people) + 1, "image_id": frame, "category_id": 1, "keypoints": flat,
-                           "num_keypoints": 17, "bbox": box, "area": 6000.0, "iscrowd": 0, "track_id": person + 1})  # fmt: skip
+            own = {"id": len(people) + 1, "image_id": frame, "track_id": person + 1}
+            people.append({**common, **own, "keypoints": flat, "bbox": box})
             track = person + 1 if frame < 4 else 2 - person
             rows.append(
                 {"image_id": frame, "category_id": 1, "keypoints": flat, "score": 0.9, "track_id": track}
