@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,43 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException:
         os.unlink(staged)
         raise
+
+
+def replace_folder(staged: Path, folder: Path) -> None:
+    """Puts a staged folder in a folder's place, and deletes what was there.
+
+    On Linux the two change places in one step, so that a kill leaves the old folder or the new one. Where the
+    system cannot do that, a kill at the wrong moment leaves the old folder beside its place, with the suffix .old.
+
+    Raises:
+        OSError: the folder cannot be replaced; it is then as it was.
+    """
+    if not folder.exists():
+        os.replace(staged, folder)
+        return
+    if _exchange(staged, folder):
+        shutil.rmtree(staged)
+        return
+    old = staged.with_name(f"{staged.name}.old")
+    os.replace(folder, old)
+    try:
+        os.replace(staged, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two paths change places in one step (renameat2, Linux); False where the system cannot."""
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def read_regular(path: str | Path, largest: int) -> bytes:
@@ -121,4 +159,4 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
         file.write(text.encode("utf-8") + b"\n")
 
 
-__all__ = ["check_size", "parse_json", "read_regular", "replacing", "write_json"]
+__all__ = ["check_size", "parse_json", "read_regular", "replace_folder", "replacing", "write_json"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
 from oaks.errors import ArgumentError, OaksError
+from oaks.files import replace_folder
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -348,17 +348,7 @@ def _folder_for(out: Path) -> Iterator[Path]:
     try:
         staged.chmod(0o755)
         yield staged
-        if not out.exists():
-            os.replace(staged, out)
-            return
-        old = staged.with_name(f"{staged.name}.old")
-        os.replace(out, old)
-        try:
-            os.replace(staged, out)
-        except OSError:
-            os.replace(old, out)
-            raise
-        shutil.rmtree(old)
+        replace_folder(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 from oaks import Engine
 from oaks.bundle import Bundle
 from oaks.engines.export import compare, precision
-from oaks.engines.export import export as exporting
 from oaks.engines.export.export import ExportError, export
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -272,27 +270,6 @@ def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoints, pictures, tmp_pat
     made = export(*checkpoints, out=out, crops=pictures, show=False)
     assert "ks.fp16.onnx" in made.files
     assert "extra.txt" not in listed(out)
-    assert listed(tmp_path) == ["b"]
-
-
-def test_the_old_bundle_stays_if_the_new_one_cannot_take_its_place(
-    checkpoints, pictures, tmp_path, monkeypatch
-):
-    out = tmp_path / "b"
-    export(checkpoints[0], out=out, crops=pictures, show=False)
-    before = (out / "bundle.json").read_bytes()
-    replace, calls = os.replace, []
-
-    def failing(source, target):
-        calls.append(target)
-        if Path(target) == out and len([c for c in calls if Path(c) == out]) == 1:
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(exporting.os, "replace", failing)
-    with pytest.raises(OSError, match="No space left"):
-        export(checkpoints[0], out=out, crops=pictures, show=False, name="other")
-    assert (out / "bundle.json").read_bytes() == before
     assert listed(tmp_path) == ["b"]
 
 

@@ -1,0 +1,118 @@
+"""Files and folders that are whole or not there, and what is read of files from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from oaks import ArgumentError, files
+
+
+def folder(path, **content):
+    path.mkdir()
+    for name, text in content.items():
+        (path / name).write_text(text)
+    return path
+
+
+def content(path):
+    return {file.name: file.read_text() for file in path.iterdir()}
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_folder_takes_anothers_place(tmp_path, monkeypatch, in_one_step):
+    if not in_one_step:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    staged, out = folder(tmp_path / "staged", a="new"), tmp_path / "out"
+    files.replace_folder(staged, out)
+    assert content(out) == {"a": "new"}
+    files.replace_folder(folder(tmp_path / "staged", b="newer"), out)
+    assert content(out) == {"b": "newer"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_old_folder_stays_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    staged, out = folder(tmp_path / "staged", a="new"), folder(tmp_path / "out", a="old")
+    real = os.replace
+
+    def full(source, target):
+        if source == staged:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.replace_folder(staged, out)
+    assert content(out) == {"a": "old"}
+
+
+SWAPPING = """
+import sys
+from pathlib import Path
+from oaks import files
+base = Path(sys.argv[1])
+number = 0
+while True:
+    staged = base / "staged"
+    staged.mkdir()
+    for name in "ab":
+        (staged / name).write_text(str(number))
+    files.replace_folder(staged, base / "out")
+    number += 1
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders change places in one step on Linux only")
+def test_a_kill_leaves_a_whole_folder(tmp_path):
+    probe = folder(tmp_path / "one"), folder(tmp_path / "other")
+    if not files._exchange(*probe):
+        pytest.skip("this file system cannot exchange folders")
+    for attempt in range(4):
+        base = folder(tmp_path / str(attempt))
+        with subprocess.Popen([sys.executable, "-c", SWAPPING, base], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(0.003 * attempt)
+            process.send_signal(signal.SIGKILL)
+        found = content(base / "out")
+        assert set(found) == {"a", "b"}
+        assert found["a"] == found["b"] != ""
+
+
+def test_a_regular_file_is_read_up_to_its_limit(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert files.read_regular(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(OSError, match="at most 4 bytes, got 5"):
+        files.read_regular(tmp_path / "a", 4)
+    with pytest.raises(OSError, match=r"regular file|directory|Permission"):
+        files.read_regular(tmp_path, 4)
+    with pytest.raises(FileNotFoundError):
+        files.read_regular(tmp_path / "gone", 4)
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="must be a regular file"):
+        files.read_regular(tmp_path / "link", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "Expecting"), (b'{"a": 1, "b": {"a": 2, "a": 3}}', "field 'a' occurs twice"), (b"[NaN]", "NaN"),
+        (b"[-Infinity]", "-Infinity is not"), (b"\xff", "utf-8"), (b"[" * 200_000, "recursion"),
+        (b"9" * 5000, "digits"), (b"[[[1]]]", "at most 2 levels deep"),
+    ],
+)  # fmt: skip
+def test_json_is_refused_by_name(text, message):
+    with pytest.raises(ArgumentError, match=r"^a\.json is not valid JSON: ") as caught:
+        files.parse_json(text, "a.json", 2 if b"[[[1" in text else None)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b'["[[[["]', b'["\\"[[["]', b'["\\\\", ["a"]]', b'{"a": [1]}'])
+def test_brackets_in_texts_are_no_levels(text):
+    assert files.parse_json(text, "a.json", 2)
