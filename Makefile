@@ -1,7 +1,8 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
 # make demo: the same environment, then poses in the pictures of the package.
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
-#     or of one from rendered people alone (SERIES=rendered), resumes what was stopped, and writes runs/$(SERIES)_bundle.
+#     or of one from rendered people alone (SERIES=rendered), resumes what was stopped; the bundle is runs/$(SERIES)_bundle,
+#     of rendered people runs/rendered_network.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -29,8 +30,11 @@ demo: install
 
 weights: install
 	networks=$$($(RUN) -m oaks.training.series $(SERIES) --data $(DATA)) && \
-	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_bundle --name $(SERIES) \
-	    --precision fp16 --precision int8 --crops $(CROPS) --float-ks
+	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
+ifneq ($(SERIES),rendered)
+	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
+	$(VENV)/bin/oaks fit --network runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
+endif
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -13,15 +13,15 @@ import typer
 
 from oaks.errors import ArgumentError
 from oaks.training.data.sources import DataFolders
-from oaks.training.recipe import read_recipe
+from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder, resume, train
 
 SERIES = {
-    "small": ("small_pose", "small_pose_fine", "small_ks_net"),
-    "tiny": ("tiny_pose", "tiny_ks_net"),
+    "small": ("small_pose", "small_pose_fine"),
+    "tiny": ("tiny_pose",),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
 }
-"""In the order of training: each recipe names the networks of those before it, and the last is the KS-net's."""
+"""In the order of training: each recipe names the networks of those before it; a KS-net comes last."""
 
 
 def train_series(
@@ -32,7 +32,7 @@ def train_series(
     packed: Path | None = None,
     max_minutes: float | None = None,
     accelerator: str = "auto",
-) -> tuple[Path, Path] | None:
+) -> list[Path] | None:
     """Trains what is not trained yet.
 
     Args:
@@ -46,7 +46,8 @@ def train_series(
         accelerator: "auto", "cpu" or "gpu".
 
     Returns:
-        The files of the pose network and the KS-net, or None if the time was up before all was trained.
+        The files of the pose network and, if the series has one, the KS-net; None if the time was up before all
+        was trained.
 
     Raises:
         ArgumentError: `which` is unknown, or a recipe's data do not fit.
@@ -59,8 +60,9 @@ def train_series(
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
         if not _complete(name, runs / name, data, packed, Hardware(accelerator, max_minutes=left)):
             return None
-    *_, pose, ks = (RunFolder(runs / name).network for name in SERIES[which])
-    return pose, ks
+    *earlier, last = SERIES[which]
+    kept = [*earlier[-1:], last] if isinstance(read_recipe(last), KSRecipe) else [last]
+    return [RunFolder(runs / name).network for name in kept]
 
 
 def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, machine: Hardware) -> bool:
@@ -81,14 +83,14 @@ def main(
     max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
 ) -> None:
-    """Train a pose network and the KS-net for it; what is trained already is left as it is."""
+    """Train the networks of a bundle one after another; complete ones are left as they are."""
     limits = {"max_minutes": max_minutes or None, "accelerator": accelerator}
     trained = train_series(which, data, runs=runs, packed=packed, **limits)
     if trained is None:
         typer.echo("Not all is trained yet: the same command goes on.", err=True)
         raise typer.Exit(3)
     # Alone on standard output, so that a shell can hand them on.
-    typer.echo(f"{trained[0]} --ks {trained[1]}")
+    typer.echo(" --ks ".join(map(str, trained)))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_a_stopped_series_is_gone_on_with_and_nothing_is_trained_twice(
     assert not RunFolder(runs / "first").complete()
     assert not (runs / "second").exists()
     trained = series.train_series("tiny", data, **tiny)
-    assert trained == tuple(runs / name / "network.safetensors" for name in ("first", "second"))
+    assert trained == [runs / name / "network.safetensors" for name in ("first", "second")]
     assert all(RunFolder(runs / name).complete() for name in ("first", "second"))
     written = [path.stat().st_mtime_ns for path in trained]
     assert series.train_series("tiny", data, **tiny) == trained

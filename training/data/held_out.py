@@ -63,7 +63,9 @@ def write_held_out(training: str | Path, data: Path, out: Path) -> list[tuple[Pa
     folds = recipe.data.folds
     sources = [s for s in recipe.data.train if isinstance(s, CocoSource) and s.hold_out]
     if folds is None or folds.held_out is None or not sources:
-        raise ValueError(f"{training} must hold people out (data.folds, and sources with hold_out), got {folds}")
+        raise ValueError(
+            f"{training} must hold people out (data.folds, and sources with hold_out), got {folds}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for source in sources:

@@ -1,0 +1,43 @@
+"""Held-out people as COCO files: those whom the training's loader leaves out, and nobody else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from oaks.training.data.held_out import write_held_out
+from oaks.training.data.sources import DataFolders, open_data
+from oaks.training.recipe import read_recipe
+from tests.training.conftest import pose_recipe
+
+
+def recipe_file(folder: Path, folds: dict | None) -> Path:
+    content = pose_recipe()
+    content["data"]["folds"] = folds
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_files_hold_the_people_that_training_leaves_out(tmp_path: Path, people_folder: Path) -> None:
+    path = recipe_file(tmp_path, {"count": 3, "held_out": 1})
+    ((annotations, images),) = write_held_out(path, people_folder.parent, tmp_path / "out")
+    recipe = read_recipe(path)
+    split = open_data(recipe.data, recipe.load_skeleton(), DataFolders(people_folder.parent), lambda _: None)
+    written = json.loads(annotations.read_text())
+    left_out = {int(i) for people in split.validation for i in people.image_ids}
+    assert {image["id"] for image in written["images"]} == left_out
+    assert sorted(person["id"] for person in written["annotations"]) == sorted(
+        int(i) for people in split.validation for i in people.person_ids
+    )
+    assert all((images / image["file_name"]).is_file() for image in written["images"])
+    assert written["categories"] == json.loads((people_folder / "annotations.json").read_text())["categories"]
+
+
+def test_trainings_that_hold_nobody_out_are_refused(tmp_path: Path, people_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"mine\.yaml must hold people out .*, got None"):
+        write_held_out(recipe_file(tmp_path, None), people_folder.parent, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
