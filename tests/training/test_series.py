@@ -65,14 +65,23 @@ def test_a_series_goes_on_with_data_that_have_moved(people_folder: Path, tiny: d
 
 
 def test_an_unknown_name_is_said() -> None:
-    with pytest.raises(ValueError, match="one of real, small wanted, got 'large'"):
+    with pytest.raises(ValueError, match="one of small, tiny, rendered wanted, got 'large'"):
         series.train_series("large", Path())
 
 
 @pytest.mark.parametrize("names", series.SERIES.values())
 def test_each_recipe_names_the_network_before_it(names: tuple[str, ...]) -> None:
+    assert all(read_recipe(name).kind == "pose" for name in names[:-1])
     for before, name in itertools.pairwise(names):
         recipe = read_recipe(name)
         named = recipe.pose if recipe.kind == "ks" else [recipe.initial.path]
         assert named == [Path("runs") / before / "network.safetensors"]
-    assert recipe.kind == "ks"
+
+
+def test_the_network_of_a_series_without_a_ks_net_stands_alone(
+    people_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "SERIES", {"tiny": ("first",)})
+    monkeypatch.setattr(series, "read_recipe", lambda name: parse_recipe(pose_recipe(), name))
+    trained = series.train_series("tiny", people_folder.parent, runs=tmp_path / "runs", accelerator="cpu")
+    assert trained == [tmp_path / "runs" / "first" / "network.safetensors"]
