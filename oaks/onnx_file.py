@@ -137,9 +137,7 @@ def in_precision(content: bytes, stored: str, precision: str, label: str) -> byt
 
     def change(message: memoryview) -> bytes:
         graph = _without_casts(_without_spares(_fields(message, label), label), label)
-        if precision != stored:
-            graph = _widened("Graph", graph, label)
-        return _encoded(graph)
+        return _encoded(graph if precision == stored else _widened("Graph", graph, label))
 
     return _encoded(
         (number, wire, change(value)) if number == 7 else (number, wire, value)
