@@ -272,13 +272,25 @@ class Bundle:
                 f"bundle: backend 'torch' needs the pose network's weights, and {self.name!r} ({self.path}) "
                 "has none; `oaks export` writes them"
             )
-        found = []
-        for role in ("pose", "ks"):
-            if self.has_weights(role):
-                files = files_of(self.networks[role])
-                stored = next(key for key in (TORCH, "fp32", "fp16") if key in files)
-                found.append(Network(self, role, files[stored], precision, stored))
-        return found
+        return [self.torch_network(role, precision) for role in ("pose", "ks") if self.has_weights(role)]
+
+    def holds_weights(self, role: str) -> bool:
+        """Whether `torch_network(role)` works: of a shared role too."""
+        return role in self.networks and self._holder(role).has_weights(role)
+
+    def torch_network(self, role: str, precision: str = "fp32") -> Network:
+        """The file with a role's torch weights.
+
+        Raises:
+            ValueError: the bundle has none.
+            BundleError: the shipped bundle that should hold them does not.
+        """
+        holder = self._holder(role)
+        if not holder.has_weights(role):
+            raise ValueError(f"bundle {self.name!r} ({self.path}) has no torch weights of a {role} network")
+        files = files_of(holder.networks[role])
+        stored = next(key for key in (TORCH, "fp32", "fp16") if key in files)
+        return Network(holder, role, files[stored], precision, stored)
 
     def architecture(self, role: str) -> Mapping[str, Any]:
         """How oaks.training.networks.build makes a role's network; empty if it cannot."""

@@ -1,68 +1,197 @@
-"""Person boxes from a detector exported to ONNX: YOLOX-style raw outputs, or end-to-end exports."""
+"""Person boxes from a bundle's detector, or from one that was exported to ONNX elsewhere."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks import onnx_file
+from oaks import executors, onnx_file
+from oaks.bundle import Bundle, DetectorPart
+from oaks.detector_formats import Format, Found, Preprocessing, decode_centers, recognize
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 
-_STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+log = logging.getLogger("oaks")
+
 _GRAY = 114
 _SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
+_OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
+"""Of a detector of kind "centers", with their channels."""
 
 
 class Detector:
-    """Finds people in pictures, on ONNX Runtime's CPU provider.
+    """Finds people in pictures.
 
-    The picture is scaled to fit the network's input with its aspect kept, at the top left, grey beyond it.
-    Outputs are told apart by their shapes:
+    The picture is scaled to fit the network's input with its aspect kept, with gray beside it. A bundle says what its
+    detector takes. Of an ONNX file, the shapes of the outputs tell the family and with it the preprocessing:
 
-    - one output (1, A, 5 + classes), A being the cells of the strides 8, 16, 32 (and 64): YOLOX before its
-      grid is decoded (Ge et al., 2021): x, y, width, height, objectness, class probabilities;
+    - (1, A, 5 + classes), A being the cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its grid is
+      decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
+    - (1, 4 + classes, A), (1, 3 A, 5 + classes) or (1, 300, 6): exports of Ultralytics YOLO; RGB, 0 to 1, picture in
+      the middle;
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
-      x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression.
+      x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression. These
+      tell no preprocessing: without `color`, `mean` and `std`, YOLOX's is assumed, with a warning.
 
-    The network runs once on grey when it is loaded, so that one with other outputs is refused at once.
+    An ONNX file runs on ONNX Runtime's CPU provider, once on gray when it is loaded, so that one with other outputs
+    is refused at once.
 
     Args:
-        path: the ONNX file.
-        threshold: least score of a box that counts.
-        overlap: intersection over union above which the worse of two boxes is suppressed; only for YOLOX's
-            raw outputs.
-        person: the class index of a person: 0 in YOLOX, 1 in exports that count the background.
-        color: channel order that the network takes.
-        mean, std: in that order, on the 0-255 scale; YOLOX takes grey levels as they are.
+        source: an ONNX file, or a bundle with a detector: its folder, zip file, shipped name, or a Bundle.
+        threshold: smallest score of a box that counts; None: the bundle's, .3 for an ONNX file.
+        overlap: intersection over union above which the worse of two boxes is dropped; None: the bundle's, .65 for an
+            ONNX file. Networks that suppress by themselves ignore it.
+        person: class index of a person: 0 in YOLOX and Ultralytics, 1 in exports that count the background.
+        color: channel order that the network takes; None: the family's.
+        mean, std: in that order, on the 0-255 scale; None: the family's.
         size: (width, height) of the input, if the file leaves it open.
         threads: CPU threads; None: all cores.
+        backend, precision, device: of a bundle's detector, as for an Engine.
 
     Attributes:
-        path, threshold, overlap, person, size: as above.
+        threshold, overlap, size: as above.
         description: for the header of results.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: the file is damaged, the network's outputs are none of those above, or an argument does
-            not fit.
-        BackendUnavailable: ONNX Runtime is not installed.
+        FileNotFoundError: there is no such file or bundle.
+        ArgumentError: the file is damaged, the network's outputs are none of those above, the bundle has no detector,
+            or an argument does not fit.
+        BackendUnavailable: the runtime is not installed.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        source: str | Path | Bundle,
         *,
-        threshold: float = 0.3,
-        overlap: float = 0.65,
+        threshold: float | None = None,
+        overlap: float | None = None,
         person: int = 0,
-        color: str = "bgr",
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
+        color: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         size: tuple[int, int] = (640, 640),
         threads: int | None = None,
+        backend: str = "auto",
+        precision: str = "auto",
+        device: str | None = None,
+    ) -> None:
+        for name, value in (("threshold", threshold), ("overlap", overlap)):
+            if value is not None and not 0 <= value <= 1:
+                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+        if color not in (None, "bgr", "rgb"):
+            raise ArgumentError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
+        for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
+            if values is None:
+                continue
+            if np.shape(values) != (count,) or (name != "mean" and min(values) <= 0):
+                kind = "numbers" if name == "mean" else "positive numbers"
+                raise ArgumentError(f"{name}: {count} {kind} wanted, got {values!r}")
+        if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
+            if any(value is not None for value in (color, mean, std)) or person:
+                raise ArgumentError(
+                    "color, mean, std and person must be left out for a bundle, which says them itself"
+                )
+            bundle = source if isinstance(source, Bundle) else Bundle.load(source)
+            self._model: _CentersModel | _OnnxModel = _CentersModel(
+                bundle, threshold, overlap, backend, precision, device, threads
+            )
+        else:
+            given = Preprocessing(color or "", tuple(mean or ()), tuple(std or ()))
+            self._model = _OnnxModel(
+                Path(source),
+                0.3 if threshold is None else threshold,
+                0.65 if overlap is None else overlap,
+                person,
+                given,
+                size,
+                threads,
+            )
+        self.threshold, self.overlap = self._model.threshold, self._model.overlap
+        self.size, self.description = self._model.size, self._model.description
+
+    def detect(self, image: np.ndarray, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
+        """The people in a picture.
+
+        Args:
+            image: (H, W, 3) uint8.
+            color: its channel order, "bgr" or "rgb".
+
+        Returns:
+            boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
+
+        Raises:
+            ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
+        """
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+        preprocessing = self._model.preprocessing
+        pixels, scale, shift = letterbox(
+            image, self.size, swap=color != preprocessing.color, centered=preprocessing.centered
+        )
+        boxes, scores = self._model.find(pixels)
+        height, width = image.shape[:2]
+        boxes = (boxes - np.tile(shift, 2)) / np.tile(scale, 2)
+        boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+        kept = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        order = np.argsort(-scores[kept], kind="stable")
+        return boxes[kept][order], scores[kept][order].astype(np.float32)
+
+    def close(self) -> None:
+        """Give the network's memory back."""
+        self._model.close()
+
+
+def letterbox(
+    image: np.ndarray, size: tuple[int, int], *, swap: bool = False, centered: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture fitted into a detector's input, gray beside it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: (width, height) of the input.
+        swap: whether the first and the last channel change places.
+        centered: whether the picture lies in the middle of the input; else at its top left.
+
+    Returns:
+        (height, width, 3) uint8; input pixels per image pixel (x, y); and where the picture begins (x, y).
+    """
+    import cv2
+
+    width, height = size
+    ratio = min(width / image.shape[1], height / image.shape[0])
+    inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
+    # Where many pixels become one, all of them count: else thin people fall between the samples.
+    interpolation = cv2.INTER_AREA if ratio < 0.5 else cv2.INTER_LINEAR
+    small = cv2.resize(image, inner, interpolation=interpolation)
+    x, y = ((width - inner[0]) // 2, (height - inner[1]) // 2) if centered else (0, 0)
+    canvas = np.full((height, width, 3), _GRAY, np.uint8)
+    canvas[y : y + inner[1], x : x + inner[0]] = small[..., ::-1] if swap else small
+    return canvas, np.array([inner[0] / image.shape[1], inner[1] / image.shape[0]]), np.array([x, y])
+
+
+def _normalized(pixels: np.ndarray, preprocessing: Preprocessing, out: np.ndarray) -> None:
+    """Pixels (H, W, 3) uint8 into a network's input (1, 3, H, W)."""
+    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    for channel in range(3):
+        out[0, channel] = pixels[..., channel] * (1 / std[channel]) - mean[channel] / std[channel]
+
+
+class _OnnxModel:
+    """An exported detector of a known family, on ONNX Runtime."""
+
+    def __init__(
+        self,
+        path: Path,
+        threshold: float,
+        overlap: float,
+        person: int,
+        given: Preprocessing,
+        size: tuple[int, int],
+        threads: int | None,
     ) -> None:
         try:
             import onnxruntime
@@ -70,20 +199,9 @@ class Detector:
             raise BackendUnavailable(
                 f"a detector needs ONNX Runtime: {error}; `pip install onnxruntime`"
             ) from error
-        if not Path(path).is_file():
+        if not path.is_file():
             raise FileNotFoundError(f"detector: no such file: {path}")
-        for name, value in (("threshold", threshold), ("overlap", overlap)):
-            if not 0 <= value <= 1:
-                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
-        if color not in ("bgr", "rgb"):
-            raise ArgumentError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
-        for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
-            if np.shape(values) != (count,) or (name != "mean" and min(values) <= 0):
-                kind = "numbers" if name == "mean" else "positive numbers"
-                raise ArgumentError(f"{name}: {count} {kind} wanted, got {values!r}")
-        self.path, self.threshold, self.overlap, self.person = Path(path), threshold, overlap, person
-        self._color = color
-        self._mean, self._std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        self.path, self.threshold, self.overlap, self._person = path, threshold, overlap, person
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -97,13 +215,11 @@ class Detector:
         except Exception as error:
             raise ArgumentError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         self._input, self.size = self._read_input(size)
-        self.description = (
-            f"detector: {self.path.name}, threshold {threshold}, overlap {overlap}, class {person}"
-        )
-        self.description += f", {self.size[0]}x{self.size[1]}"
-        if (color, *mean, *std) != ("bgr", 0, 0, 0, 1, 1, 1):
-            self.description += f", {color} with mean {_plain(mean)} and std {_plain(std)}"
-        self.detect(np.full((*self.size[::-1], 3), _GRAY, np.uint8))
+        self._pixels = np.zeros((1, 3, *self.size[::-1]), np.float32)
+        self._format = self._recognize()
+        self.preprocessing = self._choose(given)
+        self.find(np.full((*self.size[::-1], 3), _GRAY, np.uint8))
+        self.description = self._describe()
 
     def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
         """The input's name, and its (width, height)."""
@@ -123,153 +239,145 @@ class Detector:
         known = isinstance(height, int) and isinstance(width, int)
         return inputs[0].name, (width, height) if known else size
 
-    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The people in a picture.
-
-        Args:
-            image: (H, W, 3) uint8 BGR.
-
-        Returns:
-            boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
-
-        Raises:
-            ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
-        """
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
-        pixels, scale = self._letterbox(image)
+    def _recognize(self) -> Format:
+        metadata = self._session.get_modelmeta().custom_metadata_map
         try:
-            found = self._session.run(None, {self._input: pixels})
-        except Exception as error:
-            raise ArgumentError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
-        boxes, scores = self._read_outputs([np.asarray(value) for value in found])
-        height, width = image.shape[:2]
-        boxes = np.clip(boxes / np.tile(scale, 2), 0, [width, height, width, height]).astype(np.float32)
-        kept = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        order = np.argsort(-scores[kept], kind="stable")
-        return boxes[kept][order], scores[kept][order].astype(np.float32)
+            return recognize(self._run(), self.size, metadata)
+        except ArgumentError as error:
+            raise ArgumentError(f"detector: {self.path}: {error}") from error
 
-    def _letterbox(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The network's input (1, 3, H, W), and input pixels per image pixel (x, y)."""
-        import cv2
-
-        width, height = self.size
-        ratio = min(width / image.shape[1], height / image.shape[0])
-        inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
-        canvas = np.full((height, width, 3), _GRAY, np.uint8)
-        canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)
-        if self._color == "rgb":
-            canvas = canvas[..., ::-1]
-        pixels = (canvas.astype(np.float32) - self._mean) / self._std
-        scale = np.array([inner[0] / image.shape[1], inner[1] / image.shape[0]])
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]), scale
-
-    def _read_outputs(self, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (N, 4) x1, y1, x2, y2 in input pixels, and scores (N,), of persons."""
-        batched = any(value.ndim == 3 for value in outputs)
-        flat = [value[0] if batched and value.shape[0] == 1 else value for value in outputs]
-        if len(flat) == 1 and flat[0].ndim == 2:
-            rows = flat[0]
-            grid = _grid(self.size, len(rows))
-            if rows.shape[1] > 5 + self.person and grid is not None:
-                return self._decode_yolox(rows, *grid)
-            if rows.shape[1] == 6:
-                return self._persons(rows[:, :4], rows[:, 4], rows[:, 5])
-        tables = [value for value in flat if value.ndim == 2 and value.shape[1] in (4, 5)]
-        columns = [value for value in flat if value.ndim == 1]
-        labels = [value for value in columns if value.dtype.kind in "iu"]
-        scores = [value for value in columns if value.dtype.kind == "f"]
-        if len(flat) == 3 and len(tables) == len(labels) == len(scores) == 1 and tables[0].shape[1] == 4:
-            return self._persons(tables[0], scores[0], labels[0])
-        if len(flat) == 2 and len(tables) == len(labels) == 1 and tables[0].shape[1] == 5:
-            return self._persons(tables[0][:, :4], tables[0][:, 4], labels[0])
-        shapes = [f"{value.dtype} {value.shape}" for value in outputs]
-        raise ArgumentError(
-            f"detector: {self.path}: outputs {shapes} are neither YOLOX's raw output nor boxes, scores and "
-            "labels"
+    def _choose(self, given: Preprocessing) -> Preprocessing:
+        """What the caller says, else the family's."""
+        family = self._format.preprocessing
+        if not self._format.certain and not (given.color or given.mean or given.std):
+            log.warning(
+                "%s gives %s, which do not tell what pixels it takes: BGR from 0 to 255 is assumed; "
+                "say otherwise with color, mean and std",
+                self.path,
+                self._format.name,
+            )
+        return Preprocessing(
+            given.color or family.color, given.mean or family.mean, given.std or family.std, family.centered
         )
 
-    def _persons(
-        self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        chosen = labels == self.person
-        return boxes[chosen], scores[chosen]
+    def _describe(self) -> str:
+        text = f"detector: {self.path.name}, {self._format.name}, threshold {self.threshold}, overlap {self.overlap}"
+        text += f", class {self._person}, {self.size[0]}x{self.size[1]}"
+        taken = self.preprocessing
+        return f"{text}, {taken.color} with mean {_plain(taken.mean)} and std {_plain(taken.std)}"
 
-    def _decode_yolox(
-        self, rows: np.ndarray, cells: np.ndarray, strides: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Grid cells to boxes, and suppression of those that overlap a better one."""
-        import cv2
+    def _run(self) -> list[np.ndarray]:
+        try:
+            return [np.asarray(value) for value in self._session.run(None, {self._input: self._pixels})]
+        except Exception as error:
+            raise ArgumentError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
 
-        scores = rows[:, 4] * rows[:, 5 + self.person]
-        kept = scores >= max(self.threshold, np.finfo(np.float32).tiny)
-        rows, scores, cells, strides = rows[kept], scores[kept], cells[kept], strides[kept, None]
-        centers = (rows[:, :2] + cells) * strides
-        sizes = np.exp(rows[:, 2:4]) * strides
-        corners = np.concatenate([centers - sizes / 2, sizes], axis=1)
-        chosen = np.asarray(
-            cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), self.threshold, self.overlap), int
-        ).reshape(-1)
-        boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1)
-        return boxes[chosen], scores[chosen]
+    def find(self, pixels: np.ndarray) -> Found:
+        """Boxes in input pixels, and scores."""
+        _normalized(pixels, self.preprocessing, self._pixels)
+        try:
+            return self._format.read(self._run(), self._person, self.threshold, self.overlap)
+        except (IndexError, ValueError) as error:
+            raise ArgumentError(f"detector: {self.path}: {error}") from error
+
+    def close(self) -> None:
+        del self._session
 
 
-def decode_centers(
-    centers: np.ndarray,
-    sizes: np.ndarray,
-    offsets: np.ndarray,
-    *,
-    stride: int,
-    threshold: float,
-    overlap: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of one input from a detector's maps: peaks of the centers, each with the box beside it, then NMS.
+class _CentersModel:
+    """A bundle's detector of kind "centers", on any backend: one picture at a time, maps decoded on the host."""
 
-    Args:
-        centers: (1, h, w) logits.
-        sizes: (2, h, w) width and height in input pixels.
-        offsets: (2, h, w) x and y from the middle of the cell to that of the box, in input pixels.
-        stride: input pixels per cell.
-        threshold: least score.
-        overlap: IoU above which the worse of two boxes is dropped.
+    def __init__(
+        self,
+        bundle: Bundle,
+        threshold: float | None,
+        overlap: float | None,
+        backend: str,
+        precision: str,
+        device: str | None,
+        threads: int | None,
+    ) -> None:
+        if not bundle.has("detector"):
+            raise ArgumentError(
+                f"the bundle must have a detector, got {bundle.name!r} ({bundle.path}) without one"
+            )
+        part = bundle.detector
+        if part.kind != "centers" or part.stride is None:
+            raise ArgumentError(
+                f"the detector of bundle {bundle.name!r} must be of kind 'centers', got {part.kind!r}; "
+                "pass its ONNX file"
+            )
+        self._part: DetectorPart = part
+        self.size = part.size
+        self.threshold = part.threshold if threshold is None else threshold
+        self.overlap = part.nms if overlap is None else overlap
+        self.preprocessing = Preprocessing(part.color, part.mean, part.std)
+        name, place, _ = executors.choose_backend(backend, device, _lacking(bundle))
+        if precision == "auto":
+            precision = "fp16" if place != "cpu" else "fp32"
+        if name != "torch" and precision not in (*bundle.precisions("detector"), "bf16"):
+            precision = "fp32"
+        network = (
+            bundle.torch_network("detector", precision)
+            if name == "torch"
+            else bundle.network("detector", precision)
+        )
+        module = executors.load_backend(name)
+        self._memory = module.open_memory(place)
+        with self._memory.active():
+            self._executor = module.open_executor(network, memory=self._memory, threads=threads, batches=(1,))
+            self._bind(network.label)
+        self.description = (
+            f"detector: bundle {network.bundle.name}, threshold {self.threshold:g}, overlap {self.overlap:g}, "
+            f"{self.size[0]}x{self.size[1]}, {name} {precision}"
+        )
 
-    Returns:
-        boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first.
-    """
-    from oaks import ops
+    def _bind(self, label: str) -> None:
+        inputs, outputs, memory = self._executor.inputs, self._executor.outputs, self._memory
+        stride = self._part.stride or 1
+        cells = (self.size[1] // stride, self.size[0] // stride)
+        wanted = {"pixels": (3, *self.size[::-1])}
+        maps = {name: (channels, *cells) for name, channels in _OUTPUTS.items()}
+        for kind, expected in ((inputs, wanted), (outputs, maps)):
+            came = {name: tensor.shape for name, tensor in kind.items()}
+            if came != expected:
+                raise BundleError(f"{label}: a detector must have {expected}, has {came}")
+        self._host = memory.staging((1, *wanted["pixels"]), inputs["pixels"].dtype)
+        self._pixels = memory.empty(self._host.shape, inputs["pixels"].dtype)
+        self._maps = {name: memory.empty((1, *shape), outputs[name].dtype) for name, shape in maps.items()}
+        self._found = {name: memory.staging((1, *shape), outputs[name].dtype) for name, shape in maps.items()}
+        self._call = self._executor.bind({"pixels": self._pixels}, self._maps)
 
-    padded = np.pad(centers[0].astype(np.float32), 1, constant_values=-np.inf)
-    middle = padded[1:-1, 1:-1]
-    highest = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
-    highest = np.maximum(np.maximum(highest[:-2], highest[1:-1]), highest[2:])
-    scores = 1 / (1 + np.exp(-middle))
-    ys, xs = np.nonzero((middle >= highest) & (scores >= threshold))
-    extents, scores = sizes[:, ys, xs].T.astype(np.float32), scores[ys, xs]
-    middles = (np.stack([xs, ys], axis=1) + np.float32(0.5)) * stride + offsets[:, ys, xs].T
-    boxes = np.concatenate([middles - extents / 2, middles + extents / 2], axis=1).astype(np.float32)
-    usable = np.isfinite(boxes).all(axis=1)
-    boxes, scores = boxes[usable], scores[usable].astype(np.float32)
-    kept = ops.box_nms(boxes, scores, threshold=overlap)
-    return boxes[kept], scores[kept]
+    def find(self, pixels: np.ndarray) -> Found:
+        """Boxes in input pixels, and scores."""
+        _normalized(pixels, self.preprocessing, self._host)
+        with self._memory.active():
+            self._memory.upload(self._host, self._pixels)
+            self._call()
+            for name, array in self._maps.items():
+                self._memory.download(array, self._found[name])
+            self._memory.synchronize()
+        return decode_centers(
+            *(self._found[name][0] for name in _OUTPUTS), stride=self._part.stride or 1,
+            threshold=self.threshold, overlap=self.overlap,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        with self._memory.active():
+            self._executor.close()
+            del self._call, self._pixels, self._maps
+        self._memory.close()
+
+
+def _lacking(bundle: Bundle) -> dict[str, str]:
+    """Why the bundle's detector cannot run on a backend, for those on which it cannot."""
+    if bundle.holds_weights("detector"):
+        return {}
+    return {"torch": "the bundle has no weights of its detector"}
 
 
 def _plain(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-def _grid(size: tuple[int, int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """YOLOX's cells (A, 2) x, y and their strides (A,), if an output of that many rows is one."""
-    width, height = size
-    for strides in _STRIDES:
-        if sum((width // stride) * (height // stride) for stride in strides) != rows:
-            continue
-        cells = [
-            np.stack(np.meshgrid(np.arange(width // s), np.arange(height // s)), axis=2).reshape(-1, 2)
-            for s in strides
-        ]
-        return np.concatenate(cells), np.repeat(strides, [len(level) for level in cells]).astype(np.float64)
-    return None
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -301,4 +409,4 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-__all__ = ["Detector", "decode_centers", "read_settings"]
+__all__ = ["Detector", "letterbox", "read_settings"]

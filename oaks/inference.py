@@ -1,4 +1,4 @@
-"""The Engine: frames and person boxes in, scored poses out."""
+"""The Engine: frames in, people found or given as boxes, scored poses out."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oaks import executors, ops
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
+from oaks.errors import ArgumentError
 from oaks.images import as_box_scores, as_boxes, as_frame, is_single, per_frame
 from oaks.pipeline import Pipeline, Results
 from oaks.poses import Poses
 from oaks.scorer import uninformative
 from oaks.timings import Timings
 
+if TYPE_CHECKING:
+    from oaks.detector import Detector
+
 _HOST_BATCH, _DEVICE_BATCH = 8, 64
+WHOLE = "whole"
+"""Instead of boxes: every picture is one person, cut out already."""
+_SETTINGS = frozenset(
+    ("bundle", "backend", "device", "precision", "flip", "color", "refine", "score_kind", "gives_oaks")
+)
+"""Attributes that are read-only after construction: networks and buffers are made for them."""
 
 
 class Engine:
@@ -39,6 +49,8 @@ class Engine:
         color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images
             are known, and brought to it.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
+        detector: finds people where no boxes are given: a Detector, an ONNX file (oaks.Detector says which), or None
+            for the bundle's own. It is loaded when it is first used.
 
     Attributes:
         bundle: the Bundle.
@@ -68,6 +80,7 @@ class Engine:
         max_batch: int | None = None,
         color: str | None = None,
         refine: str | None = None,
+        detector: Detector | str | Path | None = None,
     ) -> None:
         for name, number in (("threads", threads), ("max_batch", max_batch)):
             if number is not None and (not isinstance(number, int | np.integer) or number < 1):
@@ -103,38 +116,51 @@ class Engine:
         self._ks_visibility = _half(self.bundle.visibility, 1)
         self._similarity = _half(self.bundle.similarity, 1)
         self.timings = Timings()
+        self._detector = detector
+        self._threads = threads
         self._lock = threading.RLock()
         self._process = os.getpid()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SETTINGS and name in self.__dict__:
+            raise AttributeError(f"Engine.{name} must not be set after construction; make another Engine")
+        super().__setattr__(name, value)
+
     def infer(self, frames: Any, boxes: Any = None, *, box_scores: Any = None) -> Poses:
-        """The poses of the people in boxes.
+        """The poses of the people in boxes, or of everybody whom the detector finds.
 
         Args:
             frames: one picture or several: (H, W, 3) uint8 arrays in the order `color`, a (F, H, W, 3) array,
                 paths, PIL images, or arrays on the Engine's own device. They may differ in size.
-            boxes: (N, 4) x1, y1, x2, y2 for one picture, a sequence of such for several. None: each picture
-                is one person, cut out already.
-            box_scores: (N,) for one picture, a sequence of such for several; None: 1. Without boxes, where N
-                is 1, a number stands for (1,) too.
+            boxes: (N, 4) x1, y1, x2, y2 for one picture, a sequence of such for several. None: the detector finds
+                the people. "whole": each picture is one person, cut out already.
+            box_scores: (N,) for one picture, a sequence of such for several; None: 1. With "whole", where N
+                is 1, a number stands for (1,) too. Not without boxes: the detector gives its own.
 
         Returns:
-            Poses in the order of the boxes, frame by frame.
+            Poses in the order of the boxes, frame by frame; of the detector's boxes the best come first.
 
         Raises:
-            ValueError: an argument does not fit; the message says which, and what came.
+            ValueError: an argument does not fit, or there are neither boxes nor a detector; the message says
+                which, and what came.
             FileNotFoundError: a path leads nowhere.
             RuntimeError: the Engine is closed, or was made before a fork.
         """
-        on_device = self._check_alive().memory.stream is not None
         start = time.perf_counter()
-        single = is_single(frames)
-        listed = [frames] if single else list(frames)
-        names = ["frames"] if single else [f"frames[{i}]" for i in range(len(listed))]
-        pictures = [
-            as_frame(name, frame, self.color, on_device=on_device)
-            for name, frame in zip(names, listed, strict=True)
-        ]
-        corners, frame_index, given = _persons(pictures, boxes, box_scores, single=single)
+        pictures, single = self._read(frames)
+        whole = isinstance(boxes, str)
+        if whole and boxes != WHOLE:
+            raise ArgumentError(f"boxes must be (N, 4) x1, y1, x2, y2, {WHOLE!r} or None, got {boxes!r}")
+        if boxes is None:
+            if box_scores is not None:
+                raise ArgumentError("box_scores must come with boxes, got them alone")
+            found = [self._find(picture) for picture in pictures]
+            listed, scores = [own for own, _ in found], [own for _, own in found]
+            corners, frame_index, given = _persons(pictures, listed, scores, single=False)
+        else:
+            corners, frame_index, given = _persons(
+                pictures, None if whole else boxes, box_scores, single=single
+            )
         reading = time.perf_counter() - start
         with self._lock:
             pipeline = self._check_alive()
@@ -142,7 +168,7 @@ class Engine:
             if not len(corners):
                 poses = Poses.empty(self.bundle.skeleton, self.score_kind)
             else:
-                padding = 1.0 if boxes is None else self.bundle.pose.padding
+                padding = 1.0 if whole else self.bundle.pose.padding
                 passes = pipeline.run(
                     pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
                 )
@@ -150,6 +176,77 @@ class Engine:
                     poses = self._finish(passes, corners, given, frame_index)
             self.timings.finish(reading, time.perf_counter() - start, len(poses))
         return poses
+
+    __call__ = infer
+
+    def detect(self, frames: Any) -> Any:
+        """The people in one picture or several, without their poses.
+
+        Args:
+            frames: as for `infer`.
+
+        Returns:
+            boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first; a list of
+            such pairs for several pictures.
+
+        Raises:
+            ValueError: a picture does not fit, or the Engine has no detector.
+            FileNotFoundError: a path leads nowhere.
+            RuntimeError: the Engine is closed, or was made before a fork.
+        """
+        pictures, single = self._read(frames)
+        found = [self._find(picture) for picture in pictures]
+        return found[0] if single else found
+
+    def _read(self, frames: Any) -> tuple[list[Any], bool]:
+        """Pictures in the order `color`, and whether there is one, not a list of them."""
+        on_device = self._check_alive().memory.stream is not None
+        single = is_single(frames)
+        listed = [frames] if single else list(frames)
+        names = ["frames"] if single else [f"frames[{i}]" for i in range(len(listed))]
+        return [
+            as_frame(name, frame, self.color, on_device=on_device)
+            for name, frame in zip(names, listed, strict=True)
+        ], single
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether people are found where no boxes are given."""
+        return self._detector is not None or self.bundle.has("detector")
+
+    @property
+    def detector(self) -> Detector:
+        """What finds people where no boxes are given; loaded when first asked for.
+
+        Raises:
+            ValueError: neither the Engine nor its bundle was given one.
+        """
+        from oaks.detector import Detector
+
+        with self._lock:
+            if not self.has_detector:
+                raise ArgumentError(
+                    f"boxes must be given, because bundle {self.bundle.name!r} has no detector; pass boxes, "
+                    f"boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
+                )
+            if self._detector is None:
+                self._detector = Detector(
+                    self.bundle, backend=self.backend, device=self.device, precision=self.precision,
+                    threads=self._threads,
+                )  # fmt: skip
+            elif not isinstance(self._detector, Detector):
+                self._detector = Detector(self._detector, threads=self._threads)
+            return self._detector
+
+    def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of the people in a picture in the order `color`."""
+        detector = self.detector
+        with self._lock, self.timings.stage("detect"):
+            if isinstance(picture, np.ndarray):
+                return detector.detect(picture, color=self.color)
+            pixels, scale = self._check_alive().reduced(picture, detector.size)
+            boxes, scores = detector.detect(pixels, color="rgb")
+            return (boxes / scale).astype(np.float32), scores
 
     def _finish(
         self,
@@ -245,6 +342,7 @@ class Engine:
             "cuda_graphs": pipeline.memory.graphs,
             "networks": {role: dict(executor.details) for role, executor in pipeline.executors.items()},
             "passed_over": self._passed_over,
+            "detector": getattr(self._detector, "description", None),
         }
 
     def close(self) -> None:

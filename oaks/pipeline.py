@@ -412,6 +412,30 @@ class Pipeline:
                 placed.append(frame)
         return placed, there[0], there[1]
 
+    def reduced(self, frame: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """A frame on the device, fitted into (width, height) there and brought to the host.
+
+        Returns:
+            (H, W, 3) uint8 RGB, and its pixels per pixel of the frame (x, y, x, y).
+        """
+        height, width = (int(side) for side in frame.shape[:2])
+        ratio = min(size[0] / width, size[1] / height)
+        inner = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+        host = self.memory.staging((1, 3, *inner[::-1]), np.float32)
+        corners = np.float32([[0, 0, width, height]])
+        with self.memory.active():
+            pixels = self.memory.empty(host.shape, np.float32)
+            transforms = self.memory.empty((1, 2, 3), np.float32)
+            frames, boxes, index = self._bring([frame], corners, np.zeros(1, np.int32))
+            ops.crop(
+                frames, boxes, size=inner, frame_index=index, padding=1.0, mean=(0, 0, 0), std=(1, 1, 1),
+                color=self._color, out=(pixels, transforms), stream=self.memory.stream,
+            )  # fmt: skip
+            self.memory.download(pixels, host)
+            self.memory.synchronize()
+        small = np.clip(np.rint(host[0]), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        return small, np.array([inner[0] / width, inner[1] / height] * 2)
+
     def _stage(self, name: str, size: int) -> np.ndarray:
         """`size` bytes of host memory that is kept from call to call, larger if need be."""
         if name not in self._staging or self._staging[name].size < size:

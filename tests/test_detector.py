@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         Detector(path).detect(np.zeros((9, 9), np.uint8))
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
     with pytest.raises(
-        ValueError, match=r"s\.onnx: .*neither YOLOX's raw output nor boxes, scores and labels"
+        ValueError, match=r"s\.onnx: .*must be YOLOX's, YOLOv5's, Ultralytics' or boxes, scores and labels"
     ):
         Detector(strange)
 
@@ -201,7 +201,7 @@ def test_what_a_detector_takes_is_read_from_texts(tmp_path):
     }  # fmt: skip
     detector = Detector(write(tmp_path / "d.onnx", ENDS["three"], size=None), **settings)
     assert detector.description == (
-        "detector: d.onnx, threshold 0.3, overlap 0.5, class 0, 128x96, rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
+        "detector: d.onnx, boxes after NMS, threshold 0.3, overlap 0.5, class 0, 128x96, rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
     )
     for text in ("colour=rgb", "mean", "mean=1,2", "size=640", "size=1.5,2", "overlap=half", "threshold=1"):
         with pytest.raises(ValueError, match=f"detector-set: .*got '{text}'"):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from oaks.detector import decode_centers
+from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
 from oaks.training.data.detection import DetectionImages, Letterboxed, People, Windows, read_detection
 from oaks.training.data.people import digest_of, fold_of

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("oaks")
 
-_INPUT = {"pose": "crops", "ks": "heatmaps"}
-_OUTPUTS = {"pose": ("heatmaps", "visibility"), "ks": ("similarity",)}
+_INPUT = {"pose": "crops", "ks": "heatmaps", "detector": "pixels"}
+_OUTPUTS = {
+    "pose": ("heatmaps", "visibility"),
+    "ks": ("similarity",),
+    "detector": ("centers", "sizes", "offsets"),
+}
 _WARM_RUNS = 2
 
 
@@ -181,10 +185,7 @@ class TorchExecutor:
         self._dtype = kinds[network.precision]
         try:
             module, description = load_from_bundle(network)
-            width, height = network.bundle.pose.size
-            if network.role == "ks":
-                width, height = network.bundle.pose.heatmap_size
-            channels = 3 if network.role == "pose" else network.bundle.skeleton.count
+            channels, (width, height) = _input_of(network)
             with torch.device("meta"):
                 shapes = _listed(
                     build(description["architecture"]).eval()(torch.empty(1, channels, height, width))
@@ -233,6 +234,14 @@ class BoundModule:
             crops = self.given.to(self.dtype, memory_format=torch.channels_last)
             for target, value in zip(self.wanted, _listed(self.module(crops)), strict=True):
                 target.copy_(value, non_blocking=True)
+
+
+def _input_of(network: Network) -> tuple[int, tuple[int, int]]:
+    """Channels and (width, height) of a network's input."""
+    bundle = network.bundle
+    if network.role == "ks":
+        return bundle.skeleton.count, bundle.pose.heatmap_size
+    return 3, bundle.detector.size if network.role == "detector" else bundle.pose.size
 
 
 def _strict(tensor: torch.Tensor) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oaks.detector import decode_centers  # noqa: E402
+from oaks.detector_formats import decode_centers  # noqa: E402
 from oaks.training.data.detection import People, read_detection, targets, window  # noqa: E402
 from oaks.training.losses import detection_loss  # noqa: E402
 from oaks.training.networks import build  # noqa: E402

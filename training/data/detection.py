@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from oaks.detector import letterbox
 from oaks.errors import ArgumentError
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
@@ -319,8 +319,8 @@ class Letterboxed(Dataset[dict[str, Any]]):
     def __getitem__(self, place: int) -> dict[str, Any]:
         source = int(np.searchsorted(self.begins, place, side="right")) - 1
         image, _, _ = readable_image(self.sources[source], place - int(self.begins[source]))
-        pixels, scale = letterbox(image, self.size)
-        return {"pixels": pixels, "scale": scale.astype(np.float32), "place": place}
+        pixels, scale, _ = letterbox(image, self.size, swap=True)
+        return {"pixels": np.ascontiguousarray(pixels), "scale": scale.astype(np.float32), "place": place}
 
     def people(self, place: int) -> People:
         """The people of the image at `place`."""
@@ -328,16 +328,7 @@ class Letterboxed(Dataset[dict[str, Any]]):
         return self.sources[source].people[place - int(self.begins[source])]
 
 
-def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The input (H, W, 3) uint8 RGB, and input pixels per image pixel (x, y)."""
-    ratio = min(size[0] / image.shape[1], size[1] / image.shape[0])
-    inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
-    canvas = np.full((size[1], size[0], 3), FILL, np.uint8)
-    canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR)[..., ::-1]
-    return canvas, np.array([inner[0] / image.shape[1], inner[1] / image.shape[0]])
-
-
 __all__ = [
-    "DetectionImages", "Letterboxed", "People", "Targets", "Windows", "letterbox", "read_detection",
+    "DetectionImages", "Letterboxed", "People", "Targets", "Windows", "read_detection",
     "readable_image", "targets", "window",
 ]  # fmt: skip

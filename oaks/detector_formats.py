@@ -1,0 +1,246 @@
+"""What the outputs of exported detectors mean: families told apart by shapes, each with its own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oaks.errors import ArgumentError
+from oaks.ops import box_nms
+
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+_ANCHORS = 3
+"""Boxes per cell in YOLOv5."""
+_END_TO_END = 300
+"""Rows that Ultralytics' end-to-end exports give."""
+
+Found = tuple[np.ndarray, np.ndarray]
+"""Boxes (N, 4) xyxy in input pixels, and scores (N,)."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network takes.
+
+    Attributes:
+        color: channel order, "rgb" or "bgr".
+        mean, std: in that order, on the 0-255 scale.
+        centered: whether the picture lies in the middle of the input; else at its top left.
+    """
+
+    color: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    centered: bool = False
+
+
+YOLOX = Preprocessing("bgr", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+ULTRALYTICS = Preprocessing("rgb", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0), centered=True)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A family of exported detectors.
+
+    Attributes:
+        name: for messages.
+        preprocessing: what the family takes.
+        certain: whether the outputs tell the preprocessing; if not, it is an assumption to warn of.
+        read: outputs, class index of a person, least score, NMS threshold -> what was found.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    certain: bool
+    read: Callable[[Sequence[np.ndarray], int, float, float], Found]
+
+
+def recognize(outputs: Sequence[np.ndarray], size: tuple[int, int], metadata: Mapping[str, str]) -> Format:
+    """The family of a network, from its outputs on one gray input.
+
+    Args:
+        outputs: of the network.
+        size: (width, height) of its input.
+        metadata: of the ONNX file.
+
+    Raises:
+        ArgumentError: the outputs are of none of the known families, or of several.
+    """
+    ultralytics = metadata.get("author") == "Ultralytics" or {"names", "task", "stride"} <= set(metadata)
+    task = metadata.get("task", "detect")
+    if ultralytics and task not in ("detect", "pose"):
+        raise ArgumentError(f"the network must find boxes, got an Ultralytics export for the task {task!r}")
+    flat = _flat(outputs)
+    if len(flat) == 1 and flat[0].ndim == 2:
+        found = _of_one(flat[0], size, ultralytics)
+        if found is not None:
+            return found
+    if _end_to_end(_flat(outputs)) is not None:
+        return Format("boxes after NMS", YOLOX, False, _read_end_to_end)
+    raise ArgumentError(
+        f"the network's outputs must be YOLOX's, YOLOv5's, Ultralytics' or boxes, scores and labels, got "
+        f"{[f'{value.dtype} {value.shape}' for value in outputs]}"
+    )
+
+
+def _of_one(rows: np.ndarray, size: tuple[int, int], ultralytics: bool) -> Format | None:
+    cells = {sum((size[0] // s) * (size[1] // s) for s in strides): strides for strides in _STRIDES}
+    count, columns = rows.shape
+    if columns in cells and count >= 5:  # (4 + classes, cells)
+        return Format("Ultralytics (4 + classes, boxes)", ULTRALYTICS, True, _read_ultralytics)
+    if (ultralytics and columns == 6) or (count, columns) == (_END_TO_END, 6):
+        return Format("Ultralytics end-to-end (boxes, 6)", ULTRALYTICS, True, _read_rows)
+    if columns > 5 and count in cells:
+        if ultralytics:
+            return Format("Ultralytics (boxes, 5 + classes)", ULTRALYTICS, True, _read_yolov5)
+        return _yolox(rows, size, cells[count])
+    if columns > 5 and count % _ANCHORS == 0 and count // _ANCHORS in cells:
+        return Format("YOLOv5 (boxes, 5 + classes)", ULTRALYTICS, True, _read_yolov5)
+    if columns == 6:
+        return Format("rows after NMS (boxes, 6)", YOLOX, False, _read_rows)
+    return None
+
+
+def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int]) -> Format:
+    """YOLOX, before or after its grid is decoded: offsets are small, decoded centers lie near their cells."""
+    cells = [
+        np.stack(np.meshgrid(np.arange(size[0] // s), np.arange(size[1] // s)), axis=2).reshape(-1, 2)
+        for s in strides
+    ]
+    grid, steps = np.concatenate(cells), np.repeat(strides, [len(level) for level in cells])[:, None]
+    decoded = np.median(np.abs(rows[:, :2] / steps - grid)) < np.median(np.abs(rows[:, :2]))
+
+    def read(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
+        found = _flat(outputs)[0]
+        _check_class(found.shape[1] - 5, person)
+        scores = found[:, 4] * found[:, 5 + person]
+        if not decoded:
+            corners = np.concatenate(
+                [(found[:, :2] + grid) * steps, np.exp(np.minimum(found[:, 2:4], 20)) * steps], axis=1
+            )
+            return _suppressed(corners, scores, threshold, overlap)
+        return _suppressed(found[:, :4], scores, threshold, overlap)
+
+    return Format("YOLOX, decoded" if decoded else "YOLOX", YOLOX, True, read)
+
+
+def _read_ultralytics(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
+    rows = _flat(outputs)[0].T
+    _check_class(rows.shape[1] - 4, person)
+    return _suppressed(rows[:, :4], rows[:, 4 + person], threshold, overlap)
+
+
+def _read_yolov5(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
+    rows = _flat(outputs)[0]
+    _check_class(rows.shape[1] - 5, person)
+    return _suppressed(rows[:, :4], rows[:, 4] * rows[:, 5 + person], threshold, overlap)
+
+
+def _read_rows(outputs: Sequence[np.ndarray], person: int, threshold: float, _overlap: float) -> Found:
+    rows = _flat(outputs)[0]
+    return _chosen(rows[:, :4], rows[:, 4], rows[:, 5] == person, threshold)
+
+
+def _read_end_to_end(outputs: Sequence[np.ndarray], person: int, threshold: float, _overlap: float) -> Found:
+    parts = _end_to_end(_flat(outputs))
+    if parts is None:
+        shapes = [f"{value.dtype} {value.shape}" for value in outputs]
+        raise ArgumentError(f"the network's outputs must be boxes, scores and labels, got {shapes}")
+    boxes, scores, labels = parts
+    return _chosen(boxes, scores, labels == person, threshold)
+
+
+def _end_to_end(flat: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Boxes, scores and labels, in whatever order they come, or boxes with their scores and labels."""
+    tables = [value for value in flat if value.ndim == 2 and value.shape[1] in (4, 5)]
+    columns = [value for value in flat if value.ndim == 1]
+    labels = [value for value in columns if value.dtype.kind in "iu"]
+    scores = [value for value in columns if value.dtype.kind == "f"]
+    if len(flat) == 3 and len(tables) == len(labels) == len(scores) == 1 and tables[0].shape[1] == 4:
+        return tables[0], scores[0], labels[0]
+    if len(flat) == 2 and len(tables) == len(labels) == 1 and tables[0].shape[1] == 5:
+        return tables[0][:, :4], tables[0][:, 4], labels[0]
+    return None
+
+
+def _flat(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs without a batch axis of 1; there is one if any of them has three axes."""
+    batched = any(value.ndim == 3 for value in outputs)
+    return [value[0] if batched and value.shape[0] == 1 else value for value in outputs]
+
+
+def _check_class(classes: int, person: int) -> None:
+    if person >= classes:
+        raise ArgumentError(f"person must be below the network's {classes} classes, got {person}")
+
+
+def _chosen(boxes: np.ndarray, scores: np.ndarray, persons: np.ndarray, threshold: float) -> Found:
+    kept = persons & (scores >= threshold) & np.isfinite(boxes).all(axis=1)
+    return boxes[kept].astype(np.float32), scores[kept].astype(np.float32)
+
+
+def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, overlap: float) -> Found:
+    """Boxes given as x, y, width, height about their centers, after NMS."""
+    kept = (scores >= max(threshold, np.finfo(np.float32).tiny)) & np.isfinite(centered).all(axis=1)
+    middles, halves = centered[kept, :2], np.maximum(centered[kept, 2:4], 0) / 2
+    return best_of(np.concatenate([middles - halves, middles + halves], axis=1), scores[kept], overlap)
+
+
+def best_of(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Found:
+    """What `box_nms` keeps, best first."""
+    boxes = np.ascontiguousarray(boxes, np.float32)
+    scores = np.ascontiguousarray(scores, np.float32)
+    kept = box_nms(boxes, scores, threshold=overlap)
+    return boxes[kept], scores[kept]
+
+
+def decode_centers(
+    centers: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    stride: int,
+    threshold: float,
+    overlap: float,
+) -> Found:
+    """Boxes of one input from a detector's maps: peaks of the centers, each with the box beside it, then NMS.
+
+    Args:
+        centers: (1, h, w) logits.
+        sizes: (2, h, w) width and height in input pixels.
+        offsets: (2, h, w) x and y from the middle of the cell to that of the box, in input pixels.
+        stride: input pixels per cell.
+        threshold: least score.
+        overlap: IoU above which the worse of two boxes is dropped.
+
+    Returns:
+        boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first. A peak is
+        no smaller than its 8 neighbours; those that are not finite are no peaks.
+    """
+    logits = centers[0].astype(np.float32)
+    padded = np.pad(np.where(np.isfinite(logits), logits, -np.inf), 1, constant_values=-np.inf)
+    middle = padded[1:-1, 1:-1]
+    highest = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+    highest = np.maximum(np.maximum(highest[:-2], highest[1:-1]), highest[2:])
+    with np.errstate(over="ignore"):  # exp of a logit below -88 is infinite, and the score 0
+        scores = 1 / (1 + np.exp(-middle))
+    ys, xs = np.nonzero((middle >= highest) & (scores >= threshold) & np.isfinite(middle))
+    halves, scores = sizes[:, ys, xs].T.astype(np.float32) / 2, scores[ys, xs]
+    middles = (np.stack([xs, ys], axis=1) + np.float32(0.5)) * stride + offsets[:, ys, xs].T
+    boxes = np.concatenate([middles - halves, middles + halves], axis=1)
+    usable = np.isfinite(boxes).all(axis=1) & (halves >= 0).all(axis=1)
+    return best_of(boxes[usable], scores[usable], overlap)
+
+
+__all__ = [
+    "ULTRALYTICS",
+    "YOLOX",
+    "Format",
+    "Found",
+    "Preprocessing",
+    "best_of",
+    "decode_centers",
+    "recognize",
+]
