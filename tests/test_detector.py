@@ -201,7 +201,8 @@ def test_what_a_detector_takes_is_read_from_texts(tmp_path):
     }  # fmt: skip
     detector = Detector(write(tmp_path / "d.onnx", ENDS["three"], size=None), **settings)
     assert detector.description == (
-        "detector: d.onnx, boxes after NMS, threshold 0.3, overlap 0.5, class 0, 128x96, rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
+        "detector: d.onnx, boxes after NMS, threshold 0.3, overlap 0.5, class 0, 128x96, "
+        "rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
     )
     for text in ("colour=rgb", "mean", "mean=1,2", "size=640", "size=1.5,2", "overlap=half", "threshold=1"):
         with pytest.raises(ValueError, match=f"detector-set: .*got '{text}'"):
@@ -212,3 +213,90 @@ def test_a_network_of_another_kind_is_named(tmp_path):
     made = bundles.write(tmp_path / "tiny", skeleton=bundles.COCO17)
     with pytest.raises(ValueError, match=r"ks\.fp32\.onnx: one float32 input"):
         Detector(made.path / "ks.fp32.onnx")
+
+
+def ultralytics(
+    people: list[tuple[tuple[float, float, float, float], float]], classes: int = 80
+) -> np.ndarray:
+    """(4 + classes, cells) of boxes (cx, cy, w, h) and the score of class 0."""
+    rows = np.zeros((len(CELLS), 4 + classes), np.float32)
+    for row, (box, score) in zip(rows, people, strict=False):
+        row[:4], row[4] = box, score
+    return rows.T
+
+
+PEOPLE = [((20, 24, 16, 20), 0.9), ((21, 24, 16, 20), 0.8), ((48, 40, 10, 30), 0.6)]
+
+
+def anchored(people) -> np.ndarray:
+    """(3 cells, 85) rows of YOLOv5: the score is objectness times the probability of the class."""
+    rows = np.zeros((3 * len(CELLS), 85), np.float32)
+    for row, (box, score) in zip(rows, people, strict=False):
+        row[:4], row[4], row[5] = box, 1, score
+    return rows
+
+
+def test_ultralytics_and_yolov5_exports_are_told_by_their_shapes(tmp_path):
+    wanted = [[12, 14, 28, 34], [43, 25, 53, 55]]
+    for name, output in (("v8", ultralytics(PEOPLE)), ("v5", anchored(PEOPLE))):
+        detector = Detector(write(tmp_path / f"{name}.onnx", {"output0": output[None]}))
+        boxes, scores = detector.detect(np.zeros((64, 64, 3), np.uint8))
+        np.testing.assert_allclose(scores, [0.9, 0.6], rtol=1e-6)
+        np.testing.assert_allclose(boxes, wanted, atol=1e-4)
+        # 128 x 64 fills 64 x 32, in the middle of the input.
+        boxes, _ = detector.detect(np.zeros((64, 128, 3), np.uint8))
+        np.testing.assert_allclose(boxes, [[24, 0, 56, 36], [86, 18, 106, 64]], atol=1e-4)
+        assert "rgb with mean 0, 0, 0 and std 255, 255, 255" in detector.description
+
+
+def test_300_rows_of_six_are_an_end_to_end_export_of_ultralytics(tmp_path):
+    rows = np.zeros((1, 300, 6), np.float32)
+    rows[0, 0] = 2, 3, 30, 40, 0.9, 0
+    rows[0, 1] = 2, 3, 30, 40, 0.8, 5
+    detector = Detector(write(tmp_path / "d.onnx", {"output0": rows}))
+    boxes, scores = detector.detect(np.zeros((64, 64, 3), np.uint8))
+    np.testing.assert_allclose(boxes, [[2, 3, 30, 40]])
+    np.testing.assert_allclose(scores, [0.9], rtol=1e-6)
+    assert "Ultralytics end-to-end" in detector.description
+
+
+def test_yolox_with_its_grid_decoded_already_is_told_from_the_raw_one(tmp_path):
+    rows = yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)])["output"]
+    for row, (stride, x, y) in zip(rows[0], CELLS, strict=True):
+        row[:2] = (row[:2] + np.float32([x, y])) * stride
+        row[2:4] = np.exp(row[2:4]) * stride
+    detector = Detector(write(tmp_path / "d.onnx", {"output": rows}))
+    boxes, _ = detector.detect(np.zeros((64, 64, 3), np.uint8))
+    np.testing.assert_allclose(boxes, [[12, 29, 28, 59]], atol=1e-3)
+    assert "YOLOX, decoded" in detector.description
+
+
+def test_outputs_that_tell_no_preprocessing_are_warned_of(tmp_path, caplog):
+    path = write(tmp_path / "d.onnx", ENDS["three"])
+    Detector(path)
+    assert "BGR from 0 to 255 is assumed" in caplog.text
+    caplog.clear()
+    Detector(path, color="rgb")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("shape", [(1, 84, 100), (1, 100, 85), (1, 5), (1, 3, 3, 2)])
+def test_unknown_shapes_are_refused_by_name(tmp_path, shape):
+    path = write(tmp_path / "d.onnx", {"output0": np.zeros(shape, np.float32)})
+    with pytest.raises(ValueError, match=r"d\.onnx: the network's outputs must be .*float32"):
+        Detector(path)
+
+
+def test_a_task_other_than_detection_is_refused(tmp_path):
+    path = write(tmp_path / "d.onnx", {"output0": ultralytics(PEOPLE)[None]})
+    model = onnx.load(path)
+    helper.set_model_props(model, {"author": "Ultralytics", "task": "segment"})
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="for the task 'segment'"):
+        Detector(path)
+
+
+def test_a_class_that_the_network_lacks_is_refused(tmp_path):
+    path = write(tmp_path / "d.onnx", {"output0": ultralytics(PEOPLE, classes=1)[None]})
+    with pytest.raises(ValueError, match="person must be below the network's 1 classes, got 1"):
+        Detector(path, person=1)

@@ -113,10 +113,10 @@ def test_many_frames_with_few_people_each(engine):
 def test_a_crop_without_boxes_is_one_box_without_padding(engine):
     crops = [frame(4, 70, 50), frame(5, 64, 48), frame(6, 30, 90)]
     whole = [[0, 0, crop.shape[1], crop.shape[0]] for crop in crops]
-    assert_agrees(engine.infer(crops), crops, whole, [0, 1, 2], padding=1.0)
-    assert_agrees(engine.infer(crops[0]), crops[:1], whole[:1], [0], padding=1.0)
+    assert_agrees(engine.infer(crops, boxes="whole"), crops, whole, [0, 1, 2], padding=1.0)
+    assert_agrees(engine.infer(crops[0], boxes="whole"), crops[:1], whole[:1], [0], padding=1.0)
     stacked = np.stack([frame(7, 64, 48), frame(8, 64, 48)])
-    poses = engine.infer(stacked, box_scores=[0.5, 0.25])
+    poses = engine.infer(stacked, box_scores=[0.5, 0.25], boxes="whole")
     assert_agrees(poses, list(stacked), [[0, 0, 48, 64]] * 2, [0, 1], padding=1.0, box_scores=[0.5, 0.25])
 
 
@@ -134,8 +134,8 @@ def test_a_crop_without_boxes_is_one_box_without_padding(engine):
 )
 def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures, scores, wanted):
     crops = [frame(4, 70, 50), frame(5, 64, 48)]
-    plain = engine.infer(crops[:pictures])
-    poses = engine.infer(crops if pictures == 2 else crops[0], box_scores=scores)
+    plain = engine.infer(crops[:pictures], boxes="whole")
+    poses = engine.infer(crops if pictures == 2 else crops[0], box_scores=scores, boxes="whole")
     np.testing.assert_array_equal(poses.box_scores, np.float32(wanted))
     np.testing.assert_allclose(poses.scores, plain.scores * np.float32(wanted), rtol=1e-6)
 
@@ -147,7 +147,7 @@ def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures
 def test_wrong_scores_of_crops_without_boxes_are_named(engine, pictures, scores):
     crops = [frame(4, 70, 50), frame(5, 64, 48)]
     with pytest.raises(ValueError, match=f"box_scores: {pictures} .*numbers wanted, one for each box"):
-        engine.infer(crops if pictures == 2 else crops[0], box_scores=scores)
+        engine.infer(crops if pictures == 2 else crops[0], box_scores=scores, boxes="whole")
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -212,7 +212,7 @@ def test_large_passes_come_in_few_sizes(tiny, engine):
 
 def test_poses_keep_box_scores_that_the_caller_changes(engine):
     given = np.full(1, 0.5, np.float32)
-    poses = engine.infer([frame(12)], box_scores=given)
+    poses = engine.infer([frame(12)], box_scores=given, boxes="whole")
     given[:] = 0
     assert poses.box_scores == [0.5]
 
@@ -339,7 +339,7 @@ def test_logits_beyond_all_measure_are_certain(tmp_path):
     calibration = {"visibility": {"scale": 1e6}, "similarity": {"scale": -1e6}}
     made = bundles.write(tmp_path / "sure", calibration=calibration)
     with oaks.Engine(made, backend="onnxruntime") as engine:
-        poses = engine.infer(bundles.picture({"red": (3, 5), "green": (7, 9), "blue": (2, 2)}))
+        poses = engine.infer(bundles.picture({"red": (3, 5), "green": (7, 9), "blue": (2, 2)}), boxes="whole")
     assert poses.visibility.tolist() == [[1, 1, 1]]
     assert poses.similarity.tolist() == [[0, 0, 0]]
 
@@ -393,12 +393,12 @@ def test_wrong_box_scores_are_named(engine, scores):
 
 def test_pictures_that_cannot_be_read_are_named(engine, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
-        engine.infer(tmp_path / "gone.png")
+        engine.infer(tmp_path / "gone.png", boxes="whole")
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").write_text("")
     for name in ("text.jpg", "empty.jpg"):
         with pytest.raises(ValueError, match=rf"{name}: damaged"):
-            engine.infer(tmp_path / name)
+            engine.infer(tmp_path / name, boxes="whole")
 
 
 def test_device_arrays_are_refused_on_the_cpu(engine):
@@ -407,7 +407,7 @@ def test_device_arrays_are_refused_on_the_cpu(engine):
         __cuda_array_interface__ = {"typestr": "|u1"}  # noqa: RUF012
 
     with pytest.raises(ValueError, match="runs on the CPU and wants host arrays"):
-        engine.infer(OnDevice())
+        engine.infer(OnDevice(), boxes="whole")
 
 
 def test_after_a_wrong_argument_the_engine_works(engine):
@@ -512,7 +512,12 @@ def test_a_closed_engine_says_so(tiny):
     engine = oaks.Engine(tiny, backend="onnxruntime")
     with engine:
         engine.infer(frame(), boxes=BOXES)
-    for use in (lambda: engine.infer(frame()), engine.warmup, engine.describe, engine.__enter__):
+    for use in (
+        lambda: engine.infer(frame(), boxes="whole"),
+        engine.warmup,
+        engine.describe,
+        engine.__enter__,
+    ):
         with pytest.raises(RuntimeError, match="closed"):
             use()
     engine.close()

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     import torch
     from rich.table import Table
 
+_BOXES = ("centers", "sizes", "offsets")
+"""Outputs of a detector."""
+
 TOLERANCE: Mapping[str, Mapping[str, float]] = {
-    "fp32": {"heatmaps": 1e-4, "visibility": 1e-4, "similarity": 1e-4},
-    "fp32 of fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3},
-    "fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3},
-    "int8": {"heatmaps": 0.15, "visibility": 0.05, "similarity": 0.05},
+    "fp32": {"heatmaps": 1e-4, "visibility": 1e-4, "similarity": 1e-4} | dict.fromkeys(_BOXES, 1e-4),
+    "fp32 of fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3} | dict.fromkeys(_BOXES, 1e-2),
+    "fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3} | dict.fromkeys(_BOXES, 1e-2),
+    "int8": {"heatmaps": 0.15, "visibility": 0.05, "similarity": 0.05} | dict.fromkeys(_BOXES, 0.15),
 }
 """The largest Difference.typical of a precision's outputs with which it is still written."""
 
@@ -31,11 +34,11 @@ class Difference:
     """How far an output is from the torch network's.
 
     Attributes:
-        network: "pose" or "ks".
+        network: "pose", "ks" or "detector".
         precision: a key of TOLERANCE.
-        output: "heatmaps", "visibility" or "similarity".
-        typical: root mean square of the difference; heatmaps relative to the standard deviation of the torch
-            network's maps, logits as probabilities. Infinite if an output is not finite.
+        output: what the network calls it.
+        typical: root mean square of the difference; heatmaps, sizes and offsets relative to the standard deviation
+            of the torch network's, logits as probabilities. Infinite if an output is not finite.
         largest: the largest difference, in the same unit.
         tolerance: what `typical` may be.
     """
@@ -105,7 +108,7 @@ def differences(
 def _distance(output: str, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     if not np.isfinite(ours).all():
         return float("inf"), float("inf")
-    if output == "heatmaps":
+    if output in ("heatmaps", "sizes", "offsets"):
         unit = max(float(theirs.std()), 1e-12)
         apart = (ours - theirs) / unit
     else:

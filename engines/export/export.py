@@ -45,7 +45,7 @@ class ExportError(OaksError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Trained:
+class TrainedNetwork:
     """A checkpoint, and the inputs that its exports are compared and calibrated on."""
 
     kind: str
@@ -97,11 +97,8 @@ def export(
     """
     precisions = _check_precisions(precisions, crops, tolerance)
     out = Path(out)
-    if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ArgumentError(
-            f"out: a new folder or a bundle to replace wanted, got {out}, which is something else"
-        )
-    with _progress(show) as progress:
+    check_out(out)
+    with progress_on(show) as progress:
         step = progress.add_task("reading people")
         trained = _load(Path(pose), ks, RENDERED if crops is None else crops, precisions)
         progress.update(step, description="exporting", total=len(trained) * len(precisions))
@@ -110,26 +107,34 @@ def export(
             torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ArgumentError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
-        with _folder_for(out) as folder:
+        with folder_for(out) as folder:
             files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
                 kinds = precisions
                 if part.kind == "ks" and float_ks:
                     kinds = list(dict.fromkeys("fp16" if kind == "int8" else kind for kind in precisions))
-                for kind, model, found in _models(part, graph, kinds, tolerance or {}, keep_float):
+                for kind, model, found in models(part, graph, kinds, tolerance or {}, keep_float):
                     files[part.kind][kind] = f"{part.kind}.{kind}.onnx"
                     (folder / files[part.kind][kind]).write_bytes(model.SerializeToString())
                     rows += found
                     progress.advance(step)
             progress.console.print(compare.table(rows))
-            _check_rows(rows)
+            check_rows(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
             bundle.write(folder, _describe(name or out.name, trained, files, rows, people))
     return bundle.Bundle.load(out)
 
 
-def _progress(show: bool) -> Progress:
+def check_out(out: Path) -> None:
+    """Raise an error if a bundle must not be written there."""
+    if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ArgumentError(
+            f"out: a new folder or a bundle to replace wanted, got {out}, which is something else"
+        )
+
+
+def progress_on(show: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -156,9 +161,9 @@ def _check_precisions(
 
 def _load(
     pose: Path, ks: str | Path | None, crops: str | Path | np.ndarray, precisions: Sequence[str]
-) -> list[_Trained]:
+) -> list[TrainedNetwork]:
     """The checkpoints with their inputs: crops of people; for the KS network, the heatmaps of these."""
-    network, description = _checkpoint("pose", pose)
+    network, description = load_checkpoint("pose", pose)
     count = COMPARED + CALIBRATED if "int8" in precisions else COMPARED
     if isinstance(crops, str) and crops == RENDERED:
         people = _rendered(description, count)
@@ -166,18 +171,18 @@ def _load(
         people = load_crops(crops, description, count=count)
     if "int8" in precisions and len(people) < 2:
         raise ArgumentError("crops: 2 or more wanted, to calibrate int8 on some and compare on others, got 1")
-    trained = [_Trained("pose", pose, network, description, *split(people, COMPARED))]
+    trained = [TrainedNetwork("pose", pose, network, description, *split(people, COMPARED))]
     if ks is not None:
-        ks_network, ks_description = _checkpoint("ks", Path(ks))
+        ks_network, ks_description = load_checkpoint("ks", Path(ks))
         given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
         if given != taken:
             raise ArgumentError(f"ks: made for keypoints {taken}, the pose network gives {given}")
         heatmaps = _averaged(network, description, people)
-        trained.append(_Trained("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
+        trained.append(TrainedNetwork("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
     return trained
 
 
-def _checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     from oaks.training.checkpoint import load_network
 
     network, description = load_network(path)
@@ -211,7 +216,7 @@ def _averaged(pose: torch.nn.Module, description: Mapping[str, Any], people: np.
     return ops.decode(straight, mirrored, flip_pairs=pairs, alignment=alignment, average=True).heatmaps
 
 
-def _graph(part: _Trained) -> onnx.ModelProto:
+def _graph(part: TrainedNetwork) -> onnx.ModelProto:
     """The network in float32, its input and outputs called as bundles have them."""
     import torch
 
@@ -224,8 +229,8 @@ def _graph(part: _Trained) -> onnx.ModelProto:
     return to_onnx(part.network, example, input_name=input_name, output_names=outputs)
 
 
-def _models(
-    part: _Trained,
+def models(
+    part: TrainedNetwork,
     graph: onnx.ModelProto,
     precisions: Sequence[str],
     tolerance: Mapping[str, float],
@@ -256,7 +261,7 @@ def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _in_precision(
-    kind: str, plain: onnx.ModelProto, part: _Trained, keep_float: Sequence[str] | None
+    kind: str, plain: onnx.ModelProto, part: TrainedNetwork, keep_float: Sequence[str] | None
 ) -> onnx.ModelProto:
     if kind == "fp16":
         if beyond := compare.exceeds_half_range(plain, part.compared):
@@ -275,7 +280,7 @@ def _in_precision(
     return plain
 
 
-def _check_rows(rows: Sequence[compare.Difference]) -> None:
+def check_rows(rows: Sequence[compare.Difference]) -> None:
     if far := [row for row in rows if not row.accepted]:
         listed = "; ".join(
             f"{row.network} {row.precision} {row.output} by {row.typical:.3g}, tolerance {row.tolerance:.3g}"
@@ -286,7 +291,7 @@ def _check_rows(rows: Sequence[compare.Difference]) -> None:
 
 def _describe(
     name: str,
-    trained: Sequence[_Trained],
+    trained: Sequence[TrainedNetwork],
     files: Mapping[str, Mapping[str, str]],
     rows: Sequence[compare.Difference],
     people: str,
@@ -296,7 +301,7 @@ def _describe(
     calibration: dict[str, Any] = {}
     for part in trained:
         calibration.update(part.description.get("calibration") or {})
-    networks = {part.kind: _describe_network(part.description, files[part.kind]) for part in trained}
+    networks = {part.kind: network_entry(part.description, files[part.kind]) for part in trained}
     given = {"alignment", "refine"} | ({"blur_sigma"} if pose.get("refine") == "dark" else set())
     networks["pose"] |= {
         "kind": "heatmaps",
@@ -330,7 +335,7 @@ def _describe(
     return description
 
 
-def _describe_network(description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+def network_entry(description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"files": dict(files)}
     if set(files) != {"int8"}:  # which holds no weights that torch could take
         entry["architecture"] = description["architecture"]
@@ -341,7 +346,7 @@ def _describe_network(description: Mapping[str, Any], files: Mapping[str, str]) 
 
 
 @contextmanager
-def _folder_for(out: Path) -> Iterator[Path]:
+def folder_for(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` if the block ends well, and leaves nothing if it does not."""
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))

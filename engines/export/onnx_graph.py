@@ -103,6 +103,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
     model.ir_version = IR_VERSION
     _scales_for_sizes(model)
+    _pad_in_convolutions(model.graph)
     _drop_unused(model.graph)
     for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info,
                  *model.graph.input, *model.graph.output):  # fmt: skip
@@ -136,6 +137,44 @@ def _scales_for_sizes(model: onnx.ModelProto) -> None:
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factors, np.float32), name))
         node.input[2] = name
         del node.input[3]
+
+
+def _pad_in_convolutions(graph: onnx.GraphProto) -> None:
+    """Lets convolutions pad by themselves where a Pad with zeros goes before them: a copy of the tensor less."""
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    pads = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
+    for node in graph.node:
+        pad = pads.get(node.input[0]) if node.op_type == "Conv" else None
+        if pad is None or pad.input[1] not in constants or (len(pad.input) > 3 and pad.input[3]):
+            continue
+        settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in pad.attribute}
+        fill = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else None
+        zero = not (len(pad.input) > 2 and pad.input[2]) or (
+            fill is not None and not onnx.numpy_helper.to_array(fill).any()
+        )
+        around = onnx.numpy_helper.to_array(constants[pad.input[1]]).tolist()
+        half = len(around) // 2
+        outer = around[:2] + around[half : half + 2]
+        own = {attribute.name: attribute for attribute in node.attribute}
+        automatic = own["auto_pad"].s not in (b"", b"NOTSET") if "auto_pad" in own else False
+        if (
+            settings.get("mode", b"constant") != b"constant"
+            or not zero
+            or any(outer)
+            or min(around) < 0
+            or automatic
+        ):
+            continue
+        before = list(own["pads"].ints) if "pads" in own else [0] * (len(around) - 4)
+        added = around[2:half] + around[half + 2 :]
+        if "pads" in own:
+            node.attribute.remove(own["pads"])
+        node.attribute.append(
+            onnx.helper.make_attribute("pads", [a + b for a, b in zip(before, added, strict=True)])
+        )
+        node.input[0] = pad.input[0]
 
 
 def _scale(small: int, large: int) -> np.float32:

@@ -152,6 +152,19 @@ def heatmap_layers(model: onnx.ModelProto) -> list[str]:
     return [n.name for n in model.graph.node if n.op_type in QUANTIZED and outputs.intersection(n.output)]
 
 
+def last_layers(model: onnx.ModelProto) -> list[str]:
+    """The convolutions that no other convolution follows: a detector's, whose boxes are worked out of their outputs."""
+    reached: set[str] = set()  # values that a convolution is worked out of
+    last = []
+    for node in reversed(model.graph.node):
+        convolution = node.op_type in QUANTIZED
+        if convolution and not reached.intersection(node.output):
+            last.append(node.name)
+        if convolution or reached.intersection(node.output):
+            reached.update(node.input)
+    return last[::-1]
+
+
 class _Batches:
     """What onnxruntime.quantization reads calibration inputs from."""
 
@@ -182,4 +195,13 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-__all__ = ["HALF_MAX", "HALF_MIN", "QUANTIZED", "heatmap_layers", "to_fp16", "to_int8", "with_half_weights"]
+__all__ = [
+    "HALF_MAX",
+    "HALF_MIN",
+    "QUANTIZED",
+    "heatmap_layers",
+    "last_layers",
+    "to_fp16",
+    "to_int8",
+    "with_half_weights",
+]

@@ -51,7 +51,7 @@ def test_the_device_gives_what_the_cpu_gives(tiny, reference, monkeypatch, captu
             poses = engine.infer(pictures, boxes=people)
             assert_same(poses, reference.infer(pictures, boxes=people))
         crops = frames(7)
-        assert_same(engine.infer(crops), reference.infer(crops))
+        assert_same(engine.infer(crops, boxes="whole"), reference.infer(crops, boxes="whole"))
         if not staged:
             assert engine.describe()["cuda_graphs"] == (
                 "captured" if capture else "failed: this device cannot"
@@ -90,7 +90,7 @@ def test_frames_that_lie_on_the_device_stay_there(tiny, monkeypatch):
         assert memories[0].waited_for == [there, there]
         largest = max(array.nbytes for array in memories[0].pinned)
         with pytest.raises(ValueError, match=r"frames: an image \(H, W, 3\) of uint8 wanted"):
-            engine.infer(stand_in.OnDevice(pictures[0].astype(np.float32)))
+            engine.infer(stand_in.OnDevice(pictures[0].astype(np.float32)), boxes="whole")
     with oaks.Engine(tiny, backend="onnxruntime") as reference:
         wanted = reference.infer(pictures, boxes=people)
     assert_same(poses, wanted)
@@ -105,7 +105,7 @@ def test_half_precision_is_taken_where_the_bundle_has_it(tiny, tmp_path, monkeyp
         oaks.Engine(tiny, "onnxruntime", precision="fp16") as host,
     ):
         assert engine.precision == "fp16"
-        assert_same(engine.infer(frames(2)), host.infer(frames(2)))
+        assert_same(engine.infer(frames(2), boxes="whole"), host.infer(frames(2), boxes="whole"))
     with oaks.Engine(bundles.write(tmp_path / "single"), backend="stand_in") as engine:
         assert engine.precision == "fp32"
     with oaks.Engine(bundles.write(tmp_path / "alone", ks=False, half=True), backend="stand_in") as engine:
@@ -124,7 +124,7 @@ def test_the_score_that_the_bundle_wants_is_given_on_a_device_too(tmp_path, monk
     stand_in.install(monkeypatch)
     made = bundles.write(tmp_path / "told", score="conventional")
     with oaks.Engine(made, backend="stand_in") as engine:
-        poses = engine.infer(frames(2))
+        poses = engine.infer(frames(2), boxes="whole")
     assert poses.score_kind == "conventional"
     np.testing.assert_array_equal(poses.scores, poses.conventional_scores)
     assert np.isfinite(poses.oaks_scores).all()
@@ -151,11 +151,11 @@ def test_people_are_split_with_little_padding(tiny, monkeypatch, count, wanted):
 def test_timings_tell_stages_apart_only_where_asked(tiny, monkeypatch):
     stand_in.install(monkeypatch)
     with oaks.Engine(tiny, backend="stand_in") as engine:
-        engine.infer(frames(1))
+        engine.infer(frames(1), boxes="whole")
         assert set(engine.timings.seconds) == {"read", "crop", "device", "score"}
         engine.timings.reset()
         engine.staged = True
-        engine.infer(frames(1))
+        engine.infer(frames(1), boxes="whole")
         assert set(engine.timings.seconds) == {"read", "crop", "pose", "decode", "ks", "device", "score"}
 
 

@@ -111,7 +111,7 @@ def test_an_engine_gives_what_onnx_runtime_gives(tiny, world, gpu, capture, flip
 def test_a_second_engine_builds_nothing(tiny, world):
     for _ in range(2):
         with oaks.Engine(tiny, backend="tensorrt", max_batch=2) as engine:
-            engine.infer(frames(1))
+            engine.infer(frames(1), boxes="whole")
     assert world.built == 2  # the pose network's plan and the KS network's
 
 
@@ -120,7 +120,7 @@ def test_two_engines_live_side_by_side(tiny, world, gpu):
         oaks.Engine(tiny, backend="tensorrt", max_batch=2) as first,
         oaks.Engine(tiny, backend="tensorrt", max_batch=2) as second,
     ):
-        a, b = first.infer(frames(1)), second.infer(frames(1))
+        a, b = first.infer(frames(1), boxes="whole"), second.infer(frames(1), boxes="whole")
     np.testing.assert_array_equal(a.keypoints, b.keypoints)
     assert gpu.memory == {}
 
@@ -152,7 +152,7 @@ def rtx(monkeypatch, gpu, tmp_path):
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
 def test_tensorrt_for_rtx_runs_under_both_names(tiny, rtx, name):
     with oaks.Engine(tiny, backend=name, max_batch=2) as engine:
-        engine.infer(frames(1))
+        engine.infer(frames(1), boxes="whole")
         said = engine.describe()
     assert said["backend"] == name
     assert said["networks"]["pose"]["runtime"] == "tensorrt_rtx 1.7.1.116"
@@ -183,7 +183,7 @@ def test_finished_kernels_are_kept_on_close_and_taken_again(tiny, rtx, tmp_path)
     contents = []
     for _ in range(2):
         with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
-            engine.infer(frames(1))
+            engine.infer(frames(1), boxes="whole")
         files = sorted((tmp_path / "tensorrt").glob("*-Stand-In-9000.kernels"))
         contents.append([path.read_bytes() for path in files])
     assert contents == [[b"|kernel"] * 2, [b"|kernel|kernel"] * 2]
@@ -191,10 +191,10 @@ def test_finished_kernels_are_kept_on_close_and_taken_again(tiny, rtx, tmp_path)
 
 def test_kernels_that_are_refused_are_forgotten(tiny, rtx, tmp_path):
     with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
-        engine.infer(frames(1))
+        engine.infer(frames(1), boxes="whole")
     rtx.refuses.add("kernels")
     with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
-        engine.infer(frames(1))
+        engine.infer(frames(1), boxes="whole")
     files = list((tmp_path / "tensorrt").glob("*.kernels"))
     assert [path.read_bytes() for path in files] == [b"|kernel"] * 2
 
@@ -202,7 +202,7 @@ def test_kernels_that_are_refused_are_forgotten(tiny, rtx, tmp_path):
 def test_a_stream_that_cannot_be_captured_runs_without_a_graph(tiny, rtx, gpu):
     rtx.refuses.add("capture")
     with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
-        assert len(engine.infer(frames(1))) == 1
+        assert len(engine.infer(frames(1), boxes="whole")) == 1
         assert engine.describe()["cuda_graphs"].endswith("TensorRT-RTX cannot be captured here. TensorRT-RTX "
                                                          "1.7.1.116 wrote:\n(TensorRT wrote nothing)")  # fmt: skip
 

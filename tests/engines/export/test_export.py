@@ -92,7 +92,7 @@ def test_inputs_and_outputs_have_the_names_that_engines_know(bundle):
 @pytest.mark.parametrize("kind", ["fp32", "fp16", "int8"])
 def test_an_engine_runs_every_precision(bundle, pictures, kind):
     with Engine(bundle, backend="onnxruntime", precision=kind) as engine:
-        poses = engine.infer(pictures[:3])
+        poses = engine.infer(pictures[:3], boxes="whole")
     assert poses.score_kind == "oaks"
     assert np.isfinite(poses.scores).all()
 
@@ -101,7 +101,7 @@ def test_an_engine_on_torch_gives_what_onnx_runtime_gives(bundle, pictures):
     found = []
     for backend in ("torch", "onnxruntime"):
         with Engine(bundle, backend=backend, precision="fp32", device="cpu") as engine:
-            found.append(engine.infer(pictures[:3]))
+            found.append(engine.infer(pictures[:3], boxes="whole"))
     np.testing.assert_allclose(found[0].heat, found[1].heat, atol=1e-4)
     np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)
 
@@ -122,11 +122,11 @@ def half(checkpoints, pictures, tmp_path_factory) -> Bundle:
 def test_one_fp16_file_serves_every_float_precision_and_torch(half, bundle, pictures):
     assert sorted(half.files) == ["ks.fp16.onnx", "pose.fp16.onnx"]
     with Engine(bundle, "onnxruntime", precision="fp32") as engine:
-        wanted = engine.infer(pictures[:3])
+        wanted = engine.infer(pictures[:3], boxes="whole")
     for backend in ("onnxruntime", "openvino", "torch"):
         for precision_of in ("fp32", "fp16"):
             with Engine(half, backend, precision=precision_of, device="cpu") as engine:
-                poses = engine.infer(pictures[:3])
+                poses = engine.infer(pictures[:3], boxes="whole")
             np.testing.assert_allclose(poses.scores, wanted.scores, atol=5e-3)
     rows = half.description["extra"]["export"]["differences"]
     assert {row["precision"] for row in rows} == {"fp16", "fp32 of fp16"}
@@ -405,7 +405,7 @@ def test_networks_of_different_skeletons_do_not_meet(checkpoints, pictures, tmp_
 def test_a_zip_of_the_bundle_runs(bundle, pictures, tmp_path):
     packed = shutil.make_archive(str(tmp_path / "tiny"), "zip", bundle.path)
     with Engine(packed, backend="onnxruntime") as engine:
-        assert len(engine.infer(pictures[:2])) == 2
+        assert len(engine.infer(pictures[:2], boxes="whole")) == 2
 
 
 def test_a_training_starts_from_the_published_file(half, checkpoints):

@@ -53,7 +53,10 @@ def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precis
     ):
         apart = []
         for count in (1, 3, 8, 11, 24, 2):
-            poses, wanted = engine.infer(pictures[:count]), reference.infer(pictures[:count])
+            poses, wanted = (
+                engine.infer(pictures[:count], boxes="whole"),
+                reference.infer(pictures[:count], boxes="whole"),
+            )
             distance = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=-1)
             apart.append(distance[wanted.present] * bundle.size[0] / pictures.shape[2])
             np.testing.assert_allclose(poses.scores, wanted.scores, atol={"fp32": 1e-3}.get(precision, 0.05))
@@ -66,22 +69,22 @@ def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precis
 
 def test_a_kept_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatch):
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
-        before = engine.infer(pictures[:4])
+        before = engine.infer(pictures[:4], boxes="whole")
 
     def build(*_arguments, **_settings):
         raise AssertionError("built again")
 
     monkeypatch.setattr(cache, "build", build)
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
-        np.testing.assert_array_equal(engine.infer(pictures[:4]).keypoints, before.keypoints)
+        np.testing.assert_array_equal(engine.infer(pictures[:4], boxes="whole").keypoints, before.keypoints)
 
 
 def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkeypatch):
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
-        captured = engine.infer(pictures[:4])
+        captured = engine.infer(pictures[:4], boxes="whole")
     monkeypatch.setattr(pycuda.DeviceMemory, "record", lambda memory, work: work)
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
-        launched = engine.infer(pictures[:4])
+        launched = engine.infer(pictures[:4], boxes="whole")
     np.testing.assert_array_equal(captured.keypoints, launched.keypoints)
     np.testing.assert_array_equal(captured.scores, launched.scores)
 

@@ -1,0 +1,145 @@
+"""A trained person detector to a bundle: ONNX in each precision, compared with the torch network before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks import bundle
+from oaks.detector import letterbox
+from oaks.engines.export import compare, precision, torch_weights
+from oaks.engines.export.export import (
+    CALIBRATED,
+    COMPARED,
+    TrainedNetwork,
+    check_out,
+    check_rows,
+    folder_for,
+    load_checkpoint,
+    models,
+    network_entry,
+    progress_on,
+)  # fmt: skip
+from oaks.engines.export.onnx_graph import to_onnx
+from oaks.engines.export.samples import split
+from oaks.errors import ArgumentError
+from oaks.images import images_in, read_image
+
+if TYPE_CHECKING:
+    from oaks.bundle import Bundle
+
+OUTPUTS = ("centers", "sizes", "offsets")
+
+
+def export_detector(
+    checkpoint: str | Path,
+    *,
+    images: str | Path,
+    out: str | Path,
+    threshold: float,
+    precisions: Sequence[str] = ("fp16", "int8"),
+    tolerance: Mapping[str, float] | None = None,
+    name: str | None = None,
+    card: str | Path | None = None,
+    show: bool = True,
+) -> Bundle:
+    """Write a bundle with the role `detector` from a trained person detector.
+
+    Args:
+        checkpoint: .safetensors file that training the recipe `person_detector` leaves.
+        images: folder of pictures to compare on and to calibrate int8 on.
+        out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
+        threshold: smallest score of a person, chosen on held-out images.
+        precisions: of "fp32", "fp16", "int8"; an fp16 file serves fp32 and the torch backend too.
+        tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
+        name: of the bundle; the folder's unless given.
+        card: the model card, copied into the bundle as README.md.
+        show: whether to show progress and print the differences, on standard error.
+
+    Returns:
+        The bundle, loaded and checked.
+
+    Raises:
+        ArgumentError: an argument does not fit.
+        FileNotFoundError: the checkpoint, the card or the images are missing.
+        ExportError: a precision is further from the torch network than its tolerance; nothing is written.
+    """
+    out, precisions = Path(out), tuple(dict.fromkeys(precisions))
+    if not precisions or set(precisions) - set(bundle.PRECISIONS):
+        raise ArgumentError(f"precisions must be of {list(bundle.PRECISIONS)}, got {list(precisions)}")
+    if not 0 <= threshold <= 1:
+        raise ArgumentError(f"threshold must be from 0 to 1, got {threshold!r}")
+    check_out(out)
+    network, description = load_checkpoint("detector", Path(checkpoint))
+    with progress_on(show) as progress:
+        step = progress.add_task("reading images", total=None)
+        compared, calibrated = split(_inputs(Path(images), description), COMPARED)
+        part = TrainedNetwork("detector", Path(checkpoint), network, description, compared, calibrated)
+        progress.update(step, description="exporting", total=len(precisions))
+        import torch
+
+        example = torch.from_numpy(np.repeat(compared[:1], 2, axis=0))
+        graph = to_onnx(network, example, input_name="pixels", output_names=OUTPUTS)
+        torch_weights.rename_folded(graph, network.state_dict())
+        files, rows = {}, []
+        with folder_for(out) as folder:
+            for kind, model, found in models(
+                part, graph, precisions, tolerance or {}, precision.last_layers(graph)
+            ):
+                files[kind] = f"detector.{kind}.onnx"
+                (folder / files[kind]).write_bytes(model.SerializeToString())
+                rows += found
+                progress.advance(step)
+            progress.console.print(compare.table(rows))
+            check_rows(rows)
+            described = _describe(name or out.name, description, files, threshold, rows, Path(images).name)
+            if card is not None:
+                (folder / "README.md").write_bytes(Path(card).read_bytes())
+                described["card"] = "README.md"
+            bundle.write(folder, described)
+    return bundle.Bundle.load(out)
+
+
+def _inputs(folder: Path, description: Mapping[str, Any]) -> np.ndarray:
+    """(N, 3, H, W) float32: pictures of a folder, evenly spread over it, as the detector takes them."""
+    paths = images_in(folder)
+    if len(paths) < 2:
+        raise ArgumentError(f"images must be a folder of 2 or more pictures, got {folder} with {len(paths)}")
+    count = min(COMPARED + CALIBRATED // 4, len(paths))
+    taken = description["input"]
+    mean, std = np.float32(taken["mean"]), np.float32(taken["std"])
+    pixels = [
+        letterbox(read_image(paths[at]), tuple(taken["size"]), swap=True)[0]
+        for at in np.linspace(0, len(paths) - 1, count).astype(int)
+    ]
+    return np.stack([((value - mean) / std).transpose(2, 0, 1) for value in pixels]).astype(np.float32)
+
+
+def _describe(
+    name: str,
+    description: Mapping[str, Any],
+    files: Mapping[str, str],
+    threshold: float,
+    rows: Sequence[compare.Difference],
+    images: str,
+) -> dict[str, Any]:
+    network = network_entry(description, files) | {
+        "kind": "centers",
+        "stride": description["stride"],
+        "input": {key: list(description["input"][key]) for key in ("size", "mean", "std")},
+        "threshold": threshold,
+        "nms": description["overlap"],
+    }
+    return {
+        "name": name,
+        "license": description.get("license") or "unspecified",
+        "networks": {"detector": network},
+        "extra": {"export": {"images": images, "differences": [asdict(row) for row in rows]}},
+    }
+
+
+__all__ = ["export_detector"]

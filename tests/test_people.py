@@ -1,0 +1,207 @@
+"""People found by a bundle's detector: white cells of 8 x 8 pixels are people of 16 x 24 pixels around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bundles
+import numpy as np
+import pytest
+from onnx import helper
+
+import oaks
+from oaks.detector_formats import decode_centers
+
+INPUT, STRIDE, BOX = (96, 64), 8, (16.0, 24.0)
+GAIN, BIAS = 20.0, -10.0
+
+
+def detector_network() -> bytes:
+    """Center logits are 20 * the cell's mean brightness - 10; sizes and offsets are constant."""
+    cells = ("N", INPUT[1] // STRIDE, INPUT[0] // STRIDE)
+    constants = {
+        "brightness": np.full((1, 3, STRIDE, STRIDE), GAIN / 3 / STRIDE**2, np.float32),
+        "bias": np.array([BIAS], np.float32),
+        "nothing": np.zeros((2, 3, STRIDE, STRIDE), np.float32),
+        "extent": np.array(BOX, np.float32),
+        "shift": np.zeros(2, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["pixels", "brightness", "bias"], ["centers"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Conv", ["pixels", "nothing", "extent"], ["sizes"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Conv", ["pixels", "nothing", "shift"], ["offsets"], strides=[STRIDE, STRIDE]),
+    ]
+    outputs = {
+        name: (cells[0], count, *cells[1:]) for name, count in (("centers", 1), ("sizes", 2), ("offsets", 2))
+    }
+    return bundles._model(nodes, constants, {"pixels": ("N", 3, INPUT[1], INPUT[0])}, outputs, half=False)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> oaks.Bundle:
+    folder = tmp_path_factory.mktemp("people") / "tiny"
+    bundles.write(folder)
+    (folder / "detector.fp32.onnx").write_bytes(detector_network())
+    described = bundles.described(sorted(path.name for path in folder.glob("*.onnx")))
+    described["networks"]["detector"] |= {
+        "kind": "centers",
+        "stride": STRIDE,
+        "input": {"size": list(INPUT), "mean": [0, 0, 0], "std": [255, 255, 255]},
+        "threshold": 0.5,
+        "nms": 0.9,
+    }
+    return bundles.bundles.write(folder, described)
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def engine(request: pytest.FixtureRequest, bundle: oaks.Bundle):
+    pytest.importorskip(request.param)
+    with oaks.Engine(bundle, request.param, threads=1) as made:
+        yield made
+
+
+def picture(cells: list[tuple[int, int]], size: tuple[int, int] = INPUT) -> np.ndarray:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for x, y in cells:
+        image[STRIDE * y : STRIDE * (y + 1), STRIDE * x : STRIDE * (x + 1)] = 255
+    return image
+
+
+def around(cells: list[tuple[int, int]], size: tuple[int, int] = INPUT) -> np.ndarray:
+    middles = (np.asarray(cells, np.float32).reshape(-1, 2) + 0.5) * STRIDE
+    half = np.float32(BOX) / 2
+    return np.clip(np.concatenate([middles - half, middles + half], axis=1), 0, [*size, *size])
+
+
+def in_order(boxes: np.ndarray) -> np.ndarray:
+    return boxes[np.lexsort(boxes.T)]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [],
+        [(5, 3)],
+        [(0, 0), (11, 0), (0, 7), (11, 7), (5, 0), (0, 4), (11, 4), (5, 7)],
+        [(2 * i % 12, 2 * (i // 6)) for i in range(24)],
+    ],
+    ids=["nobody", "one", "every border", "a crowd"],
+)
+def test_everybody_is_found_where_they_are(engine, cells):
+    boxes, scores = engine.detect(picture(cells))
+    assert boxes.shape == (len(cells), 4)
+    np.testing.assert_allclose(in_order(boxes), in_order(around(cells)), atol=0.5)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-10)), atol=1e-4)
+    poses = engine.infer(picture(cells))
+    np.testing.assert_array_equal(poses.boxes, boxes)
+    np.testing.assert_array_equal(poses.box_scores, scores)
+    assert len(poses) == len(cells)
+
+
+def test_a_crowd_in_a_large_picture_is_found(engine):
+    cells = [(x, y) for y in range(8) for x in range(12) if (x + y) % 2 == 0]
+    image = np.repeat(np.repeat(picture(cells), 10, axis=0), 10, axis=1)
+    boxes, _ = engine.detect(image)
+    assert len(boxes) == 48
+    np.testing.assert_allclose(in_order(boxes), in_order(around(cells)) * 10, atol=0.5)
+
+
+def test_pictures_of_unlike_sizes_in_one_call(engine):
+    frames = [
+        picture([(5, 3)]),
+        picture([]),
+        picture([(1, 1), (4, 5)], (48, 56)),
+        np.zeros((3, 2, 3), np.uint8),
+    ]
+    poses = engine.infer(frames)
+    assert np.bincount(poses.frame_index, minlength=4).tolist()[:2] == [1, 0]
+    for found, frame in zip(engine.detect(frames), frames, strict=True):
+        alone = engine.detect(frame)
+        np.testing.assert_array_equal(found[0], alone[0])
+        assert ((found[0] >= 0) & (found[0] <= np.tile(frame.shape[1::-1], 2))).all()
+
+
+def test_a_picture_smaller_than_a_cell_is_searched_too(engine):
+    for shape in ((1, 1, 3), (2, 7, 3), (300, 1, 3)):
+        boxes, scores = engine.detect(np.zeros(shape, np.uint8))
+        assert (boxes.shape, scores.shape) == ((0, 4), (0,))
+    # White all over: whoever is found lies within the picture.
+    boxes, _ = engine.detect(np.full((2, 2, 3), 255, np.uint8))
+    assert len(boxes)
+    assert ((boxes >= 0) & (boxes <= 2)).all()
+
+
+def test_rgb_frames_are_searched_in_their_order(bundle):
+    colored = bundles.picture({"red": (3, 5), "green": (7, 9)})
+    with (
+        oaks.Engine(bundle, "onnxruntime", threads=1, color="rgb") as engine,
+        oaks.Engine(bundle, "onnxruntime", threads=1) as other,
+    ):
+        for mine, theirs in zip(engine.detect(colored[..., ::-1].copy()), other.detect(colored), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_whole_pictures_and_given_boxes_ask_no_detector(engine):
+    image = picture([(5, 3)])
+    assert engine.infer(image, boxes="whole").boxes.tolist() == [[0, 0, *INPUT]]
+    given = [[1, 2, 30, 40]]
+    assert engine.infer(image, boxes=given).boxes.tolist() == given
+    with pytest.raises(ValueError, match=r"boxes must be \(N, 4\).*'whole' or None, got 'all'"):
+        engine.infer(image, boxes="all")
+    with pytest.raises(ValueError, match="box_scores must come with boxes"):
+        engine.infer(image, box_scores=[1])
+
+
+def test_calling_an_engine_infers(engine):
+    image = picture([(5, 3)])
+    np.testing.assert_array_equal(engine(image).keypoints, engine.infer(image).keypoints)
+
+
+def test_without_a_detector_the_error_says_what_to_pass(tmp_path: Path):
+    made = bundles.write(tmp_path / "tiny")
+    with oaks.Engine(made, "onnxruntime", threads=1) as engine:
+        assert not engine.has_detector
+        for call in (engine.infer, engine.detect, engine):
+            with pytest.raises(
+                ValueError, match=r"boxes must be given.*no detector; pass boxes.*'whole'.*detector="
+            ):
+                call(picture([]))
+        assert len(engine.infer([])) == 0
+    with pytest.raises(ValueError, match="must have a detector"):
+        oaks.Detector(made)
+
+
+def test_another_detector_takes_the_place_of_the_bundles(bundle, tmp_path: Path):
+    strict = oaks.Detector(bundle, threshold=0.9999, backend="onnxruntime")
+    with oaks.Engine(bundle, "onnxruntime", threads=1, detector=strict) as engine:
+        assert len(engine.detect(picture([(5, 3)]))[0]) == 1
+        assert len(engine.detect((picture([(5, 3)]) * 0.9).astype(np.uint8))[0]) == 0
+        assert engine.describe()["detector"] == strict.description
+
+
+@pytest.mark.parametrize(
+    "name", ["flip", "color", "refine", "precision", "backend", "device", "bundle", "score_kind"]
+)
+def test_settings_are_read_only(engine, name):
+    before = getattr(engine, name)
+    with pytest.raises(AttributeError, match=rf"Engine\.{name} must not be set"):
+        setattr(engine, name, None)
+    assert getattr(engine, name) is before
+
+
+def test_peaks_are_no_smaller_than_their_neighbors_and_finite():
+    logits = np.full((1, 5, 6), -9.0, np.float32)
+    logits[0, 2, 2], logits[0, 2, 3], logits[0, 0, 5], logits[0, 4, 0] = 3, 2, 1, np.nan
+    sizes, offsets = np.full((2, 5, 6), 8.0, np.float32), np.zeros((2, 5, 6), np.float32)
+    settings = {"stride": 8, "threshold": 0.5, "overlap": 0.5}
+    boxes, scores = decode_centers(logits, sizes, offsets, **settings)
+    assert boxes.tolist() == [[16, 16, 24, 24], [40, 0, 48, 8]]
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp([-3.0, -1.0])), rtol=1e-6)
+    sizes[0, 2, 2] = np.inf
+    boxes, _ = decode_centers(logits, sizes, offsets, **settings)
+    assert boxes.tolist() == [[40, 0, 48, 8]]
+    # Two equal neighbours are both peaks; NMS leaves the first where their boxes overlap.
+    logits[0, 2, 2] = -9
+    logits[0, 2, 4] = 2
+    sizes[:] = 40
+    assert len(decode_centers(logits, sizes, offsets, **settings)[0]) == 2
