@@ -68,7 +68,7 @@ def test_a_picture_whose_copy_cannot_be_written_is_named_and_the_rest_goes_on(ti
     tall, small = tmp_path / "a.bmp", tmp_path / "b.bmp"
     assert cv2.imwrite(str(tall), np.zeros((65_600, 8, 3), np.uint8))
     assert cv2.imwrite(str(small), np.zeros((80, 60, 3), np.uint8))
-    code, lines = run(tall, small, "--bundle", tiny.path, "--out", tmp_path / "out")
+    code, lines = run(tall, small, "--bundle", tiny.path, "--boxes", "whole", "--out", tmp_path / "out")
     assert code == 1
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.jpg"]
     assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
@@ -107,8 +107,10 @@ def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
     assert any(line.startswith("2 people in 2 pictures") for line in lines)
 
 
-def test_a_picture_is_a_person_without_boxes(tiny, pictures, tmp_path):
-    code, lines = run(pictures / "b.png", "--bundle", tiny.path, "--out", tmp_path / "out", "--no-flip")
+def test_a_picture_is_a_person_where_that_is_said(tiny, pictures, tmp_path):
+    code, lines = run(
+        pictures / "b.png", "--bundle", tiny.path, "--boxes", "whole", "--out", tmp_path / "out", "--no-flip"
+    )
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
     assert code == 0
     assert [row["box"] for row in rows] == [[0, 0, 100, 80]]
@@ -195,7 +197,16 @@ def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_pat
 
 
 def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):
-    run(pictures / "a.jpg", pictures / "more", "--bundle", tiny.path, "--out", tmp_path / "out")
+    run(
+        pictures / "a.jpg",
+        pictures / "more",
+        "--bundle",
+        tiny.path,
+        "--boxes",
+        "whole",
+        "--out",
+        tmp_path / "out",
+    )
     assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["a.jpg", "a_2.jpg"]
     rows, _ = coco.read_results(tmp_path / "out" / "results.json")
     assert [row["image_id"] for row in rows] == [1, 2]
@@ -236,7 +247,7 @@ def test_a_pose_without_a_score_is_worse_than_any(tiny):
 
 
 def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
-    run(pictures, "--bundle", tiny.path, "--no-pictures", "--out", tmp_path / "out")
+    run(pictures, "--bundle", tiny.path, "--boxes", "whole", "--no-pictures", "--out", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "results.header.json",
         "results.json",

@@ -197,18 +197,36 @@ def about(engine: Engine, boxes: str) -> str:
     )
 
 
-def box_source(boxes: Path | None, detector: DetectorOptions) -> PictureBoxes:
-    """Where the people of pictures are: in the file of --boxes, found by --detector, or one per picture.
+WHOLE = Path("whole")
+"""Instead of a file of boxes: every picture is one person."""
+
+
+def box_source(boxes: Path | None, detector: DetectorOptions, engine: Engine) -> PictureBoxes:
+    """Where the people of pictures are: in the file of --boxes, found by --detector, or by the bundle's detector.
 
     Raises:
-        ArgumentError: both were given.
+        ArgumentError: both were given, or none and the bundle has no detector.
     """
     from oaks.coco import read_boxes
     from oaks.predict import boxes_from_detector, boxes_from_file, whole_image
 
     if boxes is not None and detector.detector is not None:
         raise ArgumentError("pass exactly one of --boxes, --detector")
-    loaded = detector.load()
+    if boxes == WHOLE:
+        return whole_image()
     if boxes is not None:
         return boxes_from_file(read_boxes(boxes))
-    return whole_image() if loaded is None else boxes_from_detector(loaded)
+    return boxes_from_detector(
+        detector.load() or own_detector(engine, "--boxes FILE, --boxes whole, --detector")
+    )
+
+
+def own_detector(engine: Engine, instead: str) -> Detector:
+    """The detector of the Engine's bundle.
+
+    Raises:
+        ArgumentError: it has none; the message says what to pass instead.
+    """
+    if not engine.has_detector:
+        raise ArgumentError(f"bundle {engine.bundle.name!r} has no detector; pass exactly one of {instead}")
+    return engine.detector

@@ -23,7 +23,11 @@ def predict(
     source: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures or globs.")],
     bundle: options.Bundle = "small",
     boxes: Annotated[
-        Path | None, typer.Option(help="COCO JSON with person boxes: annotations or box results.")
+        Path | None,
+        typer.Option(
+            help="COCO JSON with person boxes: annotations or box results. 'whole': each picture is one person. "
+            "Default: the bundle's detector finds the people."
+        ),
     ] = None,
     detector: options.DetectorOptions,
     engine: options.EngineOptions,
@@ -36,14 +40,14 @@ def predict(
 ) -> int:
     """Find the poses in pictures: COCO results, annotated pictures, one line per picture.
 
-    Without --boxes or --detector, the whole picture is treated as one person.
+    Without --boxes or --detector, the bundle's detector finds the people.
     """
     from oaks import predict as library
     from oaks.images import find_images
 
     found = find_images(source)
-    people = options.box_source(boxes, detector)
     with engine.open(bundle) as opened, output.progress("pictures", len(found)) as advance:
+        people = options.box_source(boxes, detector, opened)
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
 

@@ -14,6 +14,7 @@ from oaks.cli.verb import DONE, SKIPPED, verb
 from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from oaks.inference import Engine
     from oaks.poses import Poses
     from oaks.video import BoxSource as FrameBoxes
     from oaks.video import Frame, FrameSource, Summary
@@ -66,7 +67,7 @@ def track(
 ) -> int:
     """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
 
-    Pass exactly one of --boxes, --detector, --first-boxes. What was written can be read however the run ends;
+    Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people. What was written can be read however the run ends;
     a source that was damaged, ended early or did not return counts as skipped.
     """
     from oaks.video import OneEuro, Tracker
@@ -75,15 +76,16 @@ def track(
     from oaks.video.sinks import frame_record
 
     sources = _sources(source, rate=rate, live=live, retry=retry)
-    people = _box_sources(len(sources), boxes, detector, first_boxes, every)
+    _check_boxes(boxes, detector, first_boxes)
     looks: dict[str, Any] = {
         "video": video, "absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails
     }  # fmt: skip
-    files = [
-        Files(folder, own.image_id, **looks)
-        for folder, own in zip(folders_for(out, sources), people, strict=True)
-    ]
     with engine.open(bundle) as opened:
+        people = _box_sources(len(sources), boxes, detector, first_boxes, every, opened)
+        files = [
+            Files(folder, own.image_id, **looks)
+            for folder, own in zip(folders_for(out, sources), people, strict=True)
+        ]
         tracker = Tracker(
             opened.bundle.skeleton, gate=gate, score=gate_by or opened.score_kind, patience=patience
         )
@@ -117,16 +119,24 @@ def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
     return [open_source(name, **settings) for name in named]
 
 
+def _check_boxes(files: Sequence[Path], detector: options.DetectorOptions, first: str | None) -> None:
+    if bool(files) + (detector.detector is not None) + (first is not None) > 1:
+        raise ArgumentError("pass exactly one of --boxes, --detector, --first-boxes")
+
+
 def _box_sources(
-    count: int, files: Sequence[Path], detector: options.DetectorOptions, first: str | None, every: int
+    count: int,
+    files: Sequence[Path],
+    detector: options.DetectorOptions,
+    first: str | None,
+    every: int,
+    engine: Engine,
 ) -> list[FrameBoxes]:
     """One box source for each of `count` sources."""
     from oaks.video import boxes_from_detector, boxes_from_file, first_boxes
 
-    if bool(files) + (detector.detector is not None) + (first is not None) != 1:
-        raise ArgumentError("pass exactly one of --boxes, --detector, --first-boxes")
-    loaded = detector.load()
-    if loaded is not None:
+    if not files and first is None:
+        loaded = detector.load() or options.own_detector(engine, "--boxes, --detector, --first-boxes")
         return [boxes_from_detector(loaded, every)] * count
     if first is not None:
         return [first_boxes(_read_boxes(first))] * count
