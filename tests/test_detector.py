@@ -230,7 +230,7 @@ PEOPLE = [((20, 24, 16, 20), 0.9), ((21, 24, 16, 20), 0.8), ((48, 40, 10, 30), 0
 
 def anchored(people) -> np.ndarray:
     """(3 cells, 85) rows of YOLOv5: the score is objectness times the probability of the class."""
-    rows = np.zeros((3 * len(CELLS), 85), np.float32)
+    rows = np.zeros((3 * len(CELLS), 8), np.float32)
     for row, (box, score) in zip(rows, people, strict=False):
         row[:4], row[4], row[5] = box, 1, score
     return rows

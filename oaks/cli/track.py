@@ -67,8 +67,9 @@ def track(
 ) -> int:
     """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
 
-    Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people. What was written can be read however the run ends;
-    a source that was damaged, ended early or did not return counts as skipped.
+    Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people.
+    What was written can be read however the run ends; a source that was damaged, ended early or did not return
+    counts as skipped.
     """
     from oaks.video import OneEuro, Tracker
     from oaks.video.outputs import Output as Files

@@ -172,7 +172,10 @@ def test_pictures_that_change_their_size_are_all_there(tiny, boxes, tmp_path):
 def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, capsys):
     given = ["--bundle", str(tiny), "--boxes", str(boxes)]
     for wrong, message in (
-        ([clip, "--bundle", tiny], "oaks: pass exactly one of --boxes, --detector, --first-boxes"),
+        (
+            [clip, "--bundle", tiny],
+            "oaks: bundle 'tiny' has no detector; pass exactly one of --boxes, --detector, --first-boxes",
+        ),
         (
             [clip, *given, "--first-boxes", "1,2,3,4"],
             "oaks: pass exactly one of --boxes, --detector, --first-boxes",

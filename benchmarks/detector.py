@@ -1,0 +1,190 @@
+"""How well person detectors find people: python benchmarks/detector.py BUNDLE --annotations test.json --images DIR.
+
+Prints average precision of boxes on the images whose annotations are complete, and precision and recall at the
+threshold; crowds count neither way. `--choose` prints the same for thresholds instead, for held-out training images
+(`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE --other-format nanodet`
+sets another network beside it. Every run with `--log` appends a line to a JSON Lines file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from oaks import Detector
+from oaks.images import read_image
+from oaks.ops import box_nms
+from oaks.training.data.detection import DetectionImages, People, read_detection
+from oaks.training.data.people import fold_of
+from oaks.training.detector import average_precision
+
+Found = tuple[np.ndarray, np.ndarray]
+THRESHOLDS = np.arange(0.1, 0.65, 0.05)
+
+
+def nanodet(path: Path, side: int = 416) -> Callable[[np.ndarray], Found]:
+    """NanoDet-Plus as published: BGR input, classes and distances at strides 8 to 64, NMS at IoU .6."""
+    import cv2
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    mean, std = np.float32([103.53, 116.28, 123.675]), np.float32([57.375, 57.12, 58.395])
+
+    def find(image: np.ndarray) -> Found:
+        ratio = side / max(image.shape[:2])
+        height, width = (round(length * ratio) for length in image.shape[:2])
+        canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.float32)
+        canvas[:height, :width] = (cv2.resize(image, (width, height)) - mean) / std
+        outputs = dict(
+            zip(names, session.run(None, {"data": canvas.transpose(2, 0, 1)[None].copy()}), strict=True)
+        )
+        boxes, scores = [], []
+        for stride in (8, 16, 32, 64):
+            own = outputs[f"cls{stride}"][0, 0]
+            logits = outputs[f"dis{stride}"][0].reshape(-1, 4, 8)
+            shares = np.exp(logits - logits.max(-1, keepdims=True))
+            reach = (shares / shares.sum(-1, keepdims=True)) @ np.arange(8, dtype=np.float32) * stride
+            ys, xs = np.mgrid[: own.shape[0], : own.shape[1]].reshape(2, -1) * stride
+            sides = (xs - reach[:, 0], ys - reach[:, 1], xs + reach[:, 2], ys + reach[:, 3])
+            boxes.append(np.stack(sides, axis=1))
+            scores.append(own.ravel())
+        listed, rated = np.concatenate(boxes), np.concatenate(scores)
+        listed = np.clip(listed / ratio, 0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
+        kept = (rated > 0.05) & (listed[:, 2:] >= listed[:, :2]).all(axis=1)
+        listed, rated = listed[kept], rated[kept].astype(np.float32)
+        best = box_nms(listed, rated, threshold=0.6)[:100]
+        return listed[best], rated[best]
+
+    return find
+
+
+def matches(found: Found, people: People, threshold: float) -> tuple[np.ndarray, int, int]:
+    """Which people are found at IoU .5, each box for one person, best first; boxes that count; boxes that are right."""
+    boxes, scores = found[0][found[1] >= threshold], found[1][found[1] >= threshold]
+    taken, counted, right = np.zeros(len(people.boxes), bool), 0, 0
+    for box in boxes[np.argsort(-scores, kind="stable")]:
+        overlaps = np.where(taken, 0, overlap(people.boxes, box))
+        if len(overlaps) and overlaps.max() >= 0.5:
+            taken[overlaps.argmax()] = True
+            right += 1
+        elif inside(people.regions, box) >= 0.5:
+            continue  # somebody of a crowd
+        counted += 1
+    return taken, counted, right
+
+
+def overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of boxes (N, 4) with one."""
+    inner = common(boxes, box)
+    return inner / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - inner)
+
+
+def inside(regions: np.ndarray, box: np.ndarray) -> float:
+    """The largest part of a box in one region."""
+    return float((common(regions, box) / max((box[2:] - box[:2]).prod(), 1e-9)).max(initial=0))
+
+
+def common(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(N,) area that boxes (N, 4) have in common with one."""
+    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
+    return np.clip(high - low, 0, None).prod(1)
+
+
+def with_keypoints(annotations: Path, images: DetectionImages) -> list[np.ndarray]:
+    """Boxes (N, 4) xyxy of the people with labelled keypoints, of each image."""
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    rows: dict[int, list[list[float]]] = {int(number): [] for number in images.image_ids}
+    for row in content["annotations"]:
+        if row["image_id"] in rows and row.get("num_keypoints") and not row.get("iscrowd"):
+            x, y, width, height = row["bbox"]
+            rows[row["image_id"]].append([x, y, x + width, y + height])
+    return [np.array(rows[int(number)], np.float32).reshape(-1, 4) for number in images.image_ids]
+
+
+def figures(
+    found: list[Found], images: DetectionImages, labeled: list[np.ndarray], threshold: float
+) -> dict[str, float]:
+    """Precision and recall at a threshold: of everybody, and of people with keypoints."""
+    people = counted = right = known = known_found = all_found = 0
+    for own, truth, boxes in zip(found, images.people, labeled, strict=True):
+        taken, count, good = matches(own, truth, threshold)
+        people, counted, right, all_found = (
+            people + len(taken),
+            counted + count,
+            right + good,
+            all_found + taken.sum(),
+        )
+        near = [int(np.abs(truth.boxes - box).sum(axis=1).argmin()) for box in boxes]
+        known, known_found = known + len(near), known_found + int(taken[near].sum()) if near else known_found
+    return {
+        "threshold": round(float(threshold), 3),
+        "recall": all_found / max(people, 1),
+        "recall of people with keypoints": known_found / max(known, 1),
+        "precision": right / max(counted, 1),
+    }
+
+
+def main(
+    bundle: Annotated[str, typer.Argument(help="Bundle with a detector.")],
+    annotations: Annotated[Path, typer.Option(help="COCO annotations with annotations_complete per image.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    precision: Annotated[str, typer.Option(help="Precision of the detector.")] = "fp32",
+    backend: Annotated[str, typer.Option(help="Backend of the detector.")] = "onnxruntime",
+    choose: Annotated[bool, typer.Option(help="Print thresholds from .1 to .6.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the source in the recipe, for --fold.")] = "images",
+    fold: Annotated[int | None, typer.Option(help="Take this fold of the images alone.")] = None,
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 8,
+    other: Annotated[Path | None, typer.Option(help="ONNX file of NanoDet-Plus, to set beside it.")] = None,
+    other_threshold: Annotated[float, typer.Option(help="Threshold of the other network.")] = 0.3,
+    log: Annotated[Path | None, typer.Option(help="JSON Lines file that gets a line per detector.")] = None,
+) -> None:
+    """Measure person detectors."""
+    read = read_detection(name, annotations, images)
+    kept = np.array([people.complete for people in read.people])
+    if fold is not None:
+        kept &= fold_of(read.name, read.image_ids, folds) == fold
+    read = read.subset(np.flatnonzero(kept))
+    labeled = with_keypoints(annotations, read)
+    own = Detector(bundle, precision=precision, backend=backend)
+    shown = own.threshold
+    loose = Detector(bundle, precision=precision, backend=backend, threshold=0.02)
+    detectors: dict[str, tuple[Callable[[np.ndarray], Found], float]] = {
+        own.description: (loose.detect, shown)
+    }
+    if other is not None:
+        detectors[other.name] = (nanodet(other), other_threshold)
+    table = Table("detector", "AP", "AP50", "threshold", "recall", "with keypoints", "precision")
+    for title, (find, threshold) in detectors.items():
+        found = [
+            find(read_image(read.folder / file)) for file in track(read.files, console=Console(stderr=True))
+        ]
+        overall = average_precision(found, read.people)
+        for level in THRESHOLDS if choose else [threshold]:
+            row = figures(found, read, labeled, level)
+            cells = [overall["AP"], overall["AP50"], *row.values()]
+            table.add_row(title, *(f"{value:.3f}" for value in cells))
+            if log is not None:
+                entry = {
+                    "what": "person detector", "detector": title,
+                    "annotations": f"{annotations.parent.name}/{annotations.name}",
+                    "images": len(read), "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                    **{key: round(float(value), 4) for key, value in {**overall, **row}.items()},
+                }  # fmt: skip
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+    Console(width=160).print(f"{len(read)} images with complete annotations")
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
