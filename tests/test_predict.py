@@ -132,7 +132,10 @@ def test_boxes_from_a_detector(tiny, pictures, tmp_path):
     assert [row["box_score"] for row in rows] == pytest.approx(scores.tolist())
     assert rows[0]["box"] == pytest.approx([*wanted[0, :2], *(wanted[0, 2:] - wanted[0, :2])], abs=1e-3)
     assert rows[0]["score"] == pytest.approx(rows[0]["oaks_score"] * rows[0]["box_score"], abs=1e-6)
-    assert header["box_source"] == "detector: detector.onnx, threshold 0.6, overlap 0.65, class 0, 64x64"
+    assert header["box_source"] == (
+        "detector: detector.onnx, boxes after NMS, threshold 0.6, overlap 0.65, class 0, 64x64, "
+        "bgr with mean 0, 0, 0 and std 1, 1, 1"
+    )
 
 
 def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path):
