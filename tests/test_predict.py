@@ -166,7 +166,7 @@ def test_a_detector_with_unknown_outputs_stops_it_at_once(tiny, pictures, tmp_pa
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
     code, lines = run(pictures, "--bundle", tiny.path, "--detector", strange, "--out", tmp_path / "out")
     assert code == 2
-    assert "s.onnx: outputs" in lines[-1]
+    assert "s.onnx: the network's outputs must be" in lines[-1]
     assert not (tmp_path / "out").exists()
 
 
