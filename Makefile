@@ -29,7 +29,7 @@ demo: install
 	$(VENV)/bin/oaks demo
 
 weights: install
-	networks=$$($(RUN) -m oaks.training.series $(SERIES) --data $(DATA)) && \
+	networks=$$($(VENV)/bin/oaks train-series $(SERIES) --data $(DATA)) && \
 	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
 ifneq ($(SERIES),rendered)
 	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \

@@ -1,4 +1,4 @@
-"""The trainings behind a bundle, one after another: python -m oaks.training.series real --data DIR.
+"""The trainings behind a bundle, one after another: `oaks train-series small --data DIR`.
 
 Stopped at any moment, the same command goes on where it was.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from oaks.errors import ArgumentError
 from oaks.training.data.sources import DataFolders
@@ -73,28 +70,6 @@ def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, m
     if run.settings.exists():
         return resume(folder, machine, data=data, packed=packed) is not None
     return train(read_recipe(name), folder, DataFolders(data or Path(), packed), machine) is not None
-
-
-def main(
-    which: Annotated[str, typer.Argument(help=f"{' or '.join(SERIES)}.")],
-    data: Annotated[Path | None, typer.Option(help="Folder that the recipes' paths begin at.")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
-    packed: Annotated[Path | None, typer.Option(help="Folder of packed people (oaks pack).")] = None,
-    max_minutes: Annotated[float, typer.Option(help="Stop with a checkpoint after so long; 0: never.")] = 0,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-) -> None:
-    """Train the networks of a bundle one after another; complete ones are left as they are."""
-    limits = {"max_minutes": max_minutes or None, "accelerator": accelerator}
-    trained = train_series(which, data, runs=runs, packed=packed, **limits)
-    if trained is None:
-        typer.echo("Not all is trained yet: the same command goes on.", err=True)
-        raise typer.Exit(3)
-    # Alone on standard output, so that a shell can hand them on.
-    typer.echo(" --ks ".join(map(str, trained)))
-
-
-if __name__ == "__main__":
-    typer.run(main)
 
 
 __all__ = ["SERIES", "train_series"]

@@ -19,6 +19,7 @@ from oaks.cli.predict import predict
 from oaks.cli.render import render, render_video
 from oaks.cli.track import track
 from oaks.cli.train import pack, train
+from oaks.cli.train_series import train_series
 from oaks.cli.verb import CODES, INTERRUPTED
 
 app = typer.Typer(
@@ -32,7 +33,19 @@ for function in (predict, track):
     app.command()(function)
 app.add_typer(val.app, name="val")
 app.command("import")(import_)
-for function in (fit, rescore, train, pack, export, render, render_video, benchmark, demo, doctor):
+for function in (
+    fit,
+    rescore,
+    train,
+    train_series,
+    pack,
+    export,
+    render,
+    render_video,
+    benchmark,
+    demo,
+    doctor,
+):
     app.command()(function)
 
 

@@ -1,0 +1,41 @@
+"""`oaks train-series`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oaks.cli import options
+from oaks.cli.output import Output
+from oaks.cli.verb import DONE, SKIPPED, verb
+
+
+@verb(extra="training")
+def train_series(
+    output: Output,
+    *,
+    which: Annotated[str, typer.Argument(help="small, tiny or rendered.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the recipes' paths are relative to. Default: the current one."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs"),
+    packed: options.Packed = None,
+    max_minutes: options.MaxMinutes = None,
+    accelerator: options.Accelerator = "auto",
+) -> int:
+    """Run the trainings behind a shipped bundle one after another; those that are done stay as they are.
+
+    Prints the arguments of oaks export. The same command resumes; out of time, it exits with 1.
+    """
+    from oaks.training.series import train_series as library
+
+    output.kept = f"the trainings so far are in {runs}; the same command resumes"
+    trained = library(which, data, runs=runs, packed=packed, max_minutes=max_minutes, accelerator=accelerator)
+    if trained is None:
+        output.warn("not all is trained yet; the same command resumes")
+        return SKIPPED
+    output.item(dict(zip(("pose", "ks"), trained, strict=False)), " --ks ".join(map(str, trained)))
+    return DONE
