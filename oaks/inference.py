@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -89,6 +90,10 @@ class Engine:
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        if refine is not None and self.bundle.pose.kind == "simcc":
+            raise ValueError(
+                f"refine must be None with a SimCC network, which has no heatmaps, got {refine!r}"
+            )
         self.refine = refine or self.bundle.pose.refine
         self.backend, self.device, self._passed_over = executors.choose_backend(
             backend, device, _lacking(self.bundle, precision)
@@ -111,7 +116,8 @@ class Engine:
         )
         self.score_kind, self.gives_oaks = self._pipeline.score_kind, self._pipeline.gives_oaks
         self._mirror = self.bundle.skeleton.mirror
-        self._cells = int(np.prod(self.bundle.pose.heatmap_size))
+        pose = self.bundle.pose
+        self._cells = math.prod(pose.heatmap_size) if pose.kind == "heatmaps" else 0
         self._visibility = _half(self.bundle.visibility, self._pipeline.copies)
         self._ks_visibility = _half(self.bundle.visibility, 1)
         self._similarity = _half(self.bundle.similarity, 1)
@@ -334,8 +340,7 @@ class Engine:
             "device": self.device,
             "precision": self.precision,
             "flip": self.flip,
-            "decoder": self.refine,
-            "alignment": self.bundle.pose.alignment,
+            **self._described_decoder(),
             "padding": self.bundle.pose.padding,
             "score": self.score_kind,
             "batches": list(pipeline.batches),
@@ -344,6 +349,12 @@ class Engine:
             "passed_over": self._passed_over,
             "detector": getattr(self._detector, "description", None),
         }
+
+    def _described_decoder(self) -> dict[str, Any]:
+        pose = self.bundle.pose
+        if pose.kind == "simcc":
+            return {"decoder": "simcc", "split": pose.split}
+        return {"decoder": self.refine, "alignment": pose.alignment}
 
     def close(self) -> None:
         """Gives back the networks and their memory. Closing twice does nothing, nor does it in a fork."""

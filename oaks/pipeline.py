@@ -115,14 +115,13 @@ class Pipeline:
     def _check(self, network: Network, executor: Executor) -> None:
         """Whether the network's inputs and outputs are those that bundle.json promises."""
         bundle = self._bundle
-        keypoints, (width, height) = bundle.skeleton.count, bundle.pose.heatmap_size
-        heatmaps = (keypoints, height, width)
+        keypoints, maps = bundle.skeleton.count, self._map_shapes()
         if network.role == "pose":
             wanted_inputs = {"crops": (3, *bundle.pose.size[::-1])}
-            wanted_outputs = {"heatmaps": heatmaps, "visibility": (keypoints,)}
-            needed = {"heatmaps"}
+            wanted_outputs = {**maps, "visibility": (keypoints,)}
+            needed = set(maps)
         else:
-            wanted_inputs = {"heatmaps": heatmaps}
+            wanted_inputs = maps
             wanted_outputs = {"similarity": (keypoints,), "visibility": (keypoints,)}
             needed = {"similarity"}
         inputs = {name: tensor.shape for name, tensor in executor.inputs.items()}
@@ -140,6 +139,15 @@ class Pipeline:
                 raise BundleError(
                     f"{network.label}: takes heatmaps of {taken}, and the pose network gives {given}"
                 )
+
+    def _map_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The outputs that keypoints are decoded from, and their shapes after the batch."""
+        pose, keypoints = self._bundle.pose, self._bundle.skeleton.count
+        if pose.kind == "simcc":
+            width, height = pose.size
+            return {"x": (keypoints, round(width * pose.split)), "y": (keypoints, round(height * pose.split))}
+        width, height = pose.heatmap_size
+        return {"heatmaps": (keypoints, height, width)}
 
     def _load_forests(self) -> None:
         """Read the scorer's trees, and bring them to the device."""
@@ -177,10 +185,10 @@ class Pipeline:
     def _allocate(self) -> None:
         """The buffers for the largest batch; smaller ones use their first rows."""
         pose, largest = self.executors["pose"], self.batches[-1]
-        crops, heatmaps = pose.inputs["crops"], pose.outputs["heatmaps"]
+        crops, maps = pose.inputs["crops"], {name: pose.outputs[name] for name in self._map_shapes()}
         empty = self.memory.empty
         self._pixels = empty((largest * self.copies, *crops.shape), crops.dtype)
-        self._heatmaps = empty((largest * self.copies, *heatmaps.shape), heatmaps.dtype)
+        self._maps = {name: empty((largest * self.copies, *t.shape), t.dtype) for name, t in maps.items()}
         self._transforms = empty((largest, 2, 3), np.float32)
         self._results = empty((self._layout(largest).size,), np.uint8)
         if self.has_forests:
@@ -210,28 +218,43 @@ class Pipeline:
             buffer = self._results[: layout.size]
             results = layout.views(self.memory, buffer)
             pixels = self._pixels[: batch * self.copies]
-            heatmaps = self._heatmaps[: batch * self.copies]
+            maps = {name: buffer[: batch * self.copies] for name, buffer in self._maps.items()}
             transforms = self._transforms[:batch]
-            given = {"heatmaps": heatmaps, "visibility": results.visibility}
+            given = {**maps, "visibility": results.visibility}
             outputs = {name: given[name] for name in self.executors["pose"].outputs}
             steps = {"pose": self.executors["pose"].bind({"crops": pixels}, outputs)}
-            steps["decode"] = lambda: self._decode(heatmaps, transforms, results)
+            steps["decode"] = lambda: self._decode(maps, transforms, results)
             if self.has_similarity:
                 told = {"similarity": results.similarity, "visibility": results.ks_visibility}
                 outputs = {name: told[name] for name in self.executors["ks"].outputs}
-                steps["ks"] = self.executors["ks"].bind({"heatmaps": heatmaps[:batch]}, outputs)
+                steps["ks"] = self.executors["ks"].bind({"heatmaps": maps["heatmaps"][:batch]}, outputs)
             if self.has_forests:
-                steps["scorer"] = lambda: self._predict(heatmaps, results)
+                steps["scorer"] = lambda: self._predict(maps["heatmaps"], results)
             self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)
         return self._passes[batch]
 
-    def _decode(self, heatmaps: Array, transforms: Array, results: Results) -> None:
+    def _decode(self, maps: dict[str, Array], transforms: Array, results: Results) -> None:
         batch = transforms.shape[0]
+        pairs = self._bundle.skeleton.pairs if self._flip else None
+        if self._bundle.pose.kind == "simcc":
+            x, y = maps["x"], maps["y"]
+            ops.decode_simcc(
+                x[:batch],
+                y[:batch],
+                mirrored=(x[batch:], y[batch:]) if self._flip else None,
+                flip_pairs=pairs,
+                split=self._bundle.pose.split,
+                transforms=transforms,
+                out=(results.points, results.heat),
+                stream=self.memory.stream,
+            )
+            return
+        heatmaps = maps["heatmaps"]
         average = self._flip and self.has_similarity
         ops.decode(
             heatmaps[:batch],
             heatmaps[batch:] if self._flip else None,
-            flip_pairs=self._bundle.skeleton.pairs if self._flip else None,
+            flip_pairs=pairs,
             refine=self._refine,
             alignment=self._bundle.pose.alignment,
             crop_size=self._bundle.pose.size,
@@ -450,7 +473,7 @@ class Pipeline:
                 executor.close()
             for name in (
                 "_pixels",
-                "_heatmaps",
+                "_maps",
                 "_transforms",
                 "_results",
                 "_boxes",

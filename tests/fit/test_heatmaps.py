@@ -78,7 +78,7 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
         assert engine.gives_oaks
         assert engine.score_kind == "oaks"
         poses = engine.infer(data / "images" / "1.png", boxes=boxes)
-        maps = engine._pipeline._heatmaps[: 2 * PEOPLE].copy()
+        maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
     features = oaks.ops.map_features(
         maps[:PEOPLE], maps[PEOPLE:], points=poses.keypoints, boxes=boxes, frame_sizes=[[240, 180]] * PEOPLE,
         flip_pairs=(), alignment=bundle.pose.alignment,
@@ -98,7 +98,7 @@ def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
         engine.infer(
             data / "images" / "2.png", boxes=fitting.file_boxes(truth, np.arange(PEOPLE, 2 * PEOPLE))
         )
-        maps = engine._pipeline._heatmaps[: 2 * PEOPLE].copy()
+        maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
     stored = shard.maps[PEOPLE : 2 * PEOPLE].swapaxes(0, 1).reshape(maps.shape)
     np.testing.assert_allclose(stored, maps, rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(shard.frame_sizes, [[240, 180]] * len(shard.people))
@@ -202,7 +202,7 @@ def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
 
         def spoilt():
             pose()
-            engine._pipeline._heatmaps[0, 1] = np.nan
+            engine._pipeline._maps["heatmaps"][0, 1] = np.nan
 
         step["pose"] = spoilt
         after = engine.infer(frame, boxes=boxes)
@@ -245,6 +245,50 @@ def test_a_network_with_names_of_its_own_and_a_fixed_batch_is_imported(tmp_path,
         assert len(engine.infer(np.zeros((64, 48, 3), np.uint8), boxes=[[0, 0, 48, 64]])) == 1
 
 
+@pytest.mark.parametrize("order", ["xy", "yx"])
+@pytest.mark.parametrize("flip", [True, False])
+def test_simcc_vectors_are_decoded_in_the_engine(tmp_path, order, flip):
+    """Against the vectors of the original network, decoded by the operation."""
+    import onnxruntime
+
+    rng = np.random.default_rng(0)
+    nodes, constants, outputs = [helper.make_node("Flatten", ["input"], ["flat"])], {}, []
+    for axis in order:
+        side = {"x": 48, "y": 64}[axis] * 2
+        constants[f"{axis}.w"] = rng.normal(size=(3 * 64 * 48, 17 * side)).astype(np.float32) / 100
+        constants[f"{axis}.s"] = np.int64([-1, 17, side])
+        nodes.append(helper.make_node("MatMul", ["flat", f"{axis}.w"], [f"{axis}.long"]))
+        nodes.append(helper.make_node("Reshape", [f"{axis}.long", f"{axis}.s"], [f"simcc_{axis}"]))
+        outputs.append(helper.make_tensor_value_info(f"simcc_{axis}", TensorProto.FLOAT, [1, 17, side]))
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 64, 48])
+    graph = helper.make_graph(nodes, "g", [source], outputs)
+    graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    path = tmp_path / "rtmpose.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    bundle = import_network(path, tmp_path / "bundle", preset="rtmpose")
+    frame = rng.integers(0, 255, (90, 70, 3), np.uint8)
+    boxes = np.float32([[5, 5, 45, 80], [20, 0, 60, 70]])
+    with oaks.Engine(bundle, "onnxruntime", flip=flip, threads=1) as engine:
+        poses = engine.infer(frame, boxes=boxes)
+        assert engine.describe()["decoder"] == "simcc"
+        assert (engine.score_kind, np.isnan(poses.oaks_scores).all()) == ("conventional", True)
+    part = bundle.pose
+    crops = oaks.ops.crop(
+        frame, boxes, size=part.size, padding=1.25, mean=part.mean, std=part.std, mirrored=True
+    )
+    original = onnxruntime.InferenceSession(str(path))
+    vectors = [original.run(["simcc_x", "simcc_y"], {"input": crop[None]}) for crop in crops.pixels]
+    x, y = (np.concatenate([v[axis] for v in vectors]) for axis in (0, 1))
+    mirrored = {"mirrored": (x[2:], y[2:]), "flip_pairs": oaks.COCO17.pairs} if flip else {}
+    expected = oaks.ops.decode_simcc(x[:2], y[:2], split=2.0, transforms=crops.transforms, **mirrored)
+    np.testing.assert_allclose(poses.keypoints, expected.points, atol=1e-3)
+    np.testing.assert_allclose(poses.heat, expected.heat, rtol=1e-4)
+    with pytest.raises(ValueError, match="refine must be None with a SimCC network"):
+        oaks.Engine(bundle, "onnxruntime", refine="dark")
+    with pytest.raises(ValueError, match="model must give heatmaps, got kind 'simcc'"):
+        fit_heatmaps(bundle, path, tmp_path, store=tmp_path / "maps")
+
+
 def test_movenets_heads_become_maps_of_one_person(tmp_path):
     """Against the weighting said again in NumPy."""
     import onnxruntime
@@ -274,6 +318,7 @@ def test_movenets_heads_become_maps_of_one_person(tmp_path):
         ([("output", 16)], "hrnet", r"output must be one of shape \(N, 17, .*got output \(1, 16, 16, 12\)"),
         ([("x", 17), ("y", 17)], "mmpose", r"output must be one .*got x \(1, 17, 16, 12\); y"),
         ([("output", 17)], "movenet", r"outputs must be MoveNet's heatmaps"),
+        ([("output", 17)], "rtmpose", r"outputs must be SimCC vectors .*got output \(1, 17, 16, 12\)"),
         ([("output", 17)], "openpose", "preset must be one of simple-baselines, hrnet"),
     ],
 )
