@@ -85,13 +85,13 @@ class Engine:
     ) -> None:
         for name, number in (("threads", threads), ("max_batch", max_batch)):
             if number is not None and (not isinstance(number, int | np.integer) or number < 1):
-                raise ValueError(f"{name}: a whole number of at least 1 wanted, got {number!r}")
+                raise ArgumentError(f"{name}: a whole number of at least 1 wanted, got {number!r}")
         _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if refine is not None and self.bundle.pose.kind == "simcc":
-            raise ValueError(
+            raise ArgumentError(
                 f"refine must be None with a SimCC network, which has no heatmaps, got {refine!r}"
             )
         self.refine = refine or self.bundle.pose.refine
@@ -415,7 +415,7 @@ def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
         return
     for name, given, fitted in (("flip", flip, True), ("refine", refine, bundle.pose.refine)):
         if given != fitted:
-            raise ValueError(
+            raise ArgumentError(
                 f"{name} must be {fitted!r} with bundle {bundle.name!r}, whose scorer was fitted so, got {given!r}"
             )
 
@@ -486,7 +486,7 @@ def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
+        raise ArgumentError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
 
 
 __all__ = ["Engine"]

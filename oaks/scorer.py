@@ -19,7 +19,7 @@ import numpy as np
 
 from oaks import forest_file, ops
 from oaks.bundle import Bundle
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.files import parse_json, write_json
 from oaks.ops import Forest
 from oaks.results_features import (
@@ -108,7 +108,7 @@ class Scorer:
         if not path.is_file():
             raise FileNotFoundError(f"scorer not found: {path}; fit one with `oaks fit`")
         if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}"
             )
         content = path.read_bytes()
@@ -160,7 +160,7 @@ class Scorer:
             ValueError: an argument does not fit, or holds numbers that are not finite; or the scorer sees heatmaps.
         """
         if self.card.kind != "results":
-            raise ValueError(
+            raise ArgumentError(
                 "scorer must be fitted to results, got one that sees heatmaps; oaks.Engine runs its bundle"
             )
         points, heat, corners, other = self._check(keypoints, scores, boxes, second)
@@ -190,11 +190,11 @@ class Scorer:
             ("decoder", decoder, card.decoder),
         ):
             if given is not None and given != fitted:
-                raise ValueError(
+                raise ArgumentError(
                     f"{name} must be {fitted!r}, which the scorer was fitted to, got {given!r}; fit a scorer to it"
                 )
         if skeleton is not None and skeleton.keypoints != card.skeleton.keypoints:
-            raise ValueError(
+            raise ArgumentError(
                 f"skeleton must have the scorer's keypoints {list(card.skeleton.keypoints)}, "
                 f"got {list(skeleton.keypoints)}"
             )
@@ -260,13 +260,13 @@ class Scorer:
                 if card.boxes
                 else "None: it was fitted without boxes"
             )
-            raise ValueError(f"boxes must be {wanted}")
+            raise ArgumentError(f"boxes must be {wanted}")
         corners = (
             boxes_around(points) if boxes is None else _numbers("boxes", boxes, (len(points), 4), np.float64)
         )
         if (second is not None) != (card.second_opinion is not None):
             wanted = f"the poses of {card.second_opinion!r}" if card.second_opinion else "None"
-            raise ValueError(f"second must be {wanted}, as this scorer was fitted")
+            raise ArgumentError(f"second must be {wanted}, as this scorer was fitted")
         other = None
         if second is not None:
             other = (
@@ -324,13 +324,13 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) 
     try:
         array = np.asarray(value, dtype)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+        raise ArgumentError(f"{name} must be an array of numbers: {error}") from None
     if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("N" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
+        raise ArgumentError(f"{name} must have shape ({wanted}), got {array.shape}")
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"{name} must be finite, got NaN or infinity in row {row}")
+        raise ArgumentError(f"{name} must be finite, got NaN or infinity in row {row}")
     return array
 
 
@@ -342,14 +342,14 @@ def _parse(content: bytes, label: str) -> tuple[Card, Forest, Forest]:
         or not isinstance(stated.get("format"), int)
         or "similarity" not in stated
     ):
-        raise ValueError(f"{label} is not a scorer's file; `oaks fit` writes one")
+        raise ArgumentError(f"{label} is not a scorer's file; `oaks fit` writes one")
     if stated["format"] > FORMAT:
-        raise ValueError(f"{label}: format must be at most {FORMAT}, got {stated['format']}; upgrade oaks")
+        raise ArgumentError(f"{label}: format must be at most {FORMAT}, got {stated['format']}; upgrade oaks")
     try:
         return _fields(stated)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{label}: {detail}") from error
+        raise ArgumentError(f"{label}: {detail}") from error
 
 
 def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
@@ -363,20 +363,20 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
         ("out_of_fold", dict),
     ):
         if not isinstance(stated[name], kind):
-            raise ValueError(f"{name} must be {kind.__name__}, got {stated[name]!r}")
+            raise ArgumentError(f"{name} must be {kind.__name__}, got {stated[name]!r}")
     if stated["kind"] not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {stated['kind']!r}")
+        raise ArgumentError(f"kind must be one of {', '.join(KINDS)}, got {stated['kind']!r}")
     if not (second is None or isinstance(second, str)):
-        raise ValueError(f"second_opinion must be a name or null, got {second!r}")
+        raise ArgumentError(f"second_opinion must be a name or null, got {second!r}")
     if stated["kind"] == "results":
         known = feature_names(skeleton.count, second_opinion=second is not None)
     else:
         known = map_feature_names(skeleton.count, second_opinion=second is not None)
     if features != known:
-        raise ValueError("features must be those of this version of oaks; fit the scorer again")
+        raise ArgumentError("features must be those of this version of oaks; fit the scorer again")
     quantiles = np.asarray(stated["heat_quantiles"], float)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():
-        raise ValueError("heat_quantiles must be a list of finite numbers")
+        raise ArgumentError("heat_quantiles must be a list of finite numbers")
     card = Card(
         kind=stated["kind"],
         estimator=stated["estimator"],
@@ -392,7 +392,7 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
     forests = [forest_file.from_dict(stated[name]) for name in ("similarity", "visibility")]
     for forest in forests:
         if forest.features != len(features):
-            raise ValueError(f"forests must look at {len(features)} features, got {forest.features}")
+            raise ArgumentError(f"forests must look at {len(features)} features, got {forest.features}")
     return card, forests[0], forests[1]
 
 

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from oaks import bundle as bundles
 from oaks import executors, forest_file, ops
 from oaks.bundle import Bundle
+from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
 from oaks.files import replacing, write_json
 from oaks.fit.boosting import CHOSEN, Settings
@@ -90,11 +91,11 @@ def fit_heatmaps(
         raise FileExistsError(f"out must not exist, got {out}")
     files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
     if len(files) != len(folders):
-        raise ValueError(
+        raise ArgumentError(
             f"images must be one folder for each of annotations, got {len(folders)} and {len(files)}"
         )
     if bundle.pose.kind != "heatmaps":
-        raise ValueError(
+        raise ArgumentError(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
         )
     people, features = described_people(bundle, files, folders, Path(store), threads)
@@ -241,7 +242,7 @@ class _Runner:
         maps = self._run(crops.pixels)
         if not np.isfinite(maps).all():
             bad = truth.ids[people[int(np.argwhere(~np.isfinite(maps))[0][0]) % len(people)]]
-            raise ValueError(f"heatmaps must be finite, got others for annotation {bad}")
+            raise ArgumentError(f"heatmaps must be finite, got others for annotation {bad}")
         maps = maps.astype(np.float16).reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
         sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
         return Shard(people, maps, crops.transforms, sizes)
@@ -285,7 +286,7 @@ def _open_store(store: Path, bundle: Bundle, truth: Truth) -> None:
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     if changed := [key for key in stated if found.get(key) != stated[key]]:
-        raise ValueError(
+        raise ArgumentError(
             f"{store} must hold heatmaps of this run, got another {changed[0]}; name another folder"
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from oaks import bundle as bundles
 from oaks import onnx_file
 from oaks.bundle import Bundle
-from oaks.errors import BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.skeleton import COCO17, Skeleton
 
 log = logging.getLogger("oaks")
@@ -183,14 +183,14 @@ def _preset(preset: str | Preset) -> Preset:
     if isinstance(preset, Preset):
         return preset
     if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        raise ArgumentError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     return PRESETS[preset]
 
 
 def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
     known = Preset.__dataclass_fields__
     if unknown := sorted(set(settings) - set(known)):
-        raise ValueError(f"settings must be among {', '.join(known)}, got {unknown[0]!r}")
+        raise ArgumentError(f"settings must be among {', '.join(known)}, got {unknown[0]!r}")
     return Preset(**{**vars(preset), **settings})
 
 
@@ -207,16 +207,16 @@ def _converted(path: Path, preset: Preset, skeleton: Skeleton) -> tuple[bytes, t
     try:
         content = onnx_file.read(path)
     except BundleError as error:
-        raise ValueError(str(error)) from error
+        raise ArgumentError(str(error)) from error
     try:
         graph = onnx.load_from_string(content)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        raise ArgumentError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
     shape = inputs[0][1]
     if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not all(_fixed(n) for n in shape[2:]):
-        raise ValueError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
+        raise ArgumentError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
     height, width = shape[2:]
     probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
     found = session.run(None, {inputs[0][0]: probe})
@@ -261,7 +261,7 @@ def _simcc_outputs(
         names = list(shapes)
         return dict(zip("xy", names if list(shapes.values()) == wanted else names[::-1], strict=True))
     found = "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-    raise ValueError(
+    raise ArgumentError(
         f"{path}: outputs must be SimCC vectors of shape {wanted[0]} and {wanted[1]}, got {found}"
     )
 
@@ -290,13 +290,13 @@ def _heatmap_outputs(
     maps, found = of(count), "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     if not preset.weighted:
         if len(maps) != 1 or len(shapes) != 1:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: output must be one of shape (N, {count}, height/stride, width/stride), got {found}"
             )
         return {"heatmaps": maps[0]}
     centers, pairs = of(1), of(2 * count)
     if len(maps) != 1 or len(centers) != 1 or len(pairs) != 2:
-        raise ValueError(
+        raise ArgumentError(
             f"{path}: outputs must be MoveNet's heatmaps ({count} maps), center (1), regression and offsets "
             f"({2 * count} each) in that order, got {found}"
         )
@@ -336,13 +336,15 @@ def _check_batches(path: Path, content: bytes, names: list[str], probe: np.ndarr
         together = session.run(names, {"crops": probe})
         alone = [session.run(names, {"crops": probe[n : n + 1]}) for n in range(len(probe))]
     except Exception as error:
-        raise ValueError(f"{path}: must take a batch of any size, and its graph does not: {error}") from error
+        raise ArgumentError(
+            f"{path}: must take a batch of any size, and its graph does not: {error}"
+        ) from error
     for n, name in enumerate(names):
         expected = np.concatenate([outputs[n] for outputs in alone])
         if together[n].shape != expected.shape or not np.allclose(
             together[n], expected, rtol=1e-3, atol=1e-4
         ):
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}: {name} of a batch must be that of its crops one by one; export it with a free batch"
             )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import read_results
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
@@ -89,7 +90,7 @@ def load_people(
         ValueError: results and annotations do not fit, or the results hold no usable keypoint scores.
     """
     if len(results) != len(annotations) or not results:
-        raise ValueError(
+        raise ArgumentError(
             f"results must be one file for each of annotations, got {len(results)} and {len(annotations)}"
         )
     rows: list[dict[str, Any]] = []
@@ -165,7 +166,7 @@ def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
     for number, row in enumerate(rows):
         points = row.get("keypoints")
         if isinstance(points, list) and points and isinstance(points[0], list):
-            raise ValueError(
+            raise ArgumentError(
                 f"{label}: row {number}: keypoints must be a flat list x, y, score, ..., got nested lists"
             )
 
@@ -173,17 +174,17 @@ def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
 def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.ndarray:
     if detections.heat is None:
         third = rows[0]["keypoints"][2]
-        raise ValueError(
+        raise ArgumentError(
             f"{label}: keypoints must have scores that differ, got {third} for every keypoint; write the estimator's "
             "own score of each keypoint in its third number"
         )
     heat = detections.heat
     if heat.shape[1] > 1 and np.ptp(heat, axis=1).max() == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"{label}: keypoints must have scores of their own, got one score for all keypoints of each pose"
         )
     if np.ptp(heat) == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint"
         )
     return heat

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import AREA_OF_BOX, are_numbers, make_header, read_results, write_results
+from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.results_features import boxes_around
 from oaks.scorer import Scorer
@@ -55,7 +56,7 @@ def rescore(
             with other settings.
     """
     if not engine.gives_oaks:
-        raise ValueError(
+        raise ArgumentError(
             f"engine: bundle {engine.bundle.name!r} has no visibility or no KS network to score by"
         )
     rows, stated = read_results(results)
@@ -150,12 +151,12 @@ def rescore_results(
         decoder=decoder or stated.get("decoder"),
     )
     if not rows:
-        raise ValueError(f"{results}: results must hold at least one pose, got none")
+        raise ArgumentError(f"{results}: results must hold at least one pose, got none")
     points, boxes = _poses_of(rows, scorer, results)
     try:
         scored = scorer(points[..., :2], points[..., 2], boxes, second=_second_poses(second, rows, scorer))
     except ValueError as error:
-        raise ValueError(f"{results}: {error}") from error
+        raise ArgumentError(f"{results}: {error}") from error
     if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
         log.warning(
             "%s: keypoint scores are unlike those that the scorer was fitted to (distance %.2f); a scorer fitted to "
@@ -187,7 +188,7 @@ def _second_poses(
         return None
     others = read_results(second)[0]
     if [row["image_id"] for row in others] != [row["image_id"] for row in rows]:
-        raise ValueError(f"second must have the images of results row by row, got others in {second}")
+        raise ArgumentError(f"second must have the images of results row by row, got others in {second}")
     points = np.array([row["keypoints"] for row in others], float).reshape(
         len(rows), scorer.card.skeleton.count, 3
     )
@@ -201,19 +202,19 @@ def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray
         where = f"{label}: row {number} (image {row['image_id']})"
         flat = row.get("keypoints")
         if not are_numbers(flat) or np.shape(flat) != (3 * count,):
-            raise ValueError(f"{where}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}")
+            raise ArgumentError(f"{where}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}")
         points.append(flat)
         if scorer.card.boxes:
             box = row.get("box") or row.get("bbox")
             if not are_numbers(box) or np.shape(box) != (4,):
-                raise ValueError(
+                raise ArgumentError(
                     f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes"
                 )
             x, y, w, h = box
             boxes.append((x, y, x + w, y + h))
     found = np.array(points, float).reshape(-1, count, 3)
     if np.ptp(found[..., 2]) == 0:
-        raise ValueError(
+        raise ArgumentError(
             f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint"
         )
     return found, np.array(boxes, float) if scorer.card.boxes else None
