@@ -17,16 +17,16 @@ from typing import Annotated
 import typer
 
 from oaks import Engine
-from oaks.val.bootstrap import Contender, Interval, compare
+from oaks.val.bootstrap import Contender, Interval, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
 from oaks.val.report import ranking
-from oaks.val.report.writer import save
-from oaks.val.scores import TITLES, Measured
-from oaks.val.visibility import visibility_figures
+from oaks.val.report.writer import save_report
+from oaks.val.scores import TITLES, ScoredDetections
+from oaks.val.visibility import visibility_metrics
 
 MEASURING_ONLY = ("coco-val2017", "test.json")
 """How the path of the annotations ends whose people are for measuring only."""
@@ -45,10 +45,12 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *rows])
 
 
-def card(measured: Measured, resamples: int) -> tuple[list[str], dict]:
+def card(measured: ScoredDetections, resamples: int) -> tuple[list[str], dict]:
     """The model card's tables, and the figures that the log keeps."""
     contenders = [Contender(key, measured, measured.scores[key].ranks) for key in SCORES]
-    found = {comparison.figure: comparison for comparison in compare(contenders, resamples=resamples)}
+    found = {
+        comparison.figure: comparison for comparison in compare_rankings(contenders, resamples=resamples)
+    }
     figures = ranking.rank(measured)
     worth = {
         key: measure_calibration(measured.scores[key].values, measured.own_oks)
@@ -91,13 +93,13 @@ def card(measured: Measured, resamples: int) -> tuple[list[str], dict]:
     return tables, kept
 
 
-def of_visibility(measured: Measured) -> list[list[str]]:
+def of_visibility(measured: ScoredDetections) -> list[list[str]]:
     """Rows of table 2: each keypoint, then their mean."""
     truth, detections = measured.truth, measured.detections
     flags = truth.flags[detections.own]
     rows = []
     for k, name in enumerate(truth.skeleton.keypoints):
-        found = visibility_figures(detections.visibility[:, k], flags[:, k])
+        found = visibility_metrics(detections.visibility[:, k], flags[:, k])
         rows.append((name.replace("_", " "), found.accuracy, max(found.labeled, 1 - found.labeled)))
     rows.append(("mean", *(sum(row[column] for row in rows) / len(rows) for column in (1, 2))))
     return [[name, f"{100 * accuracy:.1f}", f"{100 * majority:.1f}"] for name, accuracy, majority in rows]
@@ -151,8 +153,8 @@ def main(
         name = f"{engine.bundle.name}-{described['bundle_sha256'][:12]}-{engine.precision}-{engine.refine}-{people}"
         results = detect(engine, truth, images, out / f"{name}.json")
     detections = Detections.load(results, truth, name=name)
-    tables, kept = card(Measured.of(truth, detections), resamples)
-    save(
+    tables, kept = card(ScoredDetections.of(truth, detections), resamples)
+    save_report(
         evaluate(truth, [detections], Settings(resamples=resamples, beside_paper=True, images=images)),
         out / name,
     )

@@ -27,7 +27,7 @@ from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
 from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 COLUMNS = (Column("Source", "text"), *(Column(figure) for figure in EIGHT))
 PAPER_BACKBONES = ("conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet50")
@@ -93,7 +93,7 @@ def measure(
     device: str = "cpu",
     batch: int = 32,
     workers: int = 0,
-) -> dict[str, Measured]:
+) -> dict[str, ScoredDetections]:
     """One pose network with several KS-nets on annotated people, with ground-truth boxes.
 
     The pose network runs once; every KS-net sees the same heatmaps, and so has the same poses.
@@ -125,7 +125,7 @@ def measure(
             similarity = torch.sigmoid(ks(heatmaps).float()).cpu().numpy()
             rows[name] += _rows(content, found._replace(similarity=similarity), truth.category_id)
     return {
-        name: Measured.of(
+        name: ScoredDetections.of(
             truth,
             Detections.from_rows(
                 found, truth, path=str(networks[name]), name=name, box_source="ground truth"
@@ -161,7 +161,7 @@ def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -
     ]
 
 
-def backbones_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
+def backbones_section(measured: Mapping[str, ScoredDetections], *, beside_paper: bool = False) -> Section:
     """Table 5: true visibility throughout, one row per backbone."""
     rows: list[tuple[Cell, ...]] = []
     for name, found in measured.items():
@@ -179,7 +179,7 @@ def backbones_section(measured: Mapping[str, Measured], *, beside_paper: bool = 
     return Section("ks-backbones", "KS-net's backbone", _on(measured), (table,))
 
 
-def trainings_section(measured: Mapping[str, Measured], *, beside_paper: bool = False) -> Section:
+def trainings_section(measured: Mapping[str, ScoredDetections], *, beside_paper: bool = False) -> Section:
     """Table 4: heat against KS-net over several trainings, with true visibility, and the most there is."""
     trainings = list(measured.values())
     test = trainings_table(
@@ -202,7 +202,7 @@ def trainings_section(measured: Mapping[str, Measured], *, beside_paper: bool = 
     return Section("ks-trainings", "KS-net trained several times", _on(measured), (test, means))
 
 
-def _on(measured: Mapping[str, Measured]) -> str:
+def _on(measured: Mapping[str, ScoredDetections]) -> str:
     truth = next(iter(measured.values())).truth
     return (
         f"On {int(truth.counted.sum())} people of {Path(truth.path).name}, with ground-truth boxes, flip and "

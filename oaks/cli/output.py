@@ -82,7 +82,7 @@ class Output:
 
     def tables(self, items: Iterable[Item]) -> None:
         """Print the tables among a report's items; as JSON, one object per row."""
-        from oaks.val.report.document import Table, plain
+        from oaks.val.report.document import Table, to_plain
         from oaks.val.report.writer import print_tables
 
         if not self.json:
@@ -92,7 +92,7 @@ class Output:
         for item in items:
             if isinstance(item, Table):
                 names = [column.title for column in item.columns]
-                for row in plain(item.rows):
+                for row in to_plain(item.rows):
                     self.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
 
     @contextmanager

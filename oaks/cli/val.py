@@ -180,12 +180,12 @@ def compare(
     from oaks.val import require_packages
 
     require_packages()
-    from oaks.val.evaluate import measure, side_by_side
+    from oaks.val.evaluate import compare_files, measure
 
     if len(results) < 2:
         raise ArgumentError(f"results must be two files or more, got {len(results)}")
     measured = measure(_truth(annotations, skeleton), results, box_source)
-    section = side_by_side(measured, resamples=resamples, seed=seed, score=score)
+    section = compare_files(measured, resamples=resamples, seed=seed, score=score)
     _show(output, section, add_to)
 
 
@@ -368,9 +368,9 @@ def _show(output: Output, section: Section, report: Path | None) -> None:
     """Print a section's tables, and add it to the report in a folder."""
     output.tables(section.items)
     if report is not None:
-        from oaks.val.report.writer import add
+        from oaks.val.report.writer import add_sections
 
-        output.say(str(add(report, [section])))
+        output.say(str(add_sections(report, [section])))
 
 
 app = typer.Typer(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from oaks.scorer import Scorer
-from oaks.val.bootstrap import Comparison, Contender, compare
+from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
 from oaks.val.report.document import Cell, Column, Range, Table
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 SHOWN = ("AP", "AP50", "AP75", "AR")
 
@@ -33,7 +33,7 @@ class Fitted:
     """
 
     scorer: Scorer
-    measured: Measured
+    measured: ScoredDetections
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...]
     path: Path | None = None
@@ -56,24 +56,24 @@ class Fitted:
 
 def measured_with(
     truth: Truth, detections: Detections, similarity: np.ndarray, visibility: np.ndarray
-) -> Measured:
+) -> ScoredDetections:
     """The poses beside the truth, with predicted similarity and visibility (N, K)."""
     told = replace(detections, similarity=similarity.astype(float), visibility=visibility.astype(float))
-    return Measured.of(truth, told)
+    return ScoredDetections.of(truth, told)
 
 
-def contenders(measured: Measured) -> list[Contender]:
+def contenders(measured: ScoredDetections) -> list[Contender]:
     """Conventional, OAKS and, with ground-truth boxes, the oracle."""
     keys = [key for key in ("conventional", "oaks", "oracle") if key in measured.scores]
     return [Contender(key, measured, measured.scores[key].ranks) for key in keys]
 
 
-def compared(measured: Measured, *, resamples: int, seed: int) -> tuple[Comparison, ...]:
+def compared(measured: ScoredDetections, *, resamples: int, seed: int) -> tuple[Comparison, ...]:
     """Paired bootstrap over images of `contenders`."""
-    return tuple(compare(contenders(measured), resamples=resamples, seed=seed))
+    return tuple(compare_rankings(contenders(measured), resamples=resamples, seed=seed))
 
 
-def summary(measured: Measured, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def summary(measured: ScoredDetections, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The figures that a card or a log keeps."""
     names = [contender.name for contender in contenders(measured)]
     value = {c.figure: dict(zip(names, (v.value for v in c.values), strict=True)) for c in comparisons}
@@ -100,7 +100,7 @@ def summary(measured: Measured, comparisons: Sequence[Comparison]) -> dict[str, 
     return kept
 
 
-def ranking_table(measured: Measured, comparisons: Sequence[Comparison]) -> Table:
+def ranking_table(measured: ScoredDetections, comparisons: Sequence[Comparison]) -> Table:
     """AP, AP50, AP75 and AR of every score, and what OAKS gains."""
     found = {comparison.figure: comparison for comparison in comparisons}
     rows: list[tuple[Cell, ...]] = [
@@ -141,7 +141,7 @@ def class_table(comparisons: Sequence[Comparison]) -> Table:
     )
 
 
-def calibration_table(measured: Measured) -> Table:
+def calibration_table(measured: ScoredDetections) -> Table:
     """Correlation with true OKS and calibration error of both scores."""
     known = measured.detections.own >= 0
     rows: list[tuple[Cell, ...]] = []

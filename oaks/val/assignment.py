@@ -13,11 +13,11 @@ from oaks.errors import ArgumentError
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import pairs
 
-LOCALISED = 0.1
+LOCALIZED = 0.1
 """OKS from which a detection counts as an attempt at a person (Ronchi and Perona)."""
 
 
-def find_own(
+def assign_people(
     truth: Truth,
     box_source: str,
     rows: Sequence[dict[str, Any]],
@@ -100,7 +100,7 @@ def _assigned(truth: Truth, image: np.ndarray, keypoints: np.ndarray, path: str)
 
 def _nearest(truth: Truth, image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     found = pairs(truth, keypoints, image)
-    keep = np.flatnonzero(truth.counted[found.person] & (found.oks >= LOCALISED))
+    keep = np.flatnonzero(truth.counted[found.person] & (found.oks >= LOCALIZED))
     order = keep[np.lexsort((found.person[keep], -found.oks[keep], found.detection[keep]))]
     detection, first = np.unique(found.detection[order], return_index=True)
     own = np.full(len(image), -1)

@@ -11,8 +11,8 @@ from scipy import stats
 from oaks.errors import ArgumentError
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
-from oaks.val.occlusion import AT_75, benchmark
-from oaks.val.scores import Measured
+from oaks.val.occlusion import AT_75, evaluate_occlusion
+from oaks.val.scores import ScoredDetections
 
 CONFIDENCE = 0.95
 
@@ -28,7 +28,7 @@ class Contender:
     """
 
     name: str
-    measured: Measured
+    measured: ScoredDetections
     ranks: np.ndarray
 
 
@@ -111,7 +111,9 @@ class Comparison:
     differences: tuple[Interval, ...]
 
 
-def compare(contenders: Sequence[Contender], *, resamples: int = 1000, seed: int = 0) -> list[Comparison]:
+def compare_rankings(
+    contenders: Sequence[Contender], *, resamples: int = 1000, seed: int = 0
+) -> list[Comparison]:
     """Paired bootstrap over images: every contender is measured on the same resamples.
 
     Figures: AP, AP50, AP75, APM, APL, AR as COCO's, then AP and AP75 of each occlusion class with all
@@ -155,7 +157,7 @@ def _figures(contender: Contender, draws: np.ndarray) -> dict[str, np.ndarray]:
     figures["AR"] = recall.mean(axis=1)
     for own_only in (False, True):
         for index, occlusion in enumerate(OCCLUSION_CLASSES):
-            matches = benchmark(measured, ranks, index, own_only=own_only).matches
+            matches = evaluate_occlusion(measured, ranks, index, own_only=own_only).matches
             precision = resampled(matches, draws, every)[0]
             form = "own" if own_only else "all"
             figures[f"AP {occlusion.key} ({form})"] = precision.mean(axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks.coco import are_numbers, read_results
 from oaks.errors import ArgumentError
-from oaks.val.assignment import find_own
+from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import Truth
 
 BOX_SOURCES = ("ground truth", "detected")
@@ -132,7 +132,7 @@ class Detections:
             keypoints=keypoints,
             scores=np.array([row["score"] for row in kept_rows], dtype=float),
             areas=extent[:, 0] * extent[:, 1],
-            own=find_own(truth, box_source, kept_rows, image, keypoints, path=path, indices=kept),
+            own=assign_people(truth, box_source, kept_rows, image, keypoints, path=path, indices=kept),
             box_scores=_field(kept_rows, kept, path, "box_score", 0),
             heat=heat,
             visibility=_field(kept_rows, kept, path, "visibility", count),

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from oaks.errors import ArgumentError
-from oaks.val.assignment import LOCALISED
+from oaks.val.assignment import LOCALIZED
 from oaks.val.ground_truth import LARGEST, MEDIUM, Truth
 from oaks.val.matching import Matches, match, precision_recall
 from oaks.val.oks import Pairs, exponents, pairs, similarities
@@ -104,7 +104,7 @@ def analyze(
             truth, pairing, image, ranks, areas, thresholds=np.array([oks]), among=among, sizes=SIZES
         )
 
-    localised = matched(found, scores, LOCALISED)
+    localised = matched(found, scores, LOCALIZED)
     errors = classify(truth, keypoints, found, localised)
     corrected = corrected_points(truth, keypoints, errors, landing)
     curves = {"original": matched(found, scores)}

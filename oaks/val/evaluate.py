@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
-from oaks.val.bootstrap import Comparison, Contender, compare
+from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import Judge
 from oaks.val.detect import detect
@@ -23,9 +23,9 @@ from oaks.val.error_analysis import Landing
 from oaks.val.ground_truth import Truth
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.comparison import files_section
-from oaks.val.report.document import Report, Section, Tile, show
-from oaks.val.report.writer import DATA, load, save
-from oaks.val.scores import TITLES, Measured
+from oaks.val.report.document import Report, Section, Tile, format_cell
+from oaks.val.report.writer import DATA, load_report, save_report
+from oaks.val.scores import TITLES, ScoredDetections
 from oaks.val.synthetic_boxes import write_detector_like
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
     report = Report(title=_title(truth, results))
     with Progress(transient=True) as progress:
         steps = progress.add_task("Evaluating", total=5 * len(results) + 3)
-        sources: dict[str, Measured] = {}
-        rankings: dict[str, tuple[Measured, ranking.Ranking]] = {}
+        sources: dict[str, ScoredDetections] = {}
+        rankings: dict[str, tuple[ScoredDetections, ranking.Ranking]] = {}
         gains: dict[str, list[Comparison]] = {}
         for detections in results:
-            measured = sources[detections.name] = Measured.of(truth, detections)
+            measured = sources[detections.name] = ScoredDetections.of(truth, detections)
             progress.advance(steps)
             rankings[detections.name] = (measured, ranking.rank(measured, settings.judge))
             progress.advance(steps, 2)
@@ -89,12 +89,14 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
                 pair = [
                     Contender(key, measured, measured.scores[key].ranks) for key in ("conventional", "oaks")
                 ]
-                gains[detections.name] = compare(pair, resamples=settings.resamples, seed=settings.seed)
+                gains[detections.name] = compare_rankings(
+                    pair, resamples=settings.resamples, seed=settings.seed
+                )
             progress.advance(steps, 2)
         sections: list[Section | None] = [ranking.section(rankings, settings.beside_paper)]
         if len(sources) > 1 and len({m.detections.box_source for m in sources.values()}) == 1:
             sections.append(
-                side_by_side(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
+                compare_files(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
             )
         progress.advance(steps)
         sections.append(
@@ -111,8 +113,8 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
     for section in sections:
         if section is not None:
             report.put(section)
-    report.head = head(truth, list(sources.values()), settings)
-    report.tiles = tiles(truth, *next(iter(rankings.values())), gains.get(names[0]))
+    report.head = report_head(truth, list(sources.values()), settings)
+    report.tiles = headline_tiles(truth, *next(iter(rankings.values())), gains.get(names[0]))
     return report
 
 
@@ -168,11 +170,15 @@ def save_evaluation(report: Report, folder: str | Path) -> Path:
         The path of the page.
     """
     if (Path(folder) / DATA).is_file():
-        report.sections += [section for section in load(folder).sections if section.key not in SECTIONS]
-    return save(report, folder)
+        report.sections += [
+            section for section in load_report(folder).sections if section.key not in SECTIONS
+        ]
+    return save_report(report, folder)
 
 
-def measure(truth: Truth, results: Sequence[str | Path], box_source: str | None = None) -> list[Measured]:
+def measure(
+    truth: Truth, results: Sequence[str | Path], box_source: str | None = None
+) -> list[ScoredDetections]:
     """Read results files and pair their poses with the people.
 
     Args:
@@ -180,7 +186,9 @@ def measure(truth: Truth, results: Sequence[str | Path], box_source: str | None 
         results: COCO keypoint results.
         box_source: "ground truth" or "detected", where a file's header does not say.
     """
-    return [Measured.of(truth, Detections.load(path, truth, box_source=box_source)) for path in results]
+    return [
+        ScoredDetections.of(truth, Detections.load(path, truth, box_source=box_source)) for path in results
+    ]
 
 
 def images_folder(annotations: str | Path, images: str | Path | None = None) -> Path:
@@ -198,8 +206,8 @@ def images_folder(annotations: str | Path, images: str | Path | None = None) -> 
     raise FileNotFoundError(f"folder of images not found: {tried}; name it with --images")
 
 
-def side_by_side(
-    sources: Sequence[Measured], *, resamples: int, seed: int, score: str | None = None
+def compare_files(
+    sources: Sequence[ScoredDetections], *, resamples: int, seed: int, score: str | None = None
 ) -> Section:
     """The files against the first of them, ranked by one score, or each by its best.
 
@@ -208,7 +216,7 @@ def side_by_side(
     """
     chosen = [m.best if score is None else m.ranked_by(score) for m in sources]
     contenders = [Contender(m.detections.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]
-    found = compare(contenders, resamples=resamples, seed=seed)
+    found = compare_rankings(contenders, resamples=resamples, seed=seed)
     titles = dict.fromkeys(TITLES[c.key] for c in chosen)
     return files_section([c.name for c in contenders], found, " or ".join(titles))
 
@@ -217,8 +225,8 @@ def _title(truth: Truth, results: Sequence[Detections]) -> str:
     return f"{', '.join(detections.name for detections in results)} on {Path(truth.path).name}"
 
 
-def tiles(
-    truth: Truth, measured: Measured, figures: ranking.Ranking, gains: list[Comparison] | None
+def headline_tiles(
+    truth: Truth, measured: ScoredDetections, figures: ranking.Ranking, gains: list[Comparison] | None
 ) -> list[Tile]:
     """The headline numbers of the first file."""
     best = measured.best.key
@@ -247,8 +255,8 @@ def tiles(
                 made.append(
                     Tile(
                         f"AP75 {occlusion_class} occluded, OAKS over conventional",
-                        show(gain.value, "points"),
-                        f"95 % interval {show(gain.low, 'points')} to {show(gain.high, 'points')}",
+                        format_cell(gain.value, "points"),
+                        f"95 % interval {format_cell(gain.low, 'points')} to {format_cell(gain.high, 'points')}",
                         "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
                     )
                 )
@@ -259,8 +267,8 @@ def tiles(
     return made
 
 
-def head(
-    truth: Truth, sources: Sequence[Measured], settings: Settings
+def report_head(
+    truth: Truth, sources: Sequence[ScoredDetections], settings: Settings
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """What every figure depends on."""
     enlarged = bool((truth.scales != 1).any())

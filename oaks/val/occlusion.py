@@ -8,14 +8,14 @@ import numpy as np
 
 from oaks.val.error_analysis import SIZES
 from oaks.val.matching import THRESHOLDS, Matches, match, precision_recall
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 
 AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
 """Index of OKS .75 among the thresholds."""
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class OcclusionResult:
     """One score on the people of one occlusion class, all others ignored.
 
     Attributes:
@@ -32,7 +32,9 @@ class Benchmark:
     precision: np.ndarray
 
 
-def benchmark(measured: Measured, ranks: np.ndarray, occlusion: int, *, own_only: bool = False) -> Benchmark:
+def evaluate_occlusion(
+    measured: ScoredDetections, ranks: np.ndarray, occlusion: int, *, own_only: bool = False
+) -> OcclusionResult:
     """One score on one class of OCCLUSION_CLASSES, for people of at least 32 squared pixels.
 
     Args:
@@ -56,4 +58,4 @@ def benchmark(measured: Measured, ranks: np.ndarray, occlusion: int, *, own_only
     )
     precision, recall = precision_recall(matches)
     at = precision[AT_75]
-    return Benchmark(matches, float(precision.mean()), float(at.mean()), float(recall[AT_75]), at)
+    return OcclusionResult(matches, float(precision.mean()), float(at.mean()), float(recall[AT_75]), at)

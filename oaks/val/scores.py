@@ -48,7 +48,7 @@ NEED_TRUTH = ("heat_true_visibility", "oaks_true_visibility", "true_ks_all_visib
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScoredDetections:
     """Detections beside the truth: what every table starts from.
 
     Attributes:
@@ -68,7 +68,7 @@ class Measured:
     scores: dict[str, Score]
 
     @classmethod
-    def of(cls, truth: Truth, detections: Detections) -> Measured:
+    def of(cls, truth: Truth, detections: Detections) -> ScoredDetections:
         """Pairs the detections up and scores them."""
         ks, oks = similarity_to_own(truth, detections.keypoints, detections.own)
         ks, oks = np.nan_to_num(ks), np.nan_to_num(oks)

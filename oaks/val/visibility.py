@@ -12,7 +12,7 @@ VISIBLE = 0.5
 
 
 @dataclass(frozen=True)
-class VisibilityFigures:
+class VisibilityMetrics:
     """Agreement over a set of keypoints; "visible" is annotated with v = 1 or 2. NaN where a figure has no
     cases.
 
@@ -38,11 +38,11 @@ class VisibilityFigures:
     specificity: float
 
 
-def visibility_figures(predicted: np.ndarray, flags: np.ndarray) -> VisibilityFigures:
+def visibility_metrics(predicted: np.ndarray, flags: np.ndarray) -> VisibilityMetrics:
     """Figures over predicted visibilities and COCO flags of one shape, in any order."""
     predicted, flags = np.ravel(predicted), np.ravel(flags)
     truth, said = flags > 0, predicted > VISIBLE
-    return VisibilityFigures(
+    return VisibilityMetrics(
         count=len(flags),
         labeled=_share(truth),
         accuracy=_share(said == truth),

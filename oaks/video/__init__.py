@@ -9,7 +9,7 @@ Needs PyAV and SciPy: `pip install 'oaks[video]'`.
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.boxes import ONCE, BoxSource, boxes_from_detector, boxes_from_file, first_boxes
 from oaks.video.frames import Frame
-from oaks.video.sinks import Callback, CocoFile, JsonLines, MotFile, Sink
+from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource, open_source
 from oaks.video.stream import Summary, track
@@ -20,7 +20,7 @@ __all__ = [
     "ONCE",
     "AnnotatedVideo",
     "BoxSource",
-    "Callback",
+    "CallbackSink",
     "CocoFile",
     "Frame",
     "FrameSource",

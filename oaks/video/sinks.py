@@ -22,7 +22,7 @@ class Sink(Protocol):
         """Ends; what was taken is kept."""
 
 
-class Callback:
+class CallbackSink:
     """Calls a function with each frame and its poses."""
 
     def __init__(self, function: Callable[[Frame, Poses], object]) -> None:
@@ -143,4 +143,4 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-__all__ = ["Callback", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record"]
+__all__ = ["CallbackSink", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record"]

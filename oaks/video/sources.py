@@ -61,7 +61,7 @@ class FrameSource(ABC):
         """Ends it; a read under way ends when it can."""
 
 
-class Pictures(FrameSource):
+class ImageFiles(FrameSource):
     """Image files as frames, at a rate one chooses. A damaged one is counted, named and left out.
 
     Args:
@@ -85,7 +85,7 @@ class Pictures(FrameSource):
             yield Frame(image, index, index, self._time_base, name=path.name)
 
 
-class Given(FrameSource):
+class FrameIterable(FrameSource):
     """Frames, or (H, W, 3) uint8 BGR arrays, that somebody else has."""
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
@@ -294,8 +294,8 @@ def open_source(
             raise ArgumentError(
                 f"source: a list of pictures wanted, got {strange}; open each video by itself"
             )
-        return Pictures(str(source[0]), find_images(source), rate)
-    return Given(source, rate)
+        return ImageFiles(str(source[0]), find_images(source), rate)
+    return FrameIterable(source, rate)
 
 
 def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, Any]) -> FrameSource:
@@ -312,7 +312,7 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
         or path.suffix.lower() in SUFFIXES
         or (not path.exists() and any(c in name for c in "*?["))
     ):
-        return Pictures(name, find_images([name]), rate)
+        return ImageFiles(name, find_images([name]), rate)
     return Video(name, live=bool(live), **settings)
 
 
@@ -356,4 +356,4 @@ def load_av() -> Any:
     return av
 
 
-__all__ = ["LIVE_SCHEMES", "FrameSource", "Given", "Pictures", "Video", "load_av", "open_source"]
+__all__ = ["LIVE_SCHEMES", "FrameIterable", "FrameSource", "ImageFiles", "Video", "load_av", "open_source"]

@@ -20,9 +20,9 @@ from oaks.val.coco_eval import FIGURES, judge
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
 from oaks.val.matching import match, precision_recall
-from oaks.val.occlusion import benchmark
+from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.oks import pairs
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 
@@ -169,8 +169,8 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
 
     analyzed = [MEDIUM, LARGEST]
     curves = standalone(content, rows, keep=lambda labeled: fewest <= labeled <= most, area=analyzed)
-    measured = Measured.of(truth, detections)
-    found = benchmark(measured, detections.scores, occlusion)
+    measured = ScoredDetections.of(truth, detections)
+    found = evaluate_occlusion(measured, detections.scores, occlusion)
     assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
     assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
     assert found.recall75 == curves.eval["recall"][5, 0, 0, 0]
@@ -179,7 +179,7 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     rows = sorted(rows, key=lambda row: position[row["image_id"]])
     of_class = [row for row, own in zip(rows, measured.occlusion, strict=True) if own == occlusion]
     curves = standalone(content, of_class, keep=lambda labeled: fewest <= labeled <= most, area=analyzed)
-    found = benchmark(measured, detections.scores, occlusion, own_only=True)
+    found = evaluate_occlusion(measured, detections.scores, occlusion, own_only=True)
     assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
     assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
 

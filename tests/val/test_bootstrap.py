@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 
-from oaks.val.bootstrap import Contender, compare, paired_t_test, resample_images, resampled
+from oaks.val.bootstrap import Contender, compare_rankings, paired_t_test, resample_images, resampled
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.matching import match
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 from .test_average_precision import matches_of, standalone
@@ -22,7 +22,7 @@ def scene():
     content = synthetic.annotations(31, images=20)
     rows = synthetic.detections(content, 31, boxes="detected", noise=0.1)
     truth = Truth.from_coco(content)
-    return content, rows, Measured.of(truth, Detections.from_rows(rows, truth))
+    return content, rows, ScoredDetections.of(truth, Detections.from_rows(rows, truth))
 
 
 def drawn(content, rows, draws):
@@ -91,7 +91,7 @@ def test_equal_rankings_do_not_differ_and_a_clear_gain_is_seen(scene):
     good = Contender("good", measured, measured.own_oks)
     same = Contender("same", measured, measured.own_oks)
     bad = Contender("bad", measured, -measured.own_oks)
-    for comparison in compare([good, same, bad], resamples=60):
+    for comparison in compare_rankings([good, same, bad], resamples=60):
         zero, lost = comparison.differences
         assert (zero.value, zero.low, zero.high) == (0, 0, 0)
         if comparison.figure == "AP":
@@ -106,7 +106,7 @@ def test_the_middle_of_every_figure_is_the_figure_itself(scene):
     expected = standalone(content, rows).stats
     found = {
         c.figure: c.values[0]
-        for c in compare([Contender("x", measured, measured.detections.scores)], resamples=40)
+        for c in compare_rankings([Contender("x", measured, measured.detections.scores)], resamples=40)
     }
     for index, figure in ((0, "AP"), (1, "AP50"), (2, "AP75"), (3, "APM"), (4, "APL"), (5, "AR")):
         assert found[figure].value == pytest.approx(expected[index])
@@ -115,9 +115,9 @@ def test_the_middle_of_every_figure_is_the_figure_itself(scene):
 
 def test_nothing_to_compare(scene):
     with pytest.raises(ValueError, match="contenders"):
-        compare([])
+        compare_rankings([])
     with pytest.raises(ValueError, match="resamples"):
-        compare([Contender("x", scene[2], scene[2].own_oks)], resamples=0)
+        compare_rankings([Contender("x", scene[2], scene[2].own_oks)], resamples=0)
 
 
 def test_the_paired_t_test_by_hand():

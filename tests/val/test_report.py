@@ -19,9 +19,9 @@ from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import Truth
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
-from oaks.val.report.document import Column, Range, Report, Section, Table, show
-from oaks.val.report.writer import add, html, load, markdown, save
-from oaks.val.scores import Measured
+from oaks.val.report.document import Column, Range, Report, Section, Table, format_cell
+from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
+from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 
@@ -54,7 +54,7 @@ def made(tmp_path_factory):
         results.append(Detections.load(folder / f"{name}.json", truth))
     settings = Settings(resamples=30, beside_paper=True, images=folder)
     report = evaluate(truth, results, settings)
-    save(report, folder / "out")
+    save_report(report, folder / "out")
     return folder / "out", report, truth, results
 
 
@@ -173,8 +173,8 @@ def test_the_paper_s_figures_stand_beside_these_only_where_asked(made):
 
 
 def test_a_report_is_read_back_as_it_was(made):
-    assert html(load(made[0])) == html(made[1])
-    assert markdown(load(made[0])) == markdown(made[1])
+    assert html(load_report(made[0])) == html(made[1])
+    assert markdown(load_report(made[0])) == markdown(made[1])
 
 
 def test_sections_are_added_and_replaced(made, tmp_path):
@@ -182,24 +182,24 @@ def test_sections_are_added_and_replaced(made, tmp_path):
         table = Table("t", "A table", (Column("a", "text"), Column("b")), (("x", value),))
         return Section("more", "More", "Of it.", (table,))
 
-    save(Report("Begun"), tmp_path)
-    add(tmp_path, [section(0.25)])
-    add(tmp_path, [section(0.75)])
-    again = load(tmp_path)
+    save_report(Report("Begun"), tmp_path)
+    add_sections(tmp_path, [section(0.25)])
+    add_sections(tmp_path, [section(0.75)])
+    again = load_report(tmp_path)
     assert [s.key for s in again.sections] == ["more"]
     assert again.sections[0].items[0].rows == (("x", 0.75),)
     assert "75.0" in (tmp_path / "report.md").read_text()
-    add(tmp_path / "new", [section(0.5)])
-    assert load(tmp_path / "new").sections[0].key == "more"
+    add_sections(tmp_path / "new", [section(0.5)])
+    assert load_report(tmp_path / "new").sections[0].key == "more"
 
 
 def test_something_else_is_not_taken_for_a_report(tmp_path):
     (tmp_path / "report.json").write_text('{"title": "x"}')
     with pytest.raises(ValueError, match=r"report\.json: not a report"):
-        load(tmp_path)
+        load_report(tmp_path)
     (tmp_path / "report.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="newer"):
-        load(tmp_path)
+        load_report(tmp_path)
 
 
 def test_what_users_write_cannot_become_part_of_the_page():
@@ -226,7 +226,7 @@ def test_what_users_write_cannot_become_part_of_the_page():
     ],
 )
 def test_cells_as_they_are_shown(cell, kind, text):
-    assert show(cell, kind) == text
+    assert format_cell(cell, kind) == text
 
 
 def test_a_row_has_as_many_cells_as_there_are_columns():
@@ -249,7 +249,7 @@ def test_files_of_one_kind_of_boxes_are_compared(made):
 
 
 def test_trainings_under_two_scores(made):
-    measured = [Measured.of(made[2], made[3][0])] * 3
+    measured = [ScoredDetections.of(made[2], made[3][0])] * 3
     heat = [(one, "heat_true_visibility") for one in measured]
     table = trainings_table(heat, [(one, "oaks_true_visibility") for one in measured])
     expected = [

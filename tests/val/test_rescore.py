@@ -13,7 +13,7 @@ from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.report.other_estimators import section
 from oaks.val.rescore import AREA_OF_BOX, rescore
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 
@@ -127,7 +127,7 @@ def test_the_table_has_two_rows_per_estimator_and_the_paper_s(data):
     rows = synthetic.detections(content, 4)
     for row in rows:
         row["score"] = 0.5
-    measured = Measured.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
+    measured = ScoredDetections.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
     table = section({"theirs": measured}, beside_paper=True).items[0]
     assert [row[:2] for row in table.rows[:3]] == [
         ("theirs", "Score in the file"),
@@ -136,6 +136,6 @@ def test_the_table_has_two_rows_per_estimator_and_the_paper_s(data):
     ]
     assert table.rows[2][2:] == (0.274, 0.823, 0.933, 0.981)
     bare = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
-    plain = Measured.of(truth, Detections.from_rows(bare, truth, path="theirs.json"))
+    plain = ScoredDetections.of(truth, Detections.from_rows(bare, truth, path="theirs.json"))
     with pytest.raises(ValueError, match=r"theirs\.json: no visibility"):
         section({"theirs": plain}, beside_paper=False)

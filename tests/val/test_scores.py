@@ -12,7 +12,7 @@ from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import similarities
 from oaks.val.report.ranking import gap_closed
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 
 THREE = Skeleton("three", ("a", "b", "c"), (0.1, 0.1, 0.1))
 HEAT = (0.9, 0.3, 0.6)
@@ -58,7 +58,7 @@ def measured(box_source="ground truth", **changes):
         "similarity": SIMILARITY,
         "visibility": VISIBILITY,
     } | changes
-    return Measured.of(truth, Detections.from_rows([row], truth, box_source=box_source))
+    return ScoredDetections.of(truth, Detections.from_rows([row], truth, box_source=box_source))
 
 
 # Equation 2 with d = 4, s^2 = 400, k = 0.2.
@@ -127,7 +127,7 @@ def test_a_pose_of_nobody_has_an_oks_of_zero():
         person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]), person(2, 2, [10, 10, 2, 20, 10, 1, 0, 0, 0])
     )
     far = {"image_id": 2, "category_id": 1, "keypoints": [900, 900, 1] * 3, "score": 0.4}
-    found = Measured.of(truth, Detections.from_rows([far], truth, box_source="detected"))
+    found = ScoredDetections.of(truth, Detections.from_rows([far], truth, box_source="detected"))
     assert found.own_oks.tolist() == [0.0]
     assert found.flags.tolist() == [[-1, -1, -1]]
     assert found.occlusion.tolist() == [-1]

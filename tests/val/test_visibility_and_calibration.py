@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from oaks.val.calibration import BINS, measure_calibration, pearson, spearman, threshold_for
-from oaks.val.visibility import area_under_curve, visibility_figures
+from oaks.val.visibility import area_under_curve, visibility_metrics
 
 
 def test_visibility_figures_by_counting():
     #        hits            missed   unlabelled: said there, said absent
     said = [0.9, 0.6, 0.51, 0.5, 0.2, 0.7, 0.1, 0.3, 0.4, 0.0]
     flags = [2, 2, 1, 1, 2, 0, 0, 0, 0, 0]
-    found = visibility_figures(np.array(said).reshape(2, 5), np.array(flags).reshape(2, 5))
+    found = visibility_metrics(np.array(said).reshape(2, 5), np.array(flags).reshape(2, 5))
     assert found.count == 10
     assert found.labeled == pytest.approx(5 / 10)
     assert found.accuracy == pytest.approx(7 / 10)
@@ -35,12 +35,12 @@ def test_visibility_figures_by_counting():
 
 
 def test_half_does_not_count_as_visible():
-    assert visibility_figures(np.array([0.5]), np.array([2])).recall == 0
-    assert visibility_figures(np.array([np.nextafter(0.5, 1)]), np.array([2])).recall == 1
+    assert visibility_metrics(np.array([0.5]), np.array([2])).recall == 0
+    assert visibility_metrics(np.array([np.nextafter(0.5, 1)]), np.array([2])).recall == 1
 
 
 def test_figures_without_cases_are_undefined():
-    found = visibility_figures(np.array([0.2, 0.4]), np.array([2, 1]))
+    found = visibility_metrics(np.array([0.2, 0.4]), np.array([2, 1]))
     assert math.isnan(found.precision)
     assert math.isnan(found.specificity)
     assert math.isnan(found.auc)

@@ -11,7 +11,7 @@ import pytest
 from oaks.coco import read_results
 from oaks.video.frames import Frame
 from oaks.video.mot import mot_lines, read_mot
-from oaks.video.sinks import Callback, CocoFile, JsonLines, MotFile
+from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile
 
 from .scenes import people
 
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_whole_frames(tmp_path, room):
 
 def test_a_callback_is_called():
     called = []
-    sink = Callback(lambda *given: called.append(given))
+    sink = CallbackSink(lambda *given: called.append(given))
     given = (frame(0), people([]))
     sink.write(*given)
     sink.close()

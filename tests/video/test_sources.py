@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from oaks.video.frames import Frame
-from oaks.video.sources import Given, Pictures, Video, open_source
+from oaks.video.sources import FrameIterable, ImageFiles, Video, open_source
 
 from .clips import SIZE, number_of, numbered, packets, spoil, turn, write_clip
 
@@ -131,7 +131,7 @@ def test_folders_globs_and_lists_of_pictures(tmp_path):
     named = [tmp_path / "2.png", tmp_path / "0.png"]
     for source, wanted in ((tmp_path, [0, 1, 2, 3]), (str(tmp_path / "[12].png"), [1, 2]), (named, [2, 0])):
         opened = open_source(source, rate=24)
-        assert isinstance(opened, Pictures)
+        assert isinstance(opened, ImageFiles)
         frames = list(opened)
         assert numbers(frames) == wanted
         assert [frame.name for frame in frames] == [f"{n}.png" for n in wanted]
@@ -159,7 +159,7 @@ def test_arrays_and_frames_that_somebody_has():
         assert numbers(frames) == [0, 1, 2]
         assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
     own = Frame(arrays[0], 7, 3, Fraction(1, 4))
-    assert next(iter(Given([own], 30))) is own
+    assert next(iter(FrameIterable([own], 30))) is own
 
 
 def test_an_address_or_a_camera_is_live_unless_one_says_otherwise(monkeypatch):

@@ -19,14 +19,14 @@ from oaks.val.ground_truth import LARGE, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.report import figures, paper
 from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
 from oaks.val.report.occlusion import SHORT, shown_scores
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 SHOWN_KEYPOINTS = ("left_eye", "left_wrist", "left_knee")
 """The keypoints of figure 5."""
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def groups(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:
+def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
     """(title, (N,) bool) of everybody, the occlusion classes and the sizes of the poses' own people."""
     own, has = measured.detections.own, measured.detections.own >= 0
     yield "Everybody", np.ones(len(own), dtype=bool)
@@ -38,7 +38,7 @@ def groups(measured: Measured) -> Iterator[tuple[str, np.ndarray]]:
     yield "Large (from 96²)", has & (areas >= LARGE)
 
 
-def correlation_table(measured: Measured) -> Table:
+def correlation_table(measured: ScoredDetections) -> Table:
     """Pearson, Spearman, ECE and Brier of every score, over all poses."""
     rows = []
     for key, score in measured.scores.items():
@@ -63,7 +63,7 @@ def _figures(of: CalibrationMetrics) -> tuple[float, ...]:
     return of.pearson, of.spearman, of.ece, of.brier
 
 
-def group_table(measured: Measured) -> Table:
+def group_table(measured: ScoredDetections) -> Table:
     """The same of the main scores, per occlusion class and size of person."""
     rows = []
     for title, members in groups(measured):
@@ -89,7 +89,7 @@ def group_table(measured: Measured) -> Table:
     )
 
 
-def reliability_figures(measured: Measured) -> list[Figure]:
+def reliability_figures(measured: ScoredDetections) -> list[Figure]:
     """Reliability diagrams: everybody and the classes from the most to the least occluded; the sizes."""
     panels = {
         title: {
@@ -116,7 +116,7 @@ def reliability_figures(measured: Measured) -> list[Figure]:
     ]
 
 
-def threshold_table(measured: Measured) -> Table:
+def threshold_table(measured: ScoredDetections) -> Table:
     """The score from which a precision is reached."""
     rows = []
     right = measured.own_oks >= RIGHT
@@ -140,7 +140,7 @@ def threshold_table(measured: Measured) -> Table:
     )
 
 
-def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
+def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Item]:
     """Figure 5 and its table: heat and predicted KS against the true KS, per keypoint."""
     detections, skeleton = measured.detections, measured.truth.skeleton
     predictions = {"Heat": detections.heat, "Predicted KS": detections.similarity}
@@ -199,7 +199,7 @@ def similarity_items(measured: Measured, beside_paper: bool) -> list[Item]:
     return items
 
 
-def histogram_figure(measured: Measured) -> Figure | None:
+def histogram_figure(measured: ScoredDetections) -> Figure | None:
     """Figure 6: OKS-bar (heat with true visibility), predicted OKS and OKS."""
     keys = [k for k in ("heat_true_visibility", "oaks_true_visibility", "oracle") if k in measured.scores]
     if len(keys) < 2:
@@ -224,7 +224,7 @@ def histogram_figure(measured: Measured) -> Figure | None:
     )
 
 
-def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
+def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section:
     """The figures and tables of all results files, by name."""
     items: list[Item] = []
     for measured in sources.values():

@@ -14,7 +14,7 @@ from oaks.poses import Poses
 from oaks.skeleton import Skeleton
 from oaks.val.calibration import RIGHT
 from oaks.val.report.document import Gallery, Item, Picture, Section
-from oaks.val.scores import Measured
+from oaks.val.scores import ScoredDetections
 from oaks.val.visibility import VISIBLE
 
 HEIGHT = 300
@@ -24,7 +24,7 @@ HEAVILY = 10
 """Most labelled keypoints of a heavily occluded person."""
 
 
-def section(measured: Measured, images: Path) -> Section | None:
+def section(measured: ScoredDetections, images: Path) -> Section | None:
     """Galleries of one results file; None if no image of any case can be read.
 
     Args:
@@ -53,7 +53,7 @@ def section(measured: Measured, images: Path) -> Section | None:
     )
 
 
-def kinds(measured: Measured) -> Iterator[tuple[str, str, str, np.ndarray, tuple[str, ...]]]:
+def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarray, tuple[str, ...]]]:
     """(key, title, note, indices of poses, how to draw each) of every kind of case."""
     oks, best = measured.own_oks, measured.best
     labeled = np.where(measured.detections.own >= 0, measured.truth.labeled[measured.detections.own], 0)
@@ -120,7 +120,7 @@ def _top(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     return indices[np.argsort(-values[indices], kind="stable")[:PER_KIND]]
 
 
-def caption(measured: Measured, n: int, variant: str) -> str:
+def caption(measured: ScoredDetections, n: int, variant: str) -> str:
     """What a picture shows, in lines: how good the pose is, what the scores say, and where it is from."""
     detections, truth = measured.detections, measured.truth
     person = detections.own[n]
@@ -136,7 +136,7 @@ def caption(measured: Measured, n: int, variant: str) -> str:
     return "\n".join(lines)
 
 
-def draw_case(measured: Measured, n: int, images: Path, variant: str) -> bytes | None:
+def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
     """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read."""
     detections, truth = measured.detections, measured.truth
     image = cv2.imread(str(images / truth.file_names[detections.image[n]]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from oaks.val.bootstrap import Comparison, paired_t_test
 from oaks.val.report.document import Column, Range, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 
 def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score: str) -> Section:
@@ -41,7 +41,9 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
     )
 
 
-def trainings_table(first: Sequence[tuple[Measured, str]], second: Sequence[tuple[Measured, str]]) -> Table:
+def trainings_table(
+    first: Sequence[tuple[ScoredDetections, str]], second: Sequence[tuple[ScoredDetections, str]]
+) -> Table:
     """Means and deviations of the same figures under two settings, with the paired t-test (table 4).
 
     Args:
@@ -79,7 +81,7 @@ def trainings_table(first: Sequence[tuple[Measured, str]], second: Sequence[tupl
 
 
 def trainings_section(
-    first: Sequence[Measured], second: Sequence[Measured], first_score: str, second_score: str
+    first: Sequence[ScoredDetections], second: Sequence[ScoredDetections], first_score: str, second_score: str
 ) -> Section:
     """The table of several trainings as a section.
 

@@ -140,12 +140,14 @@ class Report:
         self.sections.append(section)
 
 
-def show(cell: Cell, kind: Kind) -> str:
+def format_cell(cell: Cell, kind: Kind) -> str:
     """A cell as text, the same in HTML and Markdown."""
     if isinstance(cell, Range):
         if not math.isfinite(cell.low):
-            return show(cell.value, kind)
-        return f"{show(cell.value, kind)} [{show(cell.low, kind)}, {show(cell.high, kind)}]"
+            return format_cell(cell.value, kind)
+        return (
+            f"{format_cell(cell.value, kind)} [{format_cell(cell.low, kind)}, {format_cell(cell.high, kind)}]"
+        )
     if isinstance(cell, str):
         return cell
     if cell is None or not math.isfinite(cell):
@@ -169,16 +171,16 @@ def sort_value(cell: Cell) -> float | str:
     return cell if cell is not None and math.isfinite(cell) else ""
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A value as JSON takes it: NaN and infinity as null, arrays as lists."""
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_plain(value.tolist())
     if isinstance(value, Range):
-        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+        return {"value": to_plain(value.value), "low": to_plain(value.low), "high": to_plain(value.high)}
     if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
+        return [to_plain(entry) for entry in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from oaks.val.bootstrap import Comparison
 from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyze
 from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
-from oaks.val.occlusion import benchmark
+from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import figures, paper
 from oaks.val.report.document import Cell, Column, Figure, Item, Range, Section, Table
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 CLASS_COLUMNS = tuple(Column(c.title) for c in OCCLUSION_CLASSES)
 SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "own": "File's score"}
 
 
-def shown_scores(measured: Measured, also: tuple[str, ...] = ()) -> list[str]:
+def shown_scores(measured: ScoredDetections, also: tuple[str, ...] = ()) -> list[str]:
     """The scores to compare class by class: conventional, OAKS and the file's own, as far as they are
     there."""
     return [key for key in ("conventional", "oaks", "own", *also) if key in measured.scores]
@@ -44,16 +44,17 @@ def class_counts(truth: Truth, beside_paper: bool) -> Table:
     )
 
 
-def class_tables(measured: Measured) -> list[Table]:
+def class_tables(measured: ScoredDetections) -> list[Table]:
     """AP at OKS .75 and over .5 to .95 of every score in every class, in both forms."""
     return [_class_table(measured, own_only=False), _class_table(measured, own_only=True)]
 
 
-def _class_table(measured: Measured, *, own_only: bool) -> Table:
+def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
     rows = []
     for key, score in measured.scores.items():
         found = [
-            benchmark(measured, score.ranks, c, own_only=own_only) for c in range(len(OCCLUSION_CLASSES))
+            evaluate_occlusion(measured, score.ranks, c, own_only=own_only)
+            for c in range(len(OCCLUSION_CLASSES))
         ]
         rows.append((TITLES[key], *(b.ap75 for b in found), *(b.ap for b in found)))
     name = measured.detections.name
@@ -113,7 +114,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
     return [figure, table]
 
 
-def gains_beside_paper(measured: Measured, comparisons: list[Comparison]) -> Table:
+def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]) -> Table:
     """What OAKS wins at OKS .75 in each class, here and in figures 11 and 12 of the paper."""
     by_figure = {c.figure: c.differences[0] for c in comparisons}
     here = [by_figure[f"AP75 {c.key} (all)"] for c in OCCLUSION_CLASSES]
@@ -130,11 +131,11 @@ def gains_beside_paper(measured: Measured, comparisons: list[Comparison]) -> Tab
     )
 
 
-def class_curves(measured: Measured) -> Figure:
+def class_curves(measured: ScoredDetections) -> Figure:
     """Precision and recall at OKS .75 of the main scores in each class."""
     keys = shown_scores(measured, ("oracle",))
     panels = [
-        {key: benchmark(measured, measured.scores[key].ranks, c).precision for key in keys}
+        {key: evaluate_occlusion(measured, measured.scores[key].ranks, c).precision for key in keys}
         for c in range(len(OCCLUSION_CLASSES))
     ]
     titles = [c.title for c in OCCLUSION_CLASSES]
@@ -146,7 +147,7 @@ def class_curves(measured: Measured) -> Figure:
     )
 
 
-def analyzes(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalysis]:
+def analyzes(measured: ScoredDetections, key: str, landing: Landing) -> list[ErrorAnalysis]:
     """The error analysis of one score for each class."""
     detections = measured.detections
     return [
@@ -164,7 +165,7 @@ def analyzes(measured: Measured, key: str, landing: Landing) -> list[ErrorAnalys
     ]
 
 
-def error_items(measured: Measured, landing: Landing) -> list[Item]:
+def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     """Figures 11 or 12, their numbers, and what kinds of errors the keypoints have."""
     found = {key: analyzes(measured, key, landing) for key in shown_scores(measured)}
     name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
@@ -217,7 +218,7 @@ def error_items(measured: Measured, landing: Landing) -> list[Item]:
 
 def section(
     truth: Truth,
-    sources: Mapping[str, Measured],
+    sources: Mapping[str, ScoredDetections],
     comparisons: Mapping[str, list[Comparison]],
     *,
     beside_paper: bool,

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from oaks.errors import ArgumentError
 from oaks.val.ground_truth import OCCLUSION_CLASSES
-from oaks.val.occlusion import benchmark
+from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import paper
 from oaks.val.report.document import Cell, Column, Section, Table
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 
-def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
+def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section:
     """AP at OKS .75 per class of every file, by its own score and by OAKS.
 
     Raises:
@@ -26,7 +26,7 @@ def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section:
             )
         own = measured.scores["own"] if "own" in measured.scores else measured.scores["conventional"]
         for score in (own, measured.scores["oaks"]):
-            found = [benchmark(measured, score.ranks, c) for c in range(len(OCCLUSION_CLASSES))]
+            found = [evaluate_occlusion(measured, score.ranks, c) for c in range(len(OCCLUSION_CLASSES))]
             rows.append((name, TITLES[score.key], *(b.ap75 for b in found)))
     if beside_paper:
         for name, values in paper.OTHER_ESTIMATORS.items():

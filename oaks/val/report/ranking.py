@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from oaks.val.coco_eval import FIGURES, Judge, judge
 from oaks.val.report import paper
 from oaks.val.report.document import Cell, Column, Item, Section, Table
-from oaks.val.scores import TITLES, Measured
+from oaks.val.scores import TITLES, ScoredDetections
 
 IN_PAPER = {
     "conventional": "1, 4, 6, 7",
@@ -27,7 +27,7 @@ Ranking = Mapping[str, Mapping[str, float]]
 """COCO's ten figures of every score."""
 
 
-def rank(measured: Measured, by: Judge = "pycocotools") -> dict[str, dict[str, float]]:
+def rank(measured: ScoredDetections, by: Judge = "pycocotools") -> dict[str, dict[str, float]]:
     """COCO's ten figures of every score, by key."""
     detections = measured.detections
     return {
@@ -36,7 +36,7 @@ def rank(measured: Measured, by: Judge = "pycocotools") -> dict[str, dict[str, f
     }
 
 
-def eight_figures(measured: Measured, key: str) -> dict[str, float]:
+def eight_figures(measured: ScoredDetections, key: str) -> dict[str, float]:
     """EIGHT of one score; NaN where there is nobody to find.
 
     Raises:
@@ -57,7 +57,7 @@ def gap_closed(ranking: Ranking, key: str) -> float | None:
     return (ranking[key]["AP"] - low) / (high - low) if high > low else None
 
 
-def _with_boxes(measured: Measured) -> str:
+def _with_boxes(measured: ScoredDetections) -> str:
     """The results' name and, unless it says so itself, what boxes they are made with."""
     name, boxes = measured.detections.name, BOXES[measured.detections.box_source]
     return name if boxes in name else f"{name}, {boxes}"
@@ -68,7 +68,7 @@ def _undefined(value: float) -> float | None:
     return None if value == -1 else value
 
 
-def ranking_table(measured: Measured, ranking: Ranking) -> Table:
+def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
     """Ten figures of every score, and how much of the gap to the oracle each closes."""
     truth_known = measured.detections.box_source == "ground truth"
     columns = [Column("Score", "text"), *(Column(figure) for figure in FIGURES)]
@@ -96,7 +96,7 @@ def ranking_table(measured: Measured, ranking: Ranking) -> Table:
     )
 
 
-def against_paper(measured: Measured, ranking: Ranking) -> Table | None:
+def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
     """This file's figures beside the paper's, for the tables that apply; None if none does."""
     published = (
         paper.GROUND_TRUTH_BOXES if measured.detections.box_source == "ground truth" else paper.DETECTED_BOXES
@@ -120,7 +120,7 @@ def against_paper(measured: Measured, ranking: Ranking) -> Table | None:
     )
 
 
-def networks_table(sources: Mapping[str, tuple[Measured, Ranking]]) -> Table:
+def networks_table(sources: Mapping[str, tuple[ScoredDetections, Ranking]]) -> Table:
     """Table 1: every file's poses under the conventional score, and those of the paper's two networks."""
     rows: list[tuple[Cell, ...]] = [
         (name, measured.detections.box_source, *(_undefined(ranking["conventional"][f]) for f in EIGHT))
@@ -139,7 +139,7 @@ def networks_table(sources: Mapping[str, tuple[Measured, Ranking]]) -> Table:
     )
 
 
-def section(sources: Mapping[str, tuple[Measured, Ranking]], beside_paper: bool) -> Section:
+def section(sources: Mapping[str, tuple[ScoredDetections, Ranking]], beside_paper: bool) -> Section:
     """The tables of all results files, by name."""
     items: list[Item] = []
     for measured, ranking in sources.values():

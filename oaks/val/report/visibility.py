@@ -10,8 +10,8 @@ import numpy as np
 from oaks.skeleton import COCO17
 from oaks.val.report import figures, paper
 from oaks.val.report.document import Column, Figure, Item, Section, Table
-from oaks.val.scores import Measured
-from oaks.val.visibility import VisibilityFigures, visibility_figures
+from oaks.val.scores import ScoredDetections
+from oaks.val.visibility import VisibilityMetrics, visibility_metrics
 
 COLUMNS = (
     Column("Keypoint", "text"),
@@ -27,16 +27,16 @@ COLUMNS = (
 )
 
 
-def visibility_table(measured: Measured, beside_paper: bool) -> Table:
+def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
     """Table 2 with what accuracy alone hides."""
     visibility, flags = _of_people(measured)
     skeleton = measured.truth.skeleton
     theirs = beside_paper and skeleton == COCO17
     rows = []
     for k, keypoint in enumerate(skeleton.keypoints):
-        row = _row(keypoint.replace("_", " "), visibility_figures(visibility[:, k], flags[:, k]))
+        row = _row(keypoint.replace("_", " "), visibility_metrics(visibility[:, k], flags[:, k]))
         rows.append((*row, paper.VISIBILITY_ACCURACY[k]) if theirs else row)
-    total = _row("all", visibility_figures(visibility, flags))
+    total = _row("all", visibility_metrics(visibility, flags))
     rows.append((*total, float(np.mean(paper.VISIBILITY_ACCURACY))) if theirs else total)
     return Table(
         f"visibility-{measured.detections.name}",
@@ -49,18 +49,18 @@ def visibility_table(measured: Measured, beside_paper: bool) -> Table:
     )
 
 
-def _row(name: str, figures: VisibilityFigures) -> tuple[str | int | float, ...]:
+def _row(name: str, figures: VisibilityMetrics) -> tuple[str | int | float, ...]:
     return (name, *astuple(figures))
 
 
-def _of_people(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
+def _of_people(measured: ScoredDetections) -> tuple[np.ndarray, np.ndarray]:
     """Visibilities and flags (n,K) of the poses that belong to somebody."""
     has = measured.detections.own >= 0
     assert measured.detections.visibility is not None
     return measured.detections.visibility[has], measured.flags[has]
 
 
-def flag_figure(measured: Measured) -> Figure:
+def flag_figure(measured: ScoredDetections) -> Figure:
     """Figure 4, and the same of predicted visibility: values of seen, hidden and unlabelled keypoints."""
     flags = measured.flags
     values = {"Heat": measured.detections.heat, "Predicted visibility": measured.detections.visibility}
@@ -80,7 +80,7 @@ def flag_figure(measured: Measured) -> Figure:
     )
 
 
-def section(sources: Mapping[str, Measured], beside_paper: bool) -> Section | None:
+def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section | None:
     """The tables of all results files that have visibilities or heat; None if none has."""
     items: list[Item] = []
     for measured in sources.values():

@@ -23,9 +23,9 @@ from oaks.val.report.document import (
     Section,
     Table,
     Tile,
-    plain,
-    show,
+    format_cell,
     sort_value,
+    to_plain,
 )
 
 FORMAT = 1
@@ -34,7 +34,7 @@ WIDTH = 150
 PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
 
 
-def save(report: Report, folder: str | Path) -> Path:
+def save_report(report: Report, folder: str | Path) -> Path:
     """Writes report.html (complete in itself), report.json and report.md, and the drawings and pictures that
     the last two refer to. Returns the path of the page."""
     folder = Path(folder)
@@ -53,12 +53,12 @@ def save(report: Report, folder: str | Path) -> Path:
     return folder / PAGE
 
 
-def load(folder: str | Path) -> Report:
-    """Reads what `save` wrote.
+def load_report(folder: str | Path) -> Report:
+    """Reads what `save_report` wrote.
 
     Raises:
         FileNotFoundError: there is no report in the folder.
-        ArgumentError: its report.json is not one that `save` wrote; the message names it.
+        ArgumentError: its report.json is not one that `save_report` wrote; the message names it.
     """
     folder = Path(folder)
     try:
@@ -78,16 +78,16 @@ def load(folder: str | Path) -> Report:
         raise ArgumentError(f"{folder / DATA}: not a report: {error!r}") from error
 
 
-def add(folder: str | Path, sections: Iterable[Section]) -> Path:
+def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
     """Adds sections to the report in a folder, begun if there is none; one with the same key is replaced.
 
     Returns the path of the page.
     """
     folder = Path(folder)
-    report = load(folder) if (folder / DATA).is_file() else Report(title=folder.name)
+    report = load_report(folder) if (folder / DATA).is_file() else Report(title=folder.name)
     for section in sections:
         report.put(section)
-    return save(report, folder)
+    return save_report(report, folder)
 
 
 def print_tables(items: Iterable[Item]) -> None:
@@ -104,7 +104,7 @@ def print_tables(items: Iterable[Item]) -> None:
             for column in item.columns:
                 shown.add_column(column.title, justify="left" if column.kind == "text" else "right")
             for row in item.rows:
-                shown.add_row(*(show(cell, c.kind) for cell, c in zip(row, item.columns, strict=True)))
+                shown.add_row(*(format_cell(cell, c.kind) for cell, c in zip(row, item.columns, strict=True)))
             console.print(shown)
 
 
@@ -147,7 +147,7 @@ def _item_json(item: Item) -> dict[str, Any]:
             "title": item.title,
             "note": item.note,
             "columns": [asdict(column) for column in item.columns],
-            "rows": plain(item.rows),
+            "rows": to_plain(item.rows),
             "accent": list(item.accent),
         }
     if isinstance(item, Figure):
@@ -191,7 +191,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["show"] = show
+    environment.filters["show"] = format_cell
     environment.filters["sort_value"] = sort_value
     environment.filters["slug"] = slug
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
@@ -225,6 +225,6 @@ def _markdown_item(item: Item) -> list[str]:
     lines = ["| " + " | ".join(column.title for column in item.columns) + " |"]
     lines.append("|" + "|".join("---" if column.kind == "text" else "---:" for column in item.columns) + "|")
     for row in item.rows:
-        cells = (show(cell, column.kind) for cell, column in zip(row, item.columns, strict=True))
+        cells = (format_cell(cell, column.kind) for cell, column in zip(row, item.columns, strict=True))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
