@@ -102,13 +102,13 @@ class Engine:
         _check_scorer(self.bundle, self.flip, self.refine)
         self.color = color or "bgr"
         on_device = self.device != "cpu"
-        self.precision, networks = _networks(self.bundle, self.backend, precision, on_device)
+        self.precision, networks = choose_networks(self.bundle, self.backend, precision, on_device)
         self._pipeline: Pipeline | None = Pipeline(
             self.bundle,
             self.backend,
             self.device,
             networks=networks,
-            batches=_batches(max_batch, on_device),
+            batches=batch_sizes(max_batch, on_device),
             flip=self.flip,
             color=self.color,
             refine=self.refine,
@@ -433,7 +433,9 @@ def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
     return lacking
 
 
-def _networks(bundle: Bundle, backend: str, precision: str, on_device: bool) -> tuple[str, list[Network]]:
+def choose_networks(
+    bundle: Bundle, backend: str, precision: str, on_device: bool
+) -> tuple[str, list[Network]]:
     """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
     if precision == "auto":
         order = ("fp16", "fp32", "int8") if on_device else ("fp32", "fp16", "int8")
@@ -457,7 +459,7 @@ def _ks_precision(bundle: Bundle, precision: str) -> str | None:
     return next((p for p in wanted if bundle.holds("ks", "fp32" if p == "bf16" else p)), None)
 
 
-def _batches(max_batch: int | None, on_device: bool) -> list[int]:
+def batch_sizes(max_batch: int | None, on_device: bool) -> list[int]:
     """The sizes of a pass: powers of two, and the largest; on a CPU any up to 8 too.
 
     A CPU's every size keeps memory of its own once it has been used, and is a pass that warmup runs.
@@ -489,4 +491,4 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ArgumentError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
 
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "batch_sizes", "choose_networks"]

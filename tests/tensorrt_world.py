@@ -102,6 +102,12 @@ class World:
     def OnnxParser_get_error(self, parser: Any, index: int) -> Any:
         return self.make("ParserError", text=self.parse_errors[index])
 
+    def ParserError_node_operator(self, error: Any) -> str:
+        return "Conv"
+
+    def ParserError_node_name(self, error: Any) -> str:
+        return "node_3"
+
     def ParserError_desc(self, error: Any) -> str:
         return error._values["text"]
 

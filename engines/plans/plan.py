@@ -166,7 +166,10 @@ def _parse(
     trt = library.trt
     parser = trt.OnnxParser(network, library.logger)
     if not parser.parse(onnx):
-        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        errors = []
+        for index in range(parser.num_errors):
+            error = parser.get_error(index)
+            errors.append(f"{error.node_operator()} {error.node_name()!r}: {error.desc()}")
         raise library.failure(f"{label}: TensorRT cannot read this ONNX model: {'; '.join(errors)}", mark)
     return parser
 

@@ -1,0 +1,184 @@
+"""TensorRT plans made ahead of time and kept in a bundle. For TensorRT for RTX that needs no GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oaks import bundle as bundles
+from oaks.bundle import Bundle, Network
+from oaks.engines.plans.cache import plan_key, settings_for
+from oaks.engines.plans.library import RTX, TENSORRT, Library, library
+from oaks.engines.plans.plan import TimingCache, build
+from oaks.files import replacing
+
+if TYPE_CHECKING:
+    from oaks.executors.pycuda import Device
+
+
+@dataclass(frozen=True)
+class MadePlan:
+    """A plan that has been written into a bundle.
+
+    Attributes:
+        role, precision: of the network.
+        capabilities: the compute capabilities that it was named for; none for TensorRT's default.
+        file: in the bundle.
+        bytes: its size.
+        seconds: how long building took.
+    """
+
+    role: str
+    precision: str
+    capabilities: tuple[str, ...]
+    file: str
+    bytes: int
+    seconds: float
+
+
+def plan_bundle(
+    folder: str | Path,
+    *,
+    precisions: Sequence[str] = ("auto",),
+    flavour: str = RTX,
+    capabilities: Sequence[str] = (),
+    max_batch: int | None = None,
+    flip: bool = True,
+    device: int = 0,
+    show: bool = True,
+) -> list[MadePlan]:
+    """Builds the plans of a bundle's pose and KS networks and writes them into it.
+
+    An Engine that loads the bundle uses a plan where it fits: the same TensorRT version and network, a GPU that
+    the plan serves, and batches up to the plan's. Plans that the bundle holds for the same are replaced.
+
+    Args:
+        folder: the bundle's folder.
+        precisions: each "fp32", "fp16", "int8", or "auto": the one that an Engine takes on a GPU.
+        flavour: "tensorrt_rtx", which needs no GPU; or "tensorrt", whose plans serve this machine's GPU alone.
+        capabilities: compute capabilities to serve with TensorRT for RTX, "75" for 7.5; none: those that it serves
+            by default. All of these share one plan; 7.5 gets one of its own.
+        max_batch: the most persons in one pass; the Engine's default on a GPU if None.
+        flip: whether the plans are for an Engine with `flip`; they then serve one without it too.
+        device: index of the GPU, for flavour "tensorrt".
+        show: whether to show progress, on standard error.
+
+    Returns:
+        The plans, in the order in which they were built.
+
+    Raises:
+        ValueError: an argument does not fit, or the bundle is no folder or lacks a precision.
+        BackendUnavailable: TensorRT is not installed, or does not serve a capability or device.
+        TensorRTError: a plan cannot be built; the bundle is then as it was.
+        KeyboardInterrupt: Ctrl-C; the bundle is then as it was.
+    """
+    from oaks.executors import pycuda as gpus
+    from oaks.inference import batch_sizes, choose_networks
+
+    bundle = Bundle.load(folder)
+    if not bundle.path.is_dir():
+        raise ValueError(f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first")
+    if flavour not in (RTX, TENSORRT):
+        raise ValueError(f"flavour must be {RTX!r} or {TENSORRT!r}, got {flavour!r}")
+    if flavour == TENSORRT and capabilities:
+        raise ValueError(f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}")
+    trt = library(flavour)
+    place = gpus.device(device) if flavour == TENSORRT else None
+    batches, copies = batch_sizes(max_batch, True), 2 if flip else 1
+    made: list[tuple[MadePlan, dict[str, Any]]] = []
+    with _Written(bundle.path) as written:
+        for network in _networks(bundle, precisions, choose_networks):
+            sizes = [copies * batch for batch in batches] if network.role == "pose" else batches
+            for settings in dict.fromkeys(
+                settings_for(network, sizes, flavour, capability) for capability in capabilities or (None,)
+            ):
+                made.append(_make(trt, network, settings, place, written, show))
+        _describe(bundle, [entry for _, entry in made])
+        written.keep()
+    return [plan for plan, _ in made]
+
+
+def _networks(bundle: Bundle, precisions: Sequence[str], choose: Any) -> list[Network]:
+    """The networks that an Engine would run in these precisions, each once."""
+    found: dict[tuple[str, str], Network] = {}
+    for precision in precisions:
+        for network in choose(bundle, TENSORRT, precision, True)[1]:
+            found.setdefault((network.role, network.precision), network)
+    return list(found.values())
+
+
+def _make(
+    trt: Library, network: Network, settings: Any, place: Device | None, written: _Written, show: bool
+) -> tuple[MadePlan, dict[str, Any]]:
+    """Builds one plan and writes its file; gives its entry in bundle.json too."""
+    started = time.monotonic()
+    active = place.active if place is not None else nullcontext
+    content = build(
+        trt, network.read(), settings, TimingCache(), label=network.label, active=active, show=show
+    )
+    seconds = time.monotonic() - started
+    short = "rtx" if trt.flavour == RTX else "trt"
+    name = f"{network.role}.{network.precision}.{short}-{hashlib.sha256(content).hexdigest()[:8]}.plan"
+    written.write(name, content)
+    entry = {
+        "role": network.role,
+        "precision": network.precision,
+        "flavour": trt.flavour,
+        "version": trt.version,
+        "file": name,
+        "key": plan_key(trt, network, settings, place),
+    }
+    plan = MadePlan(network.role, network.precision, settings.capabilities, name, len(content), seconds)
+    return plan, entry
+
+
+def _describe(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Names the plans in bundle.json, in place of those for the same, and removes files that it no longer names."""
+    old = list(bundle.description.get("plans", ()))
+    replaced = {_same(entry) for entry in entries}
+    kept = [entry for entry in old if _same(entry) not in replaced]
+    bundles.write(bundle.path, {**bundle.description, "plans": [*kept, *entries]})
+    named = {entry["file"] for entry in (*kept, *entries)}
+    for entry in old:
+        if entry["file"] not in named:
+            (bundle.path / entry["file"]).unlink(missing_ok=True)
+
+
+def _same(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What two plans have in common of which the bundle holds one: network, flavour and the GPU they are for."""
+    key = entry["key"]
+    place = key.get("capabilities") if entry["flavour"] == RTX else key.get("device")
+    return entry["role"], entry["precision"], entry["flavour"], repr(place)
+
+
+class _Written:
+    """The files that have been written, which are removed again unless `keep` is called."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def write(self, name: str, content: bytes) -> None:
+        path = self._folder / name
+        if not path.exists():  # a plan of the same bytes may be there already
+            self._paths.append(path)
+            with replacing(path) as file:
+                file.write(content)
+
+    def keep(self) -> None:
+        self._paths.clear()
+
+    def __exit__(self, *exception: object) -> None:
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+__all__ = ["MadePlan", "plan_bundle"]
