@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,9 @@ class Engine:
         self._threads = threads
         self._lock = threading.RLock()
         self._process = os.getpid()
+        # A dropped Engine gives its memory back at once: PyCUDA cannot free it from just any thread later.
+        self._dropped = weakref.finalize(self, _close_dropped, self._pipeline, self._process)
+        self._dropped.atexit = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _SETTINGS and name in self.__dict__:
@@ -361,9 +365,10 @@ class Engine:
         if self._process != os.getpid():
             return  # the lock may be held, and destructors may wait, for threads that do not run here
         with self._lock:
-            if self._pipeline is not None:
-                self._pipeline.close()
-            self._pipeline = None
+            pipeline, self._pipeline = self._pipeline, None
+            if pipeline is not None:
+                self._dropped.detach()
+                pipeline.close()
 
     def __enter__(self) -> Engine:
         self._check_alive()
@@ -469,6 +474,12 @@ def batch_sizes(max_batch: int | None, on_device: bool) -> list[int]:
     if not on_device:
         sizes |= set(range(1, min(largest, _HOST_BATCH) + 1))
     return sorted(sizes)
+
+
+def _close_dropped(pipeline: Pipeline, process: int) -> None:
+    """Closes the pipeline of an Engine that nobody holds any more, unless this is a fork of its process."""
+    if process == os.getpid():
+        pipeline.close()
 
 
 def _half(calibration: Calibration, summed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import BundleError
 from oaks.executors import load_backend
 from oaks.executors.base import Array, Executor, HostMemory, Memory
+from oaks.ops import native
 from oaks.scorer import load_forests
 from oaks.timings import Timings
 
@@ -431,6 +432,7 @@ class Pipeline:
             if isinstance(frame, np.ndarray):
                 placed.append(next(brought))
             else:
+                self._check_device(frame)
                 self.memory.wait_for(frame)
                 placed.append(frame)
         return placed, there[0], there[1]
@@ -459,6 +461,16 @@ class Pipeline:
         small = np.clip(np.rint(host[0]), 0, 255).astype(np.uint8).transpose(1, 2, 0)
         return small, np.array([inner[0] / width, inner[1] / height] * 2)
 
+    def _check_device(self, frame: Any) -> None:
+        """Refuses a frame on another GPU: reading it would be an illegal address, which ends the whole process."""
+        assert native.cuda is not None
+        found = f"cuda:{native.cuda.device_of(frame.__cuda_array_interface__['data'][0])}"
+        if found != self.memory.device:
+            raise ValueError(
+                f"frames must lie on the Engine's device, {self.memory.device}, got one on {found}; copy it, or "
+                f"make an Engine with device={found!r}"
+            )
+
     def _stage(self, name: str, size: int) -> np.ndarray:
         """`size` bytes of host memory that is kept from call to call, larger if need be."""
         if name not in self._staging or self._staging[name].size < size:
@@ -467,10 +479,11 @@ class Pipeline:
 
     def close(self) -> None:
         """Gives back the networks and the buffers."""
-        with self.memory.active():
+        with self.memory.active(), ExitStack() as every:  # every step is tried, whatever the others raise
+            every.callback(self.memory.close)
             self._passes.clear()
             for executor in self.executors.values():
-                executor.close()
+                every.callback(executor.close)
             for name in (
                 "_pixels",
                 "_maps",
@@ -483,7 +496,6 @@ class Pipeline:
                 setattr(self, name, None)
             self._staging.clear()
             self._arrived = None
-        self.memory.close()
 
 
 def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:

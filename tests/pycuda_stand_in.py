@@ -36,6 +36,9 @@ class Gpu:
         self.leaks: list[str] = []
         self.synchronized = 0
         self.default_recorded = 0
+        self.waited: list[tuple[int, int]] = []
+        self.broken = False
+        self.room = 1 << 40
         self.capture_fails: str | None = None
         self._local = threading.local()
 
@@ -50,6 +53,11 @@ class Gpu:
         if not self.stack:
             raise Error("no currently active context?")
         return self.stack[-1]
+
+    def check_health(self) -> None:
+        """What every call of CUDA's does after an error that lasts."""
+        if self.broken:
+            raise Error("cuStreamSynchronize failed: an illegal memory access was encountered")
 
     def at(self, address: int, size: int) -> np.ndarray:
         """`size` bytes of device memory; they must lie in one allocation."""
@@ -74,6 +82,7 @@ class Stream:
 
     def synchronize(self) -> None:
         self._gpu.current()
+        self._gpu.check_health()
         assert self.recording is None, "waited for a stream that is being recorded"
         queue, self.queue = self.queue, []
         for work in queue:
@@ -104,6 +113,8 @@ class Allocation:
     def __init__(self, gpu: Gpu, size: int) -> None:
         if size <= 0:
             raise Error("cuMemAlloc failed: invalid argument")
+        if size > gpu.room:
+            raise Error("cuMemAlloc failed: out of memory")
         self._gpu, self._context = gpu, gpu.current()
         raw = np.full(size + 256, 119, np.uint8)
         start = -raw.ctypes.data % 256
@@ -117,6 +128,7 @@ class Allocation:
 
     def free(self) -> None:
         _check_owner(self._gpu, self._context, "device memory")
+        self._gpu.check_health()
         assert self.address is not None, "freed twice"
         self._gpu.memory.pop(self.address)[:] = 119
         self.address = None
@@ -249,6 +261,12 @@ class Native:
 
     def device_count(self) -> int:
         return self._gpu.devices
+
+    def device_of(self, address: int) -> int:
+        return 0
+
+    def wait_for(self, stream: int, other: int, address: int) -> None:
+        self._gpu.waited.append((stream, other))
 
     def begin_capture(self, stream: int) -> None:
         self._gpu.streams[stream].recording = []

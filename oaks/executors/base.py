@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -52,6 +54,26 @@ def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np
             f"{label}: {name!r}: a batch of any size, and no other size that varies, wanted, got {came}"
         )
     return Tensor(tuple(shape[1:]), dtype)
+
+
+_CAPTURE = threading.RLock()
+
+
+@contextlib.contextmanager
+def exclusive_capture() -> Iterator[None]:
+    """One CUDA graph capture, or one wait for a whole device, at a time in this process.
+
+    Waiting for a device while another thread captures spoils that capture for good. Garbage collection is off
+    inside, since what it frees may wait for the device.
+    """
+    with _CAPTURE:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()
 
 
 class Memory(Protocol):
@@ -162,4 +184,4 @@ class HostMemory:
         pass
 
 
-__all__ = ["Array", "Executor", "HostMemory", "Memory", "Tensor", "checked_tensor"]
+__all__ = ["Array", "Executor", "HostMemory", "Memory", "Tensor", "checked_tensor", "exclusive_capture"]

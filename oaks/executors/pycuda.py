@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from oaks.errors import BackendUnavailable
+from oaks.executors.base import exclusive_capture
+from oaks.ops import array_stream
 
 log = logging.getLogger("oaks")
 
@@ -198,7 +200,15 @@ class DeviceMemory:
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         with self.active():
             self._free_dropped()
-            allocation = self._driver.mem_alloc(max(size, _SMALLEST))
+            try:
+                allocation = self._driver.mem_alloc(max(size, _SMALLEST))
+            except Exception as error:  # PyCUDA's own, which cannot be named where it does not import
+                if "out of memory" not in str(error):
+                    raise
+                raise MemoryError(
+                    f"{self.device} has no room for {size / 1e6:.0f} MB: {error}; pass a smaller max_batch, or "
+                    "close other Engines and programs on this GPU"
+                ) from error
         address = int(allocation)
         self._allocations[address] = allocation
         return DeviceArray(_Block(address, self._dropped), address, shape, dtype)
@@ -225,22 +235,28 @@ class DeviceMemory:
         self._driver.memcpy_dtoh_async(target, source.address, self._stream)
 
     def wait_for(self, array: Any) -> None:
-        """Waits until whoever fills a device array from elsewhere is done.
+        """Lets the stream wait until whoever fills a device array from elsewhere is done.
 
-        The array says on which stream that happens. On the default stream, ours waits for it; on another, or
-        where an array of an older interface says nothing, everything on the device is waited for.
+        By an event on the stream that the array names, torch's current one for a torch tensor. Where an array of
+        an older interface names none, everything on the device is waited for.
         """
-        interface = array.__cuda_array_interface__
-        if "stream" in interface and interface["stream"] is None:
+        stream = array_stream(array)
+        if stream is None and array.__cuda_array_interface__.get("version", 0) >= 3:
             return
         with self.active():
-            if interface.get("stream") == _LEGACY_DEFAULT:
+            if stream == _LEGACY_DEFAULT or stream == 0:
                 event = self._driver.Event()
                 event.record(None)
                 self._stream.wait_for_event(event)
                 del event  # while its context is current
+            elif stream is not None:
+                from oaks.ops import native
+
+                assert native.cuda is not None
+                native.cuda.wait_for(self.stream, stream, array.__cuda_array_interface__["data"][0])
             else:
-                self._driver.Context.synchronize()
+                with exclusive_capture():
+                    self._driver.Context.synchronize()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """A call that repeats `work`: a CUDA graph of it, or, where it cannot be captured, `work` itself.
@@ -254,7 +270,8 @@ class DeviceMemory:
             if self.graphs.startswith("failed"):
                 return work
             try:
-                graph = self._capture(work)
+                with exclusive_capture():
+                    graph = self._capture(work)
             except Exception as error:
                 self.graphs = f"failed: {error}"
                 log.warning("runs without a CUDA graph, with more launches per batch: %s", error)
@@ -286,17 +303,27 @@ class DeviceMemory:
             self._stream.synchronize()
 
     def close(self) -> None:
-        """Waits, then frees everything. Arrays from here must not be used afterwards. May be called again."""
+        """Waits, then frees everything. Arrays from here must not be used afterwards. May be called again.
+
+        Never raises: after an error of CUDA's that lasts, every step fails, and all are tried all the same.
+        """
         if self._stream is None:
             return
+        allocations, stream = list(self._allocations.values()), self._stream
+        self._stream = None
+        self._allocations.clear()
+        self._dropped.clear()
+        failures = []
         with self.active():
-            self._stream.synchronize()
-            for allocation in self._allocations.values():
-                allocation.free()
-            self._allocations.clear()
-            self._dropped.clear()
+            for step in (stream.synchronize, *(allocation.free for allocation in allocations)):
+                try:
+                    step()
+                except Exception as error:
+                    failures.append(error)
             self._pinned.clear()
-            self._stream = None
+            del stream, step
+        if failures:
+            log.warning("%s: %d steps of closing failed, first: %s", self.device, len(failures), failures[0])
 
     def _free_dropped(self) -> None:
         while self._dropped:

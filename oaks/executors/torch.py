@@ -16,7 +16,7 @@ import numpy as np
 
 from oaks.bundle import Network
 from oaks.errors import ArgumentError, BundleError
-from oaks.executors.base import Array, HostMemory, Memory, Tensor
+from oaks.executors.base import Array, HostMemory, Memory, Tensor, exclusive_capture
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ _OUTPUTS = {
     "detector": ("centers", "sizes", "offsets"),
 }
 _WARM_RUNS = 2
+_LEGACY_DEFAULT, _PER_THREAD_DEFAULT = 1, 2
+"""How `__cuda_array_interface__` names the default streams."""
 
 
 def default_device() -> str:
@@ -135,10 +137,13 @@ class TorchMemory:
         handle = array.__cuda_array_interface__.get("stream")
         if isinstance(array, torch.Tensor):
             self._stream.wait_stream(self._callers)
-        elif handle:
+        elif handle == _LEGACY_DEFAULT:  # which torch takes under its own name only
+            self._stream.wait_stream(torch.cuda.default_stream(self._device))
+        elif handle and handle != _PER_THREAD_DEFAULT:
             self._stream.wait_stream(torch.cuda.ExternalStream(handle, device=self._device))
         else:
-            torch.cuda.synchronize(self._device)
+            with exclusive_capture():
+                torch.cuda.synchronize(self._device)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         import torch
@@ -150,7 +155,10 @@ class TorchMemory:
             return work
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with (
+                exclusive_capture(),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 work()
         except RuntimeError as error:
             self.graphs = f"failed: {error}"

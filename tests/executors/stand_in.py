@@ -78,6 +78,7 @@ class Memory:
         self.graphs = "none"
         self.uploads = self.downloads = self.recorded = self.replayed = self.active_depth = 0
         self.waited_for: list[object] = []
+        self.closed = 0
         self.pinned: list[np.ndarray] = []
         self._stream, self._capture = stream, capture
 
@@ -140,6 +141,7 @@ class Memory:
         self._stream.run()
 
     def close(self):
+        self.closed += 1
         self._stream.run()
 
 
@@ -171,9 +173,14 @@ class _Native:
 
     def __init__(self, stream: Stream, operations, last) -> None:
         self._stream, self._operations, self._last = stream, operations, last
+        self.devices: dict[int, int] = {}
+        """Address -> the device of an array that is not on device 0."""
 
     def device_count(self) -> int:
         return 1
+
+    def device_of(self, address: int) -> int:
+        return self.devices.get(address, 0)
 
     def __getattr__(self, name: str):
         operation = getattr(self._operations, name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import bundles
 import numpy as np
 import pytest
 
 import oaks
+from oaks.ops import native
 
 from . import stand_in
 
@@ -165,3 +168,44 @@ def test_memory_of_the_device_is_not_taken_again_and_again(tiny, monkeypatch):
         for count in (1, 5, 3, 8, 2) * 3:
             engine.infer(frames(2), boxes=[boxes(count), boxes(1)])
     assert len(memories[0].pinned) <= 6
+
+
+def test_a_frame_on_another_gpu_is_refused(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    frame = stand_in.OnDevice(frames(1)[0])
+    with oaks.Engine(tiny, backend="stand_in") as engine:
+        assert len(engine.infer(frame, boxes=boxes(1))) == 1
+        native.cuda.devices[frame.content.ctypes.data] = 1
+        with pytest.raises(
+            ValueError, match=r"Engine's device, cuda:0, got one on cuda:1; copy it, or make an"
+        ):
+            engine.infer(frame, boxes=boxes(1))
+
+
+def test_an_engine_that_is_dropped_gives_its_memory_back_at_once(tiny, monkeypatch):
+    memories = stand_in.install(monkeypatch)
+    engine = oaks.Engine(tiny, backend="stand_in")
+    engine.infer(frames(1), boxes=[boxes(1)])
+    gc.disable()
+    try:
+        del engine
+        assert memories[0].closed == 1
+    finally:
+        gc.enable()
+    engine = oaks.Engine(tiny, backend="stand_in")
+    engine.close()
+    del engine
+    assert memories[1].closed == 1
+
+
+def test_closing_goes_on_where_a_network_cannot_be_closed(tiny, monkeypatch):
+    def broken(self):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    memories = stand_in.install(monkeypatch)
+    engine = oaks.Engine(tiny, backend="stand_in")
+    monkeypatch.setattr(stand_in.Executor, "close", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        engine.close()
+    assert memories[0].closed == 1
+    engine.close()

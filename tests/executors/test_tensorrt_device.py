@@ -12,6 +12,7 @@ import pycuda_stand_in
 import pytest
 
 from oaks import BackendUnavailable
+from oaks.executors.base import exclusive_capture
 from oaks.executors.pycuda import DeviceMemory, device, unavailable
 
 
@@ -182,7 +183,7 @@ def test_closing_from_another_thread_frees_everything(gpu):
 
 class Foreign:
     def __init__(self, **interface) -> None:
-        self.__cuda_array_interface__ = interface
+        self.__cuda_array_interface__ = {"data": (4096, False), **interface}
 
 
 def test_arrays_that_need_no_waiting_are_not_waited_for(memory, gpu):
@@ -196,10 +197,62 @@ def test_our_stream_waits_for_the_default_stream(memory, gpu):
     assert len(gpu.streams[memory.stream].waited) == 1
 
 
-@pytest.mark.parametrize("interface", [{"stream": 2}, {"stream": 4711}, {"version": 2}])
-def test_everything_is_waited_for_where_the_stream_is_another_or_unknown(memory, gpu, interface):
-    memory.wait_for(Foreign(**interface))
+@pytest.mark.parametrize("stream", [2, 4711])
+def test_our_stream_waits_for_another_by_an_event(memory, gpu, stream):
+    memory.wait_for(Foreign(stream=stream, version=3))
+    assert gpu.waited == [(memory.stream, stream)]
+    assert (gpu.synchronized, gpu.default_recorded) == (0, 0)
+
+
+def test_everything_is_waited_for_where_the_stream_is_unknown(memory, gpu):
+    memory.wait_for(Foreign(version=2))
     assert (gpu.synchronized, gpu.default_recorded) == (1, 0)
+
+
+def test_waiting_for_the_device_waits_until_a_capture_in_another_thread_is_done(memory, gpu):
+    other = threading.Thread(target=lambda: memory.wait_for(Foreign(version=2)))
+    with exclusive_capture():
+        other.start()
+        other.join(0.2)
+        assert gpu.synchronized == 0
+    other.join(30)
+    assert gpu.synchronized == 1
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(memory):
+    enabled = []
+    memory.record(lambda: enabled.append(gc.isenabled()))
+    assert enabled == [True, False]
+    assert gc.isenabled()
+
+
+# ---- trouble
+
+
+def test_too_little_memory_is_told_with_what_to_do(memory, gpu):
+    gpu.room = 1000
+    with pytest.raises(MemoryError, match=r"cuda:0 has no room for 8 MB.*pass a smaller max_batch"):
+        memory.empty((2_000_000,), np.float32)
+    gpu.room = 1 << 40
+
+
+def test_closing_after_an_error_that_lasts_tries_every_step_and_does_not_raise(gpu, caplog):
+    memory = DeviceMemory(0)
+    arrays = [memory.empty((4,), np.float32) for _ in range(2)]
+    gpu.broken = True
+    memory.close()
+    assert (
+        "3 steps of closing failed, first: cuStreamSynchronize failed: an illegal memory access"
+        in caplog.text
+    )
+    caplog.clear()
+    memory.close()
+    assert caplog.text == ""
+    assert gpu.stack == []
+    gpu.broken = False
+    with device(0).active():
+        del arrays, memory
+        gc.collect()
 
 
 # ---- graphs

@@ -33,7 +33,7 @@ from . import exportable, list_api
 pytestmark = [pytest.mark.tensorrt_builder, pytest.mark.timeout(3000)]
 
 PROFILES = profiles_for([1, 2, 4, 8, 16, 32, 64, 128])
-SMALL = ("small_oa_hpe", "small_ks_net", "tiny_pose")
+SMALL = ("rendered_oa_hpe", "rendered_ks_net", "tiny_pose")
 """Recipes whose networks are built in every test run."""
 
 EXPECTED_HERE = sys.platform == "linux" and platform.machine() == "x86_64"
@@ -158,8 +158,8 @@ def test_a_recipes_network_builds_in_every_precision(trt, exports, name):
 
 @pytest.mark.parametrize("capability", rtx.CAPABILITIES)
 def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capability):
-    for precision, content in files_of(exports, "small_ks_net"):
-        label = f"small_ks_net: {precision}"
+    for precision, content in files_of(exports, "rendered_ks_net"):
+        label = f"rendered_ks_net: {precision}"
         if capability == "75" and has_gemm_in_fp32(content):
             with pytest.raises(TensorRTError, match=r"capability 7\.5: take precision 'fp16'"):
                 build(
@@ -244,7 +244,7 @@ def convolutions(content: bytes) -> list[str]:
 
 
 def test_int8_convolutions_are_int8_in_the_plan(trt, exports):
-    files = dict(files_of(exports, "small_oa_hpe"))
+    files = dict(files_of(exports, "rendered_oa_hpe"))
     graph = onnx.load_from_string(files["int8"]).graph
     quantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     expected = sum(node.op_type == "Conv" and node.input[0] in quantized for node in graph.node)
@@ -254,13 +254,13 @@ def test_int8_convolutions_are_int8_in_the_plan(trt, exports):
 
 
 def test_fp16_convolutions_are_fp16_in_the_plan(trt, exports):
-    assert set(convolutions(dict(files_of(exports, "small_oa_hpe"))["fp16"])) == {"Half"}
+    assert set(convolutions(dict(files_of(exports, "rendered_oa_hpe"))["fp16"])) == {"Half"}
 
 
 def test_a_plan_of_an_fp16_file_is_half_the_size(trt, exports):
     """Weights that stay behind casts would end as fp32."""
-    files = dict(files_of(exports, "small_oa_hpe"))
-    half, full = (len(built(trt, files[p], f"small_oa_hpe: {p}")) for p in ("fp16", "fp32 of fp16"))
+    files = dict(files_of(exports, "rendered_oa_hpe"))
+    half, full = (len(built(trt, files[p], f"rendered_oa_hpe: {p}")) for p in ("fp16", "fp32 of fp16"))
     assert half < 0.75 * full
 
 
