@@ -1,4 +1,8 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
+# make test-all: those too that take minutes (marker slow): every network that recipes can export, for every GPU that
+#     TensorRT for RTX serves.
+# make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
+#     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make demo: the same environment, then poses in the pictures of the package.
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
 #     or of one from rendered people alone (SERIES=rendered), resumes what was stopped; the bundle is runs/$(SERIES)_bundle,
@@ -10,7 +14,7 @@ SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
 
-.PHONY: install test demo weights lint benchmark clean
+.PHONY: install test test-all demo weights lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +27,10 @@ install: $(VENV)/installed
 
 test: install lint
 	$(VENV)/bin/oaks doctor
-	$(RUN) -m pytest
+	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest
+
+test-all: install lint
+	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest -m ""
 
 demo: install
 	$(VENV)/bin/oaks demo
@@ -40,6 +47,9 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
+
+gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 benchmark: install
 	$(RUN) benchmarks/operations.py

@@ -1,0 +1,164 @@
+"""Everything that needs a GPU, in one command: tests, sanitizer, kernels, Engines. `make gpu` runs it.
+
+    python benchmarks/gpu.py [--minutes 9] [--out benchmarks/results/gpu]
+
+Needs an NVIDIA GPU, nvcc, and a Python with torch, pytest and what builds oaks (setuptools, pybind11, CMake, Ninja).
+Uses no network. Each stage is a process with a time limit; one that fails or runs out of time does not stop the
+others. Writes at most eight files: what each stage printed, and summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CLI = ["-c", "from oaks.cli import main; main()"]
+LEFT_FOR_SUMMARY = 5.0
+"""Seconds."""
+MOST_FILES = 8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command and the file that gets what it prints.
+
+    Attributes:
+        name: for the summary.
+        command: what runs.
+        log: name of the file; stages with the same one are appended.
+        limit: seconds after which it is stopped.
+        needs: a program that must be on the PATH, or none.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: str
+    limit: float
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage: "passed", "failed", "timed out" or "left out", and why."""
+
+    name: str
+    result: str
+    seconds: float
+    detail: str
+    log: str
+
+
+def stages(out: Path) -> list[Stage]:
+    """In the order of what would be missed most."""
+    python = sys.executable
+    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120"]
+    sanitizer = ["compute-sanitizer", "--error-exitcode", "9", "--target-processes", "all"]
+    build = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-e",
+        ".",
+    ]
+    on_gpu = ["tests/cuda", "tests/executors/test_torch_cuda.py", "-m", "needs_cuda"]
+    return [
+        Stage("build", (*build,), "build.txt", 200),
+        Stage("machine", ("nvidia-smi",), "machine.txt", 20, needs="nvidia-smi"),
+        Stage("doctor", (python, *CLI, "doctor"), "machine.txt", 30),
+        Stage("tests", (*tests, *on_gpu), "tests.txt", 120),
+        Stage("kernels", (python, "benchmarks/gpu_operations.py", "--quick"), "kernels.txt", 90),
+        Stage(
+            "engines",
+            (python, *CLI, "benchmark", "small", "--device", "cuda", "--batch", "1", "--batch", "64",
+             "--out", str(out / "engines.json")),
+            "engines.txt", 120,
+        ),
+        Stage("memcheck", (*sanitizer, "--tool", "memcheck", *tests, "-x", "tests/cuda", "-m", "needs_cuda"),
+              "sanitizer.txt", 90, needs="compute-sanitizer"),
+        Stage("racecheck", (*sanitizer, "--tool", "racecheck", *tests, "-x", "tests/cuda", "-m", "needs_cuda"),
+              "sanitizer.txt", 90, needs="compute-sanitizer"),
+        Stage("tensorrt", (*tests, "tests/engines/plans/test_real_tensorrt.py", "-m", "tensorrt"), "tests.txt", 120),
+    ]  # fmt: skip
+
+
+def run(listed: Sequence[Stage], out: Path, minutes: float) -> list[Outcome]:
+    """Runs the stages one after another, none beyond the time that all have together."""
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.iterdir():
+        if old.is_file():
+            old.unlink()
+    deadline = time.monotonic() + 60 * minutes - LEFT_FOR_SUMMARY
+    outcomes = []
+    for stage in listed:
+        outcomes.append(_run(stage, out, deadline - time.monotonic()))
+        print(f"{stage.name}: {outcomes[-1].result} ({outcomes[-1].detail})", flush=True)
+        # After each stage: whoever is stopped keeps what is done.
+        text = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
+        (out / "summary.json").write_text(text + "\n", encoding="utf-8")
+    return outcomes
+
+
+def _run(stage: Stage, out: Path, left: float) -> Outcome:
+    if stage.needs and shutil.which(stage.needs) is None:
+        return Outcome(stage.name, "left out", 0.0, f"{stage.needs} not found on the PATH", stage.log)
+    if left < 1:
+        return Outcome(stage.name, "left out", 0.0, "no time is left", stage.log)
+    started = time.monotonic()
+    environment = {**os.environ, "OAKS_CUDA": "on", "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("OAKS_CUDA_ARCHITECTURES", "native")
+    with (out / stage.log).open("ab") as log:
+        log.write(f"==== {stage.name}: {' '.join(stage.command)}\n".encode())
+        log.flush()
+        try:
+            process = subprocess.Popen(
+                stage.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            return Outcome(stage.name, "failed", 0.0, str(error), stage.log)
+        try:
+            code = process.wait(min(stage.limit, left))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = None
+    seconds = round(time.monotonic() - started, 1)
+    if code is None:
+        return Outcome(stage.name, "timed out", seconds, f"stopped after {seconds} s", stage.log)
+    if code == 5 and "pytest" in stage.command:
+        return Outcome(stage.name, "left out", seconds, "no test was collected", stage.log)
+    return Outcome(stage.name, "failed" if code else "passed", seconds, f"exit code {code}", stage.log)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="time for all stages together")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu", help="results' folder"
+    )
+    options = parser.parse_args()
+    out = options.out.resolve()
+    outcomes = run(stages(out), out, options.minutes)
+    print(f"results: {out}")
+    return int(any(outcome.result in ("failed", "timed out") for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
