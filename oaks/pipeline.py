@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.bundle import DESCRIPTION, Bundle, Network
-from oaks.errors import BundleError
+from oaks.errors import ArgumentError, BundleError
 from oaks.executors import load_backend
 from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.ops import native
@@ -466,7 +466,7 @@ class Pipeline:
         assert native.cuda is not None
         found = f"cuda:{native.cuda.device_of(frame.__cuda_array_interface__['data'][0])}"
         if found != self.memory.device:
-            raise ValueError(
+            raise ArgumentError(
                 f"frames must lie on the Engine's device, {self.memory.device}, got one on {found}; copy it, or "
                 f"make an Engine with device={found!r}"
             )

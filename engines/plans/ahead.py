@@ -15,6 +15,7 @@ from oaks.bundle import Bundle, Network
 from oaks.engines.plans.cache import plan_key, settings_for
 from oaks.engines.plans.library import RTX, TENSORRT, Library, library
 from oaks.engines.plans.plan import TimingCache, build
+from oaks.errors import ArgumentError
 from oaks.files import replacing
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ def plan_bundle(
 
     bundle = Bundle.load(folder)
     if not bundle.path.is_dir():
-        raise ValueError(f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first")
+        raise ArgumentError(f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first")
     if flavour not in (RTX, TENSORRT):
-        raise ValueError(f"flavour must be {RTX!r} or {TENSORRT!r}, got {flavour!r}")
+        raise ArgumentError(f"flavour must be {RTX!r} or {TENSORRT!r}, got {flavour!r}")
     if flavour == TENSORRT and capabilities:
-        raise ValueError(f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}")
+        raise ArgumentError(f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}")
     trt = library(flavour)
     place = gpus.device(device) if flavour == TENSORRT else None
     batches, copies = batch_sizes(max_batch, True), 2 if flip else 1
