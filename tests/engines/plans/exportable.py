@@ -14,7 +14,7 @@ from oaks.engines.export import precision
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.training.networks import build
 from oaks.training.networks.ks_net import BACKBONES
-from oaks.training.recipe import PoseRecipe, read_recipe
+from oaks.training.recipe import DetectorRecipe, PoseRecipe, read_recipe
 
 RECIPES = Path(training.__file__).parent / "recipes"
 KEYPOINTS = 17
@@ -29,7 +29,7 @@ def networks() -> dict[str, tuple[dict[str, Any], Shape]]:
     for path in sorted(RECIPES.glob("*.yaml")):
         recipe = read_recipe(path)
         shape: Shape = (KEYPOINTS, 64, 48)
-        if isinstance(recipe, PoseRecipe):
+        if isinstance(recipe, PoseRecipe | DetectorRecipe):
             shape = (3, recipe.input[1], recipe.input[0])
         elif path.stem.startswith("paper"):
             shape = (KEYPOINTS, 96, 72)
@@ -51,8 +51,11 @@ def files(architecture: dict[str, Any], shape: Shape) -> Iterator[tuple[str, byt
     torch.manual_seed(0)
     network = build(architecture).eval()
     inputs = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-    names = {"input_name": "heatmaps", "output_names": ["similarity"]}
-    if architecture["name"] != "ks_net":
+    if architecture["name"] == "ks_net":
+        names = {"input_name": "heatmaps", "output_names": ["similarity"]}
+    elif architecture["name"] == "person_detector":
+        names = {"input_name": "pixels", "output_names": ["centers", "sizes", "offsets"]}
+    else:
         outputs = network(torch.from_numpy(inputs))
         has_visibility = isinstance(outputs, tuple) and outputs[1] is not None
         names = {"input_name": "crops", "output_names": ["heatmaps", "visibility"][: 1 + has_visibility]}
