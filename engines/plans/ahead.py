@@ -83,11 +83,15 @@ def plan_bundle(
 
     bundle = Bundle.load(folder)
     if not bundle.path.is_dir():
-        raise ArgumentError(f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first")
+        raise ArgumentError(
+            f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first"
+        )
     if flavour not in (RTX, TENSORRT):
         raise ArgumentError(f"flavour must be {RTX!r} or {TENSORRT!r}, got {flavour!r}")
     if flavour == TENSORRT and capabilities:
-        raise ArgumentError(f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}")
+        raise ArgumentError(
+            f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}"
+        )
     trt = library(flavour)
     place = gpus.device(device) if flavour == TENSORRT else None
     batches, copies = batch_sizes(max_batch, True), 2 if flip else 1
