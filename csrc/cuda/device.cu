@@ -84,6 +84,9 @@ DeviceGuard::~DeviceGuard() {
 
 void wait_for(Stream stream, Stream other, const void* pointer) {
   const DeviceGuard guard(pointer);
+  cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(handle(stream), &recording), "asking whether a stream is recorded");
+  if (recording != cudaStreamCaptureStatusNone) return;
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   cudaError_t error = cudaEventRecord(event, handle(other));

@@ -28,6 +28,7 @@ DeviceInfo device_info(int device);
 int device_of(const void* pointer);
 
 // Lets a stream of the device that a pointer lies on wait until what another one holds now is done.
+// A stream that is recorded does not wait: a recording cannot hold work from outside it.
 void wait_for(Stream stream, Stream other, const void* pointer);
 
 // Makes the device of a pointer current, and the one before it when the guard goes.

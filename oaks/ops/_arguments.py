@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.ops import native
 
 Shape = tuple[int | None, ...]
@@ -71,22 +72,22 @@ def device_array(name: str, value: Any) -> CheckedArray:
     """Describes an object with `__cuda_array_interface__`.
 
     Raises:
-        ValueError: it is not C-contiguous, has a mask, or describes no memory.
+        ArgumentError: it is not C-contiguous, has a mask, or describes no memory.
     """
     interface = value.__cuda_array_interface__
     shape, dtype = tuple(int(n) for n in interface["shape"]), np.dtype(interface["typestr"])
     _check_lengths(name, shape)
     strides = interface.get("strides")
     if interface.get("mask") is not None:
-        raise ValueError(f"{name} must not have a mask")
+        raise ArgumentError(f"{name} must not have a mask")
     if strides is not None and tuple(strides) != _contiguous_strides(shape, dtype) and 0 not in shape:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must be C-contiguous on the device, got strides {tuple(strides)} for shape {shape}"
         )
     address, read_only = interface["data"]
     address = int(address or 0)
     if not 0 <= address <= _MAX_ADDRESS:
-        raise ValueError(f"{name} must lie at an address of 64 bits, got {address}")
+        raise ArgumentError(f"{name} must lie at an address of 64 bits, got {address}")
     return CheckedArray(name, value, address, shape, dtype, True, not read_only, array_stream(value))
 
 
@@ -98,22 +99,22 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
         convert: whether other real numbers become the first of them; for small arguments.
 
     Raises:
-        ValueError: no such numbers are in it.
+        ArgumentError: no such numbers are in it.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(f"{name} must not have a mask")
+        raise ArgumentError(f"{name} must not have a mask")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+        raise ArgumentError(f"{name} must be an array of numbers: {error}") from None
     _check_lengths(name, array.shape)
     if array.dtype not in dtypes:
         if not convert or array.dtype.kind not in "buif":
-            raise ValueError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
+            raise ArgumentError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
         with np.errstate(over="ignore"):
             converted = array.astype(dtypes[0])
         if dtypes[0].kind in "iu" and not np.array_equal(converted, array):
-            raise ValueError(f"{name} must hold whole numbers that fit {dtypes[0]}")
+            raise ArgumentError(f"{name} must hold whole numbers that fit {dtypes[0]}")
         array = converted
     writeable = array.flags.writeable
     if not array.flags.c_contiguous:
@@ -132,16 +133,16 @@ def input_array(
         shape: its dimensions; None where any size will do.
 
     Raises:
-        ValueError: it lies elsewhere, or its dtype or shape does not fit.
+        ArgumentError: it lies elsewhere, or its dtype or shape does not fit.
     """
     if is_device_array(value) != on_device:
         places = {True: "on the device", False: "in host memory"}
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
         )
     array = device_array(name, value) if on_device else host_array(name, value, dtypes, convert=convert)
     if array.dtype not in dtypes:
-        raise ValueError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
+        raise ArgumentError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
     _check_shape(array, shape)
     return array
 
@@ -152,27 +153,29 @@ def output_array(
     """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
 
     Raises:
-        ValueError: none was given for the device; it cannot be written to; it does not fit.
+        ArgumentError: none was given for the device; it cannot be written to; it does not fit.
     """
     if value is None:
         if on_device:
-            raise ValueError(f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out=")
+            raise ArgumentError(
+                f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out="
+            )
         value = np.empty(shape, dtype)
     if is_device_array(value) != on_device:
-        raise ValueError(f"{name} in out must lie where the other arrays do")
+        raise ArgumentError(f"{name} in out must lie where the other arrays do")
     if not on_device and not isinstance(value, np.ndarray):
-        raise ValueError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
+        raise ArgumentError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
     if not on_device and not value.flags.c_contiguous:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} in out must be C-contiguous, got strides {value.strides} for shape {value.shape}"
         )
     array = device_array(name, value) if on_device else host_array(name, value, [value.dtype], convert=False)
     if array.dtype != dtype:
-        raise ValueError(f"{name} in out must be {dtype}, got {array.dtype}")
+        raise ArgumentError(f"{name} in out must be {dtype}, got {array.dtype}")
     if array.shape != shape:
-        raise ValueError(f"{name} in out must have shape {shape}, got {array.shape}")
+        raise ArgumentError(f"{name} in out must have shape {shape}, got {array.shape}")
     if not array.writeable:
-        raise ValueError(f"{name} in out must be writeable, got a read-only array")
+        raise ArgumentError(f"{name} in out must be writeable, got a read-only array")
     return array
 
 
@@ -180,13 +183,13 @@ def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
     """The entries of `out`, one for each result; None stands for "allocate it".
 
     Raises:
-        ValueError: out is not a sequence of that length.
+        ArgumentError: out is not a sequence of that length.
     """
     if out is None:
         return [None] * len(names)
     if not isinstance(out, (tuple, list)) or len(out) != len(names):
         came = f"{len(out)} of them" if isinstance(out, (tuple, list)) else type(out).__name__
-        raise ValueError(
+        raise ArgumentError(
             f"out must be a tuple ({', '.join(names)}), with None where it may be left out; got {came}"
         )
     return list(out)
@@ -196,12 +199,12 @@ def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | N
     """Refuses outputs that share memory with an input or with one another.
 
     Raises:
-        ValueError: two arrays overlap.
+        ArgumentError: two arrays overlap.
     """
     for i, array in enumerate(written):
         for other in [*written[:i], *read]:
             if other is not None and array.overlaps(other):
-                raise ValueError(f"{array.name} in out must not share memory with {other.name}")
+                raise ArgumentError(f"{array.name} in out must not share memory with {other.name}")
 
 
 def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:
@@ -212,7 +215,7 @@ def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bo
         whole: whether they must be whole numbers.
 
     Raises:
-        ValueError: it is something else.
+        ArgumentError: it is something else.
     """
     try:
         array = np.asarray(value)
@@ -221,7 +224,7 @@ def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bo
     fits = array.dtype.kind in ("iu" if whole else "iuf") and len(array.shape) == len(shape)
     fits = fits and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if not fits or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ArgumentError(f"{name} must be {wanted}, got {value!r}")
     return array
 
 
@@ -231,12 +234,12 @@ def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> 
     It waits, by events, for every other stream that an array names.
 
     Raises:
-        ValueError: stream is not a handle.
+        ArgumentError: stream is not a handle.
     """
     if stream is None:
         stream = next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
     elif not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
-        raise ValueError(f"stream must be a stream's handle, a whole number; got {stream!r}")
+        raise ArgumentError(f"stream must be a stream's handle, a whole number; got {stream!r}")
     if native.cuda is not None and native.cuda.device_count():
         for array in arrays:
             if array is not None and array.stream not in (None, stream):
@@ -248,12 +251,12 @@ def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
     """K positive finite numbers, as every operation with keypoint similarity takes them.
 
     Raises:
-        ValueError: another count, or a sigma that is not positive.
+        ArgumentError: another count, or a sigma that is not positive.
     """
     wanted = f"one positive number for each of the {keypoints} keypoints"
     values = check_numbers("sigmas", sigmas, (keypoints,), wanted)
     if not (values > 0).all():
-        raise ValueError(f"sigmas must be {wanted}, got {sigmas!r}")
+        raise ArgumentError(f"sigmas must be {wanted}, got {sigmas!r}")
     check_keypoint_count(keypoints, limit)
     return values.tolist()
 
@@ -262,37 +265,39 @@ def check_keypoint_count(keypoints: int, limit: int) -> None:
     """Refuses more keypoints than the native operations hold room for.
 
     Raises:
-        ValueError: there are more.
+        ArgumentError: there are more.
     """
     if keypoints > limit:
-        raise ValueError(f"the number of keypoints must be at most {limit}, got {keypoints}")
+        raise ArgumentError(f"the number of keypoints must be at most {limit}, got {keypoints}")
 
 
 def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
     """Heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column.
 
     Raises:
-        ValueError: they are something else, or larger than the native operations are made for.
+        ArgumentError: they are something else, or larger than the native operations are made for.
     """
     if isinstance(value, np.ndarray):
         _check_map_size(name, value.shape)  # before an array that is not contiguous is copied
     array = input_array(name, value, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
     if min(array.shape[1:]) < 1:
-        raise ValueError(f"{name} must have at least one keypoint, row and column, got shape {array.shape}")
+        raise ArgumentError(
+            f"{name} must have at least one keypoint, row and column, got shape {array.shape}"
+        )
     _check_map_size(name, array.shape)
     return array
 
 
 def _check_map_size(name: str, shape: tuple[int, ...]) -> None:
     if max(shape[-2:], default=0) > MAX_SIDE:
-        raise ValueError(f"{name} must have at most {MAX_SIDE} rows and columns, got shape {shape}")
+        raise ArgumentError(f"{name} must have at most {MAX_SIDE} rows and columns, got shape {shape}")
 
 
 def check_boxes(boxes: np.ndarray) -> None:
     """Refuses boxes (N, 4) that are not finite or end before they start.
 
     Raises:
-        ValueError: there is one.
+        ArgumentError: there is one.
     """
     for problem, bad in (
         ("be finite", ~np.isfinite(boxes).all(axis=1)),
@@ -300,26 +305,28 @@ def check_boxes(boxes: np.ndarray) -> None:
     ):
         if bad.any():
             first = int(bad.argmax())
-            raise ValueError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
+            raise ArgumentError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
 
 
 def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
     """The keypoint that each keypoint becomes in a mirror, from (left, right) pairs.
 
     Raises:
-        ValueError: a pair is not two keypoints, or a keypoint is in several.
+        ArgumentError: a pair is not two keypoints, or a keypoint is in several.
     """
     wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
     try:
         listed = [(index(left), index(right)) for left, right in pairs]
     except (TypeError, ValueError):
-        raise ValueError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
+        raise ArgumentError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
     order = list(range(keypoints))
     for left, right in listed:
         if not (0 <= left < keypoints and 0 <= right < keypoints):
-            raise ValueError(f"flip_pairs must be {wanted}, got {(left, right)}")
+            raise ArgumentError(f"flip_pairs must be {wanted}, got {(left, right)}")
         if left == right or order[left] != left or order[right] != right:
-            raise ValueError(f"flip_pairs must name each keypoint once at most, got {(left, right)} as well")
+            raise ArgumentError(
+                f"flip_pairs must name each keypoint once at most, got {(left, right)} as well"
+            )
         order[left], order[right] = right, left
     return order
 
@@ -328,7 +335,7 @@ def input_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -
     """Poses (N, K, 2) of as many keypoints as given, at least one, and their K."""
     array = input_array(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
     if array.shape[1] < 1:
-        raise ValueError(f"{name} must have at least one keypoint, got shape {array.shape}")
+        raise ArgumentError(f"{name} must have at least one keypoint, got shape {array.shape}")
     return array, array.shape[1]
 
 
@@ -336,7 +343,7 @@ def input_areas(areas: Any, count: int, on_device: bool) -> CheckedArray:
     """Areas (N,), on the host finite and at least 0."""
     array = input_array("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
-        raise ValueError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
+        raise ArgumentError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
     return array
 
 
@@ -344,13 +351,13 @@ def input_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
     """Scores (N,), on the host without NaN."""
     array = input_array("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
     if not on_device and np.isnan(array.owner).any():
-        raise ValueError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
+        raise ArgumentError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
     return array
 
 
 def _check_lengths(name: str, shape: tuple[int, ...]) -> None:
     if any(not 0 <= n <= MAX_LENGTH for n in shape):
-        raise ValueError(f"{name} must have at most {MAX_LENGTH} entries along an axis, got shape {shape}")
+        raise ArgumentError(f"{name} must have at most {MAX_LENGTH} entries along an axis, got shape {shape}")
 
 
 def _check_shape(array: CheckedArray, shape: Shape) -> None:
@@ -359,7 +366,7 @@ def _check_shape(array: CheckedArray, shape: Shape) -> None:
     )
     if not fits:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ValueError(f"{array.name} must have shape ({wanted}), got {array.shape}")
+        raise ArgumentError(f"{array.name} must have shape ({wanted}), got {array.shape}")
 
 
 def _contiguous_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:

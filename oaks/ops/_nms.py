@@ -55,7 +55,7 @@ def box_nms(
         with -1.
 
     Raises:
-        ValueError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts;
+        ArgumentError: an argument does not fit, or (on the CPU) a box is not finite or ends before it starts;
             nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
@@ -112,7 +112,7 @@ def oks_nms(
         Indices of the kept poses, best first: on the CPU as many as there are; on a device (N,), then -1.
 
     Raises:
-        ValueError: an argument does not fit; nothing has been written then.
+        ArgumentError: an argument does not fit; nothing has been written then.
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
