@@ -32,6 +32,7 @@ VERBS = (
     "rescore",
     "import",
     "export",
+    "plan",
     "render",
     "render-video",
     "benchmark",

@@ -1,0 +1,52 @@
+"""`oaks plan`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oaks.cli import options
+from oaks.cli.output import Output
+from oaks.cli.verb import verb
+
+
+@verb(extra="tensorrt")
+def plan(
+    output: Output,
+    *,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; the plans are written into it.")],
+    precision: Annotated[
+        list[str], typer.Option(help="fp32, fp16, int8, or auto: the Engine's choice. Repeatable.")
+    ] = ["auto"],  # noqa: B006
+    flavour: Annotated[
+        str,
+        typer.Option(
+            help="tensorrt_rtx (needs no GPU, serves many) or tensorrt (serves the GPU of this machine)."
+        ),
+    ] = "tensorrt_rtx",
+    capability: Annotated[
+        list[str],
+        typer.Option(help="Compute capability to serve with tensorrt_rtx: 75 for 7.5. Repeatable."),
+    ] = [],  # noqa: B006
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="Maximum persons per pass. Default: the Engine's.")
+    ] = None,
+    flip: options.Flip = True,
+    gpu: Annotated[int, typer.Option(min=0, help="Index of the GPU, for tensorrt.")] = 0,
+) -> None:
+    """Build the TensorRT plans of a bundle ahead of time, so that an Engine starts without building."""
+    from oaks.engines.plans.ahead import plan_bundle
+
+    output.kept = f"{bundle} is as it was"
+    made = plan_bundle(
+        bundle, precisions=precision, flavour=flavour, capabilities=capability, max_batch=max_batch, flip=flip,
+        device=gpu, show=not output.quiet,
+    )  # fmt: skip
+    for one in made:
+        output.item(
+            asdict(one),
+            f"{one.file:40} {one.role:5} {one.precision:5} {one.bytes / 1e6:8.2f} MB {one.seconds:6.0f} s",
+        )
