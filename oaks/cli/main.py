@@ -15,6 +15,7 @@ from oaks.cli.doctor import doctor
 from oaks.cli.export import export
 from oaks.cli.fit import fit, import_, rescore
 from oaks.cli.output import Output
+from oaks.cli.plan import plan
 from oaks.cli.predict import predict
 from oaks.cli.render import render, render_video
 from oaks.cli.track import track
@@ -40,6 +41,7 @@ for function in (
     train_series,
     pack,
     export,
+    plan,
     render,
     render_video,
     benchmark,
