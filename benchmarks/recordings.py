@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.coco import check_annotations
+from oaks.skeleton import COCO17
 from oaks.training.render.output.folder import CATEGORIES
 from oaks.training.render.video import Clip
 from oaks.val.ground_truth import Truth
@@ -57,8 +59,9 @@ def record(clip: Clip, rate: float, size: tuple[int, int], seed: int) -> Recordi
         for track_id, person in zip(ids, drawing.scene.people, strict=True):
             points[index, track_id - 1] = person.figure.keypoints * person.scale + person.shift
     content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
-    truth = Truth.from_coco(content)
-    rows = detector_like(content, seed=seed)
+    people = check_annotations(content, skeleton=COCO17)
+    truth = Truth.from_annotations(people, COCO17)
+    rows = detector_like(people, seed=seed)
     boxes, scores = [], []
     for index in range(clip.frames):
         own = [row for row in rows if row["image_id"] == index + 1]

@@ -263,13 +263,13 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
     from oaks.val import require_packages
 
     require_packages()
-    from oaks.val.detect import require_images
+    from oaks.val.detect import image_files
     from oaks.val.evaluate import images_folder
     from oaks.val.ground_truth import Truth
 
     truth = Truth.load(annotations, skeleton=bundle.skeleton)
     folder = images_folder(annotations, images)
-    require_images(truth, folder, np.unique(truth.image[truth.counted]))
+    image_files(truth, folder, np.unique(truth.image[truth.counted]))
     return truth, folder
 
 

@@ -37,9 +37,10 @@ from oaks.bundle_parts import (
     parse,
 )
 from oaks.errors import ArgumentError, BundleError
-from oaks.files import parse_json, write_json
-from oaks.limits import BundleLimits
+from oaks.files import write_json
+from oaks.limits import BundleLimits, Limits
 from oaks.skeleton import Skeleton
+from oaks.structured import parse_json
 
 FORMAT = 1
 """The newest format of bundle.json that this version reads, and the one it writes."""
@@ -148,7 +149,7 @@ class Bundle:
         text = files.read(DESCRIPTION, limits.description_bytes)
         label = f"{files.path}/{DESCRIPTION}"
         try:
-            description = parse_json(text, label, limits.description_depth)
+            description = parse_json(text, label, bounds=Limits(json_depth=limits.description_depth))
         except ArgumentError as error:
             raise BundleError(str(error)) from error
         bundle = _from_description(files.path, description, hashlib.sha256(text).hexdigest(), limits)

@@ -1,57 +1,532 @@
-"""COCO's JSON files: person boxes in, keypoint results out."""
+"""COCO's JSON files: the one checked reader of annotations and boxes, and the writer of keypoint results.
+
+What cannot be understood is refused by file and annotation id. What is understood and of no use, such as a box
+without extent, is skipped, counted in `skipped` and logged by annotation id.
+"""
 
 from __future__ import annotations
 
 import datetime
-import json
+import logging
+import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.files import write_json
+from oaks.images import plain_name
+from oaks.schema import shortened
+from oaks.skeleton import Skeleton
+from oaks.structured import check_top, read_json
 
 AREA_OF_BOX = 0.53
 """A person's area as a part of their box's, where there is no mask: what COCO's masks cover on average."""
+PERSON = "person"
+_PERSON_ID = 1
+"""COCO's own id of people, for files that do not list categories."""
 _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
+
+NO_BOX = "annotations without a box of some extent"
+NO_IMAGE = "annotations of images that the file does not list"
+NO_AREA = "labelled people whose area is not positive"
+
+log = logging.getLogger("oaks")
 
 
 @dataclass(frozen=True)
+class Annotations:
+    """I images and the G annotations of one category in them, in the file's order, crowds included.
+
+    Attributes:
+        path: what messages call the file.
+        category_id: of the people.
+        image_ids: (I,) int64, each once.
+        file_names: I names as the file has them, "" where it has none.
+        sizes: (I,2) int64 width and height that the file states; 0 where it does not.
+        scales: (I,2) factor from the file's coordinates to original pixels, for x and y; 1 where the file states
+            no `orig_width` and `orig_height`.
+        ids: (G,) int64, each once.
+        image: (G,) index of the annotation's image.
+        boxes: (G,4) float64 x, y, width, height, of positive extent.
+        areas: (G,) float64; NaN where the file states none.
+        crowd: (G,) bool: a region with many people.
+        keypoints: (G,K,3) float64 x, y, flag in the skeleton's order; all 0 for annotations without keypoints.
+            None if no skeleton was given.
+        same_keypoints: whether the file's keypoints are the skeleton's, in its order.
+        skipped: reason -> ids of the annotations that are left out.
+        others: number of annotations of other categories, which are left out.
+        renumbered: annotations that had another one's id and were given one of their own.
+    """
+
+    path: str
+    category_id: int
+    image_ids: np.ndarray
+    file_names: tuple[str, ...]
+    sizes: np.ndarray
+    scales: np.ndarray
+    ids: np.ndarray
+    image: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    keypoints: np.ndarray | None
+    same_keypoints: bool
+    skipped: Mapping[str, Sequence[int]]
+    others: int
+    renumbered: int = 0
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(G,4) boxes as x1, y1, x2, y2."""
+        return np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
+
+
+def read_annotations(
+    path: str | Path,
+    *,
+    skeleton: Skeleton | None = None,
+    category: str | int | None = None,
+    renumber: bool = False,
+) -> Annotations:
+    """Read and check a COCO annotation file.
+
+    Args:
+        path: the file.
+        skeleton: the keypoints to read; None reads no keypoints.
+        category: name or id of the category of people; `choose_category` has the rule for None.
+        renumber: whether ids that stand twice, in files joined from several, are replaced where it is clear
+            which annotation belongs to which image; otherwise they are refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: the content does not fit; the message names the file and the image or annotation id.
+    """
+    content = read_json(path, strict=False)
+    return check_annotations(content, path, skeleton=skeleton, category=category, renumber=renumber)
+
+
+def check_annotations(
+    content: Any,
+    path: str | Path = "annotations",
+    *,
+    skeleton: Skeleton | None = None,
+    category: str | int | None = None,
+    renumber: bool = False,
+) -> Annotations:
+    """The same from parsed JSON; `path` is what messages call it."""
+    path = str(path)
+    check_top(content, f"{path}: COCO annotations", dict)
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key, [] if key == "categories" else None)
+        if not isinstance(entries, list):
+            raise ArgumentError(f"{path}: not a COCO annotation file: its list {key!r} is missing")
+        for place, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise ArgumentError(f"{path}: {key}[{place}] must be an object, got {shortened(entry)}")
+    chosen = choose_category(content.get("categories", []), path, category)
+    images, rows = content["images"], content["annotations"]
+
+    image_ids = _integers([i.get("id") for i in images], lambda n: f"{path}: images[{n}]: id", least=0)
+    ids = _annotation_ids(rows, path)
+    own_image = _integers(
+        [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
+    )
+    renumbered = 0
+    if renumber:
+        image_ids, ids, own_image, renumbered = _renumber(path, image_ids, ids, own_image)
+    _refuse_repeated(image_ids, f"{path}: image id")
+    _refuse_repeated(ids, f"{path}: annotation id")
+
+    categories = _categories(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
+    kept = np.flatnonzero(categories == chosen["id"])
+    if len(rows) and not len(kept):
+        raise ArgumentError(
+            f"{path}: none of its {len(rows)} annotations is of category {chosen['id']} "
+            f"({chosen.get('name', PERSON)!r}), {_found(categories)}; pass --category"
+        )
+    others = len(rows) - len(kept)
+    rows, ids, own_image = [rows[n] for n in kept], ids[kept], own_image[kept]
+
+    def named(n: int) -> str:
+        return f"{path}: annotation {ids[n]}"
+
+    boxes = _lists(
+        [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
+    )
+    areas = _lists([_alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number")[
+        :, 0
+    ]
+    keypoints, same = None, True
+    if skeleton is not None:
+        order, same = _keypoint_order(chosen, skeleton, path)
+        keypoints = _keypoints(rows, named, skeleton, order, chosen)
+    sorted_ids = np.argsort(image_ids, kind="stable")
+    place = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
+    image = sorted_ids[np.minimum(place, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
+    listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(rows), bool)
+
+    labeled = np.zeros(len(rows), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
+    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], bool)
+    reasons = {
+        NO_IMAGE: ~listed,
+        NO_BOX: ~(np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1),
+        NO_AREA: (areas <= 0) & labeled & ~crowd,
+    }
+    left = np.ones(len(rows), bool)
+    skipped = {}
+    for reason, unfit in reasons.items():
+        if (unfit & left).any():
+            skipped[reason] = ids[unfit & left].tolist()
+            left &= ~unfit
+    if len(rows) and not left.any():
+        counts = ", ".join(f"{len(found)} {reason}" for reason, found in skipped.items())
+        raise ArgumentError(f"{path}: none of its {len(rows)} annotations can be used: {counts}")
+    _tell_skipped(path, skipped)
+    return Annotations(
+        path=path,
+        category_id=chosen["id"],
+        image_ids=image_ids,
+        file_names=tuple(_file_name(i, f"{path}: image {image_ids[n]}") for n, i in enumerate(images)),
+        sizes=_sizes(images, image_ids, path, "width", "height"),
+        scales=_scales(images, image_ids, path),
+        ids=ids[left],
+        image=image[left],
+        boxes=boxes[left],
+        areas=areas[left],
+        crowd=crowd[left],
+        keypoints=None if keypoints is None else keypoints[left],
+        same_keypoints=same,
+        skipped=skipped,
+        others=others,
+        renumbered=renumbered,
+    )
+
+
+def choose_category(
+    categories: Sequence[Mapping[str, Any]], path: str | Path, category: str | int | None = None
+) -> dict[str, Any]:
+    """The category of people: the one with keypoints, else the one named "person" without regard to case.
+
+    Args:
+        categories: the file's; empty counts as COCO's person, id 1.
+        path: what messages call the file.
+        category: its name, without regard to case, or its id.
+
+    Raises:
+        ArgumentError: there is none, or several; the message offers --category.
+    """
+    ids = _integers([c.get("id") for c in categories], lambda n: f"{path}: categories[{n}]: id", least=0)
+    known = [{**entry, "id": int(number)} for entry, number in zip(categories, ids, strict=True)]
+    number = _as_id(category)
+    if not known and (category is None or number is not None):
+        return {"id": _PERSON_ID if number is None else number}
+    if category is not None:
+        found = [c for c in known if c["id"] == number or _folded(c) == str(category).casefold()]
+    else:
+        found = [c for c in known if c.get("keypoints")] or known
+        if len(found) != 1 or not found[0].get("keypoints"):
+            found = [c for c in found if _folded(c) == PERSON]
+    if len(found) != 1:
+        has = ", ".join(f"{c['id']} {shortened(c.get('name'))}" for c in known[:20])
+        expected = f"{category!r}" if category is not None else "with keypoints or named 'person'"
+        raise ArgumentError(
+            f"{path}: it must have one category {expected}, got {has}; pass --category NAME or ID"
+        )
+    return found[0]
+
+
+def _as_id(category: str | int | None) -> int | None:
+    if isinstance(category, str):
+        return int(category) if category.isascii() and category.isdecimal() and len(category) < 19 else None
+    return None if category is None else int(category)
+
+
+def _folded(category: Mapping[str, Any]) -> str:
+    return str(category.get("name")).strip().casefold()
+
+
+def _found(categories: np.ndarray) -> str:
+    """What category ids there are, with their counts."""
+    numbers, counts = np.unique(categories, return_counts=True)
+    return "got " + ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
+
+
+def _categories(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str], default: int) -> np.ndarray:
+    """(N,) category ids; rows without one count as people."""
+    return _integers([row.get("category_id", default) for row in rows], label, least=0)
+
+
+def _integers(values: list[Any], label: Callable[[int], str], *, least: int) -> np.ndarray:
+    """(N,) int64; floats count where they are whole. `label` names the n-th for messages."""
+    try:
+        if set(map(type, values)) <= {int}:
+            array = np.array(values, np.int64)
+        else:
+            floats = np.array(values, np.float64) if set(map(type, values)) <= {int, float} else None
+            exact = (
+                floats is not None
+                and bool((floats == np.floor(floats)).all())
+                and np.abs(floats).max() < 2**53
+            )
+            array = floats.astype(np.int64) if exact else None
+        if array is not None and (array >= least).all():
+            return array
+    except (OverflowError, ValueError):
+        pass
+    for n, value in enumerate(values):
+        whole = type(value) in (int, float) and value == value and abs(value) < 2**63 and value == int(value)
+        if not whole or value < least or (type(value) is float and value >= 2**53):
+            raise ArgumentError(f"{label(n)} must be an integer of at least {least}, got {shortened(value)}")
+    return np.array([int(value) for value in values], np.int64)
+
+
+def _alone(value: Any) -> Any:
+    """A number as a list of one; None stays."""
+    return value if value is None else [value]
+
+
+def _lists(values: list[Any], count: int, label: Callable[[int], str], form: str) -> np.ndarray:
+    """(N,count) float64 of lists of finite numbers; NaN where there is None."""
+    filled = [[np.nan] * count if value is None else value for value in values]
+    plain = all(type(value) is list and len(value) == count for value in filled)
+    if plain and set(map(type, chain.from_iterable(filled))) <= {int, float}:
+        try:
+            array = np.array(filled, np.float64).reshape(len(values), count)
+            missing = np.array([value is None for value in values], bool)
+            if np.isfinite(array[~missing]).all():
+                return array
+        except OverflowError:
+            pass
+    for n, value in enumerate(values):
+        if value is not None and not _is_list(value, count):
+            got = value[0] if count == 1 and isinstance(value, list) else value
+            raise ArgumentError(f"{label(n)} must be {form}, finite numbers, got {_brief(got)}")
+    return np.array(filled, np.float64).reshape(len(values), count)
+
+
+def _is_list(value: Any, count: int) -> bool:
+    """Whether it is a flat list of so many finite numbers; texts, true and false are none."""
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != count:
+        return False
+    try:
+        return all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _brief(value: Any) -> str:
+    return repr(value)[:80] if isinstance(value, list) and len(value) < 8 else shortened(value)
+
+
+def _annotation_ids(rows: Sequence[Mapping[str, Any]], path: str) -> np.ndarray:
+    """(N,) ids; numbered from 1 where no annotation has one."""
+    values = [row.get("id") for row in rows]
+    if all(value is None for value in values):
+        return np.arange(1, len(rows) + 1)
+    return _integers(values, lambda n: f"{path}: annotations[{n}]: id", least=0)
+
+
+def _refuse_repeated(ids: np.ndarray, what: str) -> None:
+    found, counts = np.unique(ids, return_counts=True)
+    if len(found) < len(ids):
+        raise ArgumentError(f"{what} {found[counts > 1][0]} must occur once, got it {counts.max()} times")
+
+
+def _renumber(
+    path: str, image_ids: np.ndarray, ids: np.ndarray, own_image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Gives images and annotations ids of their own where several parts, each with its own ids, were joined.
+
+    The k-th annotation with some id belongs to the k-th image with the id that it names.
+    """
+    if len(np.unique(image_ids)) == len(image_ids) and len(np.unique(ids)) == len(ids):
+        return image_ids, ids, own_image, 0
+    image_turn, turn = _occurrence(image_ids), _occurrence(ids)
+    times, same = Counter(ids.tolist()), Counter(image_ids.tolist())
+    fresh_images = image_ids.copy()
+    again = np.flatnonzero(image_turn)
+    fresh_images[again] = image_ids.max() + 1 + np.arange(len(again))
+    where = {
+        (int(i), int(k)): int(new) for i, k, new in zip(image_ids, image_turn, fresh_images, strict=True)
+    }
+    own = own_image.copy()
+    for n in np.flatnonzero((turn > 0) | np.array([same[int(i)] > 1 for i in own_image], bool)):
+        count = same[int(own_image[n])]
+        if turn[n] >= count or count != times[int(ids[n])]:
+            raise ArgumentError(
+                f"{path}: {times[int(ids[n])]} annotations have the id {ids[n]} and image id {own_image[n]} names "
+                f"{count} images: which annotation belongs to which image is unclear"
+            )
+        own[n] = where[int(own_image[n]), int(turn[n])]
+    fresh, again = ids.copy(), np.flatnonzero(turn)
+    fresh[again] = ids.max(initial=0) + 1 + np.arange(len(again))
+    return fresh_images, fresh, own, len(again)
+
+
+def _occurrence(ids: np.ndarray) -> np.ndarray:
+    """(N,) how often the same id came before."""
+    order = np.argsort(ids, kind="stable")
+    sorted_ids = ids[order]
+    turn = np.empty_like(order)
+    turn[order] = np.arange(len(ids)) - np.searchsorted(sorted_ids, sorted_ids)
+    return turn
+
+
+def _keypoint_order(
+    category: Mapping[str, Any], skeleton: Skeleton, path: str
+) -> tuple[list[int] | None, bool]:
+    """Where the file has each keypoint of the skeleton, and whether that is the same order; None: no names."""
+    names = category.get("keypoints")
+    if not names:
+        return None, True
+    if not isinstance(names, list):
+        raise ArgumentError(
+            f"{path}: category {category['id']}: keypoints must be a list, got {shortened(names)}"
+        )
+    plain, wanted = list(map(_plain, names)), list(map(_plain, skeleton.keypoints))
+    if missing := [name for name in wanted if name not in plain]:
+        raise ArgumentError(
+            f"{path}: category {category['id']} lacks the keypoints {missing} of skeleton {skeleton.name!r}"
+        )
+    return [plain.index(name) for name in wanted], plain == wanted
+
+
+def _plain(keypoint: Any) -> str:
+    return str(keypoint).lower().replace(" ", "_").replace("-", "_")
+
+
+def _keypoints(
+    rows: Sequence[Mapping[str, Any]],
+    named: Callable[[int], str],
+    skeleton: Skeleton,
+    order: list[int] | None,
+    category: Mapping[str, Any],
+) -> np.ndarray:
+    """(G,K,3) in the skeleton's order."""
+    count = skeleton.count if order is None else len(category["keypoints"])
+    values = [row.get("keypoints") or None for row in rows]
+    for n, value in enumerate(values):
+        if isinstance(value, list) and len(value) != 3 * count and are_numbers(value):
+            raise ArgumentError(
+                f"{named(n)}: keypoints must be {3 * count} numbers for {count} keypoints, got {len(value)}"
+            )
+    form = f"{3 * count} numbers for {count} keypoints"
+    points = np.nan_to_num(_lists(values, 3 * count, lambda n: f"{named(n)}: keypoints", form), nan=0.0)
+    points = points.reshape(-1, count, 3)
+    flags = points[..., 2]
+    strange = ((flags != 0) & (flags != 1) & (flags != 2)).any(axis=1)
+    if strange.any():
+        n = int(strange.argmax())
+        raise ArgumentError(
+            f"{named(n)}: visibility flags must be 0, 1 or 2, got {np.unique(flags[n]).tolist()}"
+        )
+    labeled = np.count_nonzero(flags, axis=1).tolist()
+    for n, (row, own) in enumerate(zip(rows, labeled, strict=True)):
+        stated = row.get("num_keypoints")
+        if stated is not None and stated != own:
+            raise ArgumentError(
+                f"{named(n)}: num_keypoints must be the number of its labelled keypoints, {own}, got "
+                f"{shortened(stated)}"
+            )
+    return points if order is None else points[:, order]
+
+
+def _file_name(image: Mapping[str, Any], label: str) -> str:
+    name = image.get("file_name", "")
+    if not isinstance(name, str) or "\0" in name:
+        raise ArgumentError(f"{label}: file_name must be text, got {shortened(name)}")
+    return name
+
+
+def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *keys: str) -> np.ndarray:
+    """(I,2) sides that the file states; 0 where it does not."""
+    columns = [
+        _integers(
+            [0 if image.get(key) is None else image[key] for image in images],
+            lambda n, key=key: f"{path}: image {ids[n]}: {key}",
+            least=0,
+        )
+        for key in keys
+    ]
+    return np.stack(columns, axis=1) if images else np.zeros((0, 2), np.int64)
+
+
+def _scales(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str) -> np.ndarray:
+    """(I,2) factor from the file's coordinates to original pixels."""
+    scales = np.ones((len(images), 2))
+    if not any("orig_width" in image and "orig_height" in image for image in images):
+        return scales
+    stated = _sizes(images, ids, path, "width", "height")
+    original = _sizes(images, ids, path, "orig_width", "orig_height")
+    both = np.array(["orig_width" in image and "orig_height" in image for image in images])
+    unfit = both & ((stated < 1) | (original < 1)).any(axis=1)
+    if unfit.any():
+        n = int(unfit.argmax())
+        raise ArgumentError(
+            f"{path}: image {ids[n]}: width, height, orig_width and orig_height must be positive, got "
+            f"{[*stated[n].tolist(), *original[n].tolist()]}"
+        )
+    scales[both] = original[both] / stated[both]
+    return scales
+
+
+def _tell_skipped(path: str | Path, skipped: Mapping[str, Sequence[int]]) -> None:
+    for reason, found in skipped.items():
+        shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
+        log.warning("%s: skipped %d %s: ids %s", path, len(found), reason, shown)
+
+
 class PersonBoxes:
     """The boxes of the people in a set of images.
 
-    Attributes:
+    Args:
         source: what a result's header should say about where the boxes are from.
         boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
         scores: image id -> (N,) float32.
         image_ids: file name, with its folders where it has any -> image id; empty for a results file, which
             names no files.
+        sizes: image id -> (width, height) that the file states.
     """
 
-    source: str
-    boxes: Mapping[int, np.ndarray]
-    scores: Mapping[int, np.ndarray]
-    image_ids: Mapping[str, int]
+    def __init__(
+        self,
+        source: str,
+        boxes: Mapping[int, np.ndarray],
+        scores: Mapping[int, np.ndarray],
+        image_ids: Mapping[str, int],
+        sizes: Mapping[int, tuple[int, int]] | None = None,
+    ) -> None:
+        self.source, self.boxes, self.scores, self.image_ids = source, boxes, scores, image_ids
+        self.sizes = sizes or {}
+        self._by_path = {plain_name(name): number for name, number in image_ids.items()}
+        self._by_name: dict[str, int | None] = {}
+        for name, number in self._by_path.items():
+            last = name.rpartition("/")[2]
+            self._by_name[last] = None if last in self._by_name else number
 
     def image_id(self, path: str | Path) -> int | None:
         """The id of an image file; COCO's own files without a list of names are numbers themselves.
 
         Where names have folders, the longest that the path ends with counts; else a file name that only one has.
+        Names are compared in one Unicode form.
         """
-        path = Path(path)
         if self.image_ids:
-            for start in range(len(path.parts)):
-                name = "/".join(path.parts[start:])
-                if name in self.image_ids:
-                    return self.image_ids[name]
-            found = [number for name, number in self.image_ids.items() if Path(name).name == path.name]
-            return found[0] if len(found) == 1 else None
-        digits = path.stem.rsplit("_", 1)[-1]
-        return int(digits) if digits.isdecimal() else None
+            parts = plain_name(Path(path).as_posix()).split("/")
+            for start in range(len(parts)):
+                if (number := self._by_path.get("/".join(parts[start:]))) is not None:
+                    return number
+            return self._by_name.get(parts[-1])
+        digits = Path(path).stem.rsplit("_", 1)[-1]
+        return int(digits) if digits.isdecimal() and len(digits) < 19 else None
 
     def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (N, 4) and scores (N,) of an image; none if it has none."""
@@ -59,72 +534,102 @@ class PersonBoxes:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         return self.boxes[image_id], self.scores[image_id]
 
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(width, height) that the file states for an image; 0 where it does not."""
+        return self.sizes.get(image_id, (0, 0))
 
-def read_boxes(path: str | Path, category: int = 1) -> PersonBoxes:
+
+def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBoxes:
     """Person boxes from COCO JSON.
 
     Args:
         path: an annotation file (images and annotations; crowds are left out, scores are 1), or
             a results file (a list of rows with image_id, category_id, bbox and score).
-        category: of a person in a results file, which does not name its categories.
+        category: name or id of the category of people; for None see `choose_category`. A results file names
+            no categories: there it is an id, 1 for None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is neither; the message names the file, and the row that does not fit.
+        ArgumentError: it is neither, or has no person; the message names the file, and the row that does not fit.
     """
-    content = _read_json(path)
-    if isinstance(content, dict) and "images" in content and "annotations" in content:
-        try:
-            person = person_category(content)
-            rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
-            names = {Path(image["file_name"]).as_posix(): int(image["id"]) for image in content["images"]}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: COCO annotations wanted, images with id and file_name: {error!r}"
-            ) from error
-        if len(names) < len(content["images"]):
-            raise ValueError(f"{path}: two images have the same file name")
-        return _collect(path, rows, person, names, "annotated")
+    content = read_json(path, top=(dict, list), strict=False)
     if isinstance(content, list):
-        return _collect(path, content, category, {}, "detected")
-    raise ValueError(f"{path}: COCO annotations or a list of results wanted, got {type(content).__name__}")
-
-
-def _collect(
-    path: str | Path, rows: Iterable[Mapping[str, Any]], category: int, names: dict[str, int], kind: str
-) -> PersonBoxes:
-    boxes: dict[int, list[list[float]]] = {}
-    scores: dict[int, list[float]] = {}
-    for number, row in enumerate(rows):
-        try:
-            if int(row.get("category_id", category)) != category:
-                continue
-            x, y, width, height = (float(value) for value in row["bbox"])
-            image_id, score = int(row["image_id"]), float(row.get("score", 1.0))
-            if not np.isfinite([x, y, width, height, score]).all() or min(width, height) < 0:
-                raise ValueError(f"bbox {row['bbox']}, score {score}")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            where = row.get("id", number) if isinstance(row, Mapping) else number
-            raise ValueError(
-                f"{path}: row {where}: image_id and bbox [x, y, width, height] wanted: {error!r}"
-            ) from error
-        boxes.setdefault(image_id, []).append([x, y, x + width, y + height])
-        scores.setdefault(image_id, []).append(score)
+        return _detected_boxes(path, content, category)
+    found = check_annotations(content, path, category=category)
+    names = [plain_name(name) for name in found.file_names]
+    if "" in names:
+        raise ArgumentError(f"{path}: image {found.image_ids[names.index('')]} must have a file_name")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ArgumentError(f"{path}: file names must differ, got two images named {twice!a}")
+    single = ~found.crowd
+    if len(found.ids) and not single.any():
+        raise ArgumentError(f"{path}: its {len(found.ids)} annotations of people must not all be crowds")
+    numbers = found.image_ids.tolist()
+    boxes, scores = _by_image(
+        found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
+    )
     return PersonBoxes(
-        source=f"{kind}: {Path(path).name}",
-        boxes={key: np.array(value, np.float32) for key, value in boxes.items()},
-        scores={key: np.array(value, np.float32) for key, value in scores.items()},
-        image_ids=names,
+        source=f"annotated: {Path(path).name}",
+        boxes=boxes,
+        scores=scores,
+        image_ids=dict(zip(found.file_names, numbers, strict=True)),
+        sizes={number: (int(w), int(h)) for number, (w, h) in zip(numbers, found.sizes, strict=True)},
     )
 
 
-def person_category(content: Mapping[str, Any]) -> int:
-    """The id of people in annotations: of the only category, else of the one called person, else COCO's 1."""
-    categories = content.get("categories", ())
-    for category in categories:
-        if len(categories) == 1 or category.get("name") == "person":
-            return int(category["id"])
-    return 1
+def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | None) -> PersonBoxes:
+    wanted = _PERSON_ID if category is None else _as_id(category)
+    if wanted is None:
+        raise ArgumentError(
+            f"{path}: a results file names no categories; pass the category's id, got {category!r}"
+        )
+
+    def named(n: int) -> str:
+        return f"{path}: row {n}"
+
+    for n, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ArgumentError(f"{named(n)}: must be an object with image_id and bbox, got {shortened(row)}")
+    categories = _categories(rows, lambda n: f"{named(n)}: category_id", wanted)
+    kept = np.flatnonzero(categories == wanted)
+    if rows and not len(kept):
+        raise ArgumentError(
+            f"{path}: none of its {len(rows)} rows is of category {wanted}, {_found(categories)}; pass --category"
+        )
+    own = [rows[n] for n in kept]
+    for n, row in zip(kept, own, strict=True):
+        if row.get("bbox") is None:
+            raise ArgumentError(f"{named(n)}: bbox [x, y, width, height] is missing")
+    images = _integers([row.get("image_id") for row in own], lambda n: f"{named(kept[n])}: image_id", least=0)
+    boxes = _lists(
+        [row["bbox"] for row in own], 4, lambda n: f"{named(kept[n])}: bbox", "[x, y, width, height]"
+    )
+    scores = _lists(
+        [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a number"
+    )[:, 0]
+    extent = (boxes[:, 2:] > 0).all(axis=1)
+    if own and not extent.any():
+        raise ArgumentError(
+            f"{path}: none of its {len(own)} boxes has a positive width and height, row {kept[0]} has {own[0]['bbox']}"
+        )
+    if not extent.all():
+        _tell_skipped(path, {"rows whose box has no extent": kept[~extent].tolist()})
+    boxes[:, 2:] += boxes[:, :2]
+    grouped = _by_image(images[extent], boxes[extent], scores[extent])
+    return PersonBoxes(f"detected: {Path(path).name}", *grouped, image_ids={})
+
+
+def _by_image(
+    images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Boxes and scores by image id, in their order within one."""
+    order = np.argsort(images, kind="stable")
+    numbers, starts = np.unique(images[order], return_index=True)
+    corners = np.split(boxes[order].astype(np.float32), starts[1:])
+    values = np.split(scores[order].astype(np.float32), starts[1:])
+    keys = numbers.tolist()
+    return dict(zip(keys, corners, strict=False)), dict(zip(keys, values, strict=False))
 
 
 def make_header(described: Mapping[str, Any], *, box_source: str, **settings: Any) -> dict[str, Any]:
@@ -190,11 +695,11 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
         FileNotFoundError: there is no such file.
         ValueError: it is not a list of results; the message names the file.
     """
-    rows = _read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "image_id" in row for row in rows):
-        raise ValueError(f"{path}: a list of results with image_id wanted")
+    rows = read_json(path, top=list, strict=False)
+    if not all(isinstance(row, dict) and "image_id" in row for row in rows):
+        raise ArgumentError(f"{path}: must hold a list of results with image_id")
     beside = header_path(path)
-    return rows, _read_json(beside) if beside.is_file() else None
+    return rows, read_json(beside, top=dict) if beside.is_file() else None
 
 
 def are_numbers(values: Any) -> bool:
@@ -206,20 +711,19 @@ def are_numbers(values: Any) -> bool:
     return array.ndim < 2 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-
-
 __all__ = [
     "AREA_OF_BOX",
+    "NO_AREA",
+    "NO_BOX",
+    "NO_IMAGE",
+    "Annotations",
     "PersonBoxes",
     "are_numbers",
+    "check_annotations",
+    "choose_category",
     "header_path",
     "make_header",
-    "person_category",
+    "read_annotations",
     "read_boxes",
     "read_results",
     "write_results",

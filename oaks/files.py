@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from oaks.errors import ArgumentError
-
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
@@ -94,57 +92,6 @@ def check_size(size: int, largest: int) -> None:
         raise OSError(f"it must have at most {largest} bytes, got {size}")
 
 
-def parse_json(content: bytes, label: str, deepest: int | None = None) -> Any:
-    """JSON with each name once per object and without NaN.
-
-    Args:
-        content: UTF-8 text.
-        label: what messages call the file.
-        deepest: levels of objects and arrays; None: as many as the parser takes.
-
-    Raises:
-        ArgumentError: it is not such JSON.
-    """
-    try:
-        text = content.decode("utf-8")
-        if deepest is not None and _depth(text) > deepest:
-            raise ValueError(f"it must be at most {deepest} levels deep")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{label} is not valid JSON: {error}") from error
-
-
-def _depth(text: str) -> int:
-    """The deepest level of brackets, those in strings counted too where quotes do not match."""
-    depth = deepest = 0
-    in_text = escaped = False
-    for character in text:
-        if in_text:
-            in_text = escaped or character != '"'
-            escaped = not escaped and character == "\\"
-        elif character == '"':
-            in_text = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field {twice[:64]!a} occurs twice in an object")
-    return content
-
-
 def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> None:
     """Writes JSON, in which NaN has no place.
 
@@ -159,4 +106,4 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
         file.write(text.encode("utf-8") + b"\n")
 
 
-__all__ = ["check_size", "parse_json", "read_regular", "replace_folder", "replacing", "write_json"]
+__all__ = ["check_size", "read_regular", "replace_folder", "replacing", "write_json"]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from oaks.files import parse_json, write_json
+from oaks.files import write_json
 from oaks.ops import Forest
+from oaks.structured import parse_json
 
 _WHOLE = ("roots", "feature", "left", "right")
 _REAL = ("threshold", "leaves")

@@ -15,7 +15,7 @@ from oaks.detector import Detector
 from oaks.draw import draw
 from oaks.errors import ArgumentError
 from oaks.files import replacing
-from oaks.images import in_order, read_image
+from oaks.images import check_size, in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
@@ -42,10 +42,11 @@ class BoxSource:
 def boxes_from_file(people: PersonBoxes) -> BoxSource:
     """Boxes from a COCO file."""
 
-    def find(path: Path, _image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
+    def find(path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
         image_id = people.image_id(path)
         if image_id is None:
             raise ValueError(f"{path}: {people.source} does not know this picture")
+        check_size(path, image.shape[1::-1], people.size(image_id))
         return image_id, *people.of(image_id)
 
     return BoxSource(people.source, find, detected=not people.image_ids)

@@ -20,7 +20,7 @@ import numpy as np
 from oaks import forest_file, ops
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BundleError
-from oaks.files import parse_json, write_json
+from oaks.files import write_json
 from oaks.ops import Forest
 from oaks.results_features import (
     boxes_around,
@@ -29,6 +29,7 @@ from oaks.results_features import (
     results_features,
 )
 from oaks.skeleton import Skeleton
+from oaks.structured import parse_json
 
 FILE = "scorer.json"
 """What a scorer's file is called in a folder."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.errors import ArgumentError
-from oaks.files import parse_json
+from oaks.structured import read_json
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,9 @@ class Skeleton:
         Raises:
             ValueError: the file's content is not a skeleton; the message names the file.
         """
+        content = read_json(path)
         try:
-            return cls.from_dict(parse_json(Path(path).read_bytes(), str(path)))
-        except ArgumentError:
-            raise
+            return cls.from_dict(content)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -60,7 +60,7 @@ def parse_json(
     try:
         value = json.loads(content.decode("utf-8-sig"), **hooks)
     except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{label}: not JSON: {error}") from error
+        raise ArgumentError(f"{label} is not valid JSON: {error}") from error
     except MemoryError as error:
         raise ArgumentError(f"{label}: its content does not fit into memory") from error
     return check_top(value, label, top)
@@ -261,7 +261,7 @@ def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None)
     closing = np.isin(steps, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
     depth = int(np.cumsum(opening - closing, dtype=np.int64).max(initial=0))
     if depth > deepest:
-        raise ArgumentError(f"{label}: not JSON that can be read: it must be at most {deepest} levels deep")
+        raise ArgumentError(f"{label} is not valid JSON: it must be at most {deepest} levels deep")
 
 
 def check_top(value: Any, label: str | Path, top: type | tuple[type, ...] | None) -> Any:

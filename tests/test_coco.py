@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_poses import make
 
 import oaks
 from oaks import coco
+from oaks.errors import OaksError
 
 
 def annotations(**changes):
@@ -70,36 +72,163 @@ def test_detected_boxes_keep_their_scores(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"images": []}, "COCO annotations or a list of results wanted, got dict"),
-        (annotations(annotations=[{"id": 5, "image_id": 9, "category_id": 3}]), "row 5: .*bbox"),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}], "row 0: "),
-        ([3], "row 0: "),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, -3, 4]}], "row 0: .*-3"),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, float("nan")]}], "row 0: .*nan"),
-        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": float("inf")}], "row 0: .*inf"),
-        (annotations(images=[{"id": 1}]), "file_name"),
-        (annotations(images=[3]), "images with id and file_name"),
-        (annotations(images=[{"id": i, "file_name": "1/a.jpg"} for i in (1, 2)]), "two images"),
+        ({"images": []}, "not a COCO annotation file: its list 'annotations' is missing"),
+        (3, "must hold an object or a list, got int"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}], "row 0: bbox must be"),
+        ([{"image_id": 1, "category_id": 1}], "row 0: bbox .* is missing"),
+        ([3], "row 0: must be an object"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, float("nan")]}], "row 0: bbox .*nan"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, "3", 4]}], "row 0: bbox must be"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, True, 4]}], "row 0: bbox must be"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 10**400, 4]}], "row 0: bbox must be"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": float("inf")}], "row 0: score .*inf"),
+        ([{"image_id": 2.7, "category_id": 1, "bbox": [1, 2, 3, 4]}], "row 0: image_id must be an integer .*2.7"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}] * 2 + [{"image_id": "1", "bbox": [0, 0, 5, 5]}],
+         "row 2: image_id must be an integer .*'1'"),
+        (annotations(images=[{"id": 9}]), "image 9 must have a file_name"),
+        (annotations(images=[{"id": 9, "file_name": 3}]), "image 9: file_name must be text"),
+        (annotations(images=[3]), r"images\[0\] must be an object"),
+        (annotations(images=[{"id": 10**400, "file_name": "a"}]), r"images\[0\]: id must be an integer"),
+        (annotations(images=[{"id": 9, "file_name": "a", "width": "8"}]), "image 9: width must be an integer"),
+        (annotations(images=[{"id": i, "file_name": "1/a.jpg"} for i in (9, 2)]), "two images named '1/a.jpg'"),
+        (annotations(images=[{"id": 9, "file_name": name} for name in "ab"]), "image id 9 must occur once"),
+        (annotations(annotations=[{"id": 5, "image_id": 9, "category_id": 3, "bbox": "x"}]), "annotation 5: bbox"),
+        (annotations(annotations=[{"id": 5, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]}] * 2),
+         "annotation id 5 must occur once"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
-    with pytest.raises(ValueError, match=f"bad.json: .*{message}"):
+    with pytest.raises(OaksError, match=f"bad.json: .*{message}|bad.json.*{message}"):
         coco.read_boxes(written(tmp_path / "bad.json", content))
+
+
+@pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, -3, 4], [5, 5, 3, 0]])
+def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
+    content = annotations()
+    content["annotations"][3]["bbox"] = box
+    with caplog.at_level(logging.WARNING, logger="oaks"):
+        people = coco.read_boxes(written(tmp_path / "a.json", content))
+    assert people.of(9)[0].tolist() == [[10, 20, 40, 60]]
+    assert "skipped 1 annotations without a box of some extent: ids 4" in caplog.text
+    rows = [{"image_id": 1, "category_id": 1, "bbox": b, "score": 1} for b in (box, [1, 2, 3, 4])]
+    with caplog.at_level(logging.WARNING, logger="oaks"):
+        assert coco.read_boxes(written(tmp_path / "d.json", rows)).of(1)[0].tolist() == [[1, 2, 4, 6]]
+    assert "skipped 1 rows whose box has no extent: ids 0" in caplog.text
+    with pytest.raises(ValueError, match=r"d\.json: none of its 1 boxes has a positive width and height"):
+        coco.read_boxes(written(tmp_path / "d.json", rows[:1]))
+    content["annotations"] = [{**content["annotations"][3]}]
+    with pytest.raises(
+        ValueError, match=r"a\.json: none of its 1 annotations can be used: 1 annotations without"
+    ):
+        coco.read_boxes(written(tmp_path / "a.json", content))
+
+
+def test_a_filter_that_leaves_nothing_says_what_was_there(tmp_path):
+    rows = [{"image_id": 1, "category_id": c, "bbox": [1, 2, 3, 4]} for c in (0, 0, 7)]
+    with pytest.raises(
+        ValueError, match="none of its 3 rows is of category 1, got 2 of category 0, 1 of category 7"
+    ):
+        coco.read_boxes(written(tmp_path / "d.json", rows))
+    assert len(coco.read_boxes(tmp_path / "d.json", 0).of(1)[0]) == 2
+    assert len(coco.read_boxes(tmp_path / "d.json", "7").of(1)[0]) == 1
+    with pytest.raises(ValueError, match="names no categories; pass the category's id, got 'person'"):
+        coco.read_boxes(tmp_path / "d.json", "person")
+    content = annotations()
+    content["annotations"] = [content["annotations"][1]]
+    with pytest.raises(
+        ValueError, match=r"none of its 1 annotations is of category 3 \('person'\), got 1 of category 4"
+    ):
+        coco.read_boxes(written(tmp_path / "a.json", content))
+    content = annotations()
+    content["annotations"] = [content["annotations"][2]]
+    with pytest.raises(ValueError, match="must not all be crowds"):
+        coco.read_boxes(written(tmp_path / "a.json", content))
+    for nobody in ([], annotations(annotations=[])):
+        assert coco.read_boxes(written(tmp_path / "n.json", nobody)).boxes == {}
+
+
+KEYPOINTS = ["nose", "tail"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "category", "expected"),
+    [
+        ([{"id": 0, "name": "Person", "keypoints": KEYPOINTS}, {"id": 1, "name": "Bicycle"}], None, 0),
+        ([{"id": 1, "name": "bicycle"}, {"id": 4, "name": " PERSON"}], None, 4),
+        ([{"id": 1, "name": "person"}, {"id": 4, "name": "dog", "keypoints": KEYPOINTS}], None, 4),
+        ([{"id": 2, "name": "dog", "keypoints": KEYPOINTS}, {"id": 4, "name": "person", "keypoints": KEYPOINTS}], None, 4),
+        ([{"id": 7, "name": "human", "keypoints": KEYPOINTS}], None, 7),
+        ([], None, 1),
+        ([], 5, 5),
+        ([{"id": 7, "name": "Human"}, {"id": 8, "name": "person"}], "human", 7),
+        ([{"id": 7, "name": "Human"}, {"id": 8, "name": "person"}], "7", 7),
+        ([{"id": 7, "name": "Human"}, {"id": 8, "name": "person"}], 8, 8),
+        ([{"id": 7, "name": "human"}, {"id": 8, "name": "dog"}], None, "7 'human', 8 'dog'"),
+        ([{"id": 7, "name": "human"}], None, "7 'human'"),
+        ([{"id": 1, "name": "bicycle", "keypoints": []}], None, "1 'bicycle'"),
+        ([{"id": 1, "name": "person"}, {"id": 2, "name": "Person"}], None, "1 'person', 2 'Person'"),
+        ([{"id": i, "name": f"dog {i}", "keypoints": KEYPOINTS} for i in (1, 2)], None, "1 'dog 1', 2 'dog 2'"),
+        ([{"id": 1, "name": "person"}], "human", "'human', got 1 'person'"),
+        ([{"id": 1, "name": "person"}], 3, "3, got 1 'person'"),
+        ([{"id": 1.5, "name": "person"}], None, "id must be an integer"),
+    ],
+)  # fmt: skip
+def test_one_rule_says_which_category_is_the_person(categories, category, expected):
+    if isinstance(expected, int):
+        assert coco.choose_category(categories, "a.json", category)["id"] == expected
+    else:
+        with pytest.raises(ValueError, match=rf"a\.json: .*{expected}"):
+            coco.choose_category(categories, "a.json", category)
+
+
+def test_names_are_compared_in_one_form(tmp_path):
+    content = annotations(
+        images=[{"id": 7, "file_name": "images\\Fu\u0308\u00dfe.jpg"}, {"id": 9, "file_name": "./b//c.jpg"}]
+    )
+    people = coco.read_boxes(written(tmp_path / "a.json", content))
+    assert people.image_id("somewhere/images/F\u00fc\u00dfe.jpg") == 7
+    assert people.image_id("Fu\u0308\u00dfe.jpg") == 7
+    assert people.image_id("x/b/c.jpg") == 9
+
+
+def test_whole_floats_are_ids_and_everything_else_is_kept(tmp_path):
+    content = annotations(
+        annotations=[{"id": 4.0, "image_id": 9.0, "category_id": 3.0, "bbox": [1, 2, 3, 4.5]}]
+    )
+    found = coco.read_annotations(written(tmp_path / "a.json", content))
+    assert (found.ids.tolist(), found.image.tolist(), found.boxes.tolist()) == ([4], [1], [[1, 2, 3, 4.5]])
+    assert np.isnan(found.areas).all()
+    assert found.sizes.tolist() == [[0, 0], [0, 0]]
+    del content["annotations"][0]["id"]
+    assert coco.read_annotations(written(tmp_path / "a.json", content)).ids.tolist() == [1]
+
+
+def test_annotations_of_images_that_are_not_listed_are_skipped_by_id(tmp_path, caplog):
+    content = annotations()
+    content["annotations"][0]["image_id"] = 4711
+    with caplog.at_level(logging.WARNING, logger="oaks"):
+        found = coco.read_annotations(written(tmp_path / "a.json", content))
+    assert found.ids.tolist() == [3, 4]
+    assert found.skipped == {coco.NO_IMAGE: [1]}
+    assert "skipped 1 annotations of images that the file does not list: ids 1" in caplog.text
 
 
 def test_text_that_is_no_json_is_named(tmp_path):
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bad\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"bad\.json is not valid JSON"):
         coco.read_boxes(tmp_path / "bad.json")
     with pytest.raises(FileNotFoundError):
         coco.read_boxes(tmp_path / "gone.json")
+    (tmp_path / "bad.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"bad\.json.* levels deep"):
+        coco.read_boxes(tmp_path / "bad.json")
 
 
 def test_boxes_of_the_category_of_people(tmp_path):
     rows = [{"image_id": 1, "category_id": c, "bbox": [c, 0, 5, 5], "score": 1} for c in (1, 7)]
     assert coco.read_boxes(written(tmp_path / "rows.json", rows), 7).boxes[1].tolist() == [[7, 0, 12, 5]]
     content = annotations(
-        categories=[{"id": 7, "name": "human"}],
+        categories=[{"id": 7, "name": "Person"}],
         images=[{"id": 1, "file_name": "a.jpg"}],
         annotations=rows,
     )
@@ -119,7 +248,7 @@ def test_results_come_back_with_their_header(tmp_path):
 def test_results_without_a_header_have_none(tmp_path):
     coco.write_results(tmp_path / "results.json", [])
     assert coco.read_results(tmp_path / "results.json") == ([], None)
-    with pytest.raises(ValueError, match=r"other\.json: a list of results"):
+    with pytest.raises(ValueError, match=r"other\.json: must hold a list"):
         coco.read_results(written(tmp_path / "other.json", {"a": 1}))
 
 

@@ -9,6 +9,7 @@ import bundles
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import oaks
@@ -197,6 +198,27 @@ def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_pat
     assert "skipped 2: cut.png, stranger.png" in lines
     for name in ("cut.png", "stranger.png"):
         assert [line.count(name) for line in lines if line.startswith(f"skipped {pictures / name}: ")] == [1]
+
+
+def test_labels_for_the_unturned_pixels_are_refused_by_name(tiny, tmp_path):
+    """A photograph of 100×80 pixels that is shown as 80×100, labelled before it was turned."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (100, 80), "red").save(tmp_path / "a.jpg", exif=exif)
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 6, 30, 60]}],
+    }
+    people, out = tmp_path / "people.json", tmp_path / "out"
+    people.write_text(json.dumps(content))
+    code, _ = run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)
+    reason = coco.read_results(out / "results.json")[1]["skipped"][str(tmp_path / "a.jpg")]
+    assert code == 1
+    assert "is 80×100, but its labels are for 100×80" in reason
+    content["images"][0] |= {"width": 80, "height": 100}
+    people.write_text(json.dumps(content))
+    assert run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)[0] == 0
 
 
 def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):

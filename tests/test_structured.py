@@ -22,21 +22,21 @@ from oaks.limits import Limits
 )  # fmt: skip
 def test_levels_are_counted_outside_of_texts(text, depth):
     structured.check_depth(text.encode(), "a.json", Limits(json_depth=depth))
-    with pytest.raises(ValueError, match=rf"a\.json: .* at most {depth - 1} levels deep"):
+    with pytest.raises(ValueError, match=rf"a\.json is not .* at most {depth - 1} levels deep"):
         structured.check_depth(text.encode(), "a.json", Limits(json_depth=depth - 1))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 100_000, "at most 64 levels deep"), (b"9" * 5000, "not JSON: "), (b'{"a": NaN}', "NaN is not a JSON"),
-        (b'{"a": 1, "a": 2}', "field 'a' occurs twice"), (b"\xff", "not JSON: "), (b"", "not JSON: "),
-        (b"[1]", "must hold an object, got a list"), (b"3", "must hold an object, got int"), (b"{", "not JSON"),
+        (b"[" * 100_000, "at most 64 levels deep"), (b"9" * 5000, "is not valid JSON"), (b'{"a": NaN}', "NaN is not a JSON"),
+        (b'{"a": 1, "a": 2}', "field 'a' occurs twice"), (b"\xff", "is not valid JSON"), (b"", "is not valid JSON"),
+        (b"[1]", "must hold an object, got a list"), (b"3", "must hold an object, got int"), (b"{", "is not valid JSON"),
     ],
 )  # fmt: skip
 def test_json_that_does_not_fit_is_named(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"a\.json: .*{message}"):
+    with pytest.raises(ValueError, match=rf"a\.json.*{message}"):
         structured.read_json(tmp_path / "a.json", top=dict)
 
 

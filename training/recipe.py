@@ -47,6 +47,7 @@ class CocoSource(PeopleSource):
     never_labeled: list[str] = []
     trust_absence: bool = True
     min_keypoints: Annotated[int, Field(ge=1)] = 1
+    category: str | int | None = None
 
     def content(self) -> str:
         """The same for two sources of the same people, whatever they are called."""

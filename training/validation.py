@@ -19,7 +19,7 @@ from oaks.training.data.sampling import init_worker, warn_once
 from oaks.training.recipe import Augmentation
 from oaks.val.coco_eval import judge
 from oaks.val.ground_truth import Truth
-from oaks.val.oks import similarity_to_own
+from oaks.val.oks import similarity_to_labels
 
 
 @dataclass(frozen=True)
@@ -194,27 +194,22 @@ class ValidationResults:
     def truth(self) -> Truth:
         """The people as `oaks.val` takes them; the person with id n + 1 is row n."""
         _, image = np.unique(self.images, axis=0, return_inverse=True)
-        flags = self.keypoints.copy()
-        annotations = [
-            {
-                "id": n + 1,
-                "image_id": int(image[n]),
-                "category_id": 1,
-                "keypoints": flags[n].astype(float).ravel().tolist(),
-                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
-                "area": float(self.areas[n]),
-            }
-            for n, (x1, y1, x2, y2) in enumerate(self.boxes)
-        ]
-        images = [{"id": int(i)} for i in np.unique(image)]
-        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
-        return Truth.from_coco(content, path="people", skeleton=self.skeleton)
+        image = image.reshape(-1)
+        order = np.argsort(image, kind="stable")
+        boxes = self.boxes[order].astype(float)
+        return Truth.from_arrays(
+            skeleton=self.skeleton,
+            ids=order + 1,
+            image=image[order],
+            keypoints=self.keypoints[order, :, :2],
+            flags=self.keypoints[order, :, 2],
+            areas=self.areas[order],
+            boxes=np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),
+        )
 
     def true_similarity(self) -> tuple[np.ndarray, np.ndarray]:
         """True KS (N, K), 0 where not labelled, and OKS (N,) of each pose with its own person."""
-        truth = self.truth()
-        own = np.argsort(truth.ids)
-        return similarity_to_own(truth, self.points.astype(float), own)
+        return similarity_to_labels(self.points, self.keypoints, self.areas, self.skeleton)
 
     def metrics(self) -> dict[str, float]:
         """AP by score, visibility accuracy, and how well heat and predicted KS tell the true KS.

@@ -10,7 +10,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import read_boxes
-from oaks.images import images_in, read_image
+from oaks.images import ImageFolder, check_size, images_in, plain_name, read_image
 
 ANNOTATIONS = "annotations.json"
 
@@ -122,7 +122,10 @@ def _from_annotations(path: Path, description: Mapping[str, Any], count: int) ->
     crops = []
     for index in _spread(len(people), count):
         name, box = people[index]
-        crops.append(crop_of(read_image(_beside(path, name)), box, description, padding))
+        image_file = _beside(path, name)
+        image = read_image(image_file)
+        check_size(image_file, image.shape[1::-1], annotated.size(annotated.image_ids[name]))
+        crops.append(crop_of(image, box, description, padding))
     return np.stack(crops)
 
 
@@ -130,11 +133,11 @@ def _beside(annotations: Path, name: str) -> Path:
     """Where an image that a COCO file names lies: COCO itself does not say."""
     folders = (annotations.parent, annotations.parent / "images", annotations.with_suffix(""))
     for folder in folders:
-        for file in (folder / name, folder / Path(name).name):
-            if file.is_file():
+        for named in (name, plain_name(name).rpartition("/")[2]):
+            if (file := ImageFolder(folder).find(named)) is not None:
                 return file
     raise FileNotFoundError(
-        f"crops: {annotations} names {name}, which is in none of {[str(f) for f in folders]}"
+        f"image not found: {name}, which {annotations} names, in any of {[str(f) for f in folders]}"
     )
 
 

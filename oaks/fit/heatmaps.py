@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from oaks.fit.results import Paths, fit_card, listed
 from oaks.images import read_image
 from oaks.results_features import map_feature_names
 from oaks.scorer import FEATURES_VERSION, Card
-from oaks.val.detect import require_images
+from oaks.val.detect import image_files
 from oaks.val.ground_truth import Truth
 
 PEOPLE_AT_ONCE = 64
@@ -155,14 +155,14 @@ def run(
     _open_store(store, bundle, truth)
     missing = [n for n in range(len(parts)) if not _shard_path(store, n).is_file()]
     if missing:
-        require_images(truth, images, np.unique(truth.image[people]).tolist())
+        files = image_files(truth, images, np.unique(truth.image[people]).tolist())
         with Progress(transient=True) as progress, _Runner(bundle, threads) as runner:
             task = progress.add_task(
                 f"Heatmaps of {Path(truth.path).name}", total=len(parts), completed=len(parts) - len(missing)
             )
             for number in missing:
                 with replacing(_shard_path(store, number)) as file:
-                    np.savez(file, **vars(runner(truth, images, parts[number])))
+                    np.savez(file, **vars(runner(truth, files, parts[number])))
                 progress.advance(task)
     for number in range(len(parts)):
         with np.load(_shard_path(store, number), allow_pickle=False) as stored:
@@ -224,9 +224,9 @@ class _Runner:
     def __exit__(self, *exception: object) -> None:
         self._executor.close()
 
-    def __call__(self, truth: Truth, images: Path, people: np.ndarray) -> Shard:
+    def __call__(self, truth: Truth, files: Mapping[int, Path], people: np.ndarray) -> Shard:
         pose, there = self._pose, np.unique(truth.image[people])
-        frames = [read_image(images / truth.file_names[i]) for i in there]
+        frames = [read_image(files[int(i)]) for i in there]
         index = np.searchsorted(there, truth.image[people]).astype(np.int32)
         crops = ops.crop(
             frames,

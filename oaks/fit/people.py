@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
+from oaks.structured import read_json
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import similarity_to_own
@@ -145,10 +145,10 @@ def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> Truth:
     joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number, path in enumerate(annotations):
         Truth.load(path, skeleton=skeleton)  # a file's own errors name the file
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, top=dict, strict=False)
         joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
         joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
-        joined.setdefault("categories", content["categories"])
+        joined.setdefault("categories", content.get("categories", []))
     return Truth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
 
 

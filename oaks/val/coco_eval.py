@@ -72,7 +72,7 @@ def _annotations(truth: Truth, among: np.ndarray | None) -> dict[str, Any]:
     labeled = truth.labeled if among is None else np.where(among, truth.labeled, 0)
     people = [
         {
-            "id": int(truth.ids[g]),
+            "id": g + 1,  # pycocotools takes a match with annotation 0 for none
             "image_id": int(truth.image_ids[truth.image[g]]),
             "category_id": truth.category_id,
             "keypoints": points[g].tolist(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import make_header, read_boxes
+from oaks.errors import ArgumentError
+from oaks.images import ImageFolder, check_size, read_size
 from oaks.inference import Engine
 from oaks.val.ground_truth import Truth
 from oaks.val.resumable import Rows, run_over_images
@@ -61,7 +63,6 @@ def detect(
         FileNotFoundError: an image or the box file is not there.
         ValueError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
-    images = Path(images)
     if engine.bundle.skeleton.count != truth.skeleton.count:
         raise ValueError(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "
@@ -75,23 +76,32 @@ def detect(
     else:
         chosen = {"box_source": f"detected: {Path(boxes).name}", "nms": nms, "min_box_score": min_box_score}
     header = make_header(engine.describe(), annotations=annotations, **chosen)
-    require_images(truth, images, jobs)
+    files = image_files(truth, images, jobs)
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        return _estimate(engine, truth, images, [jobs[i] for i in batch], chosen["nms"])
+        return _estimate(engine, truth, files, [jobs[i] for i in batch], chosen["nms"])
 
     return run_over_images({i: len(job.boxes) for i, job in jobs.items()}, estimate, out, header)
 
 
-def require_images(truth: Truth, folder: Path, images: Iterable[int]) -> None:
-    """Looks whether the files of some images (indices) are there.
+def image_files(truth: Truth, folder: str | Path, images: Iterable[int]) -> dict[int, Path]:
+    """The files of some images (indices), by index: there, and of the size that the annotations state.
 
     Raises:
-        FileNotFoundError: one is not.
+        FileNotFoundError: one is not there.
+        ArgumentError: one is damaged, of another size after its EXIF orientation is applied, or outside the folder.
     """
+    files, place = {}, ImageFolder(folder)
     for image in images:
-        if not (path := folder / truth.file_names[image]).is_file():
-            raise FileNotFoundError(f"images: {path} is not there, though {truth.path} names it")
+        path = place.find(truth.file_names[image])
+        if path is None:
+            raise FileNotFoundError(
+                f"image not found: {place.folder / truth.file_names[image]}, which {truth.path} names"
+            )
+        if truth.sizes[image].any():
+            check_size(path, read_size(path), truth.sizes[image].tolist())
+        files[int(image)] = path
+    return files
 
 
 def _annotated(truth: Truth) -> Iterator[Job]:
@@ -105,7 +115,12 @@ def _annotated(truth: Truth) -> Iterator[Job]:
 def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[Job]:
     found = read_boxes(path, truth.category_id)
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
-        raise ValueError(f"{path}: {truth.path} has no image {min(unknown)}")
+        raise ArgumentError(f"{path}: {truth.path} has no image {min(unknown)}")
+    best = max((float(scores.max()) for scores in found.scores.values()), default=min_box_score)
+    if best < min_box_score:
+        raise ArgumentError(
+            f"min_box_score must leave some boxes of {path}, got {min_box_score}; the best score is {best:.4g}"
+        )
     for image, image_id in enumerate(truth.image_ids.tolist()):
         corners, scores = found.of(image_id)
         keep = scores >= min_box_score
@@ -114,11 +129,11 @@ def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[
 
 
 def _estimate(
-    engine: Engine, truth: Truth, images: Path, batch: list[Job], nms: float | None
+    engine: Engine, truth: Truth, files: Mapping[int, Path], batch: list[Job], nms: float | None
 ) -> Iterator[tuple[int, Rows]]:
     """(image, rows) of a few images."""
     poses = engine.infer(
-        [images / truth.file_names[job.image] for job in batch],
+        [files[job.image] for job in batch],
         boxes=[job.boxes for job in batch],
         box_scores=[job.scores for job in batch],
     )

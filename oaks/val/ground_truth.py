@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from oaks.coco import are_numbers
+from oaks.coco import Annotations, check_annotations, read_annotations
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 
 
@@ -50,6 +49,7 @@ class Truth:
         category_id: the one category that is measured.
         image_ids: (I,) int64, ascending.
         file_names: I names of image files.
+        sizes: (I,2) width and height that the file states for the image files; 0 where it does not.
         scales: (I,2) factor from the file's coordinates to original pixels, for x and y.
         ids: (G,) int64 annotation ids.
         image: (G,) index of the person's image.
@@ -65,6 +65,7 @@ class Truth:
     category_id: int
     image_ids: np.ndarray
     file_names: tuple[str, ...]
+    sizes: np.ndarray
     scales: np.ndarray
     ids: np.ndarray
     image: np.ndarray
@@ -96,23 +97,21 @@ class Truth:
         return {c.key: int(np.sum(self.occlusion == i)) for i, c in enumerate(OCCLUSION_CLASSES)}
 
     @classmethod
-    def load(cls, path: str | Path, *, skeleton: Skeleton = COCO17, category: str | None = None) -> Truth:
-        """Reads a COCO keypoints annotation file.
+    def load(
+        cls, path: str | Path, *, skeleton: Skeleton = COCO17, category: str | int | None = None
+    ) -> Truth:
+        """Read a COCO keypoints annotation file.
 
         Args:
             path: the JSON file.
             skeleton: what its keypoints are.
-            category: name of the category to measure; needed only if the file has several and none is
-                "person".
+            category: name or id of the category to measure; None as oaks.coco.choose_category says.
 
         Raises:
-            ValueError: the content does not fit; the message names the file and the image or annotation id.
+            FileNotFoundError: there is no such file.
+            ArgumentError: the content does not fit; the message names the file and the image or annotation id.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not a JSON file ({error})") from error
-        return cls.from_coco(content, path=str(path), skeleton=skeleton, category=category)
+        return cls.from_annotations(read_annotations(path, skeleton=skeleton, category=category), skeleton)
 
     @classmethod
     def from_coco(
@@ -121,132 +120,107 @@ class Truth:
         *,
         path: str = "annotations",
         skeleton: Skeleton = COCO17,
-        category: str | None = None,
+        category: str | int | None = None,
     ) -> Truth:
         """The same from a COCO keypoints dictionary; `path` is only what messages call it."""
-        for key in ("images", "annotations", "categories"):
-            if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                raise ValueError(f"{path}: a COCO annotation file was wanted, its list {key!r} is missing")
-        for key in ("images", "annotations", "categories"):
-            for place, entry in enumerate(content[key]):
-                _check_id(entry, f"{path}: {key}[{place}]")
-        category_id = _category(content["categories"], path, category, skeleton)
-        images = sorted(content["images"], key=lambda image: image["id"])
-        image_ids = np.array([image["id"] for image in images], dtype=np.int64)
-        _refuse_repeated(image_ids, f"{path}: image id")
-        position = {int(image_id): i for i, image_id in enumerate(image_ids)}
+        found = check_annotations(content, path, skeleton=skeleton, category=category)
+        return cls.from_annotations(found, skeleton)
 
-        annotations = [a for a in content["annotations"] if a.get("category_id") == category_id]
-        for annotation in annotations:
-            _check_annotation(annotation, position, path, skeleton.count)
-        annotations.sort(key=lambda annotation: position[annotation["image_id"]])
-        ids = np.array([a["id"] for a in annotations], dtype=np.int64)
-        _refuse_repeated(ids, f"{path}: annotation id")
+    @classmethod
+    def from_annotations(cls, found: Annotations, skeleton: Skeleton) -> Truth:
+        """The people of a file that has been read with this skeleton.
 
-        scales = np.array([_scale(image, path) for image in images]).reshape(-1, 2)
-        image = np.array([position[a["image_id"]] for a in annotations], dtype=np.int64)
+        Raises:
+            ArgumentError: its keypoints are in another order, nobody has a labelled keypoint, or a person with
+                labelled keypoints has no area.
+        """
+        if found.keypoints is None or not found.same_keypoints:
+            raise ArgumentError(
+                f"{found.path}: its keypoints must be those of skeleton {skeleton.name!r} in the same order, "
+                f"{list(skeleton.keypoints)}"
+            )
+        labeled = (found.keypoints[..., 2] > 0).any(axis=1)
+        if (unknown := np.isnan(found.areas) & labeled).any():
+            raise ArgumentError(
+                f"{found.path}: annotation {found.ids[unknown.argmax()]}: 'area' is missing; OKS divides by it "
+                "(0.53 times width times height is a usual stand-in for the mask's area)"
+            )
+        order = np.argsort(found.image_ids, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        by_image = np.argsort(rank[found.image], kind="stable")
+        scales = found.scales[order]
+        image = rank[found.image][by_image]
         scale = scales[image]
-        points = np.array([a["keypoints"] for a in annotations], dtype=float).reshape(-1, skeleton.count, 3)
-        boxes = np.array([a["bbox"] for a in annotations], dtype=float).reshape(-1, 4)
+        return cls.from_arrays(
+            path=found.path,
+            skeleton=skeleton,
+            category_id=found.category_id,
+            image_ids=found.image_ids[order],
+            file_names=tuple(found.file_names[i] or str(found.image_ids[i]) for i in order),
+            sizes=found.sizes[order],
+            scales=scales,
+            ids=found.ids[by_image],
+            image=image,
+            keypoints=found.keypoints[by_image, :, :2] * scale[:, None],
+            flags=found.keypoints[by_image, :, 2],
+            areas=np.nan_to_num(found.areas[by_image], nan=0.0) * scale.prod(axis=1),
+            boxes=found.boxes[by_image] * np.tile(scale, 2),
+            crowd=found.crowd[by_image],
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        skeleton: Skeleton,
+        image: np.ndarray,
+        keypoints: np.ndarray,
+        flags: np.ndarray,
+        areas: np.ndarray,
+        boxes: np.ndarray,
+        ids: np.ndarray | None = None,
+        crowd: np.ndarray | None = None,
+        image_ids: np.ndarray | None = None,
+        file_names: tuple[str, ...] | None = None,
+        sizes: np.ndarray | None = None,
+        scales: np.ndarray | None = None,
+        category_id: int = 1,
+        path: str = "people",
+    ) -> Truth:
+        """The people as arrays that somebody has checked; see the class for each.
+
+        Args:
+            image: (G,) ascending.
+            ids: numbered from 1 if None.
+            crowd: nobody if None.
+            image_ids: the numbers from 0 to the largest of `image` if None.
+
+        Raises:
+            ArgumentError: nobody has a labelled keypoint.
+        """
+        count = len(image)
+        if image_ids is None:
+            image_ids = np.arange(int(image.max(initial=-1)) + 1)
+        images = len(image_ids)
         truth = cls(
             path=path,
             skeleton=skeleton,
             category_id=category_id,
-            image_ids=image_ids,
-            file_names=tuple(str(i.get("file_name", i["id"])) for i in images),
-            scales=scales,
-            ids=ids,
-            image=image,
-            keypoints=points[..., :2] * scale[:, None],
-            flags=points[..., 2].astype(np.int8),
-            areas=np.array([a["area"] for a in annotations], dtype=float) * scale.prod(axis=1),
-            boxes=boxes * np.tile(scale, 2),
-            crowd=np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool),
+            image_ids=image_ids.astype(np.int64),
+            file_names=file_names if file_names is not None else tuple(map(str, image_ids.tolist())),
+            sizes=np.zeros((images, 2), np.int64) if sizes is None else sizes,
+            scales=np.ones((images, 2)) if scales is None else scales,
+            ids=np.arange(1, count + 1) if ids is None else ids,
+            image=image.astype(np.int64),
+            keypoints=keypoints.astype(float),
+            flags=flags.astype(np.int8),
+            areas=areas.astype(float),
+            boxes=boxes.astype(float),
+            crowd=np.zeros(count, bool) if crowd is None else crowd,
         )
         if not truth.counted.any():
-            raise ValueError(f"{path}: none of its {len(ids)} people has a labelled keypoint")
-        return truth
-
-
-def _category(categories: list[dict[str, Any]], path: str, name: str | None, skeleton: Skeleton) -> int:
-    """The id of the category to measure; the keypoints that it names must be the skeleton's in its order."""
-    names = [c.get("name") for c in categories]
-    wanted = "person" if name is None else name
-    if name is None and len(categories) == 1:
-        chosen = categories[0]
-    elif names.count(wanted) == 1:
-        chosen = categories[names.index(wanted)]
-    else:
-        raise ValueError(f"{path}: one category called {wanted!r} was wanted, the file has {names}")
-    keypoints = chosen.get("keypoints") or list(skeleton.keypoints)
-    if not isinstance(keypoints, list) or list(map(_plain, keypoints)) != list(
-        map(_plain, skeleton.keypoints)
-    ):
-        raise ValueError(
-            f"{path}: its keypoints are {keypoints}, those of skeleton {skeleton.name!r} are "
-            f"{list(skeleton.keypoints)}"
-        )
-    return chosen["id"]
-
-
-def _plain(keypoint: Any) -> str:
-    return str(keypoint).lower().replace(" ", "_").replace("-", "_")
-
-
-def _check_id(entry: Any, where: str) -> None:
-    number = entry.get("id") if isinstance(entry, dict) else None
-    if not isinstance(number, int) or not 0 <= number < 2**63:
-        raise ValueError(f"{where}: an object with a whole number as id was wanted, its id is {number!r}")
-
-
-def _check_annotation(annotation: dict[str, Any], images: dict[int, int], path: str, count: int) -> None:
-    where = f"{path}: annotation {annotation.get('id')}"
-    # pycocotools takes a match with annotation 0 for no match at all, and would count it as an error.
-    if annotation["id"] < 1:
-        raise ValueError(f"{where}: ids must be whole numbers from 1, as pycocotools needs them")
-    if not isinstance(annotation.get("image_id"), Real) or annotation["image_id"] not in images:
-        raise ValueError(f"{where}: image_id {annotation.get('image_id')} is not among the file's images")
-    for key in ("area", "bbox", "keypoints"):
-        if annotation.get(key) is None:
-            hint = (
-                "; OKS divides by it (0.53 times width times height is a usual stand-in for the mask's area)"
+            raise ArgumentError(
+                f"{path}: at least one person must have a labelled keypoint, got none of {count}"
             )
-            raise ValueError(f"{where}: {key!r} is missing{hint if key == 'area' else ''}")
-        if not are_numbers(annotation[key]):
-            raise ValueError(f"{where}: {key} must be finite numbers in one list, it is {annotation[key]!r}")
-    points = annotation["keypoints"]
-    if np.size(points) != 3 * count:
-        raise ValueError(
-            f"{where}: {count} keypoints of 3 numbers were wanted, it has {np.size(points) / 3:g}"
-        )
-    if np.shape(annotation["bbox"]) != (4,) or np.ndim(annotation["area"]):
-        raise ValueError(f"{where}: bbox must be x, y, width, height, and area one number")
-    flags = points[2::3]
-    if not set(flags) <= {0, 1, 2}:
-        raise ValueError(f"{where}: visibility flags must be 0, 1 or 2, it has {sorted(set(flags))}")
-    labeled = sum(flag > 0 for flag in flags)
-    if annotation.get("num_keypoints", labeled) != labeled:
-        raise ValueError(
-            f"{where}: num_keypoints says {annotation['num_keypoints']}, {labeled} of its keypoints are "
-            "labelled"
-        )
-    if labeled and annotation["area"] <= 0:
-        raise ValueError(f"{where}: area must be positive, it is {annotation['area']}")
-
-
-def _scale(image: dict[str, Any], path: str) -> tuple[float, float]:
-    """Factor from the file's coordinates to original pixels."""
-    if "orig_width" not in image or "orig_height" not in image:
-        return 1.0, 1.0
-    sizes = [image.get(key) for key in ("width", "height", "orig_width", "orig_height")]
-    if not are_numbers(sizes) or min(sizes) <= 0:
-        raise ValueError(
-            f"{path}: image {image['id']}: width, height, orig_width and orig_height must be positive, they are {sizes}"
-        )
-    return sizes[2] / sizes[0], sizes[3] / sizes[1]
-
-
-def _refuse_repeated(ids: np.ndarray, what: str) -> None:
-    found, counts = np.unique(ids, return_counts=True)
-    if np.any(counts > 1):
-        raise ValueError(f"{what} {found[counts > 1][0]} stands in it {counts.max()} times")
+        return truth

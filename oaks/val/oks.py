@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.skeleton import Skeleton
 from oaks.val.ground_truth import Truth
 
 
@@ -44,29 +45,43 @@ def exponents(truth: Truth, points: np.ndarray, person: np.ndarray, mirrored: bo
     or, mirrored, their left/right counterparts."""
     order = truth.skeleton.mirror if mirrored else slice(None)
     offset = points - truth.keypoints[person][:, order]
-    return _exponents(truth, offset, person)
+    return _exponents(offset, truth.areas[person], truth.skeleton)
 
 
-def _exponents(truth: Truth, offset: np.ndarray, person: np.ndarray) -> np.ndarray:
+def _exponents(offset: np.ndarray, areas: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     # The order of the divisions is pycocotools', so that both round alike.
-    variances = (np.array(truth.skeleton.sigmas) * 2) ** 2
-    areas = truth.areas[person] + np.spacing(1)
-    return (offset[..., 0] ** 2 + offset[..., 1] ** 2) / variances / areas[:, None] / 2
+    variances = (np.array(skeleton.sigmas) * 2) ** 2
+    return (offset[..., 0] ** 2 + offset[..., 1] ** 2) / variances / (areas + np.spacing(1))[:, None] / 2
+
+
+def similarity_to_labels(
+    points: np.ndarray, labels: np.ndarray, areas: np.ndarray, skeleton: Skeleton
+) -> tuple[np.ndarray, np.ndarray]:
+    """KS (N,K), 0 where a keypoint is not labelled, and OKS (N,) of N poses with their own labels.
+
+    Args:
+        points: (N,K,2) pixels.
+        labels: (N,K,3) x, y, flag.
+        areas: (N,) square pixels.
+    """
+    visible = labels[..., 2] > 0
+    ks = np.exp(-_exponents(points - labels[..., :2], areas, skeleton)) * visible
+    return ks, ks.sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
 
 
 def similarities(truth: Truth, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """KS (P,K) and OKS (P,) of the poses `points` (P,K,2) against the people `person` (P,)."""
-    visible = truth.flags[person] > 0
-    count = visible.sum(axis=1)
-    ks = np.exp(-exponents(truth, points, person)) * visible
-    oks = ks.sum(axis=1) / np.maximum(count, 1)
-    boxes_only = np.flatnonzero(count == 0)
+    labels = np.concatenate([truth.keypoints[person], truth.flags[person][..., None]], axis=2)
+    ks, oks = similarity_to_labels(points, labels, truth.areas[person], truth.skeleton)
+    boxes_only = np.flatnonzero(truth.labeled[person] == 0)
     if len(boxes_only):
         x, y, w, h = truth.boxes[person[boxes_only], :, None].transpose(1, 0, 2)
         low, high = np.stack([x - w, y - h], axis=-1), np.stack([x + w * 2, y + h * 2], axis=-1)
         at = points[boxes_only]
         outside = np.maximum(0, low - at) + np.maximum(0, at - high)
-        oks[boxes_only] = np.exp(-_exponents(truth, outside, person[boxes_only])).mean(axis=1)
+        oks[boxes_only] = np.exp(-_exponents(outside, truth.areas[person[boxes_only]], truth.skeleton)).mean(
+            axis=1
+        )
     return ks, oks
 
 

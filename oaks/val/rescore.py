@@ -14,7 +14,7 @@ from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.results_features import boxes_around
 from oaks.scorer import Scorer
-from oaks.val.detect import require_images
+from oaks.val.detect import image_files
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.resumable import Rows, run_over_images
@@ -61,7 +61,6 @@ def rescore(
         )
     rows, stated = read_results(results)
     found = Detections.load(results, truth, box_source=box_source)
-    images = Path(images)
     order = [rows[i] for i in found.rows]
     boxes = _boxes(truth, found, order)
     header = make_header(
@@ -71,12 +70,10 @@ def rescore(
         poses_header=stated or {},
     )
     members = {int(i): np.flatnonzero(found.image == i) for i in np.unique(found.image)}
-    require_images(truth, images, members)
+    files = image_files(truth, images, members)
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        poses = engine.infer(
-            [images / truth.file_names[i] for i in batch], boxes=[boxes[members[i]] for i in batch]
-        )
+        poses = engine.infer([files[i] for i in batch], boxes=[boxes[members[i]] for i in batch])
         chosen = np.concatenate([members[i] for i in batch])
         placed = found.keypoints[chosen] / truth.scales[found.image[chosen], None]
         extent = boxes[chosen, 2:] - boxes[chosen, :2]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks.coco import person_category
+from oaks.coco import Annotations, read_annotations
+from oaks.errors import ArgumentError
 from oaks.files import write_json
+from oaks.images import ImageFolder, read_size
+from oaks.skeleton import COCO17, Skeleton
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,11 @@ class DetectorLike:
 
 
 def detector_like(
-    content: dict[str, Any], *, seed: int = 0, detector: DetectorLike | None = None
+    people: Annotations,
+    *,
+    seed: int = 0,
+    detector: DetectorLike | None = None,
+    images: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """COCO box results (image_id, category_id, bbox, score) that a person detector might give.
 
@@ -41,25 +47,31 @@ def detector_like(
     boxes of an image depend on the seed, the image's id and its people alone.
 
     Args:
-        content: COCO keypoint annotations with the images' width and height.
-        seed: of all chance.
+        people: annotations that have been read with a skeleton.
+        seed: random seed.
         detector: how it errs; None takes the defaults.
+        images: folder of the image files, for images whose size the annotations do not state.
+
+    Raises:
+        ArgumentError: an image has no stated size, and `images` is None.
+        FileNotFoundError: the file of such an image is not in the folder.
     """
     detector = detector or DetectorLike()
-    category = person_category(content)
-    people: dict[int, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        if not annotation.get("iscrowd", 0) and annotation.get("category_id", category) == category:
-            people.setdefault(annotation["image_id"], []).append(annotation)
+    boxes, hidden = people.boxes, _hidden(people)
+    members: dict[int, list[int]] = {}
+    for n in np.flatnonzero(~people.crowd).tolist():
+        members.setdefault(int(people.image[n]), []).append(n)
     rows = []
-    for image in sorted(content["images"], key=lambda image: image["id"]):
-        rng = np.random.default_rng([seed, image["id"]])
-        size = np.array([image["width"], image["height"]], dtype=float)
-        for box, score in _image_boxes(rng, size, people.get(image["id"], []), detector):
+    for image in np.argsort(people.image_ids, kind="stable").tolist():
+        image_id = int(people.image_ids[image])
+        rng = np.random.default_rng([seed, image_id])
+        size = _size(people, image, images)
+        own = [(boxes[n], float(hidden[n])) for n in members.get(image, [])]
+        for box, score in _image_boxes(rng, size, own, detector):
             rows.append(
                 {
-                    "image_id": image["id"],
-                    "category_id": category,
+                    "image_id": image_id,
+                    "category_id": people.category_id,
                     "bbox": np.round(box, 2).tolist(),
                     "score": round(float(score), 4),
                 }
@@ -68,23 +80,52 @@ def detector_like(
 
 
 def write_detector_like(
-    annotations: str | Path, out: str | Path, *, seed: int = 0, detector: DetectorLike | None = None
+    annotations: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    detector: DetectorLike | None = None,
+    images: str | Path | None = None,
+    skeleton: Skeleton = COCO17,
+    category: str | int | None = None,
 ) -> Path:
-    """Write the detector-like boxes of a COCO annotation file as COCO box results; return their path."""
-    content = json.loads(Path(annotations).read_text(encoding="utf-8"))
-    write_json(out, detector_like(content, seed=seed, detector=detector))
+    """Write `detector_like` boxes of an annotation file as a COCO results file; the arguments are its.
+
+    Raises:
+        FileNotFoundError, ArgumentError: as `detector_like` and oaks.coco.read_annotations.
+    """
+    people = read_annotations(annotations, skeleton=skeleton, category=category)
+    write_json(out, detector_like(people, seed=seed, detector=detector, images=images))
     return Path(out)
 
 
+def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndarray:
+    """(2,) width and height of an image."""
+    if people.sizes[image].all():
+        return people.sizes[image].astype(float)
+    if folder is None:
+        raise ArgumentError(
+            f"{people.path}: image {people.image_ids[image]} must state width and height; name the folder of the "
+            "images to take them from there"
+        )
+    return np.array(read_size(ImageFolder(folder).path(people.file_names[image])), float)
+
+
+def _hidden(people: Annotations) -> np.ndarray:
+    """(G,) the share of keypoints that are not labelled."""
+    if people.keypoints is None:
+        return np.ones(len(people.ids))
+    return 1 - (people.keypoints[..., 2] > 0).mean(axis=1)
+
+
 def _image_boxes(
-    rng: np.random.Generator, size: np.ndarray, people: list[dict[str, Any]], detector: DetectorLike
+    rng: np.random.Generator, size: np.ndarray, people: list[tuple[np.ndarray, float]], detector: DetectorLike
 ) -> list[tuple[np.ndarray, float]]:
     found = []
-    for person in people:
-        truth = np.array(person["bbox"], dtype=float)
+    for truth, hidden in people:
         if truth[2] < 1 or truth[3] < 1:
             continue
-        difficulty = _difficulty(person, size)
+        difficulty = _difficulty(truth, hidden, size)
         if rng.random() < detector.misses * (1 + 7 * difficulty):
             continue
         found.append(_seen(rng, size, truth, detector.jitter * (1 + difficulty), difficulty))
@@ -99,12 +140,9 @@ def _image_boxes(
     return found
 
 
-def _difficulty(person: dict[str, Any], size: np.ndarray) -> float:
+def _difficulty(box: np.ndarray, hidden: float, size: np.ndarray) -> float:
     """0 for a large person with all keypoints, 1 for a tiny or hidden one."""
-    flags = person.get("keypoints", [0, 0, 0])[2::3]
-    hidden = 1 - sum(flag > 0 for flag in flags) / len(flags)
-    height = person["bbox"][3] / size[1]
-    return float(np.clip(0.6 * hidden + 0.8 * np.exp(-height / 0.12), 0, 1))
+    return float(np.clip(0.6 * hidden + 0.8 * np.exp(-(box[3] / size[1]) / 0.12), 0, 1))
 
 
 def _seen(

@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.coco import read_boxes
 from oaks.detector import Detector
-from oaks.images import as_box_scores, as_boxes
+from oaks.images import as_box_scores, as_boxes, check_size
 from oaks.video.frames import Frame, number_from_one
 from oaks.video.mot import read_mot
 
@@ -67,6 +67,7 @@ def boxes_from_file(path: str | Path, every: int = 1) -> BoxSource:
         found = people.image_id(frame.name)
         if found is None:
             raise ValueError(f"{people.source} does not know the picture {frame.name}")
+        check_size(frame.name, frame.image.shape[1::-1], people.size(found))
         return found
 
     return BoxSource(people.source, lambda frame: people.of(image_id(frame)), every, image_id)

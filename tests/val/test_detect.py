@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oaks import COCO17, Engine
-from oaks.coco import read_results
+from oaks.coco import check_annotations, read_results
 from oaks.files import write_json
 from oaks.val import resumable
 from oaks.val.detect import detect
@@ -69,7 +69,7 @@ def test_every_person_with_keypoints_gets_the_engine_s_pose(engine, data, tmp_pa
 
 def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engine, data, tmp_path):
     content, truth, folder = data
-    boxes = detector_like(content, seed=1)
+    boxes = detector_like(check_annotations(content, skeleton=COCO17), seed=1)
     write_json(tmp_path / "boxes.json", boxes + boxes[:5])
     kept = read_results(detect(engine, truth, folder, tmp_path / "a.json", boxes=tmp_path / "boxes.json"))
     every = read_results(
@@ -133,7 +133,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_alike(engine, data, tmp_pat
 
 def test_results_made_with_other_settings_are_not_taken_for_these(engine, data, tmp_path):
     content, truth, folder = data
-    write_json(tmp_path / "boxes.json", detector_like(content))
+    write_json(tmp_path / "boxes.json", detector_like(check_annotations(content, skeleton=COCO17)))
     out = detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json", nms=0.9)
     with pytest.raises(ValueError, match=r"nms 0\.9, now it is 0\.8"):
         detect(engine, truth, folder, out, boxes=tmp_path / "boxes.json", nms=0.8)

@@ -7,11 +7,16 @@ import copy
 import numpy as np
 import pytest
 
-from oaks.coco import read_boxes
+from oaks.coco import check_annotations, read_boxes
 from oaks.files import write_json
+from oaks.skeleton import COCO17
 from oaks.val.synthetic_boxes import DetectorLike, detector_like
 
 from . import synthetic
+
+
+def detector_like_of(content, **settings):
+    return detector_like(check_annotations(content, skeleton=COCO17), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +36,18 @@ def best_overlap(row, content):
 
 
 def test_one_seed_gives_one_set_and_another_another(content):
-    assert detector_like(content, seed=3) == detector_like(content, seed=3)
-    assert detector_like(content, seed=3) != detector_like(content, seed=4)
+    assert detector_like_of(content, seed=3) == detector_like_of(content, seed=3)
+    assert detector_like_of(content, seed=3) != detector_like_of(content, seed=4)
 
 
 def test_the_boxes_of_an_image_do_not_depend_on_the_others(content):
     alone = dict(content, images=content["images"][7:8])
     image = content["images"][7]["id"]
-    assert detector_like(alone) == [row for row in detector_like(content) if row["image_id"] == image]
+    assert detector_like_of(alone) == [row for row in detector_like_of(content) if row["image_id"] == image]
 
 
 def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
-    rows = detector_like(content, detector=DetectorLike(0, 0, 0, 0))
+    rows = detector_like_of(content, detector=DetectorLike(0, 0, 0, 0))
     people = [p for p in content["annotations"] if not p["iscrowd"]]
     assert len(rows) == len(people)
     for person in people:
@@ -53,20 +58,20 @@ def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
 
 
 def test_people_alone_are_found_whatever_their_category_is_called(content):
-    wanted, content = detector_like(content), copy.deepcopy(content)
+    wanted, content = detector_like_of(content), copy.deepcopy(content)
     for annotation in content["annotations"]:
         annotation["category_id"] = 7
     content["categories"][0].update(id=7, name="human")
-    assert detector_like(content) == [row | {"category_id": 7} for row in wanted]
+    assert detector_like_of(content) == [row | {"category_id": 7} for row in wanted]
     content["categories"][0]["name"] = "person"
     content["categories"].insert(0, {"id": 1, "name": "dog"})
-    dogs = [dict(person, category_id=1) for person in content["annotations"]]
+    dogs = [dict(person, category_id=1, id=person["id"] + 1000) for person in content["annotations"]]
     both = dict(content, annotations=content["annotations"] + dogs)
-    assert detector_like(both) == [row | {"category_id": 7} for row in wanted]
+    assert detector_like_of(both) == [row | {"category_id": 7} for row in wanted]
 
 
 def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):
-    for row in detector_like(content, detector=DetectorLike(jitter=0.5, background=3)):
+    for row in detector_like_of(content, detector=DetectorLike(jitter=0.5, background=3)):
         x, y, w, h = row["bbox"]
         assert x >= 0
         assert y >= 0
@@ -79,17 +84,17 @@ def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):
 
 def test_people_are_missed_repeated_and_made_up_about_as_often_as_asked(content):
     people = [p for p in content["annotations"] if not p["iscrowd"]]
-    missed = detector_like(content, detector=DetectorLike(misses=0.1, duplicates=0, background=0))
+    missed = detector_like_of(content, detector=DetectorLike(misses=0.1, duplicates=0, background=0))
     assert 0.1 < 1 - len(missed) / len(people) < 0.8
-    assert detector_like(content, detector=DetectorLike(misses=1, duplicates=0, background=0)) == []
-    twice = detector_like(content, detector=DetectorLike(misses=0, duplicates=1, background=0))
+    assert detector_like_of(content, detector=DetectorLike(misses=1, duplicates=0, background=0)) == []
+    twice = detector_like_of(content, detector=DetectorLike(misses=0, duplicates=1, background=0))
     assert len(twice) == 2 * len(people)
-    background = detector_like(content, detector=DetectorLike(misses=1, duplicates=0, background=2))
+    background = detector_like_of(content, detector=DetectorLike(misses=1, duplicates=0, background=2))
     assert len(background) / len(content["images"]) == pytest.approx(2, abs=0.35)
 
 
 def test_scores_tell_people_from_background_but_not_perfectly(content):
-    rows = detector_like(content)
+    rows = detector_like_of(content)
     near = np.array([best_overlap(row, content) for row in rows])
     scores = np.array([row["score"] for row in rows])
     assert scores[near > 0.7].mean() > scores[near < 0.2].mean() + 0.3
@@ -97,7 +102,7 @@ def test_scores_tell_people_from_background_but_not_perfectly(content):
 
 
 def test_they_are_read_as_detected_boxes(content, tmp_path):
-    write_json(tmp_path / "boxes.json", detector_like(content))
+    write_json(tmp_path / "boxes.json", detector_like_of(content))
     found = read_boxes(tmp_path / "boxes.json")
     assert found.source == "detected: boxes.json"
-    assert sum(len(boxes) for boxes in found.boxes.values()) == len(detector_like(content))
+    assert sum(len(boxes) for boxes in found.boxes.values()) == len(detector_like_of(content))

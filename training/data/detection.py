@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
+from oaks.coco import check_annotations
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
+from oaks.images import ImageFolder, read_size
+from oaks.structured import read_json
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
 from oaks.training.data.people import DamagedImage, digest_of, read_image
@@ -64,10 +67,10 @@ class DetectionImages:
         Raises:
             DamagedImage: the file cannot be decoded to its end.
         """
-        path = self.folder / self.files[index]
-        image = read_image(path)
-        if image is None:
-            raise DamagedImage(f"{path}: cannot be decoded (image {self.image_ids[index]} of {self.name})")
+        try:
+            image = read_image(ImageFolder(self.folder).path(self.files[index]))
+        except (OSError, ArgumentError) as error:
+            raise DamagedImage(f"{error} (image {self.image_ids[index]} of {self.name})") from error
         return image, self.people[index]
 
     def subset(self, rows: np.ndarray) -> DetectionImages:
@@ -102,34 +105,31 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
         FileNotFoundError: the file or the folder is missing.
         ArgumentError: the file is not of this form; the message names it.
     """
-    skipped: Counter[str] = Counter()
-    try:
-        content = json.loads(annotations.read_text(encoding="utf-8"))
-        persons = [c["id"] for c in content["categories"] if "keypoints" in c or c["name"] == "person"]
-        found: dict[int, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in content["images"]}
-        for annotation in content["annotations"]:
-            if annotation["category_id"] not in persons or annotation["image_id"] not in found:
-                skipped["annotations of other categories or images"] += 1
-            else:
-                found[annotation["image_id"]][bool(annotation.get("iscrowd"))].append(annotation["bbox"])
-        present = {path.name for path in images.iterdir()}
-        files, ids, people = [], [], []
-        for image in content["images"]:
-            own, regions = found[image["id"]]
-            boxes = _corners([*own, *image.get("people_without_keypoints", [])], image)
-            crowds = _corners([*regions, *image.get("crowd_boxes", [])], image)
-            if not len(boxes) or image["file_name"] not in present:
-                skipped["images without people, or missing on disk"] += 1
-                continue
-            files.append(image["file_name"])
-            ids.append(image["id"])
-            people.append(People(boxes, crowds, bool(image.get("annotations_complete"))))
-    except FileNotFoundError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"{annotations} must be a COCO annotation file, got {type(error).__name__}: {error}"
-        ) from error
+    content = read_json(annotations, top=dict, strict=False)
+    found = check_annotations(content, annotations)
+    folder = ImageFolder(images)
+    skipped = Counter({reason: len(ids) for reason, ids in found.skipped.items()})
+    if found.others:
+        skipped["annotations of another category"] = found.others
+    files, ids, people = [], [], []
+    order = np.argsort(found.image, kind="stable")
+    bounds = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
+    for n, image in enumerate(content["images"]):
+        where = f"{annotations}: image {found.image_ids[n]}"
+        own = order[bounds[n] : bounds[n + 1]]
+        crowd = found.crowd[own]
+        path = folder.find(found.file_names[n])
+        size = found.sizes[n].tolist()
+        if path is not None and not all(size):
+            size = read_size(path)
+        boxes = _corners(found.boxes[own[~crowd]], image.get("people_without_keypoints", []), size, where)
+        crowds = _corners(found.boxes[own[crowd]], image.get("crowd_boxes", []), size, where)
+        if not len(boxes) or path is None:
+            skipped["images without people, or missing on disk"] += 1
+            continue
+        files.append(found.file_names[n])
+        ids.append(int(found.image_ids[n]))
+        people.append(People(boxes, crowds, bool(image.get("annotations_complete"))))
     if not files:
         raise ArgumentError(
             f"{annotations} must have people with images in {images}, got none: {dict(skipped)}"
@@ -137,11 +137,17 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
     return DetectionImages(name, images, files, np.array(ids, np.int64), people, background, skipped)
 
 
-def _corners(boxes: Sequence[Sequence[float]], image: dict[str, Any]) -> np.ndarray:
-    """xywh boxes as xyxy (N, 4) within the image, those without extent left out."""
-    corners = np.asarray(boxes, np.float32).reshape(-1, 4).copy()
+def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> np.ndarray:
+    """xywh boxes as xyxy (N, 4) within an image of `size`, those without extent left out."""
+    try:
+        added = np.asarray(more, np.float64).reshape(-1, 4)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"{where}: boxes must be lists [x, y, width, height]: {error}") from error
+    corners = np.concatenate([boxes, added])
+    if not np.isfinite(corners).all():
+        raise ArgumentError(f"{where}: boxes must be finite numbers")
     corners[:, 2:] += corners[:, :2]
-    corners = np.clip(corners, 0, np.tile([image["width"], image["height"]], 2)).astype(np.float32)
+    corners = np.clip(corners, 0, np.tile(size, 2)).astype(np.float32)
     return corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import io
 import json
 import zlib
 from collections import Counter
@@ -14,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
-from oaks.coco import AREA_OF_BOX, are_numbers, read_boxes
-from oaks.errors import OaksError
+from oaks import images
+from oaks.coco import AREA_OF_BOX, read_annotations, read_boxes
+from oaks.errors import ArgumentError, OaksError
+from oaks.images import ImageFolder, check_size
 from oaks.skeleton import Skeleton
 
 
@@ -96,6 +95,9 @@ class CocoPeople:
     skipped: Counter[str] = field(default_factory=Counter)
     settings: dict[str, Any] = field(default_factory=dict)  # of the renderer, if it drew the images
 
+    def __post_init__(self) -> None:
+        self._images = ImageFolder(self.folder)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -105,14 +107,14 @@ class CocoPeople:
         Raises:
             DamagedImage: the file cannot be decoded to its end, or is of another size than its labels are for.
         """
-        path = self.folder / str(self.files[index])
-        image, wanted = read_image(path), tuple(self.sizes[index])
-        problem = "cannot be decoded" if image is None else None
-        if image is not None and all(wanted) and image.shape[1::-1] != wanted:
-            problem = f"is {image.shape[1]}×{image.shape[0]}, and labelled as {wanted[0]}×{wanted[1]}"
-        if problem:
-            raise DamagedImage(f"{path}: {problem} (image {self.image_ids[index]}, "
-                               f"person {self.person_ids[index]} of {self.name})")  # fmt: skip
+        try:
+            path = self._images.path(str(self.files[index]))
+            image = read_image(path)
+            check_size(path, image.shape[1::-1], self.sizes[index].tolist())
+        except (OSError, ArgumentError) as error:
+            raise DamagedImage(
+                f"{error} (image {self.image_ids[index]}, person {self.person_ids[index]} of {self.name})"
+            ) from error
         return image, Person(
             self.keypoints[index],
             self.boxes[index],
@@ -138,24 +140,9 @@ class CocoPeople:
 
 
 @functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
-def read_image(path: Path) -> np.ndarray | None:
-    """The image (H, W, 3) uint8 BGR; None if it cannot be decoded to its end."""
-    try:
-        content = np.fromfile(path, np.uint8)
-        return None if _is_cut_off(content.tobytes()) else cv2.imdecode(content, cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # a header that promises more pixels than OpenCV takes
-        return None
-
-
-def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG has no end after its picture's data: OpenCV makes the missing part grey and says nothing."""
-    if content[:2] != b"\xff\xd8":
-        return not content
-    at, data, fill = 2, 0xDA, 0xFF
-    while at + 1 < len(content) and content[at + 1] != data:
-        # Over headers, which may hold pictures with ends of their own.
-        at += 1 if content[at + 1] == fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return b"\xff\xd9" not in content[at:]
+def read_image(path: Path) -> np.ndarray:
+    """The image (H, W, 3) uint8 BGR: oaks.images.read_image."""
+    return images.read_image(path)
 
 
 def read_coco(
@@ -168,12 +155,13 @@ def read_coco(
     never_labeled: Sequence[str] = (),
     trust_absence: bool = True,
     min_keypoints: int = 1,
+    category: str | int | None = None,
 ) -> CocoPeople:
     """The people of a COCO keypoints file that can be learnt from.
 
     Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than
-    `min_keypoints` labelled keypoints, boxes without extent, annotations of images that the file
-    or the folder lacks. An annotation without `area` gets 0.53 times its box's, and is counted too.
+    `min_keypoints` labelled keypoints, annotations of images that the folder lacks, and what
+    oaks.coco.read_annotations skips. An annotation without `area` gets 0.53 times its box's, and is counted too.
 
     Args:
         name: what to call the source.
@@ -185,188 +173,64 @@ def read_coco(
         never_labeled: keypoints that the file never labels; nothing is learnt about them.
         trust_absence: False where a missing label does not mean an invisible keypoint.
         min_keypoints: people with fewer labelled keypoints are left out.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
 
     Raises:
-        ValueError: the file is not of this form; the message names the file and the annotation.
+        FileNotFoundError: there is no such file.
+        ArgumentError: the file is not of this form; the message names the file and the annotation.
     """
-    skipped: Counter[str] = Counter()
-    coco = _load(annotations, skipped)
-    try:
-        category, order = _person_category(coco, annotations, skeleton)
-    except TypeError as error:
-        raise ValueError(f"{annotations}: categories: {error}") from error
     if unknown := set(never_labeled) - set(skeleton.keypoints):
-        raise ValueError(f"never_labeled: no keypoints {sorted(unknown)} in skeleton {skeleton.name!r}")
+        raise ArgumentError(
+            f"never_labeled must be keypoints of skeleton {skeleton.name!r}, got {sorted(unknown)}"
+        )
+    found = read_annotations(annotations, skeleton=skeleton, category=category, renumber=True)
     learnable = np.array([keypoint not in never_labeled for keypoint in skeleton.keypoints])
-    present = {path.name for path in images.iterdir()} if images.is_dir() else set()
-    rows = []
-    for annotation in coco.anns.values():
-        _check_numbers(annotation, annotations)
-        reason = _reason_to_skip(annotation, coco.imgs, category, present, images)
-        keypoints = None if reason else _keypoints(annotation, order, skeleton.count, annotations)
-        if keypoints is not None:
-            keypoints[~learnable] = 0
-            if np.count_nonzero(keypoints[:, 2]) < min_keypoints:
-                reason = "people with too few labelled keypoints"
-        if reason:
-            skipped[reason] += 1
-            continue
-        x, y, w, h = annotation["bbox"]
-        if not annotation.get("area"):
-            skipped["annotations without area, estimated from the box"] += 1
-        rows.append((
-            coco.imgs[annotation["image_id"]]["file_name"], keypoints, (x, y, x + w, y + h),
-            annotation.get("area") or AREA_OF_BOX * w * h, annotation["image_id"], annotation["id"],
-            _size(coco.imgs[annotation["image_id"]]),
-        ))  # fmt: skip
-    if not rows:
-        raise ValueError(
+    assert found.keypoints is not None
+    labels = found.keypoints.astype(np.float32)
+    without = ~(labels[..., 2] > 0).any(axis=1)
+    labels[:, ~learnable] = 0
+    few = np.count_nonzero(labels[..., 2], axis=1) < min_keypoints
+    folder = ImageFolder(images)
+    present = np.zeros(len(found.image_ids), bool)
+    for image in np.unique(found.image[~(found.crowd | without | few)]).tolist():
+        try:
+            present[image] = folder.find(found.file_names[image]) is not None
+        except ArgumentError as error:
+            raise ArgumentError(f"{annotations}: image {found.image_ids[image]}: {error}") from error
+
+    skipped = Counter({reason: len(ids) for reason, ids in found.skipped.items()})
+    if found.others:
+        skipped["annotations of another category"] = found.others
+    if found.renumbered:
+        skipped["people whose ids stood twice in the file, renumbered"] = found.renumbered
+    kept = np.ones(len(found.ids), bool)
+    for reason, unfit in (
+        ("crowd regions", found.crowd),
+        ("people without keypoints", without),
+        ("people with too few labelled keypoints", few),
+        ("people in images that are missing on disk", ~present[found.image]),
+    ):
+        if count := int((kept & unfit).sum()):
+            skipped[reason] = count
+            kept &= ~unfit
+    if not kept.any():
+        raise ArgumentError(
             f"{annotations}: no people to learn from with images in {images}; left out: {dict(skipped)}"
         )
-    files, labels, frames, areas, image_ids, person_ids, sizes = (
-        list(column) for column in zip(*rows, strict=True)
-    )
-    labels = np.stack(labels)
+    areas, image = found.areas[kept], found.image[kept]
+    if unknown_areas := int(np.isnan(areas).sum()):
+        skipped["annotations without area, estimated from the box"] = unknown_areas
+    areas = np.where(np.isnan(areas), AREA_OF_BOX * found.boxes[kept, 2:].prod(axis=1), areas)
+    labels = labels[kept]
     annotatable = np.broadcast_to(learnable, labels.shape[:2]).copy()
     if not trust_absence:
         annotatable &= labels[..., 2] > 0
     people = CocoPeople(
-        name, images, np.array(files), labels, np.array(frames, np.float32), np.array(areas, np.float32),
-        annotatable, np.array(image_ids, np.int64), np.array(person_ids, np.int64), np.array(sizes, np.int64), skipped,
+        name, images, np.array([found.file_names[i] for i in image]), labels,
+        found.corners[kept].astype(np.float32), areas.astype(np.float32), annotatable,
+        found.image_ids[image], found.ids[kept], found.sizes[image], skipped,
     )  # fmt: skip
-    return people if boxes is None else _with_detected_boxes(people, boxes, category)
-
-
-def _load(path: Path, notes: Counter[str]):
-    from pycocotools.coco import COCO
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for image in content["images"]:
-            if not isinstance(image["id"], int):
-                raise TypeError(f"image {image['id']!r} has no whole number as id")
-        renumbered = _renumber(content, path)
-        coco = COCO()
-        coco.dataset = content
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-        for image in coco.imgs.values():
-            if not isinstance(image["file_name"], str):
-                raise TypeError(f"image {image['id']}: file_name {image['file_name']!r}")
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a COCO annotation file: {type(error).__name__}: {error}") from error
-    if renumbered:
-        notes["people whose ids stood twice in the file, renumbered"] += renumbered
-    return coco
-
-
-def _renumber(content: dict, path: Path) -> int:
-    """Gives images and annotations ids of their own where several parts, each with its own ids, were joined.
-
-    pycocotools keeps the last of several entries with one id, so that people would be lost or, worse, sought
-    in another person's image. The k-th annotation with some id belongs to the k-th image with the id
-    that it names.
-    """
-    images, annotations = content["images"], content["annotations"]
-    taken: dict[int, list[dict]] = {}
-    for image in images:
-        taken.setdefault(image["id"], []).append(image)
-    occurrences: Counter[int] = Counter()
-    turns = []
-    for annotation in annotations:
-        turns.append(occurrences[annotation["id"]])
-        occurrences[annotation["id"]] += 1
-    if len(taken) == len(images) and len(occurrences) == len(annotations):
-        return 0
-    fresh_image, fresh = max(taken) + 1, max(occurrences) + 1
-    for number, image in enumerate(again for same in taken.values() for again in same[1:]):
-        image["id"] = fresh_image + number
-    changed = 0
-    for annotation, turn in zip(annotations, turns, strict=True):
-        same = taken.get(annotation["image_id"], [])
-        if len(same) > 1 or turn > 0:
-            if turn >= len(same) or len(same) != occurrences[annotation["id"]]:
-                raise ValueError(
-                    f"{path}: {occurrences[annotation['id']]} annotations have the id {annotation['id']} and "
-                    f"image id {annotation['image_id']} names {len(same)} images: whose is whose is unclear"
-                )
-            annotation["image_id"] = same[turn]["id"]
-        if turn > 0:
-            annotation["id"] = fresh + changed
-            changed += 1
-    return changed
-
-
-def _person_category(coco, path: Path, skeleton: Skeleton) -> tuple[int, list[int] | None]:  # noqa: ANN001
-    """The id of the category of people, and where the file's order has each keypoint of the skeleton."""
-    candidates = [c for c in coco.cats.values() if "keypoints" in c] or list(coco.cats.values())
-    named = [c for c in candidates if c.get("name") == "person"]
-    if len(named or candidates) != 1:
-        raise ValueError(
-            f"{path}: wanted one category with keypoints or named person, got {list(coco.cats.values())}"
-        )
-    (category,) = named or candidates
-    names = category.get("keypoints")
-    if names is None:
-        return category["id"], None
-    if missing := set(skeleton.keypoints) - set(names):
-        raise ValueError(
-            f"{path}: category {category['id']} lacks the keypoints {sorted(missing)} of {skeleton.name!r}"
-        )
-    return category["id"], [names.index(keypoint) for keypoint in skeleton.keypoints]
-
-
-def _check_numbers(annotation: dict, path: Path) -> None:
-    """Refuses what is there and is no number: NaN in an area would become the loss of a whole training."""
-    if not isinstance(annotation["id"], int):
-        raise ValueError(f"{path}: annotation {annotation['id']!r} has no whole number as id")
-    for key, axes in (("keypoints", 1), ("bbox", 1), ("area", 0)):
-        value = annotation.get(key)
-        if value is not None and (not are_numbers(value) or np.ndim(value) != axes):
-            raise ValueError(
-                f"{path}: annotation {annotation['id']} has {key} that are not finite numbers: {value!r}"
-            )
-    if (annotation.get("area") or 0) < 0:
-        raise ValueError(f"{path}: annotation {annotation['id']} has an area of {annotation['area']}")
-
-
-def _reason_to_skip(
-    annotation: dict, images: dict, category: int, present: set[str], folder: Path
-) -> str | None:
-    if annotation.get("category_id") != category:
-        return "annotations of another category"
-    if annotation.get("iscrowd"):
-        return "crowd regions"
-    if not annotation.get("num_keypoints", 1) or not any((annotation.get("keypoints") or [])[2::3]):
-        return "people without keypoints"
-    box = annotation.get("bbox")
-    if np.shape(box) != (4,) or box[2] <= 0 or box[3] <= 0:
-        return "people without a box of some extent"
-    image = images.get(annotation["image_id"])
-    if image is None:
-        return "annotations of images that the file does not list"
-    name = image["file_name"]
-    if name not in present and not (folder / name).is_file():
-        return "people in images that are missing on disk"
-    return None
-
-
-def _size(image: dict) -> tuple[int, int]:
-    """Width and height as the file has them; 0 where they are no whole numbers."""
-    sides = image.get("width"), image.get("height")
-    return sides if all(isinstance(side, int) for side in sides) else (0, 0)
-
-
-def _keypoints(annotation: dict, order: list[int] | None, count: int, path: Path) -> np.ndarray:
-    """(K, 3) in the skeleton's order."""
-    values = np.asarray(annotation["keypoints"], np.float32)
-    wanted = 3 * (count if order is None else max(order) + 1)
-    if values.size % 3 or values.size < wanted or (order is None and values.size > wanted):
-        raise ValueError(
-            f"{path}: annotation {annotation['id']} has {values.size} keypoint numbers, {wanted} wanted"
-        )
-    values = values.reshape(-1, 3)
-    return values.copy() if order is None else values[order]
+    return people if boxes is None else _with_detected_boxes(people, boxes, found.category_id)
 
 
 def _with_detected_boxes(people: CocoPeople, path: Path, category: int) -> CocoPeople:

@@ -101,6 +101,7 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: DataFolders) -> Pe
         never_labeled=source.never_labeled,
         trust_absence=source.trust_absence,
         min_keypoints=source.min_keypoints,
+        category=source.category,
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from oaks.draw import draw
+from oaks.errors import ArgumentError
+from oaks.images import ImageFolder, read_image
 from oaks.poses import Poses
 from oaks.skeleton import Skeleton
 from oaks.val.calibration import RIGHT
@@ -139,8 +141,9 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
 def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
     """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read."""
     detections, truth = measured.detections, measured.truth
-    image = cv2.imread(str(images / truth.file_names[detections.image[n]]))
-    if image is None:
+    try:
+        image = read_image(ImageFolder(images).path(truth.file_names[detections.image[n]]))
+    except (OSError, ArgumentError):
         return None
     scale = truth.scales[detections.image[n]]
     person = int(detections.own[n])

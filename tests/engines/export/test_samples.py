@@ -126,7 +126,7 @@ def test_what_is_not_there_is_named(tmp_path, coco):
         load_crops(tmp_path / "x.txt", DESCRIPTION, count=5)
     people = coco("people.json", "images")
     (tmp_path / "images" / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"names a.png, which is in none of"):
+    with pytest.raises(FileNotFoundError, match=r"image not found: a.png, which .* names, in any of"):
         load_crops(people, DESCRIPTION, count=5)
 
 

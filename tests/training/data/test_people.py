@@ -62,7 +62,7 @@ def test_who_cannot_be_learnt_from_is_left_out_and_counted(people_folder: Path) 
             "crowd regions": 1,
             "people without keypoints": 1,
             "annotations of another category": 1,
-            "people without a box of some extent": 2,
+            "annotations without a box of some extent": 2,
             "annotations of images that the file does not list": 1,
             "annotations without area, estimated from the box": 1,
             "people in images that are missing on disk": 2,
@@ -76,7 +76,7 @@ def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> Non
     path = people_folder / "images" / "2.jpg"
     path.write_bytes(path.read_bytes()[:100])
     people = read(people_folder)
-    with pytest.raises(DamagedImage, match=r"2\.jpg: cannot be decoded \(image 2, person 3 of people\)"):
+    with pytest.raises(DamagedImage, match=r"2\.jpg: damaged.* \(image 2, person 3 of people\)"):
         people.sample(2)
 
 
@@ -91,8 +91,8 @@ def test_a_picture_without_its_end_is_damaged(people_folder: Path, part: float) 
     np.testing.assert_array_equal(image, cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR))
     path.write_bytes(content[:2] + thumbnail + content[2 : int(part * len(content))])
     assert cv2.imread(str(path)) is not None
-    people_module._read_image.cache_clear()
-    with pytest.raises(DamagedImage, match=r"2\.jpg: cannot be decoded"):
+    people_module.read_image.cache_clear()
+    with pytest.raises(DamagedImage, match=r"2\.jpg: damaged: the JPEG file ends before"):
         read(people_folder).sample(2)
 
 
@@ -100,9 +100,9 @@ def test_a_picture_of_another_size_than_its_labels_is_damaged(people_folder: Pat
     content = content_of(people_folder)
     content["images"][1] |= {"width": 256, "height": 192}
     save(people_folder, content)
-    with pytest.raises(DamagedImage, match=r"2\.jpg: is 128×96, and labelled as 256×192 \(image 2, person 3"):
+    with pytest.raises(DamagedImage, match=r"2\.jpg: is 128×96, but its labels are for 256×192 \(image 2"):
         read(people_folder).sample(2)
-    del content["images"][1]["width"]
+    del content["images"][1]["width"], content["images"][1]["height"]
     save(people_folder, content)
     assert read(people_folder).sample(2)[0].shape == (96, 128, 3)
 
@@ -115,7 +115,8 @@ def test_keypoints_without_names_must_be_as_many_as_the_skeleton_has(people_fold
     content["annotations"][4]["keypoints"] += [1, 2, 2]
     save(people_folder, content)
     with pytest.raises(
-        ValueError, match=r"annotations\.json: annotation 5 has 54 keypoint numbers, 51 wanted"
+        ValueError,
+        match=r"annotations\.json: annotation 5: keypoints must be 51 numbers for 17 keypoints, got 54",
     ):
         read(people_folder)
 
@@ -126,10 +127,9 @@ def test_a_picture_that_claims_to_be_enormous_is_damaged(people_folder: Path) ->
     save(people_folder, content)
     header = struct.pack(">IIBBBBB", 1 << 16, 1 << 16, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
-    (people_folder / "images" / "enormous.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(header)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    )
-    with pytest.raises(DamagedImage, match=r"enormous\.png: cannot be decoded \(image 2, person 3"):
+    packed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (chunk, b"IDAT"))
+    (people_folder / "images" / "enormous.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(DamagedImage, match=r"enormous\.png: width times height must .* \(image 2, person 3"):
         read(people_folder).sample(2)
 
 
@@ -138,7 +138,8 @@ def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
     assert read(people_folder).digest() == before.digest()
     assert before.subset(np.arange(11)).digest() != before.digest()
     for change in (
-        {"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17}, {"id": 99}, {"image_id": 1},
+        {"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17, "num_keypoints": 17}, {"id": 99},
+        {"image_id": 1},
     ):  # fmt: skip
         content = content_of(people_folder)
         content["annotations"][-1] |= change
@@ -155,27 +156,36 @@ def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
     [
         (
             lambda c: c["annotations"][3].update(keypoints=[1, 2, 2] * 5),
-            "annotation 4 has 15 keypoint numbers",
+            "annotation 4: keypoints must be 51 numbers for 17 keypoints, got 15",
         ),
         (
             lambda c: c["annotations"][3]["keypoints"].__setitem__(0, float("nan")),
-            "annotation 4 .* not finite",
+            "annotation 4: keypoints must be .* finite numbers",
         ),
         (
             lambda c: c["annotations"][3].update(keypoints=[[1, 2, 2]] * 17),
-            "annotation 4 .* not finite numbers",
+            "annotation 4: keypoints must be .* finite numbers",
         ),
-        (lambda c: c["annotations"][3].update(area=float("nan")), "annotation 4 has area .* not finite"),
-        (lambda c: c["annotations"][3].update(area=-2.5), "annotation 4 has an area of -2.5"),
-        (lambda c: c["annotations"][3]["bbox"].__setitem__(2, None), "annotation 4 has bbox .* not finite"),
-        (lambda c: c["annotations"][3].update(id="four"), "annotation 'four'"),
-        (lambda c: c["images"][0].pop("file_name"), "file_name"),
-        (lambda c: c["images"][2].update(id="000003"), "image '000003' has no whole number as id"),
+        (lambda c: c["annotations"][3].update(area=float("nan")), "annotation 4: area must be a number"),
+        (lambda c: c["annotations"][3]["bbox"].__setitem__(2, None), "annotation 4: bbox must be"),
+        (
+            lambda c: c["annotations"][3].update(id="four"),
+            r"annotations\[3\]: id must be an integer .*'four'",
+        ),
+        (lambda c: c["images"][0].update(file_name=3), "image 1: file_name must be text"),
+        (lambda c: c["images"][0].update(file_name="../1.jpg"), "image 1: file_name must stay within"),
+        (lambda c: c["images"][2].update(id="000003"), r"images\[2\]: id must be an integer"),
         (lambda c: c["categories"][0].update(keypoints=["nose"]), "lacks the keypoints"),
         (lambda c: c["categories"].append({"id": 2, "name": "animal", "keypoints": ["tail"]}), None),
-        (lambda c: c["categories"].clear(), "wanted one category"),
+        (
+            lambda c: c["categories"].append({"id": 2, "name": "person", "keypoints": ["a"]}),
+            "must have one category",
+        ),
         (lambda c: c.pop("annotations"), "not a COCO annotation file"),
-        (lambda c: [a.pop("image_id") for a in c["annotations"]], "not a COCO annotation file"),
+        (
+            lambda c: [a.pop("image_id") for a in c["annotations"]],
+            "annotation 1: image_id must be an integer",
+        ),
         (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "no people to learn from"),
     ],
 )
@@ -195,7 +205,7 @@ def test_what_cannot_be_understood_is_refused_by_file_and_id(
 
 def test_text_that_is_no_json_is_refused(people_folder: Path) -> None:
     (people_folder / "annotations.json").write_text("{")
-    with pytest.raises(ValueError, match=r"annotations\.json: not a COCO annotation file"):
+    with pytest.raises(ValueError, match=r"annotations\.json is not valid JSON"):
         read(people_folder)
 
 
@@ -215,7 +225,7 @@ def test_keypoints_never_labeled_are_left_out_of_every_loss(people_folder: Path)
     assert not people.annotatable[:, :2].any()
     assert people.annotatable[:, 2:].all()
     assert not people.keypoints[:, :2].any()
-    with pytest.raises(ValueError, match="never_labeled: no keypoints \\['hat'\\]"):
+    with pytest.raises(ValueError, match="never_labeled must be keypoints .*hat"):
         read(people_folder, never_labeled=["hat"])
 
 

@@ -144,7 +144,7 @@ def test_a_first_image_that_is_damaged_is_passed_over(people_folder: Path) -> No
     assert len(open_source(content, COCO17, DataFolders(people_folder.parent))) == 12
     for path in (people_folder / "images").iterdir():
         path.write_bytes(b"no picture")
-    people._read_image.cache_clear()
+    people.read_image.cache_clear()
     with pytest.raises(ValueError, match=r"none of 12 people's images can be decoded: .*6\.jpg"):
         open_source(content, COCO17, DataFolders(people_folder.parent))
 
@@ -154,7 +154,7 @@ def test_a_fold_without_a_readable_image_is_refused_at_once(people_folder: Path)
     split = open_data(data, COCO17, DataFolders(people_folder.parent))
     for image in set(split.validation[0].image_ids):
         (people_folder / "images" / f"{image}.jpg").write_bytes(b"no picture")
-    people._read_image.cache_clear()
+    people.read_image.cache_clear()
     with pytest.raises(
         ValueError, match=rf"none of {len(split.validation[0])} people's images can be decoded"
     ):
@@ -183,7 +183,8 @@ def test_packing_leaves_damaged_images_out_and_says_so(tmp_path: Path, people_fo
         console=console,
     )
     assert counts == {"people": 10}
-    assert "2.jpg: cannot be decoded (image 2, person 4 of people); left out" in console.file.getvalue()
+    assert "2.jpg: damaged" in console.file.getvalue()
+    assert "(image 2, person 4 of people); left out" in console.file.getvalue()
     assert "2 people in damaged images" in console.file.getvalue()
 
 
