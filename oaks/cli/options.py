@@ -41,6 +41,13 @@ Seed = Annotated[int, typer.Option(help="Random seed.")]
 Skeleton_ = Annotated[
     Path | None, typer.Option("--skeleton", help="JSON file of a skeleton. Default: COCO's 17 keypoints.")
 ]
+Category = Annotated[
+    str | None,
+    typer.Option(
+        help="Category of people in COCO files: name or id. Default: the one with keypoints, else 'person'; "
+        "id 1 in box results."
+    ),
+]
 BoxSource = Annotated[
     str | None,
     typer.Option(help="'ground truth' or 'detected', for results files without a header."),
@@ -201,7 +208,9 @@ WHOLE = Path("whole")
 """Instead of a file of boxes: every picture is one person."""
 
 
-def box_source(boxes: Path | None, detector: DetectorOptions, engine: Engine) -> PictureBoxes:
+def box_source(
+    boxes: Path | None, detector: DetectorOptions, engine: Engine, category: str | None = None
+) -> PictureBoxes:
     """Where the people of pictures are: in the file of --boxes, found by --detector, or by the bundle's detector.
 
     Raises:
@@ -215,7 +224,7 @@ def box_source(boxes: Path | None, detector: DetectorOptions, engine: Engine) ->
     if boxes == WHOLE:
         return whole_image()
     if boxes is not None:
-        return boxes_from_file(read_boxes(boxes))
+        return boxes_from_file(read_boxes(boxes, category))
     return boxes_from_detector(
         detector.load() or own_detector(engine, "--boxes FILE, --boxes whole, --detector")
     )

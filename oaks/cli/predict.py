@@ -29,6 +29,7 @@ def predict(
             "Default: the bundle's detector finds the people."
         ),
     ] = None,
+    category: options.Category = None,
     detector: options.DetectorOptions,
     engine: options.EngineOptions,
     nms: options.Nms = options.NMS,
@@ -47,7 +48,7 @@ def predict(
 
     found = find_images(source)
     with engine.open(bundle) as opened, output.progress("pictures", len(found)) as advance:
-        people = options.box_source(boxes, detector, opened)
+        people = options.box_source(boxes, detector, opened, category)
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
 

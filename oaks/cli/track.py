@@ -31,6 +31,7 @@ def track(
     boxes: Annotated[
         list[Path], typer.Option(help="COCO JSON or MOT .txt with boxes, one per source. Repeatable.")
     ] = [],  # noqa: B006
+    category: options.Category = None,
     detector: options.DetectorOptions,
     first_boxes: Annotated[
         str | None, typer.Option(help="Boxes of the first frame: 'x1,y1,x2,y2 x1,y1,x2,y2 ...'.")
@@ -82,7 +83,7 @@ def track(
         "video": video, "absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails
     }  # fmt: skip
     with engine.open(bundle) as opened:
-        people = _box_sources(len(sources), boxes, detector, first_boxes, every, opened)
+        people = _box_sources(len(sources), boxes, category, detector, first_boxes, every, opened)
         files = [
             Files(folder, own.image_id, **looks)
             for folder, own in zip(folders_for(out, sources), people, strict=True)
@@ -128,6 +129,7 @@ def _check_boxes(files: Sequence[Path], detector: options.DetectorOptions, first
 def _box_sources(
     count: int,
     files: Sequence[Path],
+    category: str | None,
     detector: options.DetectorOptions,
     first: str | None,
     every: int,
@@ -143,7 +145,7 @@ def _box_sources(
         return [first_boxes(_read_boxes(first))] * count
     if len(files) != count:
         raise ArgumentError(f"--boxes must be given once for each of the {count} sources, got {len(files)}")
-    return [boxes_from_file(path, every) for path in files]
+    return [boxes_from_file(path, every, category) for path in files]
 
 
 def _read_boxes(text: str) -> list[list[float]]:

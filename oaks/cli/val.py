@@ -50,6 +50,7 @@ def run(
     min_box_score: options.MinBoxScore = 0.0,
     evaluation: options.EvaluationOptions,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
     out: Report = Path("report"),
 ) -> None:
     """Run a bundle over a data set, with ground-truth and with detected boxes, and write the whole report."""
@@ -58,7 +59,7 @@ def run(
     require_packages()
     from oaks.val.evaluate import evaluate_bundle, images_folder
 
-    truth = _truth(annotations, skeleton)
+    truth = _truth(annotations, skeleton, category)
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
     with engine.open(bundle) as opened:
@@ -85,12 +86,13 @@ def detect(
     nms: options.Nms = options.NMS,
     min_box_score: options.MinBoxScore = 0.0,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
 ) -> None:
     """Run a bundle over a data set and write a COCO results file; the same command resumes a stopped run."""
     from oaks.val.detect import detect as library
     from oaks.val.evaluate import images_folder
 
-    truth = _truth(annotations, skeleton)
+    truth = _truth(annotations, skeleton, category)
     folder = images_folder(annotations, images)
     with engine.open(bundle) as opened:
         output.kept = f"the results so far are beside {out}; the same command resumes"
@@ -106,6 +108,8 @@ def boxes(
     *,
     annotations: options.AnnotationsArgument,
     out: Annotated[Path, typer.Option(help="COCO box results to write.")],
+    images: options.Images = None,
+    category: options.Category = None,
     seed: options.Seed = 0,
     jitter: Annotated[
         float, typer.Option(min=0, help="Standard deviation of center and size, relative to the box.")
@@ -122,7 +126,9 @@ def boxes(
     from oaks.val.synthetic_boxes import DetectorLike, write_detector_like
 
     detector = DetectorLike(jitter, misses, duplicates, background)
-    path = write_detector_like(annotations, out, seed=seed, detector=detector)
+    path = write_detector_like(
+        annotations, out, seed=seed, detector=detector, images=images, category=category
+    )
     output.item({"boxes": path}, str(path))
 
 
@@ -136,6 +142,7 @@ def report(
     box_source: options.BoxSource = None,
     evaluation: options.EvaluationOptions,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
     out: Report = Path("report"),
 ) -> None:
     """Evaluate results files, made by oaks or by another program, and write the report."""
@@ -145,7 +152,7 @@ def report(
     from oaks.val.detections import Detections
     from oaks.val.evaluate import evaluate, images_folder
 
-    truth = _truth(annotations, skeleton)
+    truth = _truth(annotations, skeleton, category)
     try:
         folder = images_folder(annotations, images)
     except FileNotFoundError:
@@ -174,6 +181,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
     seed: options.Seed = 0,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
     add_to: AddTo = None,
 ) -> None:
     """Compare results files, with paired bootstrap intervals over images."""
@@ -184,7 +192,7 @@ def compare(
 
     if len(results) < 2:
         raise ArgumentError(f"results must be two files or more, got {len(results)}")
-    measured = measure(_truth(annotations, skeleton), results, box_source)
+    measured = measure(_truth(annotations, skeleton, category), results, box_source)
     section = compare_files(measured, resamples=resamples, seed=seed, score=score)
     _show(output, section, add_to)
 
@@ -207,6 +215,7 @@ def trainings(
     ] = "heat_true_visibility",
     box_source: options.BoxSource = None,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
     add_to: AddTo = None,
 ) -> None:
     """Compare several trainings under two settings, or two scores, by the paired t-test (table 4)."""
@@ -216,7 +225,7 @@ def trainings(
     from oaks.val.evaluate import measure
     from oaks.val.report.comparison import trainings_section
 
-    truth = _truth(annotations, skeleton)
+    truth = _truth(annotations, skeleton, category)
     second = measure(truth, results, box_source)
     first = measure(truth, over, box_source) or second
     _show(output, trainings_section(first, second, over_score, score), add_to)
@@ -236,6 +245,7 @@ def others(
     engine: options.EngineOptions,
     against: Against = None,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
     out: Report = Path("report"),
 ) -> None:
     """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
@@ -246,7 +256,7 @@ def others(
     from oaks.val.report.other_estimators import section
 
     paper = options.beside_paper(against)
-    truth, paths = _truth(annotations, skeleton), list(results)
+    truth, paths = _truth(annotations, skeleton, category), list(results)
     if bundle is not None:
         from oaks.val.rescore import rescore
 
@@ -276,13 +286,15 @@ def tracks(
         int, typer.Option(min=1, help="Minimum number of labelled keypoints of a person to be found.")
     ] = 1,
     skeleton: options.Skeleton_ = None,
+    category: options.Category = None,
 ) -> None:
     """Compare tracks with annotated people: MOTA, IDF1, exchanged ids, jitter and lag of keypoints."""
     from oaks.val.tracking import evaluate_tracks
 
     found = evaluate_tracks(
-        results, annotations, skeleton=options.skeleton(skeleton), threshold=threshold, fewest=fewest
-    )
+        results, annotations, skeleton=options.skeleton(skeleton), category=category, threshold=threshold,
+        fewest=fewest,
+    )  # fmt: skip
     scores, steady = found.scores, found.steadiness
     figures = {
         "people": scores.people,
@@ -350,10 +362,10 @@ def ablate(
     return DONE
 
 
-def _truth(annotations: Path, skeleton: Path | None) -> Truth:
+def _truth(annotations: Path, skeleton: Path | None, category: str | None) -> Truth:
     from oaks.val.ground_truth import Truth
 
-    return Truth.load(annotations, skeleton=options.skeleton(skeleton))
+    return Truth.load(annotations, skeleton=options.skeleton(skeleton), category=category)
 
 
 def _finish(output: Output, report: Any, out: Path) -> None:

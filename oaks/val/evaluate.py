@@ -154,7 +154,10 @@ def evaluate_bundle(
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
     if not ground_truth_only:
         if boxes is None:
-            boxes = write_detector_like(truth.path, out / "detector-like-boxes.json", seed=settings.seed)
+            boxes = write_detector_like(
+                truth.path, out / "detector-like-boxes.json", seed=settings.seed, images=images,
+                skeleton=truth.skeleton, category=truth.category_id,
+            )  # fmt: skip
         chosen = {"boxes": boxes, "nms": nms, "min_box_score": min_box_score}
         made["detected boxes"] = detect(engine, truth, images, out / "detected-boxes.json", **chosen)
     results = [Detections.load(path, truth, name=name) for name, path in made.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton
+from oaks.structured import read_json
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import Truth
 from oaks.val.oks import pairs
@@ -173,7 +173,9 @@ def person_ids(truth: Truth, content: dict[str, Any]) -> np.ndarray:
     Raises:
         ArgumentError: an annotation has none.
     """
-    ids = {entry["id"]: entry.get("track_id") for entry in content["annotations"]}
+    ids = {
+        entry.get("id", n): entry.get("track_id") for n, entry in enumerate(content["annotations"], start=1)
+    }
     found = [ids[int(number)] for number in truth.ids]
     if None in found:
         number = truth.ids[found.index(None)]
@@ -308,6 +310,7 @@ def evaluate_tracks(
     annotations: str | Path,
     *,
     skeleton: Skeleton = COCO17,
+    category: str | int | None = None,
     threshold: float = MATCH,
     fewest: int = 1,
 ) -> TrackEvaluation:
@@ -317,6 +320,7 @@ def evaluate_tracks(
         results: COCO keypoint results with a `track_id` in every row, as `oaks track` writes them.
         annotations: COCO keypoint annotations of the same frames, with a `track_id` in every annotation.
         skeleton: what the keypoints are.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
         threshold: minimum OKS of a pair.
         fewest: minimum number of labelled keypoints of a person that is to be found.
 
@@ -326,8 +330,8 @@ def evaluate_tracks(
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold must be above 0 and at most 1, got {threshold!r}")
-    truth = Truth.load(annotations, skeleton=skeleton)
-    people = person_ids(truth, json.loads(Path(annotations).read_text(encoding="utf-8")))
+    truth = Truth.load(annotations, skeleton=skeleton, category=category)
+    people = person_ids(truth, read_json(annotations, top=dict, strict=False))
     rows, _ = read_results(results)
     if without := [number for number, row in enumerate(rows) if not isinstance(row.get("track_id"), int)]:
         raise ArgumentError(f"{results}: every row must have an integer track_id, row {without[0]} has none")

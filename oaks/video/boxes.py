@@ -50,7 +50,7 @@ def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
     return BoxSource(detector.description, lambda frame: detector.detect(frame.image), every)
 
 
-def boxes_from_file(path: str | Path, every: int = 1) -> BoxSource:
+def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None = None) -> BoxSource:
     """Boxes from a COCO JSON file, or from a MOT file (.txt).
 
     Pictures are found by their names where a COCO file has any; frames of a video by their number, from 1.
@@ -59,7 +59,7 @@ def boxes_from_file(path: str | Path, every: int = 1) -> BoxSource:
         FileNotFoundError: there is no such file.
         ValueError: it is neither of the two; the message names it.
     """
-    people = read_mot(path) if Path(path).suffix.lower() == ".txt" else read_boxes(path)
+    people = read_mot(path) if Path(path).suffix.lower() == ".txt" else read_boxes(path, category)
 
     def image_id(frame: Frame) -> int:
         if not (frame.name and people.image_ids):

@@ -10,6 +10,10 @@ import numpy as np
 from oaks.coco import PersonBoxes
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Poses
+from oaks.structured import read_bytes
+
+LARGEST = 1e9
+"""Bound on pixels and frame numbers; floats beyond it are no numbers of either."""
 
 
 def read_mot(path: str | Path) -> PersonBoxes:
@@ -24,7 +28,8 @@ def read_mot(path: str | Path) -> PersonBoxes:
     """
     boxes: dict[int, list[list[float]]] = {}
     scores: dict[int, list[float]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    text = read_bytes(path, "json_bytes").decode("utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -32,8 +37,17 @@ def read_mot(path: str | Path) -> PersonBoxes:
             score = more[0] if more else 1.0
         except ValueError as error:
             raise ArgumentError(
-                f"{path}: line {number}: frame, id, left, top, width, height, score wanted, got {line!r}"
+                f"{path}: line {number} must be frame, id, left, top, width, height, score, got {line[:128]!r}"
             ) from error
+        sides = abs(x) < LARGEST and abs(y) < LARGEST and 0 < width < LARGEST and 0 < height < LARGEST
+        if not (sides and 0 < frame < LARGEST and frame == int(frame)):
+            raise ArgumentError(
+                f"{path}: line {number} must have a frame from 1 and a box of positive, finite extent, got {line[:128]!r}"
+            )
+        if not (0 <= score <= 1 or score == -1):
+            raise ArgumentError(
+                f"{path}: line {number}: score must be from 0 to 1, or -1 for none, got {score:g}"
+            )
         if score == 0:
             continue
         boxes.setdefault(int(frame), []).append([x, y, x + width, y + height])
@@ -56,7 +70,7 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
     for pose in poses:
         if pose.track_id != NO_TRACK:
             x1, y1, x2, y2 = (float(value) for value in pose.box)
-            yield f"{frame},{pose.track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{pose.score:.4f},-1,-1,-1"
+            yield f"{frame},{pose.track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{min(pose.score, 1.0):.4f},-1,-1,-1"
 
 
 __all__ = ["mot_lines", "read_mot"]

@@ -35,7 +35,19 @@ def test_a_mot_file_numbers_frames_from_one(tmp_path):
 def test_a_line_that_is_not_mot_is_named(tmp_path, line):
     path = tmp_path / "det.txt"
     path.write_text(f"1,1,1,1,1,1\n{line}\n")
-    with pytest.raises(ValueError, match=r"det.txt: line 2: frame, id, left, top, width, height"):
+    with pytest.raises(ValueError, match=r"det.txt: line 2 must be frame, id, left, top, width, height"):
+        read_mot(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1,2,3,4,5,6,37", "1,2,3,4,5,6,-0.3", "1,2,3,4,5,6,inf", "1,2,3,4,5,6,nan", "1,2,nan,4,5,6,1", "1,2,3,4,-5,6,1",
+     "1,2,3,4,5,0,1", "0,2,3,4,5,6,1", "1.5,2,3,4,5,6,1", "1e300,2,3,4,5,6,1", "1,2,3,4,3e38,6,1"],
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_named(tmp_path, line):
+    path = tmp_path / "det.txt"
+    path.write_text(f"1,1,1,1,1,1,-1\n{line}\n")
+    with pytest.raises(ValueError, match=r"det.txt: line 2"):
         read_mot(path)
 
 
