@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oaks import executors, ops
+from oaks import executors, limits, ops
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError
 from oaks.images import as_box_scores, as_boxes, as_frame, is_single, per_frame
@@ -86,7 +86,9 @@ class Engine:
     ) -> None:
         for name, number in (("threads", threads), ("max_batch", max_batch)):
             if number is not None and (not isinstance(number, int | np.integer) or number < 1):
-                raise ArgumentError(f"{name}: a whole number of at least 1 wanted, got {number!r}")
+                raise ArgumentError(f"{name} must be an integer of at least 1, got {number!r}")
+            if number is not None:
+                limits.check(name, {"threads": "threads", "max_batch": "batch"}[name], int(number))
         _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         _check_choice("color", color, (None, "bgr", "rgb"))
         _check_choice("refine", refine, (None, *REFINEMENTS))

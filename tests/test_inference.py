@@ -425,8 +425,9 @@ def test_after_a_wrong_argument_the_engine_works(engine):
         ({"precision": "int8"}, "precision: 'int8' needs the pose network in int8"),
         ({"color": "hsv"}, "color: one of"),
         ({"refine": "best"}, "refine: one of"),
-        ({"max_batch": 0}, "max_batch: a whole number of at least 1"),
-        ({"threads": 1.5}, "threads: a whole number"),
+        ({"max_batch": 10**6}, "max_batch must be at most 4096, got 1000000; set OAKS_LIMIT_BATCH"),
+        ({"max_batch": 0}, "max_batch must be an integer of at least 1"),
+        ({"threads": 1.5}, "threads must be an integer"),
     ],
 )
 def test_a_wrong_setting_is_named(tiny, settings, message):

@@ -70,7 +70,8 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
     for pose in poses:
         if pose.track_id != NO_TRACK:
             x1, y1, x2, y2 = (float(value) for value in pose.box)
-            yield f"{frame},{pose.track_id},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{min(pose.score, 1.0):.4f},-1,-1,-1"
+            box, score = f"{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f}", min(pose.score, 1.0)
+            yield f"{frame},{pose.track_id},{box},{score:.4f},-1,-1,-1"
 
 
 __all__ = ["mot_lines", "read_mot"]

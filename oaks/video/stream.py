@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks import limits
 from oaks.errors import ArgumentError
 from oaks.images import in_order
 from oaks.inference import Engine
@@ -182,8 +183,17 @@ class _Stream:
         """Begins to read in threads, which tell `changed` of what has come."""
         live = self.source.live
         size = _LIVE_QUEUE if live else max(_QUEUE, self._together)
-        self._frames = ReadAhead(self._read(), size, drop_oldest=live)
-        self._located = ReadAhead(self._locate(self._frames), 1 if live else size, changed=changed)
+        heaviest = limits.current().read_ahead_bytes // 2  # for each of the two queues
+        self._frames = ReadAhead(
+            self._read(), size, weigh=lambda frame: frame.image.nbytes, heaviest=heaviest, drop_oldest=live
+        )
+        self._located = ReadAhead(
+            self._locate(self._frames),
+            1 if live else size,
+            weigh=lambda located: located[0].image.nbytes,
+            heaviest=heaviest,
+            changed=changed,
+        )
 
     def _read(self) -> Iterator[Frame]:
         frames = iter(self.source)

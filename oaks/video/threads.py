@@ -21,6 +21,8 @@ class ReadAhead(Iterator[T], Generic[T]):
     Args:
         items: what to iterate; closed when this is, if it can be closed.
         size: how many items may wait.
+        weigh: bytes of an item; None counts none.
+        heaviest: how many bytes may wait, all items together; a single item may be heavier.
         drop_oldest: whether the oldest item that waits gives way to a new one, instead of the thread waiting.
         changed: notified whenever an item, the end or an error arrives; one of its own if None.
 
@@ -36,6 +38,8 @@ class ReadAhead(Iterator[T], Generic[T]):
         items: Iterable[T],
         size: int,
         *,
+        weigh: Callable[[T], int] | None = None,
+        heaviest: int = 0,
         drop_oldest: bool = False,
         changed: threading.Condition | None = None,
     ) -> None:
@@ -43,6 +47,7 @@ class ReadAhead(Iterator[T], Generic[T]):
             raise ArgumentError(f"size: at least 1 item wanted, got {size!r}")
         self.dropped = 0
         self._items, self._size, self._drop_oldest = items, size, drop_oldest
+        self._weigh, self._heaviest = weigh, heaviest
         self._changed = changed or threading.Condition()
         self._waiting: deque[T] = deque()
         self._error: BaseException | None = None
@@ -67,15 +72,22 @@ class ReadAhead(Iterator[T], Generic[T]):
 
     def _put(self, item: T) -> bool:
         with self._changed:
-            if self._drop_oldest and len(self._waiting) >= self._size:
+            while self._drop_oldest and self._is_full(item):
                 self._waiting.popleft()
                 self.dropped += 1
-            while len(self._waiting) >= self._size and not self._closed:
+            while self._is_full(item) and not self._closed:
                 self._changed.wait()
             if not self._closed:
                 self._waiting.append(item)
                 self._changed.notify_all()
             return not self._closed
+
+    def _is_full(self, item: T) -> bool:
+        if len(self._waiting) >= self._size:
+            return True
+        if self._weigh is None or not self._waiting:
+            return False
+        return sum(map(self._weigh, (*self._waiting, item))) > self._heaviest
 
     @property
     def ready(self) -> bool:

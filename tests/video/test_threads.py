@@ -41,6 +41,17 @@ def test_everything_comes_in_order_and_no_more_is_read_than_there_is_room_for():
         next(with_room)
 
 
+def test_items_that_wait_are_bounded_by_their_weight():
+    made: list[int] = []
+    ahead = ReadAhead(counted(20, made), 10, weigh=lambda item: 5, heaviest=14)
+    wait_for(lambda: len(made) == 3)
+    settle(made)
+    assert len(made) == 3  # two wait, and one more was made and waits to be let in
+    assert list(ahead) == list(range(20))
+    heavy = ReadAhead(counted(3, []), 10, weigh=lambda item: 100, heaviest=1)
+    assert list(heavy) == [0, 1, 2]
+
+
 def test_the_oldest_gives_way_and_is_counted():
     made: list[int] = []
     ahead = ReadAhead(counted(50, made), 3, drop_oldest=True)
