@@ -15,6 +15,7 @@ from torch import nn
 from oaks import onnx_file
 from oaks.bundle import TORCH, Network
 from oaks.errors import ArgumentError
+from oaks.structured import parse_json, safetensors_metadata
 from oaks.training.networks import build
 
 FORMAT = 1
@@ -70,9 +71,8 @@ def read_description(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})["oaks"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        content = parse_json(safetensors_metadata(path)["oaks"].encode(), path, top=dict)
+    except (ArgumentError, KeyError) as error:
         raise ArgumentError(
             f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
         ) from error

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from oaks.skeleton import COCO17, Skeleton
+from oaks.structured import parse_yaml, read_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -516,10 +516,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
     if not file.is_file():
         names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
         raise FileNotFoundError(f"{path}: no such recipe file; built in are {names}")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not YAML: {error}") from error
+    content = read_yaml(file)
     for change in changes or []:
         _apply(content, change)
     return parse_recipe(content, str(file))
@@ -534,7 +531,7 @@ def _apply(content: Any, change: str) -> None:
     try:
         for parent in parents:
             place = place[parent] if isinstance(place, list) else place.setdefault(parent, {})
-        place[last] = yaml.safe_load(value)
+        place[last] = parse_yaml(value, f"set: {field}")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"set: the recipe has no place for {field!r}") from error
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
+from oaks.structured import read_json, read_yaml, require
 from oaks.training.callbacks import (
     LAST,
     AtomicCheckpointIO,
@@ -43,6 +44,13 @@ from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe
 from oaks.training.validation import CropDataset
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes every value out: recipes are read without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class RunFolder:
         """
         if not is_first_process():
             return
-        begun = json.loads(self.settings.read_text(encoding="utf-8")) if self.settings.exists() else {}
+        begun = read_json(self.settings, top=dict) if self.settings.exists() else {}
         if self.checkpoint.exists() and begun.get("people", people) != people:
             raise ArgumentError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
                              f"{place.packed}; begun with data {begun['data']} and packed {begun['packed']}")  # fmt: skip
@@ -106,14 +114,17 @@ class RunFolder:
             "people": people,
         }
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.recipe, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        write_text(
+            self.recipe, yaml.dump(recipe.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False)
+        )
         write_text(self.settings, json.dumps(settings, indent=1))
 
     def complete(self) -> bool:
         """Whether a training has been brought to its end there."""
         if not (self.card.is_file() and self.network.is_file()):
             return False
-        card = json.loads(self.card.read_text(encoding="utf-8"))
+        card = read_json(self.card, top=dict, strict=False)
+        require(card, {"step": int, "steps": int}, self.card)
         return card["step"] >= card["steps"]
 
     def read(self) -> tuple[AnyRecipe, DataFolders]:
@@ -127,8 +138,9 @@ class RunFolder:
                 f"{self.path}: no training was started there; one that was stopped while its data were made "
                 "goes on by the command that began it"
             )
-        settings = json.loads(self.settings.read_text(encoding="utf-8"))
-        recipe = parse_recipe(yaml.safe_load(self.recipe.read_text(encoding="utf-8")), str(self.recipe))
+        settings = read_json(self.settings, top=dict)
+        require(settings, {"data": str, "packed": (str, type(None))}, self.settings)
+        recipe = parse_recipe(read_yaml(self.recipe), str(self.recipe))
         packed = Path(settings["packed"]) if settings["packed"] else None
         return recipe, DataFolders(Path(settings["data"]), packed, self.rendered)
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from oaks import ops
 from oaks.coco import read_boxes
+from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, images_in, plain_name, read_image
+from oaks.structured import read_npz
 
 ANNOTATIONS = "annotations.json"
 
@@ -46,10 +48,10 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
     if path.suffix == ".json":
         return _from_annotations(path, description, count)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as content:
-            if len(content.files) != 1:
-                raise ValueError(f"crops: {path} must hold one array, holds {content.files}")
-            return _from_arrays(str(path), content[content.files[0]], description, count)
+        content = read_npz(path)
+        if len(content) != 1:
+            raise ArgumentError(f"crops: {path} must hold one array, got {sorted(content)}")
+        return _from_arrays(str(path), *content.values(), description, count)
     raise ValueError(f"crops: a folder, a COCO .json or an .npz wanted, got {str(source)!r}")
 
 

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from oaks.errors import ArgumentError
+from oaks.structured import read_json, require
 from oaks.training.data.geometry import window_of
 from oaks.training.data.people import DamagedImage, Person, digest_of
 from oaks.training.recipe import Augmentation
@@ -263,9 +264,11 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
         raise ArgumentError(
             f"{folder}: no index.json: not a folder of packed people, or its packing was not finished"
         )
-    index = json.loads(path.read_text(encoding="utf-8"))
+    index = read_json(path, top=dict)
     if index.get("format") != FORMAT:
         raise ArgumentError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
+    fields = {"name": str, "files": list, "people": int, "size": list, "padding": (int, float)}
+    require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
+from oaks.structured import read_json
 from oaks.val.report.document import (
     Column,
     Figure,
@@ -62,7 +62,7 @@ def load_report(folder: str | Path) -> Report:
     """
     folder = Path(folder)
     try:
-        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        content = read_json(folder / DATA, top=dict)
         if content["format"] > FORMAT:
             raise ArgumentError(f"format {content['format']} is newer than {FORMAT}: upgrade oaks")
         return Report(
