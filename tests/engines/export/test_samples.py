@@ -101,7 +101,7 @@ def test_arrays_are_in_the_networks_color_order(tmp_path, color):
     [
         (
             {"a": np.zeros((1, 4, 4, 3), np.uint8), "b": np.zeros(1)},
-            r"must hold one array, holds \['a', 'b'\]",
+            r"must hold one array, got \['a', 'b'\]",
         ),
         ({"a": np.zeros((1, 4, 4, 3), np.float32)}, r"\(N, H, W, 3\) uint8 wanted.*float32"),
         ({"a": np.zeros((0, 4, 4, 3), np.uint8)}, r"N >= 1, got \(0, 4, 4, 3\)"),
