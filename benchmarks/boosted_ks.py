@@ -28,7 +28,7 @@ from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.networks.ks_net import MapFigures
 from oaks.training.recipe import Recipe, parse_recipe
 from oaks.training.validation import CropSettings, ResultCollector, ValidationResults, estimates, pearson
-from oaks.val.coco_eval import judge
+from oaks.val.coco_eval import coco_metrics
 
 TURNS = 5
 
@@ -98,7 +98,7 @@ def show(title: str, outcome: ValidationResults, told: np.ndarray) -> None:
         "oracle": oks,
     }
     judged = {
-        name: judge(truth, truth.image, outcome.points[order], np.asarray(score, float)[order])
+        name: coco_metrics(truth, truth.image, outcome.points[order], np.asarray(score, float)[order])
         for name, score in scores.items()
     }
     low, high = judged["conventional"]["AP"], judged["oracle"]["AP"]

@@ -27,17 +27,17 @@ from rich.console import Console
 from rich.table import Table
 
 from oaks.val.bootstrap import resample_images, resampled
-from oaks.val.coco_eval import judge
+from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import ErrorAnalysis, analyze
-from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, GroundTruth
 from oaks.val.matching import ALL_SIZES, THRESHOLDS, match, precision_recall
 from oaks.val.oks import Pairs, pairs
 
 PEOPLE, IMAGES, PER_IMAGE, RESAMPLES = 6352, 2346, 20, 1000
 
 
-def make_data(people: int, images: int) -> tuple[Truth, Detections]:
+def make_data(people: int, images: int) -> tuple[GroundTruth, Detections]:
     """So many people, some also without keypoints, and PER_IMAGE detections in every image."""
     content = synthetic.annotations(0, images=2 * images)
     keep, counted = set(), 0
@@ -56,11 +56,11 @@ def make_data(people: int, images: int) -> tuple[Truth, Detections]:
         for row in synthetic.detections(content, seed, noise=0.05 if seed == 0 else 0.3):
             rows.setdefault(row["image_id"], []).append(row)
     chosen = [row for found in rows.values() for row in found[:PER_IMAGE]]
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     return truth, Detections.from_rows(chosen, truth, box_source="detected")
 
 
-def figures(truth: Truth, found: Detections, between: Pairs) -> list[float]:
+def figures(truth: GroundTruth, found: Detections, between: Pairs) -> list[float]:
     """COCO's AP, APM and APL by our matching."""
     return [
         float(
@@ -72,7 +72,7 @@ def figures(truth: Truth, found: Detections, between: Pairs) -> list[float]:
     ]
 
 
-def all_classes(truth: Truth, found: Detections) -> list[ErrorAnalysis]:
+def all_classes(truth: GroundTruth, found: Detections) -> list[ErrorAnalysis]:
     """The error analysis of the four occlusion classes, from the pairing on."""
     between = pairs(truth, found.keypoints, found.image)
     return [
@@ -96,8 +96,8 @@ def main() -> None:
     truth, found = make_data(PEOPLE // part, IMAGES // part)
     between = pairs(truth, found.keypoints, found.image)
     arrays = (truth, found.image, found.keypoints, found.scores)
-    theirs = judge(*arrays)
-    ours, faster = figures(truth, found, between), judge(*arrays, by="faster-coco-eval")
+    theirs = coco_metrics(*arrays)
+    ours, faster = figures(truth, found, between), coco_metrics(*arrays, by="faster-coco-eval")
     assert np.allclose([theirs[key] for key in ("AP", "APM", "APL")], ours, rtol=0, atol=1e-12)
     assert np.allclose(list(theirs.values()), list(faster.values()), rtol=0, atol=1e-12)
 
@@ -106,8 +106,8 @@ def main() -> None:
     exponents = np.random.default_rng(0).random(between.ks.shape)
     timings = measure.interleaved(
         {
-            "ten figures, pycocotools": lambda: judge(*arrays),
-            "ten figures, faster-coco-eval": lambda: judge(*arrays, by="faster-coco-eval"),
+            "ten figures, pycocotools": lambda: coco_metrics(*arrays),
+            "ten figures, faster-coco-eval": lambda: coco_metrics(*arrays, by="faster-coco-eval"),
             "AP, APM and APL, oaks": lambda: figures(
                 truth, found, pairs(truth, found.keypoints, found.image)
             ),

@@ -22,7 +22,7 @@ from oaks.val.calibration import measure_calibration
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
-from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.report import ranking
 from oaks.val.report.writer import save_report
 from oaks.val.scores import TITLES, ScoredDetections
@@ -145,7 +145,7 @@ def main(
 ) -> None:
     """Measure a bundle on annotated people, and write it down."""
     check_log(annotations, log, no_log)
-    truth = Truth.load(annotations)
+    truth = GroundTruth.load(annotations)
     out.mkdir(parents=True, exist_ok=True)
     with Engine(bundle, backend, precision=precision, refine=refine) as engine:
         described = engine.describe()

@@ -10,7 +10,7 @@ from oaks.coco import check_annotations
 from oaks.skeleton import COCO17
 from oaks.training.render.output.folder import CATEGORIES
 from oaks.training.render.video import Clip
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.synthetic_boxes import detector_like
 from oaks.val.tracking import person_ids
 
@@ -32,7 +32,7 @@ class Recording:
     clip: Clip
     rate: float
     size: tuple[int, int]
-    truth: Truth
+    truth: GroundTruth
     people: np.ndarray
     points: np.ndarray
     boxes: list[np.ndarray]
@@ -60,7 +60,7 @@ def record(clip: Clip, rate: float, size: tuple[int, int], seed: int) -> Recordi
             points[index, track_id - 1] = person.figure.keypoints * person.scale + person.shift
     content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
     people = check_annotations(content, skeleton=COCO17)
-    truth = Truth.from_annotations(people, COCO17)
+    truth = GroundTruth.from_annotations(people, COCO17)
     rows = detector_like(people, seed=seed)
     boxes, scores = [], []
     for index in range(clip.frames):

@@ -84,7 +84,7 @@ class SimulatedPoses:
     def _pose(
         self, rng: np.random.Generator, index: int, person: int, beside: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """Keypoints, visibility, similarity and heat of a person of the Truth, with others beside it."""
+        """Keypoints, visibility, similarity and heat of a person of the ground truth, with others beside it."""
         truth, places = self._recording.truth, self._recording.points[index]
         flags, who = truth.flags[person], self._recording.people - 1
         true = places[who[person]]

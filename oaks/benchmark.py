@@ -22,7 +22,7 @@ from oaks.inference import Engine
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from oaks.val.ground_truth import Truth
+    from oaks.val.ground_truth import GroundTruth
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _STAGES = ("read", "crop", "pose", "decode", "ks", "score", "rest")
@@ -118,7 +118,7 @@ def benchmark(
     return rows
 
 
-def average_precision(engine: Engine, truth: Truth, images: str | Path) -> float:
+def average_precision(engine: Engine, truth: GroundTruth, images: str | Path) -> float:
     """COCO's AP of a bundle as an engine runs it, with ground-truth boxes.
 
     Raises:
@@ -126,14 +126,14 @@ def average_precision(engine: Engine, truth: Truth, images: str | Path) -> float
     """
     import tempfile
 
-    from oaks.val.coco_eval import judge
+    from oaks.val.coco_eval import coco_metrics
     from oaks.val.detect import detect
     from oaks.val.detections import Detections
 
     with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
         made = detect(engine, truth, images, Path(folder) / "results.json")
         found = Detections.load(made, truth)
-    return judge(truth, found.image, found.keypoints, found.scores)["AP"]
+    return coco_metrics(truth, found.image, found.keypoints, found.scores)["AP"]
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -252,7 +252,7 @@ def benchmark_bundle(
         return Report(rows, missing, make_header(engines[0].describe(), box_source="synthetic", turns=turns))
 
 
-def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[Truth, Path]:
+def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[GroundTruth, Path]:
     """The annotated people and the folder of their images, checked before minutes go into timing.
 
     Raises:
@@ -265,16 +265,16 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
     require_packages()
     from oaks.val.detect import image_files
     from oaks.val.evaluate import images_folder
-    from oaks.val.ground_truth import Truth
+    from oaks.val.ground_truth import GroundTruth
 
-    truth = Truth.load(annotations, skeleton=bundle.skeleton)
+    truth = GroundTruth.load(annotations, skeleton=bundle.skeleton)
     folder = images_folder(annotations, images)
     image_files(truth, folder, np.unique(truth.image[truth.counted]))
     return truth, folder
 
 
 def _with_precision(
-    rows: Sequence[Row], engines: Sequence[Engine], truth: Truth, images: str | Path
+    rows: Sequence[Row], engines: Sequence[Engine], truth: GroundTruth, images: str | Path
 ) -> list[Row]:
     found = {
         (engine.backend, engine.precision): average_precision(engine, truth, images) for engine in engines

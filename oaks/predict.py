@@ -24,7 +24,7 @@ _TOGETHER = 8  # pictures whose people go through the networks together
 
 
 @dataclass(frozen=True)
-class BoxSource:
+class PictureBoxes:
     """Where the people of a picture are.
 
     Attributes:
@@ -39,7 +39,7 @@ class BoxSource:
     detected: bool = False
 
 
-def boxes_from_file(people: PersonBoxes) -> BoxSource:
+def boxes_from_file(people: PersonBoxes) -> PictureBoxes:
     """Boxes from a COCO file."""
 
     def find(path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
@@ -49,22 +49,22 @@ def boxes_from_file(people: PersonBoxes) -> BoxSource:
         check_size(path, image.shape[1::-1], people.size(image_id))
         return image_id, *people.of(image_id)
 
-    return BoxSource(people.source, find, detected=not people.image_ids)
+    return PictureBoxes(people.source, find, detected=not people.image_ids)
 
 
-def boxes_from_detector(detector: Detector) -> BoxSource:
+def boxes_from_detector(detector: Detector) -> PictureBoxes:
     """Boxes from a detector."""
-    return BoxSource(detector.description, lambda _path, image: (None, *detector.detect(image)), True)
+    return PictureBoxes(detector.description, lambda _path, image: (None, *detector.detect(image)), True)
 
 
-def whole_image() -> BoxSource:
+def whole_image() -> PictureBoxes:
     """Each picture is one person."""
 
     def find(_path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
         height, width = image.shape[:2]
         return None, np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
 
-    return BoxSource("whole image", find)
+    return PictureBoxes("whole image", find)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class _Picture:
 def predict(
     engine: Engine,
     pictures: Sequence[Path],
-    source: BoxSource,
+    source: PictureBoxes,
     folder: str | Path,
     *,
     annotate: bool = True,
@@ -199,7 +199,7 @@ def predict(
 
 
 def _groups(
-    pictures: Sequence[Path], source: BoxSource, skip: Callable[[Prediction], object]
+    pictures: Sequence[Path], source: PictureBoxes, skip: Callable[[Prediction], object]
 ) -> Iterator[list[_Picture]]:
     """Pictures with their boxes, several at a time; `skip` gets the damaged and the unknown."""
     group: list[_Picture] = []
@@ -261,7 +261,7 @@ def _write_image(path: Path, image: np.ndarray) -> str | None:
 
 
 __all__ = [
-    "BoxSource",
+    "PictureBoxes",
     "Prediction",
     "Summary",
     "boxes_from_detector",

@@ -178,7 +178,7 @@ def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
         raise ValueError("nobody knows why")
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
-        source = predict.BoxSource("a source", find)
+        source = predict.PictureBoxes("a source", find)
         summary = predict.predict(engine, [pictures / "a.jpg"], source, tmp_path / "out", done=found.append)
     assert found == [predict.Prediction(pictures / "a.jpg", problem="nobody knows why")]
     assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}

@@ -22,7 +22,7 @@ from oaks.training.recipe import KSRecipe, PoseRecipe
 from oaks.training.run import Hardware, RunFolder, resume, train
 from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
 from oaks.val.report.document import Cell, Column, Section, Table
@@ -112,7 +112,7 @@ def measure(
     network, description = _load(pose, "pose", device)
     judges = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
     view = CropSettings.of(description)
-    truth = Truth.load(annotations, skeleton=view.skeleton)
+    truth = GroundTruth.load(annotations, skeleton=view.skeleton)
     people = read_coco(Path(annotations).stem, Path(annotations), Path(images), view.skeleton)
     loader = crop_loader(CropDataset([people], view), batch=batch, workers=workers)
     rows: dict[str, list[dict]] = {name: [] for name in judges}

@@ -17,8 +17,8 @@ from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.sampling import init_worker, warn_once
 from oaks.training.recipe import Augmentation
-from oaks.val.coco_eval import judge
-from oaks.val.ground_truth import Truth
+from oaks.val.coco_eval import coco_metrics
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_labels
 
 
@@ -191,13 +191,13 @@ class ValidationResults:
     images: np.ndarray
     skeleton: Skeleton
 
-    def truth(self) -> Truth:
+    def truth(self) -> GroundTruth:
         """The people as `oaks.val` takes them; the person with id n + 1 is row n."""
         _, image = np.unique(self.images, axis=0, return_inverse=True)
         image = image.reshape(-1)
         order = np.argsort(image, kind="stable")
         boxes = self.boxes[order].astype(float)
-        return Truth.from_arrays(
+        return GroundTruth.from_arrays(
             skeleton=self.skeleton,
             ids=order + 1,
             image=image[order],
@@ -225,7 +225,7 @@ class ValidationResults:
         if self.similarity is not None:
             scores["OAKS"] = ops.score(self.similarity, seen)
         for name, score in scores.items():
-            judged = judge(truth, truth.image, self.points[order], np.asarray(score, float)[order])
+            judged = coco_metrics(truth, truth.image, self.points[order], np.asarray(score, float)[order])
             figures |= {f"{name} {figure}": judged[figure] for figure in ("AP", "AP50", "AP75")}
             if name != "oracle":
                 figures[f"{name} Pearson with OKS"] = pearson(score, oks)

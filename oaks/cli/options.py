@@ -14,7 +14,7 @@ from oaks.ops import OKS_THRESHOLD
 if TYPE_CHECKING:
     from oaks.detector import Detector
     from oaks.inference import Engine
-    from oaks.predict import BoxSource as PictureBoxes
+    from oaks.predict import PictureBoxes
     from oaks.skeleton import Skeleton
 
 Bundle = Annotated[str, typer.Option(help="Model bundle: folder, zip file, or name of a shipped one.")]

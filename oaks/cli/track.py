@@ -16,8 +16,7 @@ from oaks.errors import ArgumentError
 if TYPE_CHECKING:
     from oaks.inference import Engine
     from oaks.poses import Poses
-    from oaks.video import BoxSource as FrameBoxes
-    from oaks.video import Frame, FrameSource, Summary
+    from oaks.video import Frame, FrameBoxes, FrameSource, Summary
 
 
 @verb(extra="video")

@@ -14,7 +14,7 @@ from oaks.cli.verb import DONE, SKIPPED, verb
 from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from oaks.val.ground_truth import Truth
+    from oaks.val.ground_truth import GroundTruth
     from oaks.val.report.document import Section
 
 Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
@@ -362,10 +362,10 @@ def ablate(
     return DONE
 
 
-def _truth(annotations: Path, skeleton: Path | None, category: str | None) -> Truth:
-    from oaks.val.ground_truth import Truth
+def _truth(annotations: Path, skeleton: Path | None, category: str | None) -> GroundTruth:
+    from oaks.val.ground_truth import GroundTruth
 
-    return Truth.load(annotations, skeleton=options.skeleton(skeleton), category=category)
+    return GroundTruth.load(annotations, skeleton=options.skeleton(skeleton), category=category)
 
 
 def _finish(output: Output, report: Any, out: Path) -> None:

@@ -27,7 +27,7 @@ from oaks.images import read_image
 from oaks.results_features import map_feature_names
 from oaks.scorer import FEATURES_VERSION, Card
 from oaks.val.detect import image_files
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 PEOPLE_AT_ONCE = 64
 """People in one shard of stored heatmaps."""
@@ -131,7 +131,7 @@ def described_people(
     rows: list[dict[str, Any]] = []
     found = []
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
-        truth = Truth.load(path, skeleton=skeleton)
+        truth = GroundTruth.load(path, skeleton=skeleton)
         for shard in run(bundle, truth, folder, store / str(number), threads):
             features, points, heat = features_of(bundle, truth, shard)
             found.append(features)
@@ -142,7 +142,7 @@ def described_people(
 
 
 def run(
-    bundle: Bundle, truth: Truth, images: Path, store: Path, threads: int | None = None
+    bundle: Bundle, truth: GroundTruth, images: Path, store: Path, threads: int | None = None
 ) -> Iterator[Shard]:
     """Run the pose network over everybody with labeled keypoints, or read what an earlier run has stored.
 
@@ -169,7 +169,9 @@ def run(
             yield Shard(**{name: stored[name] for name in ("people", "maps", "transforms", "frame_sizes")})
 
 
-def features_of(bundle: Bundle, truth: Truth, shard: Shard) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def features_of(
+    bundle: Bundle, truth: GroundTruth, shard: Shard
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (n, K, F), keypoints (n, K, 2) in pixels of the image files, and heat (n, K)."""
     pose, skeleton = bundle.pose, bundle.skeleton
     straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy]) for copy in (0, 1))
@@ -195,7 +197,7 @@ def features_of(bundle: Bundle, truth: Truth, shard: Shard) -> tuple[np.ndarray,
     return features, decoded.points, decoded.heat
 
 
-def file_boxes(truth: Truth, people: np.ndarray) -> np.ndarray:
+def file_boxes(truth: GroundTruth, people: np.ndarray) -> np.ndarray:
     """Boxes (n, 4) x1, y1, x2, y2 of annotated people in pixels of the image files."""
     x, y, w, h = (truth.boxes[people] / np.tile(truth.scales[truth.image[people]], 2)).T
     return np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
@@ -224,7 +226,7 @@ class _Runner:
     def __exit__(self, *exception: object) -> None:
         self._executor.close()
 
-    def __call__(self, truth: Truth, files: Mapping[int, Path], people: np.ndarray) -> Shard:
+    def __call__(self, truth: GroundTruth, files: Mapping[int, Path], people: np.ndarray) -> Shard:
         pose, there = self._pose, np.unique(truth.image[people])
         frames = [read_image(files[int(i)]) for i in there]
         index = np.searchsorted(there, truth.image[people]).astype(np.int32)
@@ -261,7 +263,7 @@ def _shard_path(store: Path, number: int) -> Path:
     return store / f"{number:05}.npz"
 
 
-def _open_store(store: Path, bundle: Bundle, truth: Truth) -> None:
+def _open_store(store: Path, bundle: Bundle, truth: GroundTruth) -> None:
     """Create the folder of the maps, or check that it holds the maps of this network and these people."""
     pose = bundle.pose
     stated = json.loads(
@@ -292,7 +294,7 @@ def _open_store(store: Path, bundle: Bundle, truth: Truth) -> None:
 
 
 def _rows(
-    truth: Truth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
+    truth: GroundTruth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
 ) -> list[dict[str, Any]]:
     """COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
     offset = 0 if file is None else file << 48

@@ -14,7 +14,7 @@ from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.structured import read_json
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_own
 
 SAME_PERSON = 0.5
@@ -35,7 +35,7 @@ class People:
         rows_read: how many rows the results have, those of other categories among them.
     """
 
-    truth: Truth
+    truth: GroundTruth
     detections: Detections
     boxes: np.ndarray | None
     points: np.ndarray
@@ -99,7 +99,9 @@ def load_people(
         own, header = read_results(path)
         _check_bare(own, str(path))
         if len(results) > 1:  # a file's own errors name the file
-            Detections.from_rows(own, Truth.load(annotations[number], skeleton=skeleton), path=str(path))
+            Detections.from_rows(
+                own, GroundTruth.load(annotations[number], skeleton=skeleton), path=str(path)
+            )
             own = [_renumbered(row, number, "image_id", "annotation_id") for row in own]
         rows += own
         headers.append(header or {})
@@ -109,7 +111,7 @@ def load_people(
 def people_of(
     rows: list[dict[str, Any]],
     headers: Sequence[dict[str, Any]],
-    truth: Truth,
+    truth: GroundTruth,
     label: str,
     box_source: str | None = None,
 ) -> People:
@@ -134,22 +136,22 @@ def people_of(
     return People(truth, detections, boxes, points, heat, headers[0], len(rows))
 
 
-def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> Truth:
+def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> GroundTruth:
     """The people of several COCO files as those of one; ids that two files share become different ones.
 
     Raises:
         ValueError: a file is no COCO annotation file.
     """
     if len(annotations) == 1:
-        return Truth.load(annotations[0], skeleton=skeleton)
+        return GroundTruth.load(annotations[0], skeleton=skeleton)
     joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number, path in enumerate(annotations):
-        Truth.load(path, skeleton=skeleton)  # a file's own errors name the file
+        GroundTruth.load(path, skeleton=skeleton)  # a file's own errors name the file
         content = read_json(path, top=dict, strict=False)
         joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
         joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
         joined.setdefault("categories", content.get("categories", []))
-    return Truth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
+    return GroundTruth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
 
 
 def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
     return heat
 
 
-def _boxes(truth: Truth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
+def _boxes(truth: GroundTruth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
     """(N, 4) in pixels of the image files: the rows' own, or else their people's; None if any row has neither."""
     if all(row.get("box") is not None for row in rows):
         x, y, w, h = np.array([row["box"] for row in rows], float).reshape(-1, 4).T
@@ -202,7 +204,7 @@ def _boxes(truth: Truth, detections: Detections, rows: list[dict[str, Any]]) -> 
     return np.stack([x, y, x + w, y + h], axis=1)
 
 
-def _own_by_box(truth: Truth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """(N,) the labeled person whose box overlaps most, -1 where none does by SAME_PERSON."""
     own = np.full(len(boxes), -1)
     x, y, w, h = truth.boxes.T

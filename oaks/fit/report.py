@@ -13,7 +13,7 @@ from oaks.scorer import Scorer
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.report.document import Cell, Column, Range, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
@@ -55,7 +55,7 @@ class Fitted:
 
 
 def measured_with(
-    truth: Truth, detections: Detections, similarity: np.ndarray, visibility: np.ndarray
+    truth: GroundTruth, detections: Detections, similarity: np.ndarray, visibility: np.ndarray
 ) -> ScoredDetections:
     """The poses beside the truth, with predicted similarity and visibility (N, K)."""
     told = replace(detections, similarity=similarity.astype(float), visibility=visibility.astype(float))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from oaks.errors import ArgumentError
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
 
 LOCALIZED = 0.1
@@ -18,7 +18,7 @@ LOCALIZED = 0.1
 
 
 def assign_people(
-    truth: Truth,
+    truth: GroundTruth,
     box_source: str,
     rows: Sequence[dict[str, Any]],
     image: np.ndarray,
@@ -39,7 +39,7 @@ def assign_people(
         box_source: "ground truth" or "detected".
         rows: N rows of a results file.
         image: (N,) their images, ascending.
-        keypoints: (N,K,2) their poses on the Truth's scale.
+        keypoints: (N,K,2) their poses on the ground truth's scale.
         path, indices: the file and the N places in it, for messages.
 
     Raises:
@@ -54,7 +54,9 @@ def assign_people(
     return _assigned(truth, image, keypoints, path)
 
 
-def _stated(truth: Truth, ids: list[int], image: np.ndarray, path: str, indices: Sequence[int]) -> np.ndarray:
+def _stated(
+    truth: GroundTruth, ids: list[int], image: np.ndarray, path: str, indices: Sequence[int]
+) -> np.ndarray:
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
     own = np.empty(len(ids), dtype=np.int64)
     seen: dict[int, int] = {}
@@ -80,7 +82,7 @@ def _stated(truth: Truth, ids: list[int], image: np.ndarray, path: str, indices:
     return own
 
 
-def _assigned(truth: Truth, image: np.ndarray, keypoints: np.ndarray, path: str) -> np.ndarray:
+def _assigned(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, path: str) -> np.ndarray:
     found = pairs(truth, keypoints, image)
     own = np.full(len(image), -1)
     for where in np.unique(image):
@@ -98,7 +100,7 @@ def _assigned(truth: Truth, image: np.ndarray, keypoints: np.ndarray, path: str)
     return own
 
 
-def _nearest(truth: Truth, image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def _nearest(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     found = pairs(truth, keypoints, image)
     keep = np.flatnonzero(truth.counted[found.person] & (found.oks >= LOCALIZED))
     order = keep[np.lexsort((found.person[keep], -found.oks[keep], found.detection[keep]))]

@@ -8,22 +8,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """COCO's ten keypoint figures, in its order."""
 
-Judge = Literal["pycocotools", "faster-coco-eval"]
+CocoBackend = Literal["pycocotools", "faster-coco-eval"]
 
 
-def judge(
-    truth: Truth,
+def coco_metrics(
+    truth: GroundTruth,
     image: np.ndarray,
     keypoints: np.ndarray,
     scores: np.ndarray,
     *,
     among: np.ndarray | None = None,
-    by: Judge = "pycocotools",
+    by: CocoBackend = "pycocotools",
 ) -> dict[str, float]:
     """COCO's ten figures for one ranking of N detections, each from 0 to 1, or -1 where there is nobody to
     find.
@@ -65,7 +65,7 @@ def judge(
     return dict(zip(FIGURES, map(float, evaluation.stats), strict=True))
 
 
-def _annotations(truth: Truth, among: np.ndarray | None) -> dict[str, Any]:
+def _annotations(truth: GroundTruth, among: np.ndarray | None) -> dict[str, Any]:
     """The people as a COCO dictionary. COCO's evaluation ignores who has num_keypoints 0, whatever the flags
     say, which is how people outside `among` are left out without changing what they match."""
     points = np.concatenate([truth.keypoints, truth.flags[..., None]], axis=2).reshape(len(truth.ids), -1)
@@ -90,7 +90,9 @@ def _annotations(truth: Truth, among: np.ndarray | None) -> dict[str, Any]:
     }
 
 
-def _rows(truth: Truth, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+def _rows(
+    truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray
+) -> list[dict[str, Any]]:
     points = np.concatenate([keypoints, np.ones((*keypoints.shape[:2], 1))], axis=2).reshape(len(scores), -1)
     return [
         {

@@ -13,7 +13,7 @@ from oaks.coco import make_header, read_boxes
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, read_size
 from oaks.inference import Engine
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
 
 
@@ -22,7 +22,7 @@ class Job:
     """The boxes of one image.
 
     Attributes:
-        image: index into the Truth's images.
+        image: index into the ground truth's images.
         boxes: (n,4) x1, y1, x2, y2 in the image file's pixels.
         scores: (n,).
         people: (n,) annotation ids, or None where boxes are detected.
@@ -36,7 +36,7 @@ class Job:
 
 def detect(
     engine: Engine,
-    truth: Truth,
+    truth: GroundTruth,
     images: str | Path,
     out: str | Path,
     *,
@@ -84,7 +84,7 @@ def detect(
     return run_over_images({i: len(job.boxes) for i, job in jobs.items()}, estimate, out, header)
 
 
-def image_files(truth: Truth, folder: str | Path, images: Iterable[int]) -> dict[int, Path]:
+def image_files(truth: GroundTruth, folder: str | Path, images: Iterable[int]) -> dict[int, Path]:
     """The files of some images (indices), by index: there, and of the size that the annotations state.
 
     Raises:
@@ -104,7 +104,7 @@ def image_files(truth: Truth, folder: str | Path, images: Iterable[int]) -> dict
     return files
 
 
-def _annotated(truth: Truth) -> Iterator[Job]:
+def _annotated(truth: GroundTruth) -> Iterator[Job]:
     for image in np.unique(truth.image[truth.counted]):
         people = np.flatnonzero((truth.image == image) & truth.counted)
         x, y, w, h = (truth.boxes[people] / np.tile(truth.scales[image], 2)).T
@@ -112,7 +112,7 @@ def _annotated(truth: Truth) -> Iterator[Job]:
         yield Job(int(image), corners, np.ones(len(people)), truth.ids[people])
 
 
-def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[Job]:
+def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Iterator[Job]:
     found = read_boxes(path, truth.category_id)
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
         raise ArgumentError(f"{path}: {truth.path} has no image {min(unknown)}")
@@ -129,7 +129,7 @@ def _detected(truth: Truth, path: str | Path, min_box_score: float) -> Iterator[
 
 
 def _estimate(
-    engine: Engine, truth: Truth, files: Mapping[int, Path], batch: list[Job], nms: float | None
+    engine: Engine, truth: GroundTruth, files: Mapping[int, Path], batch: list[Job], nms: float | None
 ) -> Iterator[tuple[int, Rows]]:
     """(image, rows) of a few images."""
     poses = engine.infer(

@@ -13,14 +13,14 @@ import numpy as np
 from oaks.coco import are_numbers, read_results
 from oaks.errors import ArgumentError
 from oaks.val.assignment import assign_people
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 BOX_SOURCES = ("ground truth", "detected")
 
 
 @dataclass(frozen=True)
 class Detections:
-    """N detected poses, sorted by image, in the file's order within one; everything on the Truth's scale.
+    """N detected poses, sorted by image, in the file's order within one; everything on the ground truth's scale.
 
     Attributes:
         path: the results file.
@@ -28,7 +28,7 @@ class Detections:
         header: what the figures depend on, as the file's header says it; empty if it has none.
         box_source: "ground truth" or "detected".
         rows: (N,) index of each row in the file.
-        image: (N,) index into the Truth's images.
+        image: (N,) index into the ground truth's images.
         keypoints: (N,K,2) original pixels.
         scores: (N,) the score that the file gives, box score included.
         areas: (N,) area of the rectangle around the keypoints, as pycocotools takes it.
@@ -60,7 +60,7 @@ class Detections:
 
     @classmethod
     def load(
-        cls, path: str | Path, truth: Truth, *, name: str | None = None, box_source: str | None = None
+        cls, path: str | Path, truth: GroundTruth, *, name: str | None = None, box_source: str | None = None
     ) -> Detections:
         """Reads a results file and its header, if one lies beside it.
 
@@ -91,7 +91,7 @@ class Detections:
     def from_rows(
         cls,
         rows: list[dict[str, Any]],
-        truth: Truth,
+        truth: GroundTruth,
         *,
         path: str = "results",
         name: str | None = None,
@@ -148,7 +148,7 @@ def _stated_source(header: dict[str, Any]) -> str | None:
     return "ground truth" if str(stated).startswith("annotated") else "detected"
 
 
-def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int], truth: Truth) -> bool:
+def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int], truth: GroundTruth) -> bool:
     """Checks one row; False if it is of another category."""
     where = f"{path}: row {index} (image {row.get('image_id') if isinstance(row, dict) else '?'})"
     for key in ("image_id", "category_id", "keypoints", "score"):

@@ -13,7 +13,7 @@ import numpy as np
 
 from oaks.errors import ArgumentError
 from oaks.val.assignment import LOCALIZED
-from oaks.val.ground_truth import LARGEST, MEDIUM, Truth
+from oaks.val.ground_truth import LARGEST, MEDIUM, GroundTruth
 from oaks.val.matching import Matches, match, precision_recall
 from oaks.val.oks import Pairs, exponents, pairs, similarities
 
@@ -73,7 +73,7 @@ class ErrorAnalysis:
 
 
 def analyze(
-    truth: Truth,
+    truth: GroundTruth,
     image: np.ndarray,
     keypoints: np.ndarray,
     scores: np.ndarray,
@@ -129,7 +129,7 @@ def analyze(
     )
 
 
-def classify(truth: Truth, keypoints: np.ndarray, found: Pairs, localised: Matches) -> KeypointErrors:
+def classify(truth: GroundTruth, keypoints: np.ndarray, found: Pairs, localised: Matches) -> KeypointErrors:
     """Sorts every labelled keypoint of every detection that has a counterpart, by where its largest
     similarity is.
 
@@ -170,7 +170,7 @@ def classify(truth: Truth, keypoints: np.ndarray, found: Pairs, localised: Match
 
 
 def corrected_points(
-    truth: Truth, keypoints: np.ndarray, errors: KeypointErrors, landing: Landing
+    truth: GroundTruth, keypoints: np.ndarray, errors: KeypointErrors, landing: Landing
 ) -> np.ndarray:
     """(N,K,2) where each keypoint with an error belongs: beside the own person's keypoint, to its right, at
     similarity .85 (jitter), .5 (miss) or that which it has where it is (inversion and swap)."""
@@ -188,7 +188,7 @@ def corrected_points(
     return np.where((errors.kind > GOOD_KIND)[..., None], target, keypoints)
 
 
-def _with_points(truth: Truth, found: Pairs, keypoints: np.ndarray, changed: np.ndarray) -> Pairs:
+def _with_points(truth: GroundTruth, found: Pairs, keypoints: np.ndarray, changed: np.ndarray) -> Pairs:
     """The pairs after the poses of the detections `changed` (N,) moved."""
     used = np.flatnonzero(changed[found.detection])
     ks, oks = found.ks.copy(), found.oks.copy()
@@ -197,7 +197,7 @@ def _with_points(truth: Truth, found: Pairs, keypoints: np.ndarray, changed: np.
 
 
 def optimal_scores(
-    truth: Truth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, wanted: np.ndarray
+    truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, wanted: np.ndarray
 ) -> np.ndarray:
     """(N,) the largest OKS of each detection with anyone to be found in its image, 0 for none, after soft
     suppression of detections that repeat one another: in descending order, each lowers those after it by
@@ -234,7 +234,7 @@ def _without_background(matches: Matches) -> Matches:
     return replace(matches, ignored=matches.ignored | (matches.person < 0))
 
 
-def _without_false_negatives(truth: Truth, matches: Matches) -> Matches:
+def _without_false_negatives(truth: GroundTruth, matches: Matches) -> Matches:
     found = np.zeros(len(truth.ids), dtype=bool)
     found[matches.person[0][matches.person[0] >= 0]] = True
     wanted = matches.wanted & found

@@ -16,11 +16,11 @@ from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
-from oaks.val.coco_eval import Judge
+from oaks.val.coco_eval import CocoBackend
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.comparison import files_section
 from oaks.val.report.document import Report, Section, Tile, format_cell
@@ -49,7 +49,7 @@ class Settings:
         images: folder of image files, for the cases; None leaves them out.
     """
 
-    judge: Judge = "pycocotools"
+    judge: CocoBackend = "pycocotools"
     resamples: int = 1000
     seed: int = 0
     landing: Landing = "definition"
@@ -57,7 +57,7 @@ class Settings:
     images: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("judge", Judge), ("landing", Landing)):
+        for name, kind in (("judge", CocoBackend), ("landing", Landing)):
             if getattr(self, name) not in get_args(kind):
                 choices = ", ".join(get_args(kind))
                 raise ArgumentError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
@@ -65,7 +65,7 @@ class Settings:
             raise ArgumentError(f"resamples must be at least 1, got {self.resamples}")
 
 
-def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
+def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
     """Measures one or several results files on the same people.
 
     Raises:
@@ -120,7 +120,7 @@ def evaluate(truth: Truth, results: Sequence[Detections], settings: Settings = S
 
 def evaluate_bundle(
     engine: Engine,
-    truth: Truth,
+    truth: GroundTruth,
     images: str | Path,
     out: str | Path,
     *,
@@ -180,7 +180,7 @@ def save_evaluation(report: Report, folder: str | Path) -> Path:
 
 
 def measure(
-    truth: Truth, results: Sequence[str | Path], box_source: str | None = None
+    truth: GroundTruth, results: Sequence[str | Path], box_source: str | None = None
 ) -> list[ScoredDetections]:
     """Read results files and pair their poses with the people.
 
@@ -224,12 +224,12 @@ def compare_files(
     return files_section([c.name for c in contenders], found, " or ".join(titles))
 
 
-def _title(truth: Truth, results: Sequence[Detections]) -> str:
+def _title(truth: GroundTruth, results: Sequence[Detections]) -> str:
     return f"{', '.join(detections.name for detections in results)} on {Path(truth.path).name}"
 
 
 def headline_tiles(
-    truth: Truth, measured: ScoredDetections, figures: ranking.Ranking, gains: list[Comparison] | None
+    truth: GroundTruth, measured: ScoredDetections, figures: ranking.Ranking, gains: list[Comparison] | None
 ) -> list[Tile]:
     """The headline numbers of the first file."""
     best = measured.best.key
@@ -271,7 +271,7 @@ def headline_tiles(
 
 
 def report_head(
-    truth: Truth, sources: Sequence[ScoredDetections], settings: Settings
+    truth: GroundTruth, sources: Sequence[ScoredDetections], settings: Settings
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """What every figure depends on."""
     enlarged = bool((truth.scales != 1).any())

@@ -36,7 +36,7 @@ pixels."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """I images and the G people annotated in them, people sorted by image, in the file's order within one.
 
     Everything is on the scale of the original images: where an image states `orig_width` and `orig_height`,
@@ -99,7 +99,7 @@ class Truth:
     @classmethod
     def load(
         cls, path: str | Path, *, skeleton: Skeleton = COCO17, category: str | int | None = None
-    ) -> Truth:
+    ) -> GroundTruth:
         """Read a COCO keypoints annotation file.
 
         Args:
@@ -121,13 +121,13 @@ class Truth:
         path: str = "annotations",
         skeleton: Skeleton = COCO17,
         category: str | int | None = None,
-    ) -> Truth:
+    ) -> GroundTruth:
         """The same from a COCO keypoints dictionary; `path` is only what messages call it."""
         found = check_annotations(content, path, skeleton=skeleton, category=category)
         return cls.from_annotations(found, skeleton)
 
     @classmethod
-    def from_annotations(cls, found: Annotations, skeleton: Skeleton) -> Truth:
+    def from_annotations(cls, found: Annotations, skeleton: Skeleton) -> GroundTruth:
         """The people of a file that has been read with this skeleton.
 
         Raises:
@@ -187,7 +187,7 @@ class Truth:
         scales: np.ndarray | None = None,
         category_id: int = 1,
         path: str = "people",
-    ) -> Truth:
+    ) -> GroundTruth:
         """The people as arrays that somebody has checked; see the class for each.
 
         Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oaks.val.ground_truth import LARGEST, Truth
+from oaks.val.ground_truth import LARGEST, GroundTruth
 from oaks.val.oks import Pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -50,7 +50,7 @@ class Matches:
 
 
 def match(
-    truth: Truth,
+    truth: GroundTruth,
     found: Pairs,
     image: np.ndarray,
     scores: np.ndarray,
@@ -104,7 +104,7 @@ def _best_first(scores: np.ndarray, image: np.ndarray, kept: np.ndarray) -> np.n
 
 
 def _greedy(
-    truth: Truth,
+    truth: GroundTruth,
     found: Pairs,
     image: np.ndarray,
     order: np.ndarray,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oaks.skeleton import Skeleton
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pairs:
     oks: np.ndarray
 
 
-def pair_up(truth: Truth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pair_up(truth: GroundTruth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(P,) detections and (P,) people of all pairs in one image, for detections in the images `image`
     (N,)."""
     people = np.bincount(truth.image, minlength=len(truth.image_ids))
@@ -40,7 +40,9 @@ def pair_up(truth: Truth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return detection, first[image][detection] + within
 
 
-def exponents(truth: Truth, points: np.ndarray, person: np.ndarray, mirrored: bool = False) -> np.ndarray:
+def exponents(
+    truth: GroundTruth, points: np.ndarray, person: np.ndarray, mirrored: bool = False
+) -> np.ndarray:
     """(P,K) exponents e of the similarity exp(-e) between points (P,K,2) and the keypoints of `person` (P,),
     or, mirrored, their left/right counterparts."""
     order = truth.skeleton.mirror if mirrored else slice(None)
@@ -69,7 +71,7 @@ def similarity_to_labels(
     return ks, ks.sum(axis=1) / np.maximum(visible.sum(axis=1), 1)
 
 
-def similarities(truth: Truth, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def similarities(truth: GroundTruth, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """KS (P,K) and OKS (P,) of the poses `points` (P,K,2) against the people `person` (P,)."""
     labels = np.concatenate([truth.keypoints[person], truth.flags[person][..., None]], axis=2)
     ks, oks = similarity_to_labels(points, labels, truth.areas[person], truth.skeleton)
@@ -85,7 +87,7 @@ def similarities(truth: Truth, points: np.ndarray, person: np.ndarray) -> tuple[
     return ks, oks
 
 
-def pairs(truth: Truth, keypoints: np.ndarray, image: np.ndarray) -> Pairs:
+def pairs(truth: GroundTruth, keypoints: np.ndarray, image: np.ndarray) -> Pairs:
     """All pairs of the poses `keypoints` (N,K,2), in the images `image` (N,), with the people of those
     images."""
     detection, person = pair_up(truth, image)
@@ -93,7 +95,9 @@ def pairs(truth: Truth, keypoints: np.ndarray, image: np.ndarray) -> Pairs:
     return Pairs(detection, person, ks, oks)
 
 
-def similarity_to_own(truth: Truth, keypoints: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def similarity_to_own(
+    truth: GroundTruth, keypoints: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """KS (N,K) and OKS (N,) of each pose with its own person; NaN where it has none."""
     ks = np.full(keypoints.shape[:2], np.nan)
     oks = np.full(len(keypoints), np.nan)

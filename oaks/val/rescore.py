@@ -16,7 +16,7 @@ from oaks.results_features import boxes_around
 from oaks.scorer import Scorer
 from oaks.val.detect import image_files
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
 
 log = logging.getLogger("oaks")
@@ -27,7 +27,7 @@ UNLIKE = 0.25
 
 def rescore(
     engine: Engine,
-    truth: Truth,
+    truth: GroundTruth,
     results: str | Path,
     images: str | Path,
     out: str | Path,
@@ -93,13 +93,13 @@ def rescore(
     return run_over_images({i: len(own) for i, own in members.items()}, estimate, out, header)
 
 
-def _box_source(stated: dict[str, Any] | None, found: Detections, truth: Truth) -> str:
+def _box_source(stated: dict[str, Any] | None, found: Detections, truth: GroundTruth) -> str:
     """As the results' header says it, or else in its words."""
     known = {"ground truth": f"annotated: {Path(truth.path).name}", "detected": "detected: not stated"}
     return (stated or {}).get("box_source", known[found.box_source])
 
 
-def _boxes(truth: Truth, found: Detections, rows: Rows) -> np.ndarray:
+def _boxes(truth: GroundTruth, found: Detections, rows: Rows) -> np.ndarray:
     """(N,4) x1, y1, x2, y2 in the image file's pixels: the row's, its person's, or around the keypoints."""
     scale = truth.scales[found.image]
     boxes = boxes_around(found.keypoints / scale[:, None])

@@ -8,7 +8,7 @@ import numpy as np
 
 from oaks.errors import ArgumentError
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import Pairs, pairs, similarity_to_own
 
 
@@ -60,7 +60,7 @@ class ScoredDetections:
         scores: every Score that the results allow, by key, in the order of TITLES.
     """
 
-    truth: Truth
+    truth: GroundTruth
     detections: Detections
     found: Pairs
     own_ks: np.ndarray
@@ -68,7 +68,7 @@ class ScoredDetections:
     scores: dict[str, Score]
 
     @classmethod
-    def of(cls, truth: Truth, detections: Detections) -> ScoredDetections:
+    def of(cls, truth: GroundTruth, detections: Detections) -> ScoredDetections:
         """Pairs the detections up and scores them."""
         ks, oks = similarity_to_own(truth, detections.keypoints, detections.own)
         ks, oks = np.nan_to_num(ks), np.nan_to_num(oks)
@@ -103,7 +103,7 @@ class ScoredDetections:
         return np.where(own >= 0, self.truth.occlusion[own], -1)
 
 
-def scores_of(truth: Truth, detections: Detections, own_ks: np.ndarray) -> dict[str, Score]:
+def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) -> dict[str, Score]:
     """All scores that the results allow, by key, in the order of TITLES.
 
     `own` is there where the file is ranked by something else than conventional or OAKS. Scores that need the

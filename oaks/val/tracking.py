@@ -16,7 +16,7 @@ from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import read_json
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
 
 MATCH = 0.5
@@ -167,8 +167,8 @@ def _same(frames: Sequence[TrackedFrame], threshold: float) -> int:
     return int(together[linear_sum_assignment(together, maximize=True)].sum())
 
 
-def person_ids(truth: Truth, content: dict[str, Any]) -> np.ndarray:
-    """(G,) int: the `track_id` of each person of a Truth, from the COCO content that it was read from.
+def person_ids(truth: GroundTruth, content: dict[str, Any]) -> np.ndarray:
+    """(G,) int: the `track_id` of each person of a GroundTruth, from the COCO content that it was read from.
 
     Raises:
         ArgumentError: an annotation has none.
@@ -184,7 +184,7 @@ def person_ids(truth: Truth, content: dict[str, Any]) -> np.ndarray:
 
 
 def frames_by_oks(
-    truth: Truth,
+    truth: GroundTruth,
     people: np.ndarray,
     keypoints: np.ndarray,
     image: np.ndarray,
@@ -330,7 +330,7 @@ def evaluate_tracks(
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold must be above 0 and at most 1, got {threshold!r}")
-    truth = Truth.load(annotations, skeleton=skeleton, category=category)
+    truth = GroundTruth.load(annotations, skeleton=skeleton, category=category)
     people = person_ids(truth, read_json(annotations, top=dict, strict=False))
     rows, _ = read_results(results)
     if without := [number for number, row in enumerate(rows) if not isinstance(row.get("track_id"), int)]:

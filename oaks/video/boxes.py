@@ -19,7 +19,7 @@ ONCE = 0
 
 
 @dataclass(frozen=True)
-class BoxSource:
+class FrameBoxes:
     """Who is asked for boxes, and how often.
 
     Attributes:
@@ -45,12 +45,12 @@ class BoxSource:
         return looked_at == 0 if self.every == ONCE else looked_at % self.every == 0
 
 
-def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
+def boxes_from_detector(detector: Detector, every: int = 1) -> FrameBoxes:
     """Boxes from a detector."""
-    return BoxSource(detector.description, lambda frame: detector.detect(frame.image), every)
+    return FrameBoxes(detector.description, lambda frame: detector.detect(frame.image), every)
 
 
-def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None = None) -> BoxSource:
+def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None = None) -> FrameBoxes:
     """Boxes from a COCO JSON file, or from a MOT file (.txt).
 
     Pictures are found by their names where a COCO file has any; frames of a video by their number, from 1.
@@ -70,10 +70,10 @@ def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None
         check_size(frame.name, frame.image.shape[1::-1], people.size(found))
         return found
 
-    return BoxSource(people.source, lambda frame: people.of(image_id(frame)), every, image_id)
+    return FrameBoxes(people.source, lambda frame: people.of(image_id(frame)), every, image_id)
 
 
-def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
+def first_boxes(boxes: Any, box_scores: Any = None) -> FrameBoxes:
     """Boxes of the first frame; from there on the tracks follow their people alone.
 
     Args:
@@ -85,7 +85,7 @@ def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
     """
     corners = as_boxes("boxes", boxes)
     scores = as_box_scores("box_scores", box_scores, len(corners))
-    return BoxSource("first boxes", lambda _frame: (corners, scores), ONCE)
+    return FrameBoxes("first boxes", lambda _frame: (corners, scores), ONCE)
 
 
-__all__ = ["ONCE", "BoxSource", "boxes_from_detector", "boxes_from_file", "first_boxes"]
+__all__ = ["ONCE", "FrameBoxes", "boxes_from_detector", "boxes_from_file", "first_boxes"]

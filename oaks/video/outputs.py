@@ -14,7 +14,7 @@ from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo
-from oaks.video.boxes import BoxSource
+from oaks.video.boxes import FrameBoxes
 from oaks.video.frames import Frame, number_from_one
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
@@ -80,7 +80,7 @@ def track_into(
     sources: Sequence[FrameSource],
     engine: Engine,
     *,
-    boxes: Sequence[BoxSource],
+    boxes: Sequence[FrameBoxes],
     tracker: Tracker,
     smoother: OneEuro | None,
     most: int | None = None,

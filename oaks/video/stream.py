@@ -17,7 +17,7 @@ from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
-from oaks.video.boxes import BoxSource
+from oaks.video.boxes import FrameBoxes
 from oaks.video.frames import Frame
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource, open_source
@@ -65,7 +65,7 @@ def track(
     sources: Any,
     engine: Engine,
     *,
-    boxes: BoxSource | Sequence[BoxSource],
+    boxes: FrameBoxes | Sequence[FrameBoxes],
     tracker: Tracker | None = None,
     smoother: OneEuro | None = None,
     threaded: bool = True,
@@ -105,7 +105,7 @@ def track(
         isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
     )
     opened = list(sources) if several else [open_source(sources)]
-    given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
+    given = [boxes] * len(opened) if isinstance(boxes, FrameBoxes) else list(boxes)
     if len(given) != len(opened):
         raise ArgumentError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
     if tracker is None:
@@ -165,7 +165,7 @@ class _Stream:
         self,
         number: int,
         source: FrameSource,
-        boxes: BoxSource,
+        boxes: FrameBoxes,
         tracker: Tracker,
         smoother: OneEuro | None,
         together: int,

@@ -16,7 +16,7 @@ import oaks
 from oaks.fit import Preset, fit_heatmaps, import_network
 from oaks.fit import heatmaps as fitting
 from oaks.scorer import load_forests, map_feature_names, uninformative
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 from .frozen import QUICK
 
@@ -72,7 +72,7 @@ def fitted(data, frozen, tmp_path_factory):
 
 def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     bundle = oaks.Bundle.load(fitted.path)
-    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     boxes = fitting.file_boxes(truth, np.arange(PEOPLE))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         assert engine.gives_oaks
@@ -92,7 +92,7 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
 
 def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
     bundle = oaks.Bundle.load(fitted.path)
-    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         engine.infer(
@@ -106,7 +106,7 @@ def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
 
 def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, tmp_path, monkeypatch):
     store = tmp_path / "maps"
-    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     calls = []
     plain = fitting._Runner.__call__
 
@@ -130,7 +130,7 @@ def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, 
 
 def test_maps_of_another_network_are_refused(fitted, data, tmp_path):
     other = bundles.write(tmp_path / "net", visibility=False, ks=False, input={"mean": [1, 0, 0]})
-    truth = Truth.load(data / "annotations.json", skeleton=bundles.RGB)
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     with pytest.raises(ValueError, match="got another mean; name another folder"):
         next(fitting.run(other, truth, data / "images", fitted.path.parent / "maps" / "0"))
 

@@ -82,7 +82,7 @@ def test_the_poses_are_the_same_and_the_predicted_similarities_are_each_network_
 
 
 def test_poses_are_placed_in_the_pixels_of_the_image_file(measured):
-    """The reduced pictures are 512 wide; on the Truth's scale a pose lies near its person's box."""
+    """The reduced pictures are 512 wide; on the ground truth's scale a pose lies near its person's box."""
     found = measured["a"]
     x, y, w, h = found.truth.boxes[found.detections.own].T
     center = found.detections.keypoints.mean(axis=1)

@@ -16,9 +16,9 @@ from pycocotools.cocoeval import COCOeval
 
 from oaks.coco import write_results
 from oaks.skeleton import COCO17, Skeleton
-from oaks.val.coco_eval import FIGURES, judge
+from oaks.val.coco_eval import FIGURES, coco_metrics
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, GroundTruth
 from oaks.val.matching import match, precision_recall
 from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.oks import pairs
@@ -86,12 +86,14 @@ def assert_equal_everywhere(content, rows, *, skeleton=COCO17, boxes="detected")
     """Figures by the judge and by our own matching: not a digit differs from pycocotools alone, at any size.
     faster-coco-eval adds up in another order, so it may differ in the sixteenth digit."""
     expected = standalone(content, rows, skeleton.sigmas)
-    truth = Truth.from_coco(content, skeleton=skeleton)
+    truth = GroundTruth.from_coco(content, skeleton=skeleton)
     detections = Detections.from_rows(rows, truth, box_source=boxes)
-    found = judge(truth, detections.image, detections.keypoints, detections.scores)
+    found = coco_metrics(truth, detections.image, detections.keypoints, detections.scores)
     assert list(found) == list(FIGURES)
     assert list(found.values()) == expected.stats.tolist()
-    faster = judge(truth, detections.image, detections.keypoints, detections.scores, by="faster-coco-eval")
+    faster = coco_metrics(
+        truth, detections.image, detections.keypoints, detections.scores, by="faster-coco-eval"
+    )
     assert list(faster.values()) == pytest.approx(expected.stats, rel=1e-12, abs=1e-15)
     for a, sizes in enumerate(SIZES.values()):
         precision, recall = precision_recall(matches_of(truth, detections, sizes=sizes))
@@ -154,15 +156,15 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     content = synthetic.annotations(11, images=40)
     rows = synthetic.detections(content, 11, boxes="detected")
     fewest, most = OCCLUSION_CLASSES[occlusion].fewest, OCCLUSION_CLASSES[occlusion].most
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     detections = Detections.from_rows(rows, truth)
     members = truth.occlusion == occlusion
     assert members.sum() > 5
 
     ten = standalone(content, rows, keep=lambda labeled: fewest <= labeled <= most).stats.tolist()
-    found = judge(truth, detections.image, detections.keypoints, detections.scores, among=members)
+    found = coco_metrics(truth, detections.image, detections.keypoints, detections.scores, among=members)
     assert list(found.values()) == ten
-    faster = judge(
+    faster = coco_metrics(
         truth, detections.image, detections.keypoints, detections.scores, among=members, by="faster-coco-eval"
     )
     assert list(faster.values()) == pytest.approx(ten, rel=1e-12, abs=1e-15)
@@ -186,10 +188,10 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
 
 def test_nobody_to_find_is_undefined_and_not_an_average():
     content = synthetic.annotations(0, images=2)
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     detections = Detections.from_rows(synthetic.detections(content, 0), truth, box_source="ground truth")
     nobody = np.zeros(len(truth.ids), dtype=bool)
-    found = judge(truth, detections.image, detections.keypoints, detections.scores, among=nobody)
+    found = coco_metrics(truth, detections.image, detections.keypoints, detections.scores, among=nobody)
     assert set(found.values()) == {-1.0}
     assert np.isnan(precision_recall(matches_of(truth, detections, among=nobody))[0]).all()
 
@@ -197,7 +199,7 @@ def test_nobody_to_find_is_undefined_and_not_an_average():
 @pytest.fixture(scope="module")
 def real_test(real_data):
     path = real_data / "coco-val2017" / "test.json"
-    return json.loads(path.read_text()), Truth.load(path)
+    return json.loads(path.read_text()), GroundTruth.load(path)
 
 
 def of_everybody(content, swapped=False):
@@ -236,7 +238,7 @@ def test_real_people_with_left_and_right_exchanged_give_almost_nothing(real_test
 def test_real_people_fall_into_the_classes_that_are_stated(real_data):
     counts = {}
     for part in ("train", "test"):
-        truth = Truth.load(real_data / "coco-val2017" / f"{part}.json")
+        truth = GroundTruth.load(real_data / "coco-val2017" / f"{part}.json")
         counts[part] = tuple(truth.class_counts().values())
     assert counts == {"train": (480, 842, 1282, 424), "test": (260, 673, 1046, 351)}
 
@@ -248,5 +250,5 @@ def test_real_results_through_a_file_are_judged_alike(real_test, tmp_path):
     write_results(tmp_path / "results.json", rows, {"box_source": "annotated: test.json"})
     detections = Detections.load(tmp_path / "results.json", truth)
     assert detections.box_source == "ground truth"
-    found = judge(truth, detections.image, detections.keypoints, detections.scores)
+    found = coco_metrics(truth, detections.image, detections.keypoints, detections.scores)
     assert list(found.values()) == standalone(content, rows).stats.tolist()

@@ -9,7 +9,7 @@ import pytest
 
 from oaks.val.bootstrap import Contender, compare_rankings, paired_t_test, resample_images, resampled
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.matching import match
 from oaks.val.scores import ScoredDetections
 
@@ -21,7 +21,7 @@ from .test_average_precision import matches_of, standalone
 def scene():
     content = synthetic.annotations(31, images=20)
     rows = synthetic.detections(content, 31, boxes="detected", noise=0.1)
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     return content, rows, ScoredDetections.of(truth, Detections.from_rows(rows, truth))
 
 

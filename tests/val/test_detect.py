@@ -15,7 +15,7 @@ from oaks.files import write_json
 from oaks.val import resumable
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.synthetic_boxes import detector_like
 
 from . import synthetic
@@ -30,14 +30,14 @@ def engine(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """(content, Truth, folder of images): reduced pictures of noise, as large as they say."""
+    """(content, GroundTruth, folder of images): reduced pictures of noise, as large as they say."""
     content = synthetic.annotations(9, images=7, reduced=True)
     folder = tmp_path_factory.mktemp("images")
     for image in content["images"]:
         noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / image["file_name"]), noise)
     write_json(folder / "truth.json", content)
-    return content, Truth.load(folder / "truth.json"), folder
+    return content, GroundTruth.load(folder / "truth.json"), folder
 
 
 def test_every_person_with_keypoints_gets_the_engine_s_pose(engine, data, tmp_path):
@@ -154,6 +154,6 @@ def test_what_cannot_be_run_is_said_before_the_work(engine, data, tmp_path):
     )
     with pytest.raises(ValueError, match="no image 999"):
         detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json")
-    other = Truth.from_coco(synthetic.annotations(1, skeleton=bundles.RGB), skeleton=bundles.RGB)
+    other = GroundTruth.from_coco(synthetic.annotations(1, skeleton=bundles.RGB), skeleton=bundles.RGB)
     with pytest.raises(ValueError, match="17 keypoints"):
         detect(engine, other, folder, tmp_path / "r.json")

@@ -10,7 +10,7 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import KINDS, SIZES, STAGES, analyze, classify, corrected_points
-from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.matching import match
 from oaks.val.oks import pairs, similarities
 
@@ -56,7 +56,7 @@ class Scene:
 
     def arrays(self):
         images = sorted({p["image_id"] for p in self.people} | {r["image_id"] for r in self.rows})
-        truth = Truth.from_coco(
+        truth = GroundTruth.from_coco(
             {
                 "images": [{"id": i} for i in images],
                 "annotations": self.people,
@@ -372,7 +372,7 @@ def test_every_stage_equals_the_naive_analysis(seed, landing):
         for copy in range(2)
         for row in synthetic.detections(content, seed + copy, boxes="detected", noise=0.12)
     ]
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     found = Detections.from_rows(rows, truth)
     compared = 0
     for index, occlusion in enumerate(OCCLUSION_CLASSES):

@@ -11,9 +11,9 @@ import pytest
 
 from oaks.coco import NO_AREA, NO_BOX, NO_IMAGE, check_annotations, write_results
 from oaks.skeleton import COCO17, Skeleton
-from oaks.val.coco_eval import judge
+from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 
 from . import synthetic
 
@@ -37,7 +37,7 @@ def refused(folder, content, *words):
     path = folder / "annotations.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        Truth.load(path)
+        GroundTruth.load(path)
     for word in words:
         assert str(word) in str(caught.value)
 
@@ -50,7 +50,7 @@ def test_a_missing_area(tmp_path, content):
 
 def skipped(content, person, reason):
     """The person is left out by id, and the others are there."""
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     assert person["id"] not in truth.ids
     assert len(truth.ids) == len(content["annotations"]) - 1
     assert check_annotations(content, skeleton=COCO17).skipped == {reason: [person["id"]]}
@@ -74,7 +74,7 @@ def test_people_without_a_box_are_skipped(content, box):
 def test_one_with_a_box_alone_among_people_with_keypoints(content, keypoints):
     person = labeled(content)
     person |= {"keypoints": keypoints, "num_keypoints": 0}
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     assert not truth.counted[truth.ids == person["id"]].any()
     assert len(truth.ids) == len(content["annotations"])
 
@@ -95,12 +95,12 @@ def test_image_ids_that_repeat(tmp_path, content):
 
 
 def test_an_annotation_id_of_zero_which_pycocotools_takes_for_no_match(content):
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     person = labeled(content)
     at = int(np.flatnonzero(truth.ids == person["id"])[0])
     person["id"] = 0
-    zero = Truth.from_coco(content)
-    found = [judge(t, t.image, t.keypoints, np.ones(len(t.ids)))["AP"] for t in (truth, zero)]
+    zero = GroundTruth.from_coco(content)
+    found = [coco_metrics(t, t.image, t.keypoints, np.ones(len(t.ids)))["AP"] for t in (truth, zero)]
     assert zero.ids[at] == 0
     assert found[0] == found[1] > 0.9
 
@@ -140,7 +140,7 @@ def test_several_categories_without_a_person(tmp_path, content):
 def test_keypoints_in_another_order_than_the_skeleton_s(tmp_path, content):
     names = content["categories"][0]["keypoints"]
     content["categories"][0]["keypoints"] = [name.replace("_", " ").title() for name in names]
-    assert Truth.from_coco(content).category_id == 1
+    assert GroundTruth.from_coco(content).category_id == 1
     content["categories"][0]["keypoints"] = [*names[1:], names[0]]
     refused(tmp_path, content, "its keypoints must be", "'coco17'")
 
@@ -185,7 +185,7 @@ def refusals(content, load):
 
 def test_whatever_is_wrong_in_annotations_the_file_is_named():
     content = synthetic.annotations(0, images=3, reduced=True)
-    said = refusals(content, lambda spoilt: Truth.from_coco(spoilt, path="people.json"))
+    said = refusals(content, lambda spoilt: GroundTruth.from_coco(spoilt, path="people.json"))
     assert len(said) > 200
     assert [message for message in said if "people.json" not in message] == []
 
@@ -193,7 +193,7 @@ def test_whatever_is_wrong_in_annotations_the_file_is_named():
 @pytest.mark.parametrize("box_source", ["ground truth", "detected"])
 def test_whatever_is_wrong_in_results_the_file_is_named(box_source):
     content = synthetic.annotations(0, images=3)
-    truth, rows = Truth.from_coco(content), synthetic.detections(content, 1)
+    truth, rows = GroundTruth.from_coco(content), synthetic.detections(content, 1)
     said = refusals(
         rows,
         lambda spoilt: Detections.from_rows(spoilt, truth, path="results.json", box_source=box_source),
@@ -203,7 +203,7 @@ def test_whatever_is_wrong_in_results_the_file_is_named(box_source):
 
 
 def test_people_without_keypoints_are_there_to_be_ignored(content):
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     without = [person["id"] for person in content["annotations"] if person["num_keypoints"] == 0]
     assert without
     assert not truth.counted[np.isin(truth.ids, without)].any()
@@ -212,7 +212,7 @@ def test_people_without_keypoints_are_there_to_be_ignored(content):
 
 def test_reduced_images_are_measured_at_their_original_size():
     small, large = synthetic.annotations(1, reduced=True), synthetic.annotations(1)
-    reduced, plain = Truth.from_coco(small), Truth.from_coco(large)
+    reduced, plain = GroundTruth.from_coco(small), GroundTruth.from_coco(large)
     assert reduced.scales[0].tolist() == [1.25, 1.25]
     assert np.allclose(reduced.areas, plain.areas * 1.25**2)
     assert np.allclose(reduced.boxes, plain.boxes * 1.25)
@@ -232,14 +232,14 @@ def test_occlusion_classes_by_labeled_keypoints(keypoints, expected):
     person = content["annotations"][0]
     person["keypoints"] = [5.0, 5.0, 1] * keypoints + [0, 0, 0] * (17 - keypoints)
     person["num_keypoints"], person["iscrowd"] = keypoints, 0
-    assert Truth.from_coco(content).occlusion[0] == expected
+    assert GroundTruth.from_coco(content).occlusion[0] == expected
 
 
 def test_people_are_sorted_by_image_and_stay_in_the_order_of_the_file(content):
     shuffled = copy.deepcopy(content)
     np.random.default_rng(0).shuffle(shuffled["annotations"])
     np.random.default_rng(1).shuffle(shuffled["images"])
-    truth = Truth.from_coco(shuffled)
+    truth = GroundTruth.from_coco(shuffled)
     assert np.all(np.diff(truth.image) >= 0)
     assert np.all(np.diff(truth.image_ids) > 0)
     for image in range(len(truth.image_ids)):
@@ -248,7 +248,7 @@ def test_people_are_sorted_by_image_and_stay_in_the_order_of_the_file(content):
 
 
 def rejected(content, rows, *words, box_source="ground truth", skeleton=COCO17):
-    truth = Truth.from_coco(content, path="truth.json", skeleton=skeleton)
+    truth = GroundTruth.from_coco(content, path="truth.json", skeleton=skeleton)
     with pytest.raises(ValueError, match=r"found\.json") as caught:
         Detections.from_rows(rows, truth, path="found.json", box_source=box_source)
     for word in words:
@@ -336,7 +336,7 @@ def test_a_skeleton_with_other_keypoints(content, rows):
 
 
 def test_the_header_says_where_the_boxes_are_from(tmp_path, content, rows):
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     for stated, expected in (
         ("annotated: a.json", "ground truth"),
         ("detected: b.json", "detected"),
@@ -352,7 +352,7 @@ def test_the_header_says_where_the_boxes_are_from(tmp_path, content, rows):
 
 
 def test_poses_are_assigned_to_people_one_to_one_where_the_file_does_not_say_whom(content, rows):
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     stated = Detections.from_rows(rows, truth, box_source="ground truth")
     exact = copy.deepcopy(rows)
     people = {person["id"]: person for person in content["annotations"]}
@@ -370,14 +370,14 @@ def test_detected_poses_belong_to_the_labeled_person_they_are_most_similar_to(co
         {"image_id": person["image_id"], "category_id": 1, "keypoints": points, "score": 0.5}
         for points in (person["keypoints"], far, person["keypoints"])
     ]
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     found = Detections.from_rows(rows, truth, box_source="detected")
     index = truth.ids.tolist().index(person["id"])
     assert found.own.tolist() == [index, -1, index]
 
 
 def test_the_third_number_of_a_keypoint_is_heat_where_nothing_else_is_said(content):
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     row = {"image_id": content["images"][0]["id"], "category_id": 1, "score": 0.5}
     varied = Detections.from_rows(
         [row | {"keypoints": [1.0, 2.0, 0.1, 3.0, 4.0, 0.9] + [1.0, 1.0, 0.5] * 15}], truth

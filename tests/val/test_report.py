@@ -13,10 +13,10 @@ import pytest
 
 from oaks.coco import write_results
 from oaks.files import write_json
-from oaks.val.coco_eval import judge
+from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
 from oaks.val.report.document import Column, Range, Report, Section, Table, format_cell
@@ -28,7 +28,7 @@ from . import synthetic
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(folder, Report, Truth, [Detections]) of one file with ground-truth boxes and one with detected "
+    """(folder, Report, GroundTruth, [Detections]) of one file with ground-truth boxes and one with detected "
     "ones."""
     folder = tmp_path_factory.mktemp("report")
     content = synthetic.annotations(8, images=30)
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
         picture = np.full((384, 512, 3), 90, np.uint8)
         cv2.imwrite(str(folder / image["file_name"]), picture)
     write_json(folder / "truth.json", content)
-    truth = Truth.load(folder / "truth.json")
+    truth = GroundTruth.load(folder / "truth.json")
     results = []
     for name, boxes, stated in (
         ("exact", "ground truth", "annotated: t"),
@@ -143,7 +143,7 @@ def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
     page = Page((folder / "report.html").read_text())
     text = (folder / "report.md").read_text()
     for found in results:
-        expected = judge(truth, found.image, found.keypoints, found.scores)
+        expected = coco_metrics(truth, found.image, found.keypoints, found.scores)
         table = tables[f"ranking-{found.name}"]
         row = next(row for row in table["rows"] if row[0] == "OAKS")
         values = [None if value == -1 else value for value in expected.values()]
@@ -253,7 +253,7 @@ def test_trainings_under_two_scores(made):
     heat = [(one, "heat_true_visibility") for one in measured]
     table = trainings_table(heat, [(one, "oaks_true_visibility") for one in measured])
     expected = [
-        judge(made[2], made[3][0].image, made[3][0].keypoints, measured[0].scores[key].ranks)["AP"]
+        coco_metrics(made[2], made[3][0].image, made[3][0].keypoints, measured[0].scores[key].ranks)["AP"]
         for key in ("heat_true_visibility", "oaks_true_visibility")
     ]
     figure, mean, deviation, other, _, difference, _, significant = table.rows[0]

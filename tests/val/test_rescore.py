@@ -10,7 +10,7 @@ import pytest
 from oaks import COCO17, Engine
 from oaks.coco import read_results, write_results
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.other_estimators import section
 from oaks.val.rescore import AREA_OF_BOX, rescore
 from oaks.val.scores import ScoredDetections
@@ -32,7 +32,7 @@ def data(tmp_path_factory):
     for image in content["images"]:
         noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / image["file_name"]), noise)
-    return content, Truth.from_coco(content), folder
+    return content, GroundTruth.from_coco(content), folder
 
 
 def foreign(content):

@@ -9,7 +9,7 @@ import pytest
 
 from oaks.skeleton import Skeleton
 from oaks.val.detections import Detections
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarities
 from oaks.val.report.ranking import gap_closed
 from oaks.val.scores import ScoredDetections
@@ -35,7 +35,7 @@ def person(person_id, image_id, points, area=400.0):
 
 def truth_of(*people):
     images = sorted({p["image_id"] for p in people})
-    return Truth.from_coco(
+    return GroundTruth.from_coco(
         {
             "images": [{"id": image} for image in images],
             "annotations": list(people),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from oaks.val.ground_truth import Truth
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.tracking import TrackedFrame, TrackScores, frames_by_oks, person_ids, score_tracks, steadiness
 
 from . import synthetic
@@ -129,7 +129,7 @@ def test_frames_of_annotations():
     content = synthetic.annotations(3, images=6)
     for number, entry in enumerate(content["annotations"]):
         entry["track_id"] = 100 + number
-    truth = Truth.from_coco(content)
+    truth = GroundTruth.from_coco(content)
     people = person_ids(truth, content)
     assert people.tolist() == [100 + number - 1 for number in truth.ids]
     own = np.flatnonzero(truth.counted)

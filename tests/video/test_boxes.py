@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oaks.video.boxes import BoxSource, boxes_from_file, first_boxes
+from oaks.video.boxes import FrameBoxes, boxes_from_file, first_boxes
 from oaks.video.frames import Frame
 from oaks.video.mot import read_mot
 
@@ -67,11 +67,11 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
 
 def test_how_often_boxes_are_asked_for():
     for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (0, [0])):
-        source = BoxSource("", lambda _frame: None, every)
+        source = FrameBoxes("", lambda _frame: None, every)
         assert [n for n in range(5) if source.due(n)] == wanted
     for every in (-1, 1.5):
         with pytest.raises(ValueError, match="every: a whole number, 0 or more, wanted"):
-            BoxSource("", lambda _frame: None, every)
+            FrameBoxes("", lambda _frame: None, every)
 
 
 def test_first_boxes_are_checked():

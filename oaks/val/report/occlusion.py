@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from oaks.val.bootstrap import Comparison
 from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analyze
-from oaks.val.ground_truth import OCCLUSION_CLASSES, Truth
+from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import figures, paper
 from oaks.val.report.document import Cell, Column, Figure, Item, Range, Section, Table
@@ -22,7 +22,7 @@ def shown_scores(measured: ScoredDetections, also: tuple[str, ...] = ()) -> list
     return [key for key in ("conventional", "oaks", "own", *also) if key in measured.scores]
 
 
-def class_counts(truth: Truth, beside_paper: bool) -> Table:
+def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
     """Table 8."""
     counts = truth.class_counts()
     total = sum(counts.values())
@@ -217,7 +217,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
 
 
 def section(
-    truth: Truth,
+    truth: GroundTruth,
     sources: Mapping[str, ScoredDetections],
     comparisons: Mapping[str, list[Comparison]],
     *,

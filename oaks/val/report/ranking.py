@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oaks.val.coco_eval import FIGURES, Judge, judge
+from oaks.val.coco_eval import FIGURES, CocoBackend, coco_metrics
 from oaks.val.report import paper
 from oaks.val.report.document import Cell, Column, Item, Section, Table
 from oaks.val.scores import TITLES, ScoredDetections
@@ -27,11 +27,11 @@ Ranking = Mapping[str, Mapping[str, float]]
 """COCO's ten figures of every score."""
 
 
-def rank(measured: ScoredDetections, by: Judge = "pycocotools") -> dict[str, dict[str, float]]:
+def rank(measured: ScoredDetections, by: CocoBackend = "pycocotools") -> dict[str, dict[str, float]]:
     """COCO's ten figures of every score, by key."""
     detections = measured.detections
     return {
-        key: judge(measured.truth, detections.image, detections.keypoints, score.ranks, by=by)
+        key: coco_metrics(measured.truth, detections.image, detections.keypoints, score.ranks, by=by)
         for key, score in measured.scores.items()
     }
 
@@ -44,7 +44,7 @@ def eight_figures(measured: ScoredDetections, key: str) -> dict[str, float]:
     """
     detections = measured.detections
     ranks = measured.ranked_by(key).ranks
-    found = judge(measured.truth, detections.image, detections.keypoints, ranks)
+    found = coco_metrics(measured.truth, detections.image, detections.keypoints, ranks)
     return {figure: found[figure] if found[figure] != -1 else float("nan") for figure in EIGHT}
 
 
