@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from oaks.engines.plans import rtx
 from oaks.engines.plans.library import RTX, Library, TensorRTError
 from oaks.engines.plans.progress import Phases, bars, monitor, run_in_worker
+from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -37,10 +38,10 @@ def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
         batches: the batch sizes that will be run, ascending.
 
     Raises:
-        ValueError: no batch sizes, or one below 1.
+        ArgumentError: no batch sizes, or one below 1.
     """
     if not batches or min(batches) < 1:
-        raise ValueError(f"batches: numbers of 1 or more wanted, got {list(batches)}")
+        raise ArgumentError(f"batches: numbers of 1 or more wanted, got {list(batches)}")
     tops = [max(batches)]
     while lower := [batch for batch in batches if batch * SPAN <= tops[-1]]:
         tops.append(max(lower))

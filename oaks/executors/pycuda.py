@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from oaks.errors import BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.executors.base import exclusive_capture
 from oaks.ops import array_stream
 
@@ -139,7 +139,7 @@ class DeviceArray:
         """The rows of a slice without steps."""
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
-            raise ValueError(f"rows: a slice without steps wanted, got {rows}")
+            raise ArgumentError(f"rows: a slice without steps wanted, got {rows}")
         count = max(stop - start, 0)
         row = self.nbytes // self.shape[0] if self.shape[0] else 0
         return DeviceArray(self._block, self.address + start * row, (count, *self.shape[1:]), self.dtype)
@@ -148,11 +148,11 @@ class DeviceArray:
         """An array of another shape and type within this one, from a byte on.
 
         Raises:
-            ValueError: it would not lie within.
+            ArgumentError: it would not lie within.
         """
         part = DeviceArray(self._block, self.address + start, shape, dtype)
         if start < 0 or start + part.nbytes > self.nbytes:
-            raise ValueError(f"start: {part.nbytes} bytes from {start} on do not lie in {self.nbytes}")
+            raise ArgumentError(f"start: {part.nbytes} bytes from {start} on do not lie in {self.nbytes}")
         return part
 
 

@@ -152,7 +152,7 @@ def test_wrong_usage_is_one_line_and_code_2(arguments, said, capsys):
 def test_json_is_one_object_per_item_and_nothing_else(tiny, picture, tmp_path):
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:30])
     result = CliRunner().invoke(
-        app, ["predict", str(tmp_path), "--bundle", str(tiny.path), "--backend", "onnxruntime", "--json",
+        app, ["predict", str(tmp_path), "--bundle", str(tiny.path), "--backend", "onnxruntime", "--boxes", "whole", "--json",
               "--out", str(tmp_path / "out")]
     )  # fmt: skip
     assert result.exit_code == 1, result.output
@@ -165,7 +165,17 @@ def test_json_is_one_object_per_item_and_nothing_else(tiny, picture, tmp_path):
 
 
 def test_quiet_prints_nothing_but_errors(tiny, picture, tmp_path):
-    words = ["predict", str(picture), "--bundle", str(tiny.path), "--backend", "onnxruntime", "--quiet"]
+    words = [
+        "predict",
+        str(picture),
+        "--bundle",
+        str(tiny.path),
+        "--backend",
+        "onnxruntime",
+        "--boxes",
+        "whole",
+        "--quiet",
+    ]
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
     assert (result.exit_code, result.output) == (0, "")
     result = CliRunner().invoke(app, [*words, "--absent", "gray", "--out", str(tmp_path / "out")])
@@ -180,7 +190,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny, picture, tmp_path):
     with os.fdopen(writing, "w") as out:
         answer = subprocess.run(
             [sys.executable, "-m", "oaks", "predict", str(picture), "--bundle", str(tiny.path), "--backend",
-             "onnxruntime", "--out", str(tmp_path / "out")],
+             "onnxruntime", "--boxes", "whole", "--out", str(tmp_path / "out")],
             stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert answer.returncode == 3

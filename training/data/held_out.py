@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from oaks.errors import ArgumentError
 from oaks.files import write_json
 from oaks.structured import read_json
 from oaks.training.data.people import fold_of
@@ -30,14 +31,16 @@ def held_out(source: CocoSource, data: Path, count: int, fold: int) -> dict[str,
 
     Raises:
         FileNotFoundError: the annotation file is missing.
-        ValueError: no image is in that fold.
+        ArgumentError: no image is in that fold.
     """
     path = data / source.annotations
     content = read_json(path, top=dict)
     ids = np.array([image["id"] for image in content["images"]], np.int64)
     kept = set(ids[fold_of(source.name, ids, count) == fold].tolist())
     if not kept:
-        raise ValueError(f"{path}: images must include some of fold {fold} of {count}, got {len(ids)} others")
+        raise ArgumentError(
+            f"{path}: images must include some of fold {fold} of {count}, got {len(ids)} others"
+        )
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] in kept],
@@ -57,13 +60,13 @@ def write_held_out(training: str | Path, data: Path, out: Path) -> list[tuple[Pa
         Annotation file and image folder of each source.
 
     Raises:
-        ValueError: the training holds nobody out.
+        ArgumentError: the training holds nobody out.
     """
     recipe = RunFolder(training).read()[0] if Path(training).is_dir() else read_recipe(training)
     folds = recipe.data.folds
     sources = [s for s in recipe.data.train if isinstance(s, CocoSource) and s.hold_out]
     if folds is None or folds.held_out is None or not sources:
-        raise ValueError(
+        raise ArgumentError(
             f"{training} must hold people out (data.folds, and sources with hold_out), got {folds}"
         )
     out.mkdir(parents=True, exist_ok=True)
