@@ -127,7 +127,10 @@ def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):
     wanted = np.concatenate([detected[:, :2], detected[:, 2:] - detected[:, :2]], axis=1)
     np.testing.assert_allclose([row["box"] for row in lines_of(out)[4]["poses"]], wanted, atol=1e-2)
     header = header_of(out)
-    said = "detector: detector.onnx, threshold 0.3, overlap 0.65, class 0, 64x64, rgb with mean 0, 0, 0 and std 2, 2, 2"
+    said = (
+        "detector: detector.onnx, boxes after NMS, threshold 0.3, overlap 0.65, class 0, 64x64, rgb with mean 0, 0, 0 "
+        "and std 2, 2, 2"
+    )
     assert (header["box_source"], header["every"]) == (said, 4)
 
 
