@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from oaks import ArgumentError, files
+from oaks import ArgumentError, files, structured
+from oaks.limits import Limits
 
 
 def folder(path, **content):
@@ -103,16 +104,16 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path):
     ("text", "message"),
     [
         (b"{", "Expecting"), (b'{"a": 1, "b": {"a": 2, "a": 3}}', "field 'a' occurs twice"), (b"[NaN]", "NaN"),
-        (b"[-Infinity]", "-Infinity is not"), (b"\xff", "utf-8"), (b"[" * 200_000, "recursion"),
+        (b"[-Infinity]", "-Infinity is not"), (b"\xff", "utf-8"), (b"[" * 200_000, "at most 64 levels deep"),
         (b"9" * 5000, "digits"), (b"[[[1]]]", "at most 2 levels deep"),
     ],
 )  # fmt: skip
 def test_json_is_refused_by_name(text, message):
     with pytest.raises(ArgumentError, match=r"^a\.json is not valid JSON: ") as caught:
-        files.parse_json(text, "a.json", 2 if b"[[[1" in text else None)
+        structured.parse_json(text, "a.json", bounds=Limits(json_depth=2) if b"[[[1" in text else None)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [b'["[[[["]', b'["\\"[[["]', b'["\\\\", ["a"]]', b'{"a": [1]}'])
 def test_brackets_in_texts_are_no_levels(text):
-    assert files.parse_json(text, "a.json", 2)
+    assert structured.parse_json(text, "a.json", bounds=Limits(json_depth=2))
