@@ -29,6 +29,9 @@ MANY = 1024
 QUANTIZED = ("Conv",)
 """Convolutions are where the time goes. Deconvolutions quantise badly; fully connected layers save little."""
 
+PAIRS = ("both", "inputs")
+"""Where to_int8 may put the pairs that quantise activations."""
+
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with float16 weights and activations, float32 inputs and outputs.
@@ -87,7 +90,11 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_int8(
-    model: onnx.ModelProto, samples: Iterable[np.ndarray], *, keep_float: Sequence[str] | None = None
+    model: onnx.ModelProto,
+    samples: Iterable[np.ndarray],
+    *,
+    keep_float: Sequence[str] | None = None,
+    pairs: str = "inputs",
 ) -> onnx.ModelProto:
     """The model with int8 convolutions: explicit, symmetric QuantizeLinear and DequantizeLinear pairs.
 
@@ -99,6 +106,9 @@ def to_int8(
         model: float32, as to_onnx gives it.
         samples: inputs (N, ...) float32 to calibrate on, N as one likes.
         keep_float: names of nodes to leave in float32; heatmap_layers(model) unless given.
+        pairs: where activations are quantised: at each convolution's "inputs" only, which leaves sums and ReLUs to
+            full precision, or at "both" ends. By benchmarks/int8_placement.py, inputs move fewer peaks and cost
+            nothing on OpenVINO, which int8 is for; ONNX Runtime's CPU provider is slower with them.
 
     Raises:
         ArgumentError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
@@ -106,6 +116,8 @@ def to_int8(
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    if pairs not in PAIRS:
+        raise ArgumentError(f"pairs must be one of {', '.join(map(repr, PAIRS))}, got {pairs!r}")
     batches = list(samples)
     if not batches:
         raise ArgumentError("samples: at least one batch to calibrate on wanted, got none")
@@ -133,7 +145,12 @@ def to_int8(
             weight_type=QuantType.QInt8,
             nodes_to_exclude=keep_float,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "OpTypesToExcludeOutputQuantization": list(QUANTIZED) if pairs == "inputs" else [],
+            },
         )
         quantized = onnx.load(target)
     del quantized.graph.value_info[:]

@@ -217,3 +217,15 @@ def test_weights_that_half_cannot_hold_are_stored_as_they_are():
         layer.weight[0, 0, 0, 0] = 1e6
     model = to_onnx(layer, torch.zeros(2, 32, 9, 9), input_name="crops", output_names=["y"])
     assert {values.dtype.name for values in constants(with_half_weights(model)).values()} == {"float32"}
+
+
+def test_pairs_at_inputs_leave_a_convolutions_output_alone(plain):
+    samples = [noise(2, 3, SIZE[1], SIZE[0])]
+    counts = {}
+    for pairs in ("both", "inputs"):
+        graph = to_int8(plain, samples, pairs=pairs).graph
+        made = {name for node in graph.node if node.op_type == "Conv" for name in node.output}
+        counts[pairs] = sum(node.op_type == "QuantizeLinear" and node.input[0] in made for node in graph.node)
+    assert counts["inputs"] == 0 < counts["both"]
+    with pytest.raises(ValueError, match="pairs must be one of 'both', 'inputs', got 'none'"):
+        to_int8(plain, samples, pairs="none")
