@@ -98,7 +98,10 @@ class Pipeline:
             self.memory: Memory = module.open_memory(device)
             undo.callback(self.close)
             with self.memory.active():
+                self._load_forests()
                 for network in networks:
+                    if network.role == "ks" and self.has_forests:
+                        continue  # the trees score, from maps that a KS network would have averaged in place
                     copies = self.copies if network.role == "pose" else 1
                     executor = module.open_executor(
                         network,
@@ -108,7 +111,6 @@ class Pipeline:
                     )
                     self.executors[network.role] = executor
                     self._check(network, executor)
-                self._load_forests()
                 self._choose_score()
                 self._allocate()
             undo.pop_all()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import shutil
 
 import bundles
 import cv2
@@ -88,6 +90,20 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
     np.testing.assert_allclose(poses.oaks_scores, expected, rtol=1e-5)
     assert np.ptp(poses.visibility) > 0.1
+
+
+def test_a_ks_network_beside_the_forests_does_not_run(fitted, data, tmp_path):
+    """It would average the maps in place before their features are computed."""
+    with_ks = bundles.write(tmp_path / "net", visibility=False, ks=True)
+    shutil.copytree(fitted.path, tmp_path / "both")
+    shutil.copy(with_ks.path / "ks.fp32.onnx", tmp_path / "both")
+    description = copy.deepcopy(dict(oaks.Bundle.load(fitted.path).description))
+    description["networks"]["ks"] = with_ks.description["networks"]["ks"]
+    kept = {key: value for key, value in description.items() if key not in ("format", "files")}
+    both = oaks.bundle.write(tmp_path / "both", kept)
+    assert both.has("ks")
+    with oaks.Engine(both, "onnxruntime", threads=1) as engine:
+        assert set(engine.describe()["networks"]) == {"pose"}
 
 
 def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
