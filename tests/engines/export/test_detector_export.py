@@ -1,0 +1,124 @@
+"""A person detector's way from a checkpoint to people found, on an untrained network."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+torch = pytest.importorskip("torch")
+
+from oaks import Detector  # noqa: E402
+from oaks.detector_formats import decode_centers  # noqa: E402
+from oaks.engines.export.detector import export_detector  # noqa: E402
+from oaks.engines.export.onnx_graph import _pad_in_convolutions  # noqa: E402
+from oaks.engines.export.precision import last_layers  # noqa: E402
+from oaks.training.checkpoint import save_network  # noqa: E402
+from oaks.training.networks import build  # noqa: E402
+
+SIZE = (64, 96)
+ARCHITECTURE = {"name": "person_detector", "width": 0.25}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("export")
+    torch.manual_seed(0)
+    network = build(ARCHITECTURE).eval()
+    with torch.no_grad():  # centers that differ from cell to cell, half of them people
+        network.center.output.bias.zero_()
+        logits = network(torch.rand(4, 3, *SIZE[::-1]) * 2 - 1)[0]
+        network.center.output.weight.mul_(2 / logits.std())
+        network.center.output.bias.fill_(-2 * (logits.mean() / logits.std()).item())
+    save_network(folder / "network.safetensors", network, {
+        "kind": "detector", "architecture": ARCHITECTURE, "stride": 8, "overlap": 0.6, "license": "CC0-1.0",
+        "input": {"size": list(SIZE), "mean": [127.5] * 3, "std": [127.5] * 3, "color": "rgb"},
+    })  # fmt: skip
+    images = folder / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        cv2.imwrite(str(images / f"{number}.png"), rng.integers(0, 256, (96, 64, 3), np.uint8))
+    bundle = export_detector(
+        folder / "network.safetensors", images=images, out=folder / "bundle", threshold=0.4,
+        precisions=("fp16",), tolerance={"fp16": 0.05}, show=False,
+    )  # fmt: skip
+    return bundle, network, cv2.imread(str(images / "0.png"))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
+def test_every_backend_finds_the_boxes_that_the_torch_network_gives(made, backend):
+    pytest.importorskip(backend)
+    bundle, network, image = made
+    pixels = torch.from_numpy((image[..., ::-1].astype(np.float32) - 127.5) / 127.5).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        maps = [value[0].numpy() for value in network(pixels.contiguous())]
+    wanted, scores = decode_centers(*maps, stride=8, threshold=0.4, overlap=0.6)
+    inside = np.clip(wanted, 0, np.tile(SIZE, 2))
+    usable = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    boxes, found = Detector(bundle, backend=backend, precision="fp32", device="cpu").detect(image)
+    assert len(boxes)
+    assert len(boxes) == usable.sum()
+    order, theirs = np.lexsort(boxes.T), np.lexsort(inside[usable].T)
+    np.testing.assert_allclose(boxes[order], inside[usable][theirs], atol=0.5)
+    np.testing.assert_allclose(found[order], scores[usable][theirs], atol=0.02)
+
+
+def test_the_bundle_says_what_the_detector_takes(made):
+    bundle = made[0]
+    part = bundle.detector
+    assert (part.size, part.stride, part.threshold, part.nms) == (SIZE, 8, 0.4, 0.6)
+    assert bundle.precisions("detector") == ["fp32", "fp16"]
+    assert bundle.description["networks"]["detector"]["architecture"] == ARCHITECTURE
+
+
+def test_the_last_layers_are_those_of_the_heads(made):
+    graph = onnx.load_from_string(made[0].network("detector", "fp32").read())
+    assert len(last_layers(graph)) == 2
+
+
+def padded(mode: str, around: list[int], fill: float) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Pad", ["x", "around", "fill"], ["wide"], mode=mode),
+        helper.make_node("Conv", ["wide", "kernel"], ["y"], strides=[2, 2], pads=[1, 0, 0, 1]),
+    ]
+    constants = {
+        "around": np.array(around, np.int64),
+        "fill": np.float32(fill),
+        "kernel": rng.normal(size=(3, 2, 3, 3)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        nodes, "padded", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, 8, 10))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "around", "fill", "joined"),
+    [
+        ("constant", [0, 0, 0, 0, 0, 0, 1, 1], 0, True),
+        ("constant", [0, 0, 2, 1, 0, 0, 0, 3], 0, True),
+        ("constant", [0, 0, 0, 0, 0, 0, 1, 1], 1, False),
+        ("reflect", [0, 0, 0, 0, 0, 0, 1, 1], 0, False),
+        ("constant", [0, 1, 0, 0, 0, -1, 1, 1], 0, False),
+    ],
+)
+def test_padding_with_zeros_moves_into_the_convolution_and_nothing_changes(mode, around, fill, joined):
+    import onnxruntime
+
+    model = padded(mode, around, fill)
+    x = np.random.default_rng(1).normal(size=(1, 2, 8, 10)).astype(np.float32)
+
+    def run() -> np.ndarray:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": x})[0]
+
+    before = run()
+    _pad_in_convolutions(model.graph)
+    np.testing.assert_allclose(run(), before, atol=1e-5)
+    assert (model.graph.node[1].input[0] == "x") == joined
