@@ -139,8 +139,11 @@ def _description(network: Network) -> dict[str, Any]:
     notes = ("architecture", "trained_on", "metrics", "recipe", "heatmap_sigma")
     description = {"kind": network.role, **{name: entry[name] for name in notes if name in entry}}
     description["license"] = entry.get("license", bundle.license)
-    if network.role != "detector":  # which finds boxes alone
-        description["skeleton"] = bundle.skeleton.to_dict()
+    if network.role == "detector":
+        part = bundle.detector
+        description["input"] = {"size": list(part.size), "mean": list(part.mean), "std": list(part.std)}
+        return description | {"stride": part.stride, "overlap": part.nms}
+    description["skeleton"] = bundle.skeleton.to_dict()
     pose = bundle.pose
     description["input"] = {"size": list(pose.size), "mean": list(pose.mean), "std": list(pose.std)}
     description |= {name: getattr(pose, name) for name in ("stride", "padding", "alignment", "refine")}
