@@ -47,7 +47,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "video"}, "kind must be one of pose, ks, got 'video'"),
+        ({"kind": "video"}, "kind must be one of pose, ks, detector, got 'video'"),
         ({"color": 1}, "color: Extra inputs are not permitted, got 1"),
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
         ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
