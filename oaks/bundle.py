@@ -167,10 +167,10 @@ class Bundle:
         """The keypoints, in the order of the pose network's outputs.
 
         Raises:
-            ValueError: the bundle has none.
+            ArgumentError: the bundle has none.
         """
         if self._skeleton is None:
-            raise ValueError(f"bundle {self.name!r} ({self.path}) has no skeleton")
+            raise ArgumentError(f"bundle {self.name!r} ({self.path}) has no skeleton")
         return self._skeleton
 
     @property
@@ -178,7 +178,7 @@ class Bundle:
         """What bundle.json says about the pose network.
 
         Raises:
-            ValueError: the bundle has none.
+            ArgumentError: the bundle has none.
         """
         return self._part("pose", PosePart)
 
@@ -187,7 +187,7 @@ class Bundle:
         """What bundle.json says about the KS network.
 
         Raises:
-            ValueError: the bundle has none.
+            ArgumentError: the bundle has none.
         """
         return self._part("ks", KSPart)
 
@@ -196,7 +196,7 @@ class Bundle:
         """What bundle.json says about the detector, or that of the shipped bundle which holds it.
 
         Raises:
-            ValueError: the bundle has none.
+            ArgumentError: the bundle has none.
             BundleError: the bundle that should hold it does not.
         """
         return self._holder("detector")._part("detector", DetectorPart)
@@ -205,7 +205,9 @@ class Bundle:
         part = self.networks.get(role)
         if not isinstance(part, kind):
             has = sorted(self.networks) or "none"
-            raise ValueError(f"bundle {self.name!r} ({self.path}) has no {role} network; its networks: {has}")
+            raise ArgumentError(
+                f"bundle {self.name!r} ({self.path}) has no {role} network; its networks: {has}"
+            )
         return part
 
     def _holder(self, role: str) -> Bundle:
@@ -238,7 +240,7 @@ class Bundle:
         """The ONNX network of a role in a precision; bf16 takes the fp32 network.
 
         Raises:
-            ValueError: the bundle cannot give it; the message says what it can.
+            ArgumentError: the bundle cannot give it; the message says what it can.
             BundleError: the shipped bundle that should hold it does not.
         """
         holder = self._holder(role)
@@ -247,7 +249,7 @@ class Bundle:
         stored = "fp16" if wanted == "fp32" and "fp32" not in files else wanted
         if stored not in PRECISIONS or stored not in files:
             can = self.precisions(role) or "none"
-            raise ValueError(
+            raise ArgumentError(
                 f"precision: {precision!r} needs the {role} network in {wanted}, and bundle {self.name!r} "
                 f"({self.path}) has it in {can}; `oaks export` writes others"
             )
@@ -266,10 +268,10 @@ class Bundle:
         """The files with torch weights, pose network first, for executors that build the networks themselves.
 
         Raises:
-            ValueError: the bundle has no weights of a pose network.
+            ArgumentError: the bundle has no weights of a pose network.
         """
         if not self.has_weights("pose"):
-            raise ValueError(
+            raise ArgumentError(
                 f"bundle: backend 'torch' needs the pose network's weights, and {self.name!r} ({self.path}) "
                 "has none; `oaks export` writes them"
             )
@@ -283,12 +285,14 @@ class Bundle:
         """The file with a role's torch weights.
 
         Raises:
-            ValueError: the bundle has none.
+            ArgumentError: the bundle has none.
             BundleError: the shipped bundle that should hold them does not.
         """
         holder = self._holder(role)
         if not holder.has_weights(role):
-            raise ValueError(f"bundle {self.name!r} ({self.path}) has no torch weights of a {role} network")
+            raise ArgumentError(
+                f"bundle {self.name!r} ({self.path}) has no torch weights of a {role} network"
+            )
         files = files_of(holder.networks[role])
         stored = next(key for key in (TORCH, "fp32", "fp16") if key in files)
         return Network(holder, role, files[stored], precision, stored)
@@ -302,7 +306,7 @@ class Bundle:
         """What a scorer that is fitted to this bundle's pose network should name.
 
         Raises:
-            ValueError: the bundle has no pose network.
+            ArgumentError: the bundle has no pose network.
         """
         pose = self.pose
         first = next(pose.files[key] for key in ("fp16", "fp32", "int8", TORCH) if key in pose.files)

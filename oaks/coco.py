@@ -676,11 +676,11 @@ def write_results(
         header: how they were made (make_header); written beside the file.
 
     Raises:
-        ValueError: a row has "bbox", for which pycocotools would take the file for box results, or holds NaN.
+        ArgumentError: a row has "bbox", for which pycocotools would take the file for box results, or holds NaN.
     """
     for row in rows:
         if "bbox" in row:
-            raise ValueError(
+            raise ArgumentError(
                 'rows: "bbox" makes pycocotools take keypoint results for boxes; write "box" instead'
             )
     write_json(path, list(rows))
@@ -693,7 +693,7 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a list of results; the message names the file.
+        ArgumentError: it is not a list of results; the message names the file.
     """
     rows = read_json(path, top=list, strict=False)
     if not all(isinstance(row, dict) and "image_id" in row for row in rows):

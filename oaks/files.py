@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from oaks.errors import ArgumentError
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
@@ -96,12 +98,12 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
     """Writes JSON, in which NaN has no place.
 
     Raises:
-        ValueError: the content holds NaN or an infinity, or something that JSON does not know.
+        ArgumentError: the content holds NaN or an infinity, or something that JSON does not know.
     """
     try:
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     except TypeError as error:  # a NumPy array or number, for one
-        raise ValueError(str(error)) from error
+        raise ArgumentError(str(error)) from error
     with replacing(path) as file:
         file.write(text.encode("utf-8") + b"\n")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.files import write_json
 from oaks.ops import Forest
 from oaks.structured import parse_json
@@ -30,15 +31,15 @@ def from_dict(content: Any) -> Forest:
     """A forest from plain data, all of it checked.
 
     Raises:
-        ValueError: a field is missing, or its content is no forest.
+        ArgumentError: a field is missing, or its content is no forest.
     """
     if not isinstance(content, Mapping):
-        raise ValueError(f"forest must be an object, got {type(content).__name__}")
+        raise ArgumentError(f"forest must be an object, got {type(content).__name__}")
     arrays = {}
     for name in (*_WHOLE, *_REAL):
         kinds, values = (int,) if name in _WHOLE else (int, float), content.get(name)
         if not isinstance(values, list) or not all(type(v) in kinds and abs(v) < 2**31 for v in values):
-            raise ValueError(f"forest: {name} must be a list of numbers")
+            raise ArgumentError(f"forest: {name} must be a list of numbers")
         arrays[name] = np.array(values, np.int32 if name in _WHOLE else np.float32)
     features = content.get("features")
     return Forest(features=features if type(features) is int else 0, **arrays)
@@ -53,13 +54,13 @@ def read(content: bytes, label: str) -> Forest:
     """A forest from a file's content.
 
     Raises:
-        ValueError: it is no forest; the message begins with `label`.
+        ArgumentError: it is no forest; the message begins with `label`.
     """
     stated = parse_json(content, label)
     try:
         return from_dict(stated)
     except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
+        raise ArgumentError(f"{label}: {error}") from error
 
 
 __all__ = ["from_dict", "read", "to_dict", "write"]

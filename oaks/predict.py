@@ -45,7 +45,7 @@ def boxes_from_file(people: PersonBoxes) -> PictureBoxes:
     def find(path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
         image_id = people.image_id(path)
         if image_id is None:
-            raise ValueError(f"{path}: {people.source} does not know this picture")
+            raise ArgumentError(f"{path}: {people.source} does not know this picture")
         check_size(path, image.shape[1::-1], people.size(image_id))
         return image_id, *people.of(image_id)
 

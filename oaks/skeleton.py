@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.structured import read_json
 
 
@@ -24,7 +25,7 @@ class Skeleton:
         limbs: (from, to) indices of the lines that are drawn.
 
     Raises:
-        ValueError: names that repeat, a length or an index that does not fit, a sigma that is not positive.
+        ArgumentError: names that repeat, a length or an index that does not fit, a sigma that is not positive.
     """
 
     name: str
@@ -36,23 +37,23 @@ class Skeleton:
     def __post_init__(self) -> None:
         count = len(self.keypoints)
         if count == 0 or len(set(self.keypoints)) != count:
-            raise ValueError(
+            raise ArgumentError(
                 f"skeleton {self.name!r}: keypoints must be distinct names, got {self.keypoints}"
             )
         if len(self.sigmas) != count or not all(np.isfinite(s) and s > 0 for s in self.sigmas):
-            raise ValueError(
+            raise ArgumentError(
                 f"skeleton {self.name!r}: sigmas must be {count} positive numbers, got {self.sigmas}"
             )
         for field in ("pairs", "limbs"):
             for pair in getattr(self, field):
                 if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= i < count for i in pair):
-                    raise ValueError(
+                    raise ArgumentError(
                         f"skeleton {self.name!r}: {field} must hold two different indices "
                         f"from 0 to {count - 1} each, got {pair}"
                     )
         paired = [i for pair in self.pairs for i in pair]
         if len(set(paired)) != len(paired):
-            raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two pairs: {self.pairs}")
+            raise ArgumentError(f"skeleton {self.name!r}: a keypoint stands in two pairs: {self.pairs}")
 
     @property
     def count(self) -> int:
@@ -91,31 +92,31 @@ class Skeleton:
         """A skeleton from plain data.
 
         Raises:
-            ValueError: a field is missing, unknown, or its content does not fit.
+            ArgumentError: a field is missing, unknown, or its content does not fit.
         """
         known = {"name", "keypoints", "sigmas", "pairs", "limbs"}
         required = {"name", "keypoints", "sigmas"}
         if unknown := set(content) - known:
-            raise ValueError(f"skeleton: unknown fields {sorted(unknown)}; known are {sorted(known)}")
+            raise ArgumentError(f"skeleton: unknown fields {sorted(unknown)}; known are {sorted(known)}")
         if missing := required - set(content):
-            raise ValueError(f"skeleton: fields {sorted(missing)} are missing")
+            raise ArgumentError(f"skeleton: fields {sorted(missing)} are missing")
         names = content["keypoints"]
         if not isinstance(names, list | tuple) or not all(
             isinstance(n, str) for n in (content["name"], *names)
         ):
-            raise ValueError(f"skeleton: a name and a list of keypoints' names wanted, got {names!r}")
+            raise ArgumentError(f"skeleton: a name and a list of keypoints' names wanted, got {names!r}")
         sigmas = content["sigmas"]
         if not isinstance(sigmas, list | tuple) or not all(
             type(s) in (int, float) and s <= 10 for s in sigmas
         ):
-            raise ValueError("skeleton: sigmas must be a list of numbers of at most 10")
+            raise ArgumentError("skeleton: sigmas must be a list of numbers of at most 10")
         for field in ("pairs", "limbs"):
             entries = content.get(field, ())
             if not isinstance(entries, list | tuple) or not all(
                 isinstance(pair, list | tuple) and len(pair) == 2 and all(type(i) is int for i in pair)
                 for pair in entries
             ):
-                raise ValueError(f"skeleton: {field} must be a list of two indices each")
+                raise ArgumentError(f"skeleton: {field} must be a list of two indices each")
         return cls(
             name=content["name"],
             keypoints=tuple(names),
@@ -129,13 +130,13 @@ class Skeleton:
         """A skeleton from a JSON file of the form that to_dict gives.
 
         Raises:
-            ValueError: the file's content is not a skeleton; the message names the file.
+            ArgumentError: the file's content is not a skeleton; the message names the file.
         """
         content = read_json(path)
         try:
             return cls.from_dict(content)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ArgumentError(f"{path}: {error}") from error
 
 
 COCO17 = Skeleton(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import parse_yaml, read_yaml
 
@@ -124,11 +125,11 @@ class Folds(StrictModel):
     @model_validator(mode="after")
     def _held_out_exists(self) -> Folds:
         if self.held_out is not None and self.held_out >= self.count:
-            raise ValueError(f"held_out must be below count = {self.count}, got {self.held_out}")
+            raise ArgumentError(f"held_out must be below count = {self.count}, got {self.held_out}")
         if self.trained is not None and (
             not self.trained or max(self.trained) >= self.count or self.held_out in self.trained
         ):
-            raise ValueError(
+            raise ArgumentError(
                 f"trained must be folds below count = {self.count} without held_out, got {self.trained}"
             )
         return self
@@ -150,12 +151,12 @@ class Data(StrictModel):
         for part in ("train", "validation"):
             names = [source.name for source in getattr(self, part)]
             if len(set(names)) != len(names):
-                raise ValueError(f"{part}: sources must have different names, got {names}")
+                raise ArgumentError(f"{part}: sources must have different names, got {names}")
         named: dict[str, str] = {}
         for source in (*self.train, *self.validation):
             other = named.setdefault(source.content(), source.name)
             if other != source.name:  # folds, and who is trained on, are told by the name
-                raise ValueError(
+                raise ArgumentError(
                     f"data: {other!r} and {source.name!r} are the same people: {source.content()}"
                 )
         return self
@@ -194,7 +195,7 @@ class Augmentation(StrictModel):
     @classmethod
     def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
         if scale[0] > scale[1]:
-            raise ValueError(f"scale must be smallest, largest; got {scale}")
+            raise ArgumentError(f"scale must be smallest, largest; got {scale}")
         return scale
 
 
@@ -220,7 +221,7 @@ class DetectionAugmentation(StrictModel):
     @classmethod
     def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
         if scale[0] > scale[1]:
-            raise ValueError(f"scale must be smallest, largest; got {scale}")
+            raise ArgumentError(f"scale must be smallest, largest; got {scale}")
         return scale
 
 
@@ -348,19 +349,19 @@ class PoseRecipe(Recipe):
     @classmethod
     def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
         if min(size) < 32 or size[0] % 4 or size[1] % 4:
-            raise ValueError(f"input must be (width, height), multiples of 4 and at least 32, got {size}")
+            raise ArgumentError(f"input must be (width, height), multiples of 4 and at least 32, got {size}")
         return size
 
     @model_validator(mode="after")
     def _network_fits(self) -> PoseRecipe:
         _try_to_build(self, ("oa_hpe", "mobile_oa_hpe", "hrnet"))
         if self.heatmap_loss == "cross_entropy" and self.network["name"] != "mobile_oa_hpe":
-            raise ValueError(
+            raise ArgumentError(
                 f"heatmap_loss must be squared for {self.network['name']}, got cross_entropy; mobile_oa_hpe gives logits"
             )
         strict = self.network["name"] == "hrnet" or self.network.get("head") == "deconv"
         if strict and (self.input[0] % 32 or self.input[1] % 32):
-            raise ValueError(f"input must be multiples of 32 for this network, got {self.input}")
+            raise ArgumentError(f"input must be multiples of 32 for this network, got {self.input}")
         return self
 
     def architecture(self) -> dict[str, Any]:
@@ -397,17 +398,19 @@ class KSRecipe(Recipe):
         _try_to_build(self, ("ks_net",))
         folds, varied = self.data.folds, self.augmentation
         if varied.rotation or varied.half_body:
-            raise ValueError(
+            raise ArgumentError(
                 "augmentation: rotation and half_body are for pose networks, not for a KS-net's people"
             )
         if self.views > 1 and self.heatmaps == "live":
-            raise ValueError("views: for heatmaps that are stored; live ones are varied anew in every step")
+            raise ArgumentError(
+                "views: for heatmaps that are stored; live ones are varied anew in every step"
+            )
         if self.calibrate and not self.data.validation and (folds is None or folds.held_out is None):
-            raise ValueError(
+            raise ArgumentError(
                 "calibrate: wants people to validate on: data.validation, or folds with one held out"
             )
         if len(self.pose) > 1 and (folds is None or len(self.pose) != folds.count):
-            raise ValueError(
+            raise ArgumentError(
                 f"pose: {len(self.pose)} networks need data.folds with as many folds, got {folds}"
             )
         return self
@@ -443,7 +446,7 @@ class DetectorRecipe(Recipe):
     @classmethod
     def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
         if min(size) < 32 or size[0] % 32 or size[1] % 32:
-            raise ValueError(f"input must be (width, height), multiples of 32, got {size}")
+            raise ArgumentError(f"input must be (width, height), multiples of 32, got {size}")
         return size
 
     @model_validator(mode="after")
@@ -465,29 +468,31 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
     from oaks.training.networks import build
 
     if given := {"keypoints", "input"} & set(recipe.network):
-        raise ValueError(
+        raise ArgumentError(
             f"network: {sorted(given)} come from the recipe's skeleton and input, leave them out"
         )
     architecture = recipe.architecture()
     if architecture.get("name") not in names:
-        raise ValueError(f"network: name must be one of {', '.join(names)}, got {architecture.get('name')!r}")
+        raise ArgumentError(
+            f"network: name must be one of {', '.join(names)}, got {architecture.get('name')!r}"
+        )
     try:
         with torch.device("meta"):
             build(architecture)
     except (TypeError, RuntimeError) as error:
-        raise ValueError(f"network: {error}") from error
+        raise ArgumentError(f"network: {error}") from error
 
 
 def parse_recipe(content: Any, where: str) -> AnyRecipe:
     """A recipe from plain data.
 
     Raises:
-        ValueError: a field is unknown, missing or wrong; the message names `where` and every such field.
+        ArgumentError: a field is unknown, missing or wrong; the message names `where` and every such field.
     """
     kinds = {"pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe}
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind not in kinds:
-        raise ValueError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
+        raise ArgumentError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
     try:
         return kinds[kind].model_validate(content)
     except ValidationError as error:
@@ -495,7 +500,7 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
             f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}, got {e['input']!r}"[:300]
             for e in error.errors()
         ]
-        raise ValueError("\n".join([f"{where}: not a valid recipe", *lines])) from error
+        raise ArgumentError("\n".join([f"{where}: not a valid recipe", *lines])) from error
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe:
@@ -507,7 +512,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
 
     Raises:
         FileNotFoundError: no such file, and no such built-in recipe.
-        ValueError: the file or a change does not make a valid recipe.
+        ArgumentError: the file or a change does not make a valid recipe.
     """
     file = Path(path)
     built_in = Path(__file__).parent / "recipes"
@@ -525,7 +530,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
 def _apply(content: Any, change: str) -> None:
     field, separator, value = change.partition("=")
     if not separator:
-        raise ValueError(f"set: wanted field=value, got {change!r}")
+        raise ArgumentError(f"set: wanted field=value, got {change!r}")
     *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
     place = content
     try:
@@ -533,7 +538,7 @@ def _apply(content: Any, change: str) -> None:
             place = place[parent] if isinstance(place, list) else place.setdefault(parent, {})
         place[last] = parse_yaml(value, f"set: {field}")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"set: the recipe has no place for {field!r}") from error
+        raise ArgumentError(f"set: the recipe has no place for {field!r}") from error
 
 
 __all__ = [

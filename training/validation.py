@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from oaks import ops
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
@@ -286,10 +287,10 @@ class ResultCollector:
         """Everything gathered, in the order of the people whatever the processes' order was.
 
         Raises:
-            ValueError: nothing was gathered: no image could be read.
+            ArgumentError: nothing was gathered: no image could be read.
         """
         if not self.rows:
-            raise ValueError("validation: none of the people's images can be read")
+            raise ArgumentError("validation: none of the people's images can be read")
         joined = {
             name: None if self.rows[0][name] is None else np.concatenate([row[name] for row in self.rows])
             for name in self.rows[0]

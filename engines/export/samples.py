@@ -34,7 +34,7 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
 
     Raises:
         FileNotFoundError: there is no such file or folder, or an annotated image is missing.
-        ValueError: the source holds no person, or is none of the above.
+        ArgumentError: the source holds no person, or is none of the above.
     """
     if isinstance(source, np.ndarray):
         return _from_arrays("crops", source, description, count)
@@ -52,7 +52,7 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
         if len(content) != 1:
             raise ArgumentError(f"crops: {path} must hold one array, got {sorted(content)}")
         return _from_arrays(str(path), *content.values(), description, count)
-    raise ValueError(f"crops: a folder, a COCO .json or an .npz wanted, got {str(source)!r}")
+    raise ArgumentError(f"crops: a folder, a COCO .json or an .npz wanted, got {str(source)!r}")
 
 
 def split(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ def _spread(total: int, count: int) -> np.ndarray:
 
 def _from_arrays(name: str, crops: np.ndarray, description: Mapping[str, Any], count: int) -> np.ndarray:
     if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != np.uint8 or not len(crops):
-        raise ValueError(f"{name}: (N, H, W, 3) uint8 wanted with N >= 1, got {crops.shape} {crops.dtype}")
+        raise ArgumentError(f"{name}: (N, H, W, 3) uint8 wanted with N >= 1, got {crops.shape} {crops.dtype}")
     color = description["input"].get("color", "bgr")
     return np.stack([_whole(crops[i], description, color) for i in _spread(len(crops), count)])
 
@@ -110,7 +110,7 @@ def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np
     try:
         paths = images_in(folder)
     except FileNotFoundError as error:
-        raise ValueError(f"crops must be a folder with {ANNOTATIONS} or images: {error}") from error
+        raise ArgumentError(f"crops must be a folder with {ANNOTATIONS} or images: {error}") from error
     chosen = [paths[i] for i in _spread(len(paths), count)]
     return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
 
@@ -119,7 +119,7 @@ def _from_annotations(path: Path, description: Mapping[str, Any], count: int) ->
     annotated = read_boxes(path)
     people = [(name, box) for name, image in annotated.image_ids.items() for box in annotated.of(image)[0]]
     if not people:
-        raise ValueError(f"crops: {path} holds no annotated person")
+        raise ArgumentError(f"crops: {path} holds no annotated person")
     padding = float(description.get("padding", 1.25))
     crops = []
     for index in _spread(len(people), count):

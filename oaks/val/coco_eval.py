@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.val.ground_truth import GroundTruth
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
@@ -37,10 +38,10 @@ def coco_metrics(
         by: pycocotools, or faster-coco-eval, which computes the same figures several times as fast.
 
     Raises:
-        ValueError: there is no detection, or a score is not finite.
+        ArgumentError: there is no detection, or a score is not finite.
     """
     if len(scores) == 0 or not np.isfinite(scores).all():
-        raise ValueError(
+        raise ArgumentError(
             f"scores must be finite and at least one, got {len(scores)} of which some are not finite"
         )
     if by == "pycocotools":

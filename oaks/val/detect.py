@@ -61,10 +61,10 @@ def detect(
 
     Raises:
         FileNotFoundError: an image or the box file is not there.
-        ValueError: `out`, or what a stopped run left, was made with other settings; the message says which.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
     if engine.bundle.skeleton.count != truth.skeleton.count:
-        raise ValueError(
+        raise ArgumentError(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "
             f"{truth.path} has {truth.skeleton.count}"
         )

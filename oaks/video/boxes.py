@@ -11,6 +11,7 @@ import numpy as np
 
 from oaks.coco import read_boxes
 from oaks.detector import Detector
+from oaks.errors import ArgumentError
 from oaks.images import as_box_scores, as_boxes, check_size
 from oaks.video.frames import Frame, number_from_one
 from oaks.video.mot import read_mot
@@ -38,7 +39,7 @@ class FrameBoxes:
 
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or self.every < 0:
-            raise ValueError(f"every: a whole number, 0 or more, wanted, got {self.every!r}")
+            raise ArgumentError(f"every: a whole number, 0 or more, wanted, got {self.every!r}")
 
     def due(self, looked_at: int) -> bool:
         """Whether it is asked at the frame before which so many have been looked at."""
@@ -57,7 +58,7 @@ def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is neither of the two; the message names it.
+        ArgumentError: it is neither of the two; the message names it.
     """
     people = read_mot(path) if Path(path).suffix.lower() == ".txt" else read_boxes(path, category)
 
@@ -66,7 +67,7 @@ def boxes_from_file(path: str | Path, every: int = 1, category: str | int | None
             return number_from_one(frame)
         found = people.image_id(frame.name)
         if found is None:
-            raise ValueError(f"{people.source} does not know the picture {frame.name}")
+            raise ArgumentError(f"{people.source} does not know the picture {frame.name}")
         check_size(frame.name, frame.image.shape[1::-1], people.size(found))
         return found
 
@@ -81,7 +82,7 @@ def first_boxes(boxes: Any, box_scores: Any = None) -> FrameBoxes:
         box_scores: (N,); None: 1.
 
     Raises:
-        ValueError: an argument does not fit.
+        ArgumentError: an argument does not fit.
     """
     corners = as_boxes("boxes", boxes)
     scores = as_box_scores("box_scores", box_scores, len(corners))

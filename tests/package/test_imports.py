@@ -115,3 +115,11 @@ def test_every_error_of_the_package_has_one_base():
     assert {"OaksError", "ArgumentError", "BundleError", "ExportError"} <= set(bases)
     outside = {name for name, listed in bases.items() if not set(listed.split(", ")) & set(bases)}
     assert outside == {"OaksError"}
+
+
+def test_wrong_arguments_raise_the_package_s_own_error():
+    """A plain ValueError would not be caught by who catches OaksError."""
+    plain = {
+        name for name, path in modules().items() if re.search(r"raise ValueError\b", path.read_text("utf-8"))
+    }
+    assert not plain

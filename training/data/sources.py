@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.people import People, digest_of, fold_of, read_coco
 from oaks.training.data.sampling import sample_readable
@@ -56,7 +57,7 @@ def open_source(
         wanted: how they must be packed at the least, if they are.
 
     Raises:
-        ValueError: the source is empty, of another skeleton or packed for less than is wanted, or nobody in it can
+        ArgumentError: the source is empty, of another skeleton or packed for less than is wanted, or nobody in it can
             be read; the message names the file.
         FileNotFoundError: there is no such file.
     """
@@ -65,7 +66,7 @@ def open_source(
         people = people.subset(np.arange(min(source.limit, len(people))))
     _, person, _ = sample_readable(people, 0, np.random.default_rng(0))
     if len(person.keypoints) != skeleton.count:
-        raise ValueError(
+        raise ArgumentError(
             f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, "
             f"got {len(person.keypoints)}"
         )
@@ -122,7 +123,7 @@ def open_data(
         wanted: how people must be packed at the least, if they are.
 
     Raises:
-        ValueError: people are both trained and validated on, or there is nobody to train on or nobody in a
+        ArgumentError: people are both trained and validated on, or there is nobody to train on or nobody in a
             source's part who can be read.
     """
     train, weights, validation = [], [], []
@@ -140,7 +141,7 @@ def open_data(
         tell(describe_source(people, "validated on", len(people)))
         validation.append(people)
     if not train:
-        raise ValueError("data: the held-out fold leaves nobody to train on")
+        raise ArgumentError("data: the held-out fold leaves nobody to train on")
     check_disjoint(train, validation)
     for people in (*train, *validation):  # now, and not in the middle of the training
         sample_readable(people, 0, np.random.default_rng(0))
@@ -163,7 +164,7 @@ def check_disjoint(train: Sequence[People], validation: Sequence[People]) -> Non
     both = [(people.name, int(person)) for people in validation for person in people.person_ids
             if (people.name, int(person)) in seen]  # fmt: skip
     if both:
-        raise ValueError(f"data: {len(both)} people are trained and validated on, for instance {both[:3]}")
+        raise ArgumentError(f"data: {len(both)} people are trained and validated on, for instance {both[:3]}")
 
 
 def describe_source(people: People, use: str, used: int) -> str:
