@@ -130,7 +130,11 @@ class Detector:
             raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
         preprocessing = self._model.preprocessing
         pixels, scale, shift = letterbox(
-            image, self.size, swap=color != preprocessing.color, centered=preprocessing.centered
+            image,
+            self.size,
+            swap=color != preprocessing.color,
+            centered=preprocessing.centered,
+            fill=preprocessing.fill,
         )
         boxes, scores = self._model.find(pixels)
         height, width = image.shape[:2]
@@ -146,7 +150,7 @@ class Detector:
 
 
 def letterbox(
-    image: np.ndarray, size: tuple[int, int], *, swap: bool = False, centered: bool = False
+    image: np.ndarray, size: tuple[int, int], *, swap: bool = False, centered: bool = False, fill: int = _GRAY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A picture fitted into a detector's input, gray beside it.
 
@@ -155,6 +159,7 @@ def letterbox(
         size: (width, height) of the input.
         swap: whether the first and the last channel change places.
         centered: whether the picture lies in the middle of the input; else at its top left.
+        fill: gray level beside the picture.
 
     Returns:
         (height, width, 3) uint8; input pixels per image pixel (x, y); and where the picture begins (x, y).
@@ -168,7 +173,7 @@ def letterbox(
     interpolation = cv2.INTER_AREA if ratio < 0.5 else cv2.INTER_LINEAR
     small = cv2.resize(image, inner, interpolation=interpolation)
     x, y = ((width - inner[0]) // 2, (height - inner[1]) // 2) if centered else (0, 0)
-    canvas = np.full((height, width, 3), _GRAY, np.uint8)
+    canvas = np.full((height, width, 3), fill, np.uint8)
     canvas[y : y + inner[1], x : x + inner[0]] = small[..., ::-1] if swap else small
     return canvas, np.array([inner[0] / image.shape[1], inner[1] / image.shape[0]]), np.array([x, y])
 
@@ -311,7 +316,7 @@ class _CentersModel:
         self.size = part.size
         self.threshold = part.threshold if threshold is None else threshold
         self.overlap = part.nms if overlap is None else overlap
-        self.preprocessing = Preprocessing(part.color, part.mean, part.std)
+        self.preprocessing = Preprocessing(part.color, part.mean, part.std, fill=part.fill)
         name, place, _ = executors.choose_backend(backend, device, _lacking(bundle))
         if precision == "auto":
             precision = "fp16" if place != "cpu" else "fp32"

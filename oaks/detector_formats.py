@@ -28,12 +28,14 @@ class Preprocessing:
         color: channel order, "rgb" or "bgr".
         mean, std: in that order, on the 0-255 scale.
         centered: whether the picture lies in the middle of the input; else at its top left.
+        fill: gray level beside the picture.
     """
 
     color: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     centered: bool = False
+    fill: int = 114
 
 
 YOLOX = Preprocessing("bgr", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

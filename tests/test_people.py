@@ -205,3 +205,17 @@ def test_peaks_are_no_smaller_than_their_neighbors_and_finite():
     logits[0, 2, 4] = 2
     sizes[:] = 40
     assert len(decode_centers(logits, sizes, offsets, **settings)[0]) == 2
+
+
+def test_the_level_beside_a_picture_is_the_bundles(bundle, tmp_path: Path):
+    """White beside a narrow black picture is full of people, who are cut off with it; gray is not."""
+    narrow = np.zeros((64, 14, 3), np.uint8)
+    assert len(oaks.Detector(bundle, backend="onnxruntime").detect(narrow)[0]) == 0
+    for path in bundle.path.glob("*.onnx"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    described = dict(bundle.description)
+    described["networks"]["detector"]["input"]["fill"] = 255
+    white = bundles.bundles.write(
+        tmp_path, {k: v for k, v in described.items() if k not in ("files", "format")}
+    )
+    assert len(oaks.Detector(white, backend="onnxruntime").detect(narrow)[0])
