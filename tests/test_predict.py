@@ -336,4 +336,4 @@ def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):
     oks = (ks * labeled).sum(axis=1) / labeled.sum(axis=1)
     assert len(rows) == len(people)
     assert np.median(oks) > 0.5
-    assert np.corrcoef(oks, [row["score"] for row in rows])[0, 1] > 0.6
+    assert np.corrcoef(oks, [row["score"] for row in rows])[0, 1] > 0.5
