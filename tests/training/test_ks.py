@@ -158,7 +158,11 @@ def test_what_stored_heatmaps_depend_on_is_in_their_key(tmp_path: Path, people_f
     first = key()
     assert key(training={"epochs": 9}) == first
     keys = [first, key(views=2), key(views=2, augmentation={"color": 0.5})]
-    for change in ({"bbox": [1, 2, 30, 40]}, {"area": 77.0}, {"keypoints": [9, 9, 2] * 17}):
+    for change in (
+        {"bbox": [1, 2, 30, 40]},
+        {"area": 77.0},
+        {"keypoints": [9, 9, 2] * 17, "num_keypoints": 17},
+    ):
         changed = json.loads(json.dumps(content))
         changed["annotations"][3] |= change
         save(people_folder, changed)

@@ -87,7 +87,7 @@ def test_the_tolerance_decides(inputs):
 
 def test_every_precision_has_a_tolerance_for_every_output():
     for tolerances in compare.TOLERANCE.values():
-        assert set(tolerances) == {"heatmaps", "visibility", "similarity"}
+        assert set(tolerances) == {"heatmaps", "visibility", "similarity", "centers", "sizes", "offsets"}
     order = [compare.TOLERANCE[precision]["heatmaps"] for precision in ("fp32", "fp16", "int8")]
     assert order == sorted(order)
 
