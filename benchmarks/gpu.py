@@ -107,7 +107,7 @@ def run(listed: Sequence[Stage], out: Path, minutes: float) -> list[Outcome]:
     for stage in listed:
         outcomes.append(_run(stage, out, deadline - time.monotonic()))
         print(f"{stage.name}: {outcomes[-1].result} ({outcomes[-1].detail})", flush=True)
-        # After each stage: whoever is stopped keeps what is done.
+        # Written after each stage, so that an interrupted run keeps the finished ones.
         text = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
         (out / "summary.json").write_text(text + "\n", encoding="utf-8")
     return outcomes

@@ -52,7 +52,7 @@ def export_detector(
     Args:
         checkpoint: .safetensors file that training the recipe `person_detector` leaves.
         images: folder of pictures to compare on and to calibrate int8 on.
-        out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
+        out: the bundle's folder; an existing bundle is replaced once the new one is complete.
         threshold: smallest score of a person, chosen on held-out images.
         precisions: of "fp32", "fp16", "int8"; an fp16 file serves fp32 and the torch backend too.
         tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.

@@ -74,7 +74,7 @@ def export(
     Args:
         pose: checkpoint (.safetensors) of a pose network.
         ks: checkpoint of the KS network for its heatmaps, if there is one.
-        out: the bundle's folder; a bundle that is there is replaced once the new one is whole.
+        out: the bundle's folder; an existing bundle is replaced once the new one is complete.
         precisions: of "fp32", "fp16", "int8"; both networks are written in each. An fp16 file serves fp32,
             the torch backend and fine-tuning too, so "fp32" is for networks whose values float16 cannot hold.
         crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.export.samples.load_crops).
