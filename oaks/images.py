@@ -120,15 +120,35 @@ def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.n
         FileNotFoundError: there is no such file.
         ArgumentError: the file is damaged, incomplete, no image, or beyond the limits.
     """
-    content, header = _open(path, bounds)
+    return _pixels(path, *_open(path, bounds))
+
+
+def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = None) -> np.ndarray:
+    """Decode the content of an image file: the pixels that `read_image` returns for it.
+
+    Args:
+        content: of the file.
+        name: what messages call it.
+        bounds: the largest file and image to accept; limits.current() if None.
+
+    Raises:
+        LimitError: the content or the image is beyond the limits.
+        ArgumentError: the content is damaged, incomplete or no image.
+    """
+    bounds = bounds or limits.current()
+    limits.check(f"{name}: the file's size in bytes", "image_bytes", len(content), bounds)
+    return _pixels(name, content, _checked_header(name, content, bounds))
+
+
+def _pixels(name: str | Path, content: bytes, header: Header) -> np.ndarray:
     if _is_cut_off(content):
-        raise ArgumentError(f"{path}: damaged: the JPEG file ends before its picture does")
+        raise ArgumentError(f"{name}: damaged: the JPEG file ends before its picture does")
     try:
         image = _decode(content, header)
     except MemoryError as error:
-        raise ArgumentError(f"{path}: an image of {_sides(header.size)} does not fit into memory") from error
+        raise ArgumentError(f"{name}: an image of {_sides(header.size)} does not fit into memory") from error
     if image is None:
-        raise ArgumentError(f"{path}: damaged: its {header.format} data cannot be decoded")
+        raise ArgumentError(f"{name}: damaged: its {header.format} data cannot be decoded")
     return image
 
 
@@ -174,13 +194,17 @@ def _open(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header
         content = Path(path).read_bytes()
     except MemoryError as error:
         raise ArgumentError(f"{path}: the file does not fit into memory") from error
+    return content, _checked_header(path, content, bounds)
+
+
+def _checked_header(name: str | Path, content: bytes, bounds: limits.Limits) -> Header:
     header = _header(content)
     if header is None:
         raise ArgumentError(
-            f"{path}: {'damaged: the file is empty' if not content else 'damaged, or not an image that can be read'}"
+            f"{name}: {'damaged: the file is empty' if not content else 'damaged, or not an image that can be read'}"
         )
-    limits.check(f"{path}: width times height", "image_pixels", header.size[0] * header.size[1], bounds)
-    return content, header
+    limits.check(f"{name}: width times height", "image_pixels", header.size[0] * header.size[1], bounds)
+    return header
 
 
 def _header(content: bytes) -> Header | None:
@@ -547,6 +571,7 @@ __all__ = [
     "as_boxes",
     "as_frame",
     "check_size",
+    "decode_image",
     "find_images",
     "images_in",
     "in_order",

@@ -84,6 +84,10 @@ def variable(name: str) -> str:
     return f"OAKS_LIMIT_{name.upper()}"
 
 
+class LimitError(ArgumentError):
+    """Input is beyond one of the limits."""
+
+
 def check(what: str, name: str, size: int, limits: Limits | None = None) -> None:
     """Refuse a size beyond a limit.
 
@@ -94,13 +98,11 @@ def check(what: str, name: str, size: int, limits: Limits | None = None) -> None
         limits: those of `current()` if None.
 
     Raises:
-        ArgumentError: the size is larger; the message says how to raise the limit.
+        LimitError: the size is larger; the message says how to raise the limit.
     """
     largest = getattr(limits or current(), name)
     if size > largest:
-        raise ArgumentError(
-            f"{what} must be at most {largest}, got {size}; set {variable(name)} to allow more"
-        )
+        raise LimitError(f"{what} must be at most {largest}, got {size}; set {variable(name)} to allow more")
 
 
-__all__ = ["BundleLimits", "Limits", "check", "current", "variable"]
+__all__ = ["BundleLimits", "LimitError", "Limits", "check", "current", "variable"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from oaks.inference import Engine
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
-_TOGETHER = 8  # pictures whose people go through the networks together
+TOGETHER = 8  # pictures whose people go through the networks together
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Prediction:
 
     Attributes:
         path: the picture.
-        image_id: its id in the results; None if it was skipped.
+        image_id: its id in the results; None if it was skipped, or has none yet.
         poses: the people in it; None if it was skipped.
         problem: why it was skipped, or why its annotated copy could not be written; None if all went well.
     """
@@ -107,7 +108,7 @@ class Summary:
 class _Picture:
     path: Path
     image: np.ndarray
-    image_id: int
+    image_id: int | None
     boxes: np.ndarray
     scores: np.ndarray
 
@@ -146,50 +147,43 @@ def predict(
     """
     if nms is not None and not 0 < nms <= 1:
         raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
-    nms = nms if source.detected else None
     folder = Path(folder)
     drawings = folder / "pictures"
     (drawings if annotate else folder).mkdir(parents=True, exist_ok=True)
     summary = Summary(folder / "results.json")
     rows: list[dict[str, Any]] = []
     names = _output_names(pictures)
+    numbers = {path: number for number, path in enumerate(pictures, start=1)}
     ids: dict[str, int] = {}
     described = engine.describe()  # now: an Engine that is closed meanwhile describes nothing
     complete = False
-
-    def skip(prediction: Prediction) -> None:
-        summary.skipped[prediction.path] = prediction.problem or ""
-        done(prediction)
-
     try:
-        for group in _groups(pictures, source, skip):
-            poses = engine.infer(
-                [in_order(picture.image, engine.color) for picture in group],
-                boxes=[picture.boxes for picture in group],
-                box_scores=[picture.scores for picture in group],
-            )
-            for i, picture in enumerate(group):
-                own = poses[poses.frame_index == i]
-                if nms is not None:
-                    own = _suppress(own, nms)
-                rows += own.to_coco(picture.image_id)
-                ids[str(picture.path)] = picture.image_id
-                summary.people += len(own)
-                problem = None
-                if annotate:
-                    drawn = draw(picture.image, own, absent=absent, boxes=boxes)
-                    problem = _write_image(drawings / names[picture.path], drawn)
-                    if problem is None:
-                        summary.pictures += 1
-                    else:
-                        summary.undrawn[picture.path] = problem
-                done(Prediction(picture.path, picture.image_id, own, problem))
+        readers = ((path, partial(read_image, path)) for path in pictures)
+        for found, image in find_poses(engine, readers, source, nms=nms):
+            path, poses = found.path, found.poses
+            if poses is None or image is None:
+                summary.skipped[path] = found.problem or ""
+                done(found)
+                continue
+            image_id = numbers[path] if found.image_id is None else found.image_id
+            rows += poses.to_coco(image_id)
+            ids[str(path)] = image_id
+            summary.people += len(poses)
+            problem = None
+            if annotate:
+                drawn = draw(image, poses, absent=absent, boxes=boxes)
+                problem = _write_image(drawings / names[path], drawn)
+                if problem is None:
+                    summary.pictures += 1
+                else:
+                    summary.undrawn[path] = problem
+            done(Prediction(path, image_id, poses, problem))
         complete = True
     finally:  # stopped midway, what is done so far is kept
         header = make_header(
             described,
             box_source=source.description,
-            nms=nms,
+            nms=nms if source.detected else None,
             complete=complete,
             images=ids,
             skipped={str(path): reason for path, reason in summary.skipped.items()},
@@ -198,23 +192,53 @@ def predict(
     return summary
 
 
-def _groups(
-    pictures: Sequence[Path], source: PictureBoxes, skip: Callable[[Prediction], object]
-) -> Iterator[list[_Picture]]:
-    """Pictures with their boxes, several at a time; `skip` gets the damaged and the unknown."""
+def find_poses(
+    engine: Engine,
+    pictures: Iterable[tuple[Path, Callable[[], np.ndarray]]],
+    source: PictureBoxes,
+    *,
+    nms: float | None = ops.OKS_THRESHOLD,
+) -> Iterator[tuple[Prediction, np.ndarray | None]]:
+    """What becomes of each picture, and its pixels; several pictures share a pass of the networks.
+
+    Args:
+        engine: what finds the poses.
+        pictures: file, and a function that reads it; (H, W, 3) uint8 BGR.
+        source: where the people are.
+        nms: as for `predict`.
+
+    Yields:
+        Predictions whose image_id is None where the source names none. Damaged pictures, and those that the source
+        does not know, come with their problem and without pixels, before the others of their pass.
+    """
     group: list[_Picture] = []
-    for number, path in enumerate(pictures, start=1):
+    for path, read in pictures:
         try:
-            image = read_image(path)
-            image_id, boxes, scores = source.find(path, image)
-            group.append(_Picture(path, image, number if image_id is None else image_id, boxes, scores))
+            image = read()
+            group.append(_Picture(path, image, *source.find(path, image)))
         except (ValueError, OSError) as error:
-            skip(Prediction(path, problem=str(error).removeprefix(f"{path}: ")))
-        if len(group) == _TOGETHER:
-            yield group
+            yield Prediction(path, problem=str(error).removeprefix(f"{path}: ")), None
+        if len(group) == TOGETHER:
+            yield from _infer(engine, group, nms if source.detected else None)
             group = []
     if group:
-        yield group
+        yield from _infer(engine, group, nms if source.detected else None)
+
+
+def _infer(
+    engine: Engine, group: Sequence[_Picture], nms: float | None
+) -> Iterator[tuple[Prediction, np.ndarray]]:
+    poses = engine.infer(
+        [in_order(picture.image, engine.color) for picture in group],
+        boxes=[picture.boxes for picture in group],
+        box_scores=[picture.scores for picture in group],
+    )
+    for i, picture in enumerate(group):
+        own = poses[poses.frame_index == i]
+        yield (
+            Prediction(picture.path, picture.image_id, own if nms is None else _suppress(own, nms)),
+            picture.image,
+        )
 
 
 def _suppress(poses: Poses, threshold: float) -> Poses:
@@ -266,6 +290,7 @@ __all__ = [
     "Summary",
     "boxes_from_detector",
     "boxes_from_file",
+    "find_poses",
     "predict",
     "whole_image",
 ]
