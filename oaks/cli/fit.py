@@ -62,8 +62,6 @@ def fit(
             network, annotations, images, store=store, out=out, name=estimator, resamples=resamples,
             threads=threads,
         )  # fmt: skip
-    for warning in fitted.warnings:
-        output.warn(warning)
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")
 

@@ -13,6 +13,7 @@ from oaks.cli.benchmark import benchmark
 from oaks.cli.demo import demo
 from oaks.cli.doctor import doctor
 from oaks.cli.export import export
+from oaks.cli.finetune import finetune
 from oaks.cli.fit import fit, import_, rescore
 from oaks.cli.output import Output
 from oaks.cli.plan import plan
@@ -39,6 +40,7 @@ for function in (
     rescore,
     train,
     train_series,
+    finetune,
     pack,
     export,
     plan,

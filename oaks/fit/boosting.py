@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,17 +84,26 @@ def fit_forests(
     return similarity, visibility
 
 
+Fit = Callable[[np.ndarray | None], tuple[Forest, Forest]]
+"""Fits forests of similarity and visibility to the people in `rows`, (N,) bool; None: to all."""
+
+
 def out_of_fold(
-    examples: Examples, settings: Settings
+    examples: Examples, settings: Settings, fit: Fit | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Predict every person by forests fitted to the people of other images.
+
+    Args:
+        examples: the people.
+        settings: of the folds, and of the trees.
+        fit: how forests are fitted; None: fit_forests.
 
     Yields, fold by fold: rows (n,), predicted similarity (n, K) and visibility (n, K).
     """
     fold = folds_of(examples.images, settings.folds, settings.seed)
     for number in range(settings.folds):
-        rows = np.flatnonzero(fold == number)
-        similarity, visibility = fit_forests(examples, settings, fold != number)
+        rows, others = np.flatnonzero(fold == number), fold != number
+        similarity, visibility = fit(others) if fit else fit_forests(examples, settings, others)
         features = examples.features[rows]
         yield rows, ops.forest(features, similarity), ops.forest(features, visibility)
 
@@ -187,4 +196,4 @@ def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
     return np.where(nearest > thresholds, below, nearest).astype(np.float32)
 
 
-__all__ = ["Examples", "Settings", "fit_forests", "folds_of", "out_of_fold", "to_forest"]
+__all__ = ["Examples", "Fit", "Settings", "fit_forests", "folds_of", "out_of_fold", "to_forest"]

@@ -99,7 +99,17 @@ def fit_heatmaps(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
         )
     people, features = described_people(bundle, files, folders, Path(store), threads)
-    card = Card(
+    fitted = fit_card(people, features, heatmap_card(bundle), settings, resamples)
+    return (
+        fitted
+        if out is None
+        else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
+    )
+
+
+def heatmap_card(bundle: Bundle) -> Card:
+    """The card of a scorer for a bundle's heatmaps, to be filled in by the fit."""
+    return Card(
         kind="heatmaps",
         estimator=bundle.name,
         decoder=decoder_in_words(bundle),
@@ -110,12 +120,6 @@ def fit_heatmaps(
         fitted_on={},
         out_of_fold={},
         heat_quantiles=(),
-    )
-    fitted = fit_card(people, features, card, settings, resamples)
-    return (
-        fitted
-        if out is None
-        else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
     )
 
 

@@ -14,10 +14,12 @@ from rich.progress import Progress
 from oaks.coco import are_numbers, read_results
 from oaks.errors import ArgumentError
 from oaks.fit import boosting
-from oaks.fit.boosting import CHOSEN, Examples, Settings
+from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings
 from oaks.fit.people import People, load_people
+from oaks.fit.recalibration import recalibrated
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.fit.seen import compare_with_reference
+from oaks.ops import Forest
 from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
@@ -105,14 +107,17 @@ def fit_card(
     settings: Settings,
     resamples: int,
     warnings: Sequence[str] = (),
+    start: tuple[Forest, Forest] | None = None,
 ) -> Fitted:
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
     Args:
         card: what is fitted; `fitted_on`, `out_of_fold` and `heat_quantiles` are filled in here.
         warnings: of the caller, to report with those that are found here.
+        start: trees of a scorer for a network that this one was trained from. They are kept and recalibrated where
+            that predicts other people better than new trees do, as with few people.
     """
-    warnings = [*warnings, *check_people(people, features.shape[2])]
+    warnings = [*warnings, *check_people(people, features.shape[2], enough=start is not None)]
     for warning in warnings:
         log.warning("%s", warning)
     examples = Examples(
@@ -122,15 +127,24 @@ def fit_card(
         people.images,
         people.known,
     )
-    similarity, visibility = np.zeros(people.heat.shape, np.float32), np.zeros(people.heat.shape, np.float32)
+    ways: dict[str, Fit] = {}
+    if start is None or people.known.sum() >= features.shape[2]:
+        ways["new trees"] = lambda rows: boosting.fit_forests(examples, settings, rows)
+    if start is not None:
+        ways["recalibrated trees"] = lambda rows: recalibrated(start, examples, rows)
     with Progress(transient=True) as progress:
-        steps = progress.add_task("Fitting", total=settings.folds + 2)
-        for rows, ks, seen in boosting.out_of_fold(examples, settings):
-            similarity[rows], visibility[rows] = ks, seen
-            progress.advance(steps)
-        forests = boosting.fit_forests(examples, settings)
+        steps = progress.add_task("Fitting", total=len(ways) * settings.folds + 2)
+        told = {}
+        for name, fit in ways.items():
+            similarity, visibility = np.zeros((2, *people.heat.shape), np.float32)
+            for rows, ks, seen in boosting.out_of_fold(examples, settings, fit):
+                similarity[rows], visibility[rows] = ks, seen
+                progress.advance(steps)
+            told[name] = similarity, visibility
+        way = min(ways, key=lambda name: cross_entropy(examples, *told[name]))
+        forests = ways[way](None)
         progress.advance(steps)
-        measured = measured_with(people.truth, people.detections, similarity, visibility)
+        measured = measured_with(people.truth, people.detections, *told[way])
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         progress.advance(steps)
     known = people.heat[people.known]
@@ -141,8 +155,9 @@ def fit_card(
             "people": int(people.known.sum()),
             "images": len(np.unique(people.images[people.known])),
             "labeled keypoints": int(people.labeled.sum()),
-            "trees": settings.trees,
+            "trees": len(forests[0].roots),
             "seed": settings.seed,
+            **({} if start is None else {"fit": way}),
         },
         out_of_fold=summary(measured, comparisons),
         heat_quantiles=tuple(np.quantile(known, np.linspace(0, 1, QUANTILES)).round(6).tolist()),
@@ -150,14 +165,33 @@ def fit_card(
     return Fitted(Scorer.of(card, *forests), measured, comparisons, tuple(warnings))
 
 
-def check_people(people: People, features: int) -> list[str]:
+def cross_entropy(examples: Examples, similarity: np.ndarray, visibility: np.ndarray) -> float:
+    """Cross entropy of predictions (N, K): mean over labeled keypoints for similarity, over all for visibility."""
+    labeled = examples.labeled & examples.known[:, None]
+    parts = (
+        (similarity[labeled], examples.similarity[labeled]),
+        (visibility[examples.known], examples.labeled[examples.known]),
+    )
+    total = 0.0
+    for predicted, target in parts:
+        p = predicted.astype(float).clip(1e-7, 1 - 1e-7)
+        total -= float((target * np.log(p) + (1 - target) * np.log1p(-p)).mean())
+    return total
+
+
+def check_people(people: People, features: int, *, enough: bool = False) -> list[str]:
     """Refuse people that nothing can be fitted to; warn of what they lack.
+
+    Args:
+        people: the people.
+        features: how many features the trees look at.
+        enough: whether fewer people than features are enough.
 
     Raises:
         ArgumentError: there are fewer people than features.
     """
     count = int(people.known.sum())
-    if count < features:
+    if count < features and not enough:
         raise ArgumentError(
             f"results must hold at least {features} poses of annotated people, one for each feature, got {count}"
         )
@@ -167,19 +201,28 @@ def check_people(people: People, features: int) -> list[str]:
         warnings.append(
             f"{nobody} of {len(people.known)} poses belong to no annotated person; they are not fitted to"
         )
-    classes = people.truth.occlusion[people.detections.own[people.known]]
-    for index, occlusion in enumerate(OCCLUSION_CLASSES):
-        if (few := int((classes == index).sum())) < FEW:
-            warnings.append(f"only {few} people of class '{occlusion.title}'; their scores will be uncertain")
-    labels = people.labeled.sum(axis=0)
-    for name, number in zip(people.truth.skeleton.keypoints, labels.tolist(), strict=True):
-        if number < FEW:
-            warnings.append(
-                f"keypoint {name} is labeled {number} times only; its similarity will be uncertain"
-            )
+    if count >= features:
+        warnings += few_labels(people)
     flat = np.ptp(people.heat, axis=0) == 0
     for name in np.array(people.truth.skeleton.keypoints)[flat]:
         warnings.append(f"keypoint {name} has the same score in every pose; its score says nothing")
+    return warnings
+
+
+def few_labels(people: People) -> list[str]:
+    """Warnings of occlusion classes with few people and of keypoints with few labels."""
+    classes = people.truth.occlusion[people.detections.own[people.known]]
+    counts = np.bincount(classes, minlength=len(OCCLUSION_CLASSES)).tolist()
+    warnings = [
+        f"only {few} people of class '{occlusion.title}'; their scores will be uncertain"
+        for occlusion, few in zip(OCCLUSION_CLASSES, counts, strict=True)
+        if few < FEW
+    ]
+    labels = zip(people.truth.skeleton.keypoints, people.labeled.sum(axis=0).tolist(), strict=True)
+    if rare := [f"{name} ({number})" for name, number in labels if number < FEW]:
+        warnings.append(
+            f"keypoints with fewer than {FEW} labels, whose similarity will be uncertain: {', '.join(rare)}"
+        )
     return warnings
 
 

@@ -1,0 +1,563 @@
+"""Fine-tuning: train a bundle's pose network on with your own people, refit its scorer, and write a new bundle.
+
+from oaks.finetune import finetune
+done = finetune("small", "my.json", "images", out="mine")
+done.print()                                     # AP before and after, on people of images held out
+engine = oaks.Engine("mine")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks import bundle as bundles
+from oaks import forest_file, ops
+from oaks.bundle import Bundle
+from oaks.errors import ArgumentError
+from oaks.files import replace_folder, write_json
+from oaks.fit.boosting import CHOSEN
+from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_description
+from oaks.fit.people import People
+from oaks.fit.report import Fitted, measured_with
+from oaks.fit.results import Paths, fit_card, listed
+from oaks.scorer import load_forests
+from oaks.skeleton import COCO17
+from oaks.structured import read_json
+from oaks.val.bootstrap import Comparison, Contender, compare_rankings
+from oaks.val.ground_truth import GroundTruth
+from oaks.val.report.document import Cell, Column, Range, Table
+from oaks.val.scores import TITLES, ScoredDetections
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oaks.training.recipe import PoseRecipe
+
+log = logging.getLogger("oaks")
+
+FEWEST = 20
+"""People with labeled keypoints below which nothing is begun."""
+FOLDS = CHOSEN.folds
+"""Images that must be held out at the least: one for each fold of the scorer."""
+LARGEST_SHARE = 0.8
+DRAWS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 4.0, 25.0
+"""Samples that a training draws if `epochs` is not given, and the epochs that this may come to."""
+HALF_TOLERANCE = 0.05
+"""Largest typical difference of the half-stored network from torch's. It is wider than that of `oaks export`, because a
+few people's faint heatmaps may decide it, and because AP after fine-tuning is measured with the half-stored network."""
+SHOWN = ("AP", "AP50", "AP75", "AR")
+FROZEN = {"mobile_oa_hpe": ["backbone.stem.*", "backbone.blocks.0.*", "backbone.blocks.1.*"]}
+"""Parameters that keep their values, by architecture: edges and colours are the same everywhere."""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How a network is fine-tuned. The defaults are made for a hundred to a few thousand people.
+
+    Attributes:
+        held_out: share of the people that only measure and fit the scorer; whole images, above 0 and at most 0.8.
+        epochs: how often each person is drawn on average; None: so often that 2,000 samples are drawn, from 4 to 25
+            times.
+        learning_rate: at its highest; it rises for the first steps, then falls along a cosine.
+        batch: people per step.
+        seed: random seed of the split, the order of people and their augmentation.
+        resamples: bootstrap resamples of the images, for the intervals.
+    """
+
+    held_out: float = 0.25
+    epochs: float | None = None
+    learning_rate: float = 2e-4
+    batch: int = 16
+    seed: int = 0
+    resamples: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out <= LARGEST_SHARE:
+            raise ArgumentError(f"held_out must be above 0 and at most {LARGEST_SHARE}, got {self.held_out}")
+        for name in ("epochs", "learning_rate", "batch", "resamples"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name} must be above 0, got {value}")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned bundle, and what it is worth on people of images that were held out.
+
+    Attributes:
+        path: folder of the new bundle.
+        before: the held-out people's poses by the bundle that was fine-tuned.
+        after: those by the new one; similarity and visibility come from scorers fitted to other held-out images.
+        comparisons: both, by the conventional and the OAKS score, with bootstrap intervals over images.
+        warnings: what may be wrong with the people, in words.
+    """
+
+    path: Path
+    before: ScoredDetections
+    after: ScoredDetections
+    comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Average precision before and after, with intervals and gains."""
+        return [before_and_after(contenders(self.before, self.after), self.comparisons)]
+
+    def print(self) -> None:
+        """Print the tables to the terminal."""
+        from oaks.val.report.writer import print_tables
+
+        print_tables(self.tables)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One annotation file, split by image.
+
+    Attributes:
+        name: what cards call it.
+        images: folder of its images.
+        train, held_out: COCO files of the two parts.
+    """
+
+    name: str
+    images: Path
+    train: Path
+    held_out: Path
+
+
+def finetune(
+    model: str | Path | Bundle,
+    annotations: Paths,
+    images: Paths,
+    *,
+    out: str | Path,
+    settings: FinetuneSettings | None = None,
+    category: str | int | None = None,
+    accelerator: str = "auto",
+    threads: int | None = None,
+    max_minutes: float | None = None,
+    console: Console | None = None,
+) -> Finetuned | None:
+    """Train a bundle's pose network on with annotated people, refit its scorer, and write a new bundle.
+
+    The images are split: most people are trained on; the rest measure AP before and after, and the scorer is fitted to
+    them. Checkpoints and heatmaps are kept in a folder beside the new bundle, whose name is that of `out` with
+    ".finetune" after it; a run that was stopped resumes there when it is called again.
+
+    Args:
+        model: a bundle with torch weights: a shipped one's name, or one that `oaks export` wrote.
+        annotations: COCO keypoint annotations with the bundle's keypoints, one file or several.
+        images: the folder of the images of each annotation file.
+        out: folder of the new bundle, which must not exist; its name becomes the bundle's.
+        settings: of the training; None: the defaults.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        accelerator: "auto", "cpu" or "gpu".
+        threads: CPU threads; None: as many as torch and ONNX Runtime take by themselves.
+        max_minutes: stop with a checkpoint after so many minutes of training.
+        console: where the progress is shown; None: standard error.
+
+    Returns:
+        The new bundle and its figures, or None if the time was up.
+
+    Raises:
+        FileNotFoundError: a file or folder is not there.
+        FileExistsError: `out` exists.
+        ArgumentError: the bundle has no weights to start from, there are too few people or images, or the folder
+            beside `out` holds another fine-tuning.
+        BackendUnavailable: LightGBM is not installed.
+    """
+    from oaks.training.callbacks import stderr_console
+
+    settings, console = settings or FinetuneSettings(), console or stderr_console()
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"out must not exist, got {out}")
+    bundle = model if isinstance(model, Bundle) else Bundle.load(model)
+    _check_model(bundle)
+    files, folders = [Path(path) for path in listed(annotations)], [Path(path) for path in listed(images)]
+    if len(files) != len(folders):
+        raise ArgumentError(
+            f"images must be one folder for each of annotations, got {len(folders)} and {len(files)}"
+        )
+    work = out.with_name(f"{out.name}.finetune")
+    sources = _begin(work, bundle, files, folders, settings, category)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    network = _train(bundle, sources, work, settings, accelerator, max_minutes, console)
+    if network is None:
+        return None
+    tuned = _export(network, sources, work, out.name)
+    return _measure_and_write(bundle, tuned, sources, work, out, settings, threads)
+
+
+def _check_model(bundle: Bundle) -> None:
+    if not bundle.has_weights("pose"):
+        raise ArgumentError(
+            f"model must have torch weights of a pose network, got bundle {bundle.name!r} ({bundle.path}); `oaks export` "
+            "writes them, other projects' networks cannot be fine-tuned"
+        )
+    pose = bundle.pose
+    if pose.kind != "heatmaps" or pose.alignment != "half_pixel" or pose.color != "rgb":
+        raise ArgumentError(
+            "model must give heatmaps of alignment 'half_pixel' for RGB crops, "
+            f"got kind {pose.kind!r}, alignment {pose.alignment!r} and color {pose.color!r}"
+        )
+
+
+def _begin(
+    work: Path,
+    bundle: Bundle,
+    files: Sequence[Path],
+    folders: Sequence[Path],
+    settings: FinetuneSettings,
+    category: str | int | None,
+) -> list[Source]:
+    """Split the people, or check that they were split by a run with the same arguments."""
+    stated = {
+        "model": bundle.sha256,
+        "annotations": [_digest(path) for path in files],
+        "category": category,
+        **asdict(settings),
+    }
+    record = work / "finetune.json"
+    if record.is_file():
+        found = read_json(record, top=dict)
+        if changed := [key for key in stated if found.get(key) != stated[key]]:
+            raise ArgumentError(
+                f"{work} must hold this fine-tuning, got one with another {changed[0]}; delete it or name another folder"
+            )
+        return _sources(work, files, folders)
+    contents = split_people(files, bundle, settings, category)
+    sources = _sources(work, files, folders)
+    for source, (train, held_out) in zip(sources, contents, strict=True):
+        source.train.parent.mkdir(parents=True, exist_ok=True)
+        source.held_out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(source.train, train)
+        write_json(source.held_out, held_out)
+    write_json(record, stated)
+    return sources
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(json.dumps(read_json(path, top=dict, strict=False)).encode()).hexdigest()
+
+
+def _sources(work: Path, files: Sequence[Path], folders: Sequence[Path]) -> list[Source]:
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem) or "people" for path in files]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{number}" for number, name in enumerate(names)]
+    return [
+        Source(name, folder.resolve(), work / "train" / f"{name}.json", work / "held_out" / f"{name}.json")
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def split_people(
+    files: Sequence[Path], bundle: Bundle, settings: FinetuneSettings, category: str | int | None = None
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The content of each annotation file in two parts: people to train on, and people held out.
+
+    Images are held out in a random order until they hold the share of the people that is to be held out.
+
+    Raises:
+        ArgumentError: there are too few people or images.
+    """
+    truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
+    labeled = [truth.image_ids[truth.image[truth.counted]] for truth in truths]
+    people = sum(map(len, labeled))
+    if people < FEWEST:
+        raise ArgumentError(
+            f"annotations must hold at least {FEWEST} people with labeled keypoints, got {people}"
+        )
+    places = [(number, image) for number, ids in enumerate(labeled) for image in np.unique(ids).tolist()]
+    if len(places) < 2 * FOLDS:
+        raise ArgumentError(
+            f"annotations must hold people in at least {2 * FOLDS} images, of which {FOLDS} are held out, "
+            f"got {len(places)}"
+        )
+    order = np.random.default_rng(settings.seed).permutation(len(places))
+    held: list[set[int]] = [set() for _ in files]
+    count = 0
+    for rank, place in enumerate(order.tolist()):
+        if rank >= len(places) - FOLDS or (rank >= FOLDS and count >= settings.held_out * people):
+            break
+        number, image = places[place]
+        held[number].add(image)
+        count += int((labeled[number] == image).sum())
+    return [_parts(path, truth, ids) for path, truth, ids in zip(files, truths, held, strict=True)]
+
+
+def _parts(path: Path, truth: GroundTruth, held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a file says about the people of the images that are not in `held`, and of those that are."""
+    content = read_json(path, top=dict, strict=False)
+    people = [a for a in content["annotations"] if int(a["category_id"]) == truth.category_id]
+    content["categories"] = [c for c in content["categories"] if int(c["id"]) == truth.category_id]
+
+    def part(of_held: bool) -> dict[str, Any]:
+        return {
+            **content,
+            "images": [image for image in content["images"] if (int(image["id"]) in held) == of_held],
+            "annotations": [a for a in people if (int(a["image_id"]) in held) == of_held],
+        }
+
+    return part(False), part(True)
+
+
+def _with_people(sources: Sequence[Source], part: str) -> list[tuple[Source, int]]:
+    """The sources that have people in a part, and how many annotations it has."""
+    counts = [
+        len(read_json(getattr(source, part), top=dict, strict=False)["annotations"]) for source in sources
+    ]
+    return [(source, count) for source, count in zip(sources, counts, strict=True) if count]
+
+
+def _train(
+    bundle: Bundle,
+    sources: Sequence[Source],
+    work: Path,
+    settings: FinetuneSettings,
+    accelerator: str,
+    max_minutes: float | None,
+    console: Console,
+) -> Path | None:
+    """Train, or resume; the file of the trained network, or None if the time was up."""
+    from oaks.training.checkpoint import load_from_bundle, save_network
+    from oaks.training.run import Hardware, RunFolder, resume, train
+
+    folder, machine = RunFolder(work / "run"), Hardware(accelerator, 1, max_minutes=max_minutes)
+    if folder.settings.exists():
+        return resume(folder.path, machine, console=console)
+    network, description = load_from_bundle(bundle.torch_network("pose"))
+    initial = work / "initial.safetensors"
+    save_network(initial, network, description)
+    return train(finetuning_recipe(bundle, description, sources, initial, settings), folder.path, None, machine,
+                 console=console)  # fmt: skip
+
+
+def finetuning_recipe(
+    bundle: Bundle,
+    description: Mapping[str, Any],
+    sources: Sequence[Source],
+    initial: Path,
+    settings: FinetuneSettings,
+) -> PoseRecipe:
+    """The recipe of the training (oaks.training.recipe).
+
+    Args:
+        bundle: whose network is trained on.
+        description: of that network, as load_from_bundle gives it.
+        sources: the people.
+        initial: file of the network's weights.
+        settings: of the training.
+    """
+    from oaks.training.recipe import PoseRecipe
+
+    pose, skeleton = bundle.pose, bundle.skeleton
+    network = {k: v for k, v in description["architecture"].items() if k not in ("keypoints", "input")}
+    logits = network["name"] == "mobile_oa_hpe"
+    kept = _with_people(sources, "train")
+    count = sum(number for _, number in kept)
+    named = COCO17.name
+    if skeleton != COCO17:
+        named = str(initial.with_name("skeleton.json").resolve())
+        write_json(named, skeleton.to_dict())
+    return PoseRecipe.model_validate({
+        "kind": "pose", "title": f"{bundle.name}, fine-tuned", "license": bundle.license, "skeleton": named,
+        "network": network, "input": pose.size, "padding": pose.padding, "mean": pose.mean, "std": pose.std,
+        "heatmap_sigma": description.get("heatmap_sigma") or 2.0, "refine": pose.refine,
+        "heatmap_loss": "cross_entropy" if logits else "squared", "visibility_weight": 8 if logits else 1,
+        "initial": {"path": str(initial.resolve()), "freeze": FROZEN.get(network["name"], [])},
+        "data": {"train": [
+            {"kind": "coco", "name": source.name, "annotations": str(source.train.resolve()),
+             "images": str(source.images)} for source, _ in kept
+        ]},
+        "augmentation": {
+            "rotation": 30, "rotation_probability": 0.4, "scale": [0.75, 1.25], "shift": 0.05,
+            "flip": 0.5 if skeleton.pairs else 0, "half_body": 0.1, "occluders": 0.2, "color": 0.5, "gray": 0.05,
+            "blur": 0.1, "noise": 0.05,
+        },
+        "training": {
+            "epochs": settings.epochs or min(MOST_EPOCHS, max(FEWEST_EPOCHS, DRAWS / count)),
+            "batch": settings.batch, "optimizer": "adamw", "learning_rate": settings.learning_rate,
+            "weight_decay": 0.02, "schedule": {"kind": "cosine", "warmup_steps": 10}, "average": 0.99,
+            "clip_gradient": 5.0, "seed": settings.seed,
+        },
+    })  # fmt: skip
+
+
+def _export(network: Path, sources: Sequence[Source], work: Path, name: str) -> Bundle:
+    """The trained network as a bundle without a scorer; crops of held-out people hold its precision against torch."""
+    from oaks.engines.export.export import COMPARED, export
+    from oaks.training.checkpoint import read_description
+
+    folder = work / "network"
+    if (folder / bundles.DESCRIPTION).is_file():
+        return Bundle.load(folder)
+    crops = _crops(_with_people(sources, "held_out")[0][0], read_description(network), COMPARED)
+    return export(
+        network, out=folder, precisions=("fp16",), crops=crops, name=name, tolerance={"fp16": HALF_TOLERANCE}
+    )
+
+
+def _crops(source: Source, description: Mapping[str, Any], count: int) -> np.ndarray:
+    """Crops (n, H, W, 3) uint8 of up to `count` held-out people."""
+    from oaks.skeleton import Skeleton
+    from oaks.training.data.people import read_coco
+
+    skeleton = Skeleton.from_dict(description["skeleton"])
+    people = read_coco(source.name, source.held_out, source.images, skeleton)
+    crops = []
+    for index in range(min(count, len(people))):
+        image, person = people.sample(index)
+        crop = ops.crop(
+            image, person.box[None], size=tuple(description["input"]["size"]), padding=description["padding"],
+            mean=(0, 0, 0), std=(1, 1, 1), color="rgb",
+        )  # fmt: skip
+        crops.append(crop.pixels[0].transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8))
+    return np.stack(crops)
+
+
+def _measure_and_write(
+    bundle: Bundle,
+    tuned: Bundle,
+    sources: Sequence[Source],
+    work: Path,
+    out: Path,
+    settings: FinetuneSettings,
+    threads: int | None,
+) -> Finetuned:
+    held = [source for source, _ in _with_people(sources, "held_out")]
+    files, folders = [source.held_out for source in held], [source.images for source in held]
+    old, old_features = described_people(bundle, files, folders, work / "heatmaps" / "before", threads)
+    new, features = described_people(tuned, files, folders, work / "heatmaps" / "after", threads)
+    forests = load_forests(bundle)
+    before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
+    enough = forests or new.known.sum() >= features.shape[2]
+    fitted = None
+    if enough:
+        start = (forests[0], forests[1]) if forests else None
+        card = heatmap_card(tuned)
+        fitted = fit_card(new, features, card, CHOSEN, settings.resamples, start=start)
+    after = _scored(new) if fitted is None else fitted.measured
+    comparisons = tuple(
+        compare_rankings(contenders(before, after), resamples=settings.resamples, seed=settings.seed)
+    )
+    found = []
+    if fitted is None:
+        found.append(
+            f"{int(new.known.sum())} held-out people are too few to fit a scorer to; the bundle gives the conventional score"
+        )
+    gain = {c.figure: c for c in comparisons}["AP"].differences[contenders_after(before, after) - 1]
+    if gain.high < 0:
+        found.append(f"AP fell on the held-out people, by {-100 * gain.value:.1f} points")
+    for warning in found:
+        log.warning("%s", warning)
+    path = _write(bundle, tuned, fitted, out, comparisons, contenders(before, after))
+    return Finetuned(path, before, after, comparisons, (*(fitted.warnings if fitted else ()), *found))
+
+
+def _scored(people: People, *told: np.ndarray) -> ScoredDetections:
+    """The poses beside the truth, with predicted similarity and visibility if there are."""
+    if told:
+        return measured_with(people.truth, people.detections, *told)
+    return ScoredDetections.of(people.truth, people.detections)
+
+
+def contenders(before: ScoredDetections, after: ScoredDetections) -> list[Contender]:
+    """Both bundles' poses, ranked by each score that they have: those before come first."""
+    found = []
+    for when, measured in (("before", before), ("after", after)):
+        for key in ("conventional", "oaks"):
+            if key in measured.scores:
+                title = f"{when}: {TITLES[key]}"
+                found.append(Contender(title, measured, measured.scores[key].ranks))
+    return found
+
+
+def contenders_after(before: ScoredDetections, after: ScoredDetections) -> int:
+    """Index of the new bundle's conventional score among the contenders."""
+    return next(i for i, c in enumerate(contenders(before, after)) if c.measured is after)
+
+
+def before_and_after(rows: Sequence[Contender], comparisons: Sequence[Comparison]) -> Table:
+    """AP, AP50, AP75 and AR by each bundle's scores, and the gain in AP over the first."""
+    found = {comparison.figure: comparison for comparison in comparisons}
+    lines: list[tuple[Cell, ...]] = []
+    for number, row in enumerate(rows):
+        values = [found[figure].values[number] for figure in SHOWN]
+        gain = found["AP"].differences[number - 1] if number else None
+        lines.append((
+            row.name, *(Range(v.value, v.low, v.high) for v in values),
+            None if gain is None else Range(gain.value, gain.low, gain.high),
+        ))  # fmt: skip
+    people = int((rows[0].measured.detections.own >= 0).sum())
+    return Table(
+        "finetune",
+        f"{people} held-out people, ground-truth boxes",
+        (Column("Score", "text"), *(Column(figure) for figure in SHOWN), Column("AP gain", "points")),
+        tuple(lines),
+        "Per cent with 95 % intervals, bootstrap over images. The gain is over the first row.",
+        (1,),
+    )
+
+
+def _write(
+    bundle: Bundle,
+    tuned: Bundle,
+    fitted: Fitted | None,
+    out: Path,
+    comparisons: Sequence[Comparison],
+    rows: Sequence[Contender],
+) -> Path:
+    """Write the new bundle whole or not at all: the trained network, its scorer, and the old bundle's detector."""
+    content = dict(tuned.description) if fitted is None else scored_description(tuned, fitted, out.name)
+    content = {key: value for key, value in content.items() if key not in ("format", "files")}
+    content["networks"] = dict(content["networks"])
+    if "sources" in bundle.description:
+        content["sources"] = bundle.description["sources"]
+    if bundle.has("detector"):
+        content["networks"]["detector"] = bundle.description["networks"]["detector"]
+    found = {comparison.figure: comparison for comparison in comparisons}
+    content["extra"] = {
+        **content.get("extra", {}),
+        "finetuned": {
+            "from": {"name": bundle.name, "sha256": bundle.sha256},
+            "held-out people": int((rows[0].measured.detections.own >= 0).sum()),
+            **{
+                row.name: {f: round(found[f].values[n].value, 4) for f in SHOWN} for n, row in enumerate(rows)
+            },
+        },
+    }
+    staged = out.with_name(f".{out.name}.part")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        for role, part in content["networks"].items():
+            holder = tuned if role == "pose" else bundle
+            for file in part.get("files", {}).values():
+                (staged / file).write_bytes(holder.read(file))
+        if fitted is not None:
+            forest_file.write(staged / FORESTS["similarity"], fitted.scorer.similarity)
+            forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
+        bundles.write(staged, content)
+        Bundle.load(staged)
+        replace_folder(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return out
+
+
+__all__ = ["FinetuneSettings", "Finetuned", "finetune"]

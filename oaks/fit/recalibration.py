@@ -1,0 +1,83 @@
+"""The trees of a scorer kept, with two numbers each fitted to new people: for fewer people than trees need."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from oaks import ops
+from oaks.fit.boosting import Examples
+from oaks.ops import Forest
+
+_STEPS, _ENOUGH = 50, 1e-9
+_FARTHEST = 30.0
+"""Largest logit that counts; those of trees are far below it."""
+
+
+def recalibrated(
+    forests: tuple[Forest, Forest], examples: Examples, rows: np.ndarray | None = None
+) -> tuple[Forest, Forest]:
+    """Forests of similarity and visibility whose logits are scale * logit + bias of the given ones.
+
+    Args:
+        forests: of similarity and of visibility, which look at the examples' features.
+        examples: the people.
+        rows: (N,) bool, people to fit to among those that are known; None: all.
+    """
+    chosen = examples.known if rows is None else examples.known & rows
+    labeled = examples.labeled & chosen[:, None]
+    every = np.repeat(chosen[:, None], labeled.shape[1], axis=1)
+    targets = (examples.similarity, examples.labeled.astype(float))
+    found = []
+    for forest, target, counted in zip(forests, targets, (labeled, every), strict=True):
+        logits = logits_of(ops.forest(examples.features, forest)[counted])
+        found.append(scaled(forest, *fit_scale_and_bias(logits, target[counted])))
+    return found[0], found[1]
+
+
+def logits_of(probabilities: np.ndarray) -> np.ndarray:
+    """Logits of probabilities, bounded where they round to 0 or 1."""
+    with np.errstate(divide="ignore"):
+        p = np.asarray(probabilities, float)
+        return (np.log(p) - np.log1p(-p)).clip(-_FARTHEST, _FARTHEST)
+
+
+def fit_scale_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Scale and bias of logits (n,) with the least cross entropy to targets (n,) in [0, 1] (Platt, 1999).
+
+    The result is finite and near (1, 0) where the targets do not decide: the loss has one more keypoint, which asks for
+    no change. Newton's method; the loss is convex.
+    """
+    numbers = np.array([1.0, 0.0])
+
+    def loss(at: np.ndarray) -> float:
+        z = at[0] * logits + at[1]
+        entropy = (np.logaddexp(0, z) - targets * z).sum()
+        return float(entropy + ((at - [1, 0]) ** 2).sum())
+
+    inputs = np.stack([logits, np.ones_like(logits)])
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-(numbers @ inputs)))
+        gradient = inputs @ (p - targets) + 2 * (numbers - [1, 0])
+        curvature = (inputs * (p * (1 - p))) @ inputs.T + 2 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        before = loss(numbers)
+        while loss(numbers - step) > before and np.abs(step).max() > _ENOUGH:
+            step = step / 2
+        numbers = numbers - step
+        if np.abs(step).max() <= _ENOUGH:
+            break
+    return float(numbers[0]), float(numbers[1])
+
+
+def scaled(forest: Forest, scale: float, bias: float) -> Forest:
+    """A forest whose logits are scale * logit + bias of the given one's: leaves multiplied, and a tree of one leaf."""
+    return replace(
+        forest,
+        leaves=np.append(forest.leaves.astype(float) * scale, bias).astype(np.float32),
+        roots=np.append(forest.roots, -1 - len(forest.leaves)).astype(np.int32),
+    )
+
+
+__all__ = ["fit_scale_and_bias", "recalibrated", "scaled"]
