@@ -26,11 +26,12 @@ import synthetic
 from rich.console import Console
 from rich.table import Table
 
-from oaks.val.bootstrap import resample_images, resampled
+from oaks.val.bootstrap import resampled
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import ErrorAnalysis, analyze
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES, GroundTruth
+from oaks.val.interval import resample_images
 from oaks.val.matching import ALL_SIZES, THRESHOLDS, match, precision_recall
 from oaks.val.oks import Pairs, pairs
 

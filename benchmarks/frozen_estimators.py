@@ -30,7 +30,7 @@ from oaks.fit.people import People
 from oaks.fit.report import class_table, compared, measured_with, summary
 from oaks.results_features import results_features, second_features
 from oaks.val.bootstrap import Comparison
-from oaks.val.report.document import Column, Range, Table
+from oaks.val.report.document import Column, Table
 from oaks.val.report.writer import print_tables
 
 SIZES = (100, 400, 1000, 2000)
@@ -92,7 +92,7 @@ def row_of(name: str, comparisons: tuple[Comparison, ...], figures: dict[str, An
     """One scorer's row of the table of estimators."""
     gain = next(c for c in comparisons if c.figure == "AP").differences[0]
     ap = [figures["oaks"][key] for key in ("AP", "AP75")]
-    return [name, *ap, Range(gain.value, gain.low, gain.high), figures["gap closed"],
+    return [name, *ap, gain, figures["gap closed"],
             figures["oaks"]["Pearson"], figures["oaks"]["ECE"]]  # fmt: skip
 
 

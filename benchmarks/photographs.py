@@ -17,12 +17,13 @@ from typing import Annotated
 import typer
 
 from oaks import Engine
-from oaks.val.bootstrap import Contender, Interval, compare_rankings
+from oaks.val.bootstrap import Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
+from oaks.val.interval import Interval
 from oaks.val.report import ranking
 from oaks.val.report.writer import save_report
 from oaks.val.scores import TITLES, ScoredDetections

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files and folders, and reading that is bounded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from oaks.errors import ArgumentError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
     """A binary file that takes its place when the block ends well; until then what was there stays.
+
+    Args:
+        path: the file.
+        sync: whether its content is on the disk before it takes its place, so that it survives a power cut.
 
     Raises:
         OSError: the folder is not there or cannot be written to.
@@ -27,6 +31,9 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(staged, 0o644)
         os.replace(staged, path)
     except BaseException:
@@ -34,7 +41,25 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def replace_folder(staged: Path, folder: Path) -> None:
+@contextmanager
+def replacing_folder(folder: str | Path) -> Iterator[Path]:
+    """A folder to fill, which takes its place when the block ends well; until then what was there stays.
+
+    Raises:
+        OSError: the folder cannot be written or replaced.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        staged.chmod(0o755)
+        yield staged
+        _replace_folder(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _replace_folder(staged: Path, folder: Path) -> None:
     """Puts a staged folder in a folder's place, and deletes what was there.
 
     On Linux the two change places in one step, so that a kill leaves the old folder or the new one. Where the
@@ -104,8 +129,13 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
     except TypeError as error:  # a NumPy array or number, for one
         raise ArgumentError(str(error)) from error
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes text as UTF-8, its line ends as they are."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8") + b"\n")
+        file.write(text.encode("utf-8"))
 
 
-__all__ = ["check_size", "read_regular", "replace_folder", "replacing", "write_json"]
+__all__ = ["check_size", "read_regular", "replacing", "replacing_folder", "write_json", "write_text"]

@@ -29,27 +29,30 @@ def content(path):
 def test_a_folder_takes_anothers_place(tmp_path, monkeypatch, in_one_step):
     if not in_one_step:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
-    staged, out = folder(tmp_path / "staged", a="new"), tmp_path / "out"
-    files.replace_folder(staged, out)
-    assert content(out) == {"a": "new"}
-    files.replace_folder(folder(tmp_path / "staged", b="newer"), out)
-    assert content(out) == {"b": "newer"}
+    out = tmp_path / "out"
+    for name in ("a", "b"):
+        with files.replacing_folder(out) as staged:
+            (staged / name).write_text("new")
+        assert content(out) == {name: "new"}
+    with pytest.raises(FileNotFoundError), files.replacing_folder(out) as staged:
+        (staged / "c").write_text((staged / "missing").read_text())
+    assert content(out) == {"b": "new"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_old_folder_stays_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
-    staged, out = folder(tmp_path / "staged", a="new"), folder(tmp_path / "out", a="old")
+    out = folder(tmp_path / "out", a="old")
     real = os.replace
 
     def full(source, target):
-        if source == staged:
+        if target == out and not source.name.endswith(".old"):
             raise OSError(28, "No space left on device")
         real(source, target)
 
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        files.replace_folder(staged, out)
+    with pytest.raises(OSError, match="No space left"), files.replacing_folder(out) as staged:
+        (staged / "a").write_text("new")
     assert content(out) == {"a": "old"}
 
 
@@ -60,11 +63,9 @@ from oaks import files
 base = Path(sys.argv[1])
 number = 0
 while True:
-    staged = base / "staged"
-    staged.mkdir()
-    for name in "ab":
-        (staged / name).write_text(str(number))
-    files.replace_folder(staged, base / "out")
+    with files.replacing_folder(base / "out") as staged:
+        for name in "ab":
+            (staged / name).write_text(str(number))
     number += 1
     print(number, flush=True)
 """

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from oaks import ops
 from oaks.errors import ArgumentError
+from oaks.progress import progress
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
 from oaks.training.data.sources import DataFolders
@@ -116,14 +116,16 @@ def measure(
     people = read_coco(Path(annotations).stem, Path(annotations), Path(images), view.skeleton)
     loader = crop_loader(CropDataset([people], view), batch=batch, workers=workers)
     rows: dict[str, list[dict]] = {name: [] for name in judges}
-    for content in track(loader, "Evaluating", transient=True):
-        if content is None:
-            continue
-        found = estimate(network, content["crop"].to(device), content["transform"].numpy(), view)
-        heatmaps = torch.from_numpy(found.heatmaps).to(device)
-        for name, ks in judges.items():
-            similarity = torch.sigmoid(ks(heatmaps).float()).cpu().numpy()
-            rows[name] += _rows(content, found._replace(similarity=similarity), truth.category_id)
+    with progress("Evaluating", len(loader)) as advance:
+        for content in loader:
+            advance()
+            if content is None:
+                continue
+            found = estimate(network, content["crop"].to(device), content["transform"].numpy(), view)
+            heatmaps = torch.from_numpy(found.heatmaps).to(device)
+            for name, ks in judges.items():
+                similarity = torch.sigmoid(ks(heatmaps).float()).cpu().numpy()
+                rows[name] += _rows(content, found._replace(similarity=similarity), truth.category_id)
     return {
         name: ScoredDetections.of(
             truth,

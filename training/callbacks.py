@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
@@ -21,6 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 
 import oaks
+from oaks.files import replacing, write_json
 from oaks.training.checkpoint import save_network
 from oaks.training.module import NetworkTraining
 
@@ -39,12 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Saves to `path`, on this machine's disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(path.name + ".part")
-        with open(staged, "wb") as file:
+        with replacing(path, sync=True) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
 
 
 class CheckpointAndStop(Callback):
@@ -134,13 +130,6 @@ class CheckpointAndStop(Callback):
         self.on_train_end(trainer, module)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes beside `path` and renames."""
-    staged = path.with_name(path.name + ".part")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)
-
-
 class SaveNetwork(lightning.Callback):
     """After every validation writes the network and, last, its metrics card.
 
@@ -184,7 +173,7 @@ class SaveNetwork(lightning.Callback):
             },
         }
         save_network(self.network, module.best, {**module.description(), "metrics": figures, "card": card})
-        write_text(self.card, json.dumps(card, indent=1))
+        write_json(self.card, card, indent=1)
 
 
 def git_commit() -> str | None:
@@ -243,5 +232,4 @@ __all__ = [
     "is_first_process",
     "stderr_console",
     "wait_for",
-    "write_text",
 ]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from oaks import onnx_file
 from oaks.bundle import TORCH, Network
 from oaks.errors import ArgumentError
+from oaks.files import replacing
 from oaks.structured import parse_json, safetensors_metadata
 from oaks.training.networks import build
 
@@ -55,10 +55,8 @@ def save_network(
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(path.name + ".part")
-    save_file(tensors, staged, metadata={"oaks": json.dumps({"format": FORMAT, **description})})
-    staged.chmod(0o644)  # safetensors leaves it to its owner alone
-    os.replace(staged, path)
+    with replacing(path) as file:
+        file.write(save(tensors, metadata={"oaks": json.dumps({"format": FORMAT, **description})}))
 
 
 def read_description(path: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from oaks.errors import ArgumentError
+from oaks.progress import progress
 from oaks.training.calibration import FittedCalibration, apply_calibration, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
@@ -230,18 +231,15 @@ def fill_store(
     device: torch.device, console: Console, stop: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
     """Writes what a store lacks, with a progress bar, until all is there or `stop` says so."""
-    from oaks.training.data.packing import progress_bar
-
     left = sum(len(store.places(part)) for part in store.missing())
     if not left:
         return
     for network in pose.networks:
         network.to(device)
-    with progress_bar(console) as progress:
-        task = progress.add_task("heatmaps of the training people", total=left)
+    with progress("heatmaps of the training people", left, console=console) as advance:
         store.write(
             crops, [people.name for people in split.train], pose, device=device, batch=32,
-            workers=recipe.training.workers, advance=lambda count: progress.advance(task, count), stop=stop,
+            workers=recipe.training.workers, advance=advance, stop=stop,
         )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ writing can be stopped and gone on with.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from oaks.errors import ArgumentError
+from oaks.files import replacing, write_json
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import People, fold_of
@@ -31,11 +31,12 @@ from oaks.training.validation import (
     CropDataset,
     CropSettings,
     Estimate,
-    ResultCollector,
     crop_loader,
     crop_person,
     estimate,
+    original_labels,
 )
+from oaks.val.oks import similarity_to_labels
 
 FORMAT = 2
 PART = 512  # views per part
@@ -95,12 +96,9 @@ def true_similarity(
 
     The points are those of the decoder that is used at test time (section 4.2).
     """
-    collector = ResultCollector(skeleton)
-    collector.add({**batch, "place": torch.arange(len(found.points))}, found)
-    ks, _ = collector.outcome().true_similarity()
-    annotated = (batch["keypoints"][..., 2] > 0).cpu().numpy() & batch["annotatable"].cpu().numpy().astype(
-        bool
-    )
+    labels = original_labels(batch)
+    ks, _ = similarity_to_labels(labels.to_image(found.points), labels.keypoints, labels.areas, skeleton)
+    annotated = (labels.keypoints[..., 2] > 0) & batch["annotatable"].cpu().numpy().astype(bool)
     return ks.astype(np.float32), annotated
 
 
@@ -146,9 +144,7 @@ class HeatmapStore:
                 f"{folder}: {needed / 1e9:.1f} GB of heatmaps do not fit into {free / 1e9:.1f} GB; "
                 "set heatmaps: live in the recipe to make them in every step instead"
             )
-        staged = path.with_name(path.name + ".part")
-        staged.write_text(json.dumps(index, indent=1), encoding="utf-8")
-        os.replace(staged, path)
+        write_json(path, index, indent=1)
 
     def missing(self) -> list[int]:
         """Parts that are not written yet."""
@@ -201,14 +197,10 @@ class HeatmapStore:
         annotated: np.ndarray,
         readable: np.ndarray,
     ) -> None:
-        staged = self.folder / f"part-{part:05d}.heatmaps.part"
-        with open(staged, "wb") as file:
+        with replacing(self._heatmaps(part)) as file:
             np.save(file, heatmaps)
-        os.replace(staged, self._heatmaps(part))
-        staged = self.folder / f"part-{part:05d}.labels.part"
-        with open(staged, "wb") as file:
+        with replacing(self._labels(part)) as file:  # last: its presence says that the part is whole
             np.savez(file, similarity=similarity, annotated=annotated, readable=readable)
-        os.replace(staged, self._labels(part))  # last: its presence says that the part is whole
 
     def _heatmaps(self, part: int) -> Path:
         return self.folder / f"part-{part:05d}.heatmaps.npy"

@@ -12,7 +12,6 @@ is Google's; mirrors of it state Apache-2.0.
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +19,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from oaks.errors import ArgumentError
+from oaks.files import replacing
 
 BACKBONE = {"Conv1": "stem", "Conv_1": "last"}
 LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
@@ -137,10 +137,8 @@ def main(
         name: value.half() for name, value in movenet_state(graph).items()
     }  # published in half precision
     out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(out.name + ".part")
-    save_file(state, staged)
-    staged.chmod(0o644)
-    os.replace(staged, out)
+    with replacing(out) as file:
+        file.write(save(state))
     typer.echo(f"{out}: {len(state)} tensors, {sum(value.numel() for value in state.values()):,} parameters")
 
 

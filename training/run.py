@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import warnings
@@ -19,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.errors import ArgumentError
+from oaks.files import write_json, write_text
 from oaks.skeleton import COCO17
 from oaks.structured import read_json, read_yaml, require
 from oaks.training.callbacks import (
@@ -30,7 +30,6 @@ from oaks.training.callbacks import (
     is_first_process,
     stderr_console,
     wait_for,
-    write_text,
 )
 from oaks.training.checkpoint import read_description
 from oaks.training.data.shards import required_packing
@@ -117,7 +116,7 @@ class RunFolder:
         write_text(
             self.recipe, yaml.dump(recipe.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False)
         )
-        write_text(self.settings, json.dumps(settings, indent=1))
+        write_json(self.settings, settings, indent=1)
 
     def complete(self) -> bool:
         """Whether a training has been brought to its end there."""
@@ -216,7 +215,7 @@ def _run(
                           f"Go on with: oaks train --resume {folder.path}", soft_wrap=True)  # fmt: skip
             return None
     if is_first_process():
-        write_text(folder.prepared, json.dumps(lines, indent=1))
+        write_json(folder.prepared, lines, indent=1)
     stopping = CheckpointAndStop(
         folder.path, every_minutes=recipe.training.checkpoint_minutes, deadline=deadline, console=console
     )

@@ -18,6 +18,7 @@ from oaks.training.data.augmentation import vary
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.sampling import init_worker, warn_once
 from oaks.training.recipe import Augmentation
+from oaks.val.calibration import pearson
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_labels
@@ -215,7 +216,8 @@ class ValidationResults:
     def metrics(self) -> dict[str, float]:
         """AP by score, visibility accuracy, and how well heat and predicted KS tell the true KS.
 
-        "majority" is the accuracy of always giving each keypoint's more frequent answer.
+        "majority" is the accuracy of always giving each keypoint's more frequent answer. Figures that these people
+        leave undefined, such as the correlation of a constant, are left out.
         """
         truth = self.truth()
         order = truth.ids - 1
@@ -246,14 +248,30 @@ class ValidationResults:
             names = np.array(self.skeleton.keypoints)[there]
             for name, value in zip(names.tolist(), per_keypoint, strict=True):
                 figures[f"visibility accuracy {name}"] = float(value)
-        return figures
+        return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation; 0 where one side is constant."""
-    if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+class OriginalLabels(NamedTuple):
+    """Labels of N people in pixel indices of the original images."""
+
+    keypoints: np.ndarray  # (N, K, 3) float64, 0 where not labelled
+    areas: np.ndarray  # (N,)
+    scale: np.ndarray  # (N, 1, 2) from the source's image, with `shift`
+    shift: np.ndarray  # (N, 1, 2)
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, P, 2) of the source's images in the original ones."""
+        return points * self.scale + self.shift
+
+
+def original_labels(batch: dict[str, Tensor]) -> OriginalLabels:
+    """The labels of one batch of `crop_loader`."""
+    n = {name: batch[name].cpu().numpy() for name in ("to_image", "keypoints", "area")}
+    scale, shift = n["to_image"][:, None, :2], n["to_image"][:, None, 2:]
+    keypoints = n["keypoints"].astype(np.float64)
+    keypoints[..., :2] = keypoints[..., :2] * scale + shift
+    keypoints[keypoints[..., 2] == 0] = 0
+    return OriginalLabels(keypoints, n["area"] * scale.prod(axis=(1, 2)), scale, shift)
 
 
 class ResultCollector:
@@ -265,20 +283,17 @@ class ResultCollector:
     def add(self, batch: dict[str, Tensor], found: Estimate) -> None:
         """One batch of `crop_loader` and what was estimated on it."""
         n = {name: value.cpu().numpy() for name, value in batch.items() if name != "crop"}
-        scale, shift = n["to_image"][:, None, :2], n["to_image"][:, None, 2:]
-        keypoints = n["keypoints"].astype(np.float64)
-        keypoints[..., :2] = keypoints[..., :2] * scale + shift
-        keypoints[keypoints[..., 2] == 0] = 0
-        edges = (n["box"].reshape(-1, 2, 2) - 0.5) * scale + shift + 0.5
+        labels = original_labels(batch)
+        edges = labels.to_image(n["box"].reshape(-1, 2, 2) - 0.5) + 0.5
         self.rows.append({
             "place": n["place"],
-            "points": found.points * scale + shift,
+            "points": labels.to_image(found.points),
             "heat": found.heat,
             "visibility": found.visibility,
             "similarity": found.similarity,
-            "keypoints": keypoints,
+            "keypoints": labels.keypoints,
             "boxes": edges.reshape(-1, 4),
-            "areas": n["area"] * scale.prod(axis=(1, 2)),
+            "areas": labels.areas,
             "annotatable": n["annotatable"].astype(bool),
             "images": np.stack([n["source"], n["image_id"]], axis=1),
         })  # fmt: skip
@@ -347,4 +362,5 @@ __all__ = [
     "estimate",
     "estimates",
     "evaluate",
+    "original_labels",
 ]

@@ -18,7 +18,6 @@ from oaks.engines.export.export import (
     TrainedNetwork,
     check_out,
     check_rows,
-    folder_for,
     load_checkpoint,
     models,
     network_entry,
@@ -27,6 +26,7 @@ from oaks.engines.export.export import (
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import split
 from oaks.errors import ArgumentError
+from oaks.files import replacing_folder
 from oaks.images import images_in, read_image
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def export_detector(
         graph = to_onnx(network, example, input_name="pixels", output_names=OUTPUTS)
         torch_weights.rename_folded(graph, network.state_dict())
         files, rows = {}, []
-        with folder_for(out) as folder:
+        with replacing_folder(out) as folder:
             for kind, model, found in models(
                 part, graph, precisions, tolerance or {}, precision.last_layers(graph)
             ):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,7 @@ from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
 from oaks.errors import ArgumentError, OaksError
-from oaks.files import replace_folder
+from oaks.files import replacing_folder
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -107,7 +104,7 @@ def export(
             torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ArgumentError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
-        with folder_for(out) as folder:
+        with replacing_folder(out) as folder:
             files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
@@ -135,11 +132,12 @@ def check_out(out: Path) -> None:
 
 
 def progress_on(show: bool) -> Progress:
+    """Progress bars, whose console also prints the differences."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True, quiet=not show), transient=True, disable=not show)
+    from oaks.progress import bars
+
+    return bars(shown=show, console=Console(stderr=True, quiet=not show))
 
 
 def _check_precisions(
@@ -343,19 +341,6 @@ def network_entry(description: Mapping[str, Any], files: Mapping[str, str]) -> d
         if description.get(key):
             entry[key] = description[key]
     return entry
-
-
-@contextmanager
-def folder_for(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` if the block ends well, and leaves nothing if it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        staged.chmod(0o755)
-        yield staged
-        replace_folder(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 __all__ = ["CALIBRATED", "COMPARED", "ExportError", "export"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaks.engines.plans import rtx
 from oaks.engines.plans.library import RTX, Library, TensorRTError
-from oaks.engines.plans.progress import Phases, bars, monitor, run_in_worker
+from oaks.engines.plans.progress import Phases, monitor, run_in_worker
 from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -111,7 +111,11 @@ def build(
         with active():
             return _build(library, onnx, recipe, timing, label, Phases(progress, cancelled))
 
-    progress: Progress | None = bars() if show else None
+    progress: Progress | None = None
+    if show:
+        from oaks.progress import bars
+
+        progress = bars()
     with progress or nullcontext():
         return run_in_worker(work)
 

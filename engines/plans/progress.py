@@ -15,15 +15,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def bars() -> Progress:
-    """The progress bars of a build, on standard error, one per phase that is under way."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
 class Phases:
     """TensorRT's nested phases as progress bars. Called from TensorRT's own threads.
 
@@ -133,4 +124,4 @@ def _wait(done: threading.Event) -> None:
         pass
 
 
-__all__ = ["Phases", "bars", "monitor", "run_in_worker"]
+__all__ = ["Phases", "monitor", "run_in_worker"]

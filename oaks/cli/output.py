@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,31 +95,11 @@ class Output:
                 for row in to_plain(item.rows):
                     self.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
 
-    @contextmanager
-    def progress(self, label: str, total: int | None) -> Iterator[Callable[..., None]]:
-        """Show a progress bar on standard error; without a total it counts.
+    def progress(self, label: str, total: int | None) -> AbstractContextManager[Callable[..., None]]:
+        """Show a progress bar (oaks.progress.progress), unless quiet."""
+        from oaks.progress import progress
 
-        Yields:
-            A function that advances the bar, by 1 or by its argument if that is a number.
-        """
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(
-            *columns,
-            console=console,
-            transient=True,
-            disable=self.quiet or not console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),  # or lines meant for a file would go to the terminal
-        ) as bar:
-            task = bar.add_task(label, total=total)
-
-            def advance(count: object = 1) -> None:
-                bar.advance(task, count if isinstance(count, int) else 1)
-
-            yield advance
+        return progress(label, total, shown=not self.quiet)
 
 
 def _plain(value: Any) -> Any:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from oaks import bundle as bundles
 from oaks import executors, forest_file, ops
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
-from oaks.files import replacing, write_json
+from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.people import People, load_truth, people_of
 from oaks.fit.report import Fitted
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.images import read_image
+from oaks.progress import progress
 from oaks.results_features import map_feature_names
 from oaks.scorer import FEATURES_VERSION, Card
 from oaks.val.detect import image_files
@@ -160,14 +158,12 @@ def run(
     missing = [n for n in range(len(parts)) if not _shard_path(store, n).is_file()]
     if missing:
         files = image_files(truth, images, np.unique(truth.image[people]).tolist())
-        with Progress(transient=True) as progress, _Runner(bundle, threads) as runner:
-            task = progress.add_task(
-                f"Heatmaps of {Path(truth.path).name}", total=len(parts), completed=len(parts) - len(missing)
-            )
+        label, done = f"Heatmaps of {Path(truth.path).name}", len(parts) - len(missing)
+        with progress(label, len(parts), done=done) as advance, _Runner(bundle, threads) as runner:
             for number in missing:
                 with replacing(_shard_path(store, number)) as file:
                     np.savez(file, **vars(runner(truth, files, parts[number])))
-                progress.advance(task)
+                advance()
     for number in range(len(parts)):
         with np.load(_shard_path(store, number), allow_pickle=False) as stored:
             yield Shard(**{name: stored[name] for name in ("people", "maps", "transforms", "frame_sizes")})
@@ -319,9 +315,7 @@ def _rows(
 
 def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
     """Write the model's bundle again with the scorer in it, whole or not at all. Returns the folder."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with replacing_folder(out) as staged:
         content = scored_description(bundle, fitted, name)
         for file in bundle.files:
             if file in json.dumps(content):
@@ -330,11 +324,6 @@ def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
         forest_file.write(staged / FORESTS["similarity"], scorer.similarity)
         forest_file.write(staged / FORESTS["visibility"], scorer.visibility)
         bundles.write(staged, content)
-        staged.chmod(0o755)
-        staged.rename(out)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
     return out
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from oaks import bundle as bundles
 from oaks import onnx_file
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
+from oaks.files import replacing_folder
 from oaks.skeleton import COCO17, Skeleton
 
 log = logging.getLogger("oaks")
@@ -156,16 +155,9 @@ def import_network(
             "imported": {"preset": preset if isinstance(preset, str) else "custom", "source": chosen.source}
         },
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with replacing_folder(folder) as staged:
         (staged / "pose.fp32.onnx").write_bytes(content)
         bundles.write(staged, description)
-        staged.chmod(0o755)
-        staged.rename(folder)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
     return Bundle.load(folder)
 
 

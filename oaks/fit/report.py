@@ -14,7 +14,7 @@ from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
-from oaks.val.report.document import Cell, Column, Range, Table
+from oaks.val.report.document import Cell, Column, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
 SHOWN = ("AP", "AP50", "AP75", "AR")
@@ -104,7 +104,7 @@ def ranking_table(measured: ScoredDetections, comparisons: Sequence[Comparison])
     """AP, AP50, AP75 and AR of every score, and what OAKS gains."""
     found = {comparison.figure: comparison for comparison in comparisons}
     rows: list[tuple[Cell, ...]] = [
-        (TITLES[contender.name], *(_range(found[figure].values[n]) for figure in SHOWN))
+        (TITLES[contender.name], *(found[figure].values[n] for figure in SHOWN))
         for n, contender in enumerate(contenders(measured))
     ]
     return Table(
@@ -127,7 +127,7 @@ def class_table(comparisons: Sequence[Comparison]) -> Table:
             figure,
             found[figure].values[0].value,
             found[figure].values[1].value,
-            _range(found[figure].differences[0]),
+            found[figure].differences[0],
         )
         for figure in figures
     ]
@@ -153,10 +153,6 @@ def calibration_table(measured: ScoredDetections) -> Table:
         *(Column(n, "number") for n in ("Pearson", "Spearman", "ECE", "Brier")),
     )
     return Table("calibration", "Score and true OKS", columns, tuple(rows))
-
-
-def _range(interval: Any) -> Range:
-    return Range(interval.value, interval.low, interval.high)
 
 
 def _rounded(value: float) -> float | None:

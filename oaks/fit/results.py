@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from oaks.coco import are_numbers, read_results
 from oaks.errors import ArgumentError
@@ -20,6 +19,7 @@ from oaks.fit.recalibration import recalibrated
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.fit.seen import compare_with_reference
 from oaks.ops import Forest
+from oaks.progress import progress
 from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
@@ -132,21 +132,20 @@ def fit_card(
         ways["new trees"] = lambda rows: boosting.fit_forests(examples, settings, rows)
     if start is not None:
         ways["recalibrated trees"] = lambda rows: recalibrated(start, examples, rows)
-    with Progress(transient=True) as progress:
-        steps = progress.add_task("Fitting", total=len(ways) * settings.folds + 2)
+    with progress("Fitting", len(ways) * settings.folds + 2) as advance:
         told = {}
         for name, fit in ways.items():
             similarity, visibility = np.zeros((2, *people.heat.shape), np.float32)
             for rows, ks, seen in boosting.out_of_fold(examples, settings, fit):
                 similarity[rows], visibility[rows] = ks, seen
-                progress.advance(steps)
+                advance()
             told[name] = similarity, visibility
         way = min(ways, key=lambda name: cross_entropy(examples, *told[name]))
         forests = ways[way](None)
-        progress.advance(steps)
+        advance()
         measured = measured_with(people.truth, people.detections, *told[way])
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
-        progress.advance(steps)
+        advance()
     known = people.heat[people.known]
     card = replace(
         card,
@@ -263,7 +262,7 @@ def check_reference(people: People, results: Paths, annotations: Paths) -> list[
         found.low,
         found.high,
     )
-    if not found.suspicious:
+    if not found.low > 0:
         return []
     return [
         f"the estimator was probably trained on these people: among people of equal size and occlusion its OKS is "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from oaks.errors import ArgumentError
 from oaks.fit.people import People
+from oaks.val.interval import Interval, resample_images
 from oaks.val.oks import similarity_to_own
 
 SIZES = 3
@@ -17,26 +16,11 @@ FEWEST = 5
 """People of a group that both sides must have for it to count."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Mean OKS of some people less that of the reference, among people of equal size and occlusion, with its
-    95 % interval (bootstrap over images)."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether the estimator does better on these people than chance explains."""
-        return self.low > 0
-
-
-def compare_with_reference(people: People, reference: People, seed: int = 0) -> Difference:
-    """Compare OKS on people with OKS on people whom the estimator surely has not seen.
+def compare_with_reference(people: People, reference: People, seed: int = 0) -> Interval:
+    """Mean OKS of people less that of people whom the estimator surely has not seen, of equal size and occlusion.
 
     An estimator places keypoints better on people of its training set. A scorer fitted to them would promise too much
-    for all others.
+    for all others. An interval above 0 says that the estimator does better on these people than chance explains.
 
     Raises:
         ArgumentError: no group of people is on both sides.
@@ -48,10 +32,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
     for oks, labeled, size, image in sides:
         group = np.searchsorted(edges, size) * 4 + labeled
         _, image = np.unique(image, return_inverse=True)
-        draws = rng.multinomial(
-            image.max() + 1, np.full(image.max() + 1, 1 / (image.max() + 1)), size=RESAMPLES
-        )
-        weights = np.concatenate([np.ones((1, len(oks))), draws[:, image]])
+        weights = resample_images(image.max() + 1, RESAMPLES, rng)[:, image].astype(float)
         cells = np.eye(4 * SIZES)[group]
         counts = weights @ cells
         with np.errstate(invalid="ignore"):
@@ -67,8 +48,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
     apart = means - other_means
     weight = np.where(shared & np.isfinite(apart), weight, 0)
     values = (np.nan_to_num(apart) * weight).sum(axis=1) / weight.sum(axis=1)
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Difference(float(values[0]), float(low), float(high))
+    return Interval.of(values)
 
 
 def _groups(people: People) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -79,4 +59,4 @@ def _groups(people: People) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     return oks, truth.occlusion[own], np.log(truth.areas[own]), detections.image[known]
 
 
-__all__ = ["Difference", "compare_with_reference"]
+__all__ = ["compare_with_reference"]

@@ -10,11 +10,10 @@ from scipy import stats
 
 from oaks.errors import ArgumentError
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
+from oaks.val.interval import Interval, resample_images
 from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
 from oaks.val.occlusion import AT_75, evaluate_occlusion
 from oaks.val.scores import ScoredDetections
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,6 @@ class Contender:
     name: str
     measured: ScoredDetections
     ranks: np.ndarray
-
-
-def resample_images(images: int, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, images) how often each image is drawn when as many are drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(images, np.full(images, 1 / images), size=resamples).astype(np.uint16)
 
 
 def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +81,6 @@ def _curves(weights: np.ndarray, right: np.ndarray, people: np.ndarray) -> tuple
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A figure and the middle 95 % of its resamples."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """One figure of several contenders.
 
@@ -128,14 +112,12 @@ def compare_rankings(
             f"contenders and resamples must be at least one, got {len(contenders)} and {resamples}"
         )
     draws = resample_images(len(contenders[0].measured.truth.image_ids), resamples, seed)
-    # The first row, every image once, gives the figure itself.
-    draws = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
     tables = [_figures(contender, draws) for contender in contenders]
     return [
         Comparison(
             figure,
-            tuple(_interval(table[figure]) for table in tables),
-            tuple(_interval(table[figure] - tables[0][figure]) for table in tables[1:]),
+            tuple(Interval.of(table[figure]) for table in tables),
+            tuple(Interval.of(table[figure] - tables[0][figure]) for table in tables[1:]),
         )
         for figure in tables[0]
     ]
@@ -163,13 +145,6 @@ def _figures(contender: Contender, draws: np.ndarray) -> dict[str, np.ndarray]:
             figures[f"AP {occlusion.key} ({form})"] = precision.mean(axis=1)
             figures[f"AP75 {occlusion.key} ({form})"] = precision[:, AT_75]
     return figures
-
-
-def _interval(values: np.ndarray) -> Interval:
-    tail = (1 - CONFIDENCE) / 2
-    rest = values[1:][np.isfinite(values[1:])]
-    low, high = np.quantile(rest, [tail, 1 - tail]) if len(rest) else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from oaks.errors import ArgumentError
 
@@ -66,12 +65,14 @@ def _varied(a: np.ndarray, b: np.ndarray) -> bool:
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation; NaN for fewer than two cases or where one side does not vary."""
-    return float(stats.pearsonr(a, b).statistic) if _varied(a, b) else float("nan")
+    return float(np.corrcoef(a, b)[0, 1]) if _varied(a, b) else float("nan")
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation; NaN as for `pearson`."""
-    return float(stats.spearmanr(a, b).statistic) if _varied(a, b) else float("nan")
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(a), rankdata(b))
 
 
 @dataclass(frozen=True)

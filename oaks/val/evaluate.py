@@ -10,10 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rich.progress import Progress
-
 from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
+from oaks.progress import progress
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import CocoBackend
@@ -75,16 +74,15 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
     if not names or len(set(names)) < len(names):
         raise ArgumentError(f"results must be at least one, each with a name of its own; got {names}")
     report = Report(title=_title(truth, results))
-    with Progress(transient=True) as progress:
-        steps = progress.add_task("Evaluating", total=5 * len(results) + 3)
+    with progress("Evaluating", 5 * len(results) + 3) as advance:
         sources: dict[str, ScoredDetections] = {}
         rankings: dict[str, tuple[ScoredDetections, ranking.Ranking]] = {}
         gains: dict[str, list[Comparison]] = {}
         for detections in results:
             measured = sources[detections.name] = ScoredDetections.of(truth, detections)
-            progress.advance(steps)
+            advance()
             rankings[detections.name] = (measured, ranking.rank(measured, settings.judge))
-            progress.advance(steps, 2)
+            advance(2)
             if {"conventional", "oaks"} <= set(measured.scores):
                 pair = [
                     Contender(key, measured, measured.scores[key].ranks) for key in ("conventional", "oaks")
@@ -92,24 +90,24 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
                 gains[detections.name] = compare_rankings(
                     pair, resamples=settings.resamples, seed=settings.seed
                 )
-            progress.advance(steps, 2)
+            advance(2)
         sections: list[Section | None] = [ranking.section(rankings, settings.beside_paper)]
         if len(sources) > 1 and len({m.detections.box_source for m in sources.values()}) == 1:
             sections.append(
                 compare_files(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
             )
-        progress.advance(steps)
+        advance()
         sections.append(
             occlusion.section(
                 truth, sources, gains, beside_paper=settings.beside_paper, landing=settings.landing
             )
         )
-        progress.advance(steps)
+        advance()
         sections.append(calibration.section(sources, settings.beside_paper))
         sections.append(visibility.section(sources, settings.beside_paper))
         if settings.images is not None:
             sections.append(cases.section(next(iter(sources.values())), settings.images))
-        progress.advance(steps)
+        advance()
     for section in sections:
         if section is not None:
             report.put(section)

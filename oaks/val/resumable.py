@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from oaks.coco import header_path, read_results, write_results
 from oaks.errors import ArgumentError
+from oaks.progress import progress
 
 TIMELESS = ("date", "system")
 """What may differ between the parts of one run."""
@@ -47,16 +46,18 @@ def run_over_images(
         return out
     partial = out.with_name(out.name + ".partial")
     done = _resume(partial, header)
-    with partial.open("a", encoding="utf-8") as file, _bar() as progress:
+    before = sum(people[image] for image in done)
+    with (
+        partial.open("a", encoding="utf-8") as file,
+        progress(out.name, sum(people.values()), done=before) as advance,
+    ):
         if partial.stat().st_size == 0:
             _append(file, {"header": header})
-        task = progress.add_task(out.name, total=sum(people.values()))
-        progress.advance(task, sum(people[image] for image in done))
         for batch in _batches(people, [image for image in people if image not in done]):
             for image, rows in estimate(batch):
                 _append(file, {"image": image, "rows": rows})
                 done[image] = rows
-            progress.advance(task, sum(people[image] for image in batch))
+            advance(sum(people[image] for image in batch))
     write_results(out, [row for image in people for row in done[image]], header)
     partial.unlink()
     return out
@@ -114,13 +115,3 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
     return flat
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )

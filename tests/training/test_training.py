@@ -206,7 +206,7 @@ def assert_ended_like(run: Path, validated: Path) -> None:
     "validate_every", [1, 1.3]
 )  # the last validation falls within the training, or after it
 @pytest.mark.parametrize(
-    "place", ["PoseTraining.on_validation_epoch_end", "callbacks.save_network", "callbacks.write_text"]
+    "place", ["PoseTraining.on_validation_epoch_end", "callbacks.save_network", "callbacks.write_json"]
 )
 def test_a_training_killed_in_its_last_validation_ends_with_one(
     validated: Path, people_folder: Path, monkeypatch, place: str, validate_every: float

@@ -7,9 +7,10 @@ import copy
 import numpy as np
 import pytest
 
-from oaks.val.bootstrap import Contender, compare_rankings, paired_t_test, resample_images, resampled
+from oaks.val.bootstrap import Contender, compare_rankings, paired_t_test, resampled
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import Interval, resample_images
 from oaks.val.matching import match
 from oaks.val.scores import ScoredDetections
 
@@ -56,6 +57,7 @@ def test_a_resample_is_pycocotools_on_the_images_drawn(scene):
     matches = matches_of(measured.truth, measured.detections)
     draws = resample_images(20, 6, seed=4)
     assert draws.max() > 2
+    assert (draws[0] == 1).all()
     precision, recall = resampled(matches, draws, [0, 5, 9])
     for b in range(len(draws)):
         expected = standalone(*drawn(content, rows, draws[b]))
@@ -78,12 +80,21 @@ def test_a_resample_with_nobody_to_find_is_undefined(scene):
 
 def test_as_many_images_as_there_are_are_drawn_each_time_and_alike_for_one_seed():
     draws = resample_images(50, 400, seed=1)
+    assert draws.shape == (401, 50)
     assert (draws.sum(axis=1) == 50).all()
     assert np.array_equal(draws, resample_images(50, 400, seed=1))
     assert not np.array_equal(draws, resample_images(50, 400, seed=2))
     # How often one image is drawn is nearly Poisson with mean 1.
     assert draws.mean() == 1
-    assert draws.var() == pytest.approx(1 - 1 / 50, abs=0.02)
+    assert draws[1:].var() == pytest.approx(1 - 1 / 50, abs=0.02)
+
+
+def test_an_interval_is_the_middle_of_the_resamples_that_have_the_figure():
+    interval = Interval.of(np.array([7.0, *range(101), np.nan, np.inf]))
+    assert (interval.value, interval.low, interval.high) == pytest.approx((7, 2.5, 97.5))
+    alone = Interval.of(np.array([7.0, np.nan]))
+    assert alone.value == 7
+    assert np.isnan([alone.low, alone.high]).all()
 
 
 def test_equal_rankings_do_not_differ_and_a_clear_gain_is_seen(scene):

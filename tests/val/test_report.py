@@ -17,9 +17,10 @@ from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import Interval
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_table
-from oaks.val.report.document import Column, Range, Report, Section, Table, format_cell
+from oaks.val.report.document import Column, Report, Section, Table, format_cell
 from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
 from oaks.val.scores import ScoredDetections
 
@@ -221,8 +222,8 @@ def test_what_users_write_cannot_become_part_of_the_page():
         (float("nan"), "percent", "–"),
         (None, "number", "–"),
         ("so", "text", "so"),
-        (Range(0.5, 0.4, 0.6), "percent", "50.0 [40.0, 60.0]"),
-        (Range(0.5, float("nan"), float("nan")), "percent", "50.0"),
+        (Interval(0.5, 0.4, 0.6), "percent", "50.0 [40.0, 60.0]"),
+        (Interval(0.5, float("nan"), float("nan")), "percent", "50.0"),
     ],
 )
 def test_cells_as_they_are_shown(cell, kind, text):
@@ -245,7 +246,7 @@ def test_files_of_one_kind_of_boxes_are_compared(made):
     truth, exact = made[2], made[3][0]
     report = evaluate(truth, [exact, replace(exact, name="again")], Settings(resamples=5))
     section = next(section for section in report.sections if section.key == "comparison")
-    assert section.items[0].rows[0][3] == Range(0, 0, 0)
+    assert section.items[0].rows[0][3] == Interval(0, 0, 0)
 
 
 def test_trainings_under_two_scores(made):

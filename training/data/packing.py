@@ -7,24 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.errors import ArgumentError
+from oaks.progress import progress
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import read_index, required_packing, write_shards
 from oaks.training.data.sources import DataFolders, describe_source, open_source
 from oaks.training.recipe import KSRecipe, PoseRecipe, RenderedSource
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with counts and the time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def pack(
@@ -80,11 +69,10 @@ def pack(
         people = open_source(
             source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"), wanted
         )
-        with progress_bar(console) as progress:
-            task = progress.add_task(source.name, total=len(people))
+        with progress(source.name, len(people), console=console) as advance:
             counts[source.name] = write_shards(
                 source.name, readable_people(people, console), folder, size=recipe.input, padding=recipe.padding,
-                detail=detail, reach=reach, progress=lambda task=task, bar=progress: bar.advance(task),
+                detail=detail, reach=reach, progress=advance,
             )  # fmt: skip
         console.print(
             describe_source(people, f"packed into {folder}", counts[source.name]),
@@ -104,4 +92,4 @@ def readable_people(people: People, console: Console) -> Iterator[tuple[np.ndarr
             console.print(f"{error}; left out", highlight=False, soft_wrap=True)
 
 
-__all__ = ["pack", "progress_bar", "readable_people"]
+__all__ = ["pack", "readable_people"]

@@ -6,9 +6,7 @@ the stored crops, with the way back to the original image. A folder of shards is
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,9 +16,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from oaks.errors import ArgumentError
+from oaks.files import replacing, write_json
 from oaks.structured import read_json, require
 from oaks.training.data.geometry import window_of
 from oaks.training.data.people import DamagedImage, Person, digest_of
@@ -227,9 +226,7 @@ def write_shards(
     flush()
     index = {"format": FORMAT, "name": name, "people": count, "size": list(size), "padding": padding,
              "detail": detail, "reach": reach, "files": files}  # fmt: skip
-    staged = folder / "index.json.part"
-    staged.write_text(json.dumps(index, indent=1), encoding="utf-8")
-    os.replace(staged, folder / "index.json")
+    write_json(folder / "index.json", index, indent=1)
     for stale in set(folder.glob("people-*.safetensors")) - {folder / file for file in files}:
         stale.unlink()
     return count
@@ -248,9 +245,8 @@ def _write_shard(path: Path, jpegs: list[np.ndarray], rows: list[Person]) -> Non
         "person_ids": np.array([row.person_id for row in rows], np.int64),
         "to_image": np.stack([row.to_image for row in rows]).astype(np.float32),
     }
-    staged = path.with_suffix(".part")
-    save_file(content, staged)
-    os.replace(staged, path)
+    with replacing(path) as file:
+        file.write(save(content))
 
 
 def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:

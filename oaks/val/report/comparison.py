@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oaks.val.bootstrap import Comparison, paired_t_test
-from oaks.val.report.document import Column, Range, Section, Table
+from oaks.val.report.document import Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.scores import TITLES, ScoredDetections
 
@@ -18,8 +18,8 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
     rows = tuple(
         (
             c.figure,
-            *(Range(v.value, v.low, v.high) for v in c.values),
-            *(Range(v.value, v.low, v.high) for v in c.differences),
+            *c.values,
+            *c.differences,
         )
         for c in comparisons
     )

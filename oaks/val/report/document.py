@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from oaks.errors import ArgumentError
+from oaks.val.interval import Interval
 
 Kind = Literal["text", "count", "percent", "points", "number"]
 """How a column is shown: text, whole numbers, shares as per cent, differences of shares in signed points,
@@ -24,16 +25,7 @@ class Column:
     kind: Kind = "percent"
 
 
-@dataclass(frozen=True)
-class Range:
-    """A value with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-Cell = str | int | float | Range | None
+Cell = str | int | float | Interval | None
 
 
 @dataclass(frozen=True)
@@ -142,7 +134,7 @@ class Report:
 
 def format_cell(cell: Cell, kind: Kind) -> str:
     """A cell as text, the same in HTML and Markdown."""
-    if isinstance(cell, Range):
+    if isinstance(cell, Interval):
         if not math.isfinite(cell.low):
             return format_cell(cell.value, kind)
         return (
@@ -164,7 +156,7 @@ def format_cell(cell: Cell, kind: Kind) -> str:
 
 def sort_value(cell: Cell) -> float | str:
     """What a table sorts a cell by; undefined cells come last either way."""
-    if isinstance(cell, Range):
+    if isinstance(cell, Interval):
         return cell.value if math.isfinite(cell.value) else ""
     if isinstance(cell, str):
         return cell
@@ -175,7 +167,7 @@ def to_plain(value: Any) -> Any:
     """A value as JSON takes it: NaN and infinity as null, arrays as lists."""
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
-    if isinstance(value, Range):
+    if isinstance(value, Interval):
         return {"value": to_plain(value.value), "low": to_plain(value.low), "high": to_plain(value.high)}
     if isinstance(value, dict):
         return {str(key): to_plain(entry) for key, entry in value.items()}

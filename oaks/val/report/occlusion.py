@@ -9,7 +9,7 @@ from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analy
 from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import figures, paper
-from oaks.val.report.document import Cell, Column, Figure, Item, Range, Section, Table
+from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
 CLASS_COLUMNS = tuple(Column(c.title) for c in OCCLUSION_CLASSES)
@@ -98,8 +98,8 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
         tuple(
             (
                 c.figure,
-                *(Range(v.value, v.low, v.high) for v in c.values),
-                *(Range(v.value, v.low, v.high) for v in c.differences),
+                *c.values,
+                *c.differences,
             )
             for c in comparisons
         ),
@@ -124,7 +124,7 @@ def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]
         f"{measured.detections.name} beside the paper: AP75 of OAKS less that of the conventional score",
         (Column("Source", "text"), *(Column(c.title, "points") for c in OCCLUSION_CLASSES)),
         (
-            ("here", *(Range(d.value, d.low, d.high) for d in here)),
+            ("here", *here),
             (f"paper, {boxes} boxes", *(paper.CLASS_GAINS[boxes].get(c.key) for c in OCCLUSION_CLASSES)),
         ),
         "All detections kept. Of the other two classes the paper says that they are level.",

@@ -12,13 +12,13 @@ from typing import Any
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.structured import read_json
+from oaks.val.interval import Interval
 from oaks.val.report.document import (
     Column,
     Figure,
     Gallery,
     Item,
     Picture,
-    Range,
     Report,
     Section,
     Table,
@@ -167,7 +167,7 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
     kind = entry.pop("type")
     if kind == "table":
         rows = tuple(
-            tuple(Range(**c) if isinstance(c, dict) else c for c in row) for row in entry.pop("rows")
+            tuple(Interval(**c) if isinstance(c, dict) else c for c in row) for row in entry.pop("rows")
         )
         columns = tuple(Column(**column) for column in entry.pop("columns"))
         return Table(rows=rows, columns=columns, accent=tuple(entry.pop("accent")), **entry)

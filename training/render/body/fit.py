@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from oaks.files import replacing
+from oaks.progress import progress
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit
 from oaks.training.render.body.poses import STATISTICS
@@ -59,13 +59,15 @@ def lifted(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndar
     """(N, 39) poses within the limits, facing +z, and (N,) yaws, of whole 2D poses."""
     aspects = lift.choose_aspect(points, labeled)
     poses, yaws = [], []
-    for xy, seen, aspect in track(list(zip(points, labeled, aspects, strict=True)), description="lifting"):
-        pose, known, scale = lift.lift(xy * [aspect, 1.0], seen)
-        if scale <= 0:
-            continue
-        pose, yaw = lift.face_viewer(pose, known)
-        poses.append(limit(pose).reshape(39))
-        yaws.append(yaw)
+    with progress("lifting", len(points)) as advance:
+        for xy, seen, aspect in zip(points, labeled, aspects, strict=True):
+            advance()
+            pose, known, scale = lift.lift(xy * [aspect, 1.0], seen)
+            if scale <= 0:
+                continue
+            pose, yaw = lift.face_viewer(pose, known)
+            poses.append(limit(pose).reshape(39))
+            yaws.append(yaw)
     return np.array(poses), np.array(yaws)
 
 
@@ -79,7 +81,7 @@ def mixture(
 ) -> dict[str, np.ndarray]:
     """Clusters by k-means, then a low-rank Gaussian and a histogram of yaws in each."""
     centers = poses[rng.choice(len(poses), components, replace=False)]
-    for _ in track(range(rounds), description="clustering"):
+    for _ in range(rounds):
         owner = ((centers**2).sum(1) - 2 * poses @ centers.T).argmin(1)
         centers = np.stack(
             [

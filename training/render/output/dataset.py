@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oaks import progress as bars
 from oaks.files import write_json
 from oaks.training.render.output.folder import (
     CATEGORIES,
     check_settings,
     claim_folder,
-    progress_bar,
     run_in_parallel,
     write_jpeg,
 )
@@ -55,13 +55,11 @@ def write_dataset(
         (folder / name).mkdir(exist_ok=True)
     chunks = [(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     missing = [chunk for chunk in chunks if not _piece(folder, chunk).is_file()]
-    with progress_bar(progress) as bar:
-        task = bar.add_task(
-            "rendering", total=count, completed=count - sum(stop - start for start, stop in missing)
-        )
-        work = partial(_render_chunk, folder, quality)
+    work = partial(_render_chunk, folder, quality)
+    done = count - sum(stop - start for start, stop in missing)
+    with bars.progress("rendering", count, done=done, shown=progress) as advance:
         for start, stop in run_in_parallel(missing, work, partial(_prepare, settings), workers):
-            bar.update(task, advance=stop - start)
+            advance(stop - start)
     images, annotations = [], []
     for chunk in chunks:
         content = json.loads(_piece(folder, chunk).read_text(encoding="utf-8"))

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
@@ -62,18 +60,6 @@ def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     with replacing(path) as file:
         file.write(data.tobytes())
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A progress bar with counts, on standard error: what stands on standard output may be handed on."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        disable=not shown,
-        console=Console(stderr=True),
-    )
 
 
 def run_in_parallel(

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from oaks.files import replacing, write_json
+from oaks import progress as bars
+from oaks.files import write_json, write_text
 from oaks.skeleton import COCO17
 from oaks.training.render.output.folder import (
     CATEGORIES,
     check_settings,
     claim_folder,
-    progress_bar,
     run_in_parallel,
     write_jpeg,
 )
@@ -54,11 +54,11 @@ def write_videos(
     claim_folder(folder, {**RenderedVideos(**settings).settings, "quality": quality})
     clips = [_home(folder, number) for number in range(count)]
     missing = [number for number, clip in enumerate(clips) if not (clip / "annotations.json").is_file()]
-    with progress_bar(progress) as bar:
-        task = bar.add_task("rendering clips", total=count, completed=count - len(missing))
-        work = partial(_render_clip, folder, quality)
+    work = partial(_render_clip, folder, quality)
+    done = count - len(missing)
+    with bars.progress("rendering clips", count, done=done, shown=progress) as advance:
         for _ in run_in_parallel(missing, work, partial(_prepare, settings), workers):
-            bar.update(task, advance=1)
+            advance()
     return clips
 
 
@@ -93,8 +93,8 @@ def _render_clip(folder: Path, quality: int, number: int) -> None:
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **entry})
     about = {"id": number + 1, "name": home.name, "frames": clip.frames, "rate": _generator.rate,
              "width": width, "height": height}  # fmt: skip
-    _write_text(home / "gt" / "gt.txt", "".join(_mot_row(entry) for entry in annotations))
-    _write_text(home / "seqinfo.ini", _sequence(about))
+    write_text(home / "gt" / "gt.txt", "".join(_mot_row(entry) for entry in annotations))
+    write_text(home / "seqinfo.ini", _sequence(about))
     write_json(home / "annotations.json", {
         "info": {"description": "rendered video", "settings": {**_generator.settings, "quality": quality}},
         "videos": [about],
@@ -115,8 +115,3 @@ def _sequence(about: dict[str, Any]) -> str:
         f"[Sequence]\nname={about['name']}\nimDir=img1\nframeRate={about['rate']:g}\n"
         f"seqLength={about['frames']}\nimWidth={about['width']}\nimHeight={about['height']}\nimExt=.jpg\n"
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode("utf-8"))

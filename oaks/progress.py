@@ -1,0 +1,69 @@
+"""The progress bar of everything that takes long."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
+    """Progress bars with counts, time gone and time left; they disappear at the end.
+
+    Args:
+        shown: False shows none. Neither does a console that is no terminal.
+        console: where they are drawn; None: standard error, so that standard output can be piped.
+    """
+    console = console or Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+        redirect_stdout=sys.stdout.isatty(),  # or lines meant for a file would go to the terminal
+    )
+
+
+@contextmanager
+def progress(
+    label: str,
+    total: int | None,
+    *,
+    done: int = 0,
+    shown: bool = True,
+    console: Console | None = None,
+) -> Iterator[Callable[..., None]]:
+    """One progress bar.
+
+    Args:
+        label: what is counted.
+        total: None if it is not known.
+        done: how many of them an earlier run has done.
+        shown, console: as `bars` takes them.
+
+    Yields:
+        A function that advances the bar, by 1 or by its argument if that is a number.
+    """
+    with bars(shown=shown, console=console) as shown_bars:
+        task = shown_bars.add_task(label, total=total, completed=done)
+
+        def advance(count: object = 1) -> None:
+            shown_bars.advance(task, count if isinstance(count, int) else 1)
+
+        yield advance
+
+
+__all__ = ["bars", "progress"]

@@ -1,0 +1,36 @@
+"""A figure with its bootstrap interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the middle 95 % of its resamples; NaN where no resample has the figure."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Interval:
+        """From (1+B,): the figure itself, then that of B resamples, of which those that are not finite do not count."""
+        tail = (1 - CONFIDENCE) / 2
+        rest = values[1:][np.isfinite(values[1:])]
+        low, high = np.quantile(rest, [tail, 1 - tail]) if len(rest) else (np.nan, np.nan)
+        return cls(float(values[0]), float(low), float(high))
+
+
+def resample_images(images: int, resamples: int, seed: int | np.random.Generator) -> np.ndarray:
+    """(1+resamples, images) how often each image counts: once, then as drawn with replacement, as many as there are."""
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+    return np.concatenate([np.ones((1, images), np.uint16), draws.astype(np.uint16)])
+
+
+__all__ = ["CONFIDENCE", "Interval", "resample_images"]
