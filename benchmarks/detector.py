@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from oaks import Detector
+from oaks.boxes import to_xyxy
 from oaks.images import read_image
 from oaks.ops import box_nms
 from oaks.training.data.detection import DetectionImages, People, read_detection
@@ -106,9 +107,9 @@ def with_keypoints(annotations: Path, images: DetectionImages) -> list[np.ndarra
     rows: dict[int, list[list[float]]] = {int(number): [] for number in images.image_ids}
     for row in content["annotations"]:
         if row["image_id"] in rows and row.get("num_keypoints") and not row.get("iscrowd"):
-            x, y, width, height = row["bbox"]
-            rows[row["image_id"]].append([x, y, x + width, y + height])
-    return [np.array(rows[int(number)], np.float32).reshape(-1, 4) for number in images.image_ids]
+            rows[row["image_id"]].append(row["bbox"])
+    found = [np.array(rows[int(number)], np.float32).reshape(-1, 4) for number in images.image_ids]
+    return [to_xyxy(boxes) for boxes in found]
 
 
 def figures(

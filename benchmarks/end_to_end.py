@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import oaks
+from oaks.box_files import read_boxes
 from oaks.bundle import Bundle
-from oaks.coco import read_boxes
 from oaks.errors import BackendUnavailable
 from oaks.images import read_image
 from oaks.predict import DEMO

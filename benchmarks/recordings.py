@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.boxes import to_xyxy
 from oaks.coco import check_annotations
 from oaks.skeleton import COCO17
 from oaks.training.render.output.folder import CATEGORIES
@@ -65,7 +66,6 @@ def record(clip: Clip, rate: float, size: tuple[int, int], seed: int) -> Recordi
     boxes, scores = [], []
     for index in range(clip.frames):
         own = [row for row in rows if row["image_id"] == index + 1]
-        corner = np.array([row["bbox"] for row in own], np.float32).reshape(-1, 4)
-        boxes.append(np.concatenate([corner[:, :2], corner[:, :2] + corner[:, 2:]], axis=1))
+        boxes.append(to_xyxy(np.array([row["bbox"] for row in own], np.float32).reshape(-1, 4)))
         scores.append(np.array([row["score"] for row in own], np.float32))
     return Recording(clip, rate, size, truth, person_ids(truth, content), points, boxes, scores)

@@ -22,9 +22,9 @@ from recordings import Recording
 from scipy.stats import norm
 
 from oaks import ops
+from oaks.boxes import iou, to_xyxy
 from oaks.poses import Poses
 from oaks.skeleton import COCO17
-from oaks.training.data.people import iou
 
 _ERROR = np.array([2.5, 0.9, 0.35])  # by COCO's flag: 0 not labelled, 1 hidden, 2 seen
 _HEAT = np.array([0.2, 0.45, 0.8])
@@ -59,14 +59,15 @@ class SimulatedPoses:
         truth = self._recording.truth
         rng = np.random.default_rng([self._seed, self._recording.clip.number, index])
         members = np.flatnonzero(truth.image == index)
-        corners = truth.boxes[members]
-        people = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+        people = to_xyxy(truth.boxes[members])
         made = []
         for row in range(len(boxes)):
-            shared = iou(people, boxes[row])
+            shared = iou(people, boxes[row][None])[:, 0]
             if shared.max(initial=0) >= _NOBODY:
                 own = int(shared.argmax())
-                beside = np.flatnonzero((iou(people, people[own]) > 0) & (np.arange(len(members)) != own))
+                beside = np.flatnonzero(
+                    (iou(people, people[own][None])[:, 0] > 0) & (np.arange(len(members)) != own)
+                )
                 made.append(self._pose(rng, index, members[own], members[beside]))
             else:
                 made.append(_shape(rng, boxes[row]))

@@ -23,7 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import oaks
-from oaks.video import Frame, FrameBoxes, OneEuro, Tracker, open_source
+from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
 from oaks.video.outputs import Output, track_into
 
 RATE = 30
@@ -89,7 +89,7 @@ def main() -> None:
                 [Output(out)],
                 [open_source(looped(clip, count))],
                 engine,
-                boxes=[FrameBoxes("two people who cross", crossing)],
+                boxes=[BoxSource("two people who cross", crossing)],
                 tracker=Tracker(engine.bundle.skeleton, score=engine.score_kind, gate=0.0),
                 smoother=OneEuro(),
                 done=done,

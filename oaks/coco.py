@@ -1,4 +1,4 @@
-"""COCO's JSON files: the one checked reader of annotations and boxes, and the writer of keypoint results.
+"""COCO's JSON files: the one checked reader of annotations, and the writer of keypoint results.
 
 What cannot be understood is refused by file and annotation id. What is understood and of no use, such as a box
 without extent, is skipped, counted in `skipped` and logged by annotation id.
@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import datetime
 import logging
-import math
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks.boxes import to_xyxy
+from oaks.coco_fields import (
+    alone,
+    are_numbers,
+    as_id,
+    category_ids,
+    counted_categories,
+    folded,
+    integers,
+    lists_of_numbers,
+    tell_skipped,
+)
 from oaks.errors import ArgumentError
 from oaks.files import write_json
-from oaks.images import plain_name
 from oaks.schema import shortened
 from oaks.skeleton import Skeleton
 from oaks.structured import check_top, read_json
@@ -31,7 +39,7 @@ from oaks.structured import check_top, read_json
 AREA_OF_BOX = 0.53
 """A person's area as a part of their box's, where there is no mask: what COCO's masks cover on average."""
 PERSON = "person"
-_PERSON_ID = 1
+PERSON_ID = 1
 """COCO's own id of people, for files that do not list categories."""
 _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
 
@@ -87,7 +95,7 @@ class Annotations:
     @property
     def corners(self) -> np.ndarray:
         """(G,4) boxes as x1, y1, x2, y2."""
-        return np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], axis=1)
+        return to_xyxy(self.boxes)
 
 
 def read_annotations(
@@ -135,9 +143,9 @@ def check_annotations(
     chosen = choose_category(content.get("categories", []), path, category)
     images, rows = content["images"], content["annotations"]
 
-    image_ids = _integers([i.get("id") for i in images], lambda n: f"{path}: images[{n}]: id", least=0)
+    image_ids = integers([i.get("id") for i in images], lambda n: f"{path}: images[{n}]: id", least=0)
     ids = _annotation_ids(rows, path)
-    own_image = _integers(
+    own_image = integers(
         [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
     )
     renumbered = 0
@@ -146,12 +154,12 @@ def check_annotations(
     _refuse_repeated(image_ids, f"{path}: image id")
     _refuse_repeated(ids, f"{path}: annotation id")
 
-    categories = _categories(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
+    categories = category_ids(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
     kept = np.flatnonzero(categories == chosen["id"])
     if len(rows) and not len(kept):
         raise ArgumentError(
             f"{path}: none of its {len(rows)} annotations is of category {chosen['id']} "
-            f"({chosen.get('name', PERSON)!r}), {_found(categories)}; pass --category"
+            f"({chosen.get('name', PERSON)!r}), {counted_categories(categories)}; pass --category"
         )
     others = len(rows) - len(kept)
     rows, ids, own_image = [rows[n] for n in kept], ids[kept], own_image[kept]
@@ -159,12 +167,12 @@ def check_annotations(
     def named(n: int) -> str:
         return f"{path}: annotation {ids[n]}"
 
-    boxes = _lists(
+    boxes = lists_of_numbers(
         [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
     )
-    areas = _lists([_alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number")[
-        :, 0
-    ]
+    areas = lists_of_numbers(
+        [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number"
+    )[:, 0]
     keypoints, same = None, True
     if skeleton is not None:
         order, same = _keypoint_order(chosen, skeleton, path)
@@ -190,7 +198,7 @@ def check_annotations(
     if len(rows) and not left.any():
         counts = ", ".join(f"{len(found)} {reason}" for reason, found in skipped.items())
         raise ArgumentError(f"{path}: none of its {len(rows)} annotations can be used: {counts}")
-    _tell_skipped(path, skipped)
+    tell_skipped(path, skipped)
     return Annotations(
         path=path,
         category_id=chosen["id"],
@@ -224,17 +232,17 @@ def choose_category(
     Raises:
         ArgumentError: there is none, or several; the message offers --category.
     """
-    ids = _integers([c.get("id") for c in categories], lambda n: f"{path}: categories[{n}]: id", least=0)
+    ids = integers([c.get("id") for c in categories], lambda n: f"{path}: categories[{n}]: id", least=0)
     known = [{**entry, "id": int(number)} for entry, number in zip(categories, ids, strict=True)]
-    number = _as_id(category)
+    number = as_id(category)
     if not known and (category is None or number is not None):
-        return {"id": _PERSON_ID if number is None else number}
+        return {"id": PERSON_ID if number is None else number}
     if category is not None:
-        found = [c for c in known if c["id"] == number or _folded(c) == str(category).casefold()]
+        found = [c for c in known if c["id"] == number or folded(c) == str(category).casefold()]
     else:
         found = [c for c in known if c.get("keypoints")] or known
         if len(found) != 1 or not found[0].get("keypoints"):
-            found = [c for c in found if _folded(c) == PERSON]
+            found = [c for c in found if folded(c) == PERSON]
     if len(found) != 1:
         has = ", ".join(f"{c['id']} {shortened(c.get('name'))}" for c in known[:20])
         expected = f"{category!r}" if category is not None else "with keypoints or named 'person'"
@@ -244,95 +252,12 @@ def choose_category(
     return found[0]
 
 
-def _as_id(category: str | int | None) -> int | None:
-    if isinstance(category, str):
-        return int(category) if category.isascii() and category.isdecimal() and len(category) < 19 else None
-    return None if category is None else int(category)
-
-
-def _folded(category: Mapping[str, Any]) -> str:
-    return str(category.get("name")).strip().casefold()
-
-
-def _found(categories: np.ndarray) -> str:
-    """What category ids there are, with their counts."""
-    numbers, counts = np.unique(categories, return_counts=True)
-    return "got " + ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
-
-
-def _categories(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str], default: int) -> np.ndarray:
-    """(N,) category ids; rows without one count as people."""
-    return _integers([row.get("category_id", default) for row in rows], label, least=0)
-
-
-def _integers(values: list[Any], label: Callable[[int], str], *, least: int) -> np.ndarray:
-    """(N,) int64; floats count where they are whole. `label` names the n-th for messages."""
-    try:
-        if set(map(type, values)) <= {int}:
-            array = np.array(values, np.int64)
-        else:
-            floats = np.array(values, np.float64) if set(map(type, values)) <= {int, float} else None
-            exact = (
-                floats is not None
-                and bool((floats == np.floor(floats)).all())
-                and np.abs(floats).max() < 2**53
-            )
-            array = floats.astype(np.int64) if exact else None
-        if array is not None and (array >= least).all():
-            return array
-    except (OverflowError, ValueError):
-        pass
-    for n, value in enumerate(values):
-        whole = type(value) in (int, float) and value == value and abs(value) < 2**63 and value == int(value)
-        if not whole or value < least or (type(value) is float and value >= 2**53):
-            raise ArgumentError(f"{label(n)} must be an integer of at least {least}, got {shortened(value)}")
-    return np.array([int(value) for value in values], np.int64)
-
-
-def _alone(value: Any) -> Any:
-    """A number as a list of one; None stays."""
-    return value if value is None else [value]
-
-
-def _lists(values: list[Any], count: int, label: Callable[[int], str], form: str) -> np.ndarray:
-    """(N,count) float64 of lists of finite numbers; NaN where there is None."""
-    filled = [[np.nan] * count if value is None else value for value in values]
-    plain = all(type(value) is list and len(value) == count for value in filled)
-    if plain and set(map(type, chain.from_iterable(filled))) <= {int, float}:
-        try:
-            array = np.array(filled, np.float64).reshape(len(values), count)
-            missing = np.array([value is None for value in values], bool)
-            if np.isfinite(array[~missing]).all():
-                return array
-        except OverflowError:
-            pass
-    for n, value in enumerate(values):
-        if value is not None and not _is_list(value, count):
-            got = value[0] if count == 1 and isinstance(value, list) else value
-            raise ArgumentError(f"{label(n)} must be {form}, finite numbers, got {_brief(got)}")
-    return np.array(filled, np.float64).reshape(len(values), count)
-
-
-def _is_list(value: Any, count: int) -> bool:
-    """Whether it is a flat list of so many finite numbers; texts, true and false are none."""
-    if not isinstance(value, list | tuple | np.ndarray) or len(value) != count:
-        return False
-    try:
-        return all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in value)
-    except OverflowError:  # an integer beyond all floats
-        return False
-
-
-def _brief(value: Any) -> str:
-    return repr(value)[:80] if isinstance(value, list) and len(value) < 8 else shortened(value)
-
-
 def _annotation_ids(rows: Sequence[Mapping[str, Any]], path: str) -> np.ndarray:
     """(N,) ids; numbered from 1 where no annotation has one."""
     values = [row.get("id") for row in rows]
     if all(value is None for value in values):
         return np.arange(1, len(rows) + 1)
-    return _integers(values, lambda n: f"{path}: annotations[{n}]: id", least=0)
+    return integers(values, lambda n: f"{path}: annotations[{n}]: id", least=0)
 
 
 def _refuse_repeated(ids: np.ndarray, what: str) -> None:
@@ -420,7 +345,9 @@ def _keypoints(
                 f"{named(n)}: keypoints must be {3 * count} numbers for {count} keypoints, got {len(value)}"
             )
     form = f"{3 * count} numbers for {count} keypoints"
-    points = np.nan_to_num(_lists(values, 3 * count, lambda n: f"{named(n)}: keypoints", form), nan=0.0)
+    points = np.nan_to_num(
+        lists_of_numbers(values, 3 * count, lambda n: f"{named(n)}: keypoints", form), nan=0.0
+    )
     points = points.reshape(-1, count, 3)
     flags = points[..., 2]
     strange = ((flags != 0) & (flags != 1) & (flags != 2)).any(axis=1)
@@ -450,7 +377,7 @@ def _file_name(image: Mapping[str, Any], label: str) -> str:
 def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *keys: str) -> np.ndarray:
     """(I,2) sides that the file states; 0 where it does not."""
     columns = [
-        _integers(
+        integers(
             [0 if image.get(key) is None else image[key] for image in images],
             lambda n, key=key: f"{path}: image {ids[n]}: {key}",
             least=0,
@@ -477,159 +404,6 @@ def _scales(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str) -> 
         )
     scales[both] = original[both] / stated[both]
     return scales
-
-
-def _tell_skipped(path: str | Path, skipped: Mapping[str, Sequence[int]]) -> None:
-    for reason, found in skipped.items():
-        shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
-        log.warning("%s: skipped %d %s: ids %s", path, len(found), reason, shown)
-
-
-class PersonBoxes:
-    """The boxes of the people in a set of images.
-
-    Args:
-        source: what a result's header should say about where the boxes are from.
-        boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
-        scores: image id -> (N,) float32.
-        image_ids: file name, with its folders where it has any -> image id; empty for a results file, which
-            names no files.
-        sizes: image id -> (width, height) that the file states.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        boxes: Mapping[int, np.ndarray],
-        scores: Mapping[int, np.ndarray],
-        image_ids: Mapping[str, int],
-        sizes: Mapping[int, tuple[int, int]] | None = None,
-    ) -> None:
-        self.source, self.boxes, self.scores, self.image_ids = source, boxes, scores, image_ids
-        self.sizes = sizes or {}
-        self._by_path = {plain_name(name): number for name, number in image_ids.items()}
-        self._by_name: dict[str, int | None] = {}
-        for name, number in self._by_path.items():
-            last = name.rpartition("/")[2]
-            self._by_name[last] = None if last in self._by_name else number
-
-    def image_id(self, path: str | Path) -> int | None:
-        """The id of an image file; COCO's own files without a list of names are numbers themselves.
-
-        Where names have folders, the longest that the path ends with counts; else a file name that only one has.
-        Names are compared in one Unicode form.
-        """
-        if self.image_ids:
-            parts = plain_name(Path(path).as_posix()).split("/")
-            for start in range(len(parts)):
-                if (number := self._by_path.get("/".join(parts[start:]))) is not None:
-                    return number
-            return self._by_name.get(parts[-1])
-        digits = Path(path).stem.rsplit("_", 1)[-1]
-        return int(digits) if digits.isdecimal() and len(digits) < 19 else None
-
-    def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (N, 4) and scores (N,) of an image; none if it has none."""
-        if image_id not in self.boxes:
-            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-        return self.boxes[image_id], self.scores[image_id]
-
-    def size(self, image_id: int) -> tuple[int, int]:
-        """(width, height) that the file states for an image; 0 where it does not."""
-        return self.sizes.get(image_id, (0, 0))
-
-
-def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBoxes:
-    """Person boxes from COCO JSON.
-
-    Args:
-        path: an annotation file (images and annotations; crowds are left out, scores are 1), or
-            a results file (a list of rows with image_id, category_id, bbox and score).
-        category: name or id of the category of people; for None see `choose_category`. A results file names
-            no categories: there it is an id, 1 for None.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: it is neither, or has no person; the message names the file, and the row that does not fit.
-    """
-    content = read_json(path, top=(dict, list), strict=False)
-    if isinstance(content, list):
-        return _detected_boxes(path, content, category)
-    found = check_annotations(content, path, category=category)
-    names = [plain_name(name) for name in found.file_names]
-    if "" in names:
-        raise ArgumentError(f"{path}: image {found.image_ids[names.index('')]} must have a file_name")
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ArgumentError(f"{path}: file names must differ, got two images named {twice!a}")
-    single = ~found.crowd
-    if len(found.ids) and not single.any():
-        raise ArgumentError(f"{path}: its {len(found.ids)} annotations of people must not all be crowds")
-    numbers = found.image_ids.tolist()
-    boxes, scores = _by_image(
-        found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
-    )
-    return PersonBoxes(
-        source=f"annotated: {Path(path).name}",
-        boxes=boxes,
-        scores=scores,
-        image_ids=dict(zip(found.file_names, numbers, strict=True)),
-        sizes={number: (int(w), int(h)) for number, (w, h) in zip(numbers, found.sizes, strict=True)},
-    )
-
-
-def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | None) -> PersonBoxes:
-    wanted = _PERSON_ID if category is None else _as_id(category)
-    if wanted is None:
-        raise ArgumentError(
-            f"{path}: a results file names no categories; pass the category's id, got {category!r}"
-        )
-
-    def named(n: int) -> str:
-        return f"{path}: row {n}"
-
-    for n, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ArgumentError(f"{named(n)}: must be an object with image_id and bbox, got {shortened(row)}")
-    categories = _categories(rows, lambda n: f"{named(n)}: category_id", wanted)
-    kept = np.flatnonzero(categories == wanted)
-    if rows and not len(kept):
-        raise ArgumentError(
-            f"{path}: none of its {len(rows)} rows is of category {wanted}, {_found(categories)}; pass --category"
-        )
-    own = [rows[n] for n in kept]
-    for n, row in zip(kept, own, strict=True):
-        if row.get("bbox") is None:
-            raise ArgumentError(f"{named(n)}: bbox [x, y, width, height] is missing")
-    images = _integers([row.get("image_id") for row in own], lambda n: f"{named(kept[n])}: image_id", least=0)
-    boxes = _lists(
-        [row["bbox"] for row in own], 4, lambda n: f"{named(kept[n])}: bbox", "[x, y, width, height]"
-    )
-    scores = _lists(
-        [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a number"
-    )[:, 0]
-    extent = (boxes[:, 2:] > 0).all(axis=1)
-    if own and not extent.any():
-        raise ArgumentError(
-            f"{path}: none of its {len(own)} boxes has a positive width and height, row {kept[0]} has {own[0]['bbox']}"
-        )
-    if not extent.all():
-        _tell_skipped(path, {"rows whose box has no extent": kept[~extent].tolist()})
-    boxes[:, 2:] += boxes[:, :2]
-    grouped = _by_image(images[extent], boxes[extent], scores[extent])
-    return PersonBoxes(f"detected: {Path(path).name}", *grouped, image_ids={})
-
-
-def _by_image(
-    images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
-) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Boxes and scores by image id, in their order within one."""
-    order = np.argsort(images, kind="stable")
-    numbers, starts = np.unique(images[order], return_index=True)
-    corners = np.split(boxes[order].astype(np.float32), starts[1:])
-    values = np.split(scores[order].astype(np.float32), starts[1:])
-    keys = numbers.tolist()
-    return dict(zip(keys, corners, strict=False)), dict(zip(keys, values, strict=False))
 
 
 def make_header(described: Mapping[str, Any], *, box_source: str, **settings: Any) -> dict[str, Any]:
@@ -702,29 +476,18 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
     return rows, read_json(beside, top=dict) if beside.is_file() else None
 
 
-def are_numbers(values: Any) -> bool:
-    """Whether it is a finite number, or a flat list of them; null, text and lists within it are not."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of different lengths within it
-        return False
-    return array.ndim < 2 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
-
-
 __all__ = [
     "AREA_OF_BOX",
     "NO_AREA",
     "NO_BOX",
     "NO_IMAGE",
+    "PERSON_ID",
     "Annotations",
-    "PersonBoxes",
-    "are_numbers",
     "check_annotations",
     "choose_category",
     "header_path",
     "make_header",
     "read_annotations",
-    "read_boxes",
     "read_results",
     "write_results",
 ]

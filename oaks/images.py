@@ -1,4 +1,4 @@
-"""The one door for pictures: finding image files, reading them, and bringing frames and boxes to one form.
+"""The one door for pictures: finding image files, reading them, and bringing frames to one form.
 
 A picture gives the same pixels as a path, as a PIL image, and as an array read by OpenCV: turned as its
 orientation tag says, 16 bits reduced to their upper 8, without its alpha channel, palettes resolved.
@@ -470,52 +470,6 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
     return array
 
 
-def as_boxes(name: str, boxes: Any) -> np.ndarray:
-    """Boxes as (N, 4) float32 x1, y1, x2, y2.
-
-    Raises:
-        ArgumentError: another shape, numbers that are not finite, or a box that ends before it starts.
-    """
-    try:
-        array = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: (N, 4) numbers x1, y1, x2, y2 wanted: {error}") from error
-    if array.size == 0:
-        array = array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ArgumentError(f"{name}: shape (N, 4) x1, y1, x2, y2 wanted, got {array.shape}")
-    for problem, bad in (
-        ("finite numbers", ~np.isfinite(array).all(axis=1)),
-        ("x1 <= x2 and y1 <= y2", (array[:, 2:] < array[:, :2]).any(axis=1)),
-    ):
-        if bad.any():
-            row = int(bad.argmax())
-            raise ArgumentError(f"{name}: {problem} wanted, got {array[row].tolist()} in row {row}")
-    return array
-
-
-def as_box_scores(
-    name: str, scores: Any, count: int, *, or_shape: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Box scores as (N,) float32; 1 where none are given.
-
-    Args:
-        or_shape: a shape, of `count` elements too, that is taken beside (count,).
-
-    Raises:
-        ArgumentError: another length, or numbers that are not finite.
-    """
-    if scores is None:
-        return np.ones(count, np.float32)
-    try:
-        array = np.array(scores, np.float32)  # a copy: Poses keep it
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
-    if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
-        raise ArgumentError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
-    return array.reshape(count)
-
-
 def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:
     """An argument that comes once per frame, or bare if there is a single frame."""
     if single:
@@ -567,8 +521,6 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "Header",
     "ImageFolder",
-    "as_box_scores",
-    "as_boxes",
     "as_frame",
     "check_size",
     "decode_image",

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import executors, limits, ops
+from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError
-from oaks.images import as_box_scores, as_boxes, as_frame, is_single, per_frame
+from oaks.images import as_frame, is_single, per_frame
 from oaks.pipeline import Pipeline, Results
 from oaks.poses import Poses
 from oaks.scorer import uninformative

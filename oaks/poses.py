@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from oaks import ops
+from oaks.boxes import to_xywh
 from oaks.errors import ArgumentError
 from oaks.files import replacing
 from oaks.skeleton import COCO17, Skeleton
@@ -196,6 +198,21 @@ class Poses:
 
     def __iter__(self) -> Iterator[Pose]:
         return (self[i] for i in range(len(self)))
+
+    def without_duplicates(self, threshold: float = ops.OKS_THRESHOLD) -> Poses:
+        """The poses without those that are more alike to a better one of their frame than an OKS of `threshold`.
+
+        The area of a pose is that of its box. A pose whose score is NaN is worse than any other.
+        """
+        kept = ops.oks_nms(
+            self.keypoints,
+            np.nan_to_num(self.scores, nan=-np.inf),
+            areas=to_xywh(self.boxes)[:, 2:].prod(axis=1),
+            sigmas=self.skeleton.sigmas,
+            threshold=threshold,
+            frame_index=self.frame_index,
+        )
+        return self[np.sort(kept)]
 
     def to_coco(
         self, image_ids: Sequence[int] | int | None = None, category_id: int = 1

@@ -6,66 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from oaks import ops
-from oaks.coco import PersonBoxes, make_header, write_results
-from oaks.detector import Detector
+from oaks.boxes import BoxSource
+from oaks.coco import make_header, write_results
 from oaks.draw import draw
 from oaks.errors import ArgumentError
 from oaks.files import replacing
-from oaks.images import check_size, in_order, read_image
+from oaks.images import in_order, read_image
 from oaks.inference import Engine
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
 TOGETHER = 8  # pictures whose people go through the networks together
-
-
-@dataclass(frozen=True)
-class PictureBoxes:
-    """Where the people of a picture are.
-
-    Attributes:
-        description: for the header of the results.
-        find: picture file, its pixels -> image id (None: numbered), boxes (N, 4), scores (N,). It raises
-            ValueError if the source does not know this picture.
-        detected: whether boxes are detected, so that two of them may be one person's.
-    """
-
-    description: str
-    find: Callable[[Path, np.ndarray], tuple[int | None, np.ndarray, np.ndarray]]
-    detected: bool = False
-
-
-def boxes_from_file(people: PersonBoxes) -> PictureBoxes:
-    """Boxes from a COCO file."""
-
-    def find(path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
-        image_id = people.image_id(path)
-        if image_id is None:
-            raise ArgumentError(f"{path}: {people.source} does not know this picture")
-        check_size(path, image.shape[1::-1], people.size(image_id))
-        return image_id, *people.of(image_id)
-
-    return PictureBoxes(people.source, find, detected=not people.image_ids)
-
-
-def boxes_from_detector(detector: Detector) -> PictureBoxes:
-    """Boxes from a detector."""
-    return PictureBoxes(detector.description, lambda _path, image: (None, *detector.detect(image)), True)
-
-
-def whole_image() -> PictureBoxes:
-    """Each picture is one person."""
-
-    def find(_path: Path, image: np.ndarray) -> tuple[int | None, np.ndarray, np.ndarray]:
-        height, width = image.shape[:2]
-        return None, np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
-
-    return PictureBoxes("whole image", find)
 
 
 @dataclass(frozen=True)
@@ -106,8 +62,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Picture:
+    """A picture as box sources take it."""
+
     path: Path
     image: np.ndarray
+    index: int
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+
+class _Located(NamedTuple):
+    """A picture with its people's boxes."""
+
+    picture: _Picture
     image_id: int | None
     boxes: np.ndarray
     scores: np.ndarray
@@ -116,7 +85,7 @@ class _Picture:
 def predict(
     engine: Engine,
     pictures: Sequence[Path],
-    source: PictureBoxes,
+    source: BoxSource,
     folder: str | Path,
     *,
     annotate: bool = True,
@@ -195,7 +164,7 @@ def predict(
 def find_poses(
     engine: Engine,
     pictures: Iterable[tuple[Path, Callable[[], np.ndarray]]],
-    source: PictureBoxes,
+    source: BoxSource,
     *,
     nms: float | None = ops.OKS_THRESHOLD,
 ) -> Iterator[tuple[Prediction, np.ndarray | None]]:
@@ -211,11 +180,11 @@ def find_poses(
         Predictions whose image_id is None where the source names none. Damaged pictures, and those that the source
         does not know, come with their problem and without pixels, before the others of their pass.
     """
-    group: list[_Picture] = []
-    for path, read in pictures:
+    group: list[_Located] = []
+    for index, (path, read) in enumerate(pictures):
         try:
-            image = read()
-            group.append(_Picture(path, image, *source.find(path, image)))
+            picture = _Picture(path, read(), index)
+            group.append(_Located(picture, source.image_id(picture), *source.find(picture)))
         except (ValueError, OSError) as error:
             yield Prediction(path, problem=str(error).removeprefix(f"{path}: ")), None
         if len(group) == TOGETHER:
@@ -226,31 +195,17 @@ def find_poses(
 
 
 def _infer(
-    engine: Engine, group: Sequence[_Picture], nms: float | None
+    engine: Engine, group: Sequence[_Located], nms: float | None
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     poses = engine.infer(
-        [in_order(picture.image, engine.color) for picture in group],
-        boxes=[picture.boxes for picture in group],
-        box_scores=[picture.scores for picture in group],
+        [in_order(located.picture.image, engine.color) for located in group],
+        boxes=[located.boxes for located in group],
+        box_scores=[located.scores for located in group],
     )
-    for i, picture in enumerate(group):
-        own = poses[poses.frame_index == i]
-        yield (
-            Prediction(picture.path, picture.image_id, own if nms is None else _suppress(own, nms)),
-            picture.image,
-        )
-
-
-def _suppress(poses: Poses, threshold: float) -> Poses:
-    sizes = poses.boxes[:, 2:] - poses.boxes[:, :2]
-    kept = ops.oks_nms(
-        poses.keypoints,
-        np.nan_to_num(poses.scores, nan=-np.inf),  # no score: worse than any
-        areas=sizes.prod(axis=1),
-        sigmas=poses.skeleton.sigmas,
-        threshold=threshold,
-    )
-    return poses[np.sort(kept)]
+    if nms is not None:
+        poses = poses.without_duplicates(nms)
+    for i, (picture, image_id, *_) in enumerate(group):
+        yield Prediction(picture.path, image_id, poses[poses.frame_index == i]), picture.image
 
 
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
@@ -285,12 +240,8 @@ def _write_image(path: Path, image: np.ndarray) -> str | None:
 
 
 __all__ = [
-    "PictureBoxes",
     "Prediction",
     "Summary",
-    "boxes_from_detector",
-    "boxes_from_file",
     "find_poses",
     "predict",
-    "whole_image",
 ]

@@ -13,7 +13,7 @@ import pytest
 from test_poses import make
 
 import oaks
-from oaks import coco
+from oaks import box_files, coco
 from oaks.errors import OaksError
 
 
@@ -37,7 +37,7 @@ def written(path, content):
 
 
 def test_annotated_boxes_are_people_and_no_crowds(tmp_path):
-    people = coco.read_boxes(written(tmp_path / "a.json", annotations()))
+    people = box_files.read_boxes(written(tmp_path / "a.json", annotations()))
     boxes, scores = people.of(9)
     np.testing.assert_array_equal(boxes, np.float32([[10, 20, 40, 60], [1.5, 2.5, 4.5, 6.5]]))
     np.testing.assert_array_equal(scores, np.float32([1, 1]))
@@ -48,7 +48,7 @@ def test_annotated_boxes_are_people_and_no_crowds(tmp_path):
 
 def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path):
     images = [{"id": i, "file_name": f"{i}/a.jpg"} for i in (7, 9)]
-    people = coco.read_boxes(written(tmp_path / "a.json", annotations(images=images)))
+    people = box_files.read_boxes(written(tmp_path / "a.json", annotations(images=images)))
     assert people.image_id("somewhere/7/a.jpg") == 7
     assert people.image_id("9/a.jpg") == 9
     assert people.image_id("a.jpg") is None
@@ -60,7 +60,7 @@ def test_detected_boxes_keep_their_scores(tmp_path):
         {"image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.75},
         {"image_id": 42, "category_id": 18, "bbox": [1, 2, 3, 4], "score": 0.9},
     ]
-    people = coco.read_boxes(written(tmp_path / "d.json", rows))
+    people = box_files.read_boxes(written(tmp_path / "d.json", rows))
     boxes, scores = people.of(people.image_id("val/000000000042.jpg"))
     np.testing.assert_array_equal(boxes, [[1, 2, 4, 6]])
     np.testing.assert_array_equal(scores, [0.75])
@@ -99,7 +99,7 @@ def test_detected_boxes_keep_their_scores(tmp_path):
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
     with pytest.raises(OaksError, match=f"bad.json: .*{message}|bad.json.*{message}"):
-        coco.read_boxes(written(tmp_path / "bad.json", content))
+        box_files.read_boxes(written(tmp_path / "bad.json", content))
 
 
 @pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, -3, 4], [5, 5, 3, 0]])
@@ -107,20 +107,20 @@ def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
     content = annotations()
     content["annotations"][3]["bbox"] = box
     with caplog.at_level(logging.WARNING, logger="oaks"):
-        people = coco.read_boxes(written(tmp_path / "a.json", content))
+        people = box_files.read_boxes(written(tmp_path / "a.json", content))
     assert people.of(9)[0].tolist() == [[10, 20, 40, 60]]
     assert "skipped 1 annotations without a box of some extent: ids 4" in caplog.text
     rows = [{"image_id": 1, "category_id": 1, "bbox": b, "score": 1} for b in (box, [1, 2, 3, 4])]
     with caplog.at_level(logging.WARNING, logger="oaks"):
-        assert coco.read_boxes(written(tmp_path / "d.json", rows)).of(1)[0].tolist() == [[1, 2, 4, 6]]
+        assert box_files.read_boxes(written(tmp_path / "d.json", rows)).of(1)[0].tolist() == [[1, 2, 4, 6]]
     assert "skipped 1 rows whose box has no extent: ids 0" in caplog.text
     with pytest.raises(ValueError, match=r"d\.json: none of its 1 boxes has a positive width and height"):
-        coco.read_boxes(written(tmp_path / "d.json", rows[:1]))
+        box_files.read_boxes(written(tmp_path / "d.json", rows[:1]))
     content["annotations"] = [{**content["annotations"][3]}]
     with pytest.raises(
         ValueError, match=r"a\.json: none of its 1 annotations can be used: 1 annotations without"
     ):
-        coco.read_boxes(written(tmp_path / "a.json", content))
+        box_files.read_boxes(written(tmp_path / "a.json", content))
 
 
 def test_a_filter_that_leaves_nothing_says_what_was_there(tmp_path):
@@ -128,23 +128,23 @@ def test_a_filter_that_leaves_nothing_says_what_was_there(tmp_path):
     with pytest.raises(
         ValueError, match="none of its 3 rows is of category 1, got 2 of category 0, 1 of category 7"
     ):
-        coco.read_boxes(written(tmp_path / "d.json", rows))
-    assert len(coco.read_boxes(tmp_path / "d.json", 0).of(1)[0]) == 2
-    assert len(coco.read_boxes(tmp_path / "d.json", "7").of(1)[0]) == 1
+        box_files.read_boxes(written(tmp_path / "d.json", rows))
+    assert len(box_files.read_boxes(tmp_path / "d.json", 0).of(1)[0]) == 2
+    assert len(box_files.read_boxes(tmp_path / "d.json", "7").of(1)[0]) == 1
     with pytest.raises(ValueError, match="names no categories; pass the category's id, got 'person'"):
-        coco.read_boxes(tmp_path / "d.json", "person")
+        box_files.read_boxes(tmp_path / "d.json", "person")
     content = annotations()
     content["annotations"] = [content["annotations"][1]]
     with pytest.raises(
         ValueError, match=r"none of its 1 annotations is of category 3 \('person'\), got 1 of category 4"
     ):
-        coco.read_boxes(written(tmp_path / "a.json", content))
+        box_files.read_boxes(written(tmp_path / "a.json", content))
     content = annotations()
     content["annotations"] = [content["annotations"][2]]
     with pytest.raises(ValueError, match="must not all be crowds"):
-        coco.read_boxes(written(tmp_path / "a.json", content))
+        box_files.read_boxes(written(tmp_path / "a.json", content))
     for nobody in ([], annotations(annotations=[])):
-        assert coco.read_boxes(written(tmp_path / "n.json", nobody)).boxes == {}
+        assert box_files.read_boxes(written(tmp_path / "n.json", nobody)).boxes == {}
 
 
 KEYPOINTS = ["nose", "tail"]
@@ -185,7 +185,7 @@ def test_names_are_compared_in_one_form(tmp_path):
     content = annotations(
         images=[{"id": 7, "file_name": "images\\Fu\u0308\u00dfe.jpg"}, {"id": 9, "file_name": "./b//c.jpg"}]
     )
-    people = coco.read_boxes(written(tmp_path / "a.json", content))
+    people = box_files.read_boxes(written(tmp_path / "a.json", content))
     assert people.image_id("somewhere/images/F\u00fc\u00dfe.jpg") == 7
     assert people.image_id("Fu\u0308\u00dfe.jpg") == 7
     assert people.image_id("x/b/c.jpg") == 9
@@ -216,23 +216,25 @@ def test_annotations_of_images_that_are_not_listed_are_skipped_by_id(tmp_path, c
 def test_text_that_is_no_json_is_named(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json is not valid JSON"):
-        coco.read_boxes(tmp_path / "bad.json")
+        box_files.read_boxes(tmp_path / "bad.json")
     with pytest.raises(FileNotFoundError):
-        coco.read_boxes(tmp_path / "gone.json")
+        box_files.read_boxes(tmp_path / "gone.json")
     (tmp_path / "bad.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"bad\.json.* levels deep"):
-        coco.read_boxes(tmp_path / "bad.json")
+        box_files.read_boxes(tmp_path / "bad.json")
 
 
 def test_boxes_of_the_category_of_people(tmp_path):
     rows = [{"image_id": 1, "category_id": c, "bbox": [c, 0, 5, 5], "score": 1} for c in (1, 7)]
-    assert coco.read_boxes(written(tmp_path / "rows.json", rows), 7).boxes[1].tolist() == [[7, 0, 12, 5]]
+    assert box_files.read_boxes(written(tmp_path / "rows.json", rows), 7).boxes[1].tolist() == [[7, 0, 12, 5]]
     content = annotations(
         categories=[{"id": 7, "name": "Person"}],
         images=[{"id": 1, "file_name": "a.jpg"}],
         annotations=rows,
     )
-    assert coco.read_boxes(written(tmp_path / "people.json", content)).boxes[1].tolist() == [[7, 0, 12, 5]]
+    assert box_files.read_boxes(written(tmp_path / "people.json", content)).boxes[1].tolist() == [
+        [7, 0, 12, 5]
+    ]
 
 
 def test_results_come_back_with_their_header(tmp_path):

@@ -13,7 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import oaks
-from oaks import coco, predict
+from oaks import box_files, coco, predict
+from oaks.boxes import whole_image
 from oaks.cli.main import app, main
 from oaks.detector import Detector
 from oaks.images import find_images
@@ -81,7 +82,7 @@ def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
     for color in ("bgr", "rgb"):
         with oaks.Engine(tiny, backend="onnxruntime", color=color) as engine:
             predict.predict(
-                engine, [pictures / "a.jpg"], predict.whole_image(), tmp_path / color, annotate=False,
+                engine, [pictures / "a.jpg"], whole_image(), tmp_path / color, annotate=False,
             )  # fmt: skip
         found.append(coco.read_results(tmp_path / color / "results.json")[0])
     assert found[0] == found[1]
@@ -174,11 +175,11 @@ def test_a_detector_with_unknown_outputs_stops_it_at_once(tiny, pictures, tmp_pa
 def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
     found = []
 
-    def find(path, image):
+    def find(picture):
         raise ValueError("nobody knows why")
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
-        source = predict.PictureBoxes("a source", find)
+        source = BoxSource("a source", find)
         summary = predict.predict(engine, [pictures / "a.jpg"], source, tmp_path / "out", done=found.append)
     assert found == [predict.Prediction(pictures / "a.jpg", problem="nobody knows why")]
     assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}
@@ -268,7 +269,7 @@ def test_a_pose_without_a_score_is_worse_than_any(tiny):
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
         poses = engine.infer(np.full((80, 60, 3), 9, np.uint8), boxes=boxes)
     lost = dataclasses.replace(poses, scores=np.float32([np.nan, 0.1]))
-    np.testing.assert_array_equal(predict._suppress(lost, 0.9).scores, np.float32([0.1]))
+    np.testing.assert_array_equal(lost.without_duplicates(0.9).scores, np.float32([0.1]))
 
 
 def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
@@ -286,7 +287,7 @@ def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
 
     with oaks.Engine(tiny, backend="onnxruntime") as engine, pytest.raises(KeyboardInterrupt):
         predict.predict(
-            engine, find_images([pictures, pictures / "more"]), predict.whole_image(),
+            engine, find_images([pictures, pictures / "more"]), whole_image(),
             tmp_path / "out", done=stop,
         )  # fmt: skip
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
@@ -317,7 +318,7 @@ def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
     result = CliRunner().invoke(app, ["demo", "--bundle", str(tiny.path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
-    people = coco.read_boxes(predict.DEMO / "people.json")
+    people = box_files.read_boxes(predict.DEMO / "people.json")
     assert len(rows) == sum(len(boxes) for boxes in people.boxes.values()) > 0
     assert len(header["images"]) == len(list((tmp_path / "out" / "pictures").iterdir())) == 6
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from oaks import ops
+from oaks.boxes import to_xywh
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import vary
@@ -198,7 +199,6 @@ class ValidationResults:
         _, image = np.unique(self.images, axis=0, return_inverse=True)
         image = image.reshape(-1)
         order = np.argsort(image, kind="stable")
-        boxes = self.boxes[order].astype(float)
         return GroundTruth.from_arrays(
             skeleton=self.skeleton,
             ids=order + 1,
@@ -206,7 +206,7 @@ class ValidationResults:
             keypoints=self.keypoints[order, :, :2],
             flags=self.keypoints[order, :, 2],
             areas=self.areas[order],
-            boxes=np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),
+            boxes=to_xywh(self.boxes[order].astype(float)),
         )
 
     def true_similarity(self) -> tuple[np.ndarray, np.ndarray]:

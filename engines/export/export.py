@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import bundle, onnx_file, ops
+from oaks.boxes import to_xyxy
 from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
@@ -200,8 +201,7 @@ def _rendered(description: Mapping[str, Any], count: int) -> np.ndarray:
         for index in itertools.count():
             image, people = pictures.sample(index)
             for person in people:
-                x, y, width, height = person["bbox"]
-                yield crop_of(image, (x, y, x + width, y + height), description, padding)
+                yield crop_of(image, to_xyxy(person["bbox"]), description, padding)
 
     return np.stack(list(itertools.islice(crops(), count)))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oaks import ops
-from oaks.coco import read_boxes
+from oaks.box_files import read_boxes
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, images_in, plain_name, read_image
 from oaks.structured import read_npz

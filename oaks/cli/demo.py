@@ -25,11 +25,11 @@ def demo(
 ) -> int:
     """Find the poses in the pictures that come with the package."""
     from oaks import predict as library
-    from oaks.coco import read_boxes
+    from oaks.boxes import boxes_from_file
     from oaks.images import find_images
 
     pictures = find_images([library.DEMO])
-    people = library.boxes_from_file(read_boxes(library.DEMO / "people.json"))
+    people = boxes_from_file(library.DEMO / "people.json")
     with engine.open(bundle) as opened:
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"

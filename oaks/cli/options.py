@@ -12,9 +12,9 @@ from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
 
 if TYPE_CHECKING:
+    from oaks.boxes import BoxSource as PersonBoxSource
     from oaks.detector import Detector
     from oaks.inference import Engine
-    from oaks.predict import PictureBoxes
     from oaks.skeleton import Skeleton
 
 Bundle = Annotated[str, typer.Option(help="Model bundle: folder, zip file, or name of a shipped one.")]
@@ -210,32 +210,34 @@ WHOLE = Path("whole")
 
 def box_source(
     boxes: Path | None, detector: DetectorOptions, engine: Engine, category: str | None = None
-) -> PictureBoxes:
+) -> PersonBoxSource:
     """Where the people of pictures are: in the file of --boxes, found by --detector, or by the bundle's detector.
 
     Raises:
         ArgumentError: both were given, or none and the bundle has no detector.
     """
-    from oaks.coco import read_boxes
-    from oaks.predict import boxes_from_detector, boxes_from_file, whole_image
+    from oaks.boxes import boxes_from_file, whole_image
 
     if boxes is not None and detector.detector is not None:
         raise ArgumentError("pass exactly one of --boxes, --detector")
     if boxes == WHOLE:
         return whole_image()
     if boxes is not None:
-        return boxes_from_file(read_boxes(boxes, category))
-    return boxes_from_detector(
-        detector.load() or own_detector(engine, "--boxes FILE, --boxes whole, --detector")
-    )
+        return boxes_from_file(boxes, category=category, sequence=False)
+    return detected_boxes(detector, engine, "--boxes FILE, --boxes whole, --detector")
 
 
-def own_detector(engine: Engine, instead: str) -> Detector:
-    """The detector of the Engine's bundle.
+def detected_boxes(
+    detector: DetectorOptions, engine: Engine, instead: str, every: int = 1
+) -> PersonBoxSource:
+    """Boxes of the detector of --detector, or of the one in the Engine's bundle.
 
     Raises:
-        ArgumentError: it has none; the message says what to pass instead.
+        ArgumentError: there is neither; the message says what to pass instead.
     """
-    if not engine.has_detector:
+    from oaks.boxes import boxes_from_detector
+
+    loaded = detector.load()
+    if loaded is None and not engine.has_detector:
         raise ArgumentError(f"bundle {engine.bundle.name!r} has no detector; pass exactly one of {instead}")
-    return engine.detector
+    return boxes_from_detector(loaded or engine.detector, every)

@@ -14,9 +14,10 @@ from oaks.cli.verb import DONE, SKIPPED, verb
 from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from oaks.boxes import BoxSource
     from oaks.inference import Engine
     from oaks.poses import Poses
-    from oaks.video import Frame, FrameBoxes, FrameSource, Summary
+    from oaks.video import Frame, FrameSource, Summary
 
 
 @verb(extra="video")
@@ -84,7 +85,7 @@ def track(
     with engine.open(bundle) as opened:
         people = _box_sources(len(sources), boxes, category, detector, first_boxes, every, opened)
         files = [
-            Files(folder, own.image_id, **looks)
+            Files(folder, own.id_in_results, **looks)
             for folder, own in zip(folders_for(out, sources), people, strict=True)
         ]
         tracker = Tracker(
@@ -97,7 +98,7 @@ def track(
 
             def done(frame: Frame, poses: Poses) -> None:
                 if output.json:
-                    record = frame_record(frame, poses, people[frame.stream].image_id(frame))
+                    record = frame_record(frame, poses, people[frame.stream].id_in_results(frame))
                     output.item({"source": sources[frame.stream].name, **record}, "")
                 advance()
 
@@ -133,15 +134,15 @@ def _box_sources(
     first: str | None,
     every: int,
     engine: Engine,
-) -> list[FrameBoxes]:
+) -> list[BoxSource]:
     """One box source for each of `count` sources."""
-    from oaks.video import boxes_from_detector, boxes_from_file, first_boxes
+    from oaks.boxes import boxes_from_file, first_boxes
 
-    if not files and first is None:
-        loaded = detector.load() or options.own_detector(engine, "--boxes, --detector, --first-boxes")
-        return [boxes_from_detector(loaded, every)] * count
     if first is not None:
         return [first_boxes(_read_boxes(first))] * count
+    if not files:
+        instead = "--boxes, --detector, --first-boxes"
+        return [options.detected_boxes(detector, engine, instead, every)] * count
     if len(files) != count:
         raise ArgumentError(f"--boxes must be given once for each of the {count} sources, got {len(files)}")
     return [boxes_from_file(path, every, category) for path in files]

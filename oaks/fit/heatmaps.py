@@ -189,18 +189,12 @@ def features_of(
         straight,
         mirrored,
         points=decoded.points,
-        boxes=file_boxes(truth, shard.people),
+        boxes=truth.file_boxes(shard.people).astype(np.float32),
         frame_sizes=shard.frame_sizes,
         flip_pairs=skeleton.pairs,
         alignment=pose.alignment,
     )
     return features, decoded.points, decoded.heat
-
-
-def file_boxes(truth: GroundTruth, people: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) x1, y1, x2, y2 of annotated people in pixels of the image files."""
-    x, y, w, h = (truth.boxes[people] / np.tile(truth.scales[truth.image[people]], 2)).T
-    return np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
 
 
 def decoder_in_words(bundle: Bundle) -> str:
@@ -232,7 +226,7 @@ class _Runner:
         index = np.searchsorted(there, truth.image[people]).astype(np.int32)
         crops = ops.crop(
             frames,
-            file_boxes(truth, people),
+            truth.file_boxes(people),
             size=pose.size,
             frame_index=index,
             padding=pose.padding,
@@ -298,7 +292,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
     offset = 0 if file is None else file << 48
-    boxes = file_boxes(truth, people)
+    boxes = truth.file_boxes(people)
     flat = np.concatenate([points, heat[..., None]], axis=2).reshape(len(people), -1).astype(float)
     return [
         {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.boxes import iou, to_xyxy
 from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
@@ -195,29 +196,21 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
 def _boxes(truth: GroundTruth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
     """(N, 4) in pixels of the image files: the rows' own, or else their people's; None if any row has neither."""
     if all(row.get("box") is not None for row in rows):
-        x, y, w, h = np.array([row["box"] for row in rows], float).reshape(-1, 4).T
-    elif detections.box_source == "ground truth":
-        scale = np.tile(truth.scales[detections.image], 2)
-        x, y, w, h = (truth.boxes[detections.own] / scale).T
-    else:
-        return None
-    return np.stack([x, y, x + w, y + h], axis=1)
+        return to_xyxy(np.array([row["box"] for row in rows], float).reshape(-1, 4))
+    if detections.box_source == "ground truth":
+        return truth.file_boxes(detections.own)
+    return None
 
 
 def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """(N,) the labeled person whose box overlaps most, -1 where none does by SAME_PERSON."""
     own = np.full(len(boxes), -1)
-    x, y, w, h = truth.boxes.T
-    people = np.stack([x, y, x + w, y + h], axis=1)
+    people = to_xyxy(truth.boxes)
     for where in np.unique(image):
         poses, there = np.flatnonzero(image == where), np.flatnonzero((truth.image == where) & truth.counted)
         if not len(there):
             continue
-        a, b = boxes[poses][:, None], people[there][None]
-        sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-        common = np.maximum(sides, 0).prod(axis=2)
-        areas = [(box[..., 2:] - box[..., :2]).prod(axis=2) for box in (a, b)]
-        overlap = common / np.maximum(areas[0] + areas[1] - common, 1e-9)
+        overlap = iou(boxes[poses], people[there])
         best = overlap.argmax(axis=1)
         fits = overlap[np.arange(len(poses)), best] >= SAME_PERSON
         own[poses[fits]] = there[best[fits]]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from oaks import ops
-from oaks.coco import make_header, read_boxes
+from oaks.box_files import read_boxes
+from oaks.coco import make_header
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, read_size
 from oaks.inference import Engine
@@ -107,9 +108,7 @@ def image_files(truth: GroundTruth, folder: str | Path, images: Iterable[int]) -
 def _annotated(truth: GroundTruth) -> Iterator[Job]:
     for image in np.unique(truth.image[truth.counted]):
         people = np.flatnonzero((truth.image == image) & truth.counted)
-        x, y, w, h = (truth.boxes[people] / np.tile(truth.scales[image], 2)).T
-        corners = np.stack([x, y, x + w, y + h], axis=1)
-        yield Job(int(image), corners, np.ones(len(people)), truth.ids[people])
+        yield Job(int(image), truth.file_boxes(people), np.ones(len(people)), truth.ids[people])
 
 
 def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Iterator[Job]:
@@ -138,16 +137,7 @@ def _estimate(
         box_scores=[job.scores for job in batch],
     )
     if nms is not None:
-        extent = poses.boxes[:, 2:] - poses.boxes[:, :2]
-        kept = ops.oks_nms(
-            poses.keypoints,
-            poses.scores,
-            areas=extent[:, 0] * extent[:, 1],
-            sigmas=np.array(truth.skeleton.sigmas, np.float32),
-            threshold=nms,
-            frame_index=poses.frame_index,
-        )
-        poses = poses[np.sort(kept)]
+        poses = poses.without_duplicates(nms)
     rows = poses.to_coco([int(truth.image_ids[job.image]) for job in batch], truth.category_id)
     for index, job in enumerate(batch):
         own = [rows[n] for n in np.flatnonzero(poses.frame_index == index)]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oaks.boxes import to_xyxy
 from oaks.coco import Annotations, check_annotations, read_annotations
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
@@ -91,6 +92,10 @@ class GroundTruth:
         share = self.labeled * (COCO17.count / self.skeleton.count)
         upper = [c.most + 0.5 for c in OCCLUSION_CLASSES[:-1]]
         return np.where(self.counted, np.searchsorted(upper, share), -1)
+
+    def file_boxes(self, people: np.ndarray) -> np.ndarray:
+        """Boxes (n,4) x1, y1, x2, y2 of some people (indices) in pixels of the image files."""
+        return to_xyxy(self.boxes[people] / np.tile(self.scales[self.image[people]], 2))
 
     def class_counts(self) -> dict[str, int]:
         """How many people each occlusion class has (table 8)."""

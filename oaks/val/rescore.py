@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.boxes import to_xyxy
 from oaks.coco import AREA_OF_BOX, are_numbers, make_header, read_results, write_results
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
@@ -106,13 +107,9 @@ def _boxes(truth: GroundTruth, found: Detections, rows: Rows) -> np.ndarray:
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
     for n, row in enumerate(rows):
         if row.get("box") is not None:
-            x, y, w, h = row["box"]
+            boxes[n] = to_xyxy(row["box"])
         elif row.get("annotation_id") in position:
-            person = position[row["annotation_id"]]
-            x, y, w, h = truth.boxes[person] / np.tile(truth.scales[truth.image[person]], 2)
-        else:
-            continue
-        boxes[n] = x, y, x + w, y + h
+            boxes[n] = truth.file_boxes(np.array([position[row["annotation_id"]]]))
     return boxes
 
 
@@ -207,8 +204,7 @@ def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray
                 raise ArgumentError(
                     f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes"
                 )
-            x, y, w, h = box
-            boxes.append((x, y, x + w, y + h))
+            boxes.append(to_xyxy(box))
     found = np.array(points, float).reshape(-1, count, 3)
     if np.ptp(found[..., 2]) == 0:
         raise ArgumentError(

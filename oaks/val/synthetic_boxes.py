@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.boxes import iou, to_xyxy
 from oaks.coco import Annotations, read_annotations
 from oaks.errors import ArgumentError
 from oaks.files import write_json
@@ -154,11 +155,6 @@ def _seen(
     low = np.clip(center - extent / 2, 0, size - 1)
     high = np.clip(center + extent / 2, low + 1, size)
     box = np.concatenate([low, high - low])
-    confidence = np.clip(0.98 * _overlap(box, truth) ** 0.5 - 0.35 * difficulty, 0.08, 0.98)
+    overlap = float(iou(to_xyxy(box[None]), to_xyxy(truth[None]))[0, 0])
+    confidence = np.clip(0.98 * overlap**0.5 - 0.35 * difficulty, 0.08, 0.98)
     return box, rng.beta(18 * confidence, 18 * (1 - confidence))
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes x, y, width, height."""
-    shared = np.clip(np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(shared / (a[2:].prod() + b[2:].prod() - shared))

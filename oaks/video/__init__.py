@@ -6,8 +6,8 @@
 Needs PyAV and SciPy: `pip install 'oaks[video]'`.
 """
 
+from oaks.boxes import ONCE, BoxSource, boxes_from_detector, boxes_from_file, first_boxes
 from oaks.video.annotated import AnnotatedVideo
-from oaks.video.boxes import ONCE, FrameBoxes, boxes_from_detector, boxes_from_file, first_boxes
 from oaks.video.frames import Frame
 from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
@@ -19,10 +19,10 @@ from oaks.video.tracking import Tracker
 __all__ = [
     "ONCE",
     "AnnotatedVideo",
+    "BoxSource",
     "CallbackSink",
     "CocoFile",
     "Frame",
-    "FrameBoxes",
     "FrameSource",
     "JsonLines",
     "MotFile",

@@ -18,7 +18,7 @@ class Frame:
         pts: when it is shown, in units of time_base after the source's first frame.
         time_base: seconds per unit.
         stream: which of several sources it is from.
-        name: its file's name, if each frame is a file.
+        name: its file's name, if each frame is a file, else "".
     """
 
     image: np.ndarray
@@ -34,9 +34,4 @@ class Frame:
         return float(self.pts * self.time_base)
 
 
-def number_from_one(frame: Frame) -> int:
-    """A frame's number as MOT and COCO files count."""
-    return frame.index + 1
-
-
-__all__ = ["Frame", "number_from_one"]
+__all__ = ["Frame"]

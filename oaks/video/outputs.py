@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oaks.boxes import BoxSource, number_from_one
 from oaks.coco import header_path, make_header
 from oaks.files import write_json
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo
-from oaks.video.boxes import FrameBoxes
-from oaks.video.frames import Frame, number_from_one
+from oaks.video.frames import Frame
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource
@@ -80,7 +80,7 @@ def track_into(
     sources: Sequence[FrameSource],
     engine: Engine,
     *,
-    boxes: Sequence[FrameBoxes],
+    boxes: Sequence[BoxSource],
     tracker: Tracker,
     smoother: OneEuro | None,
     most: int | None = None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from oaks.poses import Poses
-from oaks.video.frames import Frame, number_from_one
-from oaks.video.mot import mot_lines
+from oaks.boxes import number_from_one, to_xywh
+from oaks.poses import NO_TRACK, Poses
+from oaks.video.frames import Frame
 
 
 class Sink(Protocol):
@@ -81,6 +81,20 @@ class MotFile:
         self._file.close()
 
 
+def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
+    """The lines of a frame's tracked poses, without line ends; untracked ones have none.
+
+    Args:
+        poses: of one frame, with track_ids.
+        frame: its number, from 1.
+    """
+    for pose in poses:
+        if pose.track_id != NO_TRACK:
+            box = ",".join(f"{value:.2f}" for value in to_xywh(pose.box.tolist()))
+            score = min(pose.score, 1.0)
+            yield f"{frame},{pose.track_id},{box},{score:.4f},-1,-1,-1"
+
+
 class CocoFile:
     """A COCO keypoint results file, as oaks.coco.read_results takes it: whole after every frame.
 
@@ -143,4 +157,4 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-__all__ = ["CallbackSink", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record"]
+__all__ = ["CallbackSink", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record", "mot_lines"]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from oaks import limits
+from oaks.boxes import Boxes, BoxSource
 from oaks.errors import ArgumentError
 from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
-from oaks.video.boxes import FrameBoxes
 from oaks.video.frames import Frame
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource, open_source
@@ -28,7 +28,6 @@ _QUEUE = 8  # frames read ahead from a file
 _LIVE_QUEUE = 2  # of a live source, which shall be shown as it is now
 _TOGETHER = 8  # frames of a file whose people go through the networks together
 
-Boxes = tuple[np.ndarray, np.ndarray]
 _Located = tuple[Frame, Boxes | None]
 
 
@@ -65,7 +64,7 @@ def track(
     sources: Any,
     engine: Engine,
     *,
-    boxes: FrameBoxes | Sequence[FrameBoxes],
+    boxes: BoxSource | Sequence[BoxSource],
     tracker: Tracker | None = None,
     smoother: OneEuro | None = None,
     threaded: bool = True,
@@ -105,7 +104,7 @@ def track(
         isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
     )
     opened = list(sources) if several else [open_source(sources)]
-    given = [boxes] * len(opened) if isinstance(boxes, FrameBoxes) else list(boxes)
+    given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
     if len(given) != len(opened):
         raise ArgumentError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
     if tracker is None:
@@ -165,7 +164,7 @@ class _Stream:
         self,
         number: int,
         source: FrameSource,
-        boxes: FrameBoxes,
+        boxes: BoxSource,
         tracker: Tracker,
         smoother: OneEuro | None,
         together: int,

@@ -18,11 +18,11 @@ from video.clips import decode, numbered, packets, spoil, write_clip
 from video.test_sources import Camera
 
 import oaks
+from oaks.box_files import read_mot
 from oaks.cli.main import app, main
 from oaks.coco import read_results
 from oaks.detector import Detector
 from oaks.video import Tracker, open_source
-from oaks.video.mot import read_mot
 
 
 @pytest.fixture(scope="module")

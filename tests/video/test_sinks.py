@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from oaks.box_files import read_mot
 from oaks.coco import read_results
 from oaks.video.frames import Frame
-from oaks.video.mot import mot_lines, read_mot
-from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile
+from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, mot_lines
 
 from .scenes import people
 

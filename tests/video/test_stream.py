@@ -11,7 +11,7 @@ import pytest
 
 import oaks
 from oaks.poses import NO_TRACK
-from oaks.video import Frame, FrameBoxes, OneEuro, Summary, Tracker, first_boxes, open_source, track
+from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
 from oaks.video.sources import FrameSource
 
 from .clips import number_of, numbered, spoil, write_clip
@@ -48,8 +48,8 @@ def walkers(frame: Frame, *, people: int = 2, speed: int = 4) -> tuple[np.ndarra
     return np.array(boxes, np.float32), np.full(people, 0.5, np.float32)
 
 
-KNOWN = FrameBoxes("known", walkers)
-NOBODY = FrameBoxes("nobody", lambda _frame: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+KNOWN = BoxSource("known", walkers)
+NOBODY = BoxSource("nobody", lambda _frame: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
 
 
 def gathered(sources, engine, **settings) -> list[tuple[Frame, oaks.Poses]]:
@@ -101,7 +101,7 @@ def test_frames_of_a_file_share_passes_and_wait_where_they_depend_on_each_other(
     gathered(scene(20), engine, boxes=KNOWN, together=8)
     assert batches == [8, 8, 4]
     batches.clear()
-    gathered(scene(4), engine, boxes=FrameBoxes("known", walkers, every=2), together=8)
+    gathered(scene(4), engine, boxes=BoxSource("known", walkers, every=2), together=8)
     assert batches == [1, 1, 1, 1]
 
 
@@ -138,7 +138,7 @@ def test_boxes_are_asked_for_at_every_nth_frame(engine):
         return walkers(frame)
 
     tracked = gathered(
-        scene(10), engine, boxes=FrameBoxes("", find, every=4), tracker=Tracker(bundles.RGB, match=0.1)
+        scene(10), engine, boxes=BoxSource("", find, every=4), tracker=Tracker(bundles.RGB, match=0.1)
     )
     assert asked == [0, 4, 8]
     assert all(poses.track_ids.tolist() == [1, 2] for _, poses in tracked)
@@ -149,7 +149,7 @@ def test_boxes_are_asked_for_at_every_nth_frame(engine):
 def test_smoothing_is_off_unless_asked_for(engine):
     images, random = scene(12, speed=0), np.random.default_rng(0)
     shaken = [np.roll(image, int(random.integers(-3, 4)), axis=1) for image in images]
-    still = FrameBoxes("", lambda frame: walkers(frame, speed=0))
+    still = BoxSource("", lambda frame: walkers(frame, speed=0))
     plain = gathered(shaken, engine, boxes=still)
     smoother = OneEuro()
     steady = gathered(shaken, engine, boxes=still, smoother=smoother)
@@ -163,12 +163,12 @@ def test_several_files_through_one_engine(engine):
     one, two = scene(12), scene(7, people=1)
     alone = [
         gathered(one, engine, boxes=KNOWN),
-        gathered(two, engine, boxes=FrameBoxes("", lambda f: walkers(f, people=1))),
+        gathered(two, engine, boxes=BoxSource("", lambda f: walkers(f, people=1))),
     ]
     both = gathered(
         [open_source(one), open_source(two)],
         engine,
-        boxes=[KNOWN, FrameBoxes("", lambda f: walkers(f, people=1))],
+        boxes=[KNOWN, BoxSource("", lambda f: walkers(f, people=1))],
         summary=(summary := Summary()),
     )
     for number in (0, 1):
@@ -252,7 +252,7 @@ def test_an_error_of_the_box_source_is_raised_and_ends_the_threads(engine):
     before = threading.active_count()
     summary, seen = Summary(), []
     with pytest.raises(ValueError, match="no box for frame 3"):
-        seen.extend(track(scene(30), engine, boxes=FrameBoxes("", find), together=1, summary=summary))
+        seen.extend(track(scene(30), engine, boxes=BoxSource("", find), together=1, summary=summary))
     assert threading.active_count() == before
     assert summary.frames <= 3
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
+from oaks.boxes import to_xyxy
 from oaks.coco import check_annotations
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
@@ -143,11 +144,10 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
         added = np.asarray(more, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(f"{where}: boxes must be lists [x, y, width, height]: {error}") from error
-    corners = np.concatenate([boxes, added])
-    if not np.isfinite(corners).all():
+    boxes = np.concatenate([boxes, added])
+    if not np.isfinite(boxes).all():
         raise ArgumentError(f"{where}: boxes must be finite numbers")
-    corners[:, 2:] += corners[:, :2]
-    corners = np.clip(corners, 0, np.tile(size, 2)).astype(np.float32)
+    corners = np.clip(to_xyxy(boxes), 0, np.tile(size, 2)).astype(np.float32)
     return corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
 
 

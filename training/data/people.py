@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from oaks import images
-from oaks.coco import AREA_OF_BOX, read_annotations, read_boxes
+from oaks.box_files import read_boxes
+from oaks.boxes import iou
+from oaks.coco import AREA_OF_BOX, read_annotations
 from oaks.errors import ArgumentError, OaksError
 from oaks.images import ImageFolder, check_size
 from oaks.skeleton import Skeleton
@@ -241,20 +243,12 @@ def _with_detected_boxes(people: CocoPeople, path: Path, category: int) -> CocoP
         here = np.flatnonzero(people.image_ids == image_id)
         truths = people.boxes[here].copy()
         for box in boxes[np.argsort(-scores, kind="stable")]:
-            overlap = np.where(found[here], 0, iou(truths, box))
+            overlap = np.where(found[here], 0, iou(truths, box[None])[:, 0])
             if len(here) and overlap.max() >= 0.5:
                 people.boxes[here[overlap.argmax()]] = box
                 found[here[overlap.argmax()]] = True
     people.skipped["people without a detected box"] += int((~found).sum())
     return people.subset(found)
-
-
-def iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (N, 4) with one box (4,), xyxy."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    inner = np.clip(high - low, 0, None).prod(1)
-    sizes = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
-    return inner / (sizes - inner)
 
 
 __all__ = [
@@ -264,7 +258,6 @@ __all__ = [
     "Person",
     "digest_of",
     "fold_of",
-    "iou",
     "read_coco",
     "read_image",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.boxes import to_xyxy
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 from oaks.training.data.people import People, Person, digest_of, read_coco
@@ -63,10 +64,9 @@ class OnlineRenderedPeople:
 
 
 def _person(annotation: dict[str, Any], number: int) -> Person:
-    x, y, w, h = annotation["bbox"]
     return Person(
         np.asarray(annotation["keypoints"], np.float32).reshape(-1, 3),
-        np.array([x, y, x + w, y + h], np.float32),
+        to_xyxy(annotation["bbox"]).astype(np.float32),
         float(annotation["area"]),
         np.ones(COCO17.count, bool),
         number,

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oaks.video.boxes import FrameBoxes, boxes_from_file, first_boxes
+from oaks.box_files import read_mot
+from oaks.boxes import BoxSource, boxes_from_file, first_boxes, iou, to_xywh, to_xyxy
 from oaks.video.frames import Frame
-from oaks.video.mot import read_mot
 
 
 def frame(index: int, name: str = "") -> Frame:
@@ -59,19 +59,19 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
     source = boxes_from_file(path)
     for asked in (frame(1), frame(0, "a.png")):
         np.testing.assert_array_equal(source.find(asked)[0], [[1, 2, 4, 6]])
-        assert source.image_id(asked) == 2
+        assert source.id_in_results(asked) == 2
     assert len(source.find(frame(5))[0]) == 0
-    with pytest.raises(ValueError, match=r"people.json does not know the picture b.png"):
+    with pytest.raises(ValueError, match=r"b.png: annotated: people.json does not know this picture"):
         source.find(frame(0, "b.png"))
 
 
 def test_how_often_boxes_are_asked_for():
     for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (0, [0])):
-        source = FrameBoxes("", lambda _frame: None, every)
+        source = BoxSource("", lambda _frame: None, every)
         assert [n for n in range(5) if source.due(n)] == wanted
     for every in (-1, 1.5):
         with pytest.raises(ValueError, match="every: a whole number, 0 or more, wanted"):
-            FrameBoxes("", lambda _frame: None, every)
+            BoxSource("", lambda _frame: None, every)
 
 
 def test_first_boxes_are_checked():
@@ -81,3 +81,42 @@ def test_first_boxes_are_checked():
     assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 4, 5]], [0.5])
     with pytest.raises(ValueError, match="boxes: x1 <= x2"):
         first_boxes([[5, 0, 4, 5]])
+
+
+def test_the_two_forms_of_boxes():
+    given = [[1, 2, 3, 4], [0.5, -1, 0, 2]]
+    corners = to_xyxy(given)
+    np.testing.assert_array_equal(corners, [[1, 2, 4, 6], [0.5, -1, 0.5, 1]])
+    np.testing.assert_array_equal(to_xywh(corners), given)
+    assert to_xyxy([1, 2, 3, 4]).tolist() == [1, 2, 4, 6]
+
+
+def test_iou_of_every_pair():
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 8, (30, 2))
+    boxes = np.concatenate([low, low + rng.integers(0, 5, (30, 2))], axis=1)
+    found, wanted = iou(boxes[:20], boxes[20:]), np.zeros((20, 10))
+    for i, a in enumerate(boxes[:20]):
+        for j, b in enumerate(boxes[20:]):
+            cells = [{(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])} for box in (a, b)]
+            union = len(cells[0] | cells[1])
+            wanted[i, j] = len(cells[0] & cells[1]) / union if union else 0
+    np.testing.assert_allclose(found, wanted, atol=1e-15)
+    assert ((found > 0) & (found < 1)).any()
+    assert iou(boxes[:0], boxes).shape == (0, 30)
+
+
+@pytest.mark.parametrize(("sequence", "wanted"), [(True, 1), (False, 42)])
+def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, sequence, wanted):
+    path = tmp_path / "boxes.json"
+    rows = [{"image_id": n, "category_id": 1, "bbox": [n, 0, 5, 5], "score": 0.5} for n in (1, 42)]
+    path.write_text(json.dumps(rows))
+    source = boxes_from_file(path, sequence=sequence)
+    assert source.detected
+    assert source.id_in_results(frame(0, "val/000000000042.jpg")) == wanted
+    assert source.image_id(frame(0, "val/000000000042.jpg")) == (None if sequence else 42)
+    assert source.find(frame(0, "val/000000000042.jpg"))[0].tolist() == [[wanted, 0, wanted + 5, 5]]
+    assert source.id_in_results(frame(0)) == 1
+    if not sequence:
+        with pytest.raises(ValueError, match=r"holiday.jpg: detected: boxes.json does not know"):
+            source.find(frame(0, "holiday.jpg"))

@@ -1,0 +1,222 @@
+"""Files that say where people are: COCO JSON, annotated or detected, and MOTChallenge's text files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.boxes import to_xyxy
+from oaks.coco import PERSON_ID, check_annotations
+from oaks.coco_fields import (
+    as_id,
+    category_ids,
+    counted_categories,
+    integers,
+    lists_of_numbers,
+    tell_skipped,
+)
+from oaks.errors import ArgumentError
+from oaks.images import plain_name
+from oaks.schema import shortened
+from oaks.structured import read_bytes, read_json
+
+LARGEST = 1e9
+"""Bound on pixels and frame numbers; floats beyond it are no numbers of either."""
+
+
+class PersonBoxes:
+    """The boxes of the people in a set of images.
+
+    Args:
+        source: what a result's header should say about where the boxes are from.
+        boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
+        scores: image id -> (N,) float32.
+        image_ids: file name, with its folders where it has any -> image id; empty for a results file, which
+            names no files.
+        sizes: image id -> (width, height) that the file states.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        boxes: Mapping[int, np.ndarray],
+        scores: Mapping[int, np.ndarray],
+        image_ids: Mapping[str, int],
+        sizes: Mapping[int, tuple[int, int]] | None = None,
+    ) -> None:
+        self.source, self.boxes, self.scores, self.image_ids = source, boxes, scores, image_ids
+        self.sizes = sizes or {}
+        self._by_path = {plain_name(name): number for name, number in image_ids.items()}
+        self._by_name: dict[str, int | None] = {}
+        for name, number in self._by_path.items():
+            last = name.rpartition("/")[2]
+            self._by_name[last] = None if last in self._by_name else number
+
+    def image_id(self, path: str | Path) -> int | None:
+        """The id of an image file; COCO's own files without a list of names are numbers themselves.
+
+        Where names have folders, the longest that the path ends with counts; else a file name that only one has.
+        Names are compared in one Unicode form.
+        """
+        if self.image_ids:
+            parts = plain_name(Path(path).as_posix()).split("/")
+            for start in range(len(parts)):
+                if (number := self._by_path.get("/".join(parts[start:]))) is not None:
+                    return number
+            return self._by_name.get(parts[-1])
+        digits = Path(path).stem.rsplit("_", 1)[-1]
+        return int(digits) if digits.isdecimal() and len(digits) < 19 else None
+
+    def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4) and scores (N,) of an image; none if it has none."""
+        if image_id not in self.boxes:
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        return self.boxes[image_id], self.scores[image_id]
+
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(width, height) that the file states for an image; 0 where it does not."""
+        return self.sizes.get(image_id, (0, 0))
+
+
+def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBoxes:
+    """Person boxes from COCO JSON.
+
+    Args:
+        path: an annotation file (images and annotations; crowds are left out, scores are 1), or
+            a results file (a list of rows with image_id, category_id, bbox and score).
+        category: name or id of the category of people; for None see `choose_category`. A results file names
+            no categories: there it is an id, 1 for None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is neither, or has no person; the message names the file, and the row that does not fit.
+    """
+    content = read_json(path, top=(dict, list), strict=False)
+    if isinstance(content, list):
+        return _detected_boxes(path, content, category)
+    found = check_annotations(content, path, category=category)
+    names = [plain_name(name) for name in found.file_names]
+    if "" in names:
+        raise ArgumentError(f"{path}: image {found.image_ids[names.index('')]} must have a file_name")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ArgumentError(f"{path}: file names must differ, got two images named {twice!a}")
+    single = ~found.crowd
+    if len(found.ids) and not single.any():
+        raise ArgumentError(f"{path}: its {len(found.ids)} annotations of people must not all be crowds")
+    numbers = found.image_ids.tolist()
+    boxes, scores = _by_image(
+        found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
+    )
+    return PersonBoxes(
+        source=f"annotated: {Path(path).name}",
+        boxes=boxes,
+        scores=scores,
+        image_ids=dict(zip(found.file_names, numbers, strict=True)),
+        sizes={number: (int(w), int(h)) for number, (w, h) in zip(numbers, found.sizes, strict=True)},
+    )
+
+
+def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | None) -> PersonBoxes:
+    wanted = PERSON_ID if category is None else as_id(category)
+    if wanted is None:
+        raise ArgumentError(
+            f"{path}: a results file names no categories; pass the category's id, got {category!r}"
+        )
+
+    def named(n: int) -> str:
+        return f"{path}: row {n}"
+
+    for n, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ArgumentError(f"{named(n)}: must be an object with image_id and bbox, got {shortened(row)}")
+    categories = category_ids(rows, lambda n: f"{named(n)}: category_id", wanted)
+    kept = np.flatnonzero(categories == wanted)
+    if rows and not len(kept):
+        raise ArgumentError(
+            f"{path}: none of its {len(rows)} rows is of category {wanted}, {counted_categories(categories)}; "
+            "pass --category"
+        )
+    own = [rows[n] for n in kept]
+    for n, row in zip(kept, own, strict=True):
+        if row.get("bbox") is None:
+            raise ArgumentError(f"{named(n)}: bbox [x, y, width, height] is missing")
+    images = integers([row.get("image_id") for row in own], lambda n: f"{named(kept[n])}: image_id", least=0)
+    boxes = lists_of_numbers(
+        [row["bbox"] for row in own], 4, lambda n: f"{named(kept[n])}: bbox", "[x, y, width, height]"
+    )
+    scores = lists_of_numbers(
+        [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a number"
+    )[:, 0]
+    extent = (boxes[:, 2:] > 0).all(axis=1)
+    if own and not extent.any():
+        raise ArgumentError(
+            f"{path}: none of its {len(own)} boxes has a positive width and height, row {kept[0]} has {own[0]['bbox']}"
+        )
+    if not extent.all():
+        tell_skipped(path, {"rows whose box has no extent": kept[~extent].tolist()})
+    grouped = _by_image(images[extent], to_xyxy(boxes[extent]), scores[extent])
+    return PersonBoxes(f"detected: {Path(path).name}", *grouped, image_ids={})
+
+
+def _by_image(
+    images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Boxes and scores by image id, in their order within one."""
+    order = np.argsort(images, kind="stable")
+    numbers, starts = np.unique(images[order], return_index=True)
+    corners = np.split(boxes[order].astype(np.float32), starts[1:])
+    values = np.split(scores[order].astype(np.float32), starts[1:])
+    keys = numbers.tolist()
+    return dict(zip(keys, corners, strict=False)), dict(zip(keys, values, strict=False))
+
+
+def read_mot(path: str | Path) -> PersonBoxes:
+    """Person boxes from a MOT file: frame, id, left, top, width, height, score, ... per line.
+
+    In ground truth the seventh number is 0 for boxes that do not count: these are left out. -1 says nothing,
+    and becomes 1.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: a line is not of this form; the message names file and line.
+    """
+    boxes: dict[int, list[list[float]]] = {}
+    scores: dict[int, list[float]] = {}
+    text = read_bytes(path, "json_bytes").decode("utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            frame, _, x, y, width, height, *more = (float(value) for value in line.split(","))
+            score = more[0] if more else 1.0
+        except ValueError as error:
+            raise ArgumentError(
+                f"{path}: line {number} must be frame, id, left, top, width, height, score, got {line[:128]!r}"
+            ) from error
+        sides = abs(x) < LARGEST and abs(y) < LARGEST and 0 < width < LARGEST and 0 < height < LARGEST
+        if not (sides and 0 < frame < LARGEST and frame == int(frame)):
+            raise ArgumentError(
+                f"{path}: line {number} must have a frame from 1 and a box of positive, finite extent, got {line[:128]!r}"
+            )
+        if not (0 <= score <= 1 or score == -1):
+            raise ArgumentError(
+                f"{path}: line {number}: score must be from 0 to 1, or -1 for none, got {score:g}"
+            )
+        if score == 0:
+            continue
+        boxes.setdefault(int(frame), []).append([x, y, width, height])
+        scores.setdefault(int(frame), []).append(1.0 if score == -1 else score)
+    return PersonBoxes(
+        source=f"MOT: {Path(path).name}",
+        boxes={key: to_xyxy(value).astype(np.float32) for key, value in boxes.items()},
+        scores={key: np.array(value, np.float32) for key, value in scores.items()},
+        image_ids={},
+    )
+
+
+__all__ = ["PersonBoxes", "read_boxes", "read_mot"]

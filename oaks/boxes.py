@@ -1,0 +1,242 @@
+"""Person boxes: where they come from, their two forms, and how much two of them overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from oaks.errors import ArgumentError
+from oaks.images import check_size
+
+if TYPE_CHECKING:
+    from oaks.box_files import PersonBoxes
+    from oaks.detector import Detector
+
+ONCE = 0
+
+Boxes = tuple[np.ndarray, np.ndarray]
+"""Boxes (N, 4) x1, y1, x2, y2, and their scores (N,)."""
+
+
+def to_xyxy(boxes: Any) -> np.ndarray:
+    """Boxes (..., 4) x, y, width, height as x1, y1, x2, y2."""
+    boxes = np.asarray(boxes)
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
+
+
+def to_xywh(boxes: Any) -> np.ndarray:
+    """Boxes (..., 4) x1, y1, x2, y2 as x, y, width, height."""
+    boxes = np.asarray(boxes)
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union (N, M) of boxes (N, 4) and (M, 4) x1, y1, x2, y2; 0 where neither has an area."""
+    a, b = a[:, None], b[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.maximum(sides, 0).prod(axis=-1)
+    both = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
+    return common / np.where(both > 0, both, 1)
+
+
+def as_boxes(name: str, boxes: Any) -> np.ndarray:
+    """Boxes as (N, 4) float32 x1, y1, x2, y2.
+
+    Raises:
+        ArgumentError: another shape, numbers that are not finite, or a box that ends before it starts.
+    """
+    try:
+        array = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}: (N, 4) numbers x1, y1, x2, y2 wanted: {error}") from error
+    if array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ArgumentError(f"{name}: shape (N, 4) x1, y1, x2, y2 wanted, got {array.shape}")
+    for problem, bad in (
+        ("finite numbers", ~np.isfinite(array).all(axis=1)),
+        ("x1 <= x2 and y1 <= y2", (array[:, 2:] < array[:, :2]).any(axis=1)),
+    ):
+        if bad.any():
+            row = int(bad.argmax())
+            raise ArgumentError(f"{name}: {problem} wanted, got {array[row].tolist()} in row {row}")
+    return array
+
+
+def as_box_scores(
+    name: str, scores: Any, count: int, *, or_shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Box scores as (N,) float32; 1 where none are given.
+
+    Args:
+        or_shape: a shape, of `count` elements too, that is taken beside (count,).
+
+    Raises:
+        ArgumentError: another length, or numbers that are not finite.
+    """
+    if scores is None:
+        return np.ones(count, np.float32)
+    try:
+        array = np.array(scores, np.float32)  # a copy: Poses keep it
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
+    if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
+        raise ArgumentError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
+    return array.reshape(count)
+
+
+class Image(Protocol):
+    """A picture, or a frame of a video."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8 BGR, upright."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its number, from 0."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its file; "" for a frame of a video file."""
+        ...
+
+
+def number_from_one(image: Image) -> int:
+    """An image's number as MOT and COCO files count."""
+    return image.index + 1
+
+
+def _unnamed(_image: Image) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class BoxSource:
+    """Where the people of pictures or of a video's frames are.
+
+    Attributes:
+        description: for the header of the results.
+        find: image -> boxes (N, 4) x1, y1, x2, y2, and scores (N,). Raises ValueError for an image that the source
+            does not know.
+        every: in a video, the source is asked at every n-th frame, ONCE (0): at the first alone. At the others
+            the tracks' own boxes are taken: where their people should be by now.
+        image_id: image -> its id in a COCO file that names pictures, else None. Raises ValueError as `find` does.
+        detected: whether boxes are detected, so that two of them may be one person's.
+    """
+
+    description: str
+    find: Callable[[Image], Boxes]
+    every: int = 1
+    image_id: Callable[[Image], int | None] = _unnamed
+    detected: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, int) or self.every < 0:
+            raise ArgumentError(f"every: a whole number, 0 or more, wanted, got {self.every!r}")
+
+    def id_in_results(self, image: Image) -> int:
+        """An image's id in results: the source's own, or else its number from 1."""
+        found = self.image_id(image)
+        return number_from_one(image) if found is None else found
+
+    def due(self, looked_at: int) -> bool:
+        """Whether it is asked at the frame before which so many have been looked at."""
+        return looked_at == 0 if self.every == ONCE else looked_at % self.every == 0
+
+
+def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
+    """Boxes from a detector."""
+    return BoxSource(detector.description, lambda image: detector.detect(image.image), every, detected=True)
+
+
+def boxes_from_file(
+    path: str | Path, every: int = 1, category: str | int | None = None, *, sequence: bool = True
+) -> BoxSource:
+    """Boxes from COCO JSON (annotations, or results with boxes), or from a MOT file (.txt).
+
+    Pictures are found by their names where a COCO file has any.
+
+    Args:
+        path: the file.
+        every: as BoxSource has it.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        sequence: whether the images follow one another, so that a COCO file without names means their numbers, from
+            1, as MOT files do. Otherwise it means the number that a picture's name ends with, as COCO's own do.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is neither of the two; the message names it.
+    """
+    from oaks.box_files import read_boxes, read_mot
+
+    if Path(path).suffix.lower() == ".txt":
+        return boxes_of_people(read_mot(path), every, sequence=True)
+    return boxes_of_people(read_boxes(path, category), every, sequence=sequence)
+
+
+def boxes_of_people(people: PersonBoxes, every: int = 1, *, sequence: bool = True) -> BoxSource:
+    """Boxes from a file that has been read; `boxes_from_file` explains the arguments."""
+
+    def image_id(image: Image) -> int | None:
+        if not image.name or (sequence and not people.image_ids):
+            return None
+        found = people.image_id(image.name)
+        if found is None:
+            raise ArgumentError(f"{image.name}: {people.source} does not know this picture")
+        check_size(image.name, image.image.shape[1::-1], people.size(found))
+        return found
+
+    def find(image: Image) -> Boxes:
+        found = image_id(image)
+        return people.of(number_from_one(image) if found is None else found)
+
+    return BoxSource(people.source, find, every, image_id, detected=not people.image_ids)
+
+
+def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
+    """Boxes of a video's first frame; from there on the tracks follow their people alone.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2.
+        box_scores: (N,); None: 1.
+
+    Raises:
+        ArgumentError: an argument does not fit.
+    """
+    corners = as_boxes("boxes", boxes)
+    scores = as_box_scores("box_scores", box_scores, len(corners))
+    return BoxSource("first boxes", lambda _image: (corners, scores), ONCE)
+
+
+def whole_image() -> BoxSource:
+    """Each image is one person."""
+
+    def find(image: Image) -> Boxes:
+        height, width = image.image.shape[:2]
+        return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+
+    return BoxSource("whole image", find)
+
+
+__all__ = [
+    "ONCE",
+    "BoxSource",
+    "as_box_scores",
+    "as_boxes",
+    "boxes_from_detector",
+    "boxes_from_file",
+    "boxes_of_people",
+    "first_boxes",
+    "iou",
+    "number_from_one",
+    "to_xywh",
+    "to_xyxy",
+    "whole_image",
+]

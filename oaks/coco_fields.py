@@ -1,0 +1,129 @@
+"""Fields of COCO files as arrays; what does not fit is refused with the name of its place."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks.errors import ArgumentError
+from oaks.schema import shortened
+
+log = logging.getLogger("oaks")
+
+
+def as_id(category: str | int | None) -> int | None:
+    if isinstance(category, str):
+        return int(category) if category.isascii() and category.isdecimal() and len(category) < 19 else None
+    return None if category is None else int(category)
+
+
+def folded(category: Mapping[str, Any]) -> str:
+    return str(category.get("name")).strip().casefold()
+
+
+def counted_categories(categories: np.ndarray) -> str:
+    """What category ids there are, with their counts."""
+    numbers, counts = np.unique(categories, return_counts=True)
+    return "got " + ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
+
+
+def category_ids(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str], default: int) -> np.ndarray:
+    """(N,) category ids; rows without one count as people."""
+    return integers([row.get("category_id", default) for row in rows], label, least=0)
+
+
+def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> np.ndarray:
+    """(N,) int64; floats count where they are whole. `label` names the n-th for messages."""
+    try:
+        if set(map(type, values)) <= {int}:
+            array = np.array(values, np.int64)
+        else:
+            floats = np.array(values, np.float64) if set(map(type, values)) <= {int, float} else None
+            exact = (
+                floats is not None
+                and bool((floats == np.floor(floats)).all())
+                and np.abs(floats).max() < 2**53
+            )
+            array = floats.astype(np.int64) if exact else None
+        if array is not None and (array >= least).all():
+            return array
+    except (OverflowError, ValueError):
+        pass
+    for n, value in enumerate(values):
+        whole = type(value) in (int, float) and value == value and abs(value) < 2**63 and value == int(value)
+        if not whole or value < least or (type(value) is float and value >= 2**53):
+            raise ArgumentError(f"{label(n)} must be an integer of at least {least}, got {shortened(value)}")
+    return np.array([int(value) for value in values], np.int64)
+
+
+def alone(value: Any) -> Any:
+    """A number as a list of one; None stays."""
+    return value if value is None else [value]
+
+
+def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str], form: str) -> np.ndarray:
+    """(N,count) float64 of lists of finite numbers; NaN where there is None."""
+    filled = [[np.nan] * count if value is None else value for value in values]
+    plain = all(type(value) is list and len(value) == count for value in filled)
+    if plain and set(map(type, chain.from_iterable(filled))) <= {int, float}:
+        try:
+            array = np.array(filled, np.float64).reshape(len(values), count)
+            missing = np.array([value is None for value in values], bool)
+            if np.isfinite(array[~missing]).all():
+                return array
+        except OverflowError:
+            pass
+    for n, value in enumerate(values):
+        if value is not None and not _is_list(value, count):
+            got = value[0] if count == 1 and isinstance(value, list) else value
+            raise ArgumentError(f"{label(n)} must be {form}, finite numbers, got {_brief(got)}")
+    return np.array(filled, np.float64).reshape(len(values), count)
+
+
+def _is_list(value: Any, count: int) -> bool:
+    """Whether it is a flat list of so many finite numbers; texts, true and false are none."""
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != count:
+        return False
+    try:
+        return all(isinstance(v, Real) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _brief(value: Any) -> str:
+    return repr(value)[:80] if isinstance(value, list) and len(value) < 8 else shortened(value)
+
+
+def are_numbers(values: Any) -> bool:
+    """Whether it is a finite number, or a flat list of them; null, text and lists within it are not."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths within it
+        return False
+    return array.ndim < 2 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+
+
+def tell_skipped(path: str | Path, skipped: Mapping[str, Sequence[int]]) -> None:
+    for reason, found in skipped.items():
+        shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
+        log.warning("%s: skipped %d %s: ids %s", path, len(found), reason, shown)
+
+
+__all__ = [
+    "alone",
+    "are_numbers",
+    "as_id",
+    "category_ids",
+    "counted_categories",
+    "folded",
+    "integers",
+    "lists_of_numbers",
+    "tell_skipped",
+]
