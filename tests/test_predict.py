@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import oaks
 from oaks import box_files, coco, predict
-from oaks.boxes import whole_image
+from oaks.boxes import BoxSource, whole_image
 from oaks.cli.main import app, main
 from oaks.detector import Detector
 from oaks.images import find_images

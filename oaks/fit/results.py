@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from oaks.coco import are_numbers, read_results
+from oaks.coco import read_results
+from oaks.coco_fields import are_numbers
 from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from oaks.coco import are_numbers, read_results
+from oaks.coco import read_results
+from oaks.coco_fields import are_numbers
 from oaks.errors import ArgumentError
 from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import GroundTruth

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import AREA_OF_BOX, are_numbers, make_header, read_results, write_results
+from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
+from oaks.coco_fields import are_numbers
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.results_features import boxes_around

@@ -7,7 +7,8 @@ import copy
 import numpy as np
 import pytest
 
-from oaks.coco import check_annotations, read_boxes
+from oaks.box_files import read_boxes
+from oaks.coco import check_annotations
 from oaks.files import write_json
 from oaks.skeleton import COCO17
 from oaks.val.synthetic_boxes import DetectorLike, detector_like
