@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from oaks import bundle as bundles
 from oaks import forest_file, ops
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError
-from oaks.files import replace_folder, write_json
+from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
 from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_description
 from oaks.fit.people import People
@@ -35,7 +34,7 @@ from oaks.skeleton import COCO17
 from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.report.document import Cell, Column, Range, Table
+from oaks.val.report.document import Cell, Column, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
 if TYPE_CHECKING:
@@ -500,8 +499,8 @@ def before_and_after(rows: Sequence[Contender], comparisons: Sequence[Comparison
         values = [found[figure].values[number] for figure in SHOWN]
         gain = found["AP"].differences[number - 1] if number else None
         lines.append((
-            row.name, *(Range(v.value, v.low, v.high) for v in values),
-            None if gain is None else Range(gain.value, gain.low, gain.high),
+            row.name, *values,
+            gain,
         ))  # fmt: skip
     people = int((rows[0].measured.detections.own >= 0).sum())
     return Table(
@@ -541,10 +540,7 @@ def _write(
             },
         },
     }
-    staged = out.with_name(f".{out.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    try:
+    with replacing_folder(out) as staged:
         for role, part in content["networks"].items():
             holder = tuned if role == "pose" else bundle
             for file in part.get("files", {}).values():
@@ -554,9 +550,6 @@ def _write(
             forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
         bundles.write(staged, content)
         Bundle.load(staged)
-        replace_folder(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return out
 
 
