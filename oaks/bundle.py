@@ -75,6 +75,11 @@ class Network:
         return str(self.bundle.files[self.file]["sha256"])
 
     @property
+    def batch(self) -> int | None:
+        """1 if the network takes one image at a time; None: any number."""
+        return getattr(self.bundle.networks[self.role], "batch", None)
+
+    @property
     def label(self) -> str:
         """For messages."""
         return f"{self.bundle.path}/{self.file}"

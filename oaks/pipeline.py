@@ -13,7 +13,7 @@ import numpy as np
 from oaks import ops
 from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import ArgumentError, BundleError
-from oaks.executors import load_backend
+from oaks.executors import load_backend, open_network
 from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.ops import native
 from oaks.scorer import load_forests
@@ -103,7 +103,8 @@ class Pipeline:
                     if network.role == "ks" and self.has_forests:
                         continue  # the trees score, from maps that a KS network would have averaged in place
                     copies = self.copies if network.role == "pose" else 1
-                    executor = module.open_executor(
+                    executor = open_network(
+                        name,
                         network,
                         memory=self.memory,
                         threads=threads,

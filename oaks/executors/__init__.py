@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
+from oaks.bundle import Network
 from oaks.errors import ArgumentError, BackendUnavailable
+from oaks.executors.base import Executor, Memory
+from oaks.executors.looped import LoopedExecutor
 from oaks.ops import native
 
 log = logging.getLogger("oaks")
@@ -40,6 +43,26 @@ def load_backend(name: str) -> ModuleType:
     if name not in BACKENDS:
         raise ArgumentError(f"backend: one of 'auto', {', '.join(map(repr, BACKENDS))} wanted, got {name!r}")
     return importlib.import_module(f"oaks.executors.{name}")
+
+
+def open_network(
+    name: str, network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
+) -> Executor:
+    """A bundle's network on a backend, in a loop over the rows where it takes one image at a time.
+
+    Args:
+        name: of the backend.
+        network: to load.
+        memory: of that backend.
+        threads: CPU threads; None: all cores.
+        batches: the batch sizes to come, ascending.
+    """
+    module = load_backend(name)
+    if network.batch is None:
+        return module.open_executor(network, memory=memory, threads=threads, batches=batches)
+    return LoopedExecutor(
+        module.open_executor(network, memory=memory, threads=threads, batches=[network.batch])
+    )
 
 
 def choose_backend(
@@ -89,4 +112,4 @@ def choose_backend(
     raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 
-__all__ = ["AUTOMATIC", "BACKENDS", "choose_backend", "load_backend"]
+__all__ = ["AUTOMATIC", "BACKENDS", "choose_backend", "load_backend", "open_network"]

@@ -33,7 +33,9 @@ class Tensor:
     dtype: np.dtype
 
 
-def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np.dtype | type) -> Tensor:
+def checked_tensor(
+    label: str, name: str, shape: Sequence[int | None], dtype: np.dtype | type, batch: int | None = None
+) -> Tensor:
     """An input or output of a network that the Engine can bind.
 
     Args:
@@ -41,6 +43,7 @@ def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np
         name: of the input or output.
         shape: of it, None for a size that may vary.
         dtype: of it.
+        batch: the one batch size that bundle.json says the network takes, or None: any.
 
     Raises:
         BundleError: it is not float32 or float16, or something else than its first size, the batch, may vary.
@@ -48,7 +51,7 @@ def checked_tensor(label: str, name: str, shape: Sequence[int | None], dtype: np
     dtype = np.dtype(dtype)
     if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
         raise BundleError(f"{label}: {name!r} must be float32 or float16, is {dtype}")
-    if not shape or shape[0] is not None or None in shape[1:]:
+    if not shape or shape[0] not in (None, batch) or None in shape[1:]:
         came = ["any" if size is None else size for size in shape]
         raise BundleError(
             f"{label}: {name!r}: a batch of any size, and no other size that varies, wanted, got {came}"

@@ -158,4 +158,6 @@ def _tensor(port: Any, network: Network) -> Tensor:
     if shape.rank.is_dynamic:
         raise BundleError(f"{network.label}: {port.get_any_name()!r} has no known number of dimensions")
     sizes = [None if size.is_dynamic else size.get_length() for size in shape]
-    return checked_tensor(network.label, port.get_any_name(), sizes, port.get_element_type().to_dtype())
+    return checked_tensor(
+        network.label, port.get_any_name(), sizes, port.get_element_type().to_dtype(), network.batch
+    )

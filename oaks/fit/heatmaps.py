@@ -210,8 +210,8 @@ class _Runner:
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self._pose, self._memory = bundle.pose, HostMemory()
         network = bundle.network("pose")
-        self._executor = executors.load_backend("onnxruntime").open_executor(
-            network, memory=self._memory, threads=threads, batches=[2 * PEOPLE_AT_ONCE]
+        self._executor = executors.open_network(
+            "onnxruntime", network, memory=self._memory, threads=threads, batches=[2 * PEOPLE_AT_ONCE]
         )
 
     def __enter__(self) -> _Runner:

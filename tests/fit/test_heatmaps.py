@@ -345,8 +345,9 @@ def test_an_unknown_layout_is_refused_with_what_was_found(tmp_path, outputs, pre
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]
 
 
-def test_a_network_that_cannot_take_a_batch_is_refused(tmp_path):
-    path = network(tmp_path / "net.onnx", [("output", 17)])
+def single(path, batch):
+    """A network whose graph reshapes to a batch of 1 in the middle."""
+    network(path, [("output", 17)], batch=batch)
     graph = onnx.load(path)
     (node,) = graph.graph.node
     node.output[0] = "maps"
@@ -354,8 +355,34 @@ def test_a_network_that_cannot_take_a_batch_is_refused(tmp_path):
     graph.graph.initializer.append(shape)
     graph.graph.node.append(helper.make_node("Reshape", ["maps", "shape"], ["output"]))
     onnx.save(graph, path)
-    with pytest.raises(ValueError, match="must take a batch of any size"):
-        import_network(path, tmp_path / "bundle", preset="hrnet")
+    return path
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_network_that_takes_one_crop_at_a_time_runs_in_a_loop(tmp_path, caplog, backend):
+    pytest.importorskip(backend)
+    with caplog.at_level(logging.WARNING, "oaks"):
+        alone = import_network(single(tmp_path / "one.onnx", 1), tmp_path / "one", preset="hrnet")
+    assert "takes one crop at a time, and runs once for each" in caplog.text
+    assert alone.pose.batch == 1
+    any_size = import_network(
+        network(tmp_path / "any.onnx", [("output", 17)]), tmp_path / "any", preset="hrnet"
+    )
+    assert any_size.pose.batch is None
+    frame = np.random.default_rng(2).integers(0, 256, (96, 96, 3), np.uint8)
+    boxes = [[0, 0, 48, 64], [20, 20, 68, 84], [40, 10, 90, 80]]
+    found = []
+    for bundle in (alone, any_size):
+        with oaks.Engine(bundle, backend, threads=1) as engine:
+            found.append(engine.infer(frame, boxes=boxes))
+    assert np.ptp(found[0].heat) > 0
+    np.testing.assert_allclose(found[0].heat, found[1].heat, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0].keypoints, found[1].keypoints, atol=1e-3)
+
+
+def test_a_network_whose_crops_depend_on_each_other_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a batch must give what its crops give one by one"):
+        import_network(single(tmp_path / "net.onnx", "N"), tmp_path / "bundle", preset="hrnet")
 
 
 def test_settings_replace_a_presets_fields(tmp_path):

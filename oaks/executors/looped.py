@@ -1,0 +1,52 @@
+"""A network that takes one image at a time, run once for each row of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oaks.executors.base import Array, Executor
+
+
+class LoopedExecutor:
+    """An executor of batches around one of single rows.
+
+    Args:
+        one: the network, opened for a batch of 1.
+    """
+
+    def __init__(self, one: Executor) -> None:
+        self._one = one
+        self.inputs, self.outputs = one.inputs, one.outputs
+        self.details: dict[str, Any] = {**one.details, "batch": "1, in a loop"}
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """As base.Executor.bind: the network is tied to every row."""
+        rows = int(next(iter(inputs.values())).shape[0])
+        return Loop(
+            [
+                self._one.bind(
+                    *({name: array[n : n + 1] for name, array in kind.items()} for kind in (inputs, outputs))
+                )
+                for n in range(rows)
+            ]
+        )
+
+    def close(self) -> None:
+        """Give the network's memory back."""
+        self._one.close()
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Calls one after another."""
+
+    calls: list[Callable[[], None]]
+
+    def __call__(self) -> None:
+        for call in self.calls:
+            call()
+
+
+__all__ = ["LoopedExecutor"]
