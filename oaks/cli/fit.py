@@ -41,6 +41,7 @@ def fit(
         list[Path], typer.Option(help="Results of a second estimator for the same boxes, row by row.")
     ] = [],  # noqa: B006
     box_source: options.BoxSource = None,
+    category: options.Category = None,
     skeleton: options.Skeleton_ = None,
     threads: options.Threads = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
@@ -53,14 +54,14 @@ def fit(
     if network is None:
         fitted = fit_results(
             results or [], annotations, out=out, estimator=estimator, skeleton=options.skeleton(skeleton),
-            box_source=box_source, second=second or None, resamples=resamples,
+            box_source=box_source, category=category, second=second or None, resamples=resamples,
         )  # fmt: skip
     else:
         store = store or out.with_name(f"{out.name}.heatmaps")
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
-            network, annotations, images, store=store, out=out, name=estimator, resamples=resamples,
-            threads=threads,
+            network, annotations, images, store=store, out=out, name=estimator, category=category,
+            resamples=resamples, threads=threads,
         )  # fmt: skip
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")
@@ -79,12 +80,18 @@ def rescore(
     estimator: Annotated[
         str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
     ] = None,
+    category: Annotated[
+        int | None,
+        typer.Option(help="Category id of people; other rows stay as they are. Default: every row."),
+    ] = None,
 ) -> None:
     """Give the poses of a results file the scores of a scorer; keypoints stay as they are."""
     from oaks.scorer import Scorer
     from oaks.val.rescore import rescore_results
 
-    path = rescore_results(Scorer(scorer), results, out, estimator=estimator, second=second)
+    path = rescore_results(
+        Scorer(scorer), results, out, estimator=estimator, second=second, category=category
+    )
     output.item({"results": path}, str(path))
 
 

@@ -235,7 +235,13 @@ def trainings(
 def others(
     output: Output,
     *,
-    results: Annotated[list[Path], typer.Argument(help="Other estimators' COCO keypoint results.")],
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            help="COCO keypoint results of other estimators. Files with the same poses are one estimator's: its own, then "
+            "those that oaks rescore or a fitted bundle wrote."
+        ),
+    ],
     annotations: options.Annotations,
     bundle: Annotated[
         str | None, typer.Option(help="Bundle that scores results without visibility and similarity.")
@@ -246,9 +252,11 @@ def others(
     against: Against = None,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    seed: options.Seed = 0,
     out: Report = Path("report"),
 ) -> None:
-    """Other estimators' poses under their own score and under OAKS (table 9), added to a report."""
+    """Other estimators under their own score, OAKS and the oracle, by occlusion class (table 9); added to a report."""
     from oaks.val import require_packages
 
     require_packages()
@@ -270,7 +278,9 @@ def others(
             ]
     measured = measure(truth, paths, box_source)
     sources = {path.stem: one for path, one in zip(results, measured, strict=True)}
-    _show(output, section(sources, paper), out)
+    if len(sources) < len(results):
+        raise ArgumentError(f"results must have different file names, got {[path.stem for path in results]}")
+    _show(output, section(sources, paper, resamples=resamples, seed=seed), out)
 
 
 @verb(extra="video")

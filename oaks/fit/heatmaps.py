@@ -58,6 +58,7 @@ def fit_heatmaps(
     store: str | Path,
     out: str | Path | None = None,
     name: str | None = None,
+    category: str | int | None = None,
     settings: Settings = CHOSEN,
     resamples: int = 1000,
     threads: int | None = None,
@@ -74,6 +75,7 @@ def fit_heatmaps(
         store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
         out: folder of the new bundle, which must not exist; None writes nothing.
         name: of the new bundle; the model's if None.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
         settings: of the trees.
         resamples: of the bootstrap.
         threads: CPU threads of the network; None: all cores.
@@ -96,7 +98,7 @@ def fit_heatmaps(
         raise ArgumentError(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
         )
-    people, features = described_people(bundle, files, folders, Path(store), threads)
+    people, features = described_people(bundle, files, folders, Path(store), threads, category)
     fitted = fit_card(people, features, heatmap_card(bundle), settings, resamples)
     return (
         fitted
@@ -127,19 +129,20 @@ def described_people(
     images: Sequence[Path],
     store: Path,
     threads: int | None,
+    category: str | int | None = None,
 ) -> tuple[People, np.ndarray]:
     """The network's poses of the annotated people, and features (N, K, F) of their heatmaps, person by person."""
     skeleton = bundle.skeleton
     rows: list[dict[str, Any]] = []
     found = []
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
-        truth = GroundTruth.load(path, skeleton=skeleton)
+        truth = GroundTruth.load(path, skeleton=skeleton, category=category)
         for shard in run(bundle, truth, folder, store / str(number), threads):
             features, points, heat = features_of(bundle, truth, shard)
             found.append(features)
             rows += _rows(truth, shard.people, points, heat, number if len(annotations) > 1 else None)
     header = {"estimator": bundle.name, "box_source": "annotated"}
-    people = people_of(rows, [header], load_truth(annotations, skeleton), bundle.name)
+    people = people_of(rows, [header], load_truth(annotations, skeleton, category), bundle.name)
     return people, np.concatenate(found)[people.detections.rows]
 
 

@@ -73,6 +73,7 @@ def load_people(
     *,
     skeleton: Skeleton,
     box_source: str | None = None,
+    category: str | int | None = None,
 ) -> People:
     """Read results and the annotations of their images, and find each pose's person.
 
@@ -85,6 +86,7 @@ def load_people(
         annotations: COCO keypoint annotations.
         skeleton: the keypoints of both.
         box_source: "ground truth" or "detected", where the results' header does not say.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -100,13 +102,13 @@ def load_people(
         own, header = read_results(path)
         _check_bare(own, str(path))
         if len(results) > 1:  # a file's own errors name the file
-            Detections.from_rows(
-                own, GroundTruth.load(annotations[number], skeleton=skeleton), path=str(path)
-            )
+            truth = GroundTruth.load(annotations[number], skeleton=skeleton, category=category)
+            Detections.from_rows(own, truth, path=str(path))
             own = [_renumbered(row, number, "image_id", "annotation_id") for row in own]
         rows += own
         headers.append(header or {})
-    return people_of(rows, headers, load_truth(annotations, skeleton), _joined(results), box_source)
+    truth = load_truth(annotations, skeleton, category)
+    return people_of(rows, headers, truth, _joined(results), box_source)
 
 
 def people_of(
@@ -137,22 +139,24 @@ def people_of(
     return People(truth, detections, boxes, points, heat, headers[0], len(rows))
 
 
-def load_truth(annotations: Sequence[str | Path], skeleton: Skeleton) -> GroundTruth:
+def load_truth(
+    annotations: Sequence[str | Path], skeleton: Skeleton, category: str | int | None = None
+) -> GroundTruth:
     """The people of several COCO files as those of one; ids that two files share become different ones.
 
     Raises:
         ValueError: a file is no COCO annotation file.
     """
     if len(annotations) == 1:
-        return GroundTruth.load(annotations[0], skeleton=skeleton)
+        return GroundTruth.load(annotations[0], skeleton=skeleton, category=category)
     joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number, path in enumerate(annotations):
-        GroundTruth.load(path, skeleton=skeleton)  # a file's own errors name the file
+        GroundTruth.load(path, skeleton=skeleton, category=category)  # a file's own errors name the file
         content = read_json(path, top=dict, strict=False)
         joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
         joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
         joined.setdefault("categories", content.get("categories", []))
-    return GroundTruth.from_coco(joined, path=_joined(annotations), skeleton=skeleton)
+    return GroundTruth.from_coco(joined, path=_joined(annotations), skeleton=skeleton, category=category)
 
 
 def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:

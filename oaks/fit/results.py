@@ -47,6 +47,7 @@ def fit_results(
     second: Paths | None = None,
     second_opinion: str = "second estimator",
     reference: tuple[Paths, Paths] | None = None,
+    category: str | int | None = None,
     settings: Settings = CHOSEN,
     resamples: int = 1000,
 ) -> Fitted:
@@ -66,6 +67,7 @@ def fit_results(
         second_opinion: name of that estimator.
         reference: results and annotations of people whom the estimator has surely not seen in training. A warning
             says where it does better on the people to fit to, among people of equal size and occlusion.
+        category: name or id of the category of people; None as oaks.coco.choose_category says.
         settings: of the trees.
         resamples: of the bootstrap.
 
@@ -75,7 +77,9 @@ def fit_results(
             few people. Nothing is written then.
         BackendUnavailable: LightGBM is not installed.
     """
-    people = load_people(listed(results), listed(annotations), skeleton=skeleton, box_source=box_source)
+    people = load_people(
+        listed(results), listed(annotations), skeleton=skeleton, box_source=box_source, category=category
+    )
     opinion = None if second is None else second_poses(listed(second), people)
     corners = boxes_around(people.points) if people.boxes is None else people.boxes
     card = Card(
@@ -91,7 +95,7 @@ def fit_results(
         heat_quantiles=(),
     )
     described = results_features(skeleton, people.points, people.heat, corners, opinion)
-    seen = [] if reference is None else check_reference(people, *reference)
+    seen = [] if reference is None else check_reference(people, *reference, category)
     fitted = fit_card(people, described, card, settings, resamples, warnings=seen)
     return fitted if out is None else replace(fitted, path=fitted.scorer.save(out))
 
@@ -253,9 +257,13 @@ def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndar
     return points[..., :2], points[..., 2]
 
 
-def check_reference(people: People, results: Paths, annotations: Paths) -> list[str]:
+def check_reference(
+    people: People, results: Paths, annotations: Paths, category: str | int | None = None
+) -> list[str]:
     """A warning if the estimator does better on these people than on those whom it has not seen."""
-    other = load_people(listed(results), listed(annotations), skeleton=people.truth.skeleton)
+    other = load_people(
+        listed(results), listed(annotations), skeleton=people.truth.skeleton, category=category
+    )
     found = compare_with_reference(people, other)
     log.info(
         "OKS on these people less that on the reference: %.3f [%.3f, %.3f]",

@@ -122,6 +122,7 @@ def rescore_results(
     estimator: str | None = None,
     decoder: str | None = None,
     second: str | Path | None = None,
+    category: int | None = None,
 ) -> Path:
     """Give the poses of a results file the scores of a scorer; keypoints stay as they are.
 
@@ -133,23 +134,30 @@ def rescore_results(
         out: the results file to write, with a header beside it.
         estimator, decoder: what made the results; None takes them from their header, if it says so.
         second: results of the second estimator for the same boxes, row by row, where the scorer was fitted with one.
+        category: category id of people; rows of others are written as they are. None: every row is a person's.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the results are of another estimator, decoder or skeleton than the scorer, or do not fit; nothing
             is written then.
     """
-    rows, stated = read_results(results)
-    stated = stated or {}
+    every, stated = read_results(results)
+    chosen = [n for n, row in enumerate(every) if category is None or row.get("category_id") == category]
+    rows, stated = [every[n] for n in chosen], stated or {}
     scorer.require(
         estimator=estimator or stated.get("estimator") or stated.get("bundle"),
         decoder=decoder or stated.get("decoder"),
     )
     if not rows:
-        raise ArgumentError(f"{results}: results must hold at least one pose, got none")
+        of_category = "" if category is None else f" of category {category}"
+        raise ArgumentError(
+            f"{results}: results must hold at least one pose{of_category}, got {len(every)} rows"
+        )
     points, boxes = _poses_of(rows, scorer, results)
     try:
-        scored = scorer(points[..., :2], points[..., 2], boxes, second=_second_poses(second, rows, scorer))
+        scored = scorer(
+            points[..., :2], points[..., 2], boxes, second=_second_poses(second, chosen, rows, scorer)
+        )
     except ValueError as error:
         raise ArgumentError(f"{results}: {error}") from error
     if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
@@ -158,30 +166,28 @@ def rescore_results(
             "another estimator ranks worse than none",
             results, distance,
         )  # fmt: skip
-    written = []
-    for n, row in enumerate(rows):
+    written = list(every)
+    for n, (place, row) in enumerate(zip(chosen, rows, strict=True)):
         kept = {("box" if key == "bbox" else key): value for key, value in row.items()}
-        written.append(
-            kept
-            | {
-                "heat": points[n, :, 2].tolist(),
-                "similarity": scored.similarity[n].astype(float).round(7).tolist(),
-                "visibility": scored.visibility[n].astype(float).round(7).tolist(),
-                "score": float(scored.oaks_scores[n]) * float(row.get("box_score", 1.0)),
-            }
-        )
+        written[place] = kept | {
+            "heat": points[n, :, 2].tolist(),
+            "similarity": scored.similarity[n].astype(float).round(7).tolist(),
+            "visibility": scored.visibility[n].astype(float).round(7).tolist(),
+            "score": float(scored.oaks_scores[n]) * float(row.get("box_score", 1.0)),
+        }
     header = {**stated, "scorer": {"estimator": scorer.card.estimator, "sha256": scorer.sha256}}
     write_results(out, written, header)
     return Path(out)
 
 
 def _second_poses(
-    second: str | Path | None, rows: Rows, scorer: Scorer
+    second: str | Path | None, chosen: list[int], rows: Rows, scorer: Scorer
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Keypoints (N, K, 2) and scores (N, K) of the second estimator."""
     if second is None:
         return None
-    others = read_results(second)[0]
+    found = read_results(second)[0]
+    others = [found[n] for n in chosen if n < len(found)]
     if [row["image_id"] for row in others] != [row["image_id"] for row in rows]:
         raise ArgumentError(f"second must have the images of results row by row, got others in {second}")
     points = np.array([row["keypoints"] for row in others], float).reshape(

@@ -1,52 +1,179 @@
-"""Section: other estimators' poses under their own score and under OAKS (table 9)."""
+"""Section: frozen estimators under their own score, under OAKS by each scorer, and under the oracle (table 9)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from oaks.errors import ArgumentError
+from oaks.val.bootstrap import Comparison, Contender, compare_rankings
+from oaks.val.calibration import measure_calibration
 from oaks.val.ground_truth import OCCLUSION_CLASSES
-from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import paper
-from oaks.val.report.document import Cell, Column, Section, Table
-from oaks.val.scores import TITLES, ScoredDetections
+from oaks.val.report.document import Cell, Column, Range, Section, Table
+from oaks.val.scores import TITLES, Score, ScoredDetections
+
+SAME_POSES = 0.05
+"""Pixels by which the keypoints of two files may differ for their poses to be one estimator's."""
+FORMS = {"all": "all detections kept", "own": "only detections whose own person is in the class"}
 
 
-def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section:
-    """AP at OKS .75 per class of every file, by its own score and by OAKS.
+@dataclass(frozen=True)
+class Ranking:
+    """One way of scoring an estimator's poses: its own score first, then one per scorer, then the oracle."""
+
+    title: str
+    measured: ScoredDetections
+    score: Score
+
+
+def section(
+    sources: Mapping[str, ScoredDetections], beside_paper: bool, *, resamples: int = 1000, seed: int = 0
+) -> Section:
+    """AP, its gain, and AP and AP at OKS .75 by occlusion class, of every estimator under every score.
+
+    Files with the same poses are one estimator's, which is called as the first of them. Its own score is the first
+    file's; every file with visibility and similarity adds OAKS.
+
+    Args:
+        sources: name of a results file -> its poses beside the truth.
+        beside_paper: whether to add the paper's rows.
+        resamples, seed: of the bootstrap over images.
 
     Raises:
-        ArgumentError: a file has no visibility or similarity.
+        ArgumentError: no file of an estimator has visibility and similarity.
     """
-    rows: list[tuple[Cell, ...]] = []
-    for name, measured in sources.items():
-        if "oaks" not in measured.scores:
-            raise ArgumentError(
-                f"{measured.detections.path}: no visibility or similarity; name a bundle to add them"
-            )
-        own = measured.scores["own"] if "own" in measured.scores else measured.scores["conventional"]
-        for score in (own, measured.scores["oaks"]):
-            found = [evaluate_occlusion(measured, score.ranks, c) for c in range(len(OCCLUSION_CLASSES))]
-            rows.append((name, TITLES[score.key], *(b.ap75 for b in found)))
-    if beside_paper:
-        for name, values in paper.OTHER_ESTIMATORS.items():
-            estimator, score = name.split(", ")
-            rows.append((f"paper, {estimator}", score, *values))
-    table = Table(
-        "other-estimators",
-        "AP at OKS .75 by occlusion class, own score and OAKS (table 9)",
-        (
-            Column("Estimator", "text"),
-            Column("Score", "text"),
-            *(Column(c.title) for c in OCCLUSION_CLASSES),
-        ),
-        tuple(rows),
-        "All detections kept. The poses of an estimator's two rows are the same.",
-        tuple(range(1, 2 * len(sources), 2)),
-    )
+    found = {
+        name: (rankings, compare_rankings(_contenders(rankings), resamples=resamples, seed=seed))
+        for name, rankings in estimators(sources).items()
+    }
+    tables = [overall_table(found)]
+    for figure, title in (("AP75", "AP at OKS .75"), ("AP", "AP")):
+        tables += [class_table(found, figure, title, form, beside_paper) for form in FORMS]
     return Section(
         "other-estimators",
         "Other estimators under OAKS",
-        "What a score is worth does not hang on who placed the keypoints.",
-        (table,),
+        "What a score is worth does not depend on who placed the keypoints. All rows of an estimator rank the same "
+        "poses.",
+        tuple(tables),
     )
+
+
+def estimators(sources: Mapping[str, ScoredDetections]) -> dict[str, list[Ranking]]:
+    """Every estimator's rankings: files with the same poses are one estimator's.
+
+    Raises:
+        ArgumentError: no file of an estimator has visibility and similarity.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, measured in sources.items():
+        owner = next((first for first in groups if same_poses(sources[first], measured)), name)
+        groups.setdefault(owner, []).append(name)
+    return {
+        name: _rankings(name, {member: sources[member] for member in group}) for name, group in groups.items()
+    }
+
+
+def same_poses(one: ScoredDetections, other: ScoredDetections) -> bool:
+    """Whether two files have the same poses of the same images, in the same order."""
+    a, b = one.detections, other.detections
+    return (
+        a.keypoints.shape == b.keypoints.shape
+        and np.array_equal(a.image, b.image)
+        and float(np.abs(a.keypoints - b.keypoints).max(initial=0)) <= SAME_POSES
+    )
+
+
+def _rankings(name: str, files: Mapping[str, ScoredDetections]) -> list[Ranking]:
+    first = files[name]
+    scored = {file: measured for file, measured in files.items() if "oaks" in measured.scores}
+    if not scored:
+        raise ArgumentError(
+            f"{first.detections.path}: no visibility or similarity; name a bundle to add them, or a file of the same "
+            "poses that `oaks rescore` wrote"
+        )
+    own = first.scores.get("own", first.scores["conventional"])
+    if name in scored and np.allclose(own.ranks, first.scores["oaks"].ranks, atol=1e-6):
+        own = first.scores["conventional"]  # the file has been rescored: its score is OAKS
+    rows = [Ranking(TITLES[own.key], first, own)]
+    for file, measured in scored.items():
+        title = TITLES["oaks"] if len(scored) == 1 else f"{TITLES['oaks']}, {file}"
+        rows.append(Ranking(title, measured, measured.scores["oaks"]))
+    if "oracle" in first.scores:
+        rows.append(Ranking(TITLES["oracle"], first, first.scores["oracle"]))
+    return rows
+
+
+def _contenders(rankings: Sequence[Ranking]) -> list[Contender]:
+    return [Contender(r.title, r.measured, r.score.ranks) for r in rankings]
+
+
+Found = Mapping[str, tuple[list[Ranking], list[Comparison]]]
+
+
+def overall_table(found: Found) -> Table:
+    """AP and AP75, the gain over the own score, the share of the gap to the oracle, correlation and calibration."""
+    rows: list[tuple[Cell, ...]] = []
+    marked = []
+    for name, (rankings, comparisons) in found.items():
+        figures = {comparison.figure: comparison for comparison in comparisons}
+        ap, with_oracle = figures["AP"], rankings[-1].score.key == "oracle"
+        gap = ap.values[-1].value - ap.values[0].value if with_oracle else np.nan
+        for n, ranking in enumerate(rankings):
+            gain = ap.differences[n - 1] if n else None
+            known = ranking.measured.detections.own >= 0
+            told = measure_calibration(ranking.score.values[known], ranking.measured.own_oks[known])
+            if ranking.score.key == "oaks":
+                marked.append(len(rows))
+            rows.append((
+                name, ranking.title, _range(ap.values[n]), _range(figures["AP75"].values[n]),
+                None if gain is None else _range(gain),
+                None if gain is None or not gap > 0 else gain.value / gap, told.pearson, told.ece,
+            ))  # fmt: skip
+    columns = (
+        Column("Estimator", "text"), Column("Score", "text"), Column("AP"), Column("AP75"), Column("AP gain", "points"),
+        Column("Gap closed %"), Column("Pearson", "number"), Column("ECE", "number"),
+    )  # fmt: skip
+    note = "Per cent with 95 % intervals, bootstrap over images. Gains are over the own score."
+    return Table("other-estimators", "Other estimators: own score, OAKS and oracle", columns, tuple(rows), note,
+                 tuple(marked))  # fmt: skip
+
+
+def class_table(found: Found, figure: str, title: str, form: str, beside_paper: bool) -> Table:
+    """One figure by occlusion class, in one form: table 9 is AP75 with all detections kept."""
+    rows: list[tuple[Cell, ...]] = []
+    marked = []
+    for name, (rankings, comparisons) in found.items():
+        figures = {comparison.figure: comparison for comparison in comparisons}
+        for n, ranking in enumerate(rankings):
+            if ranking.score.key == "oaks":
+                marked.append(len(rows))
+            values = (figures[f"{figure} {c.key} ({form})"].values[n] for c in OCCLUSION_CLASSES)
+            rows.append((name, ranking.title, *map(_range, values)))
+    table_nine = figure == "AP75" and form == "all"
+    if beside_paper and table_nine:
+        for name, values in paper.OTHER_ESTIMATORS.items():
+            estimator, score = name.split(", ")
+            rows.append((f"paper, {estimator}", score, *values))
+    columns = (
+        Column("Estimator", "text"),
+        Column("Score", "text"),
+        *(Column(c.title) for c in OCCLUSION_CLASSES),
+    )
+    return Table(
+        f"other-estimators-{figure.lower()}-{form}",
+        f"{title} by occlusion class, {FORMS[form]}{' (table 9)' if table_nine else ''}",
+        columns,
+        tuple(rows),
+        "Per cent with 95 % intervals, bootstrap over images.",
+        tuple(marked),
+    )
+
+
+def _range(interval: object) -> Range:
+    return Range(interval.value, interval.low, interval.high)  # type: ignore[attr-defined]
+
+
+__all__ = ["estimators", "section"]
