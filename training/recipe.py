@@ -396,6 +396,11 @@ class KSRecipe(Recipe):
     @model_validator(mode="after")
     def _network_fits(self) -> KSRecipe:
         _try_to_build(self, ("ks_net",))
+        if self.network.get("visibility"):
+            raise ArgumentError(
+                "network.visibility must be left out of a recipe, whose pose network gives visibility, got True; "
+                "`oaks fit --scorer ks-net` trains a KS-net with both"
+            )
         folds, varied = self.data.folds, self.augmentation
         if varied.rotation or varied.half_body:
             raise ArgumentError(

@@ -100,7 +100,7 @@ def export(
         step = progress.add_task("reading people")
         trained = _load(Path(pose), ks, RENDERED if crops is None else crops, precisions)
         progress.update(step, description="exporting", total=len(trained) * len(precisions))
-        graphs = [_graph(part) for part in trained]
+        graphs = [graph_of(part) for part in trained]
         for part, graph in zip(trained, graphs, strict=True):
             torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
@@ -214,15 +214,15 @@ def _averaged(pose: torch.nn.Module, description: Mapping[str, Any], people: np.
     return ops.decode(straight, mirrored, flip_pairs=pairs, alignment=alignment, average=True).heatmaps
 
 
-def _graph(part: TrainedNetwork) -> onnx.ModelProto:
+def graph_of(part: TrainedNetwork) -> onnx.ModelProto:
     """The network in float32, its input and outputs called as bundles have them."""
     import torch
 
-    if part.kind == "pose":
-        outputs = ["heatmaps", "visibility"][: len(compare.torch_outputs(part.network, part.compared[:1]))]
-        input_name = "crops"
-    else:
-        input_name, outputs = "heatmaps", ["similarity"]
+    input_name, names = {
+        "pose": ("crops", ["heatmaps", "visibility"]),
+        "ks": ("heatmaps", ["similarity", "visibility"]),
+    }[part.kind]
+    outputs = names[: len(compare.torch_outputs(part.network, part.compared[:1]))]
     example = torch.from_numpy(np.repeat(part.compared[:1], 2, axis=0))
     return to_onnx(part.network, example, input_name=input_name, output_names=outputs)
 

@@ -34,6 +34,9 @@ def fit(
     store: Annotated[
         Path | None, typer.Option(help="With --network: folder for its heatmaps. Default: OUT.heatmaps.")
     ] = None,
+    scorer: Annotated[
+        str, typer.Option(help="With --network: trees, or ks-net, a network that sees the heatmaps.")
+    ] = "trees",
     estimator: Annotated[
         str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
     ] = None,
@@ -61,7 +64,7 @@ def fit(
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
             network, annotations, images, store=store, out=out, name=estimator, category=category,
-            resamples=resamples, threads=threads,
+            scorer=scorer, resamples=resamples, threads=threads,
         )  # fmt: skip
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")

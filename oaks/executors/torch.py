@@ -26,7 +26,7 @@ log = logging.getLogger("oaks")
 _INPUT = {"pose": "crops", "ks": "heatmaps", "detector": "pixels"}
 _OUTPUTS = {
     "pose": ("heatmaps", "visibility"),
-    "ks": ("similarity",),
+    "ks": ("similarity", "visibility"),
     "detector": ("centers", "sizes", "offsets"),
 }
 _WARM_RUNS = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from oaks.fit.results import Paths, fit_card, listed
 from oaks.images import read_image
 from oaks.progress import progress
 from oaks.results_features import map_feature_names
-from oaks.scorer import FEATURES_VERSION, Card
+from oaks.scorer import FEATURES_VERSION, Card, Scorer
 from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
 
 PEOPLE_AT_ONCE = 64
 """People in one shard of stored heatmaps."""
+SCORERS = ("trees", "ks-net")
+KS_FILE = "ks.fp16.onnx"
 STORE = "store.json"
 FORESTS = {"similarity": "similarity.forest.json", "visibility": "visibility.forest.json"}
 
@@ -59,6 +61,7 @@ def fit_heatmaps(
     out: str | Path | None = None,
     name: str | None = None,
     category: str | int | None = None,
+    scorer: str = "trees",
     settings: Settings = CHOSEN,
     resamples: int = 1000,
     threads: int | None = None,
@@ -76,6 +79,8 @@ def fit_heatmaps(
         out: folder of the new bundle, which must not exist; None writes nothing.
         name: of the new bundle; the model's if None.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
+        scorer: "trees": boosted trees on features of the maps, the default because they predict other people better
+            (docs/calibrate.md has the table); "ks-net": a KS network that gives visibility too, on the maps themselves.
         settings: of the trees.
         resamples: of the bootstrap.
         threads: CPU threads of the network; None: all cores.
@@ -86,6 +91,8 @@ def fit_heatmaps(
         ValueError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
             other people.
     """
+    if scorer not in SCORERS:
+        raise ArgumentError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
     bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
@@ -98,8 +105,14 @@ def fit_heatmaps(
         raise ArgumentError(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
         )
-    people, features = described_people(bundle, files, folders, Path(store), threads, category)
-    fitted = fit_card(people, features, heatmap_card(bundle), settings, resamples)
+    if scorer == "ks-net":
+        from oaks.fit.ks_net import fit_ks_net
+
+        people, maps = averaged_people(bundle, files, folders, Path(store), threads, category)
+        fitted = fit_ks_net(people, maps, heatmap_card(bundle), Path(store), resamples=resamples)
+    else:
+        people, features = described_people(bundle, files, folders, Path(store), threads, category)
+        fitted = fit_card(people, features, heatmap_card(bundle), settings, resamples)
     return (
         fitted
         if out is None
@@ -132,14 +145,42 @@ def described_people(
     category: str | int | None = None,
 ) -> tuple[People, np.ndarray]:
     """The network's poses of the annotated people, and features (N, K, F) of their heatmaps, person by person."""
+    return _people_with(features_of, bundle, annotations, images, store, threads, category)
+
+
+def averaged_people(
+    bundle: Bundle,
+    annotations: Sequence[str | Path],
+    images: Sequence[Path],
+    store: Path,
+    threads: int | None,
+    category: str | int | None = None,
+) -> tuple[People, np.ndarray]:
+    """The network's poses of the annotated people, and their heatmaps (N, K, h, w) float16, averaged over the flip."""
+    return _people_with(averaged_maps, bundle, annotations, images, store, threads, category)
+
+
+Describe = Callable[[Bundle, GroundTruth, Shard], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Gives an array with a row for each person of a shard, their keypoints (n, K, 2) and heat (n, K)."""
+
+
+def _people_with(
+    describe: Describe,
+    bundle: Bundle,
+    annotations: Sequence[str | Path],
+    images: Sequence[Path],
+    store: Path,
+    threads: int | None,
+    category: str | int | None,
+) -> tuple[People, np.ndarray]:
     skeleton = bundle.skeleton
     rows: list[dict[str, Any]] = []
     found = []
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
         truth = GroundTruth.load(path, skeleton=skeleton, category=category)
         for shard in run(bundle, truth, folder, store / str(number), threads):
-            features, points, heat = features_of(bundle, truth, shard)
-            found.append(features)
+            described, points, heat = describe(bundle, truth, shard)
+            found.append(described)
             rows += _rows(truth, shard.people, points, heat, number if len(annotations) > 1 else None)
     header = {"estimator": bundle.name, "box_source": "annotated"}
     people = people_of(rows, [header], load_truth(annotations, skeleton, category), bundle.name)
@@ -176,28 +217,46 @@ def features_of(
     bundle: Bundle, truth: GroundTruth, shard: Shard
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (n, K, F), keypoints (n, K, 2) in pixels of the image files, and heat (n, K)."""
-    pose, skeleton = bundle.pose, bundle.skeleton
     straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy]) for copy in (0, 1))
-    decoded = ops.decode(
-        straight,
-        mirrored,
-        flip_pairs=skeleton.pairs,
-        refine=pose.refine,
-        alignment=pose.alignment,
-        crop_size=pose.size,
-        transforms=shard.transforms,
-        blur_sigma=pose.blur_sigma if pose.refine == "dark" else None,
-    )
+    decoded = _decoded(bundle, shard, straight, mirrored)
     features = ops.map_features(
         straight,
         mirrored,
         points=decoded.points,
         boxes=truth.file_boxes(shard.people).astype(np.float32),
         frame_sizes=shard.frame_sizes,
-        flip_pairs=skeleton.pairs,
-        alignment=pose.alignment,
+        flip_pairs=bundle.skeleton.pairs,
+        alignment=bundle.pose.alignment,
     )
     return features, decoded.points, decoded.heat
+
+
+def averaged_maps(
+    bundle: Bundle,
+    truth: GroundTruth,  # noqa: ARG001 - as features_of
+    shard: Shard,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heatmaps (n, K, h, w) float16 averaged over the flip, keypoints (n, K, 2) in pixels of the image files, heat."""
+    straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy], np.float32) for copy in (0, 1))
+    decoded = _decoded(bundle, shard, straight, mirrored, average=True)
+    return decoded.heatmaps.astype(np.float16), decoded.points, decoded.heat
+
+
+def _decoded(
+    bundle: Bundle, shard: Shard, straight: np.ndarray, mirrored: np.ndarray, *, average: bool = False
+) -> Any:
+    pose = bundle.pose
+    return ops.decode(
+        straight,
+        mirrored,
+        flip_pairs=bundle.skeleton.pairs,
+        refine=pose.refine,
+        alignment=pose.alignment,
+        crop_size=pose.size,
+        transforms=shard.transforms,
+        blur_sigma=pose.blur_sigma if pose.refine == "dark" else None,
+        average=average,
+    )
 
 
 def decoder_in_words(bundle: Bundle) -> str:
@@ -317,9 +376,11 @@ def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
         for file in bundle.files:
             if file in json.dumps(content):
                 (staged / file).write_bytes(bundle.read(file))
-        scorer = fitted.scorer
-        forest_file.write(staged / FORESTS["similarity"], scorer.similarity)
-        forest_file.write(staged / FORESTS["visibility"], scorer.visibility)
+        if isinstance(fitted.scorer, Scorer):
+            forest_file.write(staged / FORESTS["similarity"], fitted.scorer.similarity)
+            forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
+        else:
+            (staged / KS_FILE).write_bytes(fitted.scorer.onnx)
         bundles.write(staged, content)
     return out
 
@@ -330,19 +391,20 @@ def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, A
     content = {key: value for key, value in bundle.description.items() if key in kept}
     card = fitted.scorer.card
     networks = {role: part for role, part in bundle.description["networks"].items() if role != "ks"}
-    return {
-        **content,
-        "name": name,
-        "networks": networks,
-        "scorer": {
-            "kind": "forest",
-            "files": dict(FORESTS),
-            "features": {"version": FEATURES_VERSION, "names": list(card.features), "flip": True},
-            "estimator": bundles.describe_estimator(bundle.estimator),
-            "metrics": {"fitted_on": dict(card.fitted_on), "out_of_fold": dict(card.out_of_fold)},
-        },
-        "score": "oaks",
+    shared = {
+        "estimator": bundles.describe_estimator(bundle.estimator),
+        "metrics": {"fitted_on": dict(card.fitted_on), "out_of_fold": dict(card.out_of_fold)},
     }
+    content |= {"name": name, "networks": networks, "score": "oaks"}
+    if isinstance(fitted.scorer, Scorer):
+        features = {"version": FEATURES_VERSION, "names": list(card.features), "flip": True}
+        content["scorer"] = {"kind": "forest", "files": dict(FORESTS), "features": features, **shared}
+    else:
+        ks = {"files": {"fp16": KS_FILE}, "architecture": dict(fitted.scorer.architecture)}
+        content["networks"] = {**networks, "ks": ks}
+        content["scorer"] = {"kind": "ks_net", **shared}
+        content["calibration"] = dict(fitted.scorer.calibration)
+    return content
 
 
 __all__ = ["fit_heatmaps", "run"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks.scorer import Scorer
+from oaks.scorer import Card, Scorer
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.detections import Detections
@@ -21,18 +21,35 @@ SHOWN = ("AP", "AP50", "AP75", "AR")
 
 
 @dataclass(frozen=True)
+class KSNetScorer:
+    """A KS network that gives visibility too, fitted to a frozen network's heatmaps.
+
+    Attributes:
+        card: what it was fitted to.
+        onnx: the network as an ONNX file stored in fp16.
+        architecture: how oaks.training.networks.build makes it.
+        calibration: scale and bias of the logits of "similarity" and "visibility", as bundle.json has them.
+    """
+
+    card: Card
+    onnx: bytes
+    architecture: Mapping[str, Any]
+    calibration: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A fitted scorer and what it is worth on people of images that it was not fitted to.
 
     Attributes:
-        scorer: fitted to all people.
+        scorer: fitted to all people: trees (oaks.Scorer), or a KS network.
         measured: the poses of the fit with the similarity and visibility that out-of-fold models predict.
         comparisons: conventional and OAKS score with bootstrap intervals.
         warnings: what may be wrong with the people or the results, in words.
         path: the scorer's file, or None if it has not been written.
     """
 
-    scorer: Scorer
+    scorer: Scorer | KSNetScorer
     measured: ScoredDetections
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...]

@@ -151,22 +151,28 @@ def fit_card(
         measured = measured_with(people.truth, people.detections, *told[way])
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         advance()
+    told_on_card = {"trees": len(forests[0].roots), "seed": settings.seed}
+    if start is not None:
+        told_on_card["fit"] = way
+    card = filled(card, people, summary(measured, comparisons), told_on_card)
+    return Fitted(Scorer.of(card, *forests), measured, comparisons, tuple(warnings))
+
+
+def filled(card: Card, people: People, out_of_fold: dict[str, Any], fit: dict[str, Any]) -> Card:
+    """The card with the people that were fitted to, the figures out of fold, and what `fit` says about the fit."""
     known = people.heat[people.known]
-    card = replace(
+    return replace(
         card,
         fitted_on={
             "annotations": [Path(path).name for path in people.truth.path.split(" + ")],
             "people": int(people.known.sum()),
             "images": len(np.unique(people.images[people.known])),
             "labeled keypoints": int(people.labeled.sum()),
-            "trees": len(forests[0].roots),
-            "seed": settings.seed,
-            **({} if start is None else {"fit": way}),
+            **fit,
         },
-        out_of_fold=summary(measured, comparisons),
+        out_of_fold=out_of_fold,
         heat_quantiles=tuple(np.quantile(known, np.linspace(0, 1, QUANTILES)).round(6).tolist()),
     )
-    return Fitted(Scorer.of(card, *forests), measured, comparisons, tuple(warnings))
 
 
 def cross_entropy(examples: Examples, similarity: np.ndarray, visibility: np.ndarray) -> float:

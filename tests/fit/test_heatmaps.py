@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import bundles
 import cv2
@@ -17,6 +18,8 @@ from onnx import TensorProto, helper
 import oaks
 from oaks.fit import Preset, fit_heatmaps, import_network
 from oaks.fit import heatmaps as fitting
+from oaks.fit import ks_net as ks_fitting
+from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
 from oaks.scorer import load_forests, map_feature_names, uninformative
 from oaks.val.ground_truth import GroundTruth
 
@@ -75,7 +78,7 @@ def fitted(data, frozen, tmp_path_factory):
 def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     bundle = oaks.Bundle.load(fitted.path)
     truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
-    boxes = fitting.file_boxes(truth, np.arange(PEOPLE))
+    boxes = truth.file_boxes(np.arange(PEOPLE))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         assert engine.gives_oaks
         assert engine.score_kind == "oaks"
@@ -90,6 +93,65 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
     np.testing.assert_allclose(poses.oaks_scores, expected, rtol=1e-5)
     assert np.ptp(poses.visibility) > 0.1
+
+
+@pytest.fixture(scope="module")
+def ks_fitted(data, frozen, tmp_path_factory):
+    """A bundle with a KS network that gives visibility, trained for a moment; the averaged maps; the settings."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("ks")
+    settings = KSNetSettings(network={"backbone": "conv2", "width": 0.125, "hidden": 8}, epochs=2, folds=2)
+    people, maps = fitting.averaged_people(
+        frozen, [data / "annotations.json"], [data / "images"], folder / "maps", threads=1
+    )
+    found = fit_ks_net(
+        people, maps, fitting.heatmap_card(frozen), folder / "maps", settings=settings, resamples=5
+    )
+    path = fitting.write_bundle(frozen, found, folder / "bundle", "scored")
+    return path, people, maps, found, settings
+
+
+def test_a_ks_network_fitted_to_maps_scores_in_the_engine(ks_fitted, data):
+    path, people, maps, found, _ = ks_fitted
+    bundle = oaks.Bundle.load(path)
+    assert bundle.scorer.kind == "ks_net"
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
+    boxes = truth.file_boxes(np.arange(PEOPLE))
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        assert engine.score_kind == "oaks"
+        poses = engine.infer(data / "images" / "1.png", boxes=boxes)
+    from oaks.training.checkpoint import load_from_bundle
+
+    module, _ = load_from_bundle(bundle.torch_network("ks"))
+    told = predicted(module, maps[:PEOPLE])
+    for name, ours, theirs in zip(
+        ("similarity", "visibility"), (poses.similarity, poses.visibility), told, strict=True
+    ):
+        numbers = found.scorer.calibration[name]
+        logits = np.log(theirs) - np.log1p(-theirs)
+        expected = 1 / (1 + np.exp(-(numbers["scale"] * logits + numbers["bias"])))
+        np.testing.assert_allclose(ours, expected, atol=2e-3)
+        assert np.ptp(ours) > 1e-3
+    assert len(people.known) == PEOPLE * IMAGES
+
+
+def test_trainings_of_ks_networks_are_kept(ks_fitted, frozen, monkeypatch):
+    path, people, maps, found, settings = ks_fitted
+    monkeypatch.setattr(ks_fitting, "_train", lambda *_: pytest.fail("trained again"))
+    keep = path.parent / "maps"
+    again = fit_ks_net(people, maps, fitting.heatmap_card(frozen), keep, settings=settings, resamples=5)
+    assert again.scorer == found.scorer
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        fit_ks_net(
+            people, maps, fitting.heatmap_card(frozen), keep, settings=replace(settings, seed=1), resamples=5
+        )
+
+
+def test_an_unknown_scorer_is_refused(frozen, data, tmp_path):
+    with pytest.raises(ValueError, match="scorer must be one of trees, ks-net, got 'forest'"):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", store=tmp_path / "s", scorer="forest"
+        )
 
 
 def test_a_ks_network_beside_the_forests_does_not_run(fitted, data, tmp_path):
@@ -111,9 +173,7 @@ def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
     truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
-        engine.infer(
-            data / "images" / "2.png", boxes=fitting.file_boxes(truth, np.arange(PEOPLE, 2 * PEOPLE))
-        )
+        engine.infer(data / "images" / "2.png", boxes=truth.file_boxes(np.arange(PEOPLE, 2 * PEOPLE)))
         maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
     stored = shard.maps[PEOPLE : 2 * PEOPLE].swapaxes(0, 1).reshape(maps.shape)
     np.testing.assert_allclose(stored, maps, rtol=1e-3, atol=1e-6)

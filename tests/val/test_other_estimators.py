@@ -12,9 +12,9 @@ from oaks.cli.main import app
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import Interval
 from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import paper
-from oaks.val.report.document import Range
 from oaks.val.report.other_estimators import section
 from oaks.val.scores import ScoredDetections
 
@@ -94,7 +94,7 @@ def test_files_with_the_same_poses_are_one_estimators(content, rows):
     assert overall.rows[0][4] is None
     papers = [row for row in by_class[0].rows if str(row[0]).startswith("paper")]
     assert [row[2:] for row in papers] == list(paper.OTHER_ESTIMATORS.values())
-    assert not any(isinstance(cell, Range) for row in papers for cell in row)
+    assert not any(isinstance(cell, Interval) for row in papers for cell in row)
     assert not [row for table in by_class[1:] for row in table.rows if str(row[0]).startswith("paper")]
 
 

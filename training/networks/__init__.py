@@ -30,7 +30,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
     or None;
     "person_detector" maps pixels to centers, sizes and offsets of people's boxes;
-    "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K).
+    "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K), with `visibility` to those and visibility logits.
 
     Args:
         architecture: "name" (a key of NETWORKS) and the keyword arguments of that network.

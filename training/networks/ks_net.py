@@ -182,6 +182,7 @@ class KSNet(nn.Module):
             published stem leaves a sixteenth.
         figures: the hidden layers see MapFigures beside the backbone's features.
         hidden: units of the two hidden layers (the paper: 1024).
+        visibility: with logits of visibility too, for pose networks that give none.
         keypoints: K.
 
     Raises:
@@ -197,6 +198,7 @@ class KSNet(nn.Module):
         fine: bool = False,
         figures: bool = False,
         hidden: int = 1024,
+        visibility: bool = False,
         keypoints: int = 17,
     ) -> None:
         super().__init__()
@@ -223,13 +225,16 @@ class KSNet(nn.Module):
         )
         self.logits = nn.Linear(hidden, keypoints)
         nn.init.zeros_(self.logits.bias)
+        self.visibility = nn.Linear(hidden, keypoints) if visibility else None
 
-    def forward(self, heatmaps: Tensor) -> Tensor:
-        """Heatmaps (N, K, h, w) to logits (N, K)."""
+    def forward(self, heatmaps: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Heatmaps (N, K, h, w) to KS logits (N, K), or to those and the logits of visibility."""
         features = self.backbone(heatmaps).mean(dim=(2, 3))
         if self.figures is not None:
             features = torch.cat([features, self.figures(heatmaps)], dim=1)
-        return self.logits(self.hidden(features))
+        hidden = self.hidden(features)
+        similarity = self.logits(hidden)
+        return similarity if self.visibility is None else (similarity, self.visibility(hidden))
 
 
 __all__ = ["BACKBONES", "KSNet", "MapFigures"]

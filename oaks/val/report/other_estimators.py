@@ -12,7 +12,7 @@ from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.ground_truth import OCCLUSION_CLASSES
 from oaks.val.report import paper
-from oaks.val.report.document import Cell, Column, Range, Section, Table
+from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.scores import TITLES, Score, ScoredDetections
 
 SAME_POSES = 0.05
@@ -128,8 +128,8 @@ def overall_table(found: Found) -> Table:
             if ranking.score.key == "oaks":
                 marked.append(len(rows))
             rows.append((
-                name, ranking.title, _range(ap.values[n]), _range(figures["AP75"].values[n]),
-                None if gain is None else _range(gain),
+                name, ranking.title, ap.values[n], figures["AP75"].values[n],
+                gain,
                 None if gain is None or not gap > 0 else gain.value / gap, told.pearson, told.ece,
             ))  # fmt: skip
     columns = (
@@ -151,7 +151,7 @@ def class_table(found: Found, figure: str, title: str, form: str, beside_paper: 
             if ranking.score.key == "oaks":
                 marked.append(len(rows))
             values = (figures[f"{figure} {c.key} ({form})"].values[n] for c in OCCLUSION_CLASSES)
-            rows.append((name, ranking.title, *map(_range, values)))
+            rows.append((name, ranking.title, *values))
     table_nine = figure == "AP75" and form == "all"
     if beside_paper and table_nine:
         for name, values in paper.OTHER_ESTIMATORS.items():
@@ -170,10 +170,6 @@ def class_table(found: Found, figure: str, title: str, form: str, beside_paper: 
         "Per cent with 95 % intervals, bootstrap over images.",
         tuple(marked),
     )
-
-
-def _range(interval: object) -> Range:
-    return Range(interval.value, interval.low, interval.high)  # type: ignore[attr-defined]
 
 
 __all__ = ["estimators", "section"]

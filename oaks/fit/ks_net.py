@@ -1,0 +1,241 @@
+"""A KS network with a visibility head as the scorer of a frozen heatmap network: it sees the maps themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks.files import replacing
+from oaks.fit.boosting import folds_of
+from oaks.fit.people import People
+from oaks.fit.recalibration import fit_scale_and_bias, logits_of
+from oaks.fit.report import Fitted, KSNetScorer, compared, measured_with, summary
+from oaks.fit.results import check_people, filled
+from oaks.progress import bars
+from oaks.scorer import Card
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("oaks")
+
+NETWORK = MappingProxyType(
+    {"backbone": "resnet18", "width": 0.25, "fine": True, "figures": True, "hidden": 256}
+)
+"""The KS network of the recipe `tiny_ks_net`."""
+COMPARED = 32
+"""People on whose maps the exported network is compared with torch's."""
+
+
+@dataclass(frozen=True)
+class KSNetSettings:
+    """How the KS network is trained.
+
+    Attributes:
+        network: backbone and sizes, as oaks.training.networks.KSNet takes them.
+        epochs: how often every person is drawn, mirrored every other time.
+        batch: people per step.
+        learning_rate: at its highest; it falls along a cosine.
+        weight_decay: of AdamW.
+        folds: parts that the images are cut into for predictions out of fold; there is one training for each, and one
+            on all people.
+        seed: random seed.
+    """
+
+    network: Mapping[str, Any] = field(default_factory=lambda: dict(NETWORK))
+    epochs: float = 8
+    batch: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    folds: int = 3
+    seed: int = 0
+
+
+def fit_ks_net(
+    people: People,
+    maps: np.ndarray,
+    card: Card,
+    keep: Path,
+    *,
+    settings: KSNetSettings | None = None,
+    resamples: int = 1000,
+) -> Fitted:
+    """Train a KS network on heatmaps (N, K, h, w), out of fold and then on all people.
+
+    Cross entropy of keypoint similarity (labeled keypoints) and of visibility (all keypoints). The weights of each
+    training are kept in `keep`, so that a run that was stopped resumes after the last of them.
+
+    Args:
+        people: whose maps these are.
+        maps: averaged over the flip, float16.
+        card: what is fitted; its figures are filled in here.
+        keep: folder of the heatmaps.
+        settings: of the training.
+        resamples: of the bootstrap.
+
+    Raises:
+        ArgumentError: there are fewer people than map features.
+        ModuleNotFoundError: torch or onnx is not installed.
+    """
+    settings = settings or KSNetSettings()
+    warnings = check_people(people, len(card.features))
+    for warning in warnings:
+        log.warning("%s", warning)
+    fold = folds_of(people.images, settings.folds, settings.seed)
+    runs = [fold != number for number in range(settings.folds)] + [np.ones(len(fold), bool)]
+    architecture = {"name": "ks_net", **settings.network, "visibility": True, "keypoints": maps.shape[1]}
+    folder = keep / f"ks-net-{_key(settings, people)}"
+    steps = sum(_steps(rows & people.known, settings) for rows in runs)
+    networks = []
+    with bars() as progress:
+        task = progress.add_task("Training KS networks", total=steps)
+        for number, rows in enumerate(runs):
+            used = np.flatnonzero(rows & people.known)
+            networks.append(_trained(architecture, people, maps, used, settings, folder / f"{number}.safetensors",
+                                     lambda: progress.advance(task)))  # fmt: skip
+    similarity, visibility = np.zeros((2, *people.heat.shape))
+    for number, network in enumerate(networks[:-1]):
+        rows = np.flatnonzero(fold == number)
+        similarity[rows], visibility[rows] = predicted(network, maps[rows])
+    calibration = {}
+    labeled, known = people.labeled, np.repeat(people.known[:, None], maps.shape[1], axis=1)
+    for name, told, target, counted in (
+        ("similarity", similarity, people.similarity, labeled),
+        ("visibility", visibility, labeled.astype(float), known),
+    ):
+        scale, bias = fit_scale_and_bias(logits_of(told[counted]), target[counted])
+        calibration[name] = {"scale": round(scale, 6), "bias": round(bias, 6)}
+        told[:] = 1 / (1 + np.exp(-(scale * logits_of(told) + bias)))
+    measured = measured_with(people.truth, people.detections, similarity, visibility)
+    comparisons = compared(measured, resamples=resamples, seed=settings.seed)
+    card = filled(
+        card, people, summary(measured, comparisons), {"epochs": settings.epochs, "seed": settings.seed}
+    )
+    scorer = KSNetScorer(card, exported(networks[-1], maps[:COMPARED]), architecture, calibration)
+    return Fitted(scorer, measured, comparisons, tuple(warnings))
+
+
+def _key(settings: KSNetSettings, people: People) -> str:
+    """What the weights depend on, in short."""
+    stated = json.dumps(
+        {**asdict(settings), "people": people.truth.ids[people.detections.own].tolist()}, default=dict
+    )
+    return hashlib.sha256(stated.encode()).hexdigest()[:12]
+
+
+def _steps(rows: np.ndarray, settings: KSNetSettings) -> int:
+    return max(1, round(settings.epochs * math.ceil(rows.sum() / settings.batch)))
+
+
+def _trained(
+    architecture: dict[str, Any],
+    people: People,
+    maps: np.ndarray,
+    used: np.ndarray,
+    settings: KSNetSettings,
+    path: Path,
+    step_done: Any,
+) -> torch.nn.Module:
+    """A network trained on some people, or as an earlier run has kept it."""
+    import torch
+    from safetensors.torch import load_file, save
+
+    from oaks.training.networks import build
+
+    steps = max(1, round(settings.epochs * math.ceil(len(used) / settings.batch)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = build(architecture)
+        if path.is_file():
+            network.load_state_dict(load_file(path))
+            for _ in range(steps):
+                step_done()
+            return network.eval()
+        _train(network, people, maps, used, settings, steps, step_done)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(save({name: value.contiguous() for name, value in network.state_dict().items()}))
+    return network.eval()
+
+
+def _train(
+    network: torch.nn.Module,
+    people: People,
+    maps: np.ndarray,
+    used: np.ndarray,
+    settings: KSNetSettings,
+    steps: int,
+    step_done: Any,
+) -> None:
+    import torch
+    from torch.nn import functional
+
+    from oaks.training.losses import similarity_loss
+
+    network.train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    rng, mirror = np.random.default_rng(settings.seed), people.truth.skeleton.mirror
+    order = np.concatenate(
+        [rng.permutation(used) for _ in range(math.ceil(steps * settings.batch / len(used)))]
+    )
+    for step in range(steps):
+        rows = order[step * settings.batch : (step + 1) * settings.batch]
+        parts = [maps[rows].astype(np.float32), people.similarity[rows], people.labeled[rows]]
+        if step % 2:  # the averaged maps of the mirrored person
+            parts = [part[:, mirror] for part in parts]
+            parts[0] = parts[0][..., ::-1]
+        given, ks, labeled = (torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in parts)
+        similarity, visibility = network(given)
+        seen = functional.binary_cross_entropy_with_logits(visibility, labeled, reduction="none")
+        loss = similarity_loss(similarity, ks, labeled, "cross_entropy") + seen.sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        step_done()
+
+
+def predicted(network: torch.nn.Module, maps: np.ndarray, batch: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Similarity and visibility (n, K) of maps (n, K, h, w), not calibrated."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(maps), batch):
+            outputs = network(torch.from_numpy(maps[first : first + batch].astype(np.float32)))
+            found.append([torch.sigmoid(output).numpy() for output in outputs])
+    similarity, visibility = (np.concatenate(column) for column in zip(*found, strict=True))
+    return similarity, visibility
+
+
+def exported(network: torch.nn.Module, maps: np.ndarray) -> bytes:
+    """The network as ONNX, stored in fp16 and compared with torch's on these maps.
+
+    Raises:
+        ExportError: it is too far from the torch network.
+    """
+    from oaks.engines.export.export import TrainedNetwork, check_rows, graph_of, models
+    from oaks.engines.export.torch_weights import rename_folded
+
+    samples = maps.astype(np.float32)
+    part = TrainedNetwork("ks", Path(), network, {}, samples, samples[:0])
+    graph = graph_of(part)
+    rename_folded(graph, network.state_dict())
+    ((_, model, rows),) = models(part, graph, ("fp16",), {}, None)
+    check_rows(rows)
+    return model.SerializeToString()
+
+
+__all__ = ["KSNetSettings", "exported", "fit_ks_net", "predicted"]
