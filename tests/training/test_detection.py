@@ -154,5 +154,5 @@ def test_the_recipe_builds_a_network_whose_maps_have_the_stride_that_is_said():
     network = build(recipe.architecture()).eval()
     with torch.no_grad():
         centers, sizes, offsets = network(torch.zeros(2, 3, 64, 96))
-    assert (centers.shape, sizes.shape, offsets.shape) == ((2, 1, 8, 12), (2, 2, 8, 12), (2, 2, 8, 12))
+    assert (centers.shape, sizes.shape, offsets.shape) == ((2, 1, 16, 24), (2, 2, 16, 24), (2, 2, 16, 24))
     assert (sizes > 0).all()
