@@ -132,7 +132,7 @@ class DetectorTraining(NetworkTraining):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The total loss of one batch, logged with its parts."""
-        self.count_damaged(batch)
+        self.count_undecodable(batch)
         loss = self.loss(batch)
         total = loss.center + self.recipe.box_weight * loss.box
         self.log("loss", total, prog_bar=True)
