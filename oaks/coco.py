@@ -443,17 +443,18 @@ def header_path(path: str | Path) -> Path:
 def write_results(
     path: str | Path, rows: Sequence[Mapping[str, Any]], header: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a COCO keypoint results file: a plain list, as pycocotools loads it.
+    """Writes a COCO results file of keypoints or of boxes: a plain list, as pycocotools loads it.
 
     Args:
-        rows: as Poses.to_coco gives them.
+        rows: as Poses.to_coco gives them, or boxes with image_id, category_id, bbox and score.
         header: how they were made (make_header); written beside the file.
 
     Raises:
-        ArgumentError: a row has "bbox", for which pycocotools would take the file for box results, or holds NaN.
+        ArgumentError: a row has "keypoints" and "bbox", for which pycocotools would take the file for box results, or
+            holds NaN.
     """
     for row in rows:
-        if "bbox" in row:
+        if "bbox" in row and "keypoints" in row:
             raise ArgumentError(
                 'rows: "bbox" makes pycocotools take keypoint results for boxes; write "box" instead'
             )

@@ -22,6 +22,8 @@ RGB = Skeleton(
 )
 SIZE = (48, 64)
 STRIDE = 4
+DETECTOR_INPUT, DETECTOR_STRIDE, PERSON = (96, 64), 8, (16.0, 24.0)
+"""The detector's input, its cells, and width and height of everybody it finds: one person around each white cell."""
 VISIBILITY = (8.0, -4.0)
 SIMILARITY = (6.0, -3.0)
 
@@ -87,6 +89,42 @@ def write(
         for role, content in made.items():
             (folder / f"{role}.{precision}.onnx").write_bytes(content)
     return rewrite(folder, skeleton=skeleton, size=size, **description)
+
+
+def detector_network() -> bytes:
+    """Center logits are 20 * the cell's mean brightness - 10; sizes and offsets are constant."""
+    width, height = DETECTOR_INPUT
+    side, cells = DETECTOR_STRIDE, (height // DETECTOR_STRIDE, width // DETECTOR_STRIDE)
+    constants = {
+        "brightness": np.full((1, 3, side, side), 20.0 / 3 / side**2, np.float32),
+        "bias": np.array([-10.0], np.float32),
+        "nothing": np.zeros((2, 3, side, side), np.float32),
+        "extent": np.array(PERSON, np.float32),
+        "shift": np.zeros(2, np.float32),
+    }
+    inputs = {
+        "centers": ["pixels", "brightness", "bias"],
+        "sizes": ["pixels", "nothing", "extent"],
+        "offsets": ["pixels", "nothing", "shift"],
+    }
+    nodes = [helper.make_node("Conv", taken, [name], strides=[side, side]) for name, taken in inputs.items()]
+    outputs = {name: ("N", 1 if name == "centers" else 2, *cells) for name in inputs}
+    return _model(nodes, constants, {"pixels": ("N", 3, height, width)}, outputs, half=False)
+
+
+def write_with_detector(folder: Path, *, skeleton: Skeleton = RGB) -> bundles.Bundle:
+    """Writes a bundle that finds people too."""
+    write(folder, skeleton=skeleton)
+    (folder / "detector.fp32.onnx").write_bytes(detector_network())
+    made = described(sorted(path.name for path in folder.glob("*.onnx")), skeleton=skeleton)
+    made["networks"]["detector"] |= {
+        "kind": "centers",
+        "stride": DETECTOR_STRIDE,
+        "input": {"size": list(DETECTOR_INPUT), "mean": [0, 0, 0], "std": [255, 255, 255]},
+        "threshold": 0.5,
+        "nms": 0.9,
+    }
+    return bundles.write(folder, made)
 
 
 def rewrite(folder: Path, names: Iterable[str] | None = None, **description: object) -> bundles.Bundle:
@@ -176,4 +214,7 @@ def _model(
     return model.SerializeToString(deterministic=True)
 
 
-__all__ = ["COCO17", "RGB", "SIZE", "STRIDE", "described", "expected_maps", "picture", "write"]
+__all__ = [
+    "COCO17", "DETECTOR_INPUT", "DETECTOR_STRIDE", "PERSON", "RGB", "SIZE", "STRIDE", "described", "expected_maps",
+    "picture", "write", "write_with_detector",
+]  # fmt: skip

@@ -7,50 +7,18 @@ from pathlib import Path
 import bundles
 import numpy as np
 import pytest
-from onnx import helper
+from bundles import DETECTOR_INPUT as INPUT
+from bundles import DETECTOR_STRIDE as STRIDE
 
 import oaks
 from oaks.detector_formats import decode_centers
 
-INPUT, STRIDE, BOX = (96, 64), 8, (16.0, 24.0)
-GAIN, BIAS = 20.0, -10.0
-
-
-def detector_network() -> bytes:
-    """Center logits are 20 * the cell's mean brightness - 10; sizes and offsets are constant."""
-    cells = ("N", INPUT[1] // STRIDE, INPUT[0] // STRIDE)
-    constants = {
-        "brightness": np.full((1, 3, STRIDE, STRIDE), GAIN / 3 / STRIDE**2, np.float32),
-        "bias": np.array([BIAS], np.float32),
-        "nothing": np.zeros((2, 3, STRIDE, STRIDE), np.float32),
-        "extent": np.array(BOX, np.float32),
-        "shift": np.zeros(2, np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["pixels", "brightness", "bias"], ["centers"], strides=[STRIDE, STRIDE]),
-        helper.make_node("Conv", ["pixels", "nothing", "extent"], ["sizes"], strides=[STRIDE, STRIDE]),
-        helper.make_node("Conv", ["pixels", "nothing", "shift"], ["offsets"], strides=[STRIDE, STRIDE]),
-    ]
-    outputs = {
-        name: (cells[0], count, *cells[1:]) for name, count in (("centers", 1), ("sizes", 2), ("offsets", 2))
-    }
-    return bundles._model(nodes, constants, {"pixels": ("N", 3, INPUT[1], INPUT[0])}, outputs, half=False)
+BOX = bundles.PERSON
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> oaks.Bundle:
-    folder = tmp_path_factory.mktemp("people") / "tiny"
-    bundles.write(folder)
-    (folder / "detector.fp32.onnx").write_bytes(detector_network())
-    described = bundles.described(sorted(path.name for path in folder.glob("*.onnx")))
-    described["networks"]["detector"] |= {
-        "kind": "centers",
-        "stride": STRIDE,
-        "input": {"size": list(INPUT), "mean": [0, 0, 0], "std": [255, 255, 255]},
-        "threshold": 0.5,
-        "nms": 0.9,
-    }
-    return bundles.bundles.write(folder, described)
+    return bundles.write_with_detector(tmp_path_factory.mktemp("people") / "tiny")
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])

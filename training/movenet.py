@@ -30,12 +30,14 @@ LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
 SMOOTH = {"separable_conv2d": 2, "separable_conv2d_1": 1, "separable_conv2d_2": 0}
 HEADS = {
     "kpt_heatmap_0": "heatmap",
-    "center_0": "centre",
+    "center_0": "center",
     "kpt_regress_0": "regress",
     "kpt_offset_0": "offset",
-    "box_scale_0": "box_scale",
-    "box_offset_0": "box_offset",
+    "box_scale_0": "size",
+    "box_offset_0": "shift",
 }
+BOXES = ("size.output", "shift.output")
+"""Layers that MultiPose alone has; they give y before x."""
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -123,6 +125,14 @@ def movenet_state(path: Path) -> dict[str, Tensor]:
         ):  # TensorFlow: height, width, inputs, outputs; depthwise: height, width, channels, 1
             values = values.transpose((2, 3, 0, 1) if ".depthwise." in place else (3, 2, 0, 1))
         state[place] = torch.from_numpy(np.ascontiguousarray(values))
+    for layer in BOXES:
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            if name in state:
+                state[name] = state[name].flip(0)
+    if (
+        "shift.output.bias" in state
+    ):  # published from the cell's corner; `PersonDetector` has it from its middle
+        state["shift.output.bias"] -= 0.5
     if "backbone.stem.weight" not in state or "heatmap.output.weight" not in state:
         raise ArgumentError(f"{path} must be MoveNet's graph, got {len(state)} of its weights")
     return state

@@ -23,14 +23,17 @@ def demo(
         "demo_output"
     ),
 ) -> int:
-    """Find the poses in the pictures that come with the package."""
+    """Find the people in the pictures that come with the package, and their poses."""
     from oaks import predict as library
-    from oaks.boxes import boxes_from_file
+    from oaks.boxes import boxes_from_detector, boxes_from_file
     from oaks.images import find_images
 
     pictures = find_images([library.DEMO])
-    people = boxes_from_file(library.DEMO / "people.json")
     with engine.open(bundle) as opened:
+        if opened.has_detector:
+            people = boxes_from_detector(opened.detector)
+        else:
+            people = boxes_from_file(library.DEMO / "people.json")
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
         summary = library.predict(opened, pictures, people, out, done=lambda found: tell(output, found))

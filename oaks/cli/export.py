@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,9 @@ from oaks.errors import ArgumentError
 def export(
     output: Output,
     *,
-    pose: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) of a pose network.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint (.safetensors) of a pose network or of a person detector.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle in it is replaced.")],
     ks: Annotated[Path | None, typer.Option(help="Checkpoint of the KS network for its heatmaps.")] = None,
     precision: Annotated[
@@ -37,18 +39,51 @@ def export(
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: its folder's.")] = None,
     float_ks: Annotated[bool, typer.Option(help="Write the KS network in fp16 instead of int8.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="For a detector: folder of pictures to compare and calibrate on.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="For a detector: minimum score of a person.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="For a detector: model card to copy into the bundle.")
+    ] = None,
 ) -> None:
-    """Write a bundle from trained networks, each precision compared with torch on people."""
-    from oaks.engines.export.export import export as library
+    """Write a bundle from trained networks, each precision compared with torch on people or pictures."""
+    from oaks.training.checkpoint import read_description
 
     output.kept = f"{out} is as it was"
-    bundle = library(
-        pose, ks, out=out, precisions=precision, crops=crops, tolerance=dict(map(_tolerance, tolerance)),
-        keep_float=keep_float or None, name=name, float_ks=float_ks, show=not output.quiet,
-    )  # fmt: skip
+    shared = {
+        "out": out, "precisions": precision, "tolerance": dict(map(_tolerance, tolerance)), "name": name,
+        "show": not output.quiet,
+    }  # fmt: skip
+    for_poses = {"--ks": ks, "--crops": crops, "--keep-float": keep_float, "--float-ks": float_ks}
+    for_detectors = {"--images": images, "--threshold": threshold, "--card": card}
+    if read_description(checkpoint)["kind"] == "detector":
+        from oaks.engines.export.detector import export_detector
+
+        _refuse(for_poses, "a person detector")
+        if images is None or threshold is None:
+            raise ArgumentError(
+                f"--images and --threshold must come with a person detector, got {checkpoint}"
+            )
+        bundle = export_detector(checkpoint, images=images, threshold=threshold, card=card, **shared)
+    else:
+        from oaks.engines.export.export import export as export_pose
+
+        _refuse(for_detectors, "a pose network")
+        bundle = export_pose(
+            checkpoint, ks, crops=crops, keep_float=keep_float or None, float_ks=float_ks, **shared
+        )
     for file, entry in bundle.files.items():
         output.item({"file": file, **entry}, f"{file:24} {entry['bytes'] / 1e6:8.2f} MB")
     output.say(f"bundle {bundle.name}: {bundle.path}")
+
+
+def _refuse(options: dict[str, Any], kind: str) -> None:
+    """Raise an error if an option of the other kind of network was given."""
+    if given := [name for name, value in options.items() if value not in (None, [], False)]:
+        raise ArgumentError(f"{given[0]} must be left out for {kind}")
 
 
 def _tolerance(text: str) -> tuple[str, float]:

@@ -96,8 +96,8 @@ class EngineOptions:
     flip: Flip = True
     refine: Refine = None
 
-    def open(self, bundle: str) -> Engine:
-        """An Engine with these settings."""
+    def open(self, bundle: str, detector: Detector | None = None) -> Engine:
+        """An Engine with these settings, and with a detector of one's own, if any."""
         from oaks.inference import Engine
 
         return Engine(
@@ -108,6 +108,7 @@ class EngineOptions:
             device=self.device,
             threads=self.threads,
             refine=self.refine,
+            detector=detector,
         )
 
 
@@ -115,8 +116,15 @@ class EngineOptions:
 class DetectorOptions:
     """A person detector of one's own."""
 
-    detector: Annotated[str | None, typer.Option(help="Person detector exported to ONNX.")] = None
-    detector_threshold: Annotated[float, typer.Option(help="Minimum score of a detected box.")] = 0.3
+    detector: Annotated[
+        str | None, typer.Option(help="Person detector: an ONNX file, or a bundle that has one.")
+    ] = None
+    detector_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Minimum score of a detected box. Default: the bundle's; 0.3 for an ONNX file."
+        ),
+    ] = None
     detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0
     detector_set: Annotated[
         list[str],

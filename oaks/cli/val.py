@@ -42,8 +42,12 @@ def run(
     images: options.Images = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="Detected boxes (COCO box results). Default: detector-like ones from the labels."),
+        typer.Option(
+            help="Detected boxes (COCO box results). Default: those of --detector or of the bundle's detector; without "
+            "one, detector-like boxes from the labels."
+        ),
     ] = None,
+    detector: options.DetectorOptions,
     ground_truth_only: Annotated[bool, typer.Option(help="Leave the detected boxes out.")] = False,
     engine: options.EngineOptions,
     nms: options.Nms = options.NMS,
@@ -62,8 +66,14 @@ def run(
     truth = _truth(annotations, skeleton, category)
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
-    with engine.open(bundle) as opened:
+    if boxes is not None and detector.detector is not None:
+        raise ArgumentError("pass exactly one of --boxes, --detector")
+    with engine.open(bundle, detector.load()) as opened:
         output.kept = f"the results so far are in {out}; the same command resumes"
+        if not (opened.has_detector or ground_truth_only or boxes):
+            output.say(
+                "the bundle has no detector: boxes are made from the labels, as a detector might give them"
+            )
         report = evaluate_bundle(
             opened, truth, folder, out, boxes=boxes, ground_truth_only=ground_truth_only,
             nms=options.threshold(nms), min_box_score=min_box_score, settings=settings,

@@ -19,6 +19,7 @@ from oaks.val.coco_eval import CocoBackend
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
+from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.comparison import files_section
@@ -137,7 +138,8 @@ def evaluate_bundle(
         truth: the data set.
         images: folder of its images.
         out: folder for the results files; created if it does not exist.
-        boxes: COCO box results; None: detector-like boxes made from the ground truth.
+        boxes: COCO box results; None: those of the Engine's detector, or, where it has none, detector-like boxes made
+            from the ground truth.
         ground_truth_only: leave the detected boxes out.
         nms: OKS threshold for detected boxes; None keeps all poses.
         min_box_score: minimum score of a detected box.
@@ -151,7 +153,9 @@ def evaluate_bundle(
     out.mkdir(parents=True, exist_ok=True)
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
     if not ground_truth_only:
-        if boxes is None:
+        if boxes is None and engine.has_detector:
+            boxes = find_people(engine, truth, images, out / "people-boxes.json")
+        elif boxes is None:
             boxes = write_detector_like(
                 truth.path, out / "detector-like-boxes.json", seed=settings.seed, images=images,
                 skeleton=truth.skeleton, category=truth.category_id,

@@ -25,6 +25,10 @@ STAGES = (
 """Expansion factor, channels at width 1, blocks and first stride of each stage (MobileNetV2, table 2)."""
 PYRAMID_BLOCKS = (2, 5, 9)
 """Blocks whose outputs are the pyramid's finer levels, at strides 4, 8 and 16."""
+BLOCKS = 17
+"""Of the whole backbone."""
+DEEPEST = 13
+"""The first block at stride 32."""
 LAST = 1280
 """Channels of the last convolution, at stride 32, whatever the width is."""
 LATERAL = (24, 32, 64, 64)
@@ -76,24 +80,35 @@ class MobileNetV2(nn.Module):
 
     Args:
         width: multiplies the channels; MoveNet Lightning has 1, MultiPose 1.5, Thunder 1.75.
+        blocks: how many of the 17 blocks there are, at least 14. With fewer than 17, the last convolution is left out
+            too: the end holds a third of the parameters.
 
     Attributes:
         channels: of the features at strides 4, 8, 16 and 32.
+
+    Raises:
+        ArgumentError: the number of blocks is not from 14 to 17.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, *, blocks: int = BLOCKS) -> None:
         super().__init__()
+        if not DEEPEST < blocks <= BLOCKS:
+            raise ArgumentError(f"blocks must be from {DEEPEST + 1} to {BLOCKS}, got {blocks}")
         channels = divisible_by_eight(32 * width)
         self.stem = SameConvolution(3, channels, 3, 2)
-        blocks: list[nn.Module] = []
+        layers: list[nn.Module] = []
         for expansion, outputs, count, stride in STAGES:
             outputs = divisible_by_eight(outputs * width)
             for number in range(count):
-                blocks.append(InvertedResidual(channels, outputs, expansion, stride if number == 0 else 1))
-                channels = outputs
-        self.blocks = nn.ModuleList(blocks)
-        self.last = SameConvolution(channels, LAST, 1)
-        self.channels = [*(blocks[block].project.out_channels for block in PYRAMID_BLOCKS), LAST]
+                if len(layers) < blocks:
+                    layers.append(
+                        InvertedResidual(channels, outputs, expansion, stride if number == 0 else 1)
+                    )
+                    channels = outputs
+        self.blocks = nn.ModuleList(layers)
+        self.last = SameConvolution(channels, LAST, 1) if blocks == BLOCKS else None
+        finer = (layers[block].project.out_channels for block in PYRAMID_BLOCKS)
+        self.channels = [*finer, channels if self.last is None else LAST]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Pixels (N, 3, H, W), H and W multiples of 32, to features at strides 4, 8, 16 and 32."""
@@ -102,7 +117,7 @@ class MobileNetV2(nn.Module):
             x = block(x)
             if number in PYRAMID_BLOCKS:
                 features.append(x)
-        return [*features, functional.relu6(self.last(x))]
+        return [*features, x if self.last is None else functional.relu6(self.last(x))]
 
 
 class SeparableConvolution(nn.Module):

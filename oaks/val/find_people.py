@@ -1,0 +1,61 @@
+"""Finds the people of a data set with an Engine's detector, as COCO box results. A run that was stopped goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from oaks.boxes import to_xywh
+from oaks.coco import make_header
+from oaks.inference import Engine
+from oaks.val.detect import image_files
+from oaks.val.ground_truth import GroundTruth
+from oaks.val.resumable import Rows, run_over_images
+
+
+def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str | Path) -> Path:
+    """Boxes of the people whom the Engine's detector finds in all images of a data set.
+
+    Progress is kept in `<out>.partial` after every few images; the same call goes on from there, and does nothing if
+    `out` is there already.
+
+    Args:
+        engine: with a detector.
+        truth: the data set; its people are not looked at.
+        images: folder of the image files that the annotations name.
+        out: the results file to write: image_id, category_id, bbox (x, y, width, height) and score, in the units of
+            the annotations.
+
+    Returns:
+        The path of the results file.
+
+    Raises:
+        FileNotFoundError: an image is not there.
+        ArgumentError: the Engine has no detector, or `out`, or what a stopped run left, was made with another one.
+    """
+    detector = engine.detector
+    described = {"threshold": detector.threshold, "overlap": detector.overlap}
+    header = make_header(described, box_source=detector.description, annotations=Path(truth.path).name)
+    files = image_files(truth, images, range(len(truth.image_ids)))
+
+    def find(batch: list[int]) -> Iterator[tuple[int, Rows]]:
+        for image, (boxes, scores) in zip(batch, engine.detect([files[i] for i in batch]), strict=True):
+            yield (
+                image,
+                [
+                    {
+                        "image_id": int(truth.image_ids[image]),
+                        "category_id": truth.category_id,
+                        "bbox": np.round(box, 3).tolist(),
+                        "score": round(float(score), 6),
+                    }
+                    for box, score in zip(to_xywh(boxes.astype(np.float64)), scores, strict=True)
+                ],
+            )
+
+    return run_over_images(dict.fromkeys(files, 1), find, out, header)
+
+
+__all__ = ["find_people"]
