@@ -12,7 +12,7 @@ from bundles import DETECTOR_INPUT, DETECTOR_STRIDE, PERSON
 
 import oaks
 from oaks import COCO17
-from oaks.coco import read_boxes
+from oaks.box_files import read_boxes
 from oaks.errors import ArgumentError
 from oaks.files import write_json
 from oaks.val.evaluate import Settings, evaluate_bundle

@@ -112,7 +112,10 @@ def test_the_command_writes_the_bundle_that_the_library_writes(made, tmp_path):
         ])  # fmt: skip
     assert ended.value.code == 0
     written = Bundle.load(tmp_path / "bundle").description
-    assert (written["files"], written["networks"]) == (made[0].description["files"], made[0].description["networks"])
+    assert (written["files"], written["networks"]) == (
+        made[0].description["files"],
+        made[0].description["networks"],
+    )
 
 
 def padded(mode: str, around: list[int], fill: float) -> onnx.ModelProto:
