@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import limits
+from oaks.addresses import redacted
 from oaks.errors import ArgumentError
 from oaks.ops import is_device_array
 
@@ -83,6 +84,8 @@ VIDEO_SUFFIXES = frozenset(
 """Of files that hold videos."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
+_SEVERAL = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+"""Formats of several frames. JPEG files may hold a smaller copy of their picture, which is none."""
 _SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB")
 """Formats that Pillow decodes where OpenCV was built without them."""
 
@@ -108,6 +111,9 @@ class Header(NamedTuple):
     format: str
     """Pillow's name of the file format."""
 
+    animated: bool = False
+    """Whether the file holds several frames: an animation, or a TIFF of several pages."""
+
 
 def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.ndarray:
     """Read an image file: (H, W, 3) uint8 BGR, turned as its orientation tag says. Animations give one frame.
@@ -120,7 +126,7 @@ def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.n
         FileNotFoundError: there is no such file.
         ArgumentError: the file is damaged, incomplete, no image, or beyond the limits.
     """
-    return _pixels(path, *_open(path, bounds))
+    return _pixels(path, *open_image(path, bounds))
 
 
 def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = None) -> np.ndarray:
@@ -141,6 +147,12 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
 
 
 def _pixels(name: str | Path, content: bytes, header: Header) -> np.ndarray:
+    if header.animated:
+        pages = header.format == "TIFF"
+        log.warning(
+            "%s: only the first of its %s is read%s",
+            name, "pages" if pages else "frames", "" if pages else "; oaks track reads an animation",
+        )  # fmt: skip
     if _is_cut_off(content):
         raise ArgumentError(f"{name}: damaged: the JPEG file ends before its picture does")
     try:
@@ -158,7 +170,7 @@ def read_size(path: str | Path, *, bounds: limits.Limits | None = None) -> tuple
     Raises:
         FileNotFoundError, ArgumentError: as `read_image`; damage behind the header is not noticed.
     """
-    return _open(path, bounds)[1].size
+    return open_image(path, bounds)[1].size
 
 
 def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) -> None:
@@ -184,8 +196,12 @@ def _sides(size: Sequence[int]) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def _open(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
-    """A file's content and header, both within the limits."""
+def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
+    """A file's content and header, both within the limits.
+
+    Raises:
+        FileNotFoundError, ArgumentError: as `read_image`.
+    """
     bounds = bounds or limits.current()
     if not Path(path).is_file():  # nor are FIFOs and devices, which may never end
         raise FileNotFoundError(f"image not found: {path}")
@@ -225,6 +241,7 @@ def _header(content: bytes) -> Header | None:
                 # TIFF is turned by whoever decodes it; Pillow gives its size as it is shown or as it is stored.
                 swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
                 stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
+                animated = name in _SEVERAL and bool(getattr(image, "is_animated", False))
         except Exception:
             continue
         size = (int(stored[0]), int(stored[1]))
@@ -233,7 +250,7 @@ def _header(content: bytes) -> Header | None:
         if swapped or (orientation != 1 and _ORIENTATIONS[orientation][0]):
             size = size[::-1]
         if min(size) > 0:
-            return Header(size, orientation, name)
+            return Header(size, orientation, name, animated)
     return None
 
 
@@ -262,7 +279,7 @@ def _decode(content: bytes, header: Header) -> np.ndarray | None:
         image = None
     if image is None and header.format in _SECOND_DECODER:
         image = _decode_with_pillow(content)
-    return None if image is None else _turned(image, header.orientation)
+    return None if image is None else turned(image, header.orientation)
 
 
 def _decode_with_pillow(content: bytes) -> np.ndarray | None:
@@ -275,7 +292,8 @@ def _decode_with_pillow(content: bytes) -> np.ndarray | None:
         return None
 
 
-def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image (H, W, 3) turned and mirrored as an EXIF orientation says."""
     if orientation not in _ORIENTATIONS:
         return image
     swapped, rows, columns = _ORIENTATIONS[orientation]
@@ -339,7 +357,9 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for source in sources:
         if "://" in str(source):
-            raise ArgumentError(f"source must be images, got {source}; this is a stream: use oaks track")
+            raise ArgumentError(
+                f"source must be images, got {redacted(str(source))}; this is a stream: use oaks track"
+            )
         path = Path(source)
         if path.is_dir():
             listed = images_in(path)
@@ -529,8 +549,10 @@ __all__ = [
     "in_order",
     "is_single",
     "natural_key",
+    "open_image",
     "per_frame",
     "plain_name",
     "read_image",
     "read_size",
+    "turned",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class AnnotatedVideo:
         self._container = self._av.open(self._file, "w", format="mp4", options=flags)
         self._stream = None
         self._last = -1
+        self._durations: dict[int, int] = {}
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Draws and encodes one frame.
@@ -69,7 +71,9 @@ class AnnotatedVideo:
         picture.time_base = self._stream.codec_context.time_base
         # Two frames of one time cannot be told apart by a player.
         picture.pts = self._last = max(round(frame.pts * frame.time_base / picture.time_base), self._last + 1)
-        self._container.mux(self._stream.encode(picture))
+        if frame.duration:
+            self._durations[picture.pts] = round(frame.duration * frame.time_base / picture.time_base)
+        self._mux(self._stream.encode(picture))
         self._file.check()
 
     def close(self) -> None:
@@ -78,10 +82,17 @@ class AnnotatedVideo:
             return
         container, self._container = self._container, None
         if self._stream is not None:
-            container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None), container)
         container.close()
         self._file.close()
         self._file.check()
+
+    def _mux(self, packets: Any, container: Any = None) -> None:
+        """Write packets, each with its frame's own duration: what the last frame has shows in no later time."""
+        for packet in packets:
+            if packet.pts in self._durations:
+                packet.duration = self._durations.pop(packet.pts)
+            (container or self._container).mux(packet)
 
     def _open_stream(self, frame: Frame):
         """The encoder's stream, for pictures of this frame's size and time base."""

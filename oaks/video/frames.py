@@ -1,4 +1,4 @@
-"""A frame of a video, and when it is."""
+"""A frame of a video, and when it is shown."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Frame:
         time_base: seconds per unit.
         stream: which of several sources it is from.
         name: its file's name, if each frame is a file, else "".
+        duration: how long the source says that it is shown, in units of time_base; 0 if it does not say.
     """
 
     image: np.ndarray
@@ -27,6 +28,7 @@ class Frame:
     time_base: Fraction
     stream: int = 0
     name: str = ""
+    duration: int = 0
 
     @property
     def time(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -148,9 +149,8 @@ def folders_for(out: str | Path, sources: Sequence[FrameSource]) -> list[Path]:
     """The output folder of each source: `out` itself for one, a folder in it for each of several."""
     if len(sources) == 1:
         return [Path(out)]
-    return [
-        Path(out) / f"{number}_{Path(source.name).stem}" for number, source in enumerate(sources, start=1)
-    ]
+    names = [re.sub(r"[^\w.-]+", "_", Path(source.name).stem) for source in sources]
+    return [Path(out) / f"{number}_{name}" for number, name in enumerate(names, start=1)]
 
 
 __all__ = ["Output", "folders_for", "track_into"]

@@ -1,11 +1,14 @@
-"""Where frames come from: video files, folders of pictures, cameras and network streams."""
+"""Where frames come from: video files, animations, folders of pictures, cameras and network streams."""
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.addresses import redacted
+from oaks.animations import Animation, is_animation
 from oaks.errors import ArgumentError, BackendUnavailable
-from oaks.images import SUFFIXES, find_images, read_image
+from oaks.images import SUFFIXES, find_images, open_image, read_image
+from oaks.video.clock import Clock
+from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
 from oaks.video.frames import Frame
 
 if TYPE_CHECKING:
@@ -27,14 +34,16 @@ _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _RETRY_EVERY = 0.5  # seconds between attempts to open a live source again
 _TOLERANCE = 0.5  # seconds that a file may end before it says: sound and rounding
 _NOTES = 20  # problems that are put into words; further ones are counted
+_AT_ONCE = 0.02  # seconds between packets that waited together, for instance while a stream was being opened
+_WAITING = 500  # packets at most that may have waited
 
 
 class FrameSource(ABC):
     """Frames, once, in order, and what went wrong with them.
 
     Attributes:
-        name: what it is called in messages and files.
-        live: whether frames come when they come, and late ones are worth nothing.
+        name: what it is called in messages and files; passwords in an address are ***.
+        live: real-time source; late frames are dropped.
         expected: how many frames there should be; None if nobody knows.
         read: how many frames have come.
         damaged: how many packets or pictures could not be decoded, or only in part.
@@ -43,7 +52,7 @@ class FrameSource(ABC):
     """
 
     def __init__(self, name: str, *, live: bool = False, expected: int | None = None) -> None:
-        self.name, self.live, self.expected = name, live, expected
+        self.name, self.live, self.expected = redacted(name), live, expected
         self.read = self.damaged = 0
         self.cut_short = False
         self.problems: list[str] = []
@@ -55,7 +64,7 @@ class FrameSource(ABC):
     def note(self, problem: str) -> None:
         """Puts a problem on record."""
         if len(self.problems) < _NOTES:
-            self.problems.append(problem)
+            self.problems.append(redacted(problem))
 
     def close(self) -> None:  # noqa: B027 - most sources have nothing to end
         """Ends it; a read under way ends when it can."""
@@ -85,6 +94,29 @@ class ImageFiles(FrameSource):
             yield Frame(image, index, index, self._time_base, name=path.name)
 
 
+class AnimationFile(FrameSource):
+    """The frames of an animated GIF, WebP, PNG or AVIF file, at its own times."""
+
+    def __init__(self, path: Path) -> None:
+        self._animation = Animation(path)
+        super().__init__(str(path), expected=self._animation.count)
+
+    def __iter__(self) -> Iterator[Frame]:
+        time_base, start = Fraction(1, 1000), 0.0
+        try:
+            for image, seconds in self._animation:
+                pts, start = round(start * 1000), start + seconds
+                duration = round(start * 1000) - pts
+                yield Frame(image, self.read, pts, time_base, duration=duration)
+                self.read += 1
+        except ArgumentError as error:
+            self.damaged += 1
+            self.note(str(error))
+        self.cut_short = self._animation.cut_short
+        if self.cut_short and not self.problems:
+            self.note(f"{self.name}: the file ends before its animation does")
+
+
 class FrameIterable(FrameSource):
     """Frames, or (H, W, 3) uint8 BGR arrays, that somebody else has."""
 
@@ -101,16 +133,16 @@ class FrameIterable(FrameSource):
 class Video(FrameSource):
     """A video file, a camera or a network stream, through PyAV.
 
-    Frames are turned upright as the rotation in the metadata says. Timestamps are the source's own; where
-    they are missing or run backwards, the frame stands one frame's length after the last. A packet that
-    cannot be decoded is counted, and decoding goes on with the next. A live source that gives nothing for
-    `timeout` seconds, fails or ends, is opened again, for `retry` seconds after its last frame; the frames
-    after a gap are later by as much as it lasted.
+    Frames come as players show them: turned and mirrored by the display matrix, with square pixels. Their times are
+    the source's own, from 0 (`Clock` says what becomes of timestamps that are missing or wrong); streams in formats
+    without timestamps take the times of arrival. A packet that cannot be decoded is counted, and decoding continues
+    with the next. A live source that gives nothing for `timeout` seconds, fails or ends, is opened again, for `retry`
+    seconds after its last frame; the frames after a gap are later by as much as it lasted.
 
     Args:
         address: a path, or what FFmpeg calls an address.
         live: whether it is live.
-        container_format: FFmpeg's name of the format or device; None: it looks for itself.
+        container_format: FFmpeg's name of the format or device; None: it is detected.
         options: for FFmpeg's demuxer or device, as {"rtsp_transport": "udp"}.
         timeout: seconds without data after which an address (not a file) counts as stalled.
         retry: seconds for which a live source that stalled is opened again.
@@ -118,7 +150,7 @@ class Video(FrameSource):
     Raises:
         FileNotFoundError: there is no such file.
         ConnectionError: the camera or the address cannot be opened.
-        ArgumentError: it is nothing that FFmpeg reads, or holds no video.
+        ArgumentError: FFmpeg cannot read it, or it holds no video.
         BackendUnavailable: PyAV is not installed.
     """
 
@@ -134,36 +166,50 @@ class Video(FrameSource):
     ) -> None:
         self._av = load_av()
         super().__init__(address, live=live)
+        self._address = address
         self._format, self._options, self._retry = container_format, dict(options or {}), retry
         if address.startswith("rtsp"):
             self._options.setdefault("rtsp_transport", "tcp")  # over UDP, packets are lost in every Wi-Fi
         remote = container_format is not None or "://" in address
         self._timeout = (timeout, timeout) if remote else None
         self._returns = live and remote  # a file that ends has ended
+        self._is_file = not remote and os.path.isfile(address)
         self._stop, self._index = threading.Event(), 0
+        self._asked = time.monotonic()
         self._container: Any = self._open()
+        self._opened = time.monotonic()
         stream = self._container.streams.video[0]
         self._rate = stream.average_rate or stream.guessed_rate or Fraction(30)
-        self._length = None if live else _length(self._container)
-        if self._length is not None:
+        self._length = None if live else stated_length(self._container)
+        self._by_arrival = (
+            not has_timestamps(self._container)
+            and not self._is_file
+            and (container_format is not None or _is_fifo(address) or self._container.size <= 0)
+        )
+        if self._length is not None and not self._by_arrival:
             self.expected = stream.frames or max(round(self._length * self._rate), 1)
-        self._clock = _Clock(1 / self._rate)
+        self._clock = Clock(1 / self._rate, live=live)
 
     def _open(self) -> av.container.InputContainer:
+        # Errors of FFmpeg say the whole address, so none is named as the cause of what is raised.
         try:
             container = self._av.open(
-                self.name, format=self._format, options=self._options, timeout=self._timeout
+                self._address, format=self._format, options=self._options, timeout=self._timeout
             )
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"source: no such file: {self.name}") from error
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"source not found: {self.name}; pass a video, pictures, a camera's number or an address"
+            ) from None
         except ValueError as error:
             reason = getattr(error, "strerror", error)
-            raise ArgumentError(f"source: {self.name}: no video that FFmpeg reads: {reason}") from error
+            raise ArgumentError(
+                f"source must be a video that FFmpeg reads, got {self.name}: {redacted(str(reason))}"
+            ) from None
         except (OSError, self._av.error.FFmpegError) as error:
-            raise ConnectionError(f"source: {self.name}: cannot be opened: {error.strerror}") from error
+            raise ConnectionError(f"source {self.name} cannot be opened: {error.strerror}") from None
         if not container.streams.video:
             container.close()
-            raise ArgumentError(f"source: {self.name}: there is no video in it")
+            raise ArgumentError(f"source must be a video, got {self.name}, which holds none")
         # Frame threads give frames late; a live picture is wanted now.
         container.streams.video[0].thread_type = "SLICE" if self.live else "AUTO"
         return container
@@ -177,24 +223,33 @@ class Video(FrameSource):
                 self._container = None
             if self._returns and not self._stop.is_set():
                 self._container = self._open_again()
-        if self._length is not None and self._clock.end < self._length - _TOLERANCE:
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Put on record whether a file ended before it should have, and timestamps that did not fit."""
+        if self._clock.jumps:
+            at, seconds = self._clock.jumps[0]
+            self.note(
+                f"{self.name}: timestamps jumped {len(self._clock.jumps)} times, first by {seconds:.0f} s at "
+                f"{at:.2f} s; the frames were joined without a gap"
+            )
+        if self._stop.is_set() or self._by_arrival:
+            return
+        whole = is_whole(self._address) if self._is_file else None
+        stated = f" of {self._length:.2f} s" if self._length is not None else ""
+        if whole is None and self._length is not None and not self._clock.jumps:
+            whole = self._clock.end >= self._length - _TOLERANCE
+        if whole is False:
             self.cut_short = True
-            self.note(f"{self.name}: ends after {self._clock.end:.2f} s of {self._length:.2f} s")
+            self.note(f"{self.name}: ends after {self._clock.end:.2f} s{stated}; the file is incomplete")
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[Frame]:
         """The frames of an open container, up to its end or to the first packet that cannot be read."""
         stream = container.streams.video[0]
-        packets = container.demux(stream)
+        arrivals: deque[float] = deque()
         self._clock.restart()
-        while not self._stop.is_set():
-            try:
-                packet = next(packets, None)
-            except self._av.error.FFmpegError as error:
-                self.cut_short = not self._returns
-                self.note(f"{self.name}: reading failed after {self._clock.end:.2f} s: {error.strerror}")
-                return
-            if packet is None:
-                return
+        for packet, arrived in self._packets(container, stream):
+            arrivals.append(arrived)
             try:
                 decoded = packet.decode()
             except self._av.error.FFmpegError:
@@ -203,10 +258,53 @@ class Video(FrameSource):
                 continue
             for picture in decoded:
                 self.damaged += picture.is_corrupt
-                pts = self._clock.place(picture.pts, picture.time_base or stream.time_base)
+                # A decoder may give a frame some packets late, and ends with an empty packet.
+                arrived = arrivals.popleft() if arrivals else arrived
+                if self._by_arrival or (picture.pts is None and not self._is_file):
+                    pts, duration = self._clock.place_at(arrived)
+                else:
+                    time_base = picture.time_base or stream.time_base
+                    pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0)
+                image = as_shown(picture, stream.sample_aspect_ratio)
                 self.read += 1
                 self._index += 1
-                yield Frame(_upright(picture), self._index - 1, pts, self._clock.time_base)
+                yield Frame(image, self._index - 1, pts, self._clock.time_base, duration=duration)
+
+    def _packets(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[tuple[av.Packet, float]]:
+        """Packets with the seconds at which they arrived, of any origin; ends at the first that cannot be read."""
+        packets = container.demux(stream)
+        waited: list[av.Packet] | None = [] if self._by_arrival else None
+        before = self._opened
+        while not self._stop.is_set():
+            try:
+                packet = next(packets, None)
+            except self._av.error.FFmpegError as error:
+                packet = None
+                self._tell_failure(error)
+            now = time.monotonic()
+            if waited is not None:
+                if packet is not None and now - before < _AT_ONCE and len(waited) < _WAITING:
+                    waited.append(packet)
+                    before = now
+                    continue
+                # FFmpeg read these while it opened the stream: they arrived during that time.
+                step = (self._opened - self._asked) / max(len(waited), 1)
+                for place, early in enumerate(waited):
+                    yield early, self._opened - step * (len(waited) - 1 - place)
+                waited = None
+            if packet is None:
+                return
+            yield packet, now
+
+    def _tell_failure(self, error: Exception) -> None:
+        reason = f"{self._clock.end:.2f} s: {getattr(error, 'strerror', error)}"
+        if self._by_arrival:  # a stream without length or timestamps has no other end
+            self.note(f"{self.name}: the stream ended after {reason}")
+        else:
+            self.cut_short = not self._returns
+            self.note(f"{self.name}: reading failed after {reason}")
 
     def _open_again(self) -> Any:
         """The container of a live source that stalled, or None if it does not return."""
@@ -216,7 +314,10 @@ class Video(FrameSource):
             if self._stop.wait(_RETRY_EVERY):
                 return None
             try:
-                return self._open()
+                self._asked = time.monotonic()
+                container = self._open()
+                self._opened = time.monotonic()
+                return container
             except (OSError, ValueError):
                 continue
         self.cut_short = True
@@ -225,43 +326,6 @@ class Video(FrameSource):
 
     def close(self) -> None:
         self._stop.set()
-
-
-class _Clock:
-    """Places frames on one time line that never runs backwards, whatever their timestamps do."""
-
-    def __init__(self, step: Fraction) -> None:
-        self._step = step  # seconds from frame to frame, where nothing better is known
-        self.time_base = Fraction(0)
-        self._origin: Fraction | None = None
-        self._last: int | None = None
-        self._arrived, self._gap = 0.0, False
-
-    @property
-    def end(self) -> float:
-        """Seconds from the first frame to the end of the last."""
-        return 0.0 if self._last is None else float(self._last * self.time_base + self._step)
-
-    def restart(self) -> None:
-        """The next timestamp begins a new line of its own, after a gap that lasts as long as it takes."""
-        self._origin, self._gap = None, True
-
-    def place(self, pts: int | None, time_base: Fraction) -> int:
-        """When a frame is shown, in units of `time_base` after the first one."""
-        now = time.monotonic()
-        if self._last is None:
-            self.time_base, placed = time_base, 0
-        else:
-            step = max(self._step, Fraction(now - self._arrived)) if self._gap else self._step
-            placed = self._last + max(round(step / self.time_base), 1)
-        if pts is not None:
-            at = pts * time_base
-            if self._origin is not None and at - self._origin > (self._last or 0) * self.time_base:
-                placed = round((at - self._origin) / self.time_base)
-            else:  # a first timestamp, or one that runs backwards: the line goes on from here
-                self._origin = at - placed * self.time_base
-        self._last, self._arrived, self._gap = placed, now, False
-        return placed
 
 
 def open_source(
@@ -274,8 +338,9 @@ def open_source(
     """A source for what one has.
 
     Args:
-        source: a video file, a folder of pictures, a glob, a list of pictures, a camera ("0", "/dev/video0"),
-            an address ("rtsp://..."), Frames or arrays (H, W, 3) uint8 BGR, or a Source.
+        source: a video file, an animated GIF, WebP, PNG or AVIF file, a folder of pictures, a glob, a list of
+            pictures, a camera ("0", "/dev/video0"), an address ("rtsp://..."), Frames or arrays (H, W, 3) uint8
+            BGR, or a FrameSource.
         rate: frames per second of pictures and arrays, which have no timestamps.
         live: whether frames that come too late are dropped; None: cameras, and addresses of LIVE_SCHEMES.
         settings: options, timeout, retry (see Video).
@@ -284,7 +349,7 @@ def open_source(
         ValueError, FileNotFoundError, ConnectionError, BackendUnavailable: as Video, or no picture found.
     """
     if not rate > 0:
-        raise ArgumentError(f"rate: frames per second above 0 wanted, got {rate!r}")
+        raise ArgumentError(f"rate must be a positive number of frames per second, got {rate!r}")
     if isinstance(source, FrameSource):
         return source
     if isinstance(source, str | Path):
@@ -292,7 +357,8 @@ def open_source(
     if isinstance(source, Sequence) and source and all(isinstance(entry, str | Path) for entry in source):
         if strange := [str(entry) for entry in source if Path(entry).suffix.lower() not in SUFFIXES]:
             raise ArgumentError(
-                f"source: a list of pictures wanted, got {strange}; open each video by itself"
+                f"source must be a list of pictures, got {', '.join(map(redacted, strange))} in it; "
+                "open each video by itself"
             )
         return ImageFiles(str(source[0]), find_images(source), rate)
     return FrameIterable(source, rate)
@@ -307,6 +373,8 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
         scheme = name.partition("://")[0].lower()
         return Video(name, live=scheme in LIVE_SCHEMES if live is None else live, **settings)
     path = Path(name)
+    if path.suffix.lower() in SUFFIXES and path.is_file() and is_animation(path):
+        return _open_animation(path)
     if (
         path.is_dir()
         or path.suffix.lower() in SUFFIXES
@@ -316,31 +384,24 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
     return Video(name, live=bool(live), **settings)
 
 
-def _length(container: av.container.InputContainer) -> float | None:
-    """Seconds of video that a file says it holds; None if it does not say.
+def _open_animation(path: Path) -> FrameSource:
+    """The frames of a picture file that holds several.
 
-    The stream's own duration may count what an edit list leaves out, and the container's may count sound:
-    the smaller of the two is the one that the pictures must reach.
+    Raises:
+        ArgumentError: they are pages.
     """
-    stream = container.streams.video[0]
-    known = []
-    if stream.duration and stream.duration > 0:
-        known.append(float(stream.duration * stream.time_base))
-    elif len(container.streams) > 1:
-        return None
-    if container.duration and container.duration > 0:
-        known.append(container.duration / 1e6)
-    return min(known, default=None)
+    if open_image(path, None)[1].format == "TIFF":
+        raise ArgumentError(
+            f"source must be a video or pictures, got {path}, a TIFF of several pages; write each page as a picture"
+        )
+    return AnimationFile(path)
 
 
-def _upright(picture: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, turned as the metadata says."""
-    import cv2
-
-    image = picture.to_ndarray(format="bgr24")
-    turns = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-    turn = turns.get(round(picture.rotation / 90) % 4)
-    return image if turn is None else cv2.rotate(image, turn)
+def _is_fifo(address: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(address).st_mode)
+    except (OSError, ValueError):
+        return address.startswith("pipe:")
 
 
 def load_av() -> Any:
@@ -356,4 +417,13 @@ def load_av() -> Any:
     return av
 
 
-__all__ = ["LIVE_SCHEMES", "FrameIterable", "FrameSource", "ImageFiles", "Video", "load_av", "open_source"]
+__all__ = [
+    "LIVE_SCHEMES",
+    "AnimationFile",
+    "FrameIterable",
+    "FrameSource",
+    "ImageFiles",
+    "Video",
+    "load_av",
+    "open_source",
+]

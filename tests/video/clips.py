@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def write_clip(
     codec: str = "libx264",
     gop: int = 5,
     flags: str = "",
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Writes a video; the suffix says in which format. Frames are `numbered` from `first` if only counted."""
     pictures = [numbered(first + n, size) for n in range(frames)] if isinstance(frames, int) else frames
@@ -53,6 +54,8 @@ def write_clip(
         if codec == "libx264":
             stream.options = {"crf": "10", "preset": "ultrafast"}
         stream.codec_context.time_base = time_base
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = gop, 0
         for n, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
@@ -78,20 +81,39 @@ def spoil(path: Path, number: int) -> Path:
 
 
 def turn(path: Path, degrees: int) -> Path:
-    """Writes into an MP4 file that it is to be shown turned clockwise by 90, 180 or 270 degrees.
+    """Writes into an MP4 file that it is to be shown turned clockwise by 90, 180 or 270 degrees."""
+    return show_as(path, {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees])
+
+
+def show_as(path: Path, matrix: tuple[float, float, float, float]) -> Path:
+    """Writes a display matrix (a, b, c, d) into an MP4 file.
 
     By hand, in the matrix of the track's header (ISO 14496-12, 8.3.2): x' = a x + c y, y' = b x + d y.
     """
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+    a, b, c, d = (round(value * 65536) for value in matrix)
     content = bytearray(path.read_bytes())
     box = content.index(b"tkhd") + 4
-    matrix = box + 4 + (32 if content[box] else 20) + 16
+    at = box + 4 + (32 if content[box] else 20) + 16
     one = 1 << 16
-    values = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30]
-    assert struct.unpack_from(">9i", content, matrix) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    struct.pack_into(">9i", content, matrix, *values)
+    assert struct.unpack_from(">9i", content, at) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", content, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
     return path
+
+
+def restamp(path: Path, out: Path, stamp: Callable[[int, int], int]) -> Path:
+    """Copies a video with other timestamps.
+
+    Args:
+        stamp: number of a packet, its timestamp -> the new one, in the same units.
+    """
+    with av.open(str(path)) as source, av.open(str(out), "w") as container:
+        given = source.streams.video[0]
+        stream = container.add_stream_from_template(given)
+        for n, packet in enumerate(p for p in source.demux(given) if p.size):
+            packet.pts, packet.stream = stamp(n, packet.pts), stream
+            container.mux(packet)
+    return out
 
 
 def decode(path: Path) -> list[tuple[float, np.ndarray]]:

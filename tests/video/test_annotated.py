@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from oaks.video import AnnotatedVideo, Frame
+from oaks.video import AnnotatedVideo, Frame, open_source
 from oaks.video.trails import Trails
 
 from .clips import decode, number_of, numbered
@@ -43,6 +43,15 @@ def test_frames_are_shown_when_the_sources_are(tmp_path, time_base, pts):
     played = decode(tmp_path / "a.mp4")
     assert [number_of(image) for _, image in played] == list(range(len(pts)))
     np.testing.assert_allclose([time for time, _ in played], [float(at * time_base) for at in pts], atol=1e-4)
+
+
+def test_the_last_frame_is_shown_for_as_long_as_the_sources(tmp_path):
+    video = AnnotatedVideo(tmp_path / "annotated.mp4", trails=0)
+    for n, duration in enumerate((40, 40, 5000)):
+        video.write(Frame(numbered(n), n, 40 * n, Fraction(1, 1000), duration=duration), nobody())
+    video.close()
+    (last,) = [frame for frame in open_source(tmp_path / "annotated.mp4") if frame.index == 2]
+    assert float(last.duration * last.time_base) == pytest.approx(5, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (95, 63), (97, 64)])

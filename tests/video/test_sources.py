@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
+import time
+import traceback
 from fractions import Fraction
 
 import av
@@ -14,7 +17,7 @@ import pytest
 from oaks.video.frames import Frame
 from oaks.video.sources import FrameIterable, ImageFiles, Video, open_source
 
-from .clips import SIZE, number_of, numbered, packets, spoil, turn, write_clip
+from .clips import SIZE, number_of, numbered, packets, restamp, spoil, turn, write_clip
 
 
 def numbers(frames) -> list[int]:
@@ -102,26 +105,26 @@ def test_a_file_that_ends_early_says_so(tmp_path, suffix, flags):
 
 
 def test_what_is_no_video_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="source: no such file: .*gone.mp4"):
+    with pytest.raises(FileNotFoundError, match="source not found: .*gone.mp4; pass a video"):
         open_source(tmp_path / "gone.mp4")
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(ValueError, match="no video that FFmpeg reads"):
+    with pytest.raises(ValueError, match="must be a video that FFmpeg reads"):
         open_source(tmp_path / "text.mp4")
     cut = write_clip(tmp_path / "cut.mp4", 5)
     content = cut.read_bytes()
     cut.write_bytes(content[: content.index(b"moov") - 4])  # without its index an MP4 file is nothing
-    with pytest.raises(ValueError, match="no video that FFmpeg reads"):
+    with pytest.raises(ValueError, match="must be a video that FFmpeg reads"):
         open_source(cut)
     with av.open(str(tmp_path / "sound.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
-    with pytest.raises(ValueError, match="there is no video in it"):
+    with pytest.raises(ValueError, match="sound.wav, which holds none"):
         open_source(tmp_path / "sound.wav")
     with pytest.raises(ConnectionError, match="cannot be opened"):
         open_source("tcp://127.0.0.1:1", timeout=2.0)
-    with pytest.raises(ValueError, match="rate: frames per second above 0 wanted, got 0"):
+    with pytest.raises(ValueError, match="rate must be a positive number of frames per second, got 0"):
         open_source(tmp_path, rate=0)
 
 
@@ -136,7 +139,7 @@ def test_folders_globs_and_lists_of_pictures(tmp_path):
         assert numbers(frames) == wanted
         assert [frame.name for frame in frames] == [f"{n}.png" for n in wanted]
         assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(wanted))])
-    with pytest.raises(ValueError, match=r"a list of pictures wanted, got \['a.mp4'\]"):
+    with pytest.raises(ValueError, match="must be a list of pictures, got a.mp4 in it"):
         open_source([tmp_path / "0.png", "a.mp4"])
     with pytest.raises(FileNotFoundError, match="no images found in"):
         open_source(tmp_path / "*.gif")
@@ -281,3 +284,127 @@ def test_closing_ends_the_wait_for_a_stream(tmp_path):
         threading.Timer(0.2, source.close).start()
         rest = list(frames)
     assert len(rest) <= 59
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "webm", "avi"])
+def test_a_last_frame_that_stays_for_seconds_is_no_early_end(tmp_path, suffix):
+    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
+    clip = tmp_path / f"clip.{suffix}"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv420p"
+        stream.codec_context.max_b_frames = 0
+        for n in range(6):
+            frame = av.VideoFrame.from_ndarray(numbered(n), format="bgr24")
+            frame.pts, frame.time_base = n, Fraction(1, 30)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    if suffix in ("mp4", "mov"):  # the last sample's duration, by hand: the table of times ends with it
+        content = bytearray(clip.read_bytes())
+        for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+            place = content.index(box) + at
+            content[place : place + 4] = (10 * int.from_bytes(content[place : place + 4], "big")).to_bytes(
+                4, "big"
+            )
+        clip.write_bytes(content)
+    elif suffix in ("mkv", "webm"):
+        content = bytearray(clip.read_bytes())
+        place = content.index(b"\x44\x89\x88") + 3  # Duration, a float of 8 bytes, in milliseconds
+        content[place : place + 8] = np.array(12_000.0, ">f8").tobytes()
+        clip.write_bytes(content)
+    source = open_source(clip)
+    assert numbers(source) == [0, 1, 2, 3, 4, 5]
+    assert not source.cut_short
+    assert source.problems == []
+
+
+def test_the_last_frame_has_its_own_duration(tmp_path):
+    frames = list(open_source(write_clip(tmp_path / "clip.mp4", 4, pts=[0, 1, 2, 63])))
+    assert float(frames[2].duration * frames[2].time_base) == pytest.approx(61 / 30)
+    assert frames[-1].duration * frames[-1].time_base == Fraction(1, 30)
+
+
+@pytest.mark.parametrize("start", [0.5, 120, 90_000])
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_segment_that_keeps_the_clock_of_its_recording_is_whole(tmp_path, start, suffix):
+    pts = [round(start * 30) + n for n in range(60)]
+    source = open_source(write_clip(tmp_path / f"part.{suffix}", 60, pts=pts))
+    frames = list(source)
+    assert frames[0].time == 0
+    assert frames[-1].time == pytest.approx(59 / 30, abs=2e-3)
+    assert (len(frames), source.cut_short, source.problems) == (60, False, [])
+
+
+@pytest.mark.parametrize("wrong", [[30], [10, 40, 41]])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_single_frames_stamped_hours_ahead_join_the_line(tmp_path, wrong, suffix):
+    clip = write_clip(tmp_path / f"clip.{suffix}", 60)
+    with av.open(str(clip)) as container:
+        hours = round(20 * 3600 / container.streams.video[0].time_base)
+    spiked = restamp(clip, tmp_path / f"spiked.{suffix}", lambda n, pts: pts + hours * (n in wrong))
+    source = open_source(spiked)
+    frames = list(source)
+    assert sorted(numbers(frames)) == list(range(60))
+    times = [frame.time for frame in frames]
+    assert (np.diff(times) > 0).all()
+    assert times[-1] == pytest.approx(59 / 30, abs=0.05)
+    assert not source.cut_short
+    assert any("timestamps jumped" in problem for problem in source.problems)
+
+
+class Pictures(http.server.BaseHTTPRequestHandler):
+    """Sends JPEG pictures one after the other, as cameras do: in parts, or without anything between."""
+
+    seconds, count = 0.08, 30
+
+    def do_GET(self) -> None:
+        parts = self.path == "/parts"
+        self.send_response(200)
+        kind = "multipart/x-mixed-replace; boundary=frame" if parts else "video/x-motion-jpeg"
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        for n in range(self.count):
+            content = cv2.imencode(".jpg", numbered(n, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 100])[
+                1
+            ].tobytes()
+            head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content)
+            self.wfile.write(head + content + b"\r\n" if parts else content)
+            self.wfile.flush()
+            time.sleep(self.seconds)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("path", ["parts", "bare"])
+def test_a_stream_without_timestamps_takes_the_times_of_arrival(path):
+    """FFmpeg would say 25 pictures a second."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            source = open_source(f"http://me:secret@127.0.0.1:{server.server_port}/{path}")
+            frames = list(source)
+        finally:
+            server.shutdown()
+    times = [frame.time for frame in frames]
+    assert len(frames) >= 29
+    assert numbers(frames) == list(range(len(frames)))
+    assert (np.diff(times) > 0).all()
+    assert times[-1] >= 0.9 * Pictures.seconds * (len(frames) - 1), "a sleep may last longer, and not less"
+    assert times[0] == 0
+    assert not source.cut_short
+    assert "secret" not in repr([source.name, source.problems])
+
+
+def test_passwords_are_in_no_name_message_or_traceback():
+    address = "tcp://user:secret@127.0.0.1:1"
+    with pytest.raises(ConnectionError, match=r"source tcp://user:\*\*\*@127") as caught:
+        open_source(address, timeout=2.0)
+    assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(
+        repr(address), ""
+    ).replace('address = "tcp://user:secret@127.0.0.1:1"', "")
+    with pytest.raises(ValueError, match=r"user:\*\*\*@host") as refused:
+        open_source(["a.png", "rtsp://user:secret@host/x"])
+    assert "secret" not in str(refused.value)

@@ -276,5 +276,5 @@ def test_what_was_wrong_with_a_source_is_in_the_summary(tmp_path, engine):
 def test_wrong_arguments_are_named_at_once(engine, tmp_path):
     with pytest.raises(ValueError, match="together: at least 1 frame wanted, got 0"):
         track(scene(1), engine, boxes=KNOWN, together=0)
-    with pytest.raises(FileNotFoundError, match="no such file"):
+    with pytest.raises(FileNotFoundError, match="source not found"):
         track(tmp_path / "gone.mp4", engine, boxes=KNOWN)

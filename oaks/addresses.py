@@ -1,0 +1,24 @@
+"""Addresses of streams, without the passwords in them."""
+
+from __future__ import annotations
+
+import re
+
+# Up to the last "@": passwords may hold every other sign.
+_USER = re.compile(r"(://[^\s:@/?#]*):\S*@")
+_PARAMETER = re.compile(
+    r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential|session)[\w.-]*=)[^&#;\s'\"]*"
+)
+
+
+def redacted(text: str) -> str:
+    """Text in which the passwords of addresses, and their parameters that may be secret, are ***.
+
+    rtsp://user:password@host/stream?token=abc becomes rtsp://user:***@host/stream?token=***.
+    """
+    if "://" not in text:
+        return text
+    return _PARAMETER.sub(r"\1***", _USER.sub(r"\1:***@", text))
+
+
+__all__ = ["redacted"]

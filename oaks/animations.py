@@ -1,0 +1,103 @@
+"""Animated GIF, WebP, PNG and AVIF files: how many frames they hold, and the frames with their durations."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import limits
+from oaks.errors import ArgumentError
+from oaks.images import Header, open_image, turned
+
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+"""Formats, as Pillow calls them, whose files may hold several frames of one picture."""
+
+_DEFAULT, _SHORTEST_GIF = (
+    0.1,
+    0.02,
+)  # seconds; browsers show shorter GIF frames, and frames without a time, so long
+
+
+class Animation:
+    """An animated picture file. Iterating gives its frames, each (H, W, 3) uint8 BGR, and the seconds it is shown.
+
+    Args:
+        path: the file.
+        bounds: the largest file and picture to accept; limits.current() if None.
+
+    Attributes:
+        count: number of frames that the file states or holds; 1 for a still picture.
+        cut_short: whether the file ends before it should.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: the file is damaged, not a picture, or beyond the limits.
+    """
+
+    def __init__(self, path: str | Path, *, bounds: limits.Limits | None = None) -> None:
+        self.path = Path(path)
+        self._content, self._header = open_image(path, bounds)
+        with self._open() as image:
+            self._skipped = int(
+                bool(image.info.get("default_image"))
+            )  # a PNG's picture for who plays no APNG
+            try:
+                self.count = max(getattr(image, "n_frames", 1) - self._skipped, 1)
+            except (OSError, SyntaxError, ValueError, EOFError):
+                self.count = 1
+        self.cut_short = _ends_early(self._content, self._header)
+
+    def _open(self) -> Any:
+        from PIL import Image
+
+        Image.init()
+        # Image.open has a limit on pixels that cannot be raised for one call.
+        return Image.OPEN[self._header.format][0](io.BytesIO(self._content), "")
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
+        """The frames.
+
+        Raises:
+            ArgumentError: a frame is damaged or missing; those before it have been given.
+        """
+        with self._open() as image:
+            for number in range(self._skipped, self.count + self._skipped):
+                try:
+                    image.seek(number)
+                    image.load()
+                    pixels = np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., 2::-1])
+                except (EOFError, OSError, SyntaxError, ValueError) as error:
+                    self.cut_short = True
+                    raise ArgumentError(
+                        f"{self.path}: damaged: frame {number - self._skipped} of {self.count} cannot be read: {error}"
+                    ) from error
+                yield turned(pixels, self._header.orientation), self._seconds(image.info.get("duration"))
+
+    def _seconds(self, milliseconds: Any) -> float:
+        seconds = float(milliseconds or 0) / 1000
+        shortest = _SHORTEST_GIF if self._header.format == "GIF" else 0.0
+        return seconds if seconds > 0 and seconds >= shortest else _DEFAULT
+
+
+def is_animation(path: str | Path) -> bool:
+    """Whether a picture file holds several frames or pages; False for what is no picture, which others refuse by name."""
+    try:
+        _, header = open_image(path, None)
+        return header.animated
+    except (ArgumentError, OSError):
+        return False
+
+
+def _ends_early(content: bytes, header: Header) -> bool:
+    if header.format == "GIF":
+        return not content.rstrip(b"\0").endswith(b";")
+    if header.format == "WEBP":
+        return int.from_bytes(content[4:8], "little") + 8 > len(content)
+    return header.format == "PNG" and b"IEND" not in content[-64:]
+
+
+__all__ = ["ANIMATED", "Animation", "is_animation"]

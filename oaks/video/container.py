@@ -1,0 +1,180 @@
+"""What a video's container says besides its frames: how they are shown, and whether the file is whole."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+
+_ASPECTS = (Fraction(1, 8), Fraction(8))  # of a pixel; a file that says more is damaged
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx", b"uuid")
+_LARGEST_EBML_HEADER = 4096
+
+
+def as_shown(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of a decoded frame as players show it: square pixels, turned and mirrored as it says."""
+    image = square(picture.to_ndarray(format="bgr24"), pixel_aspect)
+    return transform(image, _display_matrix(picture))
+
+
+def square(image: np.ndarray, pixel_aspect: Fraction | None) -> np.ndarray:
+    """An image of pixels that are `pixel_aspect` times as wide as they are high, enlarged to square pixels."""
+    if not pixel_aspect or pixel_aspect == 1 or not _ASPECTS[0] <= pixel_aspect <= _ASPECTS[1]:
+        return image
+    import cv2
+
+    height, width = image.shape[:2]
+    size = round(width * max(pixel_aspect, Fraction(1))), round(height / min(pixel_aspect, Fraction(1)))
+    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """An image as a display matrix says that it is shown.
+
+    Args:
+        image: (H, W, 3).
+        matrix: (2, 2) [[a, b], [c, d]]: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2); None changes nothing,
+            nor does one that would make the image a line or a point. Its scale is ignored.
+    """
+    if matrix is None or not np.isfinite(matrix).all():
+        return image
+    scale = np.sqrt(abs(np.linalg.det(matrix)))
+    if scale < 1e-3:
+        return image
+    (a, b), (c, d) = matrix / scale
+    straight, swapped = max(abs(b), abs(c)) < 0.02, max(abs(a), abs(d)) < 0.02
+    if not (straight or swapped):
+        return _warp(image, np.array([[a, c], [b, d]]))
+    x, y = (a, d) if straight else (c, b)
+    image = image.swapaxes(0, 1) if swapped else image
+    return np.ascontiguousarray(image[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
+
+
+def _warp(image: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """An image under a linear map (2, 2) of x and y, in the smallest picture that holds it, with black corners."""
+    import cv2
+
+    height, width = image.shape[:2]
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)]) @ linear.T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Edges to pixel indices: a pixel's centre lies half a pixel behind its edge.
+    shift = linear @ (0.5, 0.5) - low - 0.5
+    size = tuple(int(side) for side in np.ceil(high - low - 1e-6))
+    return cv2.warpAffine(image, np.column_stack([linear, shift]), size, flags=cv2.INTER_LINEAR)
+
+
+def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
+    """(2, 2) of a frame's display matrix, or None if it has none."""
+    for entry in picture.side_data:
+        if entry.type.name == "DISPLAYMATRIX":
+            values = np.frombuffer(bytes(entry), np.int32)
+            return values[[0, 1, 3, 4]].reshape(2, 2) / 65536 if len(values) == 9 else None
+    return None
+
+
+def has_timestamps(container: av.container.InputContainer) -> bool:
+    """Whether frames carry timestamps; else FFmpeg invents them, 25 a second."""
+    form = container.format
+    return not (int(form.flags) & _NO_TIMESTAMPS or form.name.endswith("_pipe") or form.name == "image2pipe")
+
+
+def stated_length(container: av.container.InputContainer) -> float | None:
+    """Seconds of video that a file says it holds; None if it does not say.
+
+    The stream's own duration may count what an edit list leaves out, and the container's may count sound:
+    the smaller of the two is the one that the frames must reach.
+    """
+    stream = container.streams.video[0]
+    known = []
+    if stream.duration and stream.duration > 0:
+        known.append(float(stream.duration * stream.time_base))
+    elif len(container.streams) > 1:
+        return None
+    if container.duration and container.duration > 0:
+        known.append(container.duration / 1e6)
+    if not known:
+        return None
+    # Some recorders count from the clock's zero, not from the first frame.
+    start = float((stream.start_time or 0) * stream.time_base)
+    length = min(known)
+    return length - start if 0 < start < length else length
+
+
+def is_whole(path: str | Path) -> bool | None:
+    """Whether a file is as long as its container says (MP4 and MOV, MKV and WebM, AVI); None if it does not say."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(12)
+        file.seek(0)
+        if head[4:8] in _FIRST_BOXES:
+            return _boxes_end(file, size) <= size
+        if head[:4] == b"RIFF":
+            return _chunks_end(file, size) <= size
+        if head[:4] == b"\x1aE\xdf\xa3":
+            end = _segment_end(file.read(_LARGEST_EBML_HEADER))
+            return None if end is None else end <= size
+    return None
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """Where the last top-level box of an ISO file ends (ISO 14496-12, 4.2)."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return size if not head.strip(b"\0") else size + 1
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length == 0:  # up to the end of the file
+            return size
+        if length < 8 or not (head[4:8].isascii() and head[4:8].decode().isprintable()):
+            return at  # no box: what some devices append, as zeros that fill a block
+        at += length
+    return at
+
+
+def _chunks_end(file: BinaryIO, size: int) -> int:
+    """Where the last RIFF chunk of an AVI file ends; files above 1 GiB have several."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] != b"RIFF" or length == 0:
+            break
+        at += 8 + length + length % 2
+    return at - 1 if at - 1 == size else at  # the last byte may be padding that was left out
+
+
+def _segment_end(head: bytes) -> int | None:
+    """Where the first segment of a Matroska file ends; None if that was not known when it was written (RFC 8794)."""
+
+    def number(at: int, *, marked: bool) -> tuple[int, int]:
+        """A number of variable length, with or without its length's mark, and where it ends."""
+        length = 9 - head[at].bit_length()
+        value = int.from_bytes(head[at : at + length], "big")
+        return (value if marked else value & ((1 << 7 * length) - 1)), at + length
+
+    try:
+        _, at = number(0, marked=True)
+        length, at = number(at, marked=False)
+        at += length
+        identifier, at = number(at, marked=True)
+        start = at
+        length, at = number(at, marked=False)
+    except IndexError:
+        return None
+    unknown = length == (1 << 7 * (at - start)) - 1
+    return None if unknown or identifier != 0x18538067 else at + length
+
+
+__all__ = ["as_shown", "has_timestamps", "is_whole", "square", "stated_length", "transform"]

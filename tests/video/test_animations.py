@@ -1,0 +1,111 @@
+"""Animated pictures: all frames, at their own times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from oaks.animations import Animation, is_animation
+from oaks.errors import ArgumentError
+from oaks.images import read_image
+from oaks.video.sources import open_source
+
+from .clips import SIZE, number_of, numbered
+
+KINDS = ["gif", "png", "webp"] + (["avif"] if features.check("avif") else [])
+
+
+def write(path, count: int = 5, durations=None, **settings):
+    frames = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(count)]
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    frames[0].save(
+        path,
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations or [100] * count,
+        **lossless,
+        **settings,
+    )
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_frame_comes_at_its_own_time_and_the_last_one_stays(tmp_path, kind):
+    source = open_source(write(tmp_path / f"clip.{kind}", durations=[100, 40, 250, 100, 5000]))
+    assert source.expected == 5
+    frames = list(source)
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.14, 0.39, 0.49])
+    assert frames[-1].duration * frames[-1].time_base == 5
+    assert {frame.image.shape for frame in frames} == {(SIZE[1], SIZE[0], 3)}
+    red = frames[0].image[SIZE[1] // 4, 3 * SIZE[0] // 4].astype(int)
+    assert red[2] > 200 > 60 > red[:2].max(), "BGR"
+    assert (source.read, source.damaged, source.cut_short, source.problems) == (5, 0, False, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_a_picture_it_is_its_first_frame_and_says_so(tmp_path, kind, caplog):
+    path = write(tmp_path / f"clip.{kind}")
+    assert is_animation(path)
+    assert number_of(read_image(path)) == 0
+    assert "only the first of its frames is read" in caplog.text
+    caplog.clear()
+    still = write(tmp_path / f"still.{kind}", 1)
+    assert not is_animation(still)
+    read_image(still)
+    assert not caplog.text
+    assert [frame.time for frame in open_source(still)] == [0]
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_one_that_is_cut_short_says_so(tmp_path, kind):
+    path = write(tmp_path / f"clip.{kind}", 20)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    source = open_source(path)
+    frames = list(source)
+    assert [number_of(frame.image) for frame in frames] == list(range(len(frames)))
+    assert len(frames) < 20
+    assert source.cut_short or source.damaged
+    assert source.problems
+
+
+def test_a_gif_without_its_last_byte_is_cut_short(tmp_path):
+    path = write(tmp_path / "clip.gif")
+    path.write_bytes(path.read_bytes()[:-1])
+    source = open_source(path)
+    assert len(list(source)) == 5
+    assert source.cut_short
+    assert source.problems
+
+
+def test_the_picture_that_stands_for_an_animated_png_is_no_frame(tmp_path):
+    path = tmp_path / "clip.png"
+    frames = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(4)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, default_image=True)
+    assert [number_of(frame.image) for frame in open_source(path)] == [1, 2, 3]
+
+
+def test_frames_without_a_duration_are_shown_as_browsers_show_them(tmp_path):
+    path = write(tmp_path / "clip.gif", 3, durations=[0, 10, 30])
+    assert [round(seconds, 3) for _, seconds in Animation(path)] == [0.1, 0.1, 0.03]
+
+
+def test_pages_are_refused_as_a_video(tmp_path, caplog):
+    pages = [Image.fromarray(numbered(n)) for n in range(3)]
+    pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:])
+    with pytest.raises(ArgumentError, match=r"pages.tiff, a TIFF of several pages"):
+        open_source(tmp_path / "pages.tiff")
+    assert read_image(tmp_path / "pages.tiff").shape == (SIZE[1], SIZE[0], 3)
+    assert "only the first of its pages is read" in caplog.text
+
+
+def test_a_photograph_with_a_smaller_copy_in_it_is_no_animation(tmp_path):
+    """JPEG files of phones (MPO)."""
+    picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
+    picture.save(
+        tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[picture.resize((16, 16))]
+    )
+    assert not is_animation(tmp_path / "photo.jpg")
+    assert not is_animation(tmp_path / "missing.gif")

@@ -1,0 +1,105 @@
+"""One time line from timestamps that jump, repeat, run backwards or are missing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from oaks.video.clock import Clock
+
+MS = Fraction(1, 1000)
+STEP = Fraction(1, 25)
+
+
+def placed(stamps, *, durations=None, live=False) -> list[int]:
+    clock = Clock(STEP, live=live)
+    durations = durations or [0] * len(stamps)
+    return [clock.place(pts, MS, length)[0] for pts, length in zip(stamps, durations, strict=True)]
+
+
+def test_a_start_offset_is_subtracted_and_uneven_steps_stay():
+    assert placed([3_600_000, 3_600_040, 3_600_500, 3_609_000]) == [0, 40, 500, 9000]
+
+
+@pytest.mark.parametrize("ahead", [11_000, 3_600_000, 75_000_000, -3_600_000, -11_000])
+@pytest.mark.parametrize("wrong", [[5], [5, 6], [5, 7], [5, 6, 7, 8]])
+def test_wrong_timestamps_cost_nothing_but_their_own_times(ahead, wrong):
+    right = [40 * n for n in range(20)]
+    stamps = [pts + ahead if n in wrong else pts for n, pts in enumerate(right)]
+    times = placed(stamps)
+    assert (np.diff(times) > 0).all()
+    assert times == right
+
+
+def test_stamps_of_every_kind_at_once_do_not_run_away():
+    """Each wrong timestamp differs: there is no second line to follow."""
+    stamps = [40 * n for n in range(30)]
+    for n, ahead in zip(range(10, 16), (9e6, 2e6, -4e6, 5e7, 11e3, 7e8), strict=True):
+        stamps[n] += int(ahead)
+    times = placed(stamps)
+    assert (np.diff(times) > 0).all()
+    assert times[-1] == stamps[-1]
+
+
+@pytest.mark.parametrize("ahead", [60_000, 86_400_000])
+def test_a_jump_that_stays_joins_the_line(ahead):
+    stamps = [40 * n + (ahead if n >= 10 else 0) for n in range(40)]
+    assert placed(stamps) == [40 * n for n in range(40)]
+
+
+def test_a_clock_that_starts_anew_joins_the_line_even_where_frames_are_missing_later():
+    stamps = [40 * n for n in range(10)] + [40 * n for n in range(10)] + [2000, 2040]
+    assert placed(stamps) == [40 * n for n in range(20)] + [400 + 2000, 400 + 2040]
+
+
+def test_repeated_timestamps_do_not_stretch_the_line():
+    """Both fields of a picture may have its timestamp."""
+    stamps = [80 * (n // 2) for n in range(100)]
+    times = placed(stamps)
+    assert (np.diff(times) > 0).all()
+    assert times[::2] == stamps[::2]
+
+
+def test_frames_without_timestamps_are_a_step_apart():
+    assert placed([None] * 4) == [0, 40, 80, 120]
+    assert placed([5000, 5040, None, 5120]) == [0, 40, 80, 120]
+
+
+def test_a_frame_that_says_how_long_it_lasts_is_believed():
+    stamps, durations = [0, 40, 60_040, 60_080], [40, 60_000, 40, 5000]
+    assert placed(stamps, durations=durations) == stamps
+    clock = Clock(STEP)
+    for pts, length in zip(stamps, durations, strict=True):
+        given = clock.place(pts, MS, length)
+    assert given == (60_080, 5000)
+    assert clock.end == pytest.approx(65.08)
+    # A length of hours is a wrong timestamp too.
+    assert placed([0, 40, 75_000_000, 75_000_040], durations=[40, 74_999_960, 40, 40]) == [0, 40, 80, 120]
+
+
+def test_jumps_are_put_on_record():
+    clock = Clock(STEP)
+    for pts in (0, 40, 7_200_000, 120):
+        clock.place(pts, MS)
+    assert clock.jumps == [(pytest.approx(0.08), pytest.approx(7199.96))]
+
+
+def test_a_live_source_may_pause(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("oaks.video.clock.time.monotonic", lambda: now[0])
+    clock = Clock(STEP, live=True)
+    assert clock.place(0, MS)[0] == 0
+    now[0] += 30
+    assert clock.place(30_000, MS)[0] == 30_000, "as long as nothing came"
+    assert clock.place(90_000, MS)[0] == 30_040, "a jump"
+
+
+def test_frames_without_timestamps_may_be_placed_by_arrival():
+    clock = Clock(STEP)
+    times = [clock.place_at(at)[0] * clock.time_base for at in (50.0, 50.3, 50.3, 51.5)]
+    assert [float(at) for at in times] == pytest.approx([0, 0.3, 0.3, 1.5], abs=1e-4)
+    assert times[1] < times[2]
+    clock.restart()
+    assert float(clock.place_at(53.0)[0] * clock.time_base) > 1.5

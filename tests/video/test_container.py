@@ -1,0 +1,145 @@
+"""Frames as players show them, and files that are whole or not."""
+
+from __future__ import annotations
+
+import os
+import struct
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from oaks.video.container import is_whole, square, transform
+from oaks.video.sources import open_source
+
+from .clips import SIZE, number_of, packets, show_as, write_clip
+
+MATRICES = [
+    (a, 0, 0, d) for a in (1, -1) for d in (1, -1)
+] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]  # fmt: skip
+
+
+def reference(image: np.ndarray, matrix) -> np.ndarray:
+    """Every pixel's centre taken where the matrix says, one at a time."""
+    a, b, c, d = matrix
+    height, width = image.shape[:2]
+    moved = {}
+    for y in range(height):
+        for x in range(width):
+            moved[(a * x + c * y, b * x + d * y)] = image[y, x]
+    left, top = min(x for x, _ in moved), min(y for _, y in moved)
+    right, bottom = max(x for x, _ in moved), max(y for _, y in moved)
+    out = np.zeros((bottom - top + 1, right - left + 1, 3), np.uint8)
+    for (x, y), value in moved.items():
+        out[y - top, x - left] = value
+    return out
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_all_eight_turns_and_mirrorings(matrix):
+    image = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    shown = transform(image, np.array(matrix, float).reshape(2, 2))
+    np.testing.assert_array_equal(shown, reference(image, matrix))
+    assert shown.flags.c_contiguous
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_a_video_is_shown_as_its_matrix_says(tmp_path, matrix, scale):
+    rng = np.random.default_rng(1)
+    picture = cv2.resize(rng.integers(0, 255, (8, 12, 3), np.uint8), SIZE)
+    plain = write_clip(tmp_path / "clip.mp4", [picture] * 2)
+    stored = next(iter(open_source(plain))).image
+    show_as(plain, tuple(scale * value for value in matrix)) if (matrix, scale) != ((1, 0, 0, 1), 1) else None
+    shown = next(iter(open_source(plain))).image
+    np.testing.assert_array_equal(shown, reference(stored, matrix))
+
+
+def test_a_matrix_of_another_angle_turns_about_it():
+    """30 degrees clockwise: a point's neighbours stay its neighbours, and nothing is cut off."""
+    image = np.zeros((60, 100, 3), np.uint8)
+    image[10:14, 80:84] = 255
+    cosine, sine = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    shown = transform(image, np.array([[cosine, sine], [-sine, cosine]]))
+    assert shown.shape[1] == pytest.approx(100 * cosine + 60 * sine, abs=1)
+    y, x = (axis.mean() for axis in np.nonzero(shown[..., 0] > 127))
+    # x' = a x + c y, y' = b x + d y with (a, b, c, d) = (cos, sin, -sin, cos); the lower left corner comes to x' = 0.
+    assert (x, y) == pytest.approx((82 * cosine - 12 * sine + 60 * sine, 82 * sine + 12 * cosine), abs=1)
+
+
+@pytest.mark.parametrize(
+    "matrix", [None, np.zeros((2, 2)), np.array([[1.0, 0], [0, 0]]), np.full((2, 2), np.nan)]
+)
+def test_a_matrix_that_shows_nothing_changes_nothing(matrix):
+    image = np.ones((4, 6, 3), np.uint8)
+    assert transform(image, matrix) is image
+
+
+@pytest.mark.parametrize(("aspect", "size"), [
+    (Fraction(64, 45), (137, 64)), (Fraction(16, 15), (102, 64)), (Fraction(1, 2), (96, 128)), (Fraction(1), SIZE),
+    (None, SIZE), (Fraction(1, 1000), SIZE),
+])  # fmt: skip
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_frames_have_square_pixels(tmp_path, aspect, size, suffix):
+    clip = write_clip(tmp_path / f"clip.{suffix}", 3, pixel_aspect=aspect)
+    frames = list(open_source(clip))
+    assert {frame.image.shape for frame in frames} == {(size[1], size[0], 3)}
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
+
+
+def test_pixels_are_squared_before_the_frame_is_turned(tmp_path):
+    clip = show_as(write_clip(tmp_path / "clip.mp4", 2, pixel_aspect=Fraction(2)), (0, 1, -1, 0))
+    assert next(iter(open_source(clip))).image.shape[:2] == (192, 64)
+
+
+def test_squaring_keeps_what_is_where():
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, 30:] = 255
+    wide = square(image, Fraction(3, 2))
+    assert wide.shape == (40, 90, 3)
+    assert (wide[:, :44] == 0).all()
+    assert (wide[:, 46:] == 255).all()
+
+
+@pytest.mark.parametrize(("suffix", "flags"), [
+    ("mp4", ""), ("mp4", "faststart"), ("mp4", "frag_keyframe+empty_moov"), ("mov", ""), ("mkv", ""), ("webm", ""),
+    ("avi", ""),
+])  # fmt: skip
+def test_whole_files_are_told_from_cut_ones(tmp_path, suffix, flags):
+    codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
+    clip = write_clip(tmp_path / f"clip.{suffix}", 30, codec=codec, flags=flags)
+    assert is_whole(clip) is True
+    content = clip.read_bytes()
+    at, size = packets(clip)[20]
+    for end in (at, at + size // 2, len(content) - 9):
+        clip.write_bytes(content[:end])
+        assert is_whole(clip) is False, end
+    clip.write_bytes(content + bytes(4096))
+    assert is_whole(clip) is True, "devices append zeros"
+
+
+def test_other_files_do_not_say(tmp_path):
+    assert is_whole(write_clip(tmp_path / "clip.ts", 5)) is None
+    (tmp_path / "text").write_text("no container")
+    assert is_whole(tmp_path / "text") is None
+    (tmp_path / "empty").touch()
+    assert is_whole(tmp_path / "empty") is None
+    # A recording that was never ended: the segment's length is unknown.
+    clip = write_clip(tmp_path / "clip.mkv", 5)
+    content = clip.read_bytes()
+    at = content.index(b"\x18\x53\x80\x67") + 4
+    clip.write_bytes(content[:at] + b"\x01" + b"\xff" * 7 + content[at + 8 :])
+    assert is_whole(clip) is None
+
+
+def test_a_box_of_64_bits_and_one_to_the_end(tmp_path):
+    path = tmp_path / "boxes.mp4"
+    start = struct.pack(">I4s8x", 16, b"ftyp")
+    path.write_bytes(start + struct.pack(">I4sQ", 1, b"mdat", 20) + bytes(4))
+    assert is_whole(path) is True
+    path.write_bytes(start + struct.pack(">I4sQ", 1, b"mdat", 21) + bytes(4))
+    assert is_whole(path) is False
+    path.write_bytes(start + struct.pack(">I4s", 0, b"mdat") + bytes(9))
+    assert is_whole(path) is True
+    assert os.path.getsize(path) == 33
