@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,9 +65,9 @@ def draw(
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+        raise ArgumentError(f"image must be (H, W, 3) uint8, got {image.shape} of {image.dtype}")
     if absent not in ("hide", "hollow"):
-        raise ArgumentError(f"absent: 'hide' or 'hollow' wanted, got {absent!r}")
+        raise ArgumentError(f"absent must be 'hide' or 'hollow', got {absent!r}")
     picture = np.ascontiguousarray(image).copy()
     order = np.argsort(np.nan_to_num(poses.scores), kind="stable")
     chosen = [poses[int(i)] for i in order if not poses.scores[i] < threshold]
@@ -80,6 +80,37 @@ def draw(
         for pose in chosen:
             _draw_score(picture, pose)
     return picture
+
+
+def thumbnail(poses: Poses, height: int = 240, most: int = 6) -> bytes | None:
+    """PNG of poses on gray, each frame's side by side without its image; None where there is no pose.
+
+    Args:
+        height: of the picture, in pixels.
+        most: frames that are shown, at most.
+    """
+    import cv2
+
+    parts = [part for part in poses.by_frame() if np.isfinite(part.keypoints).all(axis=2).any()]
+    if not parts:
+        return None
+    drawn = [_alone(part, height) for part in parts[:most]]
+    return cv2.imencode(".png", np.hstack(drawn))[1].tobytes()
+
+
+def _alone(poses: Poses, height: int) -> np.ndarray:
+    """(height, W, 3) uint8: the poses of a frame on gray, scaled to fill it."""
+    points = np.concatenate([poses.keypoints.reshape(-1, 2), poses.boxes.reshape(-1, 2)])
+    points = points[np.isfinite(points).all(axis=1)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = np.maximum(high - low, 1)
+    scale = 0.8 * height / max(extent[1], extent[0] / 3)
+    width = max(int(np.ceil(extent[0] * scale + 0.2 * height)), 1)
+    shift = (np.array([width, height]) - extent * scale) / 2 - low * scale
+    moved = replace(
+        poses, keypoints=poses.keypoints * scale + shift, boxes=poses.boxes * scale + np.tile(shift, 2)
+    )
+    return draw(np.full((height, width, 3), 96, np.uint8), moved)
 
 
 def track_color(track_id: int) -> tuple[int, int, int]:
@@ -183,4 +214,4 @@ def _fixed(points: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return np.round(np.clip(points, -limit, limit) * (1 << _SHIFT)).astype(np.int32)
 
 
-__all__ = ["draw", "track_color"]
+__all__ = ["draw", "thumbnail", "track_color"]

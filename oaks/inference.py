@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from oaks import executors, limits, ops
 from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.images import as_frame, is_single, per_frame
 from oaks.pipeline import Pipeline, Results
 from oaks.poses import Poses
@@ -179,14 +180,14 @@ class Engine:
             pipeline = self._check_alive()
             start = time.perf_counter()
             if not len(corners):
-                poses = Poses.empty(self.bundle.skeleton, self.score_kind)
+                poses = Poses.empty(self.bundle.skeleton, self.score_kind, len(pictures))
             else:
                 padding = 1.0 if whole else self.bundle.pose.padding
                 passes = pipeline.run(
                     pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
                 )
                 with self.timings.stage("score"):
-                    poses = self._finish(passes, corners, given, frame_index)
+                    poses = self._finish(passes, corners, given, frame_index, len(pictures))
             self.timings.finish(reading, time.perf_counter() - start, len(poses))
         return poses
 
@@ -267,6 +268,7 @@ class Engine:
         boxes: np.ndarray,
         box_scores: np.ndarray,
         frame_index: np.ndarray,
+        frame_count: int,
     ) -> Poses:
         """Logits to probabilities (bundle.json's calibration), and both scores."""
         parts = [self._probabilities(persons, results) for persons, results in passes]
@@ -294,6 +296,7 @@ class Engine:
             frame_index=frame_index,
             skeleton=self.bundle.skeleton,
             score_kind=self.score_kind,
+            frame_count=frame_count,
         )
 
     def _probabilities(
@@ -389,6 +392,45 @@ class Engine:
         if self._pipeline is None:
             raise RuntimeError("this Engine is closed: make a new one")
         return self._pipeline
+
+
+def infer_each(
+    engine: Engine,
+    pictures: Sequence[Any],
+    boxes: Sequence[Any],
+    box_scores: Sequence[Any],
+    failed: Callable[[int, str], object],
+) -> Poses:
+    """`Engine.infer` for long runs: a picture that cannot be inferred has no poses and costs no other one its own.
+
+    Args:
+        pictures, boxes, box_scores: as `Engine.infer` takes them for several pictures.
+        failed: called with the index of each picture that cannot be inferred, or has poses without a score, and why.
+
+    Raises:
+        BackendUnavailable, BundleError: no picture can be inferred.
+        RuntimeError: the Engine is closed, or was made before a fork.
+    """
+    try:
+        poses = engine.infer(pictures, boxes=boxes, box_scores=box_scores)
+    except (BackendUnavailable, BundleError):
+        raise
+    except Exception as error:  # of a runtime: each has its own
+        engine._check_alive()
+        if len(pictures) == 1:
+            failed(0, str(error) or type(error).__name__)
+            return Poses.empty(engine.bundle.skeleton, engine.score_kind)
+        parts = []
+        for number, (picture, own, scores) in enumerate(zip(pictures, boxes, box_scores, strict=True)):
+            part = infer_each(engine, [picture], [own], [scores], lambda _, why, n=number: failed(n, why))
+            parts.append(replace(part, frame_index=np.full(len(part), number)))
+        return replace(Poses.concatenate(parts), frame_count=len(pictures))
+    unscored = ~np.isfinite(poses.scores)
+    for number in np.unique(poses.frame_index[unscored]):
+        own = poses.frame_index == number
+        count = int((own & unscored).sum())
+        failed(int(number), f"no finite score for {count} of {int(own.sum())} poses: the network gave NaN")
+    return poses
 
 
 def _persons(
@@ -505,4 +547,4 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ArgumentError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
 
 
-__all__ = ["Engine", "batch_sizes", "choose_networks"]
+__all__ = ["Engine", "batch_sizes", "choose_networks", "infer_each"]

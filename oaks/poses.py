@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -12,12 +13,13 @@ import numpy as np
 
 from oaks import ops
 from oaks.boxes import to_xywh
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.files import replacing
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import parse_json, read_npz
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
 
 PRESENT = 0.5
@@ -47,7 +49,7 @@ class Pose:
     track_id: int | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Poses:
     """N poses of K keypoints each.
 
@@ -69,6 +71,7 @@ class Poses:
         track_ids: (N,) int64, NO_TRACK (-1) for a pose of no track; None where nobody tracks.
         skeleton: what the keypoints are.
         score_kind: "oaks" or "conventional".
+        frame_count: how many frames were handed in, those without a pose included; None where that is not known.
     """
 
     keypoints: np.ndarray
@@ -84,6 +87,7 @@ class Poses:
     track_ids: np.ndarray | None = None
     skeleton: Skeleton = COCO17
     score_kind: str = "oaks"
+    frame_count: int | None = None
 
     def __post_init__(self) -> None:
         count, keypoints = len(self.keypoints), self.skeleton.count
@@ -100,15 +104,17 @@ class Poses:
             array = np.asarray(value, kind)
             wanted = shapes.get(name, (count,))
             if array.shape != wanted:
-                raise ArgumentError(f"{name}: shape {wanted} wanted, got {array.shape}")
+                raise ArgumentError(f"{name} must have shape {wanted}, got {array.shape}")
             if array is not value:
                 object.__setattr__(self, name, array)
         if self.score_kind not in ("oaks", "conventional"):
-            raise ArgumentError(f"score_kind: 'oaks' or 'conventional' wanted, got {self.score_kind!r}")
+            raise ArgumentError(f"score_kind must be 'oaks' or 'conventional', got {self.score_kind!r}")
 
     @classmethod
-    def empty(cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks") -> Poses:
-        """No pose at all."""
+    def empty(
+        cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks", frame_count: int | None = None
+    ) -> Poses:
+        """Poses of nobody."""
         per_keypoint = np.zeros((0, skeleton.count), np.float32)
         none = np.zeros(0, np.float32)
         return cls(
@@ -124,6 +130,7 @@ class Poses:
             frame_index=np.zeros(0, np.int64),
             skeleton=skeleton,
             score_kind=score_kind,
+            frame_count=frame_count,
         )
 
     @classmethod
@@ -134,20 +141,22 @@ class Poses:
             ArgumentError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
         """
         if not parts:
-            raise ArgumentError("parts: at least one Poses wanted, got none")
+            raise ArgumentError("parts must be at least one Poses, got none")
         first = parts[0]
         for part in parts[1:]:
             if part.skeleton != first.skeleton or part.score_kind != first.score_kind:
-                raise ArgumentError("parts: all must have the same skeleton and score_kind")
+                raise ArgumentError("parts must all have the same skeleton and score_kind, got several")
             if (part.track_ids is None) != (first.track_ids is None):
-                raise ArgumentError("parts: either all or none must have track_ids")
+                raise ArgumentError("parts must all have track_ids, or none, got some of each")
         arrays = {
             name: None
             if getattr(first, name) is None
             else np.concatenate([getattr(part, name) for part in parts])
             for name in _ARRAYS
         }
-        return cls(**arrays, skeleton=first.skeleton, score_kind=first.score_kind)
+        counts = [part.frame_count for part in parts]
+        count = None if None in counts else max(c for c in counts if c is not None)
+        return cls(**arrays, skeleton=first.skeleton, score_kind=first.score_kind, frame_count=count)
 
     @property
     def keypoint_scores(self) -> np.ndarray:
@@ -189,12 +198,14 @@ class Poses:
                 index = index.astype(np.int64)
             if index.ndim != 1 or index.dtype.kind not in "biu":
                 raise ArgumentError(
-                    f"index: a number, slice, mask or list of indices wanted, got {index.dtype} {index.shape}"
+                    f"index must be a number, slice, mask or list of indices, got {index.dtype} {index.shape}"
                 )
         arrays = {
             name: None if getattr(self, name) is None else getattr(self, name)[index] for name in _ARRAYS
         }
-        return Poses(**arrays, skeleton=self.skeleton, score_kind=self.score_kind)
+        return Poses(
+            **arrays, skeleton=self.skeleton, score_kind=self.score_kind, frame_count=self.frame_count
+        )
 
     def __iter__(self) -> Iterator[Pose]:
         return (self[i] for i in range(len(self)))
@@ -214,42 +225,114 @@ class Poses:
         )
         return self[np.sort(kept)]
 
+    def __repr__(self) -> str:
+        people = "1 person" if len(self) == 1 else f"{len(self)} people"
+        parts = [people, f"{self.skeleton.count} keypoints"]
+        frames = len(np.unique(self.frame_index)) if self.frame_count is None else self.frame_count
+        if frames > 1:
+            parts.append(f"{frames} frames")
+        finite = self.scores[np.isfinite(self.scores)]
+        if len(finite):
+            low, high = f"{finite.min():.2f}", f"{finite.max():.2f}"
+            parts.append(f"{self.score_kind} scores {low}" + ("" if low == high else f" to {high}"))
+        if self.track_ids is not None:
+            tracks = len(np.unique(self.track_ids[self.track_ids != NO_TRACK]))
+            parts.append("1 track" if tracks == 1 else f"{tracks} tracks")
+        return f"Poses({', '.join(parts)})"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture that notebooks show: the poses of each frame side by side, on gray, without their image."""
+        from oaks.draw import thumbnail
+
+        return thumbnail(self)
+
+    def by_frame(self) -> list[Poses]:
+        """The poses of each frame handed in, in order; of a frame without people, Poses of nobody.
+
+        frame_index stays as it is. Without frame_count (poses that were put together by hand) the list ends with
+        the last frame that has a pose.
+        """
+        count = max(self.frame_count or 0, int(self.frame_index.max(initial=-1)) + 1)
+        order = np.argsort(self.frame_index, kind="stable")
+        places = np.searchsorted(self.frame_index[order], np.arange(count + 1))
+        return [self[order[a:b]] for a, b in itertools.pairwise(places)]
+
+    def draw(
+        self,
+        image: Any,
+        *,
+        absent: str = "hide",
+        scores: bool = True,
+        boxes: bool = False,
+        threshold: float = 0.0,
+    ) -> np.ndarray:
+        """A copy of a picture with the poses in it: (H, W, 3) uint8 BGR.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, a path or a PIL image.
+            absent, scores, boxes, threshold: how they are drawn (oaks.draw.draw).
+
+        Raises:
+            ArgumentError: an argument is wrong, or the poses are of several frames.
+            FileNotFoundError: there is no such picture.
+        """
+        from oaks.draw import draw
+        from oaks.images import as_frame
+
+        if len(np.unique(self.frame_index)) > 1:
+            raise ArgumentError(f"poses must be of one frame, got {self!r}; draw each of by_frame()")
+        picture = as_frame("image", image, "bgr", on_device=False)
+        return draw(picture, self, absent=absent, scores=scores, boxes=boxes, threshold=threshold)
+
     def to_coco(
-        self, image_ids: Sequence[int] | int | None = None, category_id: int = 1
+        self,
+        image_ids: Sequence[int] | int | None = None,
+        category_id: int = 1,
+        *,
+        file_names: Sequence[str] | str | None = None,
     ) -> list[dict[str, Any]]:
         """Rows of a COCO results file, as oaks.coco.write_results takes them.
 
         Args:
             image_ids: the image id of each frame, or of all poses; None: the frame's number.
             category_id: COCO's for a person.
+            file_names: the file name of each frame, or of all poses; None leaves file_name out.
 
         Returns:
-            One dict per pose: image_id, category_id, keypoints [x, y, keypoint score] * K, score,
+            One dict per pose: image_id, file_name if given, category_id, keypoints [x, y, keypoint score] * K, score,
             box [x, y, width, height], box_score, oaks_score, conventional_score, visibility, similarity,
             heat, and track_id if there is one. What the bundle cannot give is None. A keypoint without
             a position stands at the box's centre with a score of 0, since COCO's format knows no absence.
 
         Raises:
-            ArgumentError: image_ids are no whole numbers, or fewer than there are frames.
+            ArgumentError: image_ids are not integers, or they or file_names are fewer than there are frames.
         """
+        frames = int(self.frame_index.max(initial=-1)) + 1
         if image_ids is None:
             ids = self.frame_index
         else:
             ids = np.asarray(image_ids)
-            frames = int(self.frame_index.max(initial=-1)) + 1
             if (ids.size and ids.dtype.kind not in "iu") or ids.ndim > 1 or (ids.ndim and len(ids) < frames):
                 raise ArgumentError(
-                    f"image_ids: a whole number, or one for each of the {frames} frames wanted, got {image_ids!r}"
+                    f"image_ids must be an integer, or one for each of the {frames} frames, got {image_ids!r}"
                 )
             ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
+        if file_names is not None and not isinstance(file_names, str) and len(file_names) < frames:
+            raise ArgumentError(
+                f"file_names must be a name, or one for each of the {frames} frames, got {len(file_names)}"
+            )
         lost = ~np.isfinite(self.keypoints).all(axis=2)
         centers = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
         points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)
         scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
         triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
-        columns = {
-            "image_id": ids.tolist(),
+        columns: dict[str, Any] = {"image_id": ids.tolist()}
+        if isinstance(file_names, str):
+            columns["file_name"] = [file_names] * len(self)
+        elif file_names is not None:
+            columns["file_name"] = [str(file_names[frame]) for frame in self.frame_index]
+        columns |= {
             "category_id": [int(category_id)] * len(self),
             "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
             "score": _rounded(np.nan_to_num(self.scores, nan=0.0)),
@@ -265,18 +348,51 @@ class Poses:
             columns["track_id"] = self.track_ids.tolist()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """As a table, one row per pose.
+
+        Its columns: frame; track_id if there is one; score, oaks_score, conventional_score; box_x1, box_y1, box_x2,
+        box_y2, box_score; and of each keypoint NAME_x, NAME_y, NAME_score, NAME_visibility, NAME_similarity and
+        NAME_heat. NaN stands for what the bundle cannot give.
+
+        Raises:
+            BackendUnavailable: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise BackendUnavailable(f"to_pandas needs pandas: {error}; `pip install pandas`") from error
+        columns: dict[str, np.ndarray] = {"frame": self.frame_index}
+        if self.track_ids is not None:
+            columns["track_id"] = self.track_ids
+        columns |= {
+            "score": self.scores, "oaks_score": self.oaks_scores, "conventional_score": self.conventional_scores,
+            **{f"box_{name}": self.boxes[:, place] for place, name in enumerate(("x1", "y1", "x2", "y2"))},
+            "box_score": self.box_scores,
+        }  # fmt: skip
+        for place, name in enumerate(self.skeleton.keypoints):
+            of_keypoint = {
+                "x": self.keypoints[:, place, 0], "y": self.keypoints[:, place, 1],
+                "score": self.keypoint_scores[:, place], "visibility": self.visibility[:, place],
+                "similarity": self.similarity[:, place], "heat": self.heat[:, place],
+            }  # fmt: skip
+            columns |= {f"{name}_{what}": values for what, values in of_keypoint.items()}
+        return pandas.DataFrame({name: np.array(values) for name, values in columns.items()})
+
     def to_supervision(self) -> supervision.KeyPoints:
         """As supervision's KeyPoints: scores as confidences, `present` as visible, the rest as data.
 
         Its data hold visibility, similarity, box, frame_index, and track_id if there is one.
 
         Raises:
-            ImportError: supervision is not installed; the message says what to install.
+            BackendUnavailable: supervision is not installed.
         """
         try:
             import supervision
         except ImportError as error:
-            raise ImportError(f"{error}; `pip install 'supervision>=0.29'`") from error
+            raise BackendUnavailable(
+                f"to_supervision needs supervision: {error}; `pip install 'supervision>=0.29'`"
+            ) from error
         data = {
             "visibility": self.visibility,
             "similarity": self.similarity,
@@ -296,7 +412,10 @@ class Poses:
 
     def save(self, path: str | Path) -> None:
         """Writes everything to one NumPy .npz file, beside itself and then renamed."""
-        about = {"format": FORMAT, "skeleton": self.skeleton.to_dict(), "score_kind": self.score_kind}
+        about = {
+            "format": FORMAT, "skeleton": self.skeleton.to_dict(), "score_kind": self.score_kind,
+            "frame_count": self.frame_count,
+        }  # fmt: skip
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         with replacing(path) as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
@@ -315,12 +434,17 @@ class Poses:
                 raise ArgumentError(f"format {about['format']} is newer than {FORMAT}: upgrade oaks")
             arrays = {name: content[name] for name in _ARRAYS if name in content}
             skeleton = Skeleton.from_dict(about["skeleton"])
-            return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"])
+            count = about.get("frame_count")
+            if not (count is None or (type(count) is int and count >= 0)):
+                raise ArgumentError(f"frame_count must be an integer of at least 0, got {count!r}")
+            return cls(**arrays, skeleton=skeleton, score_kind=about["score_kind"], frame_count=count)
         except (KeyError, TypeError, ValueError) as error:
             raise ArgumentError(f"{path}: not a file of Poses: {error}") from error
 
 
-_ARRAYS = tuple(entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind"))
+_ARRAYS = tuple(
+    entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind", "frame_count")
+)
 
 
 def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:

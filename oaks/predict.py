@@ -17,7 +17,7 @@ from oaks.draw import draw
 from oaks.errors import ArgumentError
 from oaks.files import replacing
 from oaks.images import in_order, read_image
-from oaks.inference import Engine
+from oaks.inference import Engine, infer_each
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
@@ -32,7 +32,8 @@ class Prediction:
         path: the picture.
         image_id: its id in the results; None if it was skipped, or has none yet.
         poses: the people in it; None if it was skipped.
-        problem: why it was skipped, or why its annotated copy could not be written; None if all went well.
+        problem: why it was skipped, why poses have no score, or why its annotated copy could not be written; None
+            if all went well.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Summary:
         people: poses in the results.
         skipped: picture -> why it is not in the results.
         undrawn: picture -> why its annotated copy could not be written.
+        unscored: picture -> why some of its poses have no score.
     """
 
     results: Path
@@ -58,6 +60,7 @@ class Summary:
     people: int = 0
     skipped: dict[Path, str] = field(default_factory=dict)
     undrawn: dict[Path, str] = field(default_factory=dict)
+    unscored: dict[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,18 +138,20 @@ def predict(
                 done(found)
                 continue
             image_id = numbers[path] if found.image_id is None else found.image_id
-            rows += poses.to_coco(image_id)
+            rows += poses.to_coco(image_id, file_names=path.name)
             ids[str(path)] = image_id
             summary.people += len(poses)
-            problem = None
+            if found.problem is not None:
+                summary.unscored[path] = found.problem
             if annotate:
                 drawn = draw(image, poses, absent=absent, boxes=boxes)
-                problem = _write_image(drawings / names[path], drawn)
-                if problem is None:
+                undrawn = _write_image(drawings / names[path], drawn)
+                if undrawn is None:
                     summary.pictures += 1
                 else:
-                    summary.undrawn[path] = problem
-            done(Prediction(path, image_id, poses, problem))
+                    summary.undrawn[path] = undrawn
+            problems = [named[path] for named in (summary.unscored, summary.undrawn) if path in named]
+            done(Prediction(path, image_id, poses, "; ".join(problems) or None))
         complete = True
     finally:  # stopped midway, what is done so far is kept
         header = make_header(
@@ -156,6 +161,7 @@ def predict(
             complete=complete,
             images=ids,
             skipped={str(path): reason for path, reason in summary.skipped.items()},
+            unscored={str(path): reason for path, reason in summary.unscored.items()},
         )
         write_results(summary.results, rows, header)
     return summary
@@ -177,8 +183,8 @@ def find_poses(
         nms: as for `predict`.
 
     Yields:
-        Predictions whose image_id is None where the source names none. Damaged pictures, and those that the source
-        does not know, come with their problem and without pixels, before the others of their pass.
+        Predictions whose image_id is None where the source names none. Damaged pictures, those that the source does
+        not know and those that cannot be inferred come with their problem and without pixels.
     """
     group: list[_Located] = []
     for index, (path, read) in enumerate(pictures):
@@ -196,16 +202,23 @@ def find_poses(
 
 def _infer(
     engine: Engine, group: Sequence[_Located], nms: float | None
-) -> Iterator[tuple[Prediction, np.ndarray]]:
-    poses = engine.infer(
+) -> Iterator[tuple[Prediction, np.ndarray | None]]:
+    problems: dict[int, str] = {}
+    poses = infer_each(
+        engine,
         [in_order(located.picture.image, engine.color) for located in group],
-        boxes=[located.boxes for located in group],
-        box_scores=[located.scores for located in group],
+        [located.boxes for located in group],
+        [located.scores for located in group],
+        problems.__setitem__,
     )
     if nms is not None:
         poses = poses.without_duplicates(nms)
     for i, (picture, image_id, *_) in enumerate(group):
-        yield Prediction(picture.path, image_id, poses[poses.frame_index == i]), picture.image
+        own = poses[poses.frame_index == i]
+        if i in problems and not len(own):
+            yield Prediction(picture.path, problem=problems[i]), None
+        else:
+            yield Prediction(picture.path, image_id, own, problems.get(i)), picture.image
 
 
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:

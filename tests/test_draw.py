@@ -159,9 +159,9 @@ def test_no_poses_and_no_limbs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image": GRAY[..., 0]}, "image: "),
-        ({"image": GRAY.astype(np.float32)}, "image: "),
-        ({"absent": "ghost"}, "absent: 'hide' or 'hollow' wanted, got 'ghost'"),
+        ({"image": GRAY[..., 0]}, "image must be "),
+        ({"image": GRAY.astype(np.float32)}, "image must be "),
+        ({"absent": "ghost"}, "absent must be 'hide' or 'hollow', got 'ghost'"),
     ],
 )
 def test_a_wrong_argument_is_named(settings, message):

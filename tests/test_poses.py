@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from bundles import RGB
+from PIL import Image
 
-from oaks import COCO17, Poses
+from oaks import COCO17, BackendUnavailable, Poses
+from oaks.draw import draw
+from oaks.poses import NO_TRACK
 
-FIELDS = [entry.name for entry in dataclasses.fields(Poses) if entry.name not in ("skeleton", "score_kind")]
+PLAIN = ("skeleton", "score_kind", "frame_count")
+FIELDS = [entry.name for entry in dataclasses.fields(Poses) if entry.name not in PLAIN]
 
 
 def make(count: int = 4, seed: int = 0, **changes: object) -> Poses:
@@ -62,7 +69,7 @@ def test_arrays_have_one_type_each():
     ],
 )
 def test_a_shape_that_does_not_fit_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name}: shape .* wanted, got"):
+    with pytest.raises(ValueError, match=rf"{name} must have shape \(.*\), got"):
         make(**{name: value})
 
 
@@ -95,9 +102,9 @@ def test_slices_take_the_same_rows_of_everything(index):
 
 
 def test_an_index_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="index: "):
+    with pytest.raises(ValueError, match="index must be "):
         make()[np.zeros((2, 2), int)]
-    with pytest.raises(ValueError, match="index: "):
+    with pytest.raises(ValueError, match="index must be "):
         make()[[0.5]]
     with pytest.raises(IndexError):
         make()[4]
@@ -123,7 +130,7 @@ def test_concatenate_puts_parts_in_a_row():
         Poses.concatenate([])
     with pytest.raises(ValueError, match="same skeleton"):
         Poses.concatenate([poses, Poses.empty(COCO17)])
-    with pytest.raises(ValueError, match="track_ids"):
+    with pytest.raises(ValueError, match="track_ids, or none"):
         Poses.concatenate([poses, make(track_ids=[0, 1, 2, 3])])
 
 
@@ -187,7 +194,9 @@ def test_a_damaged_file_is_a_wrong_value(tmp_path, at):
 
 def test_image_ids_that_do_not_fit_are_refused():
     for ids in ({0: 7, 1: 8}, [7], "78", [1.5, 2.5], [[7, 8]]):
-        with pytest.raises(ValueError, match=r"image_ids: a whole number, or one for each of the 2 frames"):
+        with pytest.raises(
+            ValueError, match=r"image_ids must be an integer, or one for each of the 2 frames"
+        ):
             make().to_coco(ids)
     assert json.dumps(make().to_coco(np.array([7, 8]), np.int64(3)))
     assert Poses.empty().to_coco([]) == []
@@ -232,6 +241,87 @@ def test_coco_rows_are_json_whatever_is_missing():
     assert row["keypoints"][3:] == [1, 2, 0.5, 3, 4, 0.25]
     assert (row["visibility"], row["similarity"], row["oaks_score"], row["score"]) == (None, None, None, 0)
     assert row["heat"] == [None, 0.5, 0.25]
+
+
+def test_rows_carry_the_names_of_their_files():
+    names = [row["file_name"] for row in make().to_coco([7, 8], file_names=["a.jpg", "b/c.png"])]
+    assert names == ["a.jpg", "a.jpg", "b/c.png", "b/c.png"]
+    assert {row["file_name"] for row in make().to_coco(file_names="a.jpg")} == {"a.jpg"}
+    assert all("file_name" not in row for row in make().to_coco())
+    with pytest.raises(ValueError, match="file_names must be a name, or one for each of the 2 frames, got 1"):
+        make().to_coco(file_names=["a.jpg"])
+
+
+def test_by_frame_gives_one_poses_for_every_frame_handed_in():
+    poses = replace(make(), frame_index=[1, 3, 1, 0], frame_count=6)
+    parts = poses.by_frame()
+    assert [len(part) for part in parts] == [1, 2, 0, 1, 0, 0]
+    assert_same(parts[1], poses[[0, 2]])
+    assert [len(part) for part in replace(poses, frame_count=None).by_frame()] == [1, 2, 0, 1]
+    assert Poses.empty().by_frame() == []
+    assert [len(part) for part in Poses.empty(frame_count=3).by_frame()] == [0, 0, 0]
+
+
+def test_the_count_of_frames_goes_where_poses_go(tmp_path):
+    poses = replace(make(), frame_count=5)
+    poses.save(tmp_path / "poses.npz")
+    assert Poses.load(tmp_path / "poses.npz").frame_count == poses[:1].frame_count == 5
+    assert Poses.concatenate([poses, replace(poses, frame_count=9)]).frame_count == 9
+    assert Poses.concatenate([poses, make()]).frame_count is None
+
+
+def test_repr_is_one_short_line():
+    poses = make(scores=[0.25, 0.5, 0.75, np.nan], track_ids=[1, 1, NO_TRACK, 2])
+    assert repr(poses) == "Poses(4 people, 3 keypoints, 2 frames, oaks scores 0.25 to 0.75, 2 tracks)"
+    assert repr(poses[:1]) == "Poses(1 person, 3 keypoints, oaks scores 0.25, 1 track)"
+    assert repr(Poses.empty()) == "Poses(0 people, 17 keypoints)"
+
+
+def test_notebooks_show_a_picture_of_the_poses():
+    poses = make()
+    picture = cv2.imdecode(np.frombuffer(poses._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[0] == 240
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3, "something is drawn"
+    one = cv2.imdecode(np.frombuffer(poses.by_frame()[0]._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
+    assert one.shape[1] < picture.shape[1]
+    assert Poses.empty()._repr_png_() is None
+    lost = replace(poses, keypoints=np.full(poses.keypoints.shape, np.nan))
+    assert lost._repr_png_() is None
+
+
+def test_draw_takes_what_an_engine_takes(tmp_path):
+    poses = make().by_frame()[0]
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    wanted = draw(image, poses, boxes=True)
+    assert (wanted != image).any()
+    for given in (image, tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        np.testing.assert_array_equal(poses.draw(given, boxes=True), wanted)
+    with pytest.raises(ValueError, match=r"poses must be of one frame, got Poses\(4 people, .*by_frame"):
+        make().draw(image)
+
+
+def test_pandas_gets_a_row_per_pose():
+    poses = make(track_ids=[4, 5, 6, 7])
+    table = poses.to_pandas()
+    assert len(table) == 4
+    assert table["track_id"].tolist() == [4, 5, 6, 7]
+    assert table["frame"].tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(table["score"], poses.scores)
+    np.testing.assert_array_equal(table[["box_x1", "box_y1", "box_x2", "box_y2"]], poses.boxes)
+    for place, name in enumerate(poses.skeleton.keypoints):
+        np.testing.assert_array_equal(table[[f"{name}_x", f"{name}_y"]], poses.keypoints[:, place])
+        np.testing.assert_array_equal(table[f"{name}_score"], poses.keypoint_scores[:, place])
+        for what in ("visibility", "similarity", "heat"):
+            np.testing.assert_array_equal(table[f"{name}_{what}"], getattr(poses, what)[:, place])
+    assert len(Poses.empty().to_pandas().columns) == 9 + 6 * 17
+
+
+@pytest.mark.parametrize("package", ["pandas", "supervision"])
+def test_what_is_not_installed_is_named(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendUnavailable, match=f"to_{package} needs {package}: .*pip install"):
+        getattr(make(), f"to_{package}")()
 
 
 def test_supervision_gets_points_scores_and_presence():

@@ -97,7 +97,7 @@ def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
     np.testing.assert_allclose([row["box"] for row in rows], [[5, 6, 30, 60], [50, 10, 40, 65]])
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
         poses = engine.infer(pictures / "a.jpg", boxes=[[5, 6, 35, 66], [50, 10, 90, 75]])
-    assert rows == poses.to_coco(11)
+    assert rows == poses.to_coco(11, file_names="a.jpg")
     assert header["box_source"] == "annotated: people.json"
     assert (header["complete"], header["skipped"], header["flip"]) == (True, {}, True)
     assert header["images"] == {str(pictures / "a.jpg"): 11, str(pictures / "b.png"): 12}

@@ -65,7 +65,7 @@ def predict(
         output.say(f"{summary.pictures} annotated pictures: {out / 'pictures'}")
     if summary.skipped:
         output.say(f"skipped {len(summary.skipped)}: {', '.join(path.name for path in summary.skipped)}")
-    return SKIPPED if summary.skipped or summary.undrawn else DONE
+    return SKIPPED if summary.skipped or summary.undrawn or summary.unscored else DONE
 
 
 def tell(output: Output, prediction: Prediction) -> None:

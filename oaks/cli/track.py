@@ -98,7 +98,7 @@ def track(
 
             def done(frame: Frame, poses: Poses) -> None:
                 if output.json:
-                    record = frame_record(frame, poses, people[frame.stream].id_in_results(frame))
+                    record = frame_record(frame, poses, people[frame.stream].id_in_results)
                     output.item({"source": sources[frame.stream].name, **record}, "")
                 advance()
 
@@ -169,8 +169,8 @@ def _tell(output: Output, summary: Summary) -> None:
         output.warn(problem)
     rate = summary.frames / max(summary.seconds, 1e-9)
     output.say(
-        f"{summary.frames} frames, {summary.dropped} dropped, {summary.damaged} damaged; {summary.people} poses of "
-        f"{summary.tracks} tracks; {rate:.1f} frames/s"
+        f"{summary.frames} frames, {summary.dropped} dropped, {summary.damaged} damaged, {summary.failed} failed; "
+        f"{summary.people} poses of {summary.tracks} tracks; {rate:.1f} frames/s"
     )
     per_frame = 1000 / max(summary.frames, 1)
     stages = ", ".join(f"{name} {seconds * per_frame:.1f}" for name, seconds in summary.stages.items())

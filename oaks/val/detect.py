@@ -138,7 +138,11 @@ def _estimate(
     )
     if nms is not None:
         poses = poses.without_duplicates(nms)
-    rows = poses.to_coco([int(truth.image_ids[job.image]) for job in batch], truth.category_id)
+    rows = poses.to_coco(
+        [int(truth.image_ids[job.image]) for job in batch],
+        truth.category_id,
+        file_names=[truth.file_names[job.image] for job in batch],
+    )
     for index, job in enumerate(batch):
         own = [rows[n] for n in np.flatnonzero(poses.frame_index == index)]
         if job.people is not None:

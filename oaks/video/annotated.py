@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from oaks.draw import draw
-from oaks.errors import BackendUnavailable
+from oaks.errors import BackendUnavailable, OaksError
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 from oaks.video.sources import load_av
 from oaks.video.trails import Trails
 
 _FRAGMENT = 30  # frames between key frames: what a power cut costs
+
+
+class EncodingError(OaksError):
+    """A frame cannot be drawn or encoded; the video ends before it."""
 
 
 class AnnotatedVideo:
@@ -53,13 +57,29 @@ class AnnotatedVideo:
         self._stream = None
         self._last = -1
         self._durations: dict[int, int] = {}
+        self._ended = False
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Draws and encodes one frame.
 
         Raises:
             OSError: the file cannot be written.
+            EncodingError: H.264 cannot hold such a picture, for instance one of more than 16,384 rows.
         """
+        import cv2
+
+        try:
+            self._encode(frame, poses)
+        except (ValueError, MemoryError, cv2.error, self._av.error.FFmpegError) as error:
+            self._ended = True
+            height, width = frame.image.shape[:2]
+            raise EncodingError(
+                f"annotated video ends before frame {frame.index}: H.264 cannot hold its {width} x {height} pixels: "
+                f"{error}"
+            ) from error
+        self._file.check()
+
+    def _encode(self, frame: Frame, poses: Poses) -> None:
         if self._stream is None:
             self._stream = self._open_stream(frame)
         tracked = poses[poses.track_ids != NO_TRACK]
@@ -74,14 +94,13 @@ class AnnotatedVideo:
         if frame.duration:
             self._durations[picture.pts] = round(frame.duration * frame.time_base / picture.time_base)
         self._mux(self._stream.encode(picture))
-        self._file.check()
 
     def close(self) -> None:
         """Writes what the encoder still holds, and ends the file."""
         if self._container is None:
             return
         container, self._container = self._container, None
-        if self._stream is not None:
+        if self._stream is not None and not self._ended:
             self._mux(self._stream.encode(None), container)
         container.close()
         self._file.close()

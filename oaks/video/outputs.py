@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from oaks.files import write_json
 from oaks.inference import Engine
 from oaks.poses import Poses
 from oaks.timings import Timings
-from oaks.video.annotated import AnnotatedVideo
+from oaks.video.annotated import AnnotatedVideo, EncodingError
 from oaks.video.frames import Frame
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
@@ -36,6 +36,7 @@ class Output:
         image_id: frame -> the image id of its rows.
         video: whether annotated.mp4 is written.
         absent, boxes, trails: how it is drawn (AnnotatedVideo).
+        problems: why annotated.mp4 could not be written to its end, if so; the other files are complete.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Output:
     absent: str = "hide"
     boxes: bool = False
     trails: float = 1.0
+    problems: list[str] = field(default_factory=list)
 
     @contextmanager
     def open(self, timings: Timings) -> Iterator[Callable[[tuple[Frame, Poses]], object]]:
@@ -63,9 +65,13 @@ class Output:
                 add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **looks))
 
             def write(item: tuple[Frame, Poses]) -> None:
-                for stage, sink in sinks:
+                for stage, sink in list(sinks):
                     with timings.stage(stage):
-                        sink.write(*item)
+                        try:
+                            sink.write(*item)
+                        except EncodingError as error:
+                            sinks.remove((stage, sink))
+                            self.problems.append(str(error))
 
             behind = WriteBehind(write, _QUEUE)
             stack.callback(behind.close)
@@ -113,6 +119,7 @@ def track_into(
                 smoothed=smoother is not None,
                 dropped=summary.dropped,
                 damaged=summary.damaged,
+                failed=summary.failed,
                 problems=summary.problems,
                 complete=complete,
             )
@@ -136,6 +143,9 @@ def track_into(
                 done(frame, poses)
                 if summary.frames == most:
                     break
+        for output in outputs:
+            summary.problems += output.problems
+            summary.complete &= not output.problems
         complete = summary.complete
     finally:  # stopped midway, what is done so far is kept
         for own in timings:

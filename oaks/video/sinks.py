@@ -52,16 +52,21 @@ class JsonLines:
         self._file, self._image_id = _Growing(path), image_id
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        self._file.append(_json(frame_record(frame, poses, self._image_id(frame))) + b"\n")
+        self._file.append(_json(frame_record(frame, poses, self._image_id)) + b"\n")
 
     def close(self) -> None:
         self._file.close()
 
 
-def frame_record(frame: Frame, poses: Poses, image_id: int) -> dict[str, Any]:
+def frame_record(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> dict[str, Any]:
     """One frame as an object of JSON: frame (its number, from 0), time (s), name if it is a file, and poses."""
-    content = {"frame": frame.index, "time": round(frame.time, 6), "poses": poses.to_coco(image_id)}
+    content = {"frame": frame.index, "time": round(frame.time, 6), "poses": _rows(frame, poses, image_id)}
     return {**content, "name": frame.name} if frame.name else content
+
+
+def _rows(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> list[dict[str, Any]]:
+    # A picture that the boxes' file does not list has no id, and no poses.
+    return poses.to_coco(image_id(frame), file_names=frame.name or None) if len(poses) else []
 
 
 class MotFile:
@@ -111,7 +116,7 @@ class CocoFile:
         self._image_id = image_id
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        rows = [_json(row) for row in poses.to_coco(self._image_id(frame))]
+        rows = [_json(row) for row in _rows(frame, poses, self._image_id)]
         if rows:
             self._file.append((b"\n" if self._empty else b",\n") + b",\n".join(rows))
             self._empty = False

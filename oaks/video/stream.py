@@ -1,4 +1,4 @@
-"""The way of a frame: read, boxes found, poses inferred, tracked and steadied, with each beside the others."""
+"""The tracking loop: frames are read, boxes found, poses inferred, tracked and smoothed, each step in parallel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oaks import limits
 from oaks.boxes import Boxes, BoxSource
 from oaks.errors import ArgumentError
 from oaks.images import in_order
-from oaks.inference import Engine
+from oaks.inference import Engine, infer_each
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.frames import Frame
@@ -27,13 +27,14 @@ from oaks.video.tracking import Tracker
 _QUEUE = 8  # frames read ahead from a file
 _LIVE_QUEUE = 2  # of a live source, which shall be shown as it is now
 _TOGETHER = 8  # frames of a file whose people go through the networks together
+_NOTES = 20  # frames that failed which are named; further ones are counted
 
 _Located = tuple[Frame, Boxes | None]
 
 
 @dataclass
 class Summary:
-    """What came of it so far; all there is to know once the generator has ended.
+    """Running totals, final once the generator is exhausted.
 
     Attributes:
         frames: frames that came out.
@@ -41,7 +42,8 @@ class Summary:
         tracks: people that have been told apart.
         dropped: frames of live sources that came too late.
         damaged: packets or pictures that could not be decoded, or only in part.
-        complete: whether nothing was damaged and no source ended before it should have.
+        failed: frames whose boxes or poses could not be found, or that have poses without a score.
+        complete: whether nothing was damaged, no frame failed and no source ended before it should have.
         problems: what went wrong, in words.
         seconds: wall-clock seconds.
         stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding,
@@ -54,6 +56,7 @@ class Summary:
     tracks: int = 0
     dropped: int = 0
     damaged: int = 0
+    failed: int = 0
     complete: bool = True
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -99,16 +102,23 @@ def track(
         FileNotFoundError, ConnectionError, BackendUnavailable: a source cannot be opened.
     """
     if together < 1:
-        raise ArgumentError(f"together: at least 1 frame wanted, got {together!r}")
+        raise ArgumentError(f"together must be at least 1, got {together!r}")
     several = (
         isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
     )
     opened = list(sources) if several else [open_source(sources)]
     given = [boxes] * len(opened) if isinstance(boxes, BoxSource) else list(boxes)
     if len(given) != len(opened):
-        raise ArgumentError(f"boxes: one for each of the {len(opened)} sources wanted, got {len(given)}")
+        raise ArgumentError(
+            f"boxes must be given once for each of the {len(opened)} sources, got {len(given)}"
+        )
     if tracker is None:
         tracker = Tracker(engine.bundle.skeleton, score=engine.score_kind)
+    if tracker.score == "oaks" and not engine.gives_oaks:
+        raise ArgumentError(
+            f"the tracker's score must be 'conventional' with bundle {engine.bundle.name!r}, which gives no OAKS "
+            "score, got 'oaks'"
+        )
     streams = [
         _Stream(number, source, own, copy.deepcopy(tracker), copy.deepcopy(smoother), together)
         for number, (source, own) in enumerate(zip(opened, given, strict=True))
@@ -147,6 +157,7 @@ def _run(
 
 
 def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> Poses:
+    """The poses of a group of frames; frame_index is the place in the group."""
     images, boxes, scores = [], [], []
     for stream, frame, found in group:
         image = in_order(frame.image, engine.color)
@@ -154,7 +165,7 @@ def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> 
         images.append(image)
         boxes.append(corners)
         scores.append(given)
-    return engine.infer(images, boxes=boxes, box_scores=scores)
+    return infer_each(engine, images, boxes, scores, lambda i, why: group[i][0].fail(group[i][1], why))
 
 
 class _Stream:
@@ -171,6 +182,7 @@ class _Stream:
     ) -> None:
         self.source, self.tracker, self.ended = source, tracker, False
         self._number, self._boxes, self._smoother = number, boxes, smoother
+        self.failed, self.problems = set[int](), list[str]()
         # Boxes that follow from the poses before need those first; a live frame waits for no other.
         self._together = together if boxes.every == 1 and not source.live else 1
         self._size: tuple[int, int] | None = None
@@ -210,8 +222,18 @@ class _Stream:
                 yield frame, None
                 continue
             with self.timings.stage("boxes"):
-                found = self._boxes.find(frame)
+                try:
+                    found = self._boxes.find(frame)
+                except (ValueError, OSError) as error:
+                    self.fail(frame, str(error))
+                    found = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
             yield frame, found
+
+    def fail(self, frame: Frame, reason: str) -> None:
+        """Put a frame on record whose boxes or poses could not be found."""
+        if frame.index not in self.failed and len(self.problems) < _NOTES:
+            self.problems.append(f"{self.source.name}: {frame.name or f'frame {frame.index}'}: {reason}")
+        self.failed.add(frame.index)
 
     @property
     def ready(self) -> bool:
@@ -238,7 +260,7 @@ class _Stream:
     def follow(self, frame: Frame, poses: Poses, *, begin: bool) -> Poses:
         """The poses of the stream's next frame with their ids, steadied; Tracker.update explains `begin`."""
         self._fit(frame)
-        poses = replace(poses, frame_index=np.full(len(poses), frame.index))
+        poses = replace(poses, frame_index=np.full(len(poses), frame.index), frame_count=None)
         with self.timings.stage("track"):
             poses = self.tracker.update(poses, frame.time, begin=begin)
             return poses if self._smoother is None else self._smoother.update(poses, frame.time)
@@ -271,8 +293,9 @@ def _sum_up(summary: Summary, streams: list[_Stream]) -> None:
         summary.tracks += stream.tracker.started
         summary.dropped += stream.dropped
         summary.damaged += stream.source.damaged
-        summary.problems += stream.source.problems
-        summary.complete &= not (stream.source.damaged or stream.source.cut_short)
+        summary.failed += len(stream.failed)
+        summary.problems += stream.source.problems + stream.problems
+        summary.complete &= not (stream.source.damaged or stream.source.cut_short or stream.failed)
         for name, seconds in stream.timings.seconds.items():
             _add(summary.stages, name, seconds)
 

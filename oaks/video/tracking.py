@@ -104,17 +104,18 @@ class Tracker:
     ) -> None:
         for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
             if not 0 <= value <= 1:
-                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+                raise ArgumentError(f"{name} must be from 0 to 1, got {value!r}")
         if score not in ("oaks", "conventional"):
-            raise ArgumentError(f"score: 'oaks' or 'conventional' wanted, got {score!r}")
+            raise ArgumentError(f"score must be 'oaks' or 'conventional', got {score!r}")
         if not patience >= 0:
-            raise ArgumentError(f"patience: seconds, 0 or more, wanted, got {patience!r}")
+            raise ArgumentError(f"patience must be 0 seconds or more, got {patience!r}")
         self.skeleton, self.gate, self.score = skeleton, gate, score
         self.match, self.repeat, self.patience = match, repeat, patience
         self.started = 0
         """How many tracks there have been."""
         self._tracks: list[_Track] = []
         self._time = -np.inf
+        self._scored = False
         self._assign = _load_assignment()
 
     def update(self, poses: Poses, time: float, *, begin: bool = True) -> Poses:
@@ -180,16 +181,18 @@ class Tracker:
 
     def _check(self, poses: Poses, time: float) -> np.ndarray:
         if not time >= self._time:
-            raise ArgumentError(f"time: {self._time} or later wanted, as the last frame's was, got {time}")
+            raise ArgumentError(f"time must be at least the last frame's, {self._time}, got {time}")
         if poses.skeleton != self.skeleton:
             raise ArgumentError(
-                f"poses: skeleton {self.skeleton.name!r} wanted, got {poses.skeleton.name!r}, which differs"
+                f"poses must have the tracker's skeleton {self.skeleton.name!r}, got {poses.skeleton.name!r}"
             )
         scores = poses.oaks_scores if self.score == "oaks" else poses.conventional_scores
-        if len(scores) and np.isnan(scores).all():
+        # A network may give NaN for a frame; a bundle without the score gives it for none.
+        self._scored |= bool(np.isfinite(scores).any())
+        if len(scores) and not self._scored and poses.score_kind != self.score:
             raise ArgumentError(
-                f"poses: the {self.score} score, which gates, is wanted, and there is none: choose the other "
-                "(score=), or a bundle with visibility and a KS network"
+                f"poses must have the {self.score} score, which gates, got none; choose the other one (score=), or "
+                "a bundle with visibility and a KS network"
             )
         return scores
 

@@ -82,7 +82,7 @@ def test_every_file_tells_the_same(tiny, clip, boxes, tmp_path):
     assert played[0][1].shape == source[0][1].shape
     assert header["complete"] is True
     assert (header["box_source"], header["smoothed"], header["gated_by"]) == ("MOT: boxes.txt", True, "oaks")
-    assert any(line.startswith("24 frames, 0 dropped, 0 damaged; 48 poses of ") for line in said)
+    assert any(line.startswith("24 frames, 0 dropped, 0 damaged, 0 failed; 48 poses of ") for line in said)
     assert any(line.startswith("ms per frame") and "engine pose" in line and "draw" in line for line in said)
 
 
@@ -183,8 +183,8 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, ca
             [clip, *given, "--first-boxes", "1,2,3,4"],
             "oaks: pass exactly one of --boxes, --detector, --first-boxes",
         ),
-        ([tmp_path / "gone.mp4", *given], "oaks: source: no such file"),
-        (["tcp://127.0.0.1:1", *given], "oaks: source: tcp://127.0.0.1:1: cannot be opened"),
+        ([tmp_path / "gone.mp4", *given], "oaks: source not found"),
+        (["tcp://127.0.0.1:1", *given], "oaks: source tcp://127.0.0.1:1 cannot be opened"),
         ([tiny / "bundle.json", *given], "oaks: source: "),
         ([clip, clip, *given], "oaks: --boxes must be given once for each of the 2 sources, got 1"),
         (

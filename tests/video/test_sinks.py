@@ -40,7 +40,7 @@ def test_files_of_results_are_whole_after_every_frame(tmp_path):
         at = frame(n, "b.png" if n == 3 else "")
         for sink in sinks.values():
             sink.write(at, poses)
-        rows += poses.to_coco(n + 1)
+        rows += poses.to_coco(n + 1, file_names=at.name or None)
         assert read_results(tmp_path / "r.json")[0] == rows
         lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
         assert [(line["frame"], line["time"]) for line in lines] == [

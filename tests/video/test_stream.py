@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
 from fractions import Fraction
+from types import SimpleNamespace
 
 import bundles
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import oaks
 from oaks.poses import NO_TRACK
 from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
+from oaks.video.outputs import Output, track_into
 from oaks.video.sources import FrameSource
 
 from .clips import number_of, numbered, spoil, write_clip
@@ -174,7 +178,7 @@ def test_several_files_through_one_engine(engine):
     for number in (0, 1):
         assert_same([(f, p) for f, p in both if f.stream == number], alone[number])
     assert (summary.frames, summary.tracks) == (19, 3)
-    with pytest.raises(ValueError, match="boxes: one for each of the 2 sources wanted, got 3"):
+    with pytest.raises(ValueError, match="boxes must be given once for each of the 2 sources, got 3"):
         track([open_source(one), open_source(two)], engine, boxes=[KNOWN] * 3)
 
 
@@ -246,15 +250,108 @@ def test_an_engine_that_takes_rgb_gets_rgb(engine):
 def test_an_error_of_the_box_source_is_raised_and_ends_the_threads(engine):
     def find(frame):
         if frame.index == 3:
-            raise ValueError("no box for frame 3")
+            raise RuntimeError("the detector is gone")
         return walkers(frame)
 
     before = threading.active_count()
     summary, seen = Summary(), []
-    with pytest.raises(ValueError, match="no box for frame 3"):
+    with pytest.raises(RuntimeError, match="the detector is gone"):
         seen.extend(track(scene(30), engine, boxes=BoxSource("", find), together=1, summary=summary))
     assert threading.active_count() == before
     assert summary.frames <= 3
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engine, together):
+    def find(frame):
+        if frame.index in (3, 7):
+            raise ValueError(f"no box for frame {frame.index}")
+        return walkers(frame)
+
+    summary = Summary()
+    boxes = BoxSource("", find)
+    tracked = gathered(scene(12), engine, boxes=boxes, together=together, summary=summary)
+    assert [len(poses) for _, poses in tracked] == [0 if n in (3, 7) else 2 for n in range(12)]
+    assert (summary.failed, summary.complete) == (2, False)
+    assert [problem.rpartition(": ")[2] for problem in summary.problems] == [
+        "no box for frame 3",
+        "no box for frame 7",
+    ]
+    ids = {int(track) for _, poses in tracked for track in poses.track_ids}
+    assert ids == {1, 2}
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("how", ["nan", "raises", "some"])
+def test_frames_that_a_network_fails_on_are_named_and_the_run_continues(engine, monkeypatch, how, every):
+    """A network that gives NaN, or a runtime that refuses, for frames 4 and 5 alone."""
+    infer = engine.infer
+    bad = [4, 5]
+    images = scene(12)
+
+    def failing(frames, *, boxes, box_scores):
+        places = [next(n for n, image in enumerate(images) if image is frame) for frame in frames]
+        if how == "raises" and set(places) & set(bad):
+            raise RuntimeError("Non-zero status code returned while running Conv node")
+        poses = infer(frames, boxes=boxes, box_scores=box_scores)
+        lost = np.isin(np.array(places)[poses.frame_index], bad)
+        if how == "some":
+            lost &= np.arange(len(poses)) % 2 == 0
+        if how == "raises":
+            return poses
+        changes = {}
+        for name in (
+            "keypoints",
+            "heat",
+            "visibility",
+            "similarity",
+            "oaks_scores",
+            "conventional_scores",
+            "scores",
+        ):
+            values = getattr(poses, name).copy()
+            values[lost] = np.nan
+            changes[name] = values
+        return dataclasses.replace(poses, **changes)
+
+    monkeypatch.setattr(engine, "infer", failing)
+    summary = Summary()
+    source = open_source(images)
+    boxes = BoxSource("known", walkers, every=every)
+    tracker = Tracker(bundles.RGB, match=0.1)
+    tracked = gathered([source], engine, boxes=boxes, summary=summary, tracker=tracker)
+    assert [frame.index for frame, _ in tracked] == list(range(12))
+    assert summary.failed == 2
+    assert not summary.complete
+    assert ["frame 4: " in summary.problems[0], "frame 5: " in summary.problems[1]] == [True, True]
+    assert tracked[-1][1].track_ids.tolist() == [1, 2]
+
+
+def test_a_closed_engine_ends_the_run(tmp_path):
+    with oaks.Engine(bundles.write(tmp_path / "tiny"), "onnxruntime") as closed:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        gathered(scene(4), closed, boxes=KNOWN)
+
+
+def test_a_score_that_the_bundle_does_not_give_is_refused_at_once(engine):
+    stand_in = SimpleNamespace(gives_oaks=False, bundle=engine.bundle)
+    with pytest.raises(ValueError, match="tracker's score must be 'conventional'"):
+        track(scene(1), stand_in, boxes=KNOWN, tracker=Tracker(bundles.RGB, score="oaks"))
+
+
+def test_a_picture_too_large_for_a_video_costs_the_video_alone(engine, tmp_path):
+    """H.264 holds 16,384 rows."""
+    images = [np.zeros((16_400, 16, 3), np.uint8)] * 3
+    output = Output(tmp_path / "out")
+    summary = track_into(
+        [output], [open_source(images)], engine, boxes=[NOBODY], tracker=Tracker(bundles.RGB), smoother=None
+    )
+    assert summary.frames == 3
+    assert not summary.complete
+    assert any("16 x 16400" in problem for problem in summary.problems)
+    assert len((tmp_path / "out" / "poses.jsonl").read_text().splitlines()) == 3
+    assert json.loads((tmp_path / "out" / "results.header.json").read_text())["complete"] is False
 
 
 def test_whoever_stops_early_leaves_no_thread(engine):
@@ -274,7 +371,7 @@ def test_what_was_wrong_with_a_source_is_in_the_summary(tmp_path, engine):
 
 
 def test_wrong_arguments_are_named_at_once(engine, tmp_path):
-    with pytest.raises(ValueError, match="together: at least 1 frame wanted, got 0"):
+    with pytest.raises(ValueError, match="together must be at least 1, got 0"):
         track(scene(1), engine, boxes=KNOWN, together=0)
     with pytest.raises(FileNotFoundError, match="source not found"):
         track(tmp_path / "gone.mp4", engine, boxes=KNOWN)

@@ -294,18 +294,27 @@ def test_a_bundle_without_visibility_is_tracked_by_the_conventional_score():
     tracker = Tracker(COCO17, score="conventional")
     assert ids(tracker.update(poses, 0.0)) == [1]
     assert ids(tracker.update(poses, 0.1)) == [1]
-    with pytest.raises(ValueError, match="the oaks score, which gates, is wanted"):
+    with pytest.raises(ValueError, match="poses must have the oaks score, which gates, got none"):
         Tracker(COCO17).update(poses, 0.0)
+
+
+def test_a_frame_without_any_score_costs_nobody_an_id():
+    tracker = Tracker(COCO17)
+    lost = people([(0, 0), (300, 0)], oaks=np.nan, similarity=np.nan)
+    assert ids(tracker.update(lost, 0.0)) == [NO_TRACK] * 2
+    assert ids(tracker.update(people([(0, 0), (300, 0)]), 0.1)) == [1, 2]
+    assert ids(tracker.update(lost, 0.2)) == [NO_TRACK] * 2
+    assert ids(tracker.update(people([(0, 0), (300, 0)]), 0.3)) == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gate": 1.2}, "gate: a number from 0 to 1 wanted, got 1.2"),
-        ({"match": -0.1}, "match: "),
-        ({"repeat": float("nan")}, "repeat: "),
-        ({"score": "heat"}, "score: 'oaks' or 'conventional' wanted, got 'heat'"),
-        ({"patience": -1}, "patience: seconds, 0 or more, wanted, got -1"),
+        ({"gate": 1.2}, "gate must be from 0 to 1, got 1.2"),
+        ({"match": -0.1}, "match must be "),
+        ({"repeat": float("nan")}, "repeat must be "),
+        ({"score": "heat"}, "score must be 'oaks' or 'conventional', got 'heat'"),
+        ({"patience": -1}, "patience must be 0 seconds or more, got -1"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments, message):
@@ -315,10 +324,10 @@ def test_a_wrong_argument_is_named(arguments, message):
 
 def test_time_and_skeleton_must_fit():
     tracker = tracker_of(people([(0, 0)]))
-    with pytest.raises(ValueError, match="time: 0.0 or later wanted"):
+    with pytest.raises(ValueError, match="time must be at least the last frame's, 0.0"):
         tracker.update(people([(0, 0)]), -0.1)
-    with pytest.raises(ValueError, match="time: "):
+    with pytest.raises(ValueError, match="time must be "):
         tracker.update(people([(0, 0)]), float("nan"))
     other = Skeleton("coco17", COCO17.keypoints, (0.1,) * 17)
-    with pytest.raises(ValueError, match="poses: skeleton 'coco17' wanted"):
+    with pytest.raises(ValueError, match="poses must have the tracker's skeleton 'coco17'"):
         tracker.update(Poses.empty(other), 1.0)
