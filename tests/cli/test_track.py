@@ -185,7 +185,7 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, ca
         ),
         ([tmp_path / "gone.mp4", *given], "oaks: source not found"),
         (["tcp://127.0.0.1:1", *given], "oaks: source tcp://127.0.0.1:1 cannot be opened"),
-        ([tiny / "bundle.json", *given], "oaks: source: "),
+        ([tiny / "bundle.json", *given], "oaks: source must be a video"),
         ([clip, clip, *given], "oaks: --boxes must be given once for each of the 2 sources, got 1"),
         (
             [clip, "--bundle", tiny, "--first-boxes", "1,2,x"],
