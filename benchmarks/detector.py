@@ -32,12 +32,16 @@ Found = tuple[np.ndarray, np.ndarray]
 THRESHOLDS = np.arange(0.1, 0.65, 0.05)
 
 
-def nanodet(path: Path, side: int = 416) -> Callable[[np.ndarray], Found]:
+def nanodet(path: Path, side: int = 416, threads: int | None = None) -> Callable[[np.ndarray], Found]:
     """NanoDet-Plus as published: BGR input, classes and distances at strides 8 to 64, NMS at IoU .6."""
     import cv2
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its file holds weights that nothing uses
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     mean, std = np.float32([103.53, 116.28, 123.675]), np.float32([57.375, 57.12, 58.395])
 
