@@ -2,16 +2,23 @@
 
 Settings, read from the environment:
     OAKS_CUDA                 auto (default): build the CUDA half if CMake finds a CUDA compiler; on; off
-    OAKS_CUDA_ARCHITECTURES   a CMAKE_CUDA_ARCHITECTURES list, for instance "86;90"
+    OAKS_CUDA_ARCHITECTURES   the GPUs to build for: a CMAKE_CUDA_ARCHITECTURES list, for instance "86;90", or "common":
+                              machine code for all common ones. Default: the GPUs of this machine; without one, PTX
+                              that every GPU from compute capability 7.5 on compiles at first use
     CMAKE_ARGS                further arguments for CMake, as other packages take them
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pybind11
@@ -43,14 +50,54 @@ def link_packages() -> bool:
     return True
 
 
+def missing_tool() -> str | None:
+    """What must be installed before the native module can be compiled, in one line; None if nothing is missing."""
+    named = os.environ.get("CXX")
+    compilers = [shlex.split(named)[0]] if named else ["c++", "g++", "clang++", "CC", "icpx", "cl"]
+    if not any(map(shutil.which, compilers)):
+        return (
+            f"oaks: C++ compiler not found: {', '.join(compilers)}; install one, for instance with 'apt install g++', "
+            "'dnf install gcc-c++', 'xcode-select --install' or the Build Tools for Visual Studio"
+        )
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return (
+            f"oaks: Python.h not found: {sysconfig.get_path('include')}; install Python's headers, for instance with "
+            "'apt install python3-dev' or 'dnf install python3-devel'"
+        )
+    return None
+
+
+def run_with_progress(command: list[str]) -> None:
+    """Run Ninja; its lines go to the log, and to the terminal as one line that counts: pip shows no log while it builds.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    with ExitStack() as stack:
+        terminal = None
+        if not sys.stdout.isatty():
+            with suppress(OSError):
+                terminal = stack.enter_context(open("CONOUT$" if os.name == "nt" else "/dev/tty", "w"))
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if terminal is not None and (step := re.match(r"\[(\d+)/(\d+)\] .*?([\w.]+)\.o(bj)?\b", line)):
+                # The last column is for pip's spinner.
+                print(f"\r\033[K  oaks: compiling, {step[1]} of {step[2]}, {step[3]}  ", end="", flush=True, file=terminal)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
 class CMakeBuild(build_ext):
     """Configures and builds CMakeLists.txt, leaving the module where setuptools expects it."""
 
     def build_extension(self, extension: Extension) -> None:
         module = Path(self.get_ext_fullpath(extension.name)).resolve()
-        build = Path(self.build_temp).resolve() / extension.name
+        build = ROOT / "build" / f"cmake{sysconfig.get_config_var('EXT_SUFFIX')}"
         configure = [
-            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            # --fresh: an earlier build's compiler, Ninja and pybind11 may have been in an environment that is gone.
+            "cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'module'}",
             f"-DPython_EXECUTABLE={sys.executable}",
@@ -62,7 +109,7 @@ class CMakeBuild(build_ext):
             configure.append(f"-DCMAKE_CUDA_ARCHITECTURES={architectures}")
         configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
         subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", str(build), "--target", "_native"], check=True)
+        run_with_progress(["cmake", "--build", str(build), "--target", "_native"])
 
         module.parent.mkdir(parents=True, exist_ok=True)
         (built,) = (build / "module").glob("_native*")
@@ -73,6 +120,12 @@ class CMakeBuild(build_ext):
         print((build / "summary.txt").read_text(), end="", file=sys.stderr, flush=True)
 
 
+COMPILING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
+if COMPILING & set(sys.argv) and (missing := missing_tool()):
+    sys.exit(missing)
+
+# Not build/lib in the tree: what an earlier version left there would be installed again.
+staging = tempfile.TemporaryDirectory(prefix="oaks-build-")
 setup(
     packages=[
         ".".join([package, *init.parent.relative_to(folder).parts])
@@ -87,6 +140,7 @@ setup(
         "oaks.engines": ["*.json"],
         "oaks.training": ["**/*.yaml", "**/*.json", "**/*.npz"],
     },
+    options={"build": {"build_base": staging.name}},
     ext_modules=[Extension("oaks._native", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )
