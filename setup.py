@@ -67,6 +67,16 @@ def missing_tool() -> str | None:
     return None
 
 
+def forget_other_environments(build: Path) -> None:
+    """Empty a build folder whose CMake, Ninja or pybind11 are others, in an environment that pip has deleted since."""
+    stamp, tools = build / "environment.txt", [shutil.which("cmake"), shutil.which("ninja")]
+    environment = "\n".join(map(str, [ROOT, sys.executable, pybind11.get_cmake_dir(), *tools]))
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != environment:
+        shutil.rmtree(build, ignore_errors=True)
+        build.mkdir(parents=True)
+        stamp.write_text(environment, encoding="utf-8")
+
+
 def run_with_progress(command: list[str]) -> None:
     """Run Ninja; its lines go to the log, and to the terminal as one line that counts: pip shows no log while it builds.
 
@@ -84,7 +94,12 @@ def run_with_progress(command: list[str]) -> None:
             print(line, end="", flush=True)
             if terminal is not None and (step := re.match(r"\[(\d+)/(\d+)\] .*?([\w.]+)\.o(bj)?\b", line)):
                 # The last column is for pip's spinner.
-                print(f"\r\033[K  oaks: compiling, {step[1]} of {step[2]}, {step[3]}  ", end="", flush=True, file=terminal)
+                print(
+                    f"\r\033[K  oaks: compiling, {step[1]} of {step[2]}, {step[3]}  ",
+                    end="",
+                    flush=True,
+                    file=terminal,
+                )
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
 
@@ -95,9 +110,9 @@ class CMakeBuild(build_ext):
     def build_extension(self, extension: Extension) -> None:
         module = Path(self.get_ext_fullpath(extension.name)).resolve()
         build = ROOT / "build" / f"cmake{sysconfig.get_config_var('EXT_SUFFIX')}"
+        forget_other_environments(build)
         configure = [
-            # --fresh: an earlier build's compiler, Ninja and pybind11 may have been in an environment that is gone.
-            "cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'module'}",
             f"-DPython_EXECUTABLE={sys.executable}",

@@ -32,13 +32,14 @@ def without_nvcc(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def configure(build: Path, cuda: str, path: str) -> tuple[int, str]:
+def configure(build: Path, cuda: str, path: str, architectures: str = "") -> tuple[int, str]:
     """The exit status of CMake, and the summary that it wrote or what it said instead."""
     import pybind11
 
     command = [
         "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", f"-DOAKS_CUDA={cuda}",
         f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DCMAKE_CUDA_ARCHITECTURES={architectures}",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name not in ("CUDACXX", "CUDA_PATH")}
     environment["PATH"] = path
@@ -68,14 +69,58 @@ def test_another_setting_is_refused(without_nvcc, tmp_path):
     assert "OAKS_CUDA is 'maybe'; wanted auto, on or off" in said
 
 
+def nvidia_smi(folder: Path, *capabilities: str) -> str:
+    """A PATH with a machine's GPUs, or none, on it."""
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    lines = "".join(f"echo {capability}\n" for capability in capabilities)
+    program.write_text(f"#!/bin/sh\n{lines or 'exit 9'}\n")
+    program.chmod(0o755)
+    return os.pathsep.join(map(str, [folder, *TOOLS]))
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
-def test_with_a_compiler_there_is_machine_code_for_the_common_gpus_and_ptx_for_the_newest(tmp_path):
+@pytest.mark.parametrize(
+    ("present", "built"),
+    [
+        ((), "75-virtual"),  # PTX for every GPU from 7.5 on
+        (
+            ("9.0", "99.0", "9.0"),
+            "90-real 75-virtual",
+        ),  # two of a kind, and one that is newer than the compiler
+    ],
+)
+def test_the_cuda_half_is_built_for_the_gpus_of_this_machine(tmp_path, present, built):
+    path = nvidia_smi(tmp_path / "bin", *present)
+    status, summary = configure(tmp_path / "build", "auto", path)
+    assert status == 0, summary
+    assert summary.endswith(f"; {built})\n"), summary
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
+def test_common_means_machine_code_for_the_common_gpus_and_ptx_for_the_newest(tmp_path):
     listed = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     common = [n for n in (75, 80, 86, 89, 90, 100, 120) if f"compute_{n}" in listed.split()]
     assert 90 in common
-    status, summary = configure(tmp_path, "auto", os.pathsep.join(map(str, TOOLS)))
+    status, summary = configure(tmp_path, "auto", os.pathsep.join(map(str, TOOLS)), "common")
     assert status == 0, summary
     # Devices of 10.3 and 11.0 take neither the newest PTX nor machine code of 10.0.
     virtual = [100] if 100 in common[:-1] else []
     built = " ".join([*(f"{n}-real" for n in common), *(f"{n}-virtual" for n in (*virtual, common[-1]))])
     assert summary.endswith(f"; {built})\n"), summary
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_without_a_cpp_compiler_the_build_ends_with_one_line(tmp_path):
+    (tmp_path / "python").symlink_to(sys.executable)
+    environment = {name: value for name, value in os.environ.items() if name != "CXX"}
+    for named in ({}, {"CXX": "no-such-compiler -m64"}):
+        done = subprocess.run(
+            [sys.executable, "setup.py", "bdist_wheel", "--dist-dir", str(tmp_path)], cwd=ROOT, text=True,
+            env={**environment, "PATH": str(tmp_path), **named}, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        looked_for = "no-such-compiler" if named else "c++, g++, clang++"
+        assert line.startswith(f"oaks: C++ compiler not found: {looked_for}")
+        assert "install one" in line

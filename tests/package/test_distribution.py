@@ -135,3 +135,23 @@ def test_the_build_says_in_one_line_what_it_built(wheel):
     built = [line for line in said if line.startswith("oaks ") and "built for the CPU" in line]
     assert len(built) == 1
     assert built[0].endswith("not for CUDA (OAKS_CUDA=off)")
+
+
+@pytest.mark.slow
+def test_a_tree_builds_again_where_the_first_build_environment_is_gone(wheel, sdist, tmp_path):
+    (build,) = (sdist / "build").glob("cmake*")
+    cache, stamp = build / "CMakeCache.txt", build / "environment.txt"
+    ninja = next(line for line in cache.read_text().splitlines() if line.startswith("CMAKE_MAKE_PROGRAM:"))
+    cache.write_text(cache.read_text().replace(ninja, "CMAKE_MAKE_PROGRAM:FILEPATH=/gone/ninja"))
+    stamp.write_text(stamp.read_text().replace("ninja", "gone"))
+    (sdist / "build" / "lib" / "oaks").mkdir(parents=True)
+    (sdist / "build" / "lib" / "oaks" / "left_behind.py").touch()
+    run([sys.executable, "-c", BUILD.format("build_wheel"), str(tmp_path)], sdist, OAKS_CUDA="off")
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(again) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == {
+        path.relative_to(wheel).as_posix()
+        for path in wheel.rglob("*")
+        if path.is_file() and ".dist-info" not in str(path.relative_to(wheel))
+    }
