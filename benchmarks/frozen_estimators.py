@@ -2,11 +2,13 @@
 
     python benchmarks/frozen_estimators.py BUNDLE --fit ANNOTATIONS IMAGES ... --test ANNOTATIONS IMAGES --store DIR \\
         --log benchmarks/results/coco-val2017-test.jsonl [--curve] [--second BUNDLE]
+    python benchmarks/frozen_estimators.py BUNDLE --fit ANNOTATIONS IMAGES ... --store DIR --ks-net
 
 BUNDLE is a frozen heatmap network, imported by oaks.fit.import_network. Scorers from its results and from its heatmaps
 are fitted to all people of --fit; with --curve also to 100, 400, 1,000 and 2,000 of them. With --test they are measured
 on people of other images, and every run on people that are for measuring only leaves a line in the log. Without --test
-the tables are out of fold. --second adds a scorer whose features include the poses of another bundle.
+the tables are out of fold. --second adds a scorer whose features include the poses of another bundle. --ks-net sets
+a KS network with a visibility head (oaks fit --scorer ks-net) beside the trees, out of the same folds.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from photographs import check_log, commit
 from oaks import ops
 from oaks.bundle import Bundle
 from oaks.fit import boosting
-from oaks.fit.boosting import CHOSEN, Examples
-from oaks.fit.heatmaps import described_people
+from oaks.fit.boosting import CHOSEN, Examples, Settings
+from oaks.fit.heatmaps import averaged_people, described_people, heatmap_card
+from oaks.fit.ks_net import KSNetSettings, fit_ks_net
 from oaks.fit.people import People
 from oaks.fit.report import class_table, compared, measured_with, summary
-from oaks.results_features import results_features, second_features
+from oaks.results_features import results_features, with_opinion
 from oaks.val.bootstrap import Comparison
 from oaks.val.report.document import Column, Table
 from oaks.val.report.writer import print_tables
@@ -48,12 +51,10 @@ def features_of(people: People, maps: np.ndarray, second: People | None) -> dict
     results = results_features(people.truth.skeleton, people.points, people.heat, people.boxes)
     forms = {"results": results, "heatmaps": maps}
     if second is not None:
-        opinion = second_features(
-            people.truth.skeleton, people.points, people.boxes, (second.points, second.heat)
-        )
+        poses = (people.points, people.boxes, (second.points, second.heat))
         forms |= {
-            "results + second": np.concatenate([results, opinion], axis=2),
-            "heatmaps + second": np.concatenate([maps, opinion], axis=2),
+            "results + second": with_opinion(people.truth.skeleton, results, *poses),
+            "heatmaps + second": with_opinion(people.truth.skeleton, maps, *poses),
         }
     return forms
 
@@ -75,17 +76,26 @@ def some(examples: Examples, count: int, seed: int) -> np.ndarray:
 
 
 def told(
-    examples: Examples, rows: np.ndarray | None, features: np.ndarray | None
+    examples: Examples, rows: np.ndarray | None, features: np.ndarray | None, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Similarity and visibility: of other people's features, or of the examples themselves out of fold."""
     if features is not None:
-        forests = boosting.fit_forests(examples, CHOSEN, rows)
+        forests = boosting.fit_forests(examples, settings, rows)
         return ops.forest(features, forests[0]), ops.forest(features, forests[1])
     count, keypoints = examples.similarity.shape
     similarity, visibility = np.zeros((2, count, keypoints), np.float32)
-    for part, ks, seen in boosting.out_of_fold(examples, CHOSEN):
+    for part, ks, seen in boosting.out_of_fold(examples, settings):
         similarity[part], visibility[part] = ks, seen
     return similarity, visibility
+
+
+def fit_network(
+    bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, resamples: int
+) -> tuple[tuple[Comparison, ...], dict[str, Any]]:
+    """Comparisons and figures of a KS network on the heatmaps, out of fold."""
+    people, maps = averaged_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
+    fitted = fit_ks_net(people, maps, heatmap_card(bundle), store, resamples=resamples)
+    return fitted.comparisons, summary(fitted.measured, fitted.comparisons)
 
 
 def row_of(name: str, comparisons: tuple[Comparison, ...], figures: dict[str, Any]) -> list[Any]:
@@ -107,7 +117,7 @@ def log_line(
     args: argparse.Namespace, bundle: Bundle, form: str, fitted: int, figures: dict[str, Any]
 ) -> None:
     """Add a run to the log."""
-    if args.log is None:
+    if args.log is None or not args.test:
         return
     line = {
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": args.note,
@@ -130,6 +140,9 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, required=True, help="Folder of the stored heatmaps.")
     parser.add_argument("--second", type=Path, help="Bundle whose poses are further features.")
+    parser.add_argument(
+        "--ks-net", action="store_true", help="A KS network beside the trees; without --test."
+    )
     parser.add_argument("--curve", action="store_true", help="Fit to fewer people too.")
     parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
     parser.add_argument("--log", type=Path, help="File of JSON lines to add to.")
@@ -138,6 +151,9 @@ def main() -> None:
     args = parser.parse_args()
     for tested, _ in args.test:
         check_log(tested, args.log, args.no_log)
+    if args.ks_net and args.test:
+        parser.error("--ks-net compares out of fold, without --test")
+    settings = replace(CHOSEN, folds=KSNetSettings().folds) if args.ks_net else CHOSEN
     bundle = Bundle.load(args.bundle)
     people, maps = prepared(bundle, args.fit, args.store / bundle.name / "fit")
     second = Bundle.load(args.second) if args.second else None
@@ -154,7 +170,7 @@ def main() -> None:
         examples = examples_of(people, features)
         for size in sizes:
             chosen = None if size is None else some(examples, size, seed=0)
-            similarity, visibility = told(examples, chosen, measured_forms[form])
+            similarity, visibility = told(examples, chosen, measured_forms[form], settings)
             measured = measured_with(judged.truth, judged.detections, similarity, visibility)
             comparisons = compared(measured, resamples=args.resamples if size is None else 1, seed=0)
             figures = summary(measured, comparisons)
@@ -165,6 +181,11 @@ def main() -> None:
                 rows.append(row_of(form, comparisons, figures))
                 whole = figures
                 print_tables([replace(class_table(comparisons), title=f"{bundle.name}: scorer from {form}")])
+    if args.ks_net:
+        fit_store = args.store / bundle.name / "fit"
+        comparisons, figures = fit_network(bundle, args.fit, fit_store, args.resamples)
+        rows.append(row_of("KS network", comparisons, figures))
+        print_tables([replace(class_table(comparisons), title=f"{bundle.name}: KS network")])
     for key in ("conventional", "oracle"):
         place = 0 if key == "conventional" else len(rows)
         known = whole[key]

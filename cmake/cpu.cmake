@@ -1,6 +1,6 @@
 # The hot loops are compiled once for each instruction set and chosen when the program runs,
 # so that one build serves every machine.
-add_library(oaks_cpu STATIC csrc/cpu/crop.cpp csrc/cpu/decode.cpp csrc/cpu/score.cpp csrc/cpu/oks.cpp
+add_library(oaks_cpu STATIC csrc/cpu/crop.cpp csrc/cpu/decode.cpp csrc/cpu/score.cpp csrc/cpu/oks.cpp csrc/cpu/opinion_features.cpp
                             csrc/cpu/nms.cpp csrc/cpu/decode_simcc.cpp csrc/cpu/map_features.cpp csrc/cpu/forest.cpp
                             csrc/cpu/threads.cpp csrc/cpu/dispatch.cpp)
 target_include_directories(oaks_cpu PUBLIC csrc)

@@ -19,7 +19,7 @@ if(CMAKE_CUDA_COMPILER AND NOT OAKS_CUDA STREQUAL "off")
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA)
-  add_library(oaks_cuda STATIC csrc/cuda/crop.cu csrc/cuda/decode.cu csrc/cuda/score.cu csrc/cuda/oks.cu
+  add_library(oaks_cuda STATIC csrc/cuda/crop.cu csrc/cuda/decode.cu csrc/cuda/score.cu csrc/cuda/oks.cu csrc/cuda/opinion_features.cu
                                csrc/cuda/nms.cu csrc/cuda/decode_simcc.cu csrc/cuda/map_features.cu
                                csrc/cuda/forest.cu csrc/cuda/device.cu)
   target_include_directories(oaks_cuda PUBLIC csrc)

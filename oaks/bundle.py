@@ -230,6 +230,24 @@ class Bundle:
             raise BundleError(f"{other.path}/{DESCRIPTION}: no {role} network, which {self.path} expects")
         return other
 
+    def second_opinion(self) -> Bundle | None:
+        """The shipped bundle whose poses the scorer looks at too, or None.
+
+        Raises:
+            BundleError: it is not shipped, or not the one that the scorer was fitted with.
+        """
+        if self.scorer is None or self.scorer.second is None:
+            return None
+        stated = self.scorer.second
+        if stated.bundle not in shipped():
+            raise BundleError(
+                f"{self.path}/{DESCRIPTION}: scorer.second.bundle must be a shipped bundle, {shipped()}, "
+                f"got {stated.bundle!r}"
+            )
+        other = _shipped_bundle(SHIPPED / stated.bundle)
+        check_estimator(stated.estimator, other.estimator, f"{self.path}/{DESCRIPTION}: scorer.second")
+        return other
+
     def has(self, role: str) -> bool:
         """Whether the bundle has a network in this role, its own or a shared one."""
         return role in self.networks

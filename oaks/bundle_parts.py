@@ -139,6 +139,19 @@ class Estimator:
 
 
 @dataclass(frozen=True)
+class SecondOpinion:
+    """A second pose network whose poses a scorer looks at.
+
+    Attributes:
+        bundle: name of the shipped bundle that holds it.
+        estimator: whom the scorer was fitted with.
+    """
+
+    bundle: str
+    estimator: Estimator
+
+
+@dataclass(frozen=True)
 class ScorerPart:
     """What bundle.json says about where keypoint similarity, and perhaps visibility, come from.
 
@@ -147,12 +160,14 @@ class ScorerPart:
         estimator: whom it was fitted to.
         files: "similarity" and "visibility" -> file name, of a forest.
         features: which features of the heatmaps a forest looks at: their version and names, and whether crops are mirrored.
+        second: a second pose network whose poses a forest looks at too, or None.
     """
 
     kind: str
     estimator: Estimator
     files: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
+    second: SecondOpinion | None = None
 
 
 @dataclass(frozen=True)
@@ -239,10 +254,17 @@ def _scorer(entry: Mapping[str, Any]) -> ScorerPart:
     if (entry["kind"] == "forest") != ("files" in entry):
         needed = "given" if entry["kind"] == "forest" else "left out"
         raise ArgumentError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
-    whom = entry["estimator"]
-    estimator = Estimator(**{**whom, "keypoints": tuple(whom["keypoints"])})
+    if "second" in entry and entry["kind"] != "forest":
+        raise ArgumentError(f"scorer.second must be left out with kind {entry['kind']!r}")
     fields = {name: value for name, value in entry.items() if name not in _NOTES}
-    return ScorerPart(**{**fields, "estimator": estimator})
+    fields["estimator"] = _estimator(entry["estimator"])
+    if "second" in entry:
+        fields["second"] = SecondOpinion(entry["second"]["bundle"], _estimator(entry["second"]["estimator"]))
+    return ScorerPart(**fields)
+
+
+def _estimator(entry: Mapping[str, Any]) -> Estimator:
+    return Estimator(**{**entry, "keypoints": tuple(entry["keypoints"])})
 
 
 def _calibration(name: str, content: Mapping[str, Any], count: int) -> Calibration:
@@ -341,6 +363,7 @@ __all__ = [
     "PlanPart",
     "PosePart",
     "ScorerPart",
+    "SecondOpinion",
     "SharedPart",
     "check_estimator",
     "decoder_identity",

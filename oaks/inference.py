@@ -118,6 +118,7 @@ class Engine:
             color=self.color,
             refine=self.refine,
             threads=threads,
+            second=_second_network(self.bundle, self.backend, self.precision),
         )
         self.score_kind, self.gives_oaks = self._pipeline.score_kind, self._pipeline.gives_oaks
         self._mirror = self.bundle.skeleton.mirror
@@ -468,6 +469,18 @@ def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
             raise ArgumentError(
                 f"{name} must be {fitted!r} with bundle {bundle.name!r}, whose scorer was fitted so, got {given!r}"
             )
+
+
+def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | None:
+    """The pose network whose poses the scorer looks at too: in the same precision, or in fp32 where it lacks that."""
+    second = bundle.second_opinion()
+    if second is None:
+        return None
+    if backend == "torch":
+        return second.torch_network("pose", precision)
+    return second.network(
+        "pose", precision if precision == "bf16" or second.holds("pose", precision) else "fp32"
+    )
 
 
 def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:

@@ -67,6 +67,8 @@ class Pipeline:
         batches: the numbers of persons that a pass may have, ascending.
         flip: whether the mirrored crops go through the pose network too.
         color: the frames' channel order.
+        second: the pose network, of another bundle, whose poses the scorer looks at too.
+        memory: to share, for a pipeline within another one: it gives poses alone, and closing it leaves the memory open.
 
     Raises:
         BundleError: a network does not load, is not what bundle.json says, or the networks do not give the
@@ -85,6 +87,8 @@ class Pipeline:
         color: str,
         refine: str,
         threads: int | None,
+        second: Network | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._bundle, self._name, self.batches = bundle, name, tuple(batches)
         self._flip, self._color, self._refine = flip, color, refine
@@ -95,10 +99,16 @@ class Pipeline:
         self.executors: dict[str, Executor] = {}
         module = load_backend(name)
         with ExitStack() as undo:
-            self.memory: Memory = module.open_memory(device)
+            self._within, self._second = memory is not None, None
+            self.memory: Memory = memory or module.open_memory(device)
             undo.callback(self.close)
             with self.memory.active():
                 self._load_forests()
+                if second is not None:
+                    self._second = Pipeline(
+                        second.bundle, name, device, networks=[second], batches=batches, flip=flip, color=color,
+                        refine=second.bundle.pose.refine, threads=threads, memory=self.memory,
+                    )  # fmt: skip
                 for network in networks:
                     if network.role == "ks" and self.has_forests:
                         continue  # the trees score, from maps that a KS network would have averaged in place
@@ -156,6 +166,9 @@ class Pipeline:
     def _load_forests(self) -> None:
         """Read the scorer's trees, and bring them to the device."""
         self._forests: list[Any] = []
+        if self._within:
+            self.has_forests = False
+            return
         for forest in load_forests(self._bundle):
             on_device = self.memory.stream is not None
             self._forests.append(forest.to_device(self._uploaded) if on_device else forest)
@@ -178,7 +191,7 @@ class Pipeline:
         self.has_ks_visibility = self.has_similarity and "visibility" in self.executors["ks"].outputs
         knows_visibility = self.has_visibility or self.has_ks_visibility
         self.gives_oaks = self.has_forests or (knows_visibility and self.has_similarity)
-        if self._bundle.score == "oaks" and not self.gives_oaks:
+        if self._bundle.score == "oaks" and not self.gives_oaks and not self._within:
             lacking = "visibility" if self.has_similarity else "similarity: there is no KS network"
             raise BundleError(
                 f"{self._bundle.path}/{DESCRIPTION}: score 'oaks' needs visibility and similarity, and the "
@@ -197,6 +210,9 @@ class Pipeline:
         self._results = empty((self._layout(largest).size,), np.uint8)
         if self.has_forests:
             self._boxes, self._frame_sizes = empty((largest, 4), np.float32), empty((largest, 2), np.float32)
+        if self._second is not None:
+            columns = self._forests[0].features - len(ops.SECOND_FEATURES)
+            self._own_features = empty((largest, self._bundle.skeleton.count, columns), np.float32)
 
     def _layout(self, batch: int) -> _Layout:
         keypoints, layout = self._bundle.skeleton.count, _Layout()
@@ -232,8 +248,14 @@ class Pipeline:
                 told = {"similarity": results.similarity, "visibility": results.ks_visibility}
                 outputs = {name: told[name] for name in self.executors["ks"].outputs}
                 steps["ks"] = self.executors["ks"].bind({"heatmaps": maps["heatmaps"][:batch]}, outputs)
+            told = None
+            if self._second is not None:
+                other = self._second._pass(batch)
+                told = other.layout.views(self.memory, other.results)
+                steps["second"] = other.steps["pose"]
+                steps["second decode"] = other.steps["decode"]
             if self.has_forests:
-                steps["scorer"] = lambda: self._predict(maps["heatmaps"], results)
+                steps["scorer"] = lambda: self._predict(maps["heatmaps"], results, told)
             self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)
         return self._passes[batch]
 
@@ -269,25 +291,39 @@ class Pipeline:
             stream=self.memory.stream,
         )
 
-    def _predict(self, heatmaps: Array, results: Results) -> None:
-        """Features of the maps, and what the scorer's trees make of them."""
+    def _predict(self, heatmaps: Array, results: Results, second: Results | None) -> None:
+        """Features of the maps and of the second network's poses, and what the scorer's trees make of them."""
         batch, stream = results.points.shape[0], self.memory.stream
+        features = results.features if second is None else self._own_features[:batch]
+        # A map without a finite value has no point; the features of such a person are NaN for the map's sake.
+        points = results.points if stream is not None else np.nan_to_num(results.points)
         try:
             ops.map_features(
                 heatmaps[:batch],
                 heatmaps[batch:],
-                # A map without a finite value has no point; the features of such a person are NaN for the map's sake.
-                points=results.points if stream is not None else np.nan_to_num(results.points),
+                points=points,
                 boxes=self._boxes[:batch],
                 frame_sizes=self._frame_sizes[:batch],
                 flip_pairs=self._bundle.skeleton.pairs,
                 alignment=self._bundle.pose.alignment,
-                out=results.features,
+                out=features,
                 stream=stream,
             )
         except ValueError:
-            if not np.isnan(results.features[:, 0, 0]).any():
+            if not np.isnan(features[:, 0, 0]).any():
                 raise
+        if second is not None:
+            ops.opinion_features(
+                features,
+                points,
+                second.points,
+                second.heat,
+                boxes=self._boxes[:batch],
+                sigmas=self._bundle.skeleton.sigmas,
+                flip_pairs=self._bundle.skeleton.pairs,
+                out=results.features,
+                stream=stream,
+            )
         told = (results.scored_similarity, results.scored_visibility)
         for forest, values in zip(self._forests, told, strict=True):
             ops.forest(results.features, forest, out=values, stream=stream)
@@ -358,6 +394,9 @@ class Pipeline:
                 rows = slice(first, first + batch)
                 with timings.stage("crop"):
                     self._crop(part, frames[span], boxes[rows], frame_index[rows], padding)
+                    if self._second is not None:
+                        other, wide = self._second._pass(batch), self._second._bundle.pose.padding
+                        self._second._crop(other, frames[span], boxes[rows], frame_index[rows], wide)
                     for staged_rows, target in placed:  # where the recorded graph finds them
                         self.memory.upload(staged_rows[rows], target[:batch])
                     wait()
@@ -483,7 +522,10 @@ class Pipeline:
     def close(self) -> None:
         """Gives back the networks and the buffers."""
         with self.memory.active(), ExitStack() as every:  # every step is tried, whatever the others raise
-            every.callback(self.memory.close)
+            if not self._within:
+                every.callback(self.memory.close)
+            if self._second is not None:
+                every.callback(self._second.close)
             self._passes.clear()
             for executor in self.executors.values():
                 every.callback(executor.close)
@@ -494,6 +536,7 @@ class Pipeline:
                 "_results",
                 "_boxes",
                 "_frame_sizes",
+                "_own_features",
                 "_forests",
             ):
                 setattr(self, name, None)

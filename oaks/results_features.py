@@ -8,30 +8,24 @@ from __future__ import annotations
 import numpy as np
 
 from oaks import ops
-from oaks.coco import AREA_OF_BOX
 from oaks.skeleton import Skeleton
 
 BOX_OF_KEYPOINTS = 1.2
 """Sides of a person's box, where none is known, as a multiple of those around the keypoints."""
 SMALLEST_BOX = 8.0
 """Shortest side in pixels of a box around keypoints, before it is enlarged."""
-SECOND_FEATURES = ("second_dx", "second_dy", "second_reach", "second_heat_of", "second_heat_over_mean")
-"""Where a second estimator places the same keypoint, in units of twice the keypoint's standard deviation of
-annotation (the k s of equation 2), and the score that it gives it."""
-FARTHEST = 99.0
-"""Largest difference of place between two estimators, in those units."""
 
 
 def feature_names(keypoints: int, *, second_opinion: bool = False) -> tuple[str, ...]:
     """The features of results with K keypoints, in order."""
     names = [name for name in ops.feature_names(keypoints, maps=False) if not name.startswith("frame_")]
-    return (*names, *(SECOND_FEATURES if second_opinion else ()))
+    return (*names, *(ops.SECOND_FEATURES if second_opinion else ()))
 
 
 def map_feature_names(keypoints: int, *, second_opinion: bool = False) -> tuple[str, ...]:
     """The features of poses and heatmaps averaged over the flip, in order."""
     names = ops.feature_names(keypoints, maps=True, mirrored=True)
-    return (*names, *(SECOND_FEATURES if second_opinion else ()))
+    return (*names, *(ops.SECOND_FEATURES if second_opinion else ()))
 
 
 def results_features(
@@ -62,22 +56,27 @@ def results_features(
         frame_sizes=np.ones((len(keypoints), 2), np.float32),
         flip_pairs=skeleton.pairs,
     )[..., kept]
-    if second is None:
-        return np.ascontiguousarray(found)
-    return np.concatenate([found, second_features(skeleton, keypoints, boxes, second)], axis=2)
+    found = np.ascontiguousarray(found)
+    return found if second is None else with_opinion(skeleton, found, keypoints, boxes, second)
 
 
-def second_features(
-    skeleton: Skeleton, keypoints: np.ndarray, boxes: np.ndarray, second: tuple[np.ndarray, np.ndarray]
+def with_opinion(
+    skeleton: Skeleton,
+    features: np.ndarray | None,
+    keypoints: np.ndarray,
+    boxes: np.ndarray,
+    second: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Compute SECOND_FEATURES, (N, K, 5) float32; those of left keypoints are of the mirrored person."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
-    reach = 2 * np.sqrt(AREA_OF_BOX * sides.prod(axis=1))[:, None] * np.array(skeleton.sigmas)
-    left = np.array([skeleton.side(k) == "left" for k in range(skeleton.count)])
-    x, y = np.moveaxis((second[0] - keypoints) / reach[..., None], 2, 0).clip(-FARTHEST, FARTHEST)
-    heat = np.asarray(second[1], np.float32)
-    columns = (np.where(left, -x, x), y, np.hypot(x, y), heat, heat - heat.mean(axis=1, keepdims=True))
-    return np.stack(columns, axis=2).astype(np.float32)
+    """Append the features of a second estimator's keypoints and scores of the same people: oaks.ops.opinion_features."""
+    return ops.opinion_features(
+        features,
+        np.asarray(keypoints, np.float32),
+        np.asarray(second[0], np.float32),
+        np.asarray(second[1], np.float32),
+        boxes=np.asarray(boxes, np.float32),
+        sigmas=skeleton.sigmas,
+        flip_pairs=skeleton.pairs,
+    )
 
 
 def boxes_around(keypoints: np.ndarray) -> np.ndarray:
@@ -88,4 +87,4 @@ def boxes_around(keypoints: np.ndarray) -> np.ndarray:
     return np.concatenate([center - half, center + half], axis=1)
 
 
-__all__ = ["boxes_around", "feature_names", "map_feature_names", "results_features", "second_features"]
+__all__ = ["boxes_around", "feature_names", "map_feature_names", "results_features", "with_opinion"]

@@ -286,7 +286,7 @@ def load_forests(bundle: Bundle) -> list[Forest]:
     part = bundle.scorer
     if part is None or part.kind != "forest" or not bundle.has("pose"):
         return []
-    known = map_feature_names(bundle.skeleton.count)
+    known = map_feature_names(bundle.skeleton.count, second_opinion=part.second is not None)
     stated = part.features
     if stated.get("version") != FEATURES_VERSION or tuple(stated.get("names", ())) != known:
         raise BundleError(

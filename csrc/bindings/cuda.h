@@ -19,6 +19,7 @@ inline void register_cuda(py::module_ m) {
   register_decode_simcc(m, cuda::decode_simcc);
   register_map_features(m, cuda::map_features);
   register_forest(m, cuda::forest);
+  register_opinion_features(m, cuda::opinion_features);
 
   m.def("device_count", cuda::device_count);
   m.def("driver_version", cuda::driver_version);

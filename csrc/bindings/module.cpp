@@ -21,6 +21,7 @@ void register_cpu(py::module_ m) {
   bindings::register_decode_simcc(m, cpu::decode_simcc);
   bindings::register_map_features(m, cpu::map_features);
   bindings::register_forest(m, cpu::forest);
+  bindings::register_opinion_features(m, cpu::opinion_features);
   m.def("instruction_sets", cpu::instruction_sets);
   m.def("instruction_set", cpu::instruction_set);
   m.def("use_instruction_set", cpu::use_instruction_set);

@@ -15,6 +15,7 @@
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
+#include "core/opinion_features.h"
 #include "core/score.h"
 
 namespace oaks::bindings {
@@ -176,6 +177,30 @@ void register_forest(py::module_& m, void (*launch)(const ForestArguments&, Exec
           launch({at<const float>(features), at<const ForestSplit>(splits), at<const ForestTree>(trees),
                   at<const float>(leaves), at<float>(values), count, feature_count, tree_count},
                  execution<Execution>(run));
+        });
+}
+
+template <class Execution>
+void register_opinion_features(py::module_& m, void (*launch)(const OpinionArguments&, Execution)) {
+  m.def("opinion_features",
+        [launch](uintptr_t features, uintptr_t points, uintptr_t second_points, uintptr_t second_heat,
+                 uintptr_t boxes, uintptr_t out, int64_t count, int keypoints, int feature_count,
+                 const std::vector<float>& sigmas, const std::vector<uint8_t>& left, uintptr_t run) {
+          py::gil_scoped_release release;
+          OpinionArguments a{at<const float>(features),
+                             at<const float>(points),
+                             at<const float>(second_points),
+                             at<const float>(second_heat),
+                             at<const float>(boxes),
+                             at<float>(out),
+                             count,
+                             keypoints,
+                             feature_count,
+                             {},
+                             {}};
+          fill(a.sigmas, sigmas);
+          fill(a.left, left);
+          launch(a, execution<Execution>(run));
         });
 }
 

@@ -11,6 +11,7 @@
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
+#include "core/opinion_features.h"
 #include "core/score.h"
 
 namespace oaks::cpu {
@@ -20,6 +21,7 @@ void decode(const DecodeArguments& arguments, int threads);
 void decode_simcc(const SimccArguments& arguments, int threads);
 void map_features(const FeatureArguments& arguments, int threads);
 void forest(const ForestArguments& arguments, int threads);
+void opinion_features(const OpinionArguments& arguments, int threads);
 void score(const ScoreArguments& arguments, int threads);
 void oks(const OksArguments& arguments, int threads);
 void oks_nms(const OksNmsArguments& arguments, int threads);

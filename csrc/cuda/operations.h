@@ -10,6 +10,7 @@
 #include "core/map_features.h"
 #include "core/nms.h"
 #include "core/oks.h"
+#include "core/opinion_features.h"
 #include "core/score.h"
 
 namespace oaks::cuda {
@@ -23,6 +24,7 @@ void decode(const DecodeArguments& arguments, Stream stream);
 void decode_simcc(const SimccArguments& arguments, Stream stream);
 void map_features(const FeatureArguments& arguments, Stream stream);
 void forest(const ForestArguments& arguments, Stream stream);
+void opinion_features(const OpinionArguments& arguments, Stream stream);
 void score(const ScoreArguments& arguments, Stream stream);
 void oks(const OksArguments& arguments, Stream stream);
 void oks_nms(const OksNmsArguments& arguments, Stream stream);

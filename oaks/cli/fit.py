@@ -43,6 +43,12 @@ def fit(
     second: Annotated[
         list[Path], typer.Option(help="Results of a second estimator for the same boxes, row by row.")
     ] = [],  # noqa: B006
+    second_opinion: Annotated[
+        str | None,
+        typer.Option(
+            help="With --network: a shipped bundle whose poses the scorer looks at too, as in small."
+        ),
+    ] = None,
     box_source: options.BoxSource = None,
     category: options.Category = None,
     skeleton: options.Skeleton_ = None,
@@ -64,7 +70,7 @@ def fit(
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
             network, annotations, images, store=store, out=out, name=estimator, category=category,
-            scorer=scorer, resamples=resamples, threads=threads,
+            scorer=scorer, second_opinion=second_opinion, resamples=resamples, threads=threads,
         )  # fmt: skip
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")

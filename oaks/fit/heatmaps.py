@@ -22,7 +22,7 @@ from oaks.fit.report import Fitted
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.images import read_image
 from oaks.progress import progress
-from oaks.results_features import map_feature_names
+from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
 from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
@@ -62,6 +62,7 @@ def fit_heatmaps(
     name: str | None = None,
     category: str | int | None = None,
     scorer: str = "trees",
+    second_opinion: str | None = None,
     settings: Settings = CHOSEN,
     resamples: int = 1000,
     threads: int | None = None,
@@ -81,6 +82,8 @@ def fit_heatmaps(
         category: name or id of the category of people; None as oaks.coco.choose_category says.
         scorer: "trees": boosted trees on features of the maps, the default because they predict other people better
             (docs/calibrate.md has the table); "ks-net": a KS network that gives visibility too, on the maps themselves.
+        second_opinion: name of a shipped bundle whose pose of the same person the trees look at too; the Engine then runs
+            its network as well.
         settings: of the trees.
         resamples: of the bootstrap.
         threads: CPU threads of the network; None: all cores.
@@ -93,6 +96,7 @@ def fit_heatmaps(
     """
     if scorer not in SCORERS:
         raise ArgumentError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
+    second = None if second_opinion is None else _second_bundle(second_opinion, scorer)
     bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
@@ -112,7 +116,12 @@ def fit_heatmaps(
         fitted = fit_ks_net(people, maps, heatmap_card(bundle), Path(store), resamples=resamples)
     else:
         people, features = described_people(bundle, files, folders, Path(store), threads, category)
-        fitted = fit_card(people, features, heatmap_card(bundle), settings, resamples)
+        if second is not None:
+            kept = Path(store) / "second-opinion"
+            other, _ = described_people(second, files, folders, kept, threads, category)
+            poses = (people.points, people.boxes, (other.points, other.heat))
+            features = with_opinion(people.truth.skeleton, features, *poses)
+        fitted = fit_card(people, features, heatmap_card(bundle, second), settings, resamples)
     return (
         fitted
         if out is None
@@ -120,16 +129,29 @@ def fit_heatmaps(
     )
 
 
-def heatmap_card(bundle: Bundle) -> Card:
-    """The card of a scorer for a bundle's heatmaps, to be filled in by the fit."""
+def _second_bundle(name: str, scorer: str) -> Bundle:
+    """The shipped bundle of a second opinion.
+
+    Raises:
+        ArgumentError: it is not shipped, or a KS network is to be fitted, which sees no poses.
+    """
+    if name not in bundles.shipped():
+        raise ArgumentError(f"second_opinion must be a shipped bundle, {bundles.shipped()}, got {name!r}")
+    if scorer != "trees":
+        raise ArgumentError(f"second_opinion must come with scorer 'trees', got {scorer!r}")
+    return Bundle.load(name)
+
+
+def heatmap_card(bundle: Bundle, second: Bundle | None = None) -> Card:
+    """The card of a scorer for a bundle's heatmaps, and a second bundle's poses, to be filled in by the fit."""
     return Card(
         kind="heatmaps",
         estimator=bundle.name,
         decoder=decoder_in_words(bundle),
         skeleton=bundle.skeleton,
         boxes=True,
-        second_opinion=None,
-        features=map_feature_names(bundle.skeleton.count),
+        second_opinion=None if second is None else second.name,
+        features=map_feature_names(bundle.skeleton.count, second_opinion=second is not None),
         fitted_on={},
         out_of_fold={},
         heat_quantiles=(),
@@ -399,6 +421,9 @@ def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, A
     if isinstance(fitted.scorer, Scorer):
         features = {"version": FEATURES_VERSION, "names": list(card.features), "flip": True}
         content["scorer"] = {"kind": "forest", "files": dict(FORESTS), "features": features, **shared}
+        if card.second_opinion is not None:
+            other = bundles.describe_estimator(Bundle.load(card.second_opinion).estimator)
+            content["scorer"]["second"] = {"bundle": card.second_opinion, "estimator": other}
     else:
         ks = {"files": {"fp16": KS_FILE}, "architecture": dict(fitted.scorer.architecture)}
         content["networks"] = {**networks, "ks": ks}

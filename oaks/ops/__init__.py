@@ -23,6 +23,7 @@ from oaks.ops._map_features import (
 )
 from oaks.ops._nms import OKS_THRESHOLD, box_nms, oks_nms
 from oaks.ops._oks import oks
+from oaks.ops._opinion_features import SECOND_FEATURES, opinion_features
 from oaks.ops._score import conventional_score, score
 from oaks.ops.native import get_threads, instruction_sets, set_threads, use_instruction_set
 
@@ -32,6 +33,7 @@ __all__ = [
     "MAP_FEATURES",
     "OKS_THRESHOLD",
     "POSE_FEATURES",
+    "SECOND_FEATURES",
     "Crops",
     "Decoded",
     "DecodedSimcc",
@@ -51,6 +53,7 @@ __all__ = [
     "map_features",
     "oks",
     "oks_nms",
+    "opinion_features",
     "pose_features",
     "score",
     "set_threads",

@@ -139,6 +139,17 @@ class DeviceOps(ABC):
         self.run(operation, inputs, (out,), **keywords)
         return out
 
+    def opinion_features(self, features: Any, points: Any, second_points: Any, second_heat: Any, *, boxes: Any,
+                         **keywords: Any) -> Any:  # fmt: skip
+        """As ops.opinion_features."""
+        width = 0 if features is None else features.shape[2]
+        out = marked((*points.shape[:2], width + len(ops.SECOND_FEATURES)), np.float32)
+        inputs = tuple(
+            self.put(array, np.float32) for array in (features, points, second_points, second_heat)
+        )
+        self.run(ops.opinion_features, inputs, (out,), boxes=self.put(boxes, np.float32), **keywords)
+        return out
+
     def forest(self, features: Any, model: Any) -> Any:
         """As ops.forest, with the trees on the device."""
         out = marked(features.shape[:2], np.float32)

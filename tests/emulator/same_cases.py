@@ -24,6 +24,7 @@ from ops import (
     test_map_features,
     test_oks,
     test_oks_nms,
+    test_opinion_features,
     test_out,
     test_score,
 )
@@ -146,6 +147,11 @@ from ops.test_oks_nms import (
     test_the_threshold_itself_does_not_suppress,
     test_what_is_suppressed_does_not_suppress,
 )
+from ops.test_opinion_features import (
+    test_any_opinions_have_the_references_features,
+    test_differences_have_a_largest_value,
+    test_places_that_are_none_are_the_farthest,
+)
 from ops.test_out import (
     test_crop_fills_the_arrays_that_it_is_given,
     test_decode_fills_the_arrays_that_it_is_given,
@@ -170,7 +176,8 @@ test_nobody_is_suppressed = test_oks_nms.test_nobody
 test_scores_by_hand = test_score.test_by_hand
 
 MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_decode_simcc, test_forest,
-           test_geometry, test_map_features, test_oks_nms, test_oks, test_out, test_score)  # fmt: skip
+           test_geometry, test_map_features, test_oks_nms, test_oks, test_opinion_features, test_out,
+           test_score)  # fmt: skip
 
 
 @contextmanager

@@ -147,6 +147,93 @@ def test_trainings_of_ks_networks_are_kept(ks_fitted, frozen, monkeypatch):
         )
 
 
+@pytest.fixture
+def shipped_other(tmp_path, monkeypatch):
+    """A folder of shipped bundles with one of another network, `other`."""
+    folder = tmp_path / "shipped"
+    bundles.write(folder / "other", visibility=False, ks=False)
+    graph = onnx.load(folder / "other" / "pose.fp32.onnx")
+    for tensor in graph.graph.initializer:  # its maps are larger in places, and its poses differ
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            values = (
+                values
+                + np.random.default_rng(6).normal(size=values.shape).astype(np.float32) * np.abs(values).max()
+            )
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    onnx.save(graph, folder / "other" / "pose.fp32.onnx")
+    description = json.loads((folder / "other" / "bundle.json").read_text())
+    kept = {key: value for key, value in description.items() if key not in ("format", "files")}
+    oaks.bundle.write(folder / "other", {**kept, "name": "other"})
+    monkeypatch.setattr(oaks.bundle, "SHIPPED", folder)
+    return folder
+
+
+def test_a_second_opinion_is_a_feature_in_the_engine_too(frozen, data, shipped_other, tmp_path):
+    fitted = fit_heatmaps(
+        frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", out=tmp_path / "bundle",
+        second_opinion="other", settings=QUICK, resamples=5, threads=1,
+    )  # fmt: skip
+    bundle = oaks.Bundle.load(fitted.path)
+    assert bundle.scorer.second.bundle == "other"
+    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
+    boxes = truth.file_boxes(np.arange(PEOPLE))
+    with oaks.Engine("other", "onnxruntime", threads=1) as engine:
+        second = engine.infer(data / "images" / "1.png", boxes=boxes)
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        poses = engine.infer(data / "images" / "1.png", boxes=boxes)
+        maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
+    assert np.abs(poses.keypoints - second.keypoints).max() > 1
+    features = oaks.ops.map_features(
+        maps[:PEOPLE], maps[PEOPLE:], points=poses.keypoints, boxes=boxes, frame_sizes=[[240, 180]] * PEOPLE,
+        flip_pairs=(), alignment=bundle.pose.alignment,
+    )  # fmt: skip
+    features = oaks.ops.opinion_features(
+        features, poses.keypoints, second.keypoints, second.heat, boxes=boxes, sigmas=bundle.skeleton.sigmas,
+        flip_pairs=(),
+    )  # fmt: skip
+    forests = load_forests(bundle)
+    assert max(forest.feature.max() for forest in forests) >= features.shape[2] - 5
+    for forest, told in zip(forests, (poses.similarity, poses.visibility), strict=True):
+        np.testing.assert_array_equal(told, oaks.ops.forest(features, forest))
+
+
+def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shipped_other, tmp_path):
+    call = {"store": tmp_path / "maps", "settings": QUICK, "resamples": 2, "threads": 1}
+    path = fit_heatmaps(
+        frozen,
+        data / "annotations.json",
+        data / "images",
+        out=tmp_path / "bundle",
+        second_opinion="other",
+        **call,
+    ).path
+    description = json.loads((path / "bundle.json").read_text())
+    description["scorer"]["second"]["estimator"]["network"] = "0" * 64
+    (path / "bundle.json").write_text(json.dumps(description))
+    with pytest.raises(
+        oaks.BundleError, match=r"scorer\.second must be fitted to the estimator that it scores"
+    ):
+        oaks.Engine(path, "onnxruntime")
+    description["scorer"]["second"]["bundle"] = "nobody"
+    (path / "bundle.json").write_text(json.dumps(description))
+    with pytest.raises(
+        oaks.BundleError, match=r"scorer\.second\.bundle must be a shipped bundle, \['other'\], got 'nobody'"
+    ):
+        oaks.Engine(path, "onnxruntime")
+    with pytest.raises(ValueError, match="second_opinion must be a shipped bundle"):
+        fit_heatmaps(frozen, data / "annotations.json", data / "images", second_opinion="nobody", **call)
+    with pytest.raises(ValueError, match="second_opinion must come with scorer 'trees', got 'ks-net'"):
+        fit_heatmaps(
+            frozen,
+            data / "annotations.json",
+            data / "images",
+            second_opinion="other",
+            scorer="ks-net",
+            **call,
+        )
+
+
 def test_an_unknown_scorer_is_refused(frozen, data, tmp_path):
     with pytest.raises(ValueError, match="scorer must be one of trees, ks-net, got 'forest'"):
         fit_heatmaps(

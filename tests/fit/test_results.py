@@ -337,13 +337,13 @@ def test_a_second_opinion_becomes_features(files, tmp_path):
 
 
 def test_second_features_are_in_units_of_the_keypoints_deviation():
-    from oaks.results_features import second_features
+    from oaks.results_features import with_opinion
 
     keypoints = np.zeros((1, 17, 2))
     boxes = np.array([[0.0, 0, 100, 100]])
     reach = 2 * np.array(COCO17.sigmas) * np.sqrt(0.53 * 100 * 100)
     other = np.stack([reach, -2 * reach], axis=1)[None]
-    found = second_features(COCO17, keypoints, boxes, (other, np.full((1, 17), 0.5)))
+    found = with_opinion(COCO17, None, keypoints, boxes, (other, np.full((1, 17), 0.5)))
     left = [COCO17.side(k) == "left" for k in range(17)]
     np.testing.assert_allclose(found[0, :, 0], np.where(left, -1, 1), rtol=1e-5)
     np.testing.assert_allclose(found[0, :, 1], -2, rtol=1e-5)

@@ -154,6 +154,18 @@ def map_features_case():
     )
 
 
+def opinion_features_case():
+    points, heat = np.zeros((2, 4, 2), np.float32), np.ones((2, 4), np.float32)
+    inputs = {"features": np.zeros((2, 4, 3), np.float32), "points": points, "second_points": points.copy(),
+              "second_heat": heat}  # fmt: skip
+    settings = {
+        "boxes": pose_people()["boxes"],
+        "sigmas": np.full(4, 0.1, np.float32),
+        "flip_pairs": [(1, 2)],
+    }
+    return Case(ops.opinion_features, inputs, settings, filled((2, 4, 8)))
+
+
 def forest_case():
     model = ops.Forest(3, roots=[0], feature=[1], threshold=[0], left=[-1], right=[-2], leaves=[1, 2])
     features = np.zeros((2, 4, 3), np.float32)
@@ -172,6 +184,7 @@ CASES = {
     "pose_features": pose_features_case,
     "map_features": map_features_case,
     "forest": forest_case,
+    "opinion_features": opinion_features_case,
 }
 
 

@@ -445,6 +445,28 @@ def map_features(heatmaps, mirrored=None, *, points, boxes, frame_sizes, flip_pa
     return people
 
 
+def opinion_features(features, points, second_points, second_heat, *, boxes, sigmas, flip_pairs):
+    """(N,K,F+5) float64: the features, then what the second estimator says of each keypoint."""
+    rows = []
+    lefts = mirror_pairs(flip_pairs, points.shape[1])[1]
+    for n in range(len(points)):
+        x1, y1, x2, y2 = map(float, boxes[n])
+        scale = math.sqrt(0.53 * max(x2 - x1, 1) * max(y2 - y1, 1))
+        heats = [float(heat) if math.isfinite(heat) else 0.0 for heat in second_heat[n]]
+        for k in range(points.shape[1]):
+            apart = []
+            for axis in range(2):
+                value = (float(second_points[n, k, axis]) - float(points[n, k, axis])) / (
+                    2 * scale * sigmas[k]
+                )
+                apart.append(-99.0 if math.isnan(value) else min(max(value, -99.0), 99.0))
+            own = [] if features is None else features[n, k].tolist()
+            told = [-apart[0] if k in lefts else apart[0], apart[1], math.hypot(*apart)]
+            rows.append([*own, *told, heats[k], heats[k] - sum(heats) / len(heats)])
+    width = 5 if features is None else features.shape[2] + 5
+    return np.array(rows, float).reshape(*points.shape[:2], width)
+
+
 def feature_array(people, names):
     """(N,K,F) float64 from dictionaries of features."""
     return np.array([[[features[name] for name in names] for features in person] for person in people], float)

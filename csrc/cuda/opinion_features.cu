@@ -1,0 +1,28 @@
+// One thread per number of the output, so that neighbours read and write neighbours.
+#include "core/opinion_features.h"
+#include "cuda/launch.h"
+
+namespace oaks::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void __launch_bounds__(kThreads) append_opinion(const __grid_constant__ OpinionArguments a) {
+  const int columns = a.feature_count + kOpinionFeatures;
+  const int64_t at = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (at >= a.count * a.keypoints * columns) return;
+  const int64_t row = at / columns;
+  const int64_t n = row / a.keypoints;
+  a.out[at] = opinion_column(a, n, int(row - n * a.keypoints), int(at - row * columns));
+}
+
+}  // namespace
+
+void opinion_features(const OpinionArguments& a, Stream stream) {
+  const int64_t numbers = a.count * a.keypoints * (a.feature_count + kOpinionFeatures);
+  if (numbers <= 0) return;
+  const DeviceGuard guard(a.out);
+  launch("opinion_features", append_opinion, {divided_up<int64_t>(numbers, kThreads), kThreads}, stream, a);
+}
+
+}  // namespace oaks::cuda
