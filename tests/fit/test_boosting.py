@@ -102,10 +102,25 @@ def test_nobody_is_predicted_by_a_model_that_saw_their_image():
     features[..., 1:] = rng.normal(size=(160, 2, 2))
     similarity = np.repeat(of_image[images][:, None], 2, axis=1)
     examples = Examples(features, similarity, np.ones((160, 2), bool), images, np.ones(160, bool))
-    settings = Settings(trees=60, leaves=30, rate=0.3, feature_fraction=1.0, least=1, folds=40)
+    settings = Settings(60, False, leaves=30, rate=0.3, feature_fraction=1.0, least=1, folds=40)
     told = np.zeros((160, 2))
     for rows, ks, _ in boosting.out_of_fold(examples, settings):
         told[rows] = ks
     seen = ops.forest(features, boosting.fit_forests(examples, settings)[0])
     assert np.abs(seen - similarity).mean() < 0.05
     assert np.abs(told - similarity).mean() > 0.2
+
+
+def test_similarity_has_random_thresholds_and_visibility_the_best():
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(200, 3, 6)).astype(np.float32)
+    similarity = 1 / (1 + np.exp(-features[..., 0]))
+    labeled = rng.random((200, 3)) < 1 / (1 + np.exp(-features[..., 1]))
+    examples = Examples(features, similarity, labeled, np.arange(200), np.ones(200, bool))
+    plain, random = (
+        boosting.fit_forests(examples, Settings(20, thresholds, leaves=8)) for thresholds in (False, True)
+    )
+    assert len(set(plain[0].threshold) & set(random[0].threshold)) < 0.2 * len(plain[0].threshold)
+    np.testing.assert_array_equal(plain[1].threshold, random[1].threshold)
+    again = boosting.fit_forests(examples, Settings(20, leaves=8))
+    np.testing.assert_array_equal(random[0].threshold, again[0].threshold)
