@@ -139,7 +139,17 @@ def test_the_loops_know_neither_python_nor_torch(folder):
 
 
 def test_every_operation_has_a_file_of_its_name_per_device():
-    for operation in ("crop", "decode", "score", "oks", "nms", "decode_simcc", "map_features", "forest"):
+    for operation in (
+        "crop",
+        "decode",
+        "score",
+        "oks",
+        "nms",
+        "decode_simcc",
+        "map_features",
+        "forest",
+        "opinion_features",
+    ):
         assert (ROOT / "csrc" / "cpu" / f"{operation}.cpp").is_file()
         assert (ROOT / "csrc" / "cuda" / f"{operation}.cu").is_file()
 
@@ -155,6 +165,7 @@ def test_every_operation_releases_the_interpreter():
         "decode_simcc",
         "map_features",
         "forest",
+        "opinion_features",
         "score",
         "oks",
         "oks_nms",
