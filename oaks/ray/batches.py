@@ -1,0 +1,354 @@
+"""Poses in many pictures: a Ray Dataset of them, or files whose results go to a folder that can be resumed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oaks import ops
+from oaks.bundle import Bundle
+from oaks.coco import PersonBoxes, read_boxes
+from oaks.detector import Detector
+from oaks.errors import ArgumentError, OaksError
+from oaks.inference import WHOLE, Engine
+from oaks.predict import TOGETHER, PictureBoxes, boxes_from_detector, boxes_from_file
+from oaks.ray.cluster import Pool, choose_pool, connected, import_ray
+from oaks.ray.folder import RunFolder
+from oaks.ray.sources import VIDEO, Task, find_sources
+from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
+
+if TYPE_CHECKING:
+    import ray.data
+
+BoxesFor = Callable[[Engine], PictureBoxes]
+"""Makes the source of boxes in a worker, for its Engine."""
+
+_TASKS_PER_WORKER = 32
+"""Tasks that a worker gets of a run: more waste time between them, fewer leave workers idle at the end."""
+_LARGEST_TASK = 1024
+"""Picture files of a task: what is lost when a run is stopped."""
+_ATTEMPTS = 3
+"""Attempts after the first at a task whose worker dies in it."""
+_FAILED_TASKS = 100
+"""Tasks that may fail so before the run ends: by then it is not their pictures."""
+
+log = logging.getLogger("oaks")
+
+
+@dataclass
+class Summary:
+    """Totals of a folder, of this run and of those that it resumes.
+
+    Attributes:
+        folder: with run.json, status.json and parts/.
+        pictures: pictures and frames, with or without an error.
+        people: poses in them.
+        resumed: pictures that were done before.
+        errors: address -> why it could not be read.
+        unfinished: pictures and other files whose worker died in every attempt; the next run tries them again.
+        results: COCO results, or None.
+    """
+
+    folder: Path
+    pictures: int = 0
+    people: int = 0
+    resumed: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    results: Path | None = None
+
+
+def predict(
+    dataset: ray.data.Dataset,
+    bundle: str | Path = "small",
+    *,
+    picture: str = "path",
+    boxes: str | Path | BoxesFor | None = None,
+    boxes_column: str | None = None,
+    detector: str | Path | None = None,
+    nms: float | None = ops.OKS_THRESHOLD,
+    keep: Sequence[str] = (),
+    workers: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    batch_size: int = 64,
+    **engine: Any,
+) -> ray.data.Dataset:
+    """Find the poses in the pictures of a Ray Dataset, with a pool of Engines.
+
+    Args:
+        dataset: a row per picture.
+        bundle: path or name of a bundle; the same on every machine.
+        picture: column of pictures: paths or addresses, encoded images, or arrays (H, W, 3) uint8 RGB.
+        boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
+            makes a PictureBoxes for a worker's Engine. None: a detector finds the people.
+        boxes_column: column of boxes instead, (N, 4) xyxy in image pixels.
+        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
+        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
+        keep: columns of the picture's row that each of its people's rows gets.
+        workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
+        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
+        device: "cpu" leaves GPUs alone; None takes them where there are any.
+        batch_size: pictures that a worker takes at a time.
+        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+
+    Returns:
+        A lazy dataset: a row per person, one without a person for a picture without people, and one with `error` for
+        a picture that cannot be read. docs/ray.md describes the columns.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        BackendUnavailable: Ray is not installed.
+        BundleError: the bundle is damaged.
+    """
+    if sum(source is not None for source in (boxes, boxes_column, detector)) > 1:
+        raise ArgumentError("pass exactly one of boxes, boxes_column, detector")
+    if batch_size < 1:
+        raise ArgumentError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+    if not import_ray().is_initialized():
+        raise ArgumentError("Ray must be connected before a dataset is used; call oaks.ray.connect() first")
+    pool = choose_pool(workers, threads, device)
+    settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, required=boxes_column is None)
+    return dataset.map_batches(
+        RowWorker,
+        fn_constructor_args=(settings, picture, boxes_column, tuple(keep)),
+        batch_size=batch_size,
+        batch_format="numpy",
+        **_pool_arguments(pool),
+    )
+
+
+def predict_files(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    bundle: str | Path = "small",
+    *,
+    address: str | None = None,
+    boxes: str | Path | BoxesFor | None = None,
+    detector: str | Path | None = None,
+    nms: float | None = ops.OKS_THRESHOLD,
+    column: str = "image",
+    coco: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    start: Callable[[int, int], object] = lambda _left, _done: None,
+    advance: Callable[[int], object] = lambda _pictures: None,
+    **engine: Any,
+) -> Summary:
+    """Find the poses in files with a pool of Engines, and write them to a folder of Parquet parts.
+
+    The folder is resumed where it was begun: what is finished is not done again. A picture that cannot be read is a row
+    with an error. A worker that dies is started again, and its task is done again.
+
+    Args:
+        sources: files, folders and globs, on this machine or behind addresses that fsspec opens: pictures, tar
+            shards, Parquet files and videos. Every machine of the cluster must reach them by the same name.
+        out: folder on this machine.
+        bundle: path or name of a bundle; the same on every machine.
+        address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
+        boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
+            makes a PictureBoxes for a worker's Engine. None: a detector finds the people.
+        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
+        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
+        column: of encoded images in Parquet files.
+        coco: whether COCO results are written too, once all is done.
+        workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
+        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
+        device: "cpu" leaves GPUs alone; None takes them where there are any.
+        start: callback with the numbers of pictures and other files that are left, and of pictures done before.
+        advance: callback with the pictures, or other files, that have been finished since.
+        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+
+    Raises:
+        ArgumentError: an argument is wrong, or the folder was begun with other settings.
+        FileNotFoundError: a source names nothing.
+        BackendUnavailable: Ray, or what opens an address, is not installed.
+        BundleError: the bundle is damaged.
+        ConnectionError: there is no cluster at the address.
+        OaksError: no worker can start, or workers keep dying.
+    """
+    if boxes is not None and detector is not None:
+        raise ArgumentError("pass exactly one of boxes, detector")
+    import_ray()
+    inventory = find_sources(sources)
+    if coco and (videos := [name for name, kind in inventory.others.items() if kind == VIDEO]):
+        raise ArgumentError(f"coco must be False for videos, whose frames have no image ids, got {videos[0]}")
+    described = {
+        "bundle": str(bundle), "bundle_sha256": Bundle.load(bundle).sha256, "boxes": _described(boxes, detector),
+        "nms": nms, "column": column, **{name: engine[name] for name in sorted(engine)},
+    }  # fmt: skip
+    with RunFolder(out, described) as folder:
+        summary = Summary(folder.path, resumed=folder.progress.pictures)
+        left = sum(address not in folder.done for address in inventory.pictures)
+        tasks: dict[int, Task] = {}
+        if inventory.tasks(folder.done, 1):
+            with connected(address):
+                pool = choose_pool(workers, threads, device)
+                settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, column=column)
+                tasks = dict(enumerate(inventory.tasks(folder.done, task_size(left, pool.workers))))
+                start(sum(map(_weight, tasks.values())), summary.resumed)
+                for number in _finished(folder, tasks, settings, pool):
+                    advance(_weight(tasks.pop(number)))
+                    folder.tell(_others(tasks), len(tasks), complete=False)
+        folder.tell(_others(tasks), len(tasks), complete=not tasks, now=True)
+        summary.pictures, summary.people = folder.progress.pictures, folder.progress.people
+        summary.errors = dict(folder.progress.errors)
+        summary.unfinished = [
+            name for task in tasks.values() for name in task.pictures or (str(task.address),)
+        ]
+        if coco and not tasks:
+            places = {name: number for number, name in enumerate(inventory.pictures, start=1)}
+            # Pictures in shards have no place in the list of files: they are numbered behind it.
+            summary.results = folder.write_coco(lambda name: places.setdefault(name, len(places) + 1))
+    return summary
+
+
+def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, pool: Pool) -> Any:
+    """Runs tasks and commits their results; yields the number of each that is finished."""
+    if not tasks:
+        return
+    import pyarrow as pa
+    import ray
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = _FAILED_TASKS
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # A block each, so that a task is finished, lost or done again by itself.
+    blocks = [
+        pa.table({
+            "task": pa.array([number], pa.int64()), "kind": [task.kind],
+            "address": pa.array([task.address], pa.string()),
+            "pictures": pa.array([list(task.pictures)], pa.list_(pa.string())),
+        })
+        for number, task in tasks.items()
+    ]  # fmt: skip
+    with warnings.catch_warnings():
+        # Until Ray 2.64, where it gets a name of its own.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        results = ray.data.from_arrow(blocks).map_batches(
+            FileWorker,
+            fn_constructor_args=(settings,),
+            batch_size=1,
+            batch_format="pyarrow",
+            max_task_retries=_ATTEMPTS,
+            **_pool_arguments(pool),
+        )
+    try:
+        # Whole blocks: each is of one task.
+        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if table.num_rows and folder.add(table):
+                yield table["task"][0].as_py()
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong in a worker, as this package or Python says it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        inner = getattr(cause, "cause", None)
+        if isinstance(inner, OaksError | OSError):
+            return inner
+        cause = inner if isinstance(inner, BaseException) else cause.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return OaksError(f"the run on Ray failed: {lines[-1] if lines else type(error).__name__}")
+
+
+def _pool_arguments(pool: Pool) -> dict[str, Any]:
+    import ray.data
+
+    return {
+        "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
+        "num_cpus": pool.threads,
+        "num_gpus": pool.gpus,
+    }
+
+
+def make_settings(
+    bundle: str | Path,
+    boxes: str | Path | BoxesFor | None,
+    detector: str | Path | None,
+    nms: float | None,
+    pool: Pool,
+    engine: dict[str, Any],
+    *,
+    column: str = "image",
+    required: bool = True,
+) -> tuple[Settings, bool]:
+    """Settings, checked before any worker starts, and whether they say where people are.
+
+    Raises:
+        ArgumentError: they must (`required`), and do not; or `nms` is out of range.
+    """
+    if nms is not None and not 0 < nms <= 1:
+        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
+    loaded = Bundle.load(bundle)
+    detects = boxes is not None or detector is not None or loaded.has("detector")
+    if required and not detects:
+        raise ArgumentError(
+            f"boxes or detector must be given, because bundle {loaded.name!r} has no detector; boxes='whole' for "
+            "pictures of one person each"
+        )
+    settings = Settings(
+        # A shipped bundle keeps its name: other machines have it elsewhere.
+        str(Path(bundle).absolute()) if Path(bundle).exists() else str(bundle),
+        loaded.sha256,
+        _boxes_for(boxes, detector, pool),
+        nms,
+        {**engine, "threads": pool.threads, "device": "cuda" if pool.gpus else "cpu"},
+        pool.threads,
+        column,
+    )
+    return settings, detects
+
+
+def _boxes_for(
+    boxes: str | Path | BoxesFor | None, detector: str | Path | None, pool: Pool
+) -> BoxesFor | None:
+    if detector is not None:
+        return partial(_from_detector, str(detector), pool.threads)
+    if boxes is None or callable(boxes):
+        return boxes
+    return whole_picture if str(boxes) == WHOLE else partial(_from_people, read_boxes(boxes))
+
+
+def _from_detector(detector: str, threads: int, _engine: Engine) -> PictureBoxes:
+    return boxes_from_detector(Detector(detector, threads=threads))
+
+
+def _from_people(people: PersonBoxes, _engine: Engine) -> PictureBoxes:
+    return boxes_from_file(people)
+
+
+def _described(boxes: str | Path | BoxesFor | None, detector: str | Path | None) -> str:
+    """Where boxes come from, for run.json."""
+    if detector is not None:
+        return f"detector: {detector}"
+    if callable(boxes):
+        return str(getattr(boxes, "description", "function"))
+    return "the bundle's detector" if boxes is None else str(boxes)
+
+
+def task_size(pictures: int, workers: int) -> int:
+    """Picture files of a task: whole passes of the networks, small enough for workers to end together."""
+    share = -(-pictures // (workers * _TASKS_PER_WORKER * TOGETHER)) * TOGETHER
+    return min(max(share, TOGETHER), _LARGEST_TASK)
+
+
+def _weight(task: Task) -> int:
+    return len(task.pictures) or 1
+
+
+def _others(tasks: dict[int, Task]) -> dict[str, str]:
+    return {str(task.address): task.kind for task in tasks.values() if task.address is not None}
+
+
+__all__ = ["BoxesFor", "Summary", "make_settings", "predict", "predict_files", "task_size"]

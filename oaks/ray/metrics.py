@@ -1,0 +1,113 @@
+"""What /metrics says, in Prometheus's text format: each replica counts for itself, and one reply holds all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_PEOPLE = (1, 2, 4, 8, 16, 32, 64, 128)
+_SILENT = 30.0
+"""Seconds after which a replica that says nothing is left out."""
+
+
+class Metrics:
+    """The counts of one replica.
+
+    Args:
+        replica: its name.
+        queue: requests that it takes at a time.
+    """
+
+    def __init__(self, replica: str, queue: int) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+        disable_created_metrics()
+        self._registry = CollectorRegistry()
+        own = {"registry": self._registry, "labelnames": ["replica"]}
+
+        self._requests = Counter(
+            "oaks_requests",
+            "Requests to /predict by HTTP status.",
+            ["replica", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "oaks_request_seconds", "Seconds from a request's arrival to its reply.", buckets=_SECONDS, **own
+        ).labels(replica)
+        self._batch = Histogram("oaks_batch_people", "People per batch.", buckets=_PEOPLE, **own).labels(
+            replica
+        )
+        self._batch_seconds = Histogram(
+            "oaks_batch_seconds", "Seconds that the Engine takes for a batch.", buckets=_SECONDS, **own
+        ).labels(replica)
+        self._people = Counter("oaks_people", "Poses in replies.", **own).labels(replica)
+        self._waiting = Gauge("oaks_queue_requests", "Requests in work or waiting.", **own).labels(replica)
+        Gauge("oaks_queue_limit", "Requests that are taken at a time.", **own).labels(replica).set(queue)
+        self._replica = replica
+
+    def answered(self, status: int, seconds: float, people: int) -> None:
+        """Counts a reply."""
+        self._requests.labels(self._replica, str(status)).inc()
+        self._seconds.observe(seconds)
+        self._people.inc(people)
+
+    def ran(self, people: int, seconds: float) -> None:
+        """Counts a batch."""
+        self._batch.observe(people)
+        self._batch_seconds.observe(seconds)
+
+    def waiting(self, requests: int) -> None:
+        """Says how many requests are inside."""
+        self._waiting.set(requests)
+
+    def text(self) -> str:
+        """In Prometheus's text format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry).decode()
+
+
+def merged(texts: Iterable[str]) -> str:
+    """The metrics of several replicas as one text, in which each family is described once."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families: dict[str, Metric] = {}
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            if family.name in families:
+                families[family.name].samples.extend(family.samples)
+            else:
+                families[family.name] = family
+
+    class Families:
+        def collect(self) -> Iterable[Metric]:
+            return families.values()
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Families())  # type: ignore[arg-type]
+    return generate_latest(registry).decode()
+
+
+class Board:
+    """The latest metrics of each replica; one actor of it serves all."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, tuple[float, str]] = {}
+
+    def post(self, replica: str, text: str) -> None:
+        """Replaces the metrics of a replica."""
+        self._texts[replica] = time.monotonic(), text
+
+    def exchange(self, replica: str, text: str) -> str:
+        """Posts the metrics of a replica and returns those of all."""
+        self.post(replica, text)
+        oldest = time.monotonic() - _SILENT
+        self._texts = {name: entry for name, entry in self._texts.items() if entry[0] >= oldest}
+        return merged(entry[1] for entry in self._texts.values())
+
+
+__all__ = ["CONTENT_TYPE", "Board", "Metrics", "merged"]

@@ -1,0 +1,270 @@
+"""The service without its server: requests in, replies out, one Engine, and a queue that is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks.errors import ArgumentError
+from oaks.images import in_order
+from oaks.inference import Engine
+from oaks.poses import Poses
+from oaks.predict import PictureBoxes, suppress, whole_image
+from oaks.ray.batching import Batcher
+from oaks.ray.metrics import CONTENT_TYPE, Metrics
+from oaks.ray.openapi import openapi
+from oaks.ray.requests import FULL, UNUSABLE, Query, Refused, RequestLimits, decode, read_query
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_PAGE = Path(__file__).with_name("page.html")
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a service treats its callers.
+
+    Attributes:
+        bounds: on one request.
+        queue: requests that are in work or wait; more are answered with 503.
+        wait: seconds that the first request of a batch waits for others.
+        nms: OKS threshold for NMS of poses in detected boxes, or None.
+    """
+
+    bounds: RequestLimits = field(default_factory=RequestLimits)
+    queue: int = 64
+    wait: float = 0.002
+    nms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.queue < 1:
+            raise ArgumentError(f"queue must be an integer of at least 1, got {self.queue!r}")
+        if not 0 <= self.wait <= 1:
+            raise ArgumentError(f"wait must be 0 to 1 second, got {self.wait!r}")
+        if self.nms is not None and not 0 < self.nms <= 1:
+            raise ArgumentError(f"nms must be above 0 and at most 1, got {self.nms!r}")
+
+
+@dataclass(frozen=True)
+class _Item:
+    image: np.ndarray
+    boxes: np.ndarray | str | None
+
+
+class Service:
+    """Answers requests with the poses that an Engine finds.
+
+    Args:
+        engine: what finds them.
+        detect: finds people where a request has no boxes; None: such requests are refused.
+        settings: how callers are treated.
+        replica: name of this process in the metrics.
+        snapshots: gives the metrics of all replicas of the service; None: there is no other.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        detect: PictureBoxes | None,
+        settings: ServiceSettings,
+        *,
+        replica: str = "0",
+        snapshots: Callable[[str], Any] | None = None,
+    ) -> None:
+        self.engine, self.detect, self.settings, self.replica = engine, detect, settings, replica
+        self.metrics = Metrics(replica, settings.queue)
+        self._snapshots = snapshots
+        largest = engine.describe()["batches"][-1]
+        self._batcher = Batcher[_Item, Poses](
+            self._infer, largest=largest, wait=settings.wait, ran=self.metrics.ran
+        )
+        # Decoded pictures that wait for the Engine are the most memory that a service takes.
+        self._decoders = ThreadPoolExecutor(2, "oaks-decode")
+        self._decoded = asyncio.Semaphore(2 * largest)
+        self._inside = self._people = 0
+        self.stopping = False
+
+    async def respond(self, request: Request) -> Response:
+        """The reply to a request."""
+        from starlette.responses import JSONResponse, PlainTextResponse
+        from starlette.responses import Response as Plain
+
+        place = (request.method, request.url.path)
+        if place == ("POST", "/predict"):
+            return await self._predict(request)
+        if request.url.path == "/predict":
+            return _refusal(Refused(405, "the method of /predict must be POST"), allow="POST")
+        if request.method not in ("GET", "HEAD"):
+            return _refusal(Refused(405, "the method must be GET"), allow="GET")
+        if request.url.path == "/healthz":
+            state = "stopping" if self.stopping else "ok"
+            return JSONResponse({"status": state}, FULL if self.stopping else 200)
+        if request.url.path == "/metrics":
+            own = self.metrics.text()
+            text = own if self._snapshots is None else await self._snapshots(own)
+            return Plain(text, media_type=CONTENT_TYPE)
+        if request.url.path == "/openapi.json":
+            return JSONResponse(openapi(self.model(), self.settings.bounds))
+        if request.url.path == "/model":
+            return JSONResponse(self.model())
+        if request.url.path == "/":
+            return PlainTextResponse(
+                _PAGE.read_text("utf-8"),
+                media_type="text/html",
+                headers={"Content-Security-Policy": _PAGE_POLICY},
+            )
+        return _refusal(
+            Refused(404, "the address must be one of /, /predict, /healthz, /metrics, /openapi.json, /model")
+        )
+
+    def model(self) -> dict[str, Any]:
+        """What /model says: keypoints, and what a request may hold."""
+        skeleton, bounds = self.engine.bundle.skeleton, self.settings.bounds
+        return {
+            "name": self.engine.bundle.name,
+            "keypoints": list(skeleton.keypoints),
+            "limbs": [list(limb) for limb in skeleton.limbs],
+            "score": self.engine.score_kind,
+            "detector": self.detect is not None,
+            "max_bytes": bounds.bytes,
+            "max_pixels": bounds.pixels,
+            "max_people": bounds.people,
+        }
+
+    async def _predict(self, request: Request) -> Response:
+        from starlette.responses import Response as Plain
+
+        start = time.perf_counter()
+        if self.stopping or self._inside >= self.settings.queue:
+            reason = "the service is stopping" if self.stopping else "the queue is full"
+            self.metrics.answered(FULL, time.perf_counter() - start, 0)
+            return _refusal(Refused(FULL, reason, self._retry_after()))
+        self._inside += 1
+        self.metrics.waiting(self._inside)
+        status, people = 500, 0
+        try:
+            query = await read_query(
+                request.headers, request.query_params, request.stream(), self.settings.bounds
+            )
+            self._check_boxes(query)
+            image, poses = await self._poses(query)
+            status, people = 200, len(poses)
+            return Plain(self._reply(image, poses), media_type="application/json")
+        except Refused as refused:
+            status = refused.status
+            return _refusal(refused)
+        finally:
+            self._inside -= 1
+            self.metrics.waiting(self._inside)
+            self.metrics.answered(status, time.perf_counter() - start, people)
+
+    def _check_boxes(self, query: Query) -> None:
+        if query.boxes is None and self.detect is None:
+            raise Refused(
+                UNUSABLE, "boxes must be given ('whole' for one person), because the model has no detector"
+            )
+
+    async def _poses(self, query: Query) -> tuple[np.ndarray, Poses]:
+        async with self._decoded:
+            loop = asyncio.get_running_loop()
+            image = await loop.run_in_executor(self._decoders, decode, query, self.settings.bounds)
+            weight = max(1, len(query.boxes)) if isinstance(query.boxes, np.ndarray) else 1
+            self._people += weight
+            try:
+                return image, await self._batcher.submit(_Item(image, query.boxes), weight)
+            finally:
+                self._people -= weight
+
+    def _infer(self, items: Sequence[_Item]) -> Sequence[Poses | BaseException]:
+        """The poses of a batch of requests, each its own."""
+        found: list[tuple[np.ndarray, np.ndarray] | Refused] = [self._located(item) for item in items]
+        kept = [i for i, own in enumerate(found) if not isinstance(own, Refused)]
+        located = [own for own in found if not isinstance(own, Refused)]
+        poses = self.engine.infer(
+            [in_order(items[i].image, self.engine.color) for i in kept],
+            boxes=[boxes for boxes, _ in located],
+            box_scores=[scores for _, scores in located],
+        )
+        results: list[Poses | BaseException] = [
+            own if isinstance(own, Refused) else Poses.empty() for own in found
+        ]
+        for number, i in enumerate(kept):
+            own = poses[poses.frame_index == number]
+            detected = items[i].boxes is None and self.detect is not None and self.detect.detected
+            results[i] = (
+                own if not detected or self.settings.nms is None else suppress(own, self.settings.nms)
+            )
+        return results
+
+    def _located(self, item: _Item) -> tuple[np.ndarray, np.ndarray] | Refused:
+        """Boxes and scores of the people of a request."""
+        if isinstance(item.boxes, np.ndarray):
+            return item.boxes, np.ones(len(item.boxes), np.float32)
+        source = whole_image() if isinstance(item.boxes, str) or self.detect is None else self.detect
+        _, boxes, scores = source.find(Path("picture"), item.image)
+        if len(boxes) > self.settings.bounds.people:
+            reason = f"the picture must show at most {self.settings.bounds.people} people, got {len(boxes)}; pass boxes"
+            return Refused(UNUSABLE, reason)
+        return boxes, scores
+
+    def _reply(self, image: np.ndarray, poses: Poses) -> bytes:
+        height, width = image.shape[:2]
+        rows = poses.to_coco(0)
+        for row in rows:
+            del row["image_id"], row["category_id"]
+        content = {
+            "model": self.engine.bundle.name, "score_kind": poses.score_kind, "width": width, "height": height,
+            "poses": rows,
+        }  # fmt: skip
+        return json.dumps(content, allow_nan=False).encode()
+
+    def _retry_after(self) -> int:
+        """Seconds after which the queue should have room."""
+        rate = self._batcher.rate
+        return min(60, max(1, math.ceil(self._people / rate))) if rate else 1
+
+    async def close(self) -> None:
+        """Answers what is inside, and ends the threads; new requests are refused."""
+        self.stopping = True
+        while self._inside:
+            await asyncio.sleep(0.01)
+        await self._batcher.close()
+        self._decoders.shutdown()
+
+
+def application(service: Service) -> Any:
+    """The service as an ASGI application."""
+    from starlette.requests import Request
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            response = await service.respond(Request(scope, receive))
+            await response(scope, receive, send)
+
+    return answer
+
+
+def _refusal(refused: Refused, *, allow: str | None = None) -> Response:
+    from starlette.responses import JSONResponse
+
+    headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
+    headers |= {"Allow": allow} if allow else {}
+    return JSONResponse({"error": refused.reason}, refused.status, headers)
+
+
+__all__ = ["Service", "ServiceSettings", "application"]

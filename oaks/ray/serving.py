@@ -1,0 +1,206 @@
+"""The service on Ray Serve: a replica per GPU, or per so many CPU cores, behind one port."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oaks import ops
+from oaks.errors import ArgumentError, OaksError
+from oaks.ray.batches import BoxesFor, make_settings
+from oaks.ray.cluster import choose_pool, connected, import_ray
+from oaks.ray.metrics import Board
+from oaks.ray.requests import RequestLimits
+from oaks.ray.service import Service, ServiceSettings
+from oaks.ray.worker import Settings
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+NAME = "oaks"
+_BOARD = "oaks-metrics"
+_TAKEN = 10_000
+"""Requests that Serve hands to a replica at a time: the replica itself refuses those beyond its queue."""
+_STOP_SECONDS = 120.0
+"""In which a replica that is stopped must have answered what it took."""
+_POST_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Options:
+    settings: Settings
+    service: ServiceSettings
+    detects: bool
+
+
+class Replica:
+    """One Engine of the service; a class for Ray Serve.
+
+    Args:
+        options: the same for all replicas.
+    """
+
+    def __init__(self, options: _Options) -> None:
+        import ray
+        from ray import serve
+
+        self._engine, detect = options.settings.open_with(options.detects)
+        self._engine.warmup()
+        self._name = serve.get_replica_context().replica_tag
+        self._board = ray.remote(num_cpus=0)(Board).options(name=_BOARD, get_if_exists=True).remote()
+        self._service = Service(
+            self._engine, detect, options.service, replica=self._name, snapshots=self._exchange
+        )
+        self._posting: asyncio.Task[None] | None = None
+
+    async def __call__(self, request: Request) -> Response:
+        if self._posting is None:
+            self._posting = asyncio.get_running_loop().create_task(self._post())
+        return await self._service.respond(request)
+
+    async def _exchange(self, text: str) -> str:
+        """The metrics of all replicas."""
+        return str(await self._board.exchange.remote(self._name, text))
+
+    async def _post(self) -> None:
+        while True:
+            await self._board.post.remote(self._name, self._service.metrics.text())
+            await asyncio.sleep(_POST_SECONDS)
+
+
+def serve(
+    bundle: str | Path = "small",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str | None = None,
+    replicas: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    boxes: str | BoxesFor | None = None,
+    detector: str | Path | None = None,
+    nms: float | None = ops.OKS_THRESHOLD,
+    queue: int = 64,
+    wait: float = 0.002,
+    bounds: RequestLimits | None = None,
+    ready: Callable[[str], object] = lambda _address: None,
+    **engine: Any,
+) -> None:
+    """Serve a bundle over HTTP until the process gets SIGINT or SIGTERM; then answer what was taken, and return.
+
+    Args:
+        bundle: path or name of a bundle; the same on every machine.
+        host: address to listen on; "0.0.0.0" for all of the machine's.
+        port: to listen on.
+        address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
+        replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
+        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
+        device: "cpu" leaves GPUs alone; None takes them where there are any.
+        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a PictureBoxes for
+            a replica's Engine. None: a detector finds the people, if there is one.
+        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
+        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
+        queue: requests that a replica has in work or waiting; more are answered with 503 and Retry-After.
+        wait: seconds that the first request of a batch waits for others.
+        bounds: limits on one request.
+        ready: callback with the address, once requests are taken.
+        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        BackendUnavailable: Ray is not installed.
+        ConnectionError: there is no cluster at the address.
+        OaksError: the service cannot start.
+    """
+    stop = threading.Event()
+    with stopping_on_signals(stop), running(
+        bundle, host=host, port=port, address=address, replicas=replicas, threads=threads, device=device, boxes=boxes,
+        detector=detector, nms=nms, queue=queue, wait=wait, bounds=bounds, **engine,
+    ) as place:  # fmt: skip
+        ready(place)
+        while not stop.wait(0.5):
+            pass
+
+
+@contextmanager
+def running(
+    bundle: str | Path = "small",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str | None = None,
+    replicas: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    boxes: str | BoxesFor | None = None,
+    detector: str | Path | None = None,
+    nms: float | None = ops.OKS_THRESHOLD,
+    queue: int = 64,
+    wait: float = 0.002,
+    bounds: RequestLimits | None = None,
+    **engine: Any,
+) -> Iterator[str]:
+    """The same service for a block; yields its address. What was taken is answered before the block's end."""
+    if not 1 <= port <= 65535:
+        raise ArgumentError(f"port must be 1 to 65535, got {port}")
+    if boxes is not None and detector is not None:
+        raise ArgumentError("pass exactly one of boxes, detector")
+    service = ServiceSettings(bounds or RequestLimits(), queue, wait, nms)
+    import_ray()
+    with connected(address):
+        import ray
+        from ray import serve as ray_serve
+
+        pool = choose_pool(replicas, threads, device)
+        settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
+        deployment = ray_serve.deployment(
+            Replica,
+            name=NAME,
+            num_replicas=pool.workers,
+            ray_actor_options={"num_cpus": pool.threads, "num_gpus": pool.gpus},
+            max_ongoing_requests=_TAKEN,
+            graceful_shutdown_timeout_s=_STOP_SECONDS,
+            graceful_shutdown_wait_loop_s=0.1,
+            health_check_period_s=2.0,
+        )
+        try:
+            ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+            ray_serve.run(
+                deployment.bind(_Options(settings, service, detects)), name=NAME, route_prefix="/",
+                logging_config={"log_level": "WARNING", "enable_access_log": False},
+            )  # fmt: skip
+        except (RuntimeError, ray.exceptions.RayError) as error:
+            ray_serve.shutdown()
+            raise OaksError(f"the service cannot start: {error}") from error
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            ray_serve.delete(NAME)
+            ray_serve.shutdown()
+
+
+@contextmanager
+def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set an event; a second one ends the process as usual."""
+    before: Mapping[int, Any] = {}
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["NAME", "Replica", "running", "serve", "stopping_on_signals"]

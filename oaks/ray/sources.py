@@ -1,0 +1,299 @@
+"""Where pictures come from: files, folders and globs, on this machine or behind any address that fsspec opens.
+
+A task is what one worker does at a time and what is finished or not: some picture files, one tar shard, one
+Parquet file, or one video.
+"""
+
+from __future__ import annotations
+
+import logging
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oaks import limits
+from oaks.errors import ArgumentError, BackendUnavailable
+from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
+
+PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_ATTEMPTS = 3
+"""Attempts to read from an address: a connection may break."""
+
+log = logging.getLogger("oaks")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does at a time.
+
+    Attributes:
+        kind: PICTURES, TAR, PARQUET or VIDEO.
+        address: the file of pictures that it is; None for PICTURES.
+        pictures: addresses of picture files; empty for the other kinds.
+    """
+
+    kind: str
+    address: str | None = None
+    pictures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What sources name, each once, in their order; what a folder or a glob holds in natural order.
+
+    Attributes:
+        pictures: addresses of picture files. Files of this machine have absolute paths.
+        others: address of each tar shard, Parquet file and video -> its kind.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
+
+    def tasks(self, done: set[str], size: int) -> list[Task]:
+        """What remains to be done.
+
+        Args:
+            done: addresses of pictures, shards and videos that are finished.
+            size: picture files of a task.
+        """
+        left = [address for address in self.pictures if address not in done]
+        parts = [Task(PICTURES, None, tuple(left[i : i + size])) for i in range(0, len(left), size)]
+        return parts + [Task(kind, address) for address, kind in self.others.items() if address not in done]
+
+
+def find_sources(sources: Sequence[str | Path]) -> Inventory:
+    """The pictures, tar shards (.tar, .tgz), Parquet files and videos that files, folders and globs name.
+
+    Folders are read without their subfolders. Files of other kinds in a folder are skipped; image files of
+    kinds that are not read are logged.
+
+    Raises:
+        FileNotFoundError: a source names nothing of these kinds.
+        ArgumentError: a source is a stream.
+        BackendUnavailable: the package that opens such addresses is not installed.
+    """
+    found = Inventory()
+    pictures: dict[str, None] = {}
+    for source in sources:
+        files, named = _listed(str(source))
+        kinds = {address: kind_of(address) for address in files}
+        if named and kinds[files[0]] is None:
+            raise ArgumentError(
+                f"source must be a picture, a tar shard, a Parquet file or a video, got {source}"
+            )
+        if not any(kinds.values()):
+            counts = Counter(Path(address).suffix.lower() or "no extension" for address in files)
+            holds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(6)) or "no files"
+            raise FileNotFoundError(f"no pictures found in {str(source)!r}; it holds {holds}")
+        foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
+        if foreign:
+            log.warning(
+                "%s: skipped %d image files of kinds that are not read; convert them to JPEG or PNG",
+                source,
+                foreign,
+            )
+        for address, kind in kinds.items():
+            if kind == PICTURES:
+                pictures[address] = None
+            elif kind is not None:
+                found.others[address] = kind
+    found.pictures.extend(pictures)
+    return found
+
+
+def kind_of(address: str) -> str | None:
+    """PICTURES, TAR, PARQUET or VIDEO, by the suffix; None for what is not read."""
+    name = address.lower()
+    if name.endswith(_TAR_SUFFIXES):
+        return TAR
+    suffix = Path(name).suffix
+    if suffix in (".parquet", ".pq"):
+        return PARQUET
+    if suffix in VIDEO_SUFFIXES:
+        return VIDEO
+    return PICTURES if suffix in SUFFIXES else None
+
+
+def _listed(source: str) -> tuple[list[str], bool]:
+    """Addresses of the files that a source names, and whether it names one file itself."""
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(source)
+    except ImportError as error:
+        raise BackendUnavailable(f"{source} cannot be opened: {error}") from error
+    except ValueError as error:
+        raise ArgumentError(f"source must be pictures or videos, got {source}: {error}") from error
+    if files.isfile(path):
+        return [_address(files, path)], True
+    if files.isdir(path):
+        listed = [entry["name"] for entry in files.ls(path, detail=True) if entry["type"] == "file"]
+    else:
+        listed = [name for name in files.glob(path) if files.isfile(name)] if _is_glob(path) else []
+    if not listed:
+        raise FileNotFoundError(
+            f"no pictures found in {source!r}; pass files, a folder, a glob or an address"
+        )
+    return sorted((_address(files, name) for name in listed), key=natural_key), False
+
+
+def _is_glob(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def _address(files: Any, path: str) -> str:
+    """An absolute path on this machine, an address elsewhere."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    return str(path) if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
+
+
+def picture_reader(address: str) -> Callable[[], np.ndarray]:
+    """A function that reads a picture file."""
+    if "://" not in address:
+        return lambda: read_image(address)
+    return lambda: decode_image(read_bytes(address), address)
+
+
+def read_bytes(address: str) -> bytes:
+    """The content of a picture file behind an address, within the limit on image files.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, after several attempts.
+        LimitError: it is too large.
+    """
+    import fsspec
+
+    largest = limits.current().image_bytes
+    for attempt in range(_ATTEMPTS):
+        try:
+            with fsspec.open(address, "rb") as file:
+                content = file.read(largest + 1)
+            break
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"image not found: {address}") from error
+        except Exception as error:  # each store has exceptions of its own
+            if attempt == _ATTEMPTS - 1:
+                raise OSError(f"{address}: could not be read: {type(error).__name__}: {error}") from error
+            time.sleep(2**attempt)
+    limits.check(f"{address}: the file's size in bytes", "image_bytes", len(content))
+    return content
+
+
+def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """The pictures of a tar shard, as WebDataset packs them: address of each, and a function that reads it.
+
+    Raises:
+        OSError, ArgumentError: the shard cannot be read (on).
+    """
+    import fsspec
+
+    largest = limits.current().image_bytes
+    try:
+        # A stream is read once from its start to its end, so that nothing is fetched twice.
+        with fsspec.open(address, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as shard:
+            for entry in shard:
+                if not entry.isfile() or Path(entry.name).suffix.lower() not in SUFFIXES:
+                    continue
+                name = f"tar://{entry.name}::{address}"
+                if entry.size > largest:
+                    yield name, _too_large(name, entry.size)
+                    continue
+                member = shard.extractfile(entry)
+                content = b"" if member is None else member.read()
+                yield name, decoder(content, name)
+    except tarfile.TarError as error:
+        raise ArgumentError(f"{address}: damaged: {error}") from error
+
+
+def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """The pictures in a Parquet file's column of encoded images: address and row of each, and a function that reads it.
+
+    The column holds bytes, or structs with a field "bytes" as Hugging Face's data sets have.
+
+    Raises:
+        OSError, ArgumentError: the file cannot be read, or has no such column.
+    """
+    import fsspec
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with fsspec.open(address, "rb") as file:
+            table = pq.ParquetFile(file)
+            names = table.schema_arrow.names
+            if column not in names:
+                raise ArgumentError(f"{address}: column {column!r} not found; it has {', '.join(names[:20])}")
+            row = 0
+            for batch in table.iter_batches(batch_size=16, columns=[column]):
+                values = batch.column(0)
+                if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+                    values = values.field("bytes")
+                for value in values.to_pylist():
+                    yield f"{address}#row={row}", decoder(value, f"{address}#row={row}")
+                    row += 1
+    except pa.ArrowInvalid as error:
+        raise ArgumentError(f"{address}: damaged: {error}") from error
+
+
+def decoder(content: Any, name: str) -> Callable[[], np.ndarray]:
+    """A function that decodes an encoded image."""
+
+    def decode() -> np.ndarray:
+        if not isinstance(content, bytes):
+            raise ArgumentError(f"{name}: must be an encoded image, got {type(content).__name__}")
+        return decode_image(content, name)
+
+    return decode
+
+
+def _too_large(name: str, size: int) -> Callable[[], np.ndarray]:
+    def refuse() -> np.ndarray:
+        limits.check(f"{name}: the file's size in bytes", "image_bytes", size)
+        raise AssertionError("a file within the limits was refused")
+
+    return refuse
+
+
+@contextmanager
+def local_copy(address: str) -> Iterator[str]:
+    """A file of this machine with the content of an address; removed after the block unless it was here before."""
+    if "://" not in address:
+        yield address
+        return
+    import fsspec
+
+    with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
+        copy = Path(folder) / Path(address).name
+        with fsspec.open(address, "rb") as source, open(copy, "wb") as target:
+            while block := source.read(16 << 20):
+                target.write(block)
+        yield str(copy)
+
+
+__all__ = [
+    "PARQUET",
+    "PICTURES",
+    "TAR",
+    "VIDEO",
+    "Inventory",
+    "Task",
+    "decoder",
+    "find_sources",
+    "kind_of",
+    "local_copy",
+    "parquet_pictures",
+    "picture_reader",
+    "read_bytes",
+    "tar_pictures",
+]

@@ -1,0 +1,264 @@
+"""What runs in a worker process of Ray: one Engine, and tasks or rows that come to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oaks.errors import ArgumentError, OaksError
+from oaks.inference import Engine
+from oaks.predict import TOGETHER, PictureBoxes, boxes_from_detector, find_poses, whole_image
+from oaks.ray import rows, sources
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 1024
+"""Frames of a video or pictures of a shard whose rows leave the worker together."""
+
+Pictures = Iterable[tuple[str, Callable[[], np.ndarray]]]
+
+log = logging.getLogger("oaks")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How poses are made; the same in every worker, so it must be picklable.
+
+    Attributes:
+        bundle: path or name of the bundle, on every machine.
+        sha256: of the bundle that the caller sees; another one is refused.
+        boxes: makes the source of boxes for a worker's Engine; None: the bundle's detector.
+        nms: OKS threshold, or None.
+        engine: further arguments of Engine.
+        readers: threads that read and decode pictures ahead.
+        column: of encoded images in Parquet files.
+    """
+
+    bundle: str
+    sha256: str
+    boxes: Callable[[Engine], PictureBoxes] | None = None
+    nms: float | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    readers: int = 1
+    column: str = "image"
+
+    def open(self) -> tuple[Engine, PictureBoxes]:
+        """An Engine, and its source of boxes.
+
+        Raises:
+            ArgumentError: this machine has another bundle of that name, or the bundle has no detector and nothing
+                else says where people are.
+        """
+        engine, boxes = self.open_with(True)
+        assert boxes is not None
+        return engine, boxes
+
+    def open_with(self, detects: bool) -> tuple[Engine, PictureBoxes | None]:
+        """The same; without a source of boxes where `detects` is False."""
+        engine = Engine(self.bundle, **self.engine)
+        if engine.bundle.sha256 != self.sha256:
+            raise ArgumentError(
+                f"bundle {self.bundle!r} must be the same on every machine, got SHA-256 {engine.bundle.sha256} here "
+                f"and {self.sha256} where the run was started"
+            )
+        if not detects:
+            return engine, None
+        return engine, boxes_from_detector(engine.detector) if self.boxes is None else self.boxes(engine)
+
+
+def whole_picture(_engine: Engine) -> PictureBoxes:
+    """Settings.boxes for pictures of one person each."""
+    return whole_image()
+
+
+class FileWorker:
+    """Poses in the pictures of tasks; a callable class for Ray Data.
+
+    Takes tables with the columns task, kind, address and pictures; gives rows of `rows.schema` and two more columns:
+    task, and about, which is set in the last row of a task and null in all others.
+
+    Args:
+        settings: how poses are made.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine, self.boxes = settings.open()
+        self._readers = ThreadPoolExecutor(settings.readers)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for row in batch.to_pylist():
+            task = sources.Task(row["kind"], row["address"], tuple(row["pictures"]))
+            yield from self._labeled(row["task"], task)
+
+    def _labeled(self, number: int, task: sources.Task) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        found = restarting(self._found(task))
+        part = list(islice(found, _ROWS))
+        while part:
+            following = list(islice(found, _ROWS))
+            table = rows.to_table(part)
+            ends = [None] * table.num_rows
+            if not following:
+                ends[-1] = self._about(task)
+            table = table.append_column("task", pa.array([number] * table.num_rows, pa.int64()))
+            yield table.append_column("about", pa.array(ends, pa.string()))
+            part = following
+
+    def _about(self, task: sources.Task) -> str:
+        made = {**self.engine.describe(), "box_source": self.boxes.description}
+        nms = self.settings.nms if self.boxes.detected else None
+        skeleton, kind = self.engine.bundle.skeleton, self.engine.score_kind
+        return rows.about(skeleton, kind, made=made, nms=nms, source=task.address)
+
+    def _found(self, task: sources.Task) -> Iterator[rows.Found]:
+        """What became of each picture or frame of a task, at least one entry."""
+        if task.kind == sources.PICTURES:
+            yield from self._poses((name, sources.picture_reader(name)) for name in task.pictures)
+            return
+        address, count = str(task.address), 0
+        try:
+            for found in self._inside(task.kind, address):
+                count += 1
+                yield found
+        except (ValueError, OSError, OaksError) as error:
+            yield rows.Found(address, error=_reason(address, error))
+        else:
+            if not count:
+                yield rows.Found(address, error="holds no pictures")
+
+    def _inside(self, kind: str, address: str) -> Iterator[rows.Found]:
+        if kind == sources.VIDEO:
+            return self._video(address)
+        if kind == sources.TAR:
+            return self._poses(sources.tar_pictures(address))
+        return self._poses(sources.parquet_pictures(address, self.settings.column))
+
+    def _poses(self, pictures: Pictures) -> Iterator[rows.Found]:
+        return poses_of(self.engine, self.boxes, self.settings.nms, ahead(pictures, self._readers))
+
+    def _video(self, address: str) -> Iterator[rows.Found]:
+        """The tracked people of each frame, as `oaks track` finds them."""
+        from oaks.video import FrameBoxes, OneEuro, Summary, track
+
+        summary = Summary()
+        boxes = FrameBoxes(
+            self.boxes.description, lambda frame: self.boxes.find(Path(address), frame.image)[1:]
+        )
+        with sources.local_copy(address) as path:
+            frames = track(path, self.engine, boxes=boxes, smoother=OneEuro(), summary=summary)
+            for frame, poses in frames:
+                height, width = frame.image.shape[:2]
+                yield rows.Found(address, poses, (width, height), frame=frame.index, time=frame.time)
+        if not summary.complete:
+            yield rows.Found(address, error="; ".join(summary.problems) or "damaged")
+
+
+class RowWorker:
+    """Poses in the pictures of a dataset's rows; a callable class for Ray Data.
+
+    Args:
+        settings: how poses are made.
+        picture: column of pictures: addresses, encoded images, or arrays (H, W, 3) uint8 RGB.
+        boxes: column of boxes (N, 4) xyxy, or None.
+        keep: columns that each person's row gets from its picture's row.
+    """
+
+    def __init__(self, settings: Settings, picture: str, boxes: str | None, keep: tuple[str, ...]) -> None:
+        self.settings, self.picture, self.column, self.keep = settings, picture, boxes, keep
+        self.engine, self.boxes = settings.open_with(boxes is None)
+        self._readers = ThreadPoolExecutor(settings.readers)
+
+    def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
+        import pyarrow as pa
+
+        values = batch[self.picture]
+        names = [str(number) for number in range(len(values))]
+        boxes = self.boxes
+        if boxes is None:
+            given = dict(zip(names, batch[self.column], strict=True))
+            boxes = PictureBoxes(f"column {self.column}", lambda name, _image: _boxes_of(given[str(name)]))
+        pictures = zip(names, map(_value_reader, values), strict=True)
+        found = poses_of(self.engine, boxes, self.settings.nms, ahead(pictures, self._readers))
+        table = rows.to_table(restarting(found))
+        # Pictures were called by their numbers, so that each finds its row again.
+        origin = np.array(table["file"].to_pylist(), np.int64)
+        files = [value if isinstance(value, str) else None for value in values]
+        table = table.set_column(0, "file", pa.array([files[i] for i in origin], pa.string()))
+        for name in self.keep:
+            table = table.append_column(name, pa.array([batch[name][i] for i in origin]))
+        return table
+
+
+def _boxes_of(value: Any) -> tuple[None, np.ndarray, np.ndarray]:
+    corners = np.array([] if value is None else [list(box) for box in value], np.float32).reshape(-1, 4)
+    return None, corners, np.ones(len(corners), np.float32)
+
+
+def _value_reader(value: Any) -> Callable[[], np.ndarray]:
+    if isinstance(value, str):
+        return sources.picture_reader(value)
+    if isinstance(value, bytes):
+        return sources.decoder(value, "picture")
+
+    def array() -> np.ndarray:
+        pixels = np.asarray(value)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise ArgumentError(f"picture must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+        return np.ascontiguousarray(pixels[..., ::-1])
+
+    return array
+
+
+def poses_of(
+    engine: Engine, boxes: PictureBoxes, nms: float | None, pictures: Pictures
+) -> Iterator[rows.Found]:
+    """What became of each picture; the damaged have an error."""
+    for prediction, image in find_poses(engine, pictures, boxes, nms=nms):
+        name = str(prediction.path)
+        if image is None:
+            yield rows.Found(name, error=prediction.problem)
+        else:
+            size = (image.shape[1], image.shape[0])
+            yield rows.Found(name, prediction.poses, size, image_id=prediction.image_id)
+
+
+def ahead(pictures: Pictures, readers: ThreadPoolExecutor) -> Pictures:
+    """Pictures whose reading goes on in threads, as many ahead as share a pass of the networks."""
+    waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
+    remaining = iter(pictures)
+    while True:
+        for name, read in islice(remaining, TOGETHER - len(waiting)):
+            waiting.append((name, readers.submit(read)))
+        if not waiting:
+            return
+        name, future = waiting.popleft()
+        yield name, future.result
+
+
+def restarting(found: Iterator[rows.Found]) -> Iterator[rows.Found]:
+    """The same; an error of the Engine itself ends this process, and Ray starts a new one with a new Engine."""
+    try:
+        yield from found
+    except Exception:
+        log.exception("the Engine failed; its process ends and is started again")
+        logging.shutdown()
+        os._exit(1)
+
+
+def _reason(address: str, error: BaseException) -> str:
+    return str(error).removeprefix(f"{address}: ") or type(error).__name__
+
+
+__all__ = ["FileWorker", "RowWorker", "Settings", "ahead", "poses_of", "restarting", "whole_picture"]
