@@ -31,7 +31,18 @@ _HOST_BATCH, _DEVICE_BATCH = 8, 64
 WHOLE = "whole"
 """Instead of boxes: every picture is one person, cut out already."""
 _SETTINGS = frozenset(
-    ("bundle", "backend", "device", "precision", "flip", "color", "refine", "score_kind", "gives_oaks")
+    (
+        "bundle",
+        "backend",
+        "device",
+        "precision",
+        "flip",
+        "color",
+        "refine",
+        "threads",
+        "score_kind",
+        "gives_oaks",
+    )
 )
 """Attributes that are read-only after construction: networks and buffers are made for them."""
 
@@ -59,6 +70,7 @@ class Engine:
     Attributes:
         bundle: the Bundle.
         backend, device, precision, flip, refine: what has been chosen.
+        threads: CPU threads; None: all cores.
         gives_oaks: whether poses have an OAKS score: the bundle has visibility and the KS network.
         score_kind: which one Poses.scores is, "oaks" or "conventional": what the bundle says, else OAKS if
             there is one.
@@ -129,7 +141,7 @@ class Engine:
         self._similarity = _half(self.bundle.similarity, 1)
         self.timings = Timings()
         self._detector = detector
-        self._threads = threads
+        self.threads = threads
         self._lock = threading.RLock()
         self._process = os.getpid()
         # A dropped Engine gives its memory back at once: PyCUDA cannot free it from just any thread later.
@@ -247,10 +259,10 @@ class Engine:
             if self._detector is None:
                 self._detector = Detector(
                     self.bundle, backend=self.backend, device=self.device, precision=self.precision,
-                    threads=self._threads,
+                    threads=self.threads,
                 )  # fmt: skip
             elif not isinstance(self._detector, Detector):
-                self._detector = Detector(self._detector, threads=self._threads)
+                self._detector = Detector(self._detector, threads=self.threads)
             return self._detector
 
     def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from oaks.cli import val
 from oaks.cli.benchmark import benchmark
@@ -15,10 +16,12 @@ from oaks.cli.doctor import doctor
 from oaks.cli.export import export
 from oaks.cli.finetune import finetune
 from oaks.cli.fit import fit, import_, rescore
+from oaks.cli.options import with_ray_address
 from oaks.cli.output import Output
 from oaks.cli.plan import plan
 from oaks.cli.predict import predict
 from oaks.cli.render import render, render_video
+from oaks.cli.serve import serve
 from oaks.cli.track import track
 from oaks.cli.train import pack, train
 from oaks.cli.train_series import train_series
@@ -31,8 +34,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for function in (predict, track):
-    app.command()(function)
+
+
+class _Predict(TyperCommand):
+    """`oaks predict`, whose --ray may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_ray_address(args))
+
+
+app.command(cls=_Predict)(predict)
+app.command()(track)
 app.add_typer(val.app, name="val")
 app.command("import")(import_)
 for function in (
@@ -47,6 +59,7 @@ for function in (
     render,
     render_video,
     benchmark,
+    serve,
     demo,
     doctor,
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
 
 if TYPE_CHECKING:
+    from oaks.box_files import PersonBoxes
     from oaks.boxes import BoxSource as PersonBoxSource
     from oaks.detector import Detector
     from oaks.inference import Engine
@@ -67,6 +69,23 @@ Set = Annotated[
 ]
 MaxMinutes = Annotated[float | None, typer.Option(help="Stop with a checkpoint after this many minutes.")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Engines on Ray. Default: one per GPU, or without GPUs one per --threads CPUs."),
+]
+RAY_LOCAL = "local"
+
+
+def with_ray_address(arguments: list[str]) -> list[str]:
+    """The arguments, in which a --ray that no address follows says that Ray is started on this machine."""
+    completed = []
+    for place, word in enumerate(arguments):
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        bare = word == "--ray" and not re.fullmatch(r"auto|local|(ray://)?[\w.\-\[\]:]+:\d+", following)
+        completed.append(f"{word}={RAY_LOCAL}" if bare else word)
+    return completed
 
 
 def threshold(value: float) -> float | None:
@@ -134,8 +153,21 @@ class DetectorOptions:
         ),
     ] = ()  # type: ignore[assignment]
 
-    def load(self) -> Detector | None:
+    @property
+    def description(self) -> str:
+        """The detector and its settings in one line."""
+        settings = [
+            f"threshold={self.detector_threshold}",
+            f"person={self.detector_person}",
+            *self.detector_set,
+        ]
+        return f"detector: {self.detector} {' '.join(settings)}"
+
+    def load(self, threads: int | None = None) -> Detector | None:
         """The detector, or None if none was named.
+
+        Args:
+            threads: CPU threads; None: all cores.
 
         Raises:
             ArgumentError: settings without a detector.
@@ -150,7 +182,11 @@ class DetectorOptions:
             return None
         settings = read_settings(self.detector_set)
         return Detector(
-            self.detector, threshold=self.detector_threshold, person=self.detector_person, **settings
+            self.detector,
+            threshold=self.detector_threshold,
+            person=self.detector_person,
+            threads=threads,
+            **settings,
         )
 
 
@@ -224,15 +260,54 @@ def box_source(
     Raises:
         ArgumentError: both were given, or none and the bundle has no detector.
     """
-    from oaks.boxes import boxes_from_file, whole_image
+    given = given_boxes(boxes, detector, category)
+    if given is not None:
+        return given(engine)
+    return detected_boxes(detector, engine, "--boxes FILE, --boxes whole, --detector")
+
+
+def given_boxes(
+    boxes: Path | None, detector: DetectorOptions, category: str | None = None
+) -> GivenBoxes | None:
+    """What --boxes and --detector say; None where they say nothing.
+
+    Raises:
+        ArgumentError: both were given, or the file does not fit.
+    """
+    from oaks.box_files import read_boxes
 
     if boxes is not None and detector.detector is not None:
         raise ArgumentError("pass exactly one of --boxes, --detector")
-    if boxes == WHOLE:
-        return whole_image()
     if boxes is not None:
-        return boxes_from_file(boxes, category=category, sequence=False)
-    return detected_boxes(detector, engine, "--boxes FILE, --boxes whole, --detector")
+        return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
+    if detector.detector is None:
+        detector.load()  # refuses settings without a detector
+        return None
+    return GivenBoxes(detector.description, None, detector)
+
+
+@dataclass(frozen=True)
+class GivenBoxes:
+    """Makes the source of boxes that options name for an Engine, in this process or another.
+
+    Attributes:
+        description: of the options.
+        people: boxes of a file.
+        detector: a detector to load. Without either, each picture is one person.
+    """
+
+    description: str
+    people: PersonBoxes | None
+    detector: DetectorOptions | None = None
+
+    def __call__(self, engine: Engine) -> PersonBoxSource:
+        """The source of boxes."""
+        from oaks.boxes import boxes_from_detector, boxes_of_people, whole_image
+
+        if self.people is not None:
+            return boxes_of_people(self.people, sequence=False)
+        loaded = None if self.detector is None else self.detector.load(engine.threads)
+        return whole_image() if loaded is None else boxes_from_detector(loaded)
 
 
 def detected_boxes(

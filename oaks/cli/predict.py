@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -11,6 +13,7 @@ import typer
 from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import DONE, SKIPPED, verb
+from oaks.errors import ArgumentError
 
 if TYPE_CHECKING:
     from oaks.predict import Prediction
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 def predict(
     output: Output,
     *,
-    source: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures or globs.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, folders of pictures or globs. With --ray also videos, tar shards, Parquet files and addresses."
+        ),
+    ],
     bundle: options.Bundle = "small",
     boxes: Annotated[
         Path | None,
@@ -33,16 +41,44 @@ def predict(
     detector: options.DetectorOptions,
     engine: options.EngineOptions,
     nms: options.Nms = options.NMS,
-    pictures: Annotated[bool, typer.Option(help="Write annotated pictures.")] = True,
+    pictures: Annotated[
+        bool | None, typer.Option(help="Write annotated pictures. Default: yes, but not with --ray.")
+    ] = None,
     drawing: options.DrawingOptions,
-    out: Annotated[Path, typer.Option(help="Output folder for results.json and pictures/.")] = Path(
-        "runs/predict"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Output folder for results.json and pictures/; with --ray for parts/.")
+    ] = Path("runs/predict"),
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Run on Ray: on the cluster at this address (HOST:PORT or auto), or without one on this machine. "
+            "The output is Parquet, and the same command resumes it.",
+        ),
+    ] = None,
+    workers: options.Workers = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column of encoded images in Parquet files, with --ray. Default: image."),
+    ] = None,
+    coco: Annotated[bool, typer.Option("--coco", help="Write COCO results too, with --ray.")] = False,
 ) -> int:
     """Find the poses in pictures: COCO results, annotated pictures, one line per picture.
 
-    Without --boxes or --detector, the bundle's detector finds the people.
+    Without --boxes or --detector, the bundle's detector finds the people. With --ray many machines can work together,
+    and the results are Parquet files: one row per person.
     """
+    if ray is not None:
+        if pictures:
+            raise ArgumentError("--pictures must be left out with --ray, which writes no annotated pictures")
+        return predict_on_ray(
+            output, source, bundle, address=ray, boxes=options.given_boxes(boxes, detector, category), engine=engine,
+            nms=options.threshold(nms), out=out, workers=workers, column=column or "image", coco=coco,
+        )  # fmt: skip
+    for name, given in (("--workers", workers), ("--column", column), ("--coco", coco or None)):
+        if given is not None:
+            raise ArgumentError(f"{name} must come with --ray, got it alone")
+    pictures = pictures is not False
     from oaks import predict as library
     from oaks.images import find_images
 
@@ -66,6 +102,48 @@ def predict(
     if summary.skipped:
         output.say(f"skipped {len(summary.skipped)}: {', '.join(path.name for path in summary.skipped)}")
     return SKIPPED if summary.skipped or summary.undrawn or summary.unscored else DONE
+
+
+def predict_on_ray(
+    output: Output,
+    sources: list[str],
+    bundle: str,
+    *,
+    engine: options.EngineOptions,
+    out: Path,
+    **settings: Any,
+) -> int:
+    """`oaks predict --ray`: a progress bar, and totals at the end."""
+    from oaks.ray.batches import predict_files
+
+    output.kept = f"finished parts are in {out / 'parts'}; the same command resumes"
+    bars = ExitStack()
+    steps: list[Callable[..., None]] = []
+
+    def start(left: int, done: int) -> None:
+        if done:
+            output.say(f"resumed: {done} pictures are done, {left} pictures and other files are left")
+        steps.append(bars.enter_context(output.progress("pictures", left)))
+
+    with bars:
+        summary = predict_files(
+            sources, out, bundle, start=start, advance=lambda count: steps[0](count), backend=engine.backend,
+            precision=engine.precision, device=engine.device, threads=engine.threads, flip=engine.flip,
+            refine=engine.refine, **settings,
+        )  # fmt: skip
+    for name, reason in summary.errors.items():
+        output.item({"image": name, "skipped": reason}, f"skipped {name}: {reason}")
+    for name in summary.unfinished:
+        output.warn(f"not finished: {name}: the worker died in every attempt; the same command tries again")
+    record = {
+        "pictures": summary.pictures, "people": summary.people, "errors": len(summary.errors),
+        "unfinished": len(summary.unfinished), "parts": summary.folder / "parts", "results": summary.results,
+    }  # fmt: skip
+    read = summary.pictures - len(summary.errors)
+    output.item(record, f"{summary.people} people in {read} pictures: {summary.folder / 'parts'}")
+    if summary.results is not None:
+        output.say(f"COCO results: {summary.results}")
+    return SKIPPED if summary.errors or summary.unfinished else DONE
 
 
 def tell(output: Output, prediction: Prediction) -> None:

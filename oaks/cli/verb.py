@@ -37,6 +37,7 @@ _EXTRAS = {
     "val": ("pycocotools", "faster_coco_eval", "scipy", "matplotlib", "jinja2"),
     "video": ("av", "scipy"),
     "fit": ("lightgbm", "scipy", "pycocotools"),
+    "ray": ("ray", "pyarrow", "fsspec", "starlette", "prometheus_client", "python_multipart"),
     "tensorrt": ("tensorrt", "pycuda", "filelock"),
     "openvino": ("openvino",),
 }

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaks import ops
+from oaks.box_files import PersonBoxes, read_boxes
+from oaks.boxes import BoxSource, boxes_from_detector, boxes_of_people
 from oaks.bundle import Bundle
-from oaks.coco import PersonBoxes, read_boxes
 from oaks.detector import Detector
 from oaks.errors import ArgumentError, OaksError
 from oaks.inference import WHOLE, Engine
-from oaks.predict import TOGETHER, PictureBoxes, boxes_from_detector, boxes_from_file
+from oaks.predict import TOGETHER
 from oaks.ray.cluster import Pool, choose_pool, connected, import_ray
 from oaks.ray.folder import RunFolder
 from oaks.ray.sources import VIDEO, Task, find_sources
@@ -25,7 +26,7 @@ from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
 if TYPE_CHECKING:
     import ray.data
 
-BoxesFor = Callable[[Engine], PictureBoxes]
+BoxesFor = Callable[[Engine], BoxSource]
 """Makes the source of boxes in a worker, for its Engine."""
 
 _TASKS_PER_WORKER = 32
@@ -86,7 +87,7 @@ def predict(
         bundle: path or name of a bundle; the same on every machine.
         picture: column of pictures: paths or addresses, encoded images, or arrays (H, W, 3) uint8 RGB.
         boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
-            makes a PictureBoxes for a worker's Engine. None: a detector finds the people.
+            makes a BoxSource for a worker's Engine. None: a detector finds the people.
         boxes_column: column of boxes instead, (N, 4) xyxy in image pixels.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
@@ -153,7 +154,7 @@ def predict_files(
         bundle: path or name of a bundle; the same on every machine.
         address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
         boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
-            makes a PictureBoxes for a worker's Engine. None: a detector finds the people.
+            makes a BoxSource for a worker's Engine. None: a detector finds the people.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
         column: of encoded images in Parquet files.
@@ -173,14 +174,14 @@ def predict_files(
         ConnectionError: there is no cluster at the address.
         OaksError: no worker can start, or workers keep dying.
     """
-    if boxes is not None and detector is not None:
-        raise ArgumentError("pass exactly one of boxes, detector")
     import_ray()
     inventory = find_sources(sources)
     if coco and (videos := [name for name, kind in inventory.others.items() if kind == VIDEO]):
         raise ArgumentError(f"coco must be False for videos, whose frames have no image ids, got {videos[0]}")
+    loaded = Bundle.load(bundle)
+    _check(loaded, boxes, detector, nms, required=True)
     described = {
-        "bundle": str(bundle), "bundle_sha256": Bundle.load(bundle).sha256, "boxes": _described(boxes, detector),
+        "bundle": str(bundle), "bundle_sha256": loaded.sha256, "boxes": _described(boxes, detector),
         "nms": nms, "column": column, **{name: engine[name] for name in sorted(engine)},
     }  # fmt: skip
     with RunFolder(out, described) as folder:
@@ -288,15 +289,8 @@ def make_settings(
     Raises:
         ArgumentError: they must (`required`), and do not; or `nms` is out of range.
     """
-    if nms is not None and not 0 < nms <= 1:
-        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
     loaded = Bundle.load(bundle)
-    detects = boxes is not None or detector is not None or loaded.has("detector")
-    if required and not detects:
-        raise ArgumentError(
-            f"boxes or detector must be given, because bundle {loaded.name!r} has no detector; boxes='whole' for "
-            "pictures of one person each"
-        )
+    detects = _check(loaded, boxes, detector, nms, required=required)
     settings = Settings(
         # A shipped bundle keeps its name: other machines have it elsewhere.
         str(Path(bundle).absolute()) if Path(bundle).exists() else str(bundle),
@@ -310,6 +304,28 @@ def make_settings(
     return settings, detects
 
 
+def _check(
+    bundle: Bundle,
+    boxes: str | Path | BoxesFor | None,
+    detector: str | Path | None,
+    nms: float | None,
+    *,
+    required: bool,
+) -> bool:
+    """Whether arguments or the bundle say where people are; refuses arguments that do not fit."""
+    if nms is not None and not 0 < nms <= 1:
+        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
+    if boxes is not None and detector is not None:
+        raise ArgumentError("pass exactly one of boxes, detector")
+    detects = boxes is not None or detector is not None or bundle.has("detector")
+    if required and not detects:
+        raise ArgumentError(
+            f"boxes or detector must be given, because bundle {bundle.name!r} has no detector; boxes='whole' for "
+            "pictures of one person each"
+        )
+    return detects
+
+
 def _boxes_for(
     boxes: str | Path | BoxesFor | None, detector: str | Path | None, pool: Pool
 ) -> BoxesFor | None:
@@ -320,12 +336,12 @@ def _boxes_for(
     return whole_picture if str(boxes) == WHOLE else partial(_from_people, read_boxes(boxes))
 
 
-def _from_detector(detector: str, threads: int, _engine: Engine) -> PictureBoxes:
+def _from_detector(detector: str, threads: int, _engine: Engine) -> BoxSource:
     return boxes_from_detector(Detector(detector, threads=threads))
 
 
-def _from_people(people: PersonBoxes, _engine: Engine) -> PictureBoxes:
-    return boxes_from_file(people)
+def _from_people(people: PersonBoxes, _engine: Engine) -> BoxSource:
+    return boxes_of_people(people, sequence=False)
 
 
 def _described(boxes: str | Path | BoxesFor | None, detector: str | Path | None) -> str:

@@ -111,7 +111,9 @@ def _schemas(keypoints: int, bounds: RequestLimits) -> dict[str, Any]:
         "similarity": "Predicted keypoint similarity; null if the model has none.",
     }
     pose = {
-        "keypoints": numbers(3 * keypoints, "x, y and score of each keypoint, in pixels of the upright picture."),
+        "keypoints": numbers(
+            3 * keypoints, "x, y and score of each keypoint, in pixels of the upright picture."
+        ),
         "score": {"type": "number", "description": "Score of the pose times that of its box."},
         "box": numbers(4, "x, y, width, height."),
         "box_score": {"type": "number"},

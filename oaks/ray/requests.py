@@ -195,12 +195,12 @@ def _boxes(value: Any, bounds: RequestLimits) -> np.ndarray | str | None:
     form = "boxes must be 'whole' or a list of [x, y, width, height], finite numbers with a positive extent"
     if not isinstance(value, list):
         raise Refused(UNUSABLE, f"{form}, got {type(value).__name__}")
-    if len(value) > bounds.people:
-        raise Refused(UNUSABLE, f"boxes must be at most {bounds.people}, got {len(value)}")
     plain = all(
         isinstance(box, list) and len(box) == 4 and all(type(number) in (int, float) for number in box)
         for box in value
     )
+    if plain and len(value) > bounds.people:
+        raise Refused(UNUSABLE, f"boxes must be at most {bounds.people}, got {len(value)}")
     try:
         boxes = np.array(value if plain else [[np.nan] * 4], np.float32).reshape(-1, 4)
     except OverflowError:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.boxes import BoxSource, whole_image
 from oaks.errors import ArgumentError
 from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.poses import Poses
-from oaks.predict import PictureBoxes, suppress, whole_image
 from oaks.ray.batching import Batcher
 from oaks.ray.metrics import CONTENT_TYPE, Metrics
 from oaks.ray.openapi import openapi
-from oaks.ray.requests import FULL, UNUSABLE, Query, Refused, RequestLimits, decode, read_query
+from oaks.ray.requests import FULL, TOO_LARGE, UNUSABLE, Query, Refused, RequestLimits, decode, read_query
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -62,8 +62,12 @@ class ServiceSettings:
 
 @dataclass(frozen=True)
 class _Item:
+    """A request's picture, as box sources take it, and its boxes."""
+
     image: np.ndarray
     boxes: np.ndarray | str | None
+    index: int = 0
+    name: str = ""
 
 
 class Service:
@@ -80,7 +84,7 @@ class Service:
     def __init__(
         self,
         engine: Engine,
-        detect: PictureBoxes | None,
+        detect: BoxSource | None,
         settings: ServiceSettings,
         *,
         replica: str = "0",
@@ -207,7 +211,9 @@ class Service:
             own = poses[poses.frame_index == number]
             detected = items[i].boxes is None and self.detect is not None and self.detect.detected
             results[i] = (
-                own if not detected or self.settings.nms is None else suppress(own, self.settings.nms)
+                own
+                if not detected or self.settings.nms is None
+                else own.without_duplicates(self.settings.nms)
             )
         return results
 
@@ -216,7 +222,7 @@ class Service:
         if isinstance(item.boxes, np.ndarray):
             return item.boxes, np.ones(len(item.boxes), np.float32)
         source = whole_image() if isinstance(item.boxes, str) or self.detect is None else self.detect
-        _, boxes, scores = source.find(Path("picture"), item.image)
+        boxes, scores = source.find(item)
         if len(boxes) > self.settings.bounds.people:
             reason = f"the picture must show at most {self.settings.bounds.people} people, got {len(boxes)}; pass boxes"
             return Refused(UNUSABLE, reason)
@@ -264,6 +270,8 @@ def _refusal(refused: Refused, *, allow: str | None = None) -> Response:
 
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
     headers |= {"Allow": allow} if allow else {}
+    if refused.status in (TOO_LARGE, FULL):  # the body was not read to its end: nothing else can follow it
+        headers["Connection"] = "close"
     return JSONResponse({"error": refused.reason}, refused.status, headers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,7 @@ def serve(
         replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
         device: "cpu" leaves GPUs alone; None takes them where there are any.
-        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a PictureBoxes for
+        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a BoxSource for
             a replica's Engine. None: a detector finds the people, if there is one.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
@@ -150,14 +151,13 @@ def running(
     """The same service for a block; yields its address. What was taken is answered before the block's end."""
     if not 1 <= port <= 65535:
         raise ArgumentError(f"port must be 1 to 65535, got {port}")
-    if boxes is not None and detector is not None:
-        raise ArgumentError("pass exactly one of boxes, detector")
     service = ServiceSettings(bounds or RequestLimits(), queue, wait, nms)
     import_ray()
     with connected(address):
         import ray
         from ray import serve as ray_serve
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         pool = choose_pool(replicas, threads, device)
         settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
         deployment = ray_serve.deployment(

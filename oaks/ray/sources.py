@@ -180,14 +180,22 @@ def read_bytes(address: str) -> bytes:
             with fsspec.open(address, "rb") as file:
                 content = file.read(largest + 1)
             break
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"image not found: {address}") from error
         except Exception as error:  # each store has exceptions of its own
+            if _is_missing(error):
+                raise FileNotFoundError(f"image not found: {address}") from error
             if attempt == _ATTEMPTS - 1:
                 raise OSError(f"{address}: could not be read: {type(error).__name__}: {error}") from error
             time.sleep(2**attempt)
     limits.check(f"{address}: the file's size in bytes", "image_bytes", len(content))
     return content
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether there is no such file, as fsspec says it; it says the same where there is no connection."""
+    cause = error.__cause__
+    return isinstance(error, FileNotFoundError) and (
+        not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError)
+    )
 
 
 def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.boxes import Boxes, BoxSource, boxes_from_detector, whole_image
 from oaks.errors import ArgumentError, OaksError
 from oaks.inference import Engine
-from oaks.predict import TOGETHER, PictureBoxes, boxes_from_detector, find_poses, whole_image
+from oaks.predict import TOGETHER, find_poses
 from oaks.ray import rows, sources
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Settings:
 
     bundle: str
     sha256: str
-    boxes: Callable[[Engine], PictureBoxes] | None = None
+    boxes: Callable[[Engine], BoxSource] | None = None
     nms: float | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
     readers: int = 1
     column: str = "image"
 
-    def open(self) -> tuple[Engine, PictureBoxes]:
+    def open(self) -> tuple[Engine, BoxSource]:
         """An Engine, and its source of boxes.
 
         Raises:
@@ -63,7 +63,7 @@ class Settings:
         assert boxes is not None
         return engine, boxes
 
-    def open_with(self, detects: bool) -> tuple[Engine, PictureBoxes | None]:
+    def open_with(self, detects: bool) -> tuple[Engine, BoxSource | None]:
         """The same; without a source of boxes where `detects` is False."""
         engine = Engine(self.bundle, **self.engine)
         if engine.bundle.sha256 != self.sha256:
@@ -76,7 +76,7 @@ class Settings:
         return engine, boxes_from_detector(engine.detector) if self.boxes is None else self.boxes(engine)
 
 
-def whole_picture(_engine: Engine) -> PictureBoxes:
+def whole_picture(_engine: Engine) -> BoxSource:
     """Settings.boxes for pictures of one person each."""
     return whole_image()
 
@@ -150,14 +150,11 @@ class FileWorker:
 
     def _video(self, address: str) -> Iterator[rows.Found]:
         """The tracked people of each frame, as `oaks track` finds them."""
-        from oaks.video import FrameBoxes, OneEuro, Summary, track
+        from oaks.video import OneEuro, Summary, track
 
         summary = Summary()
-        boxes = FrameBoxes(
-            self.boxes.description, lambda frame: self.boxes.find(Path(address), frame.image)[1:]
-        )
         with sources.local_copy(address) as path:
-            frames = track(path, self.engine, boxes=boxes, smoother=OneEuro(), summary=summary)
+            frames = track(path, self.engine, boxes=self.boxes, smoother=OneEuro(), summary=summary)
             for frame, poses in frames:
                 height, width = frame.image.shape[:2]
                 yield rows.Found(address, poses, (width, height), frame=frame.index, time=frame.time)
@@ -188,7 +185,7 @@ class RowWorker:
         boxes = self.boxes
         if boxes is None:
             given = dict(zip(names, batch[self.column], strict=True))
-            boxes = PictureBoxes(f"column {self.column}", lambda name, _image: _boxes_of(given[str(name)]))
+            boxes = BoxSource(f"column {self.column}", lambda image: _boxes_of(given[image.name]))
         pictures = zip(names, map(_value_reader, values), strict=True)
         found = poses_of(self.engine, boxes, self.settings.nms, ahead(pictures, self._readers))
         table = rows.to_table(restarting(found))
@@ -201,9 +198,9 @@ class RowWorker:
         return table
 
 
-def _boxes_of(value: Any) -> tuple[None, np.ndarray, np.ndarray]:
+def _boxes_of(value: Any) -> Boxes:
     corners = np.array([] if value is None else [list(box) for box in value], np.float32).reshape(-1, 4)
-    return None, corners, np.ones(len(corners), np.float32)
+    return corners, np.ones(len(corners), np.float32)
 
 
 def _value_reader(value: Any) -> Callable[[], np.ndarray]:
@@ -221,9 +218,7 @@ def _value_reader(value: Any) -> Callable[[], np.ndarray]:
     return array
 
 
-def poses_of(
-    engine: Engine, boxes: PictureBoxes, nms: float | None, pictures: Pictures
-) -> Iterator[rows.Found]:
+def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pictures) -> Iterator[rows.Found]:
     """What became of each picture; the damaged have an error."""
     for prediction, image in find_poses(engine, pictures, boxes, nms=nms):
         name = str(prediction.path)

@@ -15,6 +15,7 @@ HEIGHT = {
     "oaks.executors": 1,
     "oaks.inference": 2,
     "oaks.cli": 3,
+    "oaks.ray": 3,
     "oaks.video": 3,
     "oaks.val": 3,
     "oaks.engines": 4,

@@ -1,0 +1,126 @@
+"""oaks predict --ray and oaks serve: what may be typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from oaks.cli.main import app
+from oaks.cli.options import with_ray_address
+from oaks.ray import batches, serving
+
+from .conftest import write_pictures
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*map(str, words)])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        (["a", "--ray"], ["a", "--ray=local"]),
+        (["--ray", "a", "--out", "b"], ["--ray=local", "a", "--out", "b"]),
+        (["--ray", "--out", "b"], ["--ray=local", "--out", "b"]),
+        (["--ray", "auto", "a"], ["--ray", "auto", "a"]),
+        (["a", "--ray", "10.0.0.1:6379"], ["a", "--ray", "10.0.0.1:6379"]),
+        (["a", "--ray", "ray://head-1.local:10001"], ["a", "--ray", "ray://head-1.local:10001"]),
+        (["a", "--ray=[::1]:6379"], ["a", "--ray=[::1]:6379"]),
+        (["--ray", "C:\\photos"], ["--ray=local", "C:\\photos"]),
+        (["a"], ["a"]),
+    ],
+)
+def test_ray_may_stand_without_an_address(typed, understood):
+    assert with_ray_address(typed) == understood
+
+
+def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
+    called = {}
+
+    def predict_files(sources, out, bundle, *, start, advance, **settings):
+        called.update(settings, sources=sources, bundle=bundle)
+        start(10, 5)
+        advance(10)
+        return batches.Summary(out, 15, 20, 5, {"x.jpg": "damaged"}, ["y.mp4"])
+
+    monkeypatch.setattr(batches, "predict_files", predict_files)
+    words = (
+        "predict",
+        tmp_path,
+        "--ray",
+        "--bundle",
+        tiny,
+        "--boxes",
+        "whole",
+        "--out",
+        tmp_path / "out",
+        "--threads",
+        2,
+    )
+    code, text = run(*words, "--workers", 3, "--coco", "--nms", 0)
+    assert code == 1
+    assert "resumed: 5 pictures are done, 10 pictures and other files are left" in text
+    assert "skipped x.jpg: damaged" in text
+    assert "not finished: y.mp4" in text
+    assert f"20 people in 14 pictures: {tmp_path / 'out' / 'parts'}" in " ".join(text.split())
+    assert (called["address"], called["workers"], called["threads"], called["coco"]) == ("local", 3, 2, True)
+    assert (called["nms"], called["boxes"].description, called["column"]) == (None, "whole", "image")
+    code, text = run(*words, "--json")
+    records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert records[0] == {"image": "x.jpg", "skipped": "damaged"}
+    assert (records[1]["pictures"], records[1]["people"], records[1]["unfinished"]) == (15, 20, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--workers", "2"], "--workers must come with --ray"),
+        (["--coco"], "--coco must come with --ray"),
+        (["--column", "jpg"], "--column must come with --ray"),
+        (["--ray", "--pictures"], "--pictures must be left out with --ray"),
+        (["--ray"], "boxes or detector must be given, because bundle 'tiny' has no detector"),
+        (["--ray", "--boxes", "whole", "--detector", "x.onnx"], "pass exactly one of --boxes, --detector"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_ray_starts(tiny, tmp_path, monkeypatch, words, reason):
+    monkeypatch.setattr(batches, "connected", lambda _address: pytest.fail("Ray was started"))
+    write_pictures(tmp_path / "photos", 1)
+    code, text = run("predict", tmp_path / "photos", "--bundle", tiny, "--out", tmp_path / "out", *words)
+    assert code == 2
+    assert reason in " ".join(text.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_service_gets_what_was_typed(tiny, monkeypatch):
+    called = {}
+
+    def serve(bundle, **settings):
+        called.update(settings, bundle=bundle)
+        settings["ready"]("http://127.0.0.1:8000")
+
+    monkeypatch.setattr(serving, "serve", serve)
+    code, text = run(
+        "serve", tiny, "--port", 8123, "--boxes", "whole", "--wait", 5, "--max-people", 7, "--queue", 9
+    )
+    assert code == 0
+    assert "at http://127.0.0.1:8000; Ctrl-C stops it" in text
+    assert (called["bundle"], called["port"], called["queue"]) == (str(tiny), 8123, 9)
+    assert called["wait"] == pytest.approx(0.005)
+    assert (called["bounds"].people, called["boxes"].description, called["address"]) == (7, "whole", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--boxes", "people.json"], "--boxes must be 'whole'"),
+        (["--port", "70000"], "70000"),
+        (["--queue", "0"], "0"),
+    ],
+)
+def test_a_service_refuses_what_does_not_fit(tiny, words, reason):
+    code, text = run("serve", tiny, *words)
+    assert code == 2
+    assert reason in " ".join(text.split())
