@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from oaks import limits
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OaksError
 from oaks.images import decode_image
 from oaks.inference import WHOLE
 
@@ -43,7 +43,7 @@ class RequestLimits:
                 raise ArgumentError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
 
 
-class Refused(Exception):
+class Refused(OaksError):
     """A request that is not computed.
 
     Args:

@@ -116,8 +116,8 @@ def test_a_service_gets_what_was_typed(tiny, monkeypatch):
     ("words", "reason"),
     [
         (["--boxes", "people.json"], "--boxes must be 'whole'"),
-        (["--port", "70000"], "70000"),
-        (["--queue", "0"], "0"),
+        (["--port", "70000"], "65535"),
+        (["--queue", "0"], "queue"),
     ],
 )
 def test_a_service_refuses_what_does_not_fit(tiny, words, reason):
