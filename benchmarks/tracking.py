@@ -66,12 +66,13 @@ class Case:
         result = []
         for index in range(self.recording.clip.frames):
             time, due = index / self.recording.rate, index % every == 0
+            ids = None
             if due:
                 poses = self.given(index)
             else:
                 boxes, ids = tracker.boxes(time)
                 poses = self.find(index, boxes, tracker.box_scores(ids))
-            poses = tracker.update(poses, time, begin=due)
+            poses = tracker.update(poses, time, of_tracks=ids)
             result.append(poses[poses.track_ids != NO_TRACK])
         return result
 

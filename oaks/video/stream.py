@@ -143,7 +143,7 @@ def _run(
                 continue
             poses = _infer(engine, group)
             for i, (stream, frame, found) in enumerate(group):
-                own = stream.follow(frame, poses[poses.frame_index == i], begin=found is not None)
+                own = stream.follow(frame, poses[poses.frame_index == i], own=found is None)
                 summary.frames += 1
                 summary.people += len(own)
                 yield frame, own
@@ -186,6 +186,7 @@ class _Stream:
         # Boxes that follow from the poses before need those first; a live frame waits for no other.
         self._together = together if boxes.every == 1 and not source.live else 1
         self._size: tuple[int, int] | None = None
+        self._own = np.zeros(0, np.int64)
         self._frames: ReadAhead[Frame] | None = None
         self._located: ReadAhead[_Located] | Generator[_Located, None, None] = self._locate(self._read())
         self.timings = Timings()
@@ -253,20 +254,26 @@ class _Stream:
 
     def expected(self, frame: Frame) -> Boxes:
         """Where the tracks' people should be in a frame."""
-        self._fit(frame)
-        corners, track_ids = self.tracker.boxes(frame.time)
-        return corners, self.tracker.box_scores(track_ids)
+        size = self._fit(frame)
+        corners, self._own = self.tracker.boxes(frame.time, size)
+        return corners, self.tracker.box_scores(self._own)
 
-    def follow(self, frame: Frame, poses: Poses, *, begin: bool) -> Poses:
-        """The poses of the stream's next frame with their ids, steadied; Tracker.update explains `begin`."""
-        self._fit(frame)
+    def follow(self, frame: Frame, poses: Poses, *, own: bool) -> Poses:
+        """The poses of the stream's next frame with their ids, smoothed; `own`: found in the tracks' own boxes."""
+        size = self._fit(frame)
         poses = replace(poses, frame_index=np.full(len(poses), frame.index), frame_count=None)
         with self.timings.stage("track"):
-            poses = self.tracker.update(poses, frame.time, begin=begin)
+            poses = self.tracker.update(
+                poses,
+                frame.time,
+                of_tracks=self._own if own else None,
+                size=size,
+                unique=own or self._boxes.detected,
+            )
             return poses if self._smoother is None else self._smoother.update(poses, frame.time)
 
-    def _fit(self, frame: Frame) -> None:
-        """Carries the tracks over where the pictures' size changes."""
+    def _fit(self, frame: Frame) -> tuple[int, int]:
+        """The frame's size (width, height); the tracks are carried over where it changes."""
         size = (frame.image.shape[1], frame.image.shape[0])
         if self._size not in (None, size):
             scale = np.divide(size, self._size)
@@ -274,6 +281,7 @@ class _Stream:
             if self._smoother is not None:
                 self._smoother.rescale(scale)
         self._size = size
+        return size
 
     @property
     def dropped(self) -> int:

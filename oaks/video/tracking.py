@@ -16,6 +16,8 @@ _MEMORY = 0.3  # seconds over which a track's velocity is averaged
 _GROWTH = 2.0  # by how much of itself a keypoint's reach grows per second without a pose
 _GROWTH_AT_FIRST = 8.0  # the same for a track of one pose, of which nobody knows where it is going
 _MARGIN = 0.12  # from a pose's extent to its person's box: COCO's median, in roots of the extent's area
+_LEAST_INSIDE = 0.35  # part of a person's box that must lie in the picture
+_LEAST_IN_VIEW = 1 / 6  # part of the keypoints of somebody at the picture's edge
 _LEAST_SHARED = 3  # keypoints that both poses must show; fewer say nothing, and then all count
 
 
@@ -118,25 +120,39 @@ class Tracker:
         self._scored = False
         self._assign = _load_assignment()
 
-    def update(self, poses: Poses, time: float, *, begin: bool = True) -> Poses:
+    def update(
+        self,
+        poses: Poses,
+        time: float,
+        *,
+        of_tracks: Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
+        unique: bool = False,
+    ) -> Poses:
         """The poses of the next frame with their track ids.
 
         Args:
             poses: of one frame.
             time: of the frame, in seconds; never before the last.
-            begin: whether a pose that matches no track begins one. Not if the boxes are the tracker's own:
-                they show the people of the tracks, and where they fail, anything at all.
+            of_tracks: for poses in the tracker's own boxes, the ids of their tracks, as `boxes` gave them. Such poses
+                begin no track: where their person is gone, they show anything.
+            size: (width, height) of the frame; None: tracks do not end by leaving it.
+            unique: whether poses that repeat a better one are left out.
 
         Returns:
-            The same poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
+            The poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
 
         Raises:
             ArgumentError: time runs backwards, another skeleton, or poses without the score that gates.
         """
         scores = self._check(poses, time)
         placed = np.isfinite(poses.keypoints).all(axis=2).any(axis=1) & np.isfinite(scores)
-        left = self._best_of_repeated(poses, scores, np.flatnonzero(placed))
+        chosen = np.flatnonzero(placed)
+        left = self._best_of_repeated(poses, scores, chosen)
+        repeated = np.setdiff1d(chosen, left)
         live = self._live(time)
+        if size is not None:
+            live = [track for track in live if not self._has_left(track, time, size, of_tracks is not None)]
         fresh = [track for track in live if track.time == self._time]
         waiting = [track for track in live if track.time != self._time]
 
@@ -149,20 +165,47 @@ class Tracker:
                     track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
                     ids[i] = track.id
             left = np.setdiff1d(left, [i for i, _ in matches])
-        for i in left[scores[left] >= self.gate] if begin else ():
+        for i in left[scores[left] >= self.gate] if of_tracks is None else ():
             track = self._start(poses, int(i), visibility[i], time)
             live.append(track)
             ids[i] = track.id
+        if of_tracks is not None and len(of_tracks) == len(poses):
+            # A track whose box shows somebody who is in another track's box as well follows nobody any more.
+            lost = {int(of_tracks[i]) for i in repeated} - set(ids.tolist())
+            live = [track for track in live if track.id not in lost]
         self._tracks, self._time = live, time
-        return replace(poses, track_ids=ids)
+        poses = replace(poses, track_ids=ids)
+        return poses[np.setdiff1d(np.arange(len(poses)), repeated)] if unique and len(repeated) else poses
 
-    def boxes(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+    def _has_left(self, track: _Track, time: float, size: tuple[int, int], alone: bool) -> bool:
+        """Whether a track's person should be out of the picture by now.
+
+        Args:
+            alone: whether no detector would find the person, should it still be there.
+        """
+        box = _person_boxes(track.at(time)[None])[0]
+        sides = np.minimum(box[2:], size) - np.maximum(box[:2], 0)
+        inside = float(np.maximum(sides, 0).prod() / (box[2:] - box[:2]).prod())
+        if inside < (_LEAST_INSIDE if alone else 1e-6):
+            return True
+        # Of somebody who is cut by the picture's edge, and of whom hardly a keypoint is in view, nothing is left.
+        in_view = np.count_nonzero(track.seen >= track.time)
+        cut = inside < 0.999
+        return alone and cut and in_view < _LEAST_IN_VIEW * len(track.seen) and track.time == self._time
+
+    def boxes(self, time: float, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Where the tracks' people should be at some time: their poses' extents, padded as COCO's boxes are.
+
+        Args:
+            time: in seconds.
+            size: (width, height) of the frame: people who should be out of it have no box; None: all have one.
 
         Returns:
             boxes (M, 4) float32 x1, y1, x2, y2, and their track ids (M,) int64, of all tracks not lost.
         """
         tracks = self._live(time)
+        if size is not None:
+            tracks = [track for track in tracks if not self._has_left(track, time, size, True)]
         if not tracks:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         boxes = _person_boxes(np.stack([track.at(time) for track in tracks]))

@@ -169,9 +169,78 @@ def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
         assert tracked == [1, NO_TRACK if hidden else 2], n
 
 
+SIZE = (400, 300)
+
+
+def test_who_leaves_the_picture_is_let_go_and_nobody_takes_the_id():
+    """A pan to the right: the first person leaves on the left; the poses in the box then show the second one."""
+    tracker = Tracker(COCO17)
+    tracker.update(people([(60, 150), (300, 150)]), 0.0, size=SIZE)
+    gone = None
+    for n in range(1, 60):
+        time, shift = n / RATE, 4.0 * n
+        _, own = tracker.boxes(time, SIZE)
+        first, second = (60 - shift, 150), (300 - shift, 150)
+        at = [first if track == 1 and first[0] > -10 else second for track in own]
+        tracked = tracker.update(people(at), time, of_tracks=own, size=SIZE, unique=True)
+        if 1 not in own and gone is None:
+            gone = first[0]
+        assert 1 not in ids(tracked) or first[0] > -10, "the id stays with its person"
+        assert len(tracked) == len(set(ids(tracked))) <= 2, "nobody has two poses"
+        if second[0] > 20:
+            assert 2 in ids(tracked)
+    assert gone is not None
+    assert -45 < gone < 10
+
+
+def test_somebody_at_the_edge_is_kept_while_half_of_them_is_in_view():
+    tracker = Tracker(COCO17)
+    poses = people([(4, 150)])
+    for n in range(30):
+        _, own = tracker.boxes(n / RATE, SIZE)
+        tracked = tracker.update(poses, n / RATE, of_tracks=own if n else None, size=SIZE)
+        assert ids(tracked) == [1]
+
+
+def test_somebody_of_whom_no_keypoint_is_left_in_view_is_let_go_at_the_edge_alone():
+    for center, wanted in (((4, 150), [NO_TRACK]), ((200, 150), [1])):
+        tracker = Tracker(COCO17)
+        tracker.update(people([center]), 0.0, size=SIZE)
+        unseen = people([center], visibility=0.1)
+        assert ids(tracker.update(unseen, 0.1, of_tracks=[1], size=SIZE)) == [1]
+        _, own = tracker.boxes(0.2, SIZE)
+        assert list(own) == [track for track in wanted if track > 0]
+        assert ids(tracker.update(unseen, 0.2, of_tracks=[1], size=SIZE)) == wanted
+
+
+def test_a_track_whose_box_shows_another_tracks_person_ends():
+    tracker = Tracker(COCO17)
+    tracker.update(people([(100, 150), (200, 150)]), 0.0)
+    tracked = tracker.update(
+        people([(202, 150), (200, 150)], oaks=[0.8, 0.9]), 0.1, of_tracks=[1, 2], unique=True
+    )
+    assert ids(tracked) == [2]
+    assert list(tracker.boxes(0.2)[1]) == [2]
+    # Poses of a detector's boxes end nobody's track: the first person may be hidden for a moment.
+    other = Tracker(COCO17)
+    other.update(people([(100, 150), (200, 150)]), 0.0)
+    tracked = other.update(people([(202, 150), (200, 150)], oaks=[0.8, 0.9]), 0.1)
+    assert ids(tracked) == [NO_TRACK, 2]
+    assert list(other.boxes(0.2)[1]) == [1, 2]
+
+
+def test_detected_people_are_followed_until_they_are_out_of_the_picture():
+    tracker = Tracker(COCO17)
+    for n in range(40):
+        center = (40 - 4 * n, 150)
+        tracked = tracker.update(people([center] if center[0] > -40 else []), n / RATE, size=SIZE)
+        assert ids(tracked) in ([1], [])
+    assert list(tracker.boxes(40 / RATE, SIZE)[1]) == []
+
+
 def test_boxes_that_are_the_trackers_own_begin_no_track():
     tracker = tracker_of(people([(0, 0)]))
-    assert ids(tracker.update(people([(300, 0), (2, 0)]), 0.1, begin=False)) == [NO_TRACK, 1]
+    assert ids(tracker.update(people([(300, 0), (2, 0)]), 0.1, of_tracks=[1, 1])) == [NO_TRACK, 1]
     assert tracker.started == 1
 
 
