@@ -40,7 +40,7 @@ weights: install
 	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
 ifneq ($(SERIES),rendered)
 	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
-	$(VENV)/bin/oaks fit --network runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
+	$(VENV)/bin/oaks fit runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
 endif
 
 lint: install

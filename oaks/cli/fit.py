@@ -17,37 +17,47 @@ from oaks.errors import ArgumentError
 def fit(
     output: Output,
     *,
-    results: Annotated[
-        list[Path] | None, typer.Argument(help="COCO keypoint results of an estimator, one file or several.")
-    ] = None,
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            help="COCO keypoint results (.json), one file or several; or a heatmap network: an ONNX file or a bundle."
+        ),
+    ],
     annotations: Annotated[
         list[Path], typer.Option(help="COCO keypoint annotations, one file per results file. Repeatable.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the scorer; with --network, of the new bundle.")],
-    network: Annotated[
-        Path | None,
-        typer.Option(help="Fit to the heatmaps of a bundle's network (oaks import) instead of results."),
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the scorer; for a network, of the new bundle.")],
     images: Annotated[
-        list[Path], typer.Option(help="With --network: folder of the images of each annotation file.")
+        list[Path], typer.Option(help="For a network: folder of the images of each annotation file.")
     ] = [],  # noqa: B006
+    preset: Annotated[
+        str | None, typer.Option(help="For an ONNX file: where it is from, as oaks import takes it.")
+    ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="With --network: folder for its heatmaps. Default: OUT.heatmaps.")
+        Path | None, typer.Option(help="For a network: folder for its heatmaps. Default: OUT.heatmaps.")
     ] = None,
     scorer: Annotated[
-        str, typer.Option(help="With --network: trees, or ks-net, a network that sees the heatmaps.")
+        str, typer.Option(help="For a network: trees, or ks-net, a network that sees the heatmaps.")
     ] = "trees",
-    estimator: Annotated[
-        str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
-    ] = None,
-    second: Annotated[
-        list[Path], typer.Option(help="Results of a second estimator for the same boxes, row by row.")
-    ] = [],  # noqa: B006
     second_opinion: Annotated[
         str | None,
         typer.Option(
-            help="With --network: a shipped bundle whose poses the scorer looks at too, as in small."
+            help="For a network: a shipped bundle whose poses the scorer looks at too, such as small."
         ),
+    ] = None,
+    second: Annotated[
+        list[Path],
+        typer.Option(help="For results: those of a second estimator for the same boxes, row by row."),
+    ] = [],  # noqa: B006
+    reference: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="For results: results and annotations of people not in the estimator's training set; warns if those to "
+            "fit to were in it."
+        ),
+    ] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
     ] = None,
     box_source: options.BoxSource = None,
     category: options.Category = None,
@@ -55,23 +65,25 @@ def fit(
     threads: options.Threads = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
 ) -> None:
-    """Fit a scorer to a frozen pose estimator: from its results alone, or from its heatmaps."""
+    """Fit a scorer to a frozen pose estimator: to its results, or to the heatmaps of its network."""
     from oaks.fit import fit_heatmaps, fit_results
 
-    if bool(results) == (network is not None):
-        raise ArgumentError("pass exactly one of results, --network")
-    if network is None:
+    if all(path.endswith(".json") for path in source):
         fitted = fit_results(
-            results or [], annotations, out=out, estimator=estimator, skeleton=options.skeleton(skeleton),
-            box_source=box_source, category=category, second=second or None, resamples=resamples,
+            source, annotations, out=out, estimator=estimator, skeleton=options.skeleton(skeleton),
+            box_source=box_source, category=category, second=second or None,
+            reference=None if reference is None else (reference[0], reference[1]), resamples=resamples,
         )  # fmt: skip
-    else:
+    elif len(source) == 1:
         store = store or out.with_name(f"{out.name}.heatmaps")
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
-            network, annotations, images, store=store, out=out, name=estimator, category=category,
-            scorer=scorer, second_opinion=second_opinion, resamples=resamples, threads=threads,
+            source[0], annotations, images, store=store, out=out, preset=preset, name=estimator, category=category,
+            skeleton=options.skeleton(skeleton), scorer=scorer, second_opinion=second_opinion, resamples=resamples,
+            threads=threads,
         )  # fmt: skip
+    else:
+        raise ArgumentError(f"source must be results files (.json), or one network, got {source}")
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")
 

@@ -17,6 +17,7 @@ from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
+from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
 from oaks.fit.people import People, load_truth, people_of
 from oaks.fit.report import Fitted
 from oaks.fit.results import Paths, fit_card, listed
@@ -24,6 +25,7 @@ from oaks.images import read_image
 from oaks.progress import progress
 from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
+from oaks.skeleton import COCO17, Skeleton
 from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
 
@@ -59,7 +61,9 @@ def fit_heatmaps(
     *,
     store: str | Path,
     out: str | Path | None = None,
+    preset: str | Preset | None = None,
     name: str | None = None,
+    skeleton: Skeleton = COCO17,
     category: str | int | None = None,
     scorer: str = "trees",
     second_opinion: str | None = None,
@@ -73,12 +77,14 @@ def fit_heatmaps(
     float16 in `store`, and a run that was stopped resumes there.
 
     Args:
-        model: a bundle with a heatmap network; oaks.fit.import_network makes one of an ONNX file.
+        model: a bundle with a heatmap network, or an ONNX file, of which oaks.fit.import_network makes one in `store`.
         annotations: COCO keypoint annotations, one file or several.
         images: the folder of the images of each annotation file.
         store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
         out: folder of the new bundle, which must not exist; None writes nothing.
+        preset: of an ONNX file, as import_network takes it.
         name: of the new bundle; the model's if None.
+        skeleton: the keypoints of an ONNX file, in the order of its maps.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
         scorer: "trees": boosted trees on features of the maps, the default because they predict other people better
             (docs/calibrate.md has the table); "ks-net": a KS network that gives visibility too, on the maps themselves.
@@ -97,9 +103,12 @@ def fit_heatmaps(
     if scorer not in SCORERS:
         raise ArgumentError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
     second = None if second_opinion is None else _second_bundle(second_opinion, scorer)
-    bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
+    if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
+        bundle = imported(Path(model), Path(store) / "network", preset, name, skeleton)
+    else:
+        bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
     if len(files) != len(folders):
         raise ArgumentError(
@@ -127,6 +136,27 @@ def fit_heatmaps(
         if out is None
         else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
     )
+
+
+def imported(
+    model: Path, folder: Path, preset: str | Preset | None, name: str | None, skeleton: Skeleton
+) -> Bundle:
+    """The bundle of an ONNX file in a folder: made there, or by an earlier run.
+
+    Raises:
+        ArgumentError: there is no preset, or the folder holds another network or the same by another preset.
+    """
+    if preset is None:
+        raise ArgumentError(f"preset must be one of {', '.join(PRESETS)} with an ONNX file, got None")
+    if not (folder / bundles.DESCRIPTION).is_file():
+        return import_network(model, folder, preset=preset, name=name, skeleton=skeleton)
+    bundle = Bundle.load(folder)
+    stated = imported_from(model, preset)
+    if bundle.description["extra"]["imported"] != stated or bundle.skeleton != skeleton:
+        raise ArgumentError(
+            f"{folder} must hold {model} by preset {stated['preset']!r}, got another network; name another store"
+        )
+    return bundle
 
 
 def _second_bundle(name: str, scorer: str) -> Bundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,14 +153,28 @@ def import_network(
                 **({} if batch is None else {"batch": batch}),
             }
         },
-        "extra": {
-            "imported": {"preset": preset if isinstance(preset, str) else "custom", "source": chosen.source}
-        },
+        "extra": {"imported": imported_from(path, preset)},
     }
     with replacing_folder(folder) as staged:
         (staged / "pose.fp32.onnx").write_bytes(content)
         bundles.write(staged, description)
     return Bundle.load(folder)
+
+
+def imported_from(model: Path, preset: str | Preset) -> dict[str, str]:
+    """What bundle.json says about where a network comes from.
+
+    Raises:
+        ArgumentError: the preset is unknown, or the file cannot be read.
+    """
+    source = _preset(preset).source
+    if not model.is_file():
+        raise FileNotFoundError(f"model not found: {model}; name an ONNX file")
+    return {
+        "preset": preset if isinstance(preset, str) else "custom",
+        "source": source,
+        "sha256": hashlib.sha256(onnx_file.read(model)).hexdigest(),
+    }
 
 
 def _decoding(preset: Preset, stride: int) -> dict[str, Any]:

@@ -44,6 +44,28 @@ def test_a_scorer_is_fitted_and_scores_the_results_anew(files, tmp_path):
 
 def test_results_and_a_network_exclude_each_other(files, tmp_path):
     results, annotations = files
-    for given in ((results, "--network", "b"), ()):
-        done = run("fit", *given, "--annotations", annotations, "--out", tmp_path / "scorer")
-        assert (done.exit_code, done.stderr) == (2, "oaks: pass exactly one of results, --network\n")
+    done = run("fit", results, "small", "--annotations", annotations, "--out", tmp_path / "scorer")
+    assert done.exit_code == 2
+    assert (
+        done.stderr
+        == f"oaks: source must be results files (.json), or one network, got ['{results}', 'small']\n"
+    )
+
+
+def test_a_network_that_is_not_there_is_named(files, tmp_path):
+    done = run(
+        "fit", "nowhere.onnx", "--annotations", files[1], "--images", tmp_path, "--out", tmp_path / "bundle"
+    )
+    assert done.exit_code == 2
+    assert done.stderr.startswith("oaks: preset must be one of simple-baselines, hrnet, ")
+    done = run("fit", "nowhere.onnx", "--preset", "hrnet", "--annotations", files[1], "--images", tmp_path,
+               "--out", tmp_path / "bundle")  # fmt: skip
+    assert done.exit_code == 2
+    assert "model not found: nowhere.onnx" in done.stderr
+
+
+def test_a_reference_is_read(files, tmp_path):
+    done = run("fit", files[0], "--annotations", files[1], "--reference", files[0], tmp_path / "none.json", "--out",
+               tmp_path / "scorer", "--resamples", 2)  # fmt: skip
+    assert done.exit_code == 2
+    assert "none.json" in done.stderr

@@ -147,6 +147,30 @@ def test_trainings_of_ks_networks_are_kept(ks_fitted, frozen, monkeypatch):
         )
 
 
+def test_an_onnx_file_is_imported_fitted_to_and_resumed(frozen, data, tmp_path):
+    pose = frozen.pose
+    preset = Preset(source="the tests", mean=pose.mean, std=pose.std, color=pose.color, alignment=pose.alignment,
+                    refine=pose.refine, padding=pose.padding)  # fmt: skip
+    call = {
+        "model": frozen.path / "pose.fp32.onnx", "annotations": data / "annotations.json", "images": data / "images",
+        "store": tmp_path / "maps", "name": "mine", "skeleton": bundles.RGB, "settings": QUICK, "resamples": 2,
+        "threads": 1,
+    }  # fmt: skip
+    with pytest.raises(
+        ValueError, match="preset must be one of simple-baselines, .* with an ONNX file, got None"
+    ):
+        fit_heatmaps(**call)
+    assert not (tmp_path / "maps").exists()
+    first = fit_heatmaps(**call, preset=preset, out=tmp_path / "bundle")
+    assert oaks.Bundle.load(first.path).name == "mine"
+    again = fit_heatmaps(**call, preset=preset)
+    np.testing.assert_array_equal(first.scorer.similarity.leaves, again.scorer.similarity.leaves)
+    with pytest.raises(
+        ValueError, match=r"network must hold .*pose\.fp32\.onnx by preset 'hrnet', got another network"
+    ):
+        fit_heatmaps(**call, preset="hrnet")
+
+
 @pytest.fixture
 def shipped_other(tmp_path, monkeypatch):
     """A folder of shipped bundles with one of another network, `other`."""
