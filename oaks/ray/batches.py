@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import warnings
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oaks import ops
+from oaks import errors, ops
 from oaks.box_files import PersonBoxes, read_boxes
 from oaks.boxes import BoxSource, boxes_from_detector, boxes_of_people
 from oaks.bundle import Bundle
@@ -21,7 +22,7 @@ from oaks.predict import TOGETHER
 from oaks.ray.cluster import Pool, choose_pool, connected, import_ray
 from oaks.ray.folder import RunFolder
 from oaks.ray.sources import VIDEO, Task, find_sources
-from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
+from oaks.ray.worker import Attempts, FileWorker, RowWorker, Settings, whole_picture
 
 if TYPE_CHECKING:
     import ray.data
@@ -33,10 +34,6 @@ _TASKS_PER_WORKER = 32
 """Tasks that a worker gets of a run: more waste time between them, fewer leave workers idle at the end."""
 _LARGEST_TASK = 1024
 """Picture files of a task: what is lost when a run is stopped."""
-_ATTEMPTS = 3
-"""Attempts after the first at a task whose worker dies in it."""
-_FAILED_TASKS = 100
-"""Tasks that may fail so before the run ends: by then it is not their pictures."""
 
 log = logging.getLogger("oaks")
 
@@ -187,23 +184,27 @@ def predict_files(
     with RunFolder(out, described) as folder:
         summary = Summary(folder.path, resumed=folder.progress.pictures)
         left = sum(address not in folder.done for address in inventory.pictures)
-        tasks: dict[int, Task] = {}
+        failed: list[Task] = []
         if inventory.tasks(folder.done, 1):
             with connected(address):
                 pool = choose_pool(workers, threads, device)
                 settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, column=column)
-                tasks = dict(enumerate(inventory.tasks(folder.done, task_size(left, pool.workers))))
-                start(sum(map(_weight, tasks.values())), summary.resumed)
-                for number in _finished(folder, tasks, settings, pool):
-                    advance(_weight(tasks.pop(number)))
-                    folder.tell(_others(tasks), len(tasks), complete=False)
-        folder.tell(_others(tasks), len(tasks), complete=not tasks, now=True)
+                given = inventory.tasks(folder.done, task_size(left, pool.workers))
+                start(sum(map(_weight, given)), summary.resumed)
+                numbers = count()
+                while given:
+                    tasks = dict(zip(numbers, given, strict=False))
+                    for number in _finished(folder, tasks, settings, pool):
+                        advance(_weight(tasks.pop(number)))
+                        folder.tell([*tasks.values(), *failed])
+                    # Where workers died, once more picture by picture, so that one picture costs no other.
+                    given = [alone for task in tasks.values() for alone in task.split()]
+                    failed += [task for task in tasks.values() if not task.split()]
+        folder.tell(failed, now=True)
         summary.pictures, summary.people = folder.progress.pictures, folder.progress.people
         summary.errors = dict(folder.progress.errors)
-        summary.unfinished = [
-            name for task in tasks.values() for name in task.pictures or (str(task.address),)
-        ]
-        if coco and not tasks:
+        summary.unfinished = [name for task in failed for name in task.pictures or (str(task.address),)]
+        if coco and not failed:
             places = {name: number for number, name in enumerate(inventory.pictures, start=1)}
             # Pictures in shards have no place in the list of files: they are numbered behind it.
             summary.results = folder.write_coco(lambda name: places.setdefault(name, len(places) + 1))
@@ -220,7 +221,6 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.max_errored_blocks = _FAILED_TASKS
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A block each, so that a task is finished, lost or done again by itself.
     blocks = [
@@ -231,17 +231,14 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
         })
         for number, task in tasks.items()
     ]  # fmt: skip
-    with warnings.catch_warnings():
-        # Until Ray 2.64, where it gets a name of its own.
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        results = ray.data.from_arrow(blocks).map_batches(
-            FileWorker,
-            fn_constructor_args=(settings,),
-            batch_size=1,
-            batch_format="pyarrow",
-            max_task_retries=_ATTEMPTS,
-            **_pool_arguments(pool),
-        )
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    results = ray.data.from_arrow(blocks).map_batches(
+        FileWorker,
+        fn_constructor_args=(settings, attempts),
+        batch_size=1,
+        batch_format="pyarrow",
+        **_pool_arguments(pool),
+    )
     try:
         # Whole blocks: each is of one task.
         for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -260,7 +257,11 @@ def _cause(error: Exception) -> Exception:
             return inner
         cause = inner if isinstance(inner, BaseException) else cause.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return OaksError(f"the run on Ray failed: {lines[-1] if lines else type(error).__name__}")
+    last = lines[-1] if lines else type(error).__name__
+    # Of a worker that could not start, only the text comes back.
+    named = re.fullmatch(r"oaks\.errors\.(\w+): (.*)", last.strip())
+    kind = getattr(errors, named[1], None) if named else None
+    return OaksError(f"the run on Ray failed: {last}") if named is None or kind is None else kind(named[2])
 
 
 def _pool_arguments(pool: Pool) -> dict[str, Any]:
@@ -361,10 +362,6 @@ def task_size(pictures: int, workers: int) -> int:
 
 def _weight(task: Task) -> int:
     return len(task.pictures) or 1
-
-
-def _others(tasks: dict[int, Task]) -> dict[str, str]:
-    return {str(task.address): task.kind for task in tasks.values() if task.address is not None}
 
 
 __all__ = ["BoxesFor", "Summary", "make_settings", "predict", "predict_files", "task_size"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from oaks.coco import header_path, make_header
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.ray import rows
+from oaks.ray.sources import Task, file_name
 from oaks.skeleton import Skeleton
 from oaks.structured import read_json
 
@@ -179,21 +180,20 @@ class RunFolder:
             self._finish(source)
         return True
 
-    def tell(self, remaining: Mapping[str, str], left: int, *, complete: bool, now: bool = False) -> None:
+    def tell(self, left: Sequence[Task], *, now: bool = False) -> None:
         """Writes status.json, at most every few seconds unless it must be now.
 
         Args:
-            remaining: shards, Parquet files and videos that are not finished -> their kind.
             left: tasks that are not finished.
-            complete: whether all is done.
         """
         if not now and time.monotonic() - self._told < _STATUS_SECONDS:
             return
         self._told = time.monotonic()
         found = self.progress
         content = {
-            "complete": complete, "tasks_left": left, "pictures": found.pictures, "people": found.people,
-            "errors": len(found.errors), "finished": sorted(found.sources), "unfinished": sorted(remaining),
+            "complete": not left, "tasks_left": len(left), "pictures": found.pictures, "people": found.people,
+            "errors": len(found.errors), "finished": sorted(found.sources),
+            "unfinished": sorted(str(task.address) for task in left if task.address),
         }  # fmt: skip
         write_json(self.path / "status.json", content, indent=1)
 
@@ -240,7 +240,7 @@ def _coco_rows(
 
     if table["frame"].null_count < table.num_rows:
         raise ArgumentError("coco must be False for videos: their frames have no image ids")
-    read = table.filter(pc.is_null(table["error"]))
+    read = table.filter(pc.or_(pc.is_null(table["error"]), pc.is_valid(table["person"])))
     for file, stated in zip(read["file"].to_pylist(), read["image_id"].to_pylist(), strict=True):
         own = number(file) if stated is None else stated
         if own is not None:
@@ -248,7 +248,7 @@ def _coco_rows(
     poses = rows.to_poses(table, Skeleton.from_dict(about["skeleton"]), about["score_kind"])
     with_people = table.filter(pc.is_valid(table["person"]))
     files = list(dict.fromkeys(with_people["file"].to_pylist()))
-    for row in poses.to_coco():
+    for row in poses.to_coco(file_names=[file_name(file) for file in files]):
         if (own := ids.get(files[row["image_id"]])) is not None:
             yield {**row, "image_id": own}
 

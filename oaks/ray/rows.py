@@ -40,7 +40,7 @@ class Found:
         file: address of the picture or video.
         poses: the people in it; None if it could not be read.
         size: (width, height), or None.
-        error: why it could not be read, or None.
+        error: why it could not be read, or why its poses have no score; None if all went well.
         image_id: that of the box file, or None.
         frame, time: number and seconds of a video's frame, or None.
     """

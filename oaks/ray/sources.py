@@ -45,6 +45,10 @@ class Task:
     address: str | None = None
     pictures: tuple[str, ...] = ()
 
+    def split(self) -> list[Task]:
+        """A task for each picture file; nothing where it is one already."""
+        return [Task(PICTURES, None, (name,)) for name in self.pictures] if len(self.pictures) > 1 else []
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -121,6 +125,12 @@ def kind_of(address: str) -> str | None:
     if suffix in VIDEO_SUFFIXES:
         return VIDEO
     return PICTURES if suffix in SUFFIXES else None
+
+
+def file_name(address: str) -> str:
+    """The name of a picture's file, without folders; of a shard's picture, as the shard has it."""
+    inside = address.removeprefix("tar://").partition("::")[0] if address.startswith("tar://") else address
+    return inside.replace("\\", "/").rpartition("/")[2]
 
 
 def _listed(source: str) -> tuple[list[str], bool]:
@@ -297,6 +307,7 @@ __all__ = [
     "Inventory",
     "Task",
     "decoder",
+    "file_name",
     "find_sources",
     "kind_of",
     "local_copy",

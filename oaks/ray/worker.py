@@ -22,6 +22,9 @@ from oaks.ray import rows, sources
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_ATTEMPTS = 2
+"""Workers that may die in a task before it is given up."""
+_GIVEN_UP = 100
 _ROWS = 1024
 """Frames of a video or pictures of a shard whose rows leave the worker together."""
 
@@ -81,6 +84,28 @@ def whole_picture(_engine: Engine) -> BoxSource:
     return whole_image()
 
 
+class Attempts:
+    """Counts how often workers began each task; an actor that all of them ask. A task that kills them is given up."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}
+        self._given_up = 0
+
+    def begin(self, task: int) -> bool:
+        """Whether a task should be tried (once more).
+
+        Raises:
+            OaksError: so many tasks were given up that it is not their pictures.
+        """
+        self._begun[task] = self._begun.get(task, 0) + 1
+        if self._begun[task] <= _ATTEMPTS:
+            return True
+        self._given_up += 1
+        if self._given_up > _GIVEN_UP:
+            raise OaksError(f"workers died in more than {_GIVEN_UP} tasks; Ray's logs say why")
+        return False
+
+
 class FileWorker:
     """Poses in the pictures of tasks; a callable class for Ray Data.
 
@@ -89,15 +114,21 @@ class FileWorker:
 
     Args:
         settings: how poses are made.
+        attempts: actor of Attempts; None tries every task.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, attempts: Any = None) -> None:
+        self.settings, self._attempts = settings, attempts
         self.engine, self.boxes = settings.open()
         self._readers = ThreadPoolExecutor(settings.readers)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for row in batch.to_pylist():
+            if self._attempts is not None:
+                import ray
+
+                if not ray.get(self._attempts.begin.remote(row["task"])):
+                    continue
             task = sources.Task(row["kind"], row["address"], tuple(row["pictures"]))
             yield from self._labeled(row["task"], task)
 
@@ -226,7 +257,7 @@ def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pict
             yield rows.Found(name, error=prediction.problem)
         else:
             size = (image.shape[1], image.shape[0])
-            yield rows.Found(name, prediction.poses, size, image_id=prediction.image_id)
+            yield rows.Found(name, prediction.poses, size, prediction.problem, prediction.image_id)
 
 
 def ahead(pictures: Pictures, readers: ThreadPoolExecutor) -> Pictures:

@@ -53,7 +53,7 @@ def served(bundle, *, detect=None, engine=None, max_batch=4, **settings) -> Iter
     finally:
         made["server"].should_exit = True
         thread.join(20)
-        assert finished.is_set(), [task.get_stack() for task in asyncio.all_tasks(made["loop"])]
+        assert finished.is_set()
 
 
 def ask(

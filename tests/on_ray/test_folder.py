@@ -13,6 +13,7 @@ from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.ray.folder import RunFolder
 from oaks.ray.rows import COLUMNS, Found, about, to_table
+from oaks.ray.sources import Task
 from oaks.skeleton import COCO17
 
 from .test_rows import poses
@@ -72,7 +73,7 @@ def test_shards_and_videos_are_done_as_a_whole(tmp_path):
         assert folder.progress.sources == {video, shard}
         assert folder.done >= {video, shard}
         assert (folder.progress.pictures, folder.progress.people) == (3, 2)
-        folder.tell({"y.tar": "tar"}, 1, complete=False, now=True)
+        folder.tell([Task("tar", "y.tar")], now=True)
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["finished"] == sorted([video, shard])
     assert (status["unfinished"], status["tasks_left"], status["complete"]) == (["y.tar"], 1, False)
@@ -119,7 +120,11 @@ def test_coco_results_are_those_of_the_poses(tmp_path):
         )
         path = folder.write_coco({"a.jpg": 1, "b.jpg": 2, "gone.jpg": 3, "x.jpg": 4}.get)
     rows, header = read_results(path)
-    assert rows == second.to_coco(2) + first.to_coco(1) + known.to_coco(99)
+    assert rows == (
+        second.to_coco(2, file_names="b.jpg")
+        + first.to_coco(1, file_names="a.jpg")
+        + known.to_coco(99, file_names="k.jpg")
+    )
     assert header["images"] == {"b.jpg": 2, "x.jpg": 4, "a.jpg": 1, "k.jpg": 99}
     assert header["skipped"] == {"gone.jpg": "damaged"}
     assert (header["box_source"], header["nms"], header["complete"]) == ("whole image", None, True)

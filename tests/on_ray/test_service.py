@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -271,7 +272,7 @@ def test_a_replica_that_fell_silent_is_left_out(monkeypatch):
     from oaks.ray import metrics
 
     now = [0.0]
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     board, a, b = Board(), Metrics("a", 1).text(), Metrics("b", 1).text()
     board.post("a", a)
     now[0] = 20.0

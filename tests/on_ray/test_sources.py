@@ -9,6 +9,7 @@ import io
 import logging
 import tarfile
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +69,8 @@ def test_tasks_leave_out_what_is_done_and_hold_whole_passes():
         ("1.jpg", "2.jpg", "3.jpg", "5.jpg"), ("6.jpg", "7.jpg", "8.jpg", "9.jpg"), (),
     ]  # fmt: skip
     assert tasks[-1] == Task(VIDEO, "b.mp4")
+    assert [task.pictures for task in tasks[0].split()] == [(name,) for name in tasks[0].pictures]
+    assert tasks[-1].split() == tasks[0].split()[0].split() == []
     assert inventory.tasks(set(inventory.pictures) | set(inventory.others), 4) == []
 
 
@@ -158,7 +161,7 @@ def web(folder):
 def test_pictures_are_read_from_addresses(tmp_path, monkeypatch):
     write_pictures(tmp_path, 2)
     shard(tmp_path / "a.tar", {"5.png": encoded(5)})
-    monkeypatch.setattr(sources.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(sources, "time", SimpleNamespace(sleep=lambda _seconds: None))
     with web(tmp_path) as address:
         found = find_sources([f"{address}/0.png", f"{address}/a.tar", f"file://{tmp_path}/1.png"])
         assert found == Inventory([f"{address}/0.png", str(tmp_path / "1.png")], {f"{address}/a.tar": TAR})
@@ -175,6 +178,11 @@ def test_pictures_are_read_from_addresses(tmp_path, monkeypatch):
             assert file.read() == encoded(1)
     with pytest.raises(OSError, match="could not be read"):
         sources.read_bytes(f"{address}/0.png")
+
+
+def test_a_picture_is_called_by_its_file():
+    names = ("/a/b.jpg", "s3://b/c/d.jpg", "tar://in/1.jpg::/a/x.tar", "/a/t.parquet#row=3")
+    assert [sources.file_name(name) for name in names] == ["b.jpg", "d.jpg", "1.jpg", "t.parquet#row=3"]
 
 
 def test_kinds_are_told_by_the_suffix():

@@ -73,7 +73,10 @@ def _people(table):
     files = people["file"].to_pylist()
     assert len(set(files)) == len(files)
     rows = to_poses(people, bundles.RGB, "oaks").to_coco()
-    return {file: {**row, "image_id": _number(file)} for file, row in zip(files, rows, strict=True)}
+    return {
+        file: {**row, "image_id": _number(file), "file_name": Path(file).name}
+        for file, row in zip(files, rows, strict=True)
+    }
 
 
 def _number(file):
@@ -230,3 +233,13 @@ def test_reading_ahead_keeps_order_and_errors():
             else:
                 assert result()[0, 0, 0] == number
     assert started == list(range(30))
+
+
+def test_a_task_that_kills_its_workers_is_given_up():
+    attempts = worker.Attempts()
+    assert [attempts.begin(7) for _ in range(4)] == [True, True, False, False]
+    assert attempts.begin(8)
+    for task in range(1000, 1098):
+        assert [attempts.begin(task) for _ in range(3)] == [True, True, False]
+    with pytest.raises(oaks.OaksError, match="workers died in more than 100 tasks"):
+        attempts.begin(7)

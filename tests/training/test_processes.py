@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from rich.console import Console
@@ -19,10 +21,11 @@ from oaks.training.recipe import read_recipe
 from oaks.training.run import Hardware, train
 from tests.training.conftest import pose_recipe, source
 from tests.training.ddp_process import gradients
+from tests.training.test_training import assert_same, losses, weights
 
 
-def run_two(*command: str) -> None:
-    """Runs a Python command in two processes that find each other as those of torchrun do."""
+def run_two(*command: str) -> list[int]:
+    """Runs a Python command in two processes that find each other as those of torchrun do; their exit codes."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -37,14 +40,20 @@ def run_two(*command: str) -> None:
         for rank in ("0", "1")
     ]
     try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        return [process.wait(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()
 
 
+def on_two(people_folder: Path) -> tuple[str, ...]:
+    """Options of a training on two processes of this machine."""
+    return "--data", str(people_folder.parent), "--accelerator", "cpu", "--devices", "2"
+
+
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path, people_folder: Path) -> None:
-    run_two("-m", "tests.training.ddp_process", str(people_folder.parent), str(tmp_path / "gradients.pt"))
+    folders = str(people_folder.parent), str(tmp_path / "gradients.pt")
+    assert run_two("-m", "tests.training.ddp_process", *folders) == [0, 0]
     alone = gradients(people_folder.parent, 0, 1)
     together = torch.load(tmp_path / "gradients.pt")
     assert together.keys() == alone.keys()
@@ -62,8 +71,14 @@ def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, 
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
     recipe, place = read_recipe(tmp_path / "recipe.yaml"), DataFolders(people_folder.parent)
     train(recipe, tmp_path / "one", place, Hardware("cpu", 1), console=Console(file=io.StringIO()))
-    run_two("-m", "oaks", "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"), "--data",
-            str(people_folder.parent), "--accelerator", "cpu", "--devices", "2")  # fmt: skip
+    train_two = (
+        "train",
+        str(tmp_path / "recipe.yaml"),
+        "--out",
+        str(tmp_path / "two"),
+        *on_two(people_folder),
+    )
+    assert run_two("-m", "oaks", *train_two) == [0, 0]
     one, two = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two"))
     assert one["damaged images passed over"] == 2 * (
         2 + 1
@@ -78,3 +93,24 @@ def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, 
         assert two[name] == one[name]
     assert two["step"] == two["steps"]
     assert two["metrics"]["people"] == one["metrics"]["people"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_of_which_one_was_killed_go_on_exactly(tmp_path: Path, people_folder: Path) -> None:
+    """The second is killed in the middle; the resumed run has the losses and weights of one that nobody killed."""
+    content = pose_recipe(training={"batch": 4, "average": None, "checkpoint_minutes": 1e-6})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    begin = ("train", str(tmp_path / "recipe.yaml"), *on_two(people_folder), "--out")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_two("-m", "oaks", *begin, str(whole)) == [0, 0]
+    first, second = run_two("-m", "tests.training.killed_process", "3", *begin, str(killed))
+    assert second == -signal.SIGKILL
+    assert first != 0, "the first process must not go on alone"
+    saved = torch.load(killed / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < saved <= 3
+    assert not (killed / "network.safetensors").exists() or sorted(losses(killed)) != sorted(losses(whole))
+    assert run_two("-m", "oaks", "train", "--resume", str(killed), *on_two(people_folder)[2:]) == [0, 0]
+    assert len(losses(whole)) == 6
+    assert losses(killed) == losses(whole)
+    assert_same(weights(whole / "network.safetensors"), weights(killed / "network.safetensors"))
