@@ -444,7 +444,8 @@ class Pipeline:
                 for step in steps:
                     step()
 
-            part.recorded = self.memory.record(work)
+            recordable = all(getattr(executor, "recordable", True) for executor in self.executors.values())
+            part.recorded = self.memory.record(work) if recordable else work
         return part.recorded
 
     def _bring(

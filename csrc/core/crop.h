@@ -72,6 +72,10 @@ OAKS_HOST_DEVICE void write_transform(CropWindow window, float* transform) {
   transform[5] = window.y.shift;
 }
 
+OAKS_HOST_DEVICE CropWindow read_transform(const float* transform) {
+  return {{transform[0], transform[2]}, {transform[4], transform[5]}};
+}
+
 // The two neighbours of an image position on one axis, and how much each counts. A neighbour outside the
 // image is black: it counts nothing, and its index is brought inside so that it can be read.
 struct Tap {

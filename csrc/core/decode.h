@@ -57,7 +57,7 @@ struct DecodeArguments {
   int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
 };
 
-// A cell of a map. Only finite values can be peaks; index -1 stands for "no cell".
+// A cell of a map. Only finite values can be peaks; index -1 stands for "no cell", whose value is below any.
 struct Cell {
   float value;
   int index;
@@ -79,13 +79,12 @@ OAKS_HOST_DEVICE bool is_finite(float value) { return value - value == 0.0f; }
 
 // Whether `a` comes before `b`: the larger value, ties to the lowest index, "no cell" last.
 OAKS_HOST_DEVICE bool precedes(Cell a, Cell b) {
-  if (a.index < 0 || b.index < 0) return b.index < 0 && a.index >= 0;
-  return a.value > b.value || (a.value == b.value && a.index < b.index);
+  return a.value > b.value || (a.value == b.value && uint32_t(a.index) < uint32_t(b.index));
 }
 
 // The two first cells of a map, offered one at a time in any order.
 struct TopTwo {
-  Cell first{0.0f, -1}, second{0.0f, -1};
+  Cell first{-INFINITY, -1}, second{-INFINITY, -1};
 
   OAKS_HOST_DEVICE void offer(Cell cell) {
     if (precedes(cell, first)) {
@@ -176,11 +175,14 @@ OAKS_HOST_DEVICE float clamp(float value, float low, float high) {
 OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int height, int width) {
   const int x = peak % width, y = peak / width;
   float log_value[3][3];
+  // Indices known to the compiler, so that the values stay in registers.
   for (int j = 0; j < 3; ++j) {
     for (int i = 0; i < 3; ++i) {
-      const int inside_j = (y + j - 1 < 0 || y + j - 1 >= height) ? 1 : j;
-      const int inside_i = (x + i - 1 < 0 || x + i - 1 >= width) ? 1 : i;
-      const float blurred = patch.value[inside_j][inside_i];
+      const bool row_outside = y + j - 1 < 0 || y + j - 1 >= height;
+      const bool column_outside = x + i - 1 < 0 || x + i - 1 >= width;
+      const float of_row = row_outside ? patch.value[1][i] : patch.value[j][i];
+      const float of_center = row_outside ? patch.value[1][1] : patch.value[j][1];
+      const float blurred = column_outside ? of_center : of_row;
       log_value[j][i] = logf(blurred > 1e-10f ? blurred : 1e-10f);
     }
   }

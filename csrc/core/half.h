@@ -65,6 +65,29 @@ OAKS_HOST_DEVICE Half to_half(float value) {
 #endif
 }
 
+// Both halves of a word, the one in the low bits first.
+OAKS_HOST_DEVICE void to_float_pair(uint32_t pair, float& first, float& second) {
+#if defined(__CUDA_ARCH__)
+  asm("{ .reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
+      : "=f"(first), "=f"(second)
+      : "r"(pair));
+#else
+  first = to_float(Half{uint16_t(pair)});
+  second = to_float(Half{uint16_t(pair >> 16)});
+#endif
+}
+
+// Two halves as they lie in memory, the first in the low bits: one instruction for both where there is one.
+OAKS_HOST_DEVICE uint32_t to_half_pair(float first, float second) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return uint32_t(to_half(first).bits) | uint32_t(to_half(second).bits) << 16;
+#endif
+}
+
 OAKS_HOST_DEVICE void store(float* to, float value) { *to = value; }
 OAKS_HOST_DEVICE void store(Half* to, float value) { *to = to_half(value); }
 

@@ -1,8 +1,9 @@
 // What the kernels are written with: CUDA's own names, and two for shared memory. Nothing else of CUDA may
 // appear in a kernel, because the tests compile the same files for the host, where emulator/block.h gives
 // these names a meaning and watches what the threads of a block do to one another:
-//   threadIdx blockIdx blockDim (x only), __syncthreads, __shfl_xor_sync, __shfl_sync, __ballot_sync,
-//   __popc, __byte_perm, __funnelshift_r.
+//   threadIdx blockIdx blockDim gridDim (x only), __syncthreads, __shfl_xor_sync, __shfl_sync, __ballot_sync,
+//   __popc, __byte_perm, __funnelshift_r, __dp2a_lo, __dp2a_hi; and from 8.0 on
+//   __reduce_max_sync, __reduce_min_sync.
 #pragma once
 
 #if defined(__CUDACC__)

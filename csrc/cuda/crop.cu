@@ -1,5 +1,5 @@
-// A block writes a band of rows of one box's crop, and of the mirrored crop. A thread keeps to its columns,
-// so that where they lie in the frame is found once.
+// Two launches: a thread per box finds its window; then a block writes a band of rows of one box's crop, and
+// of the mirrored crop. A thread keeps to its columns, so that where they lie in the frame is found once.
 #include <type_traits>
 
 #include "core/crop.h"
@@ -8,9 +8,10 @@
 namespace oaks::cuda {
 namespace {
 
+constexpr int kWindowThreads = 128;
 constexpr int kMostThreads = 256;
 constexpr int kFramesPerLaunch = 64;
-constexpr int64_t kEnoughBlocks = 4096;  // beyond that, longer bands save work
+constexpr int kBlocksPerMultiprocessor = 5;  // as many as run together; fewer and longer bands save work
 constexpr int kLongestBand = 32;
 constexpr int kMostRows = 2 * kLongestBand;  // a band is whole rounds of the threads' rows
 
@@ -26,148 +27,252 @@ struct Tiling {
   int rows;     // threads above one another
   int bands;    // of each crop
   int band;     // rows of a band
+  // Bytes from a pixel to the frame's next channel, to the thread's next row, and from a crop to the mirrored
+  // one.
+  int64_t next_plane, next_row, mirrored;
 };
+
+// For half crops, rows are blended in whole numbers: their weights are multiples of 2^-15, and the sum of two
+// weighted bytes stays below 2^23, where a float counts by one.
+constexpr float kWeightUnit = 1.0f / 32768.0f;
+constexpr uint32_t kTwoTo23 = 0x4b000000u;  // bits of the float 2^23
 
 // Where a row of the crop lies in the frame.
 struct CropRow {
-  int64_t low, high;  // bytes from the frame's first to the two rows that are blended
+  const uint8_t *low, *high;  // the two rows of the frame that are blended
   float low_weight, high_weight;
-  bool inner;  // neither is the frame's first or last row
+  // Both weights in units of 2^-15, the low row's in the low half. 0: one of the rows is the frame's first or
+  // last, or counts nothing.
+  uint32_t weights;
 };
-
-// What counts nothing is not read: the frame may be missing.
-__device__ bool counts(float low_weight, float high_weight) {
-  return low_weight != 0.0f || high_weight != 0.0f;
-}
 
 __device__ CropRow find_row(CropAxis axis, int row, const FrameView& frame) {
   const Tap t = tap(axis, row, frame.height);
-  return {t.low * frame.row_bytes, t.high * frame.row_bytes, t.low_weight, t.high_weight,
-          t.low > 0 && t.high < frame.height - 1};
+  CropRow found{frame.pixels + t.low * frame.row_bytes, frame.pixels + t.high * frame.row_bytes, t.low_weight,
+                t.high_weight, 0};
+  if (t.low > 0 && t.high < frame.height - 1) {
+    const uint32_t high = uint32_t(t.high_weight * 32768.0f + 0.5f);
+    found.weights = high << 16 | (32768u - high);
+  }
+  return found;
 }
 
-// The columns of the crop that one thread works on, in bytes of a frame's row.
-template <int width>
-struct Columns {
-  int low[width], high[width];
-  float low_weight[width], high_weight[width];
-  bool side_by_side;  // every pixel and its right neighbour lie in the frame
+// How gray levels become network values, by the frame's channels.
+struct Normalization {
+  float scale[3], bias[3];
 
-  __device__ Columns(CropAxis axis, int first, int frame_width) : side_by_side(true) {
+  __device__ explicit Normalization(const CropArguments& a)
+      : scale{a.scale[a.bgr ? 2 : 0], a.scale[1], a.scale[a.bgr ? 0 : 2]},
+        bias{a.bias[a.bgr ? 2 : 0], a.bias[1], a.bias[a.bgr ? 0 : 2]} {}
+};
+
+// The network's values of one pixel, by the frame's channels.
+struct Values {
+  float channel[3];
+};
+
+// A float from 2^23 to 2^24 counts by one: its lowest bits are a whole number.
+__device__ float level(uint32_t pixel, unsigned byte) {
+  return float_from_bits(__byte_perm(pixel, kTwoTo23, 0x7440u + byte)) - 8388608.0f;
+}
+
+// From the pixels of both rows, bytes 0 to 2 of each, in single precision.
+__device__ Values blend_pixels(uint32_t low_left, uint32_t low_right, uint32_t high_left, uint32_t high_right,
+                               float left_weight, float right_weight, const CropRow& y,
+                               const Normalization& normal) {
+  Values values;
 #pragma unroll
-    for (int i = 0; i < width; ++i) {
-      const Tap t = tap(axis, first + i, frame_width);
-      low[i] = 3 * t.low, high[i] = 3 * t.high;
-      low_weight[i] = t.low_weight, high_weight[i] = t.high_weight;
-      side_by_side = side_by_side && t.high == t.low + 1;
-    }
+  for (unsigned c = 0; c < 3; ++c) {
+    const float low = blend(level(low_left, c), level(low_right, c), left_weight, right_weight);
+    const float high = blend(level(high_left, c), level(high_right, c), left_weight, right_weight);
+    values.channel[c] = fused(blend(low, high, y.low_weight, y.high_weight), normal.scale[c], normal.bias[c]);
   }
-};
-
-// Two pixels of a row that are blended; bytes 0 to 2 are a pixel's channels.
-struct Neighbours {
-  uint32_t low, high;
-
-  __device__ float blended(int channel, float low_weight, float high_weight) const {
-    return blend(level(low, channel), level(high, channel), low_weight, high_weight);
-  }
-
-  __device__ static float level(uint32_t pixel, int channel) {
-    return float(int(__byte_perm(pixel, 0, 0x4440u + unsigned(channel))));
-  }
-};
+  return values;
+}
 
 __device__ uint32_t read_bytes(const uint8_t* pixel) {
   return uint32_t(pixel[0]) | uint32_t(pixel[1]) << 8 | uint32_t(pixel[2]) << 16;
 }
 
-// A pixel and its right neighbour, in whole words: up to 3 bytes before and after them are read too, which
-// belong to some other row if the row is neither the first nor the last.
-__device__ Neighbours read_words(const uint8_t* pixel) {
-  const unsigned skipped = unsigned(reinterpret_cast<uintptr_t>(pixel) % 4);
-  const uint32_t* const word = reinterpret_cast<const uint32_t*>(pixel - skipped);
-  const uint32_t first = word[0], second = word[1], third = skipped == 3 ? word[2] : 0;
-  const uint32_t low = __funnelshift_r(first, second, 8 * skipped);
-  return {low, __byte_perm(low, __funnelshift_r(second, third, 8 * skipped), 0x6543)};
+// Any row and column. What counts nothing is not read: the frame may be missing.
+__device__ Values blend_near_border(const Tap& x, const CropRow& y, const Normalization& normal) {
+  uint32_t low_left = 0, low_right = 0, high_left = 0, high_right = 0;
+  const bool column_counts = x.low_weight != 0.0f || x.high_weight != 0.0f;
+  if (column_counts && (y.low_weight != 0.0f || y.high_weight != 0.0f)) {
+    low_left = read_bytes(y.low + 3 * x.low), low_right = read_bytes(y.low + 3 * x.high);
+    high_left = read_bytes(y.high + 3 * x.low), high_right = read_bytes(y.high + 3 * x.high);
+  }
+  return blend_pixels(low_left, low_right, high_left, high_right, x.low_weight, x.high_weight, y, normal);
 }
 
-template <int width>
-struct TwoRows {
-  Neighbours low[width], high[width];
+// A pixel and its right neighbour: bytes 0 to 3 of the six in `first`, 4 and 5 in `second`.
+struct PixelPair {
+  uint32_t first, second;
 };
 
-template <int width>
-__device__ TwoRows<width> read_rows(const uint8_t* pixels, const Columns<width>& x, const CropRow& y) {
-  TwoRows<width> rows;
-  const bool row_counts = counts(y.low_weight, y.high_weight);
-  if (x.side_by_side && y.inner && row_counts) {
-#pragma unroll
-    for (int i = 0; i < width; ++i) {
-      rows.low[i] = read_words(pixels + y.low + x.low[i]);
-      rows.high[i] = read_words(pixels + y.high + x.low[i]);
-    }
-    return rows;
-  }
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    rows.low[i] = rows.high[i] = {0, 0};
-    if (!row_counts || !counts(x.low_weight[i], x.high_weight[i])) continue;
-    rows.low[i] = {read_bytes(pixels + y.low + x.low[i]), read_bytes(pixels + y.low + x.high[i])};
-    rows.high[i] = {read_bytes(pixels + y.high + x.low[i]), read_bytes(pixels + y.high + x.high[i])};
-  }
-  return rows;
+// In whole words: up to 3 bytes before and 6 behind are read too, which belong to some other row if the row
+// is neither the first nor the last.
+__device__ PixelPair read_words(const uint8_t* pixel) {
+  const auto address = reinterpret_cast<uintptr_t>(pixel);
+  const uint32_t* const word = reinterpret_cast<const uint32_t*>(address & ~uintptr_t(3));
+  const uint32_t first = word[0], second = word[1], third = word[2];
+  const unsigned skipped = unsigned(address) << 3;  // in bits; all but the lowest five count nothing
+  return {__funnelshift_r(first, second, skipped), __funnelshift_r(second, third, skipped)};
 }
 
-// One store for the whole vector.
+// What a thread keeps of a column whose pixels and right neighbours lie in the frame, to blend all of its
+// rows but the frame's first and last; one way for each type of crop.
+template <class T>
+struct Column;
+
+template <>
+struct Column<float> {
+  int64_t offset;  // bytes into a row
+  float left_weight, right_weight;
+
+  __device__ void set(const Tap& x, const Normalization&) {
+    offset = 3 * x.low, left_weight = x.low_weight, right_weight = x.high_weight;
+  }
+
+  __device__ Values blend_rows(const CropRow& y, const Normalization& normal) const {
+    const PixelPair low = read_words(y.low + offset), high = read_words(y.high + offset);
+    return blend_pixels(low.first, __byte_perm(low.first, low.second, 0x6543), high.first,
+                        __byte_perm(high.first, high.second, 0x6543), left_weight, right_weight, y, normal);
+  }
+};
+
+// Rows first, in whole numbers; then columns, whose weights have taken in the normalization.
+template <>
+struct Column<Half> {
+  int64_t offset;
+  float left[3], right[3], bias[3];
+
+  __device__ void set(const Tap& x, const Normalization& normal) {
+    offset = 3 * x.low;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      left[c] = normal.scale[c] * kWeightUnit * x.low_weight;
+      right[c] = normal.scale[c] * kWeightUnit * x.high_weight;
+      // Whole numbers come with 2^23 added to them.
+      bias[c] = fused(-8388608.0f, left[c], fused(-8388608.0f, right[c], normal.bias[c]));
+    }
+  }
+
+  __device__ Values blend_rows(const CropRow& y, const Normalization&) const {
+    const PixelPair low = read_words(y.low + offset), high = read_words(y.high + offset);
+    // Bytes of the low and the high row side by side: 0 and 1, 2 and 3, 4 and 5 of the six.
+    const uint32_t bytes[3] = {__byte_perm(low.first, high.first, 0x5140),
+                               __byte_perm(low.first, high.first, 0x7362),
+                               __byte_perm(low.second, high.second, 0x5140)};
+    float blended[6];
+#pragma unroll
+    for (int b = 0; b < 3; ++b) {
+      blended[2 * b] = float_from_bits(__dp2a_lo(y.weights, bytes[b], kTwoTo23));
+      blended[2 * b + 1] = float_from_bits(__dp2a_hi(y.weights, bytes[b], kTwoTo23));
+    }
+    Values values;
+#pragma unroll
+    for (int c = 0; c < 3; ++c)
+      values.channel[c] = fused(blended[3 + c], right[c], fused(blended[c], left[c], bias[c]));
+    return values;
+  }
+};
+
+// Neighbouring values of a plane, packed for one store, and the same backwards.
 template <class T, int width>
-__device__ void write(T* to, const Vector<T, width>& vector) {
-  using Word = std::conditional_t<sizeof(vector) == 8, uint64_t,
-                                  std::conditional_t<sizeof(vector) == 4, uint32_t, uint16_t>>;
-  static_assert(sizeof(Word) == sizeof(vector));
-  Word word;
-  memcpy(&word, &vector, sizeof(word));
-  *reinterpret_cast<Word*>(to) = word;
+struct Packed {
+  Vector<T, width> values;
+
+  Packed() = default;
+  __device__ explicit Packed(const float (&from)[width]) {
+#pragma unroll
+    for (int i = 0; i < width; ++i) store(&values.value[i], from[i]);
+  }
+  __device__ void write(void* to) const { *static_cast<Vector<T, width>*>(to) = values; }
+  __device__ void write_backwards(void* to) const {
+    Vector<T, width> backwards;
+#pragma unroll
+    for (int i = 0; i < width; ++i) backwards.value[i] = values.value[width - 1 - i];
+    *static_cast<Vector<T, width>*>(to) = backwards;
+  }
+};
+
+template <>
+struct Packed<Half, 2> {
+  uint32_t pair;
+
+  Packed() = default;
+  __device__ explicit Packed(const float (&from)[2]) : pair(to_half_pair(from[0], from[1])) {}
+  __device__ void write(void* to) const { *static_cast<uint32_t*>(to) = pair; }
+  __device__ void write_backwards(void* to) const {
+    *static_cast<uint32_t*>(to) = __byte_perm(pair, pair, 0x1032);
+  }
+};
+
+// The three channels of neighbouring pixels, a plane after another, and the same backwards unless there is no
+// place.
+template <class T, int width>
+__device__ void write_channels(const Values (&values)[width], unsigned char* to, unsigned char* mirrored_to,
+                               int64_t next_plane, bool mirrored) {
+  Packed<T, width> packed[3];
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    float neighbours[width];
+#pragma unroll
+    for (int i = 0; i < width; ++i) neighbours[i] = values[i].channel[c];
+    packed[c] = Packed<T, width>(neighbours);
+    packed[c].write(to + c * next_plane);
+  }
+  if (!mirrored) return;
+#pragma unroll
+  for (int c = 0; c < 3; ++c) packed[c].write_backwards(mirrored_to + c * next_plane);
 }
 
 // Fills `width` columns of a crop and of the mirrored one from the band's first row to its last.
 template <class T, int width>
-__device__ void write_columns(const CropArguments& a, const FrameView& frame, CropAxis axis, T* crop,
-                              int column, SharedArray<CropRow> rows, int first_row, int row_count,
-                              const Tiling& tiling) {
-  const Columns<width> x(axis, column, frame.width);
+__device__ void write_columns(const CropArguments& a, int frame_width, CropAxis axis, T* crop, int column,
+                              SharedArray<CropRow> rows, int first_row, int row_count, const Tiling& tiling) {
+  const Normalization normal(a);
+  Column<T> columns[width];
+  bool side_by_side = true;  // every pixel and its right neighbour lie in the frame
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    const Tap x = tap(axis, column + i, frame_width);
+    columns[i].set(x, normal);
+    side_by_side = side_by_side && x.high == x.low + 1;
+  }
   const int plane = a.height * a.width, row_of_thread = int(threadIdx.x) / tiling.columns;
   // The frame's first channel goes into the first plane or the last, and the others follow from there.
-  const int next_plane = a.bgr ? -plane : plane, step = tiling.rows * a.width;
-  crop += (a.bgr ? 2 * plane : 0) + (first_row + row_of_thread) * a.width;
-  T* to = crop + column;
-  T* mirrored_to = crop + a.count * (3 * plane) + (a.width - width - column);
-  const float scale[3] = {a.scale[a.bgr ? 2 : 0], a.scale[1], a.scale[a.bgr ? 0 : 2]};
-  const float bias[3] = {a.bias[a.bgr ? 2 : 0], a.bias[1], a.bias[a.bgr ? 0 : 2]};
-  for (int r = row_of_thread; r < row_count; r += tiling.rows, to += step, mirrored_to += step) {
+  crop += (a.bgr ? 2 * plane : 0) + (first_row + row_of_thread) * a.width + column;
+  auto* to = reinterpret_cast<unsigned char*>(crop);
+  auto* mirrored_to = to + tiling.mirrored + (a.width - width - 2 * column) * int(sizeof(T));
+  for (int r = row_of_thread; r < row_count; r += tiling.rows) {
     const CropRow y = rows[r];
-    const TwoRows<width> pixels = read_rows(frame.pixels, x, y);
+    Values values[width];
+    if (side_by_side && y.weights) {
 #pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      Vector<T, width> forwards, backwards;
+      for (int i = 0; i < width; ++i) values[i] = columns[i].blend_rows(y, normal);
+    } else {
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const float low = pixels.low[i].blended(c, x.low_weight[i], x.high_weight[i]);
-        const float high = pixels.high[i].blended(c, x.low_weight[i], x.high_weight[i]);
-        T value;
-        store(&value, fused(blend(low, high, y.low_weight, y.high_weight), scale[c], bias[c]));
-        forwards.value[i] = backwards.value[width - 1 - i] = value;
-      }
-      write(to + c * next_plane, forwards);
-      if (a.mirrored) write(mirrored_to + c * next_plane, backwards);
+      for (int i = 0; i < width; ++i)
+        values[i] = blend_near_border(tap(axis, column + i, frame_width), y, normal);
     }
+    write_channels<T>(values, to, mirrored_to, tiling.next_plane, a.mirrored != 0);
+    to += tiling.next_row, mirrored_to += tiling.next_row;
   }
+}
+
+// In double precision, once per box: the transform is the window.
+__global__ void __launch_bounds__(kWindowThreads) find_windows(const __grid_constant__ CropArguments a) {
+  const int64_t box = int64_t(blockIdx.x) * kWindowThreads + threadIdx.x;
+  if (box >= a.count) return;
+  write_transform(crop_window(a.boxes + 4 * box, a.height, a.width, a.padding), a.transforms + 6 * box);
 }
 
 template <class T, int width>
 __global__ void __launch_bounds__(kMostThreads, 4)
     crop_boxes(const __grid_constant__ CropArguments a, const __grid_constant__ FrameTable table,
                const Tiling tiling) {
-  OAKS_SHARED(CropWindow, window_of_box, 1);
   OAKS_SHARED(CropRow, rows, kMostRows);
   const int64_t box = blockIdx.x / unsigned(tiling.bands);
   const int band = int(blockIdx.x % unsigned(tiling.bands));
@@ -177,14 +282,8 @@ __global__ void __launch_bounds__(kMostThreads, 4)
   const FrameView frame = known ? table.frames[which % kFramesPerLaunch] : FrameView{nullptr, 0, 0, 0};
   const int first_row = band * tiling.band;
   const int row_count = tiling.band < a.height - first_row ? tiling.band : a.height - first_row;
+  const CropWindow window = read_transform(a.transforms + 6 * box);
 
-  if (threadIdx.x == 0) {
-    const CropWindow window = crop_window(a.boxes + 4 * box, a.height, a.width, a.padding);
-    if (band == 0) write_transform(window, a.transforms + 6 * box);
-    window_of_box[0] = window;
-  }
-  __syncthreads();
-  const CropWindow window = window_of_box[0];
   for (int r = int(threadIdx.x); r < row_count; r += int(blockDim.x)) {
     rows[r] = find_row(window.y, first_row + r, frame);
   }
@@ -193,34 +292,41 @@ __global__ void __launch_bounds__(kMostThreads, 4)
   T* const crop = static_cast<T*>(a.pixels) + box * (3 * a.height * a.width);
   const int step = tiling.columns * width;
   for (int column = int(threadIdx.x) % tiling.columns * width; column < a.width; column += step) {
-    write_columns<T, width>(a, frame, window.x, crop, column, rows, first_row, row_count, tiling);
+    write_columns<T, width>(a, frame.width, window.x, crop, column, rows, first_row, row_count, tiling);
   }
 }
 
-Tiling tile(const CropArguments& a, int width) {
+Tiling tile(const CropArguments& a, int width, int element_bytes) {
   Tiling tiling;
   const int groups = a.width / width;
   tiling.columns = groups < kMostThreads ? groups : kMostThreads;
   tiling.rows = kMostThreads / tiling.columns;
   if (tiling.rows > kLongestBand) tiling.rows = kLongestBand;
   if (tiling.rows > a.height) tiling.rows = a.height;
-  const int64_t rows = divided_up<int64_t>(a.count * a.height, kEnoughBlocks);
+  const int64_t enough_blocks = int64_t(kBlocksPerMultiprocessor) * multiprocessors();
+  const int64_t rows = divided_up<int64_t>(a.count * a.height, enough_blocks);
   const int longest = int(rows < kLongestBand ? rows : kLongestBand);
   tiling.band = divided_up(longest, tiling.rows) * tiling.rows;
   tiling.bands = divided_up(a.height, tiling.band);
+  const int64_t plane = int64_t(a.height) * a.width * element_bytes;
+  tiling.next_plane = a.bgr ? -plane : plane;
+  tiling.next_row = int64_t(tiling.rows) * a.width * element_bytes;
+  tiling.mirrored = 3 * plane * a.count;
   return tiling;
 }
 
 template <class T, int width>
 void start(const CropArguments& a, Stream stream) {
-  const Tiling tiling = tile(a, width);
+  const Tiling tiling = tile(a, width, int(sizeof(T)));
   const int threads = divided_up(tiling.columns * tiling.rows, kWarp) * kWarp;
+  launch<find_windows>("crop's windows", {divided_up<int64_t>(a.count, kWindowThreads), kWindowThreads},
+                       stream, a);
   FrameTable table{};
   for (int first = 0; first < a.frame_count || first == 0; first += kFramesPerLaunch) {
     table.part = first / kFramesPerLaunch;
     for (int i = 0; i < kFramesPerLaunch && first + i < a.frame_count; ++i)
       table.frames[i] = a.frames[first + i];
-    launch("crop", crop_boxes<T, width>, {a.count * tiling.bands, threads}, stream, a, table, tiling);
+    launch<crop_boxes<T, width>>("crop", {a.count * tiling.bands, threads}, stream, a, table, tiling);
   }
 }
 

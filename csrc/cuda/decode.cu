@@ -15,16 +15,29 @@ template <class T, int lanes>
 struct Packed {
   Vector<T, lanes> values;
 
-  __device__ float operator[](int lane) const { return to_float(values.value[lane]); }
+  __device__ void unpack(float (&to)[lanes]) const {
+#pragma unroll
+    for (int lane = 0; lane < lanes; ++lane) to[lane] = to_float(values.value[lane]);
+  }
+  __device__ void pack(const float (&from)[lanes]) {
+#pragma unroll
+    for (int lane = 0; lane < lanes; ++lane) store(&values.value[lane], from[lane]);
+  }
 };
 
-// Two halves to a register until they are used.
+// Two halves to a register.
 template <int lanes>
 struct Packed<Half, lanes> {
   Vector<uint32_t, lanes / 2> words;
 
-  __device__ float operator[](int lane) const {
-    return to_float(Half{uint16_t(words.value[lane / 2] >> (16 * (lane % 2)))});
+  __device__ void unpack(float (&to)[lanes]) const {
+#pragma unroll
+    for (int lane = 0; lane < lanes; lane += 2) to_float_pair(words.value[lane / 2], to[lane], to[lane + 1]);
+  }
+  __device__ void pack(const float (&from)[lanes]) {
+#pragma unroll
+    for (int lane = 0; lane < lanes; lane += 2)
+      words.value[lane / 2] = to_half_pair(from[lane], from[lane + 1]);
   }
 };
 
@@ -32,7 +45,8 @@ template <>
 struct Packed<Half, 1> {
   Half value;
 
-  __device__ float operator[](int) const { return to_float(value); }
+  __device__ void unpack(float (&to)[1]) const { to[0] = to_float(value); }
+  __device__ void pack(const float (&from)[1]) { value = to_half(from[0]); }
 };
 
 // A map and its counterpart in the mirrored crop, or null.
@@ -53,19 +67,23 @@ struct MapPair {
   }
 
   __device__ void average(const Values& own, const Values& across, int i, float (&averaged)[lanes]) const {
+    own.unpack(averaged);
+    if (!mirrored) return;
+    float backwards[lanes];
+    across.unpack(backwards);
+    if (!shift) {
 #pragma unroll
-    for (int lane = 0; lane < lanes; ++lane) {
-      averaged[lane] = own[lane];
-      if (mirrored && !shift) averaged[lane] = flip_average(averaged[lane], across[lanes - 1 - lane]);
+      for (int lane = 0; lane < lanes; ++lane)
+        averaged[lane] = flip_average(averaged[lane], backwards[lanes - 1 - lane]);
+      return;
     }
-    if (!mirrored || !shift) return;
     // One column further: all but one value have come with the vector, and that one lies beside it.
     const int row = i * lanes / width * width;
     const int first = row + mirrored_column(i * lanes - row, width, true);
     averaged[0] = flip_average(averaged[0], to_float(mirrored[first]));
 #pragma unroll
     for (int lane = 1; lane < lanes; ++lane)
-      averaged[lane] = flip_average(averaged[lane], across[lanes - lane]);
+      averaged[lane] = flip_average(averaged[lane], backwards[lanes - lane]);
   }
 
   // One cell, read again.
@@ -90,7 +108,14 @@ struct AveragedMap {
   }
 };
 
-// The largest finite value; what comes back is not finite if there is none.
+// As TopTwo::offer, for a cell behind all before it: ties stay. One whose value is -infinity changes nothing.
+__device__ void offer_later(TopTwo& top, Cell cell) {
+  const bool is_first = cell.value > top.first.value, is_second = cell.value > top.second.value;
+  top.second = is_first ? top.first : (is_second ? cell : top.second);
+  top.first = is_first ? cell : top.first;
+}
+
+// The largest finite value, or -infinity if there is none.
 template <int lanes>
 __device__ float largest_finite(const float (&values)[lanes]) {
   float largest = values[0];
@@ -157,14 +182,6 @@ __device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top,
   return {0.0f, 0.0f};
 }
 
-template <class T, int lanes>
-__device__ void store_average(const float (&averaged)[lanes], T* to, int i) {
-  Vector<T, lanes> stored;
-#pragma unroll
-  for (int lane = 0; lane < lanes; ++lane) store(&stored.value[lane], averaged[lane]);
-  reinterpret_cast<Vector<T, lanes>*>(to)[i] = stored;
-}
-
 // Where the average of a map goes, if anywhere, and when.
 struct Destinations {
   bool keep;   // into shared memory, in the pass over the map
@@ -195,13 +212,16 @@ __device__ TopTwo pass_over_map(const MapPair<T, lanes>& maps, int vectors, T* a
       if (i >= vectors) break;
       float values[lanes];
       maps.average(own[j], across[j], i, values);
-      if (go.write) store_average(values, averaged, i);
+      if (go.write) {
+        Packed<T, lanes> stored;
+        stored.pack(values);
+        reinterpret_cast<Packed<T, lanes>*>(averaged)[i] = stored;
+      }
       if (go.keep) {
 #pragma unroll
         for (int lane = 0; lane < lanes; ++lane) kept[i * lanes + lane] = values[lane];
       }
-      const float largest = largest_finite(values);
-      if (is_finite(largest)) top.offer({largest, i});
+      offer_later(top, {largest_finite(values), i});
     }
   }
   return top;
@@ -254,8 +274,8 @@ void start(const DecodeArguments& a, Stream stream) {
   // As few rounds of kInFlight vectors as the largest block needs, and no more threads than fill them.
   const int rounds = divided_up(vectors, kInFlight * kMostThreads);
   const int threads = divided_up(divided_up(vectors, kInFlight * rounds), kWarp) * kWarp;
-  launch("decode", decode_maps<T, lanes>, {a.count * a.keypoints, threads, go.keep ? int(kept_bytes) : 0},
-         stream, a, go);
+  launch<decode_maps<T, lanes>>("decode", {a.count * a.keypoints, threads, go.keep ? int(kept_bytes) : 0},
+                                stream, a, go);
 }
 
 // Reads 16 bytes at once where the map's rows and the arrays' addresses allow it.

@@ -47,9 +47,9 @@ void decode_simcc(const SimccArguments& a, Stream stream) {
   const DeviceGuard guard(a.points);
   const Shape shape{divided_up<int64_t>(a.count * a.keypoints, kKeypoints), kThreads};
   if (a.element == Element::float16) {
-    launch("decode_simcc", decode_vectors<Half>, shape, stream, a);
+    launch<decode_vectors<Half>>("decode_simcc", shape, stream, a);
   } else {
-    launch("decode_simcc", decode_vectors<float>, shape, stream, a);
+    launch<decode_vectors<float>>("decode_simcc", shape, stream, a);
   }
 }
 

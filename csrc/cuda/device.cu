@@ -95,11 +95,22 @@ void wait_for(Stream stream, Stream other, const void* pointer) {
   check(error, "waiting for another stream");
 }
 
+namespace {
+
+int attribute(cudaDeviceAttr which, const char* doing) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, current_device()), doing);
+  return value;
+}
+
+}  // namespace
+
 int largest_shared_bytes() {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_device()),
-        "asking how much shared memory a block may have");
-  return bytes;
+  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "asking how much shared memory a block may have");
+}
+
+int multiprocessors() {
+  return attribute(cudaDevAttrMultiProcessorCount, "asking how many multiprocessors a device has");
 }
 
 void begin_capture(Stream stream) {

@@ -46,6 +46,9 @@ class DeviceGuard {
 // The most dynamic shared memory that a block may ask for on the current device.
 int largest_shared_bytes();
 
+// How many multiprocessors the current device has.
+int multiprocessors();
+
 // Records what is launched on `stream` from here on instead of running it. The mode is thread-local: other
 // threads may allocate and synchronise meanwhile. The default stream cannot be recorded.
 void begin_capture(Stream stream);

@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) sum_trees(const __grid_constant__ Fo
 void forest(const ForestArguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.values);
-  launch("forest", sum_trees, {divided_up<int64_t>(a.count, kRows), kThreads}, stream, a);
+  launch<sum_trees>("forest", {divided_up<int64_t>(a.count, kRows), kThreads}, stream, a);
 }
 
 }  // namespace oaks::cuda

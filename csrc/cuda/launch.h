@@ -40,8 +40,8 @@ inline void check_shape(const char* kernel_name, const Shape& shape) {
 void check(cudaError_t error, const std::string& doing);
 
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), const Shape& shape, Stream stream,
-            const Arguments&... arguments) {
+void launch_function(const char* name, void (*kernel)(Parameters...), const Shape& shape, Stream stream,
+                     const Arguments&... arguments) {
   check_shape(name, shape);
   const void* function = reinterpret_cast<const void*>(kernel);
   constexpr int kWithoutAsking = 48 * 1024;
@@ -58,12 +58,20 @@ void launch(const char* name, void (*kernel)(Parameters...), const Shape& shape,
   check(start(arguments...), std::string("launching ") + name);
 }
 
+template <auto kernel, class... Arguments>
+void launch(const char* name, const Shape& shape, Stream stream, const Arguments&... arguments) {
+  launch_function(name, kernel, shape, stream, arguments...);
+}
+
 #else
 
-template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), const Shape& shape, Stream /*stream*/,
-            const Arguments&... arguments) {
+template <auto kernel, class... Arguments>
+void launch(const char* name, const Shape& shape, Stream /*stream*/, const Arguments&... arguments) {
   check_shape(name, shape);
+  if (emulator::ptx::is_loaded()) {
+    return emulator::ptx::Kernel<kernel>::run(name, shape.blocks, shape.threads, shape.shared_bytes,
+                                              arguments...);
+  }
   emulator::run(name, shape.blocks, shape.threads, shape.shared_bytes, [&] { kernel(arguments...); });
 }
 

@@ -261,12 +261,12 @@ void start(const FeatureArguments& a, Stream stream) {
   if (a.heatmaps) {
     const int64_t bytes = int64_t(a.height) * a.width * int64_t(sizeof(float));
     const bool keep = bytes <= largest_shared_bytes() - 1024;
-    launch("map_features's maps", look_at_maps<T>,
-           {a.count * a.keypoints, kMapThreads, keep ? int(bytes) : 0}, stream, a, keep);
+    launch<look_at_maps<T>>("map_features's maps",
+                            {a.count * a.keypoints, kMapThreads, keep ? int(bytes) : 0}, stream, a, keep);
   }
   const int wanted = divided_up(a.keypoints, kWarp) * kWarp;
-  launch("map_features", describe_people<T>,
-         {a.count, wanted < kMostPersonThreads ? wanted : kMostPersonThreads}, stream, a);
+  launch<describe_people<T>>("map_features",
+                             {a.count, wanted < kMostPersonThreads ? wanted : kMostPersonThreads}, stream, a);
 }
 
 }  // namespace

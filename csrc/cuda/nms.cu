@@ -1,6 +1,7 @@
-// Two launches: the candidates' ranks by counting, across the device; then one block goes through them best
-// first, 32 at a time, as greedy suppression must. `kept` itself holds the ranked candidates and their marks
-// meanwhile, so that no memory is allocated and the call can be recorded into a graph.
+// Every launch uses the whole device: the candidates' ranks by counting; then, for 32 of them after another,
+// best first, as greedy suppression must, one launch that decides which of the 32 stay and marks what those
+// suppress; and one that brings to the front what stays. `kept` itself holds the ranked candidates and their
+// marks meanwhile, so that no memory is allocated and the call can be recorded into a graph.
 #include "core/nms.h"
 #include "cuda/launch.h"
 
@@ -8,7 +9,9 @@ namespace oaks::cuda {
 namespace {
 
 constexpr int kRankThreads = 128;
-constexpr int kMostThreads = 1024;
+constexpr int kSuppressThreads = 256;
+constexpr int kGatherThreads = 256;
+constexpr int kBlocksPerMultiprocessor = 4;
 constexpr int64_t kSuppressed = int64_t(1) << 62;  // marks an entry of `kept`; no index is so large
 
 template <class Arguments>
@@ -27,32 +30,42 @@ __device__ unsigned suppressors(const Arguments& a, bool counts, int64_t better,
   return __ballot_sync(kWholeWarp, counts && suppresses(a, better, worse));
 }
 
-// Marks what is suppressed among the ranked candidates.
+// Which of the 32 ranked candidates from `first` on stay, as bits, known to every thread. `own`: the lane's,
+// or a mark. Whether another block has marked them already makes no difference: what is marked would not
+// stay.
 template <class Arguments>
-__device__ void mark_suppressed(const Arguments& a, SharedArray<unsigned> suppressors_of) {
+__device__ unsigned staying_of(const Arguments& a, int first, int members, int64_t own,
+                               SharedArray<unsigned> suppressors_of) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
-  const int count = int(a.count);
-  for (int first = 0; first < count; first += kWarp) {
-    const int members = count - first < kWarp ? count - first : kWarp;
-    const int64_t own = lane < members ? a.kept[first + lane] : kSuppressed;
-    const unsigned standing = __ballot_sync(kWholeWarp, own < kSuppressed);
-    for (int t = warp; t < members; t += warps) {
-      const bool counts = lane < t && own < kSuppressed && (standing >> t & 1u);
-      const unsigned before = suppressors(a, counts, own, a.kept[first + t] & ~kSuppressed);
-      if (lane == 0) suppressors_of[t] = before;
-    }
-    __syncthreads();
-    unsigned stay = 0;
-    for (int t = 0; t < members; ++t) {
-      if ((standing >> t & 1u) && !(suppressors_of[t] & stay)) stay |= 1u << t;
-    }
-    if (warp == 0 && lane < members && !(stay >> lane & 1u)) a.kept[first + lane] = own | kSuppressed;
-    for (int t = first + kWarp + warp; t < count; t += warps) {
-      const int64_t worse = a.kept[t];
-      if (worse >= kSuppressed) continue;
-      if (suppressors(a, stay >> lane & 1u, own, worse) && lane == 0) a.kept[t] = worse | kSuppressed;
-    }
-    __syncthreads();
+  const unsigned standing = __ballot_sync(kWholeWarp, own < kSuppressed);
+  for (int t = warp; t < members; t += warps) {
+    // Unlike `standing`, the same for every warp, even if another block marks meanwhile.
+    const unsigned before = suppressors(a, lane < t, own & ~kSuppressed, a.kept[first + t] & ~kSuppressed);
+    if (lane == 0) suppressors_of[t] = before;
+  }
+  __syncthreads();
+  unsigned stay = 0;
+  for (int t = 0; t < members; ++t) {
+    if ((standing >> t & 1u) && !(suppressors_of[t] & stay)) stay |= 1u << t;
+  }
+  return stay;
+}
+
+template <class Arguments>
+__global__ void __launch_bounds__(kSuppressThreads)
+    suppress_worse(const __grid_constant__ Arguments a, const int first) {
+  OAKS_SHARED(unsigned, suppressors_of, kWarp);
+  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
+  const int count = int(a.count), members = count - first < kWarp ? count - first : kWarp;
+  const int64_t own = lane < members ? a.kept[first + lane] : kSuppressed;
+  const unsigned stay = staying_of(a, first, members, own, suppressors_of);
+  const bool stays = stay >> lane & 1u;
+  if (blockIdx.x == 0 && warp == 0 && lane < members && !stays) a.kept[first + lane] = own | kSuppressed;
+  const int64_t next = first + kWarp + int64_t(blockIdx.x) * warps + warp;
+  for (int64_t t = next; t < count; t += int64_t(gridDim.x) * warps) {
+    const int64_t worse = a.kept[t];
+    if (worse >= kSuppressed) continue;
+    if (suppressors(a, stays, own & ~kSuppressed, worse) && lane == 0) a.kept[t] = worse | kSuppressed;
   }
 }
 
@@ -79,11 +92,8 @@ __device__ void gather_kept(const Candidates& a, SharedArray<int> staying) {
   for (int t = filled + int(threadIdx.x); t < count; t += threads) a.kept[t] = -1;
 }
 
-template <class Arguments>
-__global__ void __launch_bounds__(kMostThreads) suppress(const __grid_constant__ Arguments a) {
-  OAKS_SHARED(unsigned, suppressors_of, kWarp);
-  OAKS_SHARED(int, staying, kMostThreads / kWarp);
-  mark_suppressed(a, suppressors_of);
+__global__ void __launch_bounds__(kGatherThreads) gather(const __grid_constant__ Candidates a) {
+  OAKS_SHARED(int, staying, kGatherThreads / kWarp);
   gather_kept(a, staying);
 }
 
@@ -91,10 +101,17 @@ template <class Arguments>
 void start(const char* ranking, const char* suppressing, const Arguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.kept);
-  launch(ranking, rank_candidates<Arguments>, {divided_up<int64_t>(a.count, kRankThreads), kRankThreads},
-         stream, a);
-  const int threads = int(a.count < kWarp ? a.count : kWarp) * kWarp;  // a warp for each of 32 candidates
-  launch(suppressing, suppress<Arguments>, {1, threads}, stream, a);
+  launch<rank_candidates<Arguments>>(ranking, {divided_up<int64_t>(a.count, kRankThreads), kRankThreads},
+                                     stream, a);
+  const int count = int(a.count), warps = kSuppressThreads / kWarp;
+  const int most_blocks = kBlocksPerMultiprocessor * multiprocessors();
+  for (int first = 0; first < count; first += kWarp) {
+    const int wanted = divided_up(count - first, warps);
+    const Shape shape{wanted < most_blocks ? wanted : most_blocks, kSuppressThreads};
+    launch<suppress_worse<Arguments>>(suppressing, shape, stream, a, first);
+  }
+  const int threads = count < kGatherThreads ? divided_up(count, kWarp) * kWarp : kGatherThreads;
+  launch<gather>("nms's rest", {1, threads}, stream, static_cast<const Candidates&>(a));
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ void oks(const OksArguments& args, Stream stream) {
   const int64_t pairs = args.a_count * args.b_count;
   if (pairs <= 0) return;
   const DeviceGuard guard(args.similarity);
-  launch("oks", oks_of_pairs, {divided_up<int64_t>(pairs, kThreads), kThreads}, stream, args);
+  launch<oks_of_pairs>("oks", {divided_up<int64_t>(pairs, kThreads), kThreads}, stream, args);
 }
 
 }  // namespace oaks::cuda

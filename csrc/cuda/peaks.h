@@ -6,7 +6,24 @@
 
 namespace oaks::cuda {
 
+// Larger floats give larger numbers; NaN must not come.
+__device__ inline unsigned in_order(float value) {
+  const uint32_t bits = bits_from_float(value + 0.0f);  // both zeros are one
+  return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
+}
+
+__device__ inline float from_order(unsigned number) {
+  return float_from_bits(number ^ (number >> 31 ? 0x80000000u : 0xffffffffu));
+}
+
+// The first of all lanes' cells, known to every lane.
 __device__ inline Cell first_of_warp(Cell cell) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+  const unsigned own = in_order(cell.value);
+  const unsigned largest = __reduce_max_sync(kWholeWarp, own);
+  const unsigned index = own == largest ? unsigned(cell.index) : unsigned(-1);
+  return {from_order(largest), int(__reduce_min_sync(kWholeWarp, index))};
+#else
 #pragma unroll
   for (int distance = kWarp / 2; distance > 0; distance /= 2) {
     const Cell other{__shfl_xor_sync(kWholeWarp, cell.value, distance),
@@ -14,6 +31,7 @@ __device__ inline Cell first_of_warp(Cell cell) {
     if (precedes(other, cell)) cell = other;
   }
   return cell;
+#endif
 }
 
 // The two first of all lanes' cells, known to every lane. No two lanes hold the same cell.

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) score_poses(const __grid_constant__ 
 void score(const ScoreArguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.scores);
-  launch("score", score_poses, {divided_up<int64_t>(a.count, kThreads), kThreads}, stream, a);
+  launch<score_poses>("score", {divided_up<int64_t>(a.count, kThreads), kThreads}, stream, a);
 }
 
 }  // namespace oaks::cuda

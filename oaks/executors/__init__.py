@@ -30,8 +30,8 @@ log = logging.getLogger("oaks")
 AUTOMATIC = ("tensorrt", "torch", "openvino", "onnxruntime")
 """In the order in which "auto" tries them; torch counts there only with CUDA."""
 
-BACKENDS = (*AUTOMATIC, "tensorrt_rtx")
-"""All of them. "tensorrt" takes TensorRT for RTX too, so "auto" need not try it again."""
+BACKENDS = (*AUTOMATIC, "tensorrt_rtx", "onnxruntime_tensorrt", "onnxruntime_tensorrt_rtx")
+"""All of them; those that "auto" does not try only run where they are named."""
 
 
 def load_backend(name: str) -> ModuleType:

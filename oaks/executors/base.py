@@ -131,6 +131,8 @@ class Executor(Protocol):
     outputs: Mapping[str, Tensor]
     details: Mapping[str, Any]
     """What a report should say: runtime version, precision as it runs, threads, plan file."""
+    recordable: bool = True
+    """Whether the bound calls may become part of a CUDA graph."""
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         """Ties the network to arrays, all of the same batch size, and returns the call that runs it.

@@ -1,72 +1,119 @@
-"""ONNX Runtime on the CPU: the backend that is always there."""
+"""ONNX Runtime: on the CPU, the backend that is always there; on NVIDIA GPUs, by one of three execution providers.
+
+Device "cuda" takes the CUDA provider here; backends "onnxruntime_tensorrt" and "onnxruntime_tensorrt_rtx" take those of
+TensorRT. On a GPU the network reads and writes the Engine's device memory on the Engine's stream, and no part of it runs
+on the CPU: a network for which ONNX Runtime would need the CPU is refused.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oaks.bundle import Network
-from oaks.errors import ArgumentError, BundleError
-from oaks.executors.base import HostMemory, Memory, Tensor, checked_tensor
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError
+from oaks.executors.base import Array, HostMemory, Memory, Tensor, checked_tensor
 
+if TYPE_CHECKING:
+    from oaks.executors.pycuda import DeviceMemory
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT, TENSORRT_RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 _DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
+"""The package that brings TENSORRT_RTX."""
+_INSTALL = {
+    CUDA: "`pip install onnxruntime-gpu` in place of onnxruntime",
+    TENSORRT: "`pip install onnxruntime-gpu` in place of onnxruntime, and TensorRT, `pip install tensorrt`",
+    TENSORRT_RTX: "`pip install 'oaks[tensorrt-rtx]'` with onnxruntime, not onnxruntime-gpu",
+}
 
 
 def default_device() -> str:
     return "cpu"
 
 
-def unavailable(device: str) -> str | None:
-    if device != "cpu":
-        return "runs on the CPU only; for a GPU take backend 'tensorrt' or 'torch'"
+def unavailable(device: str, provider: str = CUDA) -> str | None:
+    """Why ONNX Runtime cannot run there, and what to install or change; or None.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:NUMBER".
+        provider: on a GPU, the execution provider.
+    """
     try:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         return f"{error}; `pip install onnxruntime`"
-    return None
+    if device == "cpu":
+        if provider != CUDA:
+            return "runs on NVIDIA GPUs only; for the CPU take backend 'onnxruntime'"
+        return None
+    from oaks.executors import pycuda
+    from oaks.ops import native
+
+    try:
+        index = pycuda.index_of(device)
+    except ArgumentError as error:
+        return str(error)
+    if reason := pycuda.unavailable(index):
+        return reason
+    if native.cuda is None:
+        return "this build of oaks has no CUDA half; install oaks where nvcc is"
+    return _find(provider, index)[1]
 
 
-def open_memory(device: str) -> HostMemory:
-    return HostMemory()
+def open_memory(device: str) -> Memory:
+    if device == "cpu":
+        return HostMemory()
+    from oaks.executors import pycuda
+
+    return pycuda.DeviceMemory(pycuda.index_of(device))
 
 
 def open_executor(
-    network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
-) -> OnnxRuntimeExecutor:
+    network: Network,
+    *,
+    memory: Any,
+    threads: int | None,
+    batches: Sequence[int],
+    provider: str = CUDA,
+) -> OnnxRuntimeExecutor | DeviceExecutor:
     """Loads a network's ONNX file.
 
     Raises:
-        ArgumentError: bf16, which this runtime lacks on the CPU.
-        BundleError: ONNX Runtime cannot load the file.
+        ArgumentError: bf16, which this runtime lacks.
+        BackendUnavailable: the GPU's execution provider cannot be used.
+        BundleError: ONNX Runtime cannot load the file, or would run a part of it on the CPU.
     """
-    return OnnxRuntimeExecutor(network, threads)
+    if network.precision == "bf16":
+        raise ArgumentError("precision: backend 'onnxruntime' has no bf16; 'openvino' has, on the CPU")
+    if memory.stream is None:
+        return OnnxRuntimeExecutor(network, threads)
+    return DeviceExecutor(network, memory, batches, provider)
 
 
 class OnnxRuntimeExecutor:
-    """One session; inputs and outputs are bound to the Engine's arrays, so that nothing is copied."""
+    """One session on the CPU. Inputs and outputs are bound to the Engine's arrays, so that nothing is copied."""
 
     def __init__(self, network: Network, threads: int | None) -> None:
         import onnxruntime
 
-        if network.precision == "bf16":
-            raise ArgumentError("precision: backend 'onnxruntime' has no bf16 on the CPU; 'openvino' has")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = _options()
         if threads:
             options.intra_op_num_threads = threads
         # A pool that spins while the native operations work takes their cores away.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
-                network.read(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(network.read(), options, providers=[CPU])
         except Exception as error:
             raise BundleError(f"{network.label}: ONNX Runtime cannot load it: {error}") from error
-        self.inputs = {node.name: _tensor(node, network) for node in self._session.get_inputs()}
-        self.outputs = {node.name: _tensor(node, network) for node in self._session.get_outputs()}
+        self.inputs, self.outputs = _tensors(self._session, network)
         self.details: dict[str, Any] = {
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "file": network.file,
@@ -80,10 +127,76 @@ class OnnxRuntimeExecutor:
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return BoundSession(session, binding, [*inputs.values(), *outputs.values()])
+        return BoundSession(session, binding, None, [*inputs.values(), *outputs.values()])
 
     def close(self) -> None:
         del self._session
+
+
+class DeviceExecutor:
+    """One session on a GPU, on the memory's stream, which it does not wait for.
+
+    Attributes:
+        recordable: False. ONNX Runtime may allocate and wait while it runs, which a capture would not survive.
+    """
+
+    recordable = False
+
+    def __init__(
+        self, network: Network, memory: DeviceMemory, batches: Sequence[int], provider: str
+    ) -> None:
+        import onnxruntime
+
+        index = memory.place.index
+        devices, reason = _find(provider, index)
+        if reason is not None:
+            raise BackendUnavailable(f"{network.label}: {reason}")
+        model = network.read()
+        settings = _settings(provider, memory, network, model, batches)
+        options = _options()
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if not devices and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # those of CUDA and cuDNN that pip has installed
+        try:
+            if devices:
+                options.add_provider_for_devices(devices, settings)
+                session = onnxruntime.InferenceSession(model, options, enable_fallback=0)
+            else:
+                settings["device_id"] = str(index)
+                session = onnxruntime.InferenceSession(
+                    model, options, providers=[(provider, settings)], enable_fallback=0
+                )
+        except Exception as error:
+            raise BundleError(
+                f"{network.label}: ONNX Runtime cannot load it with its {provider} alone: {error}"
+            ) from error
+        # The CPU's provider is always listed last; it has no nodes, or the session would not have been made.
+        if session.get_providers()[0] != provider:
+            raise BackendUnavailable(
+                f"{network.label}: ONNX Runtime took {session.get_providers()[0]} in place of {provider}"
+            )
+        self._session: Any = session
+        self._index = index
+        self.inputs, self.outputs = _tensors(session, network)
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self.details: dict[str, Any] = {
+            "runtime": f"onnxruntime {onnxruntime.__version__}, {provider}",
+            "file": network.file,
+            "precision": network.precision,
+            "gpu": memory.place.name,
+        }
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        session, binding = self._session, self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, "cuda", self._index, array.dtype, array.shape, array.address)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cuda", self._index, array.dtype, array.shape, array.address)
+        return BoundSession(session, binding, self._run_options, [*inputs.values(), *outputs.values()])
+
+    def close(self) -> None:
+        self._session = None
 
 
 @dataclass(frozen=True)
@@ -92,10 +205,102 @@ class BoundSession:
 
     session: Any
     binding: Any
-    arrays: Sequence[np.ndarray]
+    options: Any
+    arrays: Sequence[Array]
 
     def __call__(self) -> None:
-        self.session.run_with_iobinding(self.binding)
+        self.session.run_with_iobinding(self.binding, self.options)
+
+
+def _options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
+    """The plugin's devices for GPU `index`, none where the provider is built in; and why it cannot be used, or None."""
+    import onnxruntime
+
+    if provider in onnxruntime.get_available_providers():
+        return [], None
+    if provider == TENSORRT_RTX and (reason := _register_plugin()):
+        return [], reason
+    asked = getattr(onnxruntime, "get_ep_devices", list)()  # since 1.23
+    devices = [device for device in asked if device.ep_name == provider]
+    if not devices:
+        return [], f"onnxruntime {onnxruntime.__version__} has no {provider}; {_INSTALL[provider]}"
+    if index >= len(devices):
+        return [], f"{provider} sees {len(devices)} GPUs, GPU {index} is not among them"
+    return [devices[index]], None
+
+
+def _register_plugin() -> str | None:
+    """Brings TENSORRT_RTX into ONNX Runtime; returns why that cannot be, or None."""
+    import onnxruntime
+
+    if any(device.ep_name == TENSORRT_RTX for device in getattr(onnxruntime, "get_ep_devices", list)()):
+        return None
+    if importlib.util.find_spec(_PLUGIN) is None:
+        return f"{_PLUGIN} is not installed; {_INSTALL[TENSORRT_RTX]}"
+    try:
+        plugin = importlib.import_module(_PLUGIN)
+        onnxruntime.register_execution_provider_library(TENSORRT_RTX, plugin.get_library_path())
+    except Exception as error:  # without a driver, or onnxruntime before 1.24
+        return f"ONNX Runtime does not take {TENSORRT_RTX}: {error}"
+    return None
+
+
+def _settings(
+    provider: str, memory: DeviceMemory, network: Network, model: bytes, batches: Sequence[int]
+) -> dict[str, str]:
+    """The options of an execution provider."""
+    settings = {"has_user_compute_stream": "1", "user_compute_stream": str(memory.stream)}
+    if provider == CUDA:
+        return {**settings, "use_tf32": "0"}  # fp32 means fp32
+    shapes = {
+        which: _shapes(model, network, batch)
+        for which, batch in (("min", batches[0]), ("opt", batches[-1]), ("max", batches[-1]))
+    }
+    from oaks.engines.plans.cache import default_folder
+
+    kept: Path = default_folder() / "onnxruntime"
+    kept.mkdir(parents=True, exist_ok=True)
+    if provider == TENSORRT_RTX:
+        profile = {f"nv_profile_{which}_shapes": text for which, text in shapes.items()}
+        return {**settings, **profile, "nv_runtime_cache_path": str(kept)}
+    profile = {f"trt_profile_{which}_shapes": text for which, text in shapes.items()}
+    return {
+        **settings,
+        **profile,
+        "trt_fp16_enable": str(int(network.precision == "fp16")),
+        "trt_int8_enable": str(int(network.precision == "int8")),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(kept),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(kept),
+    }
+
+
+def _shapes(model: bytes, network: Network, batch: int) -> str:
+    """The inputs' shapes for a batch, as TensorRT's providers take them: crops:8x3x256x192."""
+    import onnxruntime
+
+    options = _options()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    inputs, _ = _tensors(onnxruntime.InferenceSession(model, options, providers=[CPU]), network)
+    return ",".join(
+        f"{name}:{'x'.join(map(str, (batch, *tensor.shape)))}" for name, tensor in inputs.items()
+    )
+
+
+def _tensors(session: Any, network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return (
+        {node.name: _tensor(node, network) for node in session.get_inputs()},
+        {node.name: _tensor(node, network) for node in session.get_outputs()},
+    )
 
 
 def _tensor(node: Any, network: Network) -> Tensor:

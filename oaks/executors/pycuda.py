@@ -78,6 +78,18 @@ def device(index: int) -> Device:
     return Device(index)
 
 
+def index_of(device: str) -> int:
+    """The number of a GPU named "cuda" or "cuda:NUMBER".
+
+    Raises:
+        ArgumentError: it is named otherwise.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
+        raise ArgumentError(f"device must be 'cuda' or 'cuda:NUMBER', got {device!r}")
+    return int(number or 0)
+
+
 def compute_capability(index: int) -> str:
     """ "89" for 8.9, of a GPU that is available; takes no context."""
     return "".join(map(str, _driver().Device(index).compute_capability()))
@@ -330,4 +342,4 @@ class DeviceMemory:
             self._allocations.pop(self._dropped.popleft()).free()
 
 
-__all__ = ["Device", "DeviceArray", "DeviceMemory", "compute_capability", "device", "unavailable"]
+__all__ = ["Device", "DeviceArray", "DeviceMemory", "compute_capability", "device", "index_of", "unavailable"]

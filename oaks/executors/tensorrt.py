@@ -42,7 +42,7 @@ def unavailable(device: str, flavours: Sequence[str] = FLAVOURS) -> str | None:
 
 
 def open_memory(device: str) -> DeviceMemory:
-    return DeviceMemory(_index(device))
+    return DeviceMemory(gpus.index_of(device))
 
 
 def open_executor(
@@ -74,7 +74,7 @@ def open_executor(
 def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[None, str]:
     """The first flavour whose library is installed and serves the device; or why there is none."""
     try:
-        index = _index(device)
+        index = gpus.index_of(device)
     except ValueError as error:
         return None, str(error)
     if reason := gpus.unavailable(index):
@@ -101,13 +101,6 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
             continue
         return flavour, None
     return None, "; ".join(reasons)
-
-
-def _index(device: str) -> int:
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
-        raise ArgumentError(f"device must be 'cuda' or 'cuda:NUMBER', got {device!r}")
-    return int(number or 0)
 
 
 class TensorRTExecutor:

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "emulator/machine.h"
+#include "emulator/ptx.h"
 
 #define __global__
 #define __device__
@@ -24,7 +25,7 @@ using SharedArray = emulator::Shared<T>;
 struct EmulatedIndex {
   unsigned x;
 };
-inline EmulatedIndex threadIdx{0}, blockIdx{0}, blockDim{0};
+inline EmulatedIndex threadIdx{0}, blockIdx{0}, blockDim{0}, gridDim{0};
 
 inline void __syncthreads(int line = __builtin_LINE()) {
   emulator::meet(emulator::Operation::barrier, 0, 0, 0, line);
@@ -46,6 +47,14 @@ inline unsigned __ballot_sync(unsigned mask, bool vote, int line = __builtin_LIN
   return unsigned(emulator::meet(emulator::Operation::ballot, mask, vote, 0, line));
 }
 
+inline unsigned __reduce_max_sync(unsigned mask, unsigned value, int line = __builtin_LINE()) {
+  return unsigned(emulator::meet(emulator::Operation::largest, mask, value, 0, line));
+}
+
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value, int line = __builtin_LINE()) {
+  return unsigned(emulator::meet(emulator::Operation::smallest, mask, value, 0, line));
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
@@ -58,4 +67,13 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
 
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return unsigned((uint64_t(high) << 32 | low) >> (shift & 31u));
+}
+
+// Two 16-bit numbers of `words` times two bytes of `bytes`, the lower or the upper two, and `sum`.
+inline unsigned __dp2a_lo(unsigned words, unsigned bytes, unsigned sum) {
+  return sum + (words & 0xffffu) * (bytes & 0xffu) + (words >> 16) * (bytes >> 8 & 0xffu);
+}
+
+inline unsigned __dp2a_hi(unsigned words, unsigned bytes, unsigned sum) {
+  return __dp2a_lo(words, bytes >> 16, sum);
 }

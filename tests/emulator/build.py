@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,55 @@ def build(sanitized: bool) -> Path:
     return wanted / f"_emulated{suffix}"
 
 
+ARCHITECTURES = (75, 120)
+"""The lowest and the highest compute capability, times ten, that cmake/cuda.cmake compiles for."""
+
+
+def nvcc() -> str | None:
+    """The CUDA compiler, or None where there is none."""
+    return os.environ.get("CUDACXX") or shutil.which("nvcc")
+
+
+def nvcc_version() -> str:
+    """The release of the CUDA compiler, as in "13.0"."""
+    told = subprocess.run([nvcc() or "nvcc", "--version"], capture_output=True, text=True, check=True).stdout
+    return told.split("release ")[1].split(",")[0]
+
+
+def ptx(architecture: int) -> list[str]:
+    """The PTX of each kernel file, compiled with the options of cmake/cuda.cmake unless it has been before."""
+    folder = ROOT / "build" / "emulator"
+    kernels = [path for path in sources() if path.suffix == ".cu" and path.stem != "device"]
+    digest = hashlib.sha256(f"{nvcc()} {nvcc_version()}".encode())
+    for path in sources():
+        if path.suffix in {".cu", ".h"}:
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    wanted = folder / f"ptx-{architecture}-{digest.hexdigest()[:16]}"
+    if not wanted.is_dir():
+        partial = folder / f"ptx-{architecture}-partial-{os.getpid()}"
+        partial.mkdir(parents=True, exist_ok=True)
+        command = [nvcc(), "-std=c++17", "--fmad=false", "-I", str(ROOT / "csrc"), "-I", str(HERE.parent), "-ptx",
+                   f"-arch=compute_{architecture}"]  # fmt: skip
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            made = [
+                pool.submit(_run, [*command, str(path), "-o", str(partial / f"{path.stem}.ptx")])
+                for path in kernels
+            ]
+            for running in made:
+                running.result()
+        for outdated in folder.glob(f"ptx-{architecture}-*"):
+            if outdated != partial:
+                shutil.rmtree(outdated, ignore_errors=True)
+        os.replace(partial, wanted)
+    return [path.read_text() for path in sorted(wanted.glob("*.ptx"))]
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if ran.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
+
+
 def _compile(folder: Path, sanitized: bool) -> None:
     import pybind11
 
@@ -70,9 +120,7 @@ def _compile(folder: Path, sanitized: bool) -> None:
         f"-DSANITIZED={'ON' if sanitized else 'OFF'}",
     ]  # fmt: skip
     for command in (configure, [cmake, "--build", str(folder)]):
-        ran = subprocess.run(command, env={**os.environ, "PATH": programs}, capture_output=True, text=True)
-        if ran.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{ran.stdout}{ran.stderr}")
+        _run(command, {**os.environ, "PATH": programs})
 
 
 def load() -> ModuleType:

@@ -38,4 +38,5 @@ def _settings_as_before(request: pytest.FixtureRequest) -> Iterator[None]:
         settings = module.settings()
         settings.order, settings.seed = module.Order.ascending, 0
         settings.shared_limit, settings.skipped_barrier = 48 * 1024, -1
+        settings.multiprocessors = 132
         module.take_reports()

@@ -13,6 +13,7 @@ int runtime_version() { return 0; }
 DeviceInfo device_info(int) { return {"emulated on the host", 0, 0, 1, 0, 0}; }
 int device_of(const void*) { return 0; }
 void wait_for(Stream, Stream, const void*) {}
+int multiprocessors() { return emulator::settings().multiprocessors; }
 int largest_shared_bytes() { return emulator::settings().shared_limit; }
 
 DeviceGuard::DeviceGuard(const void*) : before_(0) {}

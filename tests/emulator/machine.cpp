@@ -38,6 +38,10 @@ const char* name_of(Operation operation) {
       return "__shfl_sync";
     case Operation::ballot:
       return "__ballot_sync";
+    case Operation::largest:
+      return "__reduce_max_sync";
+    case Operation::smallest:
+      return "__reduce_min_sync";
   }
   return "?";
 }
@@ -123,6 +127,7 @@ void Machine::launch(const std::string& name, int64_t blocks, int threads, int s
   }
   while (coroutines_.size() < size_t(threads)) coroutines_.push_back(std::make_unique<Coroutine>());
   blockDim.x = unsigned(threads);
+  gridDim.x = unsigned(blocks);
   for (const int64_t block : turns(blocks)) {
     block_ = block;
     blockIdx.x = unsigned(block);
@@ -245,14 +250,21 @@ bool Machine::release_warp(int first) {
 
 void Machine::answer(int first, unsigned mask) {
   unsigned votes = 0;
+  uint64_t largest = 0, smallest = UINT64_MAX;
   for (int lane = 0; lane < kWarp; ++lane) {
-    if ((mask >> lane & 1u) && threads_[size_t(first + lane)].value) votes |= 1u << lane;
+    if (!(mask >> lane & 1u)) continue;
+    const uint64_t value = threads_[size_t(first + lane)].value;
+    if (value) votes |= 1u << lane;
+    largest = std::max(largest, value);
+    smallest = std::min(smallest, value);
   }
   for (int lane = 0; lane < kWarp; ++lane) {
     if (!(mask >> lane & 1u)) continue;
     Thread& thread = threads_[size_t(first + lane)];
     if (thread.operation == Operation::ballot) {
       thread.result = votes;
+    } else if (thread.operation == Operation::largest || thread.operation == Operation::smallest) {
+      thread.result = thread.operation == Operation::largest ? largest : smallest;
     } else {
       const int from =
           (thread.operation == Operation::shuffle_xor ? lane ^ thread.argument : thread.argument) % kWarp;
@@ -386,6 +398,9 @@ void run(const std::string& name, int64_t blocks, int threads, int shared_bytes,
 uint64_t meet(Operation operation, unsigned mask, uint64_t value, int argument, int line) {
   return machine().meet(operation, mask, value, argument, line);
 }
+
+void report(const std::string& text) { machine().report(text); }
+void stop(const std::string& text) { machine().stop(text); }
 
 Region& region(const void* place, const char* name, int64_t count, size_t element_bytes) {
   return machine().region(place, name, count, element_bytes);

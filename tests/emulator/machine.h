@@ -20,6 +20,7 @@ struct Settings {
   Order order = Order::ascending;
   uint64_t seed = 0;
   int shared_limit = 48 * 1024;  // bytes of dynamic shared memory that a block may have
+  int multiprocessors = 132;     // of the device that the launchers reckon with
   int skipped_barrier = -1;  // each thread passes its barrier of this number without waiting: a planted error
 };
 Settings& settings();
@@ -33,10 +34,14 @@ void run(const std::string& name, int64_t blocks, int threads, int shared_bytes,
 
 // ---- what block.h is made of
 
-enum class Operation { barrier, shuffle_xor, shuffle, ballot };
+enum class Operation { barrier, shuffle_xor, shuffle, ballot, largest, smallest };
 
 // Waits until all threads that `mask` names (for a barrier: all of the block) have come as well.
 uint64_t meet(Operation operation, unsigned mask, uint64_t value, int argument, int line);
+
+// Puts on record what the current thread may not do; `stop` also ends the launch.
+void report(const std::string& text);
+[[noreturn]] void stop(const std::string& text);
 
 // One array of shared memory, and who touched its elements since the last barrier.
 class Region {

@@ -114,23 +114,23 @@ __global__ void fold(const float* from, float* to) {
 void start(const std::string& error, const float* from, float* to, int threads, int argument) {
   const Shape shape{1, threads}, with_shared{1, threads, 64 * int(sizeof(float))};
   const char* const name = "planted";
-  if (error == "nothing") return launch(name, reverse, shape, nullptr, from, to, true);
-  if (error == "no barrier") return launch(name, reverse, shape, nullptr, from, to, false);
-  if (error == "read beyond") return launch(name, shift, shape, nullptr, from, to, argument);
-  if (error == "write beyond") return launch(name, write_beyond, shape, nullptr, to, argument);
-  if (error == "read vectors") return launch(name, read_vectors, shape, nullptr, from, to);
-  if (error == "shared index") return launch(name, shared_index, shape, nullptr, to, argument);
-  if (error == "dynamic index") return launch(name, dynamic_index, with_shared, nullptr, to, argument);
-  if (error == "unwritten") return launch(name, unwritten, shape, nullptr, to);
-  if (error == "same element") return launch(name, same_element, shape, nullptr, to);
-  if (error == "half at barrier") return launch(name, half_at_barrier, shape, nullptr, to);
-  if (error == "two barriers") return launch(name, two_barriers, shape, nullptr, to);
-  if (error == "barrier or shuffle") return launch(name, barrier_or_shuffle, shape, nullptr, to);
-  if (error == "half in shuffle") return launch(name, half_in_shuffle, shape, nullptr, to);
-  if (error == "narrow mask") return launch(name, shuffle_with_mask, shape, nullptr, to, 0xffffu, argument);
-  if (error == "left out of mask") return launch(name, shuffle_left_out, shape, nullptr, to);
-  if (error == "shuffle or ballot") return launch(name, shuffle_or_ballot, shape, nullptr, to);
-  if (error == "fold") return launch(name, fold, shape, nullptr, from, to);
+  if (error == "nothing") return launch<reverse>(name, shape, nullptr, from, to, true);
+  if (error == "no barrier") return launch<reverse>(name, shape, nullptr, from, to, false);
+  if (error == "read beyond") return launch<shift>(name, shape, nullptr, from, to, argument);
+  if (error == "write beyond") return launch<write_beyond>(name, shape, nullptr, to, argument);
+  if (error == "read vectors") return launch<read_vectors>(name, shape, nullptr, from, to);
+  if (error == "shared index") return launch<shared_index>(name, shape, nullptr, to, argument);
+  if (error == "dynamic index") return launch<dynamic_index>(name, with_shared, nullptr, to, argument);
+  if (error == "unwritten") return launch<unwritten>(name, shape, nullptr, to);
+  if (error == "same element") return launch<same_element>(name, shape, nullptr, to);
+  if (error == "half at barrier") return launch<half_at_barrier>(name, shape, nullptr, to);
+  if (error == "two barriers") return launch<two_barriers>(name, shape, nullptr, to);
+  if (error == "barrier or shuffle") return launch<barrier_or_shuffle>(name, shape, nullptr, to);
+  if (error == "half in shuffle") return launch<half_in_shuffle>(name, shape, nullptr, to);
+  if (error == "narrow mask") return launch<shuffle_with_mask>(name, shape, nullptr, to, 0xffffu, argument);
+  if (error == "left out of mask") return launch<shuffle_left_out>(name, shape, nullptr, to);
+  if (error == "shuffle or ballot") return launch<shuffle_or_ballot>(name, shape, nullptr, to);
+  if (error == "fold") return launch<fold>(name, shape, nullptr, from, to);
   throw std::invalid_argument("no planted error is called " + error);
 }
 

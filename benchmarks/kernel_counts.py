@@ -1,0 +1,217 @@
+"""Warp instructions and bytes of the CUDA kernels, counted on their PTX: figures that need no GPU. One run, one table.
+
+    python benchmarks/kernel_counts.py [--save] [--kernel crop --kernel decode]
+
+Needs nvcc and the test extra: the tests' emulator runs the PTX. An instruction counts for a warp as often as the lane
+that executes it most often. Bytes are those that threads read from and write to global memory, and beside them how many
+times the least that the operation must move. --save writes benchmarks/results/kernel_counts.json, which
+tests/emulator/test_counts.py compares with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from emulator import build  # noqa: E402
+from emulator.emulated import EmulatedOps  # noqa: E402
+
+from oaks import COCO17, ops  # noqa: E402
+from oaks.ops import native  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "kernel_counts.json"
+ARCHITECTURES = (75, 80, 90, 120)
+SHARED_BYTES = 99 * 1024
+"""Of a block: what 8.6, 8.9 and 12.0 allow."""
+MULTIPROCESSORS = 2
+"""For one person: how crop divides its work depends on people per multiprocessor, here those of 66 people on 132."""
+PAIRS, SIGMAS = COCO17.pairs, np.float32(COCO17.sigmas)
+KEYPOINTS = len(SIGMAS)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One operation on one architecture.
+
+    Attributes:
+        case: the operation and its sizes.
+        architecture: compute capability times ten.
+        people: persons, or for NMS candidates, of the call.
+        instructions: warp instructions per person.
+        float64: those of them in double precision.
+        bytes: read and written in global memory, per person.
+        of_least: `bytes` over what the operation cannot do without; None where that is not known.
+    """
+
+    case: str
+    architecture: int
+    people: int
+    instructions: int
+    float64: int
+    bytes: int
+    of_least: float | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is counted: `start` runs the operation for `people`, of whom each needs at least `least` bytes."""
+
+    name: str
+    people: int
+    start: Callable[[EmulatedOps], None]
+    least: int | None
+
+
+def decode_case(dtype: type, refine: str, where: str) -> Case:
+    """Heatmaps of 72 x 96 and their mirrored ones; the average in place, elsewhere or nowhere."""
+    height, width = 96, 72
+    maps = np.random.default_rng(0).random((1, KEYPOINTS, height, width), np.float32) * np.float32(0.05)
+    maps[:, :, height // 3, width // 2], maps[:, :, height // 3, width // 2 + 1] = 1, 0.8
+    own, mirrored = maps.astype(dtype), np.ascontiguousarray(maps[..., ::-1]).astype(dtype)
+
+    def start(emulated: EmulatedOps) -> None:
+        given, points = emulated.put(own), emulated.put(np.zeros((*own.shape[:2], 2), np.float32))
+        target = {"in place": given, "elsewhere": emulated.put(np.zeros_like(own)), "not kept": None}[where]
+        out = points, emulated.put(np.zeros(own.shape[:2], np.float32)), target
+        emulated.call(ops.decode, given, emulated.put(mirrored), flip_pairs=PAIRS, refine=refine, out=out)
+
+    # Both maps are read; the average is written where it is kept.
+    least = own.nbytes * (2 if where == "not kept" else 3)
+    return Case(f"decode {np.dtype(dtype).name}, 17 x 96 x 72, {refine}, average {where}", 1, start, least)
+
+
+def crop_case(dtype: type, size: tuple[int, int]) -> Case:
+    """A crop and the mirrored crop of one person from a Full HD frame."""
+    width, height = size
+    random = np.random.default_rng(0)
+    frame = random.integers(0, 256, (1080, 1920, 3), np.uint8)
+    boxes = np.float32([[400.3, 60.2, 550.3, 360.2]])
+
+    def start(emulated: EmulatedOps) -> None:
+        pixels = emulated.put(np.zeros((2, 3, height, width), dtype))
+        transforms = emulated.put(np.zeros((1, 2, 3), np.float32))
+        emulated.call(ops.crop, emulated.put(frame), emulated.put(boxes), size=size, mean=(1, 1, 1), std=(1, 1, 1),
+                      mirrored=True, dtype=np.dtype(dtype).name, out=(pixels, transforms))  # fmt: skip
+
+    return Case(f"crop {np.dtype(dtype).name}, {width} x {height}, and mirrored", 1, start, None)
+
+
+def nms_case(count: int) -> Case:
+    """Poses of one frame, none of which suppresses another."""
+    random = np.random.default_rng(0)
+    points = (random.random((count, KEYPOINTS, 2)) * 4000).astype(np.float32)
+    scores = random.random(count).astype(np.float32)
+
+    def start(emulated: EmulatedOps) -> None:
+        emulated.call(ops.oks_nms, emulated.put(points), emulated.put(scores), sigmas=SIGMAS,
+                      areas=emulated.put(np.full(count, 9e3, np.float32)), out=emulated.put(np.zeros(count, np.int64)))  # fmt: skip
+
+    return Case(f"oks_nms of {count}", count, start, None)
+
+
+def cases() -> Iterator[Case]:
+    """All that are counted."""
+    for dtype in (np.float16, np.float32):
+        for where in ("in place", "elsewhere", "not kept"):
+            yield decode_case(dtype, "second_peak", where)
+        yield decode_case(dtype, "dark", "in place")
+    for dtype in (np.float16, np.float32):
+        for size in ((192, 256), (288, 384)):
+            yield crop_case(dtype, size)
+    yield nms_case(64)
+    yield nms_case(256)
+
+
+def count(module: ModuleType, case: Case, architecture: int) -> Counted:
+    """Runs a case on the PTX of an architecture."""
+    module.take_counts()
+    case.start(EmulatedOps(module))
+    launches = module.take_counts()
+    total = {name: sum(launch[name] for launch in launches) for name in ("instructions", "float64")}
+    moved = sum(launch["bytes_read"] + launch["bytes_written"] for launch in launches)
+    per_person = round(moved / case.people)
+    of_least = None if case.least is None else round(per_person / case.least, 3)
+    return Counted(
+        case=case.name,
+        architecture=architecture,
+        people=case.people,
+        instructions=round(total["instructions"] / case.people),
+        float64=round(total["float64"] / case.people),
+        bytes=per_person,
+        of_least=of_least,
+    )
+
+
+def count_all(wanted: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES) -> list[Counted]:
+    """Every wanted case on every architecture."""
+    module = build.load()
+    native.cuda = module.cuda
+    settings = module.settings()
+    settings.shared_limit, settings.multiprocessors = SHARED_BYTES, MULTIPROCESSORS
+    module.set_counting(True)
+    counted = []
+    for architecture in architectures:
+        module.load_ptx(build.ptx(architecture))
+        counted += [count(module, case, architecture) for case in cases() if wanted(case)]
+    return counted
+
+
+def show(counted: list[Counted]) -> None:
+    """The table: a row per case, a column of instructions per architecture."""
+    architectures = sorted({row.architecture for row in counted})
+    table = Table(
+        title="Per person (NMS: per candidate)",
+        caption=f"PTX of nvcc {build.nvcc_version()}; not measured on a GPU",
+    )
+    table.add_column("operation")
+    for architecture in architectures:
+        table.add_column(f"warp instructions, {architecture / 10}", justify="right")
+    for heading in ("float64", "kB", "of the least"):
+        table.add_column(heading, justify="right")
+    for case in dict.fromkeys(row.case for row in counted):
+        rows = {row.architecture: row for row in counted if row.case == case}
+        last = rows[max(rows)]
+        table.add_row(
+            case,
+            *(f"{rows[a].instructions:,}" for a in architectures),
+            f"{last.float64:,}",
+            f"{last.bytes / 1e3:,.1f}",
+            "" if last.of_least is None else f"{last.of_least:.3f}",
+        )
+    Console(width=150).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--kernel", action="append", help="count operations whose name begins so only")
+    parser.add_argument("--architecture", action="append", type=int, help="compute capability times ten")
+    options = parser.parse_args()
+    if build.nvcc() is None:
+        sys.exit("nvcc not found on the PATH; it compiles the kernels to PTX")
+    wanted = tuple(options.kernel or ("",))
+    counted = count_all(
+        lambda case: case.name.startswith(wanted), tuple(options.architecture or ARCHITECTURES)
+    )
+    show(counted)
+    if options.save:
+        if options.kernel or options.architecture:
+            sys.exit("--save takes all operations and architectures; leave out --kernel and --architecture")
+        text = json.dumps({"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}, indent=1)
+        RESULT.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""ONNX Runtime with the execution provider of TensorRT for RTX, a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oaks.bundle import Network
+from oaks.executors import onnxruntime
+from oaks.executors.base import Executor, Memory
+from oaks.executors.onnxruntime import TENSORRT_RTX, open_memory
+
+
+def default_device() -> str:
+    return "cuda"
+
+
+def unavailable(device: str) -> str | None:
+    return onnxruntime.unavailable(device, TENSORRT_RTX)
+
+
+def open_executor(
+    network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
+) -> Executor:
+    """Loads a network's ONNX file; raises as backend "onnxruntime"."""
+    return onnxruntime.open_executor(
+        network, memory=memory, threads=threads, batches=batches, provider=TENSORRT_RTX
+    )
+
+
+__all__ = ["default_device", "open_executor", "open_memory", "unavailable"]
