@@ -1,11 +1,11 @@
 """Warp instructions and bytes of the CUDA kernels, counted on their PTX: figures that need no GPU. One run, one table.
 
-    python benchmarks/kernel_counts.py [--save] [--kernel crop --kernel decode]
+    python benchmarks/kernel_counts.py [--save | --check] [--kernel crop --kernel decode]
 
 Needs nvcc and the test extra: the tests' emulator runs the PTX. An instruction counts for a warp as often as the lane
 that executes it most often. Bytes are those that threads read from and write to global memory, and beside them how many
-times the least that the operation must move. --save writes benchmarks/results/kernel_counts.json, which
-tests/emulator/test_counts.py compares with.
+times the least that the operation must move. --save writes benchmarks/results/kernel_counts.json; --check compares with
+it, as the tests do, and fails where something grew by more than 3 %.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from emulator import build  # noqa: E402
-from emulator.emulated import EmulatedOps  # noqa: E402
+from emulator import build
+from emulator.emulated import EmulatedOps
 
-from oaks import COCO17, ops  # noqa: E402
-from oaks.ops import native  # noqa: E402
+from oaks import COCO17, ops
+from oaks.ops import native
 
 RESULT = ROOT / "benchmarks" / "results" / "kernel_counts.json"
-ARCHITECTURES = (75, 80, 90, 120)
+ARCHITECTURES = (75, 80, 120)
+"""Compute capabilities times ten: the lowest, the first with reductions of a warp, and the highest."""
+MOST_GROWTH = 1.03
 SHARED_BYTES = 99 * 1024
 """Of a block: what 8.6, 8.9 and 12.0 allow."""
 MULTIPROCESSORS = 2
 """For one person: how crop divides its work depends on people per multiprocessor, here those of 66 people on 132."""
 PAIRS, SIGMAS = COCO17.pairs, np.float32(COCO17.sigmas)
 KEYPOINTS = len(SIGMAS)
+_SHORT = {np.float16: "half", np.float32: "float"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def decode_case(dtype: type, refine: str, where: str) -> Case:
 
     # Both maps are read; the average is written where it is kept.
     least = own.nbytes * (2 if where == "not kept" else 3)
-    return Case(f"decode {np.dtype(dtype).name}, 17 x 96 x 72, {refine}, average {where}", 1, start, least)
+    return Case(f"decode {_SHORT[dtype]} {refine}, {where}", 1, start, least)
 
 
 def crop_case(dtype: type, size: tuple[int, int]) -> Case:
@@ -105,7 +108,7 @@ def crop_case(dtype: type, size: tuple[int, int]) -> Case:
         emulated.call(ops.crop, emulated.put(frame), emulated.put(boxes), size=size, mean=(1, 1, 1), std=(1, 1, 1),
                       mirrored=True, dtype=np.dtype(dtype).name, out=(pixels, transforms))  # fmt: skip
 
-    return Case(f"crop {np.dtype(dtype).name}, {width} x {height}, and mirrored", 1, start, None)
+    return Case(f"crop {_SHORT[dtype]} {width}x{height}", 1, start, None)
 
 
 def nms_case(count: int) -> Case:
@@ -115,8 +118,9 @@ def nms_case(count: int) -> Case:
     scores = random.random(count).astype(np.float32)
 
     def start(emulated: EmulatedOps) -> None:
-        emulated.call(ops.oks_nms, emulated.put(points), emulated.put(scores), sigmas=SIGMAS,
-                      areas=emulated.put(np.full(count, 9e3, np.float32)), out=emulated.put(np.zeros(count, np.int64)))  # fmt: skip
+        areas, kept = emulated.put(np.full(count, 9e3, np.float32)), emulated.put(np.zeros(count, np.int64))
+        given = emulated.put(points), emulated.put(scores)
+        emulated.call(ops.oks_nms, *given, sigmas=SIGMAS, areas=areas, out=kept)
 
     return Case(f"oks_nms of {count}", count, start, None)
 
@@ -154,7 +158,9 @@ def count(module: ModuleType, case: Case, architecture: int) -> Counted:
     )
 
 
-def count_all(wanted: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES) -> list[Counted]:
+def count_all(
+    wanted: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES
+) -> list[Counted]:
     """Every wanted case on every architecture."""
     module = build.load()
     native.cuda = module.cuda
@@ -168,16 +174,39 @@ def count_all(wanted: Callable[[Case], bool], architectures: tuple[int, ...] = A
     return counted
 
 
+def saved() -> tuple[str, list[Counted]]:
+    """The version of nvcc and the counts in RESULT."""
+    content = json.loads(RESULT.read_text(encoding="utf-8"))
+    return content["nvcc"], [Counted(**row) for row in content["counts"]]
+
+
+def grown(before: list[Counted], now: list[Counted]) -> list[str]:
+    """What has grown by more than MOST_GROWTH, and what is not among `before`, in words."""
+    known = {(row.case, row.architecture): row for row in before}
+    found = []
+    for row in now:
+        old = known.get((row.case, row.architecture))
+        where = f"{row.case} on {row.architecture / 10}"
+        if old is None:
+            found.append(f"{where}: not in {RESULT.name}; run benchmarks/kernel_counts.py --save")
+            continue
+        for name in ("instructions", "bytes", "float64"):
+            had, has = getattr(old, name), getattr(row, name)
+            if has > MOST_GROWTH * had:
+                found.append(f"{where}: {name} grew from {had:,} to {has:,}")
+    return found
+
+
 def show(counted: list[Counted]) -> None:
     """The table: a row per case, a column of instructions per architecture."""
     architectures = sorted({row.architecture for row in counted})
     table = Table(
-        title="Per person (NMS: per candidate)",
+        title="Per person: decode 17 x 96 x 72 with the flip average; crop and the mirrored crop (NMS: per candidate)",
         caption=f"PTX of nvcc {build.nvcc_version()}; not measured on a GPU",
     )
     table.add_column("operation")
     for architecture in architectures:
-        table.add_column(f"warp instructions, {architecture / 10}", justify="right")
+        table.add_column(f"instructions, {architecture / 10}", justify="right")
     for heading in ("float64", "kB", "of the least"):
         table.add_column(heading, justify="right")
     for case in dict.fromkeys(row.case for row in counted):
@@ -196,6 +225,7 @@ def show(counted: list[Counted]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--check", action="store_true", help="fail where counts have grown")
     parser.add_argument("--kernel", action="append", help="count operations whose name begins so only")
     parser.add_argument("--architecture", action="append", type=int, help="compute capability times ten")
     options = parser.parse_args()
@@ -206,10 +236,18 @@ def main() -> None:
         lambda case: case.name.startswith(wanted), tuple(options.architecture or ARCHITECTURES)
     )
     show(counted)
+    if options.check:
+        version, before = saved()
+        if version != build.nvcc_version():
+            sys.exit(f"counts of nvcc {version} cannot be compared with those of {build.nvcc_version()}")
+        if found := grown(before, counted):
+            sys.exit("\n".join(found))
     if options.save:
         if options.kernel or options.architecture:
             sys.exit("--save takes all operations and architectures; leave out --kernel and --architecture")
-        text = json.dumps({"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}, indent=1)
+        text = json.dumps(
+            {"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}, indent=1
+        )
         RESULT.write_text(text + "\n", encoding="utf-8")
 
 

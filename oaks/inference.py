@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.images import as_frame, is_single, per_frame
-from oaks.pipeline import Pipeline, Results
+from oaks.pipeline import Call, Pipeline, Results
 from oaks.poses import Poses
 from oaks.scorer import uninformative
 from oaks.timings import Timings
@@ -173,6 +176,57 @@ class Engine:
             FileNotFoundError: a path leads nowhere.
             RuntimeError: the Engine is closed, or was made before a fork.
         """
+        return self._end(self._begin(frames, boxes, box_scores))
+
+    __call__ = infer
+
+    def infer_stream(
+        self, frames: Iterable[Any], boxes: Any = None, *, box_scores: Iterable[Any] | None = None
+    ) -> Generator[Poses, None, None]:
+        """The poses of one call of `infer` after another. On a device the calls overlap.
+
+        While the networks run for one element of `frames`, the next one is read, uploaded and cropped. Results and
+        their order are those of `infer`; they come one element later.
+
+        Args:
+            frames: each element is what `infer` takes: a picture, or several that share a call. One that lies on the
+                device must stay as it is until its poses have come.
+            boxes: an element for each of `frames`, as `infer` takes them; or None or "whole" for all.
+            box_scores: an element for each of `frames`; or None.
+
+        Yields:
+            Poses for each element of `frames`.
+
+        Raises:
+            ValueError, FileNotFoundError, RuntimeError: as `infer`, once the poses of the elements before have come.
+        """
+        calls = _calls(frames, boxes, box_scores)
+        ahead = 0 if self._check_alive().memory.stream is None else 1
+        begun: deque[_Begun] = deque()
+        failure: Exception | None = None
+        try:
+            while failure is None:
+                try:
+                    call = next(calls, None)
+                    if call is None:
+                        break
+                    begun.append(self._begin(*call))
+                except Exception as error:  # raised when the poses before it have come
+                    failure = error
+                    break
+                if len(begun) > ahead:
+                    yield self._end(begun.popleft())
+            while begun:
+                yield self._end(begun.popleft())
+            if failure is not None:
+                raise failure
+        finally:
+            for left in begun:
+                with suppress(Exception):
+                    self._end(left)
+
+    def _begin(self, frames: Any, boxes: Any, box_scores: Any) -> _Begun:
+        """Read the pictures, find the people unless told, and begin to run the networks."""
         start = time.perf_counter()
         pictures, single = self._read(frames)
         whole = isinstance(boxes, str)
@@ -192,19 +246,38 @@ class Engine:
         with self._lock:
             pipeline = self._check_alive()
             start = time.perf_counter()
-            if not len(corners):
-                poses = Poses.empty(self.bundle.skeleton, self.score_kind, len(pictures))
-            else:
-                padding = 1.0 if whole else self.bundle.pose.padding
-                passes = pipeline.run(
-                    pictures, corners, frame_index, padding=padding, timings=self.timings, staged=self.staged
+            call = None
+            if len(corners):
+                call = pipeline.start(
+                    pictures,
+                    corners,
+                    frame_index,
+                    padding=1.0 if whole else self.bundle.pose.padding,
+                    timings=self.timings,
+                    staged=self.staged,
                 )
-                with self.timings.stage("score"):
-                    poses = self._finish(passes, corners, given, frame_index, len(pictures))
-            self.timings.finish(reading, time.perf_counter() - start, len(poses))
-        return poses
+            working = time.perf_counter() - start
+        on_device = pipeline.memory.stream is not None  # whose memory must not go before it has been read
+        kept = pictures if on_device else []
+        return _Begun(pipeline, call, corners, given, frame_index, len(pictures), kept, reading, working)
 
-    __call__ = infer
+    def _end(self, begun: _Begun) -> Poses:
+        """Wait for what `_begin` began."""
+        with self._lock:
+            if self._check_alive() is not begun.pipeline:
+                raise RuntimeError("this Engine was closed while a call was under way")
+            start = time.perf_counter()
+            if begun.call is None:
+                poses = Poses.empty(self.bundle.skeleton, self.score_kind, begun.frame_count)
+            else:
+                passes = begun.pipeline.finish(begun.call, self.timings)
+                with self.timings.stage("score"):
+                    poses = self._finish(
+                        passes, begun.corners, begun.box_scores, begun.frame_index, begun.frame_count
+                    )
+            working = begun.working + time.perf_counter() - start
+            self.timings.finish(begun.reading, working, len(poses))
+        return poses
 
     def detect(self, frames: Any) -> Any:
         """The people in one picture or several, without their poses.
@@ -407,6 +480,48 @@ class Engine:
         return self._pipeline
 
 
+@dataclass
+class _Begun:
+    """A call of `infer` that is under way.
+
+    Attributes:
+        pipeline: that it runs on.
+        call: what runs there; None without people.
+        corners, box_scores, frame_index: of the people.
+        frame_count: how many pictures.
+        kept: pictures that may still be read.
+        reading, working: seconds so far.
+    """
+
+    pipeline: Pipeline
+    call: Call | None
+    corners: np.ndarray
+    box_scores: np.ndarray
+    frame_index: np.ndarray
+    frame_count: int
+    kept: Sequence[Any]
+    reading: float
+    working: float
+
+
+def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """What `infer` takes, call by call."""
+    for_all = boxes is None or isinstance(boxes, str)
+    own_boxes = itertools.repeat(boxes) if for_all else iter(boxes)
+    own_scores = itertools.repeat(None) if box_scores is None else iter(box_scores)
+    nothing = object()
+    count = 0
+    for count, entry in enumerate(frames, 1):
+        call = (entry, next(own_boxes, nothing), next(own_scores, nothing))
+        for name, value in (("boxes", call[1]), ("box_scores", call[2])):
+            if value is nothing:
+                raise ArgumentError(f"{name} must have an element for each of frames, got {count - 1}")
+        yield call
+    for name, own in (("boxes", None if for_all else own_boxes), ("box_scores", box_scores and own_scores)):
+        if own is not None and next(own, nothing) is not nothing:
+            raise ArgumentError(f"{name} must have an element for each of the {count} frames, got more")
+
+
 def infer_each(
     engine: Engine,
     pictures: Sequence[Any],
@@ -424,11 +539,53 @@ def infer_each(
         BackendUnavailable, BundleError: no picture can be inferred.
         RuntimeError: the Engine is closed, or was made before a fork.
     """
+    return _split_on_failure(
+        lambda: engine.infer(pictures, boxes=boxes, box_scores=box_scores),
+        engine, pictures, boxes, box_scores, failed,
+    )  # fmt: skip
+
+
+def begin_each(
+    engine: Engine,
+    pictures: Sequence[Any],
+    boxes: Sequence[Any],
+    box_scores: Sequence[Any],
+    failed: Callable[[int, str], object],
+) -> Callable[[], Poses]:
+    """`infer_each` in two steps: begins, and returns the call that waits for the poses. On a CPU, that call begins."""
+    if engine.device == "cpu":
+        return lambda: infer_each(engine, pictures, boxes, box_scores, failed)
     try:
-        poses = engine.infer(pictures, boxes=boxes, box_scores=box_scores)
+        begun = engine._begin(pictures, boxes, box_scores)
     except (BackendUnavailable, BundleError):
         raise
-    except Exception as error:  # of a runtime: each has its own
+    except Exception as raised:  # of a runtime: each has its own
+        failure = raised
+
+        def end() -> Poses:
+            raise failure
+    else:
+
+        def end() -> Poses:
+            return engine._end(begun)
+
+    return lambda: _split_on_failure(end, engine, pictures, boxes, box_scores, failed)
+
+
+def _split_on_failure(
+    infer: Callable[[], Poses],
+    engine: Engine,
+    pictures: Sequence[Any],
+    boxes: Sequence[Any],
+    box_scores: Sequence[Any],
+    failed: Callable[[int, str], object],
+) -> Poses:
+    """What `infer` gives for all pictures; where it fails, each by itself."""
+    try:
+        poses = infer()
+    except (BackendUnavailable, BundleError):
+        raise
+    except Exception as error:
         engine._check_alive()
         if len(pictures) == 1:
             failed(0, str(error) or type(error).__name__)
@@ -438,12 +595,16 @@ def infer_each(
             part = infer_each(engine, [picture], [own], [scores], lambda _, why, n=number: failed(n, why))
             parts.append(replace(part, frame_index=np.full(len(part), number)))
         return replace(Poses.concatenate(parts), frame_count=len(pictures))
+    _report_unscored(poses, failed)
+    return poses
+
+
+def _report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
     unscored = ~np.isfinite(poses.scores)
     for number in np.unique(poses.frame_index[unscored]):
         own = poses.frame_index == number
         count = int((own & unscored).sum())
         failed(int(number), f"no finite score for {count} of {int(own.sum())} poses: the network gave NaN")
-    return poses
 
 
 def _persons(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -49,8 +49,27 @@ class Results:
 
 
 @dataclass
+class _Inputs:
+    """What the crop fills and the networks read, for the largest batch; smaller ones use the first rows.
+
+    Attributes:
+        pixels, transforms: of the crop.
+        boxes, frame_sizes: what a scorer's features need; None without one.
+        filled: behind the crop.
+        read: behind the last pass that looked at them.
+    """
+
+    pixels: Array
+    transforms: Array
+    boxes: Array | None
+    frame_sizes: Array | None
+    filled: Any
+    read: Any
+
+
+@dataclass
 class _Pass:
-    """The arrays and calls of one batch size."""
+    """The arrays and calls of one batch size on one set of inputs."""
 
     pixels: Array
     transforms: Array
@@ -58,6 +77,41 @@ class _Pass:
     layout: _Layout
     steps: dict[str, Callable[[], Any]]
     recorded: Callable[[], None] | None
+
+
+class _HostBuffers:
+    """Host memory of one call that is under way, kept for later calls; it grows with what they need."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._named: dict[str, np.ndarray] = {}
+        self.done = memory.mark()
+
+    def take(self, name: str, size: int) -> np.ndarray:
+        """`size` bytes of staging memory."""
+        if name not in self._named or self._named[name].size < size:
+            if name in self._named:
+                self._memory.drop_staging(self._named.pop(name))
+            self._named[name] = self._memory.staging((_roomy(size),), np.uint8)
+        return self._named[name][:size]
+
+    def copied(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A float32 array in staging memory of its own."""
+        staged = _HOST.view(self.take(name, values.nbytes), 0, values.shape, np.float32)
+        np.copyto(staged, values)
+        return staged
+
+
+@dataclass
+class Call:
+    """What `Pipeline.start` has begun.
+
+    Attributes:
+        passes: (persons, results) for each pass; `Pipeline.finish` gives them when they are there.
+    """
+
+    passes: list[tuple[int, Results]]
+    buffers: _HostBuffers
 
 
 class Pipeline:
@@ -93,8 +147,12 @@ class Pipeline:
         self._bundle, self._name, self.batches = bundle, name, tuple(batches)
         self._flip, self._color, self._refine = flip, color, refine
         self.copies = 2 if flip else 1
-        self._passes: dict[int, _Pass] = {}
-        self._staging: dict[str, np.ndarray] = {}
+        self._passes: dict[tuple[int, int], _Pass] = {}
+        self._layouts: dict[int, _Layout] = {}
+        self._inputs: list[_Inputs] = []
+        self._turn = 0
+        self._free: list[_HostBuffers] = []
+        self._under_way = 0
         self._arrived: Array | None = None
         self.executors: dict[str, Executor] = {}
         module = load_backend(name)
@@ -103,6 +161,7 @@ class Pipeline:
             self.memory: Memory = memory or module.open_memory(device)
             undo.callback(self.close)
             with self.memory.active():
+                self._allocated = self.memory.mark()
                 self._load_forests()
                 if second is not None:
                     self._second = Pipeline(
@@ -182,6 +241,7 @@ class Pipeline:
         np.copyto(staged, array)
         self.memory.upload(staged, target)
         self.memory.synchronize()
+        self.memory.drop_staging(staged)
         return target
 
     def _choose_score(self) -> None:
@@ -202,19 +262,49 @@ class Pipeline:
     def _allocate(self) -> None:
         """The buffers for the largest batch; smaller ones use their first rows."""
         pose, largest = self.executors["pose"], self.batches[-1]
-        crops, maps = pose.inputs["crops"], {name: pose.outputs[name] for name in self._map_shapes()}
+        maps = {name: pose.outputs[name] for name in self._map_shapes()}
         empty = self.memory.empty
-        self._pixels = empty((largest * self.copies, *crops.shape), crops.dtype)
+        self._inputs.append(self._new_inputs())
         self._maps = {name: empty((largest * self.copies, *t.shape), t.dtype) for name, t in maps.items()}
-        self._transforms = empty((largest, 2, 3), np.float32)
         self._results = empty((self._layout(largest).size,), np.uint8)
-        if self.has_forests:
-            self._boxes, self._frame_sizes = empty((largest, 4), np.float32), empty((largest, 2), np.float32)
         if self._second is not None:
             columns = self._forests[0].features - len(ops.SECOND_FEATURES)
             self._own_features = empty((largest, self._bundle.skeleton.count, columns), np.float32)
 
+    def _new_inputs(self) -> _Inputs:
+        crops, largest = self.executors["pose"].inputs["crops"], self.batches[-1]
+        return _Inputs(
+            pixels=self._ahead((largest * self.copies, *crops.shape), crops.dtype),
+            transforms=self._ahead((largest, 2, 3), np.float32),
+            boxes=self._ahead((largest, 4), np.float32) if self.has_forests else None,
+            frame_sizes=self._ahead((largest, 2), np.float32) if self.has_forests else None,
+            filled=self.memory.mark(),
+            read=self.memory.mark(),
+        )
+
+    def _ahead(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
+        """A new array that the stream ahead may write to: torch's allocations are ready for torch's own only."""
+        made = self.memory.empty(shape, dtype)
+        self.memory.set(self._allocated)
+        self.memory.ahead.after(self._allocated)
+        return made
+
+    def _next_inputs(self) -> int:
+        """The number of the inputs that the next pass fills: on a device two take turns."""
+        turn = self._turn
+        for pipeline in (self, self._second):
+            if pipeline is not None and turn == len(pipeline._inputs):
+                pipeline._inputs.append(pipeline._new_inputs())
+        self._turn = 0 if self.memory.stream is None else 1 - turn
+        return turn
+
     def _layout(self, batch: int) -> _Layout:
+        """Where the results of a batch lie."""
+        if batch not in self._layouts:
+            self._layouts[batch] = self._new_layout(batch)
+        return self._layouts[batch]
+
+    def _new_layout(self, batch: int) -> _Layout:
         keypoints, layout = self._bundle.skeleton.count, _Layout()
         layout.add("points", (batch, keypoints, 2), np.float32)
         layout.add("heat", (batch, keypoints), np.float32)
@@ -231,15 +321,16 @@ class Pipeline:
             layout.add("scored_visibility", (batch, keypoints), np.float32)
         return layout
 
-    def _pass(self, batch: int) -> _Pass:
-        """The pass of a batch size: bound on first use, then kept."""
-        if batch not in self._passes:
+    def _pass(self, batch: int, turn: int) -> _Pass:
+        """The pass of a batch size on a set of inputs: bound on first use, then kept."""
+        if (batch, turn) not in self._passes:
+            inputs = self._inputs[turn]
             layout = self._layout(batch)
             buffer = self._results[: layout.size]
             results = layout.views(self.memory, buffer)
-            pixels = self._pixels[: batch * self.copies]
+            pixels = inputs.pixels[: batch * self.copies]
             maps = {name: buffer[: batch * self.copies] for name, buffer in self._maps.items()}
-            transforms = self._transforms[:batch]
+            transforms = inputs.transforms[:batch]
             given = {**maps, "visibility": results.visibility}
             outputs = {name: given[name] for name in self.executors["pose"].outputs}
             steps = {"pose": self.executors["pose"].bind({"crops": pixels}, outputs)}
@@ -250,14 +341,14 @@ class Pipeline:
                 steps["ks"] = self.executors["ks"].bind({"heatmaps": maps["heatmaps"][:batch]}, outputs)
             told = None
             if self._second is not None:
-                other = self._second._pass(batch)
+                other = self._second._pass(batch, turn)
                 told = other.layout.views(self.memory, other.results)
                 steps["second"] = other.steps["pose"]
                 steps["second decode"] = other.steps["decode"]
             if self.has_forests:
-                steps["scorer"] = lambda: self._predict(maps["heatmaps"], results, told)
-            self._passes[batch] = _Pass(pixels, transforms, buffer, layout, steps, None)
-        return self._passes[batch]
+                steps["scorer"] = lambda: self._predict(maps["heatmaps"], inputs, results, told)
+            self._passes[batch, turn] = _Pass(pixels, transforms, buffer, layout, steps, None)
+        return self._passes[batch, turn]
 
     def _decode(self, maps: dict[str, Array], transforms: Array, results: Results) -> None:
         batch = transforms.shape[0]
@@ -291,7 +382,7 @@ class Pipeline:
             stream=self.memory.stream,
         )
 
-    def _predict(self, heatmaps: Array, results: Results, second: Results | None) -> None:
+    def _predict(self, heatmaps: Array, inputs: _Inputs, results: Results, second: Results | None) -> None:
         """Features of the maps and of the second network's poses, and what the scorer's trees make of them."""
         batch, stream = results.points.shape[0], self.memory.stream
         features = results.features if second is None else self._own_features[:batch]
@@ -302,8 +393,8 @@ class Pipeline:
                 heatmaps[:batch],
                 heatmaps[batch:],
                 points=points,
-                boxes=self._boxes[:batch],
-                frame_sizes=self._frame_sizes[:batch],
+                boxes=inputs.boxes[:batch],
+                frame_sizes=inputs.frame_sizes[:batch],
                 flip_pairs=self._bundle.skeleton.pairs,
                 alignment=self._bundle.pose.alignment,
                 out=features,
@@ -318,7 +409,7 @@ class Pipeline:
                 points,
                 second.points,
                 second.heat,
-                boxes=self._boxes[:batch],
+                boxes=inputs.boxes[:batch],
                 sigmas=self._bundle.skeleton.sigmas,
                 flip_pairs=self._bundle.skeleton.pairs,
                 out=results.features,
@@ -327,12 +418,6 @@ class Pipeline:
         told = (results.scored_similarity, results.scored_visibility)
         for forest, values in zip(self._forests, told, strict=True):
             ops.forest(results.features, forest, out=values, stream=stream)
-
-    def _staged(self, name: str, values: np.ndarray) -> np.ndarray:
-        """A float32 array in staging memory of its own."""
-        staged = _HOST.view(self._stage(name, values.nbytes), 0, values.shape, np.float32)
-        np.copyto(staged, values)
-        return staged
 
     def plan(self, count: int) -> list[tuple[int, int, int]]:
         """How `count` persons are split: (first, persons, batch), batch >= persons being one of `batches`."""
@@ -356,7 +441,25 @@ class Pipeline:
         timings: Timings,
         staged: bool,
     ) -> list[tuple[int, Results]]:
-        """Takes persons through both networks.
+        """Take persons through both networks: `start`, then `finish`.
+
+        Returns:
+            (persons, results) for each pass; the results are the host's, and hold until the next call.
+        """
+        call = self.start(frames, boxes, frame_index, padding=padding, timings=timings, staged=staged)
+        return self.finish(call, timings)
+
+    def start(
+        self,
+        frames: Sequence[Any],
+        boxes: np.ndarray,
+        frame_index: np.ndarray,
+        *,
+        padding: float,
+        timings: Timings,
+        staged: bool,
+    ) -> Call:
+        """Begin to take persons through both networks. On a device, calls before this one may still be under way.
 
         Args:
             frames: (H, W, 3) uint8 each, in host memory or on the device.
@@ -365,57 +468,105 @@ class Pipeline:
             staged: whether to wait after every stage, so that `timings` tells them apart.
 
         Returns:
-            (persons, results) for each pass; the results are the host's, and hold until the next run.
+            What `finish` takes. Frames in host memory are no longer needed; those on the device are until then.
         """
         parts = self.plan(len(boxes))
         boxes, frame_index = _padded(boxes, frame_index, parts[-1][0] + parts[-1][2])
-        placed = []
+        with self.memory.active():
+            if not self._under_way:
+                self._turn = 0  # inputs that a graph has been captured for
+            buffers = self._free.pop() if self._free else _HostBuffers(self.memory)
+            self._under_way += 1
+            try:
+                call = Call([], buffers)
+                self._enqueue(call, frames, boxes, frame_index, parts, padding, timings, staged)
+            except BaseException:
+                self._under_way -= 1
+                with suppress(Exception):  # after an error that lasts, waiting fails too
+                    self._wait()
+                    self._free.append(buffers)
+                raise
+        return call
+
+    def finish(self, call: Call, timings: Timings) -> list[tuple[int, Results]]:
+        """Wait for what `start` began.
+
+        Returns:
+            (persons, results) for each pass; the results are the host's, and hold until the next `start`.
+        """
+        self._under_way -= 1
+        if self.memory.stream is not None:
+            with self.memory.active(), timings.stage("device"):
+                self.memory.reach(call.buffers.done)
+        self._free.append(call.buffers)
+        return call.passes
+
+    def _enqueue(
+        self,
+        call: Call,
+        frames: Sequence[Any],
+        boxes: np.ndarray,
+        frame_index: np.ndarray,
+        parts: list[tuple[int, int, int]],
+        padding: float,
+        timings: Timings,
+        staged: bool,
+    ) -> None:
+        """Crops run on the stream ahead, all that follows on the memory's own."""
+        ahead, buffers = self.memory.ahead, call.buffers
+        wait = self._wait if staged else _HOST.synchronize
+        beside: list[np.ndarray] = []  # what a scorer's features need of each person
         if self.has_forests:
             sizes = np.array([frames[i].shape[1::-1] for i in frame_index], np.float32)
-            placed = [
-                (self._staged("boxes", boxes), self._boxes),
-                (self._staged("sizes", sizes), self._frame_sizes),
-            ]
+            beside = [buffers.copied("boxes", boxes), buffers.copied("sizes", sizes)]
         spans = []  # a pass looks at its own frames only, and numbers them from 0
         for first, _, batch in parts:
             own = frame_index[first : first + batch]
             low, high = int(own[0]), int(own[-1])
             own -= low
             spans.append(slice(low, high + 1))
-        wait = self.memory.synchronize if staged else _HOST.synchronize
-        done, at = [], 0
-        with self.memory.active():
-            passes = [self._pass(batch) for _, _, batch in parts]
-            landing = self._stage("results", sum(part.layout.size for part in passes))
+        landing, at = buffers.take("results", sum(self._layout(batch).size for _, _, batch in parts)), 0
+        with timings.stage("crop"):
+            frames, boxes, frame_index = self._bring(buffers, frames, boxes, frame_index)
+            wait()
+        for (first, count, batch), span in zip(parts, spans, strict=True):
+            turn, rows = self._next_inputs(), slice(first, first + batch)
+            inputs, part = self._inputs[turn], self._pass(batch, turn)
             with timings.stage("crop"):
-                frames, boxes, frame_index = self._bring(frames, boxes, frame_index)
-                wait()
-            for (first, count, batch), span, part in zip(parts, spans, passes, strict=True):
-                rows = slice(first, first + batch)
-                with timings.stage("crop"):
+                ahead.after(inputs.read)
+                with ahead.current():
                     self._crop(part, frames[span], boxes[rows], frame_index[rows], padding)
                     if self._second is not None:
-                        other, wide = self._second._pass(batch), self._second._bundle.pose.padding
+                        other, wide = self._second._pass(batch, turn), self._second._bundle.pose.padding
                         self._second._crop(other, frames[span], boxes[rows], frame_index[rows], wide)
-                    for staged_rows, target in placed:  # where the recorded graph finds them
-                        self.memory.upload(staged_rows[rows], target[:batch])
-                    wait()
-                if self.memory.stream is None or staged:
-                    for name, step in part.steps.items():
-                        with timings.stage(name):
-                            step()
-                            wait()
-                else:
-                    with timings.stage("device"):
-                        self._recorded(part)()
-                target = landing[at : at + part.layout.size]
-                self.memory.download(part.results, target)
-                done.append((count, part.layout.views(_HOST, target)))
-                at += part.layout.size
-            if self.memory.stream is not None:
-                with timings.stage("device"):
-                    self.memory.synchronize()
-        return done
+                for source, target in zip(beside, (inputs.boxes, inputs.frame_sizes), strict=False):
+                    ahead.upload(source[rows], target[:batch])
+                ahead.set(inputs.filled)
+                self.memory.after(inputs.filled)
+                wait()
+            self._run_networks(part, timings, staged)
+            self.memory.set(inputs.read)
+            target = landing[at : at + part.layout.size]
+            self.memory.download(part.results, target)
+            call.passes.append((count, part.layout.views(_HOST, target)))
+            at += part.layout.size
+        self.memory.set(buffers.done)
+
+    def _run_networks(self, part: _Pass, timings: Timings, staged: bool) -> None:
+        if self.memory.stream is not None and not staged:
+            with timings.stage("device"):
+                self._recorded(part)()
+            return
+        for name, step in part.steps.items():
+            with timings.stage(name):
+                step()
+                if staged:
+                    self._wait()
+
+    def _wait(self) -> None:
+        """Wait for both streams."""
+        self.memory.ahead.synchronize()
+        self.memory.synchronize()
 
     def _crop(self, part: _Pass, frames: Any, boxes: Array, frame_index: Array, padding: float) -> None:
         pose = self._bundle.pose
@@ -432,7 +583,7 @@ class Pipeline:
             color=self._color if pose.color == "rgb" else other,
             mirrored=self._flip,
             out=(part.pixels, part.transforms),
-            stream=self.memory.stream,
+            stream=self.memory.ahead.stream,
         )
 
     def _recorded(self, part: _Pass) -> Callable[[], None]:
@@ -444,12 +595,13 @@ class Pipeline:
                 for step in steps:
                     step()
 
-            recordable = all(getattr(executor, "recordable", True) for executor in self.executors.values())
+            executors = [*self.executors.values(), *(self._second.executors.values() if self._second else ())]
+            recordable = all(getattr(executor, "recordable", True) for executor in executors)
             part.recorded = self.memory.record(work) if recordable else work
         return part.recorded
 
     def _bring(
-        self, frames: Sequence[Any], boxes: np.ndarray, frame_index: np.ndarray
+        self, buffers: _HostBuffers, frames: Sequence[Any], boxes: np.ndarray, frame_index: np.ndarray
     ) -> tuple[list[Any], Array, Array]:
         """Everything that lies in host memory, where the device can reach it: one copy for all of it."""
         if self.memory.stream is None:
@@ -459,12 +611,13 @@ class Pipeline:
         for array in arrays:
             starts.append(size)
             size = _aligned(size + array.nbytes)
-        staging = self._stage("frames", size)
+        ahead, staging = self.memory.ahead, buffers.take("frames", size)
         for start, array in zip(starts, arrays, strict=True):
             np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
         if self._arrived is None or self._arrived.shape[0] < size:
-            self._arrived = self.memory.empty((_roomy(size),), np.uint8)
-        self.memory.upload(staging[:size], self._arrived[:size])
+            ahead.synchronize()  # crops of calls before this one read what is given back here
+            self._arrived = self._ahead((_roomy(size),), np.uint8)
+        ahead.upload(staging[:size], self._arrived[:size])
         there = [
             self.memory.view(self._arrived, start, array.shape, array.dtype)
             for start, array in zip(starts, arrays, strict=True)
@@ -476,7 +629,7 @@ class Pipeline:
                 placed.append(next(brought))
             else:
                 self._check_device(frame)
-                self.memory.wait_for(frame)
+                ahead.wait_for(frame)
                 placed.append(frame)
         return placed, there[0], there[1]
 
@@ -489,18 +642,21 @@ class Pipeline:
         height, width = (int(side) for side in frame.shape[:2])
         ratio = min(size[0] / width, size[1] / height)
         inner = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-        host = self.memory.staging((1, 3, *inner[::-1]), np.float32)
-        corners = np.float32([[0, 0, width, height]])
+        corners, ahead = np.float32([[0, 0, width, height]]), self.memory.ahead
         with self.memory.active():
-            pixels = self.memory.empty(host.shape, np.float32)
-            transforms = self.memory.empty((1, 2, 3), np.float32)
-            frames, boxes, index = self._bring([frame], corners, np.zeros(1, np.int32))
-            ops.crop(
-                frames, boxes, size=inner, frame_index=index, padding=1.0, mean=(0, 0, 0), std=(1, 1, 1),
-                color=self._color, out=(pixels, transforms), stream=self.memory.stream,
-            )  # fmt: skip
-            self.memory.download(pixels, host)
-            self.memory.synchronize()
+            buffers = self._free.pop() if self._free else _HostBuffers(self.memory)
+            shape = (1, 3, *inner[::-1])
+            host = _HOST.view(buffers.take("reduced", 4 * math.prod(shape)), 0, shape, np.float32)
+            pixels, transforms = self._ahead(host.shape, np.float32), self._ahead((1, 2, 3), np.float32)
+            frames, boxes, index = self._bring(buffers, [frame], corners, np.zeros(1, np.int32))
+            with ahead.current():
+                ops.crop(
+                    frames, boxes, size=inner, frame_index=index, padding=1.0, mean=(0, 0, 0), std=(1, 1, 1),
+                    color=self._color, out=(pixels, transforms), stream=ahead.stream,
+                )  # fmt: skip
+            ahead.download(pixels, host)
+            ahead.synchronize()
+            self._free.append(buffers)
         small = np.clip(np.rint(host[0]), 0, 255).astype(np.uint8).transpose(1, 2, 0)
         return small, np.array([inner[0] / width, inner[1] / height] * 2)
 
@@ -514,12 +670,6 @@ class Pipeline:
                 f"make an Engine with device={found!r}"
             )
 
-    def _stage(self, name: str, size: int) -> np.ndarray:
-        """`size` bytes of host memory that is kept from call to call, larger if need be."""
-        if name not in self._staging or self._staging[name].size < size:
-            self._staging[name] = self.memory.staging((_roomy(size),), np.uint8)
-        return self._staging[name][:size]
-
     def close(self) -> None:
         """Gives back the networks and the buffers."""
         with self.memory.active(), ExitStack() as every:  # every step is tried, whatever the others raise
@@ -530,18 +680,10 @@ class Pipeline:
             self._passes.clear()
             for executor in self.executors.values():
                 every.callback(executor.close)
-            for name in (
-                "_pixels",
-                "_maps",
-                "_transforms",
-                "_results",
-                "_boxes",
-                "_frame_sizes",
-                "_own_features",
-                "_forests",
-            ):
+            self._inputs.clear()
+            self._free.clear()
+            for name in ("_maps", "_results", "_own_features", "_forests"):
                 setattr(self, name, None)
-            self._staging.clear()
             self._arrived = None
 
 

@@ -84,26 +84,52 @@ class Stream:
         self._gpu.current()
         self._gpu.check_health()
         assert self.recording is None, "waited for a stream that is being recorded"
-        queue, self.queue = self.queue, []
-        for work in queue:
-            work()
+        while self.queue:
+            self.queue.pop(0)()
 
     def wait_for_event(self, event: Event) -> None:
         assert event.recorded
         self.waited.append(event)
+        if (point := event.point) is not None:
+            self.enqueue(lambda: point.reach())
 
     def __del__(self) -> None:
         _check_owner(self._gpu, self._context, "a stream")
 
 
+class Point:
+    """A place in a stream's queue."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._passed = stream, False
+
+    def __call__(self) -> None:
+        self._passed = True
+
+    def reach(self) -> None:
+        """Runs what stands before it in its stream, and no more."""
+        while not self._passed:
+            self._stream.queue.pop(0)()
+
+
 class Event:
     def __init__(self, gpu: Gpu) -> None:
         self._gpu, self._context, self.recorded = gpu, gpu.current(), False
+        self.point: Point | None = None
 
     def record(self, stream: Stream | None = None) -> Event:
         self._gpu.default_recorded += stream is None
         self.recorded = True
+        if stream is not None:
+            self.point = Point(stream)
+            stream.enqueue(self.point)
         return self
+
+    def synchronize(self) -> None:
+        self._gpu.current()
+        self._gpu.check_health()
+        if self.point is not None:
+            self.point.reach()
 
     def __del__(self) -> None:
         _check_owner(self._gpu, self._context, "an event")
@@ -237,6 +263,7 @@ def _driver(gpu: Gpu) -> dict[str, Any]:
         "Context": SimpleNamespace(pop=lambda: gpu.stack.pop(), synchronize=synchronize),
         "Stream": lambda flags=0: Stream(gpu, flags),
         "Event": lambda flags=0: Event(gpu),
+        "event_flags": SimpleNamespace(DISABLE_TIMING=2),
         "get_driver_version": lambda: 13000,
         **{f.__name__: f for f in (mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async)},
     }

@@ -585,14 +585,14 @@ def test_a_fork_in_the_middle_of_a_call_can_still_close(tiny):
     """The child has the lock as the call of another thread holds it, and nobody who will let it go."""
     engine = oaks.Engine(tiny, backend="onnxruntime")
     inside, leave = threading.Event(), threading.Event()
-    run = engine._pipeline.run
+    run = engine._pipeline.start
 
     def slow(*arguments, **settings):
         inside.set()
         leave.wait(60)
         return run(*arguments, **settings)
 
-    engine._pipeline.run = slow
+    engine._pipeline.start = slow
     caller = threading.Thread(target=engine.infer, args=(frame(), BOXES))
     caller.start()
     assert inside.wait(60)

@@ -11,7 +11,7 @@ namespace {
 constexpr int kWindowThreads = 128;
 constexpr int kMostThreads = 256;
 constexpr int kFramesPerLaunch = 64;
-constexpr int kBlocksPerMultiprocessor = 5;  // as many as run together; fewer and longer bands save work
+constexpr int kBlocksPerMultiprocessor = 4;  // run together; fewer and longer bands save work
 constexpr int kLongestBand = 32;
 constexpr int kMostRows = 2 * kLongestBand;  // a band is whole rounds of the threads' rows
 
@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(kWindowThreads) find_windows(const __grid_cons
 }
 
 template <class T, int width>
-__global__ void __launch_bounds__(kMostThreads, 4)
+__global__ void __launch_bounds__(kMostThreads, kBlocksPerMultiprocessor)
     crop_boxes(const __grid_constant__ CropArguments a, const __grid_constant__ FrameTable table,
                const Tiling tiling) {
   OAKS_SHARED(CropRow, rows, kMostRows);

@@ -22,7 +22,7 @@ void opinion_features(const OpinionArguments& a, Stream stream) {
   const int64_t numbers = a.count * a.keypoints * (a.feature_count + kOpinionFeatures);
   if (numbers <= 0) return;
   const DeviceGuard guard(a.out);
-  launch("opinion_features", append_opinion, {divided_up<int64_t>(numbers, kThreads), kThreads}, stream, a);
+  launch<append_opinion>("opinion_features", {divided_up<int64_t>(numbers, kThreads), kThreads}, stream, a);
 }
 
 }  // namespace oaks::cuda

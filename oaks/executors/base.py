@@ -79,13 +79,41 @@ def exclusive_capture() -> Iterator[None]:
                 gc.enable()
 
 
-class Memory(Protocol):
+class Lane(Protocol):
+    """A stream: what is enqueued on it runs in order, and beside what is on others."""
+
+    stream: int | None
+    """The CUDA stream's handle, for oaks.ops; None on the host, where everything is done at once."""
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes the stream the current one of a library that has such, and whose arrays name no other."""
+
+    def upload(self, source: np.ndarray, target: Array) -> None:
+        """Enqueues a copy of a staging array into an array of the same shape and type."""
+
+    def download(self, source: Array, target: np.ndarray) -> None:
+        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+
+    def wait_for(self, array: Array) -> None:
+        """Lets the stream, or the caller, wait until whoever fills a device array from elsewhere is done."""
+
+    def set(self, mark: Any) -> None:
+        """Sets a mark of the Memory behind all that the stream holds now. A mark may be set again."""
+
+    def after(self, mark: Any) -> None:
+        """Lets the stream wait for what stands before a mark; for nothing if it was never set."""
+
+    def synchronize(self) -> None:
+        """Waits until everything enqueued is done."""
+
+
+class Memory(Lane, Protocol):
     """Where arrays lie, and the stream on which work with them runs in order."""
 
     device: str
     """"cpu", or "cuda:0" and so on."""
-    stream: int | None
-    """The CUDA stream's handle, for oaks.ops; None on the host."""
+    ahead: Lane
+    """A second stream, for what the next work needs while this runs; the Memory itself on the host."""
     graphs: str
     """How `record` fares: "none" (nothing recorded yet, or host), "captured", or "failed: why"."""
 
@@ -101,14 +129,14 @@ class Memory(Protocol):
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
 
-    def upload(self, source: np.ndarray, target: Array) -> None:
-        """Enqueues a copy of a staging array into an array of the same shape and type."""
+    def drop_staging(self, staging: np.ndarray) -> None:
+        """Gives a staging array back, which no copy may need any more; the caller's must be its last reference."""
 
-    def download(self, source: Array, target: np.ndarray) -> None:
-        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+    def mark(self) -> Any:
+        """A new mark for streams of this memory (an event, on a device)."""
 
-    def wait_for(self, array: Array) -> None:
-        """Lets the stream, or the caller, wait until whoever fills a device array from elsewhere is done."""
+    def reach(self, mark: Any) -> None:
+        """Waits until what stands before a mark is done."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """A call that repeats `work`, which enqueues on the stream and touches the same arrays each time.
@@ -116,9 +144,6 @@ class Memory(Protocol):
         On a device: runs `work` once, waits, captures it as a CUDA graph and returns the replay; where
         capture fails, logs why once and returns `work`. On the host: returns `work`.
         """
-
-    def synchronize(self) -> None:
-        """Waits until everything enqueued is done."""
 
     def close(self) -> None:
         """Gives back what it holds. Arrays from it must not be used afterwards."""
@@ -152,7 +177,14 @@ class HostMemory:
     stream = None
     graphs = "none"
 
+    @property
+    def ahead(self) -> HostMemory:
+        return self
+
     def active(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def current(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
@@ -179,6 +211,21 @@ class HostMemory:
     def wait_for(self, array: np.ndarray) -> None:
         pass
 
+    def drop_staging(self, staging: np.ndarray) -> None:
+        pass
+
+    def mark(self) -> None:
+        pass
+
+    def set(self, mark: None) -> None:
+        pass
+
+    def after(self, mark: None) -> None:
+        pass
+
+    def reach(self, mark: None) -> None:
+        pass
+
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work
 
@@ -189,4 +236,13 @@ class HostMemory:
         pass
 
 
-__all__ = ["Array", "Executor", "HostMemory", "Memory", "Tensor", "checked_tensor", "exclusive_capture"]
+__all__ = [
+    "Array",
+    "Executor",
+    "HostMemory",
+    "Lane",
+    "Memory",
+    "Tensor",
+    "checked_tensor",
+    "exclusive_capture",
+]

@@ -19,6 +19,7 @@ class LoopedExecutor:
     def __init__(self, one: Executor) -> None:
         self._one = one
         self.inputs, self.outputs = one.inputs, one.outputs
+        self.recordable = getattr(one, "recordable", True)
         self.details: dict[str, Any] = {**one.details, "batch": "1, in a loop"}
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:

@@ -142,9 +142,7 @@ class DeviceExecutor:
 
     recordable = False
 
-    def __init__(
-        self, network: Network, memory: DeviceMemory, batches: Sequence[int], provider: str
-    ) -> None:
+    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], provider: str) -> None:
         import onnxruntime
 
         index = memory.place.index
@@ -291,9 +289,7 @@ def _shapes(model: bytes, network: Network, batch: int) -> str:
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     inputs, _ = _tensors(onnxruntime.InferenceSession(model, options, providers=[CPU]), network)
-    return ",".join(
-        f"{name}:{'x'.join(map(str, (batch, *tensor.shape)))}" for name, tensor in inputs.items()
-    )
+    return ",".join(f"{name}:{'x'.join(map(str, (batch, *tensor.shape)))}" for name, tensor in inputs.items())
 
 
 def _tensors(session: Any, network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -13,7 +13,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -180,26 +180,27 @@ class _Block:
         self._dropped.append(self._address)
 
 
-class DeviceMemory:
-    """A GPU's memory for one Engine, with a stream of its own on which its work runs in order.
+class Mark:
+    """A point on one of a memory's streams; nothing waits for it before it is set."""
+
+    __slots__ = ("event", "is_set")
+
+    def __init__(self, event: Any) -> None:
+        self.event, self.is_set = event, False
+
+
+class DeviceLane:
+    """A stream of a GPU, on which what is enqueued runs in order.
 
     Attributes:
-        capturing: whether what is enqueued now becomes part of a CUDA graph.
-
-    Raises:
-        BackendUnavailable: PyCUDA, the driver or the GPU is not there.
+        place: the GPU.
+        stream: the handle of the stream.
     """
 
     def __init__(self, index: int) -> None:
         self.place = device(index)
-        self.device = f"cuda:{index}"
-        self.graphs = "none"
-        self.capturing = False
         self._driver = _driver()
-        self._allocations: dict[int, Any] = {}
-        self._dropped: deque[int] = deque()
-        self._pinned: list[np.ndarray] = []
-        with self.active():
+        with self.place.active():
             self._stream: Any = self._driver.Stream(_NON_BLOCKING)
         self.stream: int | None = self._stream.handle
 
@@ -207,36 +208,9 @@ class DeviceMemory:
         """Makes the device current for this thread while the block runs."""
         return self.place.active()
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> DeviceArray:
-        """A contiguous array, aligned to 256 bytes; its content is undefined."""
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        with self.active():
-            self._free_dropped()
-            try:
-                allocation = self._driver.mem_alloc(max(size, _SMALLEST))
-            except Exception as error:  # PyCUDA's own, which cannot be named where it does not import
-                if "out of memory" not in str(error):
-                    raise
-                raise MemoryError(
-                    f"{self.device} has no room for {size / 1e6:.0f} MB: {error}; pass a smaller max_batch, or "
-                    "close other Engines and programs on this GPU"
-                ) from error
-        address = int(allocation)
-        self._allocations[address] = allocation
-        return DeviceArray(_Block(address, self._dropped), address, shape, dtype)
-
-    def view(
-        self, buffer: DeviceArray, start: int, shape: Sequence[int], dtype: np.dtype | type
-    ) -> DeviceArray:
-        """A contiguous array within a flat uint8 array, from an aligned byte on."""
-        return buffer.view(start, shape, dtype)
-
-    def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """A pinned host array, which copies to and from the device need not copy once more."""
-        with self.active():
-            pinned = self._driver.pagelocked_empty(tuple(shape), np.dtype(dtype))
-        self._pinned.append(pinned)
-        return pinned
+    def current(self) -> AbstractContextManager[None]:
+        """Nothing: PyCUDA has no current stream."""
+        return nullcontext()
 
     def upload(self, source: np.ndarray, target: DeviceArray) -> None:
         """Enqueues a copy of a staging array into an array of the same shape and type."""
@@ -269,6 +243,75 @@ class DeviceMemory:
             else:
                 with exclusive_capture():
                     self._driver.Context.synchronize()
+
+    def set(self, mark: Mark) -> None:
+        """Sets a mark behind all that the stream holds now."""
+        mark.event.record(self._stream)
+        mark.is_set = True
+
+    def after(self, mark: Mark) -> None:
+        """Lets the stream wait for what stands before a mark."""
+        if mark.is_set:
+            self._stream.wait_for_event(mark.event)
+
+    def synchronize(self) -> None:
+        """Waits until everything enqueued is done."""
+        with self.active():
+            self._stream.synchronize()
+
+
+class DeviceMemory(DeviceLane):
+    """A GPU's memory for one Engine, with two streams of its own.
+
+    Attributes:
+        ahead: the second stream.
+        capturing: whether what is enqueued now becomes part of a CUDA graph.
+
+    Raises:
+        BackendUnavailable: PyCUDA, the driver or the GPU is not there.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.ahead = DeviceLane(index)
+        self.device = f"cuda:{index}"
+        self.graphs = "none"
+        self.capturing = False
+        self._allocations: dict[int, Any] = {}
+        self._dropped: deque[int] = deque()
+        self._pinned: list[np.ndarray] = []
+        self._marks: list[Mark] = []
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> DeviceArray:
+        """A contiguous array, aligned to 256 bytes; its content is undefined."""
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        with self.active():
+            self._free_dropped()
+            try:
+                allocation = self._driver.mem_alloc(max(size, _SMALLEST))
+            except Exception as error:  # PyCUDA's own, which cannot be named where it does not import
+                if "out of memory" not in str(error):
+                    raise
+                raise MemoryError(
+                    f"{self.device} has no room for {size / 1e6:.0f} MB: {error}; pass a smaller max_batch, or "
+                    "close other Engines and programs on this GPU"
+                ) from error
+        address = int(allocation)
+        self._allocations[address] = allocation
+        return DeviceArray(_Block(address, self._dropped), address, shape, dtype)
+
+    def view(
+        self, buffer: DeviceArray, start: int, shape: Sequence[int], dtype: np.dtype | type
+    ) -> DeviceArray:
+        """A contiguous array within a flat uint8 array, from an aligned byte on."""
+        return buffer.view(start, shape, dtype)
+
+    def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+        """A pinned host array, which copies to and from the device need not copy once more."""
+        with self.active():
+            pinned = self._driver.pagelocked_empty(tuple(shape), np.dtype(dtype))
+        self._pinned.append(pinned)
+        return pinned
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """A call that repeats `work`: a CUDA graph of it, or, where it cannot be captured, `work` itself.
@@ -309,10 +352,24 @@ class DeviceMemory:
         finally:
             self.capturing = False
 
-    def synchronize(self) -> None:
-        """Waits until everything enqueued is done."""
+    def drop_staging(self, staging: np.ndarray) -> None:
+        """Gives a pinned array back, which no copy may need any more."""
         with self.active():
-            self._stream.synchronize()
+            self._pinned = [pinned for pinned in self._pinned if pinned is not staging]
+            del staging
+
+    def mark(self) -> Mark:
+        """A new mark for the two streams."""
+        with self.active():
+            made = Mark(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
+        self._marks.append(made)
+        return made
+
+    def reach(self, mark: Mark) -> None:
+        """Waits until what stands before a mark is done."""
+        if mark.is_set:
+            with self.active():
+                mark.event.synchronize()
 
     def close(self) -> None:
         """Waits, then frees everything. Arrays from here must not be used afterwards. May be called again.
@@ -321,19 +378,23 @@ class DeviceMemory:
         """
         if self._stream is None:
             return
-        allocations, stream = list(self._allocations.values()), self._stream
-        self._stream = None
+        allocations, streams = list(self._allocations.values()), [self.ahead._stream, self._stream]
+        self._stream = self.ahead._stream = None
         self._allocations.clear()
         self._dropped.clear()
         failures = []
         with self.active():
-            for step in (stream.synchronize, *(allocation.free for allocation in allocations)):
+            waits = [stream.synchronize for stream in streams]
+            for step in (*waits, *(allocation.free for allocation in allocations)):
                 try:
                     step()
                 except Exception as error:
                     failures.append(error)
             self._pinned.clear()
-            del stream, step
+            for mark in self._marks:
+                mark.event = None
+            self._marks.clear()
+            del streams, waits, step
         if failures:
             log.warning("%s: %d steps of closing failed, first: %s", self.device, len(failures), failures[0])
 

@@ -81,17 +81,68 @@ def open_executor(
     return TorchExecutor(network, memory, threads)
 
 
-class TorchMemory:
-    """Tensors on a CUDA device, and the stream on which everything with them runs."""
+class TorchLane:
+    """A CUDA stream of torch's. `callers`: gives the stream that was current where the memory was made active."""
+
+    def __init__(self, device: torch.device, callers: Callable[[], torch.cuda.Stream]) -> None:
+        import torch
+
+        self._device, self._callers = device, callers
+        self._stream = torch.cuda.Stream(device)
+        self.stream: int | None = self._stream.cuda_stream
+
+    def current(self) -> Any:
+        import torch
+
+        return torch.cuda.stream(self._stream)
+
+    def upload(self, source: np.ndarray, target: torch.Tensor) -> None:
+        import torch
+
+        with self.current():
+            target.copy_(torch.from_numpy(source), non_blocking=True)
+
+    def download(self, source: torch.Tensor, target: np.ndarray) -> None:
+        import torch
+
+        with self.current():
+            torch.from_numpy(target).copy_(source, non_blocking=True)
+
+    def wait_for(self, array: Array) -> None:
+        import torch
+
+        handle = array.__cuda_array_interface__.get("stream")
+        if isinstance(array, torch.Tensor):
+            self._stream.wait_stream(self._callers())
+        elif handle == _LEGACY_DEFAULT:  # which torch takes under its own name only
+            self._stream.wait_stream(torch.cuda.default_stream(self._device))
+        elif handle and handle != _PER_THREAD_DEFAULT:
+            self._stream.wait_stream(torch.cuda.ExternalStream(handle, device=self._device))
+        else:
+            with exclusive_capture():
+                torch.cuda.synchronize(self._device)
+
+    def set(self, mark: torch.cuda.Event) -> None:
+        mark.record(self._stream)
+
+    def after(self, mark: torch.cuda.Event) -> None:
+        self._stream.wait_event(mark)  # of one that was never recorded: nothing
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+
+class TorchMemory(TorchLane):
+    """Tensors on a CUDA device, and the streams on which everything with them runs."""
 
     def __init__(self, device: str) -> None:
         import torch
 
-        self._device = torch.device("cuda", torch.device(device).index or 0)
-        self._stream = torch.cuda.Stream(self._device)
-        self._callers: torch.cuda.Stream = torch.cuda.default_stream(self._device)
-        self.device = str(self._device)
-        self.stream: int | None = self._stream.cuda_stream
+        place = torch.device("cuda", torch.device(device).index or 0)
+        super().__init__(place, lambda: self._current)
+        self._current: torch.cuda.Stream = torch.cuda.default_stream(place)
+        self.ahead = TorchLane(place, self._callers)
+        self.device = str(place)
         self.graphs = "none"
 
     @contextmanager
@@ -101,7 +152,7 @@ class TorchMemory:
         with torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             if current != self._stream:
-                self._callers = current
+                self._current = current
             with torch.cuda.stream(self._stream):
                 yield
 
@@ -121,29 +172,16 @@ class TorchMemory:
 
         return torch.zeros(tuple(shape), dtype=_torch_dtype(dtype)).pin_memory().numpy()
 
-    def upload(self, source: np.ndarray, target: torch.Tensor) -> None:
+    def drop_staging(self, staging: np.ndarray) -> None:
+        pass  # with its last reference
+
+    def mark(self) -> torch.cuda.Event:
         import torch
 
-        target.copy_(torch.from_numpy(source), non_blocking=True)
+        return torch.cuda.Event()
 
-    def download(self, source: torch.Tensor, target: np.ndarray) -> None:
-        import torch
-
-        torch.from_numpy(target).copy_(source, non_blocking=True)
-
-    def wait_for(self, array: Array) -> None:
-        import torch
-
-        handle = array.__cuda_array_interface__.get("stream")
-        if isinstance(array, torch.Tensor):
-            self._stream.wait_stream(self._callers)
-        elif handle == _LEGACY_DEFAULT:  # which torch takes under its own name only
-            self._stream.wait_stream(torch.cuda.default_stream(self._device))
-        elif handle and handle != _PER_THREAD_DEFAULT:
-            self._stream.wait_stream(torch.cuda.ExternalStream(handle, device=self._device))
-        else:
-            with exclusive_capture():
-                torch.cuda.synchronize(self._device)
+    def reach(self, mark: torch.cuda.Event) -> None:
+        mark.synchronize()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         import torch
@@ -167,11 +205,9 @@ class TorchMemory:
         self.graphs = "captured"
         return graph.replay
 
-    def synchronize(self) -> None:
-        self._stream.synchronize()
-
     def close(self) -> None:
-        self._stream.synchronize()
+        self.ahead.synchronize()
+        self.synchronize()
 
 
 class TorchExecutor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from oaks import limits
 from oaks.boxes import Boxes, BoxSource
 from oaks.errors import ArgumentError
 from oaks.images import in_order
-from oaks.inference import Engine, infer_each
+from oaks.inference import Engine, begin_each
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.frames import Frame
@@ -131,23 +133,35 @@ def _run(
 ) -> Generator[tuple[Frame, Poses], None, None]:
     start, before = time.perf_counter(), dict(engine.timings.seconds)
     changed = threading.Condition()
+    begun: deque[tuple[_Group, Callable[[], Poses]]] = deque()
     try:
         if threaded:
             for stream in streams:
                 stream.read_ahead(changed)
-        while any(not stream.ended for stream in streams):
+        ahead = int(engine.device != "cpu" and all(stream.independent for stream in streams))
+        while begun or any(not stream.ended for stream in streams):
             group = [entry for stream in streams for entry in stream.take()]
-            if not group:
+            if group:
+                begun.append((group, _begin(engine, group)))
+            elif not begun and any(not stream.ended for stream in streams):
                 with changed:
                     changed.wait_for(lambda: any(s.ready for s in streams if not s.ended), timeout=0.5)
                 continue
-            poses = _infer(engine, group)
+            if len(begun) <= ahead and any(not stream.ended for stream in streams):
+                continue  # the next group's upload and crop run while this one's networks do
+            if not begun:
+                continue
+            group, end = begun.popleft()
+            poses = end()
             for i, (stream, frame, found) in enumerate(group):
                 own = stream.follow(frame, poses[poses.frame_index == i], own=found is None)
                 summary.frames += 1
                 summary.people += len(own)
                 yield frame, own
     finally:
+        for _, end in begun:
+            with suppress(Exception):
+                end()
         for stream in streams:
             stream.close()
         _sum_up(summary, streams)
@@ -156,8 +170,11 @@ def _run(
             _add(summary.stages, f"engine {name}", seconds - before.get(name, 0.0))
 
 
-def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> Poses:
-    """The poses of a group of frames; frame_index is the place in the group."""
+_Group = list[tuple["_Stream", Frame, Boxes | None]]
+
+
+def _begin(engine: Engine, group: _Group) -> Callable[[], Poses]:
+    """Begin to infer a group of frames; the call gives its poses, whose frame_index is the place in the group."""
     images, boxes, scores = [], [], []
     for stream, frame, found in group:
         image = in_order(frame.image, engine.color)
@@ -165,7 +182,7 @@ def _infer(engine: Engine, group: list[tuple[_Stream, Frame, Boxes | None]]) -> 
         images.append(image)
         boxes.append(corners)
         scores.append(given)
-    return infer_each(engine, images, boxes, scores, lambda i, why: group[i][0].fail(group[i][1], why))
+    return begin_each(engine, images, boxes, scores, lambda i, why: group[i][0].fail(group[i][1], why))
 
 
 class _Stream:
@@ -184,7 +201,8 @@ class _Stream:
         self._number, self._boxes, self._smoother = number, boxes, smoother
         self.failed, self.problems = set[int](), list[str]()
         # Boxes that follow from the poses before need those first; a live frame waits for no other.
-        self._together = together if boxes.every == 1 and not source.live else 1
+        self.independent = boxes.every == 1 and not source.live
+        self._together = together if self.independent else 1
         self._size: tuple[int, int] | None = None
         self._own = np.zeros(0, np.int64)
         self._frames: ReadAhead[Frame] | None = None
@@ -241,9 +259,9 @@ class _Stream:
         """Whether there is no need to wait for this stream: a file always gives, sooner or later."""
         return not (self.source.live and isinstance(self._located, ReadAhead)) or self._located.ready
 
-    def take(self) -> list[tuple[_Stream, Frame, Boxes | None]]:
+    def take(self) -> _Group:
         """The next frames, as many as may share a pass; none if a live source has none now, or at the end."""
-        taken: list[tuple[_Stream, Frame, Boxes | None]] = []
+        taken: _Group = []
         while not self.ended and len(taken) < self._together and self.ready:
             item = next(self._located, None)
             if item is None:

@@ -58,7 +58,7 @@ def build(sanitized: bool) -> Path:
 
 
 ARCHITECTURES = (75, 120)
-"""The lowest and the highest compute capability, times ten, that cmake/cuda.cmake compiles for."""
+"""The lowest and the highest compute capability, times ten, that cmake/cuda_architectures.cmake names."""
 
 
 def nvcc() -> str | None:

@@ -1,7 +1,7 @@
-"""A device that is not there: its memory is the host's, and its stream is a queue that runs when waited for.
+"""A device that is not there: its memory is the host's, and its streams are queues that run when waited for.
 
-Work that is enqueued sees memory as it is when the stream gets to it, so that a buffer overwritten or freed
-too early, a copy that was not asked for, or a missing wait gives wrong numbers, as on a GPU. The native
+Work that is enqueued sees memory as it is when its stream gets to it, as late as can be, so that a buffer overwritten
+or freed too early, a copy that was not asked for, or a missing wait gives wrong numbers, as on a GPU. The native
 operations are those of the CPU, or others, reached the way those of CUDA are.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import deque
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from oaks import executors
 from oaks.executors import base, onnxruntime
 from oaks.ops import native
 
-STREAM = 77
+STREAM, AHEAD = 77, 78
 
 
 class OnDevice:
@@ -55,7 +56,7 @@ class Stream:
     """What has been enqueued, until it is waited for; or, while recording, until it is replayed."""
 
     def __init__(self) -> None:
-        self.queue: list[Callable[[], None]] = []
+        self.queue: deque[Callable[[], None]] = deque()
         self.recording: list[Callable[[], None]] | None = None
 
     def enqueue(self, work: Callable[[], None]) -> None:
@@ -63,24 +64,81 @@ class Stream:
 
     def run(self) -> None:
         assert self.recording is None, "waited for the stream while recording"
-        queue, self.queue = self.queue, []
-        for work in queue:
-            work()
+        while self.queue:
+            self.queue.popleft()()
+
+    def reach(self, point: Point) -> None:
+        """Runs what stands before a point, and no more."""
+        while not point.passed:
+            self.queue.popleft()()
 
 
-class Memory:
+class Point:
+    """A place in a stream's queue."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.passed = stream, False
+
+    def __call__(self) -> None:
+        self.passed = True
+
+
+class Mark:
+    point: Point | None = None
+
+
+class Lane:
+    """One stream of the memory, which counts what is asked of both."""
+
+    def __init__(self, memory: Memory, handle: int, stream: Stream) -> None:
+        self.stream, self._memory, self._stream = handle, memory, stream
+
+    def current(self):
+        return nullcontext()
+
+    def upload(self, source, target):
+        self._memory._check_pinned(source)
+        assert (source.shape, source.dtype) == (target.shape, target.content.dtype)
+        self._memory.uploads += 1
+        self._stream.enqueue(lambda: np.copyto(target.content, source))
+
+    def download(self, source, target):
+        self._memory._check_pinned(target)
+        assert (target.shape, target.dtype) == (source.shape, source.content.dtype)
+        self._memory.downloads += 1
+        self._stream.enqueue(lambda: np.copyto(target, source.content))
+
+    def wait_for(self, array):
+        self._memory.waited_for.append(array)
+
+    def set(self, mark):
+        assert self._stream.recording is None
+        mark.point = Point(self._stream)
+        self._stream.enqueue(mark.point)
+
+    def after(self, mark):
+        assert self._stream.recording is None
+        if (point := mark.point) is not None:
+            self._stream.enqueue(lambda: point.stream.reach(point))
+
+    def synchronize(self):
+        self._stream.run()
+
+
+class Memory(Lane):
     """The device's memory; counts what is asked of it."""
 
     device = "cuda:0"
 
-    def __init__(self, stream: Stream, capture: bool) -> None:
-        self.stream = STREAM
+    def __init__(self, stream: Stream, ahead: Stream, capture: bool) -> None:
+        super().__init__(self, STREAM, stream)
+        self.ahead = Lane(self, AHEAD, ahead)
         self.graphs = "none"
         self.uploads = self.downloads = self.recorded = self.replayed = self.active_depth = 0
         self.waited_for: list[object] = []
         self.closed = 0
         self.pinned: list[np.ndarray] = []
-        self._stream, self._capture = stream, capture
+        self._capture = capture
 
     @contextmanager
     def active(self):
@@ -101,23 +159,19 @@ class Memory:
         self.pinned.append(np.full(shape, 85, dtype))
         return self.pinned[-1]
 
+    def drop_staging(self, staging):
+        staging[:] = 119
+        self.pinned = [pinned for pinned in self.pinned if pinned is not staging]
+
     def _check_pinned(self, array):
         assert any(np.shares_memory(array, pinned) for pinned in self.pinned), "not a staging array"
 
-    def upload(self, source, target):
-        self._check_pinned(source)
-        assert (source.shape, source.dtype) == (target.shape, target.content.dtype)
-        self.uploads += 1
-        self._stream.enqueue(lambda: np.copyto(target.content, source))
+    def mark(self):
+        return Mark()
 
-    def download(self, source, target):
-        self._check_pinned(target)
-        assert (target.shape, target.dtype) == (source.shape, source.content.dtype)
-        self.downloads += 1
-        self._stream.enqueue(lambda: np.copyto(target, source.content))
-
-    def wait_for(self, array):
-        self.waited_for.append(array)
+    def reach(self, mark):
+        if mark.point is not None:
+            mark.point.stream.reach(mark.point)
 
     def record(self, work):
         work()
@@ -137,12 +191,10 @@ class Memory:
 
         return replay
 
-    def synchronize(self):
-        self._stream.run()
-
     def close(self):
         self.closed += 1
-        self._stream.run()
+        self.ahead.synchronize()
+        self.synchronize()
 
 
 class Executor:
@@ -169,10 +221,10 @@ class Executor:
 
 
 class _Native:
-    """The CUDA half's operations: enqueued on the stream that they are given."""
+    """The CUDA half's operations: enqueued on the stream that they are given; crop on the one ahead."""
 
-    def __init__(self, stream: Stream, operations, last) -> None:
-        self._stream, self._operations, self._last = stream, operations, last
+    def __init__(self, streams: dict[int, Stream], operations, last) -> None:
+        self._streams, self._operations, self._last = streams, operations, last
         self.devices: dict[int, int] = {}
         """Address -> the device of an array that is not on device 0."""
 
@@ -187,8 +239,8 @@ class _Native:
 
         def launch(*arguments):
             *given, stream = arguments
-            assert stream == STREAM, f"{name} was launched on stream {stream}"
-            self._stream.enqueue(lambda: operation(*given, self._last))
+            assert stream == (AHEAD if name == "crop" else STREAM), f"{name} was launched on stream {stream}"
+            self._streams[stream].enqueue(lambda: operation(*given, self._last))
 
         return launch
 
@@ -200,11 +252,11 @@ def install(monkeypatch, *, capture: bool = True, operations=native.cpu, last: i
         operations: the module of the native operations, and `last`, what they take for a stream: a number of
             threads on the CPU.
     """
-    stream = Stream()
+    stream, ahead = Stream(), Stream()
     memories: list[Memory] = []
 
     def open_memory(device):
-        memories.append(Memory(stream, capture))
+        memories.append(Memory(stream, ahead, capture))
         return memories[-1]
 
     module = types.ModuleType("oaks.executors.stand_in")
@@ -214,5 +266,5 @@ def install(monkeypatch, *, capture: bool = True, operations=native.cpu, last: i
     module.open_executor = lambda network, *, memory, threads, batches: Executor(network, stream, batches)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(executors, "BACKENDS", (*executors.BACKENDS, "stand_in"))
-    monkeypatch.setattr(native, "cuda", _Native(stream, operations, last))
+    monkeypatch.setattr(native, "cuda", _Native({STREAM: stream, AHEAD: ahead}, operations, last))
     return memories

@@ -39,7 +39,7 @@ def without(monkeypatch):
                 raise ImportError(f"No module named {package!r}")
             return real(name, *arguments, **options)
 
-        for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        for name in [name for name in list(sys.modules) if name.split(".")[0] == package]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setattr(builtins, "__import__", refuse)
 
@@ -179,7 +179,7 @@ def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch,
         oaks.Engine(made, backend="torch", device="cpu")
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["openvino"])
 def test_a_gpu_for_a_runtime_of_the_cpu_is_refused(name, tiny):
     with pytest.raises(BackendUnavailable, match=f"backend '{name}' on cuda: runs on the CPU only"):
         oaks.Engine(tiny, backend=name, device="cuda")

@@ -209,3 +209,88 @@ def test_closing_goes_on_where_a_network_cannot_be_closed(tiny, monkeypatch):
         engine.close()
     assert memories[0].closed == 1
     engine.close()
+
+
+# ---- calls that overlap
+
+
+def test_a_stream_of_calls_gives_what_calls_one_by_one_give(tiny, reference, monkeypatch):
+    """On streams that run as late as they may: what is overwritten too early, or not waited for, shows."""
+    stand_in.install(monkeypatch)
+    calls = [(frames(1 + n % 3), [boxes((5 * n + i) % 12, n) for i in range(1 + n % 3)]) for n in range(9)]
+    with oaks.Engine(tiny, backend="stand_in", precision="fp32", flip=reference.flip, max_batch=4) as engine:
+        for _ in range(2):
+            streamed = list(engine.infer_stream([p for p, _ in calls], [b for _, b in calls]))
+            assert len(streamed) == len(calls)
+            for poses, (pictures, people) in zip(streamed, calls, strict=True):
+                assert_same(poses, reference.infer(pictures, boxes=people))
+        assert_same(engine.infer(*calls[1]), reference.infer(*calls[1]))
+
+
+def test_the_next_call_is_uploaded_and_cropped_before_the_one_before_is_waited_for(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    events: list[str] = []
+    with oaks.Engine(tiny, backend="stand_in", max_batch=4) as engine:
+        memory = engine._pipeline.memory
+        reach, upload = memory.reach, memory.ahead.upload
+        memory.reach = lambda mark: (events.append("wait"), reach(mark))
+        memory.ahead.upload = lambda source, target: (events.append("upload"), upload(source, target))
+        for poses in engine.infer_stream(frames(4), "whole"):
+            events.append("poses")
+            assert len(poses) == 1
+    assert events == ["upload", "upload", "wait", "poses", "upload", "wait", "poses", "upload", "wait", "poses",
+                      "wait", "poses"]  # fmt: skip
+
+
+def test_a_stream_raises_what_went_wrong_after_the_poses_before_it(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    with oaks.Engine(tiny, backend="stand_in", max_batch=4) as engine:
+        stream = engine.infer_stream([*frames(2), "no such picture"], "whole")
+        assert [len(next(stream)), len(next(stream))] == [1, 1]
+        with pytest.raises(FileNotFoundError):
+            next(stream)
+        few = engine.infer_stream(frames(2), [boxes(1)])
+        assert len(next(few)) == 1
+        with pytest.raises(ValueError, match="boxes must have an element for each of frames, got 1"):
+            next(few)
+
+
+def test_streams_and_calls_beside_one_another_keep_their_results_apart(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    with (
+        oaks.Engine(tiny, backend="stand_in", precision="fp32", max_batch=4) as engine,
+        oaks.Engine(tiny, backend="onnxruntime", precision="fp32") as host,
+    ):
+        first, second = (engine.infer_stream(frames(5), [boxes(n, i) for i in range(5)]) for n in (3, 6))
+        for i in range(5):
+            assert_same(next(first), host.infer(frames(5)[i], boxes=boxes(3, i)))
+            assert_same(engine.infer(frames(2), boxes="whole"), host.infer(frames(2), boxes="whole"))
+            if i < 3:
+                assert_same(next(second), host.infer(frames(5)[i], boxes=boxes(6, i)))
+        second.close()  # with a call under way
+        assert engine._pipeline._under_way == 0
+        assert_same(engine.infer(frames(2), boxes="whole"), host.infer(frames(2), boxes="whole"))
+
+
+def test_a_stream_whose_engine_is_closed_says_so(tiny, monkeypatch):
+    stand_in.install(monkeypatch)
+    engine = oaks.Engine(tiny, backend="stand_in")
+    stream = engine.infer_stream(frames(3), "whole")
+    next(stream)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        next(stream)
+
+
+def test_on_a_cpu_a_stream_runs_in_order_and_looks_at_nothing_ahead(tiny):
+    taken = []
+
+    def source():
+        for number, picture in enumerate(frames(3)):
+            taken.append(number)
+            yield picture
+
+    with oaks.Engine(tiny, backend="onnxruntime") as engine:
+        for number, poses in enumerate(engine.infer_stream(source(), "whole")):
+            assert taken == list(range(number + 1))
+            assert_same(poses, engine.infer(frames(3)[number], boxes="whole"))

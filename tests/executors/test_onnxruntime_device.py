@@ -20,7 +20,9 @@ from oaks.executors.onnxruntime import CPU, CUDA, TENSORRT, TENSORRT_RTX
 class Session:
     """A session on a GPU: takes arrays by address in device memory, and runs when its stream does."""
 
-    def __init__(self, runtime: Runtime, model: bytes, options: real.SessionOptions, provider: str, settings) -> None:
+    def __init__(
+        self, runtime: Runtime, model: bytes, options: real.SessionOptions, provider: str, settings
+    ) -> None:
         self.provider, self.settings, self.options = provider, settings, options
         self._runtime = runtime
         self._inner = real.InferenceSession(model, providers=[CPU])
@@ -43,7 +45,9 @@ class Session:
 
         def run() -> None:
             given = {name: binding.array(gpu, name) for name in binding.inputs}
-            made = self._inner.run(list(binding.outputs), {name: array.copy() for name, array in given.items()})
+            made = self._inner.run(
+                list(binding.outputs), {name: array.copy() for name, array in given.items()}
+            )
             for name, values in zip(binding.outputs, made, strict=True):
                 binding.array(gpu, name)[...] = values
 
@@ -94,7 +98,9 @@ class Runtime:
         """Session options that keep the devices that they are given: real ones take real devices only."""
         made = SimpleNamespace(entries={}, devices=None)
         made.add_session_config_entry = made.entries.__setitem__
-        made.add_provider_for_devices = lambda devices, settings: setattr(made, "devices", (devices, settings))
+        made.add_provider_for_devices = lambda devices, settings: setattr(
+            made, "devices", (devices, settings)
+        )
         return made
 
     def session(self, model, options, providers=None, enable_fallback=1):
@@ -158,7 +164,9 @@ def test_the_gpu_gives_what_the_cpu_gives_on_the_engines_stream(runtime, bundle,
     assert runtime.gpu.leaks == []
 
 
-def test_tensorrt_is_told_of_the_batches_and_keeps_its_engines(runtime, bundle, expected, monkeypatch, tmp_path):
+def test_tensorrt_is_told_of_the_batches_and_keeps_its_engines(
+    runtime, bundle, expected, monkeypatch, tmp_path
+):
     monkeypatch.setenv("OAKS_CACHE", str(tmp_path))
     with oaks.Engine(bundle, backend="onnxruntime_tensorrt", precision="fp16", max_batch=4) as engine:
         assert engine.device == "cuda"
@@ -169,11 +177,17 @@ def test_tensorrt_is_told_of_the_batches_and_keeps_its_engines(runtime, bundle, 
     assert pose["trt_profile_opt_shapes"] == pose["trt_profile_max_shapes"]
     assert pose["trt_profile_max_shapes"].startswith("crops:8x3x")
     assert ks["trt_profile_max_shapes"].startswith("heatmaps:4x")
-    assert (pose["trt_fp16_enable"], pose["trt_int8_enable"], pose["trt_engine_cache_enable"]) == ("1", "0", "1")
+    assert (pose["trt_fp16_enable"], pose["trt_int8_enable"], pose["trt_engine_cache_enable"]) == (
+        "1",
+        "0",
+        "1",
+    )
     assert str(tmp_path) in pose["trt_engine_cache_path"]
 
 
-def test_the_plugin_of_tensorrt_for_rtx_is_taken_by_its_device(runtime, bundle, expected, monkeypatch, tmp_path):
+def test_the_plugin_of_tensorrt_for_rtx_is_taken_by_its_device(
+    runtime, bundle, expected, monkeypatch, tmp_path
+):
     monkeypatch.setenv("OAKS_CACHE", str(tmp_path))
     runtime.devices = [SimpleNamespace(ep_name=TENSORRT_RTX)]
     with oaks.Engine(bundle, backend="onnxruntime_tensorrt_rtx", precision="fp32", max_batch=2) as engine:
@@ -189,7 +203,9 @@ def test_the_plugin_of_tensorrt_for_rtx_is_taken_by_its_device(runtime, bundle, 
 @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_tensorrt"])
 def test_a_runtime_without_the_provider_is_refused(runtime, bundle, name):
     runtime.providers = [CPU]
-    with pytest.raises(BackendUnavailable, match=r"has no \w+ExecutionProvider; `pip install onnxruntime-gpu`"):
+    with pytest.raises(
+        BackendUnavailable, match=r"has no \w+ExecutionProvider; `pip install onnxruntime-gpu`"
+    ):
         oaks.Engine(bundle, backend=name, device="cuda")
 
 
@@ -201,7 +217,9 @@ def test_a_session_that_takes_the_cpu_in_silence_is_refused(runtime, bundle):
 
 def test_a_network_that_needs_the_cpu_is_refused(runtime, bundle):
     runtime.fails = "This session contains graph nodes that are assigned to the default CPU EP"
-    with pytest.raises(BundleError, match=f"cannot load it with its {CUDA} alone: This session contains graph"):
+    with pytest.raises(
+        BundleError, match=f"cannot load it with its {CUDA} alone: This session contains graph"
+    ):
         oaks.Engine(bundle, backend="onnxruntime", device="cuda")
 
 

@@ -242,7 +242,7 @@ def test_closing_after_an_error_that_lasts_tries_every_step_and_does_not_raise(g
     gpu.broken = True
     memory.close()
     assert (
-        "3 steps of closing failed, first: cuStreamSynchronize failed: an illegal memory access"
+        "4 steps of closing failed, first: cuStreamSynchronize failed: an illegal memory access"
         in caplog.text
     )
     caplog.clear()
