@@ -39,6 +39,12 @@ def export(
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: its folder's.")] = None,
     float_ks: Annotated[bool, typer.Option(help="Write the KS network in fp16 instead of int8.")] = False,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            help="Build TensorRT plans into the bundle too: rtx (needs no GPU) or trt (for this GPU)."
+        ),
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="For a detector: folder of pictures to compare and calibrate on.")
     ] = None,
@@ -57,7 +63,13 @@ def export(
         "out": out, "precisions": precision, "tolerance": dict(map(_tolerance, tolerance)), "name": name,
         "show": not output.quiet,
     }  # fmt: skip
-    for_poses = {"--ks": ks, "--crops": crops, "--keep-float": keep_float, "--float-ks": float_ks}
+    for_poses = {
+        "--plan": plan,
+        "--ks": ks,
+        "--crops": crops,
+        "--keep-float": keep_float,
+        "--float-ks": float_ks,
+    }
     for_detectors = {"--images": images, "--threshold": threshold, "--card": card}
     if read_description(checkpoint)["kind"] == "detector":
         from oaks.engines.export.detector import export_detector
@@ -72,12 +84,37 @@ def export(
         from oaks.engines.export.export import export as export_pose
 
         _refuse(for_detectors, "a pose network")
+        flavour = _flavour(plan)  # before the export, which takes long
         bundle = export_pose(
             checkpoint, ks, crops=crops, keep_float=keep_float or None, float_ks=float_ks, **shared
         )
     for file, entry in bundle.files.items():
         output.item({"file": file, **entry}, f"{file:24} {entry['bytes'] / 1e6:8.2f} MB")
     output.say(f"bundle {bundle.name}: {bundle.path}")
+    if plan is not None:
+        from oaks.cli.plan import show_plans
+        from oaks.engines.plans.ahead import plan_bundle
+
+        output.kept = f"{out} has no plans"
+        show_plans(output, plan_bundle(out, precisions=precision, flavour=flavour, show=not output.quiet))
+
+
+def _flavour(plan: str | None) -> str:
+    """The TensorRT library that --plan names.
+
+    Raises:
+        ArgumentError: it names none.
+        BackendUnavailable: the library is not installed.
+    """
+    from oaks.engines.plans.library import RTX, TENSORRT, library
+
+    flavours = {"rtx": RTX, "trt": TENSORRT}
+    if plan is None:
+        return RTX
+    if plan not in flavours:
+        raise ArgumentError(f"--plan must be rtx or trt, got {plan!r}")
+    library(flavours[plan])
+    return flavours[plan]
 
 
 def _refuse(options: dict[str, Any], kind: str) -> None:

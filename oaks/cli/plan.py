@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import verb
+
+if TYPE_CHECKING:
+    from oaks.engines.plans.ahead import MadePlan
 
 
 @verb(extra="tensorrt")
@@ -45,8 +49,13 @@ def plan(
         bundle, precisions=precision, flavour=flavour, capabilities=capability, max_batch=max_batch, flip=flip,
         device=gpu, show=not output.quiet,
     )  # fmt: skip
+    show_plans(output, made)
+
+
+def show_plans(output: Output, made: Sequence[MadePlan]) -> None:
+    """A line for each plan: file, network, precision, size, and how long building took."""
     for one in made:
         output.item(
             asdict(one),
-            f"{one.file:40} {one.role:5} {one.precision:5} {one.bytes / 1e6:8.2f} MB {one.seconds:6.0f} s",
+            f"{one.file:40} {one.role:5} {one.precision:5} {one.bytes / 1e6:8.2f} MB {one.seconds:6.1f} s",
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,3 +68,64 @@ def test_there_are_at_most_eight_files_and_every_script_exists(gpu, tmp_path):
                 assert (gpu.ROOT / part).exists(), part
     named = [s.name for s in listed]
     assert {"build", "tests", "memcheck", "racecheck", "kernels", "engines", "tensorrt"} <= set(named)
+
+
+def test_every_option_of_a_stage_exists(gpu, tmp_path):
+    """A stage that fails on its own command line would be found only on a machine with a GPU."""
+    stages = {s.name: list(s.command) for s in gpu.stages(tmp_path)}
+    for name, shown in (("engines", [*gpu.CLI, "benchmark"]), ("kernels", [])):
+        command = stages[name]
+        if name == "kernels":
+            text = (gpu.ROOT / "benchmarks" / "gpu_operations.py").read_text(encoding="utf-8")
+        else:
+            ran = subprocess.run([sys.executable, *shown, "--help"], capture_output=True, text=True)
+            assert ran.returncode == 0, ran.stderr
+            text = ran.stdout
+        options = [part for part in command if part.startswith("--")]
+        assert options
+        assert all(option in text for option in options), (name, options)
+    assert "doctor" in subprocess.run(
+        [sys.executable, *gpu.CLI, "--help"], capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+
+
+def test_tests_run_without_plugins_of_pytest_and_are_found(gpu, tmp_path):
+    """The same command, told to collect only, with plugins switched off."""
+    command = list(next(s for s in gpu.stages(tmp_path) if s.name == "tests").command)
+    command = [part for part in command if not part.startswith("--timeout")]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(
+        [*command, "--collect-only"], cwd=gpu.ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "test_cases_on_cuda.py" in ran.stdout
+
+
+def test_no_stage_may_use_a_network(gpu, tmp_path):
+    for s in gpu.stages(tmp_path):
+        assert "install" not in s.command or "--no-index" in s.command
+    listed = [stage(gpu, "asks", "import os; print('index', os.environ['PIP_NO_INDEX'])")]
+    gpu.run(listed, tmp_path, 1)
+    assert "index 1" in (tmp_path / "asks.txt").read_text()
+
+
+def test_an_interrupted_run_leaves_no_stage_behind_and_keeps_what_has_finished(gpu, tmp_path, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+
+    def remember(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        if len(started) == 2:
+            started[1].wait = lambda timeout=None: interrupt()
+        return started[-1]
+
+    def interrupt():
+        del started[1].wait
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu.subprocess, "Popen", remember)
+    listed = [stage(gpu, "first", "print('done')"), stage(gpu, "second", "import time; time.sleep(100)")]
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(listed, tmp_path, 1)
+    assert started[1].poll() is not None
+    assert [entry["name"] for entry in json.loads((tmp_path / "summary.json").read_text())] == ["first"]

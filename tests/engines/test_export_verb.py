@@ -50,9 +50,41 @@ def test_too_far_is_exit_code_3_and_no_bundle(checkpoints, crops, tmp_path):
         (("--tolerance", "fp32"), r"--tolerance must be PRECISION=NUMBER"),
         (("--tolerance", "fp32=much"), r"--tolerance must be PRECISION=NUMBER.*'fp32=much'"),
         (("--precision", "fp8"), r"precisions: some of"),
+        (("--plan", "fastest"), r"--plan must be rtx or trt, got 'fastest'"),
     ],
 )
 def test_wrong_options_are_named(checkpoints, crops, tmp_path, options, message):
     done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, *options)
     assert done.exit_code == 2
     assert re.match(f"oaks: {message}", done.stderr.splitlines()[-1])
+
+
+def test_plans_are_made_of_the_precisions_that_are_exported(checkpoints, crops, tmp_path, monkeypatch):
+    from oaks.engines.plans import ahead, library
+
+    asked = []
+    monkeypatch.setattr(library, "library", lambda flavour: asked.append(flavour))
+
+    def plan_bundle(folder, *, precisions, flavour, show):
+        asked.append((Bundle.load(folder).name, precisions, flavour))
+        return [ahead.MadePlan("pose", "fp16", (), "pose.plan", 2_000_000, 1.5)]
+
+    monkeypatch.setattr(ahead, "plan_bundle", plan_bundle)
+    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--plan", "rtx")
+    assert done.exit_code == 0, done.output
+    assert asked == ["tensorrt_rtx", ("b", ["fp16"], "tensorrt_rtx")]
+    assert "pose.plan" in done.stdout
+
+
+def test_a_missing_library_is_told_before_the_export(checkpoints, crops, tmp_path, monkeypatch):
+    from oaks import BackendUnavailable
+    from oaks.engines.plans import library
+
+    def missing(flavour):
+        raise BackendUnavailable("TensorRT cannot be imported; `pip install 'oaks[tensorrt]'`")
+
+    monkeypatch.setattr(library, "library", missing)
+    done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--plan", "trt")
+    assert done.exit_code in (2, 3)
+    assert "pip install 'oaks[tensorrt]'" in done.stderr
+    assert not (tmp_path / "b").exists()

@@ -156,6 +156,19 @@ def test_a_recipes_network_builds_in_every_precision(trt, exports, name):
         built(trt, content, f"{name}: {precision}")
 
 
+def test_what_this_run_builds_is_told(exports, capsys):
+    """Nothing is left out in silence: the rest is built by the test marked slow."""
+    every = exportable.networks()
+    assert set(SMALL) <= set(every)
+    here = sum(len(files_of(exports, name)) for name in SMALL)
+    with capsys.disabled():
+        print(
+            f"\nexported files built by TensorRT-RTX here: {here}, of {len(SMALL)} networks; "
+            f"`make test-all` builds {4 * len(every)}, of {len(every)} networks, for every capability"
+        )
+    assert here == 4 * len(SMALL)
+
+
 @pytest.mark.parametrize("capability", rtx.CAPABILITIES)
 def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capability):
     for precision, content in files_of(exports, "rendered_ks_net"):
