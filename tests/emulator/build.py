@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -49,10 +50,7 @@ def build(sanitized: bool) -> Path:
     if not wanted.is_dir():
         partial = folder / f"{kind}-partial-{os.getpid()}"
         _compile(partial, sanitized)
-        for outdated in folder.glob(f"{kind}-*"):
-            if outdated != partial:
-                shutil.rmtree(outdated, ignore_errors=True)
-        os.replace(partial, wanted)
+        _put(partial, wanted, folder.glob(f"{kind}-*"))
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
     return wanted / f"_emulated{suffix}"
 
@@ -93,11 +91,21 @@ def ptx(architecture: int) -> list[str]:
             ]
             for running in made:
                 running.result()
-        for outdated in folder.glob(f"ptx-{architecture}-*"):
-            if outdated != partial:
-                shutil.rmtree(outdated, ignore_errors=True)
-        os.replace(partial, wanted)
+        _put(partial, wanted, folder.glob(f"ptx-{architecture}-*"))
     return [path.read_text() for path in sorted(wanted.glob("*.ptx"))]
+
+
+def _put(partial: Path, wanted: Path, earlier: Iterable[Path]) -> None:
+    """Removes what was built before and gives the new folder its name, unless another process has been faster."""
+    for outdated in earlier:
+        if "-partial-" not in outdated.name and outdated != wanted:
+            shutil.rmtree(outdated, ignore_errors=True)
+    try:
+        os.replace(partial, wanted)
+    except OSError:
+        if not wanted.is_dir():
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
