@@ -26,6 +26,7 @@ HEIGHT = {
 UPWARDS = {
     ("oaks.cli", "oaks.engines"),
     ("oaks.cli", "oaks.training"),
+    ("oaks.executors.onnxruntime", "oaks.engines.plans.cache"),
     ("oaks.executors.tensorrt", "oaks.engines"),
     ("oaks.executors.torch", "oaks.training.checkpoint"),
     ("oaks.executors.torch", "oaks.training.networks"),
