@@ -36,6 +36,8 @@ from oaks.val.bootstrap import Comparison
 from oaks.val.report.document import Column, Table
 from oaks.val.report.writer import print_tables
 
+SHALLOW = {"backbone": "conv2", "width": 0.5, "figures": True, "hidden": 256}
+"""A KS network that trains four times as fast as the default."""
 SIZES = (100, 400, 1000, 2000)
 """People that the learning curve is fitted to, before all of them."""
 
@@ -90,11 +92,11 @@ def told(
 
 
 def fit_network(
-    bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, resamples: int
+    bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, resamples: int, settings: KSNetSettings
 ) -> tuple[tuple[Comparison, ...], dict[str, Any]]:
     """Comparisons and figures of a KS network on the heatmaps, out of fold."""
     people, maps = averaged_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
-    fitted = fit_ks_net(people, maps, heatmap_card(bundle), store, resamples=resamples)
+    fitted = fit_ks_net(people, maps, heatmap_card(bundle), store, settings=settings, resamples=resamples)
     return fitted.comparisons, summary(fitted.measured, fitted.comparisons)
 
 
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument(
         "--ks-net", action="store_true", help="A KS network beside the trees; without --test."
     )
+    parser.add_argument("--shallow", action="store_true", help="With --ks-net: the paper's two convolutions.")
     parser.add_argument("--curve", action="store_true", help="Fit to fewer people too.")
     parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
     parser.add_argument("--log", type=Path, help="File of JSON lines to add to.")
@@ -153,7 +156,8 @@ def main() -> None:
         check_log(tested, args.log, args.no_log)
     if args.ks_net and args.test:
         parser.error("--ks-net compares out of fold, without --test")
-    settings = replace(CHOSEN, folds=KSNetSettings().folds) if args.ks_net else CHOSEN
+    of_network = KSNetSettings(network=SHALLOW) if args.shallow else KSNetSettings()
+    settings = replace(CHOSEN, folds=of_network.folds) if args.ks_net else CHOSEN
     bundle = Bundle.load(args.bundle)
     people, maps = prepared(bundle, args.fit, args.store / bundle.name / "fit")
     second = Bundle.load(args.second) if args.second else None
@@ -183,7 +187,7 @@ def main() -> None:
                 print_tables([replace(class_table(comparisons), title=f"{bundle.name}: scorer from {form}")])
     if args.ks_net:
         fit_store = args.store / bundle.name / "fit"
-        comparisons, figures = fit_network(bundle, args.fit, fit_store, args.resamples)
+        comparisons, figures = fit_network(bundle, args.fit, fit_store, args.resamples, of_network)
         rows.append(row_of("KS network", comparisons, figures))
         print_tables([replace(class_table(comparisons), title=f"{bundle.name}: KS network")])
     for key in ("conventional", "oracle"):
