@@ -33,6 +33,7 @@ from oaks.scorer import load_forests
 from oaks.skeleton import COCO17
 from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
+from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.document import Cell, Column, Table
 from oaks.val.scores import TITLES, ScoredDetections
@@ -239,7 +240,10 @@ def _begin(
                 f"{work} must hold this fine-tuning, got one with another {changed[0]}; delete it or name another folder"
             )
         return _sources(work, files, folders)
-    contents = split_people(files, bundle, settings, category)
+    truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
+    for truth, folder in zip(truths, folders, strict=True):
+        image_files(truth, folder, np.unique(truth.image[truth.counted]).tolist())
+    contents = split_people(truths, settings)
     sources = _sources(work, files, folders)
     for source, (train, held_out) in zip(sources, contents, strict=True):
         source.train.parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +269,7 @@ def _sources(work: Path, files: Sequence[Path], folders: Sequence[Path]) -> list
 
 
 def split_people(
-    files: Sequence[Path], bundle: Bundle, settings: FinetuneSettings, category: str | int | None = None
+    truths: Sequence[GroundTruth], settings: FinetuneSettings
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The content of each annotation file in two parts: people to train on, and people held out.
 
@@ -274,7 +278,6 @@ def split_people(
     Raises:
         ArgumentError: there are too few people or images.
     """
-    truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
     labeled = [truth.image_ids[truth.image[truth.counted]] for truth in truths]
     people = sum(map(len, labeled))
     if people < FEWEST:
@@ -288,7 +291,7 @@ def split_people(
             f"got {len(places)}"
         )
     order = np.random.default_rng(settings.seed).permutation(len(places))
-    held: list[set[int]] = [set() for _ in files]
+    held: list[set[int]] = [set() for _ in truths]
     count = 0
     for rank, place in enumerate(order.tolist()):
         if rank >= len(places) - FOLDS or (rank >= FOLDS and count >= settings.held_out * people):
@@ -296,12 +299,12 @@ def split_people(
         number, image = places[place]
         held[number].add(image)
         count += int((labeled[number] == image).sum())
-    return [_parts(path, truth, ids) for path, truth, ids in zip(files, truths, held, strict=True)]
+    return [_parts(truth, ids) for truth, ids in zip(truths, held, strict=True)]
 
 
-def _parts(path: Path, truth: GroundTruth, held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parts(truth: GroundTruth, held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a file says about the people of the images that are not in `held`, and of those that are."""
-    content = read_json(path, top=dict, strict=False)
+    content = read_json(truth.path, top=dict, strict=False)
     people = [a for a in content["annotations"] if int(a["category_id"]) == truth.category_id]
     content["categories"] = [c for c in content["categories"] if int(c["id"]) == truth.category_id]
 

@@ -217,6 +217,14 @@ def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(toy, tm
     write_people(crowd, images=9, people=3)
     with pytest.raises(ValueError, match=r"people in at least 10 images, of which 5 are held out, got 9"):
         finetune(toy, crowd / "annotations.json", crowd / "images", **call)
+    turned, folder = people(tmp_path / "turned")
+    content = json.loads(turned.read_text())
+    content["images"][3] |= {"width": 96, "height": 128}
+    turned.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"4\.jpg.*(128, 96|128x96|128 x 96|128×96)"):
+        finetune(toy, turned, folder, **call)
+    with pytest.raises(FileNotFoundError, match=r"image not found: .*1\.jpg"):
+        finetune(toy, annotations, tmp_path, **call)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("mine")]
 
 
