@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from .conftest import dots, encoded
+from .conftest import encoded
 from .server import ask, served
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -126,15 +126,18 @@ def test_a_dropped_picture_is_shown_with_its_poses(page, tiny):
         assert page.run(
             "document.getElementById('whole').checked && document.getElementById('whole').disabled"
         )
-        drop(page, encoded(3))
+        picture = np.zeros((64, 48, 3), np.uint8)  # dots large enough for their keypoints to count as present
+        for channel, (x, y) in enumerate([(6, 8), (24, 30), (30, 48)]):
+            picture[y : y + 12, x : x + 12, channel] = 255
+        drop(page, cv2.imencode(".png", picture)[1].tobytes())
         page.until("document.getElementById('status').dataset.state === 'done'")
         assert state(page)[1] == "1 person"
         canvas = drawn(page)
         assert canvas.shape == (64, 48, 3)
-        poses = service.engine.infer(dots(3), boxes=[[0, 0, 48, 64]])
-        changed = (canvas != dots(3)).any(axis=2)
-        assert poses.present.any()
-        for x, y in poses.keypoints[0][poses.present[0]]:
+        poses = service.engine.infer(picture, boxes=[[0, 0, 48, 64]])
+        changed = (canvas != picture).any(axis=2)
+        assert poses.present.all()
+        for x, y in poses.keypoints[0]:
             assert changed[int(y + 0.5), int(x + 0.5)], "a keypoint is drawn where it is"
         assert not changed.all()
         cells = page.run("[...document.querySelectorAll('#people tbody td')].map(cell => cell.textContent)")
