@@ -12,6 +12,13 @@ from oaks.cli.output import Output
 from oaks.cli.verb import verb
 from oaks.errors import ArgumentError
 
+Change = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change a field of the preset: refine=dark, mean=0,0,0, padding=1.1. Repeatable."
+    ),
+]
+
 
 @verb(extra="fit")
 def fit(
@@ -33,6 +40,7 @@ def fit(
     preset: Annotated[
         str | None, typer.Option(help="For an ONNX file: where it is from, as oaks import takes it.")
     ] = None,
+    change: Change = [],  # noqa: B006
     store: Annotated[
         Path | None, typer.Option(help="For a network: folder for its heatmaps. Default: OUT.heatmaps.")
     ] = None,
@@ -67,6 +75,7 @@ def fit(
 ) -> None:
     """Fit a scorer to a frozen pose estimator: to its results, or to the heatmaps of its network."""
     from oaks.fit import fit_heatmaps, fit_results
+    from oaks.fit.networks import read_settings
 
     if all(path.endswith(".json") for path in source):
         fitted = fit_results(
@@ -78,7 +87,8 @@ def fit(
         store = store or out.with_name(f"{out.name}.heatmaps")
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
-            source[0], annotations, images, store=store, out=out, preset=preset, name=estimator, category=category,
+            source[0], annotations, images, store=store, out=out, preset=preset,
+            preset_settings=read_settings(change), name=estimator, category=category,
             skeleton=options.skeleton(skeleton), scorer=scorer, second_opinion=second_opinion, resamples=resamples,
             threads=threads,
         )  # fmt: skip
@@ -126,14 +136,22 @@ def import_(
         typer.Option(help="Where it is from: simple-baselines, hrnet, mmpose, mmpose-udp, movenet, ..."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, which must not exist.")],
+    change: Change = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: the file's.")] = None,
     license: Annotated[str, typer.Option(help="License of the weights.")] = "unknown",
     skeleton: options.Skeleton_ = None,
 ) -> None:
     """Make a bundle of another project's ONNX heatmap network."""
     from oaks.fit import import_network
+    from oaks.fit.networks import read_settings
 
     bundle = import_network(
-        network, out, preset=preset, name=name, license=license, skeleton=options.skeleton(skeleton)
+        network,
+        out,
+        preset=preset,
+        name=name,
+        license=license,
+        skeleton=options.skeleton(skeleton),
+        **read_settings(change),
     )
     output.item({"bundle": bundle.path}, f"bundle {bundle.name}: {bundle.path}")

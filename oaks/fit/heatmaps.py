@@ -62,6 +62,7 @@ def fit_heatmaps(
     store: str | Path,
     out: str | Path | None = None,
     preset: str | Preset | None = None,
+    preset_settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     skeleton: Skeleton = COCO17,
     category: str | int | None = None,
@@ -83,6 +84,7 @@ def fit_heatmaps(
         store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
         out: folder of the new bundle, which must not exist; None writes nothing.
         preset: of an ONNX file, as import_network takes it.
+        preset_settings: fields of the preset that differ, {"refine": "dark"} for instance.
         name: of the new bundle; the model's if None.
         skeleton: the keypoints of an ONNX file, in the order of its maps.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
@@ -106,7 +108,7 @@ def fit_heatmaps(
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
     if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
-        bundle = imported(Path(model), Path(store) / "network", preset, name, skeleton)
+        bundle = imported(Path(model), Path(store) / "network", preset, preset_settings or {}, name, skeleton)
     else:
         bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
@@ -139,7 +141,12 @@ def fit_heatmaps(
 
 
 def imported(
-    model: Path, folder: Path, preset: str | Preset | None, name: str | None, skeleton: Skeleton
+    model: Path,
+    folder: Path,
+    preset: str | Preset | None,
+    settings: Mapping[str, Any],
+    name: str | None,
+    skeleton: Skeleton,
 ) -> Bundle:
     """The bundle of an ONNX file in a folder: made there, or by an earlier run.
 
@@ -149,9 +156,9 @@ def imported(
     if preset is None:
         raise ArgumentError(f"preset must be one of {', '.join(PRESETS)} with an ONNX file, got None")
     if not (folder / bundles.DESCRIPTION).is_file():
-        return import_network(model, folder, preset=preset, name=name, skeleton=skeleton)
+        return import_network(model, folder, preset=preset, name=name, skeleton=skeleton, **settings)
     bundle = Bundle.load(folder)
-    stated = imported_from(model, preset)
+    stated = imported_from(model, preset, settings)
     if bundle.description["extra"]["imported"] != stated or bundle.skeleton != skeleton:
         raise ArgumentError(
             f"{folder} must hold {model} by preset {stated['preset']!r}, got another network; name another store"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ def import_network(
                 **({} if batch is None else {"batch": batch}),
             }
         },
-        "extra": {"imported": imported_from(path, preset)},
+        "extra": {"imported": imported_from(path, preset, settings)},
     }
     with replacing_folder(folder) as staged:
         (staged / "pose.fp32.onnx").write_bytes(content)
@@ -161,7 +161,9 @@ def import_network(
     return Bundle.load(folder)
 
 
-def imported_from(model: Path, preset: str | Preset) -> dict[str, str]:
+def imported_from(
+    model: Path, preset: str | Preset, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What bundle.json says about where a network comes from.
 
     Raises:
@@ -173,6 +175,11 @@ def imported_from(model: Path, preset: str | Preset) -> dict[str, str]:
     return {
         "preset": preset if isinstance(preset, str) else "custom",
         "source": source,
+        **(
+            {"settings": {name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()}}
+            if settings
+            else {}
+        ),
         "sha256": hashlib.sha256(onnx_file.read(model)).hexdigest(),
     }
 
@@ -193,6 +200,34 @@ def _preset(preset: str | Preset) -> Preset:
     if preset not in PRESETS:
         raise ArgumentError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     return PRESETS[preset]
+
+
+def read_settings(changes: Sequence[str]) -> dict[str, Any]:
+    """Fields of a preset that differ, from "field=value" as they are typed: refine=dark, mean=0,0,0.
+
+    Raises:
+        ArgumentError: a change is not of that form, names no field, or has no value of the field's kind.
+    """
+    kinds = {field.name: type(getattr(PRESETS["hrnet"], field.name)) for field in fields(Preset)}
+    kinds["blur_sigma"] = float
+    found: dict[str, Any] = {}
+    for change in changes:
+        name, separator, value = change.partition("=")
+        if not separator or name not in kinds:
+            raise ArgumentError(
+                f"set must be FIELD=VALUE, with a field of {', '.join(kinds)}, got {change!r}"
+            )
+        try:
+            numbers = tuple(map(float, value.split(","))) if kinds[name] in (tuple, float) else ()
+        except ValueError as error:
+            raise ArgumentError(f"set must give {name} as numbers, got {value!r}") from error
+        if kinds[name] is tuple and len(numbers) != 3:
+            raise ArgumentError(f"set must give {name} as three numbers, got {value!r}")
+        if kinds[name] is bool and value not in ("true", "false"):
+            raise ArgumentError(f"set must give {name} as true or false, got {value!r}")
+        plain: dict[type, Any] = {tuple: numbers, float: numbers[:1], bool: value == "true", str: value}
+        found[name] = plain[kinds[name]][0] if kinds[name] is float else plain[kinds[name]]
+    return found
 
 
 def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
@@ -420,4 +455,4 @@ def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, in
     graph.graph.output.append(helper.make_tensor_value_info("heatmaps", 1, shape))
 
 
-__all__ = ["PRESETS", "Preset", "import_network"]
+__all__ = ["PRESETS", "Preset", "import_network", "imported_from", "read_settings"]

@@ -20,6 +20,7 @@ from oaks.fit import Preset, fit_heatmaps, import_network
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
+from oaks.fit.networks import read_settings
 from oaks.scorer import load_forests, map_feature_names, uninformative
 from oaks.val.ground_truth import GroundTruth
 
@@ -564,3 +565,18 @@ def test_settings_replace_a_presets_fields(tmp_path):
         path, tmp_path / "bundle", preset=Preset(source="a test"), refine="dark", color="bgr"
     )
     assert (bundle.pose.refine, bundle.pose.color) == ("dark", "bgr")
+
+
+def test_settings_are_read_as_they_are_typed():
+    assert read_settings(["refine=dark", "mean=0,0.5,1", "blur_sigma=1.5", "weighted=false", "padding=1.1"]) == {
+        "refine": "dark", "mean": (0, 0.5, 1), "blur_sigma": 1.5, "weighted": False, "padding": 1.1,
+    }  # fmt: skip
+    for change, message in (
+        ("refine", "set must be FIELD=VALUE, with a field of source, mean"),
+        ("size=3", "got 'size=3'"),
+        ("mean=1,2", "set must give mean as three numbers, got '1,2'"),
+        ("padding=wide", "set must give padding as numbers, got 'wide'"),
+        ("weighted=1", "set must give weighted as true or false, got '1'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_settings([change])
