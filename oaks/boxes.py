@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from oaks.box_files import PersonBoxes
     from oaks.detector import Detector
 
-ONCE = 0
-
 Boxes = tuple[np.ndarray, np.ndarray]
 """Boxes (N, 4) x1, y1, x2, y2, and their scores (N,)."""
 
@@ -125,7 +123,7 @@ class BoxSource:
         description: for the header of the results.
         find: image -> boxes (N, 4) x1, y1, x2, y2, and scores (N,). Raises ValueError for an image that the source
             does not know.
-        every: in a video, the source is asked at every n-th frame, ONCE (0): at the first alone. At the others
+        every: in a video, the source is asked at every n-th frame; None: at the first alone. At the others
             the tracks' own boxes are taken: where their people should be by now.
         image_id: image -> its id in a COCO file that names pictures, else None. Raises ValueError as `find` does.
         detected: whether boxes are detected, so that two of them may be one person's.
@@ -133,13 +131,13 @@ class BoxSource:
 
     description: str
     find: Callable[[Image], Boxes]
-    every: int = 1
+    every: int | None = 1
     image_id: Callable[[Image], int | None] = _unnamed
     detected: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int) or self.every < 0:
-            raise ArgumentError(f"every: a whole number, 0 or more, wanted, got {self.every!r}")
+        if self.every is not None and (not isinstance(self.every, int) or self.every < 1):
+            raise ArgumentError(f"every must be an integer of at least 1, or None, got {self.every!r}")
 
     def id_in_results(self, image: Image) -> int:
         """An image's id in results: the source's own, or else its number from 1."""
@@ -148,16 +146,16 @@ class BoxSource:
 
     def due(self, looked_at: int) -> bool:
         """Whether it is asked at the frame before which so many have been looked at."""
-        return looked_at == 0 if self.every == ONCE else looked_at % self.every == 0
+        return looked_at == 0 if self.every is None else looked_at % self.every == 0
 
 
-def boxes_from_detector(detector: Detector, every: int = 1) -> BoxSource:
+def boxes_from_detector(detector: Detector, every: int | None = 1) -> BoxSource:
     """Boxes from a detector."""
     return BoxSource(detector.description, lambda image: detector.detect(image.image), every, detected=True)
 
 
 def boxes_from_file(
-    path: str | Path, every: int = 1, category: str | int | None = None, *, sequence: bool = True
+    path: str | Path, every: int | None = 1, category: str | int | None = None, *, sequence: bool = True
 ) -> BoxSource:
     """Boxes from COCO JSON (annotations, or results with boxes), or from a MOT file (.txt).
 
@@ -181,7 +179,7 @@ def boxes_from_file(
     return boxes_of_people(read_boxes(path, category), every, sequence=sequence)
 
 
-def boxes_of_people(people: PersonBoxes, every: int = 1, *, sequence: bool = True) -> BoxSource:
+def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: bool = True) -> BoxSource:
     """Boxes from a file that has been read; `boxes_from_file` explains the arguments."""
 
     def image_id(image: Image) -> int | None:
@@ -212,7 +210,7 @@ def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
     """
     corners = as_boxes("boxes", boxes)
     scores = as_box_scores("box_scores", box_scores, len(corners))
-    return BoxSource("first boxes", lambda _image: (corners, scores), ONCE)
+    return BoxSource("first boxes", lambda _image: (corners, scores), None)
 
 
 def whole_image() -> BoxSource:
@@ -226,7 +224,6 @@ def whole_image() -> BoxSource:
 
 
 __all__ = [
-    "ONCE",
     "BoxSource",
     "as_box_scores",
     "as_boxes",

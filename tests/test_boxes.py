@@ -66,17 +66,17 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
 
 
 def test_how_often_boxes_are_asked_for():
-    for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (0, [0])):
+    for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (None, [0])):
         source = BoxSource("", lambda _frame: None, every)
         assert [n for n in range(5) if source.due(n)] == wanted
-    for every in (-1, 1.5):
-        with pytest.raises(ValueError, match="every: a whole number, 0 or more, wanted"):
+    for every in (-1, 0, 1.5):
+        with pytest.raises(ValueError, match="every must be an integer of at least 1, or None"):
             BoxSource("", lambda _frame: None, every)
 
 
 def test_first_boxes_are_checked():
     source = first_boxes([[0, 0, 4, 5]], [0.5])
-    assert source.every == 0
+    assert source.every is None
     boxes, scores = source.find(frame(0))
     assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 4, 5]], [0.5])
     with pytest.raises(ValueError, match="boxes: x1 <= x2"):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oaks.addresses import redacted
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -55,13 +57,13 @@ class Output:
 
     def warn(self, line: str) -> None:
         """Print a line on standard error, quiet or not."""
-        print(line, file=sys.stderr)
+        print(redacted(line), file=sys.stderr)
 
     def error(self, text: object, cause: BaseException | None = None) -> None:
         """Print an error in one line on standard error, after the traceback of its cause if details were asked for."""
         if self.verbose and cause is not None:
-            traceback.print_exception(cause)
-        line = f"oaks: {' '.join(str(text).split())}"
+            print(redacted("".join(traceback.format_exception(cause))), end="", file=sys.stderr)
+        line = redacted(f"oaks: {' '.join(str(text).split())}")
         print(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, file=sys.stderr)
 
     def console(self) -> Console:

@@ -37,12 +37,11 @@ def track(
         str | None, typer.Option(help="Boxes of the first frame: 'x1,y1,x2,y2 x1,y1,x2,y2 ...'.")
     ] = None,
     every: Annotated[
-        int,
+        str,
         typer.Option(
-            min=0,
-            help="Take boxes at every n-th frame; between, they are predicted from the tracks. 0: at the first only.",
+            help="Take boxes at every n-th frame, or at the 'first' only; between, they are predicted from the tracks."
         ),
-    ] = 1,
+    ] = "1",
     engine: options.EngineOptions,
     gate: Annotated[float, typer.Option(help="Minimum score of a pose that updates its track.")] = 0.3,
     gate_by: Annotated[
@@ -83,7 +82,7 @@ def track(
         "video": video, "absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails
     }  # fmt: skip
     with engine.open(bundle) as opened:
-        people = _box_sources(len(sources), boxes, category, detector, first_boxes, every, opened)
+        people = _box_sources(len(sources), boxes, category, detector, first_boxes, _every(every), opened)
         files = [
             Files(folder, own.id_in_results, **looks)
             for folder, own in zip(folders_for(out, sources), people, strict=True)
@@ -132,7 +131,7 @@ def _box_sources(
     category: str | None,
     detector: options.DetectorOptions,
     first: str | None,
-    every: int,
+    every: int | None,
     engine: Engine,
 ) -> list[BoxSource]:
     """One box source for each of `count` sources."""
@@ -146,6 +145,15 @@ def _box_sources(
     if len(files) != count:
         raise ArgumentError(f"--boxes must be given once for each of the {count} sources, got {len(files)}")
     return [boxes_from_file(path, every, category) for path in files]
+
+
+def _every(text: str) -> int | None:
+    """The value of --every: a number of frames, or None for the first frame only."""
+    if text == "first":
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 10**9):
+        raise ArgumentError(f"--every must be a positive integer or 'first', got {text!r}")
+    return int(text)
 
 
 def _read_boxes(text: str) -> list[list[float]]:

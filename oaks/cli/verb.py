@@ -26,10 +26,11 @@ CODES = (
 )
 
 _UNUSABLE = (
-    ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError,
+    ArgumentError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError,
     ConnectionError, BackendUnavailable, BundleError,
 )  # fmt: skip
-"""Errors of what was typed: arguments, files that they name, packages that they need."""
+"""Errors of what was typed: arguments, files that they name, packages that they need. A ValueError that is no
+ArgumentError is a fault of the program, or of a package that it uses."""
 
 _EXTRAS = {
     "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard", "pycocotools"),

@@ -6,7 +6,7 @@
 Needs PyAV and SciPy: `pip install 'oaks[video]'`.
 """
 
-from oaks.boxes import ONCE, BoxSource, boxes_from_detector, boxes_from_file, first_boxes
+from oaks.boxes import BoxSource, boxes_from_detector, boxes_from_file, first_boxes
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.frames import Frame
 from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, Sink
@@ -17,7 +17,6 @@ from oaks.video.threads import ReadAhead, WriteBehind
 from oaks.video.tracking import Tracker
 
 __all__ = [
-    "ONCE",
     "AnnotatedVideo",
     "BoxSource",
     "CallbackSink",

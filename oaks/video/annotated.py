@@ -70,6 +70,8 @@ class AnnotatedVideo:
 
         try:
             self._encode(frame, poses)
+        except OaksError:  # a wrong argument
+            raise
         except (ValueError, MemoryError, cv2.error, self._av.error.FFmpegError) as error:
             self._ended = True
             height, width = frame.image.shape[:2]

@@ -99,6 +99,12 @@ def test_every_verb_has_the_shared_options_and_says_its_exit_codes():
         (OSError(28, "No space left on device"), 3,
          "oaks: a file could not be written or read: [Errno 28] No space left on device; half is in x"),
         (oaks.OaksError("it failed"), 3, "oaks: it failed"),
+        (ValueError("could not broadcast"), 3,
+         "oaks: unexpected ValueError: could not broadcast; run again with --verbose for the traceback"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "invalid"), 3,
+         "oaks: unexpected UnicodeDecodeError: 'utf-8' codec can't decode byte 0x78 in position 0: invalid; "
+         "run again with --verbose for the traceback"),
+        (oaks.ArgumentError("source rtsp://a:b@c must exist"), 2, "oaks: source rtsp://a:***@c must exist"),
         (ZeroDivisionError("division by zero"), 3,
          "oaks: unexpected ZeroDivisionError: division by zero; run again with --verbose for the traceback"),
         (KeyboardInterrupt(), 130, "oaks: interrupted; half is in x"),
@@ -118,6 +124,7 @@ def test_an_error_is_one_line_and_its_kind_a_code(raised, code, said):
     loud = CliRunner().invoke(only, ["--verbose"])
     assert loud.exit_code == code
     assert ("Traceback" in loud.stderr) == (code != 130)
+    assert "a:b@c" not in loud.stderr
 
 
 def test_items_that_are_skipped_are_code_1():

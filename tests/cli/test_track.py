@@ -192,8 +192,8 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, ca
             "oaks: --first-boxes must be x1,y1,x2,y2 with spaces",
         ),
         ([clip, *given, "--trails", "-1"], "oaks: trails: "),
-        ([clip, *given, "--absent", "gray"], "oaks: absent: "),
-        ([clip, *given, "--gate", "2"], "oaks: gate: "),
+        ([clip, *given, "--absent", "gray"], "oaks: absent must be "),
+        ([clip, *given, "--gate", "2"], "oaks: gate must be "),
     ):
         with pytest.raises(SystemExit) as caught:
             main([*arguments(), *map(str, wrong), "--out", str(tmp_path / "x")])
