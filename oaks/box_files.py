@@ -152,6 +152,12 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
     scores = lists_of_numbers(
         [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a number"
     )[:, 0]
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        n = int(outside.argmax())
+        raise ArgumentError(
+            f"{named(kept[n])}: score must be from 0 to 1, got {scores[n]:g}; scale the scores, or leave them out"
+        )
     extent = (boxes[:, 2:] > 0).all(axis=1)
     if own and not extent.any():
         raise ArgumentError(

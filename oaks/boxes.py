@@ -50,18 +50,20 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: (N, 4) numbers x1, y1, x2, y2 wanted: {error}") from error
+        raise ArgumentError(
+            f"{name} must be (N, 4) numbers x1, y1, x2, y2, got {type(boxes).__name__}: {error}"
+        ) from error
     if array.size == 0:
         array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ArgumentError(f"{name}: shape (N, 4) x1, y1, x2, y2 wanted, got {array.shape}")
+        raise ArgumentError(f"{name} must have shape (N, 4), x1, y1, x2, y2, got {array.shape}")
     for problem, bad in (
         ("finite numbers", ~np.isfinite(array).all(axis=1)),
         ("x1 <= x2 and y1 <= y2", (array[:, 2:] < array[:, :2]).any(axis=1)),
     ):
         if bad.any():
             row = int(bad.argmax())
-            raise ArgumentError(f"{name}: {problem} wanted, got {array[row].tolist()} in row {row}")
+            raise ArgumentError(f"{name} must have {problem}, got {array[row].tolist()} in row {row}")
     return array
 
 
@@ -74,16 +76,19 @@ def as_box_scores(
         or_shape: a shape, of `count` elements too, that is taken beside (count,).
 
     Raises:
-        ArgumentError: another length, or numbers that are not finite.
+        ArgumentError: another length, or numbers that are not from 0 to 1.
     """
     if scores is None:
         return np.ones(count, np.float32)
     try:
         array = np.array(scores, np.float32)  # a copy: Poses keep it
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: {count} numbers wanted, one for each box: {error}") from error
+        raise ArgumentError(f"{name} must be {count} numbers, one for each box, got {scores!r}") from error
     if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
-        raise ArgumentError(f"{name}: {count} finite numbers wanted, one for each box, got {scores!r}")
+        raise ArgumentError(f"{name} must be {count} finite numbers, one for each box, got {scores!r}")
+    if ((array < 0) | (array > 1)).any():
+        bad = array[(array < 0) | (array > 1)][0]
+        raise ArgumentError(f"{name} must be from 0 to 1, got {bad:g}; scale them, or leave them out")
     return array.reshape(count)
 
 

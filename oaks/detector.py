@@ -18,6 +18,7 @@ log = logging.getLogger("oaks")
 
 _GRAY = 114
 _SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
+_READ_ONLY = ("threshold", "overlap", "size", "description")
 _OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
 """Of a detector of kind "centers", with their channels."""
 
@@ -52,7 +53,7 @@ class Detector:
         backend, precision, device: of a bundle's detector, as for an Engine.
 
     Attributes:
-        threshold, overlap, size: as above.
+        threshold, overlap, size: as above; read-only.
         description: for the header of results.
 
     Raises:
@@ -111,6 +112,11 @@ class Detector:
             )
         self.threshold, self.overlap = self._model.threshold, self._model.overlap
         self.size, self.description = self._model.size, self._model.description
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _READ_ONLY and name in self.__dict__:
+            raise AttributeError(f"Detector.{name} must not be set after construction; make another Detector")
+        super().__setattr__(name, value)
 
     def detect(self, image: np.ndarray, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
         """The people in a picture.
@@ -281,7 +287,12 @@ class _OnnxModel:
         """Boxes in input pixels, and scores."""
         _normalized(pixels, self.preprocessing, self._pixels)
         try:
-            return self._format.read(self._run(), self._person, self.threshold, self.overlap)
+            boxes, scores = self._format.read(self._run(), self._person, self.threshold, self.overlap)
+            if len(scores) and not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
+                raise ArgumentError(
+                    f"scores must be from 0 to 1, got {scores.min():g} to {scores.max():g}; export with a sigmoid"
+                )
+            return boxes, np.minimum(scores, 1)
         except (IndexError, ValueError) as error:
             raise ArgumentError(f"detector: {self.path}: {error}") from error
 

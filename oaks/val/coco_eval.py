@@ -38,12 +38,10 @@ def coco_metrics(
         by: pycocotools, or faster-coco-eval, which computes the same figures several times as fast.
 
     Raises:
-        ArgumentError: there is no detection, or a score is not finite.
+        ArgumentError: a score is not finite.
     """
-    if len(scores) == 0 or not np.isfinite(scores).all():
-        raise ArgumentError(
-            f"scores must be finite and at least one, got {len(scores)} of which some are not finite"
-        )
+    if not np.isfinite(scores).all():
+        raise ArgumentError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]} among {len(scores)}")
     if by == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -56,9 +54,13 @@ def coco_metrics(
         annotations = COCO()
         annotations.dataset = _annotations(truth, among)
         annotations.createIndex()
-        evaluation = COCOeval(
-            annotations, annotations.loadRes(_rows(truth, image, keypoints, scores)), "keypoints"
-        )
+        if len(scores):
+            results = annotations.loadRes(_rows(truth, image, keypoints, scores))
+        else:  # nobody was found, which loadRes does not take
+            results = COCO()
+            results.dataset = {**annotations.dataset, "annotations": []}
+            results.createIndex()
+        evaluation = COCOeval(annotations, results, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(truth.skeleton.sigmas)
         evaluation.evaluate()
         evaluation.accumulate()

@@ -100,13 +100,13 @@ class Detections:
         box_source: str | None = None,
     ) -> Detections:
         """The same from rows in memory; `path` is only what messages call them."""
-        if not isinstance(rows, list) or not rows:
-            raise ArgumentError(f"{path}: a list of detections was wanted, it holds none")
+        if not isinstance(rows, list):
+            raise ArgumentError(f"{path} must be a list of detections, got {type(rows).__name__}")
         if box_source not in (None, *BOX_SOURCES):
             raise ArgumentError(f"{path}: box_source must be one of {BOX_SOURCES}, got {box_source!r}")
         position = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
         kept = [i for i, row in enumerate(rows) if _belongs(row, i, path, position, truth)]
-        if not kept:
+        if rows and not kept:
             raise ArgumentError(
                 f"{path}: no detection has category_id {truth.category_id}, that of {truth.path}"
             )
@@ -120,7 +120,7 @@ class Detections:
         keypoints = points[..., :2] * scale[:, None]
         extent = keypoints.max(axis=1) - keypoints.min(axis=1)
         heat = _field(kept_rows, kept, path, "heat", count)
-        if heat is None and np.ptp(points[..., 2]) > 0:
+        if heat is None and len(points) and np.ptp(points[..., 2]) > 0:
             heat = points[..., 2]
         box_source = box_source or "detected"
         return cls(
