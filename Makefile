@@ -7,6 +7,8 @@
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
 #     or of one from rendered people alone (SERIES=rendered), resumes what was stopped; the bundle is runs/$(SERIES)_bundle,
 #     of rendered people runs/rendered_network.
+# make coverage: the tests, and which lines of the package they run.
+# make wheels: wheels for every supported Python in dist/, by cibuildwheel, which needs Docker on Linux.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -14,7 +16,7 @@ SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
 
-.PHONY: install test test-all demo weights lint benchmark gpu clean
+.PHONY: install test test-all coverage wheels demo weights lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +33,15 @@ test: install lint
 
 test-all: install lint
 	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest -m ""
+
+coverage: install
+	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m coverage run -m pytest
+	$(RUN) -m coverage combine
+	$(RUN) -m coverage report
+
+wheels:
+	$(PYTHON) -m pip install --quiet "cibuildwheel>=2.23"
+	$(PYTHON) -m cibuildwheel --output-dir dist
 
 demo: install
 	$(VENV)/bin/oaks demo

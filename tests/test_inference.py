@@ -146,7 +146,7 @@ def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures
 )
 def test_wrong_scores_of_crops_without_boxes_are_named(engine, pictures, scores):
     crops = [frame(4, 70, 50), frame(5, 64, 48)]
-    with pytest.raises(ValueError, match=f"box_scores: {pictures} .*numbers wanted, one for each box"):
+    with pytest.raises(ValueError, match=f"box_scores must be {pictures} .*numbers, one for each box"):
         engine.infer(crops if pictures == 2 else crops[0], box_scores=scores, boxes="whole")
 
 

@@ -41,7 +41,9 @@ def coco_metrics(
         ArgumentError: a score is not finite.
     """
     if not np.isfinite(scores).all():
-        raise ArgumentError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]} among {len(scores)}")
+        raise ArgumentError(
+            f"scores must be finite, got {scores[~np.isfinite(scores)][0]} among {len(scores)}"
+        )
     if by == "pycocotools":
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
