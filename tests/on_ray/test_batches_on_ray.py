@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bundles
 import numpy as np
@@ -39,27 +40,25 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": Fa
 ENGINE = {"backend": "onnxruntime", "workers": 2, "threads": 1}
 
 
-def start_cluster():
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[Any, Any]]:
+    """A cluster, and the second of its two nodes."""
     import_ray()
     from ray import cloudpickle
     from ray.cluster_utils import Cluster
 
     cloudpickle.register_pickle_by_value(slow_boxes)  # workers do not have the tests
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    return cluster, cluster.add_node(**NODE)
-
-
-def stop_cluster(cluster) -> None:
+    made = Cluster(initialize_head=True, head_node_args=NODE)
+    yield made, made.add_node(**NODE)
     import_ray().shutdown()
-    cluster.shutdown()
+    made.shutdown()
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    cluster, _ = start_cluster()
-    oaks.ray.connect(cluster.address)
-    yield cluster.address
-    stop_cluster(cluster)
+@pytest.fixture
+def address(cluster) -> str:
+    """Of the cluster, to which this process is connected."""
+    oaks.ray.connect(cluster[0].address)
+    return str(cluster[0].address)
 
 
 @pytest.fixture
@@ -217,28 +216,25 @@ def test_a_worker_that_cannot_start_says_why(address, tiny, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray's nodes are killed by signals")
-def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(address, tiny, tmp_path, traces):
-    """In a cluster of its own, whose second node is killed once the first task is finished."""
+def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(cluster, tiny, tmp_path, traces):
+    """The last test of the cluster, whose second node is killed once the first task is finished."""
     import_ray().shutdown()
-    cluster, second = start_cluster()
-    try:
-        paths = write_pictures(tmp_path / "photos", 64)
-        killed = []
+    made, second = cluster
+    paths = write_pictures(tmp_path / "photos", 64)
+    killed = []
 
-        def kill(_count: int) -> None:
-            if not killed:
-                killed.append(second)
-                cluster.remove_node(second, allow_graceful=False)
+    def kill(_count: int) -> None:
+        if not killed:
+            killed.append(second)
+            made.remove_node(second, allow_graceful=False)
 
-        summary = oaks.ray.predict_files(
-            paths, tmp_path / "out", tiny, address=cluster.address, boxes=SlowBoxes(str(traces), 0.05), advance=kill,
-            coco=True, **ENGINE,
-        )  # fmt: skip
-        once(tmp_path / "out", paths)
-        assert killed
-        assert len({pid for _, pid in seen(traces)}) >= 2, "both nodes worked"
-        assert summary.unfinished == []
-        rows = sorted(read_results(summary.results)[0], key=lambda row: row["image_id"])
-        assert rows == of_one_process(tiny, paths, tmp_path / "alone")
-    finally:
-        stop_cluster(cluster)
+    summary = oaks.ray.predict_files(
+        paths, tmp_path / "out", tiny, address=made.address, boxes=SlowBoxes(str(traces), 0.05), advance=kill,
+        coco=True, **ENGINE,
+    )  # fmt: skip
+    once(tmp_path / "out", paths)
+    assert killed
+    assert len({pid for _, pid in seen(traces)}) >= 2, "both nodes worked"
+    assert summary.unfinished == []
+    rows = sorted(read_results(summary.results)[0], key=lambda row: row["image_id"])
+    assert rows == of_one_process(tiny, paths, tmp_path / "alone")
