@@ -445,7 +445,8 @@ def _measure_and_write(
     files, folders = [source.held_out for source in held], [source.images for source in held]
     old, old_features = described_people(bundle, files, folders, work / "heatmaps" / "before", threads)
     new, features = described_people(tuned, files, folders, work / "heatmaps" / "after", threads)
-    forests = load_forests(bundle)
+    # Trees that look at a second network's poses too cannot be kept: its features are not computed here.
+    forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
     before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
     enough = forests or new.known.sum() >= features.shape[2]
     fitted = None
@@ -501,10 +502,7 @@ def before_and_after(rows: Sequence[Contender], comparisons: Sequence[Comparison
     for number, row in enumerate(rows):
         values = [found[figure].values[number] for figure in SHOWN]
         gain = found["AP"].differences[number - 1] if number else None
-        lines.append((
-            row.name, *values,
-            gain,
-        ))  # fmt: skip
+        lines.append((row.name, *values, gain))
     people = int((rows[0].measured.detections.own >= 0).sum())
     return Table(
         "finetune",
