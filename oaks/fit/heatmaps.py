@@ -88,8 +88,8 @@ def fit_heatmaps(
         name: of the new bundle; the model's if None.
         skeleton: the keypoints of an ONNX file, in the order of its maps.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
-        scorer: "trees": boosted trees on features of the maps, the default because they predict other people better
-            (docs/calibrate.md has the table); "ks-net": a KS network that gives visibility too, on the maps themselves.
+        scorer: "trees": boosted trees on features of the maps, which are fitted in seconds; "ks-net": a KS network that
+            gives visibility too, on the maps themselves.
         second_opinion: name of a shipped bundle whose pose of the same person the trees look at too; the Engine then runs
             its network as well.
         settings: of the trees.
