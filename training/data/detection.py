@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
-from oaks.boxes import to_xyxy
 from oaks.coco import check_annotations
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
@@ -33,6 +32,8 @@ FILL = 114
 """Gray level beside the picture."""
 SPREAD = 0.54 / 6
 """Standard deviation of a target peak relative to the box (Liu et al., "Training-Time-Friendly Network", 2020)."""
+REACH = 1
+"""Cells from a person's center that learn the person's box: in use, the box at the peak alone counts."""
 LEAST_PART = 0.3
 """Part of a person's box that must be in the window; of whom less is left belongs to no class."""
 LEAST_SIDE = 4.0
@@ -144,10 +145,11 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
         added = np.asarray(more, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(f"{where}: boxes must be lists [x, y, width, height]: {error}") from error
-    boxes = np.concatenate([boxes, added])
-    if not np.isfinite(boxes).all():
+    corners = np.concatenate([boxes, added])
+    if not np.isfinite(corners).all():
         raise ArgumentError(f"{where}: boxes must be finite numbers")
-    corners = np.clip(to_xyxy(boxes), 0, np.tile(size, 2)).astype(np.float32)
+    corners[:, 2:] += corners[:, :2]
+    corners = np.clip(corners, 0, np.tile(size, 2)).astype(np.float32)
     return corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
 
 
@@ -187,7 +189,7 @@ def targets(
         sigma = np.maximum(sides[row] / stride * SPREAD, 0.3)
         peak = np.exp(-((xs - x) ** 2) / (2 * sigma[0] ** 2) - ((ys - y) ** 2) / (2 * sigma[1] ** 2))
         np.maximum(heat, peak, out=heat, casting="same_kind")
-        near = peak > 0.1
+        near = (np.abs(xs - x) <= REACH) & (np.abs(ys - y) <= REACH) & (peak > 0.1)
         box_map[:, near] = boxes[row][:, None]
         share[near] = (peak / peak[near].sum())[near]
     return Targets(heat, weight, box_map, share)
