@@ -5,8 +5,9 @@
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make demo: the same environment, then poses in the pictures of the package.
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
-#     or of one from rendered people alone (SERIES=rendered), resumes what was stopped; the bundle is runs/$(SERIES)_bundle,
-#     of rendered people runs/rendered_network.
+#     or of one from rendered people alone (SERIES=rendered), or the person detector (SERIES=detector THRESHOLD=minimum
+#     score of a person); resumes what was stopped; the bundle is runs/$(SERIES)_bundle, of rendered people
+#     runs/rendered_network.
 # make coverage: the tests, and which lines of the package they run.
 # make wheels: wheels for every supported Python in dist/, by cibuildwheel, which needs Docker on Linux.
 PYTHON ?= python3
@@ -15,6 +16,12 @@ RUN := $(VENV)/bin/python
 SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
+EXPORT := --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
+ifneq ($(filter small tiny,$(SERIES)),)
+EXPORT += --detector detector
+else ifeq ($(SERIES),detector)
+EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
+endif
 
 .PHONY: install test test-all coverage wheels demo weights lint benchmark gpu clean
 
@@ -48,8 +55,8 @@ demo: install
 
 weights: install
 	networks=$$($(VENV)/bin/oaks train-series $(SERIES) --data $(DATA)) && \
-	$(VENV)/bin/oaks export $$networks --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
-ifneq ($(SERIES),rendered)
+	$(VENV)/bin/oaks export $$networks $(EXPORT)
+ifneq ($(filter small tiny,$(SERIES)),)
 	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
 	$(VENV)/bin/oaks fit runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
 endif

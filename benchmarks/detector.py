@@ -2,17 +2,20 @@
 
 Prints average precision of boxes on the images whose annotations are complete, and precision and recall at the
 threshold; crowds count neither way. `--choose` prints the same for thresholds instead, for held-out training images
-(`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE --other-format nanodet`
-sets another network beside it. Every run with `--log` appends a line to a JSON Lines file.
+(`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE`
+sets another network beside it. `--poses` adds the average precision of the bundle's poses in ground-truth boxes and in
+those that its detector finds, at its threshold and with all above .05. Every run with `--log` appends a line to a JSON
+Lines file.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -20,15 +23,23 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from oaks import Detector
+from oaks import Detector, Engine
 from oaks.boxes import to_xyxy
 from oaks.images import read_image
 from oaks.ops import box_nms
 from oaks.training.data.detection import DetectionImages, People, read_detection
 from oaks.training.data.people import fold_of
 from oaks.training.detector import average_precision
+from oaks.val.detect import detect
+from oaks.val.detections import Detections
+from oaks.val.find_people import find_people
+from oaks.val.ground_truth import GroundTruth
+from oaks.val.report.ranking import rank
+from oaks.val.scores import ScoredDetections
 
 Found = tuple[np.ndarray, np.ndarray]
+BOXES = {"ground-truth boxes": None, "found boxes": None, "all found boxes": 0.05}
+"""What poses are estimated in, and the detector's least score where it is not its own."""
 THRESHOLDS = np.arange(0.1, 0.65, 0.05)
 
 
@@ -139,6 +150,48 @@ def figures(
     }
 
 
+def pose_figures(bundle: str, annotations: Path, images: DetectionImages, backend: str) -> dict[str, float]:
+    """Average precision of the bundle's poses on some images, per score, with ground-truth and with found boxes."""
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    chosen = set(images.image_ids.tolist())
+    content["images"] = [image for image in content["images"] if image["id"] in chosen]
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in chosen]
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "complete.json"
+        part.write_text(json.dumps(content), encoding="utf-8")
+        truth = GroundTruth.load(part)
+        for number, (title, threshold) in enumerate(BOXES.items()):
+            detector = None if threshold is None else Detector(bundle, backend=backend, threshold=threshold)
+            with Engine(bundle, backend, detector=detector) as engine:
+                boxes = None
+                if number:
+                    boxes = find_people(engine, truth, images.folder, Path(folder) / f"boxes-{number}.json")
+                path = detect(
+                    engine, truth, images.folder, Path(folder) / f"poses-{number}.json", boxes=boxes
+                )
+            measured = ScoredDetections.of(truth, Detections.load(path, truth))
+            for score, row in rank(measured).items():
+                if score in ("conventional", "oaks"):
+                    figures[f"pose AP, {score}, {title}"] = row["AP"]
+    return figures
+
+
+def write_line(log: Path, figures: dict[str, Any], annotations: Path) -> None:
+    """Append what was measured."""
+    entry = {
+        "what": "person detector",
+        "annotations": f"{annotations.parent.name}/{annotations.name}",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **{
+            key: round(float(value), 4) if isinstance(value, float) else value
+            for key, value in figures.items()
+        },
+    }
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
 def main(
     bundle: Annotated[str, typer.Argument(help="Bundle with a detector.")],
     annotations: Annotated[Path, typer.Option(help="COCO annotations with annotations_complete per image.")],
@@ -151,6 +204,9 @@ def main(
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 8,
     other: Annotated[Path | None, typer.Option(help="ONNX file of NanoDet-Plus, to set beside it.")] = None,
     other_threshold: Annotated[float, typer.Option(help="Threshold of the other network.")] = 0.3,
+    poses: Annotated[
+        bool, typer.Option(help="Measure the bundle's poses in its detector's boxes too.")
+    ] = False,
     log: Annotated[Path | None, typer.Option(help="JSON Lines file that gets a line per detector.")] = None,
 ) -> None:
     """Measure person detectors."""
@@ -179,14 +235,17 @@ def main(
             cells = [overall["AP"], overall["AP50"], *row.values()]
             table.add_row(title, *(f"{value:.3f}" for value in cells))
             if log is not None:
-                entry = {
-                    "what": "person detector", "detector": title,
-                    "annotations": f"{annotations.parent.name}/{annotations.name}",
-                    "images": len(read), "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                    **{key: round(float(value), 4) for key, value in {**overall, **row}.items()},
-                }  # fmt: skip
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry) + "\n")
+                write_line(log, {"detector": title, "images": len(read), **overall, **row}, annotations)
+    if poses:
+        losses = pose_figures(bundle, annotations, read, backend)
+        for name, value in losses.items():
+            Console(width=160).print(f"{name}: {value:.3f}")
+        if log is not None:
+            write_line(
+                log,
+                {"detector": own.description, "poses": bundle, "images": len(read), **losses},
+                annotations,
+            )
     Console(width=160).print(f"{len(read)} images with complete annotations")
     Console(width=160).print(table)
 

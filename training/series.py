@@ -17,6 +17,7 @@ SERIES = {
     "small": ("small_pose", "small_pose_fine"),
     "tiny": ("tiny_pose",),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
+    "detector": ("person_detector",),
 }
 """In the order of training: each recipe names the networks of those before it; a KS-net comes last."""
 
@@ -43,8 +44,8 @@ def train_series(
         accelerator: "auto", "cpu" or "gpu".
 
     Returns:
-        The files of the pose network and, if the series has one, the KS-net; None if the time was up before all
-        was trained.
+        The files of the pose network and, if the series has one, the KS-net, or of the detector; None if the time was
+        up before all was trained.
 
     Raises:
         ArgumentError: `which` is unknown, or a recipe's data do not fit.

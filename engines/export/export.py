@@ -65,6 +65,7 @@ def export(
     keep_float: Sequence[str] | None = None,
     name: str | None = None,
     float_ks: bool = False,
+    detector: str | None = None,
     show: bool = True,
 ) -> Bundle:
     """Writes a bundle from trained networks.
@@ -83,6 +84,7 @@ def export(
         name: of the bundle; the folder's unless given.
         float_ks: whether the KS network is written in fp16 where int8 is asked for; the Engine then runs it in
             fp32 beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.
+        detector: name of a shipped bundle whose detector finds the people for this one.
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
@@ -94,6 +96,8 @@ def export(
         ExportError: a precision is further from the torch network than its tolerance; nothing is written.
     """
     precisions = _check_precisions(precisions, crops, tolerance)
+    if detector is not None and detector not in bundle.shipped():
+        raise ArgumentError(f"detector must be a shipped bundle, {bundle.shipped()}, got {detector!r}")
     out = Path(out)
     check_out(out)
     with progress_on(show) as progress:
@@ -120,7 +124,10 @@ def export(
             progress.console.print(compare.table(rows))
             check_rows(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
-            bundle.write(folder, _describe(name or out.name, trained, files, rows, people))
+            described = _describe(name or out.name, trained, files, rows, people)
+            if detector is not None:
+                described["networks"]["detector"] = {"bundle": detector}
+            bundle.write(folder, described)
     return bundle.Bundle.load(out)
 
 

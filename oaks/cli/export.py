@@ -45,6 +45,9 @@ def export(
             help="Build TensorRT plans into the bundle too: rtx (needs no GPU) or trt (for this GPU)."
         ),
     ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Shipped bundle whose detector finds the people for this one.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="For a detector: folder of pictures to compare and calibrate on.")
     ] = None,
@@ -64,12 +67,9 @@ def export(
         "show": not output.quiet,
     }  # fmt: skip
     for_poses = {
-        "--plan": plan,
-        "--ks": ks,
-        "--crops": crops,
-        "--keep-float": keep_float,
-        "--float-ks": float_ks,
-    }
+        "--plan": plan, "--ks": ks, "--crops": crops, "--keep-float": keep_float, "--float-ks": float_ks,
+        "--detector": detector,
+    }  # fmt: skip
     for_detectors = {"--images": images, "--threshold": threshold, "--card": card}
     if read_description(checkpoint)["kind"] == "detector":
         from oaks.engines.export.detector import export_detector
@@ -86,7 +86,13 @@ def export(
         _refuse(for_detectors, "a pose network")
         flavour = _flavour(plan)  # before the export, which takes long
         bundle = export_pose(
-            checkpoint, ks, crops=crops, keep_float=keep_float or None, float_ks=float_ks, **shared
+            checkpoint,
+            ks,
+            crops=crops,
+            keep_float=keep_float or None,
+            float_ks=float_ks,
+            detector=detector,
+            **shared,
         )
     for file, entry in bundle.files.items():
         output.item({"file": file, **entry}, f"{file:24} {entry['bytes'] / 1e6:8.2f} MB")

@@ -16,7 +16,7 @@ from oaks.cli.verb import DONE, SKIPPED, verb
 def train_series(
     output: Output,
     *,
-    which: Annotated[str, typer.Argument(help="small, tiny or rendered.")],
+    which: Annotated[str, typer.Argument(help="small, tiny, rendered or detector.")],
     data: Annotated[
         Path | None,
         typer.Option(help="Folder that the recipes' paths are relative to. Default: the current one."),
@@ -30,6 +30,7 @@ def train_series(
 
     Prints the arguments of oaks export. The same command resumes; out of time, it exits with 1.
     """
+    from oaks.training.checkpoint import read_description
     from oaks.training.series import train_series as library
 
     output.kept = f"the trainings so far are in {runs}; the same command resumes"
@@ -37,5 +38,5 @@ def train_series(
     if trained is None:
         output.warn("not all is trained yet; the same command resumes")
         return SKIPPED
-    output.item(dict(zip(("pose", "ks"), trained, strict=False)), " --ks ".join(map(str, trained)))
+    output.item({read_description(path)["kind"]: path for path in trained}, " --ks ".join(map(str, trained)))
     return DONE

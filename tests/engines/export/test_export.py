@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import bundles
 import numpy as np
 import onnx
 import pytest
@@ -104,6 +105,15 @@ def test_an_engine_on_torch_gives_what_onnx_runtime_gives(bundle, pictures):
             found.append(engine.infer(pictures[:3], boxes="whole"))
     np.testing.assert_allclose(found[0].heat, found[1].heat, atol=1e-4)
     np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)
+
+
+def test_a_bundle_can_share_a_shipped_detector(checkpoints, pictures, tmp_path, monkeypatch):
+    shipped = bundles.write_with_detector(tmp_path / "shipped" / "finder")
+    monkeypatch.setattr("oaks.bundle.SHIPPED", tmp_path / "shipped")
+    made = export(checkpoints[0], out=tmp_path / "mine", crops=pictures, detector="finder", show=False)
+    assert made.has("detector")
+    assert not any("detector" in name for name in made.files)
+    assert made.detector == shipped.detector
 
 
 def test_a_pose_network_alone_makes_a_bundle(checkpoints, pictures, tmp_path):
@@ -373,6 +383,7 @@ def test_rendered_people_serve_where_none_are_named(checkpoints, tmp_path):
         ),
         ({"precisions": "int8", "crops": None}, r"crops: int8 needs people to calibrate on"),
         ({"precisions": "int8", "crops": np.zeros((1, 8, 8, 3), np.uint8)}, r"crops: 2 or more wanted"),
+        ({"detector": "elsewhere"}, r"detector must be a shipped bundle, \[.*'small'.*\], got 'elsewhere'"),
     ],
 )
 def test_wrong_arguments_are_named(checkpoints, pictures, tmp_path, arguments, message):
