@@ -105,7 +105,7 @@ def to_int8(
     Args:
         model: float32, as to_onnx gives it.
         samples: inputs (N, ...) float32 to calibrate on, N as one likes.
-        keep_float: names of nodes to leave in float32; heatmap_layers(model) unless given.
+        keep_float: names of nodes to leave in float32; heatmap_layers(model) and depthwise_layers(model) unless given.
         pairs: where activations are quantised: at each convolution's "inputs" only, which leaves sums and ReLUs to
             full precision, or at "both" ends. By benchmarks/int8_placement.py, inputs move fewer peaks and cost
             nothing on OpenVINO, which int8 is for; ONNX Runtime's CPU provider is slower with them.
@@ -121,7 +121,9 @@ def to_int8(
     batches = list(samples)
     if not batches:
         raise ArgumentError("samples: at least one batch to calibrate on wanted, got none")
-    keep_float = heatmap_layers(model) if keep_float is None else list(keep_float)
+    if keep_float is None:
+        keep_float = [*heatmap_layers(model), *depthwise_layers(model)]
+    keep_float = list(keep_float)
     candidates = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
     if unknown := set(keep_float) - {node.name for node in model.graph.node}:
         raise ArgumentError(
@@ -167,6 +169,19 @@ def heatmap_layers(model: onnx.ModelProto) -> list[str]:
     """
     outputs = {output.name for output in model.graph.output}
     return [n.name for n in model.graph.node if n.op_type in QUANTIZED and outputs.intersection(n.output)]
+
+
+def depthwise_layers(model: onnx.ModelProto) -> list[str]:
+    """The convolutions of each channel by itself.
+
+    Their channels differ too much in range for one scale of all activations, and they take little of the time.
+    """
+    groups = {
+        node.name: next((a.i for a in node.attribute if a.name == "group"), 1)
+        for node in model.graph.node
+        if node.op_type in QUANTIZED
+    }
+    return [name for name, count in groups.items() if count > 1]
 
 
 def last_layers(model: onnx.ModelProto) -> list[str]:

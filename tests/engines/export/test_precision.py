@@ -13,7 +13,13 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from oaks.engines.export.onnx_graph import to_onnx
-from oaks.engines.export.precision import heatmap_layers, to_fp16, to_int8, with_half_weights
+from oaks.engines.export.precision import (
+    depthwise_layers,
+    heatmap_layers,
+    to_fp16,
+    to_int8,
+    with_half_weights,
+)
 from tests.engines.conftest import SIZE, Small, noise, settle
 
 
@@ -149,6 +155,43 @@ def test_convolutions_alone_are_quantized_but_for_the_heatmap_layer(plain, quant
             assert inputs[1] is None, node.name
     kinds = Counter(node.op_type for node in plain.graph.node)
     assert kinds["Conv"] == 5
+
+
+class Separable(nn.Module):
+    """Two convolutions of each channel by itself, one of all between them, and the layer of the heatmaps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.Conv2d(3, 8, 1), nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1),
+        )  # fmt: skip
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return self.layers(crops)
+
+
+def test_convolutions_of_each_channel_by_itself_stay_in_float():
+    torch.manual_seed(0)
+    model = to_onnx(
+        Separable().eval(), torch.zeros(2, 3, 8, 6), input_name="crops", output_names=["heatmaps"]
+    )
+    kept = depthwise_layers(model)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert kept == [convolutions[0].name, convolutions[2].name]
+    samples = [noise(4, 3, 8, 6)]
+    quantized = to_int8(model, samples)
+    made_of = {output: node for node in quantized.graph.node for output in node.output}
+    in_int8 = {
+        node.name
+        for node in quantized.graph.node
+        if node.op_type == "Conv" and node.input[1] in made_of
+        if made_of[node.input[1]].op_type == "DequantizeLinear"
+    }
+    assert in_int8 == {convolutions[1].name, convolutions[3].name}
+    everything = to_int8(model, samples, keep_float=heatmap_layers(model))
+    scales = [sum(n.op_type == "QuantizeLinear" for n in m.graph.node) for m in (quantized, everything)]
+    assert scales[0] < scales[1]
 
 
 def test_operations_are_of_plain_onnx(quantized, half):
