@@ -55,8 +55,9 @@ class Engine:
 
     Args:
         bundle: a folder, a zip file, the name of a shipped bundle, or a Bundle.
-        backend: "tensorrt", "torch", "openvino", "onnxruntime", or "auto": tensorrt, torch on CUDA, openvino,
-            onnxruntime, the first that is there. One asked for by name never gives way to another.
+        backend: "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime" (with device="cuda": its CUDA provider),
+            "onnxruntime_tensorrt", "onnxruntime_tensorrt_rtx"; or "auto": the first available of tensorrt, torch on
+            CUDA, openvino, onnxruntime. An explicitly chosen backend never falls back.
         flip: whether every crop goes through the network mirrored too and the heatmaps are averaged, as the
             paper does; twice the work.
         precision: "fp32", "fp16", "bf16", "int8", or "auto": fp32, or on a GPU fp16, if the bundle has its

@@ -66,6 +66,7 @@ int device_of(const void* pointer) {
   if (attributes.type == cudaMemoryTypeUnregistered) {
     throw std::runtime_error("an array that was given as lying on a device lies in host memory");
   }
+  if (attributes.type == cudaMemoryTypeManaged) return current_device();
   return attributes.device;
 }
 
