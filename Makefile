@@ -3,6 +3,8 @@
 #     TensorRT for RTX serves.
 # make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
+# make fuzz: feeds every reader of files with generated inputs for MINUTES (10), with SEED (0).
+# make sanitize: the native operations under AddressSanitizer and UndefinedBehaviorSanitizer, MINUTES long.
 # make demo: the same environment, then poses in the pictures of the package.
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
 #     or of one from rendered people alone (SERIES=rendered), or the person detector (SERIES=detector THRESHOLD=minimum
@@ -16,6 +18,8 @@ RUN := $(VENV)/bin/python
 SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
+MINUTES ?= 10
+SEED ?= 0
 EXPORT := --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
 ifneq ($(filter small tiny,$(SERIES)),)
 EXPORT += --detector detector
@@ -23,7 +27,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install test test-all coverage wheels demo weights lint benchmark gpu clean
+.PHONY: install test test-all fuzz sanitize coverage wheels demo weights lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +53,12 @@ coverage: install
 wheels:
 	$(PYTHON) -m pip install --quiet "cibuildwheel>=2.23"
 	$(PYTHON) -m cibuildwheel --output-dir dist
+
+fuzz: install
+	cd tests && ../$(RUN) -m fuzz.run --seconds $$((60 * $(MINUTES))) --seed $(SEED)
+
+sanitize: install
+	cd tests && ../$(RUN) -m fuzz.sanitized --seconds $$((60 * $(MINUTES))) --seed $(SEED)
 
 demo: install
 	$(VENV)/bin/oaks demo

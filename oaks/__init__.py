@@ -13,7 +13,7 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError, StateError
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "Poses",
     "Scorer",
     "Skeleton",
+    "StateError",
     "__version__",
     "bundle",
     "draw",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from oaks.box_files import PersonBoxes
     from oaks.detector import Detector
 
+FARTHEST = 1e9
+"""Bound on the coordinates of boxes, in pixels."""
+
 Boxes = tuple[np.ndarray, np.ndarray]
 """Boxes (N, 4) x1, y1, x2, y2, and their scores (N,)."""
 
@@ -45,26 +48,45 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     """Boxes as (N, 4) float32 x1, y1, x2, y2.
 
     Raises:
-        ArgumentError: another shape, numbers that are not finite, or a box that ends before it starts.
+        ArgumentError: another shape, something else than finite numbers, or a box that ends before it starts.
     """
-    try:
-        array = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"{name} must be (N, 4) numbers x1, y1, x2, y2, got {type(boxes).__name__}: {error}"
-        ) from error
-    if array.size == 0:
+    array = numbers(name, boxes, "(N, 4) numbers x1, y1, x2, y2")
+    if array.shape == (0,):
         array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ArgumentError(f"{name} must have shape (N, 4), x1, y1, x2, y2, got {array.shape}")
     for problem, bad in (
-        ("finite numbers", ~np.isfinite(array).all(axis=1)),
+        (f"finite numbers of at most {FARTHEST:g} pixels", ~(np.abs(array) <= FARTHEST).all(axis=1)),
         ("x1 <= x2 and y1 <= y2", (array[:, 2:] < array[:, :2]).any(axis=1)),
     ):
         if bad.any():
             row = int(bad.argmax())
             raise ArgumentError(f"{name} must have {problem}, got {array[row].tolist()} in row {row}")
     return array
+
+
+def numbers(name: str, values: Any, wanted: str) -> np.ndarray:
+    """An array, or what NumPy makes of lists, as float32.
+
+    Args:
+        name: of the argument.
+        values: what was given.
+        wanted: what messages say it must be.
+
+    Raises:
+        ArgumentError: it holds something else than real numbers: text, dates, complex numbers, truth values, objects
+            or masked entries. NumPy would make numbers of most of them.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ArgumentError(f"{name} must be {wanted}, got masked entries")
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ArgumentError(f"{name} must be {wanted}: {error}") from error
+    if array.dtype.kind not in "iuf":
+        raise ArgumentError(f"{name} must be {wanted}, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 def as_box_scores(
@@ -80,10 +102,7 @@ def as_box_scores(
     """
     if scores is None:
         return np.ones(count, np.float32)
-    try:
-        array = np.array(scores, np.float32)  # a copy: Poses keep it
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be {count} numbers, one for each box, got {scores!r}") from error
+    array = numbers(name, scores, f"{count} finite numbers, one for each box").copy()  # Poses keep it
     if array.shape not in ((count,), or_shape) or not np.isfinite(array).all():
         raise ArgumentError(f"{name} must be {count} finite numbers, one for each box, got {scores!r}")
     if ((array < 0) | (array > 1)).any():

@@ -91,7 +91,7 @@ class Network:
             BundleError: the file is damaged or another one, refers to external data, or is no ONNX file.
         """
         content = self.bundle.read(self.file)
-        onnx_file.check(content, self.label, largest=self.bundle.limits.onnx_fields)
+        self.bundle._check_onnx(content, self.label)
         wanted = "fp32" if self.precision == "bf16" else self.precision
         return onnx_file.in_precision(content, self.stored, wanted, self.label)
 
@@ -164,7 +164,7 @@ class Bundle:
         for name in bundle.files:
             content = bundle.read(name)
             if name in stored_onnx:
-                onnx_file.check(content, f"{bundle.path}/{name}", largest=limits.onnx_fields)
+                bundle._check_onnx(content, f"{bundle.path}/{name}")
         return bundle
 
     @property
@@ -354,6 +354,10 @@ class Bundle:
                 f"{self.path}/{name} is damaged or another file: its SHA-256 must be {entry['sha256']}, got {found}"
             )
         return content
+
+    def _check_onnx(self, content: bytes, label: str) -> None:
+        limits = self.limits
+        onnx_file.check(content, label, largest=limits.onnx_fields, elements=limits.tensor_elements)
 
     @contextmanager
     def open_path(self, name: str) -> Iterator[Path]:

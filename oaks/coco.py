@@ -453,14 +453,26 @@ def write_results(
         ArgumentError: a row has "keypoints" and "bbox", for which pycocotools would take the file for box results, or
             holds NaN.
     """
+    check_rows(rows)
+    write_json(path, list(rows))
+    if header is not None:
+        write_json(header_path(path), header, indent=1)
+
+
+def check_rows(rows: Sequence[Any]) -> None:
+    """Refuse rows that `write_results` cannot write; where they take long to make, before they all are made.
+
+    Raises:
+        ArgumentError: a row is no object, or has "keypoints" and "bbox", for which pycocotools would take the file for
+            box results.
+    """
     for row in rows:
+        if not isinstance(row, Mapping):
+            raise ArgumentError(f"rows must be objects, got {shortened(row)}")
         if "bbox" in row and "keypoints" in row:
             raise ArgumentError(
                 'rows: "bbox" makes pycocotools take keypoint results for boxes; write "box" instead'
             )
-    write_json(path, list(rows))
-    if header is not None:
-        write_json(header_path(path), header, indent=1)
 
 
 def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -485,6 +497,7 @@ __all__ = [
     "PERSON_ID",
     "Annotations",
     "check_annotations",
+    "check_rows",
     "choose_category",
     "header_path",
     "make_header",

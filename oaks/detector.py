@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks import executors, onnx_file
+from oaks import executors, limits, onnx_file
+from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
 from oaks.detector_formats import Format, Found, Preprocessing, decode_centers, recognize
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
+from oaks.forks import outlives_forks
+from oaks.runtimes import load_onnxruntime
+from oaks.turns import Turn
 
 log = logging.getLogger("oaks")
 
 _GRAY = 114
+_SMALLEST, _LARGEST = 1e-6, 1e6
+"""Of a mean and a standard deviation on the 0-255 scale."""
+_LARGEST_SIDE = 4096
+_MOST_CLASSES = 1 << 16
 _SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
 _READ_ONLY = ("threshold", "overlap", "size", "description")
 _OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
@@ -80,16 +89,29 @@ class Detector:
         device: str | None = None,
     ) -> None:
         for name, value in (("threshold", threshold), ("overlap", overlap)):
-            if value is not None and not 0 <= value <= 1:
+            if value is not None and (not isinstance(value, Real) or not 0 <= value <= 1):
                 raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+        if isinstance(person, bool) or not isinstance(person, Integral) or not 0 <= person <= _MOST_CLASSES:
+            raise ArgumentError(f"person must be an integer from 0 to {_MOST_CLASSES}, got {person!r}")
+        if threads is not None and (
+            isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1
+        ):
+            raise ArgumentError(f"threads must be an integer of at least 1, got {threads!r}")
+        if threads is not None:
+            limits.check("threads", "threads", int(threads))
         if color not in (None, "bgr", "rgb"):
             raise ArgumentError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
             if values is None:
                 continue
-            if np.shape(values) != (count,) or (name != "mean" and min(values) <= 0):
-                kind = "numbers" if name == "mean" else "positive numbers"
+            given_values = numbers(name, values, f"{count} numbers")
+            fits = given_values.shape == (count,) and bool((np.abs(given_values) <= _LARGEST).all())
+            if not fits or (name != "mean" and given_values.min() < _SMALLEST):
+                kind = "finite numbers" if name == "mean" else "positive numbers"
                 raise ArgumentError(f"{name}: {count} {kind} wanted, got {values!r}")
+        whole = all(isinstance(side, Integral) for side in size)
+        if not whole or max(size) > _LARGEST_SIDE:
+            raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
         if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
             if any(value is not None for value in (color, mean, std)) or person:
                 raise ArgumentError(
@@ -110,6 +132,8 @@ class Detector:
                 size,
                 threads,
             )
+        self._turn = Turn("Detector")
+        outlives_forks(self._model)
         self.threshold, self.overlap = self._model.threshold, self._model.overlap
         self.size, self.description = self._model.size, self._model.description
 
@@ -130,7 +154,9 @@ class Detector:
 
         Raises:
             ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
+            StateError: the Detector was made before a fork, or is at work in the same thread.
         """
+        self._turn.check_process()
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
@@ -142,7 +168,8 @@ class Detector:
             centered=preprocessing.centered,
             fill=preprocessing.fill,
         )
-        boxes, scores = self._model.find(pixels)
+        with self._turn:
+            boxes, scores = self._model.find(pixels)
         height, width = image.shape[:2]
         boxes = (boxes - np.tile(shift, 2)) / np.tile(scale, 2)
         boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
@@ -151,8 +178,9 @@ class Detector:
         return boxes[kept][order], scores[kept][order].astype(np.float32)
 
     def close(self) -> None:
-        """Give the network's memory back."""
-        self._model.close()
+        """Give the network's memory back. In a fork it does nothing."""
+        if self._turn.is_here:
+            self._model.close()
 
 
 def letterbox(
@@ -205,7 +233,7 @@ class _OnnxModel:
         threads: int | None,
     ) -> None:
         try:
-            import onnxruntime
+            onnxruntime = load_onnxruntime()
         except ImportError as error:
             raise BackendUnavailable(
                 f"a detector needs ONNX Runtime: {error}; `pip install onnxruntime`"
@@ -248,6 +276,10 @@ class _OnnxModel:
             )
         height, width = shape[2:]
         known = isinstance(height, int) and isinstance(width, int)
+        if known and not 0 < min(height, width) <= max(height, width) <= _LARGEST_SIDE:
+            raise ArgumentError(
+                f"detector: {self.path}: sides of its input must be from 1 to {_LARGEST_SIDE}, got {width}x{height}"
+            )
         return inputs[0].name, (width, height) if known else size
 
     def _recognize(self) -> Format:

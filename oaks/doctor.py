@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from oaks import _native, executors
+from oaks import _native, executors, runtimes
 from oaks.errors import BackendUnavailable
 from oaks.ops import native
 
@@ -127,7 +126,7 @@ def _runtime(runtime: _Runtime) -> Finding:
     if importlib.util.find_spec(runtime.module) is None:
         return Finding(runtime.module, False, f"{runtime.purpose}: {runtime.install}")
     try:
-        importlib.import_module(runtime.module)
+        runtimes.load(runtime.module)
     except Exception as error:  # whatever a damaged installation raises
         return Finding(runtime.module, False, f"{runtime.purpose}: installed, but does not load: {error}")
     try:

@@ -15,8 +15,12 @@ class BackendUnavailable(OaksError, RuntimeError):
     """A runtime or package cannot be used here. The message says what to install or to change."""
 
 
+class StateError(OaksError, RuntimeError):
+    """An object cannot be used here or now: it is closed, in use by the same thread, or from before a fork."""
+
+
 class BundleError(OaksError, RuntimeError):
     """A model bundle is damaged, foreign or too new. The message names the file."""
 
 
-__all__ = ["ArgumentError", "BackendUnavailable", "BundleError", "OaksError"]
+__all__ = ["ArgumentError", "BackendUnavailable", "BundleError", "OaksError", "StateError"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,17 +28,37 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
         OSError: the folder is not there or cannot be written to.
     """
     path = Path(path)
-    handle, staged = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "must be a regular file, got a folder or device", str(path))
+    with naming(path):
+        staged = beside(path)
+        file = open(staged, "xb")  # noqa: SIM115 - closed below, before it is renamed
+        try:
+            with file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(staged, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(staged)
+            raise
+
+
+def beside(path: Path) -> Path:
+    """An unused name beside a path, of fixed length: the path's own may be as long as names can be."""
+    return path.with_name(f".oaks-{secrets.token_hex(8)}")
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an OSError of the block that names no file, such as that of a full disk, name this one."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
-    except BaseException:
-        os.unlink(staged)
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
         raise
 
 
@@ -49,14 +70,15 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
         OSError: the folder cannot be written or replaced.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        staged.chmod(0o755)
-        yield staged
-        _replace_folder(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = beside(folder)
+        staged.mkdir()
+        try:
+            yield staged
+            _replace_folder(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _replace_folder(staged: Path, folder: Path) -> None:
@@ -135,7 +157,16 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
 def write_text(path: str | Path, text: str) -> None:
     """Writes text as UTF-8, its line ends as they are."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        # A lone surrogate stands for an undecodable byte of a file's name: in JSON its escape is the same text.
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
-__all__ = ["check_size", "read_regular", "replacing", "replacing_folder", "write_json", "write_text"]
+__all__ = [
+    "check_size",
+    "naming",
+    "read_regular",
+    "replacing",
+    "replacing_folder",
+    "write_json",
+    "write_text",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -20,12 +19,13 @@ import numpy as np
 from oaks import executors, limits, ops
 from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
-from oaks.errors import ArgumentError, BackendUnavailable, BundleError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
 from oaks.images import as_frame, is_single, per_frame
 from oaks.pipeline import Call, Pipeline, Results
 from oaks.poses import Poses
 from oaks.scorer import uninformative
 from oaks.timings import Timings
+from oaks.turns import Turn
 
 if TYPE_CHECKING:
     from oaks.detector import Detector
@@ -103,7 +103,9 @@ class Engine:
         detector: Detector | str | Path | None = None,
     ) -> None:
         for name, number in (("threads", threads), ("max_batch", max_batch)):
-            if number is not None and (not isinstance(number, int | np.integer) or number < 1):
+            if number is not None and (
+                isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1
+            ):
                 raise ArgumentError(f"{name} must be an integer of at least 1, got {number!r}")
             if number is not None:
                 limits.check(name, {"threads": "threads", "max_batch": "batch"}[name], int(number))
@@ -146,10 +148,9 @@ class Engine:
         self.timings = Timings()
         self._detector = detector
         self.threads = threads
-        self._lock = threading.RLock()
-        self._process = os.getpid()
+        self._turn = Turn("Engine")
         # A dropped Engine gives its memory back at once: PyCUDA cannot free it from just any thread later.
-        self._dropped = weakref.finalize(self, _close_dropped, self._pipeline, self._process)
+        self._dropped = weakref.finalize(self, _close_dropped, self._pipeline, os.getpid())
         self._dropped.atexit = False
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -175,7 +176,7 @@ class Engine:
             ValueError: an argument does not fit, or there are neither boxes nor a detector; the message says
                 which, and what came.
             FileNotFoundError: a path leads nowhere.
-            RuntimeError: the Engine is closed, or was made before a fork.
+            StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
         """
         return self._end(self._begin(frames, boxes, box_scores))
 
@@ -199,7 +200,7 @@ class Engine:
             Poses for each element of `frames`.
 
         Raises:
-            ValueError, FileNotFoundError, RuntimeError: as `infer`, once the poses of the elements before have come.
+            ValueError, FileNotFoundError, StateError: as `infer`, once the poses of the elements before have come.
         """
         calls = _calls(frames, boxes, box_scores)
         ahead = 0 if self._check_alive().memory.stream is None else 1
@@ -244,7 +245,7 @@ class Engine:
                 pictures, None if whole else boxes, box_scores, single=single
             )
         reading = time.perf_counter() - start
-        with self._lock:
+        with self._turn:
             pipeline = self._check_alive()
             start = time.perf_counter()
             call = None
@@ -264,9 +265,9 @@ class Engine:
 
     def _end(self, begun: _Begun) -> Poses:
         """Wait for what `_begin` began."""
-        with self._lock:
+        with self._turn:
             if self._check_alive() is not begun.pipeline:
-                raise RuntimeError("this Engine was closed while a call was under way")
+                raise StateError("this Engine was closed while a call was under way")
             start = time.perf_counter()
             if begun.call is None:
                 poses = Poses.empty(self.bundle.skeleton, self.score_kind, begun.frame_count)
@@ -293,7 +294,7 @@ class Engine:
         Raises:
             ValueError: a picture does not fit, or the Engine has no detector.
             FileNotFoundError: a path leads nowhere.
-            RuntimeError: the Engine is closed, or was made before a fork.
+            StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
         """
         pictures, single = self._read(frames)
         found = [self._find(picture) for picture in pictures]
@@ -324,7 +325,10 @@ class Engine:
         """
         from oaks.detector import Detector
 
-        with self._lock:
+        self._check_alive()
+        if isinstance(self._detector, Detector):
+            return self._detector
+        with self._turn:
             if not self.has_detector:
                 raise ArgumentError(
                     f"boxes must be given, because bundle {self.bundle.name!r} has no detector; pass boxes, "
@@ -342,7 +346,7 @@ class Engine:
     def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and scores of the people in a picture in the order `color`."""
         detector = self.detector
-        with self._lock, self.timings.stage("detect"):
+        with self._turn, self.timings.stage("detect"):
             if isinstance(picture, np.ndarray):
                 return detector.detect(picture, color=self.color)
             pixels, scale = self._check_alive().reduced(picture, detector.size)
@@ -417,7 +421,7 @@ class Engine:
     def warmup(self) -> None:
         """Runs every batch size once, so that no later call waits for plans, graphs or first allocations."""
         self._check_alive()
-        with self._lock:
+        with self._turn:
             pipeline = self._check_alive()
             width, height = self.bundle.pose.size
             black = np.zeros((height, width, 3), np.uint8)
@@ -454,10 +458,14 @@ class Engine:
         return {"decoder": self.refine, "alignment": pose.alignment}
 
     def close(self) -> None:
-        """Gives back the networks and their memory. Closing twice does nothing, nor does it in a fork."""
-        if self._process != os.getpid():
+        """Gives back the networks and their memory. Closing twice does nothing, nor does it in a fork.
+
+        Raises:
+            StateError: a call of the same thread is at work: this is its signal handler or callback.
+        """
+        if not self._turn.is_here:
             return  # the lock may be held, and destructors may wait, for threads that do not run here
-        with self._lock:
+        with self._turn:
             pipeline, self._pipeline = self._pipeline, None
             if pipeline is not None:
                 self._dropped.detach()
@@ -471,13 +479,9 @@ class Engine:
         self.close()
 
     def _check_alive(self) -> Pipeline:
-        if self._process != os.getpid():
-            raise RuntimeError(
-                f"this Engine was made in process {self._process}, and this is its fork {os.getpid()}, in "
-                "which its threads do not run: make an Engine in each process"
-            )
+        self._turn.check_process()
         if self._pipeline is None:
-            raise RuntimeError("this Engine is closed: make a new one")
+            raise StateError("this Engine is closed; make a new one")
         return self._pipeline
 
 
@@ -538,7 +542,7 @@ def infer_each(
 
     Raises:
         BackendUnavailable, BundleError: no picture can be inferred.
-        RuntimeError: the Engine is closed, or was made before a fork.
+        StateError: the Engine is closed, or was made before a fork.
     """
     return _split_on_failure(
         lambda: engine.infer(pictures, boxes=boxes, box_scores=box_scores),

@@ -23,6 +23,7 @@ class BundleLimits:
         bundle_bytes: size of all files together, after decompression, and of a zip.
         directory_bytes: size of a zip's directory, about 100 bytes per file.
         onnx_fields: protobuf fields in an ONNX file; a network of 10,000 nodes has about 200,000.
+        tensor_elements: elements of a tensor within a network, at a batch of 1, where its size is known beforehand.
     """
 
     description_bytes: int = 1 << 20
@@ -31,6 +32,7 @@ class BundleLimits:
     bundle_bytes: int = 4 << 30
     directory_bytes: int = 1 << 20
     onnx_fields: int = 2_000_000
+    tensor_elements: int = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -41,25 +43,31 @@ class Limits:
 
     Attributes:
         image_bytes: size of an image file.
-        image_pixels: width times height of an image. Decoding takes 3 bytes per pixel, turning it twice that.
-        json_bytes: size of a JSON or YAML file. Parsing takes about ten times as much memory.
+        image_pixels: width times height of an image. Decoding takes 3 to 9 bytes per pixel, turning it 6.
+        video_pixels: width times height of a video's frames. Decoders keep up to 16 of them.
+        json_bytes: size of a JSON or MOT file. Parsing takes about ten times as much memory.
+        yaml_bytes: size of a YAML file. Parsing takes a second per 100 kB.
         json_depth: levels of objects and arrays in a JSON or YAML file.
-        array_bytes: size of one array in an .npz file, after decompression.
+        array_bytes: size of the arrays of an .npz file together, after decompression.
         metadata_bytes: size of the metadata of a .safetensors file.
         read_ahead_bytes: decoded video frames that wait to be processed, all together.
         threads: CPU threads.
         batch: crops in one batch.
+        buffer_bytes: crops and heatmaps of an Engine's largest batch.
     """
 
     image_bytes: int = 1 << 29
-    image_pixels: int = 1 << 27
+    image_pixels: int = 1 << 26
+    video_pixels: int = 1 << 25
     json_bytes: int = 1 << 30
+    yaml_bytes: int = 1 << 20
     json_depth: int = 64
-    array_bytes: int = 4 << 30
+    array_bytes: int = 1 << 29
     metadata_bytes: int = 16 << 20
     read_ahead_bytes: int = 1 << 29
     threads: int = 1024
     batch: int = 4096
+    buffer_bytes: int = 4 << 30
 
 
 def current() -> Limits:

@@ -7,12 +7,14 @@ numbers are those of onnx/onnx.proto.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks import onnx_sizes
 from oaks.errors import ArgumentError, BundleError
 from oaks.files import read_regular
 from oaks.limits import BundleLimits
@@ -42,6 +44,8 @@ _MESSAGES: Mapping[str, Mapping[int, str]] = {
     "Tensor": {}, "TensorType": {},
 }  # fmt: skip
 _DEEPEST = 64
+_SHORT = 4096
+"""Elements of a tensor whose values are looked at."""
 _TYPE_ATTRIBUTES = (b"to", b"dtype", b"output_dtype")
 _FOREIGN = (b"ORTM", b"TFL3")
 """At byte 4 of ONNX Runtime's and TensorFlow Lite's own formats, which runtimes recognise by it."""
@@ -73,11 +77,14 @@ def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except MemoryError as error:
         raise BundleError(f"{path} does not fit into memory") from error
-    check(content, str(path), largest=limits.onnx_fields)
+    check(content, str(path), largest=limits.onnx_fields, elements=limits.tensor_elements)
     return content
 
 
-def check(content: bytes, label: str, *, largest: int = 2_000_000) -> None:
+def check(
+    content: bytes, label: str, *, largest: int = BundleLimits.onnx_fields,
+    elements: int = BundleLimits.tensor_elements,
+) -> None:  # fmt: skip
     """Refuse whatever is not an ONNX model that is complete in itself.
 
     External data would make a runtime read other files, or, by a special file name of ONNX Runtime's, the
@@ -88,9 +95,11 @@ def check(content: bytes, label: str, *, largest: int = 2_000_000) -> None:
         content: the file.
         label: what messages call it.
         largest: the most fields that are looked at; a network of 10,000 nodes has about 200,000.
+        elements: the most elements that a tensor of the graph may be sure to have (oaks.onnx_sizes).
 
     Raises:
-        BundleError: it is not ONNX, is damaged, has more fields, or refers to data outside of it.
+        BundleError: it is not ONNX, is damaged, has more fields, refers to data outside of it, or asks for a tensor of
+            more elements.
     """
     if content[4:8] in _FOREIGN:
         raise BundleError(f"{label} must be an ONNX file, got another format")
@@ -117,6 +126,112 @@ def check(content: bytes, label: str, *, largest: int = 2_000_000) -> None:
                 pending.append((child, value, depth + 1))
     if graphs != 1:
         raise BundleError(f"{label} must be an ONNX file with one graph, got {graphs} graphs")
+    graph = _bytes(content, 7, label)
+    _check_sizes(memoryview(graph), label, elements, {}, 0)
+
+
+def _check_sizes(
+    graph: memoryview, label: str, elements: int, outer: Mapping[str, np.ndarray], depth: int
+) -> None:
+    """Refuse tensors that are sure to have too many elements, in a graph and in those within its nodes."""
+    inputs, constants, nodes = {}, dict(outer), []
+    for number, wire, value in _fields(graph, label):
+        if wire != 2:
+            continue
+        if number == 5:
+            small, size = _small_tensor(value, label)
+            if small is None:
+                inputs[_name(value, label)] = size
+            else:
+                constants[_name(value, label)] = small
+        elif number == 11:
+            inputs.setdefault(
+                bytes(_bytes(value, 1, label)).decode("utf-8", "replace"), _elements_of(value, label)
+            )
+        elif number == 1:
+            nodes.append(value)
+    found, inner = [], []
+    for node in nodes:
+        made, graphs = _node(node, label)
+        found.append(made)
+        inner += graphs
+        if made.operation == "Constant" and isinstance(made.attributes.get("value"), np.ndarray):
+            constants.setdefault(made.outputs[0] if made.outputs else "", made.attributes["value"])
+    size, operation = onnx_sizes.largest(found, inputs, constants)
+    if size > elements:
+        raise BundleError(
+            f"{label} must have tensors of at most {elements} elements, but its node {operation[:32]!a} makes one of {size}"
+        )
+    if depth < _DEEPEST:
+        for nested in inner:
+            _check_sizes(nested, label, elements, constants, depth + 1)
+
+
+def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memoryview]]:
+    """A node, and the graphs in its attributes."""
+    inputs, outputs, operation, attributes, graphs = [], [], "", {}, []
+    for number, wire, value in _fields(message, label):
+        if wire != 2:
+            continue
+        if number in (1, 2):
+            (inputs if number == 1 else outputs).append(bytes(value).decode("utf-8", "replace"))
+        elif number == 4:
+            operation = bytes(value).decode("utf-8", "replace")
+        elif number == 5:
+            name, content = _attribute(value, label, graphs)
+            attributes[name] = content
+    return onnx_sizes.Node(operation, inputs, outputs, attributes), graphs
+
+
+def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tuple[str, Any]:
+    """An attribute's name, and its value if that is a small tensor, a number or several; graphs are added to `graphs`."""
+    name, content = "", None
+    several: list[float] = []
+    for number, wire, value in _fields(message, label):
+        if number == 1 and wire == 2:
+            name = bytes(value).decode("utf-8", "replace")
+        elif number == 2 and wire == 5:
+            content = float(np.frombuffer(value, "<f4")[0])
+        elif number == 3 and wire == 0:
+            content = _signed(value)
+        elif number == 5 and wire == 2:
+            content = _small_tensor(value, label)[0]
+        elif number in (6, 11) and wire == 2:
+            graphs.append(value)
+        elif number == 7 and len(several) < _SHORT:
+            several += (
+                np.frombuffer(value, "<f4")[:_SHORT].tolist()
+                if wire in (2, 5) and len(value) % 4 == 0
+                else []
+            )
+        elif number == 8 and len(several) < _SHORT and (wire == 0 or len(value) < 10 * _SHORT):
+            several += _integers(wire, value, label)
+    return name, several if several else content
+
+
+def _small_tensor(message: memoryview, label: str) -> tuple[np.ndarray | None, int]:
+    """A tensor's values if they are few and of a type known here, and how many there are."""
+    shape: list[int] = []
+    for number, wire, value in _fields(message, label):
+        if number == 1 and (wire == 0 or (wire == 2 and len(value) < 10 * _SHORT)):
+            shape += _integers(wire, value, label)
+    size = math.prod(max(side, 0) for side in shape)
+    if size > _SHORT or len(message) > 16 * _SHORT:
+        return None, size
+    try:
+        return _array(message, label), size
+    except BundleError:  # of a type that no size is computed from
+        return None, size
+
+
+def _elements_of(message: memoryview, label: str) -> int:
+    """Elements of a graph's input, sides that are not stated counting as 1."""
+    count = 1
+    shape = _bytes(_bytes(_bytes(message, 2, label), 1, label), 2, label)
+    for number, wire, side in _fields(memoryview(shape), label):
+        if number == 1 and wire == 2:
+            count *= max(_signed(_number(side, 1, label)), 1)
+    return count
 
 
 def in_precision(content: bytes, stored: str, precision: str, label: str) -> bytes:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from oaks import ops
+from oaks import limits, ops
 from oaks.bundle import DESCRIPTION, Bundle, Network
 from oaks.errors import ArgumentError, BundleError
 from oaks.executors import load_backend, open_network
 from oaks.executors.base import Array, Executor, HostMemory, Memory
+from oaks.forks import outlives_forks
 from oaks.ops import native
 from oaks.scorer import load_forests
 from oaks.timings import Timings
@@ -156,6 +157,7 @@ class Pipeline:
         self._arrived: Array | None = None
         self.executors: dict[str, Executor] = {}
         module = load_backend(name)
+        outlives_forks(self)
         with ExitStack() as undo:
             self._within, self._second = memory is not None, None
             self.memory: Memory = memory or module.open_memory(device)
@@ -262,7 +264,11 @@ class Pipeline:
     def _allocate(self) -> None:
         """The buffers for the largest batch; smaller ones use their first rows."""
         pose, largest = self.executors["pose"], self.batches[-1]
-        maps = {name: pose.outputs[name] for name in self._map_shapes()}
+        crops, maps = pose.inputs["crops"], {name: pose.outputs[name] for name in self._map_shapes()}
+        each = [math.prod(t.shape) * t.dtype.itemsize * self.copies for t in (crops, *maps.values())]
+        limits.check(
+            f"max_batch: the buffers for {largest} persons, in bytes,", "buffer_bytes", largest * sum(each)
+        )
         empty = self.memory.empty
         self._inputs.append(self._new_inputs())
         self._maps = {name: empty((largest * self.copies, *t.shape), t.dtype) for name, t in maps.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from oaks.errors import ArgumentError
 from oaks.files import replacing
 from oaks.images import in_order, read_image
 from oaks.inference import Engine, infer_each
+from oaks.names import file_name
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
@@ -224,13 +226,15 @@ def _infer(
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
     """A file name for each annotated picture; two of one name in different folders stay apart."""
     names: dict[Path, str] = {}
+    copies: Counter[str] = Counter()
     used: set[str] = set()
     for path in pictures:
         suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
-        name, copy = f"{path.stem}{suffix}", 2
-        while name in used:
-            name, copy = f"{path.stem}_{copy}{suffix}", copy + 1
-        used.add(name)
+        name = plain = file_name(path.stem, ending=suffix)
+        while name.casefold() in used:
+            copies[plain] += 1
+            name = file_name(path.stem, ending=f"_{copies[plain] + 1}{suffix}")
+        used.add(name.casefold())
         names[path] = name
     return names
 

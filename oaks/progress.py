@@ -16,6 +16,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from oaks.names import shown as shown_name
+
+
+def plain_console(*, stderr: bool = True, quiet: bool = False, width: int | None = None) -> Console:
+    """A console that shows text as it is: brackets and colons in names are no markup and no emoji."""
+    return Console(stderr=stderr, quiet=quiet, width=width, markup=False, emoji=False)
+
 
 def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
     """Progress bars with counts, time gone and time left; they disappear at the end.
@@ -24,8 +31,8 @@ def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
         shown: False shows none. Neither does a console that is no terminal.
         console: where they are drawn; None: standard error, so that standard output can be piped.
     """
-    console = console or Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = console or plain_console()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     return Progress(
         *columns,
         TimeElapsedColumn(),
@@ -58,7 +65,7 @@ def progress(
         A function that advances the bar, by 1 or by its argument if that is a number.
     """
     with bars(shown=shown, console=console) as shown_bars:
-        task = shown_bars.add_task(label, total=total, completed=done)
+        task = shown_bars.add_task(shown_name(label), total=total, completed=done)
 
         def advance(count: object = 1) -> None:
             shown_bars.advance(task, count if isinstance(count, int) else 1)
@@ -66,4 +73,4 @@ def progress(
         yield advance
 
 
-__all__ = ["bars", "progress"]
+__all__ = ["bars", "plain_console", "progress"]

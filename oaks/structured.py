@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import stat
+import time
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,10 @@ from oaks.limits import Limits
 
 _BRACKETS = b'"[]{}'
 _TYPES = {dict: "an object", list: "a list"}
+_PLAIN_SCALAR = 4096
+"""Characters of a YAML value without quotes, which may be a number: reading one takes the square of its length."""
+_PART = 1 << 20
+_ATTEMPTS, _BETWEEN = 20, 0.005
 _NPY_MAGIC = b"\x93NUMPY"
 
 
@@ -73,7 +80,7 @@ def read_yaml(path: str | Path, *, top: type | None = None, bounds: Limits | Non
         FileNotFoundError: there is no such file.
         ArgumentError: it is not such YAML.
     """
-    return parse_yaml(read_bytes(path, "json_bytes", bounds), path, top=top, bounds=bounds)
+    return parse_yaml(read_bytes(path, "yaml_bytes", bounds), path, top=top, bounds=bounds)
 
 
 def parse_yaml(
@@ -95,6 +102,8 @@ def parse_yaml(
                 raise ArgumentError(
                     f"{label}: YAML aliases (*{event.anchor}) are not allowed; write the value out"
                 )
+            if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > _PLAIN_SCALAR:
+                raise ArgumentError(f"{label}: YAML texts beyond {_PLAIN_SCALAR} characters must be quoted")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > deepest:
                 raise ArgumentError(f"{label}: must be at most {deepest} levels deep")
@@ -119,9 +128,11 @@ def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = sum(info.file_size for info in entries)
+            limits.check(f"{path}: the size of its arrays in bytes", "array_bytes", size, bounds)
             return {
-                info.filename.removesuffix(".npy"): _member(archive, info, path, bounds)
-                for info in archive.infolist()
+                info.filename.removesuffix(".npy"): _member(archive, info, path, bounds) for info in entries
             }
     except (ArgumentError, FileNotFoundError):
         raise
@@ -132,7 +143,6 @@ def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, bounds: Limits) -> np.ndarray:
-    limits.check(f"{path}: {info.filename[:64]!a}: its size in bytes", "array_bytes", info.file_size, bounds)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArgumentError(
             f"{path}: {info.filename[:64]!a} must be stored or deflated, got another compression"
@@ -155,8 +165,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
         for side in shape:
             count *= int(side)
         size = count * dtype.itemsize
-        limits.check(f"{path}: {info.filename[:64]!a}: its size in bytes", "array_bytes", size, bounds)
-        if dtype.hasobject:
+        if dtype.hasobject or not dtype.itemsize:
             raise ArgumentError(
                 f"{path}: {info.filename[:64]!a} must hold numbers or text, got Python objects"
             )
@@ -164,10 +173,17 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             raise ArgumentError(
                 f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data"
             )
-        data = file.read(size + 1)
-    if len(data) != size:
-        raise ArgumentError(f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data")
-    return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if column_major else "C")
+        data = np.empty(size, np.uint8)
+        filled = 0
+        while filled < size and (count := file.readinto(data[filled : filled + _PART])):  # type: ignore[arg-type]
+            filled += count
+        if filled < size or file.read(1):
+            raise ArgumentError(
+                f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data"
+            )
+    if not size:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, data, order="F" if column_major else "C")
 
 
 def safetensors_metadata(
@@ -238,7 +254,14 @@ def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> by
     limits.check(f"{path}: its size in bytes", limit, Path(path).stat().st_size, bounds)
     try:
         with open(path, "rb") as file:
-            content = file.read(getattr(bounds, limit) + 1)
+            for _ in range(_ATTEMPTS):
+                before = os.fstat(file.fileno())
+                content = file.read(getattr(bounds, limit) + 1)
+                after = os.fstat(file.fileno())
+                if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+                    break
+                time.sleep(_BETWEEN)  # somebody writes to it: half of what was read may be from before
+                file.seek(0)
     except MemoryError as error:
         raise ArgumentError(f"{path}: the file does not fit into memory") from error
     limits.check(f"{path}: its size in bytes", limit, len(content), bounds)
@@ -308,8 +331,8 @@ def _refuse_constant(name: str) -> float:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        names = (name for name, _ in pairs)
+        twice = Counter(names).most_common(1)[0][0]
         raise ArgumentError(f"field {twice[:64]!a} occurs twice in an object")
     return content
 

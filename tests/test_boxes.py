@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from oaks import ArgumentError
 from oaks.box_files import read_mot
-from oaks.boxes import BoxSource, boxes_from_file, first_boxes, iou, to_xywh, to_xyxy
+from oaks.boxes import BoxSource, as_box_scores, as_boxes, boxes_from_file, first_boxes, iou, to_xywh, to_xyxy
 from oaks.video.frames import Frame
 
 
@@ -120,3 +121,29 @@ def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, seque
     if not sequence:
         with pytest.raises(ValueError, match=r"holiday.jpg: detected: boxes.json does not know"):
             source.find(frame(0, "holiday.jpg"))
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [[1 + 2j, 2, 3, 4]], [["1", "2", "3", "4"]], np.array([["2020-01-01"] * 4], "M8[D]"), [[True] * 4], [[None] * 4],
+        np.ma.array([[1, 2, 3, 4]], mask=[[0, 0, 1, 0]]), np.zeros((3, 0)), np.zeros((0, 3)), [[0, 0, 3e38, 3e38]],
+        [[0, 0, 10**400, 1]], [[0, 0, float("nan"), 1]], [[0, 0, 1]], "1 2 3 4", {"a": 1}, object(), 3, [[3, 0, 1, 1]],
+    ],
+)  # fmt: skip
+def test_what_numpy_would_make_boxes_of_is_refused(boxes):
+    with pytest.raises(ArgumentError, match="^boxes"):
+        as_boxes("boxes", boxes)
+
+
+@pytest.mark.parametrize(
+    "scores", [["0.5"], [True], [1j], np.array(["2020"], "M8[Y]"), [None], np.ma.masked_all(1)]
+)
+def test_what_numpy_would_make_scores_of_is_refused(scores):
+    with pytest.raises(ArgumentError, match="^box_scores"):
+        as_box_scores("box_scores", scores, 1)
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros(0), ()])
+def test_no_boxes_are_none(boxes):
+    assert as_boxes("boxes", boxes).shape == (0, 4)

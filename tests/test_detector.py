@@ -300,3 +300,25 @@ def test_a_class_that_the_network_lacks_is_refused(tmp_path):
     path = write(tmp_path / "d.onnx", {"output0": ultralytics(PEOPLE, classes=1)[None]})
     with pytest.raises(ValueError, match="person must be below the network's 1 classes, got 1"):
         Detector(path, person=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"person": -1}, "person"), ({"person": 2.0}, "person"), ({"person": True}, "person"), ({"person": 2**40}, "person"),
+        ({"mean": (float("nan"), 0, 0)}, "mean"), ({"mean": (float("inf"), 0, 0)}, "mean"),
+        ({"mean": ("1", "2", "3")}, "mean"),
+        ({"std": (0, 1, 1)}, "std"), ({"std": (1e-30, 1, 1)}, "std"), ({"std": (float("inf"), 1, 1)}, "std"),
+        ({"size": (10**6, 64)}, "size"), ({"size": (64.5, 64)}, "size"), ({"threads": 0}, "threads"),
+        ({"threads": 10**6}, "threads"), ({"threshold": "0.5"}, "threshold"), ({"overlap": float("nan")}, "overlap"),
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused_by_name(tmp_path, settings, name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        Detector(tmp_path / "missing.onnx", **settings)
+
+
+def test_a_file_that_wants_a_huge_input_is_refused(tmp_path):
+    path = write(tmp_path / "d.onnx", yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)]), size=(100_000, 64))
+    with pytest.raises(ValueError, match="sides of its input must be from 1 to 4096, got 100000x64"):
+        Detector(path)

@@ -574,7 +574,7 @@ def test_a_fork_is_told_to_make_its_own(tiny):
     answer = os.read(reading, 1000).decode()
     os.close(reading)
     os.waitpid(child, 0)
-    assert "make an Engine in each process" in answer
+    assert "make one Engine in each process" in answer
     assert len(engine.infer(frame(), boxes=BOXES)) == 4
     engine.close()
 

@@ -100,7 +100,7 @@ def test_arrays_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npz: 'x\.npy' must hold numbers or text, got Python objects"):
         structured.read_npz(path)
     np.savez_compressed(path, x=np.zeros(100_000))
-    with pytest.raises(ValueError, match=r"a\.npz: 'x\.npy': its size in bytes must be at most 1000"):
+    with pytest.raises(ValueError, match=r"a\.npz: the size of its arrays in bytes must be at most 1000"):
         structured.read_npz(path, bounds=Limits(array_bytes=1000))
     for content in (b"", b"PK\x05\x06", path.read_bytes()[:-40], path.read_bytes()[:90]):
         (tmp_path / "b.npz").write_bytes(content)
@@ -141,3 +141,64 @@ def test_fields_are_required_by_name():
     for content, message in (({}, "the field 'a' is missing"), ({"a": True}, "a must be int, got bool")):
         with pytest.raises(ValueError, match=rf"a\.json: {message}"):
             structured.require(content, {"a": int}, "a.json")
+
+
+def test_long_values_of_yaml_must_be_quoted():
+    """A number in base 60 takes the square of its length to read."""
+    for text in ("1:" * 3000 + "1", "9" * 5000, "a: " + "x" * 5000):
+        with pytest.raises(ValueError, match=r"a\.yaml: YAML texts beyond 4096 characters must be quoted"):
+            structured.parse_yaml(text, "a.yaml")
+    assert structured.parse_yaml('"' + "x" * 5000 + '"', "a.yaml") == "x" * 5000
+
+
+def test_yaml_has_a_limit_of_its_own(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: b")
+    with pytest.raises(
+        ValueError, match=r"a\.yaml: its size in bytes must be at most 3, .*OAKS_LIMIT_YAML_BYTES"
+    ):
+        structured.read_yaml(tmp_path / "a.yaml", bounds=Limits(yaml_bytes=3))
+
+
+def test_a_field_that_occurs_twice_among_very_many_is_found_at_once():
+    text = "{" + ",".join(f'"{n}": 0' for n in range(100_000)) + ', "7": 1}'
+    with pytest.raises(ValueError, match="field '7' occurs twice"):
+        structured.parse_json(text.encode(), "a.json")
+
+
+def test_the_arrays_of_a_file_are_counted_together(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", **{f"a{n}": np.zeros(1000) for n in range(10)})
+    bounds = Limits(array_bytes=50_000)
+    with pytest.raises(
+        ValueError, match=r"a\.npz: the size of its arrays in bytes must be at most 50000, got 8"
+    ):
+        structured.read_npz(tmp_path / "a.npz", bounds=bounds)
+    assert len(structured.read_npz(tmp_path / "a.npz")) == 10
+
+
+def test_arrays_of_no_size_and_of_no_bytes(tmp_path):
+    arrays = {"none": np.zeros((0, 5)), "scalar": np.float32(3), "columns": np.asfortranarray(np.eye(3))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    for name, found in structured.read_npz(tmp_path / "a.npz").items():
+        np.testing.assert_array_equal(found, arrays[name])
+        assert found.shape == arrays[name].shape
+        assert found.flags.writeable
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        header = b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000,)}".ljust(117) + b"\n"
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match="must hold numbers or text"):
+        structured.read_npz(tmp_path / "b.npz")
+
+
+def test_a_file_that_is_being_written_is_read_again(tmp_path, monkeypatch):
+    path, sizes = tmp_path / "a.json", [1, 2, 3]
+    path.write_text("[")
+    real = os.fstat
+
+    def growing(handle):
+        if sizes:
+            path.write_text("[" * sizes.pop() + "]")
+        return real(handle)
+
+    monkeypatch.setattr(structured.os, "fstat", growing)
+    assert structured.read_bytes(path, "json_bytes") == b"[]"
+    assert sizes == []

@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 
 import oaks
 from oaks.files import replacing, write_json
+from oaks.progress import plain_console
 from oaks.training.checkpoint import save_network
 from oaks.training.module import NetworkTraining
 
@@ -111,6 +111,7 @@ class CheckpointAndStop(Callback):
         self.console.print(
             f"step {trainer.global_step}/{module.steps}: {figures}; {people:.1f} people/s, {left:.1f} h left",
             soft_wrap=True,
+            markup=False,
             highlight=False,
         )
 
@@ -191,7 +192,12 @@ def git_commit() -> str | None:
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         )
         changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
+            # Without optional locks: status would take the index's, and let a commit made meanwhile fail.
+            ["git", "--no-optional-locks", "status", "--porcelain"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -207,7 +213,9 @@ def is_first_process() -> bool:
 def wait_for(path: Path, console: Console) -> None:
     """Returns once the first process has written `path`; on another host that is when its disk shows it."""
     if not path.exists():
-        console.print(f"Waiting for the first process to prepare the data ({path})", soft_wrap=True)
+        console.print(
+            f"Waiting for the first process to prepare the data ({path})", soft_wrap=True, markup=False
+        )
     while not path.exists():
         time.sleep(1)
 
@@ -219,7 +227,7 @@ def count_sessions(folder: Path) -> int:
 
 def stderr_console() -> Console:
     """Where people read what a training does."""
-    return Console(file=sys.stderr)
+    return plain_console()
 
 
 __all__ = [

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.skeleton import Skeleton
+from oaks.structured import read_json
 from oaks.training.data.augmentation import vary
 from oaks.training.data.people import People, fold_of
 from oaks.training.data.sampling import Draw, sample_readable
@@ -133,7 +134,7 @@ class HeatmapStore:
         index = {"format": FORMAT, "key": key, "shape": list(shape)}
         path = folder / "index.json"
         if path.is_file():
-            if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(index)):
+            if read_json(path) != json.loads(json.dumps(index)):
                 raise ArgumentError(f"{folder}: holds heatmaps of other people, labels, networks or augmentation, or of an "
                                  "earlier version; delete it or name another folder")  # fmt: skip
             return

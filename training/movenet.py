@@ -11,7 +11,6 @@ is Google's; mirrors of it state Apache-2.0.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from oaks.errors import ArgumentError
 from oaks.files import replacing
+from oaks.structured import read_json
 
 BACKBONE = {"Conv1": "stem", "Conv_1": "last"}
 LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
@@ -53,13 +53,15 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"TensorFlow.js graph not found: {path}")
     try:
-        groups: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        groups: list[dict[str, Any]] = read_json(path, top=dict)["weightsManifest"]
+    except (ValueError, KeyError) as error:
         raise ArgumentError(
             f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}"
         ) from error
     tensors = {}
     for group in groups:
+        if strays := [name for name in group["paths"] if Path(name).name != name]:
+            raise ArgumentError(f"{path}: paths must be names of files beside it, got {strays[0]!r}")
         content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
         begin = 0
         for weight in group["weights"]:

@@ -193,7 +193,7 @@ def resume(
     folder, console = RunFolder(run), console or stderr_console()
     recipe, place = folder.read()
     if folder.complete():
-        console.print(f"Trained already: {folder.network}", soft_wrap=True)
+        console.print(f"Trained already: {folder.network}", soft_wrap=True, markup=False)
         return folder.network
     place = place._replace(data=data or place.data, packed=packed or place.packed)
     return _run(recipe, folder, place, machine or Hardware(), console)
@@ -211,8 +211,10 @@ def _run(
     if isinstance(data, HeatmapModule) and data.store is not None:
         lines += _fill_store(data, module, machine, console, deadline)
         if data.store.missing():
-            console.print("[bold]Stopped with heatmaps still to be made: the time is up.[/]\n"
-                          f"Go on with: oaks train --resume {folder.path}", soft_wrap=True)  # fmt: skip
+            console.print(
+                "Stopped with heatmaps still to be made: the time is up.\n"
+                f"Go on with: oaks train --resume {folder.path}", soft_wrap=True, markup=False,
+            )  # fmt: skip
             return None
     if is_first_process():
         write_json(folder.prepared, lines, indent=1)
@@ -242,12 +244,13 @@ def _run(
     if trainer.is_global_zero:
         _report_damaged_images(module, console)
     if trainer.is_global_zero and done:
-        console.print(f"Trained: {folder.network}", soft_wrap=True)
+        console.print(f"Trained: {folder.network}", soft_wrap=True, markup=False)
     elif trainer.is_global_zero:
         console.print(
-            f"[bold]Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.[/]\n"
+            f"Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.\n"
             f"Go on with: oaks train --resume {folder.path}",
             soft_wrap=True,
+            markup=False,
         )
         if stopping.reason == "SIGINT":
             raise KeyboardInterrupt
@@ -271,7 +274,9 @@ def _report_damaged_images(module: NetworkTraining, console: Console) -> None:
     counts = {"passed over in training": int(module.damaged), "left out of the validation": module.left_out}
     for what, count in counts.items():
         if count:
-            console.print(f"Damaged images {what}: {count}. The log names them.", soft_wrap=True)
+            console.print(
+                f"Damaged images {what}: {count}. The log names them.", soft_wrap=True, markup=False
+            )
 
 
 def _open(
@@ -283,7 +288,7 @@ def _open(
     def tell(line: str) -> None:
         lines.append(line)
         if is_first_process():
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     if isinstance(recipe, PoseRecipe):
         wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding)
@@ -371,7 +376,7 @@ def _fill_store(
         return []
     line = f"heatmaps: {int((~readable).sum())} of {len(readable)} left out, of damaged images"
     if is_first_process():
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     return [line]
 
 

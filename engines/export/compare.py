@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oaks.engines.export.precision import HALF_MAX
+from oaks.runtimes import load_onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -144,8 +145,7 @@ def exceeds_half_range(model: onnx.ModelProto, samples: np.ndarray) -> dict[str,
 
 
 def _session(model: onnx.ModelProto) -> object:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
@@ -156,6 +156,7 @@ def _session(model: onnx.ModelProto) -> object:
 def table(rows: Sequence[Difference]) -> Table:
     """The differences for people to read."""
     from rich.table import Table
+    from rich.text import Text
 
     view = Table(title="Difference from the torch network")
     for heading in ("network", "precision", "output"):
@@ -165,7 +166,7 @@ def table(rows: Sequence[Difference]) -> Table:
     view.add_column("verdict")
     for row in rows:
         numbers = (f"{value:.2g}" for value in (row.typical, row.largest, row.tolerance))
-        verdict = "[green]within[/]" if row.accepted else "[red]too far[/]"
+        verdict = Text("within", "green") if row.accepted else Text("too far", "red")
         view.add_row(row.network, row.precision, row.output, *numbers, verdict)
     view.caption = (
         "typical: root mean square; heatmaps in standard deviations of the maps, the others in probability"

@@ -141,11 +141,9 @@ def check_out(out: Path) -> None:
 
 def progress_on(show: bool) -> Progress:
     """Progress bars, whose console also prints the differences."""
-    from rich.console import Console
+    from oaks.progress import bars, plain_console
 
-    from oaks.progress import bars
-
-    return bars(shown=show, console=Console(stderr=True, quiet=not show))
+    return bars(shown=show, console=plain_console(quiet=not show))
 
 
 def _check_precisions(

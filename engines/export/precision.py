@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks.errors import ArgumentError
+from oaks.runtimes import load_onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -114,6 +115,8 @@ def to_int8(
         ArgumentError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
     """
     import onnx
+
+    load_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     if pairs not in PAIRS:

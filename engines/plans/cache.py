@@ -29,6 +29,7 @@ from oaks.engines.plans.library import RTX, TENSORRT, Library, TensorRTError
 from oaks.engines.plans.plan import BuildSettings, Profile, TimingCache, build, profiles_for
 from oaks.errors import BackendUnavailable
 from oaks.files import replacing, write_json
+from oaks.structured import read_json
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -229,7 +230,7 @@ def _kept(
     if not path.exists():
         return None
     try:
-        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        note = read_json(path.with_suffix(".json"))
     except (OSError, ValueError) as error:
         return _set_aside(path, f"its note cannot be read: {error}")
     if not isinstance(note, dict) or note.get("key") != key:

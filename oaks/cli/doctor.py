@@ -11,8 +11,8 @@ from oaks.cli.verb import verb
 @verb()
 def doctor(output: Output) -> None:
     """Show what is installed, what works here, and what to install for the rest."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from oaks.doctor import examine
 
@@ -20,6 +20,6 @@ def doctor(output: Output) -> None:
     for finding in examine():
         if output.json:
             output.item(asdict(finding), finding.name)
-        mark = "[green]yes[/]" if finding.works else "[yellow]no[/]"
-        table.add_row(mark, f"[bold]{finding.name}[/]", escape(finding.detail))
+        mark = Text("yes", style="green") if finding.works else Text("no", style="yellow")
+        table.add_row(mark, Text(finding.name, style="bold"), finding.detail)
     output.table(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; None takes those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):  # names that are no text of the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(sys.argv[1:] if arguments is None else list(arguments), "oaks", standalone_mode=False)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaks.addresses import redacted
+from oaks.names import printable, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -41,45 +43,46 @@ class Output:
     def item(self, record: Mapping[str, Any], line: str) -> None:
         """Print one item: the record as a line of JSON, or the line for people."""
         if self.json:
-            print(json.dumps(record, ensure_ascii=False, default=_plain), flush=True)
+            text = json.dumps(record, ensure_ascii=False, default=_plain)
+            print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), flush=True)
         else:
             self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line for people on standard output."""
         if not (self.quiet or self.json):
-            print(line, flush=True)
+            print(lines(line), flush=True)
 
     def detail(self, line: str) -> None:
         """Print a line on standard error if details were asked for."""
         if self.verbose:
-            print(line, file=sys.stderr)
+            print(lines(line), file=sys.stderr)
 
     def warn(self, line: str) -> None:
         """Print a line on standard error, quiet or not."""
-        print(redacted(line), file=sys.stderr)
+        print(lines(line), file=sys.stderr)
 
     def error(self, text: object, cause: BaseException | None = None) -> None:
         """Print an error in one line on standard error, after the traceback of its cause if details were asked for."""
         if self.verbose and cause is not None:
-            print(redacted("".join(traceback.format_exception(cause))), end="", file=sys.stderr)
-        line = redacted(f"oaks: {' '.join(str(text).split())}")
+            print(lines("".join(traceback.format_exception(cause)).rstrip()), file=sys.stderr)
+        line = f"oaks: {shown(text)}"
         print(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, file=sys.stderr)
 
     def console(self) -> Console:
         """Where a long library call shows its progress: standard error, unless quiet."""
-        from rich.console import Console
+        from oaks.progress import plain_console
 
-        return Console(stderr=True, quiet=self.quiet)
+        return plain_console(quiet=self.quiet)
 
     def table(self, table: RenderableType) -> None:
         """Print a table for people on standard output."""
         if self.quiet or self.json:
             return
-        from rich.console import Console
+        from oaks.progress import plain_console
 
-        console = Console()
-        console = console if console.is_terminal else Console(width=_WIDTH)
+        console = plain_console(stderr=False)
+        console = console if console.is_terminal else plain_console(stderr=False, width=_WIDTH)
         console.print(table)
 
     def tables(self, items: Iterable[Item]) -> None:
@@ -104,6 +107,18 @@ class Output:
         return progress(label, total, shown=not self.quiet)
 
 
+def lines(text: str) -> str:
+    """Lines for people: printable, and without the passwords of addresses."""
+    return "\n".join(printable(redacted(line)) for line in text.split("\n"))
+
+
+class LogLines(logging.Formatter):
+    """Log messages as `lines` shows them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return lines(super().format(record))
+
+
 def _plain(value: Any) -> Any:
     """What `json` cannot write itself: paths and NumPy's numbers and arrays."""
     if isinstance(value, Path):
@@ -113,4 +128,4 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-__all__ = ["Output"]
+__all__ = ["LogLines", "Output", "lines"]

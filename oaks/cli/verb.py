@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from oaks.cli.output import Output
+from oaks.cli.output import LogLines, Output
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError
 
 DONE, SKIPPED, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -71,7 +71,9 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
         @functools.wraps(function)
         def run(json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
             output = Output(json, quiet, verbose)
-            logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+            handler = logging.StreamHandler()
+            handler.setFormatter(LogLines("%(message)s"))
+            logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
             for name, group in groups.items():
                 fields = {field.name: given.pop(field.name) for field in dataclasses.fields(group)}
                 given[name] = group(**fields)

@@ -19,6 +19,8 @@ import numpy as np
 from oaks.bundle import Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.executors.base import Array, HostMemory, Memory, Tensor, checked_tensor
+from oaks.forks import outlives_forks
+from oaks.runtimes import load_onnxruntime
 
 if TYPE_CHECKING:
     from oaks.executors.pycuda import DeviceMemory
@@ -47,7 +49,7 @@ def unavailable(device: str, provider: str = CUDA) -> str | None:
         provider: on a GPU, the execution provider.
     """
     try:
-        import onnxruntime  # noqa: F401
+        load_onnxruntime()
     except ImportError as error:
         return f"{error}; `pip install onnxruntime`"
     if device == "cpu":
@@ -102,8 +104,8 @@ class OnnxRuntimeExecutor:
     """One session on the CPU. Inputs and outputs are bound to the Engine's arrays, so that nothing is copied."""
 
     def __init__(self, network: Network, threads: int | None) -> None:
-        import onnxruntime
-
+        outlives_forks(self)
+        onnxruntime = load_onnxruntime()
         options = _options()
         if threads:
             options.intra_op_num_threads = threads
@@ -143,8 +145,8 @@ class DeviceExecutor:
     recordable = False
 
     def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], provider: str) -> None:
-        import onnxruntime
-
+        outlives_forks(self)
+        onnxruntime = load_onnxruntime()
         index = memory.place.index
         devices, reason = _find(provider, index)
         if reason is not None:
@@ -211,8 +213,7 @@ class BoundSession:
 
 
 def _options() -> Any:
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return options
@@ -220,8 +221,7 @@ def _options() -> Any:
 
 def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
     """The plugin's devices for GPU `index`, none where the provider is built in; and why it cannot be used, or None."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     if provider in onnxruntime.get_available_providers():
         return [], None
     if provider == TENSORRT_RTX and (reason := _register_plugin()):
@@ -237,8 +237,7 @@ def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
 
 def _register_plugin() -> str | None:
     """Brings TENSORRT_RTX into ONNX Runtime; returns why that cannot be, or None."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     if any(device.ep_name == TENSORRT_RTX for device in getattr(onnxruntime, "get_ep_devices", list)()):
         return None
     if importlib.util.find_spec(_PLUGIN) is None:
@@ -284,8 +283,7 @@ def _settings(
 
 def _shapes(model: bytes, network: Network, batch: int) -> str:
     """The inputs' shapes for a batch, as TensorRT's providers take them: crops:8x3x256x192."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     inputs, _ = _tensors(onnxruntime.InferenceSession(model, options, providers=[CPU]), network)

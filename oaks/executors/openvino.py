@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from oaks.bundle import Network
 from oaks.errors import BackendUnavailable, BundleError
 from oaks.executors.base import HostMemory, Memory, Tensor, checked_tensor
+from oaks.forks import outlives_forks
+from oaks.runtimes import load_openvino
 
 log = logging.getLogger("oaks")
 
@@ -29,22 +32,29 @@ def unavailable(device: str) -> str | None:
     if device != "cpu":
         return "runs on the CPU only here; for a GPU take backend 'tensorrt' or 'torch'"
     try:
-        import openvino  # noqa: F401
+        load_openvino()
     except ImportError as error:
         return f"{error}; `pip install oaks[openvino]`"
     return None
 
 
-@functools.cache
 def _core() -> Any:
-    """OpenVINO itself, one for as long as the process lives.
+    """OpenVINO itself, one for as long as the process lives; a fork has its own.
 
     Its CPU plugin gives the thread that first uses it a stack for signal handlers, and unmaps that when the last
     core goes. Where another thread lets it go, the first thread's next signal would crash the process.
     """
-    import openvino
+    return _core_of(os.getpid()).core
 
-    return openvino.Core()
+
+@functools.cache
+def _core_of(process: int) -> _Core:
+    return outlives_forks(_Core(load_openvino().Core()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Core:
+    core: Any
 
 
 def open_memory(device: str) -> HostMemory:
@@ -71,8 +81,8 @@ class OpenVINOExecutor:
     """
 
     def __init__(self, network: Network, threads: int | None) -> None:
-        import openvino
-
+        openvino = load_openvino()
+        outlives_forks(self)
         self._label = network.label
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._arithmetic(network)}
         if threads:
@@ -118,8 +128,7 @@ class OpenVINOExecutor:
         return self._compiled[hint]
 
     def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> Callable[[], None]:
-        import openvino
-
+        openvino = load_openvino()
         batch = len(next(iter(inputs.values())))
         parts = self._side_by_side if batch >= self._side_by_side else 1
         compiled = self._compile("THROUGHPUT" if parts > 1 or self._side_by_side == 1 else "LATENCY")

@@ -18,6 +18,7 @@ from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.executors import pycuda as gpus
 from oaks.executors.base import Tensor, checked_tensor
 from oaks.executors.pycuda import DeviceArray, DeviceMemory
+from oaks.forks import inherited
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -38,6 +39,11 @@ def default_device() -> str:
 
 def unavailable(device: str, flavours: Sequence[str] = FLAVOURS) -> str | None:
     """Why no library of these flavours can run there, and what to install or change; or None."""
+    if inherited("pycuda.driver"):
+        return (
+            "CUDA was loaded before this process was forked, and does not work here; start processes with "
+            "multiprocessing's method 'spawn'"
+        )
     return _choose(device, flavours)[1]
 
 

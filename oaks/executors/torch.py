@@ -17,6 +17,7 @@ import numpy as np
 from oaks.bundle import Network
 from oaks.errors import ArgumentError, BundleError
 from oaks.executors.base import Array, HostMemory, Memory, Tensor, exclusive_capture
+from oaks.forks import inherited
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,11 @@ def unavailable(device: str) -> str | None:
 
         if native.cuda is None:
             return "this build of oaks has no CUDA half; install oaks where nvcc is, or take device 'cpu'"
+    if inherited("torch"):
+        return (
+            "torch was loaded before this process was forked, and its threads do not run here; start processes "
+            "with multiprocessing's method 'spawn', or take backend 'onnxruntime'"
+        )
     try:
         import torch
 

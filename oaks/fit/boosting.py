@@ -10,6 +10,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.errors import ArgumentError, BackendUnavailable
+from oaks.forks import inherited
 from oaks.ops import Forest
 
 
@@ -149,6 +150,11 @@ def _fit(rows: np.ndarray, targets: np.ndarray, settings: Settings, random_thres
 
 
 def _lightgbm() -> Any:
+    if inherited("lightgbm"):
+        raise BackendUnavailable(
+            "LightGBM was loaded before this process was forked, and its threads do not run here; start processes with "
+            "multiprocessing's method 'spawn'"
+        )
     try:
         import lightgbm
     except ImportError as error:

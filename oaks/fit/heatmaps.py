@@ -26,6 +26,7 @@ from oaks.progress import progress
 from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
+from oaks.structured import read_json, read_npz, require
 from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
 
@@ -35,6 +36,9 @@ SCORERS = ("trees", "ks-net")
 KS_FILE = "ks.fp16.onnx"
 STORE = "store.json"
 FORESTS = {"similarity": "similarity.forest.json", "visibility": "visibility.forest.json"}
+
+
+_MEMBERS = ("people", "maps", "transforms", "frame_sizes")
 
 
 @dataclass(frozen=True)
@@ -268,8 +272,9 @@ def run(
                     np.savez(file, **vars(runner(truth, files, parts[number])))
                 advance()
     for number in range(len(parts)):
-        with np.load(_shard_path(store, number), allow_pickle=False) as stored:
-            yield Shard(**{name: stored[name] for name in ("people", "maps", "transforms", "frame_sizes")})
+        stored = read_npz(path := _shard_path(store, number))
+        require(stored, dict.fromkeys(_MEMBERS, np.ndarray), path)
+        yield Shard(**{name: stored[name] for name in _MEMBERS})
 
 
 def features_of(
@@ -401,7 +406,7 @@ def _open_store(store: Path, bundle: Bundle, truth: GroundTruth) -> None:
     if not path.is_file():
         write_json(path, stated)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, top=dict)
     if changed := [key for key in stated if found.get(key) != stated[key]]:
         raise ArgumentError(
             f"{store} must hold heatmaps of this run, got another {changed[0]}; name another folder"

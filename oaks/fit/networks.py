@@ -16,6 +16,7 @@ from oaks import onnx_file
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.files import replacing_folder
+from oaks.runtimes import load_onnxruntime
 from oaks.skeleton import COCO17, Skeleton
 
 log = logging.getLogger("oaks")
@@ -245,7 +246,8 @@ def _converted(
     """
     try:
         import onnx
-        import onnxruntime
+
+        onnxruntime = load_onnxruntime()
     except ImportError as error:
         raise BackendUnavailable(
             f"importing a network needs onnx: pip install 'oaks[fit]' ({error})"
@@ -381,8 +383,7 @@ def _free_batch(graph: Any) -> None:
 
 def _not_batched(content: bytes, names: list[str], probe: np.ndarray) -> str:
     """Why a batch does not give what its crops give one by one; empty if it does."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a graph that cannot take a batch is no fault
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -13,6 +13,7 @@ import numpy as np
 from oaks.coco import read_results
 from oaks.coco_fields import are_numbers
 from oaks.errors import ArgumentError
+from oaks.names import printable
 from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import GroundTruth
 
@@ -83,7 +84,7 @@ class Detections:
             rows,
             truth,
             path=str(path),
-            name=name or Path(path).stem,
+            name=printable(name or Path(path).stem),
             header=header,
             box_source=box_source or _stated_source(header),
         )
@@ -125,7 +126,7 @@ class Detections:
         box_source = box_source or "detected"
         return cls(
             path=path,
-            name=name or Path(path).stem,
+            name=printable(name or Path(path).stem),
             header=header or {},
             box_source=box_source,
             rows=np.array(kept, dtype=np.int64),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from oaks.coco import header_path, read_results, write_results
+from oaks.coco import check_rows, header_path, read_results, write_results
 from oaks.errors import ArgumentError
+from oaks.files import naming
 from oaks.progress import progress
+from oaks.structured import parse_json, read_bytes, require
 
 TIMELESS = ("date", "system")
 """What may differ between the parts of one run."""
 PEOPLE_AT_ONCE = 32
+
+log = logging.getLogger("oaks")
 
 Rows = list[dict[str, Any]]
 
@@ -45,22 +50,46 @@ def run_over_images(
         _refuse_other_settings(header_path(out), read_results(out)[1], header)
         return out
     partial = out.with_name(out.name + ".partial")
-    done = _resume(partial, header)
-    before = sum(people[image] for image in done)
-    with (
-        partial.open("a", encoding="utf-8") as file,
-        progress(out.name, sum(people.values()), done=before) as advance,
-    ):
-        if partial.stat().st_size == 0:
-            _append(file, {"header": header})
-        for batch in _batches(people, [image for image in people if image not in done]):
-            for image, rows in estimate(batch):
-                _append(file, {"image": image, "rows": rows})
-                done[image] = rows
-            advance(sum(people[image] for image in batch))
-    write_results(out, [row for image in people for row in done[image]], header)
-    partial.unlink()
+    with naming(partial), partial.open("a", encoding="utf-8") as file:
+        _lock(file, partial)
+        if out.is_file():  # another run has written it meanwhile
+            partial.unlink(missing_ok=True)
+            _refuse_other_settings(header_path(out), read_results(out)[1], header)
+            return out
+        done = _resume(partial, header, people)
+        before = sum(people[image] for image in done)
+        with progress(out.name, sum(people.values()), done=before) as advance:
+            if partial.stat().st_size == 0:
+                _append(file, {"header": header})
+            for batch in _batches(people, [image for image in people if image not in done]):
+                for image, rows in estimate(batch):
+                    check_rows(rows)
+                    _append(file, {"image": image, "rows": rows})
+                    done[image] = rows
+                advance(sum(people[image] for image in batch))
+        write_results(out, [row for image in people for row in done[image]], header)
+        partial.unlink()
     return out
+
+
+def _lock(file: IO[str], partial: Path) -> None:
+    """Let one run at a time write a file; the lock ends with its process. Windows has no such locks here.
+
+    Raises:
+        ArgumentError: another run writes it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ArgumentError(
+            f"{partial}: another run is writing it; wait until it has ended, or write elsewhere"
+        ) from None
+    except OSError as error:  # a file system without locks
+        log.debug("%s cannot be locked: %s", partial, error)
 
 
 def _batches(people: Mapping[int, int], images: list[int]) -> Iterator[list[int]]:
@@ -75,26 +104,34 @@ def _batches(people: Mapping[int, int], images: list[int]) -> Iterator[list[int]
 
 
 def _append(file: IO[str], line: Mapping[str, Any]) -> None:
-    file.write(json.dumps(line) + "\n")
+    file.write(json.dumps(line, allow_nan=False) + "\n")
     file.flush()
 
 
-def _resume(partial: Path, header: dict[str, Any]) -> dict[int, Rows]:
+def _resume(partial: Path, header: dict[str, Any], people: Mapping[int, int]) -> dict[int, Rows]:
     """Rows by image of a run that was stopped; its last line is dropped if it was cut short."""
-    if not partial.is_file():
-        return {}
-    text = partial.read_bytes()
+    text = read_bytes(partial, "json_bytes")
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
         with partial.open("r+b") as file:
             file.truncate(len(whole))
     try:
-        lines = [json.loads(line) for line in whole.splitlines()]
-        stated = lines[0]["header"] if lines else header
-        rows = {line["image"]: line["rows"] for line in lines[1:]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(f"{partial}: not what a stopped run leaves ({error!r}); remove it") from error
+        lines = [parse_json(line, partial, top=dict, strict=False) for line in whole.split(b"\n")[:-1]]
+        stated = header
+        if lines:
+            require(lines[0], {"header": dict}, partial)
+            stated = lines[0]["header"]
+        for line in lines[1:]:
+            require(line, {"image": int, "rows": list}, partial)
+            check_rows(line["rows"])
+    except ArgumentError as error:
+        raise ArgumentError(f"{partial} is not what a stopped run leaves; remove it: {error}") from error
     _refuse_other_settings(partial, stated, header)
+    rows = {line["image"]: line["rows"] for line in lines[1:]}
+    if unknown := [image for image in rows if image not in people]:
+        raise ArgumentError(
+            f"{partial} is not what a stopped run leaves; remove it: it has image {unknown[0]}, which this run has not"
+        )
     return rows
 
 

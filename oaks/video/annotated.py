@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from oaks.draw import draw
 from oaks.errors import BackendUnavailable, OaksError
+from oaks.files import beside, naming
+from oaks.forks import check_process, outlives_forks
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 from oaks.video.sources import load_av
@@ -49,6 +52,8 @@ class AnnotatedVideo:
         quality: int = 20,
     ) -> None:
         self._av = load_av()
+        outlives_forks(self)
+        self._process = os.getpid()
         self._absent, self._boxes, self._quality = absent, boxes, quality
         self._trails = Trails(trails)
         flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -66,6 +71,7 @@ class AnnotatedVideo:
             OSError: the file cannot be written.
             EncodingError: H.264 cannot hold such a picture, for instance one of more than 16,384 rows.
         """
+        check_process(self._process, "AnnotatedVideo")
         import cv2
 
         try:
@@ -98,8 +104,8 @@ class AnnotatedVideo:
         self._mux(self._stream.encode(picture))
 
     def close(self) -> None:
-        """Writes what the encoder still holds, and ends the file."""
-        if self._container is None:
+        """Writes what the encoder still holds, and ends the file. In a fork it does nothing."""
+        if self._container is None or self._process != os.getpid():
             return
         container, self._container = self._container, None
         if self._stream is not None and not self._ended:
@@ -137,12 +143,18 @@ class AnnotatedVideo:
 class _File:
     """The file as FFmpeg sees it: never full. FFmpeg crashes where it goes on after a write that failed.
 
+    It takes its place with its first bytes, which are the header and the first fragment: none is seen that is empty.
+
     Raises:
         OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._path = Path(path)
+        replaceable = self._path.is_file() or not self._path.exists()
+        self._staged = beside(self._path) if replaceable else None
+        with naming(self._path):
+            self._file = open(self._staged or self._path, "wb", buffering=0)  # noqa: SIM115
         self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
@@ -151,12 +163,19 @@ class _File:
         try:
             while left and self._error is None:
                 left = left[self._file.write(left) :]
+            if self._staged is not None and self._error is None:
+                os.replace(self._staged, self._path)
+                self._staged = None
         except OSError as error:
+            if error.filename is None:
+                error.filename = str(self._path)
             self._error = error
         return len(content)
 
     def close(self) -> None:
         self._file.close()
+        if self._staged is not None:
+            self._staged.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raises what a write met."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from oaks.boxes import BoxSource, number_from_one
 from oaks.coco import header_path, make_header
 from oaks.files import write_json
 from oaks.inference import Engine
+from oaks.names import file_name
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo, EncodingError
@@ -159,8 +159,10 @@ def folders_for(out: str | Path, sources: Sequence[FrameSource]) -> list[Path]:
     """The output folder of each source: `out` itself for one, a folder in it for each of several."""
     if len(sources) == 1:
         return [Path(out)]
-    names = [re.sub(r"[^\w.-]+", "_", Path(source.name).stem) for source in sources]
-    return [Path(out) / f"{number}_{name}" for number, name in enumerate(names, start=1)]
+    return [
+        Path(out) / f"{number}_{file_name(Path(file_name(source.name)).stem)}"
+        for number, source in enumerate(sources, start=1)
+    ]
 
 
 __all__ = ["Output", "folders_for", "track_into"]

@@ -134,6 +134,7 @@ class _Growing:
 
     def __init__(self, path: str | Path, head: bytes = b"", tail: bytes = b"") -> None:
         self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._path = path
         self._end, self._tail = 0, tail
         self.append(head)
 
@@ -141,7 +142,8 @@ class _Growing:
         """Writes content before the tail."""
         try:
             self._write(content + self._tail)
-        except OSError:
+        except OSError as error:
+            error.filename = error.filename or str(self._path)
             # The tail fits where it stood before: its room is still the file's.
             self._file.truncate(self._end + (len(self._tail) if self._end else 0))
             self._write(self._tail if self._end else b"")

@@ -11,14 +11,17 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks import limits
 from oaks.addresses import redacted
 from oaks.animations import Animation, is_animation
 from oaks.errors import ArgumentError, BackendUnavailable
+from oaks.forks import check_process, outlives_forks
 from oaks.images import SUFFIXES, find_images, open_image, read_image
 from oaks.video.clock import Clock
 from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
@@ -33,6 +36,7 @@ LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _RETRY_EVERY = 0.5  # seconds between attempts to open a live source again
 _TOLERANCE = 0.5  # seconds that a file may end before it says: sound and rounding
+_SLOWEST, _FASTEST = 1e-3, 1e5  # frames per second that a caller may state
 _NOTES = 20  # problems that are put into words; further ones are counted
 _AT_ONCE = 0.02  # seconds between packets that waited together, for instance while a stream was being opened
 _WAITING = 500  # packets at most that may have waited
@@ -80,7 +84,7 @@ class ImageFiles(FrameSource):
 
     def __init__(self, name: str, paths: Sequence[Path], rate: float) -> None:
         super().__init__(name, expected=len(paths))
-        self._paths, self._time_base = paths, 1 / Fraction(rate).limit_denominator(10**6)
+        self._paths, self._time_base = paths, 1 / Fraction(float(rate)).limit_denominator(10**6)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
@@ -122,7 +126,7 @@ class FrameIterable(FrameSource):
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
         super().__init__("frames")
-        self._frames, self._time_base = frames, 1 / Fraction(rate).limit_denominator(10**6)
+        self._frames, self._time_base = frames, 1 / Fraction(float(rate)).limit_denominator(10**6)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, frame in enumerate(self._frames):
@@ -167,6 +171,8 @@ class Video(FrameSource):
         self._av = load_av()
         super().__init__(address, live=live)
         self._address = address
+        outlives_forks(self)
+        self._process = os.getpid()
         self._format, self._options, self._retry = container_format, dict(options or {}), retry
         if address.startswith("rtsp"):
             self._options.setdefault("rtsp_transport", "tcp")  # over UDP, packets are lost in every Wi-Fi
@@ -210,17 +216,31 @@ class Video(FrameSource):
         if not container.streams.video:
             container.close()
             raise ArgumentError(f"source must be a video, got {self.name}, which holds none")
+        context = container.streams.video[0].codec_context
+        try:
+            self._check_size(context.width, context.height)
+        except ArgumentError:
+            container.close()
+            raise
+        # Sizes may change within a stream.
+        context.options = {"max_pixels": str(limits.current().video_pixels)}
         # Frame threads give frames late; a live picture is wanted now.
         container.streams.video[0].thread_type = "SLICE" if self.live else "AUTO"
         return container
 
+    def _check_size(self, width: int, height: int) -> None:
+        """Refuse frames beyond the limit, before the decoder's picture becomes an array."""
+        limits.check(f"source: {self.name}: width times height", "video_pixels", width * height)
+
     def __iter__(self) -> Iterator[Frame]:
         while self._container is not None:
+            check_process(self._process, "Video")  # the decoder's threads do not run in a fork
             try:
                 yield from self._decode(self._container)
             finally:
-                self._container.close()
-                self._container = None
+                if self._process == os.getpid():
+                    self._container.close()
+                    self._container = None
             if self._returns and not self._stop.is_set():
                 self._container = self._open_again()
         self._check_end()
@@ -257,6 +277,7 @@ class Video(FrameSource):
                 self._index += 1  # a packet holds a frame: those after it keep their numbers
                 continue
             for picture in decoded:
+                self._check_size(picture.width, picture.height)
                 self.damaged += picture.is_corrupt
                 # A decoder may give a frame some packets late, and ends with an empty packet.
                 arrived = arrivals.popleft() if arrivals else arrived
@@ -348,8 +369,8 @@ def open_source(
     Raises:
         ValueError, FileNotFoundError, ConnectionError, BackendUnavailable: as Video, or no picture found.
     """
-    if not rate > 0:
-        raise ArgumentError(f"rate must be a positive number of frames per second, got {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not _SLOWEST <= rate <= _FASTEST:
+        raise ArgumentError(f"rate must be {_SLOWEST:g} to {_FASTEST:g} frames per second, got {rate!r}")
     if isinstance(source, FrameSource):
         return source
     if isinstance(source, str | Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, StateError
+from oaks.forks import check_process
 
 T = TypeVar("T")
 
@@ -52,6 +54,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         self._waiting: deque[T] = deque()
         self._error: BaseException | None = None
         self._ended = self._closed = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._read, daemon=True, name="oaks read ahead")
         self._thread.start()
 
@@ -91,10 +94,11 @@ class ReadAhead(Iterator[T], Generic[T]):
 
     @property
     def ready(self) -> bool:
-        """Whether next() would not wait: an item is there, or the end, or an error."""
-        return bool(self._waiting) or self._ended or self._closed
+        """Whether next() would not wait: an item is there, or the end, or an error; in a fork it raises."""
+        return bool(self._waiting) or self._ended or self._closed or self._process != os.getpid()
 
     def __next__(self) -> T:
+        check_process(self._process, "ReadAhead")
         with self._changed:
             while not self.ready:
                 self._changed.wait(_WAKE)
@@ -109,6 +113,8 @@ class ReadAhead(Iterator[T], Generic[T]):
 
     def close(self) -> None:
         """Lets the thread end; one that hangs in a read is left behind, and ends with the process."""
+        if self._process != os.getpid():
+            return  # the thread does not run here, and may hold the lock
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -134,6 +140,7 @@ class WriteBehind(Generic[T]):
         self._waiting: deque[T] = deque()
         self._error: BaseException | None = None
         self._closed = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, daemon=True, name="oaks write behind")
         self._thread.start()
 
@@ -158,11 +165,12 @@ class WriteBehind(Generic[T]):
         """Hands an item over.
 
         Raises:
-            RuntimeError: this is closed.
+            StateError: this is closed, or was made before a fork.
         """
+        check_process(self._process, "WriteBehind")
         with self._changed:
             if self._closed:
-                raise RuntimeError("this WriteBehind is closed: what is handed over now would not be written")
+                raise StateError("this WriteBehind is closed: what is handed over now would not be written")
             while len(self._waiting) >= self._size and self._error is None:
                 self._changed.wait(_WAKE)
             if self._error is None:
@@ -172,6 +180,8 @@ class WriteBehind(Generic[T]):
 
     def close(self) -> None:
         """Waits until everything is written."""
+        if self._process != os.getpid():
+            return  # the parent writes it
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -196,7 +196,7 @@ def test_sections_are_added_and_replaced(made, tmp_path):
 
 def test_something_else_is_not_taken_for_a_report(tmp_path):
     (tmp_path / "report.json").write_text('{"title": "x"}')
-    with pytest.raises(ValueError, match=r"report\.json: not a report"):
+    with pytest.raises(ValueError, match=r"report\.json is not a report"):
         load_report(tmp_path)
     (tmp_path / "report.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="newer"):

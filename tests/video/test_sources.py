@@ -124,7 +124,7 @@ def test_what_is_no_video_is_refused(tmp_path):
         open_source(tmp_path / "sound.wav")
     with pytest.raises(ConnectionError, match="cannot be opened"):
         open_source("tcp://127.0.0.1:1", timeout=2.0)
-    with pytest.raises(ValueError, match="rate must be a positive number of frames per second, got 0"):
+    with pytest.raises(ValueError, match="rate must be 0.001 to 100000 frames per second, got 0"):
         open_source(tmp_path, rate=0)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from oaks.errors import ArgumentError
-from oaks.progress import progress
+from oaks.progress import plain_console, progress
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import read_index, required_packing, write_shards
 from oaks.training.data.sources import DataFolders, describe_source, open_source
@@ -51,7 +51,7 @@ def pack(
         raise ArgumentError(
             f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}"
         )
-    out, console = Path(out), console or Console(stderr=True)
+    out, console = Path(out), console or plain_console()
     counts: dict[str, int] = {}
     reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle
     wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
@@ -60,10 +60,10 @@ def pack(
         if (folder / "index.json").is_file():
             _, packing = read_index(folder)
             if packing.serves(wanted):
-                console.print(f"{source.name}: packed already in {folder}")
+                console.print(f"{source.name}: packed already in {folder}", markup=False)
                 continue
             console.print(f"{source.name}: packed for {packing}; wanted at least {wanted}: packed again",
-                          highlight=False, soft_wrap=True)  # fmt: skip
+                          highlight=False, soft_wrap=True, markup=False)  # fmt: skip
         if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
             source = source.model_copy(update={"stored": True})
         people = open_source(
@@ -78,6 +78,7 @@ def pack(
             describe_source(people, f"packed into {folder}", counts[source.name]),
             highlight=False,
             soft_wrap=True,
+            markup=False,
         )
     return counts
 
@@ -89,7 +90,7 @@ def readable_people(people: People, console: Console) -> Iterator[tuple[np.ndarr
             yield people.sample(index, np.random.default_rng(index))
         except DamagedImage as error:
             people.skipped["people in damaged images"] += 1
-            console.print(f"{error}; left out", highlight=False, soft_wrap=True)
+            console.print(f"{error}; left out", highlight=False, soft_wrap=True, markup=False)
 
 
 __all__ = ["pack", "readable_people"]

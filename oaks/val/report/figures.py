@@ -68,6 +68,7 @@ STYLE = {
     "lines.linewidth": 1.8,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
+    "text.parse_math": False,  # a $ in a file's name begins no formula
 }
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from oaks import schema
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
-from oaks.structured import read_json
+from oaks.names import printable
+from oaks.progress import plain_console
+from oaks.structured import read_bytes, read_json
 from oaks.val.interval import Interval
 from oaks.val.report.document import (
     Column,
@@ -31,6 +35,55 @@ from oaks.val.report.document import (
 FORMAT = 1
 WIDTH = 150
 """Columns that the widest table needs."""
+_ACTIVE = re.compile(
+    r"(?i)<script|<foreignobject|<!entity|<!doctype[^>]*\[|javascript:|<[^>]*\son\w+\s*=|<iframe|<embed|<object"
+)
+"""What a drawing of Matplotlib's never holds, and what would act in the page that it is put into."""
+
+_TEXT = {"type": "string"}
+_FINITE = {"type": "number", "minimum": -1e300, "maximum": 1e300}
+_NUMBER = {"anyOf": [_FINITE, {"type": "null"}]}
+_INTERVAL = {
+    "type": "object", "required": ["value", "low", "high"], "additionalProperties": False,
+    "properties": {"value": _NUMBER, "low": _NUMBER, "high": _NUMBER},
+}  # fmt: skip
+_CELL = {"anyOf": [_TEXT, _FINITE, {"type": "null"}, {"type": "boolean"}, _INTERVAL]}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    """Schema of an object with these fields, all of them required."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+_TITLED = {"key": _TEXT, "title": _TEXT, "note": _TEXT}
+_SCHEMA = _object(
+    format={"type": "integer", "minimum": 1},
+    title=_TEXT,
+    head=_list(_object(title=_TEXT, entries={"type": "object", "additionalProperties": _CELL})),
+    tiles=_list(_object(label=_TEXT, value=_TEXT, detail=_TEXT, tone={"enum": ["good", "bad", "plain"]})),
+    sections=_list(_object(
+        key=_TEXT, title=_TEXT, text=_TEXT,
+        items=_list({"anyOf": [
+            _object(
+                type={"enum": ["table"]}, **_TITLED, rows=_list(_list(_CELL)), accent=_list({"type": "integer"}),
+                columns=_list(_object(title=_TEXT, kind={"enum": ["text", "count", "percent", "points", "number"]})),
+            ),
+            _object(type={"enum": ["figure"]}, **_TITLED, file=_TEXT),
+            _object(type={"enum": ["gallery"]}, **_TITLED, pictures=_list(_object(key=_TEXT, caption=_TEXT, file=_TEXT))),
+        ]}),
+    )),
+)  # fmt: skip
+"""Of report.json."""
+
 PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
 
 
@@ -43,13 +96,13 @@ def save_report(report: Report, folder: str | Path) -> Path:
     for section in report.sections:
         for item in section.items:
             if isinstance(item, Figure):
-                _write(folder / _svg(item), item.svg.encode())
+                _write(folder / _svg(item), item.svg.encode("utf-8", "backslashreplace"))
             elif isinstance(item, Gallery):
                 for picture in item.pictures:
                     _write(folder / _jpeg(picture), picture.jpeg)
     write_json(folder / DATA, _to_json(report), indent=1)
-    _write(folder / TEXT, markdown(report).encode())
-    _write(folder / PAGE, html(report).encode())
+    _write(folder / TEXT, markdown(report).encode("utf-8", "backslashreplace"))
+    _write(folder / PAGE, html(report).encode("utf-8", "backslashreplace"))
     return folder / PAGE
 
 
@@ -63,8 +116,9 @@ def load_report(folder: str | Path) -> Report:
     folder = Path(folder)
     try:
         content = read_json(folder / DATA, top=dict)
-        if content["format"] > FORMAT:
+        if type(content.get("format")) is int and content["format"] > FORMAT:
             raise ArgumentError(f"format {content['format']} is newer than {FORMAT}: upgrade oaks")
+        schema.check(content, _SCHEMA)
         return Report(
             title=content["title"],
             head=[(group["title"], list(group["entries"].items())) for group in content["head"]],
@@ -74,8 +128,8 @@ def load_report(folder: str | Path) -> Report:
                 for s in content["sections"]
             ],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(f"{folder / DATA}: not a report: {error!r}") from error
+    except ValueError as error:
+        raise ArgumentError(f"{folder / DATA} is not a report: {error}") from error
 
 
 def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
@@ -93,18 +147,22 @@ def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
 def print_tables(items: Iterable[Item]) -> None:
     """The tables among the items, as a terminal shows them; a narrow one wraps the lines."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as Shown
 
-    console = Console()
+    console = plain_console(stderr=False)
     console.width = max(console.width, WIDTH)
     for item in items:
         if isinstance(item, Table):
-            shown = Shown(title=item.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+            shown = Shown(
+                title=printable(item.title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD
+            )
             for column in item.columns:
-                shown.add_column(column.title, justify="left" if column.kind == "text" else "right")
+                shown.add_column(
+                    printable(column.title), justify="left" if column.kind == "text" else "right"
+                )
             for row in item.rows:
-                shown.add_row(*(format_cell(cell, c.kind) for cell, c in zip(row, item.columns, strict=True)))
+                cells = (format_cell(cell, c.kind) for cell, c in zip(row, item.columns, strict=True))
+                shown.add_row(*map(printable, cells))
             console.print(shown)
 
 
@@ -167,17 +225,35 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
     kind = entry.pop("type")
     if kind == "table":
         rows = tuple(
-            tuple(Interval(**c) if isinstance(c, dict) else c for c in row) for row in entry.pop("rows")
+            tuple(_interval(cell) if isinstance(cell, dict) else cell for cell in row)
+            for row in entry.pop("rows")
         )
         columns = tuple(Column(**column) for column in entry.pop("columns"))
         return Table(rows=rows, columns=columns, accent=tuple(entry.pop("accent")), **entry)
     if kind == "figure":
-        return Figure(svg=(folder / entry.pop("file")).read_text(encoding="utf-8"), **entry)
+        file = entry.pop("file")
+        figure = Figure(svg="", **entry)
+        svg = read_bytes(folder / _own(file, _svg(figure)), "image_bytes").decode("utf-8")
+        if found := _ACTIVE.search(svg):
+            raise ArgumentError(f"{file} must be a drawing, got one with {found[0][:32]!a}")
+        return replace(figure, svg=svg)
     pictures = tuple(
-        Picture(picture["key"], picture["caption"], (folder / picture["file"]).read_bytes())
+        replace(made, jpeg=read_bytes(folder / _own(picture["file"], _jpeg(made)), "image_bytes"))
         for picture in entry.pop("pictures")
+        for made in [Picture(picture["key"], picture["caption"], b"")]
     )
     return Gallery(pictures=pictures, **entry)
+
+
+def _interval(content: dict[str, float | None]) -> Interval:
+    return Interval(**{name: math.nan if value is None else value for name, value in content.items()})
+
+
+def _own(file: str, expected: str) -> str:
+    """The file of a figure or picture, which its key names; no other is read."""
+    if file != expected:
+        raise ArgumentError(f"file must be {expected!r}, got {file[:128]!a}")
+    return file
 
 
 def html(report: Report) -> str:

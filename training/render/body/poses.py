@@ -14,6 +14,7 @@ import numpy as np
 
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
+from oaks.structured import read_npz
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit, mirrored, unit
 from oaks.training.render.body.angles import compose, rotate
@@ -270,12 +271,19 @@ class PoseFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            with np.load(path) as content:
-                self._points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
+            content = read_npz(path)
+            self._points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
         except (KeyError, ValueError, OSError) as error:
             raise ArgumentError(
                 f"poses: {path} is no file of 2D poses (kpt_xy, kpt_v in an npz): {error}"
             ) from error
+        if self._points.shape != (len(self._points), 17, 2) or visible.shape != (len(self._points), 17):
+            raise ArgumentError(
+                f"poses: {path} must have kpt_xy of shape (N, 17, 2) and kpt_v of shape (N, 17), got "
+                f"{self._points.shape} and {visible.shape}"
+            )
+        if not np.isfinite(self._points[visible > 0]).all():
+            raise ArgumentError(f"poses: {path} must have finite kpt_xy where kpt_v is above 0")
         self._labeled = visible > 0
         level = np.digitize(self._labeled.sum(1), (6, 11, 16))
         self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]

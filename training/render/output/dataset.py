@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oaks import progress as bars
 from oaks.files import write_json
+from oaks.structured import read_json, require
 from oaks.training.render.output.folder import (
     CATEGORIES,
     check_settings,
@@ -62,7 +62,8 @@ def write_dataset(
             advance(stop - start)
     images, annotations = [], []
     for chunk in chunks:
-        content = json.loads(_piece(folder, chunk).read_text(encoding="utf-8"))
+        content = read_json(_piece(folder, chunk), top=dict)
+        require(content, {"images": list, "annotations": list}, _piece(folder, chunk))
         images += content["images"]
         annotations += content["annotations"]
     for number, entry in enumerate(annotations, 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.skeleton import COCO17
+from oaks.structured import read_json
 
 Job = TypeVar("Job")
 
@@ -37,7 +37,7 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, settings)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, top=dict)
     if found != settings:
         other = {name: found.get(name) for name, value in settings.items() if found.get(name) != value}
         raise ArgumentError(

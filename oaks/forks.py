@@ -1,0 +1,78 @@
+"""Forked processes: what the child must neither use nor destroy.
+
+A fork copies every object and only one thread. Destructors of runtimes, decoders and encoders wait for threads that
+the child does not have: it would hang or crash when it drops such an object, or when it ends. So the child keeps
+them all for ever, and ends without the libraries' own cleaning up, as children of multiprocessing do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import weakref
+from typing import Any, TypeVar
+
+from oaks.errors import StateError
+
+T = TypeVar("T")
+
+_kept: weakref.WeakSet[Any] = weakref.WeakSet()
+_inherited: frozenset[str] = frozenset()
+
+
+def outlives_forks(thing: T) -> T:
+    """The thing itself, which a forked child will keep alive with everything that it refers to."""
+    _kept.add(thing)
+    return thing
+
+
+def inherited(module: str) -> bool:
+    """Whether this is a fork of a process that had loaded a module."""
+    return module in _inherited
+
+
+def check_process(process: int, name: str) -> None:
+    """Refuse to use something whose threads run in another process.
+
+    Args:
+        process: the one that made it.
+        name: what messages call it.
+
+    Raises:
+        StateError: this is not that process.
+    """
+    if process != os.getpid():
+        raise StateError(
+            f"this {name} was made in process {process}, and this is its fork {os.getpid()}, in which its threads "
+            f"do not run: make one {name} in each process"
+        )
+
+
+def _after_fork() -> None:
+    """In the child, before anything else runs there."""
+    global _inherited
+    _inherited = frozenset(sys.modules)
+    things = list(_kept)
+    if not things:
+        return
+    increase = ctypes.pythonapi.Py_IncRef
+    increase.argtypes, increase.restype = [ctypes.py_object], None
+    for thing in things:
+        increase(thing)
+    _end_without_destructors()
+
+
+def _end_without_destructors() -> None:
+    """Let this process end right after Python's own cleaning up (glibc's on_exit passes the exit status on)."""
+    with contextlib.suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.on_exit(libc._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+__all__ = ["check_process", "inherited", "outlives_forks"]

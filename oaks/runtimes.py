@@ -1,0 +1,66 @@
+"""Where ONNX Runtime and OpenVINO are imported, with their telemetry switched off first.
+
+Both report their use to their makers unless told otherwise before they are loaded, and write files under the home
+folder for it. Nothing in this package talks to the network unless it is asked to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+
+_OPENVINO_TELEMETRY = "openvino_telemetry"
+
+
+def load_onnxruntime() -> ModuleType:
+    """ONNX Runtime.
+
+    Raises:
+        ImportError: it is not installed, or does not load.
+    """
+    if "onnxruntime" in sys.modules:
+        return sys.modules["onnxruntime"]
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the library is loaded
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # on Windows
+    return onnxruntime
+
+
+def load_openvino() -> ModuleType:
+    """OpenVINO, which reports that it was imported while it is; without its telemetry package it cannot.
+
+    Raises:
+        ImportError: it is not installed, or does not load.
+    """
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    absent = object()
+    before = sys.modules.get(_OPENVINO_TELEMETRY, absent)
+    sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # importing it raises ImportError
+    try:
+        import openvino
+    finally:
+        if before is absent:
+            del sys.modules[_OPENVINO_TELEMETRY]
+        else:
+            sys.modules[_OPENVINO_TELEMETRY] = before  # type: ignore[assignment]
+    return openvino
+
+
+_LOADERS = {"onnxruntime": load_onnxruntime, "openvino": load_openvino}
+
+
+def load(name: str) -> ModuleType:
+    """A module by its name, a runtime by the function above.
+
+    Raises:
+        ImportError: it is not installed, or does not load.
+    """
+    import importlib
+
+    return _LOADERS[name]() if name in _LOADERS else importlib.import_module(name)
+
+
+__all__ = ["load", "load_onnxruntime", "load_openvino"]

@@ -1,0 +1,126 @@
+"""Nothing talks to the network unasked, and nothing is written outside of the output and cache folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oaks import runtimes
+
+from .tree import ROOT, imports
+
+AUDIT = """
+import sys
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        sys.stderr.write(f"NETWORK {event} {arguments!r}\\n")
+sys.addaudithook(hook)
+"""
+"""What Python code does with sockets; strace, where it is installed, tells what native code does too."""
+
+USES = {
+    "import": "import oaks, oaks.val, oaks.video, oaks.engines, oaks.training",
+    "doctor": "from oaks.cli.main import main; main(['doctor'])",
+    "onnxruntime": "from oaks.cli.main import main\nmain(['predict', *sys.argv[1:], '--backend', 'onnxruntime'])",
+    "openvino": "from oaks.cli.main import main\nmain(['predict', *sys.argv[1:], '--backend', 'openvino'])",
+}
+
+
+def strace() -> list[str]:
+    """The command that traces network calls, if it works here."""
+    program = shutil.which("strace")
+    if program is None or subprocess.run([program, "-o", os.devnull, "true"], capture_output=True).returncode:
+        return []
+    return [program, "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg"]
+
+
+def connections(trace: str) -> list[str]:
+    """Lines of a trace that reach for another machine; sockets between processes of this one do not."""
+    return [line for line in trace.splitlines() if re.search(r"AF_INET|sin6?_port", line)]
+
+
+def run(use: str, home: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Runs a use with an empty home folder; also gives the trace of its network calls."""
+    kept = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG", "OMP_NUM_THREADS")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+    (home / "tmp").mkdir(parents=True)
+    trace = home.parent / "trace"
+    command = [*strace(), *(["-o", str(trace)] if strace() else [])]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", AUDIT + USES[use], *arguments],
+        env=environment, cwd=home.parent, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    return done, trace.read_text() if trace.exists() else ""
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nobody_is_contacted_and_the_home_folder_stays_empty(tmp_path, use):
+    home, out = tmp_path / "home", tmp_path / "out"
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((96, 72, 3), np.uint8)).save(picture)
+    arguments = [str(picture), "--bundle", "tiny", "--boxes", "whole", "--out", str(out)]
+    done, trace = run(use, home, *arguments if use in ("onnxruntime", "openvino") else [])
+    assert "NETWORK" not in done.stderr
+    assert connections(trace) == []
+    assert done.returncode == 0, done.stderr
+    written = [path.relative_to(home) for path in home.rglob("*") if path.is_file()]
+    assert [path for path in written if path.parts[0] != ".cache"] == []  # matplotlib lists its fonts there
+    beside = {path.name for path in tmp_path.iterdir()} - {"home", "out", "picture.png", "trace"}
+    assert beside == set()
+
+
+def test_a_connection_would_be_seen(tmp_path):
+    """What the test above looks at is not blind."""
+    USES["connect"] = (
+        "import socket\nwith socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: s.connect(('127.0.0.1', 9))"
+    )
+    try:
+        done, trace = run("connect", tmp_path / "home")
+    finally:
+        del USES["connect"]
+    assert "NETWORK socket.connect" in done.stderr
+    assert bool(connections(trace)) == bool(strace())
+
+
+def test_runtimes_are_imported_where_their_telemetry_is_switched_off():
+    strays = {
+        statement.importer
+        for statement in imports()
+        if statement.imported.partition(".")[0] in ("onnxruntime", "openvino", "openvino_telemetry")
+    }
+    assert strays <= {"oaks.runtimes", "oaks.engines.export.precision"}
+    text = (ROOT / "engines" / "export" / "precision.py").read_text(encoding="utf-8")
+    assert text.index("load_onnxruntime()\n") < text.index("from onnxruntime")
+
+
+def test_the_openvino_that_was_loaded_knows_no_telemetry():
+    code = (
+        "from oaks.runtimes import load_openvino; load_openvino(); import openvino.tools.ovc.telemetry_utils as t; "
+        "print(t.tm.__name__); import sys; print('openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"], done.stderr
+
+
+def test_onnxruntime_is_told_before_it_is_loaded():
+    code = (
+        "import os, sys, builtins\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "from oaks.runtimes import load\n"
+        "assert load('onnxruntime') is load('onnxruntime')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["1"], done.stderr
+    assert runtimes.load("json").__name__ == "json"
