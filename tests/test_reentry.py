@@ -33,17 +33,17 @@ def engine(tmp_path_factory):
 def within(engine, monkeypatch, call):
     """What `call` raises while the same thread is between crop and results; the outer call's poses."""
     raised: list[BaseException] = []
-    run = engine._pipeline.run
+    start = engine._pipeline.start
 
     def interrupted(*arguments, **settings):
-        passes = run(*arguments, **settings)
+        begun = start(*arguments, **settings)
         try:
             call()
         except StateError as error:
             raised.append(error)
-        return passes
+        return begun
 
-    monkeypatch.setattr(engine._pipeline, "run", interrupted)
+    monkeypatch.setattr(engine._pipeline, "start", interrupted)
     return engine.infer(frame(0), boxes=BOXES), raised
 
 
@@ -87,7 +87,7 @@ def test_after_an_error_the_engine_is_free(engine, monkeypatch):
     def broken(*arguments, **settings):
         raise ValueError("broken")
 
-    monkeypatch.setattr(engine._pipeline, "run", broken)
+    monkeypatch.setattr(engine._pipeline, "start", broken)
     with pytest.raises(ValueError, match="broken"):
         engine.infer(frame(0), boxes=BOXES)
     monkeypatch.undo()
@@ -150,20 +150,20 @@ def test_finalizers_never_give_wrong_poses(engine):
 
         made.append(Cyclic)
 
-    thresholds, run = gc.get_threshold(), engine._pipeline.run
+    thresholds, start = gc.get_threshold(), engine._pipeline.start
 
     def littering(*arguments, **settings):
         for kind in made:
             kind()
-        return run(*arguments, **settings)
+        return start(*arguments, **settings)
 
-    engine._pipeline.run = littering
+    engine._pipeline.start = littering
     try:
         wrong, refused = interruptions(
             engine, disturb, lambda: gc.set_threshold(3, 1, 1), lambda: gc.set_threshold(*thresholds)
         )
     finally:
-        engine._pipeline.run = run
+        engine._pipeline.start = start
     assert wrong == 0
     assert refused >= 20, "no finalizer ran while the Engine was at work"
 
