@@ -71,11 +71,11 @@ def connect(address: str | None = None, *, dashboard: bool = False) -> bool:
 
 
 @contextmanager
-def connected(address: str | None = None, **settings: Any) -> Iterator[None]:
-    """A connection to Ray for a block; one that already exists stays open after it."""
+def connected(address: str | None = None, **settings: Any) -> Iterator[bool]:
+    """A connection to Ray for a block; one that already exists stays open after it. Yields whether it is a new one."""
     own = connect(address, **settings)
     try:
-        yield
+        yield own
     finally:
         if own:
             import_ray().shutdown()

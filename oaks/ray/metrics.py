@@ -93,14 +93,20 @@ def merged(texts: Iterable[str]) -> str:
 
 
 class Board:
-    """The latest metrics of each replica; one actor of it serves all."""
+    """The latest metrics of each replica, and whether the service is stopping; one actor of it serves all."""
 
     def __init__(self) -> None:
         self._texts: dict[str, tuple[float, str]] = {}
+        self._stopping = False
 
-    def post(self, replica: str, text: str) -> None:
-        """Replaces the metrics of a replica."""
+    def stop(self) -> None:
+        """Tells all replicas, at their next post, to take no more requests."""
+        self._stopping = True
+
+    def post(self, replica: str, text: str) -> bool:
+        """Replaces the metrics of a replica; returns whether the service is stopping."""
         self._texts[replica] = time.monotonic(), text
+        return self._stopping
 
     def exchange(self, replica: str, text: str) -> str:
         """Posts the metrics of a replica and returns those of all."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from oaks import ops
 from oaks.errors import ArgumentError, OaksError
 from oaks.ray.batches import BoxesFor, make_settings
-from oaks.ray.cluster import choose_pool, connected, import_ray
+from oaks.ray.cluster import LOCAL, choose_pool, connected, import_ray
 from oaks.ray.metrics import Board
 from oaks.ray.requests import RequestLimits
 from oaks.ray.service import Service, ServiceSettings
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 NAME = "oaks"
-_BOARD = "oaks-metrics"
 _TAKEN = 10_000
 """Requests that Serve hands to a replica at a time: the replica itself refuses those beyond its queue."""
 _STOP_SECONDS = 120.0
 """In which a replica that is stopped must have answered what it took."""
-_POST_SECONDS = 2.0
+_POST_SECONDS = 1.0
+"""After which every replica knows that the service is stopping."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class _Options:
     settings: Settings
     service: ServiceSettings
     detects: bool
+    board: Any
 
 
 class Replica:
@@ -49,13 +51,12 @@ class Replica:
     """
 
     def __init__(self, options: _Options) -> None:
-        import ray
         from ray import serve
 
         self._engine, detect = options.settings.open_with(options.detects)
         self._engine.warmup()
         self._name = serve.get_replica_context().replica_tag
-        self._board = ray.remote(num_cpus=0)(Board).options(name=_BOARD, get_if_exists=True).remote()
+        self._board = options.board
         self._service = Service(
             self._engine, detect, options.service, replica=self._name, snapshots=self._exchange
         )
@@ -72,7 +73,7 @@ class Replica:
 
     async def _post(self) -> None:
         while True:
-            await self._board.post.remote(self._name, self._service.metrics.text())
+            self._service.stopping = await self._board.post.remote(self._name, self._service.metrics.text())
             await asyncio.sleep(_POST_SECONDS)
 
 
@@ -121,10 +122,13 @@ def serve(
         OaksError: the service cannot start.
     """
     stop = threading.Event()
-    with stopping_on_signals(stop), running(
-        bundle, host=host, port=port, address=address, replicas=replicas, threads=threads, device=device, boxes=boxes,
-        detector=detector, nms=nms, queue=queue, wait=wait, bounds=bounds, **engine,
-    ) as place:  # fmt: skip
+    with (
+        running(
+            bundle, host=host, port=port, address=address, replicas=replicas, threads=threads, device=device,
+            boxes=boxes, detector=detector, nms=nms, queue=queue, wait=wait, bounds=bounds, **engine,
+        ) as place,
+        stopping_on_signals(stop),  # behind Ray, which takes over SIGTERM too
+    ):  # fmt: skip
         ready(place)
         while not stop.wait(0.5):
             pass
@@ -153,7 +157,7 @@ def running(
         raise ArgumentError(f"port must be 1 to 65535, got {port}")
     service = ServiceSettings(bounds or RequestLimits(), queue, wait, nms)
     import_ray()
-    with connected(address):
+    with connected(address) as own:
         import ray
         from ray import serve as ray_serve
 
@@ -170,10 +174,11 @@ def running(
             graceful_shutdown_wait_loop_s=0.1,
             health_check_period_s=2.0,
         )
+        board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         try:
             ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
             ray_serve.run(
-                deployment.bind(_Options(settings, service, detects)), name=NAME, route_prefix="/",
+                deployment.bind(_Options(settings, service, detects, board)), name=NAME, route_prefix="/",
                 logging_config={"log_level": "WARNING", "enable_access_log": False},
             )  # fmt: skip
         except (RuntimeError, ray.exceptions.RayError) as error:
@@ -182,8 +187,11 @@ def running(
         try:
             yield f"http://{host}:{port}"
         finally:
+            ray.get(board.stop.remote())
+            time.sleep(2 * _POST_SECONDS)  # new requests are refused by now; those taken are answered
             ray_serve.delete(NAME)
-            ray_serve.shutdown()
+            if not own or address not in (None, LOCAL):
+                ray_serve.shutdown()  # otherwise Serve ends with the Ray that was started for it
 
 
 @contextmanager

@@ -274,13 +274,15 @@ def test_a_replica_that_fell_silent_is_left_out(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     board, a, b = Board(), Metrics("a", 1).text(), Metrics("b", 1).text()
-    board.post("a", a)
+    assert board.post("a", a) is False
     now[0] = 20.0
     assert 'replica="a"' in board.exchange("b", b)
     now[0] = 40.0
     text = board.exchange("b", b)
     assert 'replica="a"' not in text
     assert 'replica="b"' in text
+    board.stop()
+    assert board.post("a", a) is True
 
 
 def test_settings_are_checked():

@@ -8,6 +8,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +111,7 @@ def _names_in_metrics(address: str) -> int:
 
 def test_a_stop_answers_what_was_taken_and_a_full_queue_says_so(tiny, engine):
     boxes = json.dumps([[0, 0, 48, 64]] * 400).replace(" ", "")
-    with ThreadPoolExecutor(24) as callers:
+    with ThreadPoolExecutor(64) as callers:
         with running(
             tiny, port=free_port(), replicas=1, threads=1, backend="onnxruntime", boxes="whole", queue=16,
             bounds=RequestLimits(people=400),
@@ -117,8 +119,9 @@ def test_a_stop_answers_what_was_taken_and_a_full_queue_says_so(tiny, engine):
             inside = [callers.submit(ask, address, f"/predict?boxes={boxes}", encoded(n)) for n in range(16)]
             full = b'oaks_queue_requests{replica="'
             until(lambda: _waiting(address, full) >= 8)
-            late = [callers.submit(ask, address, f"/predict?boxes={boxes}", encoded(n)) for n in range(16)]
-            time.sleep(0.1)
+            # More than the queue has room for, whatever was answered meanwhile.
+            late = [callers.submit(ask, address, f"/predict?boxes={boxes}", encoded(n)) for n in range(48)]
+            until(lambda: any(reply.done() for reply in late))
         statuses = [reply.result(300)[0] for reply in inside]
         assert statuses == [200] * 16
         for number, reply in enumerate(inside):
@@ -166,3 +169,20 @@ def test_memory_is_flat_over_twenty_thousand_requests(tiny, engine):
         assert after[process] - before[process] < 24 << 20
         text = ask(address, "/metrics")[2].decode()
         assert re.search(r'oaks_requests_total{replica="[^"]+",status="200"} 20000.0', text)
+
+
+def test_the_command_ends_well_on_sigterm(tiny):
+    port = free_port()
+    words = ["-m", "oaks", "serve", str(tiny), "--port", str(port), "--boxes", "whole", "--threads", "1",
+             "--workers", "1", "--backend", "onnxruntime"]  # fmt: skip
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert f"at http://127.0.0.1:{port}" in line
+        assert predict(f"http://127.0.0.1:{port}", encoded(1))["poses"]
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=180)
+        assert (process.returncode, said.splitlines()[-1]) == (0, "stopped")
+    finally:
+        process.kill()
+        process.wait(30)
