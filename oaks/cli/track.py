@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,12 @@ def track(
     patience: Annotated[float, typer.Option(help="Seconds that a track survives without a pose.")] = 1.0,
     smooth: Annotated[bool, typer.Option(help="Smooth the keypoints (one-euro filter).")] = True,
     video: Annotated[bool, typer.Option(help="Write the annotated video.")] = True,
+    show: Annotated[
+        bool,
+        typer.Option(
+            help="Show the frames in a window; q or Esc ends the run. Needs an OpenCV with a GUI (opencv-python)."
+        ),
+    ] = False,
     drawing: options.DrawingOptions,
     trails: Annotated[float, typer.Option(help="Trail length in seconds; 0 draws none.")] = 1.0,
     live: Annotated[
@@ -71,20 +78,22 @@ def track(
     What was written can be read however the run ends; a source that was damaged, ended early or did not return
     counts as skipped.
     """
-    from oaks.video import OneEuro, Tracker
+    from oaks.video import OneEuro, Preview, Tracker
     from oaks.video.outputs import Output as Files
     from oaks.video.outputs import folders_for, track_into
     from oaks.video.sinks import frame_record
 
     sources = _sources(source, rate=rate, live=live, retry=retry)
     _check_boxes(boxes, detector, first_boxes)
-    looks: dict[str, Any] = {
-        "video": video, "absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails
-    }  # fmt: skip
-    with engine.open(bundle) as opened:
+    looks: dict[str, Any] = {"absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails}
+    with ExitStack() as stack:
+        preview = Preview(**looks) if show else None
+        if preview is not None:
+            stack.callback(preview.close)
+        opened = stack.enter_context(engine.open(bundle))
         people = _box_sources(len(sources), boxes, category, detector, first_boxes, _every(every), opened)
         files = [
-            Files(folder, own.id_in_results, **looks)
+            Files(folder, own.id_in_results, video=video, **looks)
             for folder, own in zip(folders_for(out, sources), people, strict=True)
         ]
         tracker = Tracker(
@@ -103,7 +112,7 @@ def track(
 
             summary = track_into(
                 files, sources, opened, boxes=people, tracker=tracker, smoother=OneEuro() if smooth else None,
-                most=frames, done=done,
+                most=frames, preview=preview, done=done,
             )  # fmt: skip
     _tell(output, summary)
     output.say(f"results: {', '.join(str(own.folder) for own in files)}")

@@ -9,6 +9,7 @@ Needs PyAV and SciPy: `pip install 'oaks[video]'`.
 from oaks.boxes import BoxSource, boxes_from_detector, boxes_from_file, first_boxes
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.frames import Frame
+from oaks.video.preview import Preview
 from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource, open_source
@@ -26,6 +27,7 @@ __all__ = [
     "JsonLines",
     "MotFile",
     "OneEuro",
+    "Preview",
     "ReadAhead",
     "Sink",
     "Summary",

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from oaks.draw import draw
 from oaks.errors import BackendUnavailable, OaksError
 from oaks.files import beside, naming
 from oaks.forks import check_process, outlives_forks
-from oaks.poses import NO_TRACK, Poses
+from oaks.poses import Poses
 from oaks.video.frames import Frame
 from oaks.video.sources import load_av
-from oaks.video.trails import Trails
+from oaks.video.trails import FrameDrawing
 
 _FRAGMENT = 30  # frames between key frames: what a power cut costs
 
@@ -34,7 +33,7 @@ class AnnotatedVideo:
     Args:
         path: the file.
         absent, boxes: how poses are drawn (oaks.draw.draw).
-        trails: seconds for which the way of each person remains; 0: none.
+        trails: trail length in seconds; 0 draws none.
         quality: x264's constant rate factor, 0 (best) to 51.
 
     Raises:
@@ -54,8 +53,8 @@ class AnnotatedVideo:
         self._av = load_av()
         outlives_forks(self)
         self._process = os.getpid()
-        self._absent, self._boxes, self._quality = absent, boxes, quality
-        self._trails = Trails(trails)
+        self._drawing = FrameDrawing(absent=absent, boxes=boxes, trails=trails)
+        self._quality = quality
         flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
         self._file = _File(path)
         self._container = self._av.open(self._file, "w", format="mp4", options=flags)
@@ -90,9 +89,7 @@ class AnnotatedVideo:
     def _encode(self, frame: Frame, poses: Poses) -> None:
         if self._stream is None:
             self._stream = self._open_stream(frame)
-        tracked = poses[poses.track_ids != NO_TRACK]
-        under = self._trails.draw(frame.image, tracked, frame.time)
-        drawn = draw(under, tracked, absent=self._absent, boxes=self._boxes)
+        drawn = self._drawing.draw(frame, poses)
         picture = self._av.VideoFrame.from_ndarray(
             _fitted(drawn, (self._stream.width, self._stream.height)), format="bgr24"
         )

@@ -17,6 +17,7 @@ from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.annotated import AnnotatedVideo, EncodingError
 from oaks.video.frames import Frame
+from oaks.video.preview import Preview
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource
@@ -91,6 +92,7 @@ def track_into(
     tracker: Tracker,
     smoother: OneEuro | None,
     most: int | None = None,
+    preview: Preview | None = None,
     done: Callable[[Frame, Poses], object] = lambda _frame, _poses: None,
     **settings: Any,
 ) -> Summary:
@@ -99,6 +101,7 @@ def track_into(
     Args:
         outputs, sources, boxes: one of each for every stream.
         most: number of frames after which it ends; None: at the end of the sources.
+        preview: shows the frames; a user who ends it ends the run.
         done: callback for each frame.
         settings: for `track`.
 
@@ -141,7 +144,9 @@ def track_into(
             for frame, poses in tracked:
                 writers[frame.stream]((frame, poses))
                 done(frame, poses)
-                if summary.frames == most:
+                if preview is not None:
+                    preview.write(frame, poses)
+                if summary.frames == most or (preview is not None and preview.ended):
                     break
         for output in outputs:
             summary.problems += output.problems

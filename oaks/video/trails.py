@@ -1,4 +1,4 @@
-"""The ways that people have come, drawn beneath them."""
+"""Tracked poses drawn into frames, with trails beneath them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import deque
 
 import numpy as np
 
-from oaks.draw import track_color
+from oaks.draw import draw, track_color
 from oaks.errors import ArgumentError
-from oaks.poses import Poses
+from oaks.poses import NO_TRACK, Poses
+from oaks.video.frames import Frame
 
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel
 
@@ -70,4 +71,30 @@ class Trails:
             cv2.line(picture, tuple(start), tuple(end), color, thickness, cv2.LINE_AA, _SHIFT)
 
 
-__all__ = ["Trails"]
+class FrameDrawing:
+    """Draws the tracked poses of one stream into its frames, with ids, scores and trails.
+
+    Args:
+        absent, boxes: how poses are drawn (oaks.draw.draw).
+        trails: trail length in seconds; 0 draws none.
+
+    Raises:
+        ArgumentError: trails is negative.
+    """
+
+    def __init__(self, *, absent: str = "hide", boxes: bool = False, trails: float = 1.0) -> None:
+        self._absent, self._boxes, self._trails = absent, boxes, Trails(trails)
+
+    def draw(self, frame: Frame, poses: Poses) -> np.ndarray:
+        """A copy of the frame's picture with its poses; those of no track are left out.
+
+        Args:
+            frame: the frames must come in order.
+            poses: of this frame, with track_ids.
+        """
+        tracked = poses[poses.track_ids != NO_TRACK]
+        under = self._trails.draw(frame.image, tracked, frame.time)
+        return draw(under, tracked, absent=self._absent, boxes=self._boxes)
+
+
+__all__ = ["FrameDrawing", "Trails"]

@@ -1,0 +1,75 @@
+"""Hook of MkDocs: pages of the site that are files elsewhere in the repository, and links to such files.
+
+README.md is the home page, ARCHITECTURE.md and CHANGELOG.md are pages; files that a page links to (examples, schemas,
+results) are copied into the site under their own path.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {
+    "README.md": "index.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
+
+
+def relative_to_docs(text: str, folder: Path) -> str:
+    """Text of a page in a folder of the repository, with links as they lead from the folder docs/.
+
+    Links to files outside docs/ become links to their copies in the site.
+    """
+
+    def rewritten(match: re.Match[str]) -> str:
+        target = (folder / match[1]).resolve()
+        if not target.is_relative_to(ROOT):
+            return match[0]
+        path = target.relative_to(ROOT).as_posix()
+        inside = PAGES.get(path) or path.removeprefix("docs/")
+        return f"]({inside}{match[2] or ''})"
+
+    return LINK.sub(rewritten, text)
+
+
+def linked_files(text: str, folder: Path) -> set[str]:
+    """Files outside docs/, other than pages, that a text links to; paths in the repository."""
+    found = set()
+    for match in LINK.finditer(text):
+        target = (folder / match[1]).resolve()
+        if target.is_file() and target.is_relative_to(ROOT) and not target.is_relative_to(ROOT / "docs"):
+            path = target.relative_to(ROOT).as_posix()
+            found |= {path} - PAGES.keys()
+    return found
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages from elsewhere, and the files that any page links to."""
+    from mkdocs.structure.files import File
+
+    linked: set[str] = set()
+    for name, page in PAGES.items():
+        if (ROOT / name).is_file():
+            text = (ROOT / name).read_text(encoding="utf-8")
+            linked |= linked_files(text, ROOT)
+            files.append(File.generated(config, page, content=relative_to_docs(text, ROOT)))
+    for page in (ROOT / "docs").glob("*.md"):
+        linked |= linked_files(page.read_text(encoding="utf-8"), ROOT / "docs")
+    for path in sorted(linked):
+        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: object, **_: object) -> str:
+    """The page's text, with links to files outside docs/ led to their copies."""
+    path = page.file.src_uri  # type: ignore[attr-defined]
+    return relative_to_docs(markdown, ROOT / "docs") if "/" not in path else markdown

@@ -1,0 +1,118 @@
+"""The documentation site: complete, strict, and without outside resources."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import oaks
+import oaks.fit
+import oaks.ops
+import oaks.video
+
+from .pages import ROOT
+
+API = sorted((ROOT / "docs" / "api").glob("*.md"))
+DOCUMENTED = [name for page in API for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M)]
+DATA = {
+    "oaks.__version__",
+    "oaks.bundle", "oaks.draw", "oaks.fit", "oaks.ops",
+    "oaks.ops.FLIP_FEATURES", "oaks.ops.JOINT_FEATURES", "oaks.ops.MAP_FEATURES", "oaks.ops.OKS_THRESHOLD",
+    "oaks.ops.POSE_FEATURES", "oaks.ops.SECOND_FEATURES", "oaks.video.ONCE",
+}  # fmt: skip
+"""Modules, which are pages of their own, and constants, which need no entry."""
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def resolve(name):
+    """What a dotted name leads to."""
+    parts = name.split(".")
+    for split in range(len(parts), 0, -1):
+        if importlib.util.find_spec(".".join(parts[:split])):
+            value = importlib.import_module(".".join(parts[:split]))
+            for part in parts[split:]:
+                value = getattr(value, part)
+            return value
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("module", [oaks, oaks.ops, oaks.fit, oaks.video], ids=lambda module: module.__name__)
+def test_everything_public_is_in_the_reference(module):
+    """By name, or under the module that it comes from, as box sources are."""
+    documented = {id(resolve(name)) for name in DOCUMENTED}
+    missing = [
+        f"{module.__name__}.{name}"
+        for name in module.__all__
+        if id(getattr(module, name)) not in documented and f"{module.__name__}.{name}" not in DATA
+    ]
+    assert not missing
+
+
+def test_every_entry_of_the_reference_exists_and_stands_once():
+    assert len(DOCUMENTED) == len(set(DOCUMENTED)) > 80
+    undescribed = [
+        name for name in DOCUMENTED if callable(resolve(name)) and not (resolve(name).__doc__ or "").strip()
+    ]
+    assert not undescribed
+
+
+def leaves(nav):
+    for entry in nav:
+        for value in entry.values():
+            yield from leaves(value) if isinstance(value, list) else [value]
+
+
+def test_every_page_is_in_the_navigation(pages):
+    listed = set(leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]))
+    own = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    generated = {page for name, page in pages.PAGES.items() if (ROOT / name).is_file()}
+    assert listed == own | generated
+
+
+def test_links_lead_to_pages_and_copies(pages):
+    docs, root = ROOT / "docs", ROOT
+    text = "[a](docs/video.md#boxes) [b](ARCHITECTURE.md) [c](oaks/bundle.schema.json) [d](#here) [e](https://x.y/z)"
+    assert pages.relative_to_docs(text, root) == (
+        "[a](video.md#boxes) [b](architecture.md) [c](oaks/bundle.schema.json) [d](#here) [e](https://x.y/z)"
+    )
+    assert pages.relative_to_docs("[a](../README.md#video) [b](../oaks/py.typed)", docs) == (
+        "[a](index.md#video) [b](oaks/py.typed)"
+    )
+    assert pages.linked_files("[a](../oaks/py.typed) [b](video.md) [c](../README.md)", docs) == {
+        "oaks/py.typed"
+    }
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
+    pytest.importorskip("mkdocs")
+    # No proxy answers: what the build wanted to fetch would fail.
+    offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, **offline, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+        timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert not re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//', text), page
+        assert not re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|preload)"[^>]*href="(?:https?:)?//', text), page
+    assert 'id="oaks.Engine.infer"' in (tmp_path / "api" / "engine.html").read_text("utf-8")
+    for copy in ("examples/other_estimators.py", "oaks/bundle.schema.json", "figures/flags.svg"):
+        assert (tmp_path / copy).is_file()
