@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
 
     bundle = oaks.fit.import_network(given.network, given.out, preset=given.preset, license=given.license)
-    print(f"{bundle.path}: crops of {bundle.pose.size}, decoder {bundle.pose.refine}, {bundle.skeleton.count} keypoints")
+    print(
+        f"{bundle.path}: crops of {bundle.pose.size}, decoder {bundle.pose.refine}, {bundle.skeleton.count} keypoints"
+    )
     if given.picture:
         poses = oaks.Engine(bundle).infer(given.picture, boxes="whole")
         print(f"conventional score {poses.scores[0]:.2f}")

@@ -1,8 +1,8 @@
 """Find the poses in one picture, print their scores and write the picture with them.
 
-    python examples/photo.py photo.jpg                         the bundle's detector finds the people
-    python examples/photo.py photo.jpg --detector yolox.onnx   an exported detector does
-    python examples/photo.py photo.jpg --whole                 the picture is one person
+python examples/photo.py photo.jpg                         the bundle's detector finds the people
+python examples/photo.py photo.jpg --detector yolox.onnx   an exported detector does
+python examples/photo.py photo.jpg --whole                 the picture is one person
 """
 
 from __future__ import annotations

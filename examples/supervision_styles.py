@@ -22,14 +22,14 @@ from oaks.images import read_image
 def styles(picture: np.ndarray, poses: oaks.Poses) -> list[np.ndarray]:
     """Copies of a picture (H, W, 3) with poses drawn in: lines and points, boxes around people, points with names."""
     points = poses.to_supervision()
-    edges = [(start + 1, end + 1) for start, end in poses.skeleton.limbs]  # supervision counts keypoints from 1
+    edges = [
+        (start + 1, end + 1) for start, end in poses.skeleton.limbs
+    ]  # supervision counts keypoints from 1
     lines = supervision.EdgeAnnotator(edges=edges, thickness=3)
     dots = supervision.VertexAnnotator(radius=5)
     names = supervision.VertexLabelAnnotator(text_scale=0.3, text_padding=2, smart_position=True)
     boxes = supervision.RoundBoxAnnotator()
-    people = supervision.Detections(
-        xyxy=poses.boxes, confidence=poses.scores, class_id=np.arange(len(poses))
-    )
+    people = supervision.Detections(xyxy=poses.boxes, confidence=poses.scores, class_id=np.arange(len(poses)))
     return [
         dots.annotate(lines.annotate(picture.copy(), points), points),
         boxes.annotate(lines.annotate(picture.copy(), points), people),

@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("camera", nargs="?", default="0", help="camera, video file or stream address")
     parser.add_argument("--bundle", default="small")
     parser.add_argument("--detector", help="exported detector (ONNX); default: the bundle's")
-    parser.add_argument("--every", type=int, default=5, help="frames from one run of the detector to the next")
+    parser.add_argument(
+        "--every", type=int, default=5, help="frames from one run of the detector to the next"
+    )
     given = parser.parse_args(arguments)
 
     preview = Preview("oaks")

@@ -22,8 +22,9 @@ from oaks.val.error_analysis import Landing
 from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
+from oaks.val.report.answer import answer
 from oaks.val.report.comparison import files_section
-from oaks.val.report.document import Report, Section, Tile, format_cell
+from oaks.val.report.document import Report, Section, Tile
 from oaks.val.report.writer import DATA, load_report, save_report
 from oaks.val.scores import TITLES, ScoredDetections
 from oaks.val.synthetic_boxes import write_detector_like
@@ -113,7 +114,8 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
         if section is not None:
             report.put(section)
     report.head = report_head(truth, list(sources.values()), settings)
-    report.tiles = headline_tiles(truth, *next(iter(rankings.values())), gains.get(names[0]))
+    report.answer = answer(sources, gains)
+    report.tiles = headline_tiles(truth, *next(iter(rankings.values())))
     return report
 
 
@@ -230,9 +232,7 @@ def _title(truth: GroundTruth, results: Sequence[Detections]) -> str:
     return f"{', '.join(detections.name for detections in results)} on {Path(truth.path).name}"
 
 
-def headline_tiles(
-    truth: GroundTruth, measured: ScoredDetections, figures: ranking.Ranking, gains: list[Comparison] | None
-) -> list[Tile]:
+def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: ranking.Ranking) -> list[Tile]:
     """The headline numbers of the first file."""
     best = measured.best.key
     made = [
@@ -253,18 +253,6 @@ def headline_tiles(
                 "good" if share > 0 else "bad",
             )
         )
-    for comparison in gains or ():
-        for occlusion_class in ("almost", "largely"):
-            if comparison.figure == f"AP75 {occlusion_class} (all)":
-                gain = comparison.differences[0]
-                made.append(
-                    Tile(
-                        f"AP75 {occlusion_class} occluded, OAKS over conventional",
-                        format_cell(gain.value, "points"),
-                        f"95 % interval {format_cell(gain.low, 'points')} to {format_cell(gain.high, 'points')}",
-                        "good" if gain.low > 0 else "bad" if gain.high < 0 else "plain",
-                    )
-                )
     score = measure_calibration(measured.best.values, measured.own_oks)
     made.append(
         Tile("Calibration error (ECE)", f"{score.ece:.3f}", f"Pearson's r with OKS {score.pearson:.2f}")

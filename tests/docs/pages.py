@@ -27,7 +27,6 @@ import oaks
 from oaks.cli.main import main
 from oaks.predict import DEMO
 
-
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], key=lambda path: path.relative_to(ROOT).as_posix()
@@ -137,7 +136,9 @@ def run_shell(block: Block) -> None:
         if not words:
             continue
         if words[0] != "oaks":
-            raise AssertionError(f"{block.place}: only `oaks` can be run, got `{line}`; say why it is not run")
+            raise AssertionError(
+                f"{block.place}: only `oaks` can be run, got `{line}`; say why it is not run"
+            )
         with pytest.raises(SystemExit) as ended:
             main(words[1:])
         assert not ended.value.code, f"{block.place}: `{line}` ended with exit code {ended.value.code}"

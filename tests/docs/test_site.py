@@ -112,7 +112,9 @@ def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
     for page in tmp_path.rglob("*.html"):
         text = page.read_text("utf-8")
         assert not re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//', text), page
-        assert not re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|preload)"[^>]*href="(?:https?:)?//', text), page
+        assert not re.findall(
+            r'<link[^>]*rel="(?:stylesheet|preconnect|preload)"[^>]*href="(?:https?:)?//', text
+        ), page
     assert 'id="oaks.Engine.infer"' in (tmp_path / "api" / "engine.html").read_text("utf-8")
     for copy in ("examples/other_estimators.py", "oaks/bundle.schema.json", "figures/flags.svg"):
         assert (tmp_path / copy).is_file()

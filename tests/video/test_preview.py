@@ -128,7 +128,17 @@ def test_a_machine_without_a_display_is_told_from_it(windows, monkeypatch):
 def run(tmp_path, *given):
     bundle = bundles.write(tmp_path / "tiny", skeleton=oaks.COCO17).path
     clip = write_clip(tmp_path / "clip.mp4", 6)
-    arguments = ["track", clip, "--bundle", bundle, "--first-boxes", "4,4,34,54", "--out", tmp_path / "out", *given]
+    arguments = [
+        "track",
+        clip,
+        "--bundle",
+        bundle,
+        "--first-boxes",
+        "4,4,34,54",
+        "--out",
+        tmp_path / "out",
+        *given,
+    ]
     return CliRunner().invoke(app, [*map(str, arguments), "--backend", "onnxruntime", "--gate", "0"])
 
 

@@ -107,18 +107,37 @@ class Tile:
     tone: Literal["good", "bad", "plain"] = "plain"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the first screen says: which score ranks the poses better where, by how much and how surely.
+
+    Attributes:
+        verdict: whether to use the OAKS score; "open" where the people cannot tell or there is nothing to compare.
+        headline: the verdict as a sentence.
+        text: sentences that say by how much and how surely.
+        table: the difference for everybody and for every occlusion class; None if there is nothing to compare.
+    """
+
+    verdict: Literal["yes", "no", "open"]
+    headline: str
+    text: tuple[str, ...] = ()
+    table: Table | None = None
+
+
 @dataclass
 class Report:
     """Everything a reader gets.
 
     Attributes:
         title: what was measured.
-        head: what every figure depends on: groups of (label, value).
+        answer: the first screen; None in a report that compares no scores.
+        head: what every figure depends on: groups of (label, value). It is shown last.
         tiles: the headline numbers.
         sections: the chapters, in order.
     """
 
     title: str
+    answer: Answer | None = None
     head: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)

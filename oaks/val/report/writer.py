@@ -18,6 +18,7 @@ from oaks.progress import plain_console
 from oaks.structured import read_bytes, read_json
 from oaks.val.interval import Interval
 from oaks.val.report.document import (
+    Answer,
     Column,
     Figure,
     Gallery,
@@ -121,6 +122,7 @@ def load_report(folder: str | Path) -> Report:
         schema.check(content, _SCHEMA)
         return Report(
             title=content["title"],
+            answer=_answer(content["answer"], folder),
             head=[(group["title"], list(group["entries"].items())) for group in content["head"]],
             tiles=[Tile(**tile) for tile in content["tiles"]],
             sections=[
@@ -188,6 +190,7 @@ def _to_json(report: Report) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "title": report.title,
+        "answer": None if report.answer is None else _answer_json(report.answer),
         "head": [{"title": title, "entries": dict(entries)} for title, entries in report.head],
         "tiles": [asdict(tile) for tile in report.tiles],
         "sections": [
@@ -195,6 +198,18 @@ def _to_json(report: Report) -> dict[str, Any]:
             for s in report.sections
         ],
     }
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    table = None if answer.table is None else _item_json(answer.table)
+    return {"verdict": answer.verdict, "headline": answer.headline, "text": list(answer.text), "table": table}
+
+
+def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
+    if entry is None:
+        return None
+    table = None if entry["table"] is None else _item(entry["table"], folder)
+    return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)  # type: ignore[arg-type]
 
 
 def _item_json(item: Item) -> dict[str, Any]:
@@ -279,16 +294,21 @@ def html(report: Report) -> str:
 def markdown(report: Report) -> str:
     """The report as Markdown, with links to its drawings and pictures."""
     lines = [f"# {report.title}", ""]
+    if report.answer is not None:
+        lines += [f"**{report.answer.headline}**", "", *(f"{line}\n" for line in report.answer.text)]
+        if report.answer.table is not None:
+            lines += [*_markdown_item(report.answer.table), "", report.answer.table.note, ""]
     for tile in report.tiles:
         lines.append(f"- **{tile.label}: {tile.value}**{' — ' + tile.detail if tile.detail else ''}")
-    lines += ["", "## What these figures rest on", ""]
-    for title, entries in report.head:
-        lines += [f"**{title}**", "", *(f"- {label}: {value}" for label, value in entries), ""]
+    lines.append("")
     for section in report.sections:
         lines += [f"## {section.title}", "", section.text, ""]
         for item in section.items:
             lines += [f"### {item.title}", "", *_markdown_item(item), ""]
             lines += [item.note, ""] if item.note else []
+    lines += ["## What these figures rest on", ""]
+    for title, entries in report.head:
+        lines += [f"**{title}**", "", *(f"- {label}: {value}" for label, value in entries), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
