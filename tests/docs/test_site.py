@@ -41,12 +41,14 @@ def pages():
 def resolve(name):
     """What a dotted name leads to."""
     parts = name.split(".")
-    for split in range(len(parts), 0, -1):
-        if importlib.util.find_spec(".".join(parts[:split])):
+    for split in range(len(parts) - 1, 0, -1):
+        try:
             value = importlib.import_module(".".join(parts[:split]))
-            for part in parts[split:]:
-                value = getattr(value, part)
-            return value
+        except ModuleNotFoundError:
+            continue
+        for part in parts[split:]:
+            value = getattr(value, part)
+        return value
     raise AssertionError(name)
 
 
