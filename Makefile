@@ -1,6 +1,6 @@
 # make test: an environment of its own in .venv, oaks and everything it can use, all tests.
-# make test-all: those too that take minutes (marker slow): every network that recipes can export, for every GPU that
-#     TensorRT for RTX serves.
+# make test-all: those too that take minutes (markers slow and ray): every network that recipes can export, for every GPU
+#     that TensorRT for RTX serves; batches and the service on a Ray cluster of this machine.
 # make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make fuzz: feeds every reader of files with generated inputs for MINUTES (10), with SEED (0).

@@ -46,6 +46,7 @@ _RUNTIMES = (
     _Runtime("onnx", "onnx", "export", "pip install 'oaks[export]'"),
     _Runtime("pycocotools", "pycocotools", "evaluation", "pip install 'oaks[val]'"),
     _Runtime("av", "av", "video", "pip install 'oaks[video]'"),
+    _Runtime("ray", "ray", "batches on many machines, and the service", "pip install 'oaks[ray]'"),
 )
 
 

@@ -25,26 +25,27 @@ class Metrics:
 
         disable_created_metrics()
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry, "labelnames": ["replica"]}
-
+        named, registry = ["replica"], self._registry
         self._requests = Counter(
-            "oaks_requests",
-            "Requests to /predict by HTTP status.",
-            ["replica", "status"],
-            registry=self._registry,
+            "oaks_requests", "Requests to /predict by HTTP status.", [*named, "status"], registry=registry
         )
         self._seconds = Histogram(
-            "oaks_request_seconds", "Seconds from a request's arrival to its reply.", buckets=_SECONDS, **own
+            "oaks_request_seconds", "Seconds from a request's arrival to its reply.", named, buckets=_SECONDS,
+            registry=registry,
+        ).labels(replica)  # fmt: skip
+        self._batch = Histogram(
+            "oaks_batch_people", "People per batch.", named, buckets=_PEOPLE, registry=registry
         ).labels(replica)
-        self._batch = Histogram("oaks_batch_people", "People per batch.", buckets=_PEOPLE, **own).labels(
-            replica
-        )
         self._batch_seconds = Histogram(
-            "oaks_batch_seconds", "Seconds that the Engine takes for a batch.", buckets=_SECONDS, **own
+            "oaks_batch_seconds", "Seconds that the Engine takes for a batch.", named, buckets=_SECONDS,
+            registry=registry,
+        ).labels(replica)  # fmt: skip
+        self._people = Counter("oaks_people", "Poses in replies.", named, registry=registry).labels(replica)
+        self._waiting = Gauge(
+            "oaks_queue_requests", "Requests in work or waiting.", named, registry=registry
         ).labels(replica)
-        self._people = Counter("oaks_people", "Poses in replies.", **own).labels(replica)
-        self._waiting = Gauge("oaks_queue_requests", "Requests in work or waiting.", **own).labels(replica)
-        Gauge("oaks_queue_limit", "Requests that are taken at a time.", **own).labels(replica).set(queue)
+        limit = Gauge("oaks_queue_limit", "Requests that are taken at a time.", named, registry=registry)
+        limit.labels(replica).set(queue)
         self._replica = replica
 
     def answered(self, status: int, seconds: float, people: int) -> None:

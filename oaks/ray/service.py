@@ -242,7 +242,7 @@ class Service:
     def _retry_after(self) -> int:
         """Seconds after which the queue should have room."""
         rate = self._batcher.rate
-        return min(60, max(1, math.ceil(self._people / rate))) if rate else 1
+        return min(60, max(1, math.ceil(max(self._people, self._inside) / rate))) if rate else 1
 
     async def close(self) -> None:
         """Answers what is inside, and ends the threads; new requests are refused."""

@@ -219,7 +219,7 @@ class RowWorker:
             boxes = BoxSource(f"column {self.column}", lambda image: _boxes_of(given[image.name]))
         pictures = zip(names, map(_value_reader, values), strict=True)
         found = poses_of(self.engine, boxes, self.settings.nms, ahead(pictures, self._readers))
-        table = rows.to_table(restarting(found))
+        table = rows.to_table(found)
         # Pictures were called by their numbers, so that each finds its row again.
         origin = np.array(table["file"].to_pylist(), np.int64)
         files = [value if isinstance(value, str) else None for value in values]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from oaks.errors import ArgumentError
@@ -41,3 +45,16 @@ def test_engines_fill_the_cluster(machines, given, pool):
 def test_what_would_wait_for_ever_is_refused(machines, given, text):
     with pytest.raises(ArgumentError, match=text):
         fit_pool(machines, *given)
+
+
+def test_ray_is_loaded_when_it_is_used_and_reports_nothing():
+    script = (
+        "import os, sys, oaks, oaks.ray, oaks.cli.main; assert not {'ray', 'starlette', 'pyarrow'} & set(sys.modules); "
+        "from oaks.ray.cluster import import_ray; import_ray(); print(os.environ['RAY_USAGE_STATS_ENABLED']); "
+        "from ray._common.usage import usage_lib; print(usage_lib.usage_stats_enabled())"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], env=clean, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["0", "False"], found.stderr
