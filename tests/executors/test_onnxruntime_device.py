@@ -164,6 +164,19 @@ def test_the_gpu_gives_what_the_cpu_gives_on_the_engines_stream(runtime, bundle,
     assert runtime.gpu.leaks == []
 
 
+def test_calls_that_overlap_give_the_same_on_two_streams(runtime, bundle, expected):
+    with oaks.Engine(bundle, backend="onnxruntime", device="cuda", precision="fp32", max_batch=4) as engine:
+        pictures = [picture() if n % 2 else np.zeros((40, 50, 3), np.uint8) for n in range(5)]
+        streamed = list(engine.infer_stream(pictures, [people()] * 5))
+        for poses in streamed[1::2]:
+            np.testing.assert_allclose(poses.keypoints, expected.keypoints, atol=1e-6)
+            np.testing.assert_allclose(poses.scores, expected.scores, atol=1e-6)
+        assert not np.allclose(streamed[0].scores, expected.scores)
+    assert len(runtime.gpu.streams) == 2
+    assert runtime.gpu.leaks == []
+    assert runtime.gpu.memory == {}
+
+
 def test_tensorrt_is_told_of_the_batches_and_keeps_its_engines(
     runtime, bundle, expected, monkeypatch, tmp_path
 ):

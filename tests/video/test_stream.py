@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import bundles
 import numpy as np
 import pytest
+from executors import stand_in
 
 import oaks
 from oaks.poses import NO_TRACK
@@ -92,6 +93,29 @@ def test_sharing_out_the_work_changes_nothing(engine, threaded, together):
     images = scene(20)
     wanted = gathered(images, engine, boxes=KNOWN, threaded=False, together=1)
     assert_same(gathered(images, engine, boxes=KNOWN, threaded=threaded, together=together), wanted)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypatch, every):
+    boxes = BoxSource("known", walkers, every=every)
+    wanted = gathered(scene(12), engine, boxes=boxes, together=3)
+    stand_in.install(monkeypatch)
+    order = []
+    with oaks.Engine(engine.bundle, "stand_in", precision="fp32") as device:
+        begin, end = device._begin, device._end
+        monkeypatch.setattr(
+            device, "_begin", lambda *arguments: (order.append("begin"), begin(*arguments))[1]
+        )
+        monkeypatch.setattr(device, "_end", lambda begun: (order.append("end"), end(begun))[1])
+        assert_same(gathered(scene(12), device, boxes=boxes, together=3), wanted)
+        if every == 1:
+            assert order == ["begin", *["begin", "end"] * 3, "end"]
+        else:
+            assert order == ["begin", "end"] * 12
+        unfinished = track(scene(12), device, boxes=boxes, together=3)
+        next(unfinished)
+        unfinished.close()
+        assert device._pipeline._under_way == 0
 
 
 def test_frames_of_a_file_share_passes_and_wait_where_they_depend_on_each_other(engine, monkeypatch):
