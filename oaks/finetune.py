@@ -29,7 +29,7 @@ from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_de
 from oaks.fit.people import People
 from oaks.fit.report import Fitted, measured_with
 from oaks.fit.results import Paths, fit_card, listed
-from oaks.scorer import load_forests
+from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17
 from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
@@ -232,6 +232,7 @@ def _begin(
         "category": category,
         **asdict(settings),
     }
+    del stated["resamples"]  # which trains nothing
     record = work / "finetune.json"
     if record.is_file():
         found = read_json(record, top=dict)
@@ -547,6 +548,7 @@ def _write(
             for file in part.get("files", {}).values():
                 (staged / file).write_bytes(holder.read(file))
         if fitted is not None:
+            assert isinstance(fitted.scorer, Scorer)
             forest_file.write(staged / FORESTS["similarity"], fitted.scorer.similarity)
             forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
         bundles.write(staged, content)

@@ -97,6 +97,7 @@ def fit_results(
     described = results_features(skeleton, people.points, people.heat, corners, opinion)
     seen = [] if reference is None else check_reference(people, *reference, category)
     fitted = fit_card(people, described, card, settings, resamples, warnings=seen)
+    assert isinstance(fitted.scorer, Scorer)
     return fitted if out is None else replace(fitted, path=fitted.scorer.save(out))
 
 
