@@ -175,7 +175,7 @@ class Bundle:
             ArgumentError: the bundle has none.
         """
         if self._skeleton is None:
-            raise ArgumentError(f"bundle {self.name!r} ({self.path}) has no skeleton")
+            raise ArgumentError(f"bundle must have a skeleton, got {self.name!r} ({self.path}) without one")
         return self._skeleton
 
     @property
@@ -211,7 +211,7 @@ class Bundle:
         if not isinstance(part, kind):
             has = sorted(self.networks) or "none"
             raise ArgumentError(
-                f"bundle {self.name!r} ({self.path}) has no {role} network; its networks: {has}"
+                f"bundle must have a {role} network, got {self.name!r} ({self.path}) with networks: {has}"
             )
         return part
 
@@ -273,8 +273,8 @@ class Bundle:
         if stored not in PRECISIONS or stored not in files:
             can = self.precisions(role) or "none"
             raise ArgumentError(
-                f"precision: {precision!r} needs the {role} network in {wanted}, and bundle {self.name!r} "
-                f"({self.path}) has it in {can}; `oaks export` writes others"
+                f"precision must be one that bundle {self.name!r} ({self.path}) has its {role} network in, {can}, "
+                f"got {precision!r}; `oaks export` writes others"
             )
         return Network(holder, role, files[stored], precision, stored)
 
@@ -295,8 +295,8 @@ class Bundle:
         """
         if not self.has_weights("pose"):
             raise ArgumentError(
-                f"bundle: backend 'torch' needs the pose network's weights, and {self.name!r} ({self.path}) "
-                "has none; `oaks export` writes them"
+                f"bundle must have the pose network's weights for backend 'torch', got {self.name!r} ({self.path}) "
+                "without them; `oaks export` writes them"
             )
         return [self.torch_network(role, precision) for role in ("pose", "ks") if self.has_weights(role)]
 
@@ -314,7 +314,7 @@ class Bundle:
         holder = self._holder(role)
         if not holder.has_weights(role):
             raise ArgumentError(
-                f"bundle {self.name!r} ({self.path}) has no torch weights of a {role} network"
+                f"bundle must have torch weights of a {role} network, got {self.name!r} ({self.path}) without them"
             )
         files = files_of(holder.networks[role])
         stored = next(key for key in (TORCH, "fp32", "fp16") if key in files)
@@ -421,7 +421,7 @@ def _find(source: str | Path) -> Path:
     if path.is_dir():
         raise BundleError(f"{path} is no bundle: it holds no {DESCRIPTION}")
     raise FileNotFoundError(
-        f"bundle: a folder, a zip file or one of the shipped {shipped()} wanted, got {str(source)!r}"
+        f"bundle must be a folder, a zip file or one of the shipped {shipped()}, got {str(source)!r}"
     )
 
 

@@ -90,7 +90,7 @@ class Detector:
     ) -> None:
         for name, value in (("threshold", threshold), ("overlap", overlap)):
             if value is not None and (not isinstance(value, Real) or not 0 <= value <= 1):
-                raise ArgumentError(f"{name}: a number from 0 to 1 wanted, got {value!r}")
+                raise ArgumentError(f"{name} must be a number from 0 to 1, got {value!r}")
         if isinstance(person, bool) or not isinstance(person, Integral) or not 0 <= person <= _MOST_CLASSES:
             raise ArgumentError(f"person must be an integer from 0 to {_MOST_CLASSES}, got {person!r}")
         if threads is not None and (
@@ -100,7 +100,7 @@ class Detector:
         if threads is not None:
             limits.check("threads", "threads", int(threads))
         if color not in (None, "bgr", "rgb"):
-            raise ArgumentError(f"color: 'bgr' or 'rgb' wanted, got {color!r}")
+            raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
             if values is None:
                 continue
@@ -108,7 +108,7 @@ class Detector:
             fits = given_values.shape == (count,) and bool((np.abs(given_values) <= _LARGEST).all())
             if not fits or (name != "mean" and given_values.min() < _SMALLEST):
                 kind = "finite numbers" if name == "mean" else "positive numbers"
-                raise ArgumentError(f"{name}: {count} {kind} wanted, got {values!r}")
+                raise ArgumentError(f"{name} must be {count} {kind}, got {values!r}")
         whole = all(isinstance(side, Integral) for side in size)
         if not whole or max(size) > _LARGEST_SIDE:
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
@@ -159,7 +159,7 @@ class Detector:
         self._turn.check_process()
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ArgumentError(f"image: (H, W, 3) of uint8 wanted, got {image.shape} of {image.dtype}")
+            raise ArgumentError(f"image must be (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
         preprocessing = self._model.preprocessing
         pixels, scale, shift = letterbox(
             image,
@@ -239,7 +239,9 @@ class _OnnxModel:
                 f"a detector needs ONNX Runtime: {error}; `pip install onnxruntime`"
             ) from error
         if not path.is_file():
-            raise FileNotFoundError(f"detector: no such file: {path}")
+            raise FileNotFoundError(
+                f"detector not found: {path}; pass an ONNX file, or a bundle with a detector"
+            )
         self.path, self.threshold, self.overlap, self._person = path, threshold, overlap, person
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -271,9 +273,7 @@ class _OnnxModel:
             or inputs[0].type != "tensor(float)"
         ):
             came = [(node.name, node.type, node.shape) for node in inputs]
-            raise ArgumentError(
-                f"detector: {self.path}: one float32 input (1, 3, H, W) wanted, it has {came}"
-            )
+            raise ArgumentError(f"{self.path} must have one float32 input (1, 3, H, W), got {came}")
         height, width = shape[2:]
         known = isinstance(height, int) and isinstance(width, int)
         if known and not 0 < min(height, width) <= max(height, width) <= _LARGEST_SIDE:
@@ -439,7 +439,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
         name, _, value = text.partition("=")
         if name not in _SETTINGS:
             raise ArgumentError(
-                f"detector-set: NAME=VALUE wanted, NAME one of {list(_SETTINGS)}, got {text!r}"
+                f"--detector-set must be NAME=VALUE with NAME one of {', '.join(_SETTINGS)}, got {text!r}"
             )
         if name == "color":
             settings[name] = value
@@ -451,7 +451,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
         if len(numbers) != _SETTINGS[name]:
             kind = "whole numbers" if name == "size" else "numbers"
             raise ArgumentError(
-                f"detector-set: {name} takes {_SETTINGS[name]} {kind} with commas between, got {text!r}"
+                f"--detector-set {name} must be {_SETTINGS[name]} {kind} with commas between, got {text!r}"
             )
         settings[name] = tuple(numbers) if len(numbers) > 1 else numbers[0]
     return settings

@@ -189,7 +189,9 @@ def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) 
         hint = (
             "; the labels seem to be for the pixels before the EXIF orientation is applied" if turned else ""
         )
-        raise ArgumentError(f"{path}: is {_sides(size)}, but its labels are for {_sides(labeled)}{hint}")
+        raise ArgumentError(
+            f"{path}: its size must be that of its labels, {_sides(labeled)}, got {_sides(size)}{hint}"
+        )
 
 
 def _sides(size: Sequence[int]) -> str:
@@ -336,7 +338,7 @@ def images_in(folder: str | Path) -> list[Path]:
     if not found:
         kinds = Counter(entry.suffix.lower() or "no extension" for entry in entries)
         holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6)) or "no files"
-        raise FileNotFoundError(f"no images found in {str(folder)!r}; it holds {holds}")
+        raise FileNotFoundError(f"images not found: {str(folder)!r}; it holds {holds}")
     if foreign:
         log.warning(
             "%s: skipped %s, which are not read; convert them to JPEG or PNG",
@@ -368,7 +370,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         else:
             listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
         if not listed:
-            raise FileNotFoundError(f"no images found in {str(source)!r}; pass an image, a folder or a glob")
+            raise FileNotFoundError(f"images not found: {str(source)!r}; pass an image, a folder or a glob")
         if videos := [path for path in listed if path.suffix.lower() in VIDEO_SUFFIXES]:
             raise ArgumentError(f"source must be images, got {videos[0]}; this is a video: use oaks track")
         found.update(dict.fromkeys(listed))
@@ -473,19 +475,17 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
         return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
     if is_device_array(frame):
         if not on_device:
-            raise ArgumentError(
-                f"{name}: this Engine runs on the CPU and wants host arrays, got a device array"
-            )
+            raise ArgumentError(f"{name}: must be a host array for an Engine on the CPU, got a device array")
         _check_image(name, tuple(frame.shape), np.dtype(frame.__cuda_array_interface__["typestr"]))
         return frame
     if frame is None:
         raise ArgumentError(
-            f"{name}: an image wanted, got None, which cv2.imread gives for a file that it cannot read"
+            f"{name} must be an image, got None (cv2.imread returns None for unreadable files)"
         )
     try:
         array = np.asarray(frame)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name}: an image wanted, got {type(frame).__name__}: {error}") from error
+        raise ArgumentError(f"{name} must be an image, got {type(frame).__name__}: {error}") from error
     _check_image(name, array.shape, array.dtype)
     return array
 
@@ -496,7 +496,7 @@ def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:
         return [values]
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) != count:
         came = f"{len(values)}" if hasattr(values, "__len__") else type(values).__name__
-        raise ArgumentError(f"{name}: one entry for each of the {count} frames wanted, got {came}")
+        raise ArgumentError(f"{name} must have one entry for each of the {count} frames, got {came}")
     return list(values)
 
 
@@ -532,7 +532,7 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
 
 def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or shape[2] != 3 or min(shape) < 1 or dtype != np.uint8:
-        raise ArgumentError(f"{name}: an image (H, W, 3) of uint8 wanted, got {shape} of {dtype}")
+        raise ArgumentError(f"{name} must be an image (H, W, 3) of uint8, got {shape} of {dtype}")
 
 
 __all__ = [

@@ -735,7 +735,7 @@ def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if value not in choices:
-        raise ArgumentError(f"{name}: one of {', '.join(map(repr, choices))} wanted, got {value!r}")
+        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 __all__ = ["Engine", "batch_sizes", "choose_networks", "infer_each"]

@@ -204,15 +204,15 @@ class Pipeline:
         fits = inputs == wanted_inputs and needed <= set(outputs)
         if not fits or any(wanted_outputs.get(name) != shape for name, shape in outputs.items()):
             raise BundleError(
-                f"{network.label}: after the batch, inputs {wanted_inputs} and outputs {wanted_outputs} are "
-                f"wanted; it has {inputs} and {outputs}"
+                f"{network.label}: after the batch, inputs must be {wanted_inputs} and outputs {wanted_outputs}, "
+                f"got {inputs} and {outputs}"
             )
         if network.role == "ks":
             given = self.executors["pose"].outputs["heatmaps"].dtype
             taken = executor.inputs["heatmaps"].dtype
             if given != taken:
                 raise BundleError(
-                    f"{network.label}: takes heatmaps of {taken}, and the pose network gives {given}"
+                    f"{network.label} must take heatmaps of {given}, as the pose network gives, got {taken}"
                 )
 
     def _map_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -104,7 +104,7 @@ class Skeleton:
         if not isinstance(names, list | tuple) or not all(
             isinstance(n, str) for n in (content["name"], *names)
         ):
-            raise ArgumentError(f"skeleton: a name and a list of keypoints' names wanted, got {names!r}")
+            raise ArgumentError(f"skeleton must be a name and a list of keypoints' names, got {names!r}")
         sigmas = content["sigmas"]
         if not isinstance(sigmas, list | tuple) or not all(
             type(s) in (int, float) and s <= 10 for s in sigmas

@@ -80,7 +80,7 @@ def test_first_boxes_are_checked():
     assert source.every is None
     boxes, scores = source.find(frame(0))
     assert (boxes.tolist(), scores.tolist()) == ([[0, 0, 4, 5]], [0.5])
-    with pytest.raises(ValueError, match="boxes: x1 <= x2"):
+    with pytest.raises(ValueError, match="boxes must have x1 <= x2"):
         first_boxes([[5, 0, 4, 5]])
 
 

@@ -183,7 +183,7 @@ def test_a_detector_alone_is_a_bundle(tmp_path):
     for missing in ("pose", "ks", "skeleton", "estimator"):
         with pytest.raises(ValueError, match=r"bundle 'detector' .* has no"):
             getattr(made, missing)
-    with pytest.raises(ValueError, match=r"has no pose network"):
+    with pytest.raises(ValueError, match=r"bundle must have a pose network"):
         oaks.Engine(made)
 
 
@@ -250,7 +250,7 @@ def test_a_scorer_may_be_fitted_to_any_file_of_the_pose_network(folder):
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"bundle: .*'nowhere'"):
+    with pytest.raises(FileNotFoundError, match=r"bundle must be .*'nowhere'"):
         Bundle.load("nowhere")
     with pytest.raises(BundleError, match=r"holds no bundle\.json"):
         Bundle.load(tmp_path)
@@ -568,7 +568,9 @@ def test_network_is_chosen_by_precision(folder):
     assert loaded.network("ks").file == "ks.fp32.onnx"
     assert loaded.network("pose", "bf16").file == "pose.fp32.onnx"
     assert loaded.network("pose", "bf16").precision == "bf16"
-    with pytest.raises(ValueError, match=r"precision: 'int8' .*\['fp32', 'fp16'\].*oaks export"):
+    with pytest.raises(
+        ValueError, match=r"precision must be one that .*\['fp32', 'fp16'\], got 'int8'.*oaks export"
+    ):
         loaded.network("pose", "int8")
     assert loaded.holds("ks", "fp16")
     assert not loaded.holds("ks", "int8")
@@ -585,7 +587,7 @@ def test_an_fp16_file_serves_fp32(folder):
 
 
 def test_weights_are_a_safetensors_file_or_an_onnx_file_with_an_architecture(folder):
-    with pytest.raises(ValueError, match="needs the pose network's weights"):
+    with pytest.raises(ValueError, match="must have the pose network's weights"):
         Bundle.load(folder).weights()
     (folder / "pose.safetensors").write_bytes(b"a")
     made = bundles.rewrite(folder)

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"{next(iter(settings))}: "):
             Detector(path, **settings)
-    with pytest.raises(ValueError, match=r"image: .*got \(9, 9\)"):
+    with pytest.raises(ValueError, match=r"image must be .*got \(9, 9\)"):
         Detector(path).detect(np.zeros((9, 9), np.uint8))
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
     with pytest.raises(
@@ -205,7 +205,7 @@ def test_what_a_detector_takes_is_read_from_texts(tmp_path):
         "rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
     )
     for text in ("colour=rgb", "mean", "mean=1,2", "size=640", "size=1.5,2", "overlap=half", "threshold=1"):
-        with pytest.raises(ValueError, match=f"detector-set: .*got '{text}'"):
+        with pytest.raises(ValueError, match=f"--detector-set .*got '{text}'"):
             read_settings([text])
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_read_in_a_folder_is_named(tmp_path, caplog):
         assert images_in(tmp_path) == [tmp_path / "a.PNG"]
     assert "skipped 2 .heic files, 1 .svg files" in caplog.text
     (tmp_path / "a.PNG").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no images found in .* it holds 2 \.heic, 1 \.svg, 1 \.txt"):
+    with pytest.raises(FileNotFoundError, match=r"images not found: .* it holds 2 \.heic, 1 \.svg, 1 \.txt"):
         images_in(tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_files_come_in_natural_order(tmp_path):
         "٣",
     ]
     for nothing in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
-        with pytest.raises(FileNotFoundError, match="no images found in"):
+        with pytest.raises(FileNotFoundError, match="images not found"):
             find_images([nothing])
 
 
@@ -205,10 +205,10 @@ def test_labels_of_another_size_are_refused_with_both():
     for labeled in ((0, 0), (386, 512), (386, 0)):
         check_size("a.jpg", (386, 512), labeled)
     with pytest.raises(
-        ValueError, match=r"a\.jpg: is 386×512, but its labels are for 512×386; .*orientation"
+        ValueError, match=r"a\.jpg: its size must be that of its labels, 512×386, got 386×512; .*orientation"
     ):
         check_size("a.jpg", (386, 512), (512, 386))
-    with pytest.raises(ValueError, match="386×512, but its labels are for 772×1024$"):
+    with pytest.raises(ValueError, match="that of its labels, 772×1024, got 386×512$"):
         check_size("a.jpg", (386, 512), (772, 1024))
 
 

@@ -355,25 +355,25 @@ def test_float16_networks_give_nearly_the_same(tiny, engine):
 
 
 WRONG = {
-    "float image": (lambda: (frame().astype(np.float32), BOXES), r"frames: .*\(H, W, 3\) of uint8 .*float32"),
-    "grey image": (lambda: (frame()[..., 0], BOXES), r"frames: .*got \(90, 120\) of uint8"),
+    "float image": (lambda: (frame().astype(np.float32), BOXES), r"frames must be .*\(H, W, 3\) of uint8 .*float32"),
+    "grey image": (lambda: (frame()[..., 0], BOXES), r"frames must be .*got \(90, 120\) of uint8"),
     "four channels": (lambda: (np.zeros((9, 9, 4), np.uint8), BOXES), r"got \(9, 9, 4\)"),
     "empty image": (lambda: (np.zeros((0, 9, 3), np.uint8), BOXES), r"got \(0, 9, 3\)"),
-    "second image": (lambda: ([frame(), frame()[..., 0]], [BOXES, BOXES]), r"frames\[1\]: "),
-    "text": (lambda: ([3], None), r"frames\[0\]: .*got \(\)"),
-    "what cv2.imread gives": (lambda: (None, BOXES), r"frames: an image wanted, got None, which cv2\.imread"),
-    "one of those": (lambda: ([frame(), None], [BOXES, BOXES]), r"frames\[1\]: an image wanted, got None"),
-    "a number": (lambda: (3, BOXES), r"frames: .*got \(\)"),
-    "a dictionary": (lambda: ({"image": frame()}, BOXES), r"frames: .*got \(\) of object"),
-    "nan box": (lambda: (frame(), [[0, 0, 9, 9], [0, np.nan, 9, 9]]), r"boxes: finite .*nan.* in row 1"),
-    "infinite box": (lambda: (frame(), [[0, 0, np.inf, 9]]), r"boxes: finite .*inf.* in row 0"),
-    "inverted box": (lambda: (frame(), [[9, 0, 3, 9]]), r"boxes: x1 <= x2 and y1 <= y2 .*row 0"),
-    "flat boxes": (lambda: (frame(), [0, 0, 9, 9]), r"boxes: shape \(N, 4\) .*got \(4,\)"),
-    "five columns": (lambda: (frame(), [[0, 0, 9, 9, 1]]), r"boxes: .*got \(1, 5\)"),
-    "words": (lambda: (frame(), [["a"] * 4]), r"boxes: \(N, 4\) numbers"),
-    "boxes of one": (lambda: ([frame(), frame()], [BOXES]), r"boxes: one entry for each of the 2 frames"),
-    "box of the second": (lambda: ([frame()] * 2, [BOXES, [[0, 0, np.nan, 1]]]), r"boxes\[1\]: finite"),
-    "bare boxes": (lambda: ([frame()] * 2, 3), r"boxes: one entry for each of the 2 frames .*int"),
+    "second image": (lambda: ([frame(), frame()[..., 0]], [BOXES, BOXES]), r"frames\[1\] must be "),
+    "text": (lambda: ([3], None), r"frames\[0\] must be .*got \(\)"),
+    "what cv2.imread gives": (lambda: (None, BOXES), r"frames must be an image, got None \(cv2\.imread"),
+    "one of those": (lambda: ([frame(), None], [BOXES, BOXES]), r"frames\[1\] must be an image, got None"),
+    "a number": (lambda: (3, BOXES), r"frames must be .*got \(\)"),
+    "a dictionary": (lambda: ({"image": frame()}, BOXES), r"frames must be .*got \(\) of object"),
+    "nan box": (lambda: (frame(), [[0, 0, 9, 9], [0, np.nan, 9, 9]]), r"boxes must have finite .*nan.* in row 1"),
+    "infinite box": (lambda: (frame(), [[0, 0, np.inf, 9]]), r"boxes must have finite .*inf.* in row 0"),
+    "inverted box": (lambda: (frame(), [[9, 0, 3, 9]]), r"boxes must have x1 <= x2 and y1 <= y2 .*row 0"),
+    "flat boxes": (lambda: (frame(), [0, 0, 9, 9]), r"boxes must have shape \(N, 4\) .*got \(4,\)"),
+    "five columns": (lambda: (frame(), [[0, 0, 9, 9, 1]]), r"boxes must have .*got \(1, 5\)"),
+    "words": (lambda: (frame(), [["a"] * 4]), r"boxes must be \(N, 4\) numbers"),
+    "boxes of one": (lambda: ([frame(), frame()], [BOXES]), r"boxes must have one entry for each of the 2 frames"),
+    "box of the second": (lambda: ([frame()] * 2, [BOXES, [[0, 0, np.nan, 1]]]), r"boxes\[1\] must have finite"),
+    "bare boxes": (lambda: ([frame()] * 2, 3), r"boxes must have one entry for each of the 2 frames .*int"),
 }  # fmt: skip
 
 
@@ -387,7 +387,7 @@ def test_a_wrong_argument_is_named(engine, case):
 
 @pytest.mark.parametrize("scores", [[1, 2], [1, 2, 3, np.nan], "abcd", 1.0])
 def test_wrong_box_scores_are_named(engine, scores):
-    with pytest.raises(ValueError, match="box_scores: 4 "):
+    with pytest.raises(ValueError, match="box_scores must be 4 "):
         engine.infer(frame(), boxes=BOXES, box_scores=scores)
 
 
@@ -406,7 +406,7 @@ def test_device_arrays_are_refused_on_the_cpu(engine):
         shape = (9, 9, 3)
         __cuda_array_interface__ = {"typestr": "|u1"}  # noqa: RUF012
 
-    with pytest.raises(ValueError, match="runs on the CPU and wants host arrays"):
+    with pytest.raises(ValueError, match="must be a host array for an Engine on the CPU"):
         engine.infer(OnDevice(), boxes="whole")
 
 
@@ -420,11 +420,11 @@ def test_after_a_wrong_argument_the_engine_works(engine):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backend": "caffe"}, "backend: one of 'auto', .* wanted, got 'caffe'"),
-        ({"precision": "fp8"}, "precision: one of .*, got 'fp8'"),
-        ({"precision": "int8"}, "precision: 'int8' needs the pose network in int8"),
-        ({"color": "hsv"}, "color: one of"),
-        ({"refine": "best"}, "refine: one of"),
+        ({"backend": "caffe"}, "backend must be one of 'auto', .*, got 'caffe'"),
+        ({"precision": "fp8"}, "precision must be one of .*, got 'fp8'"),
+        ({"precision": "int8"}, "precision must be one that bundle .*, got 'int8'"),
+        ({"color": "hsv"}, "color must be one of"),
+        ({"refine": "best"}, "refine must be one of"),
         ({"max_batch": 10**6}, "max_batch must be at most 4096, got 1000000; set OAKS_LIMIT_BATCH"),
         ({"max_batch": 0}, "max_batch must be an integer of at least 1"),
         ({"threads": 1.5}, "threads must be an integer"),
@@ -459,7 +459,11 @@ def test_networks_that_break_the_bundles_word_are_named(tmp_path):
         ("pose", bundles.pose_network(5, bundles.SIZE, visibility=True), r"pose\.fp32\.onnx: .*it has .*5"),
         ("pose", bundles.pose_network(3, (64, 64), visibility=True), r"pose\.fp32\.onnx: .*\(3, 64, 64\)"),
         ("pose", bundles.ks_network(3, bundles.SIZE), r"pose\.fp32\.onnx: .*similarity"),
-        ("ks", bundles.ks_network(3, bundles.SIZE, half=True), r"ks\.fp32\.onnx: takes heatmaps of float16"),
+        (
+            "ks",
+            bundles.ks_network(3, bundles.SIZE, half=True),
+            r"ks\.fp32\.onnx must take heatmaps of .*float16",
+        ),
     ):
         broken = tmp_path / f"broken {role} {len(content)}"
         bundles.write(broken)

@@ -216,7 +216,7 @@ def test_labels_for_the_unturned_pixels_are_refused_by_name(tiny, tmp_path):
     code, _ = run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)
     reason = coco.read_results(out / "results.json")[1]["skipped"][str(tmp_path / "a.jpg")]
     assert code == 1
-    assert "is 80×100, but its labels are for 100×80" in reason
+    assert "must be that of its labels, 100×80, got 80×100" in reason
     content["images"][0] |= {"width": 80, "height": 100}
     people.write_text(json.dumps(content))
     assert run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)[0] == 0
@@ -301,7 +301,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
         ([str(pictures), *both], "oaks: pass exactly one of --boxes, --detector"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle: a folder, a zip file"),
         ([str(pictures), "--detector-set", "color=rgb"], "oaks: --detector-set must come with --detector"),
-        ([str(tmp_path / "none.jpg")], "oaks: no images found in"),
+        ([str(tmp_path / "none.jpg")], "oaks: images not found"),
         ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: Invalid value for '--nms'"),
         ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),
     ):  # fmt: skip

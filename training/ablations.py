@@ -41,14 +41,14 @@ def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBON
     """
     for backbone in backbones:
         if backbone not in BACKBONES:
-            raise ArgumentError(f"backbones: wanted some of {', '.join(BACKBONES)}, got {backbone!r}")
+            raise ArgumentError(f"backbones must be some of {', '.join(BACKBONES)}, got {backbone!r}")
     return {b: recipe.model_copy(update={"network": {**recipe.network, "backbone": b}}) for b in backbones}
 
 
 def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
     """The recipe with the seeds 0 to `trainings` - 1."""
     if trainings < 1:
-        raise ArgumentError(f"trainings: at least one wanted, got {trainings}")
+        raise ArgumentError(f"trainings must be at least one, got {trainings}")
     return {
         f"training-{seed}": recipe.model_copy(
             update={"training": recipe.training.model_copy(update={"seed": seed})}
@@ -140,7 +140,7 @@ def measure(
 def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, dict]:
     network, description = load_network(path)
     if description["kind"] != kind:
-        raise ArgumentError(f"{path}: wanted a network of kind {kind!r}, got {description['kind']!r}")
+        raise ArgumentError(f"{path} must be a network of kind {kind!r}, got {description['kind']!r}")
     return network.to(device), description
 
 

@@ -67,7 +67,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
         ArgumentError: it is not a network saved here, or of another format; the message names the file.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"checkpoint not found: {path}")
     try:
         content = parse_json(safetensors_metadata(path)["oaks"].encode(), path, top=dict)
     except (ArgumentError, KeyError) as error:
@@ -75,7 +75,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
             f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
         ) from error
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
-        raise ArgumentError(f"{path}: wanted format {FORMAT} of a {', '.join(KINDS)} network, "
+        raise ArgumentError(f"{path} must have format {FORMAT} of a {', '.join(KINDS)} network, "
                          f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
     return content
 

@@ -45,7 +45,7 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
     for path in recipe.pose:
         network, description = load_network(path)
         if description["kind"] != "pose":
-            raise ArgumentError(f"{path}: wanted a pose network, got one of kind {description['kind']!r}")
+            raise ArgumentError(f"{path} must be a pose network, got one of kind {description['kind']!r}")
         networks.append(network.to(memory_format=torch.channels_last).requires_grad_(False))
         descriptions.append(description)
     views = [CropSettings.of(description) for description in descriptions]

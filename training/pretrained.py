@@ -80,11 +80,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ArgumentError: it holds no state dict; the message names the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"weights not found: {path}")
     if path.suffix == ".onnx":
         held = onnx_file.state(onnx_file.read(path), str(path))
         if not held:
-            raise ArgumentError(f"{path}: holds no torch weights; export the bundle again")
+            raise ArgumentError(f"{path} must hold torch weights, got none; export the bundle again")
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
     try:
         content: Any = (
@@ -99,7 +99,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[key]
     state = {n: v for n, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
     if not state:
-        raise ArgumentError(f"{path}: holds no state dict")
+        raise ArgumentError(f"{path} must hold a state dict, got none")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -404,19 +404,19 @@ class KSRecipe(Recipe):
         folds, varied = self.data.folds, self.augmentation
         if varied.rotation or varied.half_body:
             raise ArgumentError(
-                "augmentation: rotation and half_body are for pose networks, not for a KS-net's people"
+                "augmentation.rotation and half_body must be 0 for a KS-net, got others; they are for pose networks"
             )
         if self.views > 1 and self.heatmaps == "live":
             raise ArgumentError(
-                "views: for heatmaps that are stored; live ones are varied anew in every step"
+                "views must be 1 with live heatmaps, which are varied anew in every step, got more"
             )
         if self.calibrate and not self.data.validation and (folds is None or folds.held_out is None):
             raise ArgumentError(
-                "calibrate: wants people to validate on: data.validation, or folds with one held out"
+                "calibrate must have people to validate on, got none; set data.validation, or folds with one held out"
             )
         if len(self.pose) > 1 and (folds is None or len(self.pose) != folds.count):
             raise ArgumentError(
-                f"pose: {len(self.pose)} networks need data.folds with as many folds, got {folds}"
+                f"data.folds must be as many as the {len(self.pose)} pose networks, got {folds}"
             )
         return self
 
@@ -525,7 +525,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
         file = built_in / f"{path}.yaml"
     if not file.is_file():
         names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
-        raise FileNotFoundError(f"{path}: no such recipe file; built in are {names}")
+        raise FileNotFoundError(f"recipe not found: {path}; built in are {names}")
     content = read_yaml(file)
     for change in changes or []:
         _apply(content, change)
@@ -535,7 +535,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
 def _apply(content: Any, change: str) -> None:
     field, separator, value = change.partition("=")
     if not separator:
-        raise ArgumentError(f"set: wanted field=value, got {change!r}")
+        raise ArgumentError(f"set must be field=value, got {change!r}")
     *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
     place = content
     try:
@@ -543,7 +543,7 @@ def _apply(content: Any, change: str) -> None:
             place = place[parent] if isinstance(place, list) else place.setdefault(parent, {})
         place[last] = parse_yaml(value, f"set: {field}")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ArgumentError(f"set: the recipe has no place for {field!r}") from error
+        raise ArgumentError(f"set must name a field of the recipe, got {field!r}") from error
 
 
 __all__ = [

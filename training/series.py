@@ -52,7 +52,7 @@ def train_series(
         FileNotFoundError: data are not there.
     """
     if which not in SERIES:
-        raise ArgumentError(f"which: one of {', '.join(SERIES)} wanted, got {which!r}")
+        raise ArgumentError(f"which must be one of {', '.join(SERIES)}, got {which!r}")
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)

@@ -108,7 +108,7 @@ def export(
         for part, graph in zip(trained, graphs, strict=True):
             torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
-            raise ArgumentError(f"keep_float: names of nodes of the networks wanted, got {sorted(unknown)}")
+            raise ArgumentError(f"keep_float must be names of nodes of the networks, got {sorted(unknown)}")
         with replacing_folder(out) as folder:
             files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
@@ -135,7 +135,7 @@ def check_out(out: Path) -> None:
     """Raise an error if a bundle must not be written there."""
     if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(
-            f"out: a new folder or a bundle to replace wanted, got {out}, which is something else"
+            f"out must be a new folder or a bundle to replace, got {out}, which is something else"
         )
 
 
@@ -151,14 +151,14 @@ def _check_precisions(
 ) -> tuple[str, ...]:
     precisions = (precisions,) if isinstance(precisions, str) else tuple(dict.fromkeys(precisions))
     if not precisions or set(precisions) - set(bundle.PRECISIONS):
-        raise ArgumentError(f"precisions: some of {list(bundle.PRECISIONS)} wanted, got {list(precisions)}")
+        raise ArgumentError(f"precisions must be some of {list(bundle.PRECISIONS)}, got {list(precisions)}")
     if unknown := set(tolerance or {}) - set(precisions):
         raise ArgumentError(
-            f"tolerance: for precisions that are exported, {list(precisions)}, got {sorted(unknown)}"
+            f"tolerance must be for precisions that are exported, {list(precisions)}, got {sorted(unknown)}"
         )
     if "int8" in precisions and crops is None:
         raise ArgumentError(
-            f"crops: int8 needs people to calibrate on: name pictures of yours, or {RENDERED!r}"
+            f"crops must be given for int8, got None; pass pictures of people to calibrate on, or {RENDERED!r}"
         )
     return precisions
 
@@ -174,13 +174,13 @@ def _load(
     else:
         people = load_crops(crops, description, count=count)
     if "int8" in precisions and len(people) < 2:
-        raise ArgumentError("crops: 2 or more wanted, to calibrate int8 on some and compare on others, got 1")
+        raise ArgumentError("crops must be 2 or more, to calibrate int8 on some and compare on others, got 1")
     trained = [TrainedNetwork("pose", pose, network, description, *split(people, COMPARED))]
     if ks is not None:
         ks_network, ks_description = load_checkpoint("ks", Path(ks))
         given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
         if given != taken:
-            raise ArgumentError(f"ks: made for keypoints {taken}, the pose network gives {given}")
+            raise ArgumentError(f"ks must have the pose network's keypoints {given}, got {taken}")
         heatmaps = _averaged(network, description, people)
         trained.append(TrainedNetwork("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
     return trained
@@ -192,7 +192,7 @@ def load_checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, A
     network, description = load_network(path)
     if description["kind"] != kind:
         raise ArgumentError(
-            f"{kind}: a {kind} network's checkpoint wanted, {path} is a {description['kind']} network's"
+            f"{kind} must be a {kind} network's checkpoint, got {path} of a {description['kind']} network"
         )
     return network, description
 

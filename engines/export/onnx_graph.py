@@ -44,13 +44,13 @@ def to_onnx(
     import torch
 
     if network.training:
-        raise ArgumentError("network: eval mode wanted, got training mode; call network.eval()")
+        raise ArgumentError("network must be in eval mode, got training mode; call network.eval()")
     network = _without_none(network)
     with torch.no_grad():
         given = len(network(example))
     if given != len(output_names):
         raise ArgumentError(
-            f"output_names: {given} wanted, as many as the network gives, got {list(output_names)}"
+            f"output_names must be {given}, as many as the network gives, got {list(output_names)}"
         )
     with _quiet():
         program = torch.onnx.export(

@@ -123,18 +123,18 @@ def to_int8(
         raise ArgumentError(f"pairs must be one of {', '.join(map(repr, PAIRS))}, got {pairs!r}")
     batches = list(samples)
     if not batches:
-        raise ArgumentError("samples: at least one batch to calibrate on wanted, got none")
+        raise ArgumentError("samples must be at least one batch to calibrate on, got none")
     if keep_float is None:
         keep_float = [*heatmap_layers(model), *depthwise_layers(model)]
     keep_float = list(keep_float)
     candidates = [node.name for node in model.graph.node if node.op_type in QUANTIZED]
     if unknown := set(keep_float) - {node.name for node in model.graph.node}:
         raise ArgumentError(
-            f"keep_float: names of nodes wanted, got {sorted(unknown)}; convolutions are {candidates}"
+            f"keep_float must be names of nodes, got {sorted(unknown)}; convolutions are {candidates}"
         )
     if not set(candidates) - set(keep_float):
         raise ArgumentError(
-            f"keep_float: it leaves no convolution to quantise, got {keep_float} of {candidates}"
+            f"keep_float must leave a convolution to quantise, got {keep_float} of {candidates}"
         )
     with tempfile.TemporaryDirectory(prefix="oaks-int8-") as folder, _without_advice():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"

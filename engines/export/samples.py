@@ -40,7 +40,7 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
         return _from_arrays("crops", source, description, count)
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"crops: no such file or folder: {path}")
+        raise FileNotFoundError(f"crops not found: {path}; pass a folder, a COCO .json or an .npz")
     if path.is_dir():
         if (path / ANNOTATIONS).is_file():
             return _from_annotations(path / ANNOTATIONS, description, count)
@@ -52,7 +52,7 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
         if len(content) != 1:
             raise ArgumentError(f"crops: {path} must hold one array, got {sorted(content)}")
         return _from_arrays(str(path), *content.values(), description, count)
-    raise ArgumentError(f"crops: a folder, a COCO .json or an .npz wanted, got {str(source)!r}")
+    raise ArgumentError(f"crops must be a folder, a COCO .json or an .npz, got {str(source)!r}")
 
 
 def split(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ def _spread(total: int, count: int) -> np.ndarray:
 
 def _from_arrays(name: str, crops: np.ndarray, description: Mapping[str, Any], count: int) -> np.ndarray:
     if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != np.uint8 or not len(crops):
-        raise ArgumentError(f"{name}: (N, H, W, 3) uint8 wanted with N >= 1, got {crops.shape} {crops.dtype}")
+        raise ArgumentError(f"{name} must be (N, H, W, 3) uint8 with N >= 1, got {crops.shape} {crops.dtype}")
     color = description["input"].get("color", "bgr")
     return np.stack([_whole(crops[i], description, color) for i in _spread(len(crops), count)])
 
@@ -119,7 +119,7 @@ def _from_annotations(path: Path, description: Mapping[str, Any], count: int) ->
     annotated = read_boxes(path)
     people = [(name, box) for name, image in annotated.image_ids.items() for box in annotated.of(image)[0]]
     if not people:
-        raise ArgumentError(f"crops: {path} holds no annotated person")
+        raise ArgumentError(f"crops must have annotated people, got {path} without any")
     padding = float(description.get("padding", 1.25))
     crops = []
     for index in _spread(len(people), count):

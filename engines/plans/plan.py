@@ -41,7 +41,7 @@ def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
         ArgumentError: no batch sizes, or one below 1.
     """
     if not batches or min(batches) < 1:
-        raise ArgumentError(f"batches: numbers of 1 or more wanted, got {list(batches)}")
+        raise ArgumentError(f"batches must be numbers of 1 or more, got {list(batches)}")
     tops = [max(batches)]
     while lower := [batch for batch in batches if batch * SPAN <= tops[-1]]:
         tops.append(max(lower))

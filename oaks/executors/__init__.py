@@ -41,7 +41,7 @@ def load_backend(name: str) -> ModuleType:
         ArgumentError: there is no backend of that name.
     """
     if name not in BACKENDS:
-        raise ArgumentError(f"backend: one of 'auto', {', '.join(map(repr, BACKENDS))} wanted, got {name!r}")
+        raise ArgumentError(f"backend must be one of 'auto', {', '.join(map(repr, BACKENDS))}, got {name!r}")
     return importlib.import_module(f"oaks.executors.{name}")
 
 

@@ -94,7 +94,9 @@ def open_executor(
         BundleError: ONNX Runtime cannot load the file, or would run a part of it on the CPU.
     """
     if network.precision == "bf16":
-        raise ArgumentError("precision: backend 'onnxruntime' has no bf16; 'openvino' has, on the CPU")
+        raise ArgumentError(
+            "precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'; 'openvino' has it"
+        )
     if memory.stream is None:
         return OnnxRuntimeExecutor(network, threads)
     return DeviceExecutor(network, memory, batches, provider)

@@ -151,7 +151,7 @@ class DeviceArray:
         """The rows of a slice without steps."""
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
-            raise ArgumentError(f"rows: a slice without steps wanted, got {rows}")
+            raise ArgumentError(f"rows must be a slice without steps, got {rows}")
         count = max(stop - start, 0)
         row = self.nbytes // self.shape[0] if self.shape[0] else 0
         return DeviceArray(self._block, self.address + start * row, (count, *self.shape[1:]), self.dtype)

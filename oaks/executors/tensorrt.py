@@ -69,7 +69,7 @@ def open_executor(
     """
     if network.precision == "bf16":
         raise ArgumentError(
-            "precision: backend 'tensorrt' runs the types of the ONNX file, which bf16 has not; fp16?"
+            "precision must be that of an ONNX file with backend 'tensorrt', got 'bf16'; pass 'fp16'"
         )
     flavour, reason = _choose(memory.device, flavours)
     if flavour is None:
@@ -198,7 +198,7 @@ class TensorRTExecutor:
         arrays = {**inputs, **outputs}
         if set(inputs) != set(self.inputs) or set(outputs) != set(self.outputs):
             raise ArgumentError(
-                f"{self._label}: inputs {sorted(self.inputs)} and outputs {sorted(self.outputs)} wanted, "
+                f"{self._label}: inputs must be {sorted(self.inputs)} and outputs {sorted(self.outputs)}, "
                 f"got {sorted(inputs)} and {sorted(outputs)}"
             )
         batch = arrays[next(iter(self.inputs))].shape[0]

@@ -227,7 +227,7 @@ class TorchExecutor:
 
         if network.precision == "int8":
             raise ArgumentError(
-                "precision: backend 'torch' runs fp32, bf16 and fp16; for int8 take 'openvino'"
+                "precision must be fp32, bf16 or fp16 with backend 'torch', got 'int8'; 'openvino' has it"
             )
         if threads:
             torch.set_num_threads(threads)

@@ -143,7 +143,7 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
     if blur_sigma is None:
         return _DEFAULT_BLUR
     if refine != "dark":
-        raise ArgumentError(f"blur_sigma goes with refine='dark' only, got it with refine={refine!r}")
+        raise ArgumentError(f"blur_sigma must come with refine='dark', got refine={refine!r}")
     wanted = f"a number from {MIN_BLUR:g} to {native.max_blur_sigma:g}"
     if not (MIN_BLUR <= check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
         raise ArgumentError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")

@@ -59,7 +59,7 @@ def rescore(
     """
     if not engine.gives_oaks:
         raise ArgumentError(
-            f"engine: bundle {engine.bundle.name!r} has no visibility or no KS network to score by"
+            f"engine must have visibility and a KS network to score by, got bundle {engine.bundle.name!r}"
         )
     rows, stated = read_results(results)
     found = Detections.load(results, truth, box_source=box_source)

@@ -87,7 +87,9 @@ class ScoredDetections:
             ArgumentError: the results do not allow it; the message names the file and those that they do.
         """
         if key not in self.scores:
-            raise ArgumentError(f"score: {self.detections.path} allows {', '.join(self.scores)}; got {key!r}")
+            raise ArgumentError(
+                f"score must be one of {', '.join(self.scores)} for {self.detections.path}, got {key!r}"
+            )
         return self.scores[key]
 
     @property

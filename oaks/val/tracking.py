@@ -179,7 +179,9 @@ def person_ids(truth: GroundTruth, content: dict[str, Any]) -> np.ndarray:
     found = [ids[int(number)] for number in truth.ids]
     if None in found:
         number = truth.ids[found.index(None)]
-        raise ArgumentError(f"{truth.path}: a track_id wanted in every annotation, {number} has none")
+        raise ArgumentError(
+            f"{truth.path}: every annotation must have a track_id, got none in annotation {number}"
+        )
     return np.array(found, int)
 
 
@@ -205,9 +207,9 @@ def frames_by_oks(
         ArgumentError: poses of which the frames do not ascend, or two of one track in a frame.
     """
     if (np.diff(image) < 0).any():
-        raise ArgumentError(f"image: ascending frame indices wanted, got {image.tolist()}")
+        raise ArgumentError(f"image must hold ascending frame indices, got {image.tolist()}")
     if len(np.unique(np.stack([image, tracks]), axis=1).T) < len(image):
-        raise ArgumentError("tracks: each track at most once in a frame wanted, got one twice")
+        raise ArgumentError("tracks must hold each track at most once per frame, got one twice")
     found = pairs(truth, keypoints, image)
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
     counted = truth.counted & (truth.labeled >= fewest)

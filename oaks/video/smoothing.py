@@ -50,7 +50,7 @@ class OneEuro:
             ("beta", beta, "0 or more"),
         ):
             if not (value > 0 or (least == "0 or more" and value == 0)) or not np.isfinite(value):
-                raise ArgumentError(f"{name}: a number {least} wanted, got {value!r}")
+                raise ArgumentError(f"{name} must be a number {least}, got {value!r}")
         self.min_cutoff, self.beta, self.velocity_cutoff = min_cutoff, beta, velocity_cutoff
         self._states: dict[int, _State] = {}
 
@@ -68,7 +68,7 @@ class OneEuro:
             ArgumentError: poses without track_ids, two of one track, or a time that runs backwards.
         """
         if poses.track_ids is None:
-            raise ArgumentError("poses: track_ids are wanted, since each person is steadied alone; got None")
+            raise ArgumentError("poses must have track_ids, got None; each person is smoothed alone")
         keypoints = poses.keypoints.copy()
         weights = np.clip(np.nan_to_num(poses.keypoint_scores.astype(np.float64)), _LEAST, 1)
         sizes = np.sqrt(np.maximum((poses.boxes[:, 2:] - poses.boxes[:, :2]).prod(axis=1), 1))
@@ -77,7 +77,7 @@ class OneEuro:
             if track_id == NO_TRACK:
                 continue
             if track_id in done:
-                raise ArgumentError(f"poses: one for each track wanted, got two of track {track_id}")
+                raise ArgumentError(f"poses must have each track once, got two of track {track_id}")
             done.add(track_id)
             points = poses.keypoints[i].astype(np.float64)
             if track_id in self._states:
@@ -99,7 +99,7 @@ class OneEuro:
         """Moves a person's filter on to the points (K, 2) of a later time; NaN moves on unmeasured."""
         step = time - state.time
         if step < 0:
-            raise ArgumentError(f"time: {state.time} or later wanted, as the last frame's was, got {time}")
+            raise ArgumentError(f"time must be at least the last frame's, {state.time}, got {time}")
         if step == 0:
             return
         begun = np.isfinite(state.points)

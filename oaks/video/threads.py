@@ -46,7 +46,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         changed: threading.Condition | None = None,
     ) -> None:
         if size < 1:
-            raise ArgumentError(f"size: at least 1 item wanted, got {size!r}")
+            raise ArgumentError(f"size must be at least 1, got {size!r}")
         self.dropped = 0
         self._items, self._size, self._drop_oldest = items, size, drop_oldest
         self._weigh, self._heaviest = weigh, heaviest
@@ -134,7 +134,7 @@ class WriteBehind(Generic[T]):
 
     def __init__(self, write: Callable[[T], object], size: int) -> None:
         if size < 1:
-            raise ArgumentError(f"size: at least 1 item wanted, got {size!r}")
+            raise ArgumentError(f"size must be at least 1, got {size!r}")
         self._write, self._size = write, size
         self._changed = threading.Condition()
         self._waiting: deque[T] = deque()

@@ -26,7 +26,7 @@ class Trails:
 
     def __init__(self, seconds: float) -> None:
         if not seconds >= 0:
-            raise ArgumentError(f"trails: seconds, 0 or more, wanted, got {seconds!r}")
+            raise ArgumentError(f"trails must be 0 seconds or more, got {seconds!r}")
         self._seconds = seconds
         self._ways: dict[int, deque[tuple[float, float, float]]] = {}
 

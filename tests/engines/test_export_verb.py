@@ -49,7 +49,7 @@ def test_too_far_is_exit_code_3_and_no_bundle(checkpoints, crops, tmp_path):
     [
         (("--tolerance", "fp32"), r"--tolerance must be PRECISION=NUMBER"),
         (("--tolerance", "fp32=much"), r"--tolerance must be PRECISION=NUMBER.*'fp32=much'"),
-        (("--precision", "fp8"), r"precisions: some of"),
+        (("--precision", "fp8"), r"precisions must be some of"),
         (("--plan", "fastest"), r"--plan must be rtx or trt, got 'fastest'"),
     ],
 )

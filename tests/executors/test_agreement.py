@@ -132,7 +132,7 @@ def test_torch_reads_weights_out_of_a_zip(exported, people, wanted, tmp_path):
 
 
 def test_torch_has_no_int8(exported):
-    with pytest.raises(ValueError, match="precision: backend 'torch' runs fp32, bf16 and fp16"):
+    with pytest.raises(ValueError, match="precision must be fp32, bf16 or fp16 with backend 'torch'"):
         oaks.Engine(exported, backend="torch", device="cpu", precision="int8")
 
 

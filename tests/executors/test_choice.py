@@ -217,9 +217,9 @@ def test_a_device_that_is_none_is_named(tiny):
 
 def test_precisions_that_a_runtime_lacks_are_refused(tmp_path):
     made = bundles.write(tmp_path / "tiny")
-    with pytest.raises(ValueError, match="precision: backend 'onnxruntime' has no bf16"):
+    with pytest.raises(ValueError, match="precision must be fp32, fp16 or int8 with backend 'onnxruntime'"):
         oaks.Engine(made, backend="onnxruntime", precision="bf16")
-    with pytest.raises(ValueError, match="backend 'torch' needs the pose network's weights"):
+    with pytest.raises(ValueError, match="must have the pose network's weights for backend 'torch'"):
         oaks.Engine(made, backend="torch", device="cpu")
 
 

@@ -92,7 +92,7 @@ def test_frames_that_lie_on_the_device_stay_there(tiny, monkeypatch):
         alone = engine.infer(there, boxes=people[1])
         assert memories[0].waited_for == [there, there]
         largest = max(array.nbytes for array in memories[0].pinned)
-        with pytest.raises(ValueError, match=r"frames: an image \(H, W, 3\) of uint8 wanted"):
+        with pytest.raises(ValueError, match=r"frames must be an image \(H, W, 3\) of uint8"):
             engine.infer(stand_in.OnDevice(pictures[0].astype(np.float32)), boxes="whole")
     with oaks.Engine(tiny, backend="onnxruntime") as reference:
         wanted = reference.infer(pictures, boxes=people)

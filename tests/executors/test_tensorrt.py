@@ -257,7 +257,7 @@ def test_what_is_missing_is_told(world, monkeypatch):
 
 def test_bf16_is_refused(world, memory, tiny):
     network = tiny.network("pose", "bf16")
-    with pytest.raises(ValueError, match="precision: backend 'tensorrt' runs the types of the ONNX file"):
+    with pytest.raises(ValueError, match="precision must be that of an ONNX file with backend 'tensorrt'"):
         backend.open_executor(network, memory=memory, threads=None, batches=[1])
 
 
@@ -296,9 +296,9 @@ def test_earlier_calls_stay_valid_when_others_are_bound(executor, memory, gpu):
 
 def test_arrays_that_do_not_fit_are_named(executor, memory):
     inputs, outputs = arrays(executor, memory, 2)
-    with pytest.raises(ValueError, match=r"inputs \['crops'\] and outputs .* wanted, got \[\] and"):
+    with pytest.raises(ValueError, match=r"inputs must be \['crops'\] and outputs .*, got \[\] and"):
         executor.bind({}, outputs)
-    with pytest.raises(ValueError, match=r"wanted, got \['crops'\] and \['heatmaps'\]"):
+    with pytest.raises(ValueError, match=r"got \['crops'\] and \['heatmaps'\]"):
         executor.bind(inputs, {"heatmaps": outputs["heatmaps"]})
     with pytest.raises(
         ValueError, match=r"'visibility' must be \(\(2, 3\), dtype\('float32'\)\), is .*float16"
@@ -375,7 +375,7 @@ def test_a_run_that_fails_while_it_is_captured_goes_on_without_a_graph(executor,
         ),
         (
             lambda world: setattr(world, "ICudaEngine_get_tensor_shape", lambda *_, **__: world.dims((4, 3))),
-            r"'crops': a batch of any size, .* wanted, got \[4, 3\]",
+            r"'crops' must have a batch of any size, .*, got \[4, 3\]",
         ),
     ],
 )

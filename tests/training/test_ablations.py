@@ -92,9 +92,9 @@ def test_poses_are_placed_in_the_pixels_of_the_image_file(measured):
 
 def test_networks_of_another_kind_are_refused(folder):
     pose, ks = folder / "pose.safetensors", folder / "a.safetensors"
-    with pytest.raises(ValueError, match=r"a\.safetensors: wanted a network of kind 'pose'"):
+    with pytest.raises(ValueError, match=r"a\.safetensors must be a network of kind 'pose'"):
         ablations.measure(ks, {}, folder / "people.json", folder / "images")
-    with pytest.raises(ValueError, match=r"pose\.safetensors: wanted a network of kind 'ks'"):
+    with pytest.raises(ValueError, match=r"pose\.safetensors must be a network of kind 'ks'"):
         ablations.measure(pose, {"x": pose}, folder / "people.json", folder / "images")
 
 

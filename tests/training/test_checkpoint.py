@@ -77,7 +77,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         load_network(path)
     description = {"format": 2, "kind": "pose", "architecture": ARCHITECTURE}
     save_file({"a": torch.zeros(3)}, path, metadata={"oaks": json.dumps(description)})
-    with pytest.raises(ValueError, match="wanted format 1 .* got format 2"):
+    with pytest.raises(ValueError, match="must have format 1 .* got format 2"):
         load_network(path)
 
 

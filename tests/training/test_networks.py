@@ -145,11 +145,11 @@ def test_the_paper_has_hidden_layers_of_1024() -> None:
         ({"name": "openpose"}, "name must be one of"),
         ({}, "name must be one of"),
         ({"name": "oa_hpe", "depth": 50}, "has no \\['depth'\\]"),
-        ({"name": "oa_hpe", "backbone": "resnet20"}, "backbone: wanted one of"),
-        ({"name": "oa_hpe", "head": "linear"}, "head: wanted one of"),
+        ({"name": "oa_hpe", "backbone": "resnet20"}, "backbone must be one of"),
+        ({"name": "oa_hpe", "head": "linear"}, "head must be one of"),
         ({"name": "oa_hpe", "head": "deconv", "head_layers": 2}, "head_layers"),
-        ({"name": "ks_net", "backbone": "conv3"}, "backbone: wanted one of"),
-        ({"name": "oa_hpe", "channels": [8, 8]}, "channels: wanted four"),
+        ({"name": "ks_net", "backbone": "conv3"}, "backbone must be one of"),
+        ({"name": "oa_hpe", "channels": [8, 8]}, "channels must be four"),
     ],
 )
 def test_what_does_not_fit_is_refused(architecture: dict, message: str) -> None:

@@ -121,7 +121,7 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"weights\.pth: not a file of weights"):
         read_state_dict(path)
     torch.save({"epoch": 3}, path)
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="must hold a state dict"):
         read_state_dict(path)
 
 

@@ -51,7 +51,7 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
         ({"color": 1}, "color: Extra inputs are not permitted, got 1"),
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
         ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
-        ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone: wanted one of"),
+        ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone must be one of"),
         ({"network": {"name": "oa_hpe", "width": 0.125, "head": "deconv"}}, "multiples of 32 for this network"),
         ({"network": {**TINY, "keypoints": 5}}, r"network: \['keypoints'\] come from the recipe's skeleton"),
         ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, mobile_oa_hpe, hrnet"),
@@ -81,8 +81,8 @@ def test_wrong_fields_are_named(change: dict, message: str) -> None:
     ("change", "message"),
     [
         ({"augmentation": {"rotation": 3}}, "rotation and half_body are for pose networks"),
-        ({"views": 2, "heatmaps": "live"}, "views: for heatmaps that are stored"),
-        ({"calibrate": True}, "calibrate: wants people to validate on"),
+        ({"views": 2, "heatmaps": "live"}, "views must be 1 with live heatmaps"),
+        ({"calibrate": True}, "calibrate must have people to validate on"),
         ({"network": {"name": "ks_net", "backbone": "conv2", "hidden": -1}}, "network: "),
     ],
 )
@@ -103,8 +103,8 @@ def test_fields_are_changed_one_by_one(tmp_path: Path) -> None:
     recipe = read_recipe(path, changes)
     assert (recipe.training.epochs, recipe.data.train[0].limit, recipe.input) == (7, 3, (32, 96))
     assert (recipe.data.folds.count, recipe.data.folds.held_out) == (4, 0)
-    for change, message in (("training.epochs", "wanted field=value"), ("data.train.5.limit=3", "no place for"),
-                            ("title.text=3", "no place for"), ("training.epoch=3", "training.epoch")):  # fmt: skip
+    for change, message in (("training.epochs", "must be field=value"), ("data.train.5.limit=3", "must name a field of the recipe"),
+                            ("title.text=3", "must name a field of the recipe"), ("training.epoch=3", "training.epoch")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             read_recipe(path, [change])
 

@@ -231,7 +231,7 @@ def test_cells_as_they_are_shown(cell, kind, text):
 
 
 def test_a_row_has_as_many_cells_as_there_are_columns():
-    with pytest.raises(ValueError, match="2 cells wanted"):
+    with pytest.raises(ValueError, match="must have 2 cells"):
         Table("t", "T", (Column("a"), Column("b")), ((1.0,),))
 
 
@@ -267,7 +267,7 @@ def test_trainings_under_two_scores(made):
     )
     with pytest.raises(ValueError, match="one figure per training"):
         trainings_table(heat, heat[:2])
-    with pytest.raises(ValueError, match=r"allows .* got 'luck'"):
+    with pytest.raises(ValueError, match=r"score must be one of .* got 'luck'"):
         trainings_table(heat, [(one, "luck") for one in measured])
 
 

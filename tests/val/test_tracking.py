@@ -145,12 +145,12 @@ def test_frames_of_annotations():
     assert score_tracks(enough).false_positives == 1  # poses on the others are nobody's mistake
     for number, row, column in scores.matches:
         assert frames[number].tracks[column] == frames[number].people[row] + 500
-    with pytest.raises(ValueError, match="image: ascending"):
+    with pytest.raises(ValueError, match="image must hold ascending"):
         frames_by_oks(truth, people, keypoints, image[::-1], tracks)
-    with pytest.raises(ValueError, match="tracks: each track at most once"):
+    with pytest.raises(ValueError, match="tracks must hold each track at most once"):
         frames_by_oks(truth, people, keypoints, np.zeros_like(image), np.ones_like(tracks))
     del content["annotations"][2]["track_id"]
-    with pytest.raises(ValueError, match="track_id wanted in every annotation, 3 has none"):
+    with pytest.raises(ValueError, match="every annotation must have a track_id, got none in annotation 3"):
         person_ids(truth, content)
 
 

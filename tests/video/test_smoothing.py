@@ -180,17 +180,17 @@ def test_pictures_of_another_size_do_not_smear():
 
 def test_a_wrong_argument_is_named():
     for arguments, message in (
-        ({"min_cutoff": 0}, "min_cutoff: a number above 0 wanted, got 0"),
+        ({"min_cutoff": 0}, "min_cutoff must be a number above 0, got 0"),
         ({"velocity_cutoff": float("inf")}, "velocity_cutoff: "),
-        ({"beta": -1}, "beta: a number 0 or more wanted, got -1"),
+        ({"beta": -1}, "beta must be a number 0 or more, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             OneEuro(**arguments)
     smoother = OneEuro()
-    with pytest.raises(ValueError, match="track_ids are wanted"):
+    with pytest.raises(ValueError, match="poses must have track_ids"):
         smoother.update(people([(0, 0)]), 0.0)
     with pytest.raises(ValueError, match="two of track 3"):
         smoother.update(people([(0, 0), (1, 1)], track_ids=[3, 3]), 0.0)
     smoother.update(people([(0, 0)], track_ids=[1]), 1.0)
-    with pytest.raises(ValueError, match="time: 1.0 or later wanted"):
+    with pytest.raises(ValueError, match="time must be at least the last frame's, 1.0"):
         smoother.update(people([(0, 0)], track_ids=[1]), 0.9)

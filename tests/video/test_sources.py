@@ -141,7 +141,7 @@ def test_folders_globs_and_lists_of_pictures(tmp_path):
         assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(wanted))])
     with pytest.raises(ValueError, match="must be a list of pictures, got a.mp4 in it"):
         open_source([tmp_path / "0.png", "a.mp4"])
-    with pytest.raises(FileNotFoundError, match="no images found in"):
+    with pytest.raises(FileNotFoundError, match="images not found"):
         open_source(tmp_path / "*.gif")
 
 

@@ -185,5 +185,5 @@ def test_after_an_error_nobody_waits_and_nothing_more_is_written():
 
 def test_a_queue_without_room_is_refused():
     for make in (lambda: ReadAhead([], 0), lambda: WriteBehind(print, 0)):
-        with pytest.raises(ValueError, match="size: at least 1 item wanted, got 0"):
+        with pytest.raises(ValueError, match="size must be at least 1, got 0"):
             make()

@@ -48,9 +48,7 @@ def pack(
             f"recipe must be of kind pose, whose input size the crops are packed for, got {recipe.title!r}"
         )
     if detail < 1:
-        raise ArgumentError(
-            f"detail: wanted 1 or more, for crops are never enlarged in training, got {detail}"
-        )
+        raise ArgumentError(f"detail must be at least 1, got {detail}; crops are never enlarged in training")
     out, console = Path(out), console or plain_console()
     counts: dict[str, int] = {}
     reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle

@@ -262,7 +262,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
         )
     index = read_json(path, top=dict)
     if index.get("format") != FORMAT:
-        raise ArgumentError(f"{path}: wanted format {FORMAT}, got {index.get('format')!r}")
+        raise ArgumentError(f"{path} must have format {FORMAT}, got {index.get('format')!r}")
     fields = {"name": str, "files": list, "people": int, "size": list, "padding": (int, float)}
     require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
@@ -283,7 +283,7 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
     index, packing = read_index(folder)
     path = folder / "index.json"
     if wanted is not None and not packing.serves(wanted):
-        raise ArgumentError(f"{path}: packed for {packing}; wanted at least {wanted}: pack these people again "
+        raise ArgumentError(f"{path} must be packed for at least {wanted}, got {packing}; pack these people again "
                          "with `oaks pack` and the recipe that is to read them")  # fmt: skip
     data, places, columns = [], [], {column: [] for column in COLUMNS}
     for number, file in enumerate(index["files"]):

@@ -67,7 +67,7 @@ def open_source(
     _, person, _ = sample_readable(people, 0, np.random.default_rng(0))
     if len(person.keypoints) != skeleton.count:
         raise ArgumentError(
-            f"{source.name}: wanted {skeleton.count} keypoints as {skeleton.name!r} has, "
+            f"{source.name} must have {skeleton.count} keypoints, as {skeleton.name!r} has, "
             f"got {len(person.keypoints)}"
         )
     return people
@@ -75,7 +75,7 @@ def open_source(
 
 def _open(source: AnySource, skeleton: Skeleton, place: DataFolders, wanted: Packing | None) -> People:
     if place.packed is not None and not place.packed.is_dir():
-        raise FileNotFoundError(f"{place.packed}: no such folder of packed people; name it with --packed")
+        raise FileNotFoundError(f"packed people not found: {place.packed}; name their folder with --packed")
     if place.packed is not None and (place.packed / source.name / "index.json").is_file():
         return read_shards(place.packed / source.name, source.name, wanted)
     if isinstance(source, ShardSource):
@@ -91,7 +91,7 @@ def _open_coco(source: CocoSource, skeleton: Skeleton, place: DataFolders) -> Pe
     for path in (source.annotations, source.images, *([source.boxes] if source.boxes else [])):
         if not (place.data / path).exists():
             raise FileNotFoundError(
-                f"{place.data / path}: not there; name the folder that {path} lies in with --data"
+                f"data not found: {place.data / path}; name the folder that {path} lies in with --data"
             )
     return read_coco(
         source.name,

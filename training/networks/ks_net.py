@@ -203,7 +203,7 @@ class KSNet(nn.Module):
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
-            raise ArgumentError(f"backbone: wanted one of {', '.join(BACKBONES)}, got {backbone!r}")
+            raise ArgumentError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
         if fine and backbone not in LAYERS:
             raise ArgumentError(f"fine: for residual backbones alone, got backbone {backbone!r}")
         if backbone in LAYERS:

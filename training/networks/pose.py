@@ -174,7 +174,7 @@ class PoseNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if head not in HEADS:
-            raise ArgumentError(f"head: wanted one of {', '.join(HEADS)}, got {head!r}")
+            raise ArgumentError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
         self.backbone = ResNet(backbone, width=width, channels=channels)
         stages = self.backbone.channels
         layers = head_layers if head_layers is not None else (2 if head == "fpn" else 3)

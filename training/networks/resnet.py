@@ -102,9 +102,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if name not in LAYERS:
-            raise ArgumentError(f"backbone: wanted one of {', '.join(LAYERS)}, got {name!r}")
+            raise ArgumentError(f"backbone must be one of {', '.join(LAYERS)}, got {name!r}")
         if len(channels) != 4:
-            raise ArgumentError(f"channels: wanted four stages' counts, got {channels}")
+            raise ArgumentError(f"channels must be four stages' counts, got {channels}")
         block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
         stem = scaled(64, width)
         self.conv1 = conv3x3(inputs, stem) if fine else nn.Conv2d(inputs, stem, 7, 2, padding=3, bias=False)

@@ -12,14 +12,14 @@ from oaks.errors import ArgumentError
 def check_whole_number(name: str, value: int, least: int = 0) -> int:
     """A whole number from `least`, or ValueError."""
     if not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name}: wanted an integer from {least}, got {value!r}")
+        raise ArgumentError(f"{name} must be an integer from {least}, got {value!r}")
     return int(value)
 
 
 def check_picture_size(size: tuple[int, int]) -> tuple[int, int]:
     """A picture's (width, height), or ValueError."""
     if len(size) != 2 or any(side % 2 or not 32 <= side <= 4096 for side in size):
-        raise ArgumentError(f"size: wanted an even width and height from 32 to 4096 pixels, got {size!r}")
+        raise ArgumentError(f"size must be an even width and height from 32 to 4096 pixels, got {size!r}")
     return int(size[0]), int(size[1])
 
 
@@ -29,5 +29,5 @@ def check_shares(name: str, values: Sequence[float], count: int | None = None) -
     fits = result.ndim == 1 and len(result) == (count or len(result)) and (result >= 0).all()
     if not fits or not 0 < result.sum() < np.inf:
         wanted = "numbers" if count is None else f"{count} numbers"
-        raise ArgumentError(f"{name}: wanted {wanted} from 0, not all of them 0, got {values!r}")
+        raise ArgumentError(f"{name} must be {wanted} from 0, not all of them 0, got {values!r}")
     return result / result.sum()

@@ -98,7 +98,7 @@ class RenderedPeople:
             ArgumentError: an index below 0.
         """
         if index < 0:
-            raise ArgumentError(f"index: wanted 0 or more, got {index}")
+            raise ArgumentError(f"index must be 0 or more, got {index}")
         drawing = self._artist.draw(self.scene(index))
         annotations = [
             {"id": number, "image_id": int(index), **entry}

@@ -185,7 +185,7 @@ class RenderedVideos:
         self.seed, self.size = check_whole_number("seed", seed), check_picture_size(size)
         self.frames, self.people = check_whole_number("frames", frames, 1), check_shares("people", people)
         if not 5 <= rate <= 1000:
-            raise ArgumentError(f"rate: wanted 5 to 1000 frames per second, got {rate!r}")
+            raise ArgumentError(f"rate must be 5 to 1000 frames per second, got {rate!r}")
         self.rate, self.shake = float(rate), bool(shake)
         self.settings: dict[str, Any] = {
             "seed": self.seed, "size": list(self.size), "frames": self.frames, "rate": self.rate,

@@ -51,7 +51,7 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ArgumentError(
-                    f"table {self.key!r}: {len(self.columns)} cells wanted in a row, got {row}"
+                    f"table {self.key!r}: a row must have {len(self.columns)} cells, got {row}"
                 )
 
 

@@ -203,7 +203,7 @@ def test_int8_alone_has_no_weights_for_torch(checkpoints, pictures, tmp_path):
     told = {"crops": pictures, "show": False, "tolerance": LOOSE, "precisions": "int8"}
     made = export(*checkpoints, out=tmp_path / "light", **told)
     assert sorted(made.files) == ["ks.int8.onnx", "pose.int8.onnx"]
-    with pytest.raises(ValueError, match="needs the pose network's weights"):
+    with pytest.raises(ValueError, match="must have the pose network's weights"):
         Engine(made, backend="torch", device="cpu")
 
 
@@ -286,7 +286,7 @@ def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoints, pictures, tmp_pat
 def test_a_folder_of_something_else_is_left_alone(checkpoints, pictures, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"precious")
-    with pytest.raises(ValueError, match=r"out: a new folder or a bundle to replace wanted"):
+    with pytest.raises(ValueError, match=r"out must be a new folder or a bundle to replace"):
         export(checkpoints[0], out=tmp_path / "photos", crops=pictures, show=False)
     assert listed(tmp_path / "photos") == ["me.jpg"]
 
@@ -352,7 +352,7 @@ def test_float_layers_can_be_named(checkpoints, pictures, tmp_path, bundle):
     kept = {tensor.name for tensor in quantized.initializer if tensor.data_type == onnx.TensorProto.INT8}
     assert len([name for name in weights & kept if "weight" in name]) == 1
     with pytest.raises(
-        ValueError, match=r"keep_float: names of nodes of the networks wanted, got \['nothing'\]"
+        ValueError, match=r"keep_float must be names of nodes of the networks, got \['nothing'\]"
     ):
         export(
             checkpoints[0],
@@ -375,14 +375,14 @@ def test_rendered_people_serve_where_none_are_named(checkpoints, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precisions": ()}, r"precisions: some of \['fp32', 'fp16', 'int8'\] wanted, got \[\]"),
-        ({"precisions": ("fp32", "fp8")}, r"precisions: .*got \['fp32', 'fp8'\]"),
+        ({"precisions": ()}, r"precisions must be some of \['fp32', 'fp16', 'int8'\], got \[\]"),
+        ({"precisions": ("fp32", "fp8")}, r"precisions must be .*got \['fp32', 'fp8'\]"),
         (
             {"tolerance": {"int8": 1.0}},
-            r"tolerance: for precisions that are exported, \['fp16'\], got \['int8'\]",
+            r"tolerance must be for precisions that are exported, \['fp16'\], got \['int8'\]",
         ),
-        ({"precisions": "int8", "crops": None}, r"crops: int8 needs people to calibrate on"),
-        ({"precisions": "int8", "crops": np.zeros((1, 8, 8, 3), np.uint8)}, r"crops: 2 or more wanted"),
+        ({"precisions": "int8", "crops": None}, r"crops must be given for int8"),
+        ({"precisions": "int8", "crops": np.zeros((1, 8, 8, 3), np.uint8)}, r"crops must be 2 or more"),
         ({"detector": "elsewhere"}, r"detector must be a shipped bundle, \[.*'small'.*\], got 'elsewhere'"),
     ],
 )
@@ -394,9 +394,9 @@ def test_wrong_arguments_are_named(checkpoints, pictures, tmp_path, arguments, m
 
 def test_checkpoints_of_the_wrong_kind_are_named(checkpoints, pictures, tmp_path):
     pose, ks = checkpoints
-    with pytest.raises(ValueError, match=r"pose: a pose network's checkpoint wanted, .* is a ks network's"):
+    with pytest.raises(ValueError, match=r"pose must be a pose network's checkpoint, got .* of a ks network"):
         export(ks, out=tmp_path / "b", crops=pictures, show=False)
-    with pytest.raises(ValueError, match=r"ks: a ks network's checkpoint wanted, .* is a pose network's"):
+    with pytest.raises(ValueError, match=r"ks must be a ks network's checkpoint, got .* of a pose network"):
         export(pose, pose, out=tmp_path / "b", crops=pictures, show=False)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         export(tmp_path / "nowhere.safetensors", out=tmp_path / "b", crops=pictures, show=False)
@@ -409,7 +409,7 @@ def test_networks_of_different_skeletons_do_not_meet(checkpoints, pictures, tmp_
     renamed = json.loads(json.dumps(description))
     renamed["skeleton"]["keypoints"][0] = "snout"
     save_network(tmp_path / "ks.safetensors", network, renamed)
-    with pytest.raises(ValueError, match=r"ks: made for keypoints \('snout'"):
+    with pytest.raises(ValueError, match=r"ks must have the pose network's keypoints .*got \('snout'"):
         export(checkpoints[0], tmp_path / "ks.safetensors", out=tmp_path / "b", crops=pictures, show=False)
 
 

@@ -91,12 +91,12 @@ def test_an_output_that_is_none_is_left_out():
 
 
 def test_a_network_in_training_mode_is_refused(small):
-    with pytest.raises(ValueError, match=r"network: eval mode wanted"):
+    with pytest.raises(ValueError, match=r"network must be in eval mode"):
         export(small.train())
 
 
 def test_another_number_of_outputs_is_refused(small):
-    with pytest.raises(ValueError, match=r"output_names: 2 wanted.*\['heatmaps'\]"):
+    with pytest.raises(ValueError, match=r"output_names must be 2.*\['heatmaps'\]"):
         export(small, ["heatmaps"])
 
 

@@ -216,9 +216,9 @@ def test_layers_can_be_kept_in_float(plain):
 @pytest.mark.parametrize(
     ("samples", "keep_float", "message"),
     [
-        ([], None, r"samples: at least one"),
-        ([np.zeros((1, 3, 64, 48))], ["nothing"], r"keep_float: names of nodes wanted, got \['nothing'\]"),
-        ([np.zeros((1, 3, 64, 48))], "all", r"keep_float: it leaves no convolution"),
+        ([], None, r"samples must be at least one"),
+        ([np.zeros((1, 3, 64, 48))], ["nothing"], r"keep_float must be names of nodes, got \['nothing'\]"),
+        ([np.zeros((1, 3, 64, 48))], "all", r"keep_float must leave a convolution"),
     ],
 )
 def test_wrong_arguments_are_named(plain, samples, keep_float, message):

@@ -103,7 +103,7 @@ def test_arrays_are_in_the_networks_color_order(tmp_path, color):
             {"a": np.zeros((1, 4, 4, 3), np.uint8), "b": np.zeros(1)},
             r"must hold one array, got \['a', 'b'\]",
         ),
-        ({"a": np.zeros((1, 4, 4, 3), np.float32)}, r"\(N, H, W, 3\) uint8 wanted.*float32"),
+        ({"a": np.zeros((1, 4, 4, 3), np.float32)}, r"must be \(N, H, W, 3\) uint8.*float32"),
         ({"a": np.zeros((0, 4, 4, 3), np.uint8)}, r"N >= 1, got \(0, 4, 4, 3\)"),
         ({"a": np.zeros((4, 4, 3), np.uint8)}, r"got \(4, 4, 3\)"),
     ],
@@ -115,14 +115,14 @@ def test_other_arrays_are_refused(tmp_path, content, message):
 
 
 def test_what_is_not_there_is_named(tmp_path, coco):
-    with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"crops not found: .*nowhere"):
         load_crops(tmp_path / "nowhere", DESCRIPTION, count=5)
     with pytest.raises(
-        ValueError, match=r"must be a folder with annotations.json or images: no images found"
+        ValueError, match=r"must be a folder with annotations.json or images: images not found"
     ):
         load_crops(tmp_path, DESCRIPTION, count=5)
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(ValueError, match=r"COCO .json or an .npz wanted, got '.*x.txt'"):
+    with pytest.raises(ValueError, match=r"COCO .json or an .npz, got '.*x.txt'"):
         load_crops(tmp_path / "x.txt", DESCRIPTION, count=5)
     people = coco("people.json", "images")
     (tmp_path / "images" / "a.png").unlink()

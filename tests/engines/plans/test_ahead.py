@@ -148,7 +148,7 @@ def test_plans_can_be_left_out_of_a_bundle_that_is_not_trusted(tiny, world):
     [
         ({"flavour": "tensorflow"}, "flavour must be 'tensorrt_rtx' or 'tensorrt', got 'tensorflow'"),
         ({"flavour": "tensorrt", "capabilities": ["89"]}, "capabilities must be left out"),
-        ({"precisions": ["int8"]}, "precision: 'int8' needs the pose network in int8"),
+        ({"precisions": ["int8"]}, "precision must be one that bundle .*, got 'int8'"),
     ],
 )
 def test_what_does_not_fit_is_told(tiny, world, settings, message):

@@ -75,7 +75,7 @@ def test_powers_of_two_make_a_few_profiles():
 
 @pytest.mark.parametrize("batches", [[], [0, 1]])
 def test_no_batches_make_no_profiles(batches):
-    with pytest.raises(ValueError, match=r"batches: numbers of 1 or more wanted"):
+    with pytest.raises(ValueError, match=r"batches must be numbers of 1 or more"):
         profiles_for(batches)
 
 

@@ -100,7 +100,9 @@ def test_a_picture_of_another_size_than_its_labels_is_damaged(people_folder: Pat
     content = content_of(people_folder)
     content["images"][1] |= {"width": 256, "height": 192}
     save(people_folder, content)
-    with pytest.raises(DamagedImage, match=r"2\.jpg: is 128×96, but its labels are for 256×192 \(image 2"):
+    with pytest.raises(
+        DamagedImage, match=r"2\.jpg: its size must be that of its labels, 256×192, got 128×96 \(image 2"
+    ):
         read(people_folder).sample(2)
     del content["images"][1]["width"], content["images"][1]["height"]
     save(people_folder, content)

@@ -203,7 +203,7 @@ def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
     with pytest.raises(ValueError, match="promises 13 people"):
         read_shards(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({**index, "format": 9}))
-    with pytest.raises(ValueError, match="wanted format 1, got 9"):
+    with pytest.raises(ValueError, match="must have format 1, got 9"):
         read_shards(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps(index))
     shard = tmp_path / "people-0000.safetensors"

@@ -48,11 +48,11 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
 def check_settings(count: int, workers: int, quality: int) -> None:
     """ValueError for a number of things to render or of processes, or a quality of JPEG files, that cannot be."""
     if count < 1:
-        raise ArgumentError(f"count: wanted 1 or more to render, got {count}")
+        raise ArgumentError(f"count must be 1 or more to render, got {count}")
     if workers < 1:
-        raise ArgumentError(f"workers: wanted a number of processes from 1, got {workers}")
+        raise ArgumentError(f"workers must be a number of processes from 1, got {workers}")
     if not 1 <= quality <= 100:
-        raise ArgumentError(f"quality: wanted 1 to 100, got {quality}")
+        raise ArgumentError(f"quality must be 1 to 100, got {quality}")
 
 
 def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
