@@ -331,7 +331,7 @@ class Engine:
         with self._turn:
             if not self.has_detector:
                 raise ArgumentError(
-                    f"boxes must be given, because bundle {self.bundle.name!r} has no detector; pass boxes, "
+                    f"boxes must be given, as bundle {self.bundle.name!r} has no detector, got None; pass boxes, "
                     f"boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
                 )
             if self._detector is None:

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         {"threshold": 2}, {"overlap": -1}, {"color": "gray"},
         {"mean": (1, 2)}, {"std": (1, 0, 1)}, {"size": (640,)}, {"size": (0, 640)},
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=f"{next(iter(settings))}: "):
+        with pytest.raises(ValueError, match=f"{next(iter(settings))} must be "):
             Detector(path, **settings)
     with pytest.raises(ValueError, match=r"image must be .*got \(9, 9\)"):
         Detector(path).detect(np.zeros((9, 9), np.uint8))
@@ -211,7 +211,7 @@ def test_what_a_detector_takes_is_read_from_texts(tmp_path):
 
 def test_a_network_of_another_kind_is_named(tmp_path):
     made = bundles.write(tmp_path / "tiny", skeleton=bundles.COCO17)
-    with pytest.raises(ValueError, match=r"ks\.fp32\.onnx: one float32 input"):
+    with pytest.raises(ValueError, match=r"ks\.fp32\.onnx must have one float32 input"):
         Detector(made.path / "ks.fp32.onnx")
 
 

@@ -355,7 +355,7 @@ def test_float16_networks_give_nearly_the_same(tiny, engine):
 
 
 WRONG = {
-    "float image": (lambda: (frame().astype(np.float32), BOXES), r"frames must be .*\(H, W, 3\) of uint8 .*float32"),
+    "float image": (lambda: (frame().astype(np.float32), BOXES), r"frames must be .*\(H, W, 3\) of uint8.*float32"),
     "grey image": (lambda: (frame()[..., 0], BOXES), r"frames must be .*got \(90, 120\) of uint8"),
     "four channels": (lambda: (np.zeros((9, 9, 4), np.uint8), BOXES), r"got \(9, 9, 4\)"),
     "empty image": (lambda: (np.zeros((0, 9, 3), np.uint8), BOXES), r"got \(0, 9, 3\)"),
@@ -367,13 +367,13 @@ WRONG = {
     "a dictionary": (lambda: ({"image": frame()}, BOXES), r"frames must be .*got \(\) of object"),
     "nan box": (lambda: (frame(), [[0, 0, 9, 9], [0, np.nan, 9, 9]]), r"boxes must have finite .*nan.* in row 1"),
     "infinite box": (lambda: (frame(), [[0, 0, np.inf, 9]]), r"boxes must have finite .*inf.* in row 0"),
-    "inverted box": (lambda: (frame(), [[9, 0, 3, 9]]), r"boxes must have x1 <= x2 and y1 <= y2 .*row 0"),
-    "flat boxes": (lambda: (frame(), [0, 0, 9, 9]), r"boxes must have shape \(N, 4\) .*got \(4,\)"),
+    "inverted box": (lambda: (frame(), [[9, 0, 3, 9]]), r"boxes must have x1 <= x2 and y1 <= y2.*row 0"),
+    "flat boxes": (lambda: (frame(), [0, 0, 9, 9]), r"boxes must have shape \(N, 4\).*got \(4,\)"),
     "five columns": (lambda: (frame(), [[0, 0, 9, 9, 1]]), r"boxes must have .*got \(1, 5\)"),
     "words": (lambda: (frame(), [["a"] * 4]), r"boxes must be \(N, 4\) numbers"),
     "boxes of one": (lambda: ([frame(), frame()], [BOXES]), r"boxes must have one entry for each of the 2 frames"),
     "box of the second": (lambda: ([frame()] * 2, [BOXES, [[0, 0, np.nan, 1]]]), r"boxes\[1\] must have finite"),
-    "bare boxes": (lambda: ([frame()] * 2, 3), r"boxes must have one entry for each of the 2 frames .*int"),
+    "bare boxes": (lambda: ([frame()] * 2, 3), r"boxes must have one entry for each of the 2 frames.*int"),
 }  # fmt: skip
 
 
@@ -456,7 +456,7 @@ def test_the_visibility_of_a_ks_network_counts_before_the_pose_networks(tmp_path
 def test_networks_that_break_the_bundles_word_are_named(tmp_path):
     """The files are whole and their checksums right, but they are not the networks that bundle.json says."""
     for role, content, message in (
-        ("pose", bundles.pose_network(5, bundles.SIZE, visibility=True), r"pose\.fp32\.onnx: .*it has .*5"),
+        ("pose", bundles.pose_network(5, bundles.SIZE, visibility=True), r"pose\.fp32\.onnx: .*got .*5"),
         ("pose", bundles.pose_network(3, (64, 64), visibility=True), r"pose\.fp32\.onnx: .*\(3, 64, 64\)"),
         ("pose", bundles.ks_network(3, bundles.SIZE), r"pose\.fp32\.onnx: .*similarity"),
         (
@@ -497,7 +497,7 @@ def test_a_fixed_batch_is_refused(tmp_path, backend):
 
     made = with_changed_pose_network(tmp_path / "tiny", fix)
     with pytest.raises(
-        BundleError, match=r"pose\.fp32\.onnx: 'crops': a batch of any size, .* got \[4, 3, 64, 48\]"
+        BundleError, match=r"pose\.fp32\.onnx: 'crops' must have a batch of any size, .* got \[4, 3, 64, 48\]"
     ):
         oaks.Engine(made, backend=backend)
 
@@ -509,7 +509,9 @@ def test_an_output_without_a_batch_is_refused(tmp_path, backend):
         graph.output.append(onnx.helper.make_tensor_value_info("loss", onnx.TensorProto.FLOAT, ()))
 
     made = with_changed_pose_network(tmp_path / "tiny", add_a_scalar)
-    with pytest.raises(BundleError, match=r"pose\.fp32\.onnx: 'loss': a batch of any size, .* got \[\]"):
+    with pytest.raises(
+        BundleError, match=r"pose\.fp32\.onnx: 'loss' must have a batch of any size, .* got \[\]"
+    ):
         oaks.Engine(made, backend=backend)
 
 

@@ -131,7 +131,8 @@ def test_without_a_detector_the_error_says_what_to_pass(tmp_path: Path):
         assert not engine.has_detector
         for call in (engine.infer, engine.detect, engine):
             with pytest.raises(
-                ValueError, match=r"boxes must be given.*no detector; pass boxes.*'whole'.*detector="
+                ValueError,
+                match=r"boxes must be given.*no detector, got None; pass boxes.*'whole'.*detector=",
             ):
                 call(picture([]))
         assert len(engine.infer([])) == 0

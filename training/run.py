@@ -87,8 +87,10 @@ class RunFolder:
     def refuse_begun(self) -> None:
         """Raises a ValueError if a training was begun there; the other processes find the first one's."""
         if self.settings.exists() and is_first_process():
-            raise ArgumentError(f"{self.path}: holds a training already; go on with it by --resume {self.path}, "
-                             "or name another folder")  # fmt: skip
+            raise ArgumentError(
+                f"out must be a new folder, got {self.path}, which holds a training already; resume it with "
+                f"--resume {self.path}, or name another folder"
+            )
 
     def record(self, recipe: AnyRecipe, place: DataFolders, people: str) -> None:
         """Writes down what is trained on what, from the first process.
@@ -134,8 +136,8 @@ class RunFolder:
         """
         if not self.settings.is_file():
             raise ArgumentError(
-                f"{self.path}: no training was started there; one that was stopped while its data were made "
-                "goes on by the command that began it"
+                f"resume must be the folder of a training, got {self.path}: no training was started there; one that "
+                "was stopped while its data were made is resumed by the command that began it"
             )
         settings = read_json(self.settings, top=dict)
         require(settings, {"data": str, "packed": (str, type(None))}, self.settings)

@@ -54,7 +54,7 @@ def checked_tensor(
     if not shape or shape[0] not in (None, batch) or None in shape[1:]:
         came = ["any" if size is None else size for size in shape]
         raise BundleError(
-            f"{label}: input {name!r} must have a batch of any size, and no other size that varies, got {came}"
+            f"{label}: {name!r} must have a batch of any size, and no other size that varies, got {came}"
         )
     return Tensor(tuple(shape[1:]), dtype)
 

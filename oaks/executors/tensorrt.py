@@ -218,7 +218,7 @@ class TensorRTExecutor:
         number = next((i for i, p in enumerate(profiles) if p.smallest <= batch <= p.largest), None)
         if number is None:
             raise ArgumentError(
-                f"{self._label}: batches 1 to {profiles[-1].largest} fit the plan, got {batch}"
+                f"{self._label}: the batch must be from 1 to {profiles[-1].largest}, as the plan allows, got {batch}"
             )
         if self._kernels is not None:
             context = self._kernels.context()

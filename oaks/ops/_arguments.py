@@ -190,7 +190,7 @@ def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
     if not isinstance(out, (tuple, list)) or len(out) != len(names):
         came = f"{len(out)} of them" if isinstance(out, (tuple, list)) else type(out).__name__
         raise ArgumentError(
-            f"out must be a tuple ({', '.join(names)}), with None where it may be left out; got {came}"
+            f"out must be a tuple ({', '.join(names)}), with None where it may be left out, got {came}"
         )
     return list(out)
 
@@ -239,7 +239,7 @@ def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> 
     if stream is None:
         stream = next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
     elif not isinstance(stream, int) or isinstance(stream, bool) or not 0 <= stream <= _MAX_ADDRESS:
-        raise ArgumentError(f"stream must be a stream's handle, a whole number; got {stream!r}")
+        raise ArgumentError(f"stream must be a stream's handle, an integer, got {stream!r}")
     if native.cuda is not None and native.cuda.device_count():
         for array in arrays:
             if array is not None and array.stream not in (None, stream):

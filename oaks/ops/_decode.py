@@ -97,7 +97,7 @@ def decode(
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if flip_pairs is None and mirror is not None:
         raise ArgumentError(
-            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
+            "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
     x, y = _axis_maps(alignment, crop_size, (width, height))
@@ -134,9 +134,9 @@ def decode(
 
 def _check_names(refine: str, alignment: str) -> None:
     if refine not in REFINEMENTS:
-        raise ArgumentError(f"refine must be one of {', '.join(REFINEMENTS)}; got {refine!r}")
+        raise ArgumentError(f"refine must be one of {', '.join(REFINEMENTS)}, got {refine!r}")
     if alignment not in ALIGNMENTS:
-        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
+        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}, got {alignment!r}")
 
 
 def _blur(blur_sigma: float | None, refine: str) -> float:

@@ -79,7 +79,7 @@ def decode_simcc(
     opposite = _mirrored(mirrored, across, down)
     if flip_pairs is None and mirrored is not None:
         raise ArgumentError(
-            "flip_pairs must be given with mirrored: (left, right) keypoint indices, () if there are none"
+            "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
     wanted = "a number from 0.001 to 1000"

@@ -201,7 +201,7 @@ def map_features(
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     if alignment not in ALIGNMENTS:
-        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}; got {alignment!r}")
+        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}, got {alignment!r}")
     pose = input_array("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)

@@ -97,7 +97,7 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
         if not any(kinds.values()):
             counts = Counter(Path(address).suffix.lower() or "no extension" for address in files)
             holds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(6)) or "no files"
-            raise FileNotFoundError(f"no pictures found in {str(source)!r}; it holds {holds}")
+            raise FileNotFoundError(f"pictures not found: {str(source)!r}; it holds {holds}")
         foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
         if foreign:
             log.warning(
@@ -150,9 +150,7 @@ def _listed(source: str) -> tuple[list[str], bool]:
     else:
         listed = [name for name in files.glob(path) if files.isfile(name)] if _is_glob(path) else []
     if not listed:
-        raise FileNotFoundError(
-            f"no pictures found in {source!r}; pass files, a folder, a glob or an address"
-        )
+        raise FileNotFoundError(f"pictures not found: {source!r}; pass files, a folder, a glob or an address")
     return sorted((_address(files, name) for name in listed), key=natural_key), False
 
 

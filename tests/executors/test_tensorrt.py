@@ -306,7 +306,7 @@ def test_arrays_that_do_not_fit_are_named(executor, memory):
         executor.bind(inputs, {**outputs, "visibility": memory.empty((2, 3), np.float16)})
     with pytest.raises(ValueError, match=r"'heatmaps' must be"):
         executor.bind(inputs, {**outputs, "heatmaps": memory.empty((1, 3, 16, 12), np.float32)})
-    with pytest.raises(ValueError, match=r"batches 1 to 16 fit the plan, got 17"):
+    with pytest.raises(ValueError, match=r"the batch must be from 1 to 16, as the plan allows, got 17"):
         executor.bind(*arrays(executor, memory, 17))
 
 

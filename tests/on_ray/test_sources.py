@@ -54,8 +54,8 @@ def test_a_file_whose_name_has_glob_characters_is_that_file(tmp_path):
 def test_sources_that_name_nothing_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     for source, error, text in (
-        (tmp_path, FileNotFoundError, "it holds 1 .txt"), (tmp_path / "gone", FileNotFoundError, "no pictures found"),
-        (tmp_path / "*.jpg", FileNotFoundError, "no pictures found"), (tmp_path / "notes.txt", ArgumentError, "must be"),
+        (tmp_path, FileNotFoundError, "it holds 1 .txt"), (tmp_path / "gone", FileNotFoundError, "pictures not found"),
+        (tmp_path / "*.jpg", FileNotFoundError, "pictures not found"), (tmp_path / "notes.txt", ArgumentError, "must be"),
         ("rtsp://camera/1", ArgumentError, "rtsp"), ("s3://bucket/a.jpg", BackendUnavailable, "s3fs"),
     ):  # fmt: skip
         with pytest.raises(error, match=text):

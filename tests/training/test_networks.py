@@ -92,7 +92,9 @@ def test_a_fine_backbone_begins_at_the_heatmaps_resolution() -> None:
     fine, published = (ResNet("resnet18", width=0.125, inputs=17, fine=f).eval()(maps) for f in (True, False))
     assert [tuple(x.shape[2:]) for x in fine] == [(32, 24), (16, 12), (8, 6), (4, 3)]
     assert [tuple(x.shape[2:]) for x in published] == [(8, 6), (4, 3), (2, 2), (1, 1)]
-    with pytest.raises(ValueError, match="fine: for residual backbones alone, got backbone 'conv2'"):
+    with pytest.raises(
+        ValueError, match="fine must be False but for residual backbones, got backbone 'conv2'"
+    ):
         build({"name": "ks_net", "backbone": "conv2", "fine": True, "keypoints": 17})
 
 

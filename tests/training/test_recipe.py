@@ -80,7 +80,7 @@ def test_wrong_fields_are_named(change: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"augmentation": {"rotation": 3}}, "rotation and half_body are for pose networks"),
+        ({"augmentation": {"rotation": 3}}, "rotation and half_body must be 0 for a KS-net"),
         ({"views": 2, "heatmaps": "live"}, "views must be 1 with live heatmaps"),
         ({"calibrate": True}, "calibrate must have people to validate on"),
         ({"network": {"name": "ks_net", "backbone": "conv2", "hidden": -1}}, "network: "),
@@ -92,7 +92,7 @@ def test_what_a_ks_net_cannot_use_is_refused(change: dict, message: str) -> None
 
 
 def test_several_pose_networks_need_as_many_folds() -> None:
-    with pytest.raises(ValueError, match="2 networks need data.folds with as many folds"):
+    with pytest.raises(ValueError, match="data.folds must be as many as the 2 pose networks"):
         parse_recipe(ks_recipe(["a.safetensors", "b.safetensors"]), "ks.yaml")
 
 
@@ -103,8 +103,8 @@ def test_fields_are_changed_one_by_one(tmp_path: Path) -> None:
     recipe = read_recipe(path, changes)
     assert (recipe.training.epochs, recipe.data.train[0].limit, recipe.input) == (7, 3, (32, 96))
     assert (recipe.data.folds.count, recipe.data.folds.held_out) == (4, 0)
-    for change, message in (("training.epochs", "must be field=value"), ("data.train.5.limit=3", "must name a field of the recipe"),
-                            ("title.text=3", "must name a field of the recipe"), ("training.epoch=3", "training.epoch")):  # fmt: skip
+    for change, message in (("training.epochs", "must be field=value"), ("data.train.5.limit=3", "must name a field"),
+                            ("title.text=3", "must name a field"), ("training.epoch=3", "training.epoch")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             read_recipe(path, [change])
 

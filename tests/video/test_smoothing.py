@@ -181,7 +181,7 @@ def test_pictures_of_another_size_do_not_smear():
 def test_a_wrong_argument_is_named():
     for arguments, message in (
         ({"min_cutoff": 0}, "min_cutoff must be a number above 0, got 0"),
-        ({"velocity_cutoff": float("inf")}, "velocity_cutoff: "),
+        ({"velocity_cutoff": float("inf")}, "velocity_cutoff must be "),
         ({"beta": -1}, "beta must be a number 0 or more, got -1"),
     ):
         with pytest.raises(ValueError, match=message):

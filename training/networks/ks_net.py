@@ -205,7 +205,7 @@ class KSNet(nn.Module):
         if backbone not in BACKBONES:
             raise ArgumentError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
         if fine and backbone not in LAYERS:
-            raise ArgumentError(f"fine: for residual backbones alone, got backbone {backbone!r}")
+            raise ArgumentError(f"fine must be False but for residual backbones, got backbone {backbone!r}")
         if backbone in LAYERS:
             self.backbone: nn.Module = ResNetFeatures(
                 backbone, width=width, channels=channels, inputs=keypoints, fine=fine

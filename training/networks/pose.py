@@ -60,7 +60,7 @@ class Deconvolution(nn.Module):
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
         if layers != 3:
-            raise ArgumentError(f"head_layers: the deconvolution head has 3, got {layers}")
+            raise ArgumentError(f"head_layers must be 3 for the deconvolution head, got {layers}")
         modules: list[nn.Module] = []
         for inputs in (stages[3], channels, channels):
             modules += [
@@ -83,7 +83,7 @@ class Upsampling(nn.Module):
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
         if layers != 3:
-            raise ArgumentError(f"head_layers: the upsampling head has 3, got {layers}")
+            raise ArgumentError(f"head_layers must be 3 for the upsampling head, got {layers}")
         self.convolutions = nn.ModuleList(
             convolution(inputs, channels) for inputs in (stages[3], channels, channels)
         )
