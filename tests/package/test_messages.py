@@ -38,6 +38,7 @@ PATTERN = re.compile(
 RAISED = {
     "ArgumentError",
     "LimitError",
+    "StateError",
     "BackendUnavailable",
     "BundleError",
     "OaksError",
