@@ -1,6 +1,6 @@
 """Hook of MkDocs: pages of the site that are files elsewhere in the repository, and links to such files.
 
-README.md is the home page, ARCHITECTURE.md and CHANGELOG.md are pages; files that a page links to (examples, schemas,
+README.md is the home page, and the other Markdown files beside it are pages; files that a page links to (examples, schemas,
 results) are copied into the site under their own path.
 """
 
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {
-    "README.md": "index.md",
-    "ARCHITECTURE.md": "architecture.md",
-    "CHANGELOG.md": "changelog.md",
-    "CONTRIBUTING.md": "contributing.md",
-}
+PAGES = {path.name: path.name.lower() for path in sorted(ROOT.glob("*.md"))} | {"README.md": "index.md"}
+"""Files at the root of the repository that are pages, and their names in the site."""
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -58,10 +54,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
     linked: set[str] = set()
     for name, page in PAGES.items():
-        if (ROOT / name).is_file():
-            text = (ROOT / name).read_text(encoding="utf-8")
-            linked |= linked_files(text, ROOT)
-            files.append(File.generated(config, page, content=relative_to_docs(text, ROOT)))
+        text = (ROOT / name).read_text(encoding="utf-8")
+        linked |= linked_files(text, ROOT)
+        files.append(File.generated(config, page, content=relative_to_docs(text, ROOT)))
     for page in (ROOT / "docs").glob("*.md"):
         linked |= linked_files(page.read_text(encoding="utf-8"), ROOT / "docs")
     for path in sorted(linked):

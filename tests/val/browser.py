@@ -7,12 +7,22 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+START = """
+import fcntl, os, sys
+take, give = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(take, 3)
+os.dup2(give, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Starts the browser, which reads commands from descriptor 3 and answers on 4."""
 
 
 class Browser:
@@ -95,11 +105,8 @@ def opened(profile: Path) -> Iterator[Browser]:
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
         f"--user-data-dir={profile}", "--remote-debugging-pipe", "--hide-scrollbars",
     ]  # fmt: skip
-    assert CHROMIUM is not None
-    # The browser reads commands from descriptor 3 and answers on 4.
-    shell = f'exec "$0" "$@" 3<&{take} 4>&{give}'
     process = subprocess.Popen(
-        ["sh", "-c", shell, CHROMIUM, *options], pass_fds=(take, give),
+        [sys.executable, "-c", START, str(take), str(give), str(CHROMIUM), *options], pass_fds=(take, give),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(take)
