@@ -110,7 +110,9 @@ def given() -> dict[str, Any]:
     return {
         "__name__": "__page__",
         "frame": frame,
+        "frames": [frame, frame],
         "boxes": boxes,
+        "all_boxes": [boxes, boxes[:1]],
         "detector": oaks.Detector("yolox.onnx"),
         "mean": (123.7, 116.3, 103.5),
         "std": (58.4, 57.1, 57.4),
