@@ -99,10 +99,10 @@ class Detector:
             raise ArgumentError(f"threads must be an integer of at least 1, got {threads!r}")
         if threads is not None:
             limits.check("threads", "threads", int(threads))
-        if color not in (None, "bgr", "rgb"):
+        if not isinstance(color, str | None) or color not in (None, "bgr", "rgb"):
             raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
-            if values is None:
+            if values is None and name != "size":
                 continue
             given_values = numbers(name, values, f"{count} numbers")
             fits = given_values.shape == (count,) and bool((np.abs(given_values) <= _LARGEST).all())

@@ -734,7 +734,7 @@ def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    if value not in choices:
+    if not isinstance(value, str | None) or value not in choices:
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 

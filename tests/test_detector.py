@@ -322,3 +322,11 @@ def test_a_file_that_wants_a_huge_input_is_refused(tmp_path):
     path = write(tmp_path / "d.onnx", yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)]), size=(100_000, 64))
     with pytest.raises(ValueError, match="sides of its input must be from 1 to 4096, got 100000x64"):
         Detector(path)
+
+
+@pytest.mark.parametrize("color", [np.array(["bgr", "rgb"]), 3, ["bgr"], b"bgr"])
+def test_a_color_that_is_no_text_is_refused_by_name(tmp_path, color):
+    with pytest.raises(ValueError, match="^color"):
+        Detector(tmp_path / "missing.onnx", color=color)
+    with pytest.raises(ValueError, match="^size"):
+        Detector(tmp_path / "missing.onnx", size=None)

@@ -40,7 +40,7 @@ def load_backend(name: str) -> ModuleType:
     Raises:
         ArgumentError: there is no backend of that name.
     """
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise ArgumentError(f"backend must be one of 'auto', {', '.join(map(repr, BACKENDS))}, got {name!r}")
     return importlib.import_module(f"oaks.executors.{name}")
 

@@ -37,7 +37,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", VERBS)
 def test_a_full_disk_is_one_line_that_names_a_file(verbs, small_disk, name):
-    (small_disk / "filler").write_bytes(b"0" * (96 << 10))
+    (small_disk / "filler").write_bytes(b"0" * (150 << 10))
     out = small_disk / "out"
     out.mkdir()
     done = subprocess.run(
