@@ -62,8 +62,8 @@ class _Inputs:
 
     pixels: Array
     transforms: Array
-    boxes: Array | None
-    frame_sizes: Array | None
+    boxes: Array
+    frame_sizes: Array
     filled: Any
     read: Any
 

@@ -112,10 +112,12 @@ class Memory(Lane, Protocol):
 
     device: str
     """"cpu", or "cuda:0" and so on."""
-    ahead: Lane
-    """A second stream, for what the next work needs while this runs; the Memory itself on the host."""
     graphs: str
     """How `record` fares: "none" (nothing recorded yet, or host), "captured", or "failed: why"."""
+
+    @property
+    def ahead(self) -> Lane:
+        """A second stream, for what the next work needs while this runs; the Memory itself on the host."""
 
     def active(self) -> AbstractContextManager[None]:
         """Makes the device current for this thread while the block runs."""
@@ -150,14 +152,12 @@ class Memory(Lane, Protocol):
 
 
 class Executor(Protocol):
-    """One network on one runtime."""
+    """One network on one runtime. One that has `recordable = False` never becomes part of a CUDA graph."""
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     details: Mapping[str, Any]
     """What a report should say: runtime version, precision as it runs, threads, plan file."""
-    recordable: bool = True
-    """Whether the bound calls may become part of a CUDA graph."""
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         """Ties the network to arrays, all of the same batch size, and returns the call that runs it.
