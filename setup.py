@@ -151,7 +151,7 @@ setup(
     package_dir={"": "."} if "editable_wheel" in sys.argv and link_packages() else FOLDERS,
     include_package_data=False,  # MANIFEST.in is for the sdist; package_data names what modules read
     package_data={
-        "oaks": ["py.typed", "data/**/*", "val/report/*.html", "ray/*.html", "*.json"],
+        "oaks": ["py.typed", "*.pyi", "data/**/*", "val/report/*.html", "ray/*.html", "*.json"],
         "oaks.engines": ["*.json"],
         "oaks.training": ["**/*.yaml", "**/*.json", "**/*.npz"],
     },

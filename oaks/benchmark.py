@@ -236,9 +236,11 @@ def benchmark_bundle(
                 missing.append(f"{backend}: {reason}")
                 continue
             for precision in precisions or PRECISIONS:
-                settings = {"precision": precision, "device": device, "threads": threads}
                 try:
-                    engine = Engine(loaded, backend, flip, max_batch=max(batches), **settings)
+                    engine = Engine(
+                        loaded, backend, flip, max_batch=max(batches), precision=precision, device=device,
+                        threads=threads,
+                    )  # fmt: skip
                 except (BackendUnavailable, BundleError, ValueError) as error:
                     missing.append(f"{backend} {precision}: {error}")
                     continue

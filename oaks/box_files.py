@@ -142,7 +142,7 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
             "pass --category"
         )
     own = [rows[n] for n in kept]
-    for n, row in zip(kept, own, strict=True):
+    for n, row in zip(kept.tolist(), own, strict=True):
         if row.get("bbox") is None:
             raise ArgumentError(f"{named(n)}: bbox [x, y, width, height] is missing")
     images = integers([row.get("image_id") for row in own], lambda n: f"{named(kept[n])}: image_id", least=0)

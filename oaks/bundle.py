@@ -386,9 +386,9 @@ def write(folder: str | Path, description: Mapping[str, Any]) -> Bundle:
     source = BundleFiles(folder, limits)
     entries = {}
     for name in sorted(named_files(description)):
-        content = source.read(name, limits.file_bytes)
-        entries[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    content = {**description, "format": FORMAT, "files": entries}
+        read = source.read(name, limits.file_bytes)
+        entries[name] = {"sha256": hashlib.sha256(read).hexdigest(), "bytes": len(read)}
+    content: dict[str, Any] = {**description, "format": FORMAT, "files": entries}
     networks = content.get("networks")
     if isinstance(networks, Mapping) and "ks" in networks and "scorer" not in content:
         bare = {**content, "networks": {"pose": networks.get("pose")}, "score": "conventional"}

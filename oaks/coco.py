@@ -12,6 +12,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,8 @@ def check_annotations(
         order, same = _keypoint_order(chosen, skeleton, path)
         keypoints = _keypoints(rows, named, skeleton, order, chosen)
     sorted_ids = np.argsort(image_ids, kind="stable")
-    place = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
-    image = sorted_ids[np.minimum(place, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
+    found = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
+    image = sorted_ids[np.minimum(found, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
     listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(rows), bool)
 
     labeled = np.zeros(len(rows), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
@@ -376,10 +377,14 @@ def _file_name(image: Mapping[str, Any], label: str) -> str:
 
 def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *keys: str) -> np.ndarray:
     """(I,2) sides that the file states; 0 where it does not."""
+
+    def label(key: str, n: int) -> str:
+        return f"{path}: image {ids[n]}: {key}"
+
     columns = [
         integers(
             [0 if image.get(key) is None else image[key] for image in images],
-            lambda n, key=key: f"{path}: image {ids[n]}: {key}",
+            partial(label, key),
             least=0,
         )
         for key in keys

@@ -45,14 +45,10 @@ def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> n
         if set(map(type, values)) <= {int}:
             array = np.array(values, np.int64)
         else:
-            floats = np.array(values, np.float64) if set(map(type, values)) <= {int, float} else None
-            exact = (
-                floats is not None
-                and bool((floats == np.floor(floats)).all())
-                and np.abs(floats).max() < 2**53
-            )
-            array = floats.astype(np.int64) if exact else None
-        if array is not None and (array >= least).all():
+            floats = np.array(values if set(map(type, values)) <= {int, float} else [np.nan], np.float64)
+            exact = bool((floats == np.floor(floats)).all()) and np.abs(floats).max() < 2**53
+            array = floats.astype(np.int64) if exact else np.array([least - 1])
+        if (array >= least).all():
             return array
     except (OverflowError, ValueError):
         pass

@@ -214,7 +214,7 @@ def letterbox(
 
 def _normalized(pixels: np.ndarray, preprocessing: Preprocessing, out: np.ndarray) -> None:
     """Pixels (H, W, 3) uint8 into a network's input (1, 3, H, W)."""
-    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    mean, std = (np.array(values, np.float32) for values in (preprocessing.mean, preprocessing.std))
     for channel in range(3):
         out[0, channel] = pixels[..., channel] * (1 / std[channel]) - mean[channel] / std[channel]
 

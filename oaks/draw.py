@@ -119,8 +119,8 @@ def track_color(track_id: int) -> tuple[int, int, int]:
 
 
 def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen, *, hollow: bool) -> None:
-    finite = np.isfinite(pose.keypoints).all(axis=1)
-    present = finite & ~(pose.visibility < 0.5)
+    finite: np.ndarray = np.isfinite(pose.keypoints).all(axis=1)
+    present: np.ndarray = finite & ~(pose.visibility < 0.5)
     shown = finite if hollow else present
     limbs = [limb for limb in skeleton.limbs if shown[limb[0]] and shown[limb[1]]]
     for rim in (True, False):
@@ -170,9 +170,9 @@ def _draw_score(picture: np.ndarray, pose: Pose) -> None:
     import cv2
 
     height, width = picture.shape[:2]
-    tracked = pose.track_id not in (None, NO_TRACK)
-    text = f"#{pose.track_id} {pose.score:.2f}" if tracked else f"{pose.score:.2f}"
-    color = track_color(pose.track_id) if tracked else _PAPER
+    text, color = f"{pose.score:.2f}", _PAPER
+    if pose.track_id is not None and pose.track_id != NO_TRACK:
+        text, color = f"#{pose.track_id} {text}", track_color(pose.track_id)
     capital = float(np.clip(np.sqrt(height * width) / 55, 7, 60))
     scale, thickness = capital / _FONT_HEIGHT, max(1, round(capital / 9))
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)

@@ -22,6 +22,7 @@ import numpy as np
 from oaks import bundle as bundles
 from oaks import forest_file, ops
 from oaks.bundle import Bundle
+from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
@@ -407,7 +408,7 @@ def _export(network: Path, sources: Sequence[Source], work: Path, name: str) -> 
     from oaks.training.checkpoint import read_description
 
     folder = work / "network"
-    if (folder / bundles.DESCRIPTION).is_file():
+    if (folder / DESCRIPTION).is_file():
         return Bundle.load(folder)
     crops = _crops(_with_people(sources, "held_out")[0][0], read_description(network), COMPARED)
     return export(

@@ -427,7 +427,7 @@ class Engine:
             black = np.zeros((height, width, 3), np.uint8)
             timings = Timings()
             for batch in pipeline.batches:
-                boxes = np.tile(np.float32([0, 0, width, height]), (batch, 1))
+                boxes = np.tile(np.array([0, 0, width, height], np.float32), (batch, 1))
                 index = np.zeros(batch, np.int32)
                 pipeline.run([black], boxes, index, padding=1.0, timings=timings, staged=self.staged)
 
@@ -597,7 +597,11 @@ def _split_on_failure(
             return Poses.empty(engine.bundle.skeleton, engine.score_kind)
         parts = []
         for number, (picture, own, scores) in enumerate(zip(pictures, boxes, box_scores, strict=True)):
-            part = infer_each(engine, [picture], [own], [scores], lambda _, why, n=number: failed(n, why))
+
+            def tell(_place: int, why: str, number: int = number) -> None:
+                failed(number, why)
+
+            part = infer_each(engine, [picture], [own], [scores], tell)
             parts.append(replace(part, frame_index=np.full(len(part), number)))
         return replace(Poses.concatenate(parts), frame_count=len(pictures))
     _report_unscored(poses, failed)
@@ -624,18 +628,18 @@ def _persons(
         return corners, np.arange(count, dtype=np.int32), scores
     suffixes = [""] if single else [f"[{i}]" for i in range(count)]
     listed = per_frame("boxes", boxes, count, single=single)
-    scores = [None] * count
+    stated: list[Any] = [None] * count
     if box_scores is not None:
-        scores = per_frame("box_scores", box_scores, count, single=single)
-    corners = [as_boxes(f"boxes{at}", entry) for at, entry in zip(suffixes, listed, strict=True)]
+        stated = per_frame("box_scores", box_scores, count, single=single)
+    checked = [as_boxes(f"boxes{at}", entry) for at, entry in zip(suffixes, listed, strict=True)]
     given = [
         as_box_scores(f"box_scores{at}", entry, len(own))
-        for at, entry, own in zip(suffixes, scores, corners, strict=True)
+        for at, entry, own in zip(suffixes, stated, checked, strict=True)
     ]
-    index = np.repeat(np.arange(count, dtype=np.int32), [len(own) for own in corners])
-    if not corners:
+    index = np.repeat(np.arange(count, dtype=np.int32), [len(own) for own in checked])
+    if not checked:
         return np.zeros((0, 4), np.float32), index, np.zeros(0, np.float32)
-    return np.concatenate(corners), index, np.concatenate(given)
+    return np.concatenate(checked), index, np.concatenate(given)
 
 
 def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:

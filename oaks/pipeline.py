@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from oaks import limits, ops
-from oaks.bundle import DESCRIPTION, Bundle, Network
+from oaks.bundle import Bundle, Network
+from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError, BundleError
 from oaks.executors import load_backend, open_network
 from oaks.executors.base import Array, Executor, HostMemory, Memory
@@ -192,7 +193,7 @@ class Pipeline:
         bundle = self._bundle
         keypoints, maps = bundle.skeleton.count, self._map_shapes()
         if network.role == "pose":
-            wanted_inputs = {"crops": (3, *bundle.pose.size[::-1])}
+            wanted_inputs: dict[str, tuple[int, ...]] = {"crops": (3, *bundle.pose.size[::-1])}
             wanted_outputs = {**maps, "visibility": (keypoints,)}
             needed = set(maps)
         else:
@@ -648,7 +649,7 @@ class Pipeline:
         height, width = (int(side) for side in frame.shape[:2])
         ratio = min(size[0] / width, size[1] / height)
         inner = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-        corners, ahead = np.float32([[0, 0, width, height]]), self.memory.ahead
+        corners, ahead = np.array([[0, 0, width, height]], np.float32), self.memory.ahead
         with self.memory.active():
             buffers = self._free.pop() if self._free else _HostBuffers(self.memory)
             shape = (1, 3, *inner[::-1])
@@ -698,7 +699,7 @@ def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.n
     missing = rows - len(boxes)
     if not missing:
         return boxes, frame_index.copy()
-    filler = np.tile(np.float32([0, 0, 1, 1]), (missing, 1))
+    filler = np.tile(np.array([0, 0, 1, 1], np.float32), (missing, 1))
     last = np.full(missing, frame_index[-1], np.int32)
     return np.concatenate([boxes, filler]), np.concatenate([frame_index, last])
 

@@ -148,7 +148,7 @@ class Poses:
                 raise ArgumentError("parts must all have the same skeleton and score_kind, got several")
             if (part.track_ids is None) != (first.track_ids is None):
                 raise ArgumentError("parts must all have track_ids, or none, got some of each")
-        arrays = {
+        arrays: dict[str, Any] = {
             name: None
             if getattr(first, name) is None
             else np.concatenate([getattr(part, name) for part in parts])
@@ -200,7 +200,7 @@ class Poses:
                 raise ArgumentError(
                     f"index must be a number, slice, mask or list of indices, got {index.dtype} {index.shape}"
                 )
-        arrays = {
+        arrays: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[index] for name in _ARRAYS
         }
         return Poses(
@@ -393,7 +393,7 @@ class Poses:
             raise BackendUnavailable(
                 f"to_supervision needs supervision: {error}; `pip install 'supervision>=0.29'`"
             ) from error
-        data = {
+        data: dict[str, Any] = {
             "visibility": self.visibility,
             "similarity": self.similarity,
             "box": self.boxes,

@@ -323,7 +323,7 @@ def uninformative(features: np.ndarray, cells: int) -> np.ndarray:
 
 def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be an array of numbers: {error}") from None
     if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):

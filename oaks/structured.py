@@ -25,7 +25,7 @@ from oaks.errors import ArgumentError
 from oaks.limits import Limits
 
 _BRACKETS = b'"[]{}'
-_TYPES = {dict: "an object", list: "a list"}
+_TYPES: dict[type, str] = {dict: "an object", list: "a list"}
 _PLAIN_SCALAR = 4096
 """Characters of a YAML value without quotes, which may be a number: reading one takes the square of its length."""
 _PART = 1 << 20

@@ -18,7 +18,7 @@ from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
 from oaks.training.data.sources import DataFolders
 from oaks.training.networks.ks_net import BACKBONES
-from oaks.training.recipe import KSRecipe, PoseRecipe
+from oaks.training.recipe import AnyRecipe, KSRecipe
 from oaks.training.run import Hardware, RunFolder, resume, train
 from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
 from oaks.val.detections import Detections
@@ -214,7 +214,7 @@ def _on(measured: Mapping[str, ScoredDetections]) -> str:
 
 def ablate(
     kind: str,
-    recipe: KSRecipe | PoseRecipe,
+    recipe: AnyRecipe,
     annotations: str | Path,
     images: str | Path,
     out: str | Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def fit_calibration(outcome: ValidationResults) -> FittedCalibration:
 
 def apply_calibration(outcome: ValidationResults, calibration: FittedCalibration) -> ValidationResults:
     """The outcome with the Engine's probabilities: sigmoid(scale · logit + bias)."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for name, numbers in calibration.items():
         logits = torch.logit(torch.from_numpy(getattr(outcome, name)), eps=1e-6)
         changed[name] = torch.sigmoid(numbers["scale"] * logits + numbers["bias"]).numpy()

@@ -69,7 +69,7 @@ class CheckpointAndStop(Callback):
         self._first_step = 0
         self._previous: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Takes over the signals."""
         self._saved = self._told = self._began = time.monotonic()
         self._first_step = trainer.global_step
@@ -81,8 +81,11 @@ class CheckpointAndStop(Callback):
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: NetworkTraining, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any, **__: Any
+    ) -> None:
         """Saves when it is time to, and stops when asked to."""
+        assert isinstance(module, NetworkTraining)
         now = time.monotonic()
         if self.deadline is not None and now > self.deadline:
             self.reason = self.reason or "the time is up"
@@ -115,7 +118,7 @@ class CheckpointAndStop(Callback):
             highlight=False,
         )
 
-    def on_train_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Gives the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -124,7 +127,7 @@ class CheckpointAndStop(Callback):
     def on_exception(
         self,
         trainer: lightning.Trainer,
-        module: NetworkTraining,
+        module: lightning.LightningModule,
         exception: BaseException,  # noqa: ARG002
     ) -> None:
         """Gives the signals back."""
@@ -143,8 +146,9 @@ class SaveNetwork(lightning.Callback):
         self.commit = git_commit()
         self.step: int | None = None
 
-    def on_validation_end(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Writes both."""
+        assert isinstance(module, NetworkTraining)
         self.write(trainer, module)
 
     def write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:

@@ -17,10 +17,10 @@ from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
 from oaks.training.data.detection import DetectionImages, Letterboxed, People, Windows, read_detection
 from oaks.training.data.people import digest_of, fold_of
-from oaks.training.data.sampling import PeopleSampler, init_worker, make_loader
+from oaks.training.data.sampling import init_worker
 from oaks.training.data.sources import DataFolders
 from oaks.training.losses import DetectionLoss, detection_loss
-from oaks.training.module import NetworkTraining
+from oaks.training.module import NetworkTraining, loader_from_here, places_of_process
 from oaks.training.networks import build
 from oaks.training.networks.detector import STRIDE
 from oaks.training.recipe import DetectionData, DetectorRecipe
@@ -94,6 +94,9 @@ class DetectorTraining(NetworkTraining):
         super().__init__(recipe, build(recipe.architecture()), steps, steps_per_epoch)
         self.recipe: DetectorRecipe
         self.found: list[tuple[int, np.ndarray, np.ndarray]] = []  # place, boxes, scores
+        self.mean: Tensor
+        self.std: Tensor
+        self.middles: Tensor
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
         w, h = recipe.input[0] // STRIDE, recipe.input[1] // STRIDE
@@ -159,7 +162,8 @@ class DetectorTraining(NetworkTraining):
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, self.found)
             self.found = [row for part in parts for row in part]
-        images = Letterboxed(self.trainer.datamodule.split.validation, self.recipe.input)
+        data: ImageModule = self.trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets
+        images = Letterboxed(data.split.validation, self.recipe.input)
         truths = [images.people(place) for place, _, _ in self.found]
         figures = average_precision([(boxes, scores) for _, boxes, scores in self.found], truths)
         self.found = []
@@ -178,7 +182,8 @@ def average_precision(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    annotations, rows = [], []
+    annotations: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for image, ((boxes, scores), people) in enumerate(zip(found, truths, strict=True), start=1):
         for kind, corners in enumerate((people.boxes, people.regions)):
             for x1, y1, x2, y2 in corners.astype(float).tolist():
@@ -216,29 +221,19 @@ class ImageModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Augmented windows from the step on that the trainer has reached."""
-        training, trainer = self.recipe.training, self.trainer
-        batch, rest = divmod(training.batch, trainer.world_size)
-        if rest:
-            raise ArgumentError(
-                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
-            )
+        training, sources = self.recipe.training, self.split.train
         windows = Windows(
-            self.split.train, self.recipe.augmentation, size=self.recipe.input, stride=STRIDE,
-            seed=training.seed,
-        )  # fmt: skip
-        draws = PeopleSampler(
-            [len(source) for source in self.split.train], self.split.weights, batch=batch, steps=self.steps,
-            start=trainer.global_step, seed=training.seed, rank=trainer.global_rank,
-            processes=trainer.world_size,
-        )  # fmt: skip
-        return make_loader(windows, draws, training.workers)
+            sources, self.recipe.augmentation, size=self.recipe.input, stride=STRIDE, seed=training.seed
+        )
+        lengths = [len(source) for source in sources]
+        return loader_from_here(self, training, windows, lengths, self.split.weights, self.steps)
 
     def val_dataloader(self) -> Any:
         """All held-out images, shared between the processes."""
         if not self.split.validation:
             return []
         images = Letterboxed(self.split.validation, self.recipe.input)
-        places = list(range(self.trainer.global_rank, len(images), self.trainer.world_size))
+        places = list(places_of_process(self, len(images)))
         training = self.recipe.training
         return DataLoader(
             images, batch_size=training.batch, sampler=places, num_workers=training.workers,

@@ -28,7 +28,7 @@ from oaks.training.ks_data import (
 )
 from oaks.training.losses import similarity_loss
 from oaks.training.module import STRIDE, NetworkTraining, PeopleModule
-from oaks.training.networks import build
+from oaks.training.networks import build, channels_last
 from oaks.training.recipe import KSRecipe, RenderedSource, parse_recipe
 from oaks.training.validation import CropDataset, CropSettings
 
@@ -46,7 +46,7 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
         network, description = load_network(path)
         if description["kind"] != "pose":
             raise ArgumentError(f"{path} must be a pose network, got one of kind {description['kind']!r}")
-        networks.append(network.to(memory_format=torch.channels_last).requires_grad_(False))
+        networks.append(channels_last(network).requires_grad_(False))
         descriptions.append(description)
     views = [CropSettings.of(description) for description in descriptions]
     if any(view != views[0] for view in views):
@@ -136,9 +136,10 @@ class KSTraining(NetworkTraining):
             "annotated": annotated.astype(np.float32),
         }
         for row in np.flatnonzero(batch["mirrored"].cpu().numpy()):
-            mirrored = mirror_sample(*(content[name][row] for name in content), self.pose.view.skeleton)
-            for name, value in zip(content, mirrored, strict=True):
-                content[name][row] = value
+            heatmaps, similarity, annotated = (values[row] for values in content.values())
+            mirrored = mirror_sample(heatmaps, similarity, annotated, self.pose.view.skeleton)
+            for values, value in zip(content.values(), mirrored, strict=True):
+                values[row] = value
         return {name: torch.from_numpy(value).to(self.device) for name, value in content.items()}
 
     def validation_step(self, batch: dict[str, Tensor] | None, batch_idx: int) -> None:  # noqa: ARG002
@@ -162,17 +163,8 @@ class KSTraining(NetworkTraining):
         return {
             "kind": "ks",
             "architecture": self.recipe.architecture(),
-            "skeleton": view.skeleton.to_dict(),
-            "input": {
-                "size": list(view.size),
-                "mean": list(view.mean),
-                "std": list(view.std),
-                "color": "bgr",
-            },
+            **view.describe(),
             "stride": STRIDE,
-            "alignment": view.alignment,
-            "refine": view.refine,
-            "padding": view.padding,
             "trained_on": [source.name for source in self.recipe.data.train],
             "recipe": self.recipe.model_dump(mode="json"),
             "calibration": self.calibration,
@@ -203,9 +195,13 @@ class HeatmapModule(PeopleModule):
             live = OnlineCrops(self.split.train, self.view, self.recipe.augmentation, seed=seed)
             return live, [len(people) for people in self.split.train]
         stored = StoredHeatmaps(
-            self.store, self.crops.begins, self.view.skeleton, flip=self.recipe.augmentation.flip, seed=seed
+            self.store,
+            self.crops.begins.tolist(),
+            self.view.skeleton,
+            flip=self.recipe.augmentation.flip,
+            seed=seed,
         )
-        return stored, np.diff(self.crops.begins)
+        return stored, np.diff(self.crops.begins).tolist()
 
 
 def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:

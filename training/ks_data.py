@@ -86,8 +86,9 @@ class PoseNetworks:
             )
             parts.append((rows, found))
         order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-        joined = zip(*(found for _, found in parts), strict=True)
-        return Estimate(*(None if column[0] is None else np.concatenate(column)[order] for column in joined))
+        columns = zip(*(found for _, found in parts), strict=True)
+        joined: list[Any] = [None if c[0] is None else np.concatenate(c)[order] for c in columns]
+        return Estimate(*joined)
 
 
 def true_similarity(

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from oaks.errors import ArgumentError
 from oaks.training.data.sampling import AugmentedPeople, PeopleSampler, make_loader
 from oaks.training.data.sources import Split
+from oaks.training.networks import channels_last
 from oaks.training.recipe import CosineSchedule, Recipe, StepSchedule, Training
 from oaks.training.validation import (
     CropDataset,
@@ -46,10 +47,13 @@ def rate_factor(
     return factor
 
 
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential average whose first steps forget faster, so that the fresh weights do not stay in it."""
 
-    def average(kept: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+    def average(kept: Tensors, current: Tensors, count: Tensor | int) -> None:
         if kept[0].is_floating_point():
             share = min(decay, (1 + float(count)) / (10 + float(count)))
             torch._foreach_lerp_(kept, current, 1 - share)
@@ -71,7 +75,7 @@ class NetworkTraining(lightning.LightningModule):
     def __init__(self, recipe: Recipe, network: nn.Module, steps: int, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe, self.steps, self.steps_per_epoch = recipe, steps, steps_per_epoch
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = channels_last(network)
         decay = recipe.training.average
         self.averaged: AveragedModel | None = None
         if decay:
@@ -80,6 +84,7 @@ class NetworkTraining(lightning.LightningModule):
         self.collector = ResultCollector(recipe.load_skeleton())
         self.left_out = 0  # people whose images could not be decoded in the last validation
         # Passed over since the training began, by all processes together.
+        self.damaged: Tensor
         self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -87,7 +92,7 @@ class NetworkTraining(lightning.LightningModule):
         """The network that is validated and saved: the averaged one if there is one."""
         return self.network if self.averaged is None else self.averaged.module
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Adam or AdamW with the recipe's schedule, stepped once per step."""
         training = self.recipe.training
         kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
@@ -106,6 +111,10 @@ class NetworkTraining(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def description(self) -> dict[str, Any]:
+        """What is saved with the network; see `oaks.training.checkpoint`."""
+        raise NotImplementedError
+
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Moves the average with every step: before any callback can write a checkpoint of the step."""
         super().optimizer_step(*arguments, **named)
@@ -123,7 +132,8 @@ class NetworkTraining(lightning.LightningModule):
         """Everyone validated, gathered from all processes; begins the next validation's collection."""
         gather_rows(self.collector, self.trainer.world_size)
         outcome = self.collector.outcome()
-        people = sum(len(people) for people in self.trainer.datamodule.split.validation)
+        data: PeopleModule = self.trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets
+        people = sum(len(people) for people in data.split.validation)
         self.left_out = people - len(outcome.points)
         self.collector = ResultCollector(self.collector.skeleton)
         return outcome
@@ -177,28 +187,59 @@ class PeopleModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Samples from the step on that the trainer has reached."""
-        training, trainer = self.recipe.training, self.trainer
-        batch, rest = divmod(training.batch, trainer.world_size)
-        if rest:
-            raise ArgumentError(
-                f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
-            )
         samples, lengths = self.samples()
-        draws = PeopleSampler(
-            lengths, self.split.weights, batch=batch, steps=self.steps, start=trainer.global_step,
-            seed=training.seed, rank=trainer.global_rank, processes=trainer.world_size,
-        )  # fmt: skip
-        return make_loader(samples, draws, training.workers)
+        return loader_from_here(self, self.recipe.training, samples, lengths, self.split.weights, self.steps)
 
     def val_dataloader(self) -> Any:
         """Everyone held out, shared between the processes."""
         if not self.split.validation:
             return []
         crops = CropDataset(self.split.validation, self.view)
-        places = range(self.trainer.global_rank, len(crops), self.trainer.world_size)
         return crop_loader(
-            crops, batch=self.validation_batch, workers=self.recipe.training.workers, places=places
+            crops, batch=self.validation_batch, workers=self.recipe.training.workers,
+            places=places_of_process(self, len(crops)),
+        )  # fmt: skip
+
+
+def loader_from_here(
+    data: lightning.LightningDataModule,
+    training: Training,
+    samples: Dataset[dict[str, Any]],
+    lengths: Sequence[int],
+    weights: Sequence[float],
+    steps: int,
+) -> Any:
+    """A training's loader from the step on that the trainer has reached, of this process's share of each batch.
+
+    Args:
+        data: whose trainer counts.
+        training: the recipe's.
+        samples: by source and place.
+        lengths: places of each source.
+        weights: of each source.
+        steps: of the whole training.
+
+    Raises:
+        ArgumentError: the processes cannot share out the batch.
+    """
+    assert data.trainer is not None
+    trainer = data.trainer
+    batch, rest = divmod(training.batch, trainer.world_size)
+    if rest:
+        raise ArgumentError(
+            f"batch must be a multiple of the {trainer.world_size} processes, got {training.batch}"
         )
+    draws = PeopleSampler(
+        lengths, weights, batch=batch, steps=steps, start=trainer.global_step, seed=training.seed,
+        rank=trainer.global_rank, processes=trainer.world_size,
+    )  # fmt: skip
+    return make_loader(samples, draws, training.workers)
+
+
+def places_of_process(data: lightning.LightningDataModule, count: int) -> range:
+    """This process's share of `count` validated places."""
+    assert data.trainer is not None
+    return range(data.trainer.global_rank, count, data.trainer.world_size)
 
 
 def gather_rows(collector: ResultCollector, processes: int) -> None:
@@ -215,6 +256,8 @@ __all__ = [
     "PeopleModule",
     "count_steps",
     "gather_rows",
+    "loader_from_here",
     "moving_average",
+    "places_of_process",
     "rate_factor",
 ]

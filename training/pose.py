@@ -24,6 +24,8 @@ class PoseTraining(NetworkTraining):
         self.view = CropSettings(
             recipe.input, recipe.padding, recipe.mean, recipe.std, "half_pixel", recipe.refine, skeleton
         )
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(recipe.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(recipe.std)[:, None, None], persistent=False)
 
@@ -33,18 +35,9 @@ class PoseTraining(NetworkTraining):
         return {
             "kind": "pose",
             "architecture": recipe.architecture(),
-            "skeleton": view.skeleton.to_dict(),
-            "input": {
-                "size": list(view.size),
-                "mean": list(view.mean),
-                "std": list(view.std),
-                "color": "bgr",
-            },
+            **view.describe(),
             "stride": STRIDE,
-            "alignment": view.alignment,
             "heatmap_sigma": recipe.heatmap_sigma,
-            "refine": view.refine,
-            "padding": view.padding,
             "trained_on": [source.name for source in recipe.data.train],
             "recipe": recipe.model_dump(mode="json"),
             "license": recipe.license,

@@ -494,7 +494,9 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
     Raises:
         ArgumentError: a field is unknown, missing or wrong; the message names `where` and every such field.
     """
-    kinds = {"pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe}
+    kinds: dict[Any, type[PoseRecipe | KSRecipe | DetectorRecipe]] = {
+        "pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe
+    }  # fmt: skip
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind not in kinds:
         raise ArgumentError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
@@ -536,6 +538,8 @@ def _apply(content: Any, change: str) -> None:
     field, separator, value = change.partition("=")
     if not separator:
         raise ArgumentError(f"set must be field=value, got {change!r}")
+    parents: list[Any]
+    last: Any
     *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
     place = content
     try:

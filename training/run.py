@@ -42,7 +42,7 @@ from oaks.training.pose import PoseTraining
 from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe, parse_recipe
 from oaks.training.validation import CropDataset
 
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -210,7 +210,7 @@ def _run(
         wait_for(folder.prepared, console)
     module, data, lines = _open(recipe, folder, place, console)
     folder.record(recipe, place, data.split.digest())
-    if isinstance(data, HeatmapModule) and data.store is not None:
+    if isinstance(data, HeatmapModule) and data.store is not None and isinstance(module, KSTraining):
         lines += _fill_store(data, module, machine, console, deadline)
         if data.store.missing():
             console.print(
@@ -317,13 +317,13 @@ def _open(
     stored = recipe.heatmaps == "stored"
     people = sum(len(people) for people in split.train)
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
-    module = KSTraining(recipe, pose, split, steps, per_epoch)
-    _load_initial(recipe, module, folder, console)
+    ks = KSTraining(recipe, pose, split, steps, per_epoch)
+    _load_initial(recipe, ks, folder, console)
     crops = CropDataset(split.train, pose.view, views=recipe.views, settings=recipe.augmentation)
     store = None
     if stored:
         store = open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
-    return module, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
+    return ks, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
 
 
 def _load_initial(recipe: AnyRecipe, module: NetworkTraining, folder: RunFolder, console: Console) -> None:
@@ -344,9 +344,10 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     Raises:
         ArgumentError: they were; the message names both.
     """
-    folds, path = recipe.data.folds, recipe.initial.path
-    if folds is None or folds.held_out is None:
+    folds = recipe.data.folds
+    if recipe.initial is None or folds is None or folds.held_out is None:
         return
+    path = recipe.initial.path
     try:
         described = read_description(path)
     except ValueError:  # from elsewhere
@@ -367,13 +368,15 @@ def _fill_store(
 ) -> list[str]:
     """Stores the heatmaps that are missing; gives a line on people whose images cannot be decoded, if any."""
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    store = data.store
+    assert store is not None
     fill_store(
-        data.store, data.recipe, data.split, module.pose, data.crops, torch.device(device), console,
+        store, data.recipe, data.split, module.pose, data.crops, torch.device(device), console,
         stop=lambda: deadline is not None and time.monotonic() > deadline,
     )  # fmt: skip
-    if data.store.missing():
+    if store.missing():
         return []
-    _, _, readable = data.store.labels()
+    _, _, readable = store.labels()
     if readable.all():
         return []
     line = f"heatmaps: {int((~readable).sum())} of {len(readable)} left out, of damaged images"
@@ -395,9 +398,9 @@ def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     return type(recipe).model_validate(content)
 
 
-def network_summary(recipe: PoseRecipe | KSRecipe) -> str:
+def network_summary(recipe: AnyRecipe) -> str:
     """Parameters and multiply-accumulates of a recipe's network, in one line."""
-    size = recipe.input if isinstance(recipe, PoseRecipe) else (192, 256)
+    size = (192, 256) if isinstance(recipe, KSRecipe) else recipe.input
     cost = describe(recipe.architecture(), size)
     return (f"{recipe.title}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3f} GMAC "
             f"for a crop of {size[0]}×{size[1]}")  # fmt: skip

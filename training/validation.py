@@ -37,6 +37,21 @@ class CropSettings:
     refine: str
     skeleton: Skeleton
 
+    def describe(self) -> dict[str, Any]:
+        """The same for the description of a trained network."""
+        return {
+            "skeleton": self.skeleton.to_dict(),
+            "input": {
+                "size": list(self.size),
+                "mean": list(self.mean),
+                "std": list(self.std),
+                "color": "bgr",
+            },
+            "alignment": self.alignment,
+            "refine": self.refine,
+            "padding": self.padding,
+        }
+
     @classmethod
     def of(cls, description: dict[str, Any]) -> CropSettings:
         """From the description of a trained pose network."""
@@ -278,7 +293,8 @@ class ResultCollector:
     """Gathers estimates and labels, batch by batch, and from several processes."""
 
     def __init__(self, skeleton: Skeleton) -> None:
-        self.skeleton, self.rows = skeleton, []
+        self.skeleton = skeleton
+        self.rows: list[dict[str, Any]] = []
 
     def add(self, batch: dict[str, Tensor], found: Estimate) -> None:
         """One batch of `crop_loader` and what was estimated on it."""
@@ -306,7 +322,7 @@ class ResultCollector:
         """
         if not self.rows:
             raise ArgumentError("validation: none of the people's images can be read")
-        joined = {
+        joined: dict[str, Any] = {
             name: None if self.rows[0][name] is None else np.concatenate([row[name] for row in self.rows])
             for name in self.rows[0]
         }

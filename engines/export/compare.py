@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def exceeds_half_range(model: onnx.ModelProto, samples: np.ndarray) -> dict[str,
     return {name: value for name, value in largest.items() if not value <= HALF_MAX}
 
 
-def _session(model: onnx.ModelProto) -> object:
+def _session(model: onnx.ModelProto) -> Any:
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

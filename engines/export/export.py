@@ -12,6 +12,7 @@ import numpy as np
 
 from oaks import bundle, onnx_file, ops
 from oaks.boxes import to_xyxy
+from oaks.bundle_files import DESCRIPTION
 from oaks.engines.export import compare, precision, torch_weights
 from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
@@ -113,7 +114,7 @@ def export(
             files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
-                kinds = precisions
+                kinds: Sequence[str] = precisions
                 if part.kind == "ks" and float_ks:
                     kinds = list(dict.fromkeys("fp16" if kind == "int8" else kind for kind in precisions))
                 for kind, model, found in models(part, graph, kinds, tolerance or {}, keep_float):
@@ -133,7 +134,7 @@ def export(
 
 def check_out(out: Path) -> None:
     """Raise an error if a bundle must not be written there."""
-    if out.exists() and not (out / bundle.DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(
             f"out must be a new folder or a bundle to replace, got {out}, which is something else"
         )
@@ -244,7 +245,7 @@ def models(
     spares = torch_weights.spares(graph, part.network.state_dict())
     for kind in precisions:
         model = _in_precision(kind, graph, part, keep_float)
-        settings = {"network": part.kind, "tolerance": tolerance.get(kind)}
+        settings: dict[str, Any] = {"network": part.kind, "tolerance": tolerance.get(kind)}
         rows = compare.differences(model, wanted, part.compared, precision=kind, **settings)
         if kind == "fp16" and "fp32" not in precisions:
             wide = _widened(model)

@@ -7,7 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,6 +63,7 @@ def to_onnx(
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None
     return _plain(program.model_proto)
 
 
@@ -122,7 +123,7 @@ def _scales_for_sizes(model: onnx.ModelProto) -> None:
     """
     import onnx
 
-    shapes = {
+    shapes: dict[str, list[Any]] = {
         value.name: [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)
     }
@@ -199,7 +200,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     _replace(graph.value_info, [value for value in graph.value_info if value.name in needed])
 
 
-def _replace(field: Sequence, content: list) -> None:
+def _replace(field: Any, content: list) -> None:
     copies = [type(part).FromString(part.SerializeToString()) for part in content]
     del field[:]
     field.extend(copies)

@@ -51,7 +51,8 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
         content = read_npz(path)
         if len(content) != 1:
             raise ArgumentError(f"crops: {path} must hold one array, got {sorted(content)}")
-        return _from_arrays(str(path), *content.values(), description, count)
+        (crops,) = content.values()
+        return _from_arrays(str(path), crops, description, count)
     raise ArgumentError(f"crops must be a folder, a COCO .json or an .npz, got {str(source)!r}")
 
 

@@ -232,18 +232,23 @@ def _kept(
     try:
         note = read_json(path.with_suffix(".json"))
     except (OSError, ValueError) as error:
-        return _set_aside(path, f"its note cannot be read: {error}")
+        _set_aside(path, f"its note cannot be read: {error}")
+        return None
     if not isinstance(note, dict) or note.get("key") != key:
-        return _set_aside(path, "its note is about something else")
+        _set_aside(path, "its note is about something else")
+        return None
     plan = path.read_bytes()
     if hashlib.sha256(plan).hexdigest() != note.get("plan_sha256"):
-        return _set_aside(path, "it is damaged: its SHA-256 is not the noted one")
+        _set_aside(path, "it is damaged: its SHA-256 is not the noted one")
+        return None
     mark = library.log.mark()
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return _set_aside(path, f"TensorRT does not load it: {library.log.tail(mark)}")
+        _set_aside(path, f"TensorRT does not load it: {library.log.tail(mark)}")
+        return None
     if any(OTHER_DEVICE in line for line in library.log.since(mark)):
-        return _set_aside(path, "it was built on another GPU")
+        _set_aside(path, "it was built on another GPU")
+        return None
     return engine
 
 

@@ -162,8 +162,8 @@ def _load(flavour: str) -> Library:
     return Library(flavour, trt, _logger(trt, lines), lines)
 
 
-def _logger(trt: ModuleType, lines: Log) -> trt.ILogger:
-    class Logger(trt.ILogger):
+def _logger(runtime: ModuleType, lines: Log) -> trt.ILogger:
+    class Logger(runtime.ILogger):
         """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:

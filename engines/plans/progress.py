@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class Phases:
         with self._lock:
             if name in self._tasks and self._progress is not None:
                 task = self._tasks[name][0]
-                self._shielded(lambda: self._progress.update(task, completed=step + 1))
+                self._shielded(partial(self._progress.update, task, completed=step + 1))
         return self.failure is None and not self._cancelled.is_set()
 
     def finish(self, name: str) -> None:
         with self._lock:
             if name in self._tasks and self._progress is not None:
                 task = self._tasks.pop(name)[0]
-                self._shielded(lambda: self._progress.remove_task(task))
+                self._shielded(partial(self._progress.remove_task, task))
 
     def _add(self, name: str, parent: str | None, steps: int) -> None:
         if self._progress is not None:

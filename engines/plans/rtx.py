@@ -79,7 +79,7 @@ def configure(library: Library, config: trt.IBuilderConfig, capabilities: tuple[
                 raise library.failure(f"{library.name} refuses compute capability {capability}", mark)
 
 
-def can_be_captured(context: trt.IExecutionContext, stream: int) -> bool:
+def can_be_captured(context: trt.IExecutionContext, stream: int | None) -> bool:
     """Whether what the context enqueues on a stream may become part of a CUDA graph."""
     return context.is_stream_capturable(stream)
 

@@ -62,7 +62,7 @@ def export(
     from oaks.training.checkpoint import read_description
 
     output.kept = f"{out} is as it was"
-    shared = {
+    shared: dict[str, Any] = {
         "out": out, "precisions": precision, "tolerance": dict(map(_tolerance, tolerance)), "name": name,
         "show": not output.quiet,
     }  # fmt: skip

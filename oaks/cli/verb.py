@@ -82,7 +82,7 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{CODES}"
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     return decorate
@@ -91,10 +91,11 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
 def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
     """The options of a verb, those of its dataclasses and the shared ones included; and its dataclasses."""
     hints = get_type_hints(function, include_extras=True)
-    found, groups = [], {}
+    found: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         hint = hints[parameter.name]
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             groups[parameter.name] = hint
             own = get_type_hints(hint, include_extras=True)
             found += [

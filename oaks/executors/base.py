@@ -56,7 +56,7 @@ def checked_tensor(
         raise BundleError(
             f"{label}: {name!r} must have a batch of any size, and no other size that varies, got {came}"
         )
-    return Tensor(tuple(shape[1:]), dtype)
+    return Tensor(tuple(size for size in shape[1:] if size is not None), dtype)
 
 
 _CAPTURE = threading.RLock()
@@ -121,6 +121,7 @@ class Memory(Lane, Protocol):
 
     def active(self) -> AbstractContextManager[None]:
         """Makes the device current for this thread while the block runs."""
+        ...
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
         """A contiguous array in this memory, aligned to 256 bytes on a device."""
@@ -130,6 +131,7 @@ class Memory(Lane, Protocol):
 
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
+        ...
 
     def drop_staging(self, staging: np.ndarray) -> None:
         """Gives a staging array back, which no copy may need any more; the caller's must be its last reference."""
@@ -146,6 +148,7 @@ class Memory(Lane, Protocol):
         On a device: runs `work` once, waits, captures it as a CUDA graph and returns the replay; where
         capture fails, logs why once and returns `work`. On the host: returns `work`.
         """
+        ...
 
     def close(self) -> None:
         """Gives back what it holds. Arrays from it must not be used afterwards."""
@@ -154,10 +157,20 @@ class Memory(Lane, Protocol):
 class Executor(Protocol):
     """One network on one runtime. One that has `recordable = False` never becomes part of a CUDA graph."""
 
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    details: Mapping[str, Any]
-    """What a report should say: runtime version, precision as it runs, threads, plan file."""
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """By name."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Tensor]:
+        """By name."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What a report should say: runtime version, precision as it runs, threads, plan file."""
+        ...
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         """Ties the network to arrays, all of the same batch size, and returns the call that runs it.
@@ -165,6 +178,7 @@ class Executor(Protocol):
         On a device the call enqueues on the memory's stream and returns; on the host it returns when the
         outputs are written. Arrays keep their addresses and shapes; binding others leaves this call valid.
         """
+        ...
 
     def close(self) -> None:
         """Gives the network's memory back."""
@@ -173,9 +187,9 @@ class Executor(Protocol):
 class HostMemory:
     """The memory of executors that run on the CPU: NumPy arrays, and nothing to wait for."""
 
-    device = "cpu"
-    stream = None
-    graphs = "none"
+    device: str = "cpu"
+    stream: int | None = None
+    graphs: str = "none"
 
     @property
     def ahead(self) -> HostMemory:
@@ -197,18 +211,16 @@ class HostMemory:
 
     staging = empty
 
-    def view(
-        self, buffer: np.ndarray, start: int, shape: Sequence[int], dtype: np.dtype | type
-    ) -> np.ndarray:
+    def view(self, buffer: Array, start: int, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         return np.ndarray(tuple(shape), dtype, buffer, start)
 
-    def upload(self, source: np.ndarray, target: np.ndarray) -> None:
+    def upload(self, source: np.ndarray, target: Array) -> None:
         np.copyto(target, source)
 
-    def download(self, source: np.ndarray, target: np.ndarray) -> None:
+    def download(self, source: Array, target: np.ndarray) -> None:
         np.copyto(target, source)
 
-    def wait_for(self, array: np.ndarray) -> None:
+    def wait_for(self, array: Array) -> None:
         pass
 
     def drop_staging(self, staging: np.ndarray) -> None:

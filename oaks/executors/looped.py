@@ -20,7 +20,7 @@ class LoopedExecutor:
         self._one = one
         self.inputs, self.outputs = one.inputs, one.outputs
         self.recordable = getattr(one, "recordable", True)
-        self.details: dict[str, Any] = {**one.details, "batch": "1, in a loop"}
+        self.details: Mapping[str, Any] = {**one.details, "batch": "1, in a loop"}
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         """As base.Executor.bind: the network is tied to every row."""

@@ -239,6 +239,7 @@ class DeviceLane:
                 from oaks.ops import native
 
                 assert native.cuda is not None
+                assert self.stream is not None
                 native.cuda.wait_for(self.stream, stream, array.__cuda_array_interface__["data"][0])
             else:
                 with exclusive_capture():
@@ -341,6 +342,7 @@ class DeviceMemory(DeviceLane):
 
         if native.cuda is None:
             raise BackendUnavailable("this build of oaks has no CUDA half, which captures graphs")
+        assert self.stream is not None
         native.cuda.begin_capture(self.stream)
         self.capturing = True
         try:

@@ -127,11 +127,12 @@ class TensorRTExecutor:
                 "%s: TensorRT-RTX moves more bytes in int8 than in fp16; prefer precision 'fp16'",
                 network.label,
             )
-        self._plan: Plan | None = load_plan(network, memory.place, batches=batches, flavour=flavour)
+        plan = load_plan(network, memory.place, batches=batches, flavour=flavour)
+        self._plan: Plan | None = plan
         self._kernels: RuntimeCache | None = None
         if flavour == RTX:
-            self._kernels = RuntimeCache(self._library, self._plan.engine, self._plan.kernels)
-        engine: trt.ICudaEngine = self._plan.engine
+            self._kernels = RuntimeCache(self._library, plan.engine, plan.kernels)
+        engine = plan.engine
         trt = self._library.trt
         tensors: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
         for index in range(engine.num_io_tensors):
@@ -139,15 +140,13 @@ class TensorRTExecutor:
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             tensors[is_input][name] = self._tensor(engine, name)
         self.inputs, self.outputs = tensors[True], tensors[False]
-        size = max(
-            engine.get_device_memory_size_for_profile_v2(index) for index in range(len(self._plan.profiles))
-        )
+        size = max(engine.get_device_memory_size_for_profile_v2(index) for index in range(len(plan.profiles)))
         self._activations: DeviceArray | None = memory.empty((size,), np.uint8)
         self.details: dict[str, Any] = {
             "runtime": f"{flavour} {self._library.version}",
             "file": network.file,
             "precision": network.precision,
-            "plan": str(self._plan.path),
+            "plan": str(plan.path),
             "gpu": memory.place.name,
         }
 
@@ -188,6 +187,7 @@ class TensorRTExecutor:
                 )
             if not context.set_tensor_address(name, array.address):
                 raise self._library.failure(f"{self._label}: TensorRT refuses the memory of {name!r}", mark)
+        assert self._activations is not None
         return BoundContext(
             self._library, context, self._memory, self._label, (*arrays.values(), self._activations)
         )
@@ -213,8 +213,9 @@ class TensorRTExecutor:
     def _context(self, batch: int) -> trt.IExecutionContext:
         """A context with the profile for a batch, whose activations lie in the shared block."""
         trt, mark = self._library.trt, self._library.log.mark()
-        engine: trt.ICudaEngine = self._plan.engine
-        profiles = self._plan.profiles
+        assert self._plan is not None, "the executor is closed"
+        assert self._activations is not None
+        engine, profiles = self._plan.engine, self._plan.profiles
         number = next((i for i, p in enumerate(profiles) if p.smallest <= batch <= p.largest), None)
         if number is None:
             raise ArgumentError(

@@ -223,7 +223,7 @@ class TorchExecutor:
         import torch
 
         from oaks.training.checkpoint import load_from_bundle
-        from oaks.training.networks import build
+        from oaks.training.networks import build, channels_last
 
         if network.precision == "int8":
             raise ArgumentError(
@@ -242,9 +242,7 @@ class TorchExecutor:
                 )
         except (ValueError, RuntimeError, OSError) as error:
             raise BundleError(f"{network.label}: torch cannot load it: {error}") from error
-        self._module = module.to(
-            device=torch.device(memory.device), dtype=self._dtype, memory_format=torch.channels_last
-        )
+        self._module = channels_last(module.to(device=torch.device(memory.device), dtype=self._dtype))
         element = np.dtype(np.float16 if network.precision == "fp16" else np.float32)
         self._role = network.role
         self.inputs = {_INPUT[network.role]: Tensor((channels, height, width), element)}

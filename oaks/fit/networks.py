@@ -259,7 +259,7 @@ def _converted(
         raise ArgumentError(str(error)) from error
     try:
         graph = onnx.load_from_string(content)
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ArgumentError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
@@ -386,7 +386,7 @@ def _not_batched(content: bytes, names: list[str], probe: np.ndarray) -> str:
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a graph that cannot take a batch is no fault
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     alone = [session.run(names, {"crops": probe[n : n + 1]}) for n in range(len(probe))]
     try:
         together = session.run(names, {"crops": probe})
@@ -412,11 +412,11 @@ def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, in
     middle = np.sqrt((y - height / 2) ** 2 + (x - width / 2) ** 2) + np.float32(1.8)
     constants = {
         "w.prior": middle.reshape(1, -1), "w.y": y.reshape(1, 1, -1), "w.x": x.reshape(1, 1, -1),
-        "w.width": np.float32([width]), "w.least": np.float32([1.8]),
-        "w.flat": np.int64([0, -1]), "w.cells": np.int64([0, count, height * width]),
-        "w.pairs": np.int64([0, 2 * count, height * width]), "w.joints": np.int64([0, count, 2]),
-        "w.maps": np.int64([0, count, height, width]), "w.last": np.int64([2]),
-        "w.wide": np.int64([1, 2 * count, 1]), "w.zero": np.int64(0), "w.first": np.int64(1),
+        "w.width": np.array([width], np.float32), "w.least": np.array([1.8], np.float32),
+        "w.flat": np.array([0, -1], np.int64), "w.cells": np.array([0, count, height * width], np.int64),
+        "w.pairs": np.array([0, 2 * count, height * width], np.int64), "w.joints": np.array([0, count, 2], np.int64),
+        "w.maps": np.array([0, count, height, width], np.int64), "w.last": np.array([2], np.int64),
+        "w.wide": np.array([1, 2 * count, 1], np.int64), "w.zero": np.int64(0), "w.first": np.int64(1),
     }  # fmt: skip
     graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
 

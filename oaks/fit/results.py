@@ -141,7 +141,7 @@ def fit_card(
     with progress("Fitting", len(ways) * settings.folds + 2) as advance:
         told = {}
         for name, fit in ways.items():
-            similarity, visibility = np.zeros((2, *people.heat.shape), np.float32)
+            similarity, visibility = (np.zeros(people.heat.shape, np.float32) for _ in range(2))
             for rows, ks, seen in boosting.out_of_fold(examples, settings, fit):
                 similarity[rows], visibility[rows] = ks, seen
                 advance()
@@ -152,7 +152,7 @@ def fit_card(
         measured = measured_with(people.truth, people.detections, *told[way])
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         advance()
-    told_on_card = {"trees": len(forests[0].roots), "seed": settings.seed}
+    told_on_card: dict[str, Any] = {"trees": len(forests[0].roots), "seed": settings.seed}
     if start is not None:
         told_on_card["fit"] = way
     card = filled(card, people, summary(measured, comparisons), told_on_card)

@@ -99,7 +99,8 @@ def decode_simcc(
 
     module, run = native.target(on_device, common_stream([*inputs, points, heat], stream))
     module.decode_simcc(
-        across.address, down.address, *(array.address if array else 0 for array in opposite),
+        across.address, down.address, opposite[0].address if opposite[0] else 0,
+        opposite[1].address if opposite[1] else 0,
         matrix.address if matrix else 0, points.address, heat.address, count, keypoints,
         across.shape[2], down.shape[2], int(across.dtype == FLOAT16), 1 / float(split), pair, run,
     )  # fmt: skip

@@ -154,6 +154,7 @@ class Forest:
             put(left[split], tree[split], place[split])
             put(right[split], tree[split], place[split] + on_the_left)
 
+        assert self.nan_left is not None
         order, order_of_leaves = np.argsort(tree, kind="stable"), np.lexsort((place_of_leaf, tree_of_leaf))
         packed = np.stack(
             [

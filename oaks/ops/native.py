@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from oaks import _native
 from oaks.errors import ArgumentError, BackendUnavailable
 
-cpu: ModuleType = _native.cpu
-cuda: ModuleType | None = getattr(_native, "cuda", None)
-max_keypoints: int = _native.max_keypoints
-max_tree_leaves: int = _native.max_tree_leaves
-max_blur_sigma: float = _native.max_blur_sigma
+if TYPE_CHECKING:
+    from oaks._native import _Cuda, _Operations
+
+cpu = _native.cpu
+cuda: _Cuda | None = getattr(_native, "cuda", None)
+max_keypoints = _native.max_keypoints
+max_tree_leaves = _native.max_tree_leaves
+max_blur_sigma = _native.max_blur_sigma
 
 
 MAX_THREADS = 1024
@@ -59,7 +62,7 @@ def use_instruction_set(name: str) -> None:
     cpu.use_instruction_set(name)
 
 
-def target(on_device: bool, stream: int) -> tuple[ModuleType, int]:
+def target(on_device: bool, stream: int) -> tuple[_Operations, int]:
     """The native functions for a place, and how they are to run there: a thread count or a stream handle.
 
     Raises:

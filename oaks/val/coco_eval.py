@@ -45,24 +45,26 @@ def coco_metrics(
             f"scores must be finite, got {scores[~np.isfinite(scores)][0]} among {len(scores)}"
         )
     if by == "pycocotools":
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
+        from pycocotools import coco, cocoeval
+
+        dataset, evaluator = coco.COCO, cocoeval.COCOeval
     else:
-        from faster_coco_eval import COCO
-        from faster_coco_eval import COCOeval_faster as COCOeval
+        import faster_coco_eval
+
+        dataset, evaluator = faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
 
     # Both report their progress on standard output, which belongs to whoever called.
     with contextlib.redirect_stdout(io.StringIO()):
-        annotations = COCO()
+        annotations: Any = dataset()
         annotations.dataset = _annotations(truth, among)
         annotations.createIndex()
         if len(scores):
-            results = annotations.loadRes(_rows(truth, image, keypoints, scores))
+            results: Any = annotations.loadRes(_rows(truth, image, keypoints, scores))
         else:  # nobody was found, which loadRes does not take
-            results = COCO()
+            results = dataset()
             results.dataset = {**annotations.dataset, "annotations": []}
             results.createIndex()
-        evaluation = COCOeval(annotations, results, "keypoints")
+        evaluation: Any = evaluator(annotations, results, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(truth.skeleton.sigmas)
         evaluation.evaluate()
         evaluation.accumulate()

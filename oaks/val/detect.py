@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,7 @@ def detect(
     found = _annotated(truth) if boxes is None else _detected(truth, boxes, min_box_score)
     jobs = {job.image: job for job in found}
     annotations = Path(truth.path).name
+    chosen: dict[str, Any]
     if boxes is None:
         chosen = {"box_source": f"annotated: {annotations}", "nms": None, "min_box_score": None}
     else:

@@ -162,7 +162,7 @@ def evaluate_bundle(
                 truth.path, out / "detector-like-boxes.json", seed=settings.seed, images=images,
                 skeleton=truth.skeleton, category=truth.category_id,
             )  # fmt: skip
-        chosen = {"boxes": boxes, "nms": nms, "min_box_score": min_box_score}
+        chosen: dict[str, Any] = {"boxes": boxes, "nms": nms, "min_box_score": min_box_score}
         made["detected boxes"] = detect(engine, truth, images, out / "detected-boxes.json", **chosen)
     results = [Detections.load(path, truth, name=name) for name, path in made.items()]
     report = evaluate(truth, results, settings)

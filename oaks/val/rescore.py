@@ -201,12 +201,12 @@ def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray
     count, points, boxes = scorer.card.skeleton.count, [], []
     for number, row in enumerate(rows):
         where = f"{label}: row {number} (image {row['image_id']})"
-        flat = row.get("keypoints")
+        flat: Any = row.get("keypoints")
         if not are_numbers(flat) or np.shape(flat) != (3 * count,):
             raise ArgumentError(f"{where}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}")
         points.append(flat)
         if scorer.card.boxes:
-            box = row.get("box") or row.get("bbox")
+            box: Any = row.get("box") or row.get("bbox")
             if not are_numbers(box) or np.shape(box) != (4,):
                 raise ArgumentError(
                     f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes"

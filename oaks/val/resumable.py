@@ -44,30 +44,29 @@ def run_over_images(
         ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
     out = Path(out)
-    # As JSON will give it back, for comparisons.
-    header = json.loads(json.dumps(header))
+    described: dict[str, Any] = json.loads(json.dumps(header))  # as JSON gives it back, for comparisons
     if out.is_file():
-        _refuse_other_settings(header_path(out), read_results(out)[1], header)
+        _refuse_other_settings(header_path(out), read_results(out)[1], described)
         return out
     partial = out.with_name(out.name + ".partial")
     with naming(partial), partial.open("a", encoding="utf-8") as file:
         _lock(file, partial)
         if out.is_file():  # another run has written it meanwhile
             partial.unlink(missing_ok=True)
-            _refuse_other_settings(header_path(out), read_results(out)[1], header)
+            _refuse_other_settings(header_path(out), read_results(out)[1], described)
             return out
-        done = _resume(partial, header, people)
+        done = _resume(partial, described, people)
         before = sum(people[image] for image in done)
         with progress(out.name, sum(people.values()), done=before) as advance:
             if partial.stat().st_size == 0:
-                _append(file, {"header": header})
+                _append(file, {"header": described})
             for batch in _batches(people, [image for image in people if image not in done]):
                 for image, rows in estimate(batch):
                     check_rows(rows)
                     _append(file, {"image": image, "rows": rows})
                     done[image] = rows
                 advance(sum(people[image] for image in batch))
-        write_results(out, [row for image in people for row in done[image]], header)
+        write_results(out, [row for image in people for row in done[image]], described)
         partial.unlink()
     return out
 

@@ -96,7 +96,9 @@ class TrackScores:
     @classmethod
     def together(cls, parts: Sequence[TrackScores]) -> TrackScores:
         """The scores of several videos as those of one; rows and frames stay those of each video."""
-        values = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(cls)}
+        values: dict[str, list[Any]] = {
+            entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(cls)
+        }
         return cls(**{
             name: np.concatenate(value) if isinstance(value[0], np.ndarray) else sum(value)
             for name, value in values.items()

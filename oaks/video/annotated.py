@@ -57,8 +57,8 @@ class AnnotatedVideo:
         self._quality = quality
         flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
         self._file = _File(path)
-        self._container = self._av.open(self._file, "w", format="mp4", options=flags)
-        self._stream = None
+        self._container: Any = self._av.open(self._file, "w", format="mp4", options=flags)
+        self._stream: Any = None
         self._last = -1
         self._durations: dict[int, int] = {}
         self._ended = False
@@ -118,7 +118,7 @@ class AnnotatedVideo:
                 packet.duration = self._durations.pop(packet.pts)
             (container or self._container).mux(packet)
 
-    def _open_stream(self, frame: Frame):
+    def _open_stream(self, frame: Frame) -> Any:
         """The encoder's stream, for pictures of this frame's size and time base."""
         try:
             stream = self._container.add_stream("libx264", rate=30)

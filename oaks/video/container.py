@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -72,7 +72,8 @@ def _warp(image: np.ndarray, linear: np.ndarray) -> np.ndarray:
 
 def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
     """(2, 2) of a frame's display matrix, or None if it has none."""
-    for entry in picture.side_data:
+    side_data: Any = picture.side_data
+    for entry in side_data:
         if entry.type.name == "DISPLAYMATRIX":
             values = np.frombuffer(bytes(entry), np.int32)
             return values[[0, 1, 3, 4]].reshape(2, 2) / 65536 if len(values) == 9 else None
@@ -92,9 +93,10 @@ def stated_length(container: av.container.InputContainer) -> float | None:
     the smaller of the two is the one that the frames must reach.
     """
     stream = container.streams.video[0]
+    time_base = stream.time_base or Fraction(0)
     known = []
     if stream.duration and stream.duration > 0:
-        known.append(float(stream.duration * stream.time_base))
+        known.append(float(stream.duration * time_base))
     elif len(container.streams) > 1:
         return None
     if container.duration and container.duration > 0:
@@ -102,7 +104,7 @@ def stated_length(container: av.container.InputContainer) -> float | None:
     if not known:
         return None
     # Some recorders count from the clock's zero, not from the first frame.
-    start = float((stream.start_time or 0) * stream.time_base)
+    start = float((stream.start_time or 0) * time_base)
     length = min(known)
     return length - start if 0 < start < length else length
 

@@ -62,7 +62,7 @@ class Output:
             add("write", CocoFile(self.folder / "results.json", self.image_id))
             add("write", MotFile(self.folder / "tracks.txt"))
             if self.video:
-                looks = {"absent": self.absent, "boxes": self.boxes, "trails": self.trails}
+                looks: dict[str, Any] = {"absent": self.absent, "boxes": self.boxes, "trails": self.trails}
                 add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **looks))
 
             def write(item: tuple[Frame, Poses]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -382,7 +382,7 @@ def open_source(
                 "open each video by itself"
             )
         return ImageFiles(str(source[0]), find_images(source), rate)
-    return FrameIterable(source, rate)
+    return FrameIterable(cast("Iterable[Frame | np.ndarray]", source), rate)
 
 
 def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, Any]) -> FrameSource:

@@ -293,8 +293,8 @@ class _Stream:
     def _fit(self, frame: Frame) -> tuple[int, int]:
         """The frame's size (width, height); the tracks are carried over where it changes."""
         size = (frame.image.shape[1], frame.image.shape[0])
-        if self._size not in (None, size):
-            scale = np.divide(size, self._size)
+        if self._size is not None and self._size != size:
+            scale = [new / old for new, old in zip(size, self._size, strict=True)]
             self.tracker.rescale(scale)
             if self._smoother is not None:
                 self._smoother.rescale(scale)

@@ -41,6 +41,7 @@ class Trails:
         if not self._seconds:
             return image
         for pose in poses:
+            assert pose.track_id is not None
             # All keypoints, also those that are absent: a middle of the visible ones jumps at every post.
             x, y = np.nanmean(pose.keypoints, axis=0)
             self._ways.setdefault(pose.track_id, deque()).append((time, float(x), float(y)))

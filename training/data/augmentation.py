@@ -11,7 +11,7 @@ import numpy as np
 from oaks.skeleton import Skeleton
 from oaks.training.data.geometry import crop_to_image, image_to_crop, warp, window_of
 from oaks.training.data.people import Person
-from oaks.training.recipe import Augmentation
+from oaks.training.recipe import Augmentation, DetectionAugmentation
 
 LOWER_BODY = ("hip", "knee", "ankle")
 HALF_BODY_PADDING = 1.5
@@ -166,7 +166,9 @@ def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) 
     return cv2.resize(np.clip(cells, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def recolor(crop: np.ndarray, rng: np.random.Generator, settings: Augmentation) -> np.ndarray:
+def recolor(
+    crop: np.ndarray, rng: np.random.Generator, settings: Augmentation | DetectionAugmentation
+) -> np.ndarray:
     """Contrast, brightness, white balance, saturation, blur, resolution and noise, as the settings say."""
     strength = settings.color
     gain, offset = 1 + strength * rng.uniform(-0.4, 0.4), strength * rng.uniform(-40, 40)

@@ -13,11 +13,11 @@ from oaks.progress import plain_console, progress
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import read_index, required_packing, write_shards
 from oaks.training.data.sources import DataFolders, describe_source, open_source
-from oaks.training.recipe import KSRecipe, PoseRecipe, RenderedSource
+from oaks.training.recipe import AnyRecipe, PoseRecipe, RenderedSource
 
 
 def pack(
-    recipe: PoseRecipe | KSRecipe,
+    recipe: AnyRecipe,
     out: str | Path,
     place: DataFolders,
     *,

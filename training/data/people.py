@@ -45,9 +45,17 @@ class People(Protocol):
     """A source of annotated people. `name` is what recipes, folds and metrics cards call it."""
 
     name: str
-    image_ids: np.ndarray  # (P,) int64, one for each index of `sample`
-    person_ids: np.ndarray  # (P,) int64; where people are made on the fly, of the image
     skipped: Counter[str]  # what was left out, and how often
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(P,) int64, one for each index of `sample`."""
+        ...
+
+    @property
+    def person_ids(self) -> np.ndarray:
+        """(P,) int64; where people are made on the fly, of the image."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,8 @@ log = logging.getLogger("oaks.training")
 BLOCK = 1 << 16
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One person drawn."""
 
     source: int
@@ -180,7 +182,7 @@ def init_worker(worker: int) -> None:  # noqa: ARG001
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(SECONDS_TO_STOP))
 
 
-def make_loader(samples: AugmentedPeople, draws: PeopleSampler, workers: int) -> ResumableLoader:
+def make_loader(samples: Dataset[dict[str, Any]], draws: PeopleSampler, workers: int) -> ResumableLoader:
     """Batches of samples: crop (B,H,W,3) uint8, points (B,K,2), visible, annotatable (B,K), damaged (B,)."""
     return ResumableLoader(
         samples,

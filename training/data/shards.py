@@ -263,7 +263,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
     index = read_json(path, top=dict)
     if index.get("format") != FORMAT:
         raise ArgumentError(f"{path} must have format {FORMAT}, got {index.get('format')!r}")
-    fields = {"name": str, "files": list, "people": int, "size": list, "padding": (int, float)}
+    fields: dict[str, Any] = {"name": str, "files": list, "people": int, "size": list, "padding": (int, float)}
     require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
@@ -285,7 +285,8 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
     if wanted is not None and not packing.serves(wanted):
         raise ArgumentError(f"{path} must be packed for at least {wanted}, got {packing}; pack these people again "
                          "with `oaks pack` and the recipe that is to read them")  # fmt: skip
-    data, places, columns = [], [], {column: [] for column in COLUMNS}
+    data, places = [], []
+    columns: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}
     for number, file in enumerate(index["files"]):
         try:
             with safe_open(folder / file, framework="np") as shard:

@@ -32,6 +32,7 @@ class PersonDetector(nn.Module):
         self.center = SeparableHead(1)
         self.size = SeparableHead(2)
         self.shift = SeparableHead(2)
+        assert self.center.output.bias is not None
         nn.init.constant_(self.center.output.bias, BIAS)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

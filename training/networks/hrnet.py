@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,6 +52,12 @@ def fusion(branches: list[int], target: int, source: int) -> nn.Module | None:
     return nn.Sequential(*steps)
 
 
+def optional(layers: Sequence[nn.Module | None]) -> nn.ModuleList:
+    """Layers of which some are left out, which torch takes though its annotations do not say so."""
+    found: Any = layers
+    return nn.ModuleList(found)
+
+
 class HighResolutionModule(nn.Module):
     """Parallel branches of residual blocks, then each branch becomes the sum of all of them."""
 
@@ -56,7 +65,7 @@ class HighResolutionModule(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(blocks(BasicBlock, c, c, BLOCKS_PER_BRANCH) for c in channels)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(fusion(channels, target, source) for source in range(len(channels)))
+            optional([fusion(channels, target, source) for source in range(len(channels))])
             for target in range(outputs)
         )
 
@@ -65,6 +74,7 @@ class HighResolutionModule(nn.Module):
         maps = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         fused = []
         for layers in self.fuse_layers:
+            assert isinstance(layers, nn.ModuleList)
             parts = [x if layer is None else layer(x) for layer, x in zip(layers, maps, strict=True)]
             fused.append(functional.relu(sum(parts[1:], parts[0])))
         return fused
@@ -106,7 +116,7 @@ class HRNet(nn.Module):
                 layers.append(None if same else normalized(conv3x3(before[branch], channels), relu=True))
             else:
                 layers.append(nn.Sequential(normalized(conv3x3(before[-1], channels, 2), relu=True)))
-        return nn.ModuleList(layers)
+        return optional(layers)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, None]:
         """Normalised crops (N, 3, H, W), sides multiples of 32, to heatmaps (N, K, H / 4, W / 4) and None."""

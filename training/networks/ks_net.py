@@ -124,9 +124,10 @@ def googlenet(inputs: int, width: float) -> tuple[nn.Module, int]:
             layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=True))
             continue
         one, three, five, pool = row
-        three, five = (tuple(scaled(channels, width) for channels in path) for path in (three, five))
-        layers.append(Inception(before, scaled(one, width), three, five, scaled(pool, width)))
-        before = layers[-1].outputs
+        reduced, spread = ((scaled(a, width), scaled(b, width)) for a, b in (three, five))
+        inception = Inception(before, scaled(one, width), reduced, spread, scaled(pool, width))
+        layers.append(inception)
+        before = inception.outputs
     return nn.Sequential(*layers), before
 
 

@@ -96,7 +96,7 @@ class MobileNetV2(nn.Module):
             raise ArgumentError(f"blocks must be from {DEEPEST + 1} to {BLOCKS}, got {blocks}")
         channels = divisible_by_eight(32 * width)
         self.stem = SameConvolution(3, channels, 3, 2)
-        layers: list[nn.Module] = []
+        layers: list[InvertedResidual] = []
         for expansion, outputs, count, stride in STAGES:
             outputs = divisible_by_eight(outputs * width)
             for number in range(count):
@@ -108,7 +108,7 @@ class MobileNetV2(nn.Module):
         self.blocks = nn.ModuleList(layers)
         self.last = SameConvolution(channels, LAST, 1) if blocks == BLOCKS else None
         finer = (layers[block].project.out_channels for block in PYRAMID_BLOCKS)
-        self.channels = [*finer, channels if self.last is None else LAST]
+        self.channels: list[int] = [*finer, channels if self.last is None else LAST]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Pixels (N, 3, H, W), H and W multiples of 32, to features at strides 4, 8, 16 and 32."""

@@ -24,6 +24,7 @@ def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
 def heatmap_layer(inputs: int, keypoints: int) -> nn.Conv2d:
     """The last 1×1 convolution. It starts near zero, as most of a target heatmap is."""
     layer = nn.Conv2d(inputs, keypoints, 1)
+    assert layer.bias is not None
     nn.init.normal_(layer.weight, std=0.001)
     nn.init.zeros_(layer.bias)
     return layer
@@ -63,12 +64,9 @@ class Deconvolution(nn.Module):
             raise ArgumentError(f"head_layers must be 3 for the deconvolution head, got {layers}")
         modules: list[nn.Module] = []
         for inputs in (stages[3], channels, channels):
-            modules += [
-                nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(inplace=True),
-            ]
-            nn.init.normal_(modules[-3].weight, std=0.001)
+            layer = nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False)
+            nn.init.normal_(layer.weight, std=0.001)
+            modules += [layer, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         self.deconv_layers = nn.Sequential(*modules)
         self.final_layer = heatmap_layer(channels, keypoints)
 

@@ -120,7 +120,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(after)
             before = after
-        self.fc = nn.Linear(before, classes) if classes else None
+        self.fc: nn.Linear | None = nn.Linear(before, classes) if classes else None
         initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:

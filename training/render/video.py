@@ -232,7 +232,7 @@ class RenderedVideos:
         half = self.size[0] / 2 * depth / lens.focal
         seconds = self.frames / self.rate
         near = float(rng.uniform(-0.85, 0.85)) * half
-        stops = []
+        stops: list[Any] = []
         side = 1.0 if rng.random() < 0.5 else -1.0
         crossing = rng.random() < 0.6
         while len(stops) < 2 + seconds / 2:

@@ -40,7 +40,7 @@ def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
 
 def correlation_table(measured: ScoredDetections) -> Table:
     """Pearson, Spearman, ECE and Brier of every score, over all poses."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for key, score in measured.scores.items():
         figure = measure_calibration(score.values, measured.own_oks)
         rows.append((TITLES[key], figure.count, *_figures(figure)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oaks.val.bootstrap import Comparison, paired_t_test
-from oaks.val.report.document import Column, Section, Table
+from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.scores import TITLES, ScoredDetections
 
@@ -15,14 +15,7 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
     """Every figure of several contenders, and what each wins over the first."""
     columns = [Column("Figure", "text"), *(Column(name) for name in names)]
     columns += [Column(f"{name} − {names[0]}", "points") for name in names[1:]]
-    rows = tuple(
-        (
-            c.figure,
-            *c.values,
-            *c.differences,
-        )
-        for c in comparisons
-    )
+    rows: tuple[tuple[Cell, ...], ...] = tuple((c.figure, *c.values, *c.differences) for c in comparisons)
     table = Table(
         "side-by-side",
         f"{' and '.join(names)}, ranked by {score}",

@@ -40,7 +40,7 @@ STAGE_COLORS = {
     "negatives": "#5aa27c",
 }
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "oaks",
     "font.family": "sans-serif",
@@ -151,7 +151,8 @@ def error_curves(rows: Mapping[str, Sequence[ErrorAnalysis]], titles: Sequence[s
     """Figures 11 and 12: for every score a row, for every class a panel, the area that each correction
     wins."""
     with drawing(10.5, 3.8 * len(rows)) as draft:
-        draft.canvas.get_layout_engine().set(hspace=0.09)
+        layout: Any = draft.canvas.get_layout_engine()
+        layout.set(hspace=0.09)
         grid = draft.canvas.subplots(len(rows), len(titles), squeeze=False, sharey=True)
         for line, (name, analyzes) in zip(grid, rows.items(), strict=True):
             for axes, title, analysis in zip(line, titles, analyzes, strict=True):

@@ -50,7 +50,7 @@ def class_tables(measured: ScoredDetections) -> list[Table]:
 
 
 def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for key, score in measured.scores.items():
         found = [
             evaluate_occlusion(measured, score.ranks, c, own_only=own_only)
@@ -82,10 +82,10 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
 def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> list[Item]:
     """What `second` wins over `first`, per class, with intervals: a drawing and a table."""
     by_figure = {c.figure: c for c in comparisons}
-    panels = {}
+    panels: dict[str, list[tuple[str, float, float, float]]] = {}
     for form, title in (("all", "All detections kept"), ("own", "Only the class's own detections")):
         won = [(c.title, by_figure[f"AP75 {c.key} ({form})"].differences[0]) for c in OCCLUSION_CLASSES]
-        panels[title] = [(label, *(100 * v for v in (d.value, d.low, d.high))) for label, d in won]
+        panels[title] = [(label, 100 * d.value, 100 * d.low, 100 * d.high) for label, d in won]
     table = Table(
         f"intervals-{name}",
         f"{name}: {second} less {first}, with 95 % intervals",
@@ -95,14 +95,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
             Column(second),
             Column("Difference", "points"),
         ),
-        tuple(
-            (
-                c.figure,
-                *c.values,
-                *c.differences,
-            )
-            for c in comparisons
-        ),
+        tuple((c.figure, *c.values, *c.differences) for c in comparisons),
         "Paired bootstrap over images. “(all)”: all detections kept; “(own)”: only the class's own.",
     )
     figure = Figure(

@@ -154,9 +154,9 @@ def class_table(found: Found, figure: str, title: str, form: str, beside_paper: 
             rows.append((name, ranking.title, *values))
     table_nine = figure == "AP75" and form == "all"
     if beside_paper and table_nine:
-        for name, values in paper.OTHER_ESTIMATORS.items():
+        for name, stated in paper.OTHER_ESTIMATORS.items():
             estimator, score = name.split(", ")
-            rows.append((f"paper, {estimator}", score, *values))
+            rows.append((f"paper, {estimator}", score, *stated))
     columns = (
         Column("Estimator", "text"),
         Column("Score", "text"),

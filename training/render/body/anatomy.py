@@ -268,7 +268,7 @@ def _not_backwards(forearm: np.ndarray, arm: np.ndarray) -> np.ndarray:
         return forearm
     rest = square - front * ahead
     rest = unit(rest) if rest @ rest > 1e-9 else cross(arm, ahead)
-    return along * arm + floor * ahead + np.sqrt(max(size * size - floor * floor, 0.0)) * rest
+    return along * arm + floor * ahead + np.sqrt(max(float(size * size - floor * floor), 0.0)) * rest
 
 
 def _knee(shin: np.ndarray, thigh: np.ndarray) -> np.ndarray:

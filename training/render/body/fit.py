@@ -7,6 +7,7 @@ mixture and counts of label patterns are kept, no pose of the file.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import typer
@@ -48,8 +49,9 @@ def fit(
             values[top].astype(np.int32),
             counts[top].astype(np.int32),
         )
+    arrays: dict[str, Any] = content
     with replacing(out) as file:
-        np.savez_compressed(file, **content)
+        np.savez_compressed(file, **arrays)
     Console().print(
         f"{out}: {len(poses)} poses, {components} components, {out.stat().st_size / 1024:.0f} KiB"
     )

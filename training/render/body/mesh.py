@@ -172,6 +172,7 @@ class Body:
         """(3, rings, COLUMNS): cloth around both legs from the waist down."""
         body = self.proportions
         pelvis = frames(pose)[0]
+        assert self.outfit.skirt is not None
         share = np.linspace(-0.12, self.outfit.skirt * 2, shape.SKIRT_RINGS)
         upper, lower = np.clip(share, -0.2, 1)[:, None], np.clip(share - 1, 0, 1)[:, None]
         legs = []
@@ -180,9 +181,9 @@ class Body:
             legs.append(hip + upper * (knee - hip) + lower * (ankle - knee))
         gap = legs[0] - legs[1]
         way = unit(pose[THIGH] + pose[THIGH + 1] - 1e-3 * pelvis[1])
-        side = unit(gap + 0.03 * body.stature * pelvis[0])
-        side = unit(side - (side @ way)[:, None] * way)
-        front = np.cross(side, -way)
+        across = unit(gap + 0.03 * body.stature * pelvis[0])
+        across = unit(across - (across @ way)[:, None] * way)
+        front = np.cross(across, -way)
         girth = body.stature * body.build**0.75
         wide = np.sqrt((gap * gap).sum(1)) / 2 + girth * np.interp(
             share, [-0.1, 0.1, 2], [0.045, 0.056, 0.062]
@@ -191,7 +192,7 @@ class Body:
         first = self._first[Part.SKIRT]
         swell = self._swell[first : first + shape.SKIRT_RINGS]
         points = ((legs[0] + legs[1]) / 2).T[:, :, None]
-        points = points + (side * wide[:, None]).T[:, :, None] * (np.sin(ANGLE) * swell)
+        points = points + (across * wide[:, None]).T[:, :, None] * (np.sin(ANGLE) * swell)
         return points + (front * deep[:, None]).T[:, :, None] * (np.cos(ANGLE) * swell)
 
     def _face(self, values: np.ndarray) -> np.ndarray:

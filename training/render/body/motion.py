@@ -91,7 +91,7 @@ class Motion:
 
 def draw_manner(rng: np.random.Generator) -> Manner:
     """A person's way of moving."""
-    rest = tuple(
+    left, right = (
         (float(rng.normal(2, 6)), abs(float(rng.normal(7, 3))), float(rng.uniform(5, 35)), 0.0)
         for _ in range(2)
     )
@@ -101,7 +101,7 @@ def draw_manner(rng: np.random.Generator) -> Manner:
         arms=float(rng.uniform(12, 30)),
         elbow=float(rng.uniform(12, 40)),
         lean=float(rng.normal(4, 2)),
-        rest=rest,
+        rest=(left, right),
         waves=(int(rng.integers(2)), float(rng.uniform(1.2, 1.9))),
         looks=float(rng.uniform(0, 2 * np.pi)),
         stance=float(rng.normal(0, 0.7)),
@@ -204,7 +204,8 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 def _blend(first: _Angles, second: _Angles, share: float) -> _Angles:
-    return tuple(_between(a, b, share) for a, b in zip(first, second, strict=True))
+    a, b, c, d = (_between(low, high, share) for low, high in zip(first, second, strict=True))
+    return a, b, c, d
 
 
 class _Walker:

@@ -141,4 +141,5 @@ def _dot(x: float, y: float) -> tuple[int, int]:
 
 
 def _ink(tone: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(tone, 0, 255))
+    blue, green, red = (int(v) for v in np.clip(tone, 0, 255))
+    return blue, green, red

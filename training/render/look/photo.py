@@ -48,7 +48,9 @@ class Camera:
         if rng.random() < 0.45:
             quality = int(rng.uniform(25, 92))
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            assert decoded is not None
+            image = decoded
         return image
 
     def _expose(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -89,7 +91,8 @@ class Textures:
         flip = int(rng.integers(2))
         part = cv2.resize(part[:, ::-1] if flip else part, size, interpolation=cv2.INTER_LINEAR)
         shift = rng.uniform(0.6, 1.25, 3) * rng.uniform(0.6, 1.2)
-        return cv2.convertScaleAbs(part) if rng.random() < 0.2 else cv2.multiply(part, (*shift.tolist(), 0.0))
+        light: Any = (*shift.tolist(), 0.0)
+        return cv2.convertScaleAbs(part) if rng.random() < 0.2 else cv2.multiply(part, light)
 
     def grain(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         """(height, width) float32: a cut of fractal noise from 0 to 1."""

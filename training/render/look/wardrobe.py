@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -78,7 +80,8 @@ class Painter:
         if number not in self._fabrics:
             own = np.random.default_rng([self._seed, 1_000_008, number])
             self._fabrics[number] = _weave(own, self._textures, number % 2 == 0)
-        return cv2.multiply(self._fabrics[number], (*(0.45 + tone / 300).tolist(), 0.0))
+        light: Any = (*(0.45 + tone / 300).tolist(), 0.0)
+        return cv2.multiply(self._fabrics[number], light)
 
     @staticmethod
     def _trunk(
@@ -144,6 +147,7 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
     y = np.arange(height, dtype=np.float32)[:, None]
     even = np.zeros((height, width), np.float32)
     kind = int(rng.integers(9 if printed else 7))
+    share: np.ndarray
     if kind == 0:
         share = even + (y % period < period * rng.uniform(0.3, 0.6))
     elif kind == 1:

@@ -83,7 +83,8 @@ def _piece(folder: Path, chunk: tuple[int, int]) -> Path:
     return folder / "pieces" / f"{chunk[0]:09d}-{chunk[1]:09d}.json"
 
 
-_generator: RenderedPeople | None = None
+_generator: RenderedPeople
+"""Of a worker process, made by `_prepare`."""
 
 
 def _prepare(settings: dict[str, Any]) -> None:

@@ -69,8 +69,8 @@ def draw_labels(image: np.ndarray, entry: dict[str, Any]) -> None:
     keypoints = np.array(entry["keypoints"], float).reshape(COCO17.count, 3)
     points = np.rint(keypoints[:, :2] * 8).astype(int).tolist()
     x, y, w, h = entry["bbox"]
-    corners = [(round((a - 0.5) * 8), round((b - 0.5) * 8)) for a, b in ((x, y), (x + w, y + h))]
-    cv2.rectangle(image, *corners, (230, 230, 230), 1, cv2.LINE_AA, 3)
+    low, high = ((round((a - 0.5) * 8), round((b - 0.5) * 8)) for a, b in ((x, y), (x + w, y + h)))
+    cv2.rectangle(image, low, high, (230, 230, 230), 1, cv2.LINE_AA, 3)
     if "track_id" in entry:
         place = (round(x) + 3, round(y) + 14)
         cv2.putText(image, str(entry["track_id"]), place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (230, 230, 230))

@@ -66,7 +66,8 @@ def _home(folder: Path, number: int) -> Path:
     return folder / f"{number + 1:06d}"
 
 
-_generator: RenderedVideos | None = None
+_generator: RenderedVideos
+"""Of a worker process, made by `_prepare`."""
 
 
 def _prepare(settings: dict[str, Any]) -> None:
@@ -79,7 +80,8 @@ def _render_clip(folder: Path, quality: int, number: int) -> None:
     home, clip = _home(folder, number), _generator.clip(number)
     for name in ("img1", "gt"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     width, height = _generator.size
     for index in range(clip.frames):
         image, people = clip.frame(index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -64,7 +66,8 @@ def _floor(
     floor = cv2.warpPerspective(
         tile, matrix, (width, height - horizon), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    image[horizon:] = cv2.multiply(floor, (*rng.uniform(0.6, 1.2, 3).tolist(), 0.0))
+    light: Any = (*rng.uniform(0.6, 1.2, 3).tolist(), 0.0)
+    image[horizon:] = cv2.multiply(floor, light)
 
 
 def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: int) -> np.ndarray:
@@ -143,20 +146,20 @@ def _outdoors(
         cv2.copyTo(leaves, mask, image)
     _floor(rng, textures, image, horizon, (_GRASS, _CLOUDS, 3, _GRASS, 1, 10))
     for _ in range(int(rng.integers(0, 4))):  # posts, kerbs, cars' outlines
-        tone = _tone(color(rng))
+        ink = _tone(color(rng))
         x = int(rng.uniform(0, width))
         if rng.random() < 0.5:
             cv2.line(
                 image,
                 (x, horizon - int(rng.uniform(0.1, 0.6) * height)),
                 (x, horizon + int(rng.uniform(0, 0.2) * height)),
-                tone,
+                ink,
                 int(rng.integers(1, 6)),
             )
         else:
             w, h = int(width * rng.uniform(0.1, 0.35)), int(height * rng.uniform(0.04, 0.12))
-            cv2.rectangle(image, (x, horizon - h), (x + w, horizon + h // 2), tone, -1)
-            cv2.ellipse(image, (x + w // 2, horizon - h), (w // 3, h), 0, 180, 360, tone, -1, cv2.LINE_AA)
+            cv2.rectangle(image, (x, horizon - h), (x + w, horizon + h // 2), ink, -1)
+            cv2.ellipse(image, (x + w // 2, horizon - h), (w // 3, h), 0, 180, 360, ink, -1, cv2.LINE_AA)
             for wheel in (x + w // 5, x + 4 * w // 5):
                 cv2.circle(image, (wheel, horizon + h // 2), max(h // 3, 2), (25, 25, 25), -1, cv2.LINE_AA)
     return image
@@ -191,4 +194,5 @@ def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
 
 
 def _tone(value: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(v) for v in np.clip(value, 0, 255))
+    blue, green, red = (int(v) for v in np.clip(value, 0, 255))
+    return blue, green, red

@@ -154,7 +154,7 @@ def annotation(
     right, bottom = (columns[-1] + 1 + origin[0]) / oversampling, (rows[-1] + 1 + origin[1]) / oversampling
     # Pixels' outer edges fall together, their centres do not.
     points = (subject.points + 0.5) / oversampling - 0.5
-    keypoints = []
+    keypoints: list[float] = []
     for (x, y), flag in zip(points, flags, strict=True):
         keypoints += [round(float(x), 2), round(float(y), 2), int(flag)] if flag else [0, 0, 0]
     return {

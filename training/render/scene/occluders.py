@@ -164,7 +164,8 @@ def _bars(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tu
     span, across = (wide, tall) if upright else (tall, wide)
     thick = max(span * rng.uniform(0.12, 0.3), 4.0)
     gap = thick * rng.uniform(0.15, 0.6)
-    polygons, shades = [], []
+    polygons: list[np.ndarray] = []
+    shades: list[float] = []
     position = 0.0
     extra = rng.uniform(0.0, 0.5) * across
     while position < span and len(polygons) < 24:
@@ -204,7 +205,8 @@ def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: 
 
 def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tuple[int, int]) -> _Shape:
     angle = np.linspace(0, 2 * np.pi, 41)[:-1]
-    radius = 1.12 + sum(rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 6))
+    waves = [rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 6)]
+    radius: np.ndarray = 1.12 + sum(waves)
     middle, half = (low + high) / 2, (high - low) / 2 * 1.15
     outline = middle + np.stack([np.cos(angle), np.sin(angle)], 1) * half * radius[:, None]
     inner = middle - 0.1 * half + (outline - middle) * 0.55

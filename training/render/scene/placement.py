@@ -93,6 +93,7 @@ class Stage:
                 best = (miss, Placed(figure, scale, shift, tuple(occluders), clothes))
             if miss == 0:
                 break
+        assert best is not None
         placed = best[1]
         sketch.stamp(self.front, placed.shift)
         for occluder in placed.occluders:

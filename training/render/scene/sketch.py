@@ -40,7 +40,8 @@ class Sketch:
     ) -> np.ndarray:
         """(17,) flags with the pelvis at `shift`, behind `front` (a half-size mask) and occluders."""
         origin = self.origin(shift)
-        frame = tuple(float(v) for v in (*(-0.5 - origin), *(np.array(size) * self.zoom - 0.5 - origin)))
+        low, high = (-0.5 - origin).tolist(), (np.array(size) * self.zoom - 0.5 - origin).tolist()
+        frame = (low[0], low[1], high[0], high[1])
         codes = self.codes.copy()
         height, width = codes.shape
         left, top = (int(np.clip(np.ceil(v), 0, n)) for v, n in zip(frame[:2], (width, height), strict=True))
