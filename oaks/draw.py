@@ -120,7 +120,7 @@ def track_color(track_id: int) -> tuple[int, int, int]:
 
 def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen, *, hollow: bool) -> None:
     finite: np.ndarray = np.isfinite(pose.keypoints).all(axis=1)
-    present: np.ndarray = finite & ~(pose.visibility < 0.5)
+    present = np.logical_and(finite, np.logical_not(pose.visibility < 0.5))
     shown = finite if hollow else present
     limbs = [limb for limb in skeleton.limbs if shown[limb[0]] and shown[limb[1]]]
     for rim in (True, False):

@@ -250,7 +250,7 @@ def _header(content: bytes) -> Header | None:
         if orientation not in _ORIENTATIONS:
             orientation = 1
         if swapped or (orientation != 1 and _ORIENTATIONS[orientation][0]):
-            size = size[::-1]
+            size = (size[1], size[0])
         if min(size) > 0:
             return Header(size, orientation, name, animated)
     return None

@@ -621,12 +621,13 @@ class Pipeline:
         ahead, staging = self.memory.ahead, buffers.take("frames", size)
         for start, array in zip(starts, arrays, strict=True):
             np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
-        if self._arrived is None or self._arrived.shape[0] < size:
+        arrived = self._arrived
+        if arrived is None or arrived.shape[0] < size:
             ahead.synchronize()  # crops of calls before this one read what is given back here
-            self._arrived = self._ahead((_roomy(size),), np.uint8)
-        ahead.upload(staging[:size], self._arrived[:size])
+            arrived = self._arrived = self._ahead((_roomy(size),), np.uint8)
+        ahead.upload(staging[:size], arrived[:size])
         there = [
-            self.memory.view(self._arrived, start, array.shape, array.dtype)
+            self.memory.view(arrived, start, array.shape, array.dtype)
             for start, array in zip(starts, arrays, strict=True)
         ]
         brought = iter(there[2:])

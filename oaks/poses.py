@@ -321,7 +321,7 @@ class Poses:
             raise ArgumentError(
                 f"file_names must be a name, or one for each of the {frames} frames, got {len(file_names)}"
             )
-        lost = ~np.isfinite(self.keypoints).all(axis=2)
+        lost = np.logical_not(np.isfinite(self.keypoints).all(axis=2))
         centers = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
         points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)
         scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
@@ -456,9 +456,9 @@ def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
     missing = np.isnan(exact)
     if not missing.any():
         return exact.tolist()
-    rows = np.where(missing, None, exact).tolist()
+    rows: Any = np.where(missing, None, exact)
     gone = missing.all(axis=tuple(range(1, exact.ndim)))
-    return [None if none else row for none, row in zip(gone.tolist(), rows, strict=True)]
+    return [None if none else row for none, row in zip(gone.tolist(), rows.tolist(), strict=True)]
 
 
 __all__ = ["NO_TRACK", "PRESENT", "Pose", "Poses"]

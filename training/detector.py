@@ -197,7 +197,7 @@ def average_precision(
             })  # fmt: skip
     if not rows or not annotations:
         return {"AP": 0.0, "AP50": 0.0, "AR": 0.0}
-    truth = COCO()
+    truth: Any = COCO()
     truth.dataset = {
         "images": [{"id": number + 1} for number in range(len(found))],
         "categories": [{"id": 1}],

@@ -60,7 +60,10 @@ class PoseNetworks:
         if len(self.networks) == 1:
             return np.zeros(len(image_ids), np.int64)
         return np.array(
-            [fold_of(names[s], image_ids[n : n + 1], len(self.networks))[0] for n, s in enumerate(sources)]
+            [
+                fold_of(names[s], image_ids[n : n + 1], len(self.networks))[0]
+                for n, s in enumerate(sources.tolist())
+            ]
         )
 
     def estimate(

@@ -56,9 +56,9 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
     def average(kept: Tensors, current: Tensors, count: Tensor | int) -> None:
         if kept[0].is_floating_point():
             share = min(decay, (1 + float(count)) / (10 + float(count)))
-            torch._foreach_lerp_(kept, current, 1 - share)
+            torch._foreach_lerp_(kept, current, 1 - share)  # pyright: ignore[reportPrivateImportUsage]
         else:
-            torch._foreach_copy_(kept, current)
+            torch._foreach_copy_(kept, current)  # pyright: ignore[reportPrivateImportUsage]
 
     return average
 

@@ -47,7 +47,8 @@ class PoseTraining(NetworkTraining):
         """The two parts of the loss of one batch of `oaks.training.data.sampling.make_loader`."""
         crops = (batch["crop"].permute(0, 3, 1, 2).float() - self.mean) / self.std
         squared = self.recipe.heatmap_loss == "squared"
-        heatmaps, logits = (self.network if squared else self.network.logits)(crops)
+        network: Any = self.network
+        heatmaps, logits = (network if squared else network.logits)(crops)
         assert (heatmaps.shape[-1] * STRIDE, heatmaps.shape[-2] * STRIDE) == self.recipe.input
         return pose_loss(
             heatmaps, logits, batch["points"], batch["visible"], batch["annotatable"],

@@ -327,9 +327,8 @@ class ResultCollector:
             for name in self.rows[0]
         }
         _, order = np.unique(joined.pop("place"), return_index=True)
-        return ValidationResults(
-            **{n: None if v is None else v[order] for n, v in joined.items()}, skeleton=self.skeleton
-        )
+        ordered: dict[str, Any] = {n: None if v is None else v[order] for n, v in joined.items()}
+        return ValidationResults(**ordered, skeleton=self.skeleton)
 
 
 def evaluate(

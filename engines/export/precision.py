@@ -139,10 +139,11 @@ def to_int8(
     with tempfile.TemporaryDirectory(prefix="oaks-int8-") as folder, _without_advice():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
+        reader: Any = _Batches(model.graph.input[0].name, batches)
         quantize_static(
             source,
             target,
-            _Batches(model.graph.input[0].name, batches),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,

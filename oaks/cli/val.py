@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from oaks.cli import options
 from oaks.cli.output import Output
@@ -23,7 +24,7 @@ AddTo = Annotated[Path | None, typer.Option(help="Folder of a report to add the 
 Against = Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")]
 
 
-class RunByDefault(typer.core.TyperGroup):
+class RunByDefault(TyperGroup):
     """`oaks val BUNDLE ANNOTATIONS` is `oaks val run BUNDLE ANNOTATIONS`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -21,8 +21,6 @@ from oaks.executors.pycuda import DeviceArray, DeviceMemory
 from oaks.forks import inherited
 
 if TYPE_CHECKING:
-    import tensorrt as trt
-
     from oaks.engines.plans.cache import Plan
     from oaks.engines.plans.library import Library
     from oaks.engines.plans.rtx import RuntimeCache
@@ -150,7 +148,7 @@ class TensorRTExecutor:
             "gpu": memory.place.name,
         }
 
-    def _tensor(self, engine: trt.ICudaEngine, name: str) -> Tensor:
+    def _tensor(self, engine: Any, name: str) -> Tensor:
         trt = self._library.trt
         dtypes = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
         dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
@@ -210,7 +208,7 @@ class TensorRTExecutor:
                 )
         return batch
 
-    def _context(self, batch: int) -> trt.IExecutionContext:
+    def _context(self, batch: int) -> Any:
         """A context with the profile for a batch, whose activations lie in the shared block."""
         trt, mark = self._library.trt, self._library.log.mark()
         assert self._plan is not None, "the executor is closed"
@@ -248,7 +246,7 @@ class BoundContext:
     """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds their addresses only."""
 
     library: Library
-    context: trt.IExecutionContext
+    context: Any
     memory: DeviceMemory
     label: str
     arrays: Sequence[DeviceArray]

@@ -102,7 +102,7 @@ def fit_ks_net(
             used = np.flatnonzero(rows & people.known)
             networks.append(_trained(architecture, people, maps, used, settings, folder / f"{number}.safetensors",
                                      lambda: progress.advance(task)))  # fmt: skip
-    similarity, visibility = np.zeros((2, *people.heat.shape))
+    similarity, visibility = (np.zeros(people.heat.shape) for _ in range(2))
     for number, network in enumerate(networks[:-1]):
         rows = np.flatnonzero(fold == number)
         similarity[rows], visibility[rows] = predicted(network, maps[rows])

@@ -224,7 +224,7 @@ def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
     try:
         wanted = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
-        wanted = None
+        wanted = np.dtype(object)
     if wanted not in (FLOAT32, FLOAT16):
         raise ArgumentError(f"{asked} must be float32 or float16, got {dtype!r}")
     return wanted

@@ -99,10 +99,11 @@ class TrackScores:
         values: dict[str, list[Any]] = {
             entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(cls)
         }
-        return cls(**{
+        joined: dict[str, Any] = {
             name: np.concatenate(value) if isinstance(value[0], np.ndarray) else sum(value)
             for name, value in values.items()
-        })  # fmt: skip
+        }
+        return cls(**joined)
 
 
 def score_tracks(frames: Sequence[TrackedFrame], threshold: float = MATCH) -> TrackScores:

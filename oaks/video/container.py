@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import av
+    import av.container
 
 _ASPECTS = (Fraction(1, 8), Fraction(8))  # of a pixel; a file that says more is damaged
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS

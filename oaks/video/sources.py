@@ -29,6 +29,7 @@ from oaks.video.frames import Frame
 
 if TYPE_CHECKING:
     import av
+    import av.container
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 """Addresses that are live unless one says otherwise; http may be either, and counts as a file."""
@@ -376,12 +377,13 @@ def open_source(
     if isinstance(source, str | Path):
         return _open_named(str(source), rate, live, settings)
     if isinstance(source, Sequence) and source and all(isinstance(entry, str | Path) for entry in source):
-        if strange := [str(entry) for entry in source if Path(entry).suffix.lower() not in SUFFIXES]:
+        paths = cast("Sequence[str | Path]", source)
+        if strange := [str(entry) for entry in paths if Path(entry).suffix.lower() not in SUFFIXES]:
             raise ArgumentError(
                 f"source must be a list of pictures, got {', '.join(map(redacted, strange))} in it; "
                 "open each video by itself"
             )
-        return ImageFiles(str(source[0]), find_images(source), rate)
+        return ImageFiles(str(paths[0]), find_images(paths), rate)
     return FrameIterable(cast("Iterable[Frame | np.ndarray]", source), rate)
 
 

@@ -67,8 +67,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         except BaseException as error:
             self._error = error
         finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
+            getattr(iterator, "close", lambda: None)()
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()

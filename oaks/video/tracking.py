@@ -146,7 +146,7 @@ class Tracker:
             ArgumentError: time runs backwards, another skeleton, or poses without the score that gates.
         """
         scores = self._check(poses, time)
-        placed = np.isfinite(poses.keypoints).all(axis=2).any(axis=1) & np.isfinite(scores)
+        placed = np.any(np.isfinite(poses.keypoints).all(axis=2), axis=1) & np.isfinite(scores)
         chosen = np.flatnonzero(placed)
         left = self._best_of_repeated(poses, scores, chosen)
         repeated = np.setdiff1d(chosen, left)

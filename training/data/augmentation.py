@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -183,7 +183,9 @@ def recolor(
     if rng.random() < settings.noise:
         noise = np.empty(crop.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, 0, rng.uniform(2, 15))
+        mean: Any = 0
+        deviation: Any = rng.uniform(2, 15)
+        cv2.randn(noise, mean, deviation)
         crop = cv2.add(crop, noise, dtype=cv2.CV_8U)
     return crop
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -76,7 +78,7 @@ class HighResolutionModule(nn.Module):
         for layers in self.fuse_layers:
             assert isinstance(layers, nn.ModuleList)
             parts = [x if layer is None else layer(x) for layer, x in zip(layers, maps, strict=True)]
-            fused.append(functional.relu(sum(parts[1:], parts[0])))
+            fused.append(functional.relu(reduce(torch.add, parts)))
         return fused
 
 

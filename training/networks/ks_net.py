@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,7 +15,7 @@ from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialize, 
 class ResNetFeatures(ResNet):
     """A residual network whose forward gives C5 alone."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         """(N, inputs, H, W) to C5."""
         return super().forward(x)[-1]
 

@@ -52,9 +52,9 @@ class SameConvolution(nn.Conv2d):
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H / stride, W / stride); H and W even where the stride is 2."""
-        return super().forward(functional.pad(x, (0, 1, 0, 1)) if self.stride[0] == 2 else x)
+        return super().forward(functional.pad(input, (0, 1, 0, 1)) if self.stride[0] == 2 else input)
 
 
 class InvertedResidual(nn.Module):

@@ -127,8 +127,8 @@ class ResNet(nn.Module):
         """(N, inputs, H, W) to the four stages' maps."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         features = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"layer{stage}")(x)
             features.append(x)
         return features
 

@@ -40,7 +40,7 @@ STAGE_COLORS = {
     "negatives": "#5aa27c",
 }
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "oaks",
     "font.family": "sans-serif",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -206,7 +207,7 @@ def _foliage(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: 
 def _blob(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _size: tuple[int, int]) -> _Shape:
     angle = np.linspace(0, 2 * np.pi, 41)[:-1]
     waves = [rng.normal(0, 0.12 / k) * np.cos(k * angle + rng.uniform(0, 6)) for k in range(2, 6)]
-    radius: np.ndarray = 1.12 + sum(waves)
+    radius: Any = 1.12 + sum(waves)
     middle, half = (low + high) / 2, (high - low) / 2 * 1.15
     outline = middle + np.stack([np.cos(angle), np.sin(angle)], 1) * half * radius[:, None]
     inner = middle - 0.1 * half + (outline - middle) * 0.55

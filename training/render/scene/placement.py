@@ -97,7 +97,7 @@ class Stage:
         placed = best[1]
         sketch.stamp(self.front, placed.shift)
         for occluder in placed.occluders:
-            self.front |= occluder.mask(self.front.shape[::-1], 0.5)
+            self.front |= occluder.mask((self.front.shape[1], self.front.shape[0]), 0.5)
         return placed
 
     def _position(
