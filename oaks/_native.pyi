@@ -29,6 +29,10 @@ class _Operations:
         self, features: int, splits: int, trees: int, leaves: int, values: int, count: int, feature_count: int,
         tree_count: int, run: int, /,
     ) -> None: ...  # fmt: skip
+    def opinion_features(
+        self, features: int, points: int, second_points: int, second_heat: int, boxes: int, out: int, count: int,
+        keypoints: int, feature_count: int, sigmas: Sequence[float], left: Sequence[int], run: int, /,
+    ) -> None: ...  # fmt: skip
     def score(
         self,
         values: int,
