@@ -28,7 +28,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-all fuzz sanitize coverage wheels demo weights lint benchmark gpu clean
+.PHONY: install docs test test-all fuzz sanitize coverage wheels demo weights types lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -75,11 +75,13 @@ ifneq ($(filter small tiny,$(SERIES)),)
 	$(VENV)/bin/oaks fit runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
 endif
 
+types: install
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright --pythonpath $(RUN)
+
 lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/pyright --pythonpath $(RUN)
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
 
 gpu:

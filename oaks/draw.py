@@ -119,7 +119,7 @@ def track_color(track_id: int) -> tuple[int, int, int]:
 
 
 def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen, *, hollow: bool) -> None:
-    finite: np.ndarray = np.isfinite(pose.keypoints).all(axis=1)
+    finite = np.all(np.isfinite(pose.keypoints), axis=1)
     present = np.logical_and(finite, np.logical_not(pose.visibility < 0.5))
     shown = finite if hollow else present
     limbs = [limb for limb in skeleton.limbs if shown[limb[0]] and shown[limb[1]]]

@@ -69,7 +69,7 @@ class CheckpointAndStop(Callback):
         self._first_step = 0
         self._previous: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Takes over the signals."""
         self._saved = self._told = self._began = time.monotonic()
         self._first_step = trainer.global_step
@@ -82,10 +82,11 @@ class CheckpointAndStop(Callback):
         self.reason = signal.Signals(number).name
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any, **__: Any
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
         """Saves when it is time to, and stops when asked to."""
-        assert isinstance(module, NetworkTraining)
+        assert isinstance(pl_module, NetworkTraining)
+        module = pl_module
         now = time.monotonic()
         if self.deadline is not None and now > self.deadline:
             self.reason = self.reason or "the time is up"
@@ -118,7 +119,7 @@ class CheckpointAndStop(Callback):
             highlight=False,
         )
 
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         """Gives the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -127,11 +128,11 @@ class CheckpointAndStop(Callback):
     def on_exception(
         self,
         trainer: lightning.Trainer,
-        module: lightning.LightningModule,
+        pl_module: lightning.LightningModule,
         exception: BaseException,  # noqa: ARG002
     ) -> None:
         """Gives the signals back."""
-        self.on_train_end(trainer, module)
+        self.on_train_end(trainer, pl_module)
 
 
 class SaveNetwork(lightning.Callback):
@@ -146,10 +147,10 @@ class SaveNetwork(lightning.Callback):
         self.commit = git_commit()
         self.step: int | None = None
 
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Writes both."""
-        assert isinstance(module, NetworkTraining)
-        self.write(trainer, module)
+        assert isinstance(pl_module, NetworkTraining)
+        self.write(trainer, pl_module)
 
     def write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
         """Writes both, from the first process. A card of the last step says that the training is complete."""

@@ -61,7 +61,7 @@ class PoseNetworks:
             return np.zeros(len(image_ids), np.int64)
         return np.array(
             [
-                fold_of(names[s], image_ids[n : n + 1], len(self.networks))[0]
+                fold_of(names[int(s)], image_ids[n : n + 1], len(self.networks))[0]
                 for n, s in enumerate(sources.tolist())
             ]
         )

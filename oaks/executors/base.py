@@ -87,6 +87,7 @@ class Lane(Protocol):
 
     def current(self) -> AbstractContextManager[Any]:
         """Makes the stream the current one of a library that has such, and whose arrays name no other."""
+        ...
 
     def upload(self, source: np.ndarray, target: Array) -> None:
         """Enqueues a copy of a staging array into an array of the same shape and type."""
@@ -118,6 +119,7 @@ class Memory(Lane, Protocol):
     @property
     def ahead(self) -> Lane:
         """A second stream, for what the next work needs while this runs; the Memory itself on the host."""
+        ...
 
     def active(self) -> AbstractContextManager[None]:
         """Makes the device current for this thread while the block runs."""

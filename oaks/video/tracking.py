@@ -191,7 +191,7 @@ class Tracker:
         # Of somebody who is cut by the picture's edge, and of whom hardly a keypoint is in view, nothing is left.
         in_view = np.count_nonzero(track.seen >= track.time)
         cut = inside < 0.999
-        return alone and cut and in_view < _LEAST_IN_VIEW * len(track.seen) and track.time == self._time
+        return bool(alone and cut and in_view < _LEAST_IN_VIEW * len(track.seen) and track.time == self._time)
 
     def boxes(self, time: float, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Where the tracks' people should be at some time: their poses' extents, padded as COCO's boxes are.
