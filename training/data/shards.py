@@ -263,7 +263,13 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
     index = read_json(path, top=dict)
     if index.get("format") != FORMAT:
         raise ArgumentError(f"{path} must have format {FORMAT}, got {index.get('format')!r}")
-    fields: dict[str, Any] = {"name": str, "files": list, "people": int, "size": list, "padding": (int, float)}
+    fields: dict[str, Any] = {
+        "name": str,
+        "files": list,
+        "people": int,
+        "size": list,
+        "padding": (int, float),
+    }
     require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
