@@ -29,7 +29,7 @@ from oaks.predict import DEMO
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], key=lambda path: path.relative_to(ROOT).as_posix()
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")], key=lambda path: path.relative_to(ROOT).as_posix()
 )
 RUN = ("python", "sh")
 SHOWN = ("text", "json", "jsonc", "yaml")
