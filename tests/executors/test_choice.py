@@ -137,7 +137,7 @@ def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
     assert executors.choose_backend("auto", None, weights)[0] == "torch"
     (tmp_path / "pose.safetensors").write_bytes(b"")
     only_weights = bundles.rewrite(tmp_path)
-    with pytest.raises(ValueError, match="the pose network in fp32"):
+    with pytest.raises(ValueError, match="its pose network in, none, got 'fp32'"):
         oaks.Engine(only_weights, backend="onnxruntime")
 
 

@@ -135,7 +135,7 @@ def test_packing_with_less_than_is_wanted_is_refused_and_with_more_is_read(
     larger = {"size": (72, 96), "padding": 1.5, "detail": 1.5, "reach": 1.6}
     assert len(read_shards(tmp_path, wanted=held)) == 12
     assert len(read_shards(tmp_path, wanted=held._replace(**{field: smaller[field]}))) == 12
-    with pytest.raises(ValueError, match=r"index\.json: packed for crops of 48×64 .*`oaks pack`"):
+    with pytest.raises(ValueError, match=r"index\.json must be packed for .*got crops of 48×64.*`oaks pack`"):
         read_shards(tmp_path, wanted=held._replace(**{field: larger[field]}))
 
 

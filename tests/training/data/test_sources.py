@@ -120,7 +120,7 @@ def test_people_packed_for_less_are_refused_and_packed_again(tmp_path: Path, peo
     pack(small, tmp_path / "packed", place, console=console)
     packed = place._replace(packed=tmp_path / "packed")
     with pytest.raises(
-        ValueError, match=r"packed for crops of 48×64 .* crops of 96×128 .* again with `oaks pack`"
+        ValueError, match=r"packed for at least crops of 96×128.* got crops of 48×64.* again with `oaks pack`"
     ):
         train(large, tmp_path / "run", packed, Hardware("cpu", 1), console=console)
     assert not (tmp_path / "run").exists()
