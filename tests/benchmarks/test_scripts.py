@@ -164,3 +164,21 @@ def test_a_run_says_whether_it_is_logged(script, tmp_path):
     assert isinstance(CliRunner().invoke(app, [*asked, "--no-log"]).exception, FileNotFoundError)
     gone = ["--log", str(tmp_path / "no folder" / "log.jsonl")]
     assert "no folder" in str(CliRunner().invoke(app, [*asked, *gone]).exception)
+
+
+# ---- on_ray.py
+
+
+def test_a_rate_leaves_out_the_start(script):
+    assert script("on_ray").rate([(100.0, 8), (102.0, 8), (104.0, 4)]) == 3.0
+
+
+def test_copies_of_the_packages_pictures_have_boxes(script, tmp_path):
+    from oaks.box_files import read_boxes
+
+    paths, boxes = script("on_ray").make_pictures(tmp_path, 13)
+    people = read_boxes(boxes)
+    assert all(path.is_file() for path in paths)
+    assert [people.image_id(path) for path in paths] == list(range(1, 14))
+    assert all(len(people.of(number)[0]) for number in range(1, 14))
+    assert people.of(1)[0].tolist() == people.of(7)[0].tolist()
