@@ -31,6 +31,9 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray lowers the priority of its workers by 15, so that any other program would starve an Engine.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A busy machine must not lose the proxy of a service to a health check, and its requests with it.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
+    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "30")
     try:
         import ray
     except ModuleNotFoundError as error:
