@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import bundles
 import cv2
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import oaks
 from oaks import box_files, coco, predict
-from oaks.boxes import BoxSource, whole_image
+from oaks.boxes import BoxSource, iou, to_xyxy, whole_image
 from oaks.cli.main import app, main
 from oaks.detector import Detector
 from oaks.images import find_images
@@ -323,9 +324,13 @@ def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
     assert len(header["images"]) == len(list((tmp_path / "out" / "pictures").iterdir())) == 6
 
 
-def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):
+def test_the_shipped_bundle_poses_the_people_of_the_demonstration(tmp_path):
     """Rendered people that it has not been trained on, against their labels; a wrong person has OKS near 0."""
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--bundle", "small"])
+    pictures = sorted(str(path) for path in predict.DEMO.glob("*.jpg"))
+    boxes = str(predict.DEMO / "people.json")
+    result = CliRunner().invoke(
+        app, ["predict", *pictures, "--boxes", boxes, "--out", str(tmp_path), "--bundle", "small"]
+    )
     assert result.exit_code == 0, result.output
     people = json.loads((predict.DEMO / "people.json").read_text())["annotations"]
     rows, _ = coco.read_results(tmp_path / "results.json")
@@ -338,3 +343,22 @@ def test_the_shipped_bundle_finds_the_people_of_the_demonstration(tmp_path):
     assert len(rows) == len(people)
     assert np.median(oks) > 0.5
     assert np.corrcoef(oks, [row["score"] for row in rows])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("bundle", ["small", "tiny"])
+def test_the_shipped_bundles_find_people_without_boxes(tmp_path, bundle):
+    """Two thirds of the demonstration's people, who are rendered, and hardly anything else."""
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--bundle", bundle])
+    assert result.exit_code == 0, result.output
+    people = box_files.read_boxes(predict.DEMO / "people.json")
+    rows, header = coco.read_results(tmp_path / "results.json")
+    assert "bundle detector" in header["box_source"]
+    ids = {Path(name).name: number for name, number in header["images"].items()}
+    hits = found = 0
+    for name, number in people.image_ids.items():
+        boxes, _ = people.of(number)
+        own = to_xyxy([row["box"] for row in rows if row["image_id"] == ids[Path(name).name]])
+        best = iou(boxes, own).max(axis=1, initial=0) if len(own) else np.zeros(len(boxes))
+        hits, found = hits + int((best > 0.5).sum()), found + len(own)
+    assert hits >= 0.6 * sum(len(boxes) for boxes in people.boxes.values())
+    assert found <= hits + 3
