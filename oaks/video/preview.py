@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 from oaks.errors import BackendUnavailable
 from oaks.poses import Poses
@@ -34,7 +35,7 @@ class Preview:
     def __init__(
         self, title: str = "oaks", *, absent: str = "hide", boxes: bool = False, trails: float = 1.0
     ) -> None:
-        self._looks = {"absent": absent, "boxes": boxes, "trails": trails}
+        self._new_drawing = partial(FrameDrawing, absent=absent, boxes=boxes, trails=trails)
         self._drawings: dict[int, FrameDrawing] = {}
         self._title, self._opened, self._shown = title, set[str](), set[str]()
         self.ended = False
@@ -51,7 +52,7 @@ class Preview:
             self.ended = True
             return
         if frame.stream not in self._drawings:
-            self._drawings[frame.stream] = FrameDrawing(**self._looks)  # type: ignore[arg-type]
+            self._drawings[frame.stream] = self._new_drawing()
             self._open(title)
         cv2.imshow(title, self._drawings[frame.stream].draw(frame, poses))
         self._shown.add(title)

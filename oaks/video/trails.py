@@ -93,7 +93,7 @@ class FrameDrawing:
             frame: the frames must come in order.
             poses: of this frame, with track_ids.
         """
-        tracked = poses[poses.track_ids != NO_TRACK]
+        tracked = poses[np.flatnonzero(poses.track_ids != NO_TRACK)]
         under = self._trails.draw(frame.image, tracked, frame.time)
         return draw(under, tracked, absent=self._absent, boxes=self._boxes)
 

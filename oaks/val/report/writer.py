@@ -209,7 +209,9 @@ def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
     if entry is None:
         return None
     table = None if entry["table"] is None else _item(entry["table"], folder)
-    return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)  # type: ignore[arg-type]
+    if table is not None and not isinstance(table, Table):
+        raise TypeError(f"the answer's table must be a table, got {entry['table']['type']}")
+    return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)
 
 
 def _item_json(item: Item) -> dict[str, Any]:
