@@ -449,7 +449,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
         files(yaml.safe_load(recipe), recipe),
     )
     report = {
-        "format": 1, "title": "a", "head": [{"title": "b", "entries": {"c": "d"}}], "tiles": [],
+        "format": 1, "title": "a", "answer": None, "head": [{"title": "b", "entries": {"c": "d"}}], "tiles": [],
         "sections": [{"key": "k", "title": "t", "text": "x", "items": []}],
     }  # fmt: skip
     partial = b'{"header": {"a": 1}}\n{"image": 0, "rows": [{"image_id": 0}]}\n'

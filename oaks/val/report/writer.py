@@ -66,18 +66,23 @@ def _list(items: Any) -> dict[str, Any]:
 
 
 _TITLED = {"key": _TEXT, "title": _TEXT, "note": _TEXT}
+_TABLE = _object(
+    type={"enum": ["table"]}, **_TITLED, rows=_list(_list(_CELL)), accent=_list({"type": "integer"}),
+    columns=_list(_object(title=_TEXT, kind={"enum": ["text", "count", "percent", "points", "number"]})),
+)  # fmt: skip
+_ANSWER = _object(
+    verdict={"enum": ["yes", "no", "open"]}, headline=_TEXT, text=_list(_TEXT), table={"anyOf": [{"type": "null"}, _TABLE]}
+)  # fmt: skip
 _SCHEMA = _object(
     format={"type": "integer", "minimum": 1},
     title=_TEXT,
+    answer={"anyOf": [{"type": "null"}, _ANSWER]},
     head=_list(_object(title=_TEXT, entries={"type": "object", "additionalProperties": _CELL})),
     tiles=_list(_object(label=_TEXT, value=_TEXT, detail=_TEXT, tone={"enum": ["good", "bad", "plain"]})),
     sections=_list(_object(
         key=_TEXT, title=_TEXT, text=_TEXT,
         items=_list({"anyOf": [
-            _object(
-                type={"enum": ["table"]}, **_TITLED, rows=_list(_list(_CELL)), accent=_list({"type": "integer"}),
-                columns=_list(_object(title=_TEXT, kind={"enum": ["text", "count", "percent", "points", "number"]})),
-            ),
+            _TABLE,
             _object(type={"enum": ["figure"]}, **_TITLED, file=_TEXT),
             _object(type={"enum": ["gallery"]}, **_TITLED, pictures=_list(_object(key=_TEXT, caption=_TEXT, file=_TEXT))),
         ]}),
