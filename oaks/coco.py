@@ -52,17 +52,30 @@ log = logging.getLogger("oaks")
 
 
 @dataclass(frozen=True)
-class Annotations:
-    """I images and the G annotations of one category in them, in the file's order, crowds included.
+class Images:
+    """I images of a data set.
 
     Attributes:
-        path: what messages call the file.
-        category_id: of the people.
         image_ids: (I,) int64, each once.
         file_names: I names as the file has them, "" where it has none.
         sizes: (I,2) int64 width and height that the file states; 0 where it does not.
         scales: (I,2) factor from the file's coordinates to original pixels, for x and y; 1 where the file states
             no `orig_width` and `orig_height`.
+    """
+
+    image_ids: np.ndarray
+    file_names: tuple[str, ...]
+    sizes: np.ndarray
+    scales: np.ndarray
+
+
+@dataclass(frozen=True)
+class Annotations(Images):
+    """I images and the G annotations of one category in them, in the file's order, crowds included.
+
+    Attributes:
+        path: what messages call the file.
+        category_id: of the people.
         ids: (G,) int64, each once.
         image: (G,) index of the annotation's image.
         boxes: (G,4) float64 x, y, width, height, of positive extent.
@@ -78,10 +91,6 @@ class Annotations:
 
     path: str
     category_id: int
-    image_ids: np.ndarray
-    file_names: tuple[str, ...]
-    sizes: np.ndarray
-    scales: np.ndarray
     ids: np.ndarray
     image: np.ndarray
     boxes: np.ndarray
@@ -501,6 +510,7 @@ __all__ = [
     "NO_IMAGE",
     "PERSON_ID",
     "Annotations",
+    "Images",
     "check_annotations",
     "check_rows",
     "choose_category",

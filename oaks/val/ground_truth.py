@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import Annotations, check_annotations, read_annotations
+from oaks.coco import Annotations, Images, check_annotations, read_annotations
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 
@@ -37,7 +37,7 @@ pixels."""
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class GroundTruth(Images):
     """I images and the G people annotated in them, people sorted by image, in the file's order within one.
 
     Everything is on the scale of the original images: where an image states `orig_width` and `orig_height`,
@@ -64,10 +64,6 @@ class GroundTruth:
     path: str
     skeleton: Skeleton
     category_id: int
-    image_ids: np.ndarray
-    file_names: tuple[str, ...]
-    sizes: np.ndarray
-    scales: np.ndarray
     ids: np.ndarray
     image: np.ndarray
     keypoints: np.ndarray
