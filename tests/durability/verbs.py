@@ -80,7 +80,7 @@ def prepare(folder: Path) -> dict[str, Verb]:
         ),
         Verb(
             "val report",
-            lambda out: ["val", "report", annotations, str(rows), "--out", str(out), "--resamples", "5"],
+            lambda out: ["val", "report", str(rows), "--annotations", annotations, "--out", str(out), "--resamples", "5"],
             compared=("*.json", "*.html", "*.md", "*.svg"),
         ),
         Verb("render", lambda out: ["render", str(out), "--count", "12", "--size", "96", "96", *alone]),
