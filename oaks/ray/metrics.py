@@ -89,7 +89,7 @@ def merged(texts: Iterable[str]) -> str:
             return families.values()
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Families())  # type: ignore[arg-type]
+    registry.register(Families())
     return generate_latest(registry).decode()
 
 
