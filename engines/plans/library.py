@@ -167,7 +167,7 @@ def _logger(runtime: ModuleType, lines: Log) -> trt.ILogger:
         """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            runtime.ILogger.__init__(self)
 
         def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
             lines.add(severity.name, msg)
