@@ -267,7 +267,7 @@ def test_other_sizes():
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(settings, named):
-    with pytest.raises(ValueError, match=f"^{named}: "):
+    with pytest.raises(ValueError, match=f"^{named}(:| must be) "):
         RenderedPeople(**settings)
 
 
