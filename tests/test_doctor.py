@@ -10,7 +10,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from oaks import BackendUnavailable, _native, doctor, executors
+from oaks import BackendUnavailable, _native, doctor, executors, runtimes
 from oaks.cli.main import app
 from oaks.ops import native
 
@@ -52,14 +52,14 @@ def test_a_missing_runtime_is_missed(monkeypatch):
 
 
 def test_a_runtime_that_does_not_load_is_no_runtime(monkeypatch):
-    real = importlib.import_module
+    real = runtimes.load
 
-    def broken(name: str, *arguments: str):
+    def broken(name: str):
         if name == "openvino":
             raise OSError("libopenvino.so: cannot open shared object file")
-        return real(name, *arguments)
+        return real(name)
 
-    monkeypatch.setattr(importlib, "import_module", broken)
+    monkeypatch.setattr(runtimes, "load", broken)
     assert not finding("openvino").works
     assert "does not load: libopenvino.so" in finding("openvino").detail
 
