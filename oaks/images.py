@@ -494,6 +494,8 @@ def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:
     """An argument that comes once per frame, or bare if there is a single frame."""
     if single:
         return [values]
+    if isinstance(values, np.ndarray) and values.ndim == 0:
+        values = values.item()
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) != count:
         came = f"{len(values)}" if hasattr(values, "__len__") else type(values).__name__
         raise ArgumentError(f"{name} must have one entry for each of the {count} frames, got {came}")

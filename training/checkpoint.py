@@ -20,6 +20,8 @@ from oaks.training.networks import build
 
 FORMAT = 1
 KINDS = ("pose", "ks", "detector")
+_LARGEST_SIZE = 8192
+"""Of the numbers in an architecture that is read from a file."""
 
 
 def save_network(
@@ -74,10 +76,31 @@ def read_description(path: str | Path) -> dict[str, Any]:
         raise ArgumentError(
             f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
         ) from error
+    if not isinstance(content.get("architecture"), dict):
+        raise ArgumentError(f"{path}: its architecture must be an object")
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
         raise ArgumentError(f"{path} must have format {FORMAT} of a {', '.join(KINDS)} network, "
                          f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
     return content
+
+
+def _shapes(architecture: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the parameters of a network, without memory for them.
+
+    Raises:
+        ArgumentError: it is no architecture.
+    """
+    if not isinstance(architecture, dict):
+        raise ArgumentError(f"architecture must be an object, got {type(architecture).__name__}")
+    for name, value in architecture.items():
+        sizes = value if isinstance(value, list) else [value]
+        if any(isinstance(size, int | float) and not abs(size) <= _LARGEST_SIZE for size in sizes):
+            raise ArgumentError(f"architecture: {name[:64]!a} must be at most {_LARGEST_SIZE}")
+    try:
+        with torch.device("meta"):
+            return {name: tuple(value.shape) for name, value in build(architecture).state_dict().items()}
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ArgumentError(f"architecture: {type(error).__name__}: {error}") from error
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -88,12 +111,19 @@ def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         ArgumentError: it is not a network saved here, or damaged; the message names the file.
     """
     description = read_description(path)
-    network = build(description["architecture"])
     try:
+        expected = _shapes(description["architecture"])
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if found != expected:  # before memory is taken for what the description asks for
+                differ = sorted(
+                    name for name in found.keys() | expected if found.get(name) != expected.get(name)
+                )
+                raise ArgumentError(f"{len(differ)} of them differ, {differ[0][:64]!a} for one")
+            state = {name: file.get_tensor(name) for name in found}
+        network = build(description["architecture"])
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ArgumentError) as error:
         raise ArgumentError(f"{path}: weights do not fit their description: {error}") from error
     return network.eval(), description
 

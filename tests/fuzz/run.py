@@ -59,7 +59,7 @@ def is_refusal(error: BaseException) -> bool:
     from oaks import OaksError
 
     return isinstance(error, OaksError) or (isinstance(error, OSError) and error.errno is not None) or isinstance(
-        error, FileNotFoundError
+        error, FileNotFoundError | ConnectionError
     )  # fmt: skip
 
 
