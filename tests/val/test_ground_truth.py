@@ -13,6 +13,7 @@ from oaks.coco import NO_AREA, NO_BOX, NO_IMAGE, check_annotations, write_result
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
+from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import GroundTruth
 
 from . import synthetic
@@ -260,8 +261,16 @@ def test_results_of_an_image_that_is_not_there(content, rows):
     rejected(content, rows, "row 3", "4711", "truth.json")
 
 
-def test_no_detections(content):
-    rejected(content, [], "holds none")
+def test_a_detector_that_finds_nobody_gives_a_report_with_an_average_precision_of_0(content):
+    truth = GroundTruth.from_coco(content, path="truth.json")
+    nobody = Detections.from_rows([], truth, path="found.json", box_source="detected")
+    assert nobody.count == 0
+    for judge in ("pycocotools", "faster-coco-eval"):
+        figures = coco_metrics(truth, nobody.image, nobody.keypoints, nobody.scores, by=judge)
+        assert figures["AP"] == figures["AR"] == 0
+    report = evaluate(truth, [nobody], Settings(resamples=5))
+    assert [section.key for section in report.sections]
+    rejected(content, {}, "must be a list of detections, got dict")
 
 
 def test_results_of_another_category_only(content, rows):
