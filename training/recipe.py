@@ -538,9 +538,8 @@ def _apply(content: Any, change: str) -> None:
     field, separator, value = change.partition("=")
     if not separator:
         raise ArgumentError(f"set must be field=value, got {change!r}")
-    parents: list[Any]
-    last: Any
-    *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
+    path: list[Any] = [int(part) if part.isdigit() else part for part in field.split(".")]
+    *parents, last = path
     place = content
     try:
         for parent in parents:

@@ -231,7 +231,7 @@ def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
         return [], None
     if provider == TENSORRT_RTX and (reason := _register_plugin()):
         return [], reason
-    asked = getattr(onnxruntime, "get_ep_devices", list)()  # since 1.23
+    asked: list[Any] = getattr(onnxruntime, "get_ep_devices", list)()  # since 1.23
     devices = [device for device in asked if device.ep_name == provider]
     if not devices:
         return [], f"onnxruntime {onnxruntime.__version__} has no {provider}; {_INSTALL[provider]}"

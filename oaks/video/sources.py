@@ -285,7 +285,7 @@ class Video(FrameSource):
                 if self._by_arrival or (picture.pts is None and not self._is_file):
                     pts, duration = self._clock.place_at(arrived)
                 else:
-                    time_base = picture.time_base or stream.time_base
+                    time_base = picture.time_base or stream.time_base or Fraction(1, 1000)
                     pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0)
                 image = as_shown(picture, stream.sample_aspect_ratio)
                 self.read += 1

@@ -125,7 +125,7 @@ class Tracker:
         poses: Poses,
         time: float,
         *,
-        of_tracks: Sequence[int] | None = None,
+        of_tracks: Sequence[int] | np.ndarray | None = None,
         size: tuple[int, int] | None = None,
         unique: bool = False,
     ) -> Poses:
