@@ -204,7 +204,9 @@ def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tup
                 if wire in (2, 5) and len(value) % 4 == 0
                 else []
             )
-        elif number == 8 and len(several) < _SHORT and (wire == 0 or len(value) < 10 * _SHORT):
+        elif (
+            number == 8 and len(several) < _SHORT and (wire == 0 or (wire == 2 and len(value) < 10 * _SHORT))
+        ):
             several += _integers(wire, value, label)
     return name, several if several else content
 
@@ -410,7 +412,7 @@ def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
             kind = value
         elif number == 9:
             raw = value
-        elif number in (5, 7, 11):
+        elif number in (5, 7, 11) and wire in (0, 2):
             numbers += _integers(wire, value, label)
         elif number == 4:
             floats += bytes(value)
@@ -455,6 +457,7 @@ def _name(tensor: memoryview | bytes, label: str) -> str:
 def _bytes(message: memoryview | bytes, field: int, label: str) -> bytes | memoryview:
     """A field's bytes, the last if there are several; empty if there is none."""
     found: bytes | memoryview = b""
+    _check_message(message, label)
     for number, wire, value in _fields(memoryview(message), label):
         if number == field and wire == 2:
             found = value
@@ -463,14 +466,22 @@ def _bytes(message: memoryview | bytes, field: int, label: str) -> bytes | memor
 
 def _number(message: memoryview | bytes, field: int, label: str) -> int:
     found = 0
+    _check_message(message, label)
     for number, wire, value in _fields(memoryview(message), label):
         if number == field and wire == 0:
             found = value
     return found
 
 
+def _check_message(message: Any, label: str) -> None:
+    """Refuse a number where a message is expected: a damaged field of another wire type."""
+    if isinstance(message, int):
+        raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+
+
 def _fields(message: memoryview, label: str) -> Iterator[Field]:
     """The fields of a protobuf message, in the order of the file."""
+    _check_message(message, label)
     at, end = 0, len(message)
     while at < end:
         tag, at = _varint(message, at, label)
