@@ -498,7 +498,7 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
         "pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe
     }  # fmt: skip
     kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ArgumentError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
     try:
         return kinds[kind].model_validate(content)
