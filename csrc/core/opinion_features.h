@@ -42,9 +42,7 @@ constexpr float kAreaOfBox = 0.53f;
 OAKS_HOST_DEVICE float told_heat(float heat) { return heat - heat == 0.0f ? heat : 0.0f; }
 
 // fmaxf and fminf leave out NaN: a place that is none is the farthest there is.
-OAKS_HOST_DEVICE float bounded(float difference) {
-  return fminf(fmaxf(difference, -kFarthest), kFarthest);
-}
+OAKS_HOST_DEVICE float bounded(float difference) { return fminf(fmaxf(difference, -kFarthest), kFarthest); }
 
 // One feature of keypoint k of person n.
 OAKS_HOST_DEVICE float opinion_feature(const OpinionArguments& a, int64_t n, int k, int which) {

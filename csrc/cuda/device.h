@@ -24,8 +24,8 @@ struct DeviceInfo {
 };
 DeviceInfo device_info(int device);
 
-// The device that a pointer's memory lies on; the current one for managed memory, which every device reaches, so
-// that a call runs on its stream's. Throws for memory that no device can reach.
+// The device that a pointer's memory lies on; the current one for managed memory, which every device reaches,
+// so that a call runs on its stream's. Throws for memory that no device can reach.
 int device_of(const void* pointer);
 
 // Lets a stream of the device that a pointer lies on wait until what another one holds now is done.
