@@ -256,7 +256,9 @@ def test_results_without_a_header_have_none(tmp_path):
 
 def test_rows_that_would_be_misread_are_refused(tmp_path):
     with pytest.raises(ValueError, match="bbox"):
-        coco.write_results(tmp_path / "results.json", [{"image_id": 1, "bbox": [0, 0, 1, 1]}])
+        coco.write_results(
+            tmp_path / "results.json", [{"image_id": 1, "keypoints": [], "bbox": [0, 0, 1, 1]}]
+        )
     with pytest.raises(ValueError, match="JSON"):
         coco.write_results(tmp_path / "results.json", [{"image_id": 1, "score": float("nan")}])
     assert list(tmp_path.iterdir()) == []

@@ -162,12 +162,12 @@ def _load(flavour: str) -> Library:
     return Library(flavour, trt, _logger(trt, lines), lines)
 
 
-def _logger(runtime: ModuleType, lines: Log) -> trt.ILogger:
-    class Logger(runtime.ILogger):
+def _logger(trt: ModuleType, lines: Log) -> trt.ILogger:
+    class Logger(trt.ILogger):
         """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:
-            runtime.ILogger.__init__(self)
+            trt.ILogger.__init__(self)
 
         def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
             lines.add(severity.name, msg)

@@ -125,8 +125,9 @@ def _flavour(plan: str | None) -> str:
 
 def _refuse(options: dict[str, Any], kind: str) -> None:
     """Raise an error if an option of the other kind of network was given."""
-    if given := [name for name, value in options.items() if value not in (None, [], False)]:
-        raise ArgumentError(f"{given[0]} must be left out for {kind}")
+    for name, value in options.items():
+        if value not in (None, [], False):
+            raise ArgumentError(f"{name} must be left out for {kind}, got {value}")
 
 
 def _tolerance(text: str) -> tuple[str, float]:

@@ -21,6 +21,8 @@ from oaks.executors.pycuda import DeviceArray, DeviceMemory
 from oaks.forks import inherited
 
 if TYPE_CHECKING:
+    import tensorrt as trt
+
     from oaks.engines.plans.cache import Plan
     from oaks.engines.plans.library import Library
     from oaks.engines.plans.rtx import RuntimeCache
@@ -148,7 +150,7 @@ class TensorRTExecutor:
             "gpu": memory.place.name,
         }
 
-    def _tensor(self, engine: Any, name: str) -> Tensor:
+    def _tensor(self, engine: trt.ICudaEngine, name: str) -> Tensor:
         trt = self._library.trt
         dtypes = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
         dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
@@ -208,7 +210,7 @@ class TensorRTExecutor:
                 )
         return batch
 
-    def _context(self, batch: int) -> Any:
+    def _context(self, batch: int) -> trt.IExecutionContext:
         """A context with the profile for a batch, whose activations lie in the shared block."""
         trt, mark = self._library.trt, self._library.log.mark()
         assert self._plan is not None, "the executor is closed"
@@ -246,7 +248,7 @@ class BoundContext:
     """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds their addresses only."""
 
     library: Library
-    context: Any
+    context: trt.IExecutionContext
     memory: DeviceMemory
     label: str
     arrays: Sequence[DeviceArray]

@@ -83,7 +83,7 @@ def test_a_bundle_runs_on_what_has_its_networks(script, tiny, monkeypatch, capsy
 def test_a_bundle_without_weights_is_refused_for_torch(script, tiny, capsys):
     with pytest.raises(SystemExit):
         script("device", "--bundle", tiny.path, "--backend", "torch", "--device", "cpu").main()
-    assert "has none; `oaks export` writes them" in capsys.readouterr().err
+    assert "without them; `oaks export` writes them" in capsys.readouterr().err
 
 
 # ---- end_to_end.py

@@ -54,8 +54,11 @@ def test_every_backend_and_batch_has_its_row(tiny, tmp_path):
 def test_what_cannot_run_is_said(tiny):
     code, text = run(tiny.path, "--backend", "onnxruntime", "--turns", 1)
     assert code == 0
-    assert "not run: onnxruntime bf16: precision: backend 'onnxruntime' has no bf16" in text
-    assert "not run: onnxruntime int8: precision: 'int8' needs the pose network in int8" in text
+    assert (
+        "not run: onnxruntime bf16: precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"
+        in text
+    )
+    assert "not run: onnxruntime int8: precision must be one that bundle 'tiny'" in text
     code, text = run(tiny.path, "--backend", "onnxruntime", "--device", "cuda")
     assert code == 3
     assert "not run: onnxruntime: runs on the CPU only" in text

@@ -191,7 +191,7 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, ca
             [clip, "--bundle", tiny, "--first-boxes", "1,2,x"],
             "oaks: --first-boxes must be x1,y1,x2,y2 with spaces",
         ),
-        ([clip, *given, "--trails", "-1"], "oaks: trails: "),
+        ([clip, *given, "--trails", "-1"], "oaks: trails must be "),
         ([clip, *given, "--absent", "gray"], "oaks: absent must be "),
         ([clip, *given, "--gate", "2"], "oaks: gate must be "),
     ):

@@ -136,7 +136,7 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
     assert {"good-oaks.json", "poor-oaks.json"} <= {path.name for path in tmp_path.iterdir()}
     content = json.loads((tmp_path / "report.json").read_text())
     assert [section["key"] for section in content["sections"]] == ["other-estimators"]
-    assert len(content["sections"][0]["items"][0]["rows"]) == 4
+    assert len(content["sections"][0]["items"][0]["rows"]) == 6  # own score, OAKS and oracle of both
 
 
 def test_tracks_that_exchange_their_ids(tmp_path):

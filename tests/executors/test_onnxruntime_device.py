@@ -244,7 +244,9 @@ def test_gpus_that_are_not_there_and_devices_that_are_none(runtime, bundle):
     assert "device must be 'cuda' or 'cuda:NUMBER'" in (backend.unavailable("tpu") or "")
     assert "takes backend" not in (backend.unavailable("cpu") or "")
     assert "for the CPU take backend 'onnxruntime'" in (backend.unavailable("cpu", TENSORRT) or "")
-    with pytest.raises(ValueError, match="has no bf16"):
+    with pytest.raises(
+        ValueError, match="precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"
+    ):
         oaks.Engine(bundle, backend="onnxruntime", device="cpu", precision="bf16")
 
 

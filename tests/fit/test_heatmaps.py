@@ -385,7 +385,7 @@ def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
     frame, boxes = data / "images" / "1.png", [[15, 30, 63, 126], [70, 30, 118, 126]]
     with oaks.Engine(fitted.path, "onnxruntime", threads=1) as engine:
         before = engine.infer(frame, boxes=boxes)
-        step = engine._pipeline._pass(2).steps
+        step = engine._pipeline._pass(2, 0).steps
         pose = step["pose"]
 
         def spoilt():

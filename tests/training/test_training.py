@@ -215,12 +215,12 @@ def test_a_training_killed_in_its_last_validation_ends_with_one(
     owner = {"PoseTraining": PoseTraining, "callbacks": callbacks}[owner]
     function = getattr(owner, name)
 
-    def fatal(*arguments: object) -> object:
+    def fatal(*arguments: object, **named: object) -> object:
         if reached and owner is callbacks and arguments[0].parent == run:
             raise RuntimeError("killed")
         if owner is PoseTraining and arguments[0].global_step == 6:
             raise RuntimeError("killed")
-        return function(*arguments)
+        return function(*arguments, **named)
 
     reached: list[int] = []
     begun = PoseTraining.training_step
@@ -322,7 +322,7 @@ def test_nobody_is_trained_and_validated_on(tmp_path: Path, people_folder: Path)
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"annotations\.json: not there; .* --data"):
+    with pytest.raises(FileNotFoundError, match=r"data not found: .*annotations\.json; .* --data"):
         start(tmp_path / "run", tmp_path / "nowhere" / "people")
 
 

@@ -106,7 +106,9 @@ def test_a_bundle_without_a_ks_network_cannot_score(data, tmp_path):
     write_results(tmp_path / "r.json", foreign(content))
     with (
         Engine(bundle, "onnxruntime", threads=1) as engine,
-        pytest.raises(ValueError, match="no KS network"),
+        pytest.raises(
+            ValueError, match="engine must have visibility and a KS network to score by, got bundle 'tiny'"
+        ),
     ):
         rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json")
 
@@ -122,19 +124,21 @@ def test_a_bundle_whose_own_score_is_conventional_can_score(data, tmp_path):
     assert np.isfinite([row["visibility"] + row["similarity"] for row in scored]).all()
 
 
-def test_the_table_has_two_rows_per_estimator_and_the_paper_s(data):
+def test_the_table_has_three_rows_per_estimator_and_the_paper_s(data):
     content, truth, _ = data
     rows = synthetic.detections(content, 4)
     for row in rows:
         row["score"] = 0.5
     measured = ScoredDetections.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
-    table = section({"theirs": measured}, beside_paper=True).items[0]
-    assert [row[:2] for row in table.rows[:3]] == [
+    overall, by_class, *_ = section({"theirs": measured}, beside_paper=True, resamples=2).items
+    own = [
         ("theirs", "Score in the file"),
         ("theirs", "OAKS"),
-        ("paper, first estimator", "own score"),
+        ("theirs", "Oracle (true KS, true visibility)"),
     ]
-    assert table.rows[2][2:] == (0.274, 0.823, 0.933, 0.981)
+    assert [row[:2] for row in overall.rows] == own
+    assert [row[:2] for row in by_class.rows[:4]] == [*own, ("paper, first estimator", "own score")]
+    assert by_class.rows[3][2:] == (0.274, 0.823, 0.933, 0.981)
     bare = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
     plain = ScoredDetections.of(truth, Detections.from_rows(bare, truth, path="theirs.json"))
     with pytest.raises(ValueError, match=r"theirs\.json: no visibility"):
