@@ -110,7 +110,7 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
         raise ArgumentError(f"{path}: its {len(found.ids)} annotations of people must not all be crowds")
     numbers = found.image_ids.tolist()
     boxes, scores = _by_image(
-        found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
+        path, found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
     )
     return PersonBoxes(
         source=f"annotated: {Path(path).name}",
@@ -165,14 +165,18 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
         )
     if not extent.all():
         tell_skipped(path, {"rows whose box has no extent": kept[~extent].tolist()})
-    grouped = _by_image(images[extent], to_xyxy(boxes[extent]), scores[extent])
+    grouped = _by_image(path, images[extent], to_xyxy(boxes[extent]), scores[extent])
     return PersonBoxes(f"detected: {Path(path).name}", *grouped, image_ids={})
 
 
 def _by_image(
-    images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+    path: str | Path, images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """Boxes and scores by image id, in their order within one."""
+    if (far := np.abs(boxes) >= LARGEST).any():
+        raise ArgumentError(
+            f"{path}: boxes must lie within {LARGEST:g} pixels, got {boxes[far.any(axis=1)][0].tolist()}"
+        )
     order = np.argsort(images, kind="stable")
     numbers, starts = np.unique(images[order], return_index=True)
     corners = np.split(boxes[order].astype(np.float32), starts[1:])

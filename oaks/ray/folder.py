@@ -239,7 +239,7 @@ def _coco_rows(
     import pyarrow.compute as pc
 
     if table["frame"].null_count < table.num_rows:
-        raise ArgumentError("coco must be False for videos: their frames have no image ids")
+        raise ArgumentError("coco must be False for videos, whose frames have no image ids, got True")
     read = table.filter(pc.or_(pc.is_null(table["error"]), pc.is_valid(table["person"])))
     for file, stated in zip(read["file"].to_pylist(), read["image_id"].to_pylist(), strict=True):
         own = number(file) if stated is None else stated

@@ -218,6 +218,11 @@ class Video(FrameSource):
             container.close()
             raise ArgumentError(f"source must be a video, got {self.name}, which holds none")
         context = container.streams.video[0].codec_context
+        if context is None:
+            container.close()
+            raise ArgumentError(
+                f"source must be a video that FFmpeg reads, got {self.name} of an unknown codec"
+            )
         try:
             self._check_size(context.width, context.height)
         except ArgumentError:

@@ -167,5 +167,5 @@ def test_trails_can_be_left_out():
     gray, trails = np.full((100, 100, 3), 128, np.uint8), Trails(0)
     for n in range(3):
         assert trails.draw(gray, people([(20 * n, 50)], track_ids=[1]), n / 10) is gray
-    with pytest.raises(ValueError, match="trails: seconds, 0 or more, wanted, got -1"):
+    with pytest.raises(ValueError, match="trails must be 0 seconds or more, got -1"):
         Trails(-1)

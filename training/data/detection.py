@@ -147,7 +147,7 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
         raise ArgumentError(f"{where}: boxes must be lists [x, y, width, height]: {error}") from error
     corners = np.concatenate([boxes, added])
     if not np.isfinite(corners).all():
-        raise ArgumentError(f"{where}: boxes must be finite numbers")
+        raise ArgumentError(f"{where}: boxes must be finite numbers, got {corners.tolist()}")
     corners[:, 2:] += corners[:, :2]
     corners = np.clip(corners, 0, np.tile(size, 2)).astype(np.float32)
     return corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]

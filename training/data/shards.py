@@ -272,9 +272,11 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
     }
     require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
     if not all(isinstance(name, str) and Path(name).name == name for name in index["files"]):
-        raise ArgumentError(f"{path}: files must be a list of names of files beside it")
+        raise ArgumentError(
+            f"{path}: files must be a list of names of files beside it, got {index['files']!r}"
+        )
     if len(index["size"]) != 2 or not all(type(side) is int and side > 0 for side in index["size"]):
-        raise ArgumentError(f"{path}: size must be two positive integers")
+        raise ArgumentError(f"{path}: size must be two positive integers, got {index['size']!r}")
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import errno
 import hashlib
@@ -431,8 +432,11 @@ class FullDisk(io.RawIOBase):
 def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_path, monkeypatch, room):
     from oaks import files as oaks_files
 
-    opened = os.fdopen
-    monkeypatch.setattr(oaks_files.os, "fdopen", lambda handle, mode: FullDisk(opened(handle, mode), room))
+    def full(path, mode):
+        opened = builtins.open(path, mode)  # noqa: SIM115
+        return FullDisk(opened, room) if mode == "xb" else opened
+
+    monkeypatch.setattr(oaks_files, "open", full, raising=False)
     with pytest.raises(TensorRTError, match=r"cannot write .*\.plan: No space left.*OAKS_CACHE"):
         load()
     left = {path.suffix for path in (tmp_path / "plans").iterdir()}
