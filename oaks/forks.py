@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 import weakref
@@ -54,6 +55,8 @@ def _after_fork() -> None:
     """In the child, before anything else runs there."""
     global _inherited
     _inherited = frozenset(sys.modules)
+    if "av" in _inherited:  # closed decoders and encoders wait in cycles for the collector, which would hang here
+        gc.freeze()
     things = list(_kept)
     if not things:
         return
