@@ -36,7 +36,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 oaks \
-    && python3 -m venv /opt/oaks
+    && python3 -m venv /opt/venv
 COPY --from=build /wheels /wheels
 ARG VARIANT
 # On GPUs torch runs the networks: it brings the CUDA libraries that it needs.
@@ -44,9 +44,9 @@ RUN extras="ray,openvino,video" \
     && index="https://download.pytorch.org/whl/cpu" \
     && if [ "${VARIANT}" = cuda ]; then extras="ray,export,video"; index="https://download.pytorch.org/whl/cu128"; fi \
     && wheel="$(find /wheels -name 'oaks-*.whl')" \
-    && /opt/oaks/bin/pip install --no-cache-dir --extra-index-url "${index}" "${wheel}[${extras}]" \
+    && /opt/venv/bin/pip install --no-cache-dir --extra-index-url "${index}" "${wheel}[${extras}]" \
     && rm -rf /wheels
-ENV PATH=/opt/oaks/bin:${PATH} \
+ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     RAY_USAGE_STATS_ENABLED=0
 USER 10001

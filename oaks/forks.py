@@ -55,7 +55,8 @@ def _after_fork() -> None:
     """In the child, before anything else runs there."""
     global _inherited
     _inherited = frozenset(sys.modules)
-    if "av" in _inherited:  # closed decoders and encoders wait in cycles for the collector, which would hang here
+    # Closed decoders and encoders wait in cycles for the collector, which would hang over them here.
+    if "av" in _inherited:
         gc.freeze()
     things = list(_kept)
     if not things:
