@@ -61,7 +61,7 @@ def test_what_cannot_run_is_said(tiny):
     assert "not run: onnxruntime int8: precision must be one that bundle 'tiny'" in text
     code, text = run(tiny.path, "--backend", "onnxruntime", "--device", "cuda")
     assert code == 3
-    assert "not run: onnxruntime: runs on the CPU only" in text
+    assert "not run: onnxruntime: " in text  # no PyCUDA, or no GPU
 
 
 @pytest.mark.parametrize(
