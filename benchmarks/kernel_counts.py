@@ -159,9 +159,9 @@ def count(module: ModuleType, case: Case, architecture: int) -> Counted:
 
 
 def count_all(
-    wanted: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES
+    chosen: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES
 ) -> list[Counted]:
-    """Every wanted case on every architecture."""
+    """Every chosen case on every architecture."""
     module = build.load()
     native.cuda = module.cuda
     settings = module.settings()
@@ -170,7 +170,7 @@ def count_all(
     counted = []
     for architecture in architectures:
         module.load_ptx(build.ptx(architecture))
-        counted += [count(module, case, architecture) for case in cases() if wanted(case)]
+        counted += [count(module, case, architecture) for case in cases() if chosen(case)]
     return counted
 
 
@@ -231,9 +231,9 @@ def main() -> None:
     options = parser.parse_args()
     if build.nvcc() is None:
         sys.exit("nvcc not found on the PATH; it compiles the kernels to PTX")
-    wanted = tuple(options.kernel or ("",))
+    prefixes = tuple(options.kernel or ("",))
     counted = count_all(
-        lambda case: case.name.startswith(wanted), tuple(options.architecture or ARCHITECTURES)
+        lambda case: case.name.startswith(prefixes), tuple(options.architecture or ARCHITECTURES)
     )
     show(counted)
     if options.check:

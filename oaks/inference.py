@@ -717,7 +717,7 @@ def batch_sizes(max_batch: int | None, on_device: bool) -> list[int]:
 
 
 def _close_dropped(pipeline: Pipeline, process: int) -> None:
-    """Closes the pipeline of an Engine that nobody holds any more, unless this is a fork of its process."""
+    """Close the pipeline of an Engine without references, unless this is a fork of its process."""
     if process == os.getpid():
         pipeline.close()
 

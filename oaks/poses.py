@@ -114,7 +114,7 @@ class Poses:
     def empty(
         cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks", frame_count: int | None = None
     ) -> Poses:
-        """Poses of nobody."""
+        """No poses: arrays with a first dimension of 0."""
         per_keypoint = np.zeros((0, skeleton.count), np.float32)
         none = np.zeros(0, np.float32)
         return cls(
@@ -247,7 +247,7 @@ class Poses:
         return thumbnail(self)
 
     def by_frame(self) -> list[Poses]:
-        """The poses of each frame handed in, in order; of a frame without people, Poses of nobody.
+        """The poses of each frame handed in, in order; empty Poses for a frame without people.
 
         frame_index stays as it is. Without frame_count (poses that were put together by hand) the list ends with
         the last frame that has a pose.

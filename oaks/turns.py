@@ -1,4 +1,4 @@
-"""Objects that one thread uses at a time, and nobody from within such a use."""
+"""Objects that one thread at a time may use, and that refuse a call from within a call."""
 
 from __future__ import annotations
 

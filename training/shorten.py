@@ -4,7 +4,7 @@
 
 The last block and the last convolution hold a third of the parameters. What the pyramid takes from them is instead
 taken from the block before, by a convolution whose weights are fitted to what the whole network gives on pictures
-(least squares with a ridge). Training goes on from there.
+(ridge regression). The recipe trains from these weights.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
+from oaks.files import replacing
 from oaks.images import images_in, read_image
 from oaks.training.networks.detector import PersonDetector
 from oaks.training.networks.mobilenet import BLOCKS
+from oaks.training.pretrained import read_state_dict
 
 WIDTH, SIZE = 1.5, (320, 320)
 """Of MultiPose's backbone; of the pictures as the recipe `person_detector` takes them."""
@@ -86,9 +88,10 @@ def main(
     paths = images_in(images)
     chosen = [paths[at] for at in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     pixels = [letterbox(read_image(path), SIZE, swap=True)[0] for path in chosen]
-    state, explained = shorten(load_file(weights), pixels)
+    state, explained = shorten(read_state_dict(weights), pixels)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half() for name, value in state.items()}, out)
+    with replacing(out) as file:
+        file.write(save({name: value.half() for name, value in state.items()}))
     typer.echo(
         f"{out}: {sum(value.numel() for value in state.values()):,} parameters, {explained:.1%} of the variance"
     )

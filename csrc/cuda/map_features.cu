@@ -264,9 +264,9 @@ void start(const FeatureArguments& a, Stream stream) {
     launch<look_at_maps<T>>("map_features's maps",
                             {a.count * a.keypoints, kMapThreads, keep ? int(bytes) : 0}, stream, a, keep);
   }
-  const int wanted = divided_up(a.keypoints, kWarp) * kWarp;
-  launch<describe_people<T>>("map_features",
-                             {a.count, wanted < kMostPersonThreads ? wanted : kMostPersonThreads}, stream, a);
+  const int threads = divided_up(a.keypoints, kWarp) * kWarp;
+  launch<describe_people<T>>(
+      "map_features", {a.count, threads < kMostPersonThreads ? threads : kMostPersonThreads}, stream, a);
 }
 
 }  // namespace

@@ -106,8 +106,8 @@ void start(const char* ranking, const char* suppressing, const Arguments& a, Str
   const int count = int(a.count), warps = kSuppressThreads / kWarp;
   const int most_blocks = kBlocksPerMultiprocessor * multiprocessors();
   for (int first = 0; first < count; first += kWarp) {
-    const int wanted = divided_up(count - first, warps);
-    const Shape shape{wanted < most_blocks ? wanted : most_blocks, kSuppressThreads};
+    const int blocks = divided_up(count - first, warps);
+    const Shape shape{blocks < most_blocks ? blocks : most_blocks, kSuppressThreads};
     launch<suppress_worse<Arguments>>(suppressing, shape, stream, a, first);
   }
   const int threads = count < kGatherThreads ? divided_up(count, kWarp) * kWarp : kGatherThreads;

@@ -81,7 +81,7 @@ def export(
             Rendered people if not given; for int8 they must be asked for, as "rendered".
         tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
         keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
-            heatmaps, and those of each channel by itself (depthwise), unless given.
+            heatmaps, and depthwise convolutions, unless given.
         name: of the bundle; the folder's unless given.
         float_ks: whether the KS network is written in fp16 where int8 is asked for; the Engine then runs it in
             fp32 beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.

@@ -176,7 +176,7 @@ def heatmap_layers(model: onnx.ModelProto) -> list[str]:
 
 
 def depthwise_layers(model: onnx.ModelProto) -> list[str]:
-    """The convolutions of each channel by itself.
+    """The depthwise convolutions.
 
     Their channels differ too much in range for one scale of all activations, and they take little of the time.
     """

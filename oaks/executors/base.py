@@ -96,7 +96,7 @@ class Lane(Protocol):
         """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
 
     def wait_for(self, array: Array) -> None:
-        """Lets the stream, or the caller, wait until whoever fills a device array from elsewhere is done."""
+        """Make the stream, or the caller, wait for work queued elsewhere on a device array."""
 
     def set(self, mark: Any) -> None:
         """Sets a mark of the Memory behind all that the stream holds now. A mark may be set again."""

@@ -221,7 +221,7 @@ class DeviceLane:
         self._driver.memcpy_dtoh_async(target, source.address, self._stream)
 
     def wait_for(self, array: Any) -> None:
-        """Lets the stream wait until whoever fills a device array from elsewhere is done.
+        """Make the stream wait for work queued elsewhere on a device array.
 
         By an event on the stream that the array names, torch's current one for a torch tensor. Where an array of
         an older interface names none, everything on the device is waited for.

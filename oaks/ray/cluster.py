@@ -19,7 +19,7 @@ _STORE_BYTES = 300 << 20
 """Object store of a local Ray: it holds lists of files and poses, not pictures."""
 
 _THREADS = 4
-"""CPU threads of an Engine, where nobody says."""
+"""Default number of CPU threads of an Engine."""
 
 
 def import_ray() -> Any:

@@ -261,7 +261,7 @@ def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pict
 
 
 def ahead(pictures: Pictures, readers: ThreadPoolExecutor) -> Pictures:
-    """Pictures whose reading goes on in threads, as many ahead as share a pass of the networks."""
+    """Pictures that threads read ahead, as many as share a pass of the networks."""
     waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
     remaining = iter(pictures)
     while True:

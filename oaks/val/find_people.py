@@ -1,4 +1,4 @@
-"""Finds the people of a data set with an Engine's detector, as COCO box results. A run that was stopped goes on."""
+"""Finds the people of a data set with an Engine's detector, as COCO box results. A stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from oaks.val.resumable import Rows, run_over_images
 def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str | Path) -> Path:
     """Boxes of the people whom the Engine's detector finds in all images of a data set.
 
-    Progress is kept in `<out>.partial` after every few images; the same call goes on from there, and does nothing if
-    `out` is there already.
+    Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
+    exists.
 
     Args:
         engine: with a detector.
-        truth: the data set; its people are not looked at.
+        truth: the data set; only its images are used.
         images: folder of the image files that the annotations name.
         out: the results file to write: image_id, category_id, bbox (x, y, width, height) and score, in the units of
             the annotations.

@@ -170,7 +170,7 @@ class Tracker:
             live.append(track)
             ids[i] = track.id
         if of_tracks is not None and len(of_tracks) == len(poses):
-            # A track whose box shows somebody who is in another track's box as well follows nobody any more.
+            # A track whose box shows the person in another track's box no longer follows its own person.
             lost = {int(of_tracks[i]) for i in repeated} - set(ids.tolist())
             live = [track for track in live if track.id not in lost]
         self._tracks, self._time = live, time
