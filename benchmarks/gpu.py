@@ -3,22 +3,25 @@
     python benchmarks/gpu.py [--minutes 9] [--out benchmarks/results/gpu]
 
 Needs an NVIDIA GPU, nvcc, and a Python with torch, pytest and what builds oaks (setuptools, pybind11, CMake, Ninja);
-no plugin of pytest's. Uses no network. Each stage is a process with a time limit; one that fails or runs out of time
-does not stop the others. Writes at most eight files: what each stage printed, and summary.json.
+no plugin of pytest's. Where one of these is missing, it says which, runs nothing and ends with status 2. Uses no
+network. Each stage is a process with a time limit; one that fails or runs out of time does not stop the others. A
+stage whose tests were all skipped has failed. Writes at most eight files: what each stage printed, and summary.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +30,8 @@ CLI = ["-m", "oaks"]
 LEFT_FOR_SUMMARY = 5.0
 """Seconds."""
 MOST_FILES = 8
+PACKAGES = ("torch", "pytest", "numpy", "onnxruntime", "setuptools", "pybind11", "rich", "typer")
+PROGRAMS = ("nvcc", "cmake", "ninja")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Stage:
         log: name of the file; stages with the same one are appended.
         limit: seconds after which it is stopped.
         needs: a program that must be on the PATH, or none.
+        may_skip: whether all of its tests may be skipped, because what they need is optional.
     """
 
     name: str
@@ -46,17 +52,40 @@ class Stage:
     log: str
     limit: float
     needs: str = ""
+    may_skip: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: "passed", "failed", "timed out" or "left out", and why."""
+    """What became of a stage: "passed", "failed", "timed out" or "left out", and why. `tests` counts those of pytest."""
 
     name: str
     result: str
     seconds: float
     detail: str
     log: str
+    tests: dict[str, int] = field(default_factory=dict)
+
+
+def gpu_count() -> int:
+    """GPUs that the driver shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    started = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if started else 0
+
+
+def missing() -> list[str]:
+    """What this machine lacks for any stage to make sense."""
+    lacks = [] if gpu_count() else ["an NVIDIA GPU with its driver (libcuda.so.1 finds none)"]
+    environment = Path(sys.executable).parent
+    for program in PROGRAMS:
+        if shutil.which(program) is None and shutil.which(program, path=str(environment)) is None:
+            lacks.append(f"the program {program}")
+    return lacks + [f"the Python package {name}" for name in PACKAGES if find_spec(name) is None]
 
 
 def stages(out: Path) -> list[Stage]:
@@ -109,7 +138,8 @@ def stages(out: Path) -> list[Stage]:
               "sanitizer.txt", 90, needs="compute-sanitizer"),
         Stage("racecheck", (*sanitizer, "--tool", "racecheck", *tests, "-x", *few),
               "sanitizer.txt", 90, needs="compute-sanitizer"),
-        Stage("tensorrt", (*tests, "tests/engines/plans/test_real_tensorrt.py", "-m", "tensorrt"), "tests.txt", 120),
+        Stage("tensorrt", (*tests, "tests/engines/plans/test_real_tensorrt.py", "-m", "tensorrt"),
+              "tests.txt", 120, may_skip=True),
     ]  # fmt: skip
 
 
@@ -138,6 +168,8 @@ def _run(stage: Stage, out: Path, left: float) -> Outcome:
     started = time.monotonic()
     environment = {**os.environ, "OAKS_CUDA": "on", "PYTHONUNBUFFERED": "1"}
     environment |= {"PIP_NO_INDEX": "1", "HF_HUB_OFFLINE": "1"}
+    # CMake and Ninja may be installed beside Python, outside the PATH.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     environment.setdefault("OAKS_CUDA_ARCHITECTURES", "native")
     with (out / stage.log).open("ab") as log:
         log.write(f"==== {stage.name}: {' '.join(stage.command)}\n".encode())
@@ -162,7 +194,25 @@ def _run(stage: Stage, out: Path, left: float) -> Outcome:
         return Outcome(stage.name, "timed out", seconds, f"stopped after {seconds} s", stage.log)
     if code == 5 and "pytest" in stage.command:
         return Outcome(stage.name, "left out", seconds, "no test was collected", stage.log)
-    return Outcome(stage.name, "failed" if code else "passed", seconds, f"exit code {code}", stage.log)
+    if "pytest" not in stage.command:
+        return Outcome(stage.name, "failed" if code else "passed", seconds, f"exit code {code}", stage.log)
+    tests = _counts(out / stage.log)
+    said = ", ".join(f"{number} {kind}" for kind, number in tests.items()) or "no summary of tests"
+    if not code and not tests.get("passed") and stage.may_skip:
+        return Outcome(stage.name, "left out", seconds, said, stage.log, tests)
+    failed = bool(code) or not tests.get("passed")
+    return Outcome(
+        stage.name, "failed" if failed else "passed", seconds, f"exit code {code}: {said}", stage.log, tests
+    )
+
+
+def _counts(log: Path) -> dict[str, int]:
+    """How many tests passed, failed and were skipped, from the last line that pytest wrote."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ending = next((line for line in reversed(lines) if re.search(r" in [\d.]+s", line)), "")
+    return {
+        kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", ending)
+    }
 
 
 def main() -> int:
@@ -174,6 +224,14 @@ def main() -> int:
         "--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu", help="results' folder"
     )
     options = parser.parse_args()
+    if lacks := missing():
+        print(
+            "nothing was run; this machine lacks:",
+            *(f"  {what}" for what in lacks),
+            sep="\n",
+            file=sys.stderr,
+        )
+        return 2
     out = options.out.resolve()
     outcomes = run(stages(out), out, options.minutes)
     print(f"results: {out}")

@@ -129,3 +129,59 @@ def test_an_interrupted_run_leaves_no_stage_behind_and_keeps_what_has_finished(g
         gpu.run(listed, tmp_path, 1)
     assert started[1].poll() is not None
     assert [entry["name"] for entry in json.loads((tmp_path / "summary.json").read_text())] == ["first"]
+
+
+def test_a_machine_without_a_gpu_is_told_what_it_lacks_and_nothing_is_run(gpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
+    monkeypatch.setattr(gpu, "PROGRAMS", ("no-such-program-anywhere",))
+    monkeypatch.setattr(gpu, "PACKAGES", ("json", "no_such_package_anywhere"))
+    monkeypatch.setattr(gpu, "run", lambda *_: pytest.fail("a stage was run"))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "results")])
+    assert gpu.main() == 2
+    said = capsys.readouterr().err
+    for lack in ("an NVIDIA GPU", "program no-such-program-anywhere", "package no_such_package_anywhere"):
+        assert lack in said
+    assert "package json" not in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_driver_is_asked_for_gpus(gpu, monkeypatch):
+    class Driver:
+        def __init__(self, started):
+            self.started = started
+
+        def cuInit(self, _flags):
+            return self.started
+
+        def cuDeviceGetCount(self, count):
+            count._obj.value = 3
+            return 0
+
+    monkeypatch.setattr(gpu.ctypes, "CDLL", lambda _name: Driver(0))
+    assert gpu.gpu_count() == 3
+    monkeypatch.setattr(gpu.ctypes, "CDLL", lambda _name: Driver(100))
+    assert gpu.gpu_count() == 0
+
+    def absent(_name):
+        raise OSError
+
+    monkeypatch.setattr(gpu.ctypes, "CDLL", absent)
+    assert gpu.gpu_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "result", "tests"),
+    [
+        ("12 passed, 3 skipped in 1.25s", 0, "passed", {"passed": 12, "skipped": 3}),
+        ("15 skipped, 2 deselected in 0.50s", 0, "failed", {"skipped": 15}),
+        ("1 failed, 4 passed in 61.20s (0:01:01)", 1, "failed", {"failed": 1, "passed": 4}),
+        ("nothing of pytest's", 0, "failed", {}),
+    ],
+)
+def test_tests_are_counted_and_a_stage_that_skips_all_has_failed(gpu, tmp_path, ending, code, result, tests):
+    command = (sys.executable, "-c", f"print({ending!r}); raise SystemExit({code})", "pytest")
+    (outcome,) = gpu.run([gpu.Stage("tests", command, "tests.txt", 30)], tmp_path, 1)
+    assert (outcome.result, outcome.tests) == (result, tests)
+    assert json.loads((tmp_path / "summary.json").read_text())[0]["tests"] == tests
+    (outcome,) = gpu.run([gpu.Stage("tests", command, "tests.txt", 30, may_skip=True)], tmp_path, 1)
+    assert outcome.result == ("left out" if tests.keys() <= {"skipped"} else result)
