@@ -1,7 +1,7 @@
 """The CPU operations against what people run today, and against the machine's own limits. One run, one table.
 
     pip install 'oaks[fit]'
-    python benchmarks/operations.py [--quick] [--save]
+    python benchmarks/operations.py [--quick] [--only decode] [--save]
 
 Maps and frames come cold from memory: every call takes the next of several sets that together outgrow the
 caches. Every competitor's result is compared with ours before anything is timed.
@@ -14,6 +14,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ PAIRS = oaks.COCO17.pairs
 ORDER = oaks.COCO17.mirror
 COLD_BYTES = 200 << 20
 KEYPOINTS = 17
+OPERATIONS = ("decode", "map_features", "crop", "forest", "box_nms")
 
 
 def heatmaps(count: int, height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +128,7 @@ def check_decode(height: int, width: int) -> None:
 
 
 def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
-    """second_peak with the average left out, in place and elsewhere; gradient; dark."""
+    """second_peak with the average left out, in place, elsewhere and allocated; gradient; dark."""
     one_map = batch * KEYPOINTS * height * width * 4
     sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
     points = np.empty((batch, KEYPOINTS, 2), np.float32), np.empty((batch, KEYPOINTS), np.float32)
@@ -142,6 +144,9 @@ def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
 
         return with_threads(threads, job)
 
+    def allocated(average: bool) -> object:
+        return ops.decode(*next(sets), flip_pairs=PAIRS, average=average)
+
     size = f"{width}x{height}"
     jobs = {}
     for threads in (1, 2):
@@ -149,6 +154,8 @@ def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
         jobs[label] = ours("second_peak", threads)
         jobs[f"{label}, average in place"] = ours("second_peak", threads, "in place")
         jobs[f"{label}, average elsewhere"] = ours("second_peak", threads, "elsewhere")
+        jobs[f"{label}, results allocated"] = with_threads(threads, partial(allocated, False))
+        jobs[f"{label}, results and average allocated"] = with_threads(threads, partial(allocated, True))
     jobs["NumPy per person"] = lambda: baselines.decode_second_peak_numpy(*next(sets), ORDER)
     jobs |= read_jobs(sets)
     bench.run(f"decode second_peak {size}", batch, 2 * one_map, jobs)
@@ -338,24 +345,33 @@ def caption() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="batch 64 and 96x72 only, fewer turns")
+    parser.add_argument("--only", choices=OPERATIONS, help="one operation; default: all")
     parser.add_argument(
         "--save", action="store_true", help="write benchmarks/results/operations.txt and .json"
     )
     options = parser.parse_args()
+    if options.only and options.save:
+        parser.error("pass exactly one of --only, --save: the saved table holds every operation")
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
     bench = Bench(turns=7 if options.quick else 15)
     batches = (64,) if options.quick else (1, 16, 64)
-    for height, width in ((96, 72),) if options.quick else ((64, 48), (96, 72)):
-        check_decode(height, width)
-        for batch in batches:
+    sizes = ((96, 72),) if options.quick else ((64, 48), (96, 72))
+    chosen = [options.only] if options.only else OPERATIONS
+    for (height, width), batch in itertools.product(sizes, batches):
+        if "decode" in chosen:
+            check_decode(height, width)
             bench_decode(bench, batch, height, width)
+        if "map_features" in chosen:
             bench_map_features(bench, batch, height, width)
     for batch in batches:
-        bench_crop(bench, batch, (288, 384))
-        bench_forest(bench, batch)
-    bench_box_nms(bench, 300)
+        if "crop" in chosen:
+            bench_crop(bench, batch, (288, 384))
+        if "forest" in chosen:
+            bench_forest(bench, batch)
+    if "box_nms" in chosen:
+        bench_box_nms(bench, 300)
     text = table(bench)
     print(text, end="")
     if options.save:

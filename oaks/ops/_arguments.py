@@ -12,6 +12,7 @@ import numpy as np
 
 from oaks.errors import ArgumentError
 from oaks.ops import native
+from oaks.ops._memory import empty
 
 Shape = tuple[int | None, ...]
 
@@ -160,7 +161,7 @@ def output_array(
             raise ArgumentError(
                 f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out="
             )
-        value = np.empty(shape, dtype)
+        value = empty(shape, dtype)
     if is_device_array(value) != on_device:
         raise ArgumentError(f"{name} in out must lie where the other arrays do")
     if not on_device and not isinstance(value, np.ndarray):
