@@ -72,6 +72,12 @@ class Detector:
         BackendUnavailable: the runtime is not installed.
     """
 
+    threshold: float
+    overlap: float
+    size: tuple[int, int]
+    description: str
+    _turn: Turn
+
     def __init__(
         self,
         source: str | Path | Bundle,

@@ -169,7 +169,11 @@ def _check_sizes(
 
 def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memoryview]]:
     """A node, and the graphs in its attributes."""
-    inputs, outputs, operation, attributes, graphs = [], [], "", {}, []
+    inputs: list[str] = []
+    outputs: list[str] = []
+    operation = ""
+    attributes: dict[str, Any] = {}
+    graphs: list[memoryview] = []
     for number, wire, value in _fields(message, label):
         if wire != 2:
             continue
@@ -185,7 +189,8 @@ def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memory
 
 def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tuple[str, Any]:
     """An attribute's name, and its value if that is a small tensor, a number or several; graphs are added to `graphs`."""
-    name, content = "", None
+    name = ""
+    content: float | np.ndarray | None = None
     several: list[float] = []
     for number, wire, value in _fields(message, label):
         if number == 1 and wire == 2:

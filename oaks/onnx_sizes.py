@@ -73,7 +73,8 @@ def _size(node: Node, given: list[np.ndarray | None], sizes: list[int]) -> int:
     first = sizes[0] if sizes else 0
 
     def constant(place: int) -> list[float] | None:
-        return given[place].ravel().tolist() if place < len(given) and given[place] is not None else None
+        value = given[place] if place < len(given) else None
+        return None if value is None else value.ravel().tolist()
 
     operation = node.operation
     if operation == "ConstantOfShape":
@@ -83,11 +84,10 @@ def _size(node: Node, given: list[np.ndarray | None], sizes: list[int]) -> int:
     if operation == "Tile":
         return max(first, 1) * max(_product(constant(1)), 1)
     if operation == "Range":
-        parts = [constant(place) for place in range(3)]
-        if None in parts or not all(parts):
+        start, limit, delta = (constant(place) for place in range(3))
+        if not (start and limit and delta):
             return 0
-        (start, *_), (limit, *_), (delta, *_) = parts  # type: ignore[misc]
-        count = (limit - start) / delta if delta else 0
+        count = (limit[0] - start[0]) / delta[0] if delta[0] else 0
         return math.ceil(count) if 0 < count < 1e30 else (int(1e30) if count >= 1e30 else 0)
     if operation in ("Resize", "Upsample"):
         scales = constant(2 if operation == "Resize" else 1) or constant(1) or node.attributes.get("scales")

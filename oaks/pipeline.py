@@ -343,10 +343,10 @@ class Pipeline:
             steps = {"pose": self.executors["pose"].bind({"crops": pixels}, outputs)}
             steps["decode"] = lambda: self._decode(maps, transforms, results)
             if self.has_similarity:
-                told = {"similarity": results.similarity, "visibility": results.ks_visibility}
-                outputs = {name: told[name] for name in self.executors["ks"].outputs}
+                given = {"similarity": results.similarity, "visibility": results.ks_visibility}
+                outputs = {name: given[name] for name in self.executors["ks"].outputs}
                 steps["ks"] = self.executors["ks"].bind({"heatmaps": maps["heatmaps"][:batch]}, outputs)
-            told = None
+            told: Results | None = None
             if self._second is not None:
                 other = self._second._pass(batch, turn)
                 told = other.layout.views(self.memory, other.results)

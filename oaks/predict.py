@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -25,9 +25,12 @@ from oaks.poses import Poses
 DEMO = Path(__file__).parent / "data" / "demo"
 TOGETHER = 8  # pictures whose people go through the networks together
 
+Place = TypeVar("Place", bound=str | Path)
+"""How a caller names its pictures: files for `predict`, addresses and names for oaks.ray."""
+
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Generic[Place]):
     """What became of one picture.
 
     Attributes:
@@ -38,7 +41,7 @@ class Prediction:
             if all went well.
     """
 
-    path: Path
+    path: Place
     image_id: int | None = None
     poses: Poses | None = None
     problem: str | None = None
@@ -66,10 +69,10 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Picture(Generic[Place]):
     """A picture as box sources take it."""
 
-    path: Path
+    path: Place
     image: np.ndarray
     index: int
 
@@ -78,10 +81,11 @@ class _Picture:
         return str(self.path)
 
 
-class _Located(NamedTuple):
+@dataclass(frozen=True)
+class _Located(Generic[Place]):
     """A picture with its people's boxes."""
 
-    picture: _Picture
+    picture: _Picture[Place]
     image_id: int | None
     boxes: np.ndarray
     scores: np.ndarray
@@ -97,7 +101,7 @@ def predict(
     absent: str = "hide",
     boxes: bool = False,
     nms: float | None = ops.OKS_THRESHOLD,
-    done: Callable[[Prediction], object] = lambda _prediction: None,
+    done: Callable[[Prediction[Path]], object] = lambda _prediction: None,
 ) -> Summary:
     """Find the poses in pictures and write folder/results.json, its header and folder/pictures.
 
@@ -171,16 +175,16 @@ def predict(
 
 def find_poses(
     engine: Engine,
-    pictures: Iterable[tuple[Path, Callable[[], np.ndarray]]],
+    pictures: Iterable[tuple[Place, Callable[[], np.ndarray]]],
     source: BoxSource,
     *,
     nms: float | None = ops.OKS_THRESHOLD,
-) -> Iterator[tuple[Prediction, np.ndarray | None]]:
+) -> Iterator[tuple[Prediction[Place], np.ndarray | None]]:
     """What becomes of each picture, and its pixels; several pictures share a pass of the networks.
 
     Args:
         engine: what finds the poses.
-        pictures: file, and a function that reads it; (H, W, 3) uint8 BGR.
+        pictures: file or name, and a function that reads it; (H, W, 3) uint8 BGR.
         source: where the people are.
         nms: as for `predict`.
 
@@ -188,7 +192,7 @@ def find_poses(
         Predictions whose image_id is None where the source names none. Damaged pictures, those that the source does
         not know and those that cannot be inferred come with their problem and without pixels.
     """
-    group: list[_Located] = []
+    group: list[_Located[Place]] = []
     for index, (path, read) in enumerate(pictures):
         try:
             picture = _Picture(path, read(), index)
@@ -203,8 +207,8 @@ def find_poses(
 
 
 def _infer(
-    engine: Engine, group: Sequence[_Located], nms: float | None
-) -> Iterator[tuple[Prediction, np.ndarray | None]]:
+    engine: Engine, group: Sequence[_Located[Place]], nms: float | None
+) -> Iterator[tuple[Prediction[Place], np.ndarray | None]]:
     problems: dict[int, str] = {}
     poses = infer_each(
         engine,
@@ -215,12 +219,13 @@ def _infer(
     )
     if nms is not None:
         poses = poses.without_duplicates(nms)
-    for i, (picture, image_id, *_) in enumerate(group):
+    for i, located in enumerate(group):
+        picture = located.picture
         own = poses[poses.frame_index == i]
         if i in problems and not len(own):
             yield Prediction(picture.path, problem=problems[i]), None
         else:
-            yield Prediction(picture.path, image_id, own, problems.get(i)), picture.image
+            yield Prediction(picture.path, located.image_id, own, problems.get(i)), picture.image
 
 
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:

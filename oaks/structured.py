@@ -175,8 +175,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             )
         data = np.empty(size, np.uint8)
         filled = 0
-        while filled < size and (count := file.readinto(data[filled : filled + _PART])):  # type: ignore[arg-type]
-            filled += count
+        while part := file.read(min(_PART, size - filled)):
+            data[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
         if filled < size or file.read(1):
             raise ArgumentError(
                 f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data"

@@ -13,13 +13,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oaks.engines.plans import rtx
 from oaks.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    import tensorrt as trt
+    import tensorrt
 
 log = logging.getLogger("oaks.tensorrt")
 
@@ -91,7 +91,7 @@ class Library:
 
     flavour: str
     trt: ModuleType
-    logger: trt.ILogger
+    logger: tensorrt.ILogger
     log: Log
 
     @property
@@ -107,7 +107,7 @@ class Library:
         """An exception that says what failed and what TensorRT wrote since the mark."""
         return TensorRTError(f"{what}. {self.name} wrote:\n{self.log.tail(mark)}")
 
-    def builder(self) -> trt.Builder:
+    def builder(self) -> tensorrt.Builder:
         """Raises BackendUnavailable where there is no GPU that TensorRT can use."""
         trt, mark = self.trt, self.log.mark()
         try:
@@ -115,7 +115,7 @@ class Library:
         except TypeError as error:  # "factory function returned nullptr"
             raise self._unusable(error, mark) from error
 
-    def runtime(self) -> trt.Runtime:
+    def runtime(self) -> tensorrt.Runtime:
         """Raises BackendUnavailable where there is no GPU that TensorRT can use."""
         trt, mark = self.trt, self.log.mark()
         try:
@@ -162,14 +162,16 @@ def _load(flavour: str) -> Library:
     return Library(flavour, trt, _logger(trt, lines), lines)
 
 
-def _logger(trt: ModuleType, lines: Log) -> trt.ILogger:
-    class Logger(trt.ILogger):
+def _logger(trt: ModuleType, lines: Log) -> tensorrt.ILogger:
+    base: Any = trt.ILogger  # which of the libraries' classes it is, only the running program knows
+
+    class Logger(base):
         """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
-        def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
+        def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
             lines.add(severity.name, msg)
 
     return Logger()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import tensorrt as trt
+    import tensorrt
     from rich.progress import Progress, TaskID
 
     from oaks.engines.plans.library import Library
@@ -63,11 +63,13 @@ class Phases:
             self.failure = self.failure or error
 
 
-def monitor(library: Library, phases: Phases) -> trt.IProgressMonitor:
+def monitor(library: Library, phases: Phases) -> tensorrt.IProgressMonitor:
     """The object through which TensorRT tells the phases."""
     trt = library.trt
 
-    class Monitor(trt.IProgressMonitor):
+    base: Any = trt.IProgressMonitor  # which of the libraries' classes it is, only the running program knows
+
+    class Monitor(base):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 

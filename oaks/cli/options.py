@@ -311,7 +311,7 @@ class GivenBoxes:
 
 
 def detected_boxes(
-    detector: DetectorOptions, engine: Engine, instead: str, every: int = 1
+    detector: DetectorOptions, engine: Engine, instead: str, every: int | None = 1
 ) -> PersonBoxSource:
     """Boxes of the detector of --detector, or of the one in the Engine's bundle.
 

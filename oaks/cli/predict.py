@@ -88,7 +88,7 @@ def predict(
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
 
-        def done(prediction: Prediction) -> None:
+        def done(prediction: Prediction[Path]) -> None:
             tell(output, prediction)
             advance()
 
@@ -146,7 +146,7 @@ def predict_on_ray(
     return SKIPPED if summary.errors or summary.unfinished else DONE
 
 
-def tell(output: Output, prediction: Prediction) -> None:
+def tell(output: Output, prediction: Prediction[Path]) -> None:
     """Print what became of a picture."""
     if prediction.poses is None or prediction.image_id is None:
         output.item(

@@ -13,6 +13,7 @@ import numpy as np
 from oaks import bundle as bundles
 from oaks import executors, forest_file, ops
 from oaks.bundle import Bundle
+from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
@@ -134,8 +135,10 @@ def fit_heatmaps(
         if second is not None:
             kept = Path(store) / "second-opinion"
             other, _ = described_people(second, files, folders, kept, threads, category)
-            poses = (people.points, people.boxes, (other.points, other.heat))
-            features = with_opinion(people.truth.skeleton, features, *poses)
+            assert people.boxes is not None  # those that the crops were made of
+            features = with_opinion(
+                people.truth.skeleton, features, people.points, people.boxes, (other.points, other.heat)
+            )
         fitted = fit_card(people, features, heatmap_card(bundle, second), settings, resamples)
     return (
         fitted
@@ -159,7 +162,7 @@ def imported(
     """
     if preset is None:
         raise ArgumentError(f"preset must be one of {', '.join(PRESETS)} with an ONNX file, got None")
-    if not (folder / bundles.DESCRIPTION).is_file():
+    if not (folder / DESCRIPTION).is_file():
         return import_network(model, folder, preset=preset, name=name, skeleton=skeleton, **settings)
     bundle = Bundle.load(folder)
     stated = imported_from(model, preset, settings)

@@ -452,7 +452,7 @@ def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, in
     node("Reshape", [shared, "w.maps"], "w.result")
     _rename(graph, "w.result", "heatmaps")
     del graph.graph.output[:]
-    shape = ["N", count, height, width]
+    shape: list[str | int | None] = ["N", count, height, width]
     graph.graph.output.append(helper.make_tensor_value_info("heatmaps", 1, shape))
 
 

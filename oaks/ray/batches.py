@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from oaks import errors, ops
 from oaks.box_files import PersonBoxes, read_boxes
@@ -241,7 +241,8 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
     )
     try:
         # Whole blocks: each is of one task.
-        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables = results.iter_batches(batch_size=None, batch_format="pyarrow")
+        for table in cast("Iterable[pa.Table]", tables):
             if table.num_rows and folder.add(table):
                 yield table["task"][0].as_py()
     except ray.exceptions.RayError as error:

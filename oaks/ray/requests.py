@@ -167,7 +167,7 @@ def _from_form(content_type: str, content: bytes, bounds: RequestLimits) -> Quer
 
     try:
         python_multipart.parse_form(
-            {"Content-Type": content_type.encode("latin-1")},  # type: ignore[dict-item]
+            {"Content-Type": content_type.encode("latin-1")},
             io.BytesIO(content),
             lambda entry: take(entry.field_name, entry.value or b""),
             on_file,

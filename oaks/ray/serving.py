@@ -165,7 +165,6 @@ def running(
         pool = choose_pool(replicas, threads, device)
         settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
         deployment = ray_serve.deployment(
-            Replica,
             name=NAME,
             num_replicas=pool.workers,
             ray_actor_options={"num_cpus": pool.threads, "num_gpus": pool.gpus},
@@ -173,8 +172,9 @@ def running(
             graceful_shutdown_timeout_s=_STOP_SECONDS,
             graceful_shutdown_wait_loop_s=0.1,
             health_check_period_s=2.0,
-        )
-        board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
+        )(Replica)
+        # Ray types a handle's methods as the class's own, without the `remote` that they have.
+        board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
         try:
             ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
             ray_serve.run(

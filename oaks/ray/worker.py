@@ -140,7 +140,7 @@ class FileWorker:
         while part:
             following = list(islice(found, _ROWS))
             table = rows.to_table(part)
-            ends = [None] * table.num_rows
+            ends: list[str | None] = [None] * table.num_rows
             if not following:
                 ends[-1] = self._about(task)
             table = table.append_column("task", pa.array([number] * table.num_rows, pa.int64()))
@@ -214,9 +214,10 @@ class RowWorker:
         values = batch[self.picture]
         names = [str(number) for number in range(len(values))]
         boxes = self.boxes
-        if boxes is None:
+        if self.column is not None:
             given = dict(zip(names, batch[self.column], strict=True))
             boxes = BoxSource(f"column {self.column}", lambda image: _boxes_of(given[image.name]))
+        assert boxes is not None  # settings.open_with made them where no column has them
         pictures = zip(names, map(_value_reader, values), strict=True)
         found = poses_of(self.engine, boxes, self.settings.nms, ahead(pictures, self._readers))
         table = rows.to_table(found)

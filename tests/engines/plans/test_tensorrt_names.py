@@ -71,7 +71,7 @@ class Uses(ast.NodeVisitor):
 
     def __init__(self, api: dict[str, dict[str, str]], declared: dict[str, str]) -> None:
         self.api, self.declared = api, declared
-        self.names: dict[str, str] = {"trt": "trt"}
+        self.names: dict[str, str] = {}
         self.used: set[str] = set()
         self.wrong: list[str] = []
         self.untyped: set[str] = set()
@@ -191,7 +191,11 @@ class Uses(ast.NodeVisitor):
 
 def annotated(annotation: ast.expr | None) -> str | None:
     """The class that an annotation such as `trt.ICudaEngine | None` names."""
-    found = re.search(r"\btrt\.(\w+)(?!\.|\w)", ast.unparse(annotation)) if annotation is not None else None
+    found = (
+        re.search(r"\b(?:trt|tensorrt)\.(\w+)(?!\.|\w)", ast.unparse(annotation))
+        if annotation is not None
+        else None
+    )
     return found[1] if found else None
 
 
@@ -213,7 +217,7 @@ def uses(sources: list[str], api: dict[str, dict[str, str]]) -> Uses:
     trees = [ast.parse(source) for source in sources]
     found = Uses(api, declarations(trees))
     for tree in trees:
-        found.names = {"trt": "trt"}
+        found.names = {"trt": "trt", "tensorrt": "trt"}
         found.visit(tree)
     return found
 

@@ -86,7 +86,7 @@ def _hair(body: Proportions, outfit: Outfit, skull: list[tuple[float, float, flo
         return []
     line = outfit.hairline(np.arange(COLUMNS) / (COLUMNS - 1))
     result = [_cap(body, skull, line, 0.07 if outfit.hair == "short" else 0.10, Part.HAIR, "hair")]
-    table: tuple[tuple[float, ...], ...]
+    table: tuple[tuple[float, float, float, float, float], ...]
     if outfit.hair == "long":
         table = ((0.6, 0.34, 0.02, 0.38, 0.08), (0.3, 0.37, 0.05, 0.42, 0.08), (0.0, 0.37, 0.02, 0.40, 0.08),
                  (-0.3, 0.36, -0.08, 0.36, 0.08), (-0.55, 0.30, -0.12, 0.33, 0.08),
