@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/memory.json")
     options = parser.parse_args()
     if options.count < WARM:
-        parser.error(f"--count: at least {WARM} wanted, after which memory is compared, got {options.count}")
+        parser.error(f"--count must be at least {WARM}, after which memory is compared, got {options.count}")
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (height, 120, 3), dtype=np.uint8) for height in (90, 120, 200)]
     boxes = [[10, 5, 60, 80], [0, 0, 120, 90], [-20, 30, 40, 100]]

@@ -121,10 +121,10 @@ def check_log(annotations: Path, log: Path | None, no_log: bool) -> None:
         OSError: the log cannot be written.
     """
     if (log is None) != no_log:
-        raise typer.BadParameter("either --log FILE or --no-log wanted")
+        raise typer.BadParameter("pass exactly one of --log, --no-log")
     ends = {path.parts[-2:] for path in (annotations.absolute(), annotations.resolve())}
     if no_log and MEASURING_ONLY in ends:
-        raise typer.BadParameter(f"{annotations}: its people are for measuring only: --log FILE wanted")
+        raise typer.BadParameter(f"{annotations}: its people are for measuring only; pass --log FILE")
     if log is not None:
         log.open("a", encoding="utf-8").close()
 

@@ -101,13 +101,17 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
     found = check_annotations(content, path, category=category)
     names = [plain_name(name) for name in found.file_names]
     if "" in names:
-        raise ArgumentError(f"{path}: image {found.image_ids[names.index('')]} must have a file_name")
+        raise ArgumentError(
+            f"{path}: image {found.image_ids[names.index('')]} must have a file_name, got none"
+        )
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ArgumentError(f"{path}: file names must differ, got two images named {twice!a}")
     single = ~found.crowd
     if len(found.ids) and not single.any():
-        raise ArgumentError(f"{path}: its {len(found.ids)} annotations of people must not all be crowds")
+        raise ArgumentError(
+            f"{path}: people must not all be crowds, got {len(found.ids)} annotations of crowds"
+        )
     numbers = found.image_ids.tolist()
     boxes, scores = _by_image(
         path, found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))

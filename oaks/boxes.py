@@ -82,7 +82,7 @@ def numbers(name: str, values: Any, wanted: str) -> np.ndarray:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ArgumentError(f"{name} must be {wanted}: {error}") from error
+        raise ArgumentError(f"{name} must be {wanted}, got {type(values).__name__}: {error}") from error
     if array.dtype.kind not in "iuf":
         raise ArgumentError(f"{name} must be {wanted}, got {array.dtype}")
     with np.errstate(over="ignore"):

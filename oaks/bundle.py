@@ -465,10 +465,14 @@ def _check_scorer(bundle: Bundle, where: str) -> None:
     scorer = bundle.scorer
     if scorer is None:
         if bundle.score == "oaks":
-            raise BundleError(f"{where}: score must be 'conventional' in a bundle without a scorer")
+            raise BundleError(
+                f"{where}: score must be 'conventional' in a bundle without a scorer, got 'oaks'"
+            )
         return
     if scorer.kind == "ks_net" and "ks" not in bundle.networks:
-        raise BundleError(f"{where}: scorer.kind 'ks_net' must come with the network 'ks'")
+        raise BundleError(
+            f"{where}: networks must have 'ks' with scorer.kind 'ks_net', got {sorted(bundle.networks)}"
+        )
     given = Estimator(bundle.name, bundle.skeleton.keypoints)
     if isinstance(pose := bundle.networks.get("pose"), PosePart):
         checksums = {str(bundle.files[name]["sha256"]) for name in pose.files.values()}

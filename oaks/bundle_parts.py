@@ -192,9 +192,10 @@ def parse(content: Mapping[str, Any]) -> dict[str, Any]:
     networks = {role: _part(role, entry) for role, entry in content.get("networks", {}).items()}
     scorer = _scorer(content["scorer"]) if "scorer" in content else None
     if skeleton is None and ("pose" in networks or scorer is not None):
-        raise ArgumentError("skeleton must be given with a pose network or a scorer")
+        raise ArgumentError("skeleton must be given with a pose network or a scorer, got none")
     if "ks" in networks and ("pose" not in networks or scorer is None):
-        raise ArgumentError("networks.ks must come with a pose network and a scorer")
+        lacking = "scorer" if "pose" in networks else "networks.pose"
+        raise ArgumentError(f"networks.ks must come with a pose network and a scorer, got no {lacking}")
     _check_files(content)
     calibration, count = content.get("calibration", {}), skeleton.count if skeleton else 0
     return {
@@ -222,7 +223,9 @@ def _part(role: str, entry: Mapping[str, Any]) -> Part:
     has_stride = entry["kind"] in ("heatmaps", "centers")
     if has_stride != ("stride" in entry):
         needed = "given" if has_stride else "left out"
-        raise ArgumentError(f"{where}.stride must be {needed} with kind {entry['kind']!r}")
+        raise ArgumentError(
+            f"{where}.stride must be {needed} with kind {entry['kind']!r}, got {entry.get('stride')}"
+        )
     if has_stride and any(side % entry["stride"] for side in entry["input"]["size"]):
         raise ArgumentError(
             f"{where}.input.size must be a multiple of the stride {entry['stride']}, got {entry['input']['size']}"
@@ -244,18 +247,25 @@ def _input(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _decoder(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     unfit = {"heatmaps": ("split",), "simcc": ("alignment", "refine", "blur_sigma")}[kind]
     if given := [name for name in unfit if name in content]:
-        raise ArgumentError(f"networks.pose.decoder.{given[0]} must be left out with kind {kind!r}")
+        raise ArgumentError(
+            f"networks.pose.decoder.{given[0]} must be left out with kind {kind!r}, got {content[given[0]]!r}"
+        )
     if "blur_sigma" in content and content.get("refine") != "dark":
-        raise ArgumentError("networks.pose.decoder.blur_sigma must come with refine 'dark'")
+        refine = content.get("refine")
+        raise ArgumentError(f"networks.pose.decoder.blur_sigma must come with refine 'dark', got {refine!r}")
     return dict(content)
 
 
 def _scorer(entry: Mapping[str, Any]) -> ScorerPart:
     if (entry["kind"] == "forest") != ("files" in entry):
         needed = "given" if entry["kind"] == "forest" else "left out"
-        raise ArgumentError(f"scorer.files must be {needed} with kind {entry['kind']!r}")
+        raise ArgumentError(
+            f"scorer.files must be {needed} with kind {entry['kind']!r}, got {entry.get('files')}"
+        )
     if "second" in entry and entry["kind"] != "forest":
-        raise ArgumentError(f"scorer.second must be left out with kind {entry['kind']!r}")
+        raise ArgumentError(
+            f"scorer.second must be left out with kind {entry['kind']!r}, got bundle {entry['second']['bundle']!r}"
+        )
     fields = {name: value for name, value in entry.items() if name not in _NOTES}
     fields["estimator"] = _estimator(entry["estimator"])
     if "second" in entry:
@@ -347,11 +357,11 @@ def named_files(content: Mapping[str, Any]) -> set[str]:
 def _check_files(content: Mapping[str, Any]) -> None:
     named, listed = named_files(content), set(content["files"])
     if DESCRIPTION in listed:
-        raise ArgumentError(f"files must not list {DESCRIPTION}")
+        raise ArgumentError(f"files must list what lies beside {DESCRIPTION}, got {DESCRIPTION} itself")
     if missing := sorted(named - listed):
-        raise ArgumentError(f"files must list {missing[0]!r}, which another field names")
+        raise ArgumentError(f"files must list every file that a field names, got none called {missing[0]!r}")
     if unused := sorted(listed - named):
-        raise ArgumentError(f"files.{unused[0]} must be named by another field, a network's for instance")
+        raise ArgumentError(f"files must be those that other fields name, got {unused[0]!r}, which none does")
 
 
 __all__ = [

@@ -497,8 +497,13 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
         ArgumentError: it is not a list of results; the message names the file.
     """
     rows = read_json(path, top=list, strict=False)
-    if not all(isinstance(row, dict) and "image_id" in row for row in rows):
-        raise ArgumentError(f"{path}: must hold a list of results with image_id")
+    strange = next(
+        (i for i, row in enumerate(rows) if not isinstance(row, dict) or "image_id" not in row), None
+    )
+    if strange is not None:
+        raise ArgumentError(
+            f"{path}: a results file must be a list of objects with image_id, got another row {strange}"
+        )
     beside = header_path(path)
     return rows, read_json(beside, top=dict) if beside.is_file() else None
 

@@ -119,9 +119,10 @@ class Detector:
         if not whole or max(size) > _LARGEST_SIDE:
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
         if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
-            if any(value is not None for value in (color, mean, std)) or person:
+            said = {"color": color, "mean": mean, "std": std, "person": person or None}
+            if given_too := next((name for name, value in said.items() if value is not None), None):
                 raise ArgumentError(
-                    "color, mean, std and person must be left out for a bundle, which says them itself"
+                    f"{given_too} must be left out for a bundle, which says it itself, got {said[given_too]!r}"
                 )
             bundle = source if isinstance(source, Bundle) else Bundle.load(source)
             self._model: _CentersModel | _OnnxModel = _CentersModel(
@@ -395,7 +396,7 @@ class _CentersModel:
         for kind, expected in ((inputs, wanted), (outputs, maps)):
             came = {name: tensor.shape for name, tensor in kind.items()}
             if came != expected:
-                raise BundleError(f"{label}: a detector must have {expected}, has {came}")
+                raise BundleError(f"{label}: a detector must have {expected}, got {came}")
         self._host = memory.staging((1, *wanted["pixels"]), inputs["pixels"].dtype)
         self._pixels = memory.empty(self._host.shape, inputs["pixels"].dtype)
         self._maps = {name: memory.empty((1, *shape), outputs[name].dtype) for name, shape in maps.items()}

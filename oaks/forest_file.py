@@ -39,7 +39,7 @@ def from_dict(content: Any) -> Forest:
     for name in (*_WHOLE, *_REAL):
         kinds, values = (int,) if name in _WHOLE else (int, float), content.get(name)
         if not isinstance(values, list) or not all(type(v) in kinds and abs(v) < 2**31 for v in values):
-            raise ArgumentError(f"forest: {name} must be a list of numbers")
+            raise ArgumentError(f"forest: {name} must be a list of numbers, got {str(values)[:64]}")
         arrays[name] = np.array(values, np.int32 if name in _WHOLE else np.float32)
     features = content.get("features")
     return Forest(features=features if type(features) is int else 0, **arrays)

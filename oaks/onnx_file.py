@@ -108,18 +108,18 @@ def check(
     while pending:
         kind, message, depth = pending.pop()
         if depth > _DEEPEST:
-            raise BundleError(f"{label} must nest messages at most {_DEEPEST} levels deep")
+            raise BundleError(f"{label} must nest messages at most {_DEEPEST} levels deep, got {depth}")
         for number, wire, value in _fields(message, label):
             seen += 1
             if seen > largest:
-                raise BundleError(f"{label} must have at most {largest} protobuf fields")
+                raise BundleError(f"{label} must have at most {largest} protobuf fields, got more")
             if kind == "Tensor" and (number == 13 or (number == 14 and value)):
                 raise BundleError(
-                    f"{label} must hold all its tensors, but {_name(message, label)!r} is external data; save the "
+                    f"{label} must hold all its tensors, got external data for {_name(message, label)!r}; save the "
                     "model as one file"
                 )
             if kind == "Node" and number == 4 and bytes(value) == b"EPContext":
-                raise BundleError(f"{label} must be a plain ONNX graph, but has an EPContext node")
+                raise BundleError(f"{label} must be a plain ONNX graph, got an EPContext node")
             graphs += kind == "Model" and number == 7
             child = _MESSAGES[kind].get(number)
             if child is not None and wire == 2:
@@ -160,7 +160,7 @@ def _check_sizes(
     size, operation = onnx_sizes.largest(found, inputs, constants)
     if size > elements:
         raise BundleError(
-            f"{label} must have tensors of at most {elements} elements, but its node {operation[:32]!a} makes one of {size}"
+            f"{label} must have tensors of at most {elements} elements, got one of {size} from node {operation[:32]!a}"
         )
     if depth < _DEEPEST:
         for nested in inner:

@@ -59,7 +59,7 @@ def check(value: Any, schema: Schema) -> None:
 
     Raises:
         SchemaError: the value does not fit; the message names the field.
-        NotImplementedError: the schema uses a keyword that is not covered here.
+        OaksError: the schema uses a keyword that is not covered here; no ValueError, as the value is not to blame.
     """
     _check(value, schema, schema, ())
 
@@ -67,7 +67,7 @@ def check(value: Any, schema: Schema) -> None:
 def _check(value: Any, schema: Schema, root: Schema, at: tuple[Any, ...]) -> None:
     known = KEYWORDS if "type" in schema else _WITHOUT_TYPE
     if unknown := set(schema) - known:
-        raise NotImplementedError(f"schema keywords {sorted(unknown)}")
+        raise OaksError(f"keywords of a schema must be among {sorted(known)}, got {sorted(unknown)}")
     if "$ref" in schema:
         _check(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, at)
     if "anyOf" in schema:

@@ -256,18 +256,18 @@ class Scorer:
         points = _numbers("keypoints", keypoints, (None, count, 2), np.float64)
         heat = _numbers("scores", scores, (len(points), count), np.float32)
         if (boxes is not None) != card.boxes:
-            wanted = (
-                "given: this scorer was fitted with boxes"
+            raise ArgumentError(
+                "boxes must be given to this scorer, which was fitted with boxes, got None"
                 if card.boxes
-                else "None: it was fitted without boxes"
+                else "boxes must be None for this scorer, which was fitted without boxes, got an array"
             )
-            raise ArgumentError(f"boxes must be {wanted}")
         corners = (
             boxes_around(points) if boxes is None else _numbers("boxes", boxes, (len(points), 4), np.float64)
         )
         if (second is not None) != (card.second_opinion is not None):
-            wanted = f"the poses of {card.second_opinion!r}" if card.second_opinion else "None"
-            raise ArgumentError(f"second must be {wanted}, as this scorer was fitted")
+            expected = f"the poses of {card.second_opinion!r}" if card.second_opinion else "None"
+            came = "None" if second is None else "poses"
+            raise ArgumentError(f"second must be {expected}, as this scorer was fitted, got {came}")
         other = None
         if second is not None:
             other = (
@@ -290,7 +290,7 @@ def load_forests(bundle: Bundle) -> list[Forest]:
     stated = part.features
     if stated.get("version") != FEATURES_VERSION or tuple(stated.get("names", ())) != known:
         raise BundleError(
-            f"{bundle.path}: scorer.features must be those of this version of oaks; fit the scorer again"
+            f"{bundle.path}: scorer.features must be those of this version of oaks, got others; fit the scorer again"
         )
     forests = []
     for name in ("similarity", "visibility"):
@@ -325,7 +325,9 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) 
     try:
         array: np.ndarray = np.asarray(value, dtype)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be an array of numbers: {error}") from None
+        raise ArgumentError(
+            f"{name} must be an array of numbers, got {type(value).__name__}: {error}"
+        ) from None
     if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("N" if size is None else str(size) for size in shape)
         raise ArgumentError(f"{name} must have shape ({wanted}), got {array.shape}")
@@ -374,10 +376,14 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
     else:
         known = map_feature_names(skeleton.count, second_opinion=second is not None)
     if features != known:
-        raise ArgumentError("features must be those of this version of oaks; fit the scorer again")
+        raise ArgumentError(
+            "features must be those of this version of oaks, got others; fit the scorer again"
+        )
     quantiles = np.asarray(stated["heat_quantiles"], float)
     if quantiles.ndim != 1 or len(quantiles) < 2 or not np.isfinite(quantiles).all():
-        raise ArgumentError("heat_quantiles must be a list of finite numbers")
+        raise ArgumentError(
+            f"heat_quantiles must be at least 2 finite numbers, got {str(stated['heat_quantiles'])[:64]}"
+        )
     card = Card(
         kind=stated["kind"],
         estimator=stated["estimator"],

@@ -109,14 +109,18 @@ class Skeleton:
         if not isinstance(sigmas, list | tuple) or not all(
             type(s) in (int, float) and s <= 10 for s in sigmas
         ):
-            raise ArgumentError("skeleton: sigmas must be a list of numbers of at most 10")
+            raise ArgumentError(
+                f"skeleton: sigmas must be a list of numbers of at most 10, got {str(sigmas)[:64]}"
+            )
         for field in ("pairs", "limbs"):
             entries = content.get(field, ())
             if not isinstance(entries, list | tuple) or not all(
                 isinstance(pair, list | tuple) and len(pair) == 2 and all(type(i) is int for i in pair)
                 for pair in entries
             ):
-                raise ArgumentError(f"skeleton: {field} must be a list of two indices each")
+                raise ArgumentError(
+                    f"skeleton: {field} must be a list of two indices each, got {str(entries)[:64]}"
+                )
         return cls(
             name=content["name"],
             keypoints=tuple(names),

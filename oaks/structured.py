@@ -103,10 +103,12 @@ def parse_yaml(
                     f"{label}: YAML aliases (*{event.anchor}) are not allowed; write the value out"
                 )
             if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > _PLAIN_SCALAR:
-                raise ArgumentError(f"{label}: YAML texts beyond {_PLAIN_SCALAR} characters must be quoted")
+                raise ArgumentError(
+                    f"{label}: YAML texts beyond {_PLAIN_SCALAR} characters must be quoted, got {len(event.value)} unquoted"
+                )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > deepest:
-                raise ArgumentError(f"{label}: must be at most {deepest} levels deep")
+                raise ArgumentError(f"{label} must be at most {deepest} levels deep, got more")
         value = yaml.safe_load(text)
     except ArgumentError:
         raise
@@ -171,7 +173,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             )
         if min(shape, default=0) < 0 or size > info.file_size:
             raise ArgumentError(
-                f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data"
+                f"{path}: {info.filename[:64]!a} must have {size} bytes of data, got {info.file_size}: it is damaged"
             )
         data = np.empty(size, np.uint8)
         filled = 0
@@ -179,8 +181,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             data[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
             filled += len(part)
         if filled < size or file.read(1):
+            came = "more" if filled == size else filled
             raise ArgumentError(
-                f"{path}: {info.filename[:64]!a} is damaged: it must have {size} bytes of data"
+                f"{path}: {info.filename[:64]!a} must have {size} bytes of data, got {came}: it is damaged"
             )
     if not size:
         return np.empty(shape, dtype)
@@ -217,7 +220,7 @@ def safetensors_metadata(
     header = parse_json(text, path, top=dict, bounds=bounds)
     found = header.get("__metadata__", {})
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ArgumentError(f"{path}: __metadata__ must be an object of texts")
+        raise ArgumentError(f"{path}: __metadata__ must be an object of texts, got {str(found)[:64]}")
     return found
 
 
@@ -231,7 +234,7 @@ def check_regular(path: str | Path) -> None:
     try:
         status = Path(path).stat()
     except ValueError as error:  # a NUL or a lone surrogate
-        raise ArgumentError(f"{str(path)[:128]!a} must be a file's name: {error}") from error
+        raise ArgumentError(f"path must be a file's name, got {str(path)[:128]!a}: {error}") from error
     except FileNotFoundError:
         raise FileNotFoundError(f"file not found: {path}") from None
     if not stat.S_ISREG(status.st_mode):
@@ -285,7 +288,7 @@ def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None)
     closing = np.isin(steps, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
     depth = int(np.cumsum(opening - closing, dtype=np.int64).max(initial=0))
     if depth > deepest:
-        raise ArgumentError(f"{label} is not valid JSON: it must be at most {deepest} levels deep")
+        raise ArgumentError(f"{label} must be at most {deepest} levels deep, got {depth}")
 
 
 def check_top(value: Any, label: str | Path, top: type | tuple[type, ...] | None) -> Any:

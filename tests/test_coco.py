@@ -252,6 +252,10 @@ def test_results_without_a_header_have_none(tmp_path):
     assert coco.read_results(tmp_path / "results.json") == ([], None)
     with pytest.raises(ValueError, match=r"other\.json: must hold a list"):
         coco.read_results(written(tmp_path / "other.json", {"a": 1}))
+    with pytest.raises(
+        ValueError, match=r"rows\.json: a results file must be a list of objects .*, got another row 1"
+    ):
+        coco.read_results(written(tmp_path / "rows.json", [{"image_id": 1}, {"a": 1}]))
 
 
 def test_rows_that_would_be_misread_are_refused(tmp_path):

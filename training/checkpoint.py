@@ -77,7 +77,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
             f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(content.get("architecture"), dict):
-        raise ArgumentError(f"{path}: its architecture must be an object")
+        raise ArgumentError(
+            f"{path}: its architecture must be an object, got {type(content.get('architecture')).__name__}"
+        )
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
         raise ArgumentError(f"{path} must have format {FORMAT} of a {', '.join(KINDS)} network, "
                          f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
@@ -95,7 +97,9 @@ def _shapes(architecture: Any) -> dict[str, tuple[int, ...]]:
     for name, value in architecture.items():
         sizes = value if isinstance(value, list) else [value]
         if any(isinstance(size, int | float) and not abs(size) <= _LARGEST_SIZE for size in sizes):
-            raise ArgumentError(f"architecture: {name[:64]!a} must be at most {_LARGEST_SIZE}")
+            raise ArgumentError(
+                f"architecture: {name[:64]!a} must be at most {_LARGEST_SIZE}, got {str(value)[:64]}"
+            )
     try:
         with torch.device("meta"):
             return {name: tuple(value.shape) for name, value in build(architecture).state_dict().items()}

@@ -93,8 +93,8 @@ def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]
         unseen = theirs.folds is not None and theirs.folds.holds_out(runs_on, folds.count)
         if runs_on and shared and not unseen:
             raise ArgumentError(
-                f"pose: {path} is to be run on fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of {shared}, "
-                f"so it must have been trained without it; its folds were {theirs.folds}"
+                f"pose: {path} must be trained without fold {', '.join(map(str, sorted(runs_on)))} of {folds.count} of "
+                f"{shared}, on which it runs here, got data.folds {theirs.folds}; retrain it with `data.folds`"
             )
 
 

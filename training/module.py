@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def count_steps(training: Training, people: int) -> tuple[int, int]:
     return max(1, round(training.epochs * per_epoch)), per_epoch
 
 
-class NetworkTraining(lightning.LightningModule):
+class NetworkTraining(lightning.LightningModule, abc.ABC):
     """What training a pose network and a KS-net have in common."""
 
     def __init__(self, recipe: Recipe, network: nn.Module, steps: int, steps_per_epoch: int) -> None:
@@ -111,9 +112,9 @@ class NetworkTraining(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    @abc.abstractmethod
     def description(self) -> dict[str, Any]:
         """What is saved with the network; see `oaks.training.checkpoint`."""
-        raise NotImplementedError
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Moves the average with every step: before any callback can write a checkpoint of the step."""

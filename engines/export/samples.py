@@ -111,7 +111,9 @@ def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np
     try:
         paths = images_in(folder)
     except FileNotFoundError as error:
-        raise ArgumentError(f"crops must be a folder with {ANNOTATIONS} or images: {error}") from error
+        raise ArgumentError(
+            f"crops must be a folder with {ANNOTATIONS} or images, got {folder}: {error}"
+        ) from error
     chosen = [paths[i] for i in _spread(len(paths), count)]
     return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
 

@@ -70,7 +70,9 @@ def predict(
     """
     if ray is not None:
         if pictures:
-            raise ArgumentError("--pictures must be left out with --ray, which writes no annotated pictures")
+            raise ArgumentError(
+                "--pictures must be left out with --ray, which writes no annotated pictures, got both"
+            )
         return predict_on_ray(
             output, source, bundle, address=ray, boxes=options.given_boxes(boxes, detector, category), engine=engine,
             nms=options.threshold(nms), out=out, workers=workers, column=column or "image", coco=coco,

@@ -46,7 +46,9 @@ def train(
     if summary:
         others = (out, resume, data, packed, max_minutes, devices)
         if recipe is None or others != (None,) * 6 or hosts != 1 or accelerator != "auto":
-            raise ArgumentError("--summary must come with a recipe and --set alone")
+            raise ArgumentError(
+                "--summary must be given with a recipe and --set alone, got other options or no recipe"
+            )
         output.say(run.network_summary(read_recipe(recipe, change)))
         return DONE
     machine = run.Hardware(accelerator, devices or "auto", hosts, max_minutes)
@@ -54,7 +56,7 @@ def train(
     if resume is not None:
         if recipe is not None or out is not None or change:
             raise ArgumentError(
-                "--resume must come without a recipe, --out and --set: the training's own are used"
+                "--resume must be given without a recipe, --out and --set, got one of them; the run's own are used"
             )
         output.kept = f"the last checkpoint is in {resume}; oaks train --resume {resume} continues"
         network = run.resume(resume, machine, data=data, packed=packed, console=console)

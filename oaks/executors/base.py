@@ -50,7 +50,7 @@ def checked_tensor(
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
-        raise BundleError(f"{label}: {name!r} must be float32 or float16, is {dtype}")
+        raise BundleError(f"{label}: {name!r} must be float32 or float16, got {dtype}")
     if not shape or shape[0] not in (None, batch) or None in shape[1:]:
         came = ["any" if size is None else size for size in shape]
         raise BundleError(

@@ -305,5 +305,5 @@ def _tensors(session: Any, network: Network) -> tuple[dict[str, Tensor], dict[st
 def _tensor(node: Any, network: Network) -> Tensor:
     shape = [size if isinstance(size, int) else None for size in node.shape]
     if node.type not in _DTYPES:
-        raise BundleError(f"{network.label}: {node.name!r} must be float32 or float16, is {node.type}")
+        raise BundleError(f"{network.label}: {node.name!r} must be float32 or float16, got {node.type}")
     return checked_tensor(network.label, node.name, shape, _DTYPES[node.type], network.batch)

@@ -155,9 +155,11 @@ class TensorRTExecutor:
         dtypes = {trt.DataType.FLOAT: np.float32, trt.DataType.HALF: np.float16}
         dtype, shape = engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
         if dtype not in dtypes:
-            raise BundleError(f"{self._label}: {name!r} must be float32 or float16, is {dtype}")
+            raise BundleError(f"{self._label}: {name!r} must be float32 or float16, got {dtype}")
         if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
-            raise BundleError(f"{self._label}: {name!r} is a shape, not data: TensorRT wants it on the host")
+            raise BundleError(
+                f"{self._label}: {name!r} must be data on the device, got a shape tensor on the host"
+            )
         sizes = [None if size == -1 else size for size in shape]
         return checked_tensor(self._label, name, sizes, dtypes[dtype])
 
@@ -203,10 +205,10 @@ class TensorRTExecutor:
             )
         batch = arrays[next(iter(self.inputs))].shape[0]
         for name, array in arrays.items():
-            wanted = ((batch, *tensors[name].shape), tensors[name].dtype)
-            if (array.shape, array.dtype) != wanted:
+            expected = ((batch, *tensors[name].shape), tensors[name].dtype)
+            if (array.shape, array.dtype) != expected:
                 raise ArgumentError(
-                    f"{self._label}: {name!r} must be {wanted}, is {(array.shape, array.dtype)}"
+                    f"{self._label}: {name!r} must be {expected}, got {(array.shape, array.dtype)}"
                 )
         return batch
 

@@ -45,7 +45,7 @@ def default_device() -> str:
 
 def unavailable(device: str) -> str | None:
     if device != "cpu" and not device.startswith("cuda"):
-        return f"device 'cpu', 'cuda' or 'cuda:N' wanted, got {device!r}"
+        return f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}"
     if device != "cpu":
         from oaks.ops import native
 
@@ -259,8 +259,8 @@ class TorchExecutor:
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         given = _as_tensor(inputs[_INPUT[self._role]])
-        wanted = [_as_tensor(outputs[name]) for name in self.outputs]
-        return BoundModule(self._module, self._dtype, given, wanted)
+        targets = [_as_tensor(outputs[name]) for name in self.outputs]
+        return BoundModule(self._module, self._dtype, given, targets)
 
     def close(self) -> None:
         del self._module
@@ -273,14 +273,14 @@ class BoundModule:
     module: Any
     dtype: torch.dtype
     given: torch.Tensor
-    wanted: Sequence[torch.Tensor]
+    targets: Sequence[torch.Tensor]
 
     def __call__(self) -> None:
         import torch
 
         with torch.inference_mode(), _strict(self.given):
             crops = self.given.to(self.dtype, memory_format=torch.channels_last)
-            for target, value in zip(self.wanted, _listed(self.module(crops)), strict=True):
+            for target, value in zip(self.targets, _listed(self.module(crops)), strict=True):
                 target.copy_(value, non_blocking=True)
 
 

@@ -287,7 +287,7 @@ def _converted(
     content = graph.SerializeToString()
     reason = _not_batched(content, list(names), np.concatenate([probe, -probe, probe[..., ::-1]]))
     if reason and not fixed:
-        raise ArgumentError(f"{path}: a batch must give what its crops give one by one: {reason}")
+        raise ArgumentError(f"{path}: a batch must give the outputs of its crops one by one, got {reason}")
     if reason:
         log.warning("%s takes one crop at a time, and runs once for each: %s", path, reason)
     return content, (width, height), stride, 1 if reason else None

@@ -258,7 +258,8 @@ def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndar
             )
         if not are_numbers(row.get("keypoints")) or np.size(row["keypoints"]) != 3 * count:
             raise ArgumentError(
-                f"{label}: keypoints of second must be {3 * count} finite numbers (image {image_id})"
+                f"{label}: keypoints of second must be {3 * count} finite numbers, got {str(row.get('keypoints'))[:64]} "
+                f"in image {image_id}"
             )
     points = np.array([row["keypoints"] for row in chosen], float).reshape(-1, count, 3)
     return points[..., :2], points[..., 2]

@@ -80,7 +80,7 @@ def device_array(name: str, value: Any) -> CheckedArray:
     _check_lengths(name, shape)
     strides = interface.get("strides")
     if interface.get("mask") is not None:
-        raise ArgumentError(f"{name} must not have a mask")
+        raise ArgumentError(f"{name} must be without a mask, got one")
     if strides is not None and tuple(strides) != _contiguous_strides(shape, dtype) and 0 not in shape:
         raise ArgumentError(
             f"{name} must be C-contiguous on the device, got strides {tuple(strides)} for shape {shape}"
@@ -103,11 +103,13 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
         ArgumentError: no such numbers are in it.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise ArgumentError(f"{name} must not have a mask")
+        raise ArgumentError(f"{name} must be without a mask, got one")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ArgumentError(f"{name} must be an array of numbers: {error}") from None
+        raise ArgumentError(
+            f"{name} must be an array of numbers, got {type(value).__name__}: {error}"
+        ) from None
     _check_lengths(name, array.shape)
     if array.dtype not in dtypes:
         if not convert or array.dtype.kind not in "buif":
@@ -115,7 +117,9 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
         with np.errstate(over="ignore"):
             converted = array.astype(dtypes[0])
         if dtypes[0].kind in "iu" and not np.array_equal(converted, array):
-            raise ArgumentError(f"{name} must hold whole numbers that fit {dtypes[0]}")
+            raise ArgumentError(
+                f"{name} must hold whole numbers that fit {dtypes[0]}, got {array.dtype} with others"
+            )
         array = converted
     writeable = array.flags.writeable
     if not array.flags.c_contiguous:
@@ -159,11 +163,12 @@ def output_array(
     if value is None:
         if on_device:
             raise ArgumentError(
-                f"out must hold {name} ({dtype}, shape {shape}): arrays on a device need out="
+                f"out must hold {name} ({dtype}, shape {shape}) for arrays on a device, got None"
             )
         value = empty(shape, dtype)
     if is_device_array(value) != on_device:
-        raise ArgumentError(f"{name} in out must lie where the other arrays do")
+        here, there = ("the host", "the device") if on_device else ("the device", "the host")
+        raise ArgumentError(f"{name} in out must lie on {there} as the other arrays do, got one on {here}")
     if not on_device and not isinstance(value, np.ndarray):
         raise ArgumentError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
     if not on_device and not value.flags.c_contiguous:
@@ -205,7 +210,9 @@ def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | N
     for i, array in enumerate(written):
         for other in [*written[:i], *read]:
             if other is not None and array.overlaps(other):
-                raise ArgumentError(f"{array.name} in out must not share memory with {other.name}")
+                raise ArgumentError(
+                    f"{array.name} in out must have memory of its own, got that of {other.name}"
+                )
 
 
 def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:

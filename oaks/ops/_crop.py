@@ -153,9 +153,8 @@ def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> 
 def _frame_array(name: str, frame: Any, on_device: bool, largest_rank: int) -> CheckedArray:
     """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
     if is_device_array(frame) != on_device:
-        raise ArgumentError(
-            f"{name} must lie where the other frames do: all in host memory or all on the device"
-        )
+        here, there = ("the host", "the device") if on_device else ("the device", "the host")
+        raise ArgumentError(f"{name} must lie on {there} as the other frames do, got one on {here}")
     if on_device:
         array = device_array(name, frame)
         if array.dtype != np.uint8:
@@ -196,7 +195,9 @@ def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
 def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool) -> CheckedArray | None:
     if frame_index is None:
         if frame_count != 1:
-            raise ArgumentError(f"frame_index must say which of the {frame_count} frames each box lies in")
+            raise ArgumentError(
+                f"frame_index must say which of the {frame_count} frames each box lies in, got None"
+            )
         return None
     index = input_array("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):

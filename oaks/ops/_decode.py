@@ -105,7 +105,7 @@ def decode(
     if transforms is not None:
         if crop_size is None:
             raise ArgumentError(
-                "crop_size must be given with transforms: they map crop pixels to image pixels"
+                "crop_size must be given with transforms, which map crop pixels to image pixels, got None"
             )
         matrix = input_array(
             "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True

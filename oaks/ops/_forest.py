@@ -75,7 +75,8 @@ class Forest:
         self._keep("roots", np.int32, None)
         for name in ("threshold", "leaves"):
             if not np.isfinite(getattr(self, name)).all():
-                raise ArgumentError(f"{name} must be finite")
+                first = next(value for value in getattr(self, name).tolist() if not np.isfinite(value))
+                raise ArgumentError(f"{name} must be finite, got {first}")
         outside = (self.feature < 0) | (self.feature >= self.features)
         if outside.any():
             raise ArgumentError(
@@ -98,7 +99,9 @@ class Forest:
         with np.errstate(over="ignore", invalid="ignore"):
             kept = given.astype(dtype)
         if kept.dtype.kind == "i" and not np.array_equal(kept, given):
-            raise ArgumentError(f"{name} must hold whole numbers that fit {np.dtype(dtype)}")
+            raise ArgumentError(
+                f"{name} must hold whole numbers that fit {np.dtype(dtype)}, got {given.dtype} with others"
+            )
         kept.flags.writeable = False
         object.__setattr__(self, name, kept)
         return len(kept)

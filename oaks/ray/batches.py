@@ -109,7 +109,9 @@ def predict(
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     if not import_ray().is_initialized():
-        raise ArgumentError("Ray must be connected before a dataset is used; call oaks.ray.connect() first")
+        raise ArgumentError(
+            "Ray must be connected before a dataset is used, got no connection; call oaks.ray.connect() first"
+        )
     pool = choose_pool(workers, threads, device)
     settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, required=boxes_column is None)
     return dataset.map_batches(
@@ -322,8 +324,8 @@ def _check(
     detects = boxes is not None or detector is not None or bundle.has("detector")
     if required and not detects:
         raise ArgumentError(
-            f"boxes or detector must be given, because bundle {bundle.name!r} has no detector; boxes='whole' for "
-            "pictures of one person each"
+            f"boxes or detector must be given, as bundle {bundle.name!r} has no detector, got None; pass boxes='whole' "
+            "for pictures of one person each"
         )
     return detects
 

@@ -162,14 +162,16 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
         raise ArgumentError(f"{where}: {truth.path} has no image {row['image_id']}")
     count = truth.skeleton.count
     if not are_numbers(row["keypoints"]):
-        raise ArgumentError(f"{where}: keypoints must be finite numbers in one list")
+        raise ArgumentError(
+            f"{where}: keypoints must be finite numbers in one list, got {str(row['keypoints'])[:64]}"
+        )
     if np.size(row["keypoints"]) != 3 * count:
         raise ArgumentError(
             f"{where}: skeleton {truth.skeleton.name!r} has {count} keypoints of 3 numbers each, the row "
             f"has {np.size(row['keypoints']) / 3:g}"
         )
     if not are_numbers(row["score"]) or np.ndim(row["score"]):
-        raise ArgumentError(f"{where}: score must be a finite number, it is {row['score']}")
+        raise ArgumentError(f"{where}: score must be a finite number, got {str(row['score'])[:64]}")
     return True
 
 
@@ -185,9 +187,9 @@ def _field(
         if not present:
             raise ArgumentError(f"{where}: {key!r} is missing, though other rows have it")
         if not are_numbers(row[key]):
-            raise ArgumentError(f"{where}: {key!r} must be finite numbers in one list")
-        if np.shape(row[key]) != ((count,) if count else ()):
             raise ArgumentError(
-                f"{where}: {key!r} must hold {count or 1} numbers, it has {np.size(row[key])}"
+                f"{where}: {key!r} must be finite numbers in one list, got {str(row[key])[:64]}"
             )
+        if np.shape(row[key]) != ((count,) if count else ()):
+            raise ArgumentError(f"{where}: {key!r} must hold {count or 1} numbers, got {np.size(row[key])}")
     return np.array([row[key] for row in rows], dtype=float)

@@ -137,8 +137,8 @@ class GroundTruth(Images):
         """
         if found.keypoints is None or not found.same_keypoints:
             raise ArgumentError(
-                f"{found.path}: its keypoints must be those of skeleton {skeleton.name!r} in the same order, "
-                f"{list(skeleton.keypoints)}"
+                f"{found.path}: keypoints must be those of skeleton {skeleton.name!r} in the same order, "
+                f"{list(skeleton.keypoints)}, got others"
             )
         labeled = (found.keypoints[..., 2] > 0).any(axis=1)
         if (unknown := np.isnan(found.areas) & labeled).any():

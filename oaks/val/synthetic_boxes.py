@@ -106,8 +106,8 @@ def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndar
         return people.sizes[image].astype(float)
     if folder is None:
         raise ArgumentError(
-            f"{people.path}: image {people.image_ids[image]} must state width and height; name the folder of the "
-            "images to take them from there"
+            f"{people.path}: image {people.image_ids[image]} must have a width and a height, got "
+            f"{people.sizes[image].tolist()}; name the folder of the images to take them from there"
         )
     return np.array(read_size(ImageFolder(folder).path(people.file_names[image])), float)
 

@@ -339,7 +339,10 @@ def evaluate_tracks(
     people = person_ids(truth, read_json(annotations, top=dict, strict=False))
     rows, _ = read_results(results)
     if without := [number for number, row in enumerate(rows) if not isinstance(row.get("track_id"), int)]:
-        raise ArgumentError(f"{results}: every row must have an integer track_id, row {without[0]} has none")
+        came = str(rows[without[0]].get("track_id"))[:64]
+        raise ArgumentError(
+            f"{results}: track_id of every row must be an integer, got {came} in row {without[0]}"
+        )
     found = Detections.load(results, truth, box_source="detected")
     tracks = np.array([rows[number]["track_id"] for number in found.rows], int)
     kept = tracks != NO_TRACK

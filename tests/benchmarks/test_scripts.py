@@ -50,7 +50,7 @@ def tiny(tmp_path):
 def test_memory_is_compared_after_as_many_calls_as_it_needs(script, capsys):
     with pytest.raises(SystemExit):
         script("memory", "--count", 99).main()
-    assert "--count: at least 100 wanted" in capsys.readouterr().err
+    assert "--count must be at least 100" in capsys.readouterr().err
 
 
 def test_memory_is_written_down(saved, script, tiny):

@@ -211,7 +211,7 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch, tiny):
 
 
 def test_a_device_that_is_none_is_named(tiny):
-    with pytest.raises(BackendUnavailable, match="device 'cpu', 'cuda' or 'cuda:N' wanted, got 'tpu'"):
+    with pytest.raises(BackendUnavailable, match="device must be 'cpu', 'cuda' or 'cuda:N', got 'tpu'"):
         oaks.Engine(tiny, backend="torch", device="tpu")
 
 

@@ -301,7 +301,7 @@ def test_arrays_that_do_not_fit_are_named(executor, memory):
     with pytest.raises(ValueError, match=r"got \['crops'\] and \['heatmaps'\]"):
         executor.bind(inputs, {"heatmaps": outputs["heatmaps"]})
     with pytest.raises(
-        ValueError, match=r"'visibility' must be \(\(2, 3\), dtype\('float32'\)\), is .*float16"
+        ValueError, match=r"'visibility' must be \(\(2, 3\), dtype\('float32'\)\), got .*float16"
     ):
         executor.bind(inputs, {**outputs, "visibility": memory.empty((2, 3), np.float16)})
     with pytest.raises(ValueError, match=r"'heatmaps' must be"):
@@ -366,7 +366,7 @@ def test_a_run_that_fails_while_it_is_captured_goes_on_without_a_graph(executor,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda world: world.refuses.add("location"), "is a shape, not data"),
+        (lambda world: world.refuses.add("location"), "must be data on the device, got a shape tensor"),
         (
             lambda world: setattr(
                 world, "ICudaEngine_get_tensor_dtype", lambda *_, **__: world.trt.DataType.INT32

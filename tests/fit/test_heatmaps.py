@@ -553,7 +553,7 @@ def test_a_network_that_takes_one_crop_at_a_time_runs_in_a_loop(tmp_path, caplog
 
 
 def test_a_network_whose_crops_depend_on_each_other_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a batch must give what its crops give one by one"):
+    with pytest.raises(ValueError, match="a batch must give the outputs of its crops one by one, got "):
         import_network(single(tmp_path / "net.onnx", "N"), tmp_path / "bundle", preset="hrnet")
 
 

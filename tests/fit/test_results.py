@@ -214,7 +214,7 @@ def test_a_scorer_refuses_what_it_was_not_fitted_to(fitted):
         ("keypoints", lambda a: a[:, :16], r"keypoints must have shape \(N, 17, 2\), got"),
         ("scores", lambda a: a[1:], r"scores must have shape"),
         ("scores", lambda a: np.where(np.arange(17) == 2, np.nan, a), "scores must be finite, got NaN or infinity in row 0"),
-        ("boxes", lambda a: None, "boxes must be given: this scorer was fitted with boxes"),
+        ("boxes", lambda a: None, "boxes must be given to this scorer, which was fitted with boxes, got None"),
         ("boxes", lambda a: a[:, :3], r"boxes must have shape"),
     ],
 )  # fmt: skip

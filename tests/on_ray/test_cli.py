@@ -81,7 +81,7 @@ def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
         (["--coco"], "--coco must come with --ray"),
         (["--column", "jpg"], "--column must come with --ray"),
         (["--ray", "--pictures"], "--pictures must be left out with --ray"),
-        (["--ray"], "boxes or detector must be given, because bundle 'tiny' has no detector"),
+        (["--ray"], "boxes or detector must be given, as bundle 'tiny' has no detector, got None"),
         (["--ray", "--boxes", "whole", "--detector", "x.onnx"], "pass exactly one of --boxes, --detector"),
     ],
 )

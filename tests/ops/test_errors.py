@@ -257,5 +257,5 @@ def test_a_device_array_that_describes_no_memory_is_refused(interface):
 
 def test_masks_are_refused():
     """NumPy would drop them silently."""
-    with pytest.raises(ValueError, match="heat must not have a mask"):
+    with pytest.raises(ValueError, match="heat must be without a mask, got one"):
         ops.conventional_score(np.ma.masked_invalid([[0.5, np.nan]]))

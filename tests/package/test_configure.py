@@ -66,7 +66,7 @@ def test_asked_for_without_a_compiler_it_stops_and_says_what_to_do(without_nvcc,
 def test_another_setting_is_refused(without_nvcc, tmp_path):
     status, said = configure(tmp_path, "maybe", without_nvcc)
     assert status != 0
-    assert "OAKS_CUDA is 'maybe'; wanted auto, on or off" in said
+    assert "OAKS_CUDA must be auto, on or off, got 'maybe'" in said
 
 
 def nvidia_smi(folder: Path, *capabilities: str) -> str:

@@ -272,9 +272,11 @@ def test_networks_that_saw_the_fold_are_refused(tmp_path: Path) -> None:
         )
 
     load(*good)
-    with pytest.raises(ValueError, match=r"1\.safetensors is to be run on fold 0 of 2 of \['people'\]"):
+    with pytest.raises(
+        ValueError, match=r"1\.safetensors must be trained without fold 0 of 2 of \['people'\]"
+    ):
         load(*good[::-1])
-    with pytest.raises(ValueError, match="its folds were None"):
+    with pytest.raises(ValueError, match="got data.folds None"):
         load(good[0], pose_network(tmp_path / "all.safetensors"))
 
 
@@ -287,7 +289,7 @@ def test_people_that_the_network_saw_are_refused_where_folds_are_chosen(tmp_path
 
     load(count=6, held_out=1, trained=[3, 5])
     load(count=2, held_out=0)  # as the paper does it
-    with pytest.raises(ValueError, match=r"is to be run on fold 1, 3, 4 of 6 of \['people'\]"):
+    with pytest.raises(ValueError, match=r"must be trained without fold 1, 3, 4 of 6 of \['people'\]"):
         load(count=6, held_out=1, trained=[3, 4])
     with pytest.raises(ValueError, match="trained without it"):
         load(count=5, held_out=1, trained=[3])
@@ -301,9 +303,9 @@ def test_people_that_the_network_saw_are_not_measured_on_as_new_ones(tmp_path: P
 
     folds = {"count": 2, "held_out": 0}
     load({"train": [source()], "folds": {"count": 2, "held_out": 1}}, calibrate=True)
-    with pytest.raises(ValueError, match=r"is to be run on fold 0 of 2 of \['people'\]"):
+    with pytest.raises(ValueError, match=r"must be trained without fold 0 of 2 of \['people'\]"):
         load({"train": [source()], "folds": folds}, calibrate=True)
-    with pytest.raises(ValueError, match="is to be run on fold 0, 1 of 2"):
+    with pytest.raises(ValueError, match="must be trained without fold 0, 1 of 2"):
         load({"train": [source()], "folds": {**folds, "trained": [1]}})
     rendered = {"kind": "rendered", "name": "people", "count": 9, "seed": 3}
     path = pose_network(tmp_path / "rendered.safetensors", folds={"count": 2, "held_out": 1}, train=rendered)

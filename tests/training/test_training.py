@@ -23,7 +23,7 @@ from oaks.training import callbacks
 from oaks.training.callbacks import AtomicCheckpointIO, CheckpointAndStop
 from oaks.training.checkpoint import load_network
 from oaks.training.data.sources import DataFolders, open_data
-from oaks.training.module import moving_average, rate_factor
+from oaks.training.module import NetworkTraining, moving_average, rate_factor
 from oaks.training.networks import build
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
@@ -67,6 +67,14 @@ def whole(tmp_path: Path, people_folder: Path) -> Path:
     assert start(tmp_path / "whole", people_folder) == tmp_path / "whole" / "network.safetensors"
     assert sorted(losses(tmp_path / "whole")) == list(range(8))
     return tmp_path / "whole"
+
+
+def test_a_training_that_does_not_say_what_it_saves_cannot_be_made() -> None:
+    class Nameless(NetworkTraining):
+        pass
+
+    with pytest.raises(TypeError, match="description"):
+        Nameless(parse_recipe(pose_recipe(), "test"), torch.nn.Linear(1, 1), 1, 1)
 
 
 def test_a_training_that_was_stopped_goes_on_exactly(whole: Path, people_folder: Path, monkeypatch) -> None:

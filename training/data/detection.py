@@ -144,7 +144,9 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
     try:
         added = np.asarray(more, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ArgumentError(f"{where}: boxes must be lists [x, y, width, height]: {error}") from error
+        raise ArgumentError(
+            f"{where}: boxes must be lists [x, y, width, height], got {type(more).__name__}: {error}"
+        ) from error
     corners = np.concatenate([boxes, added])
     if not np.isfinite(corners).all():
         raise ArgumentError(f"{where}: boxes must be finite numbers, got {corners.tolist()}")

@@ -60,7 +60,7 @@ def pack(
             if packing.serves(wanted):
                 console.print(f"{source.name}: packed already in {folder}", markup=False)
                 continue
-            console.print(f"{source.name}: packed for {packing}; wanted at least {wanted}: packed again",
+            console.print(f"{source.name}: packed for {packing}, but this recipe needs {wanted}: packing again",
                           highlight=False, soft_wrap=True, markup=False)  # fmt: skip
         if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
             source = source.model_copy(update={"stored": True})

@@ -129,7 +129,7 @@ def threshold_table(measured: ScoredDetections) -> Table:
         f"{measured.detections.name}: which threshold gives which precision",
         (
             Column("Score", "text"),
-            Column("Precision wanted"),
+            Column("Target precision"),
             Column("Threshold", "number"),
             Column("Poses kept"),
             Column("Right poses kept"),

@@ -125,7 +125,7 @@ def test_people_packed_for_less_are_refused_and_packed_again(tmp_path: Path, peo
         train(large, tmp_path / "run", packed, Hardware("cpu", 1), console=console)
     assert not (tmp_path / "run").exists()
     assert pack(large, tmp_path / "packed", place, console=console) == {"people": 12}
-    assert "packed again" in console.file.getvalue()
+    assert "packing again" in console.file.getvalue()
     assert train(large, tmp_path / "run", packed, Hardware("cpu", 1), console=console) is not None
     assert pack(small, tmp_path / "packed", place, console=console) == {}  # which the larger crops serve too
     with pytest.raises(ValueError, match="detail must be at least 1"):
@@ -214,12 +214,15 @@ def test_commands_pack_train_and_resume(tmp_path: Path, people_folder: Path) -> 
     assert (tmp_path / "run" / "network.safetensors").is_file()
     for arguments, message in (
         (["train"], "pass exactly one of a recipe with --out, --resume"),
-        (["train", str(path), "--resume", str(tmp_path / "run")], "--resume must come without a recipe"),
-        (["train", "--resume", str(tmp_path / "run"), "--out", "x"], "--resume must come without a recipe"),
-        (["train", str(path), "--summary", *data], "--summary must come with a recipe and --set alone"),
+        (["train", str(path), "--resume", str(tmp_path / "run")], "--resume must be given without a recipe"),
+        (
+            ["train", "--resume", str(tmp_path / "run"), "--out", "x"],
+            "--resume must be given without a recipe",
+        ),
+        (["train", str(path), "--summary", *data], "--summary must be given with a recipe and --set alone"),
         (
             ["train", str(path), "--summary", "--accelerator", "cpu"],
-            "--summary must come with a recipe and --set alone",
+            "--summary must be given with a recipe and --set alone",
         ),
         (["pack", "paper_ks_net", "--out", "x"], "recipe must be of kind pose"),
     ):

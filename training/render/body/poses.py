@@ -283,12 +283,13 @@ class PoseFile:
                 f"{self._points.shape} and {visible.shape}"
             )
         if not np.isfinite(self._points[visible > 0]).all():
-            raise ArgumentError(f"poses: {path} must have finite kpt_xy where kpt_v is above 0")
+            raise ArgumentError(f"poses: {path} must have finite kpt_xy where kpt_v is above 0, got others")
         self._labeled = visible > 0
         level = np.digitize(self._labeled.sum(1), (6, 11, 16))
         self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]
         if any(len(members) == 0 for members in self._members):
-            raise ArgumentError(f"poses: {path} must have people of all four occlusion classes")
+            came = [len(members) for members in self._members]
+            raise ArgumentError(f"poses: {path} must have people of all four occlusion classes, got {came}")
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
