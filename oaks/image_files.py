@@ -1,0 +1,186 @@
+"""Finding image files: by path, folder, glob, or the name that labels give them; and their natural order.
+
+`oaks.images` gives these names too: it is the one door for pictures.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from oaks.addresses import redacted
+from oaks.errors import ArgumentError
+
+log = logging.getLogger("oaks")
+
+SUFFIXES = frozenset(
+    [
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
+        ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
+    ]
+)  # fmt: skip
+"""Extensions of files that are read as images."""
+
+FOREIGN_SUFFIXES = frozenset(
+    [
+        ".heic", ".heif", ".jxl", ".svg", ".psd", ".xcf", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
+        ".rw2", ".raf", ".raw", ".ico", ".tga", ".exr", ".hdr",
+    ]
+)  # fmt: skip
+"""Extensions of image files that are not read; where a folder holds some, they are named as skipped."""
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+        ".ts", ".webm", ".wmv", ".y4m",
+    ]
+)  # fmt: skip
+"""Extensions of files that hold videos."""
+
+
+def natural_key(path: str | Path) -> tuple[Any, ...]:
+    """Sort key under which frame2.jpg comes before frame10.jpg, in every part of a path."""
+
+    def key(part: str) -> tuple[str | int, ...]:
+        # Text and numbers in turn, so that like is compared with like.
+        pieces = re.split("([0-9]+)", part.casefold())
+        return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+
+    return (*map(key, Path(path).parts), (), str(path))
+
+
+def images_in(folder: str | Path) -> list[Path]:
+    """The image files of a folder, without its subfolders, in natural order; others are logged as skipped.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what the folder holds.
+    """
+    entries = [entry for entry in Path(folder).iterdir() if entry.is_file()]
+    found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+    foreign = Counter(e.suffix.lower() for e in entries if e.suffix.lower() in FOREIGN_SUFFIXES)
+    if not found:
+        kinds = Counter(entry.suffix.lower() or "no extension" for entry in entries)
+        holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6)) or "no files"
+        raise FileNotFoundError(f"images not found: {str(folder)!r}; it holds {holds}")
+    if foreign:
+        log.warning(
+            "%s: skipped %s, which are not read; convert them to JPEG or PNG",
+            folder, ", ".join(f"{count} {kind} files" for kind, count in foreign.most_common()),
+        )  # fmt: skip
+    return sorted(found, key=natural_key)
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """The image files that files, folders (not their subfolders) and globs name, each once.
+
+    Files stay in the order of `sources`; those of a folder or a glob come in natural order.
+
+    Raises:
+        FileNotFoundError: a source names no image.
+        ArgumentError: a source is a video or a stream.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        if "://" in str(source):
+            raise ArgumentError(
+                f"source must be images, got {redacted(str(source))}; this is a stream: use oaks track"
+            )
+        path = Path(source)
+        if path.is_dir():
+            listed = images_in(path)
+        elif path.is_file():
+            listed = [path]
+        else:
+            listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
+        if not listed:
+            raise FileNotFoundError(f"images not found: {str(source)!r}; pass an image, a folder or a glob")
+        if videos := [path for path in listed if path.suffix.lower() in VIDEO_SUFFIXES]:
+            raise ArgumentError(f"source must be images, got {videos[0]}; this is a video: use oaks track")
+        found.update(dict.fromkeys(listed))
+    return list(found)
+
+
+def plain_name(name: str) -> str:
+    """A file name in one form: Unicode composed, folders divided by "/", without "." parts."""
+    text = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return "/".join(part for part in text.split("/") if part not in ("", "."))
+
+
+class ImageFolder:
+    """The folder of a data set's images; finds the files that its labels name.
+
+    Names are found in any Unicode form, with "/" or "\\" between folders. A name that leads out of the folder
+    is refused.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """The file of a name, or None if there is none.
+
+        Raises:
+            ArgumentError: the name leads out of the folder.
+        """
+        relative = self._relative(name)
+        try:
+            if (path := self.folder / relative).is_file():
+                return path
+            place = self.folder
+            for part in relative.parts:
+                if not (below := place / part).exists():
+                    below = self._names(place).get(plain_name(part), below)
+                place = below
+            return place if place.is_file() else None
+        except ValueError as error:  # a NUL or a lone surrogate
+            raise ArgumentError(f"file_name must be a file's name, got {name[:128]!a}") from error
+
+    def path(self, name: str) -> Path:
+        """The file of a name.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ArgumentError: the name leads out of the folder.
+        """
+        if (path := self.find(name)) is None:
+            raise FileNotFoundError(f"image not found: {self.folder / self._relative(name)}")
+        return path
+
+    def _relative(self, name: str) -> PurePosixPath:
+        slashed = name.replace("\\", "/")
+        path = PurePosixPath(slashed)
+        if path.is_absolute() and path.is_relative_to(self.folder.absolute().as_posix()):
+            path = path.relative_to(self.folder.absolute().as_posix())
+        windows = PureWindowsPath(name)
+        if "\0" in name or path.is_absolute() or ".." in path.parts or windows.drive or not path.parts:
+            raise ArgumentError(f"file_name must stay within {self.folder}, got {name[:128]!a}")
+        return path
+
+    def _names(self, folder: Path) -> dict[str, Path]:
+        """Plain name -> file of what lies in a folder."""
+        if folder not in self._listed:
+            entries = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._listed[folder] = {plain_name(entry.name): entry for entry in entries}
+        return self._listed[folder]
+
+
+__all__ = [
+    "FOREIGN_SUFFIXES",
+    "SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "ImageFolder",
+    "find_images",
+    "images_in",
+    "natural_key",
+    "plain_name",
+]
