@@ -1,4 +1,5 @@
-# make test: an environment of its own in .venv, oaks and everything it can use, all tests.
+# make lint: ruff, clang-format, and the types by mypy and pyright; needs no network once .venv is there.
+# make test: an environment of its own in .venv, oaks and everything it can use, `make lint`, all tests.
 # make test-all: those too that take minutes (markers slow and ray): every network that recipes can export, for every GPU
 #     that TensorRT for RTX serves; batches and the service on a Ray cluster of this machine.
 # make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
@@ -28,7 +29,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-all fuzz sanitize coverage wheels demo weights types lint benchmark gpu clean
+.PHONY: install docs test test-all fuzz sanitize coverage wheels demo weights lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -75,14 +76,12 @@ ifneq ($(filter small tiny,$(SERIES)),)
 	$(VENV)/bin/oaks fit runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
 endif
 
-types: install
-	$(VENV)/bin/mypy
-	$(VENV)/bin/pyright --pythonpath $(RUN)
-
 lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format --dry-run --Werror
+	$(VENV)/bin/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright --pythonpath $(RUN)
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py

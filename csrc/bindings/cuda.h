@@ -1,4 +1,4 @@
-// Registers the CUDA operations, what is known of the devices, and graphs. Streams come as handles.
+// Registers the CUDA operations, device information, and graphs. Streams are passed as handles.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Registers one device's operations. Every array comes as its address; oaks/ops has checked what lies there.
+// Registers one device's operations. Arrays are passed as addresses; oaks/ops has checked what they point to.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -43,7 +43,7 @@ void fill(T (&to)[capacity], const std::vector<T>& from) {
   std::copy(from.begin(), from.end(), to);
 }
 
-// Execution comes from Python as an integer: a number of threads, or a stream's handle.
+// How to run, from Python as an integer: a number of threads, or a stream's handle.
 template <class Execution>
 Execution execution(uintptr_t number) {
   if constexpr (std::is_pointer_v<Execution>) {

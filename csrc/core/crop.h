@@ -9,7 +9,7 @@
 
 namespace oaks {
 
-// A frame of BGR or RGB bytes; rows may be further apart than their length.
+// A frame of BGR or RGB bytes; rows may be padded.
 struct FrameView {
   const uint8_t* pixels;
   int64_t row_bytes;
@@ -31,7 +31,7 @@ struct CropArguments {
   int mirrored;       // 1: write the mirrored crops too
   int bgr;            // 1: the frames' channels are B, G, R; 0: R, G, B
   float padding;
-  float scale[3], bias[3];  // RGB: network value = grey level * scale + bias
+  float scale[3], bias[3];  // RGB: network value = gray level * scale + bias
 };
 
 // crop index -> image index on one axis: image = scale * crop + shift.
@@ -43,8 +43,8 @@ struct CropWindow {
   CropAxis x, y;
 };
 
-// The box's centre stays; the side too short for the crop's aspect is grown; then both are padded.
-// In double, so that the transform is right to the last bit of a float. A box that is not finite gives NaN.
+// Keeps the box's centre, grows the side that is too short for the crop's aspect, then pads both. Computed in
+// double, so that the transform is correct to the last bit of a float. A box that is not finite gives NaN.
 OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width, float padding) {
   const double center_x = 0.5 * (double(box[0]) + double(box[2]));
   const double center_y = 0.5 * (double(box[1]) + double(box[3]));
@@ -76,8 +76,8 @@ OAKS_HOST_DEVICE CropWindow read_transform(const float* transform) {
   return {{transform[0], transform[2]}, {transform[4], transform[5]}};
 }
 
-// The two neighbours of an image position on one axis, and how much each counts. A neighbour outside the
-// image is black: it counts nothing, and its index is brought inside so that it can be read.
+// The two neighbours of an image position on one axis, and their weights. A neighbour outside the image is
+// black: weight 0, index clamped so that it can be read.
 struct Tap {
   int low, high;
   float low_weight, high_weight;
@@ -85,7 +85,7 @@ struct Tap {
 
 OAKS_HOST_DEVICE Tap tap(CropAxis axis, int crop_index, int image_size) {
   const float position = fmaf(axis.scale, float(crop_index), axis.shift);
-  // Also false for NaN: nothing of a box that is not finite is ever read.
+  // Also false for NaN, so a box that is not finite reads nothing.
   if (!(position > -1.0f && position < float(image_size))) return {0, 0, 0.0f, 0.0f};
   const float floor_position = floorf(position);
   const int low = int(floor_position);

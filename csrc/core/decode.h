@@ -1,5 +1,5 @@
-// Heatmaps to points: the flip average, the peak, the step beside it, and the way back to the image.
-// Every loop around these lines is in cpu/ and cuda/.
+// Heatmaps to points: flip average, peak, sub-pixel step, and the transform to image pixels.
+// The loops around this arithmetic are in cpu/ and cuda/.
 #pragma once
 
 #include <cmath>
@@ -27,10 +27,10 @@ constexpr int kLargestBlurRadius = 160;
 
 struct Blur {
   int radius;
-  float weight[kLargestBlurRadius + 3];  // on one axis, by distance; beyond the radius 0
+  float weight[kLargestBlurRadius + 3];  // along one axis, by distance; 0 beyond the radius
 };
 
-// Made once for a call, on the host for every device. sigma: heatmap pixels, 0 to kLargestBlurSigma.
+// Computed once per call, always on the host. sigma: heatmap pixels, 0 to kLargestBlurSigma.
 OAKS_HOST_DEVICE Blur make_blur(float sigma) {
   Blur blur{int(ceilf(2.5f * sigma)), {}};
   for (int distance = 0; distance <= blur.radius; ++distance) {
@@ -54,10 +54,10 @@ struct DecodeArguments {
   bool shift_mirrored;  // hrnet: the mirrored-back map moves one pixel right, column 0 kept
   AxisMap x, y;
   Blur blur;                    // for dark
-  int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
+  int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
 };
 
-// A cell of a map. Only finite values can be peaks; index -1 stands for "no cell", whose value is below any.
+// A cell of a map. Only finite values can be peaks; index -1 means "no cell" and ranks below every cell.
 struct Cell {
   float value;
   int index;
@@ -69,7 +69,7 @@ OAKS_HOST_DEVICE Number flip_average(Number value, Number mirrored) {
   return (value + mirrored) * 0.5f;
 }
 
-// The column of the mirrored network output that belongs on `column` of the map.
+// The column of the mirrored network output that is averaged with `column` of the map.
 OAKS_HOST_DEVICE int mirrored_column(int column, int width, bool shift_mirrored) {
   if (!shift_mirrored) return width - 1 - column;
   return column == 0 ? width - 1 : width - column;
@@ -82,7 +82,7 @@ OAKS_HOST_DEVICE bool precedes(Cell a, Cell b) {
   return a.value > b.value || (a.value == b.value && uint32_t(a.index) < uint32_t(b.index));
 }
 
-// The two first cells of a map, offered one at a time in any order.
+// The two highest cells of a map. Cells are offered one at a time, in any order.
 struct TopTwo {
   Cell first{-INFINITY, -1}, second{-INFINITY, -1};
 
@@ -113,8 +113,8 @@ OAKS_HOST_DEVICE float quarter_by_sign(float before, float after) {
   return after > before ? 0.25f : (after < before ? -0.25f : 0.0f);
 }
 
-// A quarter pixel per axis towards the larger neighbour; an axis on whose border the peak lies stays.
-// at(y, x) gives the averaged value.
+// A quarter pixel per axis towards the larger neighbour; no step along an axis where the peak lies on the
+// border. at(y, x) gives the averaged value.
 template <class Map>
 OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int width) {
   const int x = peak % width, y = peak / width;
@@ -125,10 +125,10 @@ OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int
 }
 
 // DARK (Zhang et al., CVPR 2020, equations 6 to 9): one Newton step on the logarithm of the map blurred
-// around the peak. The blur needs rows peak - 1 - radius to peak + 1 + radius only.
+// around the peak. Only rows peak - 1 - radius to peak + 1 + radius are needed.
 
-// One row of the map, blurred along x, at the columns x - 1, x, x + 1. Outside the map, and where it is
-// not finite, a map is 0.
+// One row of the map, blurred along x, at the columns x - 1, x, x + 1. Cells outside the
+// map and cells that are not finite count as 0.
 struct BlurredRow {
   float left, center, right;
 };
@@ -170,12 +170,12 @@ OAKS_HOST_DEVICE float clamp(float value, float low, float high) {
   return value < low ? low : (value > high ? high : value);
 }
 
-// No step where the blurred map has no proper maximum near the peak; never more than a pixel per axis.
-// Beyond the map's border the value beside it stands, as in an edge-padded map.
+// No step where the blurred map has no proper maximum near the peak; never more than one pixel per axis.
+// Beyond the border the nearest value is used (edge padding).
 OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int height, int width) {
   const int x = peak % width, y = peak / width;
   float log_value[3][3];
-  // Indices known to the compiler, so that the values stay in registers.
+  // Constant indices, so that the values stay in registers.
   for (int j = 0; j < 3; ++j) {
     for (int i = 0; i < 3; ++i) {
       const bool row_outside = y + j - 1 < 0 || y + j - 1 >= height;
@@ -198,7 +198,7 @@ OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int hei
           clamp((xy * gx - xx * gy) / determinant, -1.0f, 1.0f)};
 }
 
-// Heatmap position -> crop pixel -> image pixel (transform: 2 x 3, or null). No peak gives NaN.
+// Heatmap position -> crop pixel -> image pixel (transform: 2 x 3, or null). NaN if the map has no peak.
 OAKS_HOST_DEVICE void write_point(const DecodeArguments& a, Cell peak, Offset offset, const float* transform,
                                   float* point, float* heat) {
   if (peak.index < 0) {

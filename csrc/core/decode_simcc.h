@@ -23,13 +23,13 @@ struct SimccArguments {
   int keypoints, x_bins, y_bins;
   Element element;
   float bin_size;               // in crop pixels
-  int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
+  int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
 };
 
-// The bin of the mirrored output that belongs on `bin`. Along y a mirror changes nothing.
+// The bin of the mirrored output that is averaged with `bin`. Mirroring does not change y.
 OAKS_HOST_DEVICE int mirrored_bin(int bin, int bins, bool along_x) { return along_x ? bins - 1 - bin : bin; }
 
-// The first bins of both axes -> crop pixel -> image pixel (transform: 2 x 3, or null). The heat is the
+// The highest bins of both axes -> crop pixel -> image pixel (transform: 2 x 3, or null). The heat is the
 // smaller of their values. An axis without a finite value gives NaN.
 OAKS_HOST_DEVICE void write_simcc_point(const SimccArguments& a, Cell x, Cell y, const float* transform,
                                         float* point, float* heat) {

@@ -1,6 +1,6 @@
-// Boosted trees, of which every split is looked at and none is walked to (Lucchese et al., "QuickScorer",
-// SIGIR 2015): a split that sends a row to the right rules out the leaves on its left, and the first leaf
-// that is left over is the row's.
+// Boosted trees, evaluated without walking them (Lucchese et al., "QuickScorer", SIGIR 2015): every split is
+// tested, one that sends the row to the right rules out the leaves on its left, and the first leaf that
+// remains is the row's.
 #pragma once
 
 #include <cmath>
@@ -15,7 +15,7 @@ constexpr int kMaxTreeLeaves = 32;
 struct ForestSplit {
   int32_t feature;
   float threshold;   // a feature of at most this goes left
-  uint32_t stay;     // the tree's leaves that a row that goes right can still reach, numbered from the left
+  uint32_t stay;     // bit mask of the leaves, from the left, that a row going right can still reach
   int32_t nan_left;  // 1: NaN goes left
 };
 
@@ -39,7 +39,7 @@ OAKS_HOST_DEVICE bool goes_left(const ForestSplit& split, float feature) {
   return split.nan_left ? !(feature > split.threshold) : feature <= split.threshold;
 }
 
-// The number of the first leaf that is left over. There is always one.
+// Index of the first leaf that remains; there always is one.
 OAKS_HOST_DEVICE int first_leaf(uint32_t reachable) {
 #if defined(__CUDA_ARCH__)
   return __ffs(int(reachable)) - 1;

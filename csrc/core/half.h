@@ -1,5 +1,5 @@
-// IEEE half precision as it lies in memory, converted without a half type: host compilers may lack one. On a
-// device the conversion is one instruction.
+// IEEE half precision as stored in memory, converted in software because host compilers may lack a half type.
+// On a device the conversion is one instruction.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +65,7 @@ OAKS_HOST_DEVICE Half to_half(float value) {
 #endif
 }
 
-// Both halves of a word, the one in the low bits first.
+// Unpacks the two halves of a word, the one in the low bits first.
 OAKS_HOST_DEVICE void to_float_pair(uint32_t pair, float& first, float& second) {
 #if defined(__CUDA_ARCH__)
   asm("{ .reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
@@ -77,7 +77,7 @@ OAKS_HOST_DEVICE void to_float_pair(uint32_t pair, float& first, float& second) 
 #endif
 }
 
-// Two halves as they lie in memory, the first in the low bits: one instruction for both where there is one.
+// Packs two halves into a word, the first in the low bits; one instruction from compute capability 8.0 on.
 OAKS_HOST_DEVICE uint32_t to_half_pair(float first, float second) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   uint32_t pair;

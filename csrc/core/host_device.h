@@ -1,10 +1,10 @@
-// What the operations' arithmetic needs so that one header serves the host compiler and the CUDA compiler.
+// What lets one header of arithmetic serve both the host compiler and the CUDA compiler.
 #pragma once
 
 #include <cmath>
 
-// Always inlined on the host: cpu/kernels.cpp is compiled once per instruction set, and a copy left standing
-// could be linked into the build for another one.
+// Always inlined on the host: cpu/kernels.cpp is compiled once per instruction set, and the linker could use
+// a function that is not inlined for another instruction set.
 #if defined(__CUDACC__)
 #define OAKS_HOST_DEVICE __host__ __device__ __forceinline__
 #elif defined(_MSC_VER)

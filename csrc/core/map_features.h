@@ -1,5 +1,5 @@
-// What a scorer is told of each keypoint: figures of the pose, of the keypoint's heatmap, and of what the
-// mirrored crop says. oaks/ops/_map_features.py names and defines them, in this order.
+// The scorer's input features of each keypoint: of the pose, of the keypoint's heatmap, and of the mirrored
+// crop's heatmap. oaks/ops/_map_features.py names and defines them, in this order.
 #pragma once
 
 #include <cmath>
@@ -10,8 +10,8 @@
 
 namespace oaks {
 
-// The features that come first, for every keypoint. Behind them, for each keypoint of the person: its heat,
-// then its x, then its y relative to this keypoint.
+// The first features of every keypoint. They are followed by the heat of each of the person's keypoints, then
+// their x, then their y relative to this keypoint.
 enum PoseFeature : int {
   kJoint,
   kHeat,
@@ -33,7 +33,7 @@ enum PoseFeature : int {
   kPoseFeatures
 };
 
-// The features of the heatmap, where there is one.
+// Features of the heatmap, where there is one.
 enum MapFeature : int {
   kSecondHeat,
   kSecondRatio,
@@ -56,7 +56,7 @@ enum MapFeature : int {
   kMapFeatures
 };
 
-// The features of the mirrored crop's map, where there is one.
+// Features of the mirrored crop's map, where there is one.
 enum FlipFeature : int { kFlipDistance, kFlipDifference, kFlipHeat, kFlipFeatures };
 
 // One call of pose_features or map_features. Pointers are host pointers for cpu/, device pointers for cuda/.
@@ -64,7 +64,7 @@ struct FeatureArguments {
   const void* heatmaps;  // (count, keypoints, height, width), `element`; or null: features of the pose alone
   const void* mirrored;  // the same shape: the raw output for the mirrored crop; or null
   const float* points;   // (count, keypoints, 2) x, y in image pixels
-  const float* heat;     // (count, keypoints); null where the heatmaps say it
+  const float* heat;     // (count, keypoints); null where it is read from the heatmaps
   const float* boxes;    // (count, 4) x1, y1, x2, y2
   const float* frame_sizes;  // (count, 2) width, height
   float* features;           // (count, keypoints, feature_count)
@@ -72,11 +72,11 @@ struct FeatureArguments {
   int keypoints, height, width;
   Element element;
   bool shift_mirrored;          // as in DecodeArguments
-  int16_t pair[kMaxKeypoints];  // the keypoint that each keypoint becomes in a mirror
-  uint8_t left[kMaxKeypoints];  // 1: the person is looked at in a mirror, so that the keypoint is a right one
+  int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
+  uint8_t left[kMaxKeypoints];  // 1: a left keypoint; its features are computed mirrored, as a right one's
 };
 
-// Where the heatmap's features begin in a keypoint's row.
+// Index of the heatmap's first feature in a keypoint's row.
 OAKS_HOST_DEVICE int first_map_feature(int keypoints) { return kPoseFeatures + 3 * keypoints; }
 
 OAKS_HOST_DEVICE int feature_count(int keypoints, bool maps, bool mirrored) {
@@ -90,9 +90,9 @@ OAKS_HOST_DEVICE int feature_count(const FeatureArguments& a) {
 OAKS_HOST_DEVICE float smaller(float a, float b) { return a < b ? a : b; }
 OAKS_HOST_DEVICE float larger_of(float a, float b) { return a > b ? a : b; }
 
-// What features of a pose are measured by.
+// The units in which features of a pose are measured.
 struct PersonFrame {
-  float x1, y1, width, height;  // the box; a side below a pixel counts as a pixel
+  float x1, y1, width, height;  // the box; a side shorter than a pixel counts as one pixel
   float frame_width, frame_height;
   float scale;    // the square root of the box's area
   float nothing;  // 0, or NaN unless all numbers are finite
@@ -101,7 +101,7 @@ struct PersonFrame {
 // 0, or NaN where the value is not finite.
 OAKS_HOST_DEVICE float nothing_of(float value) { return value - value; }
 
-// The same of a keypoint's numbers.
+// The same for a keypoint's position and heat.
 OAKS_HOST_DEVICE float nothing_of(const float* point, float heat) {
   return nothing_of(point[0]) + nothing_of(point[1]) + nothing_of(heat);
 }
@@ -117,8 +117,8 @@ OAKS_HOST_DEVICE PersonFrame person_frame(const float* box, const float* frame_s
   return frame;
 }
 
-// The value at fraction `part` of the sorted values, between two of them linearly.
-// Arrays of heats may be any that are indexed.
+// The quantile `part` of sorted values, interpolated linearly.
+// Heats: any type that can be indexed.
 template <class Values>
 OAKS_HOST_DEVICE float quantile(const Values& sorted, int count, float part) {
   const float place = part * float(count - 1);
@@ -144,7 +144,7 @@ OAKS_HOST_DEVICE HeatFigures heat_figures(const Values& sorted, int count) {
           mean};
 }
 
-// The features of the pose for keypoint k. points (keypoints, 2) and heat (keypoints) are the person's.
+// Features of the pose for keypoint k. points: (keypoints, 2) of the person; heat: (keypoints).
 template <class Values>
 OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, const PersonFrame& frame,
                                           const float* points, const Values& heat, const HeatFigures& figures,
@@ -183,22 +183,22 @@ OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, cons
   }
 }
 
-// Features of a person of whom something is not finite.
+// Features of a person with a value that is not finite.
 OAKS_HOST_DEVICE void mark_not_finite(float* out, int features) {
   for (int i = 0; i < features; ++i) out[i] = NAN;
 }
 
-// A map whose largest value is below this is empty: it has no peak to look at.
+// A map whose largest value is below this is empty: it has no peak.
 constexpr float kLeastHeat = 1e-30f;
-// A local peak counts from this part of the heat on.
+// A local peak counts if it is at least this part of the heat.
 constexpr float kPeakPart = 0.25f;
 
 constexpr int kNearReach = 2;   // of mass_near: 5 x 5 cells
 constexpr int kRingReach = 3;   // of ring: the cells around 5 x 5
 constexpr int kLocalReach = 4;  // of local_spread: 9 x 9 cells
 
-// Sums over the whole map. Values are in units of the heat, negative ones count as 0, distances are from the
-// peak.
+// Sums over the whole map. Values are in units of the heat, negative values count as 0, and distances are
+// measured from the peak.
 struct MapSums {
   float mass = 0.0f, x = 0.0f, y = 0.0f, squared_distance = 0.0f, squares = 0.0f;
   float half = 0.0f;     // cells of at least half the heat
@@ -206,13 +206,13 @@ struct MapSums {
   float nothing = 0.0f;  // NaN unless all values are finite
 };
 
-// A cell is a local peak if it comes before all of its 8 neighbours: the larger value, ties to the lowest
-// index. before: the largest of the neighbours with a lower index; behind: of those with a higher one.
+// A cell is a local peak if it ranks above all of its 8 neighbours: larger value, ties to the lower index.
+// before: the largest neighbour with a lower index; behind: the largest with a higher index.
 OAKS_HOST_DEVICE bool is_local_peak(float value, float before, float behind) {
   return value > 0.0f && value > before && value >= behind;
 }
 
-// What is summed in the cells around the peak.
+// Sums over the cells around the peak.
 struct PeakWindow {
   float near = 0.0f, local = 0.0f, squared_distance = 0.0f, ring = 0.0f;
   int ring_cells = 0;
@@ -238,7 +238,7 @@ OAKS_HOST_DEVICE PeakWindow peak_window(const Map& at, int peak, int height, int
   return window;
 }
 
-// The features of one map but those that other maps are asked for. mirrored: as FeatureArguments' left.
+// Features of one map, except those that read other maps. mirrored: as FeatureArguments::left.
 OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peaks, const PeakWindow& window,
                                          int width, bool mirrored, float* out) {
   const float sign = mirrored ? -1.0f : 1.0f;
@@ -265,7 +265,7 @@ OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peak
   out[kHalfArea] = sums.half;
 }
 
-// What the maps of other keypoints say at this one's peak, and this one's at its counterpart's.
+// Values of other keypoints' maps at this one's peak, and of this one's map at its counterpart's peak.
 // at(keypoint, cell) gives a map's averaged value; peaks: every keypoint's cell.
 template <class Maps, class Peaks>
 OAKS_HOST_DEVICE void write_other_maps(const FeatureArguments& a, const Maps& at, const Peaks& peaks, int k,

@@ -10,11 +10,11 @@
 
 namespace oaks {
 
-// What every suppression has. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// Arguments that both suppressions share. Pointers are host pointers for cpu/ and device pointers for cuda/.
 struct Candidates {
   const float* scores;         // (count)
-  const int32_t* frame_index;  // (count): only candidates of one frame suppress one another; or null
-  int64_t* kept;               // (count) best first, then -1
+  const int32_t* frame_index;  // (count): only candidates of the same frame suppress each other; or null
+  int64_t* kept;               // (count) kept indices, best first, then -1
   int64_t count;
   float threshold;  // suppressed: similarity to a better kept candidate > threshold
 };
@@ -57,7 +57,7 @@ OAKS_HOST_DEVICE float pair_similarity(const BoxNmsArguments& a, int64_t i, int6
 // The score that a candidate is ranked by.
 OAKS_HOST_DEVICE float rank_score(const OksNmsArguments& a, int64_t i) { return a.scores[i]; }
 
-// NaN, which is last, where the box is not finite.
+// NaN, which ranks last, for a box that is not finite.
 OAKS_HOST_DEVICE float rank_score(const BoxNmsArguments& a, int64_t i) {
   const float* box = a.boxes + 4 * i;
   const bool finite = is_finite(box[0]) && is_finite(box[1]) && is_finite(box[2]) && is_finite(box[3]);
@@ -71,7 +71,7 @@ OAKS_HOST_DEVICE bool ranks_before(float score_i, int64_t i, float score_j, int6
   return score_i > score_j || (score_i == score_j && i < j);
 }
 
-// Whether the candidate `worse` goes where `better` is kept.
+// Whether keeping `better` suppresses the candidate `worse`.
 template <class Arguments>
 OAKS_HOST_DEVICE bool suppresses(const Arguments& a, int64_t better, int64_t worse) {
   if (a.frame_index && a.frame_index[better] != a.frame_index[worse]) return false;

@@ -9,7 +9,7 @@
 
 namespace oaks {
 
-// Distances count against 2 * area * (2 sigma)^2; this keeps an area of 0 from dividing 0 by 0.
+// Added to the area in the denominator 2 * area * (2 sigma)^2, so that an area of 0 does not divide 0 by 0.
 constexpr float kSmallestArea = 2.220446049250313e-16f;
 
 // One call of oks. Pointers are host pointers for cpu/ and device pointers for cuda/.
@@ -17,14 +17,14 @@ struct OksArguments {
   const float* a;          // (a_count, keypoints, 2)
   const float* b;          // (b_count, keypoints, 2)
   const float* areas;      // (b_count)
-  const uint8_t* visible;  // (b_count, keypoints), nonzero: counts; or null: all count
+  const uint8_t* visible;  // (b_count, keypoints): nonzero keypoints count; null: all count
   float* similarity;       // (a_count, b_count)
   int64_t a_count, b_count;
   int keypoints;
   float sigmas[kMaxKeypoints];
 };
 
-// Keypoint similarity, 0 to 1. A point that is not finite is similar to nothing.
+// Keypoint similarity, 0 to 1. 0 if a point is not finite.
 OAKS_HOST_DEVICE float keypoint_similarity(const float* a, const float* b, float area, float sigma) {
   const float dx = a[0] - b[0], dy = a[1] - b[1];
   const float k = 2.0f * sigma;
@@ -32,7 +32,7 @@ OAKS_HOST_DEVICE float keypoint_similarity(const float* a, const float* b, float
   return similarity >= 0.0f ? similarity : 0.0f;
 }
 
-// The mean over the keypoints that count, in their order; 0 where none does.
+// Mean over the keypoints that count, summed in keypoint order; 0 if none counts.
 OAKS_HOST_DEVICE float object_similarity(const float* a, const float* b, float area, const uint8_t* visible,
                                          const float* sigmas, int keypoints) {
   float sum = 0.0f;

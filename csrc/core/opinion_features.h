@@ -1,4 +1,4 @@
-// What a second estimator says of the same keypoints, beside the features of the first.
+// Features from a second estimator of the same keypoints, appended to those of the first.
 // oaks/ops/_opinion_features.py names and defines them, in this order.
 #pragma once
 
@@ -30,18 +30,18 @@ struct OpinionArguments {
   int64_t count;
   int keypoints, feature_count;
   float sigmas[kMaxKeypoints];
-  uint8_t left[kMaxKeypoints];  // nonzero: x differences change their sign
+  uint8_t left[kMaxKeypoints];  // nonzero: a left keypoint, whose x differences change sign
 };
 
-// Largest difference of place, in units of twice the keypoint's standard deviation of annotation.
+// Largest distance between the two positions, in units of twice the keypoint's annotation deviation (sigma).
 constexpr float kFarthest = 99.0f;
-// An annotated person's area is about this share of the box.
+// An annotated person's area is about this fraction of the box.
 constexpr float kAreaOfBox = 0.53f;
 
-// A heat that is not finite says nothing.
+// A heat that is not finite counts as 0.
 OAKS_HOST_DEVICE float told_heat(float heat) { return heat - heat == 0.0f ? heat : 0.0f; }
 
-// fmaxf and fminf leave out NaN: a place that is none is the farthest there is.
+// fmaxf and fminf ignore NaN, so a missing position counts as the farthest.
 OAKS_HOST_DEVICE float bounded(float difference) { return fminf(fmaxf(difference, -kFarthest), kFarthest); }
 
 // One feature of keypoint k of person n.

@@ -17,10 +17,10 @@ struct ScoreArguments {
   int keypoints;
 };
 
-// Below this sum of visibilities nothing of the person is there, and the score is 0.
+// A person whose visibilities sum to less than this has score 0.
 constexpr float kLeastVisibility = 1e-6f;
 
-// One person. Sums run in keypoint order, so that host and device round alike.
+// Score of one person. Sums run in keypoint order, so that host and device round alike.
 OAKS_HOST_DEVICE float pose_score(const float* values, const float* visibility, int keypoints) {
   float sum = 0.0f, weight = 0.0f;
   for (int k = 0; k < keypoints; ++k) {

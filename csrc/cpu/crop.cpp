@@ -5,7 +5,7 @@
 namespace oaks::cpu {
 
 void crop(const CropArguments& arguments, int threads) {
-  // Whole crops where there are enough of them; a lone one is shared out in bands of rows.
+  // With enough crops, each thread takes whole crops; otherwise crops are divided into bands of rows.
   const int bands = arguments.count < 2 * threads ? (threads > 1 ? 2 * threads : 1) : 1;
   std::vector<Scratch> scratch(static_cast<size_t>(threads));
   const Kernels& compiled = kernels();

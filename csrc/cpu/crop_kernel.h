@@ -8,7 +8,7 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// Where each crop column lies in a row of the frame: byte offsets of its two neighbours and their weights.
+// For each crop column: byte offsets of its two neighbours in a frame row, and their weights.
 struct Columns {
   int *low, *high;
   float *low_weight, *high_weight;
@@ -26,7 +26,7 @@ Columns find_columns(CropAxis axis, int crop_width, int image_width, int* indice
   return columns;
 }
 
-// One row of the frame at the crop's columns: three planes of `width` grey levels, in the frame's channel
+// One row of the frame at the crop's columns: three planes of `width` gray levels, in the frame's channel
 // order.
 void blend_columns(const uint8_t* row, [[maybe_unused]] int row_length, Columns columns, int width,
                    float* planes) {
@@ -83,8 +83,8 @@ void blend_columns(const uint8_t* row, [[maybe_unused]] int row_length, Columns 
   }
 }
 
-// The two frame rows that crop rows are blended from, each with its columns already blended; a crop row needs
-// at most one or two that the row before it did not have.
+// The two frame rows that a crop row is blended from, each with its columns already blended. The next crop
+// row can reuse one or both of them.
 struct BlendedRows {
   float* planes[2];
   int held[2] = {-1, -1};

@@ -8,14 +8,14 @@ namespace oaks::cpu {
 
 void decode(const DecodeArguments& arguments, int threads) {
   const Kernels& compiled = kernels();
-  // Whole people where there are enough of them: a walk through neighbouring maps is what memory is fast at.
+  // With enough people, each thread takes whole people: reading neighbouring maps in order is fastest.
   const int64_t maps = arguments.count * arguments.keypoints;
   const int64_t together = arguments.count >= 2 * threads ? arguments.keypoints : 1;
   for_each(maps / together, threads, [&](int64_t item, int /*worker*/) {
     for (int64_t map = item * together; map < (item + 1) * together; ++map) {
       compiled.decode_map(arguments, map);
     }
-    // Averages that went past the cache are in memory before anybody hears of them.
+    // Stores that bypass the cache must have reached memory before the caller continues.
     std::atomic_thread_fence(std::memory_order_seq_cst);
   });
 }

@@ -8,13 +8,13 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// The flip-averaged map of one keypoint of one person. Nothing of it is kept: a row that is wanted again is
-// averaged again, which costs less than writing every row down.
+// The flip-averaged map of one keypoint of one person. It is not stored: averaging a row again where it is
+// needed again costs less than writing every row.
 template <class T>
 struct AveragedMap {
   const T* map;
-  const T* mirrored;       // null: the map is taken as it lies
-  const T* next_mirrored;  // where the walk goes on after this map; only ever prefetched
+  const T* mirrored;       // null: no averaging
+  const T* next_mirrored;  // the mirrored map that is read next; only prefetched
   bool shift;
   int height, width;
 
@@ -27,7 +27,7 @@ struct AveragedMap {
     return flip_average(value, to_float(mirrored_row(y)[mirrored_column(x, width, shift)]));
   }
 
-  // Hands every vector of row y to write(vector, column); gives the largest value of each lane, never NaN.
+  // Passes every vector of row y to write(vector, column); returns the largest value of each lane, never NaN.
   template <class Write>
   OAKS_HOST_DEVICE Widest sweep_row(int y, const Write& write) const {
     Widest maximum = Widest::all(-INFINITY);
@@ -40,8 +40,8 @@ struct AveragedMap {
       });
       return maximum;
     }
-    // The mirrored row runs backwards: a vector's first lane takes column `last`, the next ones those before
-    // it. With the shift, column 0 stands alone.
+    // The mirrored row is read backwards: a vector's first lane takes column `last`, the next lanes the
+    // columns before it. With the shift, column 0 is handled alone.
     const T* back = mirrored_row(y);
     const auto average = [&](auto vector, int x) {
       using Vector = decltype(vector);
@@ -57,8 +57,8 @@ struct AveragedMap {
   }
 };
 
-// Asks for a row of the mirrored map before it is needed: backwards through rows that follow one another, and
-// from pair to pair, is no pattern that processors foresee. The map's own rows are.
+// Prefetches a row of the mirrored map: hardware prefetchers follow the map's own rows, but not rows read
+// backwards and from pair to pair.
 template <class T>
 OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused]] int width) {
 #if defined(__GNUC__)
@@ -69,13 +69,13 @@ OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused
 
 constexpr int kPrefetchBytes = 2048;
 
-// TopTwo for each lane of the vectors that come past, without a branch: where a maximum changes is as good as
-// random, and after a wrong guess the memory would wait. Not for NaN.
+// TopTwo per lane over a sequence of vectors, without a branch: where a maximum changes is unpredictable, and
+// a mispredicted branch stalls the loads. NaN is not allowed.
 struct LaneTopTwo {
   Widest first = Widest::all(-INFINITY), second = first;
   Indices first_index = Indices{} - 1, second_index = first_index;
 
-  // Each lane's indices must come in ascending order: a later one never wins a tie.
+  // Each lane's indices must be ascending: a later one never wins a tie.
   OAKS_HOST_DEVICE void offer(Widest value, Indices index) {
     const auto before_first = value.v > first.v, before_second = value.v > second.v;
     second.v = before_first ? first.v : (before_second ? value.v : second.v);
@@ -84,7 +84,7 @@ struct LaneTopTwo {
     first_index = before_first ? index : first_index;
   }
 
-  // The two first of all lanes. An index that has won is left out in every lane.
+  // The two best over all lanes. The index of the first is excluded in every lane.
   OAKS_HOST_DEVICE TopTwo of_all_lanes() const {
     TopTwo top;
     top.first = first_of(first, first_index);
@@ -105,7 +105,7 @@ struct LaneTopTwo {
   }
 };
 
-// The rows with the two largest maxima. Every vector goes to write(vector, row, column) on its way.
+// The rows with the two largest maxima. Every vector is also passed to write(vector, row, column).
 template <class T, class Write>
 OAKS_HOST_DEVICE TopTwo top_two_rows(const AveragedMap<T>& map, const Write& write) {
   const int ahead = kPrefetchBytes / (map.width * int(sizeof(T)));
@@ -143,8 +143,8 @@ OAKS_HOST_DEVICE void offer_row(const AveragedMap<T>& map, int y, LaneTopTwo& to
   });
 }
 
-// The two highest cells lie in the two rows with the highest maxima, unless +infinity, which is no peak, has
-// hidden the order of the rows.
+// The two highest cells lie in the two rows with the highest maxima, unless an +infinity, which cannot be a
+// peak, hides the order of the rows.
 template <class T>
 TopTwo top_two_cells(const AveragedMap<T>& map, TopTwo rows) {
   LaneTopTwo top;
@@ -197,7 +197,8 @@ void decode_typed_map(const DecodeArguments& a, int64_t index) {
   T* averaged = a.averaged ? static_cast<T*>(a.averaged) + index * size : nullptr;
   AveragedMap<T> map{own, mirrored, next, a.shift_mirrored, a.height, a.width};
 
-  // Averages go out on the way past, except those that would be rounded onto the values they are made of.
+  // Averages are written in the same pass, except half averages in place: rows are averaged again below, and
+  // that must not start from rounded averages.
   const bool in_place = averaged == own;
   const bool rounds = sizeof(T) < sizeof(float);
   TopTwo rows;

@@ -8,7 +8,7 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// The first bin of one axis, averaged with the mirrored vector unless that is null.
+// The highest bin of one axis, averaged with the mirrored vector unless that is null.
 template <class T>
 Cell first_bin(const T* own, const T* mirrored, int bins, bool along_x) {
   LaneTopTwo top;

@@ -1,4 +1,4 @@
-// The instruction sets that the hot loops were compiled for, and the one that is in use.
+// The instruction sets that the hot loops are compiled for, and the one in use.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace oaks::cpu {
 
-// Working memory of one thread, kept for the length of a call. Not inline: see the head of kernels.cpp.
+// Working memory of one thread, kept during a call. Not inline: see the top of kernels.cpp.
 class Scratch {
  public:
   float* floats(size_t count);
@@ -23,7 +23,7 @@ class Scratch {
   std::vector<int> indices_;
 };
 
-// What kernels.cpp gives for each instruction set.
+// The functions that kernels.cpp provides for each instruction set.
 struct Kernels {
   // Decodes the map of one keypoint of one person: map = person * keypoints + keypoint.
   void (*decode_map)(const DecodeArguments&, int64_t map);
@@ -39,7 +39,7 @@ struct Kernels {
 
 const Kernels& kernels();
 
-// The names that this processor can run, best last; "baseline" is always there.
+// The instruction sets that this processor can run, best last; "baseline" is always among them.
 std::vector<std::string> instruction_sets();
 std::string instruction_set();
 // Throws std::invalid_argument for a name that is not among instruction_sets().

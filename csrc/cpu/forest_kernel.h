@@ -9,7 +9,7 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-constexpr int kVectors = 2;  // of rows that go through a tree together
+constexpr int kVectors = 2;  // vectors of rows that go through a tree together
 constexpr int kRowsTogether = kVectors * Widest::lanes;
 
 // The leaves of a tree that each of kRowsTogether rows can still reach. columns: (feature_count,

@@ -1,5 +1,5 @@
-// The hot loops, compiled once per instruction set (cmake/cpu.cmake), hence without the standard library's
-// templates: their one linked copy might hold instructions that this machine lacks.
+// The hot loops, compiled once per instruction set (cmake/cpu.cmake). They use no templates of the standard
+// library: the linker keeps one copy of each, which could contain instructions that this machine lacks.
 #include "cpu/crop_kernel.h"
 #include "cpu/decode_kernel.h"
 #include "cpu/decode_simcc_kernel.h"

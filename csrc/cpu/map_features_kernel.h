@@ -36,7 +36,7 @@ OAKS_HOST_DEVICE float sum_of_lanes(Widest vector) {
   return sum;
 }
 
-// The largest of a cell and its two neighbours in a row.
+// The largest of each cell and its two neighbours in the row.
 OAKS_HOST_DEVICE Widest largest_of_three(const float* cell) {
   return larger(larger(Widest::load(cell - 1), Widest::load(cell)), Widest::load(cell + 1));
 }
@@ -85,7 +85,7 @@ OAKS_HOST_DEVICE MapWalk walk_map(const BorderedMap& map, Cell peak) {
           peaks.of_all_lanes()};
 }
 
-// What is kept of a person between its maps and its features.
+// What is kept of a person until all of its maps have been read.
 struct PersonScratch {
   float* bordered;
   float* mirrored_back;
@@ -118,7 +118,7 @@ Cell highest_cell(const AveragedMap<T>& map) {
   return top_two_cells(map, top_two_rows(map, [](auto, int, int) {})).first;
 }
 
-// A row of the mirrored map as it lies over the map.
+// A row of the mirrored map, mirrored back onto the map.
 template <class T>
 OAKS_HOST_DEVICE void mirror_row(const AveragedMap<T>& map, int y, float* to) {
   const T* from = map.mirrored_row(y);
@@ -140,7 +140,8 @@ void write_flip_features_of(const AveragedMap<T>& map, Cell peak, float* mirrore
   write_flip_features(highest_cell(own), highest_cell(back), own(y, x), back(y, x), map.width, out);
 }
 
-// The features of one keypoint's map; whether all of it is finite. Its peak and heat go into the scratch.
+// Writes the features of one keypoint's map, and its peak and heat into the scratch. Returns whether the
+// whole map is finite.
 template <class T>
 bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonScratch& scratch, float* out) {
   const BorderedMap bordered{scratch.bordered, a.height, a.width};
@@ -153,7 +154,7 @@ bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonS
   scratch.heat[k] = peak.value;
   const MapWalk walk = walk_map(bordered, peak);
   if (!is_finite(walk.sums.nothing)) return false;
-  // An empty map's peak is no local peak.
+  // The maximum of an empty map is not a local peak.
   const bool empty = !(peak.value >= kLeastHeat);
   const PeakWindow window =
       empty ? PeakWindow{} : peak_window(bordered, peak.index, a.height, a.width, 1.0f / peak.value);

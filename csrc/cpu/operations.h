@@ -1,4 +1,5 @@
-// The operations on host memory. `threads`: at most so many; the results are the same bits for any number.
+// The operations on host memory. `threads`: the most threads to use; results are bit-identical for any
+// number.
 #pragma once
 
 #include <string>

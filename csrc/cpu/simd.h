@@ -14,7 +14,7 @@
 namespace oaks::cpu {
 inline namespace OAKS_ISA {
 
-// One float: the end of a row, and machines without the vectors below.
+// One float: for the end of a row, and for machines without the vectors below.
 struct Vector1 {
   static constexpr int lanes = 1;
   float v;
@@ -88,7 +88,7 @@ OAKS_HOST_DEVICE Vector4 fused(Vector4 a, Vector4 b, Vector4 c) {
   return {Vector4::Native{oaks::fused(a.v[0], b.v[0], c.v[0]), oaks::fused(a.v[1], b.v[1], c.v[1]),
                           oaks::fused(a.v[2], b.v[2], c.v[2]), oaks::fused(a.v[3], b.v[3], c.v[3])}};
 #else
-  return {a.v * b.v + c.v};  // this processor has no fused instruction, and calling a function is far slower
+  return {a.v * b.v + c.v};  // no fused instruction here, and a function call is far slower
 #endif
 }
 OAKS_HOST_DEVICE Vector4 larger(Vector4 a, Vector4 b) { return {a.v > b.v ? a.v : b.v}; }
@@ -110,8 +110,8 @@ struct Vector8 {
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   __m128i halves() const { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
   void store(Half* p) const { _mm_storeu_si128((__m128i*)p, halves()); }
-  // Past the cache, for what nobody reads soon: memory is not read before it is written. In pieces of 16
-  // bytes, the boundary on which NumPy's arrays lie.
+  // Stores that bypass the cache, for what is not read soon: memory is not read before it is written. In
+  // pieces of 16 bytes, the alignment of NumPy's arrays.
   void stream(float* p) const {
     if (uintptr_t(p) % 16 != 0) return store(p);
     _mm_stream_ps(p, _mm256_castps256_ps128(v));
@@ -204,7 +204,7 @@ using Widest = Vector1;
 #endif
 OAKS_HOST_DEVICE Widest widened(Widest v) { return v; }
 
-// A whole number for each lane of the widest vector.
+// An integer for each lane of the widest vector.
 #if defined(__GNUC__)
 typedef int32_t Indices __attribute__((vector_size(4 * Widest::lanes)));
 OAKS_HOST_DEVICE Widest widened(Vector1 v) {

@@ -15,8 +15,8 @@
 namespace oaks::cpu {
 namespace {
 
-// Helpers sleep until a loop is given out, and end with the process. One loop runs at a time: a caller that
-// finds the pool busy does its loop alone, which gives the same results.
+// Helpers sleep until a loop starts, and end with the process. One loop runs at a time: a caller that finds
+// the pool busy runs its loop alone, with the same results.
 class Pool {
  public:
   void run(int64_t count, int helpers, const std::function<void(int64_t, int)>& body) {
@@ -43,7 +43,7 @@ class Pool {
     for (int64_t item; (item = next_.fetch_add(1)) < count;) body(item, worker);
   }
 
-  // How many helpers there are in the end: the system may refuse threads, and fewer give the same results.
+  // Returns the number of helpers: the system may refuse threads, and fewer give the same results.
   int start_helpers(int wanted) {
     try {
       while (int(threads_.size()) < wanted) {

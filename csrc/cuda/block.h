@@ -1,6 +1,6 @@
-// What the kernels are written with: CUDA's own names, and two for shared memory. Nothing else of CUDA may
-// appear in a kernel, because the tests compile the same files for the host, where emulator/block.h gives
-// these names a meaning and watches what the threads of a block do to one another:
+// The primitives that kernels are written with: CUDA's own names, and two for shared memory. A kernel may use
+// nothing else of CUDA, because the tests compile the same files for the host, where emulator/block.h
+// implements these names and checks the threads of a block for conflicting accesses:
 //   threadIdx blockIdx blockDim gridDim (x only), __syncthreads, __shfl_xor_sync, __shfl_sync, __ballot_sync,
 //   __popc, __byte_perm, __funnelshift_r, __dp2a_lo, __dp2a_hi; and from 8.0 on
 //   __reduce_max_sync, __reduce_min_sync.
@@ -12,7 +12,7 @@
 
 // name[0] to name[count - 1] in shared memory; read and assign whole elements.
 #define OAKS_SHARED(Type, name, count) __shared__ Type name[count]
-// The shared memory whose size the launch gives, on a 16-byte boundary.
+// The dynamic shared memory, whose size the launch sets, on a 16-byte boundary.
 #define OAKS_DYNAMIC_SHARED(Type, name)          \
   extern __shared__ uint4 oaks_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(oaks_dynamic_shared)
@@ -31,7 +31,7 @@ namespace oaks::cuda {
 constexpr int kWarp = 32;
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
-// `width` values that are read or written at once; they must lie on a boundary of their size.
+// `width` values that are read or written at once; they must be aligned to their total size.
 template <class T, int width>
 struct alignas(sizeof(T) * width) Vector {
   T value[width];

@@ -1,5 +1,6 @@
-// Two launches: a thread per box finds its window; then a block writes a band of rows of one box's crop, and
-// of the mirrored crop. A thread keeps to its columns, so that where they lie in the frame is found once.
+// Two launches: one thread per box computes its window; then one block writes a band of rows of a box's crop
+// and of the mirrored crop. A thread keeps its columns, so that their positions in the frame are computed
+// once.
 #include <type_traits>
 
 #include "core/crop.h"
@@ -11,38 +12,38 @@ namespace {
 constexpr int kWindowThreads = 128;
 constexpr int kMostThreads = 256;
 constexpr int kFramesPerLaunch = 64;
-constexpr int kBlocksPerMultiprocessor = 4;  // run together; fewer and longer bands save work
+constexpr int kBlocksPerMultiprocessor = 4;  // resident together; fewer, longer bands save work
 constexpr int kLongestBand = 32;
-constexpr int kMostRows = 2 * kLongestBand;  // a band is whole rounds of the threads' rows
+constexpr int kMostRows = 2 * kLongestBand;  // a band is a whole number of rounds of the threads' rows
 
-// The frames of one launch. They travel with it, so that no device memory is needed for their table.
+// The frames of one launch, passed by value, so that the table needs no device memory.
 struct FrameTable {
   FrameView frames[kFramesPerLaunch];
-  int part;  // it holds frames part * kFramesPerLaunch and on
+  int part;  // it holds frames from part * kFramesPerLaunch on
 };
 
-// How a launch divides the crops.
+// How a launch divides crops among blocks and threads.
 struct Tiling {
   int columns;  // threads side by side
   int rows;     // threads above one another
-  int bands;    // of each crop
-  int band;     // rows of a band
+  int bands;    // per crop
+  int band;     // rows per band
   // Bytes from a pixel to the frame's next channel, to the thread's next row, and from a crop to the mirrored
   // one.
   int64_t next_plane, next_row, mirrored;
 };
 
-// For half crops, rows are blended in whole numbers: their weights are multiples of 2^-15, and the sum of two
-// weighted bytes stays below 2^23, where a float counts by one.
+// For half crops, rows are blended in integers: weights are multiples of 2^-15, and the sum of two weighted
+// bytes stays below 2^23, up to which a float holds every integer.
 constexpr float kWeightUnit = 1.0f / 32768.0f;
 constexpr uint32_t kTwoTo23 = 0x4b000000u;  // bits of the float 2^23
 
-// Where a row of the crop lies in the frame.
+// The position of a crop row in the frame.
 struct CropRow {
   const uint8_t *low, *high;  // the two rows of the frame that are blended
   float low_weight, high_weight;
   // Both weights in units of 2^-15, the low row's in the low half. 0: one of the rows is the frame's first or
-  // last, or counts nothing.
+  // last, or has weight 0.
   uint32_t weights;
 };
 
@@ -57,7 +58,7 @@ __device__ CropRow find_row(CropAxis axis, int row, const FrameView& frame) {
   return found;
 }
 
-// How gray levels become network values, by the frame's channels.
+// Scale and bias from gray levels to network values, in the frame's channel order.
 struct Normalization {
   float scale[3], bias[3];
 
@@ -66,12 +67,12 @@ struct Normalization {
         bias{a.bias[a.bgr ? 2 : 0], a.bias[1], a.bias[a.bgr ? 0 : 2]} {}
 };
 
-// The network's values of one pixel, by the frame's channels.
+// The network values of one pixel, in the frame's channel order.
 struct Values {
   float channel[3];
 };
 
-// A float from 2^23 to 2^24 counts by one: its lowest bits are a whole number.
+// The lowest bits of a float from 2^23 to 2^24 are an integer.
 __device__ float level(uint32_t pixel, unsigned byte) {
   return float_from_bits(__byte_perm(pixel, kTwoTo23, 0x7440u + byte)) - 8388608.0f;
 }
@@ -94,7 +95,7 @@ __device__ uint32_t read_bytes(const uint8_t* pixel) {
   return uint32_t(pixel[0]) | uint32_t(pixel[1]) << 8 | uint32_t(pixel[2]) << 16;
 }
 
-// Any row and column. What counts nothing is not read: the frame may be missing.
+// Any row and column. Pixels of weight 0 are not read: the frame may be missing.
 __device__ Values blend_near_border(const Tap& x, const CropRow& y, const Normalization& normal) {
   uint32_t low_left = 0, low_right = 0, high_left = 0, high_right = 0;
   const bool column_counts = x.low_weight != 0.0f || x.high_weight != 0.0f;
@@ -110,18 +111,18 @@ struct PixelPair {
   uint32_t first, second;
 };
 
-// In whole words: up to 3 bytes before and 6 behind are read too, which belong to some other row if the row
-// is neither the first nor the last.
+// Read as whole words: up to 3 bytes before and 6 bytes after are read too, which belong to neighbouring rows
+// unless the row is the first or the last.
 __device__ PixelPair read_words(const uint8_t* pixel) {
   const auto address = reinterpret_cast<uintptr_t>(pixel);
   const uint32_t* const word = reinterpret_cast<const uint32_t*>(address & ~uintptr_t(3));
   const uint32_t first = word[0], second = word[1], third = word[2];
-  const unsigned skipped = unsigned(address) << 3;  // in bits; all but the lowest five count nothing
+  const unsigned skipped = unsigned(address) << 3;  // in bits; only the lowest five bits are used
   return {__funnelshift_r(first, second, skipped), __funnelshift_r(second, third, skipped)};
 }
 
-// What a thread keeps of a column whose pixels and right neighbours lie in the frame, to blend all of its
-// rows but the frame's first and last; one way for each type of crop.
+// What a thread keeps of a column whose pixels and right neighbours lie in the frame, to blend all rows
+// except the frame's first and last; one struct per element type.
 template <class T>
 struct Column;
 
@@ -141,7 +142,7 @@ struct Column<float> {
   }
 };
 
-// Rows first, in whole numbers; then columns, whose weights have taken in the normalization.
+// Rows first, in integers; then columns, whose weights include the normalization.
 template <>
 struct Column<Half> {
   int64_t offset;
@@ -153,7 +154,7 @@ struct Column<Half> {
     for (int c = 0; c < 3; ++c) {
       left[c] = normal.scale[c] * kWeightUnit * x.low_weight;
       right[c] = normal.scale[c] * kWeightUnit * x.high_weight;
-      // Whole numbers come with 2^23 added to them.
+      // The integers arrive with 2^23 added.
       bias[c] = fused(-8388608.0f, left[c], fused(-8388608.0f, right[c], normal.bias[c]));
     }
   }
@@ -178,7 +179,7 @@ struct Column<Half> {
   }
 };
 
-// Neighbouring values of a plane, packed for one store, and the same backwards.
+// Neighbouring values of a plane packed for one store, and the same in reverse order.
 template <class T, int width>
 struct Packed {
   Vector<T, width> values;
@@ -209,8 +210,8 @@ struct Packed<Half, 2> {
   }
 };
 
-// The three channels of neighbouring pixels, a plane after another, and the same backwards unless there is no
-// place.
+// Writes the three channels of neighbouring pixels, one plane after another, and the same in reverse order
+// where a mirrored crop is written.
 template <class T, int width>
 __device__ void write_channels(const Values (&values)[width], unsigned char* to, unsigned char* mirrored_to,
                                int64_t next_plane, bool mirrored) {
@@ -228,7 +229,7 @@ __device__ void write_channels(const Values (&values)[width], unsigned char* to,
   for (int c = 0; c < 3; ++c) packed[c].write_backwards(mirrored_to + c * next_plane);
 }
 
-// Fills `width` columns of a crop and of the mirrored one from the band's first row to its last.
+// Fills `width` columns of a crop, and of its mirrored crop, over all rows of the band.
 template <class T, int width>
 __device__ void write_columns(const CropArguments& a, int frame_width, CropAxis axis, T* crop, int column,
                               SharedArray<CropRow> rows, int first_row, int row_count, const Tiling& tiling) {
@@ -242,7 +243,7 @@ __device__ void write_columns(const CropArguments& a, int frame_width, CropAxis 
     side_by_side = side_by_side && x.high == x.low + 1;
   }
   const int plane = a.height * a.width, row_of_thread = int(threadIdx.x) / tiling.columns;
-  // The frame's first channel goes into the first plane or the last, and the others follow from there.
+  // The frame's first channel goes to the first plane or, for BGR, to the last.
   crop += (a.bgr ? 2 * plane : 0) + (first_row + row_of_thread) * a.width + column;
   auto* to = reinterpret_cast<unsigned char*>(crop);
   auto* mirrored_to = to + tiling.mirrored + (a.width - width - 2 * column) * int(sizeof(T));
@@ -262,7 +263,7 @@ __device__ void write_columns(const CropArguments& a, int frame_width, CropAxis 
   }
 }
 
-// In double precision, once per box: the transform is the window.
+// In double precision, once per box: the transform describes the window.
 __global__ void __launch_bounds__(kWindowThreads) find_windows(const __grid_constant__ CropArguments a) {
   const int64_t box = int64_t(blockIdx.x) * kWindowThreads + threadIdx.x;
   if (box >= a.count) return;
@@ -278,7 +279,8 @@ __global__ void __launch_bounds__(kMostThreads, kBlocksPerMultiprocessor)
   const int band = int(blockIdx.x % unsigned(tiling.bands));
   const int which = a.frame_index ? a.frame_index[box] : 0;
   const bool known = which >= 0 && which < a.frame_count;
-  if ((known ? which / kFramesPerLaunch : 0) != table.part) return;  // another launch's, for the whole block
+  if ((known ? which / kFramesPerLaunch : 0) != table.part)
+    return;  // the whole block belongs to another launch
   const FrameView frame = known ? table.frames[which % kFramesPerLaunch] : FrameView{nullptr, 0, 0, 0};
   const int first_row = band * tiling.band;
   const int row_count = tiling.band < a.height - first_row ? tiling.band : a.height - first_row;
@@ -330,7 +332,7 @@ void start(const CropArguments& a, Stream stream) {
   }
 }
 
-// Two pixels at a time where rows and addresses allow: more would spread a warp's reads over more of the
+// Two pixels at a time where rows and addresses allow it; more would spread a warp's reads over more of the
 // frame.
 template <class T>
 void start_widest(const CropArguments& a, Stream stream) {

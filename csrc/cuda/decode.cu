@@ -1,5 +1,5 @@
-// One block per map. The threads keep the two best of the vectors that they average, the block agrees on the
-// two best of all, and only then is it looked up which cells of those two vectors they are.
+// One block per map. Each thread keeps its two best vectors, the block reduces them to the two best of all,
+// and only then the best cells within those two vectors are found.
 #include "core/decode.h"
 #include "cuda/launch.h"
 #include "cuda/peaks.h"
@@ -8,9 +8,9 @@ namespace oaks::cuda {
 namespace {
 
 constexpr int kMostThreads = 256;
-constexpr int kInFlight = 4;  // vectors that a thread asks for before it needs the first of them
+constexpr int kInFlight = 4;  // vectors that a thread loads before it uses the first
 
-// `lanes` neighbouring values as they lie in memory, read at once.
+// `lanes` neighbouring values, read with one load.
 template <class T, int lanes>
 struct Packed {
   Vector<T, lanes> values;
@@ -25,7 +25,7 @@ struct Packed {
   }
 };
 
-// Two halves to a register.
+// Two halves per register.
 template <int lanes>
 struct Packed<Half, lanes> {
   Vector<uint32_t, lanes / 2> words;
@@ -60,8 +60,8 @@ struct MapPair {
 
   __device__ Values own(int i) const { return reinterpret_cast<const Values*>(map)[i]; }
 
-  // What is averaged with vector `i` of the map, which is number `column` of its row; its lanes run
-  // backwards.
+  // The mirrored vector that is averaged with vector `i` of the map, number `column` of its row; its lanes
+  // are reversed.
   __device__ Values across(int i, int column) const {
     return reinterpret_cast<const Values*>(mirrored)[i + width / lanes - 1 - 2 * column];
   }
@@ -77,7 +77,7 @@ struct MapPair {
         averaged[lane] = flip_average(averaged[lane], backwards[lanes - 1 - lane]);
       return;
     }
-    // One column further: all but one value have come with the vector, and that one lies beside it.
+    // Shifted by one column: all values but one are in the vector, and that one is its neighbour.
     const int row = i * lanes / width * width;
     const int first = row + mirrored_column(i * lanes - row, width, true);
     averaged[0] = flip_average(averaged[0], to_float(mirrored[first]));
@@ -94,8 +94,8 @@ struct MapPair {
   }
 };
 
-// The averaged map after the block has been through it: from shared memory if it was kept there, else the few
-// cells wanted are read again.
+// The averaged map after the pass over it: from shared memory if it was kept there, else single cells are
+// read again.
 template <class T, int lanes>
 struct AveragedMap {
   MapPair<T, lanes> maps;
@@ -108,7 +108,8 @@ struct AveragedMap {
   }
 };
 
-// As TopTwo::offer, for a cell behind all before it: ties stay. One whose value is -infinity changes nothing.
+// As TopTwo::offer, for a cell with a higher index than all before, which never wins a tie. A value of
+// -infinity changes nothing.
 __device__ void offer_later(TopTwo& top, Cell cell) {
   const bool is_first = cell.value > top.first.value, is_second = cell.value > top.second.value;
   top.second = is_first ? top.first : (is_second ? cell : top.second);
@@ -120,7 +121,7 @@ template <int lanes>
 __device__ float largest_finite(const float (&values)[lanes]) {
   float largest = values[0];
 #pragma unroll
-  for (int lane = 1; lane < lanes; ++lane) largest = fmaxf(largest, values[lane]);  // NaN gives way
+  for (int lane = 1; lane < lanes; ++lane) largest = fmaxf(largest, values[lane]);  // fmaxf ignores NaN
   if (is_finite(largest)) return largest;
   largest = -INFINITY;
 #pragma unroll
@@ -144,7 +145,7 @@ __device__ TopTwo top_two_cells(const TopTwo& vectors, const AveragedMap<T, lane
   return top_two_of_warp(own);
 }
 
-// A lane blurs a row, then all of them gather the rows in order from the top.
+// Each lane blurs one row, then every lane gathers the rows from top to bottom.
 template <class T, int lanes>
 __device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int peak, int height,
                                       const Blur& blur) {
@@ -182,10 +183,10 @@ __device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top,
   return {0.0f, 0.0f};
 }
 
-// Where the average of a map goes, if anywhere, and when.
+// Whether and when the average of a map is written.
 struct Destinations {
-  bool keep;   // into shared memory, in the pass over the map
-  bool write;  // into `averaged`, in the same pass
+  bool keep;   // to shared memory, in the pass over the map
+  bool write;  // to `averaged`, in the same pass
 };
 
 // Every vector of the map is read once. Returns the thread's two best vectors by their largest values.
@@ -254,7 +255,7 @@ __global__ void __launch_bounds__(kMostThreads, 4)
     }
   }
   if (averaged && !go.write) {
-    __syncthreads();  // the first warp has done reading what is now overwritten
+    __syncthreads();  // the first warp has finished reading what is overwritten now
     for (int i = int(threadIdx.x); i < size; i += int(blockDim.x)) {
       store(averaged + i, maps.at(i / a.width, i % a.width));
     }
@@ -266,12 +267,14 @@ void start(const DecodeArguments& a, Stream stream) {
   const int size = a.height * a.width, vectors = size / lanes;
   const bool in_place = a.averaged == a.heatmaps && a.averaged;
   const int64_t kept_bytes = int64_t(size) * int64_t(sizeof(float));
-  // In place, what was read is overwritten; and dark wants more cells than are cheaply read again.
+  // Kept in shared memory if the map is overwritten in place, or for dark, which reads too many cells to read
+  // them again.
   Destinations go;
   go.keep = (in_place || a.refine == Refine::dark) && kept_bytes <= largest_shared_bytes() - 1024;
-  // A map in place that is too large to keep is written in a second pass, when its points are known.
+  // A map averaged in place that does not fit is written in a second pass, after its points are known.
   go.write = a.averaged && (go.keep || !in_place);
-  // As few rounds of kInFlight vectors as the largest block needs, and no more threads than fill them.
+  // As few rounds of kInFlight vectors as the largest block needs, with no more threads than these rounds
+  // fill.
   const int rounds = divided_up(vectors, kInFlight * kMostThreads);
   const int threads = divided_up(divided_up(vectors, kInFlight * rounds), kWarp) * kWarp;
   launch<decode_maps<T, lanes>>("decode", {a.count * a.keypoints, threads, go.keep ? int(kept_bytes) : 0},

@@ -1,4 +1,4 @@
-// A warp per keypoint: its lanes share out the bins of both axes.
+// One warp per keypoint: its lanes share the bins of both axes.
 #include "core/decode_simcc.h"
 #include "cuda/launch.h"
 #include "cuda/peaks.h"
@@ -7,9 +7,9 @@ namespace oaks::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kKeypoints = kThreads / kWarp;  // of a block
+constexpr int kKeypoints = kThreads / kWarp;  // per block
 
-// The first bin of one axis, known to every lane.
+// The highest bin of one axis, returned to every lane.
 template <class T>
 __device__ Cell first_bin(const T* own, const T* mirrored, int bins, bool along_x) {
   TopTwo top;

@@ -5,7 +5,7 @@ namespace oaks::cuda {
 
 void check(cudaError_t error, const std::string& doing) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // what is reported here must not come up again elsewhere
+  cudaGetLastError();  // clears the error, so that it is not reported again elsewhere
   throw std::runtime_error(std::string(cudaGetErrorName(error)) + " (" + cudaGetErrorString(error) +
                            ") while " + doing);
 }
@@ -62,9 +62,9 @@ DeviceInfo device_info(int device) {
 
 int device_of(const void* pointer) {
   cudaPointerAttributes attributes{};
-  check(cudaPointerGetAttributes(&attributes, pointer), "asking where an array lies");
+  check(cudaPointerGetAttributes(&attributes, pointer), "asking where an array is stored");
   if (attributes.type == cudaMemoryTypeUnregistered) {
-    throw std::runtime_error("an array that was given as lying on a device lies in host memory");
+    throw std::runtime_error("an array must be in device memory, got one in host memory");
   }
   if (attributes.type == cudaMemoryTypeManaged) return current_device();
   return attributes.device;
@@ -89,10 +89,10 @@ void wait_for(Stream stream, Stream other, const void* pointer) {
   check(cudaStreamIsCapturing(handle(stream), &recording), "asking whether a stream is recorded");
   if (recording != cudaStreamCaptureStatusNone) return;
   cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
   cudaError_t error = cudaEventRecord(event, handle(other));
   if (error == cudaSuccess) error = cudaStreamWaitEvent(handle(stream), event, 0);
-  cudaEventDestroy(event);  // once it has happened
+  cudaEventDestroy(event);  // takes effect once the event has completed
   check(error, "waiting for another stream");
 }
 
@@ -107,7 +107,8 @@ int attribute(cudaDeviceAttr which, const char* doing) {
 }  // namespace
 
 int largest_shared_bytes() {
-  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, "asking how much shared memory a block may have");
+  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                   "asking for the largest shared memory of a block");
 }
 
 int multiprocessors() {
@@ -133,7 +134,7 @@ Graph::Graph(Stream stream) : executable_(nullptr), node_count_(0) {
   cudaError_t error = cudaGraphGetNodes(recorded, nullptr, &node_count_);
   if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, recorded, 0);
   cudaGraphDestroy(recorded);
-  check(error, "making a graph ready to run");
+  check(error, "instantiating a graph");
   executable_ = executable;
 }
 

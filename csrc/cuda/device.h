@@ -1,5 +1,5 @@
-// The devices, and what PyCUDA lacks: graphs recorded from a stream that is known by its handle alone.
-// Every function throws std::runtime_error with CUDA's own name for the error and what was being done.
+// Devices, and graphs recorded from a stream given by its handle, which PyCUDA does not offer.
+// Every function throws std::runtime_error with CUDA's error name and what was being done.
 #pragma once
 
 #include <cstddef>
@@ -24,15 +24,15 @@ struct DeviceInfo {
 };
 DeviceInfo device_info(int device);
 
-// The device that a pointer's memory lies on; the current one for managed memory, which every device reaches,
-// so that a call runs on its stream's. Throws for memory that no device can reach.
+// The device that holds a pointer's memory; the current device for managed memory, which every device can
+// access. Throws for memory that no device can access.
 int device_of(const void* pointer);
 
-// Lets a stream of the device that a pointer lies on wait until what another one holds now is done.
-// A stream that is recorded does not wait: a recording cannot hold work from outside it.
+// Makes a stream of the pointer's device wait for the work that another stream holds now. A stream that is
+// being recorded does not wait: a recording cannot depend on work outside it.
 void wait_for(Stream stream, Stream other, const void* pointer);
 
-// Makes the device of a pointer current, and the one before it when the guard goes.
+// Makes the device of a pointer current, and restores the previous one when it is destroyed.
 class DeviceGuard {
  public:
   explicit DeviceGuard(const void* pointer);
@@ -50,13 +50,13 @@ int largest_shared_bytes();
 // How many multiprocessors the current device has.
 int multiprocessors();
 
-// Records what is launched on `stream` from here on instead of running it. The mode is thread-local: other
-// threads may allocate and synchronise meanwhile. The default stream cannot be recorded.
+// Records what is launched on `stream` from now on instead of running it. The mode is thread-local: other
+// threads may allocate and synchronize meanwhile. The default stream cannot be recorded.
 void begin_capture(Stream stream);
-// Ends a recording that went wrong and forgets it, so that the stream can be used again.
+// Ends and discards a failed recording, so that the stream can be used again.
 void abandon_capture(Stream stream) noexcept;
 
-// What was recorded, ready to run as often as wanted.
+// A recorded graph, ready to be launched any number of times.
 class Graph {
  public:
   // Ends the recording that begin_capture started.

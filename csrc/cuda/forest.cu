@@ -1,5 +1,5 @@
-// A block per few rows: its threads share out the trees, read each split once for all of the rows, and add
-// their sums in a fixed order.
+// One block per kRows rows: its threads share the trees, read each split once for all rows, and add their
+// sums in a fixed order.
 #include "core/forest.h"
 #include "cuda/launch.h"
 
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kRows = 4;  // of a block
+constexpr int kRows = 4;  // per block
 
 __device__ double sum_of_warp(double value) {
 #pragma unroll

@@ -1,4 +1,4 @@
-// Starting a kernel, and what the launchers reckon with.
+// Starting a kernel, and the arithmetic that launchers share.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@ constexpr T divided_up(T amount, T by) {
   return (amount + by - 1) / by;
 }
 
-// Whether vectors of `bytes` may be read or written from here on; nothing at all may.
+// Whether vectors of `bytes` can be read or written at this address; a null pointer counts as aligned.
 inline bool lies_on(const void* pointer, size_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
 struct Shape {
   int64_t blocks;
-  int threads;  // of a block: whole warps
+  int threads;  // per block: whole warps
   int shared_bytes = 0;
 };
 
@@ -36,7 +36,7 @@ inline void check_shape(const char* kernel_name, const Shape& shape) {
 
 #if defined(__CUDACC__)
 
-// Throws what went wrong while `doing` something.
+// Throws the error that occurred while `doing` something.
 void check(cudaError_t error, const std::string& doing);
 
 template <class... Parameters, class... Arguments>

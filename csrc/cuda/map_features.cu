@@ -1,6 +1,6 @@
-// Two launches: a block per map finds its peaks and sums; then a block per person writes what needs all of
-// the person's maps. In between, a keypoint's row of features itself holds its heat and the cell of its peak,
-// so that no memory is allocated and the calls can be recorded into a graph.
+// Two launches: one block per map finds its peaks and sums; then one block per person writes the features
+// that need all of the person's maps. In between, each keypoint's row of features holds its heat and the cell
+// of its peak, so that no memory is allocated and the calls can be recorded into a graph.
 #include "core/map_features.h"
 #include "cuda/launch.h"
 #include "cuda/peaks.h"
@@ -11,10 +11,10 @@ namespace {
 constexpr int kMapThreads = 128;
 constexpr int kMapWarps = kMapThreads / kWarp;
 constexpr int kMostPersonThreads = 256;
-constexpr int kNoPeak = -1;  // instead of a cell: something of the map is not finite
-constexpr int kSums = 8;     // of MapSums
+constexpr int kNoPeak = -1;  // in place of a cell: the map has a value that is not finite
+constexpr int kSums = 8;     // fields of MapSums
 
-// A map, and its counterpart in the mirrored crop or null.
+// A map, and its counterpart from the mirrored crop, or null.
 template <class T>
 struct MapCells {
   const T* map;
@@ -38,7 +38,7 @@ struct MapCells {
   }
 };
 
-// The averaged map: from shared memory if it is kept there, else from the maps again.
+// The averaged map: from shared memory if it is kept there, else averaged again.
 template <class T>
 struct KeptMap {
   MapCells<T> cells;
@@ -51,13 +51,13 @@ struct KeptMap {
     return cells(y, x);
   }
 
-  // Lower than any cell outside the map.
+  // Outside the map, lower than any cell.
   __device__ float or_lowest(int y, int x) const {
     return y >= 0 && y < height && x >= 0 && x < cells.width ? (*this)(y, x) : -INFINITY;
   }
 };
 
-// The highest cells of the average, of the map and of the mirrored-back map, of one thread's share.
+// The highest cells of the average, the map and the mirrored-back map, within one thread's share.
 struct Highest {
   TopTwo average, own, back;
   float nothing = 0.0f;  // NaN unless all values are finite
@@ -119,7 +119,7 @@ __device__ float sum_of_warp(float value) {
   return value;
 }
 
-// Known to the first thread. `by_warp` has kSums values for each warp.
+// Returned to the first thread only. `by_warp` has kSums values for each warp.
 __device__ MapSums sums_of_block(const MapSums& own, SharedArray<float> by_warp) {
   const float values[kSums] = {own.mass,    own.x,    own.y,     own.squared_distance,
                                own.squares, own.half, own.peaks, own.nothing};
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kMapThreads)
   write_flip_features(own, back, cells.own(y, x), cells.back(y, x), a.width, out + kMapFeatures);
 }
 
-// Whether all that is known of the person is finite; every thread finds it out by itself.
+// Whether all of the person's values are finite; every thread computes it by itself.
 __device__ bool all_finite(const FeatureArguments& a, const PersonFrame& frame, const float* points,
                            SharedArray<float> heat, SharedArray<int> peaks) {
   float nothing = frame.nothing;
@@ -208,7 +208,7 @@ __device__ bool all_finite(const FeatureArguments& a, const PersonFrame& frame, 
   return found && nothing == 0.0f;
 }
 
-// Each heat to the place of its rank, ties to the lower keypoint.
+// Sorts the heats by rank, ties to the lower keypoint.
 __device__ void sort_heat(int keypoints, SharedArray<float> heat, SharedArray<float> sorted) {
   for (int k = int(threadIdx.x); k < keypoints; k += int(blockDim.x)) {
     const float own = heat[k];

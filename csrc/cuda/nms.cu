@@ -1,7 +1,7 @@
-// Every launch uses the whole device: the candidates' ranks by counting; then, for 32 of them after another,
-// best first, as greedy suppression must, one launch that decides which of the 32 stay and marks what those
-// suppress; and one that brings to the front what stays. `kept` itself holds the ranked candidates and their
-// marks meanwhile, so that no memory is allocated and the call can be recorded into a graph.
+// Every launch uses the whole device. The first ranks the candidates by counting. Then, for each 32
+// candidates in order, best first, one launch decides which of them stay and marks those that they suppress.
+// The last moves the candidates that stay to the front. Until then `kept` itself holds the ranked candidates
+// and their marks, so that no memory is allocated and the call can be recorded into a graph.
 #include "core/nms.h"
 #include "cuda/launch.h"
 
@@ -24,14 +24,14 @@ __global__ void __launch_bounds__(kRankThreads) rank_candidates(const __grid_con
   a.kept[rank] = i;
 }
 
-// Which of 32 better candidates, one per lane, suppress `worse`: a bit each. Called by a whole warp.
+// Bit mask of the 32 better candidates, one per lane, that suppress `worse`. Called by a whole warp.
 template <class Arguments>
 __device__ unsigned suppressors(const Arguments& a, bool counts, int64_t better, int64_t worse) {
   return __ballot_sync(kWholeWarp, counts && suppresses(a, better, worse));
 }
 
-// Which of the 32 ranked candidates from `first` on stay, as bits, known to every thread. `own`: the lane's,
-// or a mark. Whether another block has marked them already makes no difference: what is marked would not
+// Bit mask of the 32 ranked candidates from `first` on that stay, returned to every thread. `own`: the lane's
+// candidate, or a mark. Another block may already have marked some; that changes nothing, as those would not
 // stay.
 template <class Arguments>
 __device__ unsigned staying_of(const Arguments& a, int first, int members, int64_t own,
@@ -39,7 +39,7 @@ __device__ unsigned staying_of(const Arguments& a, int first, int members, int64
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
   const unsigned standing = __ballot_sync(kWholeWarp, own < kSuppressed);
   for (int t = warp; t < members; t += warps) {
-    // Unlike `standing`, the same for every warp, even if another block marks meanwhile.
+    // Unlike `standing`, equal in every warp, even if another block marks candidates meanwhile.
     const unsigned before = suppressors(a, lane < t, own & ~kSuppressed, a.kept[first + t] & ~kSuppressed);
     if (lane == 0) suppressors_of[t] = before;
   }
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kSuppressThreads)
   }
 }
 
-// Brings the candidates that stay to the front, in their order, and fills up with -1.
+// Moves the candidates that stay to the front, in order, and fills the rest with -1.
 __device__ void gather_kept(const Candidates& a, SharedArray<int> staying) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
   const int count = int(a.count), threads = int(blockDim.x);

@@ -1,5 +1,5 @@
-// One thread per pair of poses. Neighbouring threads share the pose of `a`, and a pose of `b` stays in the
-// cache for the rows that follow.
+// One thread per pair of poses. Neighbouring threads share the pose of `a`; poses of `b` stay in the cache
+// for the following rows.
 #include "core/oks.h"
 #include "cuda/launch.h"
 

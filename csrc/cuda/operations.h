@@ -1,6 +1,6 @@
-// The operations on device memory. Each call only launches: it returns before the work is done, and the work
-// runs on `stream`, a cudaStream_t, on the device that the outputs lie on.
-// Throws std::runtime_error with CUDA's own name for the error if a launch fails.
+// The operations on device memory. Each call only launches work on `stream`, a cudaStream_t of the outputs'
+// device, and returns before the work is done. Throws std::runtime_error with CUDA's error name if a launch
+// fails.
 #pragma once
 
 #include "core/crop.h"
@@ -17,8 +17,8 @@ namespace oaks::cuda {
 
 using Stream = void*;
 
-// A box that is not finite gives a black crop and a NaN transform, a frame_index that names no frame a black
-// crop: nothing outside the frames is read.
+// A box that is not finite gives a black crop and a NaN transform; a frame_index outside the frames gives a
+// black crop. Nothing outside the frames is read.
 void crop(const CropArguments& arguments, Stream stream);
 void decode(const DecodeArguments& arguments, Stream stream);
 void decode_simcc(const SimccArguments& arguments, Stream stream);

@@ -1,4 +1,4 @@
-// One thread per number of the output, so that neighbours read and write neighbours.
+// One thread per output value, so that neighbouring threads access neighbouring addresses.
 #include "core/opinion_features.h"
 #include "cuda/launch.h"
 

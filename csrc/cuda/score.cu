@@ -1,4 +1,4 @@
-// One thread per person: a few numbers each.
+// One thread per person.
 #include "core/score.h"
 #include "cuda/launch.h"
 

@@ -256,7 +256,7 @@ def test_a_recording_that_fails_leaves_the_stream_usable(torch, cuda):
 
 def test_memory_that_is_not_on_a_device_is_refused(torch, cuda):
     values, scores = np.ones((5, 3), np.float32), np.zeros(5, np.float32)
-    with pytest.raises(RuntimeError, match="lies in host memory"):
+    with pytest.raises(RuntimeError, match="must be in device memory"):
         cuda.score(values.ctypes.data, 0, 0, scores.ctypes.data, 5, 3, 0)
     assert not scores.any()
     assert cuda.device_of(torch.zeros(3, device="cuda").data_ptr()) == 0
