@@ -19,7 +19,7 @@ from oaks.engines.plans import rtx
 from oaks.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    import tensorrt
+    import tensorrt as tensorrt  # given on to oaks.executors, where the name means the module tensorrt.py
 
 log = logging.getLogger("oaks.tensorrt")
 

@@ -21,10 +21,9 @@ from oaks.executors.pycuda import DeviceArray, DeviceMemory
 from oaks.forks import inherited
 
 if TYPE_CHECKING:
-    import tensorrt as trt
-
     from oaks.engines.plans.cache import Plan
     from oaks.engines.plans.library import Library
+    from oaks.engines.plans.library import tensorrt as trt
     from oaks.engines.plans.rtx import RuntimeCache
 
 log = logging.getLogger("oaks")

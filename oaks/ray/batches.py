@@ -220,6 +220,7 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
     import pyarrow as pa
     import ray
     import ray.data
+    import ray.exceptions
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False

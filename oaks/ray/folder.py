@@ -136,14 +136,12 @@ class RunFolder:
             self._finish(about["source"])
 
     def _add(self, table: pa.Table) -> None:
-        import pyarrow.compute as pc
-
         self.done.update(table["file"].unique().to_pylist())
         self.progress.people += table.num_rows - table["person"].null_count
         # The first row of a picture: its first person, or its only row.
         self.progress.pictures += sum(not person for person in table["person"].to_pylist())
         if table["error"].null_count < table.num_rows:
-            failed = table.filter(pc.is_valid(table["error"]))
+            failed = table.filter(table["error"].is_valid())
             self.progress.errors.update(
                 zip(failed["file"].to_pylist(), failed["error"].to_pylist(), strict=True)
             )
@@ -236,17 +234,18 @@ def _coco_rows(
     table: pa.Table, about: Mapping[str, Any], number: Callable[[str], int | None], ids: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """The rows of a part in COCO's format; `ids` gets the id of each of its pictures."""
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
     if table["frame"].null_count < table.num_rows:
         raise ArgumentError("coco must be False for videos, whose frames have no image ids, got True")
-    read = table.filter(pc.or_(pc.is_null(table["error"]), pc.is_valid(table["person"])))
+    without_error, with_person = table["error"].is_null().to_numpy(), table["person"].is_valid().to_numpy()
+    read = table.filter(pa.array(without_error | with_person))
     for file, stated in zip(read["file"].to_pylist(), read["image_id"].to_pylist(), strict=True):
         own = number(file) if stated is None else stated
         if own is not None:
             ids[file] = own
     poses = rows.to_poses(table, Skeleton.from_dict(about["skeleton"]), about["score_kind"])
-    with_people = table.filter(pc.is_valid(table["person"]))
+    with_people = table.filter(table["person"].is_valid())
     files = list(dict.fromkeys(with_people["file"].to_pylist()))
     for row in poses.to_coco(file_names=[file_name(file) for file in files]):
         if (own := ids.get(files[row["image_id"]])) is not None:

@@ -163,9 +163,7 @@ def read_about(metadata: Mapping[bytes, bytes] | None, name: str) -> dict[str, A
 
 def to_poses(table: pa.Table, skeleton: Skeleton, score_kind: str) -> Poses:
     """The people of a table; frame_index counts its pictures (file and frame) in the order of their first rows."""
-    import pyarrow.compute as pc
-
-    people = table.filter(pc.is_valid(table["person"]))
+    people = table.filter(table["person"].is_valid())
     count, keypoints = people.num_rows, skeleton.count
     if not count:
         return Poses.empty(skeleton, score_kind)

@@ -159,6 +159,7 @@ def running(
     import_ray()
     with connected(address) as own:
         import ray
+        import ray.exceptions
         from ray import serve as ray_serve
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)

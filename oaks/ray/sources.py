@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from oaks import limits
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
+
+if TYPE_CHECKING:
+    from fsspec.core import OpenFile
 
 PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -165,6 +168,13 @@ def _address(files: Any, path: str) -> str:
     return str(path) if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
 
 
+def _opened(address: str) -> OpenFile:
+    """A file behind an address, to be read in a `with` block."""
+    import fsspec
+
+    return cast("OpenFile", fsspec.open(address, "rb"))  # a list for a list of addresses only
+
+
 def picture_reader(address: str) -> Callable[[], np.ndarray]:
     """A function that reads a picture file."""
     if "://" not in address:
@@ -180,12 +190,10 @@ def read_bytes(address: str) -> bytes:
         OSError: it cannot be read, after several attempts.
         LimitError: it is too large.
     """
-    import fsspec
-
     largest = limits.current().image_bytes
     for attempt in range(_ATTEMPTS):
         try:
-            with fsspec.open(address, "rb") as file:
+            with _opened(address) as file:
                 content = file.read(largest + 1)
             break
         except Exception as error:  # each store has exceptions of its own
@@ -212,12 +220,10 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
     Raises:
         OSError, ArgumentError: the shard cannot be read (on).
     """
-    import fsspec
-
     largest = limits.current().image_bytes
     try:
         # A stream is read once from its start to its end, so that nothing is fetched twice.
-        with fsspec.open(address, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as shard:
+        with _opened(address) as file, tarfile.open(fileobj=file, mode="r|*") as shard:
             for entry in shard:
                 if not entry.isfile() or Path(entry.name).suffix.lower() not in SUFFIXES:
                     continue
@@ -240,12 +246,11 @@ def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[
     Raises:
         OSError, ArgumentError: the file cannot be read, or has no such column.
     """
-    import fsspec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with fsspec.open(address, "rb") as file:
+        with _opened(address) as file:
             table = pq.ParquetFile(file)
             names = table.schema_arrow.names
             if column not in names:
@@ -287,11 +292,9 @@ def local_copy(address: str) -> Iterator[str]:
     if "://" not in address:
         yield address
         return
-    import fsspec
-
     with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
         copy = Path(folder) / Path(address).name
-        with fsspec.open(address, "rb") as source, open(copy, "wb") as target:
+        with _opened(address) as source, open(copy, "wb") as target:
             while block := source.read(16 << 20):
                 target.write(block)
         yield str(copy)

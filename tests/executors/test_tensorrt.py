@@ -371,7 +371,7 @@ def test_a_run_that_fails_while_it_is_captured_goes_on_without_a_graph(executor,
             lambda world: setattr(
                 world, "ICudaEngine_get_tensor_dtype", lambda *_, **__: world.trt.DataType.INT32
             ),
-            "must be float32 or float16, is DataType.INT32",
+            "must be float32 or float16, got DataType.INT32",
         ),
         (
             lambda world: setattr(world, "ICudaEngine_get_tensor_shape", lambda *_, **__: world.dims((4, 3))),

@@ -48,7 +48,9 @@ def answer(sources: Mapping[str, ScoredDetections], gains: Mapping[str, Sequence
             ("The results hold no visibility and similarity. `oaks fit` fits a scorer to them.",),
         )
     figures = {name: {c.figure: c for c in comparisons} for name, comparisons in gains.items()}
-    verdicts = {name: verdict_of(own["AP"].differences[0]) for name, own in figures.items()}
+    verdicts: dict[str, Verdict] = {
+        name: verdict_of(own["AP"].differences[0]) for name, own in figures.items()
+    }
     text = [_by_how_much(name, own["AP"], several=len(figures) > 1) for name, own in figures.items()]
     first = next(iter(figures))
     if verdicts[first] == "yes":

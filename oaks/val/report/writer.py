@@ -213,9 +213,11 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
     if entry is None:
         return None
-    table = None if entry["table"] is None else _item(entry["table"], folder)
-    if table is not None and not isinstance(table, Table):
-        raise TypeError(f"the answer's table must be a table, got {entry['table']['type']}")
+    table = None
+    if (content := entry["table"]) is not None:
+        table = _item(content, folder)
+        if not isinstance(table, Table):
+            raise TypeError(f"the answer's table must be a table, got {content['type']}")
     return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)
 
 
