@@ -357,7 +357,7 @@ def main() -> None:
     from oaks import _native
 
     if not hasattr(_native, "cuda"):
-        sys.exit("this build of oaks has no CUDA half: install it where nvcc is on the PATH")
+        sys.exit("this build of oaks has no CUDA support; reinstall it with nvcc on the PATH")
     if not torch.cuda.is_available():
         sys.exit("torch finds no CUDA device")
     device = torch.device(options.device)

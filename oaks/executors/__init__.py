@@ -2,13 +2,13 @@
 
 A backend is a module of this package with
 
-    default_device()     "cpu" or "cuda": where it runs if nobody says
+    default_device()     "cpu" or "cuda", the device used where none is given
     unavailable(device)  why it cannot run there, and what to install or change; or None
-    open_memory(device)  the `base.Memory` in which its arrays lie
+    open_memory(device)  the `base.Memory` that allocates its arrays
     open_executor(network, *, memory, threads, batches)  a `base.Executor` for a bundle's Network; `threads` is
-                         None or a number of CPU threads, `batches` the batch sizes to come, ascending
+                         None or a number of CPU threads, `batches` the batch sizes that will be used, ascending
 
-The Engine owns every buffer. It allocates them from the Memory, ties them to the networks once per batch size
+The Engine owns every buffer. It allocates them from the Memory, binds them to the networks once per batch size
 with Executor.bind, and from then on only calls what bind returned.
 """
 
@@ -28,14 +28,14 @@ from oaks.ops import native
 log = logging.getLogger("oaks")
 
 AUTOMATIC = ("tensorrt", "torch", "openvino", "onnxruntime")
-"""In the order in which "auto" tries them; torch counts there only with CUDA."""
+"""The backends that "auto" tries, in this order; torch only with CUDA."""
 
 BACKENDS = (*AUTOMATIC, "tensorrt_rtx", "onnxruntime_tensorrt", "onnxruntime_tensorrt_rtx")
-"""All of them; those that "auto" does not try only run where they are named."""
+"""All backends; those that "auto" does not try run only when chosen by name."""
 
 
 def load_backend(name: str) -> ModuleType:
-    """The module of a backend.
+    """Return the module of a backend.
 
     Raises:
         ArgumentError: there is no backend of that name.
@@ -48,14 +48,14 @@ def load_backend(name: str) -> ModuleType:
 def open_network(
     name: str, network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
 ) -> Executor:
-    """A bundle's network on a backend, in a loop over the rows where it takes one image at a time.
+    """Open a bundle's network on a backend; a network that takes one image at a time runs once per row.
 
     Args:
-        name: of the backend.
-        network: to load.
-        memory: of that backend.
+        name: the backend.
+        network: the network to load.
+        memory: the backend's memory.
         threads: CPU threads; None: all cores.
-        batches: the batch sizes to come, ascending.
+        batches: the batch sizes that will be used, ascending.
     """
     module = load_backend(name)
     if network.batch is None:
@@ -68,18 +68,18 @@ def open_network(
 def choose_backend(
     name: str, device: str | None, lacking: Mapping[str, str] | None = None
 ) -> tuple[str, str, dict[str, str]]:
-    """Decides which backend runs where.
+    """Choose the backend and its device.
 
     Args:
-        name: a backend, or "auto": tensorrt, torch on CUDA, openvino, onnxruntime, the first that is there.
-        device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
-        lacking: backend -> why the bundle cannot run on it; "auto" passes over those.
+        name: a backend, or "auto": the first available of tensorrt, torch on CUDA, openvino, onnxruntime.
+        device: "cpu", "cuda", "cuda:1", ...; None: the backend's default.
+        lacking: backend -> why the bundle cannot run on it; "auto" skips those.
 
     Returns:
-        The backend's name, its device, and why each backend that "auto" passed over cannot run.
+        The backend's name, its device, and why each backend that "auto" skipped cannot run.
 
     Raises:
-        BackendUnavailable: the one asked for cannot run here, or none can run on the device asked for.
+        BackendUnavailable: the chosen backend cannot run here, or none can run on the chosen device.
     """
     if name != "auto":
         module = load_backend(name)
@@ -95,7 +95,7 @@ def choose_backend(
         if candidate == "torch" and place == "cpu":
             reason = reason or "on the CPU only when asked for by name: backend='torch', device='cpu'"
         if reason is None:
-            # Nothing to say where there is no GPU, or where the CPU was wanted.
+            # No warning where there is no GPU, or where the CPU was chosen.
             slower = (
                 device is None
                 and place == "cpu"

@@ -1,4 +1,4 @@
-"""What the Engine knows of a backend: Memory, Executor, Tensor; and the host's memory."""
+"""The protocol between the Engine and a backend: Memory, Executor, Tensor; and the memory of CPU backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tensor:
     """An input or output of a network.
 
     Attributes:
-        shape: sizes after the batch axis, which is always the first and may have any length.
+        shape: sizes of the axes after the batch axis, which comes first and can have any length.
         dtype: float32 or float16.
     """
 
@@ -36,17 +36,17 @@ class Tensor:
 def checked_tensor(
     label: str, name: str, shape: Sequence[int | None], dtype: np.dtype | type, batch: int | None = None
 ) -> Tensor:
-    """An input or output of a network that the Engine can bind.
+    """Return an input or output of a network, if the Engine can bind it.
 
     Args:
-        label: the network's, for messages.
-        name: of the input or output.
-        shape: of it, None for a size that may vary.
-        dtype: of it.
-        batch: the one batch size that bundle.json says the network takes, or None: any.
+        label: name of the network in messages.
+        name: name of the input or output.
+        shape: its shape; None for a size that may vary.
+        dtype: its type.
+        batch: the only batch size that the network takes, as bundle.json states it; None: any.
 
     Raises:
-        BundleError: it is not float32 or float16, or something else than its first size, the batch, may vary.
+        BundleError: it is not float32 or float16, or a size other than the first, the batch, may vary.
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
@@ -64,10 +64,10 @@ _CAPTURE = threading.RLock()
 
 @contextlib.contextmanager
 def exclusive_capture() -> Iterator[None]:
-    """One CUDA graph capture, or one wait for a whole device, at a time in this process.
+    """Allow one CUDA graph capture, or one wait for a whole device, at a time in this process.
 
-    Waiting for a device while another thread captures spoils that capture for good. Garbage collection is off
-    inside, since what it frees may wait for the device.
+    Waiting for a device while another thread captures makes that capture fail. Garbage collection is off inside,
+    because freeing memory may wait for the device.
     """
     with _CAPTURE:
         enabled = gc.isenabled()
@@ -80,84 +80,84 @@ def exclusive_capture() -> Iterator[None]:
 
 
 class Lane(Protocol):
-    """A stream: what is enqueued on it runs in order, and beside what is on others."""
+    """A stream: work enqueued on it runs in order, and in parallel with other streams."""
 
     stream: int | None
-    """The CUDA stream's handle, for oaks.ops; None on the host, where everything is done at once."""
+    """The CUDA stream's handle, for oaks.ops; None on the host, where calls return when their work is done."""
 
     def current(self) -> AbstractContextManager[Any]:
-        """Makes the stream the current one of a library that has such, and whose arrays name no other."""
+        """Make the stream current in a library that has a current stream and whose arrays name none."""
         ...
 
     def upload(self, source: np.ndarray, target: Array) -> None:
-        """Enqueues a copy of a staging array into an array of the same shape and type."""
+        """Enqueue a copy of a staging array to an array of the same shape and type."""
 
     def download(self, source: Array, target: np.ndarray) -> None:
-        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+        """Enqueue a copy to a staging array, which holds the values after `synchronize`."""
 
     def wait_for(self, array: Array) -> None:
         """Make the stream, or the caller, wait for work queued elsewhere on a device array."""
 
     def set(self, mark: Any) -> None:
-        """Sets a mark of the Memory behind all that the stream holds now. A mark may be set again."""
+        """Set a mark of the Memory after all work that the stream holds now. A mark can be set again."""
 
     def after(self, mark: Any) -> None:
-        """Lets the stream wait for what stands before a mark; for nothing if it was never set."""
+        """Make the stream wait for the work before a mark; a mark that was never set is not waited for."""
 
     def synchronize(self) -> None:
-        """Waits until everything enqueued is done."""
+        """Wait until all enqueued work is done."""
 
 
 class Memory(Lane, Protocol):
-    """Where arrays lie, and the stream on which work with them runs in order."""
+    """Allocates arrays, and owns the stream on which work with them runs in order."""
 
     device: str
     """"cpu", or "cuda:0" and so on."""
     graphs: str
-    """How `record` fares: "none" (nothing recorded yet, or host), "captured", or "failed: why"."""
+    """State of CUDA graphs: "none" (nothing recorded yet, or on the host), "captured", or "failed: why"."""
 
     @property
     def ahead(self) -> Lane:
-        """A second stream, for what the next work needs while this runs; the Memory itself on the host."""
+        """A second stream, on which the next call is prepared while this one runs; on the host the Memory itself."""
         ...
 
     def active(self) -> AbstractContextManager[None]:
-        """Makes the device current for this thread while the block runs."""
+        """Make the device current in this thread during the block."""
         ...
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A contiguous array in this memory, aligned to 256 bytes on a device."""
+        """Allocate a contiguous array in this memory, aligned to 256 bytes on a device."""
 
     def view(self, buffer: Array, start: int, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A contiguous array within a flat uint8 array, from an aligned byte on."""
+        """Return a contiguous array inside a flat uint8 array, starting at an aligned byte."""
 
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """A host array from which `upload` and into which `download` are fast (pinned, on a device)."""
+        """Allocate a host array for fast `upload` and `download` (pinned, for a device)."""
         ...
 
     def drop_staging(self, staging: np.ndarray) -> None:
-        """Gives a staging array back, which no copy may need any more; the caller's must be its last reference."""
+        """Free a staging array. No copy may still use it, and the caller must hold its last reference."""
 
     def mark(self) -> Any:
-        """A new mark for streams of this memory (an event, on a device)."""
+        """Create a mark for streams of this memory (on a device, an event)."""
 
     def reach(self, mark: Any) -> None:
-        """Waits until what stands before a mark is done."""
+        """Wait until the work before a mark is done."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A call that repeats `work`, which enqueues on the stream and touches the same arrays each time.
+        """Return a call that repeats `work`, which enqueues on the stream and uses the same arrays each time.
 
-        On a device: runs `work` once, waits, captures it as a CUDA graph and returns the replay; where
-        capture fails, logs why once and returns `work`. On the host: returns `work`.
+        On a device: run `work` once, wait, capture it as a CUDA graph and return its replay; if the capture
+        fails, log why once and return `work`. On the host: return `work`.
         """
         ...
 
     def close(self) -> None:
-        """Gives back what it holds. Arrays from it must not be used afterwards."""
+        """Free all memory. Its arrays must not be used afterwards."""
 
 
 class Executor(Protocol):
-    """One network on one runtime. One that has `recordable = False` never becomes part of a CUDA graph."""
+    """One network on one runtime. With `recordable = False` it never becomes part of a CUDA graph."""
 
     @property
     def inputs(self) -> Mapping[str, Tensor]:
@@ -171,11 +171,11 @@ class Executor(Protocol):
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What a report should say: runtime version, precision as it runs, threads, plan file."""
+        """Entries for reports: runtime version, precision in use, threads, plan file."""
         ...
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        """Ties the network to arrays, all of the same batch size, and returns the call that runs it.
+        """Bind the network to arrays, all of the same batch size, and return the call that runs it.
 
         On a device the call enqueues on the memory's stream and returns; on the host it returns when the
         outputs are written. Arrays keep their addresses and shapes; binding others leaves this call valid.
@@ -183,11 +183,11 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives the network's memory back."""
+        """Free the network's memory."""
 
 
 class HostMemory:
-    """The memory of executors that run on the CPU: NumPy arrays, and nothing to wait for."""
+    """Memory of executors that run on the CPU: NumPy arrays; nothing ever waits."""
 
     device: str = "cpu"
     stream: int | None = None
@@ -204,7 +204,7 @@ class HostMemory:
         return contextlib.nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """Aligned to a cache line, so that runtimes take it without a copy."""
+        """Allocate an array aligned to a cache line, so that runtimes use it without a copy."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         raw = np.zeros(size + 64, np.uint8)

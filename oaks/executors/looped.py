@@ -10,7 +10,7 @@ from oaks.executors.base import Array, Executor
 
 
 class LoopedExecutor:
-    """An executor of batches around one of single rows.
+    """An executor for batches that runs a network of batch 1 once per row.
 
     Args:
         one: the network, opened for a batch of 1.
@@ -23,7 +23,7 @@ class LoopedExecutor:
         self.details: Mapping[str, Any] = {**one.details, "batch": "1, in a loop"}
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        """As base.Executor.bind: the network is tied to every row."""
+        """As base.Executor.bind; the network is bound to every row."""
         rows = int(next(iter(inputs.values())).shape[0])
         return Loop(
             [
@@ -35,13 +35,13 @@ class LoopedExecutor:
         )
 
     def close(self) -> None:
-        """Give the network's memory back."""
+        """Free the network's memory."""
         self._one.close()
 
 
 @dataclass(frozen=True)
 class Loop:
-    """Calls one after another."""
+    """Runs several calls one after another."""
 
     calls: list[Callable[[], None]]
 

@@ -1,8 +1,8 @@
-"""ONNX Runtime: on the CPU, the backend that is always there; on NVIDIA GPUs, by one of three execution providers.
+"""ONNX Runtime: on the CPU, the backend that is always installed; on NVIDIA GPUs, with one of three execution providers.
 
-Device "cuda" takes the CUDA provider here; backends "onnxruntime_tensorrt" and "onnxruntime_tensorrt_rtx" take those of
-TensorRT. On a GPU the network reads and writes the Engine's device memory on the Engine's stream, and no part of it runs
-on the CPU: a network for which ONNX Runtime would need the CPU is refused.
+Device "cuda" uses the CUDA provider; the backends "onnxruntime_tensorrt" and "onnxruntime_tensorrt_rtx" use the providers
+of TensorRT. On a GPU the network reads and writes the Engine's device memory on the Engine's stream, and no part of it
+runs on the CPU: a network for which ONNX Runtime would need the CPU is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DTYPES: dict[str, np.dtype] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
-"""The package that brings TENSORRT_RTX."""
+"""The package that provides TENSORRT_RTX."""
 _INSTALL = {
     CUDA: "`pip install onnxruntime-gpu` in place of onnxruntime",
     TENSORRT: "`pip install onnxruntime-gpu` in place of onnxruntime, and TensorRT, `pip install tensorrt`",
@@ -45,7 +45,7 @@ def default_device() -> str:
 
 
 def unavailable(device: str, provider: str = CUDA) -> str | None:
-    """Why ONNX Runtime cannot run there, and what to install or change; or None.
+    """Return why ONNX Runtime cannot run on a device, and what to install or change; or None.
 
     Args:
         device: "cpu", "cuda" or "cuda:NUMBER".
@@ -57,7 +57,7 @@ def unavailable(device: str, provider: str = CUDA) -> str | None:
         return f"{error}; `pip install onnxruntime`"
     if device == "cpu":
         if provider != CUDA:
-            return "runs on NVIDIA GPUs only; for the CPU take backend 'onnxruntime'"
+            return "runs on NVIDIA GPUs only; for the CPU pass backend 'onnxruntime'"
         return None
     from oaks.executors import pycuda
     from oaks.ops import native
@@ -69,7 +69,7 @@ def unavailable(device: str, provider: str = CUDA) -> str | None:
     if reason := pycuda.unavailable(index):
         return reason
     if native.cuda is None:
-        return "this build of oaks has no CUDA half; install oaks where nvcc is"
+        return "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH"
     return _find(provider, index)[1]
 
 
@@ -89,7 +89,7 @@ def open_executor(
     batches: Sequence[int],
     provider: str = CUDA,
 ) -> OnnxRuntimeExecutor | DeviceExecutor:
-    """Loads a network's ONNX file.
+    """Load a network's ONNX file.
 
     Raises:
         ArgumentError: bf16, which this runtime lacks.
@@ -106,7 +106,7 @@ def open_executor(
 
 
 class OnnxRuntimeExecutor:
-    """One session on the CPU. Inputs and outputs are bound to the Engine's arrays, so that nothing is copied."""
+    """A session on the CPU, bound to the Engine's arrays, so that nothing is copied."""
 
     def __init__(self, network: Network, threads: int | None) -> None:
         outlives_forks(self)
@@ -114,7 +114,7 @@ class OnnxRuntimeExecutor:
         options = _options()
         if threads:
             options.intra_op_num_threads = threads
-        # A pool that spins while the native operations work takes their cores away.
+        # A thread pool that spins while the native operations run would take cores from them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(network.read(), options, providers=[CPU])
@@ -141,10 +141,10 @@ class OnnxRuntimeExecutor:
 
 
 class DeviceExecutor:
-    """One session on a GPU, on the memory's stream, which it does not wait for.
+    """A session on a GPU. It enqueues on the memory's stream and does not wait.
 
     Attributes:
-        recordable: False. ONNX Runtime may allocate and wait while it runs, which a capture would not survive.
+        recordable: False. ONNX Runtime may allocate and wait while it runs, which a capture does not allow.
     """
 
     recordable = False
@@ -161,7 +161,7 @@ class DeviceExecutor:
         options = _options()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if not devices and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # those of CUDA and cuDNN that pip has installed
+            onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries that pip installed
         try:
             if devices:
                 options.add_provider_for_devices(devices, settings)
@@ -175,7 +175,7 @@ class DeviceExecutor:
             raise BundleError(
                 f"{network.label}: ONNX Runtime cannot load it with its {provider} alone: {error}"
             ) from error
-        # The CPU's provider is always listed last; it has no nodes, or the session would not have been made.
+        # The CPU provider is always listed last. It has no nodes, else creating the session would have failed.
         if session.get_providers()[0] != provider:
             raise BackendUnavailable(
                 f"{network.label}: ONNX Runtime took {session.get_providers()[0]} in place of {provider}"
@@ -206,7 +206,7 @@ class DeviceExecutor:
 
 @dataclass(frozen=True)
 class BoundSession:
-    """Runs a session on bound arrays, and keeps them alive: the binding holds their addresses only."""
+    """Runs a session on bound arrays, and keeps them alive: the binding holds only their addresses."""
 
     session: Any
     binding: Any
@@ -225,7 +225,7 @@ def _options() -> Any:
 
 
 def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
-    """The plugin's devices for GPU `index`, none where the provider is built in; and why it cannot be used, or None."""
+    """Return the plugin's devices for GPU `index` (none if the provider is built in), and why it cannot be used, or None."""
     onnxruntime = load_onnxruntime()
     if provider in onnxruntime.get_available_providers():
         return [], None
@@ -241,7 +241,7 @@ def _find(provider: str, index: int) -> tuple[list[Any], str | None]:
 
 
 def _register_plugin() -> str | None:
-    """Brings TENSORRT_RTX into ONNX Runtime; returns why that cannot be, or None."""
+    """Register TENSORRT_RTX with ONNX Runtime; return why that is impossible, or None."""
     onnxruntime = load_onnxruntime()
     if any(device.ep_name == TENSORRT_RTX for device in getattr(onnxruntime, "get_ep_devices", list)()):
         return None
@@ -251,17 +251,17 @@ def _register_plugin() -> str | None:
         plugin = importlib.import_module(_PLUGIN)
         onnxruntime.register_execution_provider_library(TENSORRT_RTX, plugin.get_library_path())
     except Exception as error:  # without a driver, or onnxruntime before 1.24
-        return f"ONNX Runtime does not take {TENSORRT_RTX}: {error}"
+        return f"ONNX Runtime cannot register {TENSORRT_RTX}: {error}"
     return None
 
 
 def _settings(
     provider: str, memory: DeviceMemory, network: Network, model: bytes, batches: Sequence[int]
 ) -> dict[str, str]:
-    """The options of an execution provider."""
+    """Return the options of an execution provider."""
     settings = {"has_user_compute_stream": "1", "user_compute_stream": str(memory.stream)}
     if provider == CUDA:
-        return {**settings, "use_tf32": "0"}  # fp32 means fp32
+        return {**settings, "use_tf32": "0"}  # otherwise fp32 would be rounded to TF32
     shapes = {
         which: _shapes(model, network, batch)
         for which, batch in (("min", batches[0]), ("opt", batches[-1]), ("max", batches[-1]))
@@ -287,7 +287,7 @@ def _settings(
 
 
 def _shapes(model: bytes, network: Network, batch: int) -> str:
-    """The inputs' shapes for a batch, as TensorRT's providers take them: crops:8x3x256x192."""
+    """Return the inputs' shapes for a batch in the form of TensorRT's providers: crops:8x3x256x192."""
     onnxruntime = load_onnxruntime()
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

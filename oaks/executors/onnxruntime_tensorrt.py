@@ -21,7 +21,7 @@ def unavailable(device: str) -> str | None:
 def open_executor(
     network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
 ) -> Executor:
-    """Loads a network's ONNX file; raises as backend "onnxruntime"."""
+    """Load a network's ONNX file; errors as for backend "onnxruntime"."""
     return onnxruntime.open_executor(
         network, memory=memory, threads=threads, batches=batches, provider=TENSORRT
     )

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fast one there, taken by "auto" when it is installed."""
+"""OpenVINO on the CPU; "auto" chooses it there if it is installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oaks.runtimes import load_openvino
 
 log = logging.getLogger("oaks")
 
-# What OpenVINO computes in unless told otherwise is the processor's choice: bf16, on one that has it.
+# Without a hint OpenVINO computes in bf16 on processors that support it.
 _COMPUTED_IN = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _NEEDS = {"bf16": "BF16", "fp16": "FP16"}
 
@@ -30,7 +30,7 @@ def default_device() -> str:
 
 def unavailable(device: str) -> str | None:
     if device != "cpu":
-        return "runs on the CPU only here; for a GPU take backend 'tensorrt' or 'torch'"
+        return "runs on the CPU only; for a GPU pass backend 'tensorrt' or 'torch'"
     try:
         load_openvino()
     except ImportError as error:
@@ -39,10 +39,10 @@ def unavailable(device: str) -> str | None:
 
 
 def _core() -> Any:
-    """OpenVINO itself, one for as long as the process lives; a fork has its own.
+    """Return OpenVINO's core, one for the lifetime of the process; a fork has its own.
 
-    Its CPU plugin gives the thread that first uses it a stack for signal handlers, and unmaps that when the last
-    core goes. Where another thread lets it go, the first thread's next signal would crash the process.
+    Its CPU plugin gives the thread that first uses it a stack for signal handlers, and unmaps it when the last core
+    is destroyed. If another thread destroyed it, the first thread's next signal would crash the process.
     """
     return _core_of(os.getpid()).core
 
@@ -64,7 +64,7 @@ def open_memory(device: str) -> HostMemory:
 def open_executor(
     network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
 ) -> OpenVINOExecutor:
-    """Loads a network's ONNX file.
+    """Load a network's ONNX file.
 
     Raises:
         BackendUnavailable: bf16 on a processor without it.
@@ -74,10 +74,10 @@ def open_executor(
 
 
 class OpenVINOExecutor:
-    """A network compiled twice if need be: many small requests side by side, and one that uses every core.
+    """A network compiled up to twice: for many small requests in parallel, and for one request on every core.
 
-    A batch is cut into as many requests as run side by side, each on its own rows of the Engine's arrays. A
-    batch of fewer rows than that runs as one request.
+    A batch is divided among the parallel requests, each on its own rows of the Engine's arrays. A batch with fewer
+    rows than requests runs as one request.
     """
 
     def __init__(self, network: Network, threads: int | None) -> None:
@@ -105,14 +105,14 @@ class OpenVINOExecutor:
         }
 
     def _arithmetic(self, network: Network) -> str:
-        """The precision hint for a network, if the processor has it."""
+        """Return the precision hint for a network, if the processor supports it."""
         able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         needed = _NEEDS.get(network.precision)
         if needed is None or needed in able:
             return _COMPUTED_IN[network.precision]
         if network.precision == "bf16":
             raise BackendUnavailable(
-                "precision 'bf16': this processor has no bf16 instructions; take 'fp32' or 'int8'"
+                "precision 'bf16': this processor has no bf16 instructions; pass 'fp32' or 'int8'"
             )
         log.warning("%s: this processor has no fp16 instructions; OpenVINO computes in f32", network.label)
         return "f32"
@@ -150,7 +150,7 @@ class OpenVINOExecutor:
 
 @dataclass(frozen=True)
 class BoundRequest:
-    """Requests on rows of bound arrays, run side by side; keeps the arrays alive."""
+    """Requests on rows of bound arrays, run in parallel; keeps the arrays alive."""
 
     requests: Sequence[Any]
     arrays: Sequence[np.ndarray]

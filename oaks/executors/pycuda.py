@@ -1,9 +1,9 @@
-"""GPU memory, streams and contexts through PyCUDA; all of PyCUDA that oaks uses is in this file.
+"""GPU memory, streams and contexts through PyCUDA. No other file imports PyCUDA.
 
-The device's primary context is used, the one that torch, CuPy and the CUDA runtime share. It is current only
-inside `active()`, so that other libraries in the same thread find what they left. One context object serves
-every thread: PyCUDA frees memory only where the very object is current under which it was allocated.
-What PyCUDA lacks, graphs, the native module does on the stream's handle.
+It uses the device's primary context, which torch, CuPy and the CUDA runtime share. The context is current only
+inside `active()`, so that other libraries in the same thread find their own state unchanged. One context object
+serves every thread: PyCUDA frees memory only while the context object is current under which it was allocated.
+PyCUDA has no CUDA graphs; the native module records them on the stream's handle.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from oaks.ops import array_stream
 log = logging.getLogger("oaks")
 
 _SMALLEST = 256
-"""Bytes; no allocation is smaller, since CUDA refuses to allocate none."""
+"""Smallest allocation in bytes, because CUDA refuses to allocate 0 bytes."""
 
 _NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: the stream does not wait for the default stream, nor it for the stream."""
+"""CU_STREAM_NON_BLOCKING: the stream and the default stream do not wait for each other."""
 
 _LEGACY_DEFAULT = 1
-"""How `__cuda_array_interface__` names the default stream."""
+"""The default stream in `__cuda_array_interface__`."""
 
 
 class Device:
-    """A GPU and its primary context, which this process holds until it ends.
+    """A GPU and its primary context, which this process keeps until it ends.
 
     Attributes:
-        index: as CUDA counts.
-        name: what the maker calls it.
+        index: CUDA's number of the GPU.
+        name: its product name.
         compute_capability: "90" for 9.0.
-        multiprocessors: how many; tells partitions of one GPU apart.
+        multiprocessors: their number; it distinguishes partitions of one GPU.
         cuda_major: major version of CUDA that the driver supports.
     """
 
@@ -58,7 +58,7 @@ class Device:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Makes the context current for this thread while the block runs. May be nested."""
+        """Make the context current in this thread during the block. Can be nested."""
         self._context.push()
         try:
             yield
@@ -68,10 +68,10 @@ class Device:
 
 @functools.cache
 def device(index: int) -> Device:
-    """The GPU of that number; the same object each time.
+    """Return the GPU with a number; the same object each time.
 
     Raises:
-        BackendUnavailable: PyCUDA, the driver or the GPU is not there.
+        BackendUnavailable: PyCUDA, the driver or the GPU is missing.
     """
     if reason := unavailable(index):
         raise BackendUnavailable(reason)
@@ -79,10 +79,10 @@ def device(index: int) -> Device:
 
 
 def index_of(device: str) -> int:
-    """The number of a GPU named "cuda" or "cuda:NUMBER".
+    """Return the number of a GPU named "cuda" or "cuda:NUMBER".
 
     Raises:
-        ArgumentError: it is named otherwise.
+        ArgumentError: the name has another form.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
@@ -96,15 +96,15 @@ def compute_capability(index: int) -> str:
 
 
 def unavailable(index: int) -> str | None:
-    """Why the GPU of that number cannot be used, or None."""
+    """Return why the GPU with a number cannot be used, or None."""
     try:
         count = _driver().Device.count()
     except ImportError as error:
         return f"PyCUDA cannot be imported: {error}; `pip install 'oaks[tensorrt]'`"
-    except Exception as error:  # PyCUDA's own, which cannot be named where it does not import
+    except Exception as error:  # PyCUDA's own exceptions, which cannot be named if PyCUDA does not import
         return f"CUDA does not start: {error}; check `nvidia-smi`"
     if index >= count:
-        return f"there is no GPU {index}, CUDA sees {count}"
+        return f"there is no GPU {index}; CUDA finds {count}"
     return None
 
 
@@ -116,11 +116,11 @@ def _driver() -> Any:
 
 
 class DeviceArray:
-    """A contiguous array on a GPU, or a part of one; keeps the memory that it lies in alive.
+    """A contiguous array on a GPU, or a part of one; keeps its memory alive.
 
     Attributes:
-        address: of the first element.
-        shape, dtype: as NumPy's.
+        address: address of the first element.
+        shape, dtype: as in NumPy.
     """
 
     __slots__ = ("_block", "address", "dtype", "shape")
@@ -148,28 +148,30 @@ class DeviceArray:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> DeviceArray:
-        """The rows of a slice without steps."""
+        """Return the rows of a slice without a step."""
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
-            raise ArgumentError(f"rows must be a slice without steps, got {rows}")
+            raise ArgumentError(f"rows must be a slice without a step, got {rows}")
         count = max(stop - start, 0)
         row = self.nbytes // self.shape[0] if self.shape[0] else 0
         return DeviceArray(self._block, self.address + start * row, (count, *self.shape[1:]), self.dtype)
 
     def view(self, start: int, shape: Sequence[int], dtype: np.dtype | type) -> DeviceArray:
-        """An array of another shape and type within this one, from a byte on.
+        """Return an array of another shape and type inside this one, starting at a byte.
 
         Raises:
-            ArgumentError: it would not lie within.
+            ArgumentError: it would reach beyond this one.
         """
         part = DeviceArray(self._block, self.address + start, shape, dtype)
         if start < 0 or start + part.nbytes > self.nbytes:
-            raise ArgumentError(f"start: {part.nbytes} bytes from {start} on do not lie in {self.nbytes}")
+            raise ArgumentError(
+                f"start must leave room for {part.nbytes} bytes within {self.nbytes}, got {start}"
+            )
         return part
 
 
 class _Block:
-    """One allocation. When nobody holds it any more, the DeviceMemory that made it learns so and frees it."""
+    """One allocation. Its DeviceMemory frees it when nothing refers to it any more."""
 
     __slots__ = ("_address", "_dropped")
 
@@ -181,7 +183,7 @@ class _Block:
 
 
 class Mark:
-    """A point on one of a memory's streams; nothing waits for it before it is set."""
+    """A point on one of a memory's streams. Before it is set, nothing waits for it."""
 
     __slots__ = ("event", "is_set")
 
@@ -190,7 +192,7 @@ class Mark:
 
 
 class DeviceLane:
-    """A stream of a GPU, on which what is enqueued runs in order.
+    """A stream of a GPU; work enqueued on it runs in order.
 
     Attributes:
         place: the GPU.
@@ -205,26 +207,26 @@ class DeviceLane:
         self.stream: int | None = self._stream.handle
 
     def active(self) -> Any:
-        """Makes the device current for this thread while the block runs."""
+        """Make the device current in this thread during the block."""
         return self.place.active()
 
     def current(self) -> AbstractContextManager[None]:
-        """Nothing: PyCUDA has no current stream."""
+        """Do nothing: PyCUDA has no current stream."""
         return nullcontext()
 
     def upload(self, source: np.ndarray, target: DeviceArray) -> None:
-        """Enqueues a copy of a staging array into an array of the same shape and type."""
+        """Enqueue a copy of a staging array to an array of the same shape and type."""
         self._driver.memcpy_htod_async(target.address, source, self._stream)
 
     def download(self, source: DeviceArray, target: np.ndarray) -> None:
-        """Enqueues a copy into a staging array, whose content is there after `synchronize`."""
+        """Enqueue a copy to a staging array, which holds the values after `synchronize`."""
         self._driver.memcpy_dtoh_async(target, source.address, self._stream)
 
     def wait_for(self, array: Any) -> None:
         """Make the stream wait for work queued elsewhere on a device array.
 
-        By an event on the stream that the array names, torch's current one for a torch tensor. Where an array of
-        an older interface names none, everything on the device is waited for.
+        It waits for an event on the stream that the array names; for a torch tensor, on torch's current stream. If
+        an array of an older interface names none, it waits for the whole device.
         """
         stream = array_stream(array)
         if stream is None and array.__cuda_array_interface__.get("version", 0) >= 3:
@@ -234,7 +236,7 @@ class DeviceLane:
                 event = self._driver.Event()
                 event.record(None)
                 self._stream.wait_for_event(event)
-                del event  # while its context is current
+                del event  # must happen while its context is current
             elif stream is not None:
                 from oaks.ops import native
 
@@ -246,17 +248,17 @@ class DeviceLane:
                     self._driver.Context.synchronize()
 
     def set(self, mark: Mark) -> None:
-        """Sets a mark behind all that the stream holds now."""
+        """Set a mark after all work that the stream holds now."""
         mark.event.record(self._stream)
         mark.is_set = True
 
     def after(self, mark: Mark) -> None:
-        """Lets the stream wait for what stands before a mark."""
+        """Make the stream wait for the work before a mark."""
         if mark.is_set:
             self._stream.wait_for_event(mark.event)
 
     def synchronize(self) -> None:
-        """Waits until everything enqueued is done."""
+        """Wait until all enqueued work is done."""
         with self.active():
             self._stream.synchronize()
 
@@ -266,10 +268,10 @@ class DeviceMemory(DeviceLane):
 
     Attributes:
         ahead: the second stream.
-        capturing: whether what is enqueued now becomes part of a CUDA graph.
+        capturing: whether enqueued work is being captured in a CUDA graph.
 
     Raises:
-        BackendUnavailable: PyCUDA, the driver or the GPU is not there.
+        BackendUnavailable: PyCUDA, the driver or the GPU is missing.
     """
 
     def __init__(self, index: int) -> None:
@@ -284,13 +286,15 @@ class DeviceMemory(DeviceLane):
         self._marks: list[Mark] = []
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> DeviceArray:
-        """A contiguous array, aligned to 256 bytes; its content is undefined."""
+        """Allocate a contiguous array, aligned to 256 bytes; its content is undefined."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         with self.active():
             self._free_dropped()
             try:
                 allocation = self._driver.mem_alloc(max(size, _SMALLEST))
-            except Exception as error:  # PyCUDA's own, which cannot be named where it does not import
+            except (
+                Exception
+            ) as error:  # PyCUDA's own exceptions, which cannot be named if PyCUDA does not import
                 if "out of memory" not in str(error):
                     raise
                 raise MemoryError(
@@ -304,21 +308,21 @@ class DeviceMemory(DeviceLane):
     def view(
         self, buffer: DeviceArray, start: int, shape: Sequence[int], dtype: np.dtype | type
     ) -> DeviceArray:
-        """A contiguous array within a flat uint8 array, from an aligned byte on."""
+        """Return a contiguous array inside a flat uint8 array, starting at an aligned byte."""
         return buffer.view(start, shape, dtype)
 
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-        """A pinned host array, which copies to and from the device need not copy once more."""
+        """Allocate a pinned host array, which the device copies from and to directly."""
         with self.active():
             pinned = self._driver.pagelocked_empty(tuple(shape), np.dtype(dtype))
         self._pinned.append(pinned)
         return pinned
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A call that repeats `work`: a CUDA graph of it, or, where it cannot be captured, `work` itself.
+        """Return a call that repeats `work`: its CUDA graph, or `work` itself if it cannot be captured.
 
-        Runs `work` once and waits, as TensorRT needs before a capture. A failure is logged once, stands in
-        `graphs`, and is for good: later calls do not try again.
+        Runs `work` once and waits, as TensorRT needs before a capture. A failure is logged once and kept in `graphs`;
+        later calls do not try again.
         """
         with self.active():
             work()
@@ -330,7 +334,7 @@ class DeviceMemory(DeviceLane):
                     graph = self._capture(work)
             except Exception as error:
                 self.graphs = f"failed: {error}"
-                log.warning("runs without a CUDA graph, with more launches per batch: %s", error)
+                log.warning("CUDA graph capture failed, so every batch needs more kernel launches: %s", error)
                 self.synchronize()
                 return work
         self.graphs = "captured"
@@ -341,7 +345,7 @@ class DeviceMemory(DeviceLane):
         from oaks.ops import native
 
         if native.cuda is None:
-            raise BackendUnavailable("this build of oaks has no CUDA half, which captures graphs")
+            raise BackendUnavailable("this build of oaks has no CUDA support, which graph capture needs")
         assert self.stream is not None
         native.cuda.begin_capture(self.stream)
         self.capturing = True
@@ -355,28 +359,28 @@ class DeviceMemory(DeviceLane):
             self.capturing = False
 
     def drop_staging(self, staging: np.ndarray) -> None:
-        """Gives a pinned array back, which no copy may need any more."""
+        """Free a pinned array. No copy may still use it."""
         with self.active():
             self._pinned = [pinned for pinned in self._pinned if pinned is not staging]
             del staging
 
     def mark(self) -> Mark:
-        """A new mark for the two streams."""
+        """Create a mark for the two streams."""
         with self.active():
             made = Mark(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
         self._marks.append(made)
         return made
 
     def reach(self, mark: Mark) -> None:
-        """Waits until what stands before a mark is done."""
+        """Wait until the work before a mark is done."""
         if mark.is_set:
             with self.active():
                 mark.event.synchronize()
 
     def close(self) -> None:
-        """Waits, then frees everything. Arrays from here must not be used afterwards. May be called again.
+        """Wait, then free everything. Its arrays must not be used afterwards. Can be called again.
 
-        Never raises: after an error of CUDA's that lasts, every step fails, and all are tried all the same.
+        Never raises: after a permanent CUDA error every step fails, and all steps are tried nevertheless.
         """
         if self._stream is None:
             return
@@ -398,7 +402,9 @@ class DeviceMemory(DeviceLane):
             self._marks.clear()
             del streams, waits, step
         if failures:
-            log.warning("%s: %d steps of closing failed, first: %s", self.device, len(failures), failures[0])
+            log.warning(
+                "%s: %d steps of closing failed; the first: %s", self.device, len(failures), failures[0]
+            )
 
     def _free_dropped(self) -> None:
         while self._dropped:

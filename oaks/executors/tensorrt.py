@@ -1,7 +1,7 @@
 """TensorRT on NVIDIA GPUs, from a plan that is built once and kept: ordinary TensorRT, or TensorRT for RTX.
 
-Backend "tensorrt" takes ordinary TensorRT where it is installed, which is tuned on the GPU itself, and otherwise
-TensorRT for RTX on the GPUs that it serves.
+Backend "tensorrt" uses ordinary TensorRT, which tunes its plan on the GPU itself, if it is installed; otherwise TensorRT
+for RTX on the GPUs that it supports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("oaks")
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
-"""Of oaks.engines.plans.library, in the order in which they are tried."""
+"""Flavours of oaks.engines.plans.library, in the order in which they are tried."""
 
 
 def default_device() -> str:
@@ -37,10 +37,10 @@ def default_device() -> str:
 
 
 def unavailable(device: str, flavours: Sequence[str] = FLAVOURS) -> str | None:
-    """Why no library of these flavours can run there, and what to install or change; or None."""
+    """Return why no library of these flavours can run there, and what to install or change; or None."""
     if inherited("pycuda.driver"):
         return (
-            "CUDA was loaded before this process was forked, and does not work here; start processes with "
+            "CUDA was loaded before this process was forked and does not work in the fork; start processes with "
             "multiprocessing's method 'spawn'"
         )
     return _choose(device, flavours)[1]
@@ -58,10 +58,10 @@ def open_executor(
     batches: Sequence[int],
     flavours: Sequence[str] = FLAVOURS,
 ) -> TensorRTExecutor:
-    """Loads the network's plan, which is built first if there is none that fits.
+    """Load the network's plan; build it first if there is none that fits.
 
     Raises:
-        ArgumentError: bf16, which a plan has only if the ONNX file says so.
+        ArgumentError: bf16, which a plan supports only if the ONNX file states it.
         BackendUnavailable: no library of these flavours can run on the memory's device.
         BundleError: the ONNX file has changed, or has inputs or outputs that a pose network cannot have.
         TensorRTError: TensorRT cannot build or load the plan.
@@ -77,7 +77,7 @@ def open_executor(
 
 
 def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[None, str]:
-    """The first flavour whose library is installed and serves the device; or why there is none."""
+    """Return the first flavour whose library is installed and supports the device; or why there is none."""
     try:
         index = gpus.index_of(device)
     except ValueError as error:
@@ -89,9 +89,9 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
     from oaks.ops import native
 
     if native.cuda is None:
-        return None, "this build of oaks has no CUDA half; install oaks where nvcc is"
+        return None, "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH"
     try:
-        import filelock  # noqa: F401  (between processes that build the same plan)
+        import filelock  # noqa: F401  (locks between processes that build the same plan)
     except ImportError as error:
         return None, f"{error}; `pip install 'oaks[tensorrt]'`"
     reasons = []
@@ -109,9 +109,9 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
 
 
 class TensorRTExecutor:
-    """One engine, with one execution context per bound batch size.
+    """A TensorRT engine with one execution context per bound batch size.
 
-    The contexts run one after another on the memory's stream, so they share one block for their activations.
+    The contexts run one after another on the memory's stream, so they share one block of memory for activations.
     """
 
     def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], flavour: str) -> None:
@@ -165,11 +165,11 @@ class TensorRTExecutor:
     def bind(
         self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]
     ) -> Callable[[], None]:
-        """Makes an execution context for these arrays and returns the call that enqueues it.
+        """Create an execution context for these arrays and return the call that enqueues it.
 
         Raises:
-            ArgumentError: an array is missing, is none of the network's, or has another shape or type.
-            TensorRTError: no profile of the plan takes the batch, or TensorRT refuses the arrays.
+            ArgumentError: an array is missing, unknown to the network, or has the wrong shape or type.
+            TensorRTError: no profile of the plan fits the batch, or TensorRT refuses the arrays.
         """
         batch = self._check_arrays(inputs, outputs)
         mark = self._library.log.mark()
@@ -178,13 +178,13 @@ class TensorRTExecutor:
             if not context.set_input_shape(name, inputs[name].shape):
                 raise self._library.failure(f"{self._label}: a batch of {batch} does not fit the plan", mark)
         if unset := context.infer_shapes():
-            raise self._library.failure(f"{self._label}: TensorRT misses the shapes of {unset}", mark)
+            raise self._library.failure(f"{self._label}: TensorRT lacks the shapes of {unset}", mark)
         arrays = {**inputs, **outputs}
         for name, array in arrays.items():
             shape = tuple(context.get_tensor_shape(name))
             if shape != array.shape:
                 raise self._library.failure(
-                    f"{self._label}: {name!r} becomes {shape}, not {array.shape}", mark
+                    f"{self._label}: {name!r} must have shape {array.shape}, got {shape}", mark
                 )
             if not context.set_tensor_address(name, array.address):
                 raise self._library.failure(f"{self._label}: TensorRT refuses the memory of {name!r}", mark)
@@ -194,7 +194,7 @@ class TensorRTExecutor:
         )
 
     def _check_arrays(self, inputs: Mapping[str, DeviceArray], outputs: Mapping[str, DeviceArray]) -> int:
-        """The batch size that all arrays have."""
+        """Return the batch size, which all arrays must have."""
         tensors = {**self.inputs, **self.outputs}
         arrays = {**inputs, **outputs}
         if set(inputs) != set(self.inputs) or set(outputs) != set(self.outputs):
@@ -212,7 +212,7 @@ class TensorRTExecutor:
         return batch
 
     def _context(self, batch: int) -> trt.IExecutionContext:
-        """A context with the profile for a batch, whose activations lie in the shared block."""
+        """Create a context with the profile for a batch; its activations use the shared block."""
         trt, mark = self._library.trt, self._library.log.mark()
         assert self._plan is not None, "the executor is closed"
         assert self._activations is not None
@@ -227,26 +227,26 @@ class TensorRTExecutor:
         else:
             context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
-            raise self._library.failure(f"{self._label}: TensorRT makes no execution context", mark)
+            raise self._library.failure(f"{self._label}: TensorRT cannot create an execution context", mark)
         if not context.set_optimization_profile_async(number, self._memory.stream):
             raise self._library.failure(f"{self._label}: TensorRT refuses profile {number}", mark)
         context.set_device_memory(self._activations.address, self._activations.nbytes)
         return context
 
     def close(self) -> None:
-        """Gives the engine and its memory back, and keeps the kernels that TensorRT for RTX has finished."""
+        """Free the engine and its memory, and save the kernels that TensorRT for RTX has compiled."""
         if self._kernels is not None:
             try:
                 self._kernels.save()
             except OSError as error:
-                log.warning("%s: the finished kernels cannot be kept: %s", self._label, error)
+                log.warning("%s: the compiled kernels cannot be saved: %s", self._label, error)
         self._kernels = self._activations = None
         self._plan = None
 
 
 @dataclass(frozen=True)
 class BoundContext:
-    """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds their addresses only."""
+    """Enqueues a network on bound arrays, and keeps them alive: TensorRT holds only their addresses."""
 
     library: Library
     context: trt.IExecutionContext

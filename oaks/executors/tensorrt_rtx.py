@@ -1,4 +1,4 @@
-"""TensorRT for RTX by name; backend "tensorrt" takes it too where ordinary TensorRT is not installed."""
+"""TensorRT for RTX, chosen by name; backend "tensorrt" also uses it if ordinary TensorRT is not installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unavailable(device: str) -> str | None:
 def open_executor(
     network: Network, *, memory: DeviceMemory, threads: int | None, batches: Sequence[int]
 ) -> TensorRTExecutor:
-    """Loads the network's plan, which is built first if there is none that fits; raises as backend "tensorrt"."""
+    """Load the network's plan; build it first if none fits. Errors as for backend "tensorrt"."""
     return tensorrt.open_executor(
         network, memory=memory, threads=threads, batches=batches, flavours=_FLAVOURS
     )

@@ -1,4 +1,4 @@
-"""torch, on CUDA or the CPU, for those who have it. Networks come from a bundle's ONNX or safetensors files.
+"""torch, on CUDA or the CPU, where it is installed. Networks come from a bundle's ONNX or safetensors files.
 
 On CUDA this module also owns the memory: torch tensors, one stream, and a CUDA graph per batch size. The
 native operations are launched on that stream's handle.
@@ -32,7 +32,7 @@ _OUTPUTS = {
 }
 _WARM_RUNS = 2
 _LEGACY_DEFAULT, _PER_THREAD_DEFAULT = 1, 2
-"""How `__cuda_array_interface__` names the default streams."""
+"""The default streams in `__cuda_array_interface__`."""
 
 
 def default_device() -> str:
@@ -50,11 +50,11 @@ def unavailable(device: str) -> str | None:
         from oaks.ops import native
 
         if native.cuda is None:
-            return "this build of oaks has no CUDA half; install oaks where nvcc is, or take device 'cpu'"
+            return "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH, or pass device 'cpu'"
     if inherited("torch"):
         return (
-            "torch was loaded before this process was forked, and its threads do not run here; start processes "
-            "with multiprocessing's method 'spawn', or take backend 'onnxruntime'"
+            "torch was loaded before this process was forked, and its threads do not run in the fork; start processes "
+            "with multiprocessing's method 'spawn', or pass backend 'onnxruntime'"
         )
     try:
         import torch
@@ -65,9 +65,9 @@ def unavailable(device: str) -> str | None:
     if device == "cpu":
         return None
     if not torch.cuda.is_available():
-        return "torch finds no CUDA device; take device 'cpu', or install torch for CUDA and its driver"
+        return "torch finds no CUDA device; pass device 'cpu', or install torch for CUDA and its driver"
     if (torch.device(device).index or 0) >= torch.cuda.device_count():
-        return f"there are {torch.cuda.device_count()} CUDA devices"
+        return f"there is no {device}; torch finds {torch.cuda.device_count()} CUDA devices"
     return None
 
 
@@ -78,17 +78,17 @@ def open_memory(device: str) -> Memory:
 def open_executor(
     network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
 ) -> TorchExecutor:
-    """Builds a network and loads its weights.
+    """Build a network and load its weights.
 
     Raises:
-        ArgumentError: int8, which torch does not run here.
-        BundleError: the weights do not load.
+        ArgumentError: int8, which this backend does not support.
+        BundleError: the weights cannot be loaded.
     """
     return TorchExecutor(network, memory, threads)
 
 
 class TorchLane:
-    """A CUDA stream of torch's. `callers`: gives the stream that was current where the memory was made active."""
+    """A CUDA stream of torch. `callers` returns the stream that was current when the memory was made active."""
 
     def __init__(self, device: torch.device, callers: Callable[[], torch.cuda.Stream]) -> None:
         import torch
@@ -120,7 +120,7 @@ class TorchLane:
         handle = array.__cuda_array_interface__.get("stream")
         if isinstance(array, torch.Tensor):
             self._stream.wait_stream(self._callers())
-        elif handle == _LEGACY_DEFAULT:  # which torch takes under its own name only
+        elif handle == _LEGACY_DEFAULT:  # torch accepts it only as default_stream()
             self._stream.wait_stream(torch.cuda.default_stream(self._device))
         elif handle and handle != _PER_THREAD_DEFAULT:
             self._stream.wait_stream(torch.cuda.ExternalStream(handle, device=self._device))
@@ -132,14 +132,14 @@ class TorchLane:
         mark.record(self._stream)
 
     def after(self, mark: torch.cuda.Event) -> None:
-        self._stream.wait_event(mark)  # of one that was never recorded: nothing
+        self._stream.wait_event(mark)  # returns at once if it was never recorded
 
     def synchronize(self) -> None:
         self._stream.synchronize()
 
 
 class TorchMemory(TorchLane):
-    """Tensors on a CUDA device, and the streams on which everything with them runs."""
+    """Tensors on a CUDA device, and the streams on which work with them runs."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -179,7 +179,7 @@ class TorchMemory(TorchLane):
         return torch.zeros(tuple(shape), dtype=_torch_dtype(dtype)).pin_memory().numpy()
 
     def drop_staging(self, staging: np.ndarray) -> None:
-        pass  # with its last reference
+        pass  # freed with its last reference
 
     def mark(self) -> torch.cuda.Event:
         import torch
@@ -192,7 +192,7 @@ class TorchMemory(TorchLane):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         import torch
 
-        for _ in range(_WARM_RUNS):  # libraries choose their algorithms and workspaces here
+        for _ in range(_WARM_RUNS):  # libraries choose their algorithms and workspaces in the first runs
             work()
         self._stream.synchronize()
         if self.graphs.startswith("failed"):
@@ -206,7 +206,7 @@ class TorchMemory(TorchLane):
                 work()
         except RuntimeError as error:
             self.graphs = f"failed: {error}"
-            log.warning("no CUDA graph, every kernel is launched by itself: %s", error)
+            log.warning("CUDA graph capture failed, so every kernel is launched separately: %s", error)
             return work
         self.graphs = "captured"
         return graph.replay
@@ -268,7 +268,7 @@ class TorchExecutor:
 
 @dataclass(frozen=True)
 class BoundModule:
-    """Runs a module from one tensor into others."""
+    """Runs a module on one tensor and writes its outputs to others."""
 
     module: Any
     dtype: torch.dtype
@@ -285,7 +285,7 @@ class BoundModule:
 
 
 def _input_of(network: Network) -> tuple[int, tuple[int, int]]:
-    """Channels and (width, height) of a network's input."""
+    """Return the channels and (width, height) of a network's input."""
     bundle = network.bundle
     if network.role == "ks":
         return bundle.skeleton.count, bundle.pose.heatmap_size
@@ -293,7 +293,7 @@ def _input_of(network: Network) -> tuple[int, tuple[int, int]]:
 
 
 def _strict(tensor: torch.Tensor) -> Any:
-    """fp32 means fp32: without this, cuDNN rounds it to TF32."""
+    """Disable TF32, to which cuDNN would otherwise round fp32."""
     import torch
 
     return (
@@ -304,7 +304,7 @@ def _strict(tensor: torch.Tensor) -> Any:
 
 
 def _listed(result: Any) -> list[torch.Tensor]:
-    """A network's outputs; one that it lacks comes as None."""
+    """Return a network's outputs without the missing ones, which are None."""
     return [value for value in (result if isinstance(result, tuple) else (result,)) if value is not None]
 
 

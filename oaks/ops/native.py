@@ -66,18 +66,18 @@ def target(on_device: bool, stream: int) -> tuple[_Operations, int]:
     """The native functions for a place, and how they are to run there: a thread count or a stream handle.
 
     Raises:
-        BackendUnavailable: device arrays came, but this build has no CUDA half, or there is no device.
+        BackendUnavailable: device arrays came, but this build has no CUDA support, or there is no device.
     """
     if not on_device:
         return cpu, _threads
     if cuda is None:
         raise BackendUnavailable(
-            "these arrays lie on a CUDA device, but this build of oaks has no CUDA half: "
-            "install oaks where nvcc is on the PATH, or pass NumPy arrays"
+            "these arrays lie on a CUDA device, but this build of oaks has no CUDA support; "
+            "reinstall oaks with nvcc on the PATH, or pass NumPy arrays"
         )
     if cuda.device_count() == 0:
         raise BackendUnavailable(
-            "these arrays say that they lie on a CUDA device, but no device can be used here: "
+            "these arrays lie on a CUDA device, but no device can be used here; "
             "install NVIDIA's driver, or a newer one (`oaks doctor` shows both versions)"
         )
     return cuda, stream

@@ -189,7 +189,7 @@ def test_a_gpu_is_refused_where_the_build_has_no_cuda(monkeypatch, tiny):
     from oaks.ops import native
 
     monkeypatch.setattr(native, "cuda", None)
-    with pytest.raises(BackendUnavailable, match="no CUDA half"):
+    with pytest.raises(BackendUnavailable, match="no CUDA support"):
         oaks.Engine(tiny, backend="torch", device="cuda")
 
 
@@ -207,7 +207,7 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch, tiny):
     monkeypatch.setattr(library.cuda, "device_count", lambda: 2)
     assert torch.default_device() == "cuda"
     assert torch.unavailable("cuda:1") is None
-    assert torch.unavailable("cuda:2") == "there are 2 CUDA devices"
+    assert torch.unavailable("cuda:2") == "there is no cuda:2; torch finds 2 CUDA devices"
 
 
 def test_a_device_that_is_none_is_named(tiny):

@@ -243,7 +243,7 @@ def test_gpus_that_are_not_there_and_devices_that_are_none(runtime, bundle):
     assert reason == f"{TENSORRT_RTX} sees 1 GPUs, GPU 1 is not among them"
     assert "device must be 'cuda' or 'cuda:NUMBER'" in (backend.unavailable("tpu") or "")
     assert "takes backend" not in (backend.unavailable("cpu") or "")
-    assert "for the CPU take backend 'onnxruntime'" in (backend.unavailable("cpu", TENSORRT) or "")
+    assert "for the CPU pass backend 'onnxruntime'" in (backend.unavailable("cpu", TENSORRT) or "")
     with pytest.raises(
         ValueError, match="precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"
     ):

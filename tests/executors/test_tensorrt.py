@@ -222,7 +222,7 @@ def test_int8_on_rtx_is_advised_against(tiny, rtx, memory, caplog):
         ("cpu", "device must be 'cuda' or 'cuda:NUMBER', got 'cpu'"),
         ("cuda:", None),
         ("cuda:x", "got 'cuda:x'"),
-        ("cuda:7", "there is no GPU 7, CUDA sees 1"),
+        ("cuda:7", "there is no GPU 7; CUDA finds 1"),
         ("cuda", None),
         ("cuda:0", None),
     ],
@@ -248,7 +248,7 @@ def test_what_is_missing_is_told(world, monkeypatch):
         assert backend.unavailable("cuda").endswith("filelock halted; None in sys.modules; "
                                                     "`pip install 'oaks[tensorrt]'`")  # fmt: skip
     pycuda_stand_in.install(monkeypatch, cuda_half=False)
-    assert "no CUDA half" in backend.unavailable("cuda")
+    assert "no CUDA support" in backend.unavailable("cuda")
     pycuda_stand_in.install(monkeypatch, devices=0)
     assert "CUDA does not start" in backend.unavailable("cuda")
     with pytest.raises(oaks.BackendUnavailable, match="backend 'tensorrt' on cuda: CUDA does not start"):
@@ -313,9 +313,9 @@ def test_arrays_that_do_not_fit_are_named(executor, memory):
 @pytest.mark.parametrize(
     ("refused", "message"),
     [
-        ("context", r"makes no execution context(.|\n)*out of memory"),
+        ("context", r"cannot create an execution context(.|\n)*out of memory"),
         ("set_profile", r"refuses profile 0"),
-        ("shapes", r"misses the shapes of \['crops'\]"),
+        ("shapes", r"lacks the shapes of \['crops'\]"),
         ("address", r"refuses the memory of 'crops'"),
     ],
 )
@@ -333,7 +333,7 @@ def test_a_shape_outside_of_the_plan_is_an_error(executor, world, memory, monkey
 
 def test_outputs_of_another_shape_are_an_error(executor, world, memory, monkeypatch):
     monkeypatch.setattr(world, "IExecutionContext_get_tensor_shape", lambda *_, **__: world.dims((1, 9)))
-    with pytest.raises(TensorRTError, match=r"'crops' becomes \(1, 9\), not \(1, 3, 64, 48\)"):
+    with pytest.raises(TensorRTError, match=r"'crops' must have shape \(1, 3, 64, 48\), got \(1, 9\)"):
         executor.bind(*arrays(executor, memory, 1))
 
 

@@ -213,11 +213,12 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
     if entry is None:
         return None
-    table = None
+    table: Table | None = None
     if (content := entry["table"]) is not None:
-        table = _item(content, folder)
-        if not isinstance(table, Table):
+        item = _item(content, folder)
+        if not isinstance(item, Table):
             raise TypeError(f"the answer's table must be a table, got {content['type']}")
+        table = item
     return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)
 
 
