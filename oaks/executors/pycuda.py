@@ -345,7 +345,7 @@ class DeviceMemory(DeviceLane):
         from oaks.ops import native
 
         if native.cuda is None:
-            raise BackendUnavailable("this build of oaks has no CUDA support, which graph capture needs")
+            raise BackendUnavailable("this build of oaks has no CUDA support, hence no CUDA graphs")
         assert self.stream is not None
         native.cuda.begin_capture(self.stream)
         self.capturing = True
