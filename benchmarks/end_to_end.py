@@ -34,7 +34,7 @@ TARGETS = {"openvino fp32": 1.15, "openvino bf16": 2.0, "openvino int8": 3.0}
 """Least persons per second relative to ONNX Runtime with OpenCV and NumPy, batch 8 with flip."""
 
 DECODER = "second_peak"
-"""The usual one, of everybody here, whatever the bundle's own."""
+"""The same for all competitors, whatever the bundle's own."""
 
 OUTSIDE = 0.05
 """Largest share of an Engine's time that should pass outside the two networks."""
@@ -128,7 +128,7 @@ def torch_networks(bundle: Bundle) -> Networks:
 
 
 def ours(bundle: Bundle, batch: int) -> tuple[dict[str, oaks.Engine], list[str]]:
-    """An Engine for every backend and precision that is here, and why the others are not."""
+    """An Engine for every available backend and precision, and why the others are not available."""
     engines, missing = {}, []
     for backend in ("onnxruntime", "openvino", "torch"):
         for precision in ("fp32", "bf16", "int8"):
@@ -143,16 +143,16 @@ def ours(bundle: Bundle, batch: int) -> tuple[dict[str, oaks.Engine], list[str]]
     return engines, missing
 
 
-def compare(name: str, points: np.ndarray, scores: np.ndarray, wanted: oaks.Poses) -> dict[str, float]:
-    """How far someone's poses are from those of our ONNX Runtime engine in fp32.
+def compare(name: str, points: np.ndarray, scores: np.ndarray, expected: oaks.Poses) -> dict[str, float]:
+    """How far a competitor's poses are from those of our ONNX Runtime engine in fp32.
 
-    Points count that are there for it: in the map of one that cannot be seen, the highest place means little.
+    Only keypoints that our engine counts as present are compared: the maximum of an absent keypoint's map means little.
     """
-    apart = np.linalg.norm(points - wanted.keypoints, axis=2)[wanted.present]
+    apart = np.linalg.norm(points - expected.keypoints, axis=2)[expected.present]
     near = float((apart <= 0.5).mean())
     if "int8" not in name and "bf16" not in name and near < 0.97:
         raise AssertionError(f"{name}: only {near:.1%} of the points are within half a pixel of ours")
-    return {"within_half_pixel": near, "score_difference": float(np.abs(scores - wanted.oaks_scores).max())}
+    return {"within_half_pixel": near, "score_difference": float(np.abs(scores - expected.oaks_scores).max())}
 
 
 def main() -> None:
@@ -172,15 +172,15 @@ def main() -> None:
         usual["torch eager fp32, cv2 + NumPy"] = Usual(bundle, *torch_networks(bundle))
     else:
         missing.append("torch eager: the bundle has no weights")
-    wanted = engines["onnxruntime fp32"].infer(frame, boxes=boxes)
+    expected = engines["onnxruntime fp32"].infer(frame, boxes=boxes)
     jobs: dict[str, Callable[[], Any]] = {}
     agreement = {}
     for name, way in usual.items():
-        agreement[name] = compare(name, *way(frame, boxes), wanted)
+        agreement[name] = compare(name, *way(frame, boxes), expected)
         jobs[name] = lambda way=way: way(frame, boxes)
     for name, engine in engines.items():
         poses = engine.infer(frame, boxes=boxes)
-        agreement[name] = compare(name, poses.keypoints, poses.oaks_scores, wanted)
+        agreement[name] = compare(name, poses.keypoints, poses.oaks_scores, expected)
         jobs[name] = lambda engine=engine: engine.infer(frame, boxes=boxes)
         engine.timings.reset()
 
@@ -224,7 +224,7 @@ def people(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ceiling(bundle: Bundle) -> float | None:
-    """Persons per second if the networks were nothing but matrix products; None where nobody can count them."""
+    """Persons per second if the networks were nothing but matrix products; None if these cannot be counted."""
     architectures = {role: bundle.architecture(role) for role in ("pose", "ks") if bundle.architecture(role)}
     if find_spec("torch") is None or "pose" not in architectures:
         return None

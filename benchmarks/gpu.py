@@ -57,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: "passed", "failed", "timed out" or "left out", and why. `tests` counts those of pytest."""
+    """The result of a stage: "passed", "failed", "timed out" or "left out", and why; for pytest the numbers of tests."""
 
     name: str
     result: str
@@ -79,7 +79,7 @@ def gpu_count() -> int:
 
 
 def missing() -> list[str]:
-    """What this machine lacks for any stage to make sense."""
+    """Requirements of every stage that this machine lacks."""
     lacks = [] if gpu_count() else ["an NVIDIA GPU with its driver (libcuda.so.1 finds none)"]
     environment = Path(sys.executable).parent
     for program in PROGRAMS:
@@ -89,7 +89,7 @@ def missing() -> list[str]:
 
 
 def stages(out: Path) -> list[Stage]:
-    """In the order of what would be missed most."""
+    """All stages, the most important first."""
     python = sys.executable
     # Without what pyproject.toml asks of pytest's plugins, which may be missing here.
     tests = [

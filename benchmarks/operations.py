@@ -52,7 +52,7 @@ def heatmaps(count: int, height: int, width: int, seed: int) -> tuple[np.ndarray
 
 
 def cycle_of(make: Callable[[int], Any], bytes_each: int) -> Iterator[Any]:
-    """Enough sets to outgrow the caches, handed out in turn for ever."""
+    """An endless iterator over enough sets to outgrow the caches."""
     return itertools.cycle([make(seed) for seed in range(max(2, COLD_BYTES // bytes_each))])
 
 
@@ -238,7 +238,7 @@ def places(count: int) -> dict[str, Any]:
 
 
 def bench_map_features(bench: Bench, batch: int, height: int, width: int) -> None:
-    """All features, beside decode on the same maps and beside NumPy's figures of the averages alone."""
+    """All features, against decode on the same maps and against a few of the features in NumPy."""
     one_map = batch * KEYPOINTS * height * width * 4
     sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
     arguments = places(batch)

@@ -107,7 +107,7 @@ def main() -> None:
     Console().print(table)
     print(f"{summary.frames:,} frames, {summary.people:,} poses, {summary.tracks:,} tracks; MiB: {sizes}")
     stages = ", ".join(f"{name} {1000 * s / summary.frames:.2f}" for name, s in summary.stages.items())
-    print(f"ms per frame, beside one another: {stages}")
+    print(f"ms per frame by stage (stages overlap): {stages}")
 
 
 if __name__ == "__main__":

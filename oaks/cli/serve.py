@@ -39,7 +39,9 @@ def serve(
     wait: Annotated[float, typer.Option(min=0, help="Milliseconds that a request waits for others.")] = 2.0,
     queue: Annotated[
         int,
-        typer.Option(min=1, help="Requests in work or waiting, per Engine; more get 503 and Retry-After."),
+        typer.Option(
+            min=1, help="Most requests per Engine, computed or waiting; more get 503 and Retry-After."
+        ),
     ] = 64,
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a picture; more get 413.")] = 20 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of a picture; more get 413.")] = 40_000_000,
@@ -47,7 +49,7 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP: POST a JPEG or PNG to /predict, get its poses as JSON.
 
-    The schema is at /openapi.json, a page to try it at /. SIGINT and SIGTERM stop it once it has answered what it took.
+    /openapi.json is the schema, / a page to try it. On SIGINT or SIGTERM it answers all accepted requests and ends.
     """
     from oaks.ray.requests import RequestLimits
     from oaks.ray.serving import serve as run

@@ -1,8 +1,10 @@
 """Batches and a service on Ray: `oaks predict --ray` and `oaks serve` (docs/ray.md, extra `oaks[ray]`).
 
-oaks.ray.predict(dataset, "small", detector="yolox.onnx").write_parquet("poses")
-oaks.ray.predict_files(["s3://bucket/photos"], "poses", "small", detector="yolox.onnx")
-oaks.ray.serve("small", detector="yolox.onnx", port=8000)
+oaks.ray.predict(dataset, "small").write_parquet("poses")
+oaks.ray.predict_files(["s3://bucket/photos"], "poses", "small")
+oaks.ray.serve("small", port=8000)                        # until Ctrl-C
+with oaks.ray.running("small", port=8000) as address:     # for a block
+    ...
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oaks.ray.batches import predict, predict_files
     from oaks.ray.cluster import connect
-    from oaks.ray.serving import serve
+    from oaks.ray.serving import running, serve
 
 _PLACES = {
     "connect": "oaks.ray.cluster",
     "predict": "oaks.ray.batches",
     "predict_files": "oaks.ray.batches",
+    "running": "oaks.ray.serving",
     "serve": "oaks.ray.serving",
 }
 
@@ -33,4 +36,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-__all__ = ["connect", "predict", "predict_files", "serve"]
+__all__ = ["connect", "predict", "predict_files", "running", "serve"]

@@ -31,25 +31,25 @@ BoxesFor = Callable[[Engine], BoxSource]
 """Makes the source of boxes in a worker, for its Engine."""
 
 _TASKS_PER_WORKER = 32
-"""Tasks that a worker gets of a run: more waste time between them, fewer leave workers idle at the end."""
+"""Tasks of a run for each worker: more waste time between tasks, fewer leave workers idle at the end."""
 _LARGEST_TASK = 1024
-"""Picture files of a task: what is lost when a run is stopped."""
+"""Most picture files of a task; what was computed of a task is lost when a run is stopped."""
 
 log = logging.getLogger("oaks")
 
 
 @dataclass
 class Summary:
-    """Totals of a folder, of this run and of those that it resumes.
+    """Totals of a run's folder, of this call and of those that it resumed.
 
     Attributes:
-        folder: with run.json, status.json and parts/.
-        pictures: pictures and frames, with or without an error.
-        people: poses in them.
-        resumed: pictures that were done before.
+        folder: holds run.json, status.json and parts/.
+        pictures: number of pictures and frames, with or without an error.
+        people: number of poses in them.
+        resumed: number of pictures that earlier calls finished.
         errors: address -> why it could not be read.
-        unfinished: pictures and other files whose worker died in every attempt; the next run tries them again.
-        results: COCO results, or None.
+        unfinished: pictures and other files whose worker died in every attempt; the next call tries them again.
+        results: file of COCO results, or None.
     """
 
     folder: Path
@@ -96,8 +96,8 @@ def predict(
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
 
     Returns:
-        A lazy dataset: a row per person, one without a person for a picture without people, and one with `error` for
-        a picture that cannot be read. docs/ray.md describes the columns.
+        A lazy dataset: a row per person; for a picture without people a row without a person; for a picture that cannot
+        be read a row with `error`. docs/ray.md describes the columns.
 
     Raises:
         ArgumentError: an argument is wrong.
@@ -143,8 +143,8 @@ def predict_files(
 ) -> Summary:
     """Find the poses in files with a pool of Engines, and write them to a folder of Parquet parts.
 
-    The folder is resumed where it was begun: what is finished is not done again. A picture that cannot be read is a row
-    with an error. A worker that dies is started again, and its task is done again.
+    A folder that exists is resumed: finished pictures and files are not computed again. A picture that cannot be read
+    is a row with an error. A worker that dies is restarted, and its task starts over.
 
     Args:
         sources: files, folders and globs, on this machine or behind addresses that fsspec opens: pictures, tar
@@ -161,8 +161,8 @@ def predict_files(
         workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
         device: "cpu" leaves GPUs alone; None takes them where there are any.
-        start: callback with the numbers of pictures and other files that are left, and of pictures done before.
-        advance: callback with the pictures, or other files, that have been finished since.
+        start: callback with the number of pictures and other files that are left, and of pictures finished before.
+        advance: callback with the number of pictures or other files that were finished since the last call.
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
 
     Raises:
@@ -199,7 +199,7 @@ def predict_files(
                     for number in _finished(folder, tasks, settings, pool):
                         advance(_weight(tasks.pop(number)))
                         folder.tell([*tasks.values(), *failed])
-                    # Where workers died, once more picture by picture, so that one picture costs no other.
+                    # Tasks in which workers died are tried once more picture by picture: one picture spoils no other.
                     given = [alone for task in tasks.values() for alone in task.split()]
                     failed += [task for task in tasks.values() if not task.split()]
         folder.tell(failed, now=True)
@@ -253,7 +253,7 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
 
 
 def _cause(error: Exception) -> Exception:
-    """What went wrong in a worker, as this package or Python says it."""
+    """The error that a worker raised, instead of the one that Ray wraps around it."""
     cause: BaseException | None = error
     while cause is not None:
         inner = getattr(cause, "cause", None)
@@ -289,7 +289,7 @@ def make_settings(
     column: str = "image",
     required: bool = True,
 ) -> tuple[Settings, bool]:
-    """Settings, checked before any worker starts, and whether they say where people are.
+    """Settings, checked before any worker starts, and whether they tell where people are.
 
     Raises:
         ArgumentError: they must (`required`), and do not; or `nms` is out of range.
@@ -317,7 +317,7 @@ def _check(
     *,
     required: bool,
 ) -> bool:
-    """Whether arguments or the bundle say where people are; refuses arguments that do not fit."""
+    """Whether the arguments or the bundle tell where people are. Raises ArgumentError for invalid arguments."""
     if nms is not None and not 0 < nms <= 1:
         raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
     if boxes is not None and detector is not None:
@@ -359,7 +359,7 @@ def _described(boxes: str | Path | BoxesFor | None, detector: str | Path | None)
 
 
 def task_size(pictures: int, workers: int) -> int:
-    """Picture files of a task: whole passes of the networks, small enough for workers to end together."""
+    """Number of picture files of a task: whole passes of the networks, small enough for workers to end together."""
     share = -(-pictures // (workers * _TASKS_PER_WORKER * TOGETHER)) * TOGETHER
     return min(max(share, TOGETHER), _LARGEST_TASK)
 

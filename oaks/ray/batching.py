@@ -1,4 +1,4 @@
-"""Batches that form by themselves: items that come within a few milliseconds, or while others are computed, go together."""
+"""Dynamic batching: items that arrive within a few milliseconds, or while a batch is computed, form the next batch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class _Waiting(Generic[T, R]):
 
 
 class Batcher(Generic[T, R]):
-    """Runs items in batches, one batch at a time, in a thread beside the event loop.
+    """Runs items in batches, one batch at a time, in a thread of its own.
 
     Args:
-        run: items -> a result for each, in their order; an exception among the results is raised to its caller alone.
-            Where `run` itself raises, each item is run once more alone, so that a bad one spoils no other.
-        largest: weight of a batch; an item that weighs more goes alone.
+        run: items -> a result for each, in their order; an exception among the results is raised for its item alone.
+            If `run` itself raises, each item is run once more alone, so that a bad one spoils no other.
+        largest: largest weight of a batch; an item that weighs more runs alone.
         wait: seconds that the first item of a batch waits for others while nothing runs.
         ran: callback with the weight and seconds of each batch.
     """
@@ -62,7 +62,7 @@ class Batcher(Generic[T, R]):
         return await waiting.result
 
     async def close(self) -> None:
-        """Ends the thread after the batch that runs."""
+        """End the thread after the running batch."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Connecting to Ray: a cluster that runs, or one of this machine's own, without reports over the network."""
+"""Connections to Ray: to a running cluster, or to one that is started on this machine, without usage reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray lowers the priority of its workers by 15, so that any other program would starve an Engine.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # A busy machine must not lose the proxy of a service to a health check, and its requests with it.
+    # On a busy machine the default timeouts would restart the proxy of a service, which loses its requests.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "30")
     try:
@@ -136,8 +136,7 @@ def fit_pool(
     largest = max(able, default=0)
     if largest < (threads or 1):
         raise ArgumentError(
-            f"threads must be at most {largest}, the CPUs of the largest machine, got {threads or 1}; Ray would wait "
-            "for another machine for ever"
+            f"threads must be at most {largest}, the CPUs of the largest machine, got {threads or 1}"
         )
     threads = threads or min(_THREADS, largest)
     room = gpus if per_worker else sum(count // threads for count in able)

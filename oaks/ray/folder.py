@@ -1,4 +1,4 @@
-"""The folder of a run: Parquet parts that each hold finished tasks, so that a run that stopped is resumed."""
+"""The folder of a run: each Parquet part holds finished tasks, so that a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Progress:
 class RunFolder:
     """The folder of a run: run.json (settings), status.json (progress), parts/ (one Parquet file per task).
 
-    A part is written beside itself and renamed when its task is finished: it holds whole tasks or does not exist. One
-    process at a time has the folder open.
+    A part is written atomically when its task is finished: it holds whole tasks or does not exist. Only one process at
+    a time can open the folder.
 
     Args:
         path: the folder; created if it does not exist.
-        settings: what decides the results; those of a folder that was begun must be the same.
+        settings: everything that the results depend on; a resumed run must have the same.
 
     Raises:
         ArgumentError: the folder was begun with other settings, is in use, or holds a part that cannot be read.
@@ -104,16 +104,16 @@ class RunFolder:
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         path = self.path / "run.json"
-        wanted = json.loads(json.dumps(settings))
+        given = json.loads(json.dumps(settings))
         if not path.exists():
-            write_json(path, wanted, indent=1)
+            write_json(path, given, indent=1)
             return
         begun = read_json(path, top=dict)
-        for name in sorted({*begun, *wanted}):
-            if begun.get(name) != wanted.get(name):
+        for name in sorted({*begun, *given}):
+            if begun.get(name) != given.get(name):
                 raise ArgumentError(
-                    f"{name} must be {begun.get(name)!r}, with which {self.path} was begun, got {wanted.get(name)!r}; "
-                    "name a new folder"
+                    f"{name} must be {begun.get(name)!r}, as when {self.path} was created, got {given.get(name)!r}; "
+                    "pass a new folder"
                 )
 
     def _listed(self) -> list[Path]:
@@ -131,7 +131,9 @@ class RunFolder:
                 for batch in file.iter_batches(columns=list(_COUNTED)):
                     self._add(pa.Table.from_batches([batch]))
         except (OSError, pa.ArrowInvalid) as error:
-            raise ArgumentError(f"{path}: damaged: {error}; delete it, and its task is done again") from error
+            raise ArgumentError(
+                f"{path}: damaged: {error}; delete it, and its task is computed again"
+            ) from error
         if about["source"] is not None:
             self._finish(about["source"])
 
@@ -151,7 +153,7 @@ class RunFolder:
         self.done.add(source)
 
     def add(self, table: pa.Table) -> bool:
-        """Takes rows of one task, and commits them with those before once the last has come.
+        """Add rows of one task; the last rows of the task commit its part.
 
         Args:
             table: rows of `rows.schema` and the columns task and about.
@@ -179,7 +181,7 @@ class RunFolder:
         return True
 
     def tell(self, left: Sequence[Task], *, now: bool = False) -> None:
-        """Writes status.json, at most every few seconds unless it must be now.
+        """Write status.json, at most every few seconds unless `now`.
 
         Args:
             left: tasks that are not finished.
@@ -196,7 +198,7 @@ class RunFolder:
         write_json(self.path / "status.json", content, indent=1)
 
     def write_coco(self, number: Callable[[str], int | None]) -> Path:
-        """Writes results.json and its header, COCO's format, from all parts.
+        """Write results.json (COCO format) and its header from all parts.
 
         Args:
             number: image id of a picture whose row has none; None leaves the picture out.

@@ -1,4 +1,4 @@
-"""What /metrics says, in Prometheus's text format: each replica counts for itself, and one reply holds all of them."""
+"""Metrics of the service in Prometheus's text format: each replica counts its own requests, one reply lists all replicas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _PEOPLE = (1, 2, 4, 8, 16, 32, 64, 128)
 _SILENT = 30.0
-"""Seconds after which a replica that says nothing is left out."""
+"""Seconds without a post after which a replica is left out."""
 
 
 class Metrics:
@@ -17,7 +17,7 @@ class Metrics:
 
     Args:
         replica: its name.
-        queue: requests that it takes at a time.
+        queue: most requests that it accepts at a time.
     """
 
     def __init__(self, replica: str, queue: int) -> None:
@@ -42,25 +42,27 @@ class Metrics:
         ).labels(replica)  # fmt: skip
         self._people = Counter("oaks_people", "Poses in replies.", named, registry=registry).labels(replica)
         self._waiting = Gauge(
-            "oaks_queue_requests", "Requests in work or waiting.", named, registry=registry
+            "oaks_queue_requests", "Requests being computed or waiting.", named, registry=registry
         ).labels(replica)
-        limit = Gauge("oaks_queue_limit", "Requests that are taken at a time.", named, registry=registry)
+        limit = Gauge(
+            "oaks_queue_limit", "Most requests that are accepted at a time.", named, registry=registry
+        )
         limit.labels(replica).set(queue)
         self._replica = replica
 
     def answered(self, status: int, seconds: float, people: int) -> None:
-        """Counts a reply."""
+        """Count a reply."""
         self._requests.labels(self._replica, str(status)).inc()
         self._seconds.observe(seconds)
         self._people.inc(people)
 
     def ran(self, people: int, seconds: float) -> None:
-        """Counts a batch."""
+        """Count a batch."""
         self._batch.observe(people)
         self._batch_seconds.observe(seconds)
 
     def waiting(self, requests: int) -> None:
-        """Says how many requests are inside."""
+        """Set the number of accepted requests."""
         self._waiting.set(requests)
 
     def text(self) -> str:
@@ -101,16 +103,16 @@ class Board:
         self._stopping = False
 
     def stop(self) -> None:
-        """Tells all replicas, at their next post, to take no more requests."""
+        """Make all replicas refuse new requests from their next post on."""
         self._stopping = True
 
     def post(self, replica: str, text: str) -> bool:
-        """Replaces the metrics of a replica; returns whether the service is stopping."""
+        """Replace the metrics of a replica; return whether the service is stopping."""
         self._texts[replica] = time.monotonic(), text
         return self._stopping
 
     def exchange(self, replica: str, text: str) -> str:
-        """Posts the metrics of a replica and returns those of all."""
+        """Post the metrics of a replica and return those of all."""
         self.post(replica, text)
         oldest = time.monotonic() - _SILENT
         self._texts = {name: entry for name, entry in self._texts.items() if entry[0] >= oldest}

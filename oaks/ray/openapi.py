@@ -14,7 +14,7 @@ def openapi(model: Mapping[str, Any], bounds: RequestLimits) -> dict[str, Any]:
     """OpenAPI 3.1 description of a service.
 
     Args:
-        model: what /model says.
+        model: the reply of /model.
         bounds: on a request.
     """
     from oaks import __version__
@@ -31,7 +31,7 @@ def openapi(model: Mapping[str, Any], bounds: RequestLimits) -> dict[str, Any]:
             "/model": _get("Keypoints of the model, and limits on requests.", _reference("Model")),
             "/healthz": {
                 "get": {
-                    "summary": "Whether the service takes requests.",
+                    "summary": "Whether the service accepts requests.",
                     "responses": {
                         "200": _json("It does.", _reference("Health")),
                         "503": _json("It is stopping.", _reference("Health")),
@@ -82,7 +82,7 @@ def _predict(bounds: RequestLimits) -> dict[str, Any]:
         },
         "responses": {
             "200": _json(
-                "The people, in the order of the boxes; detected people best first.", _reference("Reply")
+                "The people in the order of the boxes; detected people, best first.", _reference("Reply")
             ),
             "413": _json("The picture has too many bytes or pixels.", _reference("Error")),
             "422": _json("The picture or the boxes cannot be used, or too many people.", _reference("Error")),

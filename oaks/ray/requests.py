@@ -1,4 +1,4 @@
-"""What a request to the service may hold: a picture as JPEG or PNG, and boxes; everything checked before it is computed."""
+"""Requests to the service: a JPEG or PNG picture, and boxes. Everything is checked before it is computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oaks.inference import WHOLE
 TOO_LARGE, UNUSABLE, FULL = 413, 422, 503
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _BESIDE = 1 << 20
-"""Bytes that a body may have beside its picture: boxes, and what multipart and JSON add."""
+"""Bytes that a body may have in addition to its picture: boxes, and the overhead of multipart and JSON."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RequestLimits:
 
 
 class Refused(OaksError):
-    """A request that is not computed.
+    """A request that is refused.
 
     Args:
         status: HTTP status.

@@ -34,13 +34,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a picture, or of a frame of a video.
+    """The result for a picture, or for a frame of a video.
 
     Attributes:
         file: address of the picture or video.
         poses: the people in it; None if it could not be read.
         size: (width, height), or None.
-        error: why it could not be read, or why its poses have no score; None if all went well.
+        error: why it could not be read, or why its poses have no score; None without an error.
         image_id: that of the box file, or None.
         frame, time: number and seconds of a video's frame, or None.
     """
@@ -55,7 +55,7 @@ class Found:
 
 
 def schema() -> pa.Schema:
-    """Of the table: docs/ray.md describes each column."""
+    """Schema of the tables; docs/ray.md describes each column."""
     import pyarrow as pa
 
     numbers = pa.list_(pa.float32())
@@ -138,15 +138,15 @@ def _track_ids(listed: list[Poses], own: np.ndarray, of_person: Any) -> pa.Array
 
 
 def about(skeleton: Skeleton, score_kind: str, **more: Any) -> str:
-    """What a table's metadata say beside its rows, as JSON text."""
+    """The metadata of a table, as JSON text."""
     return json.dumps({"format": FORMAT, "skeleton": skeleton.to_dict(), "score_kind": score_kind, **more})
 
 
 def read_about(metadata: Mapping[bytes, bytes] | None, name: str) -> dict[str, Any]:
-    """What `about` wrote, from a table's metadata.
+    """The content of `about` from a table's metadata.
 
     Raises:
-        ArgumentError: the table is none of ours, or a newer version's.
+        ArgumentError: oaks did not write the table, or a newer version did.
     """
     try:
         content = json.loads((metadata or {})[b"oaks"])

@@ -1,4 +1,4 @@
-"""The service without its server: requests in, replies out, one Engine, and a queue that is bounded."""
+"""The service without its server: requests in, replies out, one Engine, and a bounded queue."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _PAGE_POLICY = (
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """How a service treats its callers.
+    """Settings of a service.
 
     Attributes:
         bounds: on one request.
-        queue: requests that are in work or wait; more are answered with 503.
+        queue: most requests that are being computed or waiting; more are answered with 503.
         wait: seconds that the first request of a batch waits for others.
         nms: OKS threshold for NMS of poses in detected boxes, or None.
     """
@@ -76,9 +76,9 @@ class Service:
     Args:
         engine: what finds them.
         detect: finds people where a request has no boxes; None: such requests are refused.
-        settings: how callers are treated.
+        settings: limits, queue and batching.
         replica: name of this process in the metrics.
-        snapshots: gives the metrics of all replicas of the service; None: there is no other.
+        snapshots: returns the metrics of all replicas of the service; None: this is the only one.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Service:
         )
 
     def model(self) -> dict[str, Any]:
-        """What /model says: keypoints, and what a request may hold."""
+        """The reply of /model: keypoints, and limits on requests."""
         skeleton, bounds = self.engine.bundle.skeleton, self.settings.bounds
         return {
             "name": self.engine.bundle.name,
@@ -245,7 +245,7 @@ class Service:
         return min(60, max(1, math.ceil(max(self._people, self._inside) / rate))) if rate else 1
 
     async def close(self) -> None:
-        """Answers what is inside, and ends the threads; new requests are refused."""
+        """Answer all accepted requests and end the threads; new requests are refused."""
         self.stopping = True
         while self._inside:
             await asyncio.sleep(0.01)

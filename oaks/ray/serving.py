@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 NAME = "oaks"
 _TAKEN = 10_000
-"""Requests that Serve hands to a replica at a time: the replica itself refuses those beyond its queue."""
+"""Most requests that Serve passes to a replica at a time; the replica itself refuses those beyond its queue."""
 _STOP_SECONDS = 120.0
-"""In which a replica that is stopped must have answered what it took."""
+"""Time limit for a stopping replica to answer the requests that it has accepted."""
 _POST_SECONDS = 1.0
-"""After which every replica knows that the service is stopping."""
+"""Interval at which a replica posts its metrics and learns whether the service is stopping."""
 
 
 @dataclass(frozen=True)
@@ -80,55 +80,23 @@ class Replica:
 def serve(
     bundle: str | Path = "small",
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    address: str | None = None,
-    replicas: int | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    boxes: str | BoxesFor | None = None,
-    detector: str | Path | None = None,
-    nms: float | None = ops.OKS_THRESHOLD,
-    queue: int = 64,
-    wait: float = 0.002,
-    bounds: RequestLimits | None = None,
     ready: Callable[[str], object] = lambda _address: None,
-    **engine: Any,
+    **settings: Any,
 ) -> None:
-    """Serve a bundle over HTTP until the process gets SIGINT or SIGTERM; then answer what was taken, and return.
+    """Serve a bundle over HTTP until SIGINT or SIGTERM; then answer all accepted requests, and return.
 
     Args:
         bundle: path or name of a bundle; the same on every machine.
-        host: address to listen on; "0.0.0.0" for all of the machine's.
-        port: to listen on.
-        address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
-        replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
-        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
-        device: "cpu" leaves GPUs alone; None takes them where there are any.
-        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a BoxSource for
-            a replica's Engine. None: a detector finds the people, if there is one.
-        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
-        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
-        queue: requests that a replica has in work or waiting; more are answered with 503 and Retry-After.
-        wait: seconds that the first request of a batch waits for others.
-        bounds: limits on one request.
-        ready: callback with the address, once requests are taken.
-        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+        ready: callback with the address, called when the service accepts requests.
+        settings: the arguments of `running`: host, port, address, replicas, threads, device, boxes, detector, nms,
+            queue, wait, bounds, and those of oaks.Engine.
 
     Raises:
-        ArgumentError: an argument is wrong.
-        BackendUnavailable: Ray is not installed.
-        ConnectionError: there is no cluster at the address.
-        OaksError: the service cannot start.
+        ArgumentError, BackendUnavailable, ConnectionError, OaksError: as `running`.
     """
     stop = threading.Event()
-    with (
-        running(
-            bundle, host=host, port=port, address=address, replicas=replicas, threads=threads, device=device,
-            boxes=boxes, detector=detector, nms=nms, queue=queue, wait=wait, bounds=bounds, **engine,
-        ) as place,
-        stopping_on_signals(stop),  # behind Ray, which takes over SIGTERM too
-    ):  # fmt: skip
+    # Signals are taken over after Ray, which takes over SIGTERM too.
+    with running(bundle, **settings) as place, stopping_on_signals(stop):
         ready(place)
         while not stop.wait(0.5):
             pass
@@ -152,9 +120,33 @@ def running(
     bounds: RequestLimits | None = None,
     **engine: Any,
 ) -> Iterator[str]:
-    """The same service for a block; yields its address. What was taken is answered before the block's end."""
+    """Serve a bundle over HTTP for a block, and yield the address. At its end, all accepted requests are answered.
+
+    Args:
+        bundle: path or name of a bundle; the same on every machine.
+        host: address to listen on; "0.0.0.0" for all of the machine's.
+        port: TCP port.
+        address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
+        replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
+        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
+        device: "cpu" leaves GPUs alone; None takes them where there are any.
+        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a BoxSource for
+            a replica's Engine. None: a detector finds the people, if there is one.
+        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
+        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
+        queue: most requests of a replica that are being computed or waiting; more get 503 and Retry-After.
+        wait: seconds that the first request of a batch waits for others.
+        bounds: limits on one request.
+        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+
+    Raises:
+        ArgumentError: an argument is wrong.
+        BackendUnavailable: Ray is not installed.
+        ConnectionError: there is no cluster at the address.
+        OaksError: the service cannot start.
+    """
     if not 1 <= port <= 65535:
-        raise ArgumentError(f"port must be 1 to 65535, got {port}")
+        raise ArgumentError(f"port must be an integer from 1 to 65535, got {port!r}")
     service = ServiceSettings(bounds or RequestLimits(), queue, wait, nms)
     import_ray()
     with connected(address) as own:
@@ -189,7 +181,7 @@ def running(
             yield f"http://{host}:{port}"
         finally:
             ray.get(board.stop.remote())
-            time.sleep(2 * _POST_SECONDS)  # new requests are refused by now; those taken are answered
+            time.sleep(2 * _POST_SECONDS)  # by then all replicas refuse new requests
             ray_serve.delete(NAME)
             if not own or address not in (None, LOCAL):
                 ray_serve.shutdown()  # otherwise Serve ends with the Ray that was started for it
@@ -197,7 +189,7 @@ def running(
 
 @contextmanager
 def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set an event; a second one ends the process as usual."""
+    """Set an event on SIGINT and SIGTERM; a second signal has its usual effect."""
     before: Mapping[int, Any] = {}
 
     def handle(number: int, _frame: object) -> None:

@@ -207,7 +207,7 @@ def read_bytes(address: str) -> bytes:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether there is no such file, as fsspec says it; it says the same where there is no connection."""
+    """Whether the file does not exist. fsspec raises the same error without a connection, but with another cause."""
     cause = error.__cause__
     return isinstance(error, FileNotFoundError) and (
         not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError)
@@ -288,7 +288,7 @@ def _too_large(name: str, size: int) -> Callable[[], np.ndarray]:
 
 @contextmanager
 def local_copy(address: str) -> Iterator[str]:
-    """A file of this machine with the content of an address; removed after the block unless it was here before."""
+    """A local file with the content of an address; a downloaded copy is removed after the block."""
     if "://" not in address:
         yield address
         return

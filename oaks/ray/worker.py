@@ -1,4 +1,4 @@
-"""What runs in a worker process of Ray: one Engine, and tasks or rows that come to it."""
+"""The worker processes of Ray: each has one Engine and computes tasks or rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ATTEMPTS = 2
-"""Workers that may die in a task before it is given up."""
+"""Workers that may die in a task before the task is given up."""
 _GIVEN_UP = 100
 _ROWS = 1024
 """Frames of a video or pictures of a shard whose rows leave the worker together."""
@@ -35,7 +35,7 @@ log = logging.getLogger("oaks")
 
 @dataclass(frozen=True)
 class Settings:
-    """How poses are made; the same in every worker, so it must be picklable.
+    """Settings of the workers, all of which get the same; picklable.
 
     Attributes:
         bundle: path or name of the bundle, on every machine.
@@ -59,8 +59,8 @@ class Settings:
         """An Engine, and its source of boxes.
 
         Raises:
-            ArgumentError: this machine has another bundle of that name, or the bundle has no detector and nothing
-                else says where people are.
+            ArgumentError: this machine has another bundle of that name, or neither the bundle's detector nor `boxes`
+                tells where people are.
         """
         engine, boxes = self.open_with(True)
         assert boxes is not None
@@ -85,7 +85,7 @@ def whole_picture(_engine: Engine) -> BoxSource:
 
 
 class Attempts:
-    """Counts how often workers began each task; an actor that all of them ask. A task that kills them is given up."""
+    """Counts how often each task was begun; one actor for all workers. A task in which workers keep dying is given up."""
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
@@ -154,7 +154,7 @@ class FileWorker:
         return rows.about(skeleton, kind, made=made, nms=nms, source=task.address)
 
     def _found(self, task: sources.Task) -> Iterator[rows.Found]:
-        """What became of each picture or frame of a task, at least one entry."""
+        """The result for each picture or frame of a task; at least one entry."""
         if task.kind == sources.PICTURES:
             yield from self._poses((name, sources.picture_reader(name)) for name in task.pictures)
             return
@@ -251,7 +251,7 @@ def _value_reader(value: Any) -> Callable[[], np.ndarray]:
 
 
 def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pictures) -> Iterator[rows.Found]:
-    """What became of each picture; the damaged have an error."""
+    """The result for each picture; damaged pictures have an error."""
     for prediction, image in find_poses(engine, pictures, boxes, nms=nms):
         name = str(prediction.path)
         if image is None:
@@ -262,7 +262,7 @@ def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pict
 
 
 def ahead(pictures: Pictures, readers: ThreadPoolExecutor) -> Pictures:
-    """Pictures that threads read ahead, as many as share a pass of the networks."""
+    """Read pictures ahead in threads, as many as share a pass of the networks."""
     waiting: deque[tuple[str, Future[np.ndarray]]] = deque()
     remaining = iter(pictures)
     while True:
@@ -275,7 +275,7 @@ def ahead(pictures: Pictures, readers: ThreadPoolExecutor) -> Pictures:
 
 
 def restarting(found: Iterator[rows.Found]) -> Iterator[rows.Found]:
-    """The same; an error of the Engine itself ends this process, and Ray starts a new one with a new Engine."""
+    """Yield the same results. An error of the Engine ends this process; Ray starts a new one with a new Engine."""
     try:
         yield from found
     except Exception:

@@ -180,5 +180,43 @@ def test_copies_of_the_packages_pictures_have_boxes(script, tmp_path):
     people = read_boxes(boxes)
     assert all(path.is_file() for path in paths)
     assert [people.image_id(path) for path in paths] == list(range(1, 14))
-    assert all(len(people.of(number)[0]) for number in range(1, 14))
+    assert all(len(people.of(number)[0]) == 1 for number in range(1, 14))
     assert people.of(1)[0].tolist() == people.of(7)[0].tolist()
+
+
+def test_turns_end_in_time_but_one_is_made(script, monkeypatch):
+    on_ray = script("on_ray")
+    now = [0.0]
+    monkeypatch.setattr(on_ray.time, "perf_counter", lambda: now[0])
+
+    def made(most, seconds, each):
+        done = []
+        for turn in on_ray.turns(most, seconds):
+            done.append(turn)
+            now[0] += each
+        return len(done)
+
+    assert made(5, 100, 10) == 5
+    assert made(5, 35, 10) == 3
+    assert made(5, 5, 10) == 1
+
+
+def test_the_tables_say_whether_goals_are_met(script):
+    on_ray = script("on_ray")
+    rows = [
+        {
+            "how": how,
+            "pictures_per_second": rate,
+            "of_plain_loop": rate / 50,
+            "of_one_worker": rate / 46,
+            "turns": [rate],
+        }
+        for how, rate in ((on_ray.PLAIN, 50.0), (on_ray.ONE, 46.0), (on_ray.TWO, 60.0))
+    ]
+    caption = on_ray.batches_table(rows).caption
+    assert "overhead of Ray: 0.080, goal <= 0.1: met" in caption
+    assert "two workers against one: 1.304, goal >= 1.7: not met" in caption
+    figures = dict.fromkeys(on_ray.FIGURES, 0.9) | {"turns": 2}
+    caption = on_ray.service_table(figures).caption
+    assert "saturated, of the Engine's rate: 0.900, goal >= 0.85: met" in caption
+    assert "503, 95th percentile, seconds: 0.900, goal <= 0.05: not met" in caption

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -124,3 +128,25 @@ def test_a_service_refuses_what_does_not_fit(tiny, words, reason):
     code, text = run("serve", tiny, *words)
     assert code == 2
     assert reason in " ".join(text.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to this process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_service_runs_until_a_signal_with_the_settings_it_was_given(monkeypatch, number):
+    seen = []
+
+    @contextlib.contextmanager
+    def running(bundle, **settings):
+        seen.append((bundle, settings))
+        yield "http://127.0.0.1:1"
+        seen.append("ended")
+
+    def ready(address):
+        seen.append(address)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(serving, "running", running)
+    before = signal.getsignal(number)
+    serving.serve("tiny", ready=ready, port=8123, queue=9)
+    assert seen == [("tiny", {"port": 8123, "queue": 9}), "http://127.0.0.1:1", "ended"]
+    assert signal.getsignal(number) is before

@@ -89,7 +89,7 @@ def test_other_settings_need_another_folder(tmp_path):
     with RunFolder(tmp_path, SETTINGS):
         pass
     for name, value in (("nms", None), ("boxes", "whole")):
-        with pytest.raises(ArgumentError, match=f"{name} must be .* name a new folder"):
+        with pytest.raises(ArgumentError, match=f"{name} must be .* pass a new folder"):
             RunFolder(tmp_path, {**SETTINGS, name: value})
     with RunFolder(tmp_path, SETTINGS):
         pass
