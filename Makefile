@@ -6,6 +6,7 @@
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make fuzz: feeds every reader of files with generated inputs for MINUTES (10), with SEED (0).
 # make sanitize: the native operations under AddressSanitizer and UndefinedBehaviorSanitizer, MINUTES long.
+# make kills: kills every verb that writes, KILLS (200) times in all, and compares the files that reruns give.
 # make docs: the same environment, then the documentation in site/; the build itself needs no network, and a warning fails it.
 # make demo: the same environment, then poses in the pictures of the package.
 # make weights: trains the networks of a shipped bundle (SERIES: small or tiny; DATA: folder of the annotated photographs)
@@ -22,6 +23,7 @@ DATA ?= .
 CROPS ?= rendered
 MINUTES ?= 10
 SEED ?= 0
+KILLS ?= 200
 EXPORT := --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
 ifneq ($(filter small tiny,$(SERIES)),)
 EXPORT += --detector detector
@@ -29,7 +31,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-all fuzz sanitize coverage wheels demo weights lint benchmark gpu clean
+.PHONY: install docs test test-all fuzz sanitize kills coverage wheels demo weights lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +63,9 @@ fuzz: install
 
 sanitize: install
 	cd tests && ../$(RUN) -m fuzz.sanitized --seconds $$((60 * $(MINUTES))) --seed $(SEED)
+
+kills: install
+	cd tests && ../$(RUN) -m durability.kills --kills $(KILLS) --seed $(SEED)
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict

@@ -11,6 +11,7 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -128,8 +129,18 @@ def read_annotations(
         FileNotFoundError: there is no such file.
         ArgumentError: the content does not fit; the message names the file and the image or annotation id.
     """
-    content = read_json(path, strict=False)
+    content = read_json(path, strict=False, kept=_needed)
     return check_annotations(content, path, skeleton=skeleton, category=category, renumber=renumber)
+
+
+def _needed(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object of the file without what is not read, its keypoints as an array: a quarter of the memory."""
+    entry.pop("segmentation", None)
+    points = entry.get("keypoints")
+    if type(points) is list and set(map(type, points)) <= {int, float}:
+        with suppress(OverflowError):  # refused later, with the annotation's id
+            entry["keypoints"] = np.array(points, np.float64)
+    return entry
 
 
 def check_annotations(
@@ -348,9 +359,9 @@ def _keypoints(
 ) -> np.ndarray:
     """(G,K,3) in the skeleton's order."""
     count = skeleton.count if order is None else len(category["keypoints"])
-    values = [row.get("keypoints") or None for row in rows]
+    values = [_or_none(row.get("keypoints")) for row in rows]
     for n, value in enumerate(values):
-        if isinstance(value, list) and len(value) != 3 * count and are_numbers(value):
+        if isinstance(value, list | np.ndarray) and len(value) != 3 * count and are_numbers(value):
             raise ArgumentError(
                 f"{named(n)}: keypoints must be {3 * count} numbers for {count} keypoints, got {len(value)}"
             )
@@ -375,6 +386,11 @@ def _keypoints(
                 f"{shortened(stated)}"
             )
     return points if order is None else points[:, order]
+
+
+def _or_none(points: Any) -> Any:
+    """Keypoints, or None where an annotation has none: an empty list, null, 0."""
+    return points if (len(points) if isinstance(points, np.ndarray) else points) else None
 
 
 def _file_name(image: Mapping[str, Any], label: str) -> str:

@@ -65,10 +65,13 @@ def alone(value: Any) -> Any:
 
 
 def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str], form: str) -> np.ndarray:
-    """(N,count) float64 of lists of finite numbers; NaN where there is None."""
+    """(N,count) float64 of lists, or arrays, of finite numbers; NaN where there is None."""
     filled = [[np.nan] * count if value is None else value for value in values]
-    plain = all(type(value) is list and len(value) == count for value in filled)
-    if plain and set(map(type, chain.from_iterable(filled))) <= {int, float}:
+    lists = [value for value in filled if type(value) is list]
+    arrays = [value for value in filled if type(value) is np.ndarray and value.dtype.kind in "iuf"]
+    plain = len(lists) + len(arrays) == len(filled) and all(np.shape(value) == (count,) for value in arrays)
+    plain = plain and all(len(value) == count for value in lists)
+    if plain and set(map(type, chain.from_iterable(lists))) <= {int, float}:
         try:
             array = np.array(filled, np.float64).reshape(len(values), count)
             missing = np.array([value is None for value in values], bool)
@@ -78,7 +81,8 @@ def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str],
             pass
     for n, value in enumerate(values):
         if value is not None and not _is_list(value, count):
-            got = value[0] if count == 1 and isinstance(value, list) else value
+            got = value.tolist() if isinstance(value, np.ndarray) else value
+            got = got[0] if count == 1 and isinstance(got, list) else got
             raise ArgumentError(f"{label(n)} must be {form}, finite numbers, got {_brief(got)}")
     return np.array(filled, np.float64).reshape(len(values), count)
 

@@ -169,7 +169,6 @@ class SaveNetwork(lightning.Callback):
             "damaged images left out of the validation": module.left_out,
             "metrics": figures,
             "commit": self.commit,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": f"{trainer.world_size} × {trainer.strategy.root_device}, {platform.machine()}",
             "precision": recipe["training"]["precision"],
             "versions": {
@@ -178,8 +177,10 @@ class SaveNetwork(lightning.Callback):
                 "lightning": lightning.__version__,
             },
         }
+        # Without the date: whether a training was stopped and resumed or not, its network is the same bytes.
         save_network(self.network, module.best, {**module.description(), "metrics": figures, "card": card})
-        write_json(self.card, card, indent=1)
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(self.card, {**card, "date": date}, indent=1)
 
 
 def git_commit() -> str | None:

@@ -11,11 +11,15 @@ from pathlib import Path
 import bundles
 import cv2
 import numpy as np
+import torch
 import yaml
-from training.conftest import pose_recipe, write_people
+from fit import frozen
+from training.conftest import TINY, pose_recipe, write_people
 from video.clips import write_clip
 
 from oaks import COCO17
+from oaks.training.checkpoint import save_network
+from oaks.training.networks import build
 
 _TIMES = re.compile(
     rb'"(date|seconds|commit|machine|time|elapsed)": ("[^"]*"|[-0-9.e]+|null)|oaks-[0-9a-z_]{8}|[0-9.]+ ms'
@@ -48,7 +52,13 @@ class Verb:
 
 def prepare(folder: Path) -> dict[str, Verb]:
     """Inputs for all verbs, and the verbs."""
-    bundle = bundles.write(folder / "bundle", skeleton=COCO17).path
+    write_inputs(folder)
+    return verbs_on(folder)
+
+
+def write_inputs(folder: Path) -> None:
+    """The files that the verbs read."""
+    bundles.write(folder / "bundle", skeleton=COCO17)
     pictures = folder / "pictures"
     pictures.mkdir()
     rng = np.random.default_rng(0)
@@ -56,47 +66,88 @@ def prepare(folder: Path) -> dict[str, Verb]:
         cv2.imwrite(
             str(pictures / f"{number}.png"), cv2.resize(rng.integers(0, 256, (9, 7, 3), np.uint8), (140, 180))
         )
-    clip = write_clip(folder / "clip.mp4", 90)
+    write_clip(folder / "clip.mp4", 90)
     write_people(folder / "people", images=16)
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(pose_recipe(training={"epochs": 6, "checkpoint_minutes": 0.001})))
+    recipe = pose_recipe(training={"epochs": 3, "checkpoint_minutes": 0.001})
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    _results(folder / "people" / "annotations.json", folder / "results.json")
+    frozen.write(folder / "frozen", images=40)
+    _network(folder / "pose.safetensors")
+    np.savez(folder / "crops.npz", crops=rng.integers(0, 256, (4, 80, 60, 3), np.uint8))
+
+
+def verbs_on(folder: Path) -> dict[str, Verb]:
+    """The verbs on the files of `write_inputs`."""
     annotations, images = str(folder / "people" / "annotations.json"), str(folder / "people" / "images")
-    rows = _results(folder / "people" / "annotations.json", folder / "results.json")
-    engine = ["--bundle", str(bundle), "--backend", "onnxruntime", "--threads", "1"]
-    first = ["--first-boxes", "5,5,60,60"]
+    bundle, recipe = str(folder / "bundle"), str(folder / "recipe.yaml")
+    engine = ["--bundle", bundle, "--backend", "onnxruntime", "--threads", "1"]
     labeled = [annotations, "--images", images]
-    trained = ["--accelerator", "cpu"]
-    alone = ["--workers", "1"]
+    fitted = [
+        str(folder / "frozen" / "estimator.json"),
+        "--annotations",
+        str(folder / "frozen" / "annotations.json"),
+    ]
     made = (
-        Verb("predict", lambda out: ["predict", str(pictures), "--boxes", "whole", "--out", str(out), *engine]),
+        Verb(
+            "predict",
+            lambda out: ["predict", str(folder / "pictures"), "--boxes", "whole", "--out", str(out), *engine],
+        ),
         Verb(
             "track",
-            lambda out: ["track", str(clip), *first, "--out", str(out), *engine],
+            lambda out: ["track", str(folder / "clip.mp4"), "--first-boxes", "5,5,60,60", "--out", str(out), *engine],
             compared=("*.jsonl", "*.json", "*.txt"),
         ),
         Verb(
-            "val detect",
-            lambda out: ["val", "detect", str(bundle), *labeled, "--out", str(out / "r.json"), *engine[2:]],
-        ),
-        Verb(
-            "val report",
-            lambda out: ["val", "report", str(rows), "--annotations", annotations, "--out", str(out), "--resamples", "5"],
+            "val run",
+            lambda out: ["val", "run", bundle, *labeled, "--out", str(out), "--resamples", "5", *engine[2:]],
             compared=("*.json", "*.html", "*.md", "*.svg"),
         ),
-        Verb("render", lambda out: ["render", str(out), "--count", "12", "--size", "96", "96", *alone]),
+        Verb("val detect", lambda out: ["val", "detect", bundle, *labeled, "--out", str(out / "r.json"), *engine[2:]]),
+        Verb("val boxes", lambda out: ["val", "boxes", *labeled, "--out", str(out / "boxes.json")]),
+        Verb(
+            "val report",
+            lambda out: [
+                "val", "report", str(folder / "results.json"), "--annotations", annotations, "--out", str(out),
+                "--resamples", "5",
+            ],
+            compared=("*.json", "*.html", "*.md", "*.svg"),
+        ),
+        Verb("fit", lambda out: ["fit", *fitted, "--out", str(out / "scorer"), "--resamples", "5"]),
+        Verb(
+            "export",
+            lambda out: [
+                "export", str(folder / "pose.safetensors"), "--out", str(out / "bundle"), "--crops",
+                str(folder / "crops.npz"), "--tolerance", "fp16=10",
+            ],
+        ),
+        Verb("render", lambda out: ["render", str(out), "--count", "12", "--size", "96", "96", "--workers", "1"]),
         Verb(
             "render-video",
-            lambda out: ["render-video", str(out), "--count", "1", "--frames", "6", "--size", "96", "64", *alone],
+            lambda out: [
+                "render-video", str(out), "--count", "1", "--frames", "6", "--size", "96", "64", "--workers", "1",
+            ],
         ),
-        Verb("pack", lambda out: ["pack", str(recipe), "--data", str(folder), "--out", str(out)]),
+        Verb("pack", lambda out: ["pack", recipe, "--data", str(folder), "--out", str(out)]),
         Verb(
             "train",
-            lambda out: ["train", str(recipe), "--data", str(folder), "--out", str(out), *trained],
-            again=lambda out: ["train", "--resume", str(out), *trained],
+            lambda out: ["train", recipe, "--data", str(folder), "--out", str(out), "--accelerator", "cpu"],
+            again=lambda out: ["train", "--resume", str(out), "--accelerator", "cpu"],
             compared=("network.safetensors", "recipe.yaml", "run.json"),
         ),
     )  # fmt: skip
     return {verb.name: verb for verb in made}
+
+
+def _network(path: Path) -> None:
+    """An untrained pose network."""
+    torch.manual_seed(0)
+    architecture = {**TINY, "input": [48, 64], "keypoints": 17}
+    described = {
+        "kind": "pose", "architecture": architecture, "skeleton": COCO17.to_dict(), "stride": 4, "padding": 1.25,
+        "input": {"size": [48, 64], "mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4], "color": "bgr"},
+        "alignment": "half_pixel", "refine": "second_peak", "license": "CC0-1.0", "trained_on": ["nobody"],
+    }  # fmt: skip
+    save_network(path, build(architecture), described)
 
 
 def _results(annotations: Path, path: Path) -> Path:
@@ -166,4 +217,4 @@ def _play(path: Path) -> None:
             pass
 
 
-__all__ = ["Verb", "contents", "prepare", "unreadable"]
+__all__ = ["Verb", "contents", "prepare", "unreadable", "verbs_on", "write_inputs"]
