@@ -399,6 +399,28 @@ def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
     np.testing.assert_array_equal(after.similarity[1], before.similarity[1])
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "heatmaps must be finite, got others for annotation 1"),
+        (np.inf, "heatmaps must be finite, got others for annotation 1"),
+        (0.0, "keypoints must have scores that differ, got 0"),
+        (0.25, "keypoints must have scores that differ, got 0.25"),
+    ],
+)
+def test_a_network_whose_maps_say_nothing_is_refused(frozen, data, tmp_path, monkeypatch, value, message):
+    plain = fitting._Runner._run
+    monkeypatch.setattr(
+        fitting._Runner, "_run", lambda self, pixels: np.full_like(plain(self, pixels), value)
+    )
+    with pytest.raises(ValueError, match=message):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", out=tmp_path / "bundle",
+            settings=QUICK, resamples=5, threads=1,
+        )  # fmt: skip
+    assert not (tmp_path / "bundle").exists()
+
+
 def network(path, outputs, *, batch=1, count=17, size=(48, 64), input_name="input"):
     """An ONNX file as others export it: a fixed batch of 1, names of their own, strided convolutions."""
     rng = np.random.default_rng(0)

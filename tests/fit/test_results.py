@@ -291,6 +291,32 @@ def test_results_of_another_estimator_are_not_rescored(fitted, files, tmp_path):
         rescore_results(fitted.scorer, files[0], tmp_path / "better.json")
 
 
+def of_another_decoder(rows, header):
+    header["decoder"] = "dark"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (of_another_decoder, "decoder must be 'argmax', which the scorer was fitted to, got 'dark'"),
+        (lambda rows, header: thirteen_keypoints(rows), "row 0 .*keypoints must be 51 finite numbers, got 39"),
+        (lambda rows, header: same_score_everywhere(rows), "scores that differ, got 0.5 for every keypoint"),
+        (lambda rows, header: pairs_only(rows), "row 0 .*keypoints must be 51 finite numbers, got 34"),
+        (lambda rows, header: not_a_number(rows), "row 3 .*keypoints must be 51 finite numbers"),
+        (lambda rows, header: rows.clear(), "at least one pose, got 0 rows"),
+    ],
+)
+def test_results_that_a_scorer_does_not_fit_are_not_rescored(fitted, files, tmp_path, spoil, message):
+    results, rows = with_boxes(files, tmp_path)
+    header = {"estimator": "made-up"}
+    spoil(rows, header)
+    results.write_text(json.dumps(rows))
+    results.with_suffix(".header.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match=message):
+        rescore_results(fitted.scorer, results, tmp_path / "better.json")
+    assert not (tmp_path / "better.json").exists()
+
+
 def test_unlike_keypoint_scores_are_noticed(fitted, files, tmp_path, caplog):
     results, rows = with_boxes(files, tmp_path)
     heat = arrays(files)[1]
