@@ -4,7 +4,8 @@ Prints average precision of boxes on the images whose annotations are complete, 
 threshold; crowds count neither way. `--choose` prints the same for thresholds instead, for held-out training images
 (`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE`
 sets another network beside it. `--poses` adds the average precision of the bundle's poses in ground-truth boxes and in
-those that its detector finds, at its threshold and with all above .05. Every run with `--log` appends a line to a JSON
+those that its detector finds, at its threshold and with all above .05; `--pose-boxes "found boxes"` takes these boxes
+alone. Every run with `--log` appends a line to a JSON
 Lines file.
 """
 
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from oaks import Detector, Engine
 from oaks.boxes import to_xyxy
+from oaks.bundle import Bundle
 from oaks.images import read_image
 from oaks.ops import box_nms
 from oaks.training.data.detection import DetectionImages, People, read_detection
@@ -150,8 +152,10 @@ def figures(
     }
 
 
-def pose_figures(bundle: str, annotations: Path, images: DetectionImages, backend: str) -> dict[str, float]:
-    """Average precision of the bundle's poses on some images, per score, with ground-truth and with found boxes."""
+def pose_figures(
+    bundle: str, annotations: Path, images: DetectionImages, backend: str, titles: list[str]
+) -> dict[str, float]:
+    """Average precision of the bundle's poses on some images, per score, in those of BOXES that `titles` names."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     chosen = set(images.image_ids.tolist())
     content["images"] = [image for image in content["images"] if image["id"] in chosen]
@@ -162,6 +166,8 @@ def pose_figures(bundle: str, annotations: Path, images: DetectionImages, backen
         part.write_text(json.dumps(content), encoding="utf-8")
         truth = GroundTruth.load(part)
         for number, (title, threshold) in enumerate(BOXES.items()):
+            if title not in titles:
+                continue
             detector = None if threshold is None else Detector(bundle, backend=backend, threshold=threshold)
             with Engine(bundle, backend, detector=detector) as engine:
                 boxes = None
@@ -207,6 +213,9 @@ def main(
     poses: Annotated[
         bool, typer.Option(help="Measure the bundle's poses in its detector's boxes too.")
     ] = False,
+    pose_boxes: Annotated[
+        list[str], typer.Option(help=f"With --poses: boxes, of {', '.join(BOXES)}. Default: all. Repeatable.")
+    ] = [],  # noqa: B006
     log: Annotated[Path | None, typer.Option(help="JSON Lines file that gets a line per detector.")] = None,
 ) -> None:
     """Measure person detectors."""
@@ -237,13 +246,19 @@ def main(
             if log is not None:
                 write_line(log, {"detector": title, "images": len(read), **overall, **row}, annotations)
     if poses:
-        losses = pose_figures(bundle, annotations, read, backend)
+        losses = pose_figures(bundle, annotations, read, backend, pose_boxes or list(BOXES))
         for name, value in losses.items():
             Console(width=160).print(f"{name}: {value:.3f}")
         if log is not None:
             write_line(
                 log,
-                {"detector": own.description, "poses": bundle, "images": len(read), **losses},
+                {
+                    "detector": own.description,
+                    "poses": bundle,
+                    "images": len(read),
+                    "box_score_power": Bundle.load(bundle).box_score_power,
+                    **losses,
+                },
                 annotations,
             )
     Console(width=160).print(f"{len(read)} images with complete annotations")

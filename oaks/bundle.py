@@ -113,6 +113,7 @@ class Bundle:
         scorer: where similarity comes from, or None.
         visibility, similarity: calibration of the two kinds of logits.
         score: which score Poses.scores is, "oaks" or "conventional"; None: OAKS where the bundle gives it.
+        box_score_power: power of the box score that the OAKS score is multiplied by, 0 to 1.
         plans: TensorRT plans made ahead of time.
         files: file name -> {"sha256", "bytes"}.
         description: the whole of bundle.json.
@@ -128,6 +129,7 @@ class Bundle:
     visibility: Calibration
     similarity: Calibration
     score: str | None
+    box_score_power: float
     plans: tuple[PlanPart, ...]
     files: Mapping[str, Mapping[str, Any]]
     description: Mapping[str, Any] = field(repr=False)

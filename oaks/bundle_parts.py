@@ -206,6 +206,7 @@ def parse(content: Mapping[str, Any]) -> dict[str, Any]:
         "visibility": _calibration("visibility", calibration, count),
         "similarity": _calibration("similarity", calibration, count),
         "score": content.get("score"),
+        "box_score_power": float(content.get("box_score_power", 1)),
         "plans": tuple(PlanPart(**entry) for entry in content.get("plans", ())),
         "files": content["files"],
         "_skeleton": skeleton,

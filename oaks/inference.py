@@ -373,7 +373,10 @@ class Engine:
             oaks_scores = ops.score(similarity, visibility)
         else:
             oaks_scores = np.full(len(boxes), np.nan, np.float32)
-        scores = (oaks_scores if self.score_kind == "oaks" else conventional) * box_scores
+        if self.score_kind == "oaks":
+            scores = oaks_scores * box_scores ** np.float32(self.bundle.box_score_power)
+        else:
+            scores = conventional * box_scores
         return Poses(
             keypoints=points,
             visibility=visibility,
@@ -444,6 +447,7 @@ class Engine:
             **self._described_decoder(),
             "padding": self.bundle.pose.padding,
             "score": self.score_kind,
+            "box_score_power": self.bundle.box_score_power,
             "batches": list(pipeline.batches),
             "cuda_graphs": pipeline.memory.graphs,
             "networks": {role: dict(executor.details) for role, executor in pipeline.executors.items()},

@@ -63,8 +63,9 @@ class Poses:
         oaks_scores: (N,) float32, the OAKS score, 0 to 1 (equation 10 of the paper). NaN from a bundle that
             lacks visibility or the KS network.
         conventional_scores: (N,) float32, the mean heat (equation 3).
-        scores: (N,) float32, the OAKS score times the box score, or the conventional one times the box score
-            where there is no OAKS score or the bundle wants it so: `score_kind` says which.
+        scores: (N,) float32, the OAKS score times a power of the box score (the bundle's box_score_power), or the
+            conventional score times the box score where there is no OAKS score or the bundle wants it so: `score_kind`
+            says which.
         boxes: (N, 4) float32, x1, y1, x2, y2 as they were handed in.
         box_scores: (N,) float32, 1 where none was handed in.
         frame_index: (N,) int64, which of the frames handed in.

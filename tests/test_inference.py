@@ -88,6 +88,24 @@ def test_a_frame_with_boxes(engine):
     assert (engine.score_kind, poses.score_kind, poses.skeleton) == ("oaks", "oaks", bundles.RGB)
 
 
+@pytest.mark.parametrize("power", [0, 0.25, 1])
+def test_the_box_score_counts_by_the_bundles_power(tmp_path, power):
+    """In the OAKS score alone: the conventional score is multiplied by the box score, as COCO's results are."""
+    given = np.float32([0.9, 1, 0, 0.5])
+    bundle = bundles.write(tmp_path / "oaks", box_score_power=power)
+    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
+        assert engine.describe()["box_score_power"] == power
+        poses = engine.infer(frame(), boxes=BOXES, box_scores=given)
+        without = engine.infer(frame(), boxes=BOXES)
+    np.testing.assert_allclose(poses.scores, poses.oaks_scores * given.astype(float) ** power, rtol=1e-6)
+    np.testing.assert_array_equal(without.scores, without.oaks_scores)
+    np.testing.assert_array_equal(poses.oaks_scores, without.oaks_scores)
+    plain = bundles.write(tmp_path / "conventional", score="conventional", box_score_power=power)
+    with oaks.Engine(plain, "onnxruntime", threads=1) as engine:
+        poses = engine.infer(frame(), boxes=BOXES, box_scores=given)
+    np.testing.assert_allclose(poses.scores, poses.conventional_scores * given, rtol=1e-6)
+
+
 def test_frames_of_different_sizes(engine):
     frames = [frame(1), frame(2, 64, 48), frame(3, 200, 30)]
     boxes = [BOXES[:2], [], [[0, 0, 30, 60], [3, 90, 28, 190]]]

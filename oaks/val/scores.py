@@ -20,7 +20,8 @@ class Score:
         key: short name, the same in every table and file.
         title: what tables call it.
         values: (N,) before box scores are multiplied in.
-        ranks: (N,) what poses are ranked by: `values` times the box scores where boxes are detected.
+        ranks: (N,) what poses are ranked by: `values` times the box scores where boxes are detected; scores of predicted
+            similarity times that power of them which the results' header states as box_score_power (1 without one).
         needs_truth: whether it looks at the annotations.
     """
 
@@ -43,6 +44,7 @@ TITLES = {
     "true_ks_predicted_visibility": "True KS, predicted visibility",
     "oracle": "Oracle (true KS, true visibility)",
 }
+OF_PREDICTED_SIMILARITY = ("oaks", "oaks_all_visible")
 NEED_TRUTH = ("heat_true_visibility", "oaks_true_visibility", "true_ks_all_visible",
               "true_ks_predicted_visibility", "oracle")  # fmt: skip
 
@@ -137,10 +139,13 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
         if similarity is not None:
             values["oaks_true_visibility"] = weighted_mean(similarity, labeled)
 
-    boxes = np.ones(detections.count)
+    boxes, power = np.ones(detections.count), 1.0
     if detections.box_source == "detected" and detections.box_scores is not None:
-        boxes = detections.box_scores
-    ranks = {key: value * boxes for key, value in values.items()}
+        boxes, power = detections.box_scores, _box_score_power(detections)
+    ranks = {
+        key: value * (boxes**power if key in OF_PREDICTED_SIMILARITY else boxes)
+        for key, value in values.items()
+    }
     # What the file itself is ranked by keeps the file's digits, so that anyone's evaluation of it agrees.
     same = [key for key in ("oaks", "conventional") if key in ranks and _same(ranks[key], detections.scores)]
     for key in same[:1]:
@@ -152,6 +157,20 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
         for key, title in TITLES.items()
         if key in values
     }
+
+
+def _box_score_power(detections: Detections) -> float:
+    """The power of the box score in the scores of a file, as its header states it.
+
+    Raises:
+        ArgumentError: the header states something else than a number from 0 to 1.
+    """
+    power = detections.header.get("box_score_power", 1.0)
+    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1:
+        raise ArgumentError(
+            f"{detections.path}: box_score_power of the header must be a number from 0 to 1, got {power!r}"
+        )
+    return float(power)
 
 
 def _same(computed: np.ndarray, stated: np.ndarray) -> bool:

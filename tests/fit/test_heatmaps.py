@@ -78,6 +78,7 @@ def fitted(data, frozen, tmp_path_factory):
 
 def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     bundle = oaks.Bundle.load(fitted.path)
+    assert (bundle.score, bundle.box_score_power) == ("oaks", fitting.BOX_SCORE_POWER)
     truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     boxes = truth.file_boxes(np.arange(PEOPLE))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:

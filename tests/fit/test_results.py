@@ -299,7 +299,10 @@ def of_another_decoder(rows, header):
     ("spoil", "message"),
     [
         (of_another_decoder, "decoder must be 'argmax', which the scorer was fitted to, got 'dark'"),
-        (lambda rows, header: thirteen_keypoints(rows), "row 0 .*keypoints must be 51 finite numbers, got 39"),
+        (
+            lambda rows, header: thirteen_keypoints(rows),
+            "row 0 .*keypoints must be 51 finite numbers, got 39",
+        ),
         (lambda rows, header: same_score_everywhere(rows), "scores that differ, got 0.5 for every keypoint"),
         (lambda rows, header: pairs_only(rows), "row 0 .*keypoints must be 51 finite numbers, got 34"),
         (lambda rows, header: not_a_number(rows), "row 3 .*keypoints must be 51 finite numbers"),

@@ -105,6 +105,35 @@ def test_detected_boxes_multiply_their_score_and_scores_that_need_the_truth_are_
     assert scores["own"].ranks[0] == 0.123
 
 
+def detected(header, **changes):
+    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]))
+    row = {
+        "image_id": 1, "category_id": 1, "keypoints": [10, 10, 0, 24, 10, 0, 3, 3, 0], "score": 0.123, "box_score": 0.5,
+        "heat": HEAT, "similarity": SIMILARITY, "visibility": VISIBILITY, **changes,
+    }  # fmt: skip
+    return ScoredDetections.of(
+        truth, Detections.from_rows([row], truth, box_source="detected", header=header, path="file.json")
+    )
+
+
+@pytest.mark.parametrize("power", [0, 0.25, 1])
+def test_predicted_similarity_is_multiplied_by_the_power_that_the_header_states(power):
+    scores = detected({"box_score_power": power}).scores
+    for key in ("oaks", "oaks_all_visible"):
+        assert scores[key].ranks[0] == pytest.approx(EXPECTED[key] * 0.5**power)
+    for key in ("conventional", "heat_predicted_visibility"):
+        assert scores[key].ranks[0] == pytest.approx(EXPECTED[key] * 0.5)
+    assert "own" not in detected({"box_score_power": power}, score=EXPECTED["oaks"] * 0.5**power).scores
+
+
+@pytest.mark.parametrize("power", [-0.5, 1.5, "1", True, None, float("nan")])
+def test_a_power_that_is_none_is_refused(power):
+    with pytest.raises(
+        ValueError, match=r"file\.json: box_score_power of the header must be a number from 0 to 1"
+    ):
+        detected({"box_score_power": power})
+
+
 def test_a_file_ranked_by_oaks_keeps_its_digits_and_has_no_score_of_its_own():
     stated = EXPECTED["oaks"] * 0.5 + 3e-8
     scores = measured("detected", score=stated).scores
