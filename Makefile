@@ -13,6 +13,8 @@
 #     or of one from rendered people alone (SERIES=rendered), or the person detector (SERIES=detector THRESHOLD=minimum
 #     score of a person); resumes what was stopped; the bundle is runs/$(SERIES)_bundle, of rendered people
 #     runs/rendered_network.
+# make scorer: the last steps of make weights alone, for a pose network that is trained (NETWORK=FILE): exports it and fits its
+#     scorer to the people whom SERIES (small or tiny) holds out; the bundle is BUNDLE (a new folder), as in make weights.
 # make coverage: the tests, and which lines of the package they run.
 # make wheels: wheels for every supported Python in dist/, by cibuildwheel, which needs Docker on Linux.
 PYTHON ?= python3
@@ -21,17 +23,18 @@ RUN := $(VENV)/bin/python
 SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
+BUNDLE ?= runs/$(SERIES)_bundle
 MINUTES ?= 10
 SEED ?= 0
 KILLS ?= 200
 EXPORT := --out runs/$(SERIES)_network --name $(SERIES) --precision fp16 --crops $(CROPS)
 ifneq ($(filter small tiny,$(SERIES)),)
-EXPORT += --detector detector
+EXPORT := --out $(BUNDLE).network --name $(SERIES) --precision fp16 --crops $(CROPS) --detector detector
 else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-all fuzz sanitize kills coverage wheels demo weights lint benchmark gpu clean
+.PHONY: install docs test test-all fuzz sanitize kills coverage wheels demo weights scorer lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -73,13 +76,19 @@ docs: install
 demo: install
 	$(VENV)/bin/oaks demo
 
+ifneq ($(filter small tiny,$(SERIES)),)
+weights: install
+	network=$$($(VENV)/bin/oaks train-series $(SERIES) --data $(DATA)) && $(MAKE) scorer NETWORK=$$network
+else
 weights: install
 	networks=$$($(VENV)/bin/oaks train-series $(SERIES) --data $(DATA)) && \
 	$(VENV)/bin/oaks export $$networks $(EXPORT)
-ifneq ($(filter small tiny,$(SERIES)),)
-	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
-	$(VENV)/bin/oaks fit runs/$(SERIES)_network $$people --out runs/$(SERIES)_bundle
 endif
+
+scorer: install
+	$(VENV)/bin/oaks export $(NETWORK) $(EXPORT)
+	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
+	$(VENV)/bin/oaks fit $(BUNDLE).network $$people --out $(BUNDLE)
 
 lint: install
 	$(VENV)/bin/ruff check .
