@@ -2,8 +2,8 @@
 #
 #   docker build --tag oaks .
 #   docker build --tag oaks:cuda --build-arg VARIANT=cuda .
-#   docker run --rm --publish 8000:8000 --shm-size 1g oaks serve small --boxes whole --host 0.0.0.0
-#   docker run --rm --publish 8000:8000 --shm-size 1g --gpus all oaks:cuda serve small --boxes whole --host 0.0.0.0
+#   docker run --rm --publish 8000:8000 --shm-size 1g oaks
+#   docker run --rm --publish 8000:8000 --shm-size 1g --gpus all oaks:cuda serve tiny --host 0.0.0.0
 #
 # Both variants build the wheel from this tree in a first stage and install it, with its extras, in a second one.
 ARG VARIANT=cpu
@@ -57,4 +57,4 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
 # Serve's replicas answer what they took before they end.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["oaks"]
-CMD ["serve", "small", "--host", "0.0.0.0", "--boxes", "whole"]
+CMD ["serve", "small", "--host", "0.0.0.0"]

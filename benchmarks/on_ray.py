@@ -1,6 +1,6 @@
 """What Ray costs: batches against a plain loop over the same Engine, and the service against the Engine alone.
 
-    python benchmarks/on_ray.py [--bundle tiny] [--pictures 2000] [--turns 3] [--seconds 10] [--minutes 8] [--save]
+    python benchmarks/on_ray.py [--bundle tiny] [--pictures 2000] [--turns 3] [--seconds 10] [--minutes 7] [--save]
 
 Every picture and every request is one person. Batches: pictures per second of a plain loop, of one worker and of two,
 with one thread each, in turns; counted from the first finished task to the last, so that starting Ray and the workers
@@ -257,7 +257,7 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
 
 
 def batches_table(rows: list[dict[str, object]]) -> Table:
-    title = f"Batches, one thread for each Engine, {len(rows[0]['turns'])} turns"
+    title = f"Batches, one thread for each Engine, turns: {len(rows[0]['turns'])}"
     table = Table("", "pictures/s", "of the plain loop", "of one worker", title=title, box=box.MARKDOWN)
     for row in rows:
         figures = (row[name] for name in ("pictures_per_second", "of_plain_loop", "of_one_worker"))
@@ -272,7 +272,7 @@ def batches_table(rows: list[dict[str, object]]) -> Table:
 
 
 def service_table(figures: dict[str, object]) -> Table:
-    title = f"Service, one Engine with one thread, {figures['turns']} turns"
+    title = f"Service, one Engine with one thread, turns: {figures['turns']}"
     table = Table("", "", title=title, box=box.MARKDOWN)
     for name, text in FIGURES.items():
         table.add_row(text, f"{figures[name]:.3g}")
@@ -297,7 +297,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=3, help="at most")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of the service")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for all turns together")
+    parser.add_argument(
+        "--minutes", type=float, default=7.0, help="for all turns together; starting Ray comes on top"
+    )
     parser.add_argument("--only", choices=["batches", "service"])
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/on_ray.json and .txt")
     options = parser.parse_args()
