@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import io
@@ -99,10 +100,11 @@ async def read_query(
         _check_bytes(size, largest, bounds)
         pieces.append(piece)
     content = b"".join(pieces)
+    # In threads: megabytes of base64 or of a form would hold up all other replies.
     if encoded:
-        query = _from_json(content, bounds)
+        query = await asyncio.to_thread(_from_json, content, bounds)
     elif kind == "multipart/form-data":
-        query = _from_form(headers["content-type"], content, bounds)
+        query = await asyncio.to_thread(_from_form, headers["content-type"], content, bounds)
     else:
         query = Query(
             content, _boxes(_parsed(parameters["boxes"]), bounds) if "boxes" in parameters else None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -164,11 +166,10 @@ class Held:
 
 
 def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("it did not happen")
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
 
 
 def test_a_full_queue_answers_at_once_and_forgets_nobody(tiny, engine):
@@ -186,6 +187,19 @@ def test_a_full_queue_answers_at_once_and_forgets_nobody(tiny, engine):
         for number, reply in enumerate(inside):
             same(reply.result(30)["poses"], rows(engine, number))
         same(predict(address, encoded(7))["poses"], rows(engine, 7))
+
+
+def test_a_caller_who_leaves_is_no_error_of_the_service_and_leaves_room(tiny):
+    with served(tiny, queue=1) as (address, service):
+        place = address.removeprefix("http://").split(":")
+        with socket.create_connection((place[0], int(place[1]))) as caller:
+            caller.sendall(
+                b"POST /predict?boxes=whole HTTP/1.1\r\nHost: oaks\r\nContent-Length: 5000\r\n\r\nhalf"
+            )
+            until(lambda: service._inside == 1)
+        until(lambda: service._inside == 0)
+        assert b'oaks_requests_total{replica="0",status="499"} 1.0' in ask(address, "/metrics")[2]
+        assert predict(address, encoded(5))["poses"]
 
 
 def test_a_failing_picture_spoils_no_other_and_is_no_end(tiny, engine):
