@@ -15,7 +15,7 @@ from oaks.errors import ArgumentError
 Change = Annotated[
     list[str],
     typer.Option(
-        "--set", help="Change a field of the preset: refine=dark, mean=0,0,0, padding=1.1. Repeatable."
+        "--set", help="Change a field of the preset: refine=dark, mean=0,0,0, size=192,256. Repeatable."
     ),
 ]
 

@@ -34,6 +34,7 @@ class Preset:
         color: channel order of the input.
         alignment, refine, blur_sigma: how its heatmaps are decoded (oaks.ops.decode).
         padding: how much larger than the box a crop is.
+        size: width and height of the input, for a network that takes any; None: those that the network states.
         verified: what has been run with real weights; empty if nothing has.
         kind: "heatmaps" or "simcc".
         split: vector elements per crop pixel, for simcc.
@@ -48,6 +49,7 @@ class Preset:
     refine: str = "gradient"
     blur_sigma: float | None = None
     padding: float = 1.25
+    size: tuple[int, int] | None = None
     verified: str = ""
     weighted: bool = False
     kind: str = "heatmaps"
@@ -210,7 +212,7 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
         ArgumentError: a change is not of that form, names no field, or has no value of the field's kind.
     """
     kinds = {field.name: type(getattr(PRESETS["hrnet"], field.name)) for field in fields(Preset)}
-    kinds["blur_sigma"] = float
+    kinds |= {"blur_sigma": float, "size": tuple}
     found: dict[str, Any] = {}
     for change in changes:
         name, separator, value = change.partition("=")
@@ -222,12 +224,16 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
             numbers = tuple(map(float, value.split(","))) if kinds[name] in (tuple, float) else ()
         except ValueError as error:
             raise ArgumentError(f"set must give {name} as numbers, got {value!r}") from error
-        if kinds[name] is tuple and len(numbers) != 3:
+        if name == "size" and (len(numbers) != 2 or not all(n >= 1 and n.is_integer() for n in numbers)):
+            raise ArgumentError(f"set must give size as width and height in pixels, got {value!r}")
+        if kinds[name] is tuple and name != "size" and len(numbers) != 3:
             raise ArgumentError(f"set must give {name} as three numbers, got {value!r}")
         if kinds[name] is bool and value not in ("true", "false"):
             raise ArgumentError(f"set must give {name} as true or false, got {value!r}")
         plain: dict[type, Any] = {tuple: numbers, float: numbers[:1], bool: value == "true", str: value}
         found[name] = plain[kinds[name]][0] if kinds[name] is float else plain[kinds[name]]
+    if "size" in found:
+        found["size"] = tuple(map(int, found["size"]))
     return found
 
 
@@ -259,14 +265,21 @@ def _converted(
         raise ArgumentError(str(error)) from error
     try:
         graph = onnx.load_from_string(content)
+        if preset.size is not None and _fix_size(graph, preset.size):
+            content = graph.SerializeToString()
         session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ArgumentError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
     shape = inputs[0][1]
     if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not all(_fixed(n) for n in shape[2:]):
-        raise ArgumentError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}")
+        advice = "" if preset.size or len(shape) != 4 else "; set size=WIDTH,HEIGHT if it takes any"
+        raise ArgumentError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}{advice}")
     height, width = shape[2:]
+    if preset.size is not None and preset.size != (width, height):
+        raise ArgumentError(
+            f"{path}: size must be {width},{height}, which the network states, got {preset.size}"
+        )
     probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
     found = session.run(None, {inputs[0][0]: probe})
     shapes = {o.name: array.shape for o, array in zip(session.get_outputs(), found, strict=True)}
@@ -291,6 +304,20 @@ def _converted(
     if reason:
         log.warning("%s takes one crop at a time, and runs once for each: %s", path, reason)
     return content, (width, height), stride, 1 if reason else None
+
+
+def _fix_size(graph: Any, size: tuple[int, int]) -> bool:
+    """State width and height of an input that takes any; whether there was one to state."""
+    changed = False
+    for value in graph.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        for dimension, side in zip(dimensions[2:], size[::-1], strict=False):
+            if not dimension.dim_value:
+                dimension.dim_value = side
+                changed = True
+    if changed:
+        del graph.graph.value_info[:]
+    return changed
 
 
 def _keep_outputs(graph: Any, names: Mapping[str, str]) -> None:

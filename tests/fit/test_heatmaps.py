@@ -590,13 +590,39 @@ def test_settings_replace_a_presets_fields(tmp_path):
     assert (bundle.pose.refine, bundle.pose.color) == ("dark", "bgr")
 
 
+def test_a_network_that_takes_any_size_is_told_one(tmp_path):
+    path = network(tmp_path / "net.onnx", [("output", 17)])
+    fixed = import_network(path, tmp_path / "fixed", preset="hrnet")
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        for n, dimension in enumerate(value.type.tensor_type.shape.dim[2:]):
+            dimension.dim_param = f"side{n}"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="set size=WIDTH,HEIGHT if it takes any"):
+        import_network(path, tmp_path / "bundle", preset="hrnet")
+    bundle = import_network(path, tmp_path / "bundle", preset="hrnet", size=(48, 64))
+    assert bundle.pose.size == fixed.pose.size == (48, 64)
+    boxes, picture = [[3, 4, 50, 60]], np.random.default_rng(0).integers(0, 255, (80, 70, 3), np.uint8)
+    poses = []
+    for each in (fixed, bundle):
+        with oaks.Engine(each, "onnxruntime", threads=1) as engine:
+            poses.append(engine.infer(picture, boxes=boxes))
+    np.testing.assert_array_equal(poses[0].keypoints, poses[1].keypoints)
+    with pytest.raises(ValueError, match=r"size must be 48,64, which the network states, got \(64, 48\)"):
+        import_network(fixed.path / "pose.fp32.onnx", tmp_path / "other", preset="hrnet", size=(64, 48))
+
+
 def test_settings_are_read_as_they_are_typed():
-    assert read_settings(["refine=dark", "mean=0,0.5,1", "blur_sigma=1.5", "weighted=false", "padding=1.1"]) == {
-        "refine": "dark", "mean": (0, 0.5, 1), "blur_sigma": 1.5, "weighted": False, "padding": 1.1,
+    typed = ["refine=dark", "mean=0,0.5,1", "blur_sigma=1.5", "weighted=false", "padding=1.1", "size=192,256"]
+    assert read_settings(typed) == {
+        "refine": "dark", "mean": (0, 0.5, 1), "blur_sigma": 1.5, "weighted": False, "padding": 1.1, "size": (192, 256),
     }  # fmt: skip
     for change, message in (
         ("refine", "set must be FIELD=VALUE, with a field of source, mean"),
-        ("size=3", "got 'size=3'"),
+        ("width=3", "got 'width=3'"),
+        ("size=3", "set must give size as width and height in pixels, got '3'"),
+        ("size=3,2.5", "set must give size as width and height in pixels, got '3,2.5'"),
+        ("size=0,64", "set must give size as width and height in pixels, got '0,64'"),
         ("mean=1,2", "set must give mean as three numbers, got '1,2'"),
         ("padding=wide", "set must give padding as numbers, got 'wide'"),
         ("weighted=1", "set must give weighted as true or false, got '1'"),
