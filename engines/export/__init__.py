@@ -1,1 +1,1 @@
-"""Networks, from torch or from ONNX files, to ONNX in three precisions, and what holds them against their origin."""
+"""Export of networks, from torch or ONNX files, to ONNX in three precisions, each compared with its original."""

@@ -1,4 +1,4 @@
-"""What an exported network gives beside what the torch network gives, on the same inputs."""
+"""Compares the outputs of an exported network with those of the torch network on the same inputs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ TOLERANCE: Mapping[str, Mapping[str, float]] = {
     "fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3} | dict.fromkeys(_BOXES, 1e-2),
     "int8": {"heatmaps": 0.15, "visibility": 0.05, "similarity": 0.05} | dict.fromkeys(_BOXES, 0.15),
 }
-"""The largest Difference.typical of a precision's outputs with which it is still written."""
+"""Largest Difference.typical of an output with which a precision is still written."""
 
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an output is from the torch network's.
+    """Difference between an output and that of the torch network.
 
     Attributes:
         network: "pose", "ks" or "detector".
         precision: a key of TOLERANCE.
-        output: what the network calls it.
-        typical: root mean square of the difference; heatmaps, sizes and offsets relative to the standard deviation
-            of the torch network's, logits as probabilities. Infinite if an output is not finite.
+        output: its name in the network.
+        typical: root mean square of the difference: of heatmaps, sizes and offsets relative to the standard deviation
+            of the torch network's output, of logits as probabilities. Infinite if an output is not finite.
         largest: the largest difference, in the same unit.
-        tolerance: what `typical` may be.
+        tolerance: largest allowed `typical`.
     """
 
     network: str
@@ -57,7 +57,7 @@ class Difference:
 
 
 def torch_outputs(network: torch.nn.Module, samples: np.ndarray) -> list[np.ndarray]:
-    """The network's outputs that are not None, for inputs (N, ...) float32."""
+    """Return the network's outputs that are not None, for inputs (N, ...) float32."""
     import torch
 
     parts = []
@@ -70,7 +70,7 @@ def torch_outputs(network: torch.nn.Module, samples: np.ndarray) -> list[np.ndar
 
 
 def onnx_outputs(model: onnx.ModelProto, samples: np.ndarray) -> list[np.ndarray]:
-    """The model's outputs on ONNX Runtime, for inputs (N, ...) float32, in batches of unequal size."""
+    """Return the model's outputs on ONNX Runtime, for inputs (N, ...) float32, run in batches of unequal size."""
     session = _session(model)
     name, parts = model.graph.input[0].name, []
     starts = [0, 1, *range(1 + BATCH, len(samples), BATCH)]
@@ -82,24 +82,24 @@ def onnx_outputs(model: onnx.ModelProto, samples: np.ndarray) -> list[np.ndarray
 
 def differences(
     model: onnx.ModelProto,
-    wanted: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
     samples: np.ndarray,
     *,
     network: str,
     precision: str,
     tolerance: float | None = None,
 ) -> list[Difference]:
-    """One Difference per output of the model.
+    """Return one Difference per output of the model.
 
     Args:
-        wanted: torch_outputs for the same samples.
+        expected: torch_outputs for the same samples.
         samples: inputs (N, ...) float32.
-        network, precision: what is compared, for the table and the tolerance.
-        tolerance: instead of TOLERANCE's, for every output.
+        network, precision: the compared network and precision, for the table and the tolerance.
+        tolerance: tolerance of every output; None: TOLERANCE's.
     """
     rows = []
     given = onnx_outputs(model, samples)
-    for output, ours, theirs in zip(model.graph.output, given, wanted, strict=True):
+    for output, ours, theirs in zip(model.graph.output, given, expected, strict=True):
         typical, largest = _distance(output.name, ours.astype(np.float64), theirs.astype(np.float64))
         limit = TOLERANCE[precision][output.name] if tolerance is None else tolerance
         rows.append(Difference(network, precision, output.name, typical, largest, limit))
@@ -122,9 +122,9 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def exceeds_half_range(model: onnx.ModelProto, samples: np.ndarray) -> dict[str, float]:
-    """The tensors of a float32 model whose values float16 cannot hold, with their largest magnitude.
+    """Return the tensors of a float32 model whose values float16 cannot hold, with their largest magnitude.
 
-    On the CPU, ONNX Runtime computes float16 networks in float32 and so never overflows; a GPU does.
+    On the CPU, ONNX Runtime computes float16 networks in float32, which does not overflow; on a GPU they overflow.
     """
     import onnx
 
@@ -140,7 +140,7 @@ def exceeds_half_range(model: onnx.ModelProto, samples: np.ndarray) -> dict[str,
         for name, value in zip(
             names, session.run(None, {model.graph.input[0].name: sample[None]}), strict=True
         ):
-            largest[name] = float(np.maximum(largest[name], np.abs(value).max()))  # NaN stays
+            largest[name] = float(np.maximum(largest[name], np.abs(value).max()))  # keeps NaN
     return {name: value for name, value in largest.items() if not value <= HALF_MAX}
 
 
@@ -154,7 +154,7 @@ def _session(model: onnx.ModelProto) -> Any:
 
 
 def table(rows: Sequence[Difference]) -> Table:
-    """The differences for people to read."""
+    """Return the differences as a table."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""A trained person detector to a bundle: ONNX in each precision, compared with the torch network before it is kept."""
+"""Exports a trained person detector to a bundle: ONNX in each precision, compared with the torch network."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def export_detector(
     """Write a bundle with the role `detector` from a trained person detector.
 
     Args:
-        checkpoint: .safetensors file that training the recipe `person_detector` leaves.
+        checkpoint: .safetensors file of a training with the recipe `person_detector`.
         images: folder of pictures to compare on and to calibrate int8 on.
         out: the bundle's folder; an existing bundle is replaced once the new one is complete.
         threshold: smallest score of a person, chosen on held-out images.
         precisions: of "fp32", "fp16", "int8"; an fp16 file serves fp32 and the torch backend too.
-        tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
-        name: of the bundle; the folder's unless given.
+        tolerance: precision -> largest typical difference; default: oaks.engines.export.compare.TOLERANCE.
+        name: name of the bundle; default: the folder's name.
         card: the model card, copied into the bundle as README.md.
         show: whether to show progress and print the differences, on standard error.
 
@@ -66,7 +66,7 @@ def export_detector(
     Raises:
         ArgumentError: an argument does not fit.
         FileNotFoundError: the checkpoint, the card or the images are missing.
-        ExportError: a precision is further from the torch network than its tolerance; nothing is written.
+        ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
     out, precisions = Path(out), tuple(dict.fromkeys(precisions))
     if not precisions or set(precisions) - set(bundle.PRECISIONS):
@@ -105,7 +105,7 @@ def export_detector(
 
 
 def _inputs(folder: Path, description: Mapping[str, Any]) -> np.ndarray:
-    """(N, 3, H, W) float32: pictures of a folder, evenly spread over it, as the detector takes them."""
+    """Return the detector's inputs (N, 3, H, W) float32 for pictures spread evenly over a folder."""
     paths = images_in(folder)
     if len(paths) < 2:
         raise ArgumentError(f"images must be a folder of 2 or more pictures, got {folder} with {len(paths)}")

@@ -1,4 +1,4 @@
-"""Checkpoints to a bundle: ONNX in each precision, compared with the torch network before it is kept."""
+"""Exports checkpoints to a bundle: ONNX in each precision, compared with the torch network before it is written."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from oaks.bundle import Bundle
 
 COMPARED, CALIBRATED = 32, 256
-"""Crops that precisions are compared on, and at most how many others int8 is calibrated on."""
+"""Number of crops for the comparison, and the most other crops for the calibration of int8."""
 
 RENDERED = "rendered"
-"""The name under which rendered people are asked for."""
+"""Value of `crops` for rendered people."""
 
 _SEED = 20190616
 
 WIDENED = "fp32 of fp16"
-"""How the table of differences calls the fp32 network that is made from an fp16 file (docs/bundles.md)."""
+"""Name, in the table of differences, of the fp32 network that is made from an fp16 file (docs/bundles.md)."""
 
 
 class ExportError(OaksError, RuntimeError):
@@ -69,7 +69,7 @@ def export(
     detector: str | None = None,
     show: bool = True,
 ) -> Bundle:
-    """Writes a bundle from trained networks.
+    """Write a bundle from trained networks.
 
     Args:
         pose: checkpoint (.safetensors) of a pose network.
@@ -78,14 +78,14 @@ def export(
         precisions: of "fp32", "fp16", "int8"; both networks are written in each. An fp16 file serves fp32,
             the torch backend and fine-tuning too, so "fp32" is for networks whose values float16 cannot hold.
         crops: pictures of people to compare on and to calibrate int8 on (oaks.engines.export.samples.load_crops).
-            Rendered people if not given; for int8 they must be asked for, as "rendered".
-        tolerance: precision -> largest typical difference, instead of oaks.engines.export.compare.TOLERANCE's.
-        keep_float: names of ONNX nodes that int8 leaves in float32, of either network; those that give
-            heatmaps, and depthwise convolutions, unless given.
-        name: of the bundle; the folder's unless given.
-        float_ks: whether the KS network is written in fp16 where int8 is asked for; the Engine then runs it in
-            fp32 beside the pose network in int8. It is the cheaper one, and int8 moves its answers more.
-        detector: name of a shipped bundle whose detector finds the people for this one.
+            None: rendered people, which int8 needs to be given explicitly, as "rendered".
+        tolerance: precision -> largest typical difference; default: oaks.engines.export.compare.TOLERANCE.
+        keep_float: names of ONNX nodes of either network that int8 leaves in float32; default: those that output
+            heatmaps, and depthwise convolutions.
+        name: name of the bundle; default: the folder's name.
+        float_ks: whether the KS network is written in fp16 in place of int8; the Engine then runs it in fp32 beside
+            the pose network in int8. It is the cheaper of the two, and int8 changes its outputs more.
+        detector: name of a shipped bundle whose detector this bundle uses.
         show: whether to show progress and print the differences, on standard error.
 
     Returns:
@@ -93,8 +93,8 @@ def export(
 
     Raises:
         ArgumentError: an argument does not fit, or the checkpoints do not fit each other.
-        FileNotFoundError: a checkpoint or the crops are not there.
-        ExportError: a precision is further from the torch network than its tolerance; nothing is written.
+        FileNotFoundError: a checkpoint or the crops do not exist.
+        ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
     precisions = _check_precisions(precisions, crops, tolerance)
     if detector is not None and detector not in bundle.shipped():
@@ -133,15 +133,13 @@ def export(
 
 
 def check_out(out: Path) -> None:
-    """Raise an error if a bundle must not be written there."""
+    """Raise an error if a bundle must not be written to `out`."""
     if out.exists() and not (out / DESCRIPTION).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ArgumentError(
-            f"out must be a new folder or a bundle to replace, got {out}, which is something else"
-        )
+        raise ArgumentError(f"out must be a new folder or a bundle to replace, got {out}, which is neither")
 
 
 def progress_on(show: bool) -> Progress:
-    """Progress bars, whose console also prints the differences."""
+    """Progress bars. Their console also prints the differences."""
     from oaks.progress import bars, plain_console
 
     return bars(shown=show, console=plain_console(quiet=not show))
@@ -167,7 +165,7 @@ def _check_precisions(
 def _load(
     pose: Path, ks: str | Path | None, crops: str | Path | np.ndarray, precisions: Sequence[str]
 ) -> list[TrainedNetwork]:
-    """The checkpoints with their inputs: crops of people; for the KS network, the heatmaps of these."""
+    """Load the checkpoints with their inputs: crops of people; for the KS network, heatmaps of these crops."""
     network, description = load_checkpoint("pose", pose)
     count = COMPARED + CALIBRATED if "int8" in precisions else COMPARED
     if isinstance(crops, str) and crops == RENDERED:
@@ -199,7 +197,7 @@ def load_checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, A
 
 
 def _rendered(description: Mapping[str, Any], count: int) -> np.ndarray:
-    """Crops (count, 3, height, width) of rendered people, the same each time."""
+    """Return crops (count, 3, height, width) of rendered people, the same in every run."""
     from oaks.training.render import RenderedPeople
 
     def crops() -> Iterator[np.ndarray]:
@@ -221,7 +219,7 @@ def _averaged(pose: torch.nn.Module, description: Mapping[str, Any], people: np.
 
 
 def graph_of(part: TrainedNetwork) -> onnx.ModelProto:
-    """The network in float32, its input and outputs called as bundles have them."""
+    """Return the ONNX graph of a network in float32, with the input and output names of bundles."""
     import torch
 
     input_name, names = {
@@ -240,16 +238,16 @@ def models(
     tolerance: Mapping[str, float],
     keep_float: Sequence[str] | None,
 ) -> Iterator[tuple[str, onnx.ModelProto, list[compare.Difference]]]:
-    """(precision, model, how far its outputs are from the torch network's) for each precision."""
-    wanted = compare.torch_outputs(part.network, part.compared)
+    """Yield (precision, model, differences from the torch network) for each precision."""
+    expected = compare.torch_outputs(part.network, part.compared)
     spares = torch_weights.spares(graph, part.network.state_dict())
     for kind in precisions:
         model = _in_precision(kind, graph, part, keep_float)
         settings: dict[str, Any] = {"network": part.kind, "tolerance": tolerance.get(kind)}
-        rows = compare.differences(model, wanted, part.compared, precision=kind, **settings)
+        rows = compare.differences(model, expected, part.compared, precision=kind, **settings)
         if kind == "fp16" and "fp32" not in precisions:
             wide = _widened(model)
-            rows += compare.differences(wide, wanted, part.compared, precision=WIDENED, **settings)
+            rows += compare.differences(wide, expected, part.compared, precision=WIDENED, **settings)
         if kind != "int8":
             model.graph.initializer.extend(spares)
         yield kind, model, rows
@@ -272,7 +270,7 @@ def _in_precision(
             worst = max(beyond, key=beyond.__getitem__)
             raise ExportError(
                 f"the {part.kind} network in fp16: {len(beyond)} tensors hold values above "
-                f"{precision.HALF_MAX:.0f}, which float16 cannot; {worst!r} reaches {beyond[worst]:.3g}. "
+                f"{precision.HALF_MAX:.0f}, which float16 cannot hold; {worst!r} reaches {beyond[worst]:.3g}. "
                 "Export fp32 or int8"
             )
         return precision.to_fp16(plain)
@@ -290,7 +288,9 @@ def check_rows(rows: Sequence[compare.Difference]) -> None:
             f"{row.network} {row.precision} {row.output} by {row.typical:.3g}, tolerance {row.tolerance:.3g}"
             for row in far
         )
-        raise ExportError(f"too far from the torch network, so nothing is written: {listed}")
+        raise ExportError(
+            f"differences from the torch network exceed the tolerance, so nothing is written: {listed}"
+        )
 
 
 def _describe(
@@ -300,7 +300,7 @@ def _describe(
     rows: Sequence[compare.Difference],
     people: str,
 ) -> dict[str, Any]:
-    """bundle.json's content, but for format, files and scorer."""
+    """Return the content of bundle.json, except format, files and scorer."""
     pose = trained[0].description
     calibration: dict[str, Any] = {}
     for part in trained:
@@ -341,7 +341,7 @@ def _describe(
 
 def network_entry(description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"files": dict(files)}
-    if set(files) != {"int8"}:  # which holds no weights that torch could take
+    if set(files) != {"int8"}:  # an int8 file holds no weights that torch can load
         entry["architecture"] = description["architecture"]
     for key in ("trained_on", "metrics"):
         if description.get(key):

@@ -1,4 +1,4 @@
-"""A torch network as a plain ONNX graph: batch norm folded, batch dynamic, nothing computed from shapes."""
+"""Converts a torch network to a plain ONNX graph: batch norm folded, batch dynamic, nothing computed from shapes."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 18
-"""Read by TensorRT 10 and 11, ONNX Runtime and OpenVINO; the lowest that torch exports as it is."""
+"""Supported by TensorRT 10 and 11, ONNX Runtime and OpenVINO; the lowest opset that torch exports directly."""
 
 IR_VERSION = 8
-"""Of opset 18: newer ones are refused by older runtimes."""
+"""The IR version of opset 18. Older runtimes refuse newer ones."""
 
 
 def to_onnx(
     network: torch.nn.Module, example: torch.Tensor, *, input_name: str, output_names: Sequence[str]
 ) -> onnx.ModelProto:
-    """The ONNX graph of a network with one input.
+    """Return the ONNX graph of a network with one input.
 
     Args:
-        network: in eval mode; gives a tensor, or a tuple of tensors and None.
+        network: network in eval mode; returns a tensor, or a tuple of tensors and None.
         example: (N, ...) float32 with N of 2 or more; only its shape matters.
-        input_name: what the input is called.
-        output_names: what the outputs that are not None are called, in their order.
+        input_name: name of the input.
+        output_names: names of the outputs that are not None, in their order.
 
     Returns:
-        A checked model. Axis 0 of its input and outputs is dynamic and called "batch".
+        A checked model. Axis 0 of its input and outputs is dynamic and named "batch".
 
     Raises:
-        ArgumentError: the network is in training mode, or gives another number of outputs.
+        ArgumentError: the network is in training mode, or returns another number of outputs.
     """
     import torch
 
@@ -50,7 +50,7 @@ def to_onnx(
         given = len(network(example))
     if given != len(output_names):
         raise ArgumentError(
-            f"output_names must be {given}, as many as the network gives, got {list(output_names)}"
+            f"output_names must be {given}, as many as the network returns, got {list(output_names)}"
         )
     with _quiet():
         program = torch.onnx.export(
@@ -71,7 +71,7 @@ def _without_none(network: torch.nn.Module) -> torch.nn.Module:
     import torch
 
     class Tensors(torch.nn.Module):
-        """The network without the outputs that are None, which ONNX has no word for."""
+        """A network without the outputs that are None, which ONNX cannot express."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -86,7 +86,7 @@ def _without_none(network: torch.nn.Module) -> torch.nn.Module:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps torch's remarks about its own insides (deprecated calls, no torchvision) off the screen."""
+    """Silence torch's warnings about its own internals (deprecated calls, no torchvision)."""
     exporter = logging.getLogger("torch.onnx")
     before = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -99,7 +99,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same arithmetic with constant resize scales, and without dead nodes, traces and file names."""
+    """Return the same arithmetic with constant resize scales, and without dead nodes, traces and file names."""
     import onnx
 
     model.ir_version = IR_VERSION
@@ -116,10 +116,10 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _scales_for_sizes(model: onnx.ModelProto) -> None:
-    """Gives every Resize constant scales instead of sizes put together from the batch at run time.
+    """Give every Resize constant scales in place of sizes computed from the batch at run time.
 
-    A size whose batch entry is computed makes a shape subgraph, which runtimes run on the host and which
-    keeps them from knowing the network's shapes beforehand.
+    Computing the batch entry of a size needs a shape subgraph, which runtimes run on the host and which hides the
+    network's shapes from them.
     """
     import onnx
 
@@ -141,7 +141,7 @@ def _scales_for_sizes(model: onnx.ModelProto) -> None:
 
 
 def _pad_in_convolutions(graph: onnx.GraphProto) -> None:
-    """Lets convolutions pad by themselves where a Pad with zeros goes before them: a copy of the tensor less."""
+    """Move zero padding from a Pad node into the convolution after it, which saves a copy of the tensor."""
     import onnx
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -179,15 +179,15 @@ def _pad_in_convolutions(graph: onnx.GraphProto) -> None:
 
 
 def _scale(small: int, large: int) -> np.float32:
-    """The least float32 by which runtimes, who round down, come from `small` to `large`: 1.8 makes 8 of 5."""
+    """Return the smallest float32 scale with which runtimes, rounding down, turn `small` into `large`: 5 * 1.8 is 8."""
     scale = np.float32(large / small)
-    while math.floor(small * float(scale)) < large:  # in float32 the product may round up to the whole
+    while math.floor(small * float(scale)) < large:  # in float32 the product may round up to the integer
         scale = np.nextafter(scale, np.float32(np.inf))
     return scale
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Removes nodes whose outputs nobody reads, then initialisers and shape notes that nobody needs."""
+    """Remove nodes whose outputs are never read, then unused initializers and value infos."""
     needed = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):

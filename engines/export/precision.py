@@ -1,6 +1,6 @@
-"""The same network in half precision, or in int8: all of it stands in the ONNX.
+"""Converts an ONNX network to half precision or int8. The precision is stated in the ONNX itself.
 
-All keep float32 inputs and outputs, so that whoever feeds the network need not know its precision.
+Inputs and outputs stay float32, so that callers need not know the precision.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 HALF_MAX = 65504.0
 HALF_MIN = 2.0**-24
-"""The largest and the smallest positive float16; weights beyond them are clamped, not lost."""
+"""The largest and the smallest positive float16; weights outside this range are clamped to it."""
 
 MANY = 1024
-"""Weights of fewer elements take no space worth saving."""
+"""Weights with fewer elements are not worth shrinking."""
 
 QUANTIZED = ("Conv",)
-"""Convolutions are where the time goes. Deconvolutions quantise badly; fully connected layers save little."""
+"""Convolutions take most of the time. Deconvolutions lose accuracy in int8; fully connected layers save little."""
 
 PAIRS = ("both", "inputs")
-"""Where to_int8 may put the pairs that quantise activations."""
+"""Where to_int8 can place the QuantizeLinear and DequantizeLinear pairs of activations."""
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with float16 weights and activations, float32 inputs and outputs.
+    """Return the model with float16 weights and activations, and float32 inputs and outputs.
 
-    Resize runs in float16 too; only its scales stay float32, as ONNX wants them.
+    Resize runs in float16 too; only its scales stay float32, as ONNX requires.
     """
     import onnx
     from onnxconverter_common import float16
 
     with warnings.catch_warnings():
-        # One warning for every clamped weight; what clamping does to the outputs is measured afterwards.
+        # It warns of every clamped weight; the effect on the outputs is measured afterwards.
         warnings.filterwarnings("ignore", message="the float32 number", category=UserWarning)
         half = float16.convert_float_to_float16(
             _copy(model),
@@ -63,10 +63,10 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its float32 weights stored as float16 behind casts: a smaller file, the same arithmetic.
+    """Return the model with its float32 weights stored as float16 with casts: a smaller file, the same arithmetic.
 
-    Loading folds the casts (oaks.onnx_file.in_precision). What is lost is what rounding the weights to float16
-    changes. Small weights, and those float16 cannot hold, stay float32.
+    Loading folds the casts (oaks.onnx_file.in_precision). Only the rounding of the weights to float16 is lost. Small
+    weights, and weights that float16 cannot hold, stay float32.
     """
     import onnx
 
@@ -97,22 +97,21 @@ def to_int8(
     keep_float: Sequence[str] | None = None,
     pairs: str = "inputs",
 ) -> onnx.ModelProto:
-    """The model with int8 convolutions: explicit, symmetric QuantizeLinear and DequantizeLinear pairs.
+    """Return the model with int8 convolutions: explicit, symmetric QuantizeLinear and DequantizeLinear pairs.
 
-    Weights are scaled per output channel and stored as int8, activations per tensor by the largest magnitude
-    that the samples give; biases stay float32. TensorRT 10 and 11 accept no other zero-point than 0 and no
-    quantised bias.
+    Weights are scaled per output channel and stored as int8. Activations are scaled per tensor by the largest
+    magnitude on the samples. Biases stay float32. TensorRT 10 and 11 accept only zero point 0 and no quantized bias.
 
     Args:
-        model: float32, as to_onnx gives it.
-        samples: inputs (N, ...) float32 to calibrate on, N as one likes.
-        keep_float: names of nodes to leave in float32; heatmap_layers(model) and depthwise_layers(model) unless given.
-        pairs: where activations are quantised: at each convolution's "inputs" only, which leaves sums and ReLUs to
+        model: float32 model, as to_onnx returns it.
+        samples: inputs (N, ...) float32 to calibrate on, with any N.
+        keep_float: names of nodes that stay float32; default: heatmap_layers(model) and depthwise_layers(model).
+        pairs: where activations are quantized: only at each convolution's "inputs", which keeps sums and ReLUs in
             full precision, or at "both" ends. By benchmarks/int8_placement.py, inputs move fewer peaks and cost
             nothing on OpenVINO, which int8 is for; ONNX Runtime's CPU provider is slower with them.
 
     Raises:
-        ArgumentError: there is no sample, a node of keep_float does not exist, or nothing is left to quantise.
+        ArgumentError: there is no sample, a node of keep_float does not exist, or nothing is left to quantize.
     """
     import onnx
 
@@ -134,7 +133,7 @@ def to_int8(
         )
     if not set(candidates) - set(keep_float):
         raise ArgumentError(
-            f"keep_float must leave a convolution to quantise, got {keep_float} of {candidates}"
+            f"keep_float must leave a convolution to quantize, got {keep_float} of {candidates}"
         )
     with tempfile.TemporaryDirectory(prefix="oaks-int8-") as folder, _without_advice():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -166,19 +165,19 @@ def to_int8(
 
 
 def heatmap_layers(model: onnx.ModelProto) -> list[str]:
-    """The convolutions whose output is an output of the network.
+    """Return the convolutions whose output is an output of the network.
 
-    A heatmap is nearly flat around its peak, so its last layer keeps float32: rounding there moves peaks
-    more than anywhere else, and the layer is cheap.
+    A heatmap is nearly flat around its peak, so rounding in the last layer moves peaks more than anywhere else, and
+    the layer is cheap. It therefore stays float32.
     """
     outputs = {output.name for output in model.graph.output}
     return [n.name for n in model.graph.node if n.op_type in QUANTIZED and outputs.intersection(n.output)]
 
 
 def depthwise_layers(model: onnx.ModelProto) -> list[str]:
-    """The depthwise convolutions.
+    """Return the depthwise convolutions.
 
-    Their channels differ too much in range for one scale of all activations, and they take little of the time.
+    The ranges of their channels differ too much for one scale per tensor, and they take little time.
     """
     groups = {
         node.name: next((a.i for a in node.attribute if a.name == "group"), 1)
@@ -189,8 +188,8 @@ def depthwise_layers(model: onnx.ModelProto) -> list[str]:
 
 
 def last_layers(model: onnx.ModelProto) -> list[str]:
-    """The convolutions that no other convolution follows: a detector's, whose boxes are worked out of their outputs."""
-    reached: set[str] = set()  # values that a convolution is worked out of
+    """Return the convolutions that no other convolution follows; a detector computes its boxes from their outputs."""
+    reached: set[str] = set()  # values that some convolution depends on
     last = []
     for node in reversed(model.graph.node):
         convolution = node.op_type in QUANTIZED
@@ -202,18 +201,18 @@ def last_layers(model: onnx.ModelProto) -> list[str]:
 
 
 class _Batches:
-    """What onnxruntime.quantization reads calibration inputs from."""
+    """Calibration inputs in the form that onnxruntime.quantization reads."""
 
     def __init__(self, name: str, batches: Sequence[np.ndarray]) -> None:
         self._feeds: Iterator[dict[str, Any]] = iter([{name: np.asarray(b, np.float32)} for b in batches])
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next input, or None after the last."""
+        """Return the next input, or None after the last."""
         return next(self._feeds, None)
 
 
 class _without_advice(logging.Filter):
-    """Drops the quantiser's advice to run its pre-processing, which to_onnx has no need of."""
+    """Drop the quantizer's advice to run its preprocessing, which graphs of to_onnx do not need."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "pre-processing before quantization" not in record.getMessage()

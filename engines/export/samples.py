@@ -1,4 +1,4 @@
-"""Crops of people to compare and to calibrate networks on, as the Engine would cut them."""
+"""Crops of people for comparing and calibrating networks, cut as the Engine cuts them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ ANNOTATIONS = "annotations.json"
 
 
 def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], *, count: int) -> np.ndarray:
-    """Network inputs from pictures of people.
+    """Return network inputs from pictures of people.
 
     Args:
         source: one of
-            a COCO annotation file: the people in it, cut out of the images beside it (in
-            its own folder, in images/, or in the folder that is called as the file is);
-            a folder with annotations.json, likewise; a folder of images, each one crop;
-            an .npz file with one array, or an array: (N, H, W, 3) uint8 crops in the order `input.color`;
-            description: a checkpoint's, or bundle.json: its "input" and "padding" are used.
-        count: how many crops at most, spread evenly over the source.
+            a COCO annotation file: its people, cut from the images beside it (in its own folder, in images/, or in
+            the folder with the file's name); a folder with annotations.json, likewise; a folder of images, each
+            one crop; an .npz file with one array, or an array: (N, H, W, 3) uint8 crops in the order `input.color`.
+        description: a checkpoint's description, or bundle.json: its "input" and "padding" are used.
+        count: largest number of crops, spread evenly over the source.
 
     Returns:
-        (N, 3, height, width) float32, normalised as the network wants them, 1 <= N <= count.
+        (N, 3, height, width) float32, normalized for the network, 1 <= N <= count.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, or an annotated image is missing.
+        FileNotFoundError: the file or folder does not exist, or an annotated image is missing.
         ArgumentError: the source holds no person, or is none of the above.
     """
     if isinstance(source, np.ndarray):
@@ -57,7 +56,7 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
 
 
 def split(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Up to `count` inputs, at most half (and at least one), spread evenly; and the others."""
+    """Split inputs in two: up to `count` of them, at most half and at least one, spread evenly; and the others."""
     chosen = np.zeros(len(inputs), bool)
     chosen[_spread(len(inputs), min(count, (len(inputs) + 1) // 2))] = True
     return inputs[chosen], inputs[~chosen]
@@ -66,16 +65,16 @@ def split(inputs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def crop_of(
     image: np.ndarray, box: Any, description: Mapping[str, Any], padding: float, color: str = "bgr"
 ) -> np.ndarray:
-    """One person as the network wants it.
+    """Return the network input of one person.
 
     Args:
         image: (H, W, 3) uint8 in the order `color`.
         box: x1, y1, x2, y2.
-        description: as load_crops has it.
-        padding: how much larger than the box the crop is.
+        description: as in load_crops.
+        padding: size of the crop relative to the box.
 
     Returns:
-        (3, height, width) float32, normalised RGB.
+        (3, height, width) float32, normalized RGB.
     """
     network_input = description["input"]
     return ops.crop(
@@ -90,13 +89,13 @@ def crop_of(
 
 
 def _whole(image: np.ndarray, description: Mapping[str, Any], color: str) -> np.ndarray:
-    """A picture that is a crop already."""
+    """Return the network input of a picture that is a crop already."""
     height, width = image.shape[:2]
     return crop_of(image, (0, 0, width, height), description, 1.0, color)
 
 
 def _spread(total: int, count: int) -> np.ndarray:
-    """Up to `count` indices below `total`, evenly apart."""
+    """Return up to `count` evenly spaced indices below `total`."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(int))
 
 
@@ -135,7 +134,7 @@ def _from_annotations(path: Path, description: Mapping[str, Any], count: int) ->
 
 
 def _beside(annotations: Path, name: str) -> Path:
-    """Where an image that a COCO file names lies: COCO itself does not say."""
+    """Return the path of an image that a COCO file names; the format does not say in which folder it lies."""
     folders = (annotations.parent, annotations.parent / "images", annotations.with_suffix(""))
     for folder in folders:
         for named in (name, plain_name(name).rpartition("/")[2]):

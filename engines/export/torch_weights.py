@@ -1,4 +1,4 @@
-"""The torch weights that an exported graph does not hold as they are, stored beside it (docs/bundles.md)."""
+"""The torch weights that an exported graph does not hold unchanged, stored beside it (docs/bundles.md)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SAME = 1e-5
 
 
 def spares(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> list[onnx.TensorProto]:
-    """Initialisers to add to an exported graph, so that oaks.onnx_file.state gives all torch weights back.
+    """Return initializers to add to an exported graph, so that oaks.onnx_file.state returns all torch weights.
 
     Args:
-        graph: as to_onnx gives it, in float32.
+        graph: float32 graph, as to_onnx returns it.
         weights: the network's state_dict.
 
     Returns:
-        For each tensor that the graph has under its own name: nothing, or where folding has multiplied it, the
-        factors, one per output channel. The other tensors as they are.
+        For a tensor that the graph holds under its own name: nothing, or, if folding has multiplied it, the factors,
+        one per output channel. All other tensors unchanged.
     """
     from onnx import numpy_helper
 
@@ -45,7 +45,7 @@ def spares(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> list[
 
 
 def rename_folded(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> None:
-    """Takes the prefix of torch parameters off initialisers that are none, such as the biases that folding made."""
+    """Remove the prefix of torch parameters from initializers that are none, such as biases made by folding."""
     others = {
         tensor.name: f"folded.{tensor.name.removeprefix(WEIGHTS)}"
         for tensor in graph.graph.initializer
@@ -58,7 +58,7 @@ def rename_folded(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -
 
 
 def _factor(held: np.ndarray, array: np.ndarray) -> np.ndarray | None:
-    """What `array` was multiplied by to give `held`; empty if they are equal, None if it is no such product."""
+    """Return the factors with held = array * factors; empty if both are equal, None if there are no such factors."""
     if held.shape != array.shape or held.dtype != array.dtype:
         return None
     if _close(held, array):

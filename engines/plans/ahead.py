@@ -1,4 +1,4 @@
-"""TensorRT plans made ahead of time and kept in a bundle. For TensorRT for RTX that needs no GPU."""
+"""TensorRT plans built ahead of time and stored in a bundle. TensorRT for RTX needs no GPU for this."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MadePlan:
-    """A plan that has been written into a bundle.
+    """A plan written to a bundle.
 
     Attributes:
-        role, precision: of the network.
-        capabilities: the compute capabilities that it was named for; none for TensorRT's default.
-        file: in the bundle.
+        role, precision: role and precision of the network.
+        capabilities: the compute capabilities that it was built for; empty: TensorRT's default.
+        file: its file in the bundle.
         bytes: its size.
-        seconds: how long building took.
+        seconds: build time.
     """
 
     role: str
@@ -53,19 +53,19 @@ def plan_bundle(
     device: int = 0,
     show: bool = True,
 ) -> list[MadePlan]:
-    """Builds the plans of a bundle's pose and KS networks and writes them into it.
+    """Build the plans of a bundle's pose and KS networks and write them to the bundle.
 
-    An Engine that loads the bundle uses a plan where it fits: the same TensorRT version and network, a GPU that
-    the plan serves, and batches up to the plan's. Plans that the bundle holds for the same are replaced.
+    An Engine that loads the bundle uses a plan that fits: the same TensorRT version and network, a GPU that the plan
+    supports, and batches up to the plan's. Plans that the bundle already holds for the same purpose are replaced.
 
     Args:
         folder: the bundle's folder.
-        precisions: each "fp32", "fp16", "int8", or "auto": the one that an Engine takes on a GPU.
-        flavour: "tensorrt_rtx", which needs no GPU; or "tensorrt", whose plans serve this machine's GPU alone.
-        capabilities: compute capabilities to serve with TensorRT for RTX, "75" for 7.5; none: those that it serves
-            by default. All of these share one plan; 7.5 gets one of its own.
-        max_batch: the most persons in one pass; the Engine's default on a GPU if None.
-        flip: whether the plans are for an Engine with `flip`; they then serve one without it too.
+        precisions: each "fp32", "fp16", "int8", or "auto": the precision that an Engine chooses on a GPU.
+        flavour: "tensorrt_rtx", which needs no GPU; or "tensorrt", whose plans run only on this machine's GPU.
+        capabilities: compute capabilities that TensorRT for RTX builds for, "75" for 7.5; empty: its default. They
+            share one plan, except 7.5, which gets its own.
+        max_batch: the most people in one pass; None: the Engine's default on a GPU.
+        flip: whether the plans are for an Engine with `flip`; they then also fit one without it.
         device: index of the GPU, for flavour "tensorrt".
         show: whether to show progress, on standard error.
 
@@ -73,10 +73,10 @@ def plan_bundle(
         The plans, in the order in which they were built.
 
     Raises:
-        ValueError: an argument does not fit, or the bundle is no folder or lacks a precision.
-        BackendUnavailable: TensorRT is not installed, or does not serve a capability or device.
-        TensorRTError: a plan cannot be built; the bundle is then as it was.
-        KeyboardInterrupt: Ctrl-C; the bundle is then as it was.
+        ValueError: an argument does not fit, the bundle is not a folder, or it lacks a precision.
+        BackendUnavailable: TensorRT is not installed, or does not support a capability or device.
+        TensorRTError: a plan cannot be built; the bundle is then unchanged.
+        KeyboardInterrupt: Ctrl-C; the bundle is then unchanged.
     """
     from oaks.executors import pycuda as gpus
     from oaks.inference import batch_sizes, choose_networks
@@ -109,7 +109,7 @@ def plan_bundle(
 
 
 def _networks(bundle: Bundle, precisions: Sequence[str], choose: Any) -> list[Network]:
-    """The networks that an Engine would run in these precisions, each once."""
+    """Return the networks that an Engine would run in these precisions, each once."""
     found: dict[tuple[str, str], Network] = {}
     for precision in precisions:
         for network in choose(bundle, TENSORRT, precision, True)[1]:
@@ -120,7 +120,7 @@ def _networks(bundle: Bundle, precisions: Sequence[str], choose: Any) -> list[Ne
 def _make(
     trt: Library, network: Network, settings: Any, place: Device | None, written: _Written, show: bool
 ) -> tuple[MadePlan, dict[str, Any]]:
-    """Builds one plan and writes its file; gives its entry in bundle.json too."""
+    """Build one plan and write its file; return the plan and its entry in bundle.json."""
     started = time.monotonic()
     active = place.active if place is not None else nullcontext
     content = build(
@@ -143,7 +143,7 @@ def _make(
 
 
 def _describe(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Names the plans in bundle.json, in place of those for the same, and removes files that it no longer names."""
+    """Enter the plans in bundle.json, replace those for the same purpose, and remove files that it no longer names."""
     old = list(bundle.description.get("plans", ()))
     replaced = {_same(entry) for entry in entries}
     kept = [entry for entry in old if _same(entry) not in replaced]
@@ -155,14 +155,14 @@ def _describe(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _same(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """What two plans have in common of which the bundle holds one: network, flavour and the GPU they are for."""
+    """Return what identifies a plan's purpose: network, flavour and GPU. A bundle holds one plan for each."""
     key = entry["key"]
     place = key.get("capabilities") if entry["flavour"] == RTX else key.get("device")
     return entry["role"], entry["precision"], entry["flavour"], repr(place)
 
 
 class _Written:
-    """The files that have been written, which are removed again unless `keep` is called."""
+    """Files written so far; they are removed unless `keep` is called."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -173,7 +173,7 @@ class _Written:
 
     def write(self, name: str, content: bytes) -> None:
         path = self._folder / name
-        if not path.exists():  # a plan of the same bytes may be there already
+        if not path.exists():  # a plan with the same bytes may already exist
             self._paths.append(path)
             with replacing(path) as file:
                 file.write(content)

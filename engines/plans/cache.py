@@ -1,9 +1,9 @@
-"""TensorRT plans, kept from one run to the next beside a note of everything that they depend on.
+"""Cache of TensorRT plans. Each plan lies beside a note of everything that it depends on.
 
-In the cache folder (OAKS_CACHE, or the user's own) a plan is three files of the same stem, which ends in a
-hash of what the plan depends on: .plan, .json (the note, with the plan's SHA-256) and .lock. The process that
-builds holds the lock, so two processes never build the same plan at once. A plan that a bundle brings along is
-used where its key fits, and nothing is built then.
+In the cache folder (OAKS_CACHE, or the user's cache folder) a plan has three files of the same stem, which ends in a
+hash of what the plan depends on: .plan, .json (the note, with the plan's SHA-256) and .lock. The building process
+holds the lock, so that two processes never build the same plan at once. A plan stored in the bundle is used if its
+key fits; then nothing is built.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("oaks.plans")
 
 SCHEMA = 1
-"""Raised when what a plan is made of changes in a way that the note does not tell."""
+"""Increase it when plans change in a way that the note does not show."""
 
 OTHER_DEVICE = "different models of devices"
-"""TensorRT's warning that a plan was built on another GPU: it runs, but slowly or wrongly."""
+"""Text of TensorRT's warning that a plan was built on another GPU model: it may run slowly or incorrectly."""
 
 _PATIENCE = {TENSORRT: "minutes", RTX: "seconds"}
-"""How long building takes."""
+"""How long building takes, for messages."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Plan:
 
     Attributes:
         engine: TensorRT's engine.
-        runtime: what made the engine; must live as long.
+        runtime: the runtime that created the engine and must live as long.
         profiles: its batch sizes, in the order of the engine's profiles.
-        path: of its file, in the cache or in the bundle.
-        kernels: where TensorRT for RTX keeps the kernels that it finishes for this plan on this GPU.
+        path: its file, in the cache or in the bundle.
+        kernels: cache file of the kernels that TensorRT for RTX compiles for this plan on this GPU.
     """
 
     engine: trt.ICudaEngine
@@ -69,7 +69,7 @@ class Plan:
 
 
 def default_folder() -> Path:
-    """The folder that OAKS_CACHE names, or oaks' folder among the user's caches."""
+    """Return the folder that OAKS_CACHE names, or oaks' folder in the user's cache folder."""
     import platformdirs
 
     named = os.environ.get("OAKS_CACHE")
@@ -85,21 +85,21 @@ def load_plan(
     folder: str | Path | None = None,
     show: bool = True,
 ) -> Plan:
-    """The plan of a network on a device: the bundle's or the kept one if it fits and loads, else a new one.
+    """Return the plan of a network on a device: the bundle's or the cached one if it fits and loads, else a new one.
 
     Args:
-        network: of a bundle; its ONNX file decides the precision.
-        device: whose context is current.
+        network: a bundle's network; its ONNX file determines the precision.
+        device: the GPU; its context must be current.
         batches: the batch sizes that will be run, ascending.
         flavour: "tensorrt" or "tensorrt_rtx".
-        folder: where plans are kept; default_folder() if None.
-        show: whether to show that a plan is being built, and its progress.
+        folder: the cache folder; None: default_folder().
+        show: whether to show the progress of a build.
 
     Raises:
         BackendUnavailable: TensorRT is not installed, or there is no GPU that it can use.
-        BundleError: the ONNX file is not the one that bundle.json names.
-        TensorRTError: TensorRT cannot build the plan, does not load the one that it has just built, or the
-            plan cannot be written.
+        BundleError: the ONNX file differs from the one that bundle.json describes.
+        TensorRTError: TensorRT cannot build the plan or cannot load the one it has just built, or the plan cannot be
+            written.
         KeyboardInterrupt: Ctrl-C during the build.
     """
     library = tensorrt_library.library(flavour)
@@ -129,15 +129,15 @@ def load_plan(
 def settings_for(
     network: Network, batches: Sequence[int], flavour: str, capability: str | None
 ) -> BuildSettings:
-    """How the plan of a network is built.
+    """Return how the plan of a network is built.
 
     Args:
         batches: the batch sizes that will be run, ascending.
         flavour: "tensorrt" or "tensorrt_rtx".
-        capability: of the GPU, "89" for 8.9; None for those that TensorRT for RTX serves by default.
+        capability: compute capability of the GPU, "89" for 8.9; None: the default of TensorRT for RTX.
 
     Raises:
-        BackendUnavailable: TensorRT for RTX does not serve the capability.
+        BackendUnavailable: TensorRT for RTX does not support the capability.
     """
     if flavour == RTX and capability is not None and (reason := rtx.unavailable(capability)):
         raise BackendUnavailable(reason)
@@ -148,13 +148,13 @@ def settings_for(
 def plan_key(
     library: Library, network: Network, recipe: BuildSettings, device: Device | None
 ) -> dict[str, Any]:
-    """Everything that a plan depends on, under names that last: enum numbers change between versions.
+    """Return everything that a plan depends on, under stable names, as enum numbers change between versions.
 
-    The ONNX file holds its weights, and int8's scales with them. No plugin libraries are loaded. A plan of
-    TensorRT for RTX serves several GPUs and operating systems, so these are not in its key.
+    The ONNX file holds the weights, with the scales of int8. No plugin libraries are loaded. A plan of TensorRT for
+    RTX runs on several GPUs and operating systems, so its key does not contain them.
 
     Args:
-        device: whose plan it is; not looked at, and may be None, for TensorRT for RTX.
+        device: the plan's GPU; ignored for TensorRT for RTX, where it may be None.
     """
     place: dict[str, Any] = {}
     if library.flavour != RTX:
@@ -180,7 +180,7 @@ def plan_key(
 
 
 def _stem(network: Network, device: Device, key: Mapping[str, Any]) -> str:
-    """A name that people recognise, then the hash that tells plans apart."""
+    """Return a readable name followed by the hash that distinguishes plans."""
     place = "rtx" if key["flavour"] == RTX else f"sm{device.compute_capability}"
     readable = f"{network.bundle.name}-{network.role}-{network.precision}-{place}"
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -190,12 +190,12 @@ def _stem(network: Network, device: Device, key: Mapping[str, Any]) -> str:
 def _from_bundle(
     library: Library, runtime: trt.Runtime, network: Network, key: Mapping[str, Any]
 ) -> tuple[trt.ICudaEngine, trt.Runtime, tuple[Profile, ...], Path] | None:
-    """The engine of a plan that the bundle brings along, with its profiles; None if none fits and loads."""
+    """Return the engine and profiles of a plan stored in the bundle; None if none fits and loads."""
     for part in network.plans(library.flavour):
         source = network.bundle.path / part.file
         if (profiles := serves(part.key, key)) is None:
             log.info(
-                "the plan %s is for another version, GPU or batch size; one that fits is used instead", source
+                "the plan %s is for another version, GPU or batch size; a fitting one is used instead", source
             )
             continue
         mark = library.log.mark()
@@ -208,17 +208,17 @@ def _from_bundle(
     return None
 
 
-def serves(plan: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Profile, ...] | None:
-    """The profiles of a plan if it can be used where another key is wanted, else None.
+def serves(plan: Mapping[str, Any], required: Mapping[str, Any]) -> tuple[Profile, ...] | None:
+    """Return the profiles of a plan if it fits the key of another, else None.
 
-    Every part of the keys must be equal but the profiles, of which the plan's must cover the wanted batches.
+    All parts of the keys must be equal except the profiles: the plan's must cover the required batches.
     """
-    if {**plan, "profiles": None} != {**wanted, "profiles": None}:
+    if {**plan, "profiles": None} != {**required, "profiles": None}:
         return None
     try:
         profiles = tuple(Profile(**profile) for profile in plan["profiles"])
         largest = max(profile.largest for profile in profiles)
-        return profiles if largest >= wanted["profiles"][-1]["largest"] else None
+        return profiles if largest >= required["profiles"][-1]["largest"] else None
     except (TypeError, ValueError):
         return None
 
@@ -226,7 +226,7 @@ def serves(plan: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Profile,
 def _kept(
     library: Library, runtime: trt.Runtime, path: Path, key: Mapping[str, Any]
 ) -> trt.ICudaEngine | None:
-    """The engine of the plan in a file; None if there is none, or after setting aside one that is no good."""
+    """Return the engine of a cached plan; None if there is none, or if it was damaged and has been set aside."""
     if not path.exists():
         return None
     try:
@@ -253,8 +253,8 @@ def _kept(
 
 
 def _set_aside(path: Path, reason: str) -> None:
-    """Renames a plan and its note, so that they can be looked at and are not tried again."""
-    log.warning("the plan %s is set aside as .bad and built anew: %s", path, reason)
+    """Rename a plan and its note, so that they can be inspected and are not tried again."""
+    log.warning("the plan %s is renamed to .bad and built again: %s", path, reason)
     for file in (path, path.with_suffix(".json")):
         if file.exists():
             os.replace(file, file.with_name(file.name + ".bad"))
@@ -269,7 +269,7 @@ def _build_into(
     key: Mapping[str, Any],
     show: bool,
 ) -> None:
-    """Builds a plan and writes it with its note."""
+    """Build a plan and write it with its note."""
     onnx = network.read()
     batches = ", ".join(f"{p.smallest}-{p.largest}" for p in recipe.profiles)
     log.info("building the TensorRT plan of %s for batches %s", network.label, batches)
@@ -290,7 +290,7 @@ def _build_into(
         "built": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 1),
     }
-    # The note last: a plan without one counts as unfinished.
+    # The note is written last: a plan without a note counts as unfinished.
     with _explained(path, f"write the {len(plan) / 1e6:.0f} MB of"):
         with replacing(path) as file:
             file.write(plan)
@@ -298,14 +298,14 @@ def _build_into(
 
 
 def _named(text: str) -> str:
-    """A text as part of a file name."""
+    """Return a text in a form that fits in a file name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
 
 @contextmanager
 def _timings(folder: Path, library: Library, device: Device) -> Iterator[TimingCache]:
-    """The layer timings of a TensorRT version and a device; written back even if the build is stopped."""
-    if library.flavour == RTX:  # whose timing caches do nothing
+    """Layer timings of a TensorRT version and a device; written back even if the build is stopped."""
+    if library.flavour == RTX:  # it ignores timing caches
         yield TimingCache()
         return
     name = _named(f"timings-{library.version}-{device.name}")
@@ -322,13 +322,13 @@ def _timings(folder: Path, library: Library, device: Device) -> Iterator[TimingC
                     with replacing(path) as file:
                         file.write(timing.content)
                 except OSError as error:
-                    # They only save time; a build that is done should not be lost for them.
+                    # They only save time: a finished plan must not be lost because they cannot be written.
                     log.warning("the timings in %s cannot be written: %s", path, error)
 
 
 @contextmanager
 def _locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds a lock between processes and threads; says so if that means waiting."""
+    """Hold a lock between processes and threads; log a warning if it has to wait."""
     import filelock
 
     lock = filelock.FileLock(path)
@@ -346,7 +346,7 @@ def _locked(path: Path, busy: str) -> Iterator[None]:
 
 @contextmanager
 def _explained(path: Path, action: str) -> Iterator[None]:
-    """Makes an error of the disk say what was wanted and what to do."""
+    """Turn an OSError into an error that says what was being done and what to do."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The TensorRT libraries: each imported once, with one log for the process, failures made exceptions.
+"""The TensorRT libraries: each imported once, with one log per process, and failures turned into exceptions.
 
-TensorRT 10, TensorRT 11 and TensorRT for RTX are one family with nearly the same names. TensorRT seldom raises:
-it returns None or False and says why in its log. So callers ask the Library for an exception, which carries
-the end of that log.
+TensorRT 10, TensorRT 11 and TensorRT for RTX have nearly the same Python names. TensorRT seldom raises: it returns None
+or False and writes the reason to its log. Callers therefore get an exception from the Library, which includes the
+end of that log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oaks.engines.plans import rtx
 from oaks.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    import tensorrt as tensorrt  # given on to oaks.executors, where the name means the module tensorrt.py
+    import tensorrt as tensorrt  # for oaks.executors, where `tensorrt` would resolve to its own module
 
 log = logging.getLogger("oaks.tensorrt")
 
@@ -27,7 +27,7 @@ TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 """The flavours: ordinary TensorRT for every NVIDIA GPU, and TensorRT for RTX."""
 
 OLDEST = {TENSORRT: (10, 3), RTX: (1, 7)}
-"""The oldest version of each whose Python names are the ones used here."""
+"""The oldest version of each that has the Python names used here."""
 
 _NAMES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
 _INSTALL = {TENSORRT: "`pip install 'oaks[tensorrt]'`", RTX: "`pip install 'oaks[tensorrt-rtx]'`"}
@@ -38,15 +38,15 @@ _LEVELS = {
     "WARNING": logging.INFO,
     "INFO": logging.DEBUG,
 }
-"""TensorRT's severities as ours: what it calls an error is raised as an exception where it matters."""
+"""TensorRT's severities -> logging levels. Errors are logged as warnings: those that matter are raised as exceptions."""
 
 
 class TensorRTError(BackendUnavailable):
-    """TensorRT is there and could not do what was asked. The message ends with what it wrote to its log."""
+    """TensorRT is installed but failed. The message ends with what it wrote to its log."""
 
 
 class Log:
-    """The last lines that TensorRT wrote, from whichever thread."""
+    """The last lines that TensorRT wrote, from any thread."""
 
     def __init__(self, length: int = 200) -> None:
         self._lines: deque[tuple[int, str, str]] = deque(maxlen=length)
@@ -54,7 +54,7 @@ class Log:
         self._lock = threading.Lock()
 
     def add(self, severity: str, message: str) -> None:
-        """Keeps a line and hands it on to logging. VERBOSE is dropped: a build writes megabytes of it."""
+        """Keep a line and pass it to logging. VERBOSE is dropped: a build writes megabytes of it."""
         if severity not in _LEVELS:
             return
         with self._lock:
@@ -63,16 +63,16 @@ class Log:
         log.log(_LEVELS[severity], "%s", message)
 
     def mark(self) -> int:
-        """A place in the log, for `since`."""
+        """Return the current position in the log, for `since`."""
         return self._count
 
     def since(self, mark: int = 0) -> list[str]:
-        """The kept lines from a mark on."""
+        """Return the kept lines from a mark on."""
         with self._lock:
             return [f"{severity}: {message}" for number, severity, message in self._lines if number >= mark]
 
     def tail(self, mark: int = 0, count: int = 8) -> str:
-        """The last warnings and errors since a mark; where there is none, the last lines of any kind."""
+        """Return the last warnings and errors since a mark; if there are none, the last lines of any kind."""
         lines = self.since(mark)
         grave = [line for line in lines if not line.startswith("INFO")]
         return "\n".join((grave or lines)[-count:]) or "(TensorRT wrote nothing)"
@@ -80,13 +80,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Library:
-    """TensorRT, and the log of everything that it does in this process.
+    """A TensorRT library and its log in this process.
 
     Attributes:
         flavour: TENSORRT or RTX.
         trt: the module.
-        logger: the one trt.ILogger; builders, parsers and runtimes all get it.
-        log: where the logger writes.
+        logger: the trt.ILogger that all builders, parsers and runtimes share.
+        log: the log that the logger writes to.
     """
 
     flavour: str
@@ -100,15 +100,15 @@ class Library:
 
     @property
     def name(self) -> str:
-        """For messages, with the version."""
+        """Name with the version, for messages."""
         return f"{_NAMES[self.flavour]} {self.version}"
 
     def failure(self, what: str, mark: int = 0) -> TensorRTError:
-        """An exception that says what failed and what TensorRT wrote since the mark."""
+        """Return an exception that says what failed and what TensorRT wrote since the mark."""
         return TensorRTError(f"{what}. {self.name} wrote:\n{self.log.tail(mark)}")
 
     def builder(self) -> tensorrt.Builder:
-        """Raises BackendUnavailable where there is no GPU that TensorRT can use."""
+        """Create a builder; raise BackendUnavailable if TensorRT can use no GPU."""
         trt, mark = self.trt, self.log.mark()
         try:
             return trt.Builder(self.logger)
@@ -116,7 +116,7 @@ class Library:
             raise self._unusable(error, mark) from error
 
     def runtime(self) -> tensorrt.Runtime:
-        """Raises BackendUnavailable where there is no GPU that TensorRT can use."""
+        """Create a runtime; raise BackendUnavailable if TensorRT can use no GPU."""
         trt, mark = self.trt, self.log.mark()
         try:
             return trt.Runtime(self.logger)
@@ -135,13 +135,13 @@ _loaded: dict[str, Library] = {}
 
 
 def library(flavour: str = TENSORRT) -> Library:
-    """A TensorRT library, imported on the first call.
+    """Return a TensorRT library, imported on the first call.
 
     Args:
         flavour: TENSORRT or RTX.
 
     Raises:
-        BackendUnavailable: it is not installed, does not load, or is older than OLDEST.
+        BackendUnavailable: it is not installed, cannot be loaded, or is older than OLDEST.
     """
     with _lock:
         if flavour not in _loaded:
@@ -163,10 +163,10 @@ def _load(flavour: str) -> Library:
 
 
 def _logger(trt: ModuleType, lines: Log) -> tensorrt.ILogger:
-    base: Any = trt.ILogger  # which of the libraries' classes it is, only the running program knows
+    base: Any = trt.ILogger  # the class depends on the library that is loaded at run time
 
     class Logger(base):
-        """Hands every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
+        """Passes every line to the Log. Must not raise: TensorRT only prints exceptions from here."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan: strongly typed, so that the ONNX alone decides the precision."""
+"""Builds a TensorRT plan from ONNX: strongly typed, so that the ONNX alone determines the precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 SPAN = 4
-"""A profile serves batches down to a quarter of the one it is tuned for."""
+"""A profile covers batches down to 1/SPAN of the batch that it is tuned for."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Profile:
 
 
 def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
-    """Profiles that cover 1 to the largest batch, each tuned for a batch that will come.
+    """Return profiles that cover 1 to the largest batch, each tuned for a batch that will be run.
 
     One profile for all sizes makes small batches slow; one per size makes building slow.
 
@@ -51,13 +51,13 @@ def profiles_for(batches: Sequence[int]) -> tuple[Profile, ...]:
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How a plan is built, as far as the plan depends on it.
+    """The settings of a build on which the plan depends.
 
     Attributes:
         profiles: the batch sizes.
-        tf32: whether float32 layers may round their inputs to TF32's 10 bits, as TensorRT does by default.
+        tf32: whether float32 layers may round their inputs to TF32 (10 bits of mantissa), TensorRT's default.
         level: TensorRT's builder_optimization_level, 0 to 5.
-        capabilities: compute capabilities to build for, ("75",) for 7.5; only TensorRT for RTX takes any.
+        capabilities: compute capabilities to build for, ("75",) for 7.5; only for TensorRT for RTX.
     """
 
     profiles: tuple[Profile, ...]
@@ -68,10 +68,10 @@ class BuildSettings:
 
 @dataclass
 class TimingCache:
-    """What the builder measured of single layers; another build on the same device starts from it.
+    """The builder's measurements of layers, which another build on the same device can reuse.
 
     Attributes:
-        content: as an earlier build left it, or nothing; `build` puts the new content here.
+        content: from an earlier build, or empty; `build` replaces it.
     """
 
     content: bytes = b""
@@ -87,15 +87,15 @@ def build(
     active: Callable[[], AbstractContextManager[Any]] = nullcontext,
     show: bool = True,
 ) -> bytes:
-    """Builds a plan in a worker thread, with progress bars; Ctrl-C stops it.
+    """Build a plan in a worker thread, with progress bars; Ctrl-C stops it.
 
     Args:
         library: TensorRT.
         onnx: the model, with its weights.
         recipe: how to build it.
-        timing: read and, whatever comes of the build, brought up to date; TensorRT for RTX ignores it.
-        label: what the network is called in messages.
-        active: makes the GPU to build for current in the thread that builds.
+        timing: read, and updated even if the build fails; TensorRT for RTX ignores it.
+        label: name of the network in messages.
+        active: makes the GPU to build for current in the building thread.
         show: whether to show progress bars.
 
     Returns:
@@ -103,7 +103,7 @@ def build(
 
     Raises:
         TensorRTError: TensorRT cannot parse or build it; the message says why.
-        BackendUnavailable: there is no GPU that TensorRT can use.
+        BackendUnavailable: TensorRT can use no GPU.
         KeyboardInterrupt: Ctrl-C.
     """
 
@@ -126,9 +126,9 @@ def _build(
     mark = library.log.mark()
     builder = library.builder()
     trt = library.trt
-    # 10 needs the flag, 11 ignores it; its number differs between them, and << does not take the enum itself.
+    # TensorRT 10 needs the flag, 11 ignores it. Its number differs between them, and << does not accept the enum.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    # The network's weights lie in the parser, which must therefore live until the plan is built.
+    # The parser owns the network's weights and must live until the plan is built.
     parser = _parse(library, network, onnx, label, mark)
     config = builder.create_builder_config()
     for number, profile in enumerate(recipe.profiles):
@@ -143,7 +143,7 @@ def _build(
     else:
         _start_from(library, config, timing)
     plan = builder.build_serialized_network(network, config)
-    if library.flavour != RTX:  # whose timing caches do nothing
+    if library.flavour != RTX:  # it ignores timing caches
         measured = config.get_timing_cache()
         if measured is not None:
             timing.content = bytes(measured.serialize())
@@ -156,7 +156,7 @@ def _build(
 
 
 def _advice(library: Library, mark: int) -> str:
-    """What to do about a failure that has a known cause."""
+    """Return what to do about a failure with a known cause; else an empty text."""
     if any("FP32 GEMM is not supported" in line for line in library.log.since(mark)):
         return (
             "; TensorRT-RTX has no fully connected layers in fp32 for compute capability 7.5: take precision "
@@ -188,13 +188,15 @@ def _add_profile(
     number: int,
     label: str,
 ) -> None:
-    """Every input gets the profile's batches; its other sizes are the model's own."""
+    """Add a profile: every input gets its batch sizes; the other sizes are the model's."""
     shapes = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = tuple(tensor.shape)
         if shape[0] != -1 or -1 in shape[1:]:
-            raise TensorRTError(f"{label}: only the batch, axis 0, may vary; {tensor.name!r} is {shape}")
+            raise TensorRTError(
+                f"{label}: only axis 0, the batch, may vary; {tensor.name!r} has shape {shape}"
+            )
         smallest, largest = (profile.smallest, *shape[1:]), (profile.largest, *shape[1:])
         shapes.set_shape(tensor.name, smallest, largest, largest)
     if config.add_optimization_profile(shapes) != number:
@@ -202,14 +204,14 @@ def _add_profile(
 
 
 def _start_from(library: Library, config: trt.IBuilderConfig, timing: TimingCache) -> None:
-    """Gives the builder the timings of before, or an empty cache where TensorRT does not take them."""
+    """Give the builder the earlier timings, or an empty cache if TensorRT does not accept them."""
     known = config.create_timing_cache(timing.content)
     if known is not None and config.set_timing_cache(known, False):
         return
     timing.content = b""
     empty = config.create_timing_cache(b"")
     if empty is None or not config.set_timing_cache(empty, False):
-        raise library.failure("TensorRT takes no timing cache, not even an empty one")
+        raise library.failure("TensorRT accepts no timing cache, not even an empty one")
 
 
 __all__ = ["SPAN", "BuildSettings", "Profile", "TimingCache", "build", "profiles_for"]

@@ -1,4 +1,4 @@
-"""A build that shows how far it is and can be stopped: TensorRT works in a thread, Ctrl-C raises a flag."""
+"""Progress bars and Ctrl-C for builds: TensorRT works in a thread, Ctrl-C sets a flag that stops it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Phases:
     """TensorRT's nested phases as progress bars. Called from TensorRT's own threads.
 
     Args:
-        progress: where the bars are, or None to show none.
-        cancelled: set by whoever wants the build to stop.
+        progress: shows the bars; None: no bars.
+        cancelled: set to stop the build.
 
     Attributes:
-        failure: what went wrong in here; TensorRT would swallow it, so it is kept, and the build is stopped.
+        failure: an exception raised in here. TensorRT would swallow it, so it is kept and the build is stopped.
     """
 
     def __init__(self, progress: Progress | None, cancelled: threading.Event) -> None:
@@ -38,7 +38,7 @@ class Phases:
             self._shielded(lambda: self._add(name, parent, steps))
 
     def step(self, name: str, step: int) -> bool:
-        """Whether to go on."""
+        """Whether the build continues."""
         with self._lock:
             if name in self._tasks and self._progress is not None:
                 task = self._tasks[name][0]
@@ -64,10 +64,10 @@ class Phases:
 
 
 def monitor(library: Library, phases: Phases) -> tensorrt.IProgressMonitor:
-    """The object through which TensorRT tells the phases."""
+    """Return the object through which TensorRT reports its phases."""
     trt = library.trt
 
-    base: Any = trt.IProgressMonitor  # which of the libraries' classes it is, only the running program knows
+    base: Any = trt.IProgressMonitor  # the class depends on the library that is loaded at run time
 
     class Monitor(base):
         def __init__(self) -> None:
@@ -86,14 +86,14 @@ def monitor(library: Library, phases: Phases) -> tensorrt.IProgressMonitor:
 
 
 def run_in_worker(work: Callable[[threading.Event], Result]) -> Result:
-    """Runs `work` in a thread while this one waits, ready for Ctrl-C.
+    """Run `work` in a thread while this thread waits, ready for Ctrl-C.
 
     Args:
-        work: gets an event that is set when it should stop early; it may then return or raise what it likes.
+        work: takes an event that is set when it should stop early; it can then return or raise anything.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came; the work has stopped, unless Ctrl-C came twice.
-        BaseException: whatever the work raised.
+        KeyboardInterrupt: Ctrl-C was pressed; the work has stopped, unless it was pressed twice.
+        BaseException: what the work raised.
     """
     cancelled, done = threading.Event(), threading.Event()
     results: list[Result] = []
@@ -122,7 +122,7 @@ def run_in_worker(work: Callable[[threading.Event], Result]) -> Result:
 
 
 def _wait(done: threading.Event) -> None:
-    # With a time limit: a wait without one cannot be interrupted on Windows.
+    # With a timeout: a wait without one cannot be interrupted on Windows.
     while not done.wait(0.1):
         pass
 

@@ -1,7 +1,7 @@
-"""TensorRT for RTX: how its library is found, and what only it has.
+"""TensorRT for RTX: how its library is found, and its special features.
 
-Its plans serve every GPU of the capabilities they are built for, and its builder needs no GPU. The kernels
-are finished on the GPU that loads the plan, and kept in a runtime cache.
+Its plans run on every GPU of the capabilities that they are built for, and its builder needs no GPU. Kernels are
+compiled on the GPU that loads the plan, and kept in a runtime cache.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ CAPABILITIES = ("75", "80", "86", "89", "120", "121")
 """Compute capabilities, without the dot, that a plan can be built for."""
 
 DEFAULT_CAPABILITIES = ("80", "86", "89", "120", "121")
-"""Those that a plan serves which is built without naming any."""
+"""Capabilities of a plan that is built without naming any."""
 
 LIBRARIES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
-"""In the order in which they are loaded: the parser needs the other."""
+"""In loading order: the parser needs the other library."""
 
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
 """The module of ONNX Runtime's plugin, whose folder holds the two libraries."""
 
 
 def load() -> ModuleType:
-    """TensorRT for RTX: NVIDIA's package tensorrt_rtx, or its bindings with the libraries of ONNX Runtime's plugin.
+    """Load TensorRT for RTX: NVIDIA's package tensorrt_rtx, or its bindings with the libraries of ONNX Runtime's plugin.
 
     Raises:
         ImportError: neither is installed.
-        OSError: the libraries do not load.
+        OSError: the libraries cannot be loaded.
     """
     if importlib.util.find_spec("tensorrt_rtx") is not None:
         return importlib.import_module("tensorrt_rtx")
     if (plugin := importlib.util.find_spec(_PLUGIN)) is not None and sys.platform == "linux":
-        # By their files' own names: importing the plugin would write links into its folder.
+        # By file name: importing the plugin would create links in its folder.
         for name in LIBRARIES:
             for folder in plugin.submodule_search_locations or ():
                 for path in sorted(Path(folder).glob(f"{name}.*"), reverse=True)[:1]:
@@ -51,25 +51,25 @@ def load() -> ModuleType:
 
 
 def unavailable(capability: str) -> str | None:
-    """Why a GPU of a compute capability, "90" for 9.0, cannot be served; or None."""
+    """Return why a GPU of a compute capability, "90" for 9.0, is not supported; or None."""
     if capability in CAPABILITIES:
         return None
     served = ", ".join(f"{known[:-1]}.{known[-1]}" for known in CAPABILITIES)
     return (
-        f"TensorRT-RTX serves compute capabilities {served}, this GPU has {capability[:-1]}.{capability[-1]}; "
+        f"TensorRT-RTX supports compute capabilities {served}; this GPU has {capability[:-1]}.{capability[-1]}; "
         "`pip install 'oaks[tensorrt]'`"
     )
 
 
 def capabilities_for(capability: str) -> tuple[str, ...]:
-    """The capabilities that a plan for a GPU names: none where the default serves it, so that plans are shared."""
+    """Return the capabilities to name for a GPU: none if the default covers it, so that plans are shared."""
     return () if capability in DEFAULT_CAPABILITIES else (capability,)
 
 
 def configure(library: Library, config: trt.IBuilderConfig, capabilities: tuple[str, ...]) -> None:
-    """Sets what a plan needs that is captured into CUDA graphs, and the capabilities, where any are named."""
+    """Set what CUDA graph capture needs of a plan, and the capabilities, if any are named."""
     trt, mark = library.trt, library.log.mark()
-    # The caller allocates: a context that allocates by itself cannot be captured.
+    # The caller allocates memory: a context that allocates by itself cannot be captured.
     config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
@@ -80,17 +80,17 @@ def configure(library: Library, config: trt.IBuilderConfig, capabilities: tuple[
 
 
 def can_be_captured(context: trt.IExecutionContext, stream: int | None) -> bool:
-    """Whether what the context enqueues on a stream may become part of a CUDA graph."""
+    """Whether the work that the context enqueues on a stream can be captured in a CUDA graph."""
     return context.is_stream_capturable(stream)
 
 
 class RuntimeCache:
-    """The kernels that TensorRT for RTX finishes on a GPU for one engine, kept in a file between processes.
+    """The kernels that TensorRT for RTX compiles on a GPU for one engine, kept in a file between processes.
 
     Args:
         library: TensorRT for RTX.
-        engine: whose contexts use the cache.
-        path: of the file; it need not exist.
+        engine: the engine whose contexts use the cache.
+        path: the file; it need not exist.
     """
 
     _engine: trt.ICudaEngine
@@ -104,12 +104,12 @@ class RuntimeCache:
         self._config.set_execution_context_allocation_strategy(
             trt.ExecutionContextAllocationStrategy.USER_MANAGED
         )
-        # Eager: lazy specialisation would freeze fallback kernels into a captured graph.
+        # Eager: with lazy specialization a captured graph would keep the fallback kernels.
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         self._config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self._config.cuda_graph_strategy = (
             trt.CudaGraphStrategy.DISABLED
-        )  # the Engine captures more than this
+        )  # the Engine captures graphs itself, with more than the network
         self._cache = self._config.create_runtime_cache()
         self._before = path.read_bytes() if path.is_file() else b""
         if self._before and not self._cache.deserialize(self._before):
@@ -117,11 +117,11 @@ class RuntimeCache:
         self._config.set_runtime_cache(self._cache)
 
     def context(self) -> trt.IExecutionContext | None:
-        """A new context whose memory the caller provides; None if TensorRT makes none."""
+        """Create a context whose memory the caller provides; None if TensorRT fails."""
         return self._engine.create_execution_context(runtime_config=self._config)
 
     def save(self) -> None:
-        """Writes the file if there is something new.
+        """Write the file if its content has changed.
 
         Raises:
             OSError: it cannot be written.

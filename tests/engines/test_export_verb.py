@@ -40,7 +40,7 @@ def test_a_bundle_is_written_and_told(checkpoints, crops, tmp_path):
 def test_too_far_is_exit_code_3_and_no_bundle(checkpoints, crops, tmp_path):
     done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--tolerance", "fp16=0")
     assert done.exit_code == 3
-    assert "too far from the torch network" in " ".join(done.stderr.split())
+    assert "differences from the torch network exceed the tolerance" in " ".join(done.stderr.split())
     assert not (tmp_path / "b").exists()
 
 

@@ -282,7 +282,7 @@ def test_a_plan_of_the_bundle_that_does_not_fit_is_built_again(tiny, load, rtx, 
 
 def test_a_gpu_that_tensorrt_for_rtx_does_not_serve_gets_no_plan(load, rtx, gpu, monkeypatch):
     monkeypatch.setattr(gpu, "compute_capability", "90")
-    with pytest.raises(BackendUnavailable, match=r"serves compute capabilities 7\.5, .*this GPU has 9\.0"):
+    with pytest.raises(BackendUnavailable, match=r"supports compute capabilities 7\.5, .*this GPU has 9\.0"):
         load(flavour="tensorrt_rtx")
     assert rtx.built == 0
 

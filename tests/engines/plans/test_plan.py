@@ -143,7 +143,9 @@ def test_a_refused_profile_is_an_error(world):
 
 def test_a_fixed_batch_is_an_error(world):
     world.batch_fixed = True
-    with pytest.raises(TensorRTError, match=r"only the batch, axis 0, may vary; 'crops' is \(4, 3, 64, 48\)"):
+    with pytest.raises(
+        TensorRTError, match=r"only axis 0, the batch, may vary; 'crops' has shape \(4, 3, 64, 48\)"
+    ):
         built(world)
 
 
@@ -207,7 +209,7 @@ def test_what_turing_lacks_is_told_with_what_to_do(monkeypatch):
     world.build_fails = (
         "Cannot compile operation 'node_linear' for Turing (SM75): FP32 GEMM is not supported."
     )
-    with pytest.raises(TensorRTError, match=r"compute capability 7.5: take precision 'fp16'"):
+    with pytest.raises(TensorRTError, match=r"compute capability 7.5: pass precision 'fp16'"):
         built(world, BuildSettings(RECIPE.profiles, capabilities=("75",)))
 
 

@@ -174,7 +174,7 @@ def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capa
     for precision, content in files_of(exports, "rendered_ks_net"):
         label = f"rendered_ks_net: {precision}"
         if capability == "75" and has_gemm_in_fp32(content):
-            with pytest.raises(TensorRTError, match=r"capability 7\.5: take precision 'fp16'"):
+            with pytest.raises(TensorRTError, match=r"capability 7\.5: pass precision 'fp16'"):
                 build(
                     trt,
                     content,
@@ -198,7 +198,7 @@ def test_every_network_that_recipes_can_export_builds_for_every_capability(trt, 
             for capability in rtx.CAPABILITIES:
                 if capability == "75" and has_gemm_in_fp32(content):
                     settings = BuildSettings(PROFILES, capabilities=("75",))
-                    with pytest.raises(TensorRTError, match="take precision 'fp16'"):
+                    with pytest.raises(TensorRTError, match="pass precision 'fp16'"):
                         build(trt, content, settings, TimingCache(), label=label, show=False)
                     counts["refused for 7.5 as expected"] += 1
                 else:
