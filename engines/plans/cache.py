@@ -352,7 +352,7 @@ def _explained(path: Path, action: str) -> Iterator[None]:
     except OSError as error:
         raise TensorRTError(
             f"cannot {action} {path}: {error.strerror or error}. Plans are kept there; free space, or set "
-            "OAKS_CACHE to a folder elsewhere"
+            "OAKS_CACHE to another folder"
         ) from error
 
 

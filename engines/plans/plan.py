@@ -159,7 +159,7 @@ def _advice(library: Library, mark: int) -> str:
     """Return what to do about a failure with a known cause; else an empty text."""
     if any("FP32 GEMM is not supported" in line for line in library.log.since(mark)):
         return (
-            "; TensorRT-RTX has no fully connected layers in fp32 for compute capability 7.5: take precision "
+            "; TensorRT-RTX has no fully connected layers in fp32 for compute capability 7.5: pass precision "
             "'fp16', or `pip install 'oaks[tensorrt]'`"
         )
     return ""

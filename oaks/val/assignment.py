@@ -1,4 +1,4 @@
-"""Which person a detected pose belongs to."""
+"""Assigns detected poses to annotated people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
 
 LOCALIZED = 0.1
-"""OKS from which a detection counts as an attempt at a person (Ronchi and Perona)."""
+"""Minimum OKS for a detection to count as an attempt at a person (Ronchi and Perona)."""
 
 
 def assign_people(
@@ -27,25 +27,24 @@ def assign_people(
     path: str,
     indices: Sequence[int],
 ) -> np.ndarray:
-    """(N,) index of each pose's own person, -1 for none.
+    """Return the (N,) index of each pose's own person; -1 for none.
 
-    With ground-truth boxes that is the person whose box was cut: `annotation_id` if the rows say it, else the
-    assignment of an image's poses to its labelled people, one to one, with the largest sum of OKS. With
-    detected boxes it is the labelled person with the largest OKS, if that is at least 0.1; the first where
-    two are equal.
+    With ground-truth boxes that is the person whose box was cropped: `annotation_id` if the rows state it, else the
+    one-to-one assignment of an image's poses to its labelled people with the largest sum of OKS. With detected boxes
+    it is the labelled person with the largest OKS if that is at least 0.1; on ties the first.
 
     Args:
         truth: the people.
         box_source: "ground truth" or "detected".
         rows: N rows of a results file.
-        image: (N,) their images, ascending.
-        keypoints: (N,K,2) their poses on the ground truth's scale.
-        path, indices: the file and the N places in it, for messages.
+        image: (N,) index of each row's image, ascending.
+        keypoints: (N,K,2) poses on the ground truth's scale.
+        path, indices: the file and the N row numbers, for messages.
 
     Raises:
-        ArgumentError: an annotation_id that does not exist, lies in another image, repeats, or names a person
-            without labelled keypoints; with ground-truth boxes, more poses in an image than labelled people.
-            The message names the file and the row.
+        ArgumentError: an annotation_id does not exist, belongs to another image, repeats, or names a person without
+            labelled keypoints; or, with ground-truth boxes, an image has more poses than labelled people. The
+            message names the file and the row.
     """
     if box_source == "detected":
         return _nearest(truth, image, keypoints)
@@ -71,7 +70,7 @@ def _stated(
             )
         if not truth.counted[person]:
             raise ArgumentError(
-                f"{where}: annotation {annotation_id} has no labelled keypoints to be measured by"
+                f"{where}: annotation {annotation_id} has no labelled keypoints to measure by"
             )
         if annotation_id in seen:
             raise ArgumentError(

@@ -1,4 +1,4 @@
-"""Is one ranking better than another, or is it the choice of images or of a training?"""
+"""Tests whether one ranking is better than another beyond the choice of images or of a training run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from oaks.val.scores import ScoredDetections
 
 @dataclass(frozen=True)
 class Contender:
-    """One ranking of the poses of one results file.
+    """One ranking of the poses of a results file.
 
     Attributes:
-        name: what tables call it.
-        measured: the poses beside the truth; the truth is the same for all contenders.
-        ranks: (N,) what they are ranked by.
+        name: its name in tables.
+        measured: the poses with their ground truth, which all contenders share.
+        ranks: (N,) the scores that rank them.
     """
 
     name: str
@@ -32,15 +32,15 @@ class Contender:
 
 
 def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and recall of every resample, without matching again: (B, len(at)) each.
+    """Return average precision and recall of every resample, without matching again: (B, len(at)) each.
 
-    An image drawn twice stands in the ranking twice; since its copies have equal scores, that is its
-    detections and people counted twice. With every image drawn once the figures are pycocotools'.
+    An image drawn twice appears twice in the ranking. As its copies have equal scores, this equals counting its
+    detections and people twice. With every image drawn once, the figures equal those of pycocotools.
 
     Args:
-        matches: what became of the detections.
+        matches: the matched detections.
         draws: (B,I) how often each image is drawn.
-        at: indices of the thresholds to look at.
+        at: indices of the OKS thresholds to evaluate.
     """
     order = np.argsort(-matches.score, kind="stable")
     people = draws @ matches.wanted_per_image.astype(float)
@@ -59,9 +59,9 @@ def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[n
 
 
 def _curves(weights: np.ndarray, right: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AP and recall (B,) of detections in ranked order that count `weights` (B,M) times.
+    """Return AP and recall (B,) of detections in ranked order that count `weights` (B,M) times.
 
-    Only the right ones are looked at: nowhere else does recall grow, or precision reach its largest.
+    Only true positives are evaluated: recall grows and precision peaks nowhere else.
     """
     at = np.flatnonzero(right)
     true = np.cumsum(weights[:, at], axis=1, dtype=np.int64)
@@ -85,9 +85,10 @@ class Comparison:
     """One figure of several contenders.
 
     Attributes:
-        figure: which.
+        figure: its name.
         values: an Interval for each contender.
-        differences: for each contender after the first, its Interval less the first's, resample by resample.
+        differences: for each contender after the first, the Interval of its difference from the first, computed
+            resample by resample.
     """
 
     figure: str
@@ -100,9 +101,8 @@ def compare_rankings(
 ) -> list[Comparison]:
     """Paired bootstrap over images: every contender is measured on the same resamples.
 
-    Figures: AP, AP50, AP75, APM, APL, AR as COCO's, then AP and AP75 of each occlusion class with all
-        detections
-    kept and with only those whose own person is in the class.
+    Figures: COCO's AP, AP50, AP75, APM, APL and AR, then AP and AP75 of each occlusion class, with all detections kept
+    and with only those whose own person is in the class.
 
     Raises:
         ArgumentError: fewer than one contender or resample.
@@ -124,7 +124,7 @@ def compare_rankings(
 
 
 def _figures(contender: Contender, draws: np.ndarray) -> dict[str, np.ndarray]:
-    """(B,) values of every figure."""
+    """Return the (B,) values of every figure."""
     measured, ranks = contender.measured, contender.ranks
     truth, detections = measured.truth, measured.detections
     every = range(10)
@@ -149,14 +149,14 @@ def _figures(contender: Contender, draws: np.ndarray) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """The same figure of n trainings under two settings, as in table 4.
+    """Comparison of a figure of n trainings under two settings, as in table 4.
 
     Attributes:
-        means: of the two settings.
+        means: mean under each setting.
         deviations: sample standard deviations; 0 for a single training.
-        p: two-sided p of the paired t-test that the means are equal; NaN with fewer than two pairs or where
-            no pair differs from another.
-        significant: p below .05.
+        p: two-sided p-value of the paired t-test that the means are equal; NaN with fewer than two pairs, or if all
+            pairs have the same difference.
+        significant: whether p is below .05.
     """
 
     means: tuple[float, float]
@@ -166,10 +166,10 @@ class PairedTest:
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
-    """Tests n figures against n others, paired by training.
+    """Compare n figures with n others, paired by training.
 
     Raises:
-        ArgumentError: the two have different lengths, or none.
+        ArgumentError: the two differ in length, or are empty.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(a) != len(b) or len(a) == 0:

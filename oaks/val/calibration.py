@@ -1,5 +1,4 @@
-"""Does a score say what it means: its correlation with OKS, its calibration, and the threshold for a
-precision."""
+"""Measures how well a score predicts OKS: correlation, calibration, and the threshold for a given precision."""
 
 from __future__ import annotations
 
@@ -11,18 +10,18 @@ from oaks.errors import ArgumentError
 
 BINS = 15
 RIGHT = 0.5
-"""OKS from which a pose counts as right, for the Brier score and for precision."""
+"""Minimum OKS of a correct pose, for the Brier score and for precision."""
 
 
 @dataclass(frozen=True)
 class CalibrationMetrics:
-    """How one score relates to the true OKS of N poses. Figures without enough cases are NaN.
+    """Relation of a score to the true OKS of N poses. Figures without enough cases are NaN.
 
     Attributes:
         count: N.
         pearson, spearman: correlation of score and OKS.
-        ece: expected calibration error: over BINS bins of equal count, the mean distance between the mean
-            score and the mean OKS of a bin.
+        ece: expected calibration error: mean distance between the mean score and the mean OKS of a bin, over BINS
+            bins of equal count.
         brier: mean squared distance between the score and 1 (OKS at least .5) or 0.
         bin_scores, bin_oks, bin_counts: the reliability diagram, (up to BINS,) each.
     """
@@ -38,10 +37,10 @@ class CalibrationMetrics:
 
 
 def measure_calibration(scores: np.ndarray, oks: np.ndarray) -> CalibrationMetrics:
-    """Relates scores (N,), before box scores are multiplied in, to true OKS (N,)."""
+    """Relate scores (N,), without the factor of the box scores, to true OKS (N,)."""
     if len(scores) != len(oks):
-        raise ArgumentError(f"scores and oks must have one length, got {len(scores)} and {len(oks)}")
-    # Equal scores stay together in the order of the file, whatever their OKS.
+        raise ArgumentError(f"scores and oks must have the same length, got {len(scores)} and {len(oks)}")
+    # A stable sort: equal scores stay in the order of the file, whatever their OKS.
     bins = [part for part in np.array_split(np.argsort(scores, kind="stable"), BINS) if len(part)]
     bin_scores = np.array([scores[part].mean() for part in bins])
     bin_oks = np.array([oks[part].mean() for part in bins])
@@ -64,12 +63,12 @@ def _varied(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation; NaN for fewer than two cases or where one side does not vary."""
+    """Return Pearson's correlation; NaN for fewer than two cases or if one side is constant."""
     return float(np.corrcoef(a, b)[0, 1]) if _varied(a, b) else float("nan")
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN as for `pearson`."""
+    """Return Spearman's rank correlation; NaN as for `pearson`."""
     from scipy.stats import rankdata
 
     return pearson(rankdata(a), rankdata(b))
@@ -77,13 +76,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The lowest score at which the poses from there up reach a precision; NaN where none does.
+    """The lowest score threshold that reaches a precision; NaN if none does.
 
     Attributes:
-        precision: the precision that was asked for.
-        score: keep poses with at least this score.
-        kept: the share of all poses that is kept.
-        recall: the share of the right poses that is kept.
+        precision: the target precision.
+        score: minimum score of the poses to keep.
+        kept: share of all poses that is kept.
+        recall: share of the correct poses that is kept.
     """
 
     precision: float
@@ -93,9 +92,9 @@ class Threshold:
 
 
 def threshold_for(scores: np.ndarray, right: np.ndarray, precision: float) -> Threshold:
-    """The threshold on scores (N,) from which at least `precision` of the poses are right (N,) bool.
+    """Return the lowest threshold on scores (N,) above which at least `precision` of the poses are `right` (N,) bool.
 
-    Among thresholds that reach it, the lowest, which keeps the most poses.
+    The lowest one keeps the most poses.
     """
     order = np.argsort(-scores, kind="stable")
     sorted_scores = scores[order]

@@ -1,4 +1,4 @@
-"""Average precision and recall as COCO's own evaluation gives them: pycocotools is the judge."""
+"""Average precision and recall of COCO's own evaluation, pycocotools."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ def coco_metrics(
     among: np.ndarray | None = None,
     by: CocoBackend = "pycocotools",
 ) -> dict[str, float]:
-    """COCO's ten figures for one ranking of N detections, each from 0 to 1, or -1 where there is nobody to
-    find.
+    """Return COCO's ten figures for one ranking of N detections, each from 0 to 1, or -1 if there is nobody to find.
 
     Args:
-        truth: the people; sigmas and the number of keypoints are its skeleton's.
+        truth: the people, and the skeleton with its sigmas.
         image: (N,) index of each detection's image, ascending.
         keypoints: (N,K,2) original pixels.
-        scores: (N,) what the detections are ranked by.
+        scores: (N,) the scores that rank the detections.
         among: (G,) bool, people to find; the others are ignored. Default: all.
-        by: pycocotools, or faster-coco-eval, which computes the same figures several times as fast.
+        by: "pycocotools", or "faster-coco-eval", which computes the same figures faster.
 
     Raises:
         ArgumentError: a score is not finite.
@@ -53,14 +52,14 @@ def coco_metrics(
 
         dataset, evaluator = faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
 
-    # Both report their progress on standard output, which belongs to whoever called.
+    # Both print their progress on standard output, which belongs to the caller.
     with contextlib.redirect_stdout(io.StringIO()):
         annotations: Any = dataset()
         annotations.dataset = _annotations(truth, among)
         annotations.createIndex()
         if len(scores):
             results: Any = annotations.loadRes(_rows(truth, image, keypoints, scores))
-        else:  # nobody was found, which loadRes does not take
+        else:  # no detections, which loadRes does not accept
             results = dataset()
             results.dataset = {**annotations.dataset, "annotations": []}
             results.createIndex()
@@ -73,13 +72,16 @@ def coco_metrics(
 
 
 def _annotations(truth: GroundTruth, among: np.ndarray | None) -> dict[str, Any]:
-    """The people as a COCO dictionary. COCO's evaluation ignores who has num_keypoints 0, whatever the flags
-    say, which is how people outside `among` are left out without changing what they match."""
+    """Return the people as a COCO dictionary.
+
+    COCO's evaluation ignores people with num_keypoints 0, whatever their flags. People outside `among` are left out
+    this way, without changing what they match.
+    """
     points = np.concatenate([truth.keypoints, truth.flags[..., None]], axis=2).reshape(len(truth.ids), -1)
     labeled = truth.labeled if among is None else np.where(among, truth.labeled, 0)
     people = [
         {
-            "id": g + 1,  # pycocotools takes a match with annotation 0 for none
+            "id": g + 1,  # pycocotools reads a match with annotation 0 as no match
             "image_id": int(truth.image_ids[truth.image[g]]),
             "category_id": truth.category_id,
             "keypoints": points[g].tolist(),

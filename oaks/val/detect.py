@@ -1,4 +1,4 @@
-"""Runs a bundle over an annotated data set and writes a COCO results file. A run that was stopped goes on."""
+"""Runs a bundle over an annotated data set and writes a COCO results file. A stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ def detect(
     nms: float | None = ops.OKS_THRESHOLD,
     min_box_score: float = 0.0,
 ) -> Path:
-    """Poses of everybody in a data set, as results with a header beside them.
+    """Write the poses of all people of a data set as results with a header beside them.
 
-    Progress is kept in `<out>.partial` after every few images; the same call goes on from there, and does
-    nothing if `out` is there already.
+    Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
+    exists.
 
     Args:
-        engine: what estimates.
+        engine: estimates the poses.
         truth: the data set; with ground-truth boxes each person with keypoints gets one pose.
         images: folder of the image files that the annotations name.
         out: the results file to write.
-        boxes: a COCO results file with person boxes (`bbox`, `score`); None takes the annotated boxes.
-        nms: OKS above which the worse of two poses is dropped, only where boxes are detected; None keeps all.
-            The OKS of a pair is taken with the mean area of their boxes.
-        min_box_score: detected boxes below it are left out.
+        boxes: a COCO results file with person boxes (`bbox`, `score`); None: the annotated boxes.
+        nms: OKS threshold for NMS, for detected boxes only; None keeps all poses. The OKS of a pair uses the mean
+            area of their boxes.
+        min_box_score: minimum score of detected boxes.
 
     Raises:
-        FileNotFoundError: an image or the box file is not there.
-        ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
+        FileNotFoundError: an image or the box file does not exist.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names.
     """
     if engine.bundle.skeleton.count != truth.skeleton.count:
         raise ArgumentError(
@@ -88,11 +88,11 @@ def detect(
 
 
 def image_files(truth: GroundTruth, folder: str | Path, images: Iterable[int]) -> dict[int, Path]:
-    """The files of some images (indices), by index: there, and of the size that the annotations state.
+    """Return the files of some images (indices), by index, after checking that they have the stated size.
 
     Raises:
-        FileNotFoundError: one is not there.
-        ArgumentError: one is damaged, of another size after its EXIF orientation is applied, or outside the folder.
+        FileNotFoundError: a file does not exist.
+        ArgumentError: a file is damaged, outside the folder, or of another size after its EXIF orientation is applied.
     """
     files, place = {}, ImageFolder(folder)
     for image in images:
@@ -132,7 +132,7 @@ def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Ite
 def _estimate(
     engine: Engine, truth: GroundTruth, files: Mapping[int, Path], batch: list[Job], nms: float | None
 ) -> Iterator[tuple[int, Rows]]:
-    """(image, rows) of a few images."""
+    """Yield (image, rows) for a few images."""
     poses = engine.infer(
         [files[job.image] for job in batch],
         boxes=[job.boxes for job in batch],

@@ -1,4 +1,4 @@
-"""Detections to be measured: one COCO keypoints results file, ours or anyone's."""
+"""Detections to be measured: a COCO keypoint results file, written by oaks or by another program."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ BOX_SOURCES = ("ground truth", "detected")
 
 @dataclass(frozen=True)
 class Detections:
-    """N detected poses, sorted by image, in the file's order within one; everything on the ground truth's scale.
+    """N detected poses on the ground truth's scale, sorted by image and, within an image, in the file's order.
 
     Attributes:
         path: the results file.
-        name: what tables call it.
-        header: what the figures depend on, as the file's header says it; empty if it has none.
+        name: its name in tables.
+        header: the file's header, which states what the figures depend on; empty if it has none.
         box_source: "ground truth" or "detected".
         rows: (N,) index of each row in the file.
         image: (N,) index into the ground truth's images.
         keypoints: (N,K,2) original pixels.
-        scores: (N,) the score that the file gives, box score included.
-        areas: (N,) area of the rectangle around the keypoints, as pycocotools takes it.
-        own: (N,) index of the person that a pose belongs to, -1 for none. With ground-truth boxes the person
-            that the crop was cut for.
+        scores: (N,) the file's scores, which include the box score.
+        areas: (N,) area of the rectangle around the keypoints, as in pycocotools.
+        own: (N,) index of the person that a pose belongs to; -1 for none. With ground-truth boxes, the person whose
+            box was cropped.
         box_scores: (N,) or None.
-        heat, visibility, similarity: (N,K) per-keypoint values, or None where the file has none.
+        heat, visibility, similarity: (N,K) values per keypoint, or None if the file has none.
     """
 
     path: str
@@ -64,19 +64,18 @@ class Detections:
     def load(
         cls, path: str | Path, truth: GroundTruth, *, name: str | None = None, box_source: str | None = None
     ) -> Detections:
-        """Reads a results file and its header, if one lies beside it.
+        """Read a results file and its header, if there is one beside it.
 
         Args:
-            path: a JSON list that pycocotools' loadRes takes. Rows may further hold what oaks writes:
-                `box_score`, `heat`, `visibility` and `similarity` (K each), `annotation_id` (the person
-                whose box was cut).
+            path: a JSON list that pycocotools' loadRes accepts. Rows may also hold what oaks writes: `box_score`,
+                `heat`, `visibility` and `similarity` (K values each), `annotation_id` (the person whose box was
+                cropped).
             truth: the people to measure against.
-            name: what tables call it; the file's stem if not given.
-            box_source: "ground truth" or "detected", where the header does not say; "detected" if neither
-                does.
+            name: its name in tables; default: the file's stem.
+            box_source: "ground truth" or "detected", if the header does not state it; default: "detected".
 
         Raises:
-            ArgumentError: the content does not fit; the message names the file and the row.
+            ArgumentError: the content is wrong; the message names the file and the row.
         """
         rows, header = read_results(path)
         header = header or {}
@@ -100,7 +99,7 @@ class Detections:
         header: dict[str, Any] | None = None,
         box_source: str | None = None,
     ) -> Detections:
-        """The same from rows in memory; `path` is only what messages call them."""
+        """Like `load`, from rows in memory; `path` is only used in messages."""
         if not isinstance(rows, list):
             raise ArgumentError(f"{path} must be a list of detections, got {type(rows).__name__}")
         if box_source not in (None, *BOX_SOURCES):
@@ -143,7 +142,7 @@ class Detections:
 
 
 def _stated_source(header: dict[str, Any]) -> str | None:
-    """What oaks.coco.make_header's box_source ("annotated: FILE", "detected: FILE", ...) means here."""
+    """Translate the box_source of oaks.coco.make_header ("annotated: FILE", "detected: FILE", ...)."""
     stated = header.get("box_source")
     if stated is None:
         return None
@@ -151,7 +150,7 @@ def _stated_source(header: dict[str, Any]) -> str | None:
 
 
 def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int], truth: GroundTruth) -> bool:
-    """Checks one row; False if it is of another category."""
+    """Check one row; return False if it is of another category."""
     where = f"{path}: row {index} (image {row.get('image_id') if isinstance(row, dict) else '?'})"
     for key in ("image_id", "category_id", "keypoints", "score"):
         if not isinstance(row, dict) or row.get(key) is None:
@@ -178,7 +177,7 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
 def _field(
     rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int
 ) -> np.ndarray | None:
-    """(N,count), or (N,) for count 0, of an optional field; None if no row has it, or all have it as null."""
+    """Return an optional field as (N,count), or (N,) for count 0; None if it is missing or null in all rows."""
     have = [row.get(key) is not None for row in rows]
     if not any(have):
         return None

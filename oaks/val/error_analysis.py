@@ -1,4 +1,4 @@
-"""What keeps average precision down: errors sorted by kind and corrected one kind at a time.
+"""What lowers average precision: errors sorted by kind and corrected one kind at a time.
 
 The method is Ronchi and Perona's (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
 2017), at one OKS threshold, for the people of one occlusion class (figures 11 and 12 of the paper).
@@ -35,21 +35,21 @@ STAGES = {
     "background": "without background",
     "negatives": "without false negatives",
 }
-"""The curves in their order, each with all corrections so far."""
+"""The curves in order, each with all corrections so far."""
 
 Landing = Literal["definition", "released"]
-"""Where a corrected keypoint lands: at the similarity that the method defines (.85 and .5), or, with sigma
-squared where OKS has (2 sigma) squared as in the code released with it, at its fourth root (.96 and .84)."""
+"""Position of a corrected keypoint: at the similarity that the method defines (.85 and .5), or at its fourth root (.96 and
+.84), as in the released code, which uses sigma squared in place of OKS's (2 sigma) squared."""
 
 
 @dataclass(frozen=True)
 class KeypointErrors:
-    """The keypoints of N detections, sorted by kind.
+    """The keypoints of N detections, by kind of error.
 
     Attributes:
-        person: (N,) the counterpart of each detection at OKS .1, -1 for none.
+        person: (N,) index of the person matched to each detection at OKS .1; -1 for none.
         kind: (N,K) index into KINDS; -1 for unlabelled keypoints and detections without a counterpart.
-        largest: (N,K) the similarity m that decided it.
+        largest: (N,K) the similarity m that determined the kind.
     """
 
     person: np.ndarray
@@ -62,9 +62,9 @@ class ErrorAnalysis:
     """Curves of one occlusion class.
 
     Attributes:
-        precision: by stage, (101,) at matching.RECALLS; NaN where nobody is to be found.
+        precision: by stage, (101,) at matching.RECALLS; NaN if there is nobody to find.
         ap: by stage, their mean.
-        counts: keypoints by kind, over detections whose counterpart is in the class.
+        counts: keypoints by kind, over detections matched to a person of the class.
     """
 
     precision: dict[str, np.ndarray]
@@ -84,18 +84,18 @@ def analyze(
     landing: Landing = "definition",
     found: Pairs | None = None,
 ) -> ErrorAnalysis:
-    """The eight curves of STAGES for N detections.
+    """Compute the eight curves of STAGES for N detections.
 
     Args:
         truth: the people.
         image: (N,) index of each detection's image, ascending.
         keypoints: (N,K,2) original pixels.
-        scores: (N,) what the original curve ranks by.
+        scores: (N,) the scores that rank the original curve.
         areas: (N,) the detections' areas.
         among: (G,) bool, the people of the benchmark; all others are ignored. Default: all.
-        threshold: OKS from which a detection is right.
-        landing: where corrected keypoints land.
-        found: pairs(truth, keypoints, image), if at hand.
+        threshold: minimum OKS of a correct detection.
+        landing: position of corrected keypoints.
+        found: pairs(truth, keypoints, image), if already computed.
     """
     found = pairs(truth, keypoints, image) if found is None else found
 
@@ -130,14 +130,13 @@ def analyze(
 
 
 def classify(truth: GroundTruth, keypoints: np.ndarray, found: Pairs, localised: Matches) -> KeypointErrors:
-    """Sorts every labelled keypoint of every detection that has a counterpart, by where its largest
-    similarity is.
+    """Classify every labelled keypoint of every matched detection by the label to which it is most similar.
 
-    Of equal similarities the own keypoint wins, then the own counterpart, then another person's.
+    On ties its own label wins, then the label of its left-right counterpart, then another person's.
     """
     person = np.full(len(keypoints), -1)
     person[localised.detection] = localised.person[0]
-    # A crowd, or a box without keypoints, says nothing about a pose.
+    # Crowds and boxes without keypoints have no pose to compare with.
     person[(person >= 0) & (truth.labeled[person] == 0)] = -1
     kind = np.full(keypoints.shape[:2], -1)
     largest = np.zeros(keypoints.shape[:2])
@@ -172,8 +171,10 @@ def classify(truth: GroundTruth, keypoints: np.ndarray, found: Pairs, localised:
 def corrected_points(
     truth: GroundTruth, keypoints: np.ndarray, errors: KeypointErrors, landing: Landing
 ) -> np.ndarray:
-    """(N,K,2) where each keypoint with an error belongs: beside the own person's keypoint, to its right, at
-    similarity .85 (jitter), .5 (miss) or that which it has where it is (inversion and swap)."""
+    """Return the corrected positions (N,K,2) of keypoints with an error.
+
+    A corrected keypoint lies to the right of its own person's label, at similarity .85 (jitter), .5 (miss) or the
+    similarity that it has at its present position (inversion and swap)."""
     if landing not in ("definition", "released"):
         raise ArgumentError(f"landing must be 'definition' or 'released', got {landing!r}")
     similarity = np.select(
@@ -189,7 +190,7 @@ def corrected_points(
 
 
 def _with_points(truth: GroundTruth, found: Pairs, keypoints: np.ndarray, changed: np.ndarray) -> Pairs:
-    """The pairs after the poses of the detections `changed` (N,) moved."""
+    """Return the pairs with new poses of the detections `changed` (N,)."""
     used = np.flatnonzero(changed[found.detection])
     ks, oks = found.ks.copy(), found.oks.copy()
     ks[used], oks[used] = similarities(truth, keypoints[found.detection[used]], found.person[used])
@@ -199,8 +200,9 @@ def _with_points(truth: GroundTruth, found: Pairs, keypoints: np.ndarray, change
 def optimal_scores(
     truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, wanted: np.ndarray
 ) -> np.ndarray:
-    """(N,) the largest OKS of each detection with anyone to be found in its image, 0 for none, after soft
-    suppression of detections that repeat one another: in descending order, each lowers those after it by
+    """Return the optimal scores (N,): the largest OKS of each detection with a person to find in its image, or 0.
+
+    Soft suppression lowers duplicates: in descending order, each detection multiplies those after it by
     exp(-oks^2 / 0.5)."""
     scores = np.zeros(len(keypoints))
     used = wanted[found.person]

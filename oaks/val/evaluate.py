@@ -1,4 +1,4 @@
-"""Everything there is to say about one or several results files, as one Report."""
+"""Evaluates one or several results files as one Report."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from oaks.inference import Engine
 
 SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
-"""What an evaluation writes; other sections of a report come from other commands."""
+"""Sections that an evaluation writes; other commands write the other sections of a report."""
 BESIDE_THE_POINT = ("box_source", "passed_over", "batches", "cuda_graphs")
-"""Entries of a results file's header that a report's head leaves out: shown already, or without effect."""
+"""Header entries that a report leaves out, because they are shown elsewhere or have no effect."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a reader may choose.
+    """Options of an evaluation.
 
     Attributes:
-        judge: whose average precision the tables of all scores hold.
-        resamples, seed: of the bootstrap over images.
-        landing: where the error analysis puts a corrected keypoint.
-        beside_paper: whether to print the paper's figures beside these.
-        images: folder of image files, for the cases; None leaves them out.
+        judge: the implementation of average precision for the tables of all scores.
+        resamples, seed: number of resamples and random seed of the bootstrap over images.
+        landing: position of corrected keypoints in the error analysis.
+        beside_paper: whether to show the paper's figures too.
+        images: folder of image files, for the cases; None: no cases.
     """
 
     judge: CocoBackend = "pycocotools"
@@ -67,14 +67,14 @@ class Settings:
 
 
 def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
-    """Measures one or several results files on the same people.
+    """Measure one or several results files on the same people.
 
     Raises:
-        ArgumentError: no results, or two of one name.
+        ArgumentError: there are no results, or two have the same name.
     """
     names = [detections.name for detections in results]
     if not names or len(set(names)) < len(names):
-        raise ArgumentError(f"results must be at least one, each with a name of its own; got {names}")
+        raise ArgumentError(f"results must be at least one, each with its own name, got {names}")
     report = Report(title=_title(truth, results))
     with progress("Evaluating", 5 * len(results) + 3) as advance:
         sources: dict[str, ScoredDetections] = {}
@@ -140,15 +140,15 @@ def evaluate_bundle(
         truth: the data set.
         images: folder of its images.
         out: folder for the results files; created if it does not exist.
-        boxes: COCO box results; None: those of the Engine's detector, or, where it has none, detector-like boxes made
+        boxes: COCO box results; None: boxes of the Engine's detector, or, without a detector, detector-like boxes made
             from the ground truth.
-        ground_truth_only: leave the detected boxes out.
+        ground_truth_only: skip the run with detected boxes.
         nms: OKS threshold for detected boxes; None keeps all poses.
         min_box_score: minimum score of a detected box.
-        settings: of the evaluation.
+        settings: options of the evaluation.
 
     Raises:
-        FileNotFoundError: an image or the box file is not there.
+        FileNotFoundError: an image or the box file does not exist.
         ArgumentError: a file in `out` was made with other settings, or an argument is wrong.
     """
     out = Path(out)
@@ -171,7 +171,7 @@ def evaluate_bundle(
 
 
 def save_evaluation(report: Report, folder: str | Path) -> Path:
-    """Save an evaluation with the sections that other commands have added to the report in the folder.
+    """Save an evaluation, keeping the sections that other commands have added to the report in the folder.
 
     Returns:
         The path of the page.
@@ -191,7 +191,7 @@ def measure(
     Args:
         truth: the people.
         results: COCO keypoint results.
-        box_source: "ground truth" or "detected", where a file's header does not say.
+        box_source: "ground truth" or "detected", for files whose header does not state it.
     """
     return [
         ScoredDetections.of(truth, Detections.load(path, truth, box_source=box_source)) for path in results
@@ -199,10 +199,10 @@ def measure(
 
 
 def images_folder(annotations: str | Path, images: str | Path | None = None) -> Path:
-    """The folder of a data set's images: the one named, else the annotations' path without .json, or images/ beside it.
+    """Return the folder of a data set's images: `images`, else the annotations' path without .json, or images/ beside it.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such folder.
     """
     annotations = Path(annotations)
     beside = [annotations.with_suffix(""), annotations.parent / "images"]
@@ -216,7 +216,7 @@ def images_folder(annotations: str | Path, images: str | Path | None = None) -> 
 def compare_files(
     sources: Sequence[ScoredDetections], *, resamples: int, seed: int, score: str | None = None
 ) -> Section:
-    """The files against the first of them, ranked by one score, or each by its best.
+    """Compare the files with the first, ranked by one score, or each by its best.
 
     Raises:
         ArgumentError: a file does not have the score.
@@ -233,7 +233,7 @@ def _title(truth: GroundTruth, results: Sequence[Detections]) -> str:
 
 
 def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: ranking.Ranking) -> list[Tile]:
-    """The headline numbers of the first file."""
+    """Return the headline numbers of the first file."""
     best = measured.best.key
     made = [
         Tile(
@@ -263,7 +263,7 @@ def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: rank
 def report_head(
     truth: GroundTruth, sources: Sequence[ScoredDetections], settings: Settings
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What every figure depends on."""
+    """Return the entries that state what every figure depends on."""
     enlarged = bool((truth.scales != 1).any())
     groups = [
         (
@@ -316,14 +316,14 @@ def report_head(
 
 
 def checksum(path: str) -> str:
-    """SHA-256 of a file; a dash for what never was one."""
+    """Return the SHA-256 of a file; a dash if there is no file."""
     if not Path(path).is_file():
         return "–"
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
-    """A header's entries as (label, text); what holds several entries is one line each."""
+    """Return a header's entries as (label, text); nested entries get a line each."""
     found: list[tuple[str, str]] = []
     for key, value in header.items():
         label = key.replace("_", " ").replace("sha256", "SHA-256").replace("nms", "NMS")

@@ -16,13 +16,13 @@ from oaks.val.resumable import Rows, run_over_images
 
 
 def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str | Path) -> Path:
-    """Boxes of the people whom the Engine's detector finds in all images of a data set.
+    """Write boxes of the people that the Engine's detector finds in all images of a data set.
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
     exists.
 
     Args:
-        engine: with a detector.
+        engine: an Engine with a detector.
         truth: the data set; only its images are used.
         images: folder of the image files that the annotations name.
         out: the results file to write: image_id, category_id, bbox (x, y, width, height) and score, in the units of
@@ -32,8 +32,8 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
         The path of the results file.
 
     Raises:
-        FileNotFoundError: an image is not there.
-        ArgumentError: the Engine has no detector, or `out`, or what a stopped run left, was made with another one.
+        FileNotFoundError: an image does not exist.
+        ArgumentError: the Engine has no detector; or `out`, or what a stopped run left, was made with another detector.
     """
     detector = engine.detector
     described = {"threshold": detector.threshold, "overlap": detector.overlap}

@@ -1,4 +1,4 @@
-"""The annotated people that detections are measured against."""
+"""The annotated people with whom detections are compared."""
 
 from __future__ import annotations
 
@@ -32,33 +32,31 @@ OCCLUSION_CLASSES = (
 )
 
 MEDIUM, LARGE, LARGEST = 32.0**2, 96.0**2, 1e5**2
-"""COCO's limits between small, medium and large people, and the largest area it counts, in original
-pixels."""
+"""COCO's area limits between small, medium and large people, and its largest area, in square original pixels."""
 
 
 @dataclass(frozen=True)
 class GroundTruth(Images):
-    """I images and the G people annotated in them, people sorted by image, in the file's order within one.
+    """I images and the G people annotated in them, sorted by image and, within an image, in the file's order.
 
-    Everything is on the scale of the original images: where an image states `orig_width` and `orig_height`,
-    its people are multiplied back to that size, and results are by the same factor (`scales`), so that COCO's
-    area limits mean what they say.
+    All coordinates are on the scale of the original images: if an image states `orig_width` and `orig_height`, its
+    people and the results are scaled to that size (`scales`), so that COCO's area limits apply.
 
     Attributes:
         path: the annotation file.
         skeleton: the K keypoints.
-        category_id: the one category that is measured.
+        category_id: the category that is measured.
         image_ids: (I,) int64, ascending.
         file_names: I names of image files.
-        sizes: (I,2) width and height that the file states for the image files; 0 where it does not.
+        sizes: (I,2) width and height of the image files, as the file states them; 0 if it does not.
         scales: (I,2) factor from the file's coordinates to original pixels, for x and y.
         ids: (G,) int64 annotation ids.
         image: (G,) index of the person's image.
         keypoints: (G,K,2) original pixels.
-        flags: (G,K) COCO's 0 not labelled, 1 labelled but hidden, 2 seen.
+        flags: (G,K) COCO's flags: 0 not labelled, 1 labelled but hidden, 2 visible.
         areas: (G,) square original pixels.
         boxes: (G,4) x, y, width, height in original pixels.
-        crowd: (G,) bool, a region with many people; matches against it count neither way.
+        crowd: (G,) bool, a region with many people; matches with it are ignored.
     """
 
     path: str
@@ -79,7 +77,7 @@ class GroundTruth(Images):
 
     @cached_property
     def counted(self) -> np.ndarray:
-        """(G,) bool: people that COCO's evaluation counts: keypoints labelled and not a crowd."""
+        """(G,) bool: people that COCO's evaluation counts: with labelled keypoints, and not a crowd."""
         return (self.labeled > 0) & ~self.crowd
 
     @cached_property
@@ -90,11 +88,11 @@ class GroundTruth(Images):
         return np.where(self.counted, np.searchsorted(upper, share), -1)
 
     def file_boxes(self, people: np.ndarray) -> np.ndarray:
-        """Boxes (n,4) x1, y1, x2, y2 of some people (indices) in pixels of the image files."""
+        """Return boxes (n,4) x1, y1, x2, y2 of some people (indices) in pixels of the image files."""
         return to_xyxy(self.boxes[people] / np.tile(self.scales[self.image[people]], 2))
 
     def class_counts(self) -> dict[str, int]:
-        """How many people each occlusion class has (table 8)."""
+        """Count the people of each occlusion class (table 8)."""
         return {c.key: int(np.sum(self.occlusion == i)) for i, c in enumerate(OCCLUSION_CLASSES)}
 
     @classmethod
@@ -105,12 +103,12 @@ class GroundTruth(Images):
 
         Args:
             path: the JSON file.
-            skeleton: what its keypoints are.
-            category: name or id of the category to measure; None as oaks.coco.choose_category says.
+            skeleton: the skeleton of its keypoints.
+            category: name or id of the category to measure; None: as oaks.coco.choose_category.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ArgumentError: the content does not fit; the message names the file and the image or annotation id.
+            FileNotFoundError: the file does not exist.
+            ArgumentError: the content is wrong; the message names the file and the image or annotation id.
         """
         return cls.from_annotations(read_annotations(path, skeleton=skeleton, category=category), skeleton)
 
@@ -123,13 +121,13 @@ class GroundTruth(Images):
         skeleton: Skeleton = COCO17,
         category: str | int | None = None,
     ) -> GroundTruth:
-        """The same from a COCO keypoints dictionary; `path` is only what messages call it."""
+        """Like `load`, from a COCO keypoint dictionary; `path` is only used in messages."""
         found = check_annotations(content, path, skeleton=skeleton, category=category)
         return cls.from_annotations(found, skeleton)
 
     @classmethod
     def from_annotations(cls, found: Annotations, skeleton: Skeleton) -> GroundTruth:
-        """The people of a file that has been read with this skeleton.
+        """Return the people of a file that has been read with this skeleton.
 
         Raises:
             ArgumentError: its keypoints are in another order, nobody has a labelled keypoint, or a person with
@@ -144,7 +142,7 @@ class GroundTruth(Images):
         if (unknown := np.isnan(found.areas) & labeled).any():
             raise ArgumentError(
                 f"{found.path}: annotation {found.ids[unknown.argmax()]}: 'area' is missing; OKS divides by it "
-                "(0.53 times width times height is a usual stand-in for the mask's area)"
+                "(0.53 times width times height is a common substitute for the mask's area)"
             )
         order = np.argsort(found.image_ids, kind="stable")
         rank = np.empty_like(order)
@@ -189,13 +187,13 @@ class GroundTruth(Images):
         category_id: int = 1,
         path: str = "people",
     ) -> GroundTruth:
-        """The people as arrays that somebody has checked; see the class for each.
+        """Return the people from checked arrays; the class describes each.
 
         Args:
             image: (G,) ascending.
-            ids: numbered from 1 if None.
-            crowd: nobody if None.
-            image_ids: the numbers from 0 to the largest of `image` if None.
+            ids: None: numbered from 1.
+            crowd: None: nobody.
+            image_ids: None: the numbers from 0 to the largest of `image`.
 
         Raises:
             ArgumentError: nobody has a labelled keypoint.

@@ -1,4 +1,4 @@
-"""A figure with its bootstrap interval."""
+"""Figures with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the middle 95 % of its resamples; NaN where no resample has the figure."""
+    """A figure and the middle 95 % of its resamples; NaN if no resample has the figure."""
 
     value: float
     low: float
@@ -19,7 +19,7 @@ class Interval:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Interval:
-        """From (1+B,): the figure itself, then that of B resamples, of which those that are not finite do not count."""
+        """Return the interval of (1+B,) values: the figure, then its B resamples. Values that are not finite are ignored."""
         tail = (1 - CONFIDENCE) / 2
         rest = values[1:][np.isfinite(values[1:])]
         low, high = np.quantile(rest, [tail, 1 - tail]) if len(rest) else (np.nan, np.nan)
@@ -27,7 +27,7 @@ class Interval:
 
 
 def resample_images(images: int, resamples: int, seed: int | np.random.Generator) -> np.ndarray:
-    """(1+resamples, images) how often each image counts: once, then as drawn with replacement, as many as there are."""
+    """Return (1+resamples, images) how often each image counts: once, then as in draws of all images with replacement."""
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
     return np.concatenate([np.ones((1, images), np.uint16), draws.astype(np.uint16)])

@@ -1,11 +1,8 @@
-"""COCO's matching of detections with people, and the precision and recall that follow, for all images at
-once.
+"""COCO's matching of detections with people, and the resulting precision and recall, for all images at once.
 
-The judge of average precision is pycocotools (coco_eval.py). What it cannot give, or not quickly, is computed
-here from
-the same rules: which detection matched whom, any choice of people to ignore, curves after a correction,
-    thousands
-of resamples. Tests hold both equal to the last digit.
+Average precision in reports comes from pycocotools (coco_eval.py). This file computes by the same rules what pycocotools
+does not offer or computes slowly: which detection matched whom, any choice of people to ignore, curves after a
+correction, thousands of resamples. Tests require both to be equal to the last digit.
 """
 
 from __future__ import annotations
@@ -22,22 +19,22 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 """The recalls at which precision is read."""
 LIMIT = 20
-"""Detections per image that COCO's keypoint evaluation looks at."""
+"""Number of detections per image that COCO's keypoint evaluation uses."""
 ALL_SIZES = (0.0, LARGEST)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the M detections that were looked at (the best LIMIT of each image), for T thresholds.
+    """Matches of M detections, the best LIMIT of each image, at T thresholds.
 
     Attributes:
         detection: (M,) index of the detection; sorted by image, then by descending score.
         image: (M,) index of its image.
         score: (M,) its score.
         person: (T,M) index of the matched person, -1 for none.
-        ignored: (T,M) bool: counts neither as right nor as wrong.
-        wanted: (G,) bool: people who are to be found.
-        wanted_per_image: (I,) how many of them each image has.
+        ignored: (T,M) bool: counts neither as correct nor as false.
+        wanted: (G,) bool: people to find.
+        wanted_per_image: (I,) the number of people to find in each image.
     """
 
     detection: np.ndarray
@@ -61,19 +58,19 @@ def match(
     sizes: tuple[float, float] = ALL_SIZES,
     kept: np.ndarray | None = None,
 ) -> Matches:
-    """Matches greedily, best score first, each detection with the free person of the largest OKS.
+    """Match detections greedily, best score first, each with the unmatched person of the largest OKS.
 
-    People to be found come before people to be ignored; of equal OKS the later person wins; a crowd may be
-    matched any number of times. Detections without a match whose own area lies outside `sizes` are ignored.
+    People to find come before people to ignore; on ties the later person wins; a crowd can be matched any number of
+    times. Unmatched detections whose area lies outside `sizes` are ignored.
 
     Args:
         truth: the people.
         found: all pairs of the N detections with the people of their images.
-        image, scores, areas: (N,) of the detections, sorted by image.
-        thresholds: (T,) OKS from which a match counts.
-        among: (G,) bool, people to look for; all others are ignored. Default: all.
+        image, scores, areas: (N,) image, score and area of each detection, sorted by image.
+        thresholds: (T,) minimum OKS of a match.
+        among: (G,) bool, people to find; all others are ignored. Default: all.
         sizes: smallest and largest area; people outside are ignored.
-        kept: (N,) bool, detections to look at. Default: all.
+        kept: (N,) bool, detections to use. Default: all.
     """
     wanted = truth.counted & (truth.areas >= sizes[0]) & (truth.areas <= sizes[1])
     if among is not None:
@@ -112,11 +109,11 @@ def _greedy(
     thresholds: np.ndarray,
     wanted: np.ndarray,
 ) -> np.ndarray:
-    """(T,M) matched person or -1. Step r deals with the detection of rank r of every image that has one."""
+    """Return (T,M) matched people or -1. Step r matches the detection of rank r in every image that has one."""
     result = np.full((len(thresholds), len(order)), -1)
     if not len(order) or not len(truth.ids):
         return result
-    # Images with many detections come first, so that step r works on a leading part of the tables.
+    # Images with many detections come first, so that step r uses the leading rows of the tables.
     counts = np.bincount(image[order], minlength=len(truth.image_ids))
     by_count = np.argsort(-counts, kind="stable")
     line = np.empty_like(by_count)
@@ -161,7 +158,7 @@ def _greedy(
 
 
 def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if nobody is to be found."""
+    """Return interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if there is nobody to find."""
     thresholds = len(matches.person)
     people = int(matches.wanted_per_image.sum())
     if people == 0:
@@ -184,5 +181,5 @@ def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_precision(matches: Matches) -> float:
-    """Mean interpolated precision over the thresholds and recalls; NaN if nobody is to be found."""
+    """Return mean interpolated precision over the thresholds and recalls; NaN if there is nobody to find."""
     return float(precision_recall(matches)[0].mean())

@@ -1,4 +1,4 @@
-"""Average precision per occlusion class (tables 8 and 9, the first curves of figures 11 and 12)."""
+"""Average precision by occlusion class (tables 8 and 9, the first curves of figures 11 and 12)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
 
 @dataclass(frozen=True)
 class OcclusionResult:
-    """One score on the people of one occlusion class, all others ignored.
+    """Results of one score on the people of one occlusion class; all others are ignored.
 
     Attributes:
-        matches: what became of the detections, at COCO's ten thresholds.
-        ap, ap75, recall75: over .5 to .95, at OKS .75, and the recall that all detections reach there; NaN
-            if the class is empty.
+        matches: the matched detections at COCO's ten thresholds.
+        ap, ap75, recall75: AP over OKS .5 to .95, AP at OKS .75, and the recall of all detections at OKS .75; NaN if
+            the class is empty.
         precision: (101,) at OKS .75.
     """
 
@@ -35,15 +35,14 @@ class OcclusionResult:
 def evaluate_occlusion(
     measured: ScoredDetections, ranks: np.ndarray, occlusion: int, *, own_only: bool = False
 ) -> OcclusionResult:
-    """One score on one class of OCCLUSION_CLASSES, for people of at least 32 squared pixels.
+    """Evaluate one score on one class of OCCLUSION_CLASSES, for people of at least 32² pixels.
 
     Args:
-        measured: who is to be found, and what was.
+        measured: the people and the detections.
         ranks: (N,) the score.
         occlusion: index of the class.
-        own_only: keep only detections whose own person is in the class. Otherwise all are kept, and one that
-            fails on a person of another class matches nobody and counts as wrong here: a weak network is
-            crushed by it.
+        own_only: keep only detections whose own person is in the class. Otherwise all are kept, and a detection that
+            misses a person of another class counts as false here, which lowers weak networks much.
     """
     truth, detections = measured.truth, measured.detections
     matches = match(

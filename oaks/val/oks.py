@@ -1,5 +1,4 @@
-"""Keypoint similarity and OKS between detections and annotated people, in float64 as COCO's evaluation has
-them."""
+"""Keypoint similarity and OKS between detections and annotated people, in float64 as in COCO's evaluation."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ from oaks.val.ground_truth import GroundTruth
 
 @dataclass(frozen=True)
 class Pairs:
-    """Every detection with every person of its image: P pairs, sorted by detection, then by person.
+    """All P pairs of a detection and a person of its image, sorted by detection, then by person.
 
     Attributes:
         detection: (P,) index of the detection.
         person: (P,) index of the person.
         ks: (P,K) keypoint similarity (equation 2); 0 where the person's keypoint is not labelled.
-        oks: (P,) equation 1. For a person without labelled keypoints the similarity to the doubled box, as in
-            COCO's evaluation, so that detections there can be ignored.
+        oks: (P,) equation 1. For a person without labelled keypoints, the similarity to the doubled box, as in COCO's
+            evaluation, so that detections there can be ignored.
     """
 
     detection: np.ndarray
@@ -30,8 +29,7 @@ class Pairs:
 
 
 def pair_up(truth: GroundTruth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) detections and (P,) people of all pairs in one image, for detections in the images `image`
-    (N,)."""
+    """Return (P,) detections and (P,) people of all pairs within an image, for detections in the images `image` (N,)."""
     people = np.bincount(truth.image, minlength=len(truth.image_ids))
     first = np.concatenate([[0], np.cumsum(people)])
     repeats = people[image]
@@ -43,15 +41,17 @@ def pair_up(truth: GroundTruth, image: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def exponents(
     truth: GroundTruth, points: np.ndarray, person: np.ndarray, mirrored: bool = False
 ) -> np.ndarray:
-    """(P,K) exponents e of the similarity exp(-e) between points (P,K,2) and the keypoints of `person` (P,),
-    or, mirrored, their left/right counterparts."""
+    """Return exponents e (P,K) of the similarity exp(-e) between points (P,K,2) and the keypoints of `person` (P,).
+
+    With `mirrored`, between points and the keypoints' left-right counterparts.
+    """
     order = truth.skeleton.mirror if mirrored else slice(None)
     offset = points - truth.keypoints[person][:, order]
     return _exponents(offset, truth.areas[person], truth.skeleton)
 
 
 def _exponents(offset: np.ndarray, areas: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    # The order of the divisions is pycocotools', so that both round alike.
+    # The divisions have the order of pycocotools, so that both round alike.
     variances = (np.array(skeleton.sigmas) * 2) ** 2
     return (offset[..., 0] ** 2 + offset[..., 1] ** 2) / variances / (areas + np.spacing(1))[:, None] / 2
 
@@ -59,7 +59,7 @@ def _exponents(offset: np.ndarray, areas: np.ndarray, skeleton: Skeleton) -> np.
 def similarity_to_labels(
     points: np.ndarray, labels: np.ndarray, areas: np.ndarray, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray]:
-    """KS (N,K), 0 where a keypoint is not labelled, and OKS (N,) of N poses with their own labels.
+    """Return KS (N,K), 0 for unlabelled keypoints, and OKS (N,) of N poses with their own labels.
 
     Args:
         points: (N,K,2) pixels.
@@ -72,7 +72,7 @@ def similarity_to_labels(
 
 
 def similarities(truth: GroundTruth, points: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """KS (P,K) and OKS (P,) of the poses `points` (P,K,2) against the people `person` (P,)."""
+    """Return KS (P,K) and OKS (P,) between the poses `points` (P,K,2) and the people `person` (P,)."""
     labels = np.concatenate([truth.keypoints[person], truth.flags[person][..., None]], axis=2)
     ks, oks = similarity_to_labels(points, labels, truth.areas[person], truth.skeleton)
     boxes_only = np.flatnonzero(truth.labeled[person] == 0)
@@ -88,8 +88,7 @@ def similarities(truth: GroundTruth, points: np.ndarray, person: np.ndarray) -> 
 
 
 def pairs(truth: GroundTruth, keypoints: np.ndarray, image: np.ndarray) -> Pairs:
-    """All pairs of the poses `keypoints` (N,K,2), in the images `image` (N,), with the people of those
-    images."""
+    """Return all pairs of the poses `keypoints` (N,K,2), in the images `image` (N,), with the people of these images."""
     detection, person = pair_up(truth, image)
     ks, oks = similarities(truth, keypoints[detection], person)
     return Pairs(detection, person, ks, oks)
@@ -98,7 +97,7 @@ def pairs(truth: GroundTruth, keypoints: np.ndarray, image: np.ndarray) -> Pairs
 def similarity_to_own(
     truth: GroundTruth, keypoints: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """KS (N,K) and OKS (N,) of each pose with its own person; NaN where it has none."""
+    """Return KS (N,K) and OKS (N,) of each pose with its own person; NaN if it has none."""
     ks = np.full(keypoints.shape[:2], np.nan)
     oks = np.full(len(keypoints), np.nan)
     has = own >= 0

@@ -1,4 +1,4 @@
-"""OAKS scores for poses that another estimator has placed (table 9)."""
+"""OAKS scores for the poses of another estimator (table 9)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from oaks.val.resumable import Rows, run_over_images
 log = logging.getLogger("oaks")
 
 UNLIKE = 0.25
-"""Distance between the distributions of keypoint scores (Scorer.unlike) above which they are another estimator's."""
+"""Distance between distributions of keypoint scores (Scorer.unlike) above which they count as another estimator's."""
 
 
 def rescore(
@@ -36,26 +36,26 @@ def rescore(
     *,
     box_source: str | None = None,
 ) -> Path:
-    """Adds predicted visibility and similarity to another estimator's results; its poses and scores stay.
+    """Add predicted visibility and similarity to another estimator's results; its poses and scores stay.
 
-    The engine looks at the same boxes. Its visibilities hold for the person, whoever places the keypoints.
-    Its predicted similarities hold where it would place them itself, and so are multiplied by the similarity
-    of the two places (equation 2, with AREA_OF_BOX of the box's area).
+    The Engine runs on the same boxes. Its visibilities apply to the person, whoever places the keypoints. Its
+    predicted similarities apply to its own keypoints, and are therefore multiplied by the similarity of the two
+    positions (equation 2, with AREA_OF_BOX times the box's area).
 
-    A stopped run goes on by the same call (oaks.val.resumable).
+    The same call resumes a stopped run (oaks.val.resumable).
 
     Args:
-        engine: a bundle with visibility and KS network.
-        truth: the data set; only its images are looked at, and its boxes where rows name an annotation_id.
+        engine: an Engine with visibility and a KS network.
+        truth: the data set; only its images are used, and its boxes for rows that name an annotation_id.
         results: COCO keypoint results; rows may hold `box` (x, y, width, height) or `annotation_id`.
         images: folder of the image files that the annotations name.
         out: the results file to write.
-        box_source: "ground truth" or "detected", where the results' header does not say.
+        box_source: "ground truth" or "detected", if the results' header does not state it.
 
     Raises:
-        FileNotFoundError: an image is not there.
-        ValueError: the results do not fit the data set; the bundle gives no OAKS score; or `out` was made
-            with other settings.
+        FileNotFoundError: an image does not exist.
+        ArgumentError: the results do not fit the data set, the bundle gives no OAKS score, or `out` was made with other
+            settings.
     """
     if not engine.gives_oaks:
         raise ArgumentError(
@@ -96,13 +96,13 @@ def rescore(
 
 
 def _box_source(stated: dict[str, Any] | None, found: Detections, truth: GroundTruth) -> str:
-    """As the results' header says it, or else in its words."""
+    """Return the box source that the results' header states, else `box_source` in the header's words."""
     known = {"ground truth": f"annotated: {Path(truth.path).name}", "detected": "detected: not stated"}
     return (stated or {}).get("box_source", known[found.box_source])
 
 
 def _boxes(truth: GroundTruth, found: Detections, rows: Rows) -> np.ndarray:
-    """(N,4) x1, y1, x2, y2 in the image file's pixels: the row's, its person's, or around the keypoints."""
+    """Return boxes (N,4) x1, y1, x2, y2 in the image file's pixels: the row's, its person's, or around the keypoints."""
     scale = truth.scales[found.image]
     boxes = boxes_around(found.keypoints / scale[:, None])
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
@@ -124,22 +124,22 @@ def rescore_results(
     second: str | Path | None = None,
     category: int | None = None,
 ) -> Path:
-    """Give the poses of a results file the scores of a scorer; keypoints stay as they are.
+    """Give the poses of a results file the scores of a scorer; keypoints stay unchanged.
 
-    Rows gain `similarity`, `visibility` and, as `score`, the OAKS score times `box_score`, where they have one.
+    Rows gain `similarity`, `visibility` and, as `score`, the OAKS score times `box_score` if they have one.
 
     Args:
-        scorer: fitted to the estimator's results (oaks.fit).
-        results: COCO keypoint results; rows hold `box` or `bbox` exactly where the scorer was fitted with boxes.
+        scorer: scorer fitted to the estimator's results (oaks.fit).
+        results: COCO keypoint results; rows must hold `box` or `bbox` if the scorer was fitted with boxes, else not.
         out: the results file to write, with a header beside it.
-        estimator, decoder: what made the results; None takes them from their header, if it says so.
-        second: results of the second estimator for the same boxes, row by row, where the scorer was fitted with one.
-        category: category id of people; rows of others are written as they are. None: every row is a person's.
+        estimator, decoder: the estimator and decoder of the results; None: as their header states, if it does.
+        second: results of the second estimator for the same boxes, row by row, if the scorer was fitted with one.
+        category: category id of people; rows of other categories are copied unchanged. None: every row is a person's.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the results are of another estimator, decoder or skeleton than the scorer, or do not fit; nothing
-            is written then.
+        FileNotFoundError: a file does not exist.
+        ArgumentError: the results are wrong, or of another estimator, decoder or skeleton than the scorer; nothing is
+            written then.
     """
     every, stated = read_results(results)
     chosen = [n for n, row in enumerate(every) if category is None or row.get("category_id") == category]
@@ -183,7 +183,7 @@ def rescore_results(
 def _second_poses(
     second: str | Path | None, chosen: list[int], rows: Rows, scorer: Scorer
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Keypoints (N, K, 2) and scores (N, K) of the second estimator."""
+    """Return keypoints (N, K, 2) and scores (N, K) of the second estimator."""
     if second is None:
         return None
     found = read_results(second)[0]
@@ -197,7 +197,7 @@ def _second_poses(
 
 
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Keypoints with scores (N, K, 3), and boxes (N, 4) where the scorer wants them."""
+    """Return keypoints with scores (N, K, 3), and boxes (N, 4) if the scorer needs them."""
     count, points, boxes = scorer.card.skeleton.count, [], []
     for number, row in enumerate(rows):
         where = f"{label}: row {number} (image {row['image_id']})"

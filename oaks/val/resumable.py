@@ -1,4 +1,4 @@
-"""Work over many images that goes on where it was stopped."""
+"""Work over many images that can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oaks.progress import progress
 from oaks.structured import parse_json, read_bytes, require
 
 TIMELESS = ("date", "system")
-"""What may differ between the parts of one run."""
+"""Header entries that may differ between the parts of one run."""
 PEOPLE_AT_ONCE = 32
 
 log = logging.getLogger("oaks")
@@ -29,29 +29,31 @@ def run_over_images(
     out: str | Path,
     header: Mapping[str, Any],
 ) -> Path:
-    """Results of many images as a results file with its header, in the order of the images.
+    """Write the results of many images as a results file with its header, in the order of the images.
 
-    What is done is kept in `<out>.partial` after every few images. The same call goes on from there, and does
-    nothing if `out` is there already.
+    Progress is kept in `<out>.partial` after every few images. The same call resumes from it, and does nothing if `out`
+    exists.
 
     Args:
-        people: how many people each image has, by image.
-        estimate: gives (image, rows) for each of a few images.
+        people: number of people by image.
+        estimate: yields (image, rows) for each of a few images.
         out: the file to write.
-        header: what the results depend on.
+        header: states what the results depend on.
 
     Raises:
-        ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names.
     """
     out = Path(out)
-    described: dict[str, Any] = json.loads(json.dumps(header))  # as JSON gives it back, for comparisons
+    described: dict[str, Any] = json.loads(
+        json.dumps(header)
+    )  # in the form that JSON returns, for comparisons
     if out.is_file():
         _refuse_other_settings(header_path(out), read_results(out)[1], described)
         return out
     partial = out.with_name(out.name + ".partial")
     with naming(partial), partial.open("a", encoding="utf-8") as file:
         _lock(file, partial)
-        if out.is_file():  # another run has written it meanwhile
+        if out.is_file():  # written by another run meanwhile
             partial.unlink(missing_ok=True)
             _refuse_other_settings(header_path(out), read_results(out)[1], described)
             return out
@@ -72,10 +74,10 @@ def run_over_images(
 
 
 def _lock(file: IO[str], partial: Path) -> None:
-    """Let one run at a time write a file; the lock ends with its process. Windows has no such locks here.
+    """Let one run at a time write a file; the lock ends with its process. On Windows there is no lock.
 
     Raises:
-        ArgumentError: another run writes it.
+        ArgumentError: another run is writing it.
     """
     try:
         import fcntl
@@ -87,7 +89,7 @@ def _lock(file: IO[str], partial: Path) -> None:
         raise ArgumentError(
             f"{partial}: another run is writing it; wait until it has ended, or write elsewhere"
         ) from None
-    except OSError as error:  # a file system without locks
+    except OSError as error:  # the file system has no locks
         log.debug("%s cannot be locked: %s", partial, error)
 
 
@@ -108,7 +110,7 @@ def _append(file: IO[str], line: Mapping[str, Any]) -> None:
 
 
 def _resume(partial: Path, header: dict[str, Any], people: Mapping[int, int]) -> dict[int, Rows]:
-    """Rows by image of a run that was stopped; its last line is dropped if it was cut short."""
+    """Return rows by image of a stopped run; an incomplete last line is dropped."""
     text = read_bytes(partial, "json_bytes")
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
@@ -124,12 +126,13 @@ def _resume(partial: Path, header: dict[str, Any], people: Mapping[int, int]) ->
             require(line, {"image": int, "rows": list}, partial)
             check_rows(line["rows"])
     except ArgumentError as error:
-        raise ArgumentError(f"{partial} is not what a stopped run leaves; remove it: {error}") from error
+        raise ArgumentError(f"{partial} is not the progress of a stopped run: {error}; remove it") from error
     _refuse_other_settings(partial, stated, header)
     rows = {line["image"]: line["rows"] for line in lines[1:]}
     if unknown := [image for image in rows if image not in people]:
         raise ArgumentError(
-            f"{partial} is not what a stopped run leaves; remove it: it has image {unknown[0]}, which this run has not"
+            f"{partial} is not the progress of a stopped run: it has image {unknown[0]}, which this run has not; "
+            "remove it"
         )
     return rows
 
@@ -146,7 +149,7 @@ def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: di
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Settings within settings under names such as "networks.pose.file"."""
+    """Flatten nested settings to names such as "networks.pose.file"."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}

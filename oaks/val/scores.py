@@ -1,4 +1,4 @@
-"""Every score a pose can be given: the ones a network can know, and the ones that need the truth."""
+"""All scores of a pose: those that a network can compute, and those that need the ground truth."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from oaks.val.oks import Pairs, pairs, similarity_to_own
 
 @dataclass(frozen=True)
 class Score:
-    """One way of scoring N poses.
+    """One score of N poses.
 
     Attributes:
         key: short name, the same in every table and file.
-        title: what tables call it.
-        values: (N,) before box scores are multiplied in.
-        ranks: (N,) what poses are ranked by: `values` times the box scores where boxes are detected; scores of predicted
-            similarity times that power of them which the results' header states as box_score_power (1 without one).
-        needs_truth: whether it looks at the annotations.
+        title: its name in tables.
+        values: (N,) without the factor of the box scores.
+        ranks: (N,) the values that rank poses: `values` times the box scores if boxes are detected; for scores of predicted
+            similarity, times the power of the box scores that the results' header states as box_score_power (default 1).
+        needs_truth: whether it uses the annotations.
     """
 
     key: str
@@ -51,14 +51,14 @@ NEED_TRUTH = ("heat_true_visibility", "oaks_true_visibility", "true_ks_all_visib
 
 @dataclass(frozen=True)
 class ScoredDetections:
-    """Detections beside the truth: what every table starts from.
+    """Detections paired with the ground truth, from which all tables are computed.
 
     Attributes:
-        truth, detections: who is there, and what was found.
+        truth, detections: the people and the detections.
         found: all pairs of the two.
-        own_ks: (N,K) true keypoint similarity to the own person; 0 where that keypoint is not labelled, and
-            for poses that belong to nobody.
-        own_oks: (N,) true OKS with the own person; 0 for poses that belong to nobody.
+        own_ks: (N,K) true keypoint similarity to the pose's own person; 0 for unlabelled keypoints and for poses without
+            a person.
+        own_oks: (N,) true OKS with the pose's own person; 0 for poses without a person.
         scores: every Score that the results allow, by key, in the order of TITLES.
     """
 
@@ -71,7 +71,7 @@ class ScoredDetections:
 
     @classmethod
     def of(cls, truth: GroundTruth, detections: Detections) -> ScoredDetections:
-        """Pairs the detections up and scores them."""
+        """Pair the detections with people and score them."""
         ks, oks = similarity_to_own(truth, detections.keypoints, detections.own)
         ks, oks = np.nan_to_num(ks), np.nan_to_num(oks)
         found = pairs(truth, detections.keypoints, detections.image)
@@ -79,14 +79,14 @@ class ScoredDetections:
 
     @property
     def best(self) -> Score:
-        """The score to look at first: OAKS, else the file's own, else the conventional one."""
+        """The main score: OAKS, else the file's own, else the conventional score."""
         return next(self.scores[key] for key in ("oaks", "own", "conventional") if key in self.scores)
 
     def ranked_by(self, key: str) -> Score:
-        """The score with that key.
+        """Return the score with a key.
 
         Raises:
-            ArgumentError: the results do not allow it; the message names the file and those that they do.
+            ArgumentError: the results do not allow it; the message names the file and the scores that they allow.
         """
         if key not in self.scores:
             raise ArgumentError(
@@ -96,26 +96,23 @@ class ScoredDetections:
 
     @property
     def flags(self) -> np.ndarray:
-        """(N,K) the own person's visibility flags; -1 for poses that belong to nobody."""
+        """(N,K) visibility flags of the pose's own person; -1 for poses without a person."""
         own = self.detections.own
         return np.where((own >= 0)[:, None], self.truth.flags[own], -1)
 
     @property
     def occlusion(self) -> np.ndarray:
-        """(N,) the own person's occlusion class; -1 for poses that belong to nobody."""
+        """(N,) occlusion class of the pose's own person; -1 for poses without a person."""
         own = self.detections.own
         return np.where(own >= 0, self.truth.occlusion[own], -1)
 
 
 def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) -> dict[str, Score]:
-    """All scores that the results allow, by key, in the order of TITLES.
+    """Return all scores that the results allow, by key, in the order of TITLES.
 
-    `own` is there where the file is ranked by something else than conventional or OAKS. Scores that need the
-    truth take it from the person that the crop was cut for, and so exist with ground-truth boxes only. An
-    unlabelled
-    keypoint has no place to be right about: its true KS is 0, which is what makes "visibility ignored"
-        costly for
-    occluded people (table 3).
+    `own` exists if the file is ranked by another score than the conventional one or OAKS. Scores that need the ground
+    truth take it from the person whose box was cropped, and therefore exist only with ground-truth boxes. The true KS
+    of an unlabelled keypoint is 0, which is why "visibility ignored" is costly for occluded people (table 3).
     """
     heat, similarity, visibility = detections.heat, detections.similarity, detections.visibility
     everywhere = np.ones((detections.count, truth.skeleton.count))
@@ -146,7 +143,7 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
         key: value * (boxes**power if key in OF_PREDICTED_SIMILARITY else boxes)
         for key, value in values.items()
     }
-    # What the file itself is ranked by keeps the file's digits, so that anyone's evaluation of it agrees.
+    # The file's own score keeps the file's digits, so that other evaluations of the file give the same figures.
     same = [key for key in ("oaks", "conventional") if key in ranks and _same(ranks[key], detections.scores)]
     for key in same[:1]:
         ranks[key] = detections.scores
@@ -178,8 +175,10 @@ def _same(computed: np.ndarray, stated: np.ndarray) -> bool:
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N,) mean of `values` (N,K) by `weights` (N,K): equation 10, and with other values or weights
-    equations 1, 3 and 7. In float64, since ties in a ranking are decided by the last digit. 0 where the
-    weights sum to less than 1e-6."""
+    """Return the mean (N,) of `values` (N,K) weighted by `weights` (N,K); 0 if the weights sum to less than 1e-6.
+
+    This is equation 10, and, with other values or weights, equations 1, 3 and 7. In float64, since the last digit
+    decides ties in a ranking.
+    """
     total = weights.sum(axis=1)
     return np.where(total < 1e-6, 0.0, (values * weights).sum(axis=1) / np.maximum(total, 1e-6))

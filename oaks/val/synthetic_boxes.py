@@ -1,4 +1,4 @@
-"""Detector-like person boxes made from the ground truth, where no detector's boxes for the people exist."""
+"""Detector-like person boxes made from the ground truth, for data sets without boxes of a detector."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from oaks.skeleton import COCO17, Skeleton
 
 @dataclass(frozen=True)
 class DetectorLike:
-    """How the made-up detector errs.
+    """Errors of the simulated detector.
 
     Attributes:
-        jitter: standard deviation of a box's centre, and of the logarithm of its sides, relative to its size.
-        misses: chance to miss a large, unoccluded person; up to eight times that for small or heavily
-            occluded ones.
-        duplicates: chance to find a person a second time, with a looser box.
-        background: mean number of boxes per image where nobody is.
+        jitter: standard deviation of a box's centre relative to its size, and of the logarithm of its sides.
+        misses: probability of missing a large, unoccluded person; up to eight times that for small or heavily
+            occluded people.
+        duplicates: probability of a second, less exact box of a person.
+        background: mean number of false boxes per image.
     """
 
     jitter: float = 0.05
@@ -41,21 +41,21 @@ def detector_like(
     detector: DetectorLike | None = None,
     images: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """COCO box results (image_id, category_id, bbox, score) that a person detector might give.
+    """Return COCO box results (image_id, category_id, bbox, score) like those of a person detector.
 
-    Everybody is looked for, with or without keypoints; crowds are not. The score of a box grows with its
-    overlap with the person, falls with occlusion and small size, and is low for boxes on the background. The
-    boxes of an image depend on the seed, the image's id and its people alone.
+    All people are detected, with or without keypoints, except crowds. The score of a box grows with its overlap with
+    the person, falls with occlusion and small size, and is low for boxes on the background. The boxes of an image
+    depend only on the seed, the image's id and its people.
 
     Args:
         people: annotations that have been read with a skeleton.
         seed: random seed.
-        detector: how it errs; None takes the defaults.
+        detector: errors of the detector; None: the defaults.
         images: folder of the image files, for images whose size the annotations do not state.
 
     Raises:
         ArgumentError: an image has no stated size, and `images` is None.
-        FileNotFoundError: the file of such an image is not in the folder.
+        FileNotFoundError: the file of such an image does not exist.
     """
     detector = detector or DetectorLike()
     boxes, hidden = people.boxes, _hidden(people)
@@ -90,7 +90,7 @@ def write_detector_like(
     skeleton: Skeleton = COCO17,
     category: str | int | None = None,
 ) -> Path:
-    """Write `detector_like` boxes of an annotation file as a COCO results file; the arguments are its.
+    """Write `detector_like` boxes of an annotation file as a COCO results file; its arguments are the same.
 
     Raises:
         FileNotFoundError, ArgumentError: as `detector_like` and oaks.coco.read_annotations.
@@ -101,7 +101,7 @@ def write_detector_like(
 
 
 def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndarray:
-    """(2,) width and height of an image."""
+    """Return (2,) width and height of an image."""
     if people.sizes[image].all():
         return people.sizes[image].astype(float)
     if folder is None:
@@ -113,7 +113,7 @@ def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndar
 
 
 def _hidden(people: Annotations) -> np.ndarray:
-    """(G,) the share of keypoints that are not labelled."""
+    """Return the share (G,) of keypoints that are not labelled."""
     if people.keypoints is None:
         return np.ones(len(people.ids))
     return 1 - (people.keypoints[..., 2] > 0).mean(axis=1)
@@ -142,14 +142,14 @@ def _image_boxes(
 
 
 def _difficulty(box: np.ndarray, hidden: float, size: np.ndarray) -> float:
-    """0 for a large person with all keypoints, 1 for a tiny or hidden one."""
+    """Return the difficulty of a person: 0 if large with all keypoints, 1 if tiny or hidden."""
     return float(np.clip(0.6 * hidden + 0.8 * np.exp(-(box[3] / size[1]) / 0.12), 0, 1))
 
 
 def _seen(
     rng: np.random.Generator, size: np.ndarray, truth: np.ndarray, jitter: float, difficulty: float
 ) -> tuple[np.ndarray, float]:
-    """A box for a person, and its score."""
+    """Return a box of a person, and its score."""
     center = truth[:2] + truth[2:] / 2 + rng.normal(0, jitter, 2) * truth[2:]
     extent = truth[2:] * np.exp(rng.normal(0, jitter, 2))
     low = np.clip(center - extent / 2, 0, size - 1)

@@ -1,4 +1,4 @@
-"""Tracks against annotated people: lost and exchanged ids (CLEAR MOT, IDF1), steadiness and lag of keypoints."""
+"""Compares tracks with annotated people: lost and switched ids (CLEAR MOT, IDF1), jitter and lag of keypoints."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
 
 MATCH = 0.5
-"""Similarity from which a pose counts as a person's."""
+"""Minimum similarity of a matched pose and person."""
 
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """One frame: the people in it, the poses found, and how much they are alike.
+    """One frame: its people, its poses, and their similarity.
 
     Attributes:
         people: (n,) int, the people's ids, each once.
         tracks: (m,) int, the poses' track ids, each once.
         similarity: (n, m), 0 to 1: OKS, or the intersection over union of boxes.
-        counted: (n,) bool, who is to be found; a pose that fits somebody else alone is left out of account.
+        counted: (n,) bool, people to find; a pose that matches only other people is ignored.
     """
 
     people: np.ndarray
@@ -42,16 +42,15 @@ class TrackedFrame:
 
 @dataclass(frozen=True)
 class TrackScores:
-    """How tracks kept to people over some frames.
+    """Agreement of tracks with people over a number of frames.
 
     Attributes:
-        people: annotated people, summed over frames; poses: likewise, without those left out of account.
+        people: annotated people, summed over frames; poses: likewise, without ignored poses.
         matches: (P, 3) int: frame, row of the person, column of the pose.
-        similarities: (P,) of those pairs.
-        switches: (S, 3) int: a person's frame and row where its track is not the one that it had when it was
-            last matched, and the frame of that.
-        same: frames in which people have the track that is best theirs over the whole sequence, each track
-            used once.
+        similarities: (P,) similarity of these pairs.
+        switches: (S, 3) int: frame and row of a person whose track differs from the one of its last match, and the
+            frame of that match.
+        same: number of matches under the best one-to-one assignment of tracks to people over the whole sequence.
     """
 
     people: int
@@ -73,29 +72,29 @@ class TrackScores:
 
     @property
     def recall(self) -> float:
-        """The share of people, summed over frames, that have a pose."""
+        """Share of people, summed over frames, that have a pose."""
         return len(self.matches) / self.people if self.people else float("nan")
 
     @property
     def mota(self) -> float:
-        """1 - (misses + false positives + switches) / people; at most 1, may be below 0. NaN without people."""
+        """1 - (misses + false positives + switches) / people; at most 1, can be negative. NaN without people."""
         errors = self.misses + self.false_positives + len(self.switches)
         return 1 - errors / self.people if self.people else float("nan")
 
     @property
     def motp(self) -> float:
-        """The mean similarity of the pairs; NaN without any."""
+        """Mean similarity of the pairs; NaN without pairs."""
         return float(self.similarities.mean()) if len(self.similarities) else float("nan")
 
     @property
     def idf1(self) -> float:
-        """The share of people and poses that belong together for good; NaN without either."""
+        """IDF1: share of people and poses that are matched under the assignment of `same`; NaN without either."""
         both = self.people + self.poses
         return 2 * self.same / both if both else float("nan")
 
     @classmethod
     def together(cls, parts: Sequence[TrackScores]) -> TrackScores:
-        """The scores of several videos as those of one; rows and frames stay those of each video."""
+        """Combine the scores of several videos; rows and frames stay those of each video."""
         values: dict[str, list[Any]] = {
             entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(cls)
         }
@@ -107,15 +106,15 @@ class TrackScores:
 
 
 def score_tracks(frames: Sequence[TrackedFrame], threshold: float = MATCH) -> TrackScores:
-    """Compares tracks with people, frame after frame.
+    """Compare tracks with people, frame by frame.
 
-    A pair of the frame before stays a pair while its similarity reaches the threshold; the others are paired so that
-    the similarities sum to the most (CLEAR MOT, Bernardin and Stiefelhagen 2008). A switch is counted against the
-    track that the person last had, however long ago, as MOTChallenge does. IDF1 is Ristani and others', 2016.
+    A pair of the previous frame stays a pair while its similarity reaches the threshold; the others are paired with the
+    largest sum of similarities (CLEAR MOT, Bernardin and Stiefelhagen 2008). A switch is counted against the person's
+    last track, however long ago, as in MOTChallenge. IDF1 is that of Ristani et al., 2016.
 
     Args:
-        frames: in order; ids mean the same in all of them.
-        threshold: least similarity of a pair.
+        frames: the frames in order; ids are the same in all frames.
+        threshold: minimum similarity of a pair.
     """
     owner: dict[int, tuple[int, int]] = {}  # person -> track and frame of the last match
     people = poses = 0
@@ -146,7 +145,7 @@ def score_tracks(frames: Sequence[TrackedFrame], threshold: float = MATCH) -> Tr
 def _pair(
     frame: TrackedFrame, owner: dict[int, tuple[int, int]], number: int, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pairs of a frame, among the people who count."""
+    """Return rows and columns of the pairs of a frame, among the people to find."""
     rows = np.flatnonzero(frame.counted)
     similarity = frame.similarity[rows]
     value = np.where(similarity >= threshold, similarity, 0.0)
@@ -154,7 +153,7 @@ def _pair(
         track, last = owner.get(person, (-1, -2))
         if last == number - 1:
             stays = (frame.tracks == track) & (similarity[place] >= threshold)
-            value[place, stays] += similarity.size + 1  # more than all others together
+            value[place, stays] += similarity.size + 1  # outweighs all other pairs together
     chosen, columns = linear_sum_assignment(value, maximize=True)
     paired = similarity[chosen, columns] >= threshold
     return rows[chosen[paired]], columns[paired]
@@ -171,7 +170,7 @@ def _same(frames: Sequence[TrackedFrame], threshold: float) -> int:
 
 
 def person_ids(truth: GroundTruth, content: dict[str, Any]) -> np.ndarray:
-    """(G,) int: the `track_id` of each person of a GroundTruth, from the COCO content that it was read from.
+    """Return the `track_id` (G,) int of each person of a GroundTruth, from the COCO content that it was read from.
 
     Raises:
         ArgumentError: an annotation has none.
@@ -196,18 +195,18 @@ def frames_by_oks(
     tracks: np.ndarray,
     fewest: int = 1,
 ) -> list[TrackedFrame]:
-    """The frames of one video, people and poses compared by OKS.
+    """Return the frames of one video, with people and poses compared by OKS.
 
     Args:
         truth: the people; its images are the frames, in order.
-        people: (G,) their ids.
+        people: (G,) ids of the people.
         keypoints: (N, K, 2) poses; image: (N,) index of each pose's frame, ascending.
         tracks: (N,) track ids; each once in a frame.
-        fewest: labelled keypoints from which a person is to be found; OKS over one or two hardly tells people
-            who overlap apart.
+        fewest: minimum number of labelled keypoints of a person to find; OKS over one or two hardly distinguishes
+            people who overlap.
 
     Raises:
-        ArgumentError: poses of which the frames do not ascend, or two of one track in a frame.
+        ArgumentError: the poses' frames are not ascending, or a frame has two poses of one track.
     """
     if (np.diff(image) < 0).any():
         raise ArgumentError(f"image must hold ascending frame indices, got {image.tolist()}")
@@ -227,16 +226,15 @@ def frames_by_oks(
 
 @dataclass(frozen=True)
 class Steadiness:
-    """How calmly and how promptly keypoints follow people.
+    """Jitter and lag of keypoints that follow people.
 
     Attributes:
-        jitter: mean length of the keypoints' second difference, pixels per frame squared.
-        relative_jitter: the same, each divided by the root of the person's area.
-        shake: as `relative_jitter`, of the distance from where the keypoints truly are: what is left of
-            the jitter without the motion itself.
-        lag: frames by which the keypoints trail; negative ahead.
-        error: mean distance from the truth, divided by the root of the person's area.
-        count: second differences that these means are of.
+        jitter: mean length of the keypoints' second difference, in pixels per frame squared.
+        relative_jitter: the same, each divided by the square root of the person's area.
+        shake: as `relative_jitter`, of the error against the true keypoints: the jitter without the motion itself.
+        lag: frames by which the keypoints trail the truth; negative if they lead.
+        error: mean distance from the truth, divided by the square root of the person's area.
+        count: number of second differences in these means.
     """
 
     jitter: float
@@ -251,16 +249,16 @@ def steadiness(
     keypoints: np.ndarray, true: np.ndarray, known: np.ndarray, sizes: np.ndarray, frame: np.ndarray,
     person: np.ndarray,
 ) -> Steadiness:  # fmt: skip
-    """Measures keypoints against where they truly are, over runs of three frames of one person.
+    """Compare keypoints with their true positions, over three consecutive frames of a person.
 
-    The lag is the regression of the distance from the truth on the true velocity (half the way from the frame before
-    to the frame after): keypoints that are where the person was one frame ago lag by 1.
+    The lag is the regression of the error on the true velocity (half the way from the previous to the next frame):
+    keypoints at the person's position one frame ago have lag 1.
 
     Args:
         keypoints, true: (N, K, 2) pixels.
-        known: (N, K) bool: which true keypoints are known, and are to count.
-        sizes: (N,) pixels, the roots of the people's areas.
-        frame: (N,) int; person: (N,) int, whose pose it is; each pair of them once.
+        known: (N, K) bool: true keypoints that are known and count.
+        sizes: (N,) pixels, square roots of the people's areas.
+        frame, person: (N,) int, frame and person of each pose; each pair once.
     """
     order = np.lexsort((frame, person))
     keypoints, true, known, sizes, frame, person = (
@@ -297,12 +295,12 @@ def _mean(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class TrackEvaluation:
-    """Tracks of one results file against annotated people.
+    """Comparison of the tracks of one results file with annotated people.
 
     Attributes:
-        scores: lost and exchanged ids.
-        steadiness: of the keypoints of matched poses.
-        untracked: poses without a track id, which are left out.
+        scores: lost and switched ids.
+        steadiness: jitter and lag of the keypoints of matched poses.
+        untracked: number of poses without a track id, which are ignored.
     """
 
     scores: TrackScores
@@ -324,14 +322,14 @@ def evaluate_tracks(
     Args:
         results: COCO keypoint results with a `track_id` in every row, as `oaks track` writes them.
         annotations: COCO keypoint annotations of the same frames, with a `track_id` in every annotation.
-        skeleton: what the keypoints are.
-        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        skeleton: the skeleton of the keypoints.
+        category: name or id of the category of people; None: as oaks.coco.choose_category.
         threshold: minimum OKS of a pair.
-        fewest: minimum number of labelled keypoints of a person that is to be found.
+        fewest: minimum number of labelled keypoints of a person to find.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ArgumentError: a file does not fit; the message names it.
+        FileNotFoundError: a file does not exist.
+        ArgumentError: a file is wrong; the message names it.
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold must be above 0 and at most 1, got {threshold!r}")

@@ -1,4 +1,4 @@
-"""How well predicted visibility agrees with the annotators (table 2)."""
+"""Agreement of predicted visibility with the annotators (table 2)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ VISIBLE = 0.5
 
 @dataclass(frozen=True)
 class VisibilityMetrics:
-    """Agreement over a set of keypoints; "visible" is annotated with v = 1 or 2. NaN where a figure has no
-    cases.
+    """Agreement over a set of keypoints; "visible" means annotated with v = 1 or 2. NaN if a figure has no cases.
 
     Attributes:
-        count: keypoints looked at.
-        labeled: the share of them that is annotated: what always saying "visible" would score.
-        accuracy: share judged rightly.
-        precision: share of those said to be visible that are.
-        recall: share of the annotated that is said to be visible.
-        auc: chance that an annotated keypoint gets a higher value than an unlabelled one, ties counting half.
+        count: number of keypoints.
+        labeled: share of annotated keypoints, which is the accuracy of always predicting "visible".
+        accuracy: share of correct predictions.
+        precision: share of annotated keypoints among those predicted visible.
+        recall: share of annotated keypoints that are predicted visible.
+        auc: probability that an annotated keypoint gets a higher value than an unlabelled one; ties count half.
         recall_hidden, recall_seen: recall over v = 1 and over v = 2.
-        specificity: share of the unlabelled that is said not to be visible.
+        specificity: share of unlabelled keypoints that are predicted invisible.
     """
 
     count: int
@@ -39,7 +38,7 @@ class VisibilityMetrics:
 
 
 def visibility_metrics(predicted: np.ndarray, flags: np.ndarray) -> VisibilityMetrics:
-    """Figures over predicted visibilities and COCO flags of one shape, in any order."""
+    """Compute the figures for predicted visibilities and COCO flags of the same shape, in any order."""
     predicted, flags = np.ravel(predicted), np.ravel(flags)
     truth, said = flags > 0, predicted > VISIBLE
     return VisibilityMetrics(
@@ -60,7 +59,7 @@ def _share(cases: np.ndarray) -> float:
 
 
 def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve, by ranks; NaN where one of the two kinds is missing."""
+    """Return the area under the ROC curve, by ranks; NaN if one of the two classes is missing."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if positives == 0 or negatives == 0:

@@ -85,6 +85,6 @@ def test_rows_that_cannot_be_written_are_refused_with_the_first_image(tmp_path, 
 def test_what_no_stopped_run_left_is_refused_by_name(tmp_path, lines, message):
     (tmp_path / "out.json.partial").write_bytes(lines)
     with pytest.raises(
-        ArgumentError, match=rf"out\.json\.partial is not what a stopped run leaves.*{message}"
+        ArgumentError, match=rf"out\.json\.partial is not the progress of a stopped run.*{message}"
     ):
         run_over_images({1: 1}, lambda batch: [(1, [])], tmp_path / "out.json", {})

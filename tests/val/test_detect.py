@@ -141,7 +141,7 @@ def test_results_made_with_other_settings_are_not_taken_for_these(engine, data, 
     with pytest.raises(ValueError, match=r"p\.json\.partial: made with"):
         detect(engine, truth, folder, tmp_path / "p.json")
     (tmp_path / "q.json.partial").write_text("nothing of ours\n")
-    with pytest.raises(ValueError, match=r"q\.json\.partial is not what a stopped run leaves"):
+    with pytest.raises(ValueError, match=r"q\.json\.partial is not the progress of a stopped run"):
         detect(engine, truth, folder, tmp_path / "q.json")
 
 

@@ -98,7 +98,7 @@ def test_few_cases():
     three = measure_calibration(np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.5, 0.7]))
     assert three.bin_counts.tolist() == [1, 1, 1]
     assert three.ece == pytest.approx((0.1 + 0 + 0.2) / 3)
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="the same length"):
         measure_calibration(np.zeros(3), np.zeros(2))
 
 

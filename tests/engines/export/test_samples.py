@@ -118,7 +118,7 @@ def test_what_is_not_there_is_named(tmp_path, coco):
     with pytest.raises(FileNotFoundError, match=r"crops not found: .*nowhere"):
         load_crops(tmp_path / "nowhere", DESCRIPTION, count=5)
     with pytest.raises(
-        ValueError, match=r"must be a folder with annotations.json or images: images not found"
+        ValueError, match=r"must be a folder with annotations.json or images, got .*: images not found"
     ):
         load_crops(tmp_path, DESCRIPTION, count=5)
     (tmp_path / "x.txt").write_text("")

@@ -179,7 +179,7 @@ def test_timings_are_kept_when_a_build_fails(ordinary):
 
 def test_a_tensorrt_that_takes_no_timings_is_an_error(ordinary):
     ordinary.timings_rejected = [b""]
-    with pytest.raises(TensorRTError, match="takes no timing cache"):
+    with pytest.raises(TensorRTError, match="accepts no timing cache"):
         built(ordinary)
 
 
