@@ -24,22 +24,22 @@ ROWS = (
     ("AP", "Everybody"),
     *((f"AP75 {c.key} (all)", c.title) for c in OCCLUSION_CLASSES),
 )
-"""Figures of compare_rankings, and what their rows are called."""
+"""Figures of compare_rankings and the names of their rows."""
 
 
 def verdict_of(difference: Interval) -> Verdict:
-    """Whether OAKS wins: only an interval that leaves out 0 decides."""
+    """Decide whether OAKS is better; an interval that contains 0 leaves it open."""
     if difference.low > 0:
         return "yes"
     return "no" if difference.high < 0 else "open"
 
 
 def answer(sources: Mapping[str, ScoredDetections], gains: Mapping[str, Sequence[Comparison]]) -> Answer:
-    """The first screen of an evaluation.
+    """Return the first screen of an evaluation.
 
     Args:
-        sources: every results file by name.
-        gains: for each that has both scores, its figures with the conventional score and with OAKS.
+        sources: the results files by name.
+        gains: for each file that has both scores, its figures with the conventional score and with OAKS.
     """
     if not gains:
         return Answer(
@@ -78,7 +78,7 @@ def _by_how_much(name: str, ap: Comparison, *, several: bool) -> str:
 
 
 def _exceptions(figures: Mapping[str, Comparison]) -> list[str]:
-    """A sentence on the classes for which OAKS loses, if there are any."""
+    """Return a sentence on the classes for which OAKS is worse, if there are any."""
     lost = [
         f"{title.lower()} ({format_cell(figures[figure].differences[0].value, 'points')})"
         for figure, title in ROWS
@@ -88,7 +88,7 @@ def _exceptions(figures: Mapping[str, Comparison]) -> list[str]:
 
 
 def _as_a_number(measured: ScoredDetections) -> str:
-    """What a threshold on each score is worth."""
+    """Return a sentence on each score as an estimate of OKS."""
     oaks, conventional = (
         measure_calibration(measured.scores[key].values, measured.own_oks).ece
         for key in ("oaks", "conventional")

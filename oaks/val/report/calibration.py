@@ -27,7 +27,7 @@ PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
-    """(title, (N,) bool) of everybody, the occlusion classes and the sizes of the poses' own people."""
+    """Return (title, (N,) bool) for all poses, and by occlusion class and size of the poses' own people."""
     own, has = measured.detections.own, measured.detections.own >= 0
     yield "Everybody", np.ones(len(own), dtype=bool)
     for i, occlusion in enumerate(OCCLUSION_CLASSES):
@@ -39,7 +39,7 @@ def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def correlation_table(measured: ScoredDetections) -> Table:
-    """Pearson, Spearman, ECE and Brier of every score, over all poses."""
+    """Table of Pearson, Spearman, ECE and Brier of every score, over all poses."""
     rows: list[tuple[Cell, ...]] = []
     for key, score in measured.scores.items():
         figure = measure_calibration(score.values, measured.own_oks)
@@ -64,7 +64,7 @@ def _figures(of: CalibrationMetrics) -> tuple[float, ...]:
 
 
 def group_table(measured: ScoredDetections) -> Table:
-    """The same of the main scores, per occlusion class and size of person."""
+    """The same table for the main scores, by occlusion class and size of the person."""
     rows = []
     for title, members in groups(measured):
         for key in shown_scores(measured):
@@ -90,7 +90,7 @@ def group_table(measured: ScoredDetections) -> Table:
 
 
 def reliability_figures(measured: ScoredDetections) -> list[Figure]:
-    """Reliability diagrams: everybody and the classes from the most to the least occluded; the sizes."""
+    """Reliability diagrams: all people and the classes from the most to the least occluded; the sizes."""
     panels = {
         title: {
             key: measure_calibration(measured.scores[key].values[members], measured.own_oks[members])
@@ -117,7 +117,7 @@ def reliability_figures(measured: ScoredDetections) -> list[Figure]:
 
 
 def threshold_table(measured: ScoredDetections) -> Table:
-    """The score from which a precision is reached."""
+    """Table of the minimum score that reaches a precision."""
     rows = []
     right = measured.own_oks >= RIGHT
     for key in shown_scores(measured):
@@ -225,7 +225,7 @@ def histogram_figure(measured: ScoredDetections) -> Figure | None:
 
 
 def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section:
-    """The figures and tables of all results files, by name."""
+    """Return the section with the figures and tables of all results files, by name."""
     items: list[Item] = []
     for measured in sources.values():
         items += [*reliability_figures(measured), correlation_table(measured), group_table(measured)]

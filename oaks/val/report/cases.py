@@ -23,11 +23,11 @@ HEIGHT = 300
 PER_KIND = 6
 RIM, WRONG = (25, 25, 25), (60, 60, 235)
 HEAVILY = 10
-"""Most labelled keypoints of a heavily occluded person."""
+"""Largest number of labelled keypoints of a heavily occluded person."""
 
 
 def section(measured: ScoredDetections, images: Path) -> Section | None:
-    """Galleries of one results file; None if no image of any case can be read.
+    """Return the galleries of one results file; None if no image of any case can be read.
 
     Args:
         measured: the results.
@@ -56,7 +56,7 @@ def section(measured: ScoredDetections, images: Path) -> Section | None:
 
 
 def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarray, tuple[str, ...]]]:
-    """(key, title, note, indices of poses, how to draw each) of every kind of case."""
+    """Return (key, title, note, indices of poses, how to draw each) for every kind of case."""
     oks, best = measured.own_oks, measured.best
     labeled = np.where(measured.detections.own >= 0, measured.truth.labeled[measured.detections.own], 0)
     heavily = (labeled > 0) & (labeled <= HEAVILY)
@@ -117,13 +117,13 @@ def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarra
 
 
 def _top(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Indices of the PER_KIND largest values among those asked for; equal ones in the order of the file."""
+    """Return indices of the PER_KIND largest values of a selection; ties in the order of the file."""
     indices = np.flatnonzero(among)
     return indices[np.argsort(-values[indices], kind="stable")[:PER_KIND]]
 
 
 def caption(measured: ScoredDetections, n: int, variant: str) -> str:
-    """What a picture shows, in lines: how good the pose is, what the scores say, and where it is from."""
+    """Return the lines under a picture: quality of the pose, its scores, and its origin."""
     detections, truth = measured.detections, measured.truth
     person = detections.own[n]
     lines = [f"OKS {measured.own_oks[n]:.2f}, {truth.labeled[person]} keypoints"]
@@ -139,7 +139,7 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
 
 
 def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
-    """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read."""
+    """Return a JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read."""
     detections, truth = measured.detections, measured.truth
     try:
         image = read_image(ImageFolder(images).path(truth.file_names[detections.image[n]]))
@@ -167,7 +167,7 @@ def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) ->
 
 
 def _one_pose(points: np.ndarray, visibility: np.ndarray, edges: np.ndarray, skeleton: Skeleton) -> Poses:
-    """A pose as oaks.draw takes it; only its place and its visibility are looked at."""
+    """Return a pose for oaks.draw, which uses only its keypoints and visibility."""
     per_keypoint, one = np.ones((1, len(points))), np.ones(1)
     return Poses(
         keypoints=points[None],
@@ -187,8 +187,7 @@ def _one_pose(points: np.ndarray, visibility: np.ndarray, edges: np.ndarray, ske
 def _window(
     image: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """The part of the image around two corners, enlarged to HEIGHT, and the map from image to canvas
-    points."""
+    """Return the part of the image around two corners, enlarged to HEIGHT, and the map from image to canvas points."""
     extent = np.maximum(high - low, 24)
     center, half = (low + high) / 2, extent * 0.62
     half = np.maximum(half, half.max() * 0.45)
@@ -203,7 +202,7 @@ def _window(
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """A point in OpenCV's fixed-point units of 1/16 pixel."""
+    """Return a point in OpenCV's fixed-point units of 1/16 pixel."""
     x, y = np.clip(np.round(point * 16), -(2**20), 2**20)
     return int(x), int(y)
 
@@ -215,7 +214,7 @@ def _ring(canvas: np.ndarray, point: np.ndarray) -> None:
 
 def _tag(canvas: np.ndarray, point: np.ndarray, text: str) -> None:
     cv2.circle(canvas, _fixed(point), 5 * 16, WRONG, -1, cv2.LINE_AA, 4)
-    # Inside the canvas, wherever the keypoint is.
+    # Clamped to the canvas.
     x = int(np.clip(point[0] + 8, 2, canvas.shape[1] - 34))
     y = int(np.clip(point[1] + 4, 12, canvas.shape[0] - 4))
     cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, RIM, 3, cv2.LINE_AA)

@@ -12,7 +12,7 @@ from oaks.val.scores import TITLES, ScoredDetections
 
 
 def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score: str) -> Section:
-    """Every figure of several contenders, and what each wins over the first."""
+    """Return the section with the figures of several contenders, and their gains over the first."""
     columns = [Column("Figure", "text"), *(Column(name) for name in names)]
     columns += [Column(f"{name} − {names[0]}", "points") for name in names[1:]]
     rows: tuple[tuple[Cell, ...], ...] = tuple((c.figure, *c.values, *c.differences) for c in comparisons)
@@ -37,13 +37,13 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
 def trainings_table(
     first: Sequence[tuple[ScoredDetections, str]], second: Sequence[tuple[ScoredDetections, str]]
 ) -> Table:
-    """Means and deviations of the same figures under two settings, with the paired t-test (table 4).
+    """Table of means and deviations of figures under two settings, with the paired t-test (table 4).
 
     Args:
-        first, second: for every training its results, and the score that they are ranked by.
+        first, second: for every training its results, and the score that ranks them.
 
     Raises:
-        ValueError: the settings have different numbers of trainings, or results do not allow a score.
+        ArgumentError: the settings have different numbers of trainings, or results do not allow a score.
     """
     settings = [[eight_figures(measured, key) for measured, key in setting] for setting in (first, second)]
     names = [" or ".join(dict.fromkeys(TITLES[key] for _, key in setting)) for setting in (first, second)]
@@ -76,11 +76,11 @@ def trainings_table(
 def trainings_section(
     first: Sequence[ScoredDetections], second: Sequence[ScoredDetections], first_score: str, second_score: str
 ) -> Section:
-    """The table of several trainings as a section.
+    """Return the table of several trainings as a section.
 
     Args:
-        first, second: results of the trainings under two settings, or twice the same.
-        first_score, second_score: what they are ranked by.
+        first, second: results of the trainings under two settings, or the same results twice.
+        first_score, second_score: the scores that rank them.
     """
     table = trainings_table([(one, first_score) for one in first], [(one, second_score) for one in second])
     names = ", ".join(one.detections.name for one in second)

@@ -1,5 +1,4 @@
-"""What a report is made of: tables, figures and pictures in sections, under a head that says what they rest
-on."""
+"""The parts of a report: tables, figures and pictures in sections, and a head that states what they depend on."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from oaks.errors import ArgumentError
 from oaks.val.interval import Interval
 
 Kind = Literal["text", "count", "percent", "points", "number"]
-"""How a column is shown: text, whole numbers, shares as per cent, differences of shares in signed points,
-numbers."""
+"""Format of a column: text, integers, shares in per cent, differences of shares in signed points, numbers."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,14 @@ Cell = str | int | float | Interval | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; shares are kept from 0 to 1 and NaN or None stands for "not defined".
+    """Rows of cells. Shares are stored from 0 to 1; NaN or None means "not defined".
 
     Attributes:
         key: name in files and links.
         title, note: what it shows, and how to read it.
-        columns: as many as each row has cells.
+        columns: one for each cell of a row.
         rows: the cells.
-        accent: indices of rows to set off.
+        accent: indices of highlighted rows.
     """
 
     key: str
@@ -99,7 +97,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline number: its label, the value as shown, a line under it, and whether it is good news."""
+    """One headline number: its label, the formatted value, a line under it, and whether it is good."""
 
     label: str
     value: str
@@ -109,13 +107,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the first screen says: which score ranks the poses better where, by how much and how surely.
+    """The first screen: which score ranks the poses better, by how much and how reliably.
 
     Attributes:
-        verdict: whether to use the OAKS score; "open" where the people cannot tell or there is nothing to compare.
+        verdict: whether to use the OAKS score; "open" if the data are not sufficient or there is nothing to compare.
         headline: the verdict as a sentence.
-        text: sentences that say by how much and how surely.
-        table: the difference for everybody and for every occlusion class; None if there is nothing to compare.
+        text: sentences that say by how much and how reliably.
+        table: the difference for all people and for every occlusion class; None if there is nothing to compare.
     """
 
     verdict: Literal["yes", "no", "open"]
@@ -126,7 +124,7 @@ class Answer:
 
 @dataclass
 class Report:
-    """Everything a reader gets.
+    """A complete report.
 
     Attributes:
         title: what was measured.
@@ -143,7 +141,7 @@ class Report:
     sections: list[Section] = field(default_factory=list)
 
     def put(self, section: Section) -> None:
-        """Adds a section, or replaces the one with its key."""
+        """Add a section, or replace the one with its key."""
         for i, present in enumerate(self.sections):
             if present.key == section.key:
                 self.sections[i] = section
@@ -152,7 +150,7 @@ class Report:
 
 
 def format_cell(cell: Cell, kind: Kind) -> str:
-    """A cell as text, the same in HTML and Markdown."""
+    """Return a cell as text, the same in HTML and Markdown."""
     if isinstance(cell, Interval):
         if not math.isfinite(cell.low):
             return format_cell(cell.value, kind)
@@ -174,7 +172,7 @@ def format_cell(cell: Cell, kind: Kind) -> str:
 
 
 def sort_value(cell: Cell) -> float | str:
-    """What a table sorts a cell by; undefined cells come last either way."""
+    """Return the value by which a table sorts a cell; undefined cells come last in both directions."""
     if isinstance(cell, Interval):
         return cell.value if math.isfinite(cell.value) else ""
     if isinstance(cell, str):
@@ -183,7 +181,7 @@ def sort_value(cell: Cell) -> float | str:
 
 
 def to_plain(value: Any) -> Any:
-    """A value as JSON takes it: NaN and infinity as null, arrays as lists."""
+    """Return a value for JSON: NaN and infinity as null, arrays as lists."""
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, Interval):

@@ -26,7 +26,7 @@ COLORS = {
     "oracle": "#d08c2e",
 }
 FLAG_COLORS = ("#0b7a75", "#d08c2e", "#b4443c")
-"""Seen, hidden, not labelled."""
+"""Colors of visible, hidden and unlabelled keypoints."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#dcecec", "#5aa9a4", "#0b5f6a", "#08252f"])
 FLAT = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
 STAGE_COLORS = {
@@ -68,7 +68,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
-    "text.parse_math": False,  # a $ in a file's name begins no formula
+    "text.parse_math": False,  # a $ in a file's name must not start a formula
 }
 
 
@@ -80,11 +80,11 @@ BELOW = {
     "columnspacing": 1.0,
     "labelspacing": 0.35,
 }
-"""A legend under its panel, where it hides nothing."""
+"""Position of a legend below its panel, where it hides nothing."""
 
 
 class Drawing:
-    """A canvas under construction; `svg` after the block has ended."""
+    """A drawing in progress; `svg` holds the result after the block."""
 
     def __init__(self, canvas: Canvas) -> None:
         self.canvas = canvas
@@ -93,28 +93,28 @@ class Drawing:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Drawing]:
-    """A canvas of that many inches, in the report's style."""
+    """A canvas of a size in inches, in the report's style."""
     with rc_context(STYLE):
         draft = Drawing(Canvas(figsize=(width, height), layout="constrained"))
         yield draft
         buffer = io.StringIO()
         draft.canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    # Half a hundredth of a point is enough for the eye, and a third of the size.
+    # Coordinates rounded down to hundredths of a point look the same, and the file is much smaller.
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)
-    # Names of elements that nothing refers to would stand in the page once for every drawing.
+    # Unused element ids would occur in the page once per drawing.
     used = set(re.findall(r"#([^\s\")]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", text)
     draft.svg = text[text.index("<svg") :].strip()
 
 
 def _row(draft: Drawing, count: int, *, sharex: bool = False) -> np.ndarray:
-    """(count,) panels side by side, with one vertical axis."""
+    """Return (count,) panels side by side with a shared vertical axis."""
     return draft.canvas.subplots(1, count, squeeze=False, sharey=True, sharex=sharex)[0]
 
 
 def _legend(axes: Axes, **options: Any) -> None:
-    """A legend, unless there is nothing in the panel to name."""
+    """Add a legend, unless the panel has nothing to name."""
     if axes.get_legend_handles_labels()[0]:
         for handle in axes.legend(**options).get_patches():
             handle.set(edgecolor="#8895a3", linewidth=0.5)
@@ -129,7 +129,7 @@ def _unit(axes: Axes, x: str, y: str) -> None:
 def precision_recall_curves(
     titles: Sequence[str], curves: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]
 ) -> str:
-    """One panel per occlusion class with the precision (101,) of each score at OKS .75."""
+    """Draw a panel per occlusion class with the precision (101,) of each score at OKS .75."""
     with drawing(10.5, 3.4) as draft:
         panels = draft.canvas.subplots(1, len(titles), sharey=True)
         for axes, title, panel in zip(panels, titles, curves, strict=True):
@@ -148,8 +148,7 @@ def precision_recall_curves(
 
 
 def error_curves(rows: Mapping[str, Sequence[ErrorAnalysis]], titles: Sequence[str]) -> str:
-    """Figures 11 and 12: for every score a row, for every class a panel, the area that each correction
-    wins."""
+    """Draw figures 11 and 12: a row per score and a panel per class, with the area gained by each correction."""
     with drawing(10.5, 3.8 * len(rows)) as draft:
         layout: Any = draft.canvas.get_layout_engine()
         layout.set(hspace=0.09)
@@ -168,7 +167,7 @@ def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
         precision = analysis.precision[stage]
         if not np.isfinite(precision).all():
             continue
-        # A correction can cost precision somewhere; what is drawn is what has been won so far.
+        # A correction can lower precision at some recall; the largest precision so far is drawn.
         above = np.maximum(below, precision)
         axes.fill_between(
             RECALLS,
@@ -184,8 +183,7 @@ def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
 
 
 def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Figure 4: for every value a panel with how often it occurs for seen, hidden and unlabelled
-    keypoints."""
+    """Draw figure 4: a panel per value with its distribution for visible, hidden and unlabelled keypoints."""
     with drawing(10.5, 2.9) as draft:
         for axes, (title, groups) in zip(_row(draft, len(panels)), panels.items(), strict=True):
             edges = np.linspace(0, max(1.0, *(float(v.max(initial=0)) for v in groups.values())), 51)
@@ -207,7 +205,7 @@ def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
 
 
 def against_similarity(panels: Mapping[str, tuple[np.ndarray, np.ndarray, float]], label: str) -> str:
-    """Figure 5: a value against the true KS of one keypoint, one panel each; with Pearson's r."""
+    """Draw figure 5: a panel per keypoint with a value against its true KS, and Pearson's r."""
     with drawing(10.5, 3.1) as draft:
         for axes, (title, (true, value, r)) in zip(_row(draft, len(panels)), panels.items(), strict=True):
             edges = np.linspace(0, 1, 41)
@@ -224,7 +222,7 @@ def against_similarity(panels: Mapping[str, tuple[np.ndarray, np.ndarray, float]
 
 
 def score_histograms(panels: Mapping[str, np.ndarray], colors: Sequence[str]) -> str:
-    """Figure 6: histograms of scores and of the true OKS, side by side."""
+    """Draw figure 6: histograms of scores and of the true OKS, side by side."""
     with drawing(10.5, 2.5) as draft:
         grid = _row(draft, len(panels))
         for axes, (title, values), color in zip(grid, panels.items(), colors, strict=True):
@@ -242,7 +240,7 @@ def score_histograms(panels: Mapping[str, np.ndarray], colors: Sequence[str]) ->
 
 
 def reliability(panels: Mapping[str, Mapping[str, CalibrationMetrics]], names: Mapping[str, str]) -> str:
-    """Mean OKS against mean score per bin, one panel per group of poses, one line per score."""
+    """Draw mean OKS against mean score per bin: a panel per group of poses, a line per score."""
     with drawing(10.5, 3.3) as draft:
         grid = _row(draft, len(panels))
         for axes, (title, lines) in zip(grid, panels.items(), strict=True):
@@ -266,7 +264,7 @@ def reliability(panels: Mapping[str, Mapping[str, CalibrationMetrics]], names: M
 
 
 def intervals(panels: Mapping[str, Sequence[tuple[str, float, float, float]]], unit: str) -> str:
-    """(label, value, low, high) around zero, one line each; all panels have the same labels."""
+    """Draw (label, value, low, high) around zero, a line each; all panels have the same labels."""
     with drawing(10.5, 2.1) as draft:
         for axes, (title, rows) in zip(_row(draft, len(panels), sharex=True), panels.items(), strict=True):
             for line, (_, value, low, high) in enumerate(reversed(rows)):

@@ -17,13 +17,12 @@ SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "ow
 
 
 def shown_scores(measured: ScoredDetections, also: tuple[str, ...] = ()) -> list[str]:
-    """The scores to compare class by class: conventional, OAKS and the file's own, as far as they are
-    there."""
+    """Return the available scores to compare by class: conventional, OAKS and the file's own."""
     return [key for key in ("conventional", "oaks", "own", *also) if key in measured.scores]
 
 
 def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
-    """Table 8."""
+    """Table 8: number of people by occlusion class."""
     counts = truth.class_counts()
     total = sum(counts.values())
     rows: list[tuple[Cell, ...]] = [("People", *counts.values(), total)]
@@ -45,7 +44,7 @@ def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
 
 
 def class_tables(measured: ScoredDetections) -> list[Table]:
-    """AP at OKS .75 and over .5 to .95 of every score in every class, in both forms."""
+    """Tables of AP at OKS .75 and over .5 to .95 of every score in every class, in both forms."""
     return [_class_table(measured, own_only=False), _class_table(measured, own_only=True)]
 
 
@@ -80,7 +79,7 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
 
 
 def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> list[Item]:
-    """What `second` wins over `first`, per class, with intervals: a drawing and a table."""
+    """Gain of `second` over `first` by class, with intervals: a drawing and a table."""
     by_figure = {c.figure: c for c in comparisons}
     panels: dict[str, list[tuple[str, float, float, float]]] = {}
     for form, title in (("all", "All detections kept"), ("own", "Only the class's own detections")):
@@ -108,7 +107,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
 
 
 def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]) -> Table:
-    """What OAKS wins at OKS .75 in each class, here and in figures 11 and 12 of the paper."""
+    """Gain of OAKS at OKS .75 in each class, here and in figures 11 and 12 of the paper."""
     by_figure = {c.figure: c.differences[0] for c in comparisons}
     here = [by_figure[f"AP75 {c.key} (all)"] for c in OCCLUSION_CLASSES]
     boxes = measured.detections.box_source
@@ -125,7 +124,7 @@ def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]
 
 
 def class_curves(measured: ScoredDetections) -> Figure:
-    """Precision and recall at OKS .75 of the main scores in each class."""
+    """Drawing of precision and recall at OKS .75 of the main scores in each class."""
     keys = shown_scores(measured, ("oracle",))
     panels = [
         {key: evaluate_occlusion(measured, measured.scores[key].ranks, c).precision for key in keys}
@@ -141,7 +140,7 @@ def class_curves(measured: ScoredDetections) -> Figure:
 
 
 def analyzes(measured: ScoredDetections, key: str, landing: Landing) -> list[ErrorAnalysis]:
-    """The error analysis of one score for each class."""
+    """Return the error analysis of one score for each class."""
     detections = measured.detections
     return [
         analyze(
@@ -159,7 +158,7 @@ def analyzes(measured: ScoredDetections, key: str, landing: Landing) -> list[Err
 
 
 def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
-    """Figures 11 or 12, their numbers, and what kinds of errors the keypoints have."""
+    """Figures 11 or 12, their numbers, and the kinds of errors of the keypoints."""
     found = {key: analyzes(measured, key, landing) for key in shown_scores(measured)}
     name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
     titles = [c.title for c in OCCLUSION_CLASSES]
@@ -217,7 +216,7 @@ def section(
     beside_paper: bool,
     landing: Landing,
 ) -> Section:
-    """The benchmarks of all results files, by name; `comparisons` hold conventional against OAKS."""
+    """Return the section with the benchmarks of all results files, by name; `comparisons`: conventional against OAKS."""
     items: list[Item] = [class_counts(truth, beside_paper)]
     for name, measured in sources.items():
         items.append(class_curves(measured))

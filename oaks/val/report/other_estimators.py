@@ -16,13 +16,13 @@ from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.scores import TITLES, Score, ScoredDetections
 
 SAME_POSES = 0.05
-"""Pixels by which the keypoints of two files may differ for their poses to be one estimator's."""
+"""Largest difference in pixels between the keypoints of two files with the same poses."""
 FORMS = {"all": "all detections kept", "own": "only detections whose own person is in the class"}
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """One way of scoring an estimator's poses: its own score first, then one per scorer, then the oracle."""
+    """One score of an estimator's poses. The order is its own score, one score per scorer, the oracle."""
 
     title: str
     measured: ScoredDetections
@@ -32,15 +32,15 @@ class Ranking:
 def section(
     sources: Mapping[str, ScoredDetections], beside_paper: bool, *, resamples: int = 1000, seed: int = 0
 ) -> Section:
-    """AP, its gain, and AP and AP at OKS .75 by occlusion class, of every estimator under every score.
+    """Return AP, its gain, and AP and AP at OKS .75 by occlusion class, of every estimator under every score.
 
-    Files with the same poses are one estimator's, which is called as the first of them. Its own score is the first
-    file's; every file with visibility and similarity adds OAKS.
+    Files with the same poses belong to one estimator, which is named after the first file and has its score as its own
+    score. Every file with visibility and similarity adds OAKS.
 
     Args:
-        sources: name of a results file -> its poses beside the truth.
+        sources: name of a results file -> its poses paired with the ground truth.
         beside_paper: whether to add the paper's rows.
-        resamples, seed: of the bootstrap over images.
+        resamples, seed: number of resamples and random seed of the bootstrap over images.
 
     Raises:
         ArgumentError: no file of an estimator has visibility and similarity.
@@ -62,7 +62,7 @@ def section(
 
 
 def estimators(sources: Mapping[str, ScoredDetections]) -> dict[str, list[Ranking]]:
-    """Every estimator's rankings: files with the same poses are one estimator's.
+    """Return the rankings of every estimator; files with the same poses belong to one estimator.
 
     Raises:
         ArgumentError: no file of an estimator has visibility and similarity.
@@ -77,7 +77,7 @@ def estimators(sources: Mapping[str, ScoredDetections]) -> dict[str, list[Rankin
 
 
 def same_poses(one: ScoredDetections, other: ScoredDetections) -> bool:
-    """Whether two files have the same poses of the same images, in the same order."""
+    """Whether two files have the same poses in the same images, in the same order."""
     a, b = one.detections, other.detections
     return (
         a.keypoints.shape == b.keypoints.shape
@@ -96,7 +96,7 @@ def _rankings(name: str, files: Mapping[str, ScoredDetections]) -> list[Ranking]
         )
     own = first.scores.get("own", first.scores["conventional"])
     if name in scored and np.allclose(own.ranks, first.scores["oaks"].ranks, atol=1e-6):
-        own = first.scores["conventional"]  # the file has been rescored: its score is OAKS
+        own = first.scores["conventional"]  # the file has been rescored, so its score is OAKS
     rows = [Ranking(TITLES[own.key], first, own)]
     for file, measured in scored.items():
         title = TITLES["oaks"] if len(scored) == 1 else f"{TITLES['oaks']}, {file}"
@@ -114,7 +114,7 @@ Found = Mapping[str, tuple[list[Ranking], list[Comparison]]]
 
 
 def overall_table(found: Found) -> Table:
-    """AP and AP75, the gain over the own score, the share of the gap to the oracle, correlation and calibration."""
+    """Table of AP and AP75, the gain over the own score, the share of the gap to the oracle, correlation, calibration."""
     rows: list[tuple[Cell, ...]] = []
     marked = []
     for name, (rankings, comparisons) in found.items():
@@ -142,7 +142,7 @@ def overall_table(found: Found) -> Table:
 
 
 def class_table(found: Found, figure: str, title: str, form: str, beside_paper: bool) -> Table:
-    """One figure by occlusion class, in one form: table 9 is AP75 with all detections kept."""
+    """Table of one figure by occlusion class, in one form; table 9 is AP75 with all detections kept."""
     rows: list[tuple[Cell, ...]] = []
     marked = []
     for name, (rankings, comparisons) in found.items():

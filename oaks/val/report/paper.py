@@ -1,4 +1,4 @@
-"""The paper's own figures (Zhao et al., Information Sciences 537, 2020), to print beside measured ones."""
+"""The figures of the paper (Zhao et al., Information Sciences 537, 2020), for comparison with measured ones."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ CLASS_GAINS = {
     "ground truth": {"almost": 0.042, "largely": 0.028},
     "detected": {"almost": 0.034, "largely": 0.020},
 }
-"""Figures 11 and 12: AP at OKS .75 of OAKS less that of the conventional score; the other two classes are
-level."""
+"""Figures 11 and 12: AP at OKS .75 of OAKS minus that of the conventional score; 0 in the other two classes."""
 
 KS_NET_BACKBONES = {
     "conv2": ("2 conv", _row(_EIGHT, 74.2, 92.3, 81.2, 71.1, 79.3, 77.4, 73.9, 82.8)),
@@ -87,7 +86,7 @@ KS_NET_BACKBONES = {
     "resnet18": ("ResNet-18", _row(_EIGHT, 75.1, 92.5, 81.9, 71.9, 80.3, 77.4, 73.9, 82.8)),
     "resnet50": ("ResNet-50", _row(_EIGHT, 74.6, 92.4, 81.6, 71.5, 79.7, 77.4, 73.9, 82.8)),
 }
-"""Table 5, true visibility throughout: title and figures."""
+"""Table 5, all with true visibility: title and figures."""
 
 OTHER_ESTIMATORS = {
     "first estimator, own score": (0.274, 0.823, 0.933, 0.981),

@@ -28,7 +28,7 @@ Ranking = Mapping[str, Mapping[str, float]]
 
 
 def rank(measured: ScoredDetections, by: CocoBackend = "pycocotools") -> dict[str, dict[str, float]]:
-    """COCO's ten figures of every score, by key."""
+    """Return COCO's ten figures of every score, by key."""
     detections = measured.detections
     return {
         key: coco_metrics(measured.truth, detections.image, detections.keypoints, score.ranks, by=by)
@@ -37,10 +37,10 @@ def rank(measured: ScoredDetections, by: CocoBackend = "pycocotools") -> dict[st
 
 
 def eight_figures(measured: ScoredDetections, key: str) -> dict[str, float]:
-    """EIGHT of one score; NaN where there is nobody to find.
+    """Return the figures EIGHT of one score; NaN if there is nobody to find.
 
     Raises:
-        ValueError: the results do not allow that score.
+        ArgumentError: the results do not allow that score.
     """
     detections = measured.detections
     ranks = measured.ranked_by(key).ranks
@@ -49,8 +49,7 @@ def eight_figures(measured: ScoredDetections, key: str) -> dict[str, float]:
 
 
 def gap_closed(ranking: Ranking, key: str) -> float | None:
-    """The share of the AP between the conventional and the oracle score that a score wins; None if there is
-    none."""
+    """Return the share of the AP between the conventional and the oracle score that a score gains; None if there is none."""
     if "conventional" not in ranking or "oracle" not in ranking:
         return None
     low, high = ranking["conventional"]["AP"], ranking["oracle"]["AP"]
@@ -58,18 +57,18 @@ def gap_closed(ranking: Ranking, key: str) -> float | None:
 
 
 def _with_boxes(measured: ScoredDetections) -> str:
-    """The results' name and, unless it says so itself, what boxes they are made with."""
+    """Return the results' name with the kind of their boxes, unless the name states it."""
     name, boxes = measured.detections.name, BOXES[measured.detections.box_source]
     return name if boxes in name else f"{name}, {boxes}"
 
 
 def _undefined(value: float) -> float | None:
-    """pycocotools says -1 where there is nobody to find."""
+    """Replace -1, which pycocotools returns if there is nobody to find."""
     return None if value == -1 else value
 
 
 def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
-    """Ten figures of every score, and how much of the gap to the oracle each closes."""
+    """Table of ten figures of every score, and how much of the gap to the oracle each closes."""
     truth_known = measured.detections.box_source == "ground truth"
     columns = [Column("Score", "text"), *(Column(figure) for figure in FIGURES)]
     rows = []
@@ -97,7 +96,7 @@ def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
 
 
 def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
-    """This file's figures beside the paper's, for the tables that apply; None if none does."""
+    """Table of this file's figures beside the paper's, for the tables that apply; None if none does."""
     published = (
         paper.GROUND_TRUTH_BOXES if measured.detections.box_source == "ground truth" else paper.DETECTED_BOXES
     )
@@ -121,7 +120,7 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
 
 
 def networks_table(sources: Mapping[str, tuple[ScoredDetections, Ranking]]) -> Table:
-    """Table 1: every file's poses under the conventional score, and those of the paper's two networks."""
+    """Table 1: the poses of every file under the conventional score, and those of the paper's two networks."""
     rows: list[tuple[Cell, ...]] = [
         (name, measured.detections.box_source, *(_undefined(ranking["conventional"][f]) for f in EIGHT))
         for name, (measured, ranking) in sources.items()
@@ -140,7 +139,7 @@ def networks_table(sources: Mapping[str, tuple[ScoredDetections, Ranking]]) -> T
 
 
 def section(sources: Mapping[str, tuple[ScoredDetections, Ranking]], beside_paper: bool) -> Section:
-    """The tables of all results files, by name."""
+    """Return the section with the tables of all results files, by name."""
     items: list[Item] = []
     for measured, ranking in sources.values():
         items.append(ranking_table(measured, ranking))

@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
-    """Table 2 with what accuracy alone hides."""
+    """Table 2, with figures that accuracy alone does not show."""
     visibility, flags = _of_people(measured)
     skeleton = measured.truth.skeleton
     theirs = beside_paper and skeleton == COCO17
@@ -54,14 +54,14 @@ def _row(name: str, figures: VisibilityMetrics) -> tuple[str | int | float, ...]
 
 
 def _of_people(measured: ScoredDetections) -> tuple[np.ndarray, np.ndarray]:
-    """Visibilities and flags (n,K) of the poses that belong to somebody."""
+    """Return visibilities and flags (n,K) of the poses with a person."""
     has = measured.detections.own >= 0
     assert measured.detections.visibility is not None
     return measured.detections.visibility[has], measured.flags[has]
 
 
 def flag_figure(measured: ScoredDetections) -> Figure:
-    """Figure 4, and the same of predicted visibility: values of seen, hidden and unlabelled keypoints."""
+    """Figure 4, and the same for predicted visibility: values of visible, hidden and unlabelled keypoints."""
     flags = measured.flags
     values = {"Heat": measured.detections.heat, "Predicted visibility": measured.detections.visibility}
     panels = {
@@ -81,7 +81,7 @@ def flag_figure(measured: ScoredDetections) -> Figure:
 
 
 def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Section | None:
-    """The tables of all results files that have visibilities or heat; None if none has."""
+    """Return the section with all results files that have visibilities or heat; None if none has."""
     items: list[Item] = []
     for measured in sources.values():
         if measured.detections.heat is not None or measured.detections.visibility is not None:

@@ -1,4 +1,4 @@
-"""Writing a report, and reading it back to add to it."""
+"""Writes reports, and reads them back to add sections."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from oaks.val.report.document import (
 
 FORMAT = 1
 WIDTH = 150
-"""Columns that the widest table needs."""
+"""Terminal columns that the widest table needs."""
 _ACTIVE = re.compile(
     r"(?i)<script|<foreignobject|<!entity|<!doctype[^>]*\[|javascript:|<[^>]*\son\w+\s*=|<iframe|<embed|<object"
 )
-"""What a drawing of Matplotlib's never holds, and what would act in the page that it is put into."""
+"""Active content, which Matplotlib's drawings never contain and which must not enter the page."""
 
 _TEXT = {"type": "string"}
 _FINITE = {"type": "number", "minimum": -1e300, "maximum": 1e300}
@@ -52,7 +52,7 @@ _CELL = {"anyOf": [_TEXT, _FINITE, {"type": "null"}, {"type": "boolean"}, _INTER
 
 
 def _object(**properties: Any) -> dict[str, Any]:
-    """Schema of an object with these fields, all of them required."""
+    """Return the schema of an object with these fields, all required."""
     return {
         "type": "object",
         "required": list(properties),
@@ -88,14 +88,16 @@ _SCHEMA = _object(
         ]}),
     )),
 )  # fmt: skip
-"""Of report.json."""
+"""Schema of report.json."""
 
 PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
 
 
 def save_report(report: Report, folder: str | Path) -> Path:
-    """Writes report.html (complete in itself), report.json and report.md, and the drawings and pictures that
-    the last two refer to. Returns the path of the page."""
+    """Write report.html (self-contained), report.json and report.md, and the drawings and pictures of the last two.
+
+    Returns the path of the page.
+    """
     folder = Path(folder)
     for part in ("figures", "pictures"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -113,11 +115,11 @@ def save_report(report: Report, folder: str | Path) -> Path:
 
 
 def load_report(folder: str | Path) -> Report:
-    """Reads what `save_report` wrote.
+    """Read a report written by `save_report`.
 
     Raises:
         FileNotFoundError: there is no report in the folder.
-        ArgumentError: its report.json is not one that `save_report` wrote; the message names it.
+        ArgumentError: `save_report` did not write its report.json; the message names it.
     """
     folder = Path(folder)
     try:
@@ -140,7 +142,7 @@ def load_report(folder: str | Path) -> Report:
 
 
 def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
-    """Adds sections to the report in a folder, begun if there is none; one with the same key is replaced.
+    """Add sections to the report in a folder, created if there is none; a section with the same key is replaced.
 
     Returns the path of the page.
     """
@@ -152,7 +154,7 @@ def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
 
 
 def print_tables(items: Iterable[Item]) -> None:
-    """The tables among the items, as a terminal shows them; a narrow one wraps the lines."""
+    """Print the tables among the items; a narrow terminal wraps the lines."""
     from rich import box
     from rich.table import Table as Shown
 
@@ -179,7 +181,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def slug(key: str) -> str:
-    """A key as it stands in file names and links."""
+    """Return a key for file names and links."""
     return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")
 
 
@@ -260,7 +262,9 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
         figure = Figure(svg="", **entry)
         svg = read_bytes(folder / _own(file, _svg(figure)), "image_bytes").decode("utf-8")
         if found := _ACTIVE.search(svg):
-            raise ArgumentError(f"{file} must be a drawing, got one with {found[0][:32]!a}")
+            raise ArgumentError(
+                f"{file} must be a drawing without active content, got one with {found[0][:32]!a}"
+            )
         return replace(figure, svg=svg)
     pictures = tuple(
         replace(made, jpeg=read_bytes(folder / _own(picture["file"], _jpeg(made)), "image_bytes"))
@@ -275,14 +279,14 @@ def _interval(content: dict[str, float | None]) -> Interval:
 
 
 def _own(file: str, expected: str) -> str:
-    """The file of a figure or picture, which its key names; no other is read."""
+    """Return the file of a figure or picture, whose name its key determines; no other file is read."""
     if file != expected:
         raise ArgumentError(f"file must be {expected!r}, got {file[:128]!a}")
     return file
 
 
 def html(report: Report) -> str:
-    """The page, with everything in it."""
+    """Return the self-contained page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -302,7 +306,7 @@ def html(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """The report as Markdown, with links to its drawings and pictures."""
+    """Return the report as Markdown, with links to its drawings and pictures."""
     lines = [f"# {report.title}", ""]
     if report.answer is not None:
         lines += [f"**{report.answer.headline}**", "", *(f"{line}\n" for line in report.answer.text)]
