@@ -1,4 +1,4 @@
-"""Fit scorers to frozen estimators: `fit_results` from nothing but results, `fit_heatmaps` from their heatmaps."""
+"""Fits scorers to frozen estimators: `fit_results` from results alone, `fit_heatmaps` from heatmaps."""
 
 from oaks.fit.boosting import Settings
 from oaks.fit.heatmaps import fit_heatmaps

@@ -16,18 +16,18 @@ from oaks.ops import Forest
 
 @dataclass(frozen=True)
 class Settings:
-    """How the trees are fitted. The defaults were chosen by cross-validation over images of training people.
+    """Settings of the trees. The defaults were chosen by cross-validation over images of training people.
 
     Attributes:
         trees: number of trees per model.
-        random_thresholds: whether the trees of similarity draw each threshold at random and take the best feature (extremely
-            randomized trees; Geurts et al., Machine Learning 63, 2006). Those of visibility try every threshold: random
-            ones predicted other people's similarity better, and their visibility worse.
-        leaves: most leaves of a tree, at most 32.
+        random_thresholds: whether similarity trees draw each threshold at random and choose the best feature (extremely
+            randomized trees; Geurts et al., Machine Learning 63, 2006). Visibility trees always try every threshold:
+            random thresholds predicted held-out similarity better and held-out visibility worse.
+        leaves: maximum number of leaves of a tree, at most 32.
         rate: learning rate.
-        feature_fraction: share of the features that a tree may look at.
-        least: fewest keypoints in a leaf; fewer people make it smaller.
-        folds: parts that the images are cut into for predictions out of fold.
+        feature_fraction: share of the features that a tree may use.
+        least: minimum number of keypoints in a leaf; it is lowered for few people.
+        folds: number of parts into which the images are divided for out-of-fold predictions.
         seed: random seed of the trees and of the folds.
         threads: CPU threads; the fitted trees do not depend on it.
     """
@@ -48,14 +48,14 @@ CHOSEN = Settings()
 
 @dataclass(frozen=True)
 class Examples:
-    """What there is to learn from: N people with K keypoints.
+    """Training examples: N people with K keypoints.
 
     Attributes:
         features: (N, K, F) float32.
         similarity: (N, K) true keypoint similarity; only labeled keypoints count.
         labeled: (N, K) bool.
         images: (N,) image of each person, for folds.
-        known: (N,) bool, people to fit to; the others belong to no annotated person and are only predicted.
+        known: (N,) bool, poses of annotated people, to fit to; the others are only predicted.
     """
 
     features: np.ndarray
@@ -71,12 +71,12 @@ class Examples:
 def fit_forests(
     examples: Examples, settings: Settings, rows: np.ndarray | None = None
 ) -> tuple[Forest, Forest]:
-    """Fit keypoint similarity (labeled keypoints only) and visibility (all keypoints), both by cross entropy.
+    """Fit keypoint similarity (labeled keypoints only) and visibility (all keypoints), both with cross entropy.
 
     Args:
         examples: the people.
-        settings: of the trees.
-        rows: (N,) bool, people to fit to among those that are known; None: all.
+        settings: settings of the trees.
+        rows: (N,) bool, known people to fit to; None: all.
 
     Raises:
         BackendUnavailable: LightGBM is not installed.
@@ -92,18 +92,18 @@ def fit_forests(
 
 
 Fit = Callable[[np.ndarray | None], tuple[Forest, Forest]]
-"""Fits forests of similarity and visibility to the people in `rows`, (N,) bool; None: to all."""
+"""Function that fits forests of similarity and visibility to the people in `rows`, (N,) bool; None: all."""
 
 
 def out_of_fold(
     examples: Examples, settings: Settings, fit: Fit | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Predict every person by forests fitted to the people of other images.
+    """Predict every person with forests fitted to people in other images.
 
     Args:
         examples: the people.
-        settings: of the folds, and of the trees.
-        fit: how forests are fitted; None: fit_forests.
+        settings: settings of the folds and the trees.
+        fit: function that fits forests; None: fit_forests.
 
     Yields, fold by fold: rows (n,), predicted similarity (n, K) and visibility (n, K).
     """
@@ -116,7 +116,7 @@ def out_of_fold(
 
 
 def folds_of(images: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(N,) number of the fold of each person: people of one image are in one fold.
+    """Return the fold (N,) of each person; all people of an image are in one fold.
 
     Raises:
         ArgumentError: there are fewer images than folds.
@@ -136,7 +136,7 @@ def _fit(rows: np.ndarray, targets: np.ndarray, settings: Settings, random_thres
         "learning_rate": settings.rate,
         "feature_fraction": settings.feature_fraction,
         "extra_trees": random_thresholds,
-        # A leaf of 40 keypoints is 1 in 1,700 of 4,000 people; of 100 people it would leave next to no trees.
+        # With 4,000 people, a leaf of 40 keypoints holds 1 in 1,700; with 100 people hardly any split would remain.
         "min_data_in_leaf": min(settings.least, max(5, len(rows) // 200)),
         "num_threads": settings.threads,
         "seed": settings.seed,
@@ -152,25 +152,25 @@ def _fit(rows: np.ndarray, targets: np.ndarray, settings: Settings, random_thres
 def _lightgbm() -> Any:
     if inherited("lightgbm"):
         raise BackendUnavailable(
-            "LightGBM was loaded before this process was forked, and its threads do not run here; start processes with "
+            "LightGBM was loaded before this process was forked, so its threads do not run here; start processes with "
             "multiprocessing's method 'spawn'"
         )
     try:
         import lightgbm
     except ImportError as error:
         raise BackendUnavailable(
-            f"fitting a scorer needs LightGBM: pip install 'oaks[fit]' ({error})"
+            f"fitting a scorer needs LightGBM: {error}; `pip install 'oaks[fit]'`"
         ) from error
     return lightgbm
 
 
 def to_forest(model: Mapping[str, Any], features: int) -> Forest:
-    """Turn a LightGBM model of numeric features, as `dump_model` gives it, into arrays.
+    """Convert a LightGBM model of numeric features, as `dump_model` returns it, to arrays.
 
-    Thresholds are rounded down to float32, which decides alike for every float32 feature.
+    Thresholds are rounded down to float32, which gives the same decision for every float32 feature.
 
     Raises:
-        ArgumentError: a split is none of `feature <= threshold`.
+        ArgumentError: a split has another form than `feature <= threshold`.
     """
     roots: list[int] = []
     splits: list[tuple[int, float, list[int]]] = []

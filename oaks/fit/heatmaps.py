@@ -1,4 +1,4 @@
-"""A scorer for a frozen heatmap network: run it over annotated people, keep the maps, fit on their features."""
+"""Fits a scorer to a frozen heatmap network: runs it over annotated people, stores the maps, fits on their features."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from oaks.val.detect import image_files
 from oaks.val.ground_truth import GroundTruth
 
 PEOPLE_AT_ONCE = 64
-"""People in one shard of stored heatmaps."""
+"""Number of people in a shard of stored heatmaps."""
 SCORERS = ("trees", "ks-net")
 KS_FILE = "ks.fp16.onnx"
 STORE = "store.json"
@@ -51,7 +51,7 @@ class Shard:
 
     Attributes:
         people: (n,) indices into the annotated people.
-        maps: (n, 2, K, h, w) float16: heatmaps of the crops, and of the mirrored crops as the network gives them.
+        maps: (n, 2, K, h, w) float16: heatmaps of the crops, and the network's raw output for the mirrored crops.
         transforms: (n, 2, 3) crop pixel -> image pixel.
         frame_sizes: (n, 2) width and height of each person's picture.
     """
@@ -82,32 +82,32 @@ def fit_heatmaps(
 ) -> Fitted:
     """Fit a scorer to a frozen heatmap network on annotated people.
 
-    The network runs over every person with labeled keypoints, crop and mirrored crop; its heatmaps are kept as
-    float16 in `store`, and a run that was stopped resumes there.
+    The network runs over the crop and the mirrored crop of every person with labeled keypoints. Its heatmaps are stored
+    as float16 in `store`, from which a stopped run resumes.
 
     Args:
-        model: a bundle with a heatmap network, or an ONNX file, of which oaks.fit.import_network makes one in `store`.
+        model: a bundle with a heatmap network, or an ONNX file, from which oaks.fit.import_network makes one in `store`.
         annotations: COCO keypoint annotations, one file or several.
         images: the folder of the images of each annotation file.
         store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
         out: folder of the new bundle, which must not exist; None writes nothing.
-        preset: of an ONNX file, as import_network takes it.
-        preset_settings: fields of the preset that differ, {"refine": "dark"} for instance.
-        name: of the new bundle; the model's if None.
+        preset: preset of an ONNX file, as for import_network.
+        preset_settings: changed fields of the preset, for example {"refine": "dark"}.
+        name: name of the new bundle; None: the model's.
         skeleton: the keypoints of an ONNX file, in the order of its maps.
-        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        category: name or id of the category of people; None: as oaks.coco.choose_category.
         scorer: "trees": boosted trees on features of the maps, which are fitted in seconds; "ks-net": a KS network that
             gives visibility too, on the maps themselves.
-        second_opinion: name of a shipped bundle whose pose of the same person the trees look at too; the Engine then runs
-            its network as well.
-        settings: of the trees.
-        resamples: of the bootstrap.
+        second_opinion: name of a shipped bundle whose pose of the same person gives further features; the Engine then
+            runs its network too.
+        settings: settings of the trees.
+        resamples: number of bootstrap resamples.
         threads: CPU threads of the network; None: all cores.
 
     Raises:
-        FileNotFoundError: a file or folder is not there.
+        FileNotFoundError: a file or folder does not exist.
         FileExistsError: `out` exists.
-        ValueError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
+        ArgumentError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
             other people.
     """
     if scorer not in SCORERS:
@@ -158,10 +158,10 @@ def imported(
     name: str | None,
     skeleton: Skeleton,
 ) -> Bundle:
-    """The bundle of an ONNX file in a folder: made there, or by an earlier run.
+    """Return the bundle of an ONNX file in a folder, which an earlier run may have made.
 
     Raises:
-        ArgumentError: there is no preset, or the folder holds another network or the same by another preset.
+        ArgumentError: there is no preset, or the folder holds another network or another preset's.
     """
     if preset is None:
         raise ArgumentError(f"preset must be one of {', '.join(PRESETS)} with an ONNX file, got None")
@@ -177,10 +177,10 @@ def imported(
 
 
 def _second_bundle(name: str, scorer: str) -> Bundle:
-    """The shipped bundle of a second opinion.
+    """Return the shipped bundle of a second opinion.
 
     Raises:
-        ArgumentError: it is not shipped, or a KS network is to be fitted, which sees no poses.
+        ArgumentError: there is no such bundle, or the scorer is a KS network, which does not use poses.
     """
     if name not in bundles.shipped():
         raise ArgumentError(f"second_opinion must be a shipped bundle, {bundles.shipped()}, got {name!r}")
@@ -190,7 +190,7 @@ def _second_bundle(name: str, scorer: str) -> Bundle:
 
 
 def heatmap_card(bundle: Bundle, second: Bundle | None = None) -> Card:
-    """The card of a scorer for a bundle's heatmaps, and a second bundle's poses, to be filled in by the fit."""
+    """Return the card of a scorer for a bundle's heatmaps and a second bundle's poses; the fit completes it."""
     return Card(
         kind="heatmaps",
         estimator=bundle.name,
@@ -213,7 +213,7 @@ def described_people(
     threads: int | None,
     category: str | int | None = None,
 ) -> tuple[People, np.ndarray]:
-    """The network's poses of the annotated people, and features (N, K, F) of their heatmaps, person by person."""
+    """Return the network's poses of the annotated people, and features (N, K, F) of their heatmaps."""
     return _people_with(features_of, bundle, annotations, images, store, threads, category)
 
 
@@ -225,12 +225,12 @@ def averaged_people(
     threads: int | None,
     category: str | int | None = None,
 ) -> tuple[People, np.ndarray]:
-    """The network's poses of the annotated people, and their heatmaps (N, K, h, w) float16, averaged over the flip."""
+    """Return the network's poses of the annotated people, and their flip-averaged heatmaps (N, K, h, w) float16."""
     return _people_with(averaged_maps, bundle, annotations, images, store, threads, category)
 
 
 Describe = Callable[[Bundle, GroundTruth, Shard], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Gives an array with a row for each person of a shard, their keypoints (n, K, 2) and heat (n, K)."""
+"""Function that returns an array with a row per person of a shard, their keypoints (n, K, 2) and heat (n, K)."""
 
 
 def _people_with(
@@ -259,11 +259,11 @@ def _people_with(
 def run(
     bundle: Bundle, truth: GroundTruth, images: Path, store: Path, threads: int | None = None
 ) -> Iterator[Shard]:
-    """Run the pose network over everybody with labeled keypoints, or read what an earlier run has stored.
+    """Run the pose network over all people with labeled keypoints, or read what an earlier run has stored.
 
     Raises:
-        FileNotFoundError: an image is not there.
-        ValueError: `store` holds maps of another network or of other people.
+        FileNotFoundError: an image does not exist.
+        ArgumentError: `store` holds maps of another network or of other people.
     """
     people = np.flatnonzero(truth.counted)
     parts = [people[first : first + PEOPLE_AT_ONCE] for first in range(0, len(people), PEOPLE_AT_ONCE)]
@@ -286,7 +286,7 @@ def run(
 def features_of(
     bundle: Bundle, truth: GroundTruth, shard: Shard
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (n, K, F), keypoints (n, K, 2) in pixels of the image files, and heat (n, K)."""
+    """Return features (n, K, F), keypoints (n, K, 2) in pixels of the image files, and heat (n, K)."""
     straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy]) for copy in (0, 1))
     decoded = _decoded(bundle, shard, straight, mirrored)
     features = ops.map_features(
@@ -306,7 +306,7 @@ def averaged_maps(
     truth: GroundTruth,  # noqa: ARG001 - as features_of
     shard: Shard,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Heatmaps (n, K, h, w) float16 averaged over the flip, keypoints (n, K, 2) in pixels of the image files, heat."""
+    """Return flip-averaged heatmaps (n, K, h, w) float16, keypoints (n, K, 2) in pixels of the image files, and heat."""
     straight, mirrored = (np.ascontiguousarray(shard.maps[:, copy], np.float32) for copy in (0, 1))
     decoded = _decoded(bundle, shard, straight, mirrored, average=True)
     return decoded.heatmaps.astype(np.float16), decoded.points, decoded.heat
@@ -330,7 +330,7 @@ def _decoded(
 
 
 def decoder_in_words(bundle: Bundle) -> str:
-    """The decoder as a scorer's card states it."""
+    """Return the decoder as a scorer's card states it."""
     pose = bundle.pose
     blur = f", blur {pose.blur_sigma:g}" if pose.refine == "dark" and pose.blur_sigma else ""
     return f"{pose.alignment}, {pose.refine}{blur}, flip"
@@ -422,7 +422,7 @@ def _open_store(store: Path, bundle: Bundle, truth: GroundTruth) -> None:
 def _rows(
     truth: GroundTruth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
 ) -> list[dict[str, Any]]:
-    """COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
+    """Return COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
     offset = 0 if file is None else file << 48
     boxes = truth.file_boxes(people)
     flat = np.concatenate([points, heat[..., None]], axis=2).reshape(len(people), -1).astype(float)
@@ -440,7 +440,7 @@ def _rows(
 
 
 def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
-    """Write the model's bundle again with the scorer in it, whole or not at all. Returns the folder."""
+    """Write the model's bundle with the scorer atomically to a new folder; return the folder."""
     with replacing_folder(out) as staged:
         content = scored_description(bundle, fitted, name)
         for file in bundle.files:
@@ -456,7 +456,7 @@ def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
 
 
 def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, Any]:
-    """bundle.json's content for a bundle with this scorer instead of its own, if it has one."""
+    """Return the content of bundle.json for a bundle with this scorer in place of its own."""
     kept = ("license", "sources", "skeleton", "card", "extra")
     content = {key: value for key, value in bundle.description.items() if key in kept}
     card = fitted.scorer.card

@@ -1,4 +1,4 @@
-"""A KS network with a visibility head as the scorer of a frozen heatmap network: it sees the maps themselves."""
+"""Fits a KS network with a visibility head as the scorer of a frozen heatmap network, on the maps themselves."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ NETWORK = MappingProxyType(
 )
 """The KS network of the recipe `tiny_ks_net`."""
 COMPARED = 32
-"""People on whose maps the exported network is compared with torch's."""
+"""Number of people on whose maps the exported network is compared with the torch network."""
 
 
 @dataclass(frozen=True)
 class KSNetSettings:
-    """How the KS network is trained.
+    """Settings of the training of the KS network.
 
     Attributes:
-        network: backbone and sizes, as oaks.training.networks.KSNet takes them.
-        epochs: how often every person is drawn, mirrored every other time.
+        network: arguments of oaks.training.networks.KSNet: backbone and sizes.
+        epochs: how often every person is drawn; every second time mirrored.
         batch: people per step.
-        learning_rate: at its highest; it falls along a cosine.
-        weight_decay: of AdamW.
-        folds: parts that the images are cut into for predictions out of fold; there is one training for each, and one
-            on all people.
+        learning_rate: the highest learning rate; it follows a cosine.
+        weight_decay: weight decay of AdamW.
+        folds: number of parts into which the images are divided for out-of-fold predictions; there is one training for
+            each part, and one on all people.
         seed: random seed.
     """
 
@@ -71,16 +71,16 @@ def fit_ks_net(
 ) -> Fitted:
     """Train a KS network on heatmaps (N, K, h, w), out of fold and then on all people.
 
-    Cross entropy of keypoint similarity (labeled keypoints) and of visibility (all keypoints). The weights of each
-    training are kept in `keep`, so that a run that was stopped resumes after the last of them.
+    The loss is the cross entropy of keypoint similarity (labeled keypoints) and of visibility (all keypoints). The
+    weights of each training are stored in `keep`, so that a stopped run resumes after the last finished training.
 
     Args:
-        people: whose maps these are.
-        maps: averaged over the flip, float16.
-        card: what is fitted; its figures are filled in here.
+        people: the people of the maps.
+        maps: flip-averaged maps, float16.
+        card: card of the scorer; its figures are completed here.
         keep: folder of the heatmaps.
-        settings: of the training.
-        resamples: of the bootstrap.
+        settings: settings of the training.
+        resamples: number of bootstrap resamples.
 
     Raises:
         ArgumentError: there are fewer people than map features.
@@ -125,7 +125,7 @@ def fit_ks_net(
 
 
 def _key(settings: KSNetSettings, people: People) -> str:
-    """What the weights depend on, in short."""
+    """Return a hash of everything that the weights depend on."""
     stated = json.dumps(
         {**asdict(settings), "people": people.truth.ids[people.detections.own].tolist()}, default=dict
     )
@@ -145,7 +145,7 @@ def _trained(
     path: Path,
     step_done: Any,
 ) -> torch.nn.Module:
-    """A network trained on some people, or as an earlier run has kept it."""
+    """Return a network trained on some people, or the one stored by an earlier run."""
     import torch
     from safetensors.torch import load_file, save
 
@@ -208,7 +208,7 @@ def _train(
 
 
 def predicted(network: torch.nn.Module, maps: np.ndarray, batch: int = 128) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity and visibility (n, K) of maps (n, K, h, w), not calibrated."""
+    """Return uncalibrated similarity and visibility (n, K) of maps (n, K, h, w)."""
     import torch
 
     found = []
@@ -221,10 +221,10 @@ def predicted(network: torch.nn.Module, maps: np.ndarray, batch: int = 128) -> t
 
 
 def exported(network: torch.nn.Module, maps: np.ndarray) -> bytes:
-    """The network as ONNX, stored in fp16 and compared with torch's on these maps.
+    """Return the network as ONNX, stored in fp16 and compared with the torch network on these maps.
 
     Raises:
-        ExportError: it is too far from the torch network.
+        ExportError: it differs too much from the torch network.
     """
     from oaks.engines.export.export import TrainedNetwork, check_rows, graph_of, models
     from oaks.engines.export.torch_weights import rename_folded

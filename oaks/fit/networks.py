@@ -1,4 +1,4 @@
-"""Import a frozen ONNX pose network as people have it: its preprocessing and layout by a named preset."""
+"""Imports frozen ONNX pose networks; a named preset describes their preprocessing and layout."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Preset:
-    """What a family of networks expects and gives.
+    """Preprocessing and outputs of a family of networks.
 
     Attributes:
-        source: where this is stated.
-        mean, std: of the input, on the 0-255 scale, in the order of `color`.
+        source: where this is documented.
+        mean, std: normalization of the input, on the 0-255 scale, in the order of `color`.
         color: channel order of the input.
         alignment, refine, blur_sigma: how its heatmaps are decoded (oaks.ops.decode).
-        padding: how much larger than the box a crop is.
-        size: width and height of the input, for a network that takes any; None: those that the network states.
-        verified: what has been run with real weights; empty if nothing has.
+        padding: size of a crop relative to the box.
+        size: width and height of the input, for a network that takes any size; None: the size that the network states.
+        verified: what has been run with real weights; empty: nothing.
         kind: "heatmaps" or "simcc".
         split: vector elements per crop pixel, for simcc.
-        weighted: whether the network has MoveNet's four outputs, of which its heatmaps are made in the graph.
+        weighted: whether the network has MoveNet's four outputs, from which the graph computes its heatmaps.
     """
 
     source: str
@@ -92,7 +92,7 @@ PRESETS: Mapping[str, Preset] = {
         weighted=True,
     ),
 }
-"""The known families, by name."""
+"""The known families by name."""
 
 
 def import_network(
@@ -110,27 +110,27 @@ def import_network(
     The network must have one input (N, 3, H, W) and one output (N, K, h, w); with preset "movenet" four outputs,
     heatmaps, center, regression and offsets, of which the person-weighted heatmaps are computed in the graph; of kind
     "simcc" two outputs, (N, K, W times split) and (N, K, H times split).
-    A fixed batch of 1 is made variable where the graph allows; else the network runs once for each crop.
+    A fixed batch of 1 is made variable if the graph allows it; otherwise the network runs once per crop.
 
     Args:
         model: the ONNX file.
         out: folder of the bundle, which must not exist.
         preset: a name from PRESETS, or a Preset.
-        name: of the bundle; the file's name if None.
-        license: of the weights.
+        name: name of the bundle; None: the file's name.
+        license: license of the weights.
         skeleton: the network's keypoints, in the order of its maps.
-        settings: fields of Preset that differ, `refine="dark"` for instance.
+        settings: changed fields of the preset, for example `refine="dark"`.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         FileExistsError: `out` exists.
-        ValueError: the preset is unknown, or the network's inputs and outputs are not of its layout; the message says
-            what was found.
+        ArgumentError: the preset is unknown, or the network's inputs and outputs have another layout, which the message
+            names.
         BackendUnavailable: the package onnx is not installed.
     """
     path, folder = Path(model), Path(out)
     if not path.is_file():
-        raise FileNotFoundError(f"model not found: {path}; name an ONNX file")
+        raise FileNotFoundError(f"model not found: {path}; pass an ONNX file")
     if folder.exists():
         raise FileExistsError(f"out must not exist, got {folder}")
     chosen = _with(_preset(preset), settings)
@@ -167,14 +167,14 @@ def import_network(
 def imported_from(
     model: Path, preset: str | Preset, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What bundle.json says about where a network comes from.
+    """Return the entry of bundle.json about the origin of a network.
 
     Raises:
         ArgumentError: the preset is unknown, or the file cannot be read.
     """
     source = _preset(preset).source
     if not model.is_file():
-        raise FileNotFoundError(f"model not found: {model}; name an ONNX file")
+        raise FileNotFoundError(f"model not found: {model}; pass an ONNX file")
     return {
         "preset": preset if isinstance(preset, str) else "custom",
         "source": source,
@@ -188,7 +188,7 @@ def imported_from(
 
 
 def _decoding(preset: Preset, stride: int) -> dict[str, Any]:
-    """How the outputs become keypoints, as bundle.json states it."""
+    """Return how outputs are decoded to keypoints, as bundle.json states it."""
     if preset.kind == "simcc":
         return {"decoder": {"split": preset.split}}
     decoder: dict[str, Any] = {"alignment": preset.alignment, "refine": preset.refine}
@@ -206,10 +206,10 @@ def _preset(preset: str | Preset) -> Preset:
 
 
 def read_settings(changes: Sequence[str]) -> dict[str, Any]:
-    """Fields of a preset that differ, from "field=value" as they are typed: refine=dark, mean=0,0,0.
+    """Parse changed fields of a preset from texts "field=value", such as refine=dark or mean=0,0,0.
 
     Raises:
-        ArgumentError: a change is not of that form, names no field, or has no value of the field's kind.
+        ArgumentError: a text has another form, names no field, or its value does not fit the field.
     """
     kinds = {field.name: type(getattr(PRESETS["hrnet"], field.name)) for field in fields(Preset)}
     kinds |= {"blur_sigma": float, "size": tuple}
@@ -247,8 +247,8 @@ def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:
 def _converted(
     path: Path, preset: Preset, skeleton: Skeleton
 ) -> tuple[bytes, tuple[int, int], int, int | None]:
-    """The network with the bundle's names and a batch of any size, (width, height) of its input, its stride, and 1 if
-    it takes one crop at a time.
+    """Return the network with the bundle's names and a variable batch, (width, height) of its input, its stride, and 1 if
+    it takes only one crop at a time.
     """
     try:
         import onnx
@@ -256,7 +256,7 @@ def _converted(
         onnxruntime = load_onnxruntime()
     except ImportError as error:
         raise BackendUnavailable(
-            f"importing a network needs onnx: pip install 'oaks[fit]' ({error})"
+            f"importing a network needs onnx: {error}; `pip install 'oaks[fit]'`"
         ) from error
 
     try:
@@ -302,7 +302,7 @@ def _converted(
     if reason and not fixed:
         raise ArgumentError(f"{path}: a batch must give the outputs of its crops one by one, got {reason}")
     if reason:
-        log.warning("%s takes one crop at a time, and runs once for each: %s", path, reason)
+        log.warning("%s takes only one crop at a time, so it runs once per crop: %s", path, reason)
     return content, (width, height), stride, 1 if reason else None
 
 
@@ -321,7 +321,7 @@ def _fix_size(graph: Any, size: tuple[int, int]) -> bool:
 
 
 def _keep_outputs(graph: Any, names: Mapping[str, str]) -> None:
-    """Give the outputs the bundle's names, and drop all others."""
+    """Rename the outputs to the bundle's names, and drop all others."""
     for new, old in names.items():
         _rename(graph, old, new)
     kept = [output for output in graph.graph.output if output.name in names]
@@ -336,7 +336,7 @@ def _simcc_outputs(
     shapes: Mapping[str, tuple[int, ...]],
     size: tuple[int, int],
 ) -> dict[str, str]:
-    """Which output is x and which y: by their lengths; of equal ones the first is x."""
+    """Decide by length which output is x and which is y; of equal lengths the first is x."""
     wanted = [(1, skeleton.count, round(side * preset.split)) for side in size]
     if list(shapes.values()) in (wanted, wanted[::-1]):
         names = list(shapes)
@@ -358,7 +358,7 @@ def _heatmap_outputs(
     shapes: Mapping[str, tuple[int, ...]],
     size: tuple[int, int],
 ) -> dict[str, str]:
-    """Which output is what: by its shape, since exporters name them as they like."""
+    """Identify outputs by shape, since exporters choose their names freely."""
     count = skeleton.count
 
     def of(channels: int) -> list[str]:
@@ -400,7 +400,7 @@ def _rename(graph: Any, old: str, new: str) -> None:
 
 
 def _free_batch(graph: Any) -> None:
-    """Let the first axis of inputs and outputs have any length."""
+    """Make the first axis of inputs and outputs variable."""
     for value in (*graph.graph.input, *graph.graph.output):
         dimension = value.type.tensor_type.shape.dim[0]
         dimension.Clear()
@@ -409,10 +409,10 @@ def _free_batch(graph: Any) -> None:
 
 
 def _not_batched(content: bytes, names: list[str], probe: np.ndarray) -> str:
-    """Why a batch does not give what its crops give one by one; empty if it does."""
+    """Return why a batch differs from its crops run one by one; empty if it does not."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a graph that cannot take a batch is no fault
+    options.log_severity_level = 4  # a graph that cannot take a batch is not an error
     session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     alone = [session.run(names, {"crops": probe[n : n + 1]}) for n in range(len(probe))]
     try:
@@ -429,8 +429,10 @@ def _not_batched(content: bytes, names: list[str], probe: np.ndarray) -> str:
 
 
 def _weigh(graph: Any, names: Mapping[str, str], count: int, size: tuple[int, int]) -> None:
-    """Add MoveNet's choice of a person to the graph: heatmaps divided by the distance to where the person's center
-    says that each keypoint is, so that other people's keypoints are suppressed. Heatmaps and center are logits.
+    """Add MoveNet's selection of a person to the graph. Heatmaps and center are logits.
+
+    Heatmaps are divided by the distance to the position that the person's center predicts for each keypoint, so that
+    other people's keypoints are suppressed.
     """
     from onnx import helper, numpy_helper
 

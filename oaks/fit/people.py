@@ -1,4 +1,4 @@
-"""Results beside the annotated people that a scorer is fitted to."""
+"""Pairs results with the annotated people that a scorer is fitted to."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_own
 
 SAME_PERSON = 0.5
-"""Intersection over union from which a detected box is an annotated person's."""
+"""Minimum intersection over union of a detected box and its person's box."""
 
 
 @dataclass(frozen=True)
 class People:
-    """N poses of an estimator, and whose they are.
+    """N poses of an estimator, and the person of each.
 
     Attributes:
         truth: the annotated people, of all files together.
         detections: the poses.
-        boxes: (N, 4) x1, y1, x2, y2 on the scale of `points`, or None where the results have none.
+        boxes: (N, 4) x1, y1, x2, y2 on the scale of `points`, or None if the results have none.
         points: (N, K, 2) keypoints in pixels of the image files.
         heat: (N, K) scores of the keypoints.
-        header: what the results say about themselves.
-        rows_read: how many rows the results have, those of other categories among them.
+        header: header of the results.
+        rows_read: number of rows of the results, including other categories.
     """
 
     truth: GroundTruth
@@ -51,7 +51,7 @@ class People:
 
     @property
     def labeled(self) -> np.ndarray:
-        """(N, K) bool: keypoints that the pose's person has labeled; False for poses of nobody."""
+        """(N, K) bool: keypoints labeled on the pose's person; False for poses without a person."""
         flags = self.truth.flags[self.detections.own] > 0
         return flags & self.known[:, None]
 
@@ -77,20 +77,20 @@ def load_people(
 ) -> People:
     """Read results and the annotations of their images, and find each pose's person.
 
-    With ground-truth boxes that is the person whose box was cut. With detected boxes it is the labeled person
-    whose box overlaps most, if by at least half of their union; without boxes, the one of the largest OKS.
+    With ground-truth boxes that is the person whose box was cropped. With detected boxes it is the labeled person whose
+    box overlaps most, if the IoU is at least 0.5; without boxes, the person with the largest OKS.
 
     Args:
         results: COCO keypoint results, one file for each annotation file. Rows may hold `box` or `bbox`
             (x, y, width, height), `box_score`, `annotation_id` and `heat`.
         annotations: COCO keypoint annotations.
         skeleton: the keypoints of both.
-        box_source: "ground truth" or "detected", where the results' header does not say.
-        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        box_source: "ground truth" or "detected", if the results' header does not state it.
+        category: name or id of the category of people; None: as oaks.coco.choose_category.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: results and annotations do not fit, or the results hold no usable keypoint scores.
+        FileNotFoundError: a file does not exist.
+        ArgumentError: results and annotations do not fit, or the results hold no usable keypoint scores.
     """
     if len(results) != len(annotations) or not results:
         raise ArgumentError(
@@ -101,7 +101,7 @@ def load_people(
     for number, path in enumerate(results):
         own, header = read_results(path)
         _check_bare(own, str(path))
-        if len(results) > 1:  # a file's own errors name the file
+        if len(results) > 1:  # checked one by one, so that errors name the file
             truth = GroundTruth.load(annotations[number], skeleton=skeleton, category=category)
             Detections.from_rows(own, truth, path=str(path))
             own = [_renumbered(row, number, "image_id", "annotation_id") for row in own]
@@ -118,7 +118,7 @@ def people_of(
     label: str,
     box_source: str | None = None,
 ) -> People:
-    """The same from rows in memory; `label` is what messages call them."""
+    """Like `load_people`, from rows in memory; `label` names them in messages."""
     stated = {
         str(header["box_source"]).startswith("annotated") for header in headers if "box_source" in header
     }
@@ -126,7 +126,7 @@ def people_of(
     if box_source is None:
         ground_truth = stated == {True} or (not stated and with_ids)
         box_source = "ground truth" if ground_truth else "detected"
-    # A foreign row may say bbox, which pycocotools would take for a box result.
+    # Rows of other programs may hold bbox, which pycocotools would take for a box result.
     plain = [{("box" if key == "bbox" else key): value for key, value in row.items()} for row in rows]
     detections = Detections.from_rows(plain, truth, path=label, header=headers[0], box_source=box_source)
     ordered = [plain[i] for i in detections.rows]
@@ -142,16 +142,18 @@ def people_of(
 def load_truth(
     annotations: Sequence[str | Path], skeleton: Skeleton, category: str | int | None = None
 ) -> GroundTruth:
-    """The people of several COCO files as those of one; ids that two files share become different ones.
+    """Return the people of several COCO files together; ids that two files share are made different.
 
     Raises:
-        ValueError: a file is no COCO annotation file.
+        ArgumentError: a file is not a COCO annotation file.
     """
     if len(annotations) == 1:
         return GroundTruth.load(annotations[0], skeleton=skeleton, category=category)
     joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for number, path in enumerate(annotations):
-        GroundTruth.load(path, skeleton=skeleton, category=category)  # a file's own errors name the file
+        GroundTruth.load(
+            path, skeleton=skeleton, category=category
+        )  # checked one by one, so that errors name the file
         content = read_json(path, top=dict, strict=False)
         joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
         joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
@@ -160,7 +162,7 @@ def load_truth(
 
 
 def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:
-    """An entry of one of several files, with ids that no entry of another file has."""
+    """Return an entry of one of several files, with ids that no entry of another file has."""
     return {**entry, **{key: (file << 48) + int(entry[key]) for key in keys if entry.get(key) is not None}}
 
 
@@ -169,7 +171,7 @@ def _joined(paths: Sequence[str | Path]) -> str:
 
 
 def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
-    """Whether keypoints carry a score at all: (x, y) pairs do not."""
+    """Refuse keypoints without scores, such as (x, y) pairs."""
     for number, row in enumerate(rows):
         points = row.get("keypoints")
         if isinstance(points, list) and points and isinstance(points[0], list):
@@ -188,7 +190,7 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
     heat = detections.heat
     if heat.shape[1] > 1 and np.ptp(heat, axis=1).max() == 0:
         raise ArgumentError(
-            f"{label}: keypoints must have scores of their own, got one score for all keypoints of each pose"
+            f"{label}: keypoints must have a score each, got one score for all keypoints of each pose"
         )
     if np.ptp(heat) == 0:
         raise ArgumentError(
@@ -198,7 +200,7 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
 
 
 def _boxes(truth: GroundTruth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
-    """(N, 4) in pixels of the image files: the rows' own, or else their people's; None if any row has neither."""
+    """Return boxes (N, 4) in pixels of the image files: the row's or its person's; None if a row has neither."""
     if all(row.get("box") is not None for row in rows):
         return to_xyxy(np.array([row["box"] for row in rows], float).reshape(-1, 4))
     if detections.box_source == "ground truth":
@@ -207,7 +209,7 @@ def _boxes(truth: GroundTruth, detections: Detections, rows: list[dict[str, Any]
 
 
 def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(N,) the labeled person whose box overlaps most, -1 where none does by SAME_PERSON."""
+    """Return (N,) the labeled person whose box overlaps most, if by SAME_PERSON; else -1."""
     own = np.full(len(boxes), -1)
     people = to_xyxy(truth.boxes)
     for where in np.unique(image):

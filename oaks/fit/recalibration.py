@@ -1,4 +1,4 @@
-"""The trees of a scorer kept, with two numbers each fitted to new people: for fewer people than trees need."""
+"""Recalibrates a scorer: keeps its trees and fits two numbers for each forest, for fewer people than trees need."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from oaks.ops import Forest
 
 _STEPS, _ENOUGH = 50, 1e-9
 _FARTHEST = 30.0
-"""Largest logit that counts; those of trees are far below it."""
+"""Logits are clamped to this magnitude; those of trees are far below it."""
 
 
 def recalibrated(
     forests: tuple[Forest, Forest], examples: Examples, rows: np.ndarray | None = None
 ) -> tuple[Forest, Forest]:
-    """Forests of similarity and visibility whose logits are scale * logit + bias of the given ones.
+    """Return forests of similarity and visibility whose logits are scale * logit + bias of the given forests.
 
     Args:
-        forests: of similarity and of visibility, which look at the examples' features.
+        forests: forests of similarity and of visibility on the examples' features.
         examples: the people.
-        rows: (N,) bool, people to fit to among those that are known; None: all.
+        rows: (N,) bool, known people to fit to; None: all.
     """
     chosen = examples.known if rows is None else examples.known & rows
     labeled = examples.labeled & chosen[:, None]
@@ -37,17 +37,17 @@ def recalibrated(
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
-    """Logits of probabilities, bounded where they round to 0 or 1."""
+    """Return logits of probabilities, bounded where these round to 0 or 1."""
     with np.errstate(divide="ignore"):
         p = np.asarray(probabilities, float)
         return (np.log(p) - np.log1p(-p)).clip(-_FARTHEST, _FARTHEST)
 
 
 def fit_scale_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Scale and bias of logits (n,) with the least cross entropy to targets (n,) in [0, 1] (Platt, 1999).
+    """Return scale and bias of logits (n,) with the least cross entropy to targets (n,) in [0, 1] (Platt, 1999).
 
-    The result is finite and near (1, 0) where the targets do not decide: the loss has one more keypoint, which asks for
-    no change. Newton's method; the loss is convex.
+    The result is finite, and near (1, 0) if the targets do not determine it, because the loss contains one more keypoint
+    that favors no change. Solved by Newton's method; the loss is convex.
     """
     numbers = np.array([1.0, 0.0])
 
@@ -72,7 +72,7 @@ def fit_scale_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, 
 
 
 def scaled(forest: Forest, scale: float, bias: float) -> Forest:
-    """A forest whose logits are scale * logit + bias of the given one's: leaves multiplied, and a tree of one leaf."""
+    """Return a forest with logits scale * logit + bias: leaves are multiplied, and a tree of one leaf is added."""
     return replace(
         forest,
         leaves=np.append(forest.leaves.astype(float) * scale, bias).astype(np.float32),

@@ -1,4 +1,4 @@
-"""What a fit has reached: the scorer, and tables of the conventional and the fitted score on held-out people."""
+"""The result of a fit: the scorer, and tables of the conventional and the fitted score on held-out people."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class KSNetScorer:
     Attributes:
         card: what it was fitted to.
         onnx: the network as an ONNX file stored in fp16.
-        architecture: how oaks.training.networks.build makes it.
-        calibration: scale and bias of the logits of "similarity" and "visibility", as bundle.json has them.
+        architecture: its description for oaks.training.networks.build.
+        calibration: scale and bias of the logits of "similarity" and "visibility", as in bundle.json.
     """
 
     card: Card
@@ -39,13 +39,13 @@ class KSNetScorer:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted scorer and what it is worth on people of images that it was not fitted to.
+    """A fitted scorer and its accuracy on people of images that it was not fitted to.
 
     Attributes:
         scorer: fitted to all people: trees (oaks.Scorer), or a KS network.
-        measured: the poses of the fit with the similarity and visibility that out-of-fold models predict.
+        measured: the poses of the fit with similarity and visibility predicted out of fold.
         comparisons: conventional and OAKS score with bootstrap intervals.
-        warnings: what may be wrong with the people or the results, in words.
+        warnings: possible problems with the people or the results.
         path: the scorer's file, or None if it has not been written.
     """
 
@@ -74,13 +74,13 @@ class Fitted:
 def measured_with(
     truth: GroundTruth, detections: Detections, similarity: np.ndarray, visibility: np.ndarray
 ) -> ScoredDetections:
-    """The poses beside the truth, with predicted similarity and visibility (N, K)."""
+    """Return the poses paired with the ground truth, with predicted similarity and visibility (N, K)."""
     told = replace(detections, similarity=similarity.astype(float), visibility=visibility.astype(float))
     return ScoredDetections.of(truth, told)
 
 
 def contenders(measured: ScoredDetections) -> list[Contender]:
-    """Conventional, OAKS and, with ground-truth boxes, the oracle."""
+    """Return the contenders: conventional, OAKS and, with ground-truth boxes, the oracle."""
     keys = [key for key in ("conventional", "oaks", "oracle") if key in measured.scores]
     return [Contender(key, measured, measured.scores[key].ranks) for key in keys]
 
@@ -91,7 +91,7 @@ def compared(measured: ScoredDetections, *, resamples: int, seed: int) -> tuple[
 
 
 def summary(measured: ScoredDetections, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The figures that a card or a log keeps."""
+    """Return the figures for a card or a log."""
     names = [contender.name for contender in contenders(measured)]
     value = {c.figure: dict(zip(names, (v.value for v in c.values), strict=True)) for c in comparisons}
     known = measured.detections.own >= 0
@@ -118,7 +118,7 @@ def summary(measured: ScoredDetections, comparisons: Sequence[Comparison]) -> di
 
 
 def ranking_table(measured: ScoredDetections, comparisons: Sequence[Comparison]) -> Table:
-    """AP, AP50, AP75 and AR of every score, and what OAKS gains."""
+    """Table of AP, AP50, AP75 and AR of every score, and the gain of OAKS."""
     found = {comparison.figure: comparison for comparison in comparisons}
     rows: list[tuple[Cell, ...]] = [
         (TITLES[contender.name], *(found[figure].values[n] for figure in SHOWN))
@@ -135,7 +135,7 @@ def ranking_table(measured: ScoredDetections, comparisons: Sequence[Comparison])
 
 
 def class_table(comparisons: Sequence[Comparison]) -> Table:
-    """AP and its gain, overall and AP75 by occlusion class."""
+    """Table of AP and its gain, overall, and AP75 by occlusion class."""
     figures = ["AP", "AP75"]
     figures += [f"AP75 {c.key} ({form})" for form in ("all", "own") for c in OCCLUSION_CLASSES]
     found = {comparison.figure: comparison for comparison in comparisons}
@@ -159,7 +159,7 @@ def class_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def calibration_table(measured: ScoredDetections) -> Table:
-    """Correlation with true OKS and calibration error of both scores."""
+    """Table of correlation with true OKS and calibration error of both scores."""
     known = measured.detections.own >= 0
     rows: list[tuple[Cell, ...]] = []
     for key in ("conventional", "oaks"):

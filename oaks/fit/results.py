@@ -1,4 +1,4 @@
-"""A scorer from an estimator's results alone: keypoints, their scores, and boxes where there are some."""
+"""Fits a scorer to an estimator's results alone: keypoints, their scores, and boxes if there are any."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger("oaks")
 
 QUANTILES = 101
 FEW = 100
-"""People of an occlusion class, or labels of a keypoint, below which a warning says that there are few."""
+"""Fewer people of an occlusion class, or labels of a keypoint, cause a warning."""
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -58,21 +58,21 @@ def fit_results(
             its score. Rows may also hold `box` or `bbox`, `box_score` and `annotation_id`.
         annotations: COCO keypoint annotations, one file for each results file.
         out: folder of the scorer; None writes nothing.
-        estimator: name of the estimator; None takes it from the results' header, or their file name.
-        decoder: how its outputs become keypoints, in its own words; None takes it from the header.
+        estimator: name of the estimator; None: as in the results' header, or their file name.
+        decoder: description of its decoder; None: as in the header.
         skeleton: the keypoints of results and annotations.
-        box_source: "ground truth" or "detected", where the header does not say. Without both, results whose rows
-            all name an annotation_id have ground-truth boxes.
+        box_source: "ground truth" or "detected", if the header does not state it. Without both, results whose rows all
+            name an annotation_id have ground-truth boxes.
         second: results of another estimator for the same boxes, row by row; its poses become features.
         second_opinion: name of that estimator.
-        reference: results and annotations of people whom the estimator has surely not seen in training. A warning
-            says where it does better on the people to fit to, among people of equal size and occlusion.
-        category: name or id of the category of people; None as oaks.coco.choose_category says.
-        settings: of the trees.
-        resamples: of the bootstrap.
+        reference: results and annotations of people that were certainly not in the estimator's training set. A warning
+            tells if it does better on the people to fit to, among people of equal size and occlusion.
+        category: name or id of the category of people; None: as oaks.coco.choose_category.
+        settings: settings of the trees.
+        resamples: number of bootstrap resamples.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
         ArgumentError: results and annotations do not fit, keypoint scores are missing or all equal, or there are too
             few people. Nothing is written then.
         BackendUnavailable: LightGBM is not installed.
@@ -102,7 +102,7 @@ def fit_results(
 
 
 def named(header: dict[str, Any], path: str | Path) -> str:
-    """An estimator's name: what the results' header says, or else their file's name."""
+    """Return an estimator's name: from the results' header, else their file name."""
     return str(header.get("estimator") or header.get("bundle") or Path(path).stem)
 
 
@@ -118,10 +118,10 @@ def fit_card(
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
     Args:
-        card: what is fitted; `fitted_on`, `out_of_fold` and `heat_quantiles` are filled in here.
-        warnings: of the caller, to report with those that are found here.
-        start: trees of a scorer for a network that this one was trained from. They are kept and recalibrated where
-            that predicts other people better than new trees do, as with few people.
+        card: card of the scorer; `fitted_on`, `out_of_fold` and `heat_quantiles` are completed here.
+        warnings: the caller's warnings, reported with those found here.
+        start: trees of a scorer for the network from which this one was fine-tuned. They are kept and recalibrated if
+            that predicts held-out people better than new trees, as with few people.
     """
     warnings = [*warnings, *check_people(people, features.shape[2], enough=start is not None)]
     for warning in warnings:
@@ -160,7 +160,7 @@ def fit_card(
 
 
 def filled(card: Card, people: People, out_of_fold: dict[str, Any], fit: dict[str, Any]) -> Card:
-    """The card with the people that were fitted to, the figures out of fold, and what `fit` says about the fit."""
+    """Return the card with the people of the fit, the out-of-fold figures, and the entries of `fit`."""
     known = people.heat[people.known]
     return replace(
         card,
@@ -177,7 +177,7 @@ def filled(card: Card, people: People, out_of_fold: dict[str, Any], fit: dict[st
 
 
 def cross_entropy(examples: Examples, similarity: np.ndarray, visibility: np.ndarray) -> float:
-    """Cross entropy of predictions (N, K): mean over labeled keypoints for similarity, over all for visibility."""
+    """Return the cross entropy of predictions (N, K): over labeled keypoints for similarity, over all for visibility."""
     labeled = examples.labeled & examples.known[:, None]
     parts = (
         (similarity[labeled], examples.similarity[labeled]),
@@ -191,12 +191,12 @@ def cross_entropy(examples: Examples, similarity: np.ndarray, visibility: np.nda
 
 
 def check_people(people: People, features: int, *, enough: bool = False) -> list[str]:
-    """Refuse people that nothing can be fitted to; warn of what they lack.
+    """Refuse too few people to fit to; warn of scarce classes and labels.
 
     Args:
         people: the people.
-        features: how many features the trees look at.
-        enough: whether fewer people than features are enough.
+        features: number of features of the trees.
+        enough: whether fewer people than features are allowed.
 
     Raises:
         ArgumentError: there are fewer people than features.
@@ -221,7 +221,7 @@ def check_people(people: People, features: int, *, enough: bool = False) -> list
 
 
 def few_labels(people: People) -> list[str]:
-    """Warnings of occlusion classes with few people and of keypoints with few labels."""
+    """Return warnings of occlusion classes with few people and of keypoints with few labels."""
     classes = people.truth.occlusion[people.detections.own[people.known]]
     counts = np.bincount(classes, minlength=len(OCCLUSION_CLASSES)).tolist()
     warnings = [
@@ -238,10 +238,10 @@ def few_labels(people: People) -> list[str]:
 
 
 def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (N, K, 2) and scores (N, K) of another estimator, in the order of the people.
+    """Return keypoints (N, K, 2) and scores (N, K) of another estimator, in the order of the people.
 
     Raises:
-        ArgumentError: the results are not those of the same boxes, row by row.
+        ArgumentError: the results are not for the same boxes, row by row.
     """
     rows = [row for path in results for row in read_results(path)[0]]
     label, count = " + ".join(map(str, results)), people.truth.skeleton.count
@@ -268,13 +268,13 @@ def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndar
 def check_reference(
     people: People, results: Paths, annotations: Paths, category: str | int | None = None
 ) -> list[str]:
-    """A warning if the estimator does better on these people than on those whom it has not seen."""
+    """Return a warning if the estimator does better on these people than on people it was not trained on."""
     other = load_people(
         listed(results), listed(annotations), skeleton=people.truth.skeleton, category=category
     )
     found = compare_with_reference(people, other)
     log.info(
-        "OKS on these people less that on the reference: %.3f [%.3f, %.3f]",
+        "OKS on these people minus OKS on the reference: %.3f [%.3f, %.3f]",
         found.value,
         found.low,
         found.high,
@@ -288,7 +288,7 @@ def check_reference(
 
 
 def listed(paths: Paths) -> list[str | Path]:
-    """One path or several as a list."""
+    """Return one path or several as a list."""
     return [paths] if isinstance(paths, str | Path) else list(paths)
 
 

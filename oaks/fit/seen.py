@@ -1,4 +1,4 @@
-"""Notice that an estimator was probably trained on the people that a scorer is to be fitted to."""
+"""Detects that an estimator was probably trained on the people that a scorer is to be fitted to."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from oaks.val.interval import Interval, resample_images
 from oaks.val.oks import similarity_to_own
 
 SIZES = 3
-"""Groups of people by size, in each of which those with equally many labeled keypoints are compared."""
+"""Number of groups by size, within which people of equal occlusion class are compared."""
 RESAMPLES = 500
 FEWEST = 5
-"""People of a group that both sides must have for it to count."""
+"""Minimum number of people of a group on both sides."""
 
 
 def compare_with_reference(people: People, reference: People, seed: int = 0) -> Interval:
-    """Mean OKS of people less that of people whom the estimator surely has not seen, of equal size and occlusion.
+    """Return the mean OKS of people minus that of certainly unseen people of equal size and occlusion.
 
-    An estimator places keypoints better on people of its training set. A scorer fitted to them would promise too much
-    for all others. An interval above 0 says that the estimator does better on these people than chance explains.
+    An estimator places keypoints better on people of its training set. A scorer fitted to them would overestimate all
+    others. An interval above 0 means that the estimator does significantly better on these people.
 
     Raises:
-        ArgumentError: no group of people is on both sides.
+        ArgumentError: no group has people on both sides.
     """
     sides = [_groups(people), _groups(reference)]
     edges = np.quantile(np.concatenate([side[2] for side in sides]), np.linspace(0, 1, SIZES + 1)[1:-1])
@@ -43,7 +43,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
         raise ArgumentError(
             "reference must have people of the sizes and occlusion of those to fit to, got none"
         )
-    # Groups count by how well both sides know them; one that a resample has lost does not count in it.
+    # Groups are weighted by their people on both sides; a group missing from a resample has no weight in it.
     weight = 1 / (1 / np.maximum(counts, 1) + 1 / np.maximum(other_counts, 1))
     apart = means - other_means
     weight = np.where(shared & np.isfinite(apart), weight, 0)
@@ -52,7 +52,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
 
 
 def _groups(people: People) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """OKS, occlusion class, logarithm of the size and image of every annotated person who has a pose."""
+    """Return OKS, occlusion class, logarithm of the size, and image of every annotated person with a pose."""
     truth, detections, known = people.truth, people.detections, people.known
     own = detections.own[known]
     oks = similarity_to_own(truth, detections.keypoints[known], own)[1]

@@ -558,7 +558,7 @@ def test_a_network_that_takes_one_crop_at_a_time_runs_in_a_loop(tmp_path, caplog
     pytest.importorskip(backend)
     with caplog.at_level(logging.WARNING, "oaks"):
         alone = import_network(single(tmp_path / "one.onnx", 1), tmp_path / "one", preset="hrnet")
-    assert "takes one crop at a time, and runs once for each" in caplog.text
+    assert "takes only one crop at a time, so it runs once per crop" in caplog.text
     assert alone.pose.batch == 1
     any_size = import_network(
         network(tmp_path / "any.onnx", [("output", 17)]), tmp_path / "any", preset="hrnet"
