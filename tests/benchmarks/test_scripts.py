@@ -220,3 +220,15 @@ def test_the_tables_say_whether_goals_are_met(script):
     caption = on_ray.service_table(figures).caption
     assert "saturated, of the Engine's rate: 0.900, goal >= 0.85: met" in caption
     assert "503, 95th percentile, seconds: 0.900, goal <= 0.05: not met" in caption
+
+
+# ---- scorer_times.py
+
+
+def test_the_cost_of_a_bundles_trees_is_a_ratio_to_the_same_network_without_them(saved, script, capsys):
+    script("scorer_times", "--bundle", "tiny", "--people", 1, "--turns", 2, "--threads", 1, "--save").main()
+    ((name, machine, rows),) = saved
+    assert (name, machine["bundle"]) == ("scorer_times.json", "tiny")
+    assert [row["call"] for row in rows] == ["without the scorer", "with the scorer"]
+    assert rows[0]["ratio"] == 1 and rows[1]["ratio"] == pytest.approx(rows[1]["ms"] / rows[0]["ms"])
+    assert "tiny, 1 people" in capsys.readouterr().out
