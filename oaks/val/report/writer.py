@@ -201,14 +201,19 @@ def _to_json(report: Report) -> dict[str, Any]:
         "head": [{"title": title, "entries": dict(entries)} for title, entries in report.head],
         "tiles": [asdict(tile) for tile in report.tiles],
         "sections": [
-            {"key": s.key, "title": s.title, "text": s.text, "items": [_item_json(item) for item in s.items]}
+            {
+                "key": s.key,
+                "title": s.title,
+                "text": s.text,
+                "items": [item_to_json(item) for item in s.items],
+            }
             for s in report.sections
         ],
     }
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
-    table = None if answer.table is None else _item_json(answer.table)
+    table = None if answer.table is None else item_to_json(answer.table)
     return {"verdict": answer.verdict, "headline": answer.headline, "text": list(answer.text), "table": table}
 
 
@@ -224,7 +229,8 @@ def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
     return Answer(entry["verdict"], entry["headline"], tuple(entry["text"]), table)
 
 
-def _item_json(item: Item) -> dict[str, Any]:
+def item_to_json(item: Item) -> dict[str, Any]:
+    """An item as report.json holds it; drawings and pictures by the names of their files."""
     if isinstance(item, Table):
         return {
             "type": "table",
@@ -251,12 +257,7 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
     entry = dict(entry)
     kind = entry.pop("type")
     if kind == "table":
-        rows = tuple(
-            tuple(_interval(cell) if isinstance(cell, dict) else cell for cell in row)
-            for row in entry.pop("rows")
-        )
-        columns = tuple(Column(**column) for column in entry.pop("columns"))
-        return Table(rows=rows, columns=columns, accent=tuple(entry.pop("accent")), **entry)
+        return table_from_json(entry)
     if kind == "figure":
         file = entry.pop("file")
         figure = Figure(svg="", **entry)
@@ -272,6 +273,17 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
         for made in [Picture(picture["key"], picture["caption"], b"")]
     )
     return Gallery(pictures=pictures, **entry)
+
+
+def table_from_json(entry: dict[str, Any]) -> Table:
+    """The table that `item_to_json` wrote."""
+    entry = {key: value for key, value in entry.items() if key != "type"}
+    rows = tuple(
+        tuple(_interval(cell) if isinstance(cell, dict) else cell for cell in row)
+        for row in entry.pop("rows")
+    )
+    columns = tuple(Column(**column) for column in entry.pop("columns"))
+    return Table(rows=rows, columns=columns, accent=tuple(entry.pop("accent")), **entry)
 
 
 def _interval(content: dict[str, float | None]) -> Interval:
@@ -311,14 +323,14 @@ def markdown(report: Report) -> str:
     if report.answer is not None:
         lines += [f"**{report.answer.headline}**", "", *(f"{line}\n" for line in report.answer.text)]
         if report.answer.table is not None:
-            lines += [*_markdown_item(report.answer.table), "", report.answer.table.note, ""]
+            lines += [*markdown_item(report.answer.table), "", report.answer.table.note, ""]
     for tile in report.tiles:
         lines.append(f"- **{tile.label}: {tile.value}**{' — ' + tile.detail if tile.detail else ''}")
     lines.append("")
     for section in report.sections:
         lines += [f"## {section.title}", "", section.text, ""]
         for item in section.items:
-            lines += [f"### {item.title}", "", *_markdown_item(item), ""]
+            lines += [f"### {item.title}", "", *markdown_item(item), ""]
             lines += [item.note, ""] if item.note else []
     lines += ["## What these figures rest on", ""]
     for title, entries in report.head:
@@ -326,7 +338,8 @@ def markdown(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_item(item: Item) -> list[str]:
+def markdown_item(item: Item) -> list[str]:
+    """Lines of Markdown: a table, or links to drawings and pictures."""
     if isinstance(item, Figure):
         return [f"![{item.title}]({_svg(item)})"]
     if isinstance(item, Gallery):
