@@ -44,9 +44,12 @@ from oaks.poses import Poses
 from oaks.predict import DEMO
 from oaks.training import ablations
 from oaks.training.checkpoint import load_from_bundle, load_network, save_network
-from oaks.training.data.sources import DataFolders
+from oaks.training.data.held_out import write_held_out
+from oaks.training.data.sources import DataFolders, open_data
+from oaks.training.ks import load_pose_networks, open_store
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder
+from oaks.training.validation import CropDataset
 from oaks.val.evaluate import Settings, evaluate_bundle, save_evaluation
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.document import Figure, Item, Report, Section, Table
@@ -106,6 +109,39 @@ def pose_network(bundle: Bundle, recipe: str, out: Path) -> Path:
         description.setdefault("recipe", read_recipe(recipe).model_dump(mode="json"))
         save_network(path, network, description)
     return path
+
+
+def store_heatmaps(bundle: Bundle, recipe: KSRecipe, pose_recipe: str, data: Path, folder: Path) -> None:
+    """Store the heatmaps that every training shares, made by the bundle's network as in use.
+
+    Only for one view of each person: others are made by the training itself.
+
+    Args:
+        bundle: of the pose network.
+        recipe: of the KS-nets.
+        pose_recipe: of the pose network: names the people that it holds out.
+        data: folder of the annotated photographs.
+        folder: the store is `networks/heatmaps` in it.
+    """
+    if recipe.views > 1:
+        return
+    pose, _ = load_pose_networks(recipe)
+    split = open_data(recipe.data, recipe.load_skeleton(), DataFolders(data))
+    crops = CropDataset(split.train, pose.view)
+    store = open_store(recipe, folder / "networks" / "heatmaps", split, pose, crops)
+    if not store.missing():
+        return
+    held_out = {
+        path.stem: (path, images) for path, images in write_held_out(pose_recipe, data, folder / "held-out")
+    }
+    columns: list[tuple[np.ndarray, ...]] = []
+    for source in split.train:
+        path, images = held_out[source.name]
+        people, maps = averaged_people(bundle, [path], [images], folder / "held-out-maps" / source.name, 1)
+        row = {int(person): n for n, person in enumerate(people.truth.ids[people.detections.own])}
+        rows = [row[int(person)] for person in source.person_ids]
+        columns.append((maps[rows], people.similarity[rows], people.labeled[rows]))
+    store.put(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 def variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
@@ -296,6 +332,7 @@ def main(
         pose = pose_network(opened, pose_recipe, folder)
         recipe = read_recipe(KS_RECIPE, [*change, f"pose=[{pose}]"])
         assert isinstance(recipe, KSRecipe)
+        store_heatmaps(opened, recipe, pose_recipe, data, folder)
         done = run_ks(opened, recipe, folder, data, trainings, Budget(max_minutes))
         if done is not None:
             write_log(log, note=note, **made_with(opened), **done[0], **done[1])

@@ -194,6 +194,25 @@ class HeatmapStore:
                 advance(len(rows))
             self._write_part(part, heatmaps, similarity, annotated, readable)
 
+    def put(self, heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray) -> None:
+        """Write every missing part from what another runtime has made of the P views.
+
+        Args:
+            heatmaps: (P, K, h, w), averaged over the flip.
+            similarity: (P, K) true KS, 0 where not annotated.
+            annotated: (P, K) bool.
+
+        Raises:
+            ArgumentError: the heatmaps have another shape than the store.
+        """
+        if heatmaps.shape != self.shape:
+            raise ArgumentError(f"heatmaps must have shape {self.shape}, got {heatmaps.shape}")
+        for part in self.missing():
+            rows = slice(self.places(part).start, self.places(part).stop)
+            maps = heatmaps[rows].astype(np.float16)
+            readable = np.ones(len(maps), bool)
+            self._write_part(part, maps, similarity[rows].astype(np.float32), annotated[rows], readable)
+
     def _write_part(
         self,
         part: int,

@@ -1,0 +1,72 @@
+"""The paper's own training (ResNet-101, 384×288, COCO) is one command; its first steps, on a stand-in for COCO."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oaks.cli.main import main
+from oaks.training.checkpoint import load_network
+from tests.training.conftest import write_people
+
+STEPS = 50
+NARROW = ("network.width=0.0625", "network.head_channels=16", "network.visibility_channels=8",
+          "network.visibility_hidden=16", "training.batch=2")  # fmt: skip
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """A folder laid out as COCO 2017, with a dozen people to train on and a few to validate on."""
+    folder = tmp_path / "coco"
+    (folder / "annotations").mkdir(parents=True)
+    for seed, (part, images) in enumerate((("train2017", 6), ("val2017", 2))):
+        made = folder / f"{part}-made"
+        write_people(made, images=images, seed=seed)
+        (made / "images").rename(folder / part)
+        (made / "annotations.json").rename(folder / "annotations" / f"person_keypoints_{part}.json")
+    return folder
+
+
+def run(coco: Path, out: Path, *changes: str) -> list[dict[str, float]]:
+    """The first steps of the training as they were logged."""
+    kept = ("initial=null", "training.workers=0", "training.log_every=1", "data.validation=[]", *changes)
+    words = ["train", "paper_oa_hpe", "--data", str(coco), "--out", str(out), "--accelerator", "cpu"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, *(word for change in kept for word in ("--set", change))])
+    assert not ended.value.code
+    (path,) = out.glob("logs/session-*/metrics.csv")
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def check(rows: list[dict[str, float]], out: Path) -> None:
+    losses = {
+        name: np.array([row[name] for row in rows if name in row]) for name in ("loss", "visibility_loss")
+    }
+    assert len(losses["loss"]) == STEPS
+    assert np.isfinite(losses["loss"]).all()
+    visibility = losses["visibility_loss"]
+    # A network that knows nothing says .5 for each of the 17 keypoints; 50 steps teach it how often each is labelled.
+    assert visibility[0] == pytest.approx(17 * np.log(2), rel=0.1)
+    assert visibility[-10:].mean() < 0.95 * visibility[:10].mean()
+    description = load_network(out / "network.safetensors")[1]
+    assert description["architecture"]["backbone"] == "resnet101"
+    assert description["input"]["size"] == [288, 384]
+    assert description["heatmap_sigma"] == 1
+
+
+def test_the_first_steps_of_a_narrow_copy(coco: Path, tmp_path: Path) -> None:
+    """Every layer and setting of the recipe but a sixteenth of the channels and a batch of 2."""
+    epochs = STEPS / 6  # of twelve people in batches of two
+    check(run(coco, tmp_path / "run", f"training.epochs={epochs}", *NARROW), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_first_steps_at_full_width(coco: Path, tmp_path: Path) -> None:
+    """The network itself, one person a step."""
+    rows = run(coco, tmp_path / "run", f"training.epochs={STEPS / 12}", "training.batch=1")
+    check(rows, tmp_path / "run")
