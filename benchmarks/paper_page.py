@@ -34,11 +34,17 @@ Tables = dict[str, Table]
 Rows = list[Sequence[str]]
 
 
+def results() -> dict[str, Any]:
+    """What the runs have left: by part, what it was made with and its tables."""
+    path = RESULTS / "paper.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
 def load() -> Tables:
     """Every table that was run, by its key."""
-    path = RESULTS / "paper.json"
-    content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return {key: table_from_json(entry) for part in content.values() for key, entry in part["tables"].items()}
+    return {
+        key: table_from_json(entry) for part in results().values() for key, entry in part["tables"].items()
+    }
 
 
 def markdown(titles: Sequence[str], rows: Rows, texts: int = 1) -> str:
@@ -202,7 +208,7 @@ def gains(tables: Tables, boxes: str) -> str:
 
 def settings(tables: Tables) -> str:  # noqa: ARG001 - what they were made with lies beside the tables
     """What the numbers were made with."""
-    content = json.loads((RESULTS / "paper.json").read_text("utf-8"))
+    content = results()
     rows: Rows = []
     for part, title in (("bundle", "tables 1 to 3 and 6 to 8"), ("ks", "tables 4 and 5")):
         about = content.get(part, {}).get("about", {})

@@ -167,10 +167,12 @@ def test_the_tables(measured):
     assert table.rows[3][2:5] == (0.751, 0.925, 0.819)
     assert len(ablations.backbones_section(by_backbone).items[0].rows) == 2
 
-    test, means = ablations.trainings_section(measured, beside_paper=True).items
+    test, means, each = ablations.trainings_section(measured, beside_paper=True).items
     assert [row[0] for row in test.rows] == list(EIGHT)
     ap = {name: eight_figures(found, "oaks_true_visibility")["AP"] for name, found in measured.items()}
     assert test.rows[0][3] == pytest.approx(np.mean(list(ap.values())))
     assert test.rows[0][2] == 0
     assert [row[1] for row in means.rows] == ["here", "paper"] * 3
     assert means.rows[3][2] == 0.751
+    assert [row[0] for row in each.rows] == list(measured)
+    assert [row[1] for row in each.rows] == list(ap.values())

@@ -19,7 +19,7 @@ from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.interval import Interval
 from oaks.val.report import paper
-from oaks.val.report.comparison import trainings_table
+from oaks.val.report.comparison import trainings_section
 from oaks.val.report.document import Column, Report, Section, Table, format_cell
 from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
 from oaks.val.scores import ScoredDetections
@@ -251,11 +251,11 @@ def test_files_of_one_kind_of_boxes_are_compared(made):
 
 def test_trainings_under_two_scores(made):
     measured = [ScoredDetections.of(made[2], made[3][0])] * 3
-    heat = [(one, "heat_true_visibility") for one in measured]
-    table = trainings_table(heat, [(one, "oaks_true_visibility") for one in measured])
+    keys = ("heat_true_visibility", "oaks_true_visibility")
+    table = trainings_section(measured, measured, *keys).items[0]
     expected = [
         coco_metrics(made[2], made[3][0].image, made[3][0].keypoints, measured[0].scores[key].ranks)["AP"]
-        for key in ("heat_true_visibility", "oaks_true_visibility")
+        for key in keys
     ]
     figure, mean, deviation, other, _, difference, _, significant = table.rows[0]
     assert figure == "AP"
@@ -266,9 +266,9 @@ def test_trainings_under_two_scores(made):
         == "Heat, true visibility against Predicted KS, true visibility over 3 trainings (table 4)"
     )
     with pytest.raises(ValueError, match="one figure per training"):
-        trainings_table(heat, heat[:2])
+        trainings_section(measured, measured[:2], *keys)
     with pytest.raises(ValueError, match=r"score must be one of .* got 'luck'"):
-        trainings_table(heat, [(one, "luck") for one in measured])
+        trainings_section(measured, measured, keys[0], "luck")
 
 
 def test_the_paper_s_own_figures_agree_with_one_another():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oaks.val.bootstrap import Comparison, paired_t_test
@@ -34,24 +34,23 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
     )
 
 
-def trainings_table(
-    first: Sequence[tuple[ScoredDetections, str]], second: Sequence[tuple[ScoredDetections, str]]
-) -> Table:
+Figures = Mapping[str, float]
+"""Each of EIGHT, of one training."""
+
+
+def trainings_table(first: Sequence[Figures], second: Sequence[Figures], names: tuple[str, str]) -> Table:
     """Table of means and deviations of figures under two settings, with the paired t-test (table 4).
 
     Args:
-        first, second: for every training its results, and the score that ranks them.
+        first, second: the figures of every training.
+        names: of the two settings.
 
     Raises:
-        ArgumentError: the settings have different numbers of trainings, or results do not allow a score.
+        ArgumentError: the settings have different numbers of trainings.
     """
-    settings = [[eight_figures(measured, key) for measured, key in setting] for setting in (first, second)]
-    names = [" or ".join(dict.fromkeys(TITLES[key] for _, key in setting)) for setting in (first, second)]
-    if names[0] == names[1]:
-        names = ["First", "Second"]
     rows = []
     for figure in EIGHT:
-        test = paired_t_test(*([row[figure] for row in setting] for setting in settings))
+        test = paired_t_test(*([row[figure] for row in setting] for setting in (first, second)))
         (mean, other), (deviation, other_deviation) = test.means, test.deviations
         significant = "yes" if test.significant else "no"
         rows.append((figure, mean, deviation, other, other_deviation, other - mean, test.p, significant))
@@ -81,8 +80,16 @@ def trainings_section(
     Args:
         first, second: results of the trainings under two settings, or the same results twice.
         first_score, second_score: the scores that rank them.
+
+    Raises:
+        ArgumentError: the settings have different numbers of trainings, or results do not allow a score.
     """
-    table = trainings_table([(one, first_score) for one in first], [(one, second_score) for one in second])
+    titles = (TITLES[first_score], TITLES[second_score])
+    table = trainings_table(
+        [eight_figures(one, first_score) for one in first],
+        [eight_figures(one, second_score) for one in second],
+        titles if titles[0] != titles[1] else ("First", "Second"),
+    )
     names = ", ".join(one.detections.name for one in second)
     text = f"{names} on {Path(second[0].truth.path).name}."
     return Section("trainings", "Several trainings", text, (table,))
