@@ -53,7 +53,7 @@ from oaks.training.validation import CropDataset
 from oaks.val.evaluate import Settings, evaluate_bundle, save_evaluation
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.document import Figure, Item, Report, Section, Table
-from oaks.val.report.writer import item_to_json, print_tables, slug
+from oaks.val.report.writer import item_to_json, load_report, print_tables, slug
 from oaks.val.scores import ScoredDetections
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
@@ -62,8 +62,8 @@ TEST = Path("coco-val2017") / "test.json"
 KS_RECIPE, POSE_RECIPE = "small_ablation", "small_pose_fine"
 FIRST_TRAINING = "training-0"
 """Has the recipe's own backbone and seed, and so is the row of ResNet-18 in table 5."""
-PICTURES = {"figure-9": "people_5.jpg", "figure-10": "people_3.jpg"}
-"""Rendered pictures of the package, by figure: people whom the frame cuts off, and people behind things."""
+PICTURES = {"figure-9": "people_2.jpg", "figure-10": "people_3.jpg"}
+"""Rendered pictures of the package, by figure: a person behind another and one in front, and people cut off by the frame."""
 DRAWINGS = {
     "flags-ground-truth-boxes": "flags.svg",
     "heat-against-ks-ground-truth-boxes": "heat-against-ks.svg",
@@ -309,6 +309,27 @@ def run_bundle(
     return {**ran, **logged_ranking(report)}
 
 
+def take_report(folder: Path) -> None:
+    """All tables and figures but 4, 5, 9 and 10 with annotated boxes, from a report of `benchmarks/photographs.py`."""
+    report = load_report(folder)
+    entries = {title: dict(found) for title, found in report.head}
+    (title,) = (title for title in entries if title.startswith("Results: "))
+    ending = slug(title.removeprefix("Results: "))
+    renamed = [
+        replace(item, key=slug(item.key).replace(ending, "ground-truth-boxes"))
+        for item in items(report) if isinstance(item, Table | Figure)
+    ]  # fmt: skip
+    section = Section("all", "", "", tuple(renamed))
+    keep_drawings(Report(title=report.title, sections=[section]), FIGURES)
+    told = entries[title]
+    about = {
+        "bundle": told["Bundle"], "bundle_sha256": told["Bundle SHA-256"], "annotations": "/".join(TEST.parts),
+        **{name.lower(): told[name] for name in ("Backend", "Precision", "Decoder", "Flip", "Date")},
+        "intervals": entries["Evaluation"]["Intervals"],
+    }  # fmt: skip
+    update_results("bundle", about, [item for item in renamed if isinstance(item, Table)])
+
+
 def made_with(bundle: Bundle) -> dict[str, str]:
     """The bundle and the people, in the words of the log."""
     return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "annotations": "/".join(TEST.parts)}
@@ -320,6 +341,12 @@ def main(
     bundle: Annotated[str, typer.Option(help="Bundle folder, zip or name.")] = "small",
     out: Annotated[Path, typer.Option(help="Folder of everything that is kept.")] = Path("runs/paper"),
     only: Annotated[str | None, typer.Option(help="ks (tables 4 and 5) or bundle (all others).")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run nothing: take the bundle's tables from this report of benchmarks/photographs.py."
+        ),
+    ] = None,
     trainings: Annotated[int, typer.Option(min=2, help="Trainings of table 4.")] = 10,
     change: Annotated[
         list[str], typer.Option("--set", help="Changes of the KS-net's recipe: field=value.")
@@ -333,6 +360,9 @@ def main(
     note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
 ) -> None:
     """Train, measure, draw and write down."""
+    if report is not None:
+        take_report(report)
+        return
     if only not in (None, "ks", "bundle"):
         raise typer.BadParameter(f"only must be ks or bundle, got {only!r}")
     check_log(data / TEST, log, no_log=False)

@@ -30,6 +30,9 @@ KS = "`python benchmarks/paper.py DATA --log LOG --only ks`"
 BUNDLE = "`python benchmarks/paper.py DATA --log LOG --only bundle`"
 HPE = "`oaks train small_pose --out runs/hpe --set network.visibility=false`"
 
+FORMS = {"all": "all", "own": "the class's own"}
+"""Which detections compete in an occlusion class, as frozen_estimators.py prints it, and as the page says it."""
+
 Tables = dict[str, Table]
 Rows = list[Sequence[str]]
 
@@ -183,19 +186,40 @@ def table_8(tables: Tables) -> str:
 
 
 def table_9(tables: Tables) -> str:  # noqa: ARG001 - its numbers lie in another file
-    """AP75 of other estimators by occlusion, under their own score and OAKS."""
+    """AP75 of other estimators by occlusion, under their own score and OAKS, in both forms of the classes."""
     text = (RESULTS / "frozen_estimators.txt").read_text("utf-8")
     rows: Rows = []
     for name, block in re.findall(r"^(\S+): scorer from heatmaps$(.*?)(?=^\S|\Z)", text, re.M | re.S):
-        found = {
-            key: re.search(rf"AP75 {key} \(all\) +(\S+) +(\S+) ", block)
-            for key in (c.key for c in OCCLUSION_CLASSES)
-        }
-        for column, score in ((1, "own score"), (2, "OAKS")):
-            rows.append((name, score, *(match[column] if match else "–" for match in found.values())))
-    rows += [(f"paper, {name.partition(', ')[0]}", name.partition(", ")[2], *shown(stated))
+        for form, title in FORMS.items():
+            found = [re.search(rf"AP75 {c.key} \({form}\) +(\S+) +(\S+) ", block) for c in OCCLUSION_CLASSES]
+            for column, score in ((1, "own score"), (2, "OAKS")):
+                rows.append((name, score, title, *(match[column] if match else "–" for match in found)))
+    rows += [(f"paper, {name.partition(', ')[0]}", name.partition(", ")[2], "not stated", *shown(stated))
              for name, stated in paper.OTHER_ESTIMATORS.items()]  # fmt: skip
-    return markdown(["estimator", "ranked by", *(c.title.lower() for c in OCCLUSION_CLASSES)], rows, 2)
+    titles = ["estimator", "ranked by", "detections", *(c.title.lower() for c in OCCLUSION_CLASSES)]
+    return markdown(titles, rows, 3)
+
+
+def correlations(tables: Tables) -> str:
+    """Figure 5's numbers: Pearson's r of heat, and of predicted similarity, with the true similarity."""
+    if (table := tables.get("similarity-ground-truth-boxes")) is None:
+        return missing(BUNDLE)
+    columns = ["Keypoint", "Heat: Pearson", "Heat: Pearson, paper", "Predicted KS: Pearson"]
+    rows = [row for row in columns_of(table, columns) if row[2] is not None]
+    return markdown(
+        ["keypoint", "r of heat, here", "paper", "r of predicted KS, here"],
+        [[str(row[0]), *shown(row[1:], "number")] for row in rows],
+    )
+
+
+def figure_12(tables: Tables) -> str:
+    """The drawing with detected boxes, where it was run."""
+    if "stages-detected-boxes" not in tables:
+        return missing(BUNDLE)
+    return (
+        "![Precision and recall by occlusion with errors corrected one kind at a time, detected boxes]"
+        "(figures/errors-detected.svg){ .chart }\n"
+    )
 
 
 def gains(tables: Tables, boxes: str) -> str:
@@ -230,6 +254,7 @@ WRITERS: dict[str, Callable[[Tables], str]] = {
     "1": table_1, "2": table_2, "3": table_3, "4": table_4, "5": table_5, "6": table_6, "7": table_7, "8": table_8,
     "9": table_9, "gains": lambda tables: gains(tables, "ground-truth-boxes"),
     "gains_detected": lambda tables: gains(tables, "detected-boxes"), "settings": settings,
+    "figure_5": correlations, "figure_12": figure_12,
 }  # fmt: skip
 
 
