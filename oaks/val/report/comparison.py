@@ -84,12 +84,12 @@ def trainings_section(
     Raises:
         ArgumentError: the settings have different numbers of trainings, or results do not allow a score.
     """
-    titles = (TITLES[first_score], TITLES[second_score])
-    table = trainings_table(
+    figures = (
         [eight_figures(one, first_score) for one in first],
         [eight_figures(one, second_score) for one in second],
-        titles if titles[0] != titles[1] else ("First", "Second"),
     )
+    titles = (TITLES[first_score], TITLES[second_score])
+    table = trainings_table(*figures, titles if titles[0] != titles[1] else ("First", "Second"))
     names = ", ".join(one.detections.name for one in second)
     text = f"{names} on {Path(second[0].truth.path).name}."
     return Section("trainings", "Several trainings", text, (table,))
