@@ -1,7 +1,8 @@
-# make lint: ruff, clang-format, and the types by mypy and pyright; needs no network once .venv is there.
-# make test: an environment of its own in .venv, oaks and everything it can use, `make lint`, all tests.
-# make test-all: those too that take minutes (markers slow and ray): every network that recipes can export, for every GPU
+# make lint: ruff, clang-format, mypy and pyright; needs no network once .venv exists.
+# make test: an environment of its own in .venv with oaks and everything it can use; `make lint`; the tests that take seconds.
+# make test-slow: the tests that take minutes (markers slow and ray): every network that recipes can export, for every GPU
 #     that TensorRT for RTX serves; batches and the service on a Ray cluster of this machine.
+# make test-all: both.
 # make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make fuzz: feeds every reader of files with generated inputs for MINUTES (10), with SEED (0).
@@ -34,7 +35,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-all fuzz sanitize kills coverage wheels demo weights scorer lint benchmark gpu clean
+.PHONY: install docs test test-slow test-all fuzz sanitize kills coverage wheels demo weights scorer lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -49,8 +50,10 @@ test: install lint
 	$(VENV)/bin/oaks doctor
 	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest
 
-test-all: install lint
-	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest -m ""
+test-slow: install
+	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest -m "slow or ray"
+
+test-all: test test-slow
 
 coverage: install
 	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m coverage run -m pytest

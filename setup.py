@@ -1,4 +1,4 @@
-"""Builds the native module through CMake; everything else about the package stands in pyproject.toml.
+"""Build the native module with CMake; all other settings of the package are in pyproject.toml.
 
 Settings, read from the environment:
     OAKS_CUDA                 auto (default): build the CUDA half if CMake finds a CUDA compiler; on; off
@@ -26,6 +26,12 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+TOOLS = ("cmake", "ninja", "c++", "nvcc")
+VARIABLES = (
+    "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDA_PATH", "CMAKE_ARGS", "OAKS_CUDA",
+    "OAKS_CUDA_ARCHITECTURES",
+)  # fmt: skip
+"""Environment variables that a build depends on."""
 FOLDERS = {"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"}
 
 
@@ -33,7 +39,7 @@ def link_packages() -> bool:
     """Link oaks/engines and oaks/training to the top-level folders, as wheels hold them; True if all links exist.
 
     An editable install is then one folder on the path, which editors and type checkers follow. Without links,
-    setuptools installs a finder, which Python follows but they do not. git ignores the links.
+    setuptools installs a finder, which only Python follows. git ignores the links.
     """
     for package, folder in FOLDERS.items():
         link = ROOT.joinpath(*package.split("."))
@@ -51,7 +57,7 @@ def link_packages() -> bool:
 
 
 def missing_tool() -> str | None:
-    """What must be installed before the native module can be compiled, in one line; None if nothing is missing."""
+    """Return, in one line, what must be installed to compile the native module; None if nothing is missing."""
     named = os.environ.get("CXX")
     compilers = [shlex.split(named)[0]] if named else ["c++", "g++", "clang++", "CC", "icpx", "cl"]
     if not any(map(shutil.which, compilers)):
@@ -68,9 +74,17 @@ def missing_tool() -> str | None:
 
 
 def forget_other_environments(build: Path) -> None:
-    """Empty a build folder whose CMake, Ninja or pybind11 are others, in an environment that pip has deleted since."""
-    stamp, tools = build / "environment.txt", [shutil.which("cmake"), shutil.which("ninja")]
-    environment = "\n".join(map(str, [ROOT, sys.executable, pybind11.get_cmake_dir(), *tools]))
+    """Empty a build folder that was made with other tools or settings.
+
+    pip deletes its build environment, with CMake, Ninja and pybind11 in it. And CMake's cache keeps the first compiler,
+    its absence, and settings that are no longer given.
+    """
+    stamp = build / "environment.txt"
+    environment = "\n".join(
+        [str(ROOT), sys.executable, pybind11.get_cmake_dir()]
+        + [f"{tool}={shutil.which(tool)}" for tool in TOOLS]
+        + [f"{name}={os.environ.get(name, '')}" for name in VARIABLES]
+    )
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != environment:
         shutil.rmtree(build, ignore_errors=True)
         build.mkdir(parents=True)
@@ -78,7 +92,7 @@ def forget_other_environments(build: Path) -> None:
 
 
 def run_with_progress(command: list[str]) -> None:
-    """Run Ninja; its lines go to the log, and to the terminal as one line that counts: pip shows no log while it builds.
+    """Run Ninja. Its output goes to the log, and a counter to the terminal, because pip hides the log while it builds.
 
     Raises:
         CalledProcessError: it failed.
@@ -105,7 +119,7 @@ def run_with_progress(command: list[str]) -> None:
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds CMakeLists.txt, leaving the module where setuptools expects it."""
+    """Configure and build with CMake, and put the module where setuptools expects it."""
 
     def build_extension(self, extension: Extension) -> None:
         module = Path(self.get_ext_fullpath(extension.name)).resolve()
@@ -128,7 +142,7 @@ class CMakeBuild(build_ext):
 
         module.parent.mkdir(parents=True, exist_ok=True)
         (built,) = (build / "module").glob("_native*")
-        # Renamed into place: a running process keeps the module that it has mapped.
+        # Renamed into place, so that running processes keep the module they have mapped.
         staged = module.with_name(module.name + ".new")
         self.copy_file(str(built), str(staged))
         os.replace(staged, module)
@@ -139,7 +153,7 @@ COMPILING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "
 if COMPILING & set(sys.argv) and (missing := missing_tool()):
     sys.exit(missing)
 
-# Not build/lib in the tree: what an earlier version left there would be installed again.
+# Not build/lib in the tree: files left there by an earlier version would be installed again.
 staging = tempfile.TemporaryDirectory(prefix="oaks-build-")
 setup(
     packages=[

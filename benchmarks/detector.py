@@ -27,10 +27,10 @@ from rich.table import Table
 from oaks import Detector, Engine
 from oaks.boxes import to_xyxy
 from oaks.bundle import Bundle
-from oaks.images import read_image
 from oaks.ops import box_nms
+from oaks.skipping import skip
 from oaks.training.data.detection import DetectionImages, People, read_detection
-from oaks.training.data.people import fold_of
+from oaks.training.data.people import DamagedImage, fold_of
 from oaks.training.detector import average_precision
 from oaks.val.detect import detect
 from oaks.val.detections import Detections
@@ -84,6 +84,19 @@ def nanodet(path: Path, side: int = 416, threads: int | None = None) -> Callable
         return listed[best], rated[best]
 
     return find
+
+
+def readable(images: DetectionImages) -> np.ndarray:
+    """Indices of the images that can be decoded; the others are skipped."""
+    rows = []
+    for n in range(len(images)):
+        try:
+            images.sample(n)
+        except DamagedImage as error:
+            skip(images.files[n], error)
+        else:
+            rows.append(n)
+    return np.array(rows, np.int64)
 
 
 def matches(found: Found, people: People, threshold: float) -> tuple[np.ndarray, int, int]:
@@ -224,6 +237,7 @@ def main(
     if fold is not None:
         kept &= fold_of(read.name, read.image_ids, folds) == fold
     read = read.subset(np.flatnonzero(kept))
+    read = read.subset(readable(read))
     labeled = with_keypoints(annotations, read)
     own = Detector(bundle, precision=precision, backend=backend)
     shown = own.threshold
@@ -235,9 +249,7 @@ def main(
         detectors[other.name] = (nanodet(other), other_threshold)
     table = Table("detector", "AP", "AP50", "threshold", "recall", "with keypoints", "precision")
     for title, (find, threshold) in detectors.items():
-        found = [
-            find(read_image(read.folder / file)) for file in track(read.files, console=Console(stderr=True))
-        ]
+        found = [find(read.sample(n)[0]) for n in track(range(len(read)), console=Console(stderr=True))]
         overall = average_precision(found, read.people)
         for level in THRESHOLDS if choose else [threshold]:
             row = figures(found, read, labeled, level)

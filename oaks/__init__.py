@@ -1,10 +1,9 @@
-"""Human poses with a score that means what it says, occluded or not.
+"""2D human pose estimation with calibrated, occlusion-aware scores.
 
     engine = oaks.Engine("path/or/name/of/bundle")
     poses = engine.infer(frame, boxes=boxes)
 
-Importing oaks loads NumPy and nothing else that is heavy; torch, CUDA, TensorRT and the rest are looked for
-when they are used.
+Importing oaks loads NumPy only; torch, CUDA, TensorRT and other heavy packages are imported on first use.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Up to the last "@": passwords may hold every other sign.
+# Up to the last "@": a password may hold any other character.
 _USER = re.compile(r"(://[^\s:@/?#]*):\S*@")
 _PARAMETER = re.compile(
     r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential|session)[\w.-]*=)[^&#;\s'\"]*"
@@ -12,7 +12,7 @@ _PARAMETER = re.compile(
 
 
 def redacted(text: str) -> str:
-    """Text in which the passwords of addresses, and their parameters that may be secret, are ***.
+    """Return the text with passwords, and parameters that may be secret, replaced by *** in addresses.
 
     rtsp://user:password@host/stream?token=abc becomes rtsp://user:***@host/stream?token=***.
     """

@@ -19,7 +19,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _DEFAULT, _SHORTEST_GIF = (
     0.1,
     0.02,
-)  # seconds; browsers show shorter GIF frames, and frames without a time, so long
+)  # seconds that browsers show GIF frames with a shorter time or none
 
 
 class Animation:
@@ -42,9 +42,8 @@ class Animation:
         self.path = Path(path)
         self._content, self._header = open_image(path, bounds)
         with self._open() as image:
-            self._skipped = int(
-                bool(image.info.get("default_image"))
-            )  # a PNG's picture for who plays no APNG
+            # The still picture for programs that do not play APNG.
+            self._skipped = int(bool(image.info.get("default_image")))
             try:
                 self.count = max(getattr(image, "n_frames", 1) - self._skipped, 1)
             except (OSError, SyntaxError, ValueError, EOFError):
@@ -62,7 +61,7 @@ class Animation:
         """The frames.
 
         Raises:
-            ArgumentError: a frame is damaged or missing; those before it have been given.
+            ArgumentError: a frame is damaged or missing; the frames before it have been yielded.
         """
         with self._open() as image:
             for number in range(self._skipped, self.count + self._skipped):
@@ -84,7 +83,7 @@ class Animation:
 
 
 def is_animation(path: str | Path) -> bool:
-    """Whether a picture file holds several frames or pages; False for what is no picture, which others refuse by name."""
+    """Return whether a picture file holds several frames or pages; False for files that are not pictures."""
     try:
         _, header = open_image(path, None)
         return header.animated

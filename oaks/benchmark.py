@@ -1,4 +1,4 @@
-"""How fast a bundle runs on this machine, and with annotations how well."""
+"""Measure the speed of a bundle on this machine and, with annotations, its average precision."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Row:
     Attributes:
         persons_per_second: median over the turns.
         spread: half the distance between the quartiles, relative to the median.
-        milliseconds: stage -> milliseconds per call of `batch` persons. On a device the stages are measured
-            apart from the rate, waiting after each.
+        milliseconds: stage -> milliseconds per call of `batch` persons. On a device they are measured in separate
+            calls that wait after each stage.
         networks_share: the part of that time that the two networks take.
         average_precision: 0 to 1, over the annotations; None without.
     """
@@ -65,7 +65,7 @@ class _Job:
         self.engine.infer(self.frame, boxes=self.boxes)
 
     def rate(self) -> float:
-        """Persons per second, over at least a part of a second."""
+        """Persons per second, measured over at least _TURN_SECONDS."""
         calls, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < _TURN_SECONDS or not calls:
             self.run()
@@ -73,7 +73,7 @@ class _Job:
         return calls * self.batch / elapsed
 
     def stages(self) -> tuple[dict[str, float], float]:
-        """Milliseconds per stage, and the networks' share, of a few calls with waits between the stages."""
+        """Milliseconds per stage and the networks' share of the time, with a wait after each stage."""
         self.engine.staged = self.engine.device != "cpu"
         self.run()
         self.engine.timings.reset()
@@ -86,13 +86,13 @@ class _Job:
 def benchmark(
     engines: Sequence[Engine], batches: Sequence[int], *, turns: int = 7, advance: Any = lambda: None
 ) -> list[Row]:
-    """Times engines turn by turn, so that what disturbs the machine disturbs all alike.
+    """Time engines in turns, so that other load on the machine affects all of them equally.
 
     Args:
         engines: each with a max_batch of at least the largest batch.
         batches: persons per call.
-        turns: how often each engine and batch size has its turn.
-        advance: called after each.
+        turns: repetitions for each engine and batch size.
+        advance: callback after each timing.
     """
     random = np.random.default_rng(0)
     frame = random.integers(0, 256, (*_FRAME, 3), dtype=np.uint8)
@@ -119,10 +119,10 @@ def benchmark(
 
 
 def average_precision(engine: Engine, truth: GroundTruth, images: str | Path) -> float:
-    """COCO's AP of a bundle as an engine runs it, with ground-truth boxes.
+    """Return COCO's AP of an engine with ground-truth boxes.
 
     Raises:
-        FileNotFoundError: an image is not there.
+        FileNotFoundError: every image is missing.
     """
     import tempfile
 
@@ -137,7 +137,7 @@ def average_precision(engine: Engine, truth: GroundTruth, images: str | Path) ->
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The rows for people to read, each rate also relative to the first row of its batch size."""
+    """Return the rows as a table; each rate is also given relative to the first row of its batch size."""
     from rich.table import Table
 
     made = Table(title="Persons per second, and where a call's milliseconds go")
@@ -167,11 +167,11 @@ def table(rows: Sequence[Row]) -> Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark of a bundle found.
+    """Results of a benchmark.
 
     Attributes:
-        rows: what was timed.
-        missing: why a backend, or a precision on it, was not.
+        rows: one per backend, precision and batch size.
+        missing: why a backend or precision was not timed.
         header: how the rows were made; None if there are none.
     """
 
@@ -212,12 +212,12 @@ def benchmark_bundle(
         turns: repetitions per configuration; the median is reported.
         annotations: COCO keypoint annotations; adds the average precision.
         images: folder of their images; None: as oaks.val.evaluate.images_folder finds it.
-        progress: takes the number of timings to come, and gives a context with a callback for each.
+        progress: takes the number of timings and returns a context that yields a callback for each.
 
     Raises:
         ArgumentError: an argument is wrong.
         BackendUnavailable: annotations need packages that are not installed.
-        FileNotFoundError: the bundle, the annotations or an image is not there.
+        FileNotFoundError: the bundle, the annotations, or every image, is missing.
     """
     if not batches or min(batches) < 1:
         raise ArgumentError(f"batches must be integers of at least 1, got {list(batches)}")
@@ -259,19 +259,19 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
 
     Raises:
         BackendUnavailable: the packages of `oaks val` are not installed.
-        FileNotFoundError: the annotations or an image are not there.
+        FileNotFoundError: the annotations, or every image, is missing.
         ValueError: the annotations do not fit the bundle.
     """
     from oaks.val import require_packages
 
     require_packages()
-    from oaks.val.detect import image_files
+    from oaks.val.detect import ReadableImages
     from oaks.val.evaluate import images_folder
     from oaks.val.ground_truth import GroundTruth
 
     truth = GroundTruth.load(annotations, skeleton=bundle.skeleton)
     folder = images_folder(annotations, images)
-    image_files(truth, folder, np.unique(truth.image[truth.counted]))
+    ReadableImages(truth, folder, np.unique(truth.image[truth.counted]))
     return truth, folder
 
 

@@ -25,14 +25,14 @@ from oaks.schema import shortened
 from oaks.structured import read_bytes, read_json
 
 LARGEST = 1e9
-"""Bound on pixels and frame numbers; floats beyond it are no numbers of either."""
+"""Largest pixel coordinate or frame number that is accepted."""
 
 
 class PersonBoxes:
     """The boxes of the people in a set of images.
 
     Args:
-        source: what a result's header should say about where the boxes are from.
+        source: origin of the boxes, for the header of results.
         boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
         scores: image id -> (N,) float32.
         image_ids: file name, with its folders where it has any -> image id; empty for a results file, which
@@ -57,9 +57,10 @@ class PersonBoxes:
             self._by_name[last] = None if last in self._by_name else number
 
     def image_id(self, path: str | Path) -> int | None:
-        """The id of an image file; COCO's own files without a list of names are numbers themselves.
+        """Return the id of an image file; without a list of names, the number in its file name, as in COCO.
 
-        Where names have folders, the longest that the path ends with counts; else a file name that only one has.
+        Where names have folders, the longest name that the path ends with is taken; otherwise the file name, if it is
+        unique.
         Names are compared in one Unicode form.
         """
         if self.image_ids:
@@ -78,7 +79,7 @@ class PersonBoxes:
         return self.boxes[image_id], self.scores[image_id]
 
     def size(self, image_id: int) -> tuple[int, int]:
-        """(width, height) that the file states for an image; 0 where it does not."""
+        """(width, height) that the file states for an image; 0 where it states none."""
         return self.sizes.get(image_id, (0, 0))
 
 
@@ -126,8 +127,8 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
 
 
 def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | None) -> PersonBoxes:
-    wanted = PERSON_ID if category is None else as_id(category)
-    if wanted is None:
+    expected = PERSON_ID if category is None else as_id(category)
+    if expected is None:
         raise ArgumentError(
             f"{path}: a results file names no categories; pass the category's id, got {category!r}"
         )
@@ -138,11 +139,11 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
     for n, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ArgumentError(f"{named(n)}: must be an object with image_id and bbox, got {shortened(row)}")
-    categories = category_ids(rows, lambda n: f"{named(n)}: category_id", wanted)
-    kept = np.flatnonzero(categories == wanted)
+    categories = category_ids(rows, lambda n: f"{named(n)}: category_id", expected)
+    kept = np.flatnonzero(categories == expected)
     if rows and not len(kept):
         raise ArgumentError(
-            f"{path}: none of its {len(rows)} rows is of category {wanted}, {counted_categories(categories)}; "
+            f"{path}: none of its {len(rows)} rows is of category {expected}, {counted_categories(categories)}; "
             "pass --category"
         )
     own = [rows[n] for n in kept]
@@ -192,8 +193,8 @@ def _by_image(
 def read_mot(path: str | Path) -> PersonBoxes:
     """Person boxes from a MOT file: frame, id, left, top, width, height, score, ... per line.
 
-    In ground truth the seventh number is 0 for boxes that do not count: these are left out. -1 says nothing,
-    and becomes 1.
+    In ground truth the seventh number is 0 for boxes that must be ignored: these are left out. A score of -1 means
+    none and becomes 1.
 
     Raises:
         FileNotFoundError: there is no such file.

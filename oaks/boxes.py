@@ -45,7 +45,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def as_boxes(name: str, boxes: Any) -> np.ndarray:
-    """Boxes as (N, 4) float32 x1, y1, x2, y2.
+    """Return boxes as (N, 4) float32 x1, y1, x2, y2.
 
     Raises:
         ArgumentError: another shape, something else than finite numbers, or a box that ends before it starts.
@@ -65,26 +65,26 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     return array
 
 
-def numbers(name: str, values: Any, wanted: str) -> np.ndarray:
-    """An array, or what NumPy makes of lists, as float32.
+def numbers(name: str, values: Any, expected: str) -> np.ndarray:
+    """Return an array or nested lists as a float32 array.
 
     Args:
         name: of the argument.
         values: what was given.
-        wanted: what messages say it must be.
+        expected: the requirement, for messages.
 
     Raises:
-        ArgumentError: it holds something else than real numbers: text, dates, complex numbers, truth values, objects
-            or masked entries. NumPy would make numbers of most of them.
+        ArgumentError: it holds anything but real numbers (text, dates, complex numbers, booleans, objects or masked
+            entries), most of which NumPy would convert silently.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ArgumentError(f"{name} must be {wanted}, got masked entries")
+        raise ArgumentError(f"{name} must be {expected}, got masked entries")
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ArgumentError(f"{name} must be {wanted}, got {type(values).__name__}: {error}") from error
+        raise ArgumentError(f"{name} must be {expected}, got {type(values).__name__}: {error}") from error
     if array.dtype.kind not in "iuf":
-        raise ArgumentError(f"{name} must be {wanted}, got {array.dtype}")
+        raise ArgumentError(f"{name} must be {expected}, got {array.dtype}")
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
@@ -92,10 +92,10 @@ def numbers(name: str, values: Any, wanted: str) -> np.ndarray:
 def as_box_scores(
     name: str, scores: Any, count: int, *, or_shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Box scores as (N,) float32; 1 where none are given.
+    """Return box scores as (N,) float32; 1 where none are given.
 
     Args:
-        or_shape: a shape, of `count` elements too, that is taken beside (count,).
+        or_shape: another accepted shape with `count` elements.
 
     Raises:
         ArgumentError: another length, or numbers that are not from 0 to 1.
@@ -131,7 +131,7 @@ class Image(Protocol):
 
 
 def number_from_one(image: Image) -> int:
-    """An image's number as MOT and COCO files count."""
+    """Return an image's number as MOT and COCO files count."""
     return image.index + 1
 
 
@@ -147,10 +147,10 @@ class BoxSource:
         description: for the header of the results.
         find: image -> boxes (N, 4) x1, y1, x2, y2, and scores (N,). Raises ValueError for an image that the source
             does not know.
-        every: in a video, the source is asked at every n-th frame; None: at the first alone. At the others
-            the tracks' own boxes are taken: where their people should be by now.
+        every: in a video, the source is used at every n-th frame; None: at the first frame only. At other frames the
+            boxes are predicted from the tracks.
         image_id: image -> its id in a COCO file that names pictures, else None. Raises ValueError as `find` does.
-        detected: whether boxes are detected, so that two of them may be one person's.
+        detected: whether the boxes are detections, so that two may belong to one person.
     """
 
     description: str
@@ -164,12 +164,12 @@ class BoxSource:
             raise ArgumentError(f"every must be an integer of at least 1, or None, got {self.every!r}")
 
     def id_in_results(self, image: Image) -> int:
-        """An image's id in results: the source's own, or else its number from 1."""
+        """Return an image's id in results: the source's own, otherwise its number from 1."""
         found = self.image_id(image)
         return number_from_one(image) if found is None else found
 
     def due(self, looked_at: int) -> bool:
-        """Whether it is asked at the frame before which so many have been looked at."""
+        """Return whether the source is used at the frame with this number."""
         return looked_at == 0 if self.every is None else looked_at % self.every == 0
 
 
@@ -189,8 +189,8 @@ def boxes_from_file(
         path: the file.
         every: as BoxSource has it.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
-        sequence: whether the images follow one another, so that a COCO file without names means their numbers, from
-            1, as MOT files do. Otherwise it means the number that a picture's name ends with, as COCO's own do.
+        sequence: whether the images are frames of a sequence. Ids of a COCO file without names are then frame numbers
+            from 1, as in MOT files; otherwise they are the numbers that the pictures' names end with, as in COCO.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -223,7 +223,7 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
 
 
 def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
-    """Boxes of a video's first frame; from there on the tracks follow their people alone.
+    """Boxes of a video's first frame; later boxes are predicted from the tracks.
 
     Args:
         boxes: (N, 4) x1, y1, x2, y2.

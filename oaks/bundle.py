@@ -1,7 +1,7 @@
 """Model bundles: a folder, or a zip of it, with bundle.json and the files that it names (docs/bundles.md).
 
-bundle.json says what the networks expect and what their outputs mean: skeleton, input, decoder, scorer,
-calibration, license, and the size and SHA-256 of every file. Types and ranges are in bundle.schema.json, rules
+bundle.json describes the networks' inputs and outputs: skeleton, input, decoder, scorer, calibration, license, and the
+size and SHA-256 of every file. Types and ranges are in bundle.schema.json, rules
 between fields in bundle_parts.py, how files are read in bundle_files.py.
 """
 
@@ -85,25 +85,25 @@ class Network:
         return f"{self.bundle.path}/{self.file}"
 
     def read(self) -> bytes:
-        """The ONNX model in this precision, checked: what a runtime should load.
+        """Return the checked ONNX model in this precision, for a runtime to load.
 
         Raises:
             BundleError: the file is damaged or another one, refers to external data, or is no ONNX file.
         """
         content = self.bundle.read(self.file)
         self.bundle._check_onnx(content, self.label)
-        wanted = "fp32" if self.precision == "bf16" else self.precision
-        return onnx_file.in_precision(content, self.stored, wanted, self.label)
+        expected = "fp32" if self.precision == "bf16" else self.precision
+        return onnx_file.in_precision(content, self.stored, expected, self.label)
 
     def plans(self, flavour: str) -> list[PlanPart]:
         """The plans made ahead of time for this network in this precision."""
-        wanted = (self.role, self.precision, flavour)
-        return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavour) == wanted]
+        expected = (self.role, self.precision, flavour)
+        return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavour) == expected]
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A model bundle: what bundle.json says, and the files. docs/bundles.md describes every field.
+    """A model bundle: the content of bundle.json, and the files. docs/bundles.md describes every field.
 
     Attributes:
         path: the folder or zip file.
@@ -117,8 +117,8 @@ class Bundle:
         plans: TensorRT plans made ahead of time.
         files: file name -> {"sha256", "bytes"}.
         description: the whole of bundle.json.
-        sha256: of bundle.json as it was read; it holds those of all files, and so names exactly this bundle.
-        limits: those under which it was loaded.
+        sha256: of bundle.json as it was read; since that holds the hashes of all files, it identifies the bundle.
+        limits: the limits it was loaded with.
     """
 
     path: Path
@@ -139,12 +139,11 @@ class Bundle:
 
     @classmethod
     def load(cls, source: str | Path, *, plans: bool = True, limits: BundleLimits | None = None) -> Bundle:
-        """Reads and checks a bundle: its description, and the size and SHA-256 of every file.
+        """Read and check a bundle: its description, and the size and SHA-256 of every file.
 
         Args:
             source: a folder, a zip file, or the name of a shipped bundle.
-            plans: whether to take TensorRT plans from it. A plan is machine code: False for a bundle from
-                someone you do not trust.
+            plans: whether to load its TensorRT plans. A plan is machine code: pass False for an untrusted bundle.
             limits: on sizes; the default ones if None.
 
         Raises:
@@ -200,7 +199,7 @@ class Bundle:
 
     @property
     def detector(self) -> DetectorPart:
-        """What bundle.json says about the detector, or that of the shipped bundle which holds it.
+        """What bundle.json says about the detector, its own or that of the shipped bundle it refers to.
 
         Raises:
             ArgumentError: the bundle has none.
@@ -218,7 +217,7 @@ class Bundle:
         return part
 
     def _holder(self, role: str) -> Bundle:
-        """The bundle that holds a role's files: this one, or the shipped one it names."""
+        """The bundle that holds a role's files: this one, or the shipped one it refers to."""
         part = self.networks.get(role)
         if not isinstance(part, SharedPart):
             return self
@@ -233,7 +232,7 @@ class Bundle:
         return other
 
     def second_opinion(self) -> Bundle | None:
-        """The shipped bundle whose poses the scorer looks at too, or None.
+        """The shipped bundle of the scorer's second opinion, or None.
 
         Raises:
             BundleError: it is not shipped, or not the one that the scorer was fitted with.
@@ -255,14 +254,14 @@ class Bundle:
         return role in self.networks
 
     def precisions(self, role: str) -> list[str]:
-        """The precisions in which the ONNX files of a role can be had; empty if it has none."""
+        """Available precisions of a role's ONNX files; empty without any."""
         if role not in self.networks:
             return []
         files = files_of(self._holder(role).networks[role])
         return [p for p in PRECISIONS if p in files or (p == "fp32" and "fp16" in files)]
 
     def network(self, role: str, precision: str = "fp32") -> Network:
-        """The ONNX network of a role in a precision; bf16 takes the fp32 network.
+        """Return the ONNX network of a role in a precision; bf16 uses the fp32 network.
 
         Raises:
             ArgumentError: the bundle cannot give it; the message says what it can.
@@ -270,8 +269,8 @@ class Bundle:
         """
         holder = self._holder(role)
         files = files_of(holder.networks.get(role))
-        wanted = "fp32" if precision == "bf16" else precision
-        stored = "fp16" if wanted == "fp32" and "fp32" not in files else wanted
+        expected = "fp32" if precision == "bf16" else precision
+        stored = "fp16" if expected == "fp32" and "fp32" not in files else expected
         if stored not in PRECISIONS or stored not in files:
             can = self.precisions(role) or "none"
             raise ArgumentError(
@@ -323,12 +322,12 @@ class Bundle:
         return Network(holder, role, files[stored], precision, stored)
 
     def architecture(self, role: str) -> Mapping[str, Any]:
-        """How oaks.training.networks.build makes a role's network; empty if it cannot."""
+        """Architecture of a role's network, for oaks.training.networks.build; empty if unknown."""
         return getattr(self.networks.get(role), "architecture", {})
 
     @property
     def estimator(self) -> Estimator:
-        """What a scorer that is fitted to this bundle's pose network should name.
+        """The estimator that a scorer fitted to this bundle's pose network must name.
 
         Raises:
             ArgumentError: the bundle has no pose network.
@@ -342,7 +341,7 @@ class Bundle:
         """A file's content.
 
         Raises:
-            BundleError: it is damaged, or gone or another one since the bundle was loaded.
+            BundleError: it is damaged, or was removed or replaced since the bundle was loaded.
         """
         entry = self.files[name]
         content = BundleFiles(self.path, self.limits).read(name, entry["bytes"])
@@ -363,7 +362,7 @@ class Bundle:
 
     @contextmanager
     def open_path(self, name: str) -> Iterator[Path]:
-        """A path under which a checked copy of a file can be opened while the block runs."""
+        """Path of a checked copy of a file, valid within the block."""
         with tempfile.TemporaryDirectory(prefix="oaks-") as folder:
             path = Path(folder) / name
             path.write_bytes(self.read(name))
@@ -371,15 +370,15 @@ class Bundle:
 
 
 def write(folder: str | Path, description: Mapping[str, Any]) -> Bundle:
-    """Writes bundle.json beside the files that it names, which already lie in a folder.
+    """Write bundle.json into a folder that already holds the files it names.
 
     Args:
         folder: where the files lie.
-        description: bundle.json's content. "format" and "files" are filled in here, and so is the "scorer"
-            of a bundle that has a KS network and names none: that network, fitted to this pose network.
+        description: bundle.json's content. "format" and "files" are filled in. Without a "scorer", a KS network
+            becomes the scorer, fitted to this pose network.
 
     Returns:
-        The bundle, loaded and checked as anyone would load it.
+        The bundle, loaded and checked.
 
     Raises:
         BundleError: the description or a file does not fit; bundle.json is then as it was before.
@@ -428,7 +427,7 @@ def _find(source: str | Path) -> Path:
 
 
 def _plain(folder: Path, content: Mapping[str, Any]) -> Any:
-    """The content as JSON would give it back: no tuples, no NumPy numbers, no NaN."""
+    """Return the content as JSON reads it back: no tuples, NumPy numbers or NaN."""
     try:
         return json.loads(json.dumps(content, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -441,7 +440,7 @@ def _schema() -> Mapping[str, Any]:
 
 
 def _from_description(path: Path, content: Any, sha256: str, limits: BundleLimits) -> Bundle:
-    """Checks bundle.json: its types and ranges, then the rules between fields."""
+    """Check bundle.json: types and ranges, then the rules between fields."""
     where = f"{path}/{DESCRIPTION}"
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version > FORMAT:
@@ -463,7 +462,7 @@ def _from_description(path: Path, content: Any, sha256: str, limits: BundleLimit
 
 
 def _check_scorer(bundle: Bundle, where: str) -> None:
-    """Whether the scorer has what it needs, and is this pose network's."""
+    """Check that the scorer's files and networks exist, and that it was fitted to this pose network."""
     scorer = bundle.scorer
     if scorer is None:
         if bundle.score == "oaks":

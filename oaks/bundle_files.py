@@ -1,4 +1,4 @@
-"""The files of a bundle, from its folder or zip: regular ones only, and never more bytes than expected."""
+"""Read the files of a bundle from its folder or zip: regular files only, and never more bytes than expected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ZIP_END = b"PK\x05\x06"
 
 
 class BundleFiles:
-    """Reads the files of a bundle by name.
+    """Reader of a bundle's files by name.
 
     Args:
         path: the folder or zip.
@@ -35,7 +35,7 @@ class BundleFiles:
 
         Args:
             name: of the file; no path.
-            largest: the most bytes that it may have, beside limits.file_bytes; it is not read if it has more.
+            largest: maximum size in bytes, in addition to limits.file_bytes; a larger file is not read.
 
         Raises:
             BundleError: it is missing, damaged, larger, or no regular file; the message names it.
@@ -71,7 +71,7 @@ class BundleFiles:
         return content
 
     def _check_directory(self, file: Any) -> None:
-        """Bounds what zipfile takes into memory when it opens a zip."""
+        """Bound the memory that zipfile takes when it opens a zip."""
         size = os.fstat(file.fileno()).st_size
         if size > self._limits.bundle_bytes:
             raise OSError(f"the zip must have at most {self._limits.bundle_bytes} bytes, got {size}")
@@ -85,7 +85,8 @@ class BundleFiles:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """A zip holds its files at the top, or in one folder; what some systems add beside that does not matter."""
+    """Folder of the files within a zip: the top level or a single folder; entries that some systems add are
+    ignored."""
     names = set(archive.namelist())
     if name in names:
         return name

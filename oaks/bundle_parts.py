@@ -1,4 +1,4 @@
-"""What bundle.json says about each part of a bundle, as typed values, and the rules between its fields.
+"""The parts of bundle.json as typed values, and the rules between its fields.
 
 The types and ranges of single fields are those of bundle.schema.json; `parse` takes what that accepts.
 """
@@ -17,7 +17,7 @@ from oaks.errors import ArgumentError, BundleError
 from oaks.skeleton import Skeleton
 
 _NOTES = ("trained_on", "metrics", "recipe", "heatmap_sigma", "license")
-"""Fields for readers, model cards and fine-tuning, which no part keeps."""
+"""Fields for readers, model cards and fine-tuning, which are not parsed."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class PosePart:
         size: (width, height) of a crop.
         mean, std: on the 0-255 scale, in the order of `color`.
         color: channel order that the network takes, "rgb" or "bgr".
-        padding: how much larger than the box a crop is.
+        padding: size of a crop relative to the box.
         stride: crop pixels per heatmap pixel; None for simcc.
         batch: 1 if the network takes one crop at a time, else None.
         alignment, refine, blur_sigma: how heatmaps are decoded (oaks.ops.decode).
         split: vector elements per crop pixel, for simcc.
-        architecture: how oaks.training.networks.build makes it; empty if it cannot.
+        architecture: arguments of oaks.training.networks.build; empty if unknown.
     """
 
     kind: str
@@ -140,11 +140,11 @@ class Estimator:
 
 @dataclass(frozen=True)
 class SecondOpinion:
-    """A second pose network whose poses a scorer looks at.
+    """A second pose network whose poses a scorer uses.
 
     Attributes:
         bundle: name of the shipped bundle that holds it.
-        estimator: whom the scorer was fitted with.
+        estimator: the second estimator of the fit.
     """
 
     bundle: str
@@ -153,14 +153,15 @@ class SecondOpinion:
 
 @dataclass(frozen=True)
 class ScorerPart:
-    """What bundle.json says about where keypoint similarity, and perhaps visibility, come from.
+    """What bundle.json says about the scorer: the source of keypoint similarity and, possibly, visibility.
 
     Attributes:
         kind: "ks_net" (the role "ks") or "forest" (boosted trees in `files`).
-        estimator: whom it was fitted to.
+        estimator: the estimator that it was fitted to.
         files: "similarity" and "visibility" -> file name, of a forest.
-        features: which features of the heatmaps a forest looks at: their version and names, and whether crops are mirrored.
-        second: a second pose network whose poses a forest looks at too, or None.
+        features: inputs of a forest: version and names of the features of the heatmaps, and whether crops are mirrored
+            too.
+        second: a second pose network whose poses a forest uses too, or None.
     """
 
     kind: str
@@ -291,7 +292,7 @@ def _calibration(name: str, content: Mapping[str, Any], count: int) -> Calibrati
 
 
 def decoder_identity(pose: PosePart) -> dict[str, Any]:
-    """What of the decoder moves keypoints, defaults filled in."""
+    """Settings of the decoder that change keypoints, with defaults filled in."""
     if pose.kind == "simcc":
         return {"kind": pose.kind, "split": pose.split}
     identity: dict[str, Any] = {"kind": pose.kind, "alignment": pose.alignment, "refine": pose.refine}
@@ -311,11 +312,11 @@ def describe_estimator(estimator: Estimator) -> dict[str, Any]:
 
 
 def check_estimator(expected: Estimator, given: Estimator, label: str) -> None:
-    """Refuses a scorer that was fitted to another network, decoder or skeleton.
+    """Refuse a scorer that was fitted to another network, decoder or skeleton.
 
     Args:
-        expected: whom the scorer was fitted to.
-        given: the one to be scored, Bundle.estimator for instance.
+        expected: the estimator that the scorer was fitted to.
+        given: the estimator to be scored, for instance Bundle.estimator.
         label: what messages call the scorer.
 
     Raises:
@@ -343,7 +344,7 @@ def files_of(part: Part | None) -> Mapping[str, str]:
 
 
 def named_files(content: Mapping[str, Any]) -> set[str]:
-    """Every file that a description refers to; what does not fit is left to the schema."""
+    """Every file that a description refers to; malformed entries are left to the schema."""
     holders = [content.get("scorer")]
     if isinstance(networks := content.get("networks"), Mapping):
         holders += networks.values()

@@ -1,7 +1,7 @@
 """COCO's JSON files: the one checked reader of annotations, and the writer of keypoint results.
 
-What cannot be understood is refused by file and annotation id. What is understood and of no use, such as a box
-without extent, is skipped, counted in `skipped` and logged by annotation id.
+Malformed content is refused, by file and annotation id. Well-formed content of no use, such as a box without extent,
+is skipped, counted in `skipped` and logged by annotation id.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from oaks.skeleton import Skeleton
 from oaks.structured import check_top, read_json
 
 AREA_OF_BOX = 0.53
-"""A person's area as a part of their box's, where there is no mask: what COCO's masks cover on average."""
+"""Area of a person relative to the box, where there is no mask: the mean of COCO's masks."""
 PERSON = "person"
 PERSON_ID = 1
 """COCO's own id of people, for files that do not list categories."""
@@ -87,7 +87,7 @@ class Annotations(Images):
         same_keypoints: whether the file's keypoints are the skeleton's, in its order.
         skipped: reason -> ids of the annotations that are left out.
         others: number of annotations of other categories, which are left out.
-        renumbered: annotations that had another one's id and were given one of their own.
+        renumbered: number of annotations with a repeated id, which were given a new one.
     """
 
     path: str
@@ -122,8 +122,8 @@ def read_annotations(
         path: the file.
         skeleton: the keypoints to read; None reads no keypoints.
         category: name or id of the category of people; `choose_category` has the rule for None.
-        renumber: whether ids that stand twice, in files joined from several, are replaced where it is clear
-            which annotation belongs to which image; otherwise they are refused.
+        renumber: whether repeated ids, as in files joined from several, are replaced where it is clear which
+            annotation belongs to which image. Otherwise they are refused.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -290,7 +290,7 @@ def _refuse_repeated(ids: np.ndarray, what: str) -> None:
 def _renumber(
     path: str, image_ids: np.ndarray, ids: np.ndarray, own_image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Gives images and annotations ids of their own where several parts, each with its own ids, were joined.
+    """Give images and annotations unique ids where a file was joined from parts that each count from 1.
 
     The k-th annotation with some id belongs to the k-th image with the id that it names.
     """
@@ -319,7 +319,7 @@ def _renumber(
 
 
 def _occurrence(ids: np.ndarray) -> np.ndarray:
-    """(N,) how often the same id came before."""
+    """(N,) number of earlier occurrences of the same id."""
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
     turn = np.empty_like(order)
@@ -330,7 +330,7 @@ def _occurrence(ids: np.ndarray) -> np.ndarray:
 def _keypoint_order(
     category: Mapping[str, Any], skeleton: Skeleton, path: str
 ) -> tuple[list[int] | None, bool]:
-    """Where the file has each keypoint of the skeleton, and whether that is the same order; None: no names."""
+    """Index in the file of each keypoint of the skeleton, and whether the order is the same; None without names."""
     names = category.get("keypoints")
     if not names:
         return None, True
@@ -437,13 +437,13 @@ def _scales(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str) -> 
 
 
 def make_header(described: Mapping[str, Any], *, box_source: str, **settings: Any) -> dict[str, Any]:
-    """How results were made, for the header beside them.
+    """Return how results were made, for the header beside them.
 
     Args:
         described: Engine.describe().
         box_source: where the boxes are from: "annotated: FILE", "detected: FILE", "detector: FILE",
             "whole image".
-        settings: what else was chosen: nms, thresholds.
+        settings: further settings, such as nms and thresholds.
     """
     return {
         **described,
@@ -466,14 +466,14 @@ def _versions() -> dict[str, str]:
 
 
 def header_path(path: str | Path) -> Path:
-    """Where the header of a results file lies: results.json has results.header.json."""
+    """Return the path of a results file's header: results.header.json for results.json."""
     return Path(path).with_suffix(".header.json")
 
 
 def write_results(
     path: str | Path, rows: Sequence[Mapping[str, Any]], header: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a COCO results file of keypoints or of boxes: a plain list, as pycocotools loads it.
+    """Write a COCO results file of keypoints or boxes: a plain list, as pycocotools loads it.
 
     Args:
         rows: as Poses.to_coco gives them, or boxes with image_id, category_id, bbox and score.
@@ -490,7 +490,7 @@ def write_results(
 
 
 def check_rows(rows: Sequence[Any]) -> None:
-    """Refuse rows that `write_results` cannot write; where they take long to make, before they all are made.
+    """Refuse rows that `write_results` cannot write, before more of them are computed.
 
     Raises:
         ArgumentError: a row is no object, or has "keypoints" and "bbox", for which pycocotools would take the file for

@@ -23,41 +23,42 @@ log = logging.getLogger("oaks")
 
 _GRAY = 114
 _SMALLEST, _LARGEST = 1e-6, 1e6
-"""Of a mean and a standard deviation on the 0-255 scale."""
+"""Bounds on a mean or standard deviation, on the 0-255 scale."""
 _LARGEST_SIDE = 4096
 _MOST_CLASSES = 1 << 16
 _SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
 _READ_ONLY = ("threshold", "overlap", "size", "description")
 _OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
-"""Of a detector of kind "centers", with their channels."""
+"""Outputs of a detector of kind "centers", with their channels."""
 
 
 class Detector:
     """Finds people in pictures.
 
-    The picture is scaled to fit the network's input with its aspect kept, with gray beside it. A bundle says what its
-    detector takes. Of an ONNX file, the shapes of the outputs tell the family and with it the preprocessing:
+    The picture is scaled to fit the network's input; its aspect is kept and the rest is gray. A bundle states the
+    preprocessing of its detector. For an ONNX file, the shapes of the outputs tell the family and with it the
+    preprocessing:
 
     - (1, A, 5 + classes), A being the cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its grid is
       decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
     - (1, 4 + classes, A), (1, 3 A, 5 + classes) or (1, 300, 6): exports of Ultralytics YOLO; RGB, 0 to 1, picture in
       the middle;
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
-      x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression. These
-      tell no preprocessing: without `color`, `mean` and `std`, YOLOX's is assumed, with a warning.
+      x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression. The
+      preprocessing of these is unknown: without `color`, `mean` and `std`, YOLOX's is assumed, with a warning.
 
-    An ONNX file runs on ONNX Runtime's CPU provider, once on gray when it is loaded, so that one with other outputs
-    is refused at once.
+    An ONNX file runs on ONNX Runtime's CPU provider. It runs once on a gray input when it is loaded, so that a network
+    with other outputs is refused at once.
 
     Args:
         source: an ONNX file, or a bundle with a detector: its folder, zip file, shipped name, or a Bundle.
         threshold: smallest score of a box that counts; None: the bundle's, .3 for an ONNX file.
         overlap: intersection over union above which the worse of two boxes is dropped; None: the bundle's, .65 for an
-            ONNX file. Networks that suppress by themselves ignore it.
-        person: class index of a person: 0 in YOLOX and Ultralytics, 1 in exports that count the background.
+            ONNX file. Networks that include NMS ignore it.
+        person: class index of a person: 0 in YOLOX and Ultralytics, 1 in exports with a background class.
         color: channel order that the network takes; None: the family's.
         mean, std: in that order, on the 0-255 scale; None: the family's.
-        size: (width, height) of the input, if the file leaves it open.
+        size: (width, height) of the input, if the file does not fix it.
         threads: CPU threads; None: all cores.
         backend, precision, device: of a bundle's detector, as for an Engine.
 
@@ -185,7 +186,7 @@ class Detector:
         return boxes[kept][order], scores[kept][order].astype(np.float32)
 
     def close(self) -> None:
-        """Give the network's memory back. In a fork it does nothing."""
+        """Free the network's memory. Does nothing in a fork."""
         if self._turn.is_here:
             self._model.close()
 
@@ -193,12 +194,12 @@ class Detector:
 def letterbox(
     image: np.ndarray, size: tuple[int, int], *, swap: bool = False, centered: bool = False, fill: int = _GRAY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture fitted into a detector's input, gray beside it.
+    """Fit a picture into a detector's input and fill the rest with gray.
 
     Args:
         image: (H, W, 3) uint8.
         size: (width, height) of the input.
-        swap: whether the first and the last channel change places.
+        swap: whether to exchange the first and last channels.
         centered: whether the picture lies in the middle of the input; else at its top left.
         fill: gray level beside the picture.
 
@@ -210,7 +211,7 @@ def letterbox(
     width, height = size
     ratio = min(width / image.shape[1], height / image.shape[0])
     inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
-    # Where many pixels become one, all of them count: else thin people fall between the samples.
+    # Average all pixels when shrinking: otherwise thin people fall between the samples.
     interpolation = cv2.INTER_AREA if ratio < 0.5 else cv2.INTER_LINEAR
     small = cv2.resize(image, inner, interpolation=interpolation)
     x, y = ((width - inner[0]) // 2, (height - inner[1]) // 2) if centered else (0, 0)
@@ -297,7 +298,7 @@ class _OnnxModel:
             raise ArgumentError(f"detector: {self.path}: {error}") from error
 
     def _choose(self, given: Preprocessing) -> Preprocessing:
-        """What the caller says, else the family's."""
+        """The caller's preprocessing, otherwise the family's."""
         family = self._format.preprocessing
         if not self._format.certain and not (given.color or given.mean or given.std):
             log.warning(
@@ -425,7 +426,7 @@ class _CentersModel:
 
 
 def _lacking(bundle: Bundle) -> dict[str, str]:
-    """Why the bundle's detector cannot run on a backend, for those on which it cannot."""
+    """Return, for each backend that cannot run the bundle's detector, the reason."""
     if bundle.holds_weights("detector"):
         return {}
     return {"torch": "the bundle has no weights of its detector"}
@@ -439,7 +440,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Arguments for Detector from texts such as "color=rgb", "mean=123.7,116.3,103.5" or "size=640,640".
 
     Raises:
-        ArgumentError: a text is none of those, or its values are not as many numbers as are wanted.
+        ArgumentError: a text is none of those, or its values are not as many numbers as required.
     """
     settings: dict[str, Any] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""What the outputs of exported detectors mean: families told apart by shapes, each with its own preprocessing."""
+"""Families of exported detectors, told apart by the shapes of their outputs, each with its own preprocessing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 _ANCHORS = 3
 """Boxes per cell in YOLOv5."""
 _END_TO_END = 300
-"""Rows that Ultralytics' end-to-end exports give."""
+"""Rows in Ultralytics' end-to-end exports."""
 
 Found = tuple[np.ndarray, np.ndarray]
 """Boxes (N, 4) xyxy in input pixels, and scores (N,)."""
@@ -49,8 +49,8 @@ class Format:
     Attributes:
         name: for messages.
         preprocessing: what the family takes.
-        certain: whether the outputs tell the preprocessing; if not, it is an assumption to warn of.
-        read: outputs, class index of a person, least score, NMS threshold -> what was found.
+        certain: whether the outputs tell the preprocessing; if not, it is an assumption, with a warning.
+        read: outputs, class index of a person, minimum score, NMS threshold -> boxes and scores.
     """
 
     name: str
@@ -155,7 +155,7 @@ def _read_end_to_end(outputs: Sequence[np.ndarray], person: int, threshold: floa
 
 
 def _end_to_end(flat: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Boxes, scores and labels, in whatever order they come, or boxes with their scores and labels."""
+    """Boxes, scores and labels in any order, or boxes with their scores and labels."""
     tables = [value for value in flat if value.ndim == 2 and value.shape[1] in (4, 5)]
     columns = [value for value in flat if value.ndim == 1]
     labels = [value for value in columns if value.dtype.kind in "iu"]
@@ -168,7 +168,7 @@ def _end_to_end(flat: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _flat(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Outputs without a batch axis of 1; there is one if any of them has three axes."""
+    """Outputs without the batch axis of 1, which exists if any output has three axes."""
     batched = any(value.ndim == 3 for value in outputs)
     return [value[0] if batched and value.shape[0] == 1 else value for value in outputs]
 
@@ -191,7 +191,7 @@ def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, over
 
 
 def best_of(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Found:
-    """What `box_nms` keeps, best first."""
+    """The boxes that `box_nms` keeps, best first."""
     boxes = np.ascontiguousarray(boxes, np.float32)
     scores = np.ascontiguousarray(scores, np.float32)
     kept = box_nms(boxes, scores, threshold=overlap)
@@ -219,7 +219,7 @@ def decode_centers(
 
     Returns:
         boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first. A peak is
-        no smaller than its 8 neighbours; those that are not finite are no peaks.
+        at least as large as its 8 neighbours and finite.
     """
     logits = centers[0].astype(np.float32)
     padded = np.pad(np.where(np.isfinite(logits), logits, -np.inf), 1, constant_values=-np.inf)

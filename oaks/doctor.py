@@ -1,4 +1,4 @@
-"""What is installed, what works here, and what to install for the rest."""
+"""Report what is installed, what works on this machine, and what to install for the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oaks.ops import native
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination: whether it works, and otherwise what would make it work."""
+    """One line of the report: whether a feature works and, if not, what would make it work."""
 
     name: str
     works: bool
@@ -23,7 +23,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Runtime:
-    """A runtime by its module, its distribution, what it is for, and the extra that installs it."""
+    """A runtime: its module, distribution, purpose and how to install it."""
 
     module: str
     distribution: str
@@ -51,7 +51,7 @@ _RUNTIMES = (
 
 
 def examine() -> list[Finding]:
-    """Everything that oaks can use on this machine, present or not."""
+    """Return everything that oaks can use on this machine, available or not."""
     return [
         _build(),
         _processor(),
@@ -103,7 +103,7 @@ def _cuda_version(number: int) -> str:
 
 
 def _choice() -> Finding:
-    """What an Engine takes if nobody says."""
+    """The backend that an Engine chooses by default."""
     try:
         name, device, passed_over = executors.choose_backend("auto", None)
     except BackendUnavailable as error:
@@ -113,7 +113,7 @@ def _choice() -> Finding:
 
 
 def _tensorrt_rtx() -> Finding:
-    """TensorRT for RTX, which is loaded in a way of its own (oaks.engines.plans.rtx)."""
+    """TensorRT for RTX, which oaks.engines.plans.rtx loads."""
     from oaks.engines.plans.library import RTX, library
 
     name, purpose = "tensorrt_rtx", "NVIDIA RTX GPUs, and plans for them made on any machine"

@@ -1,4 +1,4 @@
-"""Poses drawn into pictures: limbs coloured by side, keypoints that are predicted absent left out."""
+"""Draw poses into pictures: limbs colored by side; keypoints predicted absent are hidden by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Pose, Poses
 from oaks.skeleton import Skeleton
 
-# BGR. Left and right are told apart by people with any colour vision (Okabe and Ito's blue and vermilion).
+# BGR. Okabe and Ito's blue and vermilion, which color-blind people can tell apart.
 _COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
 _TRACKS = ((120, 220, 120), (230, 130, 230), (200, 220, 80), (180, 140, 255), (80, 235, 190), (255, 190, 190))
 _RIM = (25, 25, 25)
@@ -49,14 +49,14 @@ def draw(
     boxes: bool = False,
     threshold: float = 0.0,
 ) -> np.ndarray:
-    """A copy of a picture with poses in it; the best score is drawn last, on top.
+    """Return a copy of a picture with poses drawn in, the best score on top.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         poses: in this picture's pixels, of any skeleton.
-        absent: what becomes of keypoints whose visibility is below .5: "hide" leaves them and their limbs
+        absent: how keypoints with a visibility below .5 are drawn: "hide" leaves them and their limbs
             out, as the paper's figure 9 does; "hollow" draws them as rings and their limbs thinly.
-        scores: whether each person's score stands over the box, after the id if it has a track.
+        scores: whether to write each person's score above the box, after the track id if there is one.
         boxes: whether the boxes are drawn.
         threshold: poses with a lower score are left out.
 
@@ -83,11 +83,11 @@ def draw(
 
 
 def thumbnail(poses: Poses, height: int = 240, most: int = 6) -> bytes | None:
-    """PNG of poses on gray, each frame's side by side without its image; None where there is no pose.
+    """Return a PNG of poses on gray, the frames side by side without their images; None without poses.
 
     Args:
         height: of the picture, in pixels.
-        most: frames that are shown, at most.
+        most: maximum number of frames.
     """
     import cv2
 
@@ -114,7 +114,7 @@ def _alone(poses: Poses, height: int) -> np.ndarray:
 
 
 def track_color(track_id: int) -> tuple[int, int, int]:
-    """BGR: the colour of a track's id and of its trail, light enough for the plate that the id stands on."""
+    """BGR color of a track's id and trail, light enough for the dark plate under the id."""
     return _TRACKS[track_id % len(_TRACKS)]
 
 
@@ -141,7 +141,7 @@ def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen,
 
 
 def _joints(keypoints: np.ndarray, shown: np.ndarray, pen: _Pen) -> list[tuple[int, float]]:
-    """The keypoints to draw and their discs' radii, smaller where they crowd, as in a face."""
+    """The keypoints to draw and the radii of their discs, smaller where keypoints are close together, as in a face."""
     indices = np.flatnonzero(shown)
     points = keypoints[indices].astype(np.float64)
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
@@ -152,7 +152,7 @@ def _joints(keypoints: np.ndarray, shown: np.ndarray, pen: _Pen) -> list[tuple[i
 
 
 def _side(skeleton: Skeleton, a: int, b: int) -> str:
-    """A limb is left or right if neither end is on the other side and one is on it."""
+    """Side of a limb: left or right if one end is on that side and none is on the other."""
     sides = {skeleton.side(a), skeleton.side(b)} - {"middle"}
     return sides.pop() if len(sides) == 1 else "middle"
 
@@ -166,7 +166,7 @@ def _draw_box(picture: np.ndarray, pose: Pose, pen: _Pen) -> None:
 
 
 def _draw_score(picture: np.ndarray, pose: Pose) -> None:
-    """The score on a plate over the box, brought inside the picture."""
+    """Draw the score on a plate above the box, moved inside the picture."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -189,7 +189,7 @@ def _draw_score(picture: np.ndarray, pose: Pose) -> None:
 def _line(
     picture: np.ndarray, start: np.ndarray, end: np.ndarray, width: float, color: tuple[int, int, int]
 ) -> None:
-    """A capsule: cv2's own lines know whole widths only."""
+    """Draw a capsule: cv2's lines take whole widths only."""
     import cv2
 
     x, y = (float(value) for value in end - start)
@@ -209,7 +209,7 @@ def _disc(picture: np.ndarray, center: np.ndarray, radius: float, color: tuple[i
 
 
 def _fixed(points: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Points in cv2's fixed point numbers; those far outside are brought near, so that none overflows."""
+    """Points in cv2's fixed-point numbers, clipped so that none overflows."""
     limit = 4.0 * max(picture.shape[:2])
     return np.round(np.clip(points, -limit, limit) * (1 << _SHIFT)).astype(np.int32)
 

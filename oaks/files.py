@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and reading that is bounded."""
+"""Atomic writes of files and folders, and bounded reads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from oaks.errors import ArgumentError
 
 @contextmanager
 def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that takes its place when the block ends well; until then what was there stays.
+    """Open a binary file that replaces `path` when the block ends without an error.
 
     Args:
         path: the file.
-        sync: whether its content is on the disk before it takes its place, so that it survives a power cut.
+        sync: whether to flush the content to the disk before the rename, so that it survives a power cut.
 
     Raises:
         OSError: the folder is not there or cannot be written to.
@@ -47,13 +47,13 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
 
 
 def beside(path: Path) -> Path:
-    """An unused name beside a path, of fixed length: the path's own may be as long as names can be."""
+    """An unused name beside a path, of fixed length, since the path's own name may be as long as names can be."""
     return path.with_name(f".oaks-{secrets.token_hex(8)}")
 
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let an OSError of the block that names no file, such as that of a full disk, name this one."""
+    """Add this path to an OSError of the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -64,7 +64,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """A folder to fill, which takes its place when the block ends well; until then what was there stays.
+    """Open a new folder that replaces `path` when the block ends without an error.
 
     Raises:
         OSError: the folder cannot be written or replaced.
@@ -82,10 +82,10 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def _replace_folder(staged: Path, folder: Path) -> None:
-    """Puts a staged folder in a folder's place, and deletes what was there.
+    """Replace a folder by a staged one, and delete the old one.
 
-    On Linux the two change places in one step, so that a kill leaves the old folder or the new one. Where the
-    system cannot do that, a kill at the wrong moment leaves the old folder beside its place, with the suffix .old.
+    On Linux the two are exchanged in one step, so that a kill leaves either the old or the new folder. On other
+    systems, a kill between two renames leaves the old folder with the suffix .old.
 
     Raises:
         OSError: the folder cannot be replaced; it is then as it was.
@@ -107,7 +107,7 @@ def _replace_folder(staged: Path, folder: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Lets two paths change places in one step (renameat2, Linux); False where the system cannot."""
+    """Exchange two paths in one step (renameat2, Linux); return False where the system cannot."""
     import ctypes
 
     try:
@@ -119,7 +119,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def read_regular(path: str | Path, largest: int) -> bytes:
-    """A regular file's content: never more than `largest` bytes, and without waiting for a FIFO's writer.
+    """Return a regular file's content, at most `largest` bytes; never waits for a FIFO's writer.
 
     Raises:
         OSError: it is missing, larger, or a folder, FIFO or device.
@@ -136,13 +136,13 @@ def read_regular(path: str | Path, largest: int) -> bytes:
 
 
 def check_size(size: int, largest: int) -> None:
-    """Raises OSError if a file has more bytes than it may have."""
+    """Raise OSError if a file has more than `largest` bytes."""
     if size > largest:
         raise OSError(f"it must have at most {largest} bytes, got {size}")
 
 
 def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> None:
-    """Writes JSON, in which NaN has no place.
+    """Write JSON atomically. NaN is refused.
 
     Raises:
         ArgumentError: the content holds NaN or an infinity, or something that JSON does not know.
@@ -155,7 +155,7 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes text as UTF-8, its line ends as they are."""
+    """Write text as UTF-8 atomically, with its line ends unchanged."""
     with replacing(path) as file:
         # A lone surrogate stands for an undecodable byte of a file's name: in JSON its escape is the same text.
         file.write(text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""Fine-tuning: train a bundle's pose network on with your own people, refit its scorer, and write a new bundle.
+"""Fine-tuning: continue to train a bundle's pose network on your own people, refit its scorer, write a new bundle.
 
 from oaks.finetune import finetune
 done = finetune("small", "my.json", "images", out="mine")
@@ -32,9 +32,10 @@ from oaks.fit.report import Fitted, measured_with
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17
+from oaks.skipping import skip
 from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
-from oaks.val.detect import image_files
+from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.document import Cell, Column, Table
 from oaks.val.scores import TITLES, ScoredDetections
@@ -47,29 +48,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("oaks")
 
 FEWEST = 20
-"""People with labeled keypoints below which nothing is begun."""
+"""Minimum number of people with labeled keypoints."""
 FOLDS = CHOSEN.folds
-"""Images that must be held out at the least: one for each fold of the scorer."""
+"""Minimum number of held-out images: one for each fold of the scorer."""
 LARGEST_SHARE = 0.8
 DRAWS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 4.0, 25.0
-"""Samples that a training draws if `epochs` is not given, and the epochs that this may come to."""
+"""Samples drawn if `epochs` is not given, and bounds on the resulting epochs."""
 HALF_TOLERANCE = 0.05
-"""Largest typical difference of the half-stored network from torch's. It is wider than that of `oaks export`, because a
-few people's faint heatmaps may decide it, and because AP after fine-tuning is measured with the half-stored network."""
+"""Largest typical difference of the half-stored network from torch's. It is wider than that of `oaks export`, because
+the faint heatmaps of a few people may decide it, and because AP after fine-tuning is measured with the half-stored
+network."""
 SHOWN = ("AP", "AP50", "AP75", "AR")
 FROZEN = {"mobile_oa_hpe": ["backbone.stem.*", "backbone.blocks.0.*", "backbone.blocks.1.*"]}
-"""Parameters that keep their values, by architecture: edges and colours are the same everywhere."""
+"""Frozen parameters by architecture: the first layers, which see edges and colors, need no adaptation."""
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a network is fine-tuned. The defaults are made for a hundred to a few thousand people.
+    """Settings of a fine-tuning. The defaults suit a hundred to a few thousand people.
 
     Attributes:
         held_out: share of the people that only measure and fit the scorer; whole images, above 0 and at most 0.8.
-        epochs: how often each person is drawn on average; None: so often that 2,000 samples are drawn, from 4 to 25
-            times.
-        learning_rate: at its highest; it rises for the first steps, then falls along a cosine.
+        epochs: mean number of draws of each person; None: enough for 2,000 samples, between 4 and 25.
+        learning_rate: its maximum; warm-up, then cosine decay.
         batch: people per step.
         seed: random seed of the split, the order of people and their augmentation.
         resamples: bootstrap resamples of the images, for the intervals.
@@ -93,14 +94,14 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A fine-tuned bundle, and what it is worth on people of images that were held out.
+    """A fine-tuned bundle, and its evaluation on people in held-out images.
 
     Attributes:
         path: folder of the new bundle.
         before: the held-out people's poses by the bundle that was fine-tuned.
         after: those by the new one; similarity and visibility come from scorers fitted to other held-out images.
         comparisons: both, by the conventional and the OAKS score, with bootstrap intervals over images.
-        warnings: what may be wrong with the people, in words.
+        warnings: possible problems with the people, as sentences.
     """
 
     path: Path
@@ -150,11 +151,12 @@ def finetune(
     max_minutes: float | None = None,
     console: Console | None = None,
 ) -> Finetuned | None:
-    """Train a bundle's pose network on with annotated people, refit its scorer, and write a new bundle.
+    """Continue to train a bundle's pose network on annotated people, refit its scorer, and write a new bundle.
 
     The images are split: most people are trained on; the rest measure AP before and after, and the scorer is fitted to
     them. Checkpoints and heatmaps are kept in a folder beside the new bundle, whose name is that of `out` with
-    ".finetune" after it; a run that was stopped resumes there when it is called again.
+    ".finetune" after it; the same call resumes a stopped run. Images that are missing, damaged or too large are
+    skipped.
 
     Args:
         model: a bundle with torch weights: a shipped one's name, or one that `oaks export` wrote.
@@ -164,15 +166,15 @@ def finetune(
         settings: of the training; None: the defaults.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
         accelerator: "auto", "cpu" or "gpu".
-        threads: CPU threads; None: as many as torch and ONNX Runtime take by themselves.
+        threads: CPU threads; None: the defaults of torch and ONNX Runtime.
         max_minutes: stop with a checkpoint after so many minutes of training.
         console: where the progress is shown; None: standard error.
 
     Returns:
-        The new bundle and its figures, or None if the time was up.
+        The new bundle and its figures, or None if the time ran out.
 
     Raises:
-        FileNotFoundError: a file or folder is not there.
+        FileNotFoundError: a file, a folder or every image is missing.
         FileExistsError: `out` exists.
         ArgumentError: the bundle has no weights to start from, there are too few people or images, or the folder
             beside `out` holds another fine-tuning.
@@ -226,14 +228,14 @@ def _begin(
     settings: FinetuneSettings,
     category: str | int | None,
 ) -> list[Source]:
-    """Split the people, or check that they were split by a run with the same arguments."""
+    """Split the people, or check that the existing split was made with the same arguments."""
     stated = {
         "model": bundle.sha256,
         "annotations": [_digest(path) for path in files],
         "category": category,
         **asdict(settings),
     }
-    del stated["resamples"]  # which trains nothing
+    del stated["resamples"]  # it does not affect the training
     record = work / "finetune.json"
     if record.is_file():
         found = read_json(record, top=dict)
@@ -241,18 +243,23 @@ def _begin(
             raise ArgumentError(
                 f"{work} must hold this fine-tuning, got one with another {changed[0]}; delete it or name another folder"
             )
+        for name, reason in found.get("skipped", {}).items():
+            skip(name, reason)
         return _sources(work, files, folders)
     truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
-    for truth, folder in zip(truths, folders, strict=True):
-        image_files(truth, folder, np.unique(truth.image[truth.counted]).tolist())
-    contents = split_people(truths, settings)
+    readable = [
+        ReadableImages(truth, folder, np.unique(truth.image[truth.counted]).tolist())
+        for truth, folder in zip(truths, folders, strict=True)
+    ]
+    contents = split_people(truths, settings, [list(images.files) for images in readable])
     sources = _sources(work, files, folders)
     for source, (train, held_out) in zip(sources, contents, strict=True):
         source.train.parent.mkdir(parents=True, exist_ok=True)
         source.held_out.parent.mkdir(parents=True, exist_ok=True)
         write_json(source.train, train)
         write_json(source.held_out, held_out)
-    write_json(record, stated)
+    skipped = {name: reason for images in readable for name, reason in images.skipped.items()}
+    write_json(record, {**stated, "skipped": skipped} if skipped else stated)
     return sources
 
 
@@ -271,16 +278,20 @@ def _sources(work: Path, files: Sequence[Path], folders: Sequence[Path]) -> list
 
 
 def split_people(
-    truths: Sequence[GroundTruth], settings: FinetuneSettings
+    truths: Sequence[GroundTruth], settings: FinetuneSettings, readable: Sequence[Sequence[int]]
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """The content of each annotation file in two parts: people to train on, and people held out.
 
-    Images are held out in a random order until they hold the share of the people that is to be held out.
+    Images are held out in a random order until they hold the share of the people that is to be held out. `readable` are
+    the indices of the images of each file that can be read; the others are in neither part.
 
     Raises:
         ArgumentError: there are too few people or images.
     """
-    labeled = [truth.image_ids[truth.image[truth.counted]] for truth in truths]
+    labeled = [
+        truth.image_ids[truth.image[truth.counted & np.isin(truth.image, images)]]
+        for truth, images in zip(truths, readable, strict=True)
+    ]
     people = sum(map(len, labeled))
     if people < FEWEST:
         raise ArgumentError(
@@ -301,14 +312,22 @@ def split_people(
         number, image = places[place]
         held[number].add(image)
         count += int((labeled[number] == image).sum())
-    return [_parts(truth, ids) for truth, ids in zip(truths, held, strict=True)]
+    return [
+        _parts(truth, set(truth.image_ids[list(images)].tolist()), ids)
+        for truth, images, ids in zip(truths, readable, held, strict=True)
+    ]
 
 
-def _parts(truth: GroundTruth, held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a file says about the people of the images that are not in `held`, and of those that are."""
+def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Content of a file for the people of the `readable` images outside `held`, and for those within."""
     content = read_json(truth.path, top=dict, strict=False)
-    people = [a for a in content["annotations"] if int(a["category_id"]) == truth.category_id]
-    content["categories"] = [c for c in content["categories"] if int(c["id"]) == truth.category_id]
+    content["images"] = [image for image in content["images"] if int(image["id"]) in readable]
+    people = [
+        a for a in content["annotations"]
+        if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
+    ]  # fmt: skip
+    if content.get("categories"):
+        content["categories"] = [c for c in content["categories"] if int(c["id"]) == truth.category_id]
 
     def part(of_held: bool) -> dict[str, Any]:
         return {
@@ -321,7 +340,7 @@ def _parts(truth: GroundTruth, held: set[int]) -> tuple[dict[str, Any], dict[str
 
 
 def _with_people(sources: Sequence[Source], part: str) -> list[tuple[Source, int]]:
-    """The sources that have people in a part, and how many annotations it has."""
+    """The sources with people in a part, and their numbers of annotations."""
     counts = [
         len(read_json(getattr(source, part), top=dict, strict=False)["annotations"]) for source in sources
     ]
@@ -337,7 +356,7 @@ def _train(
     max_minutes: float | None,
     console: Console,
 ) -> Path | None:
-    """Train, or resume; the file of the trained network, or None if the time was up."""
+    """Train or resume; return the file of the trained network, or None if the time ran out."""
     from oaks.training.checkpoint import load_from_bundle, save_network
     from oaks.training.run import Hardware, RunFolder, resume, train
 
@@ -358,10 +377,10 @@ def finetuning_recipe(
     initial: Path,
     settings: FinetuneSettings,
 ) -> PoseRecipe:
-    """The recipe of the training (oaks.training.recipe).
+    """Return the recipe of the training (oaks.training.recipe).
 
     Args:
-        bundle: whose network is trained on.
+        bundle: holds the network to be trained.
         description: of that network, as load_from_bundle gives it.
         sources: the people.
         initial: file of the network's weights.
@@ -403,7 +422,7 @@ def finetuning_recipe(
 
 
 def _export(network: Path, sources: Sequence[Source], work: Path, name: str) -> Bundle:
-    """The trained network as a bundle without a scorer; crops of held-out people hold its precision against torch."""
+    """Export the trained network as a bundle without a scorer, compared with torch on crops of held-out people."""
     from oaks.engines.export.export import COMPARED, export
     from oaks.training.checkpoint import read_description
 
@@ -419,18 +438,28 @@ def _export(network: Path, sources: Sequence[Source], work: Path, name: str) -> 
 def _crops(source: Source, description: Mapping[str, Any], count: int) -> np.ndarray:
     """Crops (n, H, W, 3) uint8 of up to `count` held-out people."""
     from oaks.skeleton import Skeleton
-    from oaks.training.data.people import read_coco
+    from oaks.training.data.people import DamagedImage, read_coco
 
     skeleton = Skeleton.from_dict(description["skeleton"])
     people = read_coco(source.name, source.held_out, source.images, skeleton)
     crops = []
-    for index in range(min(count, len(people))):
-        image, person = people.sample(index)
+    for index in range(len(people)):
+        if len(crops) == count:
+            break
+        try:
+            image, person = people.sample(index)
+        except DamagedImage as error:
+            skip(people.files[index], error)
+            continue
         crop = ops.crop(
             image, person.box[None], size=tuple(description["input"]["size"]), padding=description["padding"],
             mean=(0, 0, 0), std=(1, 1, 1), color="rgb",
         )  # fmt: skip
         crops.append(crop.pixels[0].transpose(1, 2, 0).round().clip(0, 255).astype(np.uint8))
+    if not crops:
+        raise ArgumentError(
+            f"images must hold held-out people that can be read, got {source.images} without any"
+        )
     return np.stack(crops)
 
 
@@ -447,7 +476,7 @@ def _measure_and_write(
     files, folders = [source.held_out for source in held], [source.images for source in held]
     old, old_features = described_people(bundle, files, folders, work / "heatmaps" / "before", threads)
     new, features = described_people(tuned, files, folders, work / "heatmaps" / "after", threads)
-    # Trees that look at a second network's poses too cannot be kept: its features are not computed here.
+    # Trees that use a second network's poses cannot be kept: those features are not computed here.
     forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
     before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
     enough = forests or new.known.sum() >= features.shape[2]
@@ -475,14 +504,14 @@ def _measure_and_write(
 
 
 def _scored(people: People, *told: np.ndarray) -> ScoredDetections:
-    """The poses beside the truth, with predicted similarity and visibility if there are."""
+    """Score the poses against the ground truth, with predicted similarity and visibility if available."""
     if told:
         return measured_with(people.truth, people.detections, *told)
     return ScoredDetections.of(people.truth, people.detections)
 
 
 def contenders(before: ScoredDetections, after: ScoredDetections) -> list[Contender]:
-    """Both bundles' poses, ranked by each score that they have: those before come first."""
+    """Both bundles' poses ranked by each available score; those before fine-tuning come first."""
     found = []
     for when, measured in (("before", before), ("after", after)):
         for key in ("conventional", "oaks"):
@@ -524,7 +553,7 @@ def _write(
     comparisons: Sequence[Comparison],
     rows: Sequence[Contender],
 ) -> Path:
-    """Write the new bundle whole or not at all: the trained network, its scorer, and the old bundle's detector."""
+    """Write the new bundle atomically: the trained network, its scorer, and the old bundle's detector."""
     content = dict(tuned.description) if fitted is None else scored_description(tuned, fitted, out.name)
     content = {key: value for key, value in content.items() if key not in ("format", "files")}
     content["networks"] = dict(content["networks"])

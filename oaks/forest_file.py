@@ -18,17 +18,17 @@ _REAL = ("threshold", "leaves")
 
 
 def to_dict(forest: Forest) -> dict[str, Any]:
-    """A forest as plain lists and numbers."""
+    """Return a forest as plain lists and numbers."""
     return {
         "features": forest.features,
         **{name: getattr(forest, name).tolist() for name in _WHOLE},
-        # The number with the fewest digits that is this float32 once it is read again.
+        # The shortest decimal that reads back as this float32.
         **{name: [float(str(value)) for value in getattr(forest, name)] for name in _REAL},
     }
 
 
 def from_dict(content: Any) -> Forest:
-    """A forest from plain data, all of it checked.
+    """Return a forest from plain data, after checking all of it.
 
     Raises:
         ArgumentError: a field is missing, or its content is no forest.
@@ -46,12 +46,12 @@ def from_dict(content: Any) -> Forest:
 
 
 def write(path: str | Path, forest: Forest) -> None:
-    """Write a forest beside its final place and rename it."""
+    """Write a forest atomically."""
     write_json(path, to_dict(forest))
 
 
 def read(content: bytes, label: str) -> Forest:
-    """A forest from a file's content.
+    """Return a forest from a file's content.
 
     Raises:
         ArgumentError: it is no forest; the message begins with `label`.

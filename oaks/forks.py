@@ -1,8 +1,8 @@
-"""Forked processes: what the child must neither use nor destroy.
+"""Fork safety: objects that a forked child must neither use nor destroy.
 
-A fork copies every object and only one thread. Destructors of runtimes, decoders and encoders wait for threads that
-the child does not have: it would hang or crash when it drops such an object, or when it ends. So the child keeps
-them all for ever, and ends without the libraries' own cleaning up, as children of multiprocessing do.
+A fork copies every object but only one thread. Destructors of runtimes, decoders and encoders wait for threads that
+the child does not have, so dropping such an object, or exiting, would hang or crash. The child therefore keeps these
+objects alive and exits without the libraries' own cleanup, as children of multiprocessing do.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _inherited: frozenset[str] = frozenset()
 
 
 def outlives_forks(thing: T) -> T:
-    """The thing itself, which a forked child will keep alive with everything that it refers to."""
+    """Return the object. A forked child keeps it alive, with everything it refers to."""
     _kept.add(thing)
     return thing
 
 
 def inherited(module: str) -> bool:
-    """Whether this is a fork of a process that had loaded a module."""
+    """Return whether this process is a fork of one that had imported the module."""
     return module in _inherited
 
 
 def check_process(process: int, name: str) -> None:
-    """Refuse to use something whose threads run in another process.
+    """Refuse to use an object whose threads run in another process.
 
     Args:
         process: the one that made it.
@@ -52,10 +52,10 @@ def check_process(process: int, name: str) -> None:
 
 
 def _after_fork() -> None:
-    """In the child, before anything else runs there."""
+    """Runs in the child before anything else."""
     global _inherited
     _inherited = frozenset(sys.modules)
-    # Closed decoders and encoders wait in cycles for the collector, which would hang over them here.
+    # Closed decoders and encoders are left in reference cycles; collecting them here would hang.
     if "av" in _inherited:
         gc.freeze()
     things = list(_kept)
@@ -69,7 +69,7 @@ def _after_fork() -> None:
 
 
 def _end_without_destructors() -> None:
-    """Let this process end right after Python's own cleaning up (glibc's on_exit passes the exit status on)."""
+    """Let this process exit right after Python's own cleanup (glibc's on_exit passes the exit status)."""
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.on_exit(libc._exit, None)

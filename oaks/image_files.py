@@ -1,12 +1,11 @@
 """Finding image files: by path, folder, glob, or the name that labels give them; and their natural order.
 
-`oaks.images` gives these names too: it is the one door for pictures.
+`oaks.images` exports these names too.
 """
 
 from __future__ import annotations
 
 import glob
-import logging
 import re
 import unicodedata
 from collections import Counter
@@ -16,8 +15,7 @@ from typing import Any
 
 from oaks.addresses import redacted
 from oaks.errors import ArgumentError
-
-log = logging.getLogger("oaks")
+from oaks.skipping import skip
 
 SUFFIXES = frozenset(
     [
@@ -33,7 +31,7 @@ FOREIGN_SUFFIXES = frozenset(
         ".rw2", ".raf", ".raw", ".ico", ".tga", ".exr", ".hdr",
     ]
 )  # fmt: skip
-"""Extensions of image files that are not read; where a folder holds some, they are named as skipped."""
+"""Extensions of image files that are not read; in a folder they are skipped."""
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -48,7 +46,7 @@ def natural_key(path: str | Path) -> tuple[Any, ...]:
     """Sort key under which frame2.jpg comes before frame10.jpg, in every part of a path."""
 
     def key(part: str) -> tuple[str | int, ...]:
-        # Text and numbers in turn, so that like is compared with like.
+        # Text and numbers alternate, so that only like types are compared.
         pieces = re.split("([0-9]+)", part.casefold())
         return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
 
@@ -56,7 +54,7 @@ def natural_key(path: str | Path) -> tuple[Any, ...]:
 
 
 def images_in(folder: str | Path) -> list[Path]:
-    """The image files of a folder, without its subfolders, in natural order; others are logged as skipped.
+    """The image files of a folder, without its subfolders, in natural order; image files of other kinds are skipped.
 
     Raises:
         FileNotFoundError: there is none; the message says what the folder holds.
@@ -68,11 +66,11 @@ def images_in(folder: str | Path) -> list[Path]:
         kinds = Counter(entry.suffix.lower() or "no extension" for entry in entries)
         holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6)) or "no files"
         raise FileNotFoundError(f"images not found: {str(folder)!r}; it holds {holds}")
-    if foreign:
-        log.warning(
-            "%s: skipped %s, which are not read; convert them to JPEG or PNG",
-            folder, ", ".join(f"{count} {kind} files" for kind, count in foreign.most_common()),
-        )  # fmt: skip
+    for kind, count in foreign.most_common():
+        skip(
+            Path(folder) / f"*{kind}",
+            f"{count} files of a kind that is not read; convert them to JPEG or PNG",
+        )
     return sorted(found, key=natural_key)
 
 
@@ -107,7 +105,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def plain_name(name: str) -> str:
-    """A file name in one form: Unicode composed, folders divided by "/", without "." parts."""
+    """Return a file name in one form: composed Unicode (NFC), "/" between folders, no "." parts."""
     text = unicodedata.normalize("NFC", name.replace("\\", "/"))
     return "/".join(part for part in text.split("/") if part not in ("", "."))
 

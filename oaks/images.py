@@ -1,7 +1,7 @@
-"""The one door for pictures: finding image files (`image_files`), reading them, and bringing frames to one form.
+"""Images: finding the files (`image_files`), reading them, and converting every input to one form.
 
-A picture gives the same pixels as a path, as a PIL image, and as an array read by OpenCV: turned as its
-orientation tag says, 16 bits reduced to their upper 8, without its alpha channel, palettes resolved.
+An image gives the same pixels as a path, as a PIL image, and as an array read by OpenCV: rotated by its orientation
+tag, 16 bits reduced to the upper 8, without alpha channel, palettes resolved.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ from oaks.image_files import (
     plain_name,
 )
 from oaks.ops import is_device_array
+from oaks.skipping import skip
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 _SEVERAL = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
-"""Formats of several frames. JPEG files may hold a smaller copy of their picture, which is none."""
+"""Formats that may hold several frames. The thumbnail in a JPEG file is not a frame."""
 _SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB")
 """Formats that Pillow decodes where OpenCV was built without them."""
 
@@ -46,13 +47,13 @@ log = logging.getLogger("oaks")
 
 
 class Header(NamedTuple):
-    """What an image file says about itself before its pixels are decoded."""
+    """Header of an image file, read without decoding its pixels."""
 
     size: tuple[int, int]
-    """(width, height) as the image is shown, turned by its orientation tag."""
+    """(width, height) as the image is shown, after its orientation tag is applied."""
 
     orientation: int
-    """How the stored pixels must be turned: 1 to 8, as EXIF counts them."""
+    """EXIF orientation, 1 to 8."""
 
     format: str
     """Pillow's name of the file format."""
@@ -62,7 +63,7 @@ class Header(NamedTuple):
 
 
 def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.ndarray:
-    """Read an image file: (H, W, 3) uint8 BGR, turned as its orientation tag says. Animations give one frame.
+    """Read an image file: (H, W, 3) uint8 BGR, with its orientation tag applied. Animations give the first frame.
 
     Args:
         path: the file.
@@ -79,7 +80,7 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
     """Decode the content of an image file: the pixels that `read_image` returns for it.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         name: what messages call it.
         bounds: the largest file and image to accept; limits.current() if None.
 
@@ -90,6 +91,17 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
     bounds = bounds or limits.current()
     limits.check(f"{name}: the file's size in bytes", "image_bytes", len(content), bounds)
     return _pixels(name, content, _checked_header(name, content, bounds))
+
+
+def readable_images(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+    """The image files that can be read, with their pixels as `read_image` returns them; the others are skipped."""
+    for path in paths:
+        try:
+            image = read_image(path)
+        except (OSError, ValueError) as error:
+            skip(path, error)
+        else:
+            yield path, image
 
 
 def _pixels(name: str | Path, content: bytes, header: Header) -> np.ndarray:
@@ -151,7 +163,7 @@ def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, H
         FileNotFoundError, ArgumentError: as `read_image`.
     """
     bounds = bounds or limits.current()
-    if not Path(path).is_file():  # nor are FIFOs and devices, which may never end
+    if not Path(path).is_file():  # FIFOs and devices, which may never end, are no files either
         raise FileNotFoundError(f"image not found: {path}")
     limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
     try:
@@ -186,7 +198,7 @@ def _header(content: bytes) -> Header | None:
                 continue
             with factory(io.BytesIO(content), "") as image:
                 orientation = 1 if name == "TIFF" else _exif(content, name, image).get(_ORIENTATION_TAG, 1)
-                # TIFF is turned by whoever decodes it; Pillow gives its size as it is shown or as it is stored.
+                # The decoder rotates TIFF; whether Pillow's size is before or after that depends on the version.
                 swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
                 stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
                 animated = name in _SEVERAL and bool(getattr(image, "is_animated", False))
@@ -203,7 +215,7 @@ def _header(content: bytes) -> Header | None:
 
 
 def _exif(content: bytes, name: str, image: Any) -> Any:
-    """The EXIF tags. Pillow would decode a whole PNG to look for them behind its pixels."""
+    """Return the EXIF tags. Of a PNG they are read here: Pillow would decode all pixels first."""
     from PIL import Image
 
     if name != "PNG":
@@ -241,7 +253,7 @@ def _decode_with_pillow(content: bytes) -> np.ndarray | None:
 
 
 def turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """An image (H, W, 3) turned and mirrored as an EXIF orientation says."""
+    """Return an image (H, W, 3) rotated and mirrored by an EXIF orientation."""
     if orientation not in _ORIENTATIONS:
         return image
     swapped, rows, columns = _ORIENTATIONS[orientation]
@@ -250,18 +262,18 @@ def turned(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG has no end after its picture's data: OpenCV makes the missing part grey and says nothing."""
+    """Return whether a JPEG's data has no end marker: OpenCV silently fills the missing part with gray."""
     if content[:2] != b"\xff\xd8":
         return False
     at, data, fill = 2, 0xDA, 0xFF
     while at + 1 < len(content) and content[at + 1] != data:
-        # Over headers, which may hold pictures with ends of their own.
+        # Skip headers, which may hold thumbnails with end markers of their own.
         at += 1 if content[at + 1] == fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return b"\xff\xd9" not in content[at:]
 
 
 def is_single(frames: Any) -> bool:
-    """Whether this is one picture (or what should be one), not several."""
+    """Return whether the argument is one image rather than several."""
     if isinstance(frames, str | Path | Mapping) or _is_pil(frames):
         return True
     shape = getattr(frames, "shape", None)
@@ -269,7 +281,7 @@ def is_single(frames: Any) -> bool:
 
 
 def in_order(image: np.ndarray, color: str) -> np.ndarray:
-    """A BGR image (H, W, 3) in the order `color`, "bgr" or "rgb"."""
+    """Return a BGR image (H, W, 3) in the channel order `color`, "bgr" or "rgb"."""
     return image if color == "bgr" else np.ascontiguousarray(image[..., ::-1])
 
 
@@ -306,7 +318,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
 
 
 def per_frame(name: str, values: Any, count: int, *, single: bool) -> list[Any]:
-    """An argument that comes once per frame, or bare if there is a single frame."""
+    """Return an argument that is given once per frame as a list; a single frame's is given bare."""
     if single:
         return [values]
     if isinstance(values, np.ndarray) and values.ndim == 0:
@@ -371,5 +383,6 @@ __all__ = [
     "plain_name",
     "read_image",
     "read_size",
+    "readable_images",
     "turned",
 ]

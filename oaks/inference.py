@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOST_BATCH, _DEVICE_BATCH = 8, 64
 WHOLE = "whole"
-"""Instead of boxes: every picture is one person, cut out already."""
+"""Value of `boxes`: each picture is a crop of one person."""
 _SETTINGS = frozenset(
     (
         "bundle",
@@ -47,7 +47,7 @@ _SETTINGS = frozenset(
         "gives_oaks",
     )
 )
-"""Attributes that are read-only after construction: networks and buffers are made for them."""
+"""Attributes that are read-only after construction, because networks and buffers depend on them."""
 
 
 class Engine:
@@ -58,28 +58,26 @@ class Engine:
         backend: "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime" (with device="cuda": its CUDA provider),
             "onnxruntime_tensorrt", "onnxruntime_tensorrt_rtx"; or "auto": the first available of tensorrt, torch on
             CUDA, openvino, onnxruntime. An explicitly chosen backend never falls back.
-        flip: whether every crop goes through the network mirrored too and the heatmaps are averaged, as the
-            paper does; twice the work.
-        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp32, or on a GPU fp16, if the bundle has its
-            networks in it; else what it has them in.
-        device: "cpu", "cuda", "cuda:1", ...; None leaves it to the backend.
+        flip: whether to average the heatmaps of each crop and its mirror image, as the paper does; doubles the work.
+        precision: "fp32", "fp16", "bf16", "int8", or "auto": fp16 on a GPU and fp32 on a CPU when the bundle provides
+            it, otherwise a precision it has.
+        device: "cpu", "cuda", "cuda:1", ...; None: the backend's default.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
-        color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images
-            are known, and brought to it.
+        color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images need no setting.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
-        detector: finds people where no boxes are given: a Detector, an ONNX file (oaks.Detector says which), or None
-            for the bundle's own. It is loaded when it is first used.
+        detector: finds people where no boxes are given: a Detector, an ONNX file that oaks.Detector accepts, or None
+            for the bundle's own. It is loaded on first use.
 
     Attributes:
         bundle: the Bundle.
-        backend, device, precision, flip, refine: what has been chosen.
+        backend, device, precision, flip, refine: the values in use.
         threads: CPU threads; None: all cores.
         gives_oaks: whether poses have an OAKS score: the bundle has visibility and the KS network.
         score_kind: which one Poses.scores is, "oaks" or "conventional": what the bundle says, else OAKS if
             there is one.
         timings: seconds per stage (oaks.timings.Timings).
-        staged: set it on a device to wait after every stage, so that timings tells them apart; slower.
+        staged: set to True on a device to wait after every stage, so that `timings` separates them; slower.
 
     Raises:
         ValueError: an argument does not fit, or the bundle has no pose network or lacks the precision.
@@ -149,7 +147,7 @@ class Engine:
         self._detector = detector
         self.threads = threads
         self._turn = Turn("Engine")
-        # A dropped Engine gives its memory back at once: PyCUDA cannot free it from just any thread later.
+        # Free the memory with the last reference: PyCUDA cannot free it later from another thread.
         self._dropped = weakref.finalize(self, _close_dropped, self._pipeline, os.getpid())
         self._dropped.atexit = False
 
@@ -159,15 +157,15 @@ class Engine:
         super().__setattr__(name, value)
 
     def infer(self, frames: Any, boxes: Any = None, *, box_scores: Any = None) -> Poses:
-        """The poses of the people in boxes, or of everybody whom the detector finds.
+        """Estimate the poses of the people in boxes, or of everyone the detector finds.
 
         Args:
             frames: one picture or several: (H, W, 3) uint8 arrays in the order `color`, a (F, H, W, 3) array,
                 paths, PIL images, or arrays on the Engine's own device. They may differ in size.
             boxes: (N, 4) x1, y1, x2, y2 for one picture, a sequence of such for several. None: the detector finds
                 the people. "whole": each picture is one person, cut out already.
-            box_scores: (N,) for one picture, a sequence of such for several; None: 1. With "whole", where N
-                is 1, a number stands for (1,) too. Not without boxes: the detector gives its own.
+            box_scores: (N,) for one picture, a sequence of such for several; None: 1. With "whole", a number stands
+                for (1,). Must be None without boxes: the detector gives its own.
 
         Returns:
             Poses in the order of the boxes, frame by frame; of the detector's boxes the best come first.
@@ -228,7 +226,7 @@ class Engine:
                     self._end(left)
 
     def _begin(self, frames: Any, boxes: Any, box_scores: Any) -> _Begun:
-        """Read the pictures, find the people unless told, and begin to run the networks."""
+        """Read the pictures, find the people unless boxes are given, and start the networks."""
         start = time.perf_counter()
         pictures, single = self._read(frames)
         whole = isinstance(boxes, str)
@@ -259,7 +257,7 @@ class Engine:
                     staged=self.staged,
                 )
             working = time.perf_counter() - start
-        on_device = pipeline.memory.stream is not None  # whose memory must not go before it has been read
+        on_device = pipeline.memory.stream is not None  # their memory must live until it is read
         kept = pictures if on_device else []
         return _Begun(pipeline, call, corners, given, frame_index, len(pictures), kept, reading, working)
 
@@ -301,7 +299,7 @@ class Engine:
         return found[0] if single else found
 
     def _read(self, frames: Any) -> tuple[list[Any], bool]:
-        """Pictures in the order `color`, and whether there is one, not a list of them."""
+        """Pictures in the channel order `color`, and whether a single one was given."""
         on_device = self._check_alive().memory.stream is not None
         single = is_single(frames)
         listed = [frames] if single else list(frames)
@@ -313,12 +311,12 @@ class Engine:
 
     @property
     def has_detector(self) -> bool:
-        """Whether people are found where no boxes are given."""
+        """Whether the Engine can find people where no boxes are given."""
         return self._detector is not None or self.bundle.has("detector")
 
     @property
     def detector(self) -> Detector:
-        """What finds people where no boxes are given; loaded when first asked for.
+        """The detector that finds people where no boxes are given; loaded on first use.
 
         Raises:
             ValueError: neither the Engine nor its bundle was given one.
@@ -364,7 +362,7 @@ class Engine:
         """Logits to probabilities (bundle.json's calibration), and both scores."""
         parts = [self._probabilities(persons, results) for persons, results in passes]
         points, heat, visibility, similarity = (
-            # Always copies: the results lie in a buffer that the next call fills anew.
+            # Always copies: the next call overwrites the buffer of the results.
             np.concatenate(columns)
             for columns in zip(*parts, strict=True)
         )
@@ -407,7 +405,7 @@ class Engine:
             visibility = _probability(logits, *self._visibility)
         if results.similarity is not None:
             similarity = _probability(results.similarity[:persons].astype(np.float32), *self._similarity)
-        if results.ks_visibility is not None:  # the scorer's visibility counts before the pose network's
+        if results.ks_visibility is not None:  # it takes precedence over the pose network's
             visibility = _probability(
                 results.ks_visibility[:persons].astype(np.float32), *self._ks_visibility
             )
@@ -422,7 +420,7 @@ class Engine:
         return results.points[:persons], heat, visibility, similarity
 
     def warmup(self) -> None:
-        """Runs every batch size once, so that no later call waits for plans, graphs or first allocations."""
+        """Run every batch size once, so that no later call waits for plans, graphs or first allocations."""
         self._check_alive()
         with self._turn:
             pipeline = self._check_alive()
@@ -435,7 +433,7 @@ class Engine:
                 pipeline.run([black], boxes, index, padding=1.0, timings=timings, staged=self.staged)
 
     def describe(self) -> dict[str, Any]:
-        """How poses are made here: what a result file or a report should say, ready for JSON."""
+        """Return how poses are made, for headers of results and for reports, ready for JSON."""
         pipeline = self._check_alive()
         return {
             "bundle": self.bundle.name,
@@ -462,13 +460,13 @@ class Engine:
         return {"decoder": self.refine, "alignment": pose.alignment}
 
     def close(self) -> None:
-        """Gives back the networks and their memory. Closing twice does nothing, nor does it in a fork.
+        """Free the networks and their memory. Does nothing on a closed Engine or in a fork.
 
         Raises:
-            StateError: a call of the same thread is at work: this is its signal handler or callback.
+            StateError: called from a signal handler or callback while a call in the same thread is running.
         """
         if not self._turn.is_here:
-            return  # the lock may be held, and destructors may wait, for threads that do not run here
+            return  # locks and destructors may wait for threads that do not run here
         with self._turn:
             pipeline, self._pipeline = self._pipeline, None
             if pipeline is not None:
@@ -491,7 +489,7 @@ class Engine:
 
 @dataclass
 class _Begun:
-    """A call of `infer` that is under way.
+    """A call of `infer` in progress.
 
     Attributes:
         pipeline: that it runs on.
@@ -514,7 +512,7 @@ class _Begun:
 
 
 def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """What `infer` takes, call by call."""
+    """The arguments of `infer`, call by call."""
     own_boxes = None if boxes is None or isinstance(boxes, str) else iter(boxes)
     all_boxes = itertools.repeat(boxes) if own_boxes is None else own_boxes
     own_scores = itertools.repeat(None) if box_scores is None else iter(box_scores)
@@ -538,7 +536,7 @@ def infer_each(
     box_scores: Sequence[Any],
     failed: Callable[[int, str], object],
 ) -> Poses:
-    """`Engine.infer` for long runs: a picture that cannot be inferred has no poses and costs no other one its own.
+    """`Engine.infer` for long runs: a picture that cannot be inferred has no poses; the others are not affected.
 
     Args:
         pictures, boxes, box_scores: as `Engine.infer` takes them for several pictures.
@@ -552,6 +550,33 @@ def infer_each(
         lambda: engine.infer(pictures, boxes=boxes, box_scores=box_scores),
         engine, pictures, boxes, box_scores, failed,
     )  # fmt: skip
+
+
+def detect_each(
+    engine: Engine, pictures: Iterable[tuple[int, Any]], failed: Callable[[int, str], object]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """`Engine.detect` for long runs: a picture on which it fails is left out; the others are not affected.
+
+    Args:
+        pictures: number of each picture, and the picture as `Engine.detect` takes it.
+        failed: called with the number of each picture that is left out, and why.
+
+    Yields:
+        The number of each picture with its boxes and scores.
+
+    Raises:
+        BackendUnavailable, BundleError, StateError: no picture can be searched.
+    """
+    for number, picture in pictures:
+        try:
+            boxes, scores = engine.detect(picture)
+        except (BackendUnavailable, BundleError, StateError):
+            raise
+        except Exception as error:  # of a runtime: each has its own
+            engine._check_alive()
+            failed(number, str(error) or type(error).__name__)
+        else:
+            yield number, boxes, scores
 
 
 def begin_each(
@@ -589,7 +614,7 @@ def _split_on_failure(
     box_scores: Sequence[Any],
     failed: Callable[[int, str], object],
 ) -> Poses:
-    """What `infer` gives for all pictures; where it fails, each by itself."""
+    """Infer all pictures together; if that fails, one by one."""
     try:
         poses = infer()
     except (BackendUnavailable, BundleError):
@@ -627,7 +652,7 @@ def _persons(
     count = len(pictures)
     if boxes is None:
         corners = np.array([(0, 0, p.shape[1], p.shape[0]) for p in pictures], np.float32).reshape(-1, 4)
-        # Of one box, a bare number will do as well as (1,).
+        # For one box, a bare number is accepted as well as (1,).
         scores = as_box_scores("box_scores", box_scores, count, or_shape=() if single else (count, 1))
         return corners, np.arange(count, dtype=np.int32), scores
     suffixes = [""] if single else [f"[{i}]" for i in range(count)]
@@ -647,7 +672,7 @@ def _persons(
 
 
 def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
-    """Refuse what a scorer of boosted trees was not fitted to; it would rank worse than no scorer."""
+    """Refuse settings that a scorer of boosted trees was not fitted to: it would rank worse than no scorer."""
     if bundle.scorer is None or bundle.scorer.kind != "forest":
         return
     for name, given, fitted in (("flip", flip, True), ("refine", refine, bundle.pose.refine)):
@@ -658,7 +683,7 @@ def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
 
 
 def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | None:
-    """The pose network whose poses the scorer looks at too: in the same precision, or in fp32 where it lacks that."""
+    """The pose network of the second opinion: in the same precision, or in fp32 where it lacks that."""
     second = bundle.second_opinion()
     if second is None:
         return None
@@ -670,7 +695,7 @@ def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | N
 
 
 def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
-    """Why the bundle cannot run on a backend in a precision, for those on which it cannot."""
+    """Return, for each backend that cannot run the bundle in a precision, the reason."""
     lacking = {}
     if not bundle.has_weights("pose"):
         lacking["torch"] = "the bundle has no weights for it; `oaks export` writes them"
@@ -703,15 +728,14 @@ def choose_networks(
 
 
 def _ks_precision(bundle: Bundle, precision: str) -> str | None:
-    """That of the KS network beside a pose network: the same, or fp32 beside int8; None if it is not there."""
-    wanted = [precision, "fp32"] if precision == "int8" else [precision]
-    return next((p for p in wanted if bundle.holds("ks", "fp32" if p == "bf16" else p)), None)
+    """Precision of the KS network beside a pose network: the same, or fp32 beside int8; None if unavailable."""
+    choices = [precision, "fp32"] if precision == "int8" else [precision]
+    return next((p for p in choices if bundle.holds("ks", "fp32" if p == "bf16" else p)), None)
 
 
 def batch_sizes(max_batch: int | None, on_device: bool) -> list[int]:
-    """The sizes of a pass: powers of two, and the largest; on a CPU any up to 8 too.
-
-    A CPU's every size keeps memory of its own once it has been used, and is a pass that warmup runs.
+    """Batch sizes of a pass: powers of two and the largest; on a CPU also every size up to 8. On a CPU, each size
+    keeps its own memory once used, and warmup runs each.
     """
     largest = int(max_batch or (_DEVICE_BATCH if on_device else _HOST_BATCH))
     sizes = {min(1 << power, largest) for power in range(largest.bit_length() + 1)}
@@ -746,4 +770,4 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-__all__ = ["Engine", "batch_sizes", "choose_networks", "infer_each"]
+__all__ = ["Engine", "batch_sizes", "choose_networks", "detect_each", "infer_each"]

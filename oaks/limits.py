@@ -1,7 +1,7 @@
 """Limits on what untrusted input may ask for, checked before anything of that size is read or allocated.
 
-A caller who needs more passes changed limits, `Bundle.load(path, limits=BundleLimits(file_bytes=8 << 30))`, or
-sets an environment variable, which child processes inherit: OAKS_LIMIT_IMAGE_PIXELS=400000000.
+To allow more, pass other limits, `Bundle.load(path, limits=BundleLimits(file_bytes=8 << 30))`, or set an environment
+variable, which child processes inherit: OAKS_LIMIT_IMAGE_PIXELS=400000000.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Limits:
 
     Attributes:
         image_bytes: size of an image file.
-        image_pixels: width times height of an image. Decoding takes 3 to 9 bytes per pixel, turning it 6.
-        video_pixels: width times height of a video's frames. Decoders keep up to 16 of them.
+        image_pixels: width times height of an image. Decoding takes 3 to 9 bytes per pixel, rotating 6.
+        video_pixels: width times height of a video's frames. Decoders keep up to 16 frames.
         json_bytes: size of a JSON or MOT file. Parsing takes about ten times as much memory.
         yaml_bytes: size of a YAML file. Parsing takes a second per 100 kB.
         json_depth: levels of objects and arrays in a JSON or YAML file.
@@ -71,7 +71,7 @@ class Limits:
 
 
 def current() -> Limits:
-    """The default limits, changed as the environment says.
+    """Return the default limits with the changes of the environment.
 
     Raises:
         ArgumentError: an environment variable is not a positive integer.
@@ -93,7 +93,7 @@ def variable(name: str) -> str:
 
 
 class LimitError(ArgumentError):
-    """Input is beyond one of the limits."""
+    """Input exceeds one of the limits."""
 
 
 def check(what: str, name: str, size: int, limits: Limits | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Names from elsewhere, of files, streams and labels: how they are shown, and how files are named after them."""
+"""Names from outside (files, streams, labels): how to show them, and how to name files after them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import re
 from oaks.addresses import redacted
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, and part of ordinary words and emoji."""
+"""Invisible characters that are part of ordinary words and emoji."""
 _LONGEST = 200
-"""Bytes of a file's name that is made from another name; most systems take 255."""
+"""Maximum bytes of a file name made from another name; most systems allow 255."""
 
 
 def printable(text: str) -> str:
-    """A text that a terminal shows and does not obey: control characters and undecodable bytes as escapes."""
+    """Return text that is safe to print: control characters and undecodable bytes become escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
 
 
 def shown(text: object) -> str:
-    """Anything in one line for people: printable, and without the passwords of addresses."""
+    """Return anything as one printable line without the passwords of addresses."""
     return printable(" ".join(redacted(str(text)).split()))
 
 
 def file_name(name: str, *, ending: str = "") -> str:
-    """A name for a file: that of another file or stream, of printable characters, without folders and not too long.
+    """Return a file name made from the name of another file or stream: printable, without folders, not too long.
 
     Args:
         name: a file's name without its suffix, or an address.

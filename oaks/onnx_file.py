@@ -1,4 +1,4 @@
-"""ONNX files as bytes: what they refer to, the precision they compute in, the torch weights they hold.
+"""ONNX files as bytes: check them, change the precision they compute in, and read the torch weights they hold.
 
 An ONNX file is a protobuf message. This module reads and rewrites the few fields it needs from the wire
 format (protobuf.dev/programming-guides/encoding), so that no runtime has to load the onnx package. Field
@@ -45,24 +45,24 @@ _MESSAGES: Mapping[str, Mapping[int, str]] = {
 }  # fmt: skip
 _DEEPEST = 64
 _SHORT = 4096
-"""Elements of a tensor whose values are looked at."""
+"""Maximum elements of a tensor whose values are read."""
 _TYPE_ATTRIBUTES = (b"to", b"dtype", b"output_dtype")
 _FOREIGN = (b"ORTM", b"TFL3")
-"""At byte 4 of ONNX Runtime's and TensorFlow Lite's own formats, which runtimes recognise by it."""
+"""Marks at byte 4 by which runtimes recognise ONNX Runtime's and TensorFlow Lite's own formats."""
 
 WEIGHTS = "network."
-"""Before the names of torch parameters that nodes read."""
+"""Prefix of the names of torch parameters that nodes read."""
 SPARE, SCALE = "torch:", "scale:"
-"""Before the names of initialisers that no node reads: see `state`."""
+"""Prefixes of the names of initialisers that no node reads; see `state`."""
 
 Field = tuple[int, int, Any]
-"""(number, wire type, content): an int for wire type 0, else the bytes."""
+"""(number, wire type, content): an int for wire type 0, otherwise the bytes."""
 
 
 def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
-    """An ONNX file that `check` accepts, from outside a bundle.
+    """Read an ONNX file that `check` accepts, from outside a bundle.
 
-    Runtimes must be given these bytes, never the path, so that no other file can be meant.
+    Give runtimes these bytes, never the path, so that they cannot read another file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -85,7 +85,7 @@ def check(
     content: bytes, label: str, *, largest: int = BundleLimits.onnx_fields,
     elements: int = BundleLimits.tensor_elements,
 ) -> None:  # fmt: skip
-    """Refuse whatever is not an ONNX model that is complete in itself.
+    """Refuse anything but a self-contained ONNX model.
 
     External data would make a runtime read other files, or, by a special file name of ONNX Runtime's, the
     memory of this process; it is refused in initialisers, attributes, subgraphs, functions and training
@@ -94,8 +94,8 @@ def check(
     Args:
         content: the file.
         label: what messages call it.
-        largest: the most fields that are looked at; a network of 10,000 nodes has about 200,000.
-        elements: the most elements that a tensor of the graph may be sure to have (oaks.onnx_sizes).
+        largest: maximum number of fields; a network of 10,000 nodes has about 200,000.
+        elements: maximum elements of a tensor of the graph, by its lower bound (oaks.onnx_sizes).
 
     Raises:
         BundleError: it is not ONNX, is damaged, has more fields, refers to data outside of it, or asks for a tensor of
@@ -133,7 +133,7 @@ def check(
 def _check_sizes(
     graph: memoryview, label: str, elements: int, outer: Mapping[str, np.ndarray], depth: int
 ) -> None:
-    """Refuse tensors that are sure to have too many elements, in a graph and in those within its nodes."""
+    """Refuse tensors whose lower bound has too many elements, in a graph and its subgraphs."""
     inputs, constants, nodes = {}, dict(outer), []
     for number, wire, value in _fields(graph, label):
         if wire != 2:
@@ -217,7 +217,7 @@ def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tup
 
 
 def _small_tensor(message: memoryview, label: str) -> tuple[np.ndarray | None, int]:
-    """A tensor's values if they are few and of a type known here, and how many there are."""
+    """A tensor's values if they are few and of a supported type, and their number."""
     shape: list[int] = []
     for number, wire, value in _fields(message, label):
         if number == 1 and (wire == 0 or (wire == 2 and len(value) < 10 * _SHORT)):
@@ -227,12 +227,12 @@ def _small_tensor(message: memoryview, label: str) -> tuple[np.ndarray | None, i
         return None, size
     try:
         return _array(message, label), size
-    except BundleError:  # of a type that no size is computed from
+    except BundleError:  # of a type that sizes are never computed from
         return None, size
 
 
 def _elements_of(message: memoryview, label: str) -> int:
-    """Elements of a graph's input, sides that are not stated counting as 1."""
+    """Elements of a graph's input; unstated sides count as 1."""
     count = 1
     shape = _bytes(_bytes(_bytes(message, 2, label), 1, label), 2, label)
     for number, wire, side in _fields(memoryview(shape), label):
@@ -242,7 +242,7 @@ def _elements_of(message: memoryview, label: str) -> int:
 
 
 def in_precision(content: bytes, stored: str, precision: str, label: str) -> bytes:
-    """The model as a runtime should see it: in a precision, without casts of weights and without spares.
+    """Return the model for a runtime: in a precision, without casts of weights and without unused initialisers.
 
     Args:
         content: an ONNX file that `check` accepts.
@@ -268,10 +268,10 @@ def in_precision(content: bytes, stored: str, precision: str, label: str) -> byt
 
 
 def state(content: bytes, label: str) -> dict[str, np.ndarray]:
-    """The torch parameters and buffers that an exported file holds, by their torch names.
+    """Return the torch parameters and buffers of an exported file, by their torch names.
 
-    `network.NAME` is a parameter that nodes read; `torch:NAME` one that the graph has no use for, such as
-    those of a folded batch normalisation; `scale:NAME` a factor by which folding has multiplied NAME.
+    `network.NAME` is a parameter that nodes read; `torch:NAME` is one that the graph does not use, such as those of a
+    folded batch normalisation; `scale:NAME` is the factor by which folding has multiplied NAME.
 
     Args:
         content: an ONNX file written by `oaks export`.
@@ -306,7 +306,7 @@ def state(content: bytes, label: str) -> dict[str, np.ndarray]:
 
 
 def _spreads_over(factor: np.ndarray, weight: np.ndarray) -> bool:
-    """Whether multiplying by `factor` leaves the shape of `weight`."""
+    """Return whether multiplying by `factor` keeps the shape of `weight`."""
     return factor.ndim == weight.ndim and all(
         ours in (1, theirs) for ours, theirs in zip(factor.shape, weight.shape, strict=True)
     )
@@ -320,7 +320,7 @@ def _without_spares(graph: Iterator[Field], label: str) -> Iterator[Field]:
 
 
 def _without_casts(graph: Iterator[Field], label: str) -> list[Field]:
-    """Replaces float16 initialisers that only a Cast to float32 reads by float32 ones."""
+    """Replace float16 initialisers that only a Cast to float32 reads by float32 ones."""
     fields = list(graph)
     halves = {
         _name(value, label): index
@@ -370,7 +370,7 @@ def _cast_target(node: memoryview, label: str) -> str | None:
 
 
 def _widened(kind: str, fields: Iterator[Field] | list[Field], label: str) -> Iterator[Field]:
-    """Every float16 of a message as float32: tensors, types and attributes that name a type."""
+    """Widen every float16 of a message to float32: tensors, types and attributes that name a type."""
     fields = list(fields)
     names_type = kind == "Attribute" and any(n == 1 and bytes(v) in _TYPE_ATTRIBUTES for n, _, v in fields)
     for number, wire, value in fields:

@@ -1,8 +1,8 @@
-"""How large the tensors of an ONNX graph get at the least, as far as constants tell before it runs.
+"""Lower bounds on the sizes of an ONNX graph's tensors, known before it runs.
 
-A few bytes can ask for any amount of memory: a Range, a Tile, an Expand of constant size. Lower bounds are followed
-through the graph, with a batch of 1 and with constants computed where they are small, so that a network that needs little is
-never refused. Sizes that depend on the picture are not known here.
+A few bytes can ask for any amount of memory: a Range, a Tile, an Expand of constant size. Lower bounds are propagated
+through the graph, for a batch of 1 and with small constants evaluated, so that a modest network is never refused.
+Sizes that depend on the picture stay unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 _LARGEST_CONSTANT = 4096
-"""Elements of a constant that is computed; shapes have far fewer."""
+"""Maximum elements of a constant that is evaluated; shapes have far fewer."""
 
 _SAME = frozenset((
     "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "CumSum", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu",
@@ -42,11 +42,11 @@ class Node:
 def largest(
     nodes: Sequence[Node], inputs: Mapping[str, int], constants: Mapping[str, np.ndarray]
 ) -> tuple[int, str]:
-    """The most elements that a tensor is sure to have, and the operation that makes it.
+    """Return the largest lower bound of a tensor's elements, and the operation that makes it.
 
     Args:
         nodes: in an order in which they can run.
-        inputs: elements of the graph's inputs, and of initialisers too large to be computed with.
+        inputs: elements of the graph's inputs, and of initialisers too large to be evaluated.
         constants: values of small tensors.
     """
     sizes = dict(inputs)
@@ -69,7 +69,7 @@ def largest(
 
 
 def _size(node: Node, given: list[np.ndarray | None], sizes: list[int]) -> int:
-    """Elements of a node's result at the least."""
+    """Lower bound of the elements of a node's result."""
     first = sizes[0] if sizes else 0
 
     def constant(place: int) -> list[float] | None:
@@ -106,14 +106,14 @@ def _size(node: Node, given: list[np.ndarray | None], sizes: list[int]) -> int:
 
 
 def _product(values: Sequence[float] | None) -> int:
-    """Of sizes; 0 if they are not known or one is not positive."""
+    """Product of sizes; 0 if they are unknown or one is not positive."""
     if not values or min(values) <= 0:
         return 0
     return math.prod(int(value) for value in values)
 
 
 def _value(node: Node, given: list[np.ndarray | None]) -> np.ndarray | None:
-    """The result of a node on small constants; None where it is not computed here."""
+    """Evaluate a node on small constants; None where that is not supported."""
     if node.operation == "Constant":
         values = (
             node.attributes.get(name)

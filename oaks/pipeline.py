@@ -23,12 +23,12 @@ from oaks.timings import Timings
 
 _HOST = HostMemory()
 _ALIGNED = 256
-"""Bytes: where devices want arrays to start."""
+"""Alignment of arrays on a device, in bytes."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a pass leaves for the host, before calibration.
+    """Results of a pass on the host, before calibration.
 
     Attributes:
         points: (N, K, 2) float32 image pixels.
@@ -52,13 +52,13 @@ class Results:
 
 @dataclass
 class _Inputs:
-    """What the crop fills and the networks read, for the largest batch; smaller ones use the first rows.
+    """Buffers that the crop fills and the networks read, for the largest batch; smaller batches use the first rows.
 
     Attributes:
         pixels, transforms: of the crop.
-        boxes, frame_sizes: what a scorer's features need; None without one.
-        filled: behind the crop.
-        read: behind the last pass that looked at them.
+        boxes, frame_sizes: inputs of a scorer's features; None without a scorer.
+        filled: event after the crop.
+        read: event after the last pass that read them.
     """
 
     pixels: Array
@@ -82,7 +82,7 @@ class _Pass:
 
 
 class _HostBuffers:
-    """Host memory of one call that is under way, kept for later calls; it grows with what they need."""
+    """Host memory of one call in progress, reused by later calls; it grows as needed."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -106,10 +106,10 @@ class _HostBuffers:
 
 @dataclass
 class Call:
-    """What `Pipeline.start` has begun.
+    """A call begun by `Pipeline.start`.
 
     Attributes:
-        passes: (persons, results) for each pass; `Pipeline.finish` gives them when they are there.
+        passes: (persons, results) for each pass; `Pipeline.finish` returns them when they are ready.
     """
 
     passes: list[tuple[int, Results]]
@@ -120,11 +120,12 @@ class Pipeline:
     """The networks of a bundle on one backend and device, and the buffers between them.
 
     Args:
-        batches: the numbers of persons that a pass may have, ascending.
-        flip: whether the mirrored crops go through the pose network too.
+        batches: batch sizes of a pass, ascending.
+        flip: whether to run the pose network on the mirrored crops too.
         color: the frames' channel order.
-        second: the pose network, of another bundle, whose poses the scorer looks at too.
-        memory: to share, for a pipeline within another one: it gives poses alone, and closing it leaves the memory open.
+        second: pose network of the scorer's second opinion, from another bundle.
+        memory: memory shared by a pipeline within another one; the inner one gives poses only, and closing it keeps
+            the memory open.
 
     Raises:
         BundleError: a network does not load, is not what bundle.json says, or the networks do not give the
@@ -173,7 +174,7 @@ class Pipeline:
                     )  # fmt: skip
                 for network in networks:
                     if network.role == "ks" and self.has_forests:
-                        continue  # the trees score, from maps that a KS network would have averaged in place
+                        continue  # forests need the raw maps, which a KS network would average in place
                     copies = self.copies if network.role == "pose" else 1
                     executor = open_network(
                         name,
@@ -189,7 +190,7 @@ class Pipeline:
             undo.pop_all()
 
     def _check(self, network: Network, executor: Executor) -> None:
-        """Whether the network's inputs and outputs are those that bundle.json promises."""
+        """Check that the network's inputs and outputs are those of bundle.json."""
         bundle = self._bundle
         keypoints, maps = bundle.skeleton.count, self._map_shapes()
         if network.role == "pose":
@@ -217,7 +218,7 @@ class Pipeline:
                 )
 
     def _map_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The outputs that keypoints are decoded from, and their shapes after the batch."""
+        """The outputs that keypoints are decoded from, and their shapes without the batch axis."""
         pose, keypoints = self._bundle.pose, self._bundle.skeleton.count
         if pose.kind == "simcc":
             width, height = pose.size
@@ -226,7 +227,7 @@ class Pipeline:
         return {"heatmaps": (keypoints, height, width)}
 
     def _load_forests(self) -> None:
-        """Read the scorer's trees, and bring them to the device."""
+        """Read the scorer's trees and copy them to the device."""
         self._forests: list[Any] = []
         if self._within:
             self.has_forests = False
@@ -248,7 +249,7 @@ class Pipeline:
         return target
 
     def _choose_score(self) -> None:
-        """What the networks give, and which score bundle.json wants to be the poses'."""
+        """Determine the networks' outputs and the score that bundle.json chooses."""
         self.has_visibility = "visibility" in self.executors["pose"].outputs
         self.has_similarity = "ks" in self.executors
         self.has_ks_visibility = self.has_similarity and "visibility" in self.executors["ks"].outputs
@@ -290,14 +291,14 @@ class Pipeline:
         )
 
     def _ahead(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A new array that the stream ahead may write to: torch's allocations are ready for torch's own only."""
+        """A new array that the copy stream may write to: torch's allocations are ready on torch's own stream only."""
         made = self.memory.empty(shape, dtype)
         self.memory.set(self._allocated)
         self.memory.ahead.after(self._allocated)
         return made
 
     def _next_inputs(self) -> int:
-        """The number of the inputs that the next pass fills: on a device two take turns."""
+        """Index of the inputs that the next pass fills; on a device two sets alternate."""
         turn = self._turn
         for pipeline in (self, self._second):
             if pipeline is not None and turn == len(pipeline._inputs):
@@ -306,7 +307,7 @@ class Pipeline:
         return turn
 
     def _layout(self, batch: int) -> _Layout:
-        """Where the results of a batch lie."""
+        """Layout of the results of a batch."""
         if batch not in self._layouts:
             self._layouts[batch] = self._new_layout(batch)
         return self._layouts[batch]
@@ -329,7 +330,7 @@ class Pipeline:
         return layout
 
     def _pass(self, batch: int, turn: int) -> _Pass:
-        """The pass of a batch size on a set of inputs: bound on first use, then kept."""
+        """The pass of a batch size on a set of inputs, bound on first use."""
         if (batch, turn) not in self._passes:
             inputs = self._inputs[turn]
             layout = self._layout(batch)
@@ -390,10 +391,10 @@ class Pipeline:
         )
 
     def _predict(self, heatmaps: Array, inputs: _Inputs, results: Results, second: Results | None) -> None:
-        """Features of the maps and of the second network's poses, and what the scorer's trees make of them."""
+        """Compute features of the maps and of the second network's poses, and evaluate the scorer's trees."""
         batch, stream = results.points.shape[0], self.memory.stream
         features = results.features if second is None else self._own_features[:batch]
-        # A map without a finite value has no point; the features of such a person are NaN for the map's sake.
+        # A map without a finite value has no point; such a person's features are NaN.
         points = results.points if stream is not None else np.nan_to_num(results.points)
         try:
             ops.map_features(
@@ -427,12 +428,12 @@ class Pipeline:
             ops.forest(results.features, forest, out=values, stream=stream)
 
     def plan(self, count: int) -> list[tuple[int, int, int]]:
-        """How `count` persons are split: (first, persons, batch), batch >= persons being one of `batches`."""
+        """Split `count` persons into passes: (first, persons, batch), where batch >= persons is one of `batches`."""
         largest, parts, first = self.batches[-1], [], 0
         while first < count:
             left = count - first
             batch = next((b for b in self.batches if b >= left), largest)
-            if 4 * left <= 3 * batch:  # rather two full passes than one that is mostly padding
+            if 4 * left <= 3 * batch:  # prefer two full passes to one that is mostly padding
                 batch = max((b for b in self.batches if b <= left), default=batch)
             parts.append((first, min(left, batch), batch))
             first += batch
@@ -448,7 +449,7 @@ class Pipeline:
         timings: Timings,
         staged: bool,
     ) -> list[tuple[int, Results]]:
-        """Take persons through both networks: `start`, then `finish`.
+        """Run both networks: `start`, then `finish`.
 
         Returns:
             (persons, results) for each pass; the results are the host's, and hold until the next call.
@@ -466,7 +467,7 @@ class Pipeline:
         timings: Timings,
         staged: bool,
     ) -> Call:
-        """Begin to take persons through both networks. On a device, calls before this one may still be under way.
+        """Start both networks. On a device, earlier calls may still be running.
 
         Args:
             frames: (H, W, 3) uint8 each, in host memory or on the device.
@@ -489,7 +490,7 @@ class Pipeline:
                 self._enqueue(call, frames, boxes, frame_index, parts, padding, timings, staged)
             except BaseException:
                 self._under_way -= 1
-                with suppress(Exception):  # after an error that lasts, waiting fails too
+                with suppress(Exception):  # after a sticky error, waiting fails too
                     self._wait()
                     self._free.append(buffers)
                 raise
@@ -522,11 +523,11 @@ class Pipeline:
         """Crops run on the stream ahead, all that follows on the memory's own."""
         ahead, buffers = self.memory.ahead, call.buffers
         wait = self._wait if staged else _HOST.synchronize
-        beside: list[np.ndarray] = []  # what a scorer's features need of each person
+        beside: list[np.ndarray] = []  # inputs of the scorer's features
         if self.has_forests:
             sizes = np.array([frames[i].shape[1::-1] for i in frame_index], np.float32)
             beside = [buffers.copied("boxes", boxes), buffers.copied("sizes", sizes)]
-        spans = []  # a pass looks at its own frames only, and numbers them from 0
+        spans = []  # a pass sees its own frames only, numbered from 0
         for first, _, batch in parts:
             own = frame_index[first : first + batch]
             low, high = int(own[0]), int(own[-1])
@@ -577,7 +578,7 @@ class Pipeline:
 
     def _crop(self, part: _Pass, frames: Any, boxes: Array, frame_index: Array, padding: float) -> None:
         pose = self._bundle.pose
-        # ops.crop gives RGB; said to be in the other order, frames come out as BGR.
+        # ops.crop outputs RGB; with the order declared reversed, it outputs BGR.
         other = {"bgr": "rgb", "rgb": "bgr"}[self._color]
         ops.crop(
             frames,
@@ -594,7 +595,8 @@ class Pipeline:
         )
 
     def _recorded(self, part: _Pass) -> Callable[[], None]:
-        """Everything after the crop as one call. The crop stays outside: frames lie elsewhere each time."""
+        """Everything after the crop as one call, which can be captured as a graph. The crop is outside it, since
+        frames have new addresses each time."""
         if part.recorded is None:
             steps = list(part.steps.values())
 
@@ -610,7 +612,7 @@ class Pipeline:
     def _bring(
         self, buffers: _HostBuffers, frames: Sequence[Any], boxes: np.ndarray, frame_index: np.ndarray
     ) -> tuple[list[Any], Array, Array]:
-        """Everything that lies in host memory, where the device can reach it: one copy for all of it."""
+        """Copy everything in host memory to the device, in one transfer."""
         if self.memory.stream is None:
             return list(frames), boxes, frame_index
         arrays = [boxes, frame_index, *(frame for frame in frames if isinstance(frame, np.ndarray))]
@@ -623,7 +625,7 @@ class Pipeline:
             np.copyto(_HOST.view(staging, start, array.shape, array.dtype), array)
         arrived = self._arrived
         if arrived is None or arrived.shape[0] < size:
-            ahead.synchronize()  # crops of calls before this one read what is given back here
+            ahead.synchronize()  # crops of earlier calls read the memory that is freed here
             arrived = self._arrived = self._ahead((_roomy(size),), np.uint8)
         ahead.upload(staging[:size], arrived[:size])
         there = [
@@ -642,7 +644,7 @@ class Pipeline:
         return placed, there[0], there[1]
 
     def reduced(self, frame: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """A frame on the device, fitted into (width, height) there and brought to the host.
+        """Fit a frame on the device into (width, height) there and copy it to the host.
 
         Returns:
             (H, W, 3) uint8 RGB, and its pixels per pixel of the frame (x, y, x, y).
@@ -669,7 +671,7 @@ class Pipeline:
         return small, np.array([inner[0] / width, inner[1] / height] * 2)
 
     def _check_device(self, frame: Any) -> None:
-        """Refuses a frame on another GPU: reading it would be an illegal address, which ends the whole process."""
+        """Refuse a frame on another GPU: reading it would be an illegal access, which ends the whole process."""
         assert native.cuda is not None
         found = f"cuda:{native.cuda.device_of(frame.__cuda_array_interface__['data'][0])}"
         if found != self.memory.device:
@@ -679,8 +681,8 @@ class Pipeline:
             )
 
     def close(self) -> None:
-        """Gives back the networks and the buffers."""
-        with self.memory.active(), ExitStack() as every:  # every step is tried, whatever the others raise
+        """Free the networks and the buffers."""
+        with self.memory.active(), ExitStack() as every:  # try every step, even if others raise
             if not self._within:
                 every.callback(self.memory.close)
             if self._second is not None:
@@ -696,7 +698,7 @@ class Pipeline:
 
 
 def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """As many rows as the passes have, the last frame's index repeated; the indices are a copy."""
+    """Return a copy with as many rows as the passes have, the last frame's index repeated."""
     missing = rows - len(boxes)
     if not missing:
         return boxes, frame_index.copy()
@@ -706,12 +708,12 @@ def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.n
 
 
 def _roomy(size: int) -> int:
-    """The next power of two, so that a buffer that grows with its content is seldom made anew."""
+    """The next power of two, so that a growing buffer is rarely reallocated."""
     return 1 << max(size - 1, 1).bit_length()
 
 
 class _Layout:
-    """Where the results of a batch lie in one run of bytes, so that they come down in one copy."""
+    """Layout of the results of a batch in one block of bytes, so that one copy downloads them."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,4 +1,4 @@
-"""Poses: what comes out of the Engine."""
+"""Poses: the results of an Engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """One person: one row of Poses, whose attributes are described there."""
+    """The pose of one person: one row of Poses; see there for the attributes."""
 
     keypoints: np.ndarray
     visibility: np.ndarray
@@ -103,9 +103,9 @@ class Poses:
                 continue
             kind = np.int64 if name in ("frame_index", "track_ids") else np.float32
             array = np.asarray(value, kind)
-            wanted = shapes.get(name, (count,))
-            if array.shape != wanted:
-                raise ArgumentError(f"{name} must have shape {wanted}, got {array.shape}")
+            expected = shapes.get(name, (count,))
+            if array.shape != expected:
+                raise ArgumentError(f"{name} must have shape {expected}, got {array.shape}")
             if array is not value:
                 object.__setattr__(self, name, array)
         if self.score_kind not in ("oaks", "conventional"):
@@ -177,7 +177,7 @@ class Poses:
     @overload
     def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> Poses: ...
     def __getitem__(self, index: Any) -> Pose | Poses:
-        """One Pose for a whole number; Poses for a slice, a mask or a sequence of indices."""
+        """Return a Pose for an integer; Poses for a slice, a mask or a sequence of indices."""
         if isinstance(index, int | np.integer):
             return Pose(
                 keypoints=self.keypoints[index],
@@ -212,9 +212,9 @@ class Poses:
         return (self[i] for i in range(len(self)))
 
     def without_duplicates(self, threshold: float = ops.OKS_THRESHOLD) -> Poses:
-        """The poses without those that are more alike to a better one of their frame than an OKS of `threshold`.
+        """Return the poses without those whose OKS with a better pose of the same frame exceeds `threshold`.
 
-        The area of a pose is that of its box. A pose whose score is NaN is worse than any other.
+        The area of a pose is that of its box. A score of NaN ranks last.
         """
         kept = ops.oks_nms(
             self.keypoints,
@@ -242,7 +242,7 @@ class Poses:
         return f"Poses({', '.join(parts)})"
 
     def _repr_png_(self) -> bytes | None:
-        """The picture that notebooks show: the poses of each frame side by side, on gray, without their image."""
+        """The picture that notebooks show: the frames' poses side by side on gray, without their images."""
         from oaks.draw import thumbnail
 
         return thumbnail(self)
@@ -250,8 +250,8 @@ class Poses:
     def by_frame(self) -> list[Poses]:
         """The poses of each frame handed in, in order; empty Poses for a frame without people.
 
-        frame_index stays as it is. Without frame_count (poses that were put together by hand) the list ends with
-        the last frame that has a pose.
+        frame_index stays as it is. Without frame_count (poses assembled by hand) the list ends with the last frame
+        that has a pose.
         """
         count = max(self.frame_count or 0, int(self.frame_index.max(initial=-1)) + 1)
         order = np.argsort(self.frame_index, kind="stable")
@@ -302,8 +302,8 @@ class Poses:
         Returns:
             One dict per pose: image_id, file_name if given, category_id, keypoints [x, y, keypoint score] * K, score,
             box [x, y, width, height], box_score, oaks_score, conventional_score, visibility, similarity,
-            heat, and track_id if there is one. What the bundle cannot give is None. A keypoint without
-            a position stands at the box's centre with a score of 0, since COCO's format knows no absence.
+            heat, and track_id if there is one. What the bundle cannot give is None. A keypoint without a position is
+            placed at the box's center with a score of 0, since COCO's format has no missing keypoints.
 
         Raises:
             ArgumentError: image_ids are not integers, or they or file_names are fewer than there are frames.
@@ -350,7 +350,7 @@ class Poses:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """As a table, one row per pose.
+        """Return a pandas DataFrame, one row per pose.
 
         Its columns: frame; track_id if there is one; score, oaks_score, conventional_score; box_x1, box_y1, box_x2,
         box_y2, box_score; and of each keypoint NAME_x, NAME_y, NAME_score, NAME_visibility, NAME_similarity and
@@ -412,7 +412,7 @@ class Poses:
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes everything to one NumPy .npz file, beside itself and then renamed."""
+        """Write everything to one NumPy .npz file, atomically."""
         about = {
             "format": FORMAT, "skeleton": self.skeleton.to_dict(), "score_kind": self.score_kind,
             "frame_count": self.frame_count,
@@ -423,10 +423,10 @@ class Poses:
 
     @classmethod
     def load(cls, path: str | Path) -> Poses:
-        """Reads what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            ArgumentError: the file is not one that `save` wrote, or a newer version's; the message names it.
+            ArgumentError: the file was not written by `save`, or by a newer version; the message names it.
         """
         try:
             content = read_npz(path)
@@ -449,9 +449,8 @@ _ARRAYS = tuple(
 
 
 def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
-    """Plain numbers for JSON; NaN as None, and a row of nothing else as one None.
-
-    Seven decimals keep all that a float32 below 1 holds.
+    """Return plain numbers for JSON: NaN becomes None, and a row of NaN a single None. Seven decimals keep a float32
+    below 1 exactly.
     """
     exact = values.astype(np.float64).round(decimals)
     missing = np.isnan(exact)

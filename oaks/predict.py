@@ -1,4 +1,4 @@
-"""Pictures in; COCO results and annotated pictures out."""
+"""Find the poses in pictures; write COCO results and annotated pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oaks.names import file_name
 from oaks.poses import Poses
 
 DEMO = Path(__file__).parent / "data" / "demo"
-TOGETHER = 8  # pictures whose people go through the networks together
+TOGETHER = 8  # pictures inferred in one pass
 
 Place = TypeVar("Place", bound=str | Path)
 """How a caller names its pictures: files for `predict`, addresses and names for oaks.ray."""
@@ -31,7 +31,7 @@ Place = TypeVar("Place", bound=str | Path)
 
 @dataclass(frozen=True)
 class Prediction(Generic[Place]):
-    """What became of one picture.
+    """Outcome of one picture.
 
     Attributes:
         path: the picture.
@@ -70,7 +70,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Picture(Generic[Place]):
-    """A picture as box sources take it."""
+    """A picture in the form that box sources take."""
 
     path: Place
     image: np.ndarray
@@ -105,11 +105,11 @@ def predict(
 ) -> Summary:
     """Find the poses in pictures and write folder/results.json, its header and folder/pictures.
 
-    A picture that is damaged, unknown to the source, or too large to be written again is named and does not end
-    the run.
+    A picture that is damaged, unknown to the source, or too large to be written again is skipped and named; it does
+    not end the run.
 
     Args:
-        engine: what finds them.
+        engine: estimates the poses.
         pictures: image files.
         source: where the people are.
         folder: created if it does not exist.
@@ -133,7 +133,7 @@ def predict(
     names = _output_names(pictures)
     numbers = {path: number for number, path in enumerate(pictures, start=1)}
     ids: dict[str, int] = {}
-    described = engine.describe()  # now: an Engine that is closed meanwhile describes nothing
+    described = engine.describe()  # now, since an Engine that is closed later cannot describe itself
     complete = False
     try:
         readers = ((path, partial(read_image, path)) for path in pictures)
@@ -159,7 +159,7 @@ def predict(
             problems = [named[path] for named in (summary.unscored, summary.undrawn) if path in named]
             done(Prediction(path, image_id, poses, "; ".join(problems) or None))
         complete = True
-    finally:  # stopped midway, what is done so far is kept
+    finally:  # keep the results so far when the run is stopped
         header = make_header(
             described,
             box_source=source.description,
@@ -180,10 +180,10 @@ def find_poses(
     *,
     nms: float | None = ops.OKS_THRESHOLD,
 ) -> Iterator[tuple[Prediction[Place], np.ndarray | None]]:
-    """What becomes of each picture, and its pixels; several pictures share a pass of the networks.
+    """Yield the outcome of each picture, with its pixels; several pictures share a pass of the networks.
 
     Args:
-        engine: what finds the poses.
+        engine: estimates the poses.
         pictures: file or name, and a function that reads it; (H, W, 3) uint8 BGR.
         source: where the people are.
         nms: as for `predict`.
@@ -229,7 +229,7 @@ def _infer(
 
 
 def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each annotated picture; two of one name in different folders stay apart."""
+    """Return a file name for each annotated picture; equal names from different folders get numbers."""
     names: dict[Path, str] = {}
     copies: Counter[str] = Counter()
     used: set[str] = set()
@@ -245,7 +245,7 @@ def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
 
 
 def _write_image(path: Path, image: np.ndarray) -> str | None:
-    """Write a picture as its suffix says; return why its format cannot hold it, if so."""
+    """Write a picture in the format of its suffix; return the reason if that format cannot hold it."""
     import cv2
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []

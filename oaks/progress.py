@@ -1,4 +1,4 @@
-"""The progress bar of everything that takes long."""
+"""Progress bars of long work."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from oaks.names import shown as shown_name
 
 
 def plain_console(*, stderr: bool = True, quiet: bool = False, width: int | None = None) -> Console:
-    """A console that shows text as it is: brackets and colons in names are no markup and no emoji."""
+    """Return a console that shows text unchanged: brackets and colons in names are not markup or emoji."""
     return Console(stderr=stderr, quiet=quiet, width=width, markup=False, emoji=False)
 
 
 def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
-    """Progress bars with counts, time gone and time left; they disappear at the end.
+    """Return progress bars with counts, elapsed and remaining time; they disappear at the end.
 
     Args:
-        shown: False shows none. Neither does a console that is no terminal.
+        shown: False hides the bars, as does a console that is not a terminal.
         console: where they are drawn; None: standard error, so that standard output can be piped.
     """
     console = console or plain_console()
@@ -40,7 +40,7 @@ def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
         console=console,
         transient=True,
         disable=not (shown and console.is_terminal),
-        redirect_stdout=sys.stdout.isatty(),  # or lines meant for a file would go to the terminal
+        redirect_stdout=sys.stdout.isatty(),  # otherwise lines meant for a file would go to the terminal
     )
 
 
@@ -58,7 +58,7 @@ def progress(
     Args:
         label: what is counted.
         total: None if it is not known.
-        done: how many of them an earlier run has done.
+        done: how many items an earlier run has done.
         shown, console: as `bars` takes them.
 
     Yields:

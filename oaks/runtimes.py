@@ -1,7 +1,7 @@
-"""Where ONNX Runtime and OpenVINO are imported, with their telemetry switched off first.
+"""Imports of ONNX Runtime and OpenVINO, with their telemetry switched off first.
 
-Both report their use to their makers unless told otherwise before they are loaded, and write files under the home
-folder for it. Nothing in this package talks to the network unless it is asked to.
+Both report their use to their makers, and write files under the home folder for it, unless this is disabled before
+they are loaded. Nothing in this package uses the network unless asked to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load_onnxruntime() -> ModuleType:
 
 
 def load_openvino() -> ModuleType:
-    """OpenVINO, which reports that it was imported while it is; without its telemetry package it cannot.
+    """Import OpenVINO, which reports its import through its telemetry package, without that package.
 
     Raises:
         ImportError: it is not installed, or does not load.
@@ -53,7 +53,7 @@ _LOADERS = {"onnxruntime": load_onnxruntime, "openvino": load_openvino}
 
 
 def load(name: str) -> ModuleType:
-    """A module by its name, a runtime by the function above.
+    """Import a module by name, a runtime by the functions above.
 
     Raises:
         ImportError: it is not installed, or does not load.

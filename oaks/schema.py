@@ -88,7 +88,7 @@ def _check(value: Any, schema: Schema, root: Schema, at: tuple[Any, ...]) -> Non
 
 
 def _check_any(value: Any, choices: list[Schema], root: Schema, at: tuple[Any, ...]) -> None:
-    """Report the choice that fits furthest: a misspelt field rather than "none of these"."""
+    """Report the error of the alternative that fits best: a misspelt field rather than "none of these"."""
     errors = []
     for choice in choices:
         try:
@@ -149,7 +149,7 @@ def _check_object(value: dict[str, Any], schema: Schema, root: Schema, at: tuple
 
 
 def _range(schema: Schema) -> str:
-    """What a value must be, from its type and bounds."""
+    """Describe what a value must be, from its type and bounds."""
     name = _NAMES[schema["type"]]
     parts = []
     if "minimum" in schema:
@@ -168,7 +168,7 @@ def _error(at: tuple[Any, ...], requirement: str, value: Any) -> SchemaError:
 
 
 def _path(at: tuple[Any, ...]) -> str:
-    """A field as one would write it: networks.pose.input.size[0]."""
+    """Return the path of a field, such as networks.pose.input.size[0]."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in at)
     return text.removeprefix(".") or "the file"
 
@@ -179,7 +179,7 @@ def _plain(name: str) -> str:
 
 
 def shortened(value: Any, length: int = 80) -> str:
-    """A value for a message: at most `length` characters, however large the value is."""
+    """Return a value for a message, in at most `length` characters."""
     if isinstance(value, dict | list):
         kind = "object" if isinstance(value, dict) else "array"
         return f"an {kind} of {len(value)} entries"

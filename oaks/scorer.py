@@ -32,16 +32,16 @@ from oaks.skeleton import Skeleton
 from oaks.structured import parse_json
 
 FILE = "scorer.json"
-"""What a scorer's file is called in a folder."""
+"""Name of a scorer's file in a folder."""
 FORMAT = 1
 FEATURES_VERSION = 1
-"""Of the definitions of the features; a scorer fitted to others is refused."""
+"""Version of the features' definitions; a scorer fitted to another version is refused."""
 LARGEST_FILE = 64 << 20
-"""Bytes that a scorer's file may have."""
+"""Maximum size of a scorer's file, in bytes."""
 KINDS = ("results", "heatmaps")
 ROWS_AT_ONCE = 2048
 EMPTY = 1e-30
-"""Largest value of a map below which it is empty, as for oaks.ops.map_features."""
+"""A map whose largest value is below this is empty, as for oaks.ops.map_features."""
 
 
 class Scored(NamedTuple):
@@ -63,7 +63,7 @@ class Card:
     """What a scorer was fitted to.
 
     Attributes:
-        kind: "results": it sees keypoints, their scores and boxes; "heatmaps": features of the maps as well.
+        kind: "results": it uses keypoints, their scores and boxes; "heatmaps": features of the maps as well.
         estimator: name of the pose estimator.
         decoder: how its keypoints were made from its outputs, in its own words.
         skeleton: the keypoints.
@@ -72,7 +72,7 @@ class Card:
         features: names of the features, in order.
         fitted_on: people, images and annotation files that it was fitted to.
         out_of_fold: figures on people whom the fit had not seen.
-        heat_quantiles: quantiles of the keypoint scores that it was fitted to, for every keypoint; to notice others.
+        heat_quantiles: quantiles of each keypoint's scores in the fit, to detect another distribution.
     """
 
     kind: str
@@ -118,7 +118,7 @@ class Scorer:
 
     @classmethod
     def of(cls, card: Card, similarity: Forest, visibility: Forest) -> Scorer:
-        """A scorer from its parts."""
+        """Make a scorer from its parts."""
         scorer = cls.__new__(cls)
         scorer._set(card, similarity, visibility)
         scorer.sha256 = ""
@@ -154,8 +154,8 @@ class Scorer:
         Args:
             keypoints: (N, K, 2) pixels of the image that the estimator saw.
             scores: (N, K) scores of the keypoints, as the estimator gives them.
-            boxes: (N, 4) x1, y1, x2, y2; exactly where the scorer was fitted with boxes.
-            second: keypoints and scores of the second opinion, exactly where it was fitted with one.
+            boxes: (N, 4) x1, y1, x2, y2; required if the scorer was fitted with boxes, otherwise None.
+            second: keypoints and scores of the second opinion; required if it was fitted with one, otherwise None.
 
         Raises:
             ValueError: an argument does not fit, or holds numbers that are not finite; or the scorer sees heatmaps.
@@ -180,7 +180,7 @@ class Scorer:
     def require(
         self, *, estimator: str | None = None, decoder: str | None = None, skeleton: Skeleton | None = None
     ) -> None:
-        """Check that poses come from what the scorer was fitted to; None is not checked.
+        """Check that poses come from the estimator that the scorer was fitted to; None is not checked.
 
         Raises:
             ValueError: the estimator, decoder or skeleton is another one.
@@ -201,14 +201,14 @@ class Scorer:
             )
 
     def unlike(self, scores: Any) -> float:
-        """How unlike keypoint scores (N, K) are to those that the scorer was fitted to, from 0 to 1.
+        """Distance of keypoint scores (N, K) from those that the scorer was fitted to, from 0 to 1.
 
-        The largest distance between the two distribution functions (the statistic of Kolmogorov and Smirnov).
+        The Kolmogorov-Smirnov statistic: the largest distance between the two distribution functions.
         """
         seen = np.sort(np.asarray(scores, float).ravel())
         marks = np.array(self.card.heat_quantiles)
         steps = len(marks) - 1
-        # Equal marks are a jump of the distribution that was fitted to, from the first of them to the last.
+        # Equal quantiles are a jump of the fitted distribution, from the first of them to the last.
         after = (np.searchsorted(marks, marks, side="right") - 1) / steps
         before = np.searchsorted(marks, marks, side="left") / steps
         higher = np.searchsorted(seen, marks, side="right") / len(seen) - after
@@ -307,9 +307,9 @@ def load_forests(bundle: Bundle) -> list[Forest]:
 
 
 def uninformative(features: np.ndarray, cells: int) -> np.ndarray:
-    """(N, K) bool: maps that say nothing, by their features (N, K, F): not finite, empty or constant.
+    """Return (N, K) bool: maps without information (not finite, empty or constant), by their features (N, K, F).
 
-    The trees have seen no such map, and would give it a plausible score.
+    The trees were not fitted to such maps and would give them a plausible score.
 
     Args:
         features: as map_feature_names orders them.
@@ -317,7 +317,7 @@ def uninformative(features: np.ndarray, cells: int) -> np.ndarray:
     """
     names = map_feature_names(features.shape[1])
     heat, entropy = features[..., names.index("heat")], features[..., names.index("entropy")]
-    # A constant map has the largest entropy that there is.
+    # A constant map has the largest possible entropy.
     return ~np.isfinite(heat) | (heat < EMPTY) | (entropy > np.log(cells) - 1e-5)
 
 
@@ -329,8 +329,8 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) 
             f"{name} must be an array of numbers, got {type(value).__name__}: {error}"
         ) from None
     if array.ndim != len(shape) or any(w not in (None, n) for w, n in zip(shape, array.shape, strict=True)):
-        wanted = ", ".join("N" if size is None else str(size) for size in shape)
-        raise ArgumentError(f"{name} must have shape ({wanted}), got {array.shape}")
+        expected = ", ".join("N" if size is None else str(size) for size in shape)
+        raise ArgumentError(f"{name} must have shape ({expected}), got {array.shape}")
     if not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
         raise ArgumentError(f"{name} must be finite, got NaN or infinity in row {row}")

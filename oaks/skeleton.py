@@ -1,4 +1,4 @@
-"""Skeletons: what a person's keypoints are called, how they mirror and how precisely they can be placed."""
+"""Skeletons: the names of a person's keypoints, their mirror pairs, and how precisely they can be placed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Skeleton:
         return "middle"
 
     def to_dict(self) -> dict[str, Any]:
-        """What from_dict takes: plain lists, numbers and strings."""
+        """Return plain lists, numbers and strings, as from_dict takes them."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
@@ -89,7 +89,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Skeleton:
-        """A skeleton from plain data.
+        """Make a skeleton from plain data.
 
         Raises:
             ArgumentError: a field is missing, unknown, or its content does not fit.
@@ -131,7 +131,7 @@ class Skeleton:
 
     @classmethod
     def from_json(cls, path: str | Path) -> Skeleton:
-        """A skeleton from a JSON file of the form that to_dict gives.
+        """Read a skeleton from a JSON file of the form that to_dict gives.
 
         Raises:
             ArgumentError: the file's content is not a skeleton; the message names the file.

@@ -1,6 +1,6 @@
-"""The one place that reads structured files: JSON, YAML, .npz and the metadata of .safetensors.
+"""Checked readers of structured files: JSON, YAML, .npz and the metadata of .safetensors.
 
-Sizes and depth are checked before a parser sees the text, top-level types after it. Whatever is wrong raises
+Sizes and depth are checked before a parser sees the text, top-level types afterwards. Every fault raises
 ArgumentError, whose message names the file.
 """
 
@@ -29,7 +29,7 @@ from oaks.limits import Limits
 _BRACKETS = b'"[]{}'
 _TYPES: dict[type, str] = {dict: "an object", list: "a list"}
 _PLAIN_SCALAR = 4096
-"""Characters of a YAML value without quotes, which may be a number: reading one takes the square of its length."""
+"""Maximum characters of an unquoted YAML value: parsing one as a number takes time quadratic in its length."""
 _PART = 1 << 20
 _ATTEMPTS, _BETWEEN = 20, 0.005
 _NPY_MAGIC = b"\x93NUMPY"
@@ -162,7 +162,7 @@ def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.
         raise
     except MemoryError as error:
         raise ArgumentError(f"{path}: its arrays do not fit into memory") from error
-    except Exception as error:  # the parsers of zip and npy raise whatever a damaged file makes them raise
+    except Exception as error:  # the parsers of zip and npy raise many kinds of errors on damaged files
         raise ArgumentError(f"{path}: not an .npz file that can be read: {error}") from error
 
 
@@ -247,7 +247,7 @@ def safetensors_metadata(
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse what is not a regular file: a FIFO or a device may never end.
+    """Refuse anything but a regular file: a FIFO or a device may never end.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -286,7 +286,7 @@ def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> by
                 after = os.fstat(file.fileno())
                 if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
                     break
-                time.sleep(_BETWEEN)  # somebody writes to it: half of what was read may be from before
+                time.sleep(_BETWEEN)  # the file grew while it was read: part of the content may be old
                 file.seek(0)
     except MemoryError as error:
         raise ArgumentError(f"{path}: the file does not fit into memory") from error

@@ -1,4 +1,4 @@
-"""Where an Engine's time goes."""
+"""Time that an Engine spends in each stage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class _Stage:
-    """Adds a block's seconds to a dictionary; a class, since a generator takes three times as long."""
+    """Add a block's seconds to a dictionary. A class, because a generator takes three times as long."""
 
     __slots__ = ("_name", "_seconds", "_start")
 
@@ -26,29 +26,29 @@ class Timings:
 
     Attributes:
         seconds: stage -> wall-clock seconds. On a CPU the stages are read (frames to arrays), crop, pose,
-            decode, ks and score. On a device work is only enqueued, so that between crop and score stands one
-            stage, device: the wait. An Engine whose `staged` is set waits after every stage instead.
+            decode, ks and score. On a device, work is only enqueued, so that one stage, device, holds the wait between
+            crop and score. An Engine whose `staged` is set waits after every stage instead.
         total: seconds in `infer`.
-        calls: how often `infer` ran to its end.
-        persons: how many poses it gave.
+        calls: completed calls of `infer`.
+        persons: number of poses.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Starts again from nothing."""
+        """Set everything to zero."""
         self.seconds: dict[str, float] = {}
         self.total = 0.0
         self.calls = 0
         self.persons = 0
 
     def stage(self, name: str) -> _Stage:
-        """Counts a `with` block's time to a stage."""
+        """Add the time of a `with` block to a stage."""
         return _Stage(self.seconds, name)
 
     def finish(self, reading: float, working: float, persons: int) -> None:
-        """Counts a call: its seconds of reading what was handed in, and of everything after that."""
+        """Count a call: seconds spent reading its pictures, and in everything after that."""
         self.seconds["read"] = self.seconds.get("read", 0.0) + reading
         self.total += reading + working
         self.calls += 1
@@ -56,7 +56,7 @@ class Timings:
 
     @property
     def milliseconds(self) -> dict[str, float]:
-        """Stage -> milliseconds per call; "rest" is what no stage counted."""
+        """Stage -> milliseconds per call; "rest" is the time outside all stages."""
         per_call = 1000 / max(self.calls, 1)
         stages = {name: value * per_call for name, value in self.seconds.items()}
         stages["rest"] = self.total * per_call - sum(stages.values())
@@ -64,7 +64,7 @@ class Timings:
 
     @property
     def networks_share(self) -> float:
-        """The part of the time that the two networks took, 0 to 1; NaN before the first call."""
+        """Share of the time spent in the networks, 0 to 1; NaN before the first call."""
         if not self.total:
             return float("nan")
         return (self.seconds.get("pose", 0.0) + self.seconds.get("ks", 0.0)) / self.total

@@ -1,4 +1,4 @@
-"""Objects that one thread at a time may use, and that refuse a call from within a call."""
+"""Lock for objects that one thread at a time may use, and that refuse re-entrant calls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from oaks.forks import check_process
 
 
 class Turn:
-    """A lock for a `with` block: other threads wait; the same thread, in a fork or within the block, is refused.
+    """A lock for a `with` block: other threads wait; re-entrant calls and calls in a fork are refused.
 
     A signal handler, a finalizer or a callback may run in the middle of a call. If it called the same object, it would
-    write into buffers that the call under way still reads.
+    overwrite buffers that this call still reads.
 
     Args:
         name: what messages call the object.
@@ -24,7 +24,7 @@ class Turn:
         self._lock, self._taken = threading.RLock(), False
 
     def check_process(self) -> None:
-        """Refuse a fork of the process that made this.
+        """Refuse to run in a fork of the process that made this.
 
         Raises:
             StateError: it is one.
@@ -33,7 +33,7 @@ class Turn:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the process that made this, not a fork of it."""
+        """Return whether this is the process that made the object, not a fork of it."""
         return self._process == os.getpid()
 
     def __enter__(self) -> None:

@@ -168,8 +168,8 @@ def _check(module: ModuleType, parameter: listings.Parameter, value: Any) -> Non
     elif annotation == "ILogger.Severity" or not isinstance(getattr(module, annotation, None), type):
         fits = True
     else:
-        wanted = getattr(module, annotation)
-        fits = isinstance(value, wanted) or (isinstance(value, Enum) and value._owner == annotation)
+        expected = getattr(module, annotation)
+        fits = isinstance(value, expected) or (isinstance(value, Enum) and value._owner == annotation)
     if not fits:
         raise TypeError(f"{parameter.name}: {annotation} wanted, got {value!r}")
     if isinstance(value, Instance):

@@ -1,4 +1,4 @@
-"""Passwords of addresses are shown and stored nowhere."""
+"""Passwords in addresses are never shown or stored."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
 
 
 def test_how_often_boxes_are_asked_for():
-    for every, wanted in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (None, [0])):
+    for every, expected in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (None, [0])):
         source = BoxSource("", lambda _frame: None, every)
-        assert [n for n in range(5) if source.due(n)] == wanted
+        assert [n for n in range(5) if source.due(n)] == expected
     for every in (-1, 0, 1.5):
         with pytest.raises(ValueError, match="every must be an integer of at least 1, or None"):
             BoxSource("", lambda _frame: None, every)
@@ -96,27 +96,27 @@ def test_iou_of_every_pair():
     rng = np.random.default_rng(0)
     low = rng.integers(0, 8, (30, 2))
     boxes = np.concatenate([low, low + rng.integers(0, 5, (30, 2))], axis=1)
-    found, wanted = iou(boxes[:20], boxes[20:]), np.zeros((20, 10))
+    found, expected = iou(boxes[:20], boxes[20:]), np.zeros((20, 10))
     for i, a in enumerate(boxes[:20]):
         for j, b in enumerate(boxes[20:]):
             cells = [{(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])} for box in (a, b)]
             union = len(cells[0] | cells[1])
-            wanted[i, j] = len(cells[0] & cells[1]) / union if union else 0
-    np.testing.assert_allclose(found, wanted, atol=1e-15)
+            expected[i, j] = len(cells[0] & cells[1]) / union if union else 0
+    np.testing.assert_allclose(found, expected, atol=1e-15)
     assert ((found > 0) & (found < 1)).any()
     assert iou(boxes[:0], boxes).shape == (0, 30)
 
 
-@pytest.mark.parametrize(("sequence", "wanted"), [(True, 1), (False, 42)])
-def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, sequence, wanted):
+@pytest.mark.parametrize(("sequence", "expected"), [(True, 1), (False, 42)])
+def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, sequence, expected):
     path = tmp_path / "boxes.json"
     rows = [{"image_id": n, "category_id": 1, "bbox": [n, 0, 5, 5], "score": 0.5} for n in (1, 42)]
     path.write_text(json.dumps(rows))
     source = boxes_from_file(path, sequence=sequence)
     assert source.detected
-    assert source.id_in_results(frame(0, "val/000000000042.jpg")) == wanted
+    assert source.id_in_results(frame(0, "val/000000000042.jpg")) == expected
     assert source.image_id(frame(0, "val/000000000042.jpg")) == (None if sequence else 42)
-    assert source.find(frame(0, "val/000000000042.jpg"))[0].tolist() == [[wanted, 0, wanted + 5, 5]]
+    assert source.find(frame(0, "val/000000000042.jpg"))[0].tolist() == [[expected, 0, expected + 5, 5]]
     assert source.id_in_results(frame(0)) == 1
     if not sequence:
         with pytest.raises(ValueError, match=r"holiday.jpg: detected: boxes.json does not know"):

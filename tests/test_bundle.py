@@ -1,4 +1,4 @@
-"""Bundles: what is loaded, what is refused, and that the refusal names the file and the field."""
+"""Bundles: what loads, what is refused, and that errors name the file and the field."""
 
 from __future__ import annotations
 

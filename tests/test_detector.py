@@ -145,16 +145,16 @@ def test_an_empty_box_is_left_out(tmp_path):
     assert len(boxes) == 0
 
 
-@pytest.mark.parametrize(("color", "wanted"), [("bgr", [10, 20, 30]), ("rgb", [30, 20, 10])])
-def test_pixels_reach_the_network_in_its_order(tmp_path, color, wanted):
+@pytest.mark.parametrize(("color", "expected"), [("bgr", [10, 20, 30]), ("rgb", [30, 20, 10])])
+def test_pixels_reach_the_network_in_its_order(tmp_path, color, expected):
     """Scores are the means of the input's channels, on a picture that fills the input."""
     outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
     path = write(tmp_path / "d.onnx", outputs, probe=True)
     picture = np.full((32, 32, 3), (10, 20, 30), np.uint8)
     boxes, scores = Detector(path, threshold=0, color=color).detect(picture)
     order = [int(np.flatnonzero((BOXES[:3] / 2 == box).all(axis=1))[0]) for box in boxes]
-    np.testing.assert_allclose(scores[np.argsort(order)], np.array(wanted) / 255, rtol=1e-5)
-    _, scaled = Detector(path, threshold=0, color=color, mean=wanted, std=(2, 2, 2)).detect(picture)
+    np.testing.assert_allclose(scores[np.argsort(order)], np.array(expected) / 255, rtol=1e-5)
+    _, scaled = Detector(path, threshold=0, color=color, mean=expected, std=(2, 2, 2)).detect(picture)
     np.testing.assert_allclose(scaled, 0, atol=1e-6)
 
 
@@ -237,12 +237,12 @@ def anchored(people) -> np.ndarray:
 
 
 def test_ultralytics_and_yolov5_exports_are_told_by_their_shapes(tmp_path):
-    wanted = [[12, 14, 28, 34], [43, 25, 53, 55]]
+    expected = [[12, 14, 28, 34], [43, 25, 53, 55]]
     for name, output in (("v8", ultralytics(PEOPLE)), ("v5", anchored(PEOPLE))):
         detector = Detector(write(tmp_path / f"{name}.onnx", {"output0": output[None]}))
         boxes, scores = detector.detect(np.zeros((64, 64, 3), np.uint8))
         np.testing.assert_allclose(scores, [0.9, 0.6], rtol=1e-6)
-        np.testing.assert_allclose(boxes, wanted, atol=1e-4)
+        np.testing.assert_allclose(boxes, expected, atol=1e-4)
         # 128 x 64 fills 64 x 32, in the middle of the input.
         boxes, _ = detector.detect(np.zeros((64, 128, 3), np.uint8))
         np.testing.assert_allclose(boxes, [[24, 0, 56, 36], [86, 18, 106, 64]], atol=1e-4)

@@ -1,4 +1,4 @@
-"""oaks doctor: what it finds is what is there."""
+"""oaks doctor: the report matches the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing: what is shown, what is hidden, and that no size of picture or stray coordinate breaks it."""
+"""Drawing: what is shown or hidden, for pictures of any size and any coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and what is read of files from elsewhere."""
+"""Atomic writes of files and folders, and bounded reads of external files."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Fine-tuning: from a published bundle and a few people to a bundle that every command takes."""
+"""Fine-tuning: from a shipped bundle and a few people to a new bundle."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,27 @@ def test_without_a_scorer_and_with_few_people_the_bundle_gives_the_conventional_
     assert any("too few to fit a scorer to" in warning for warning in done.warnings)
     with oaks.Engine(done.path, "onnxruntime", threads=1) as engine:
         assert engine.score_kind == "conventional"
+
+
+def test_images_that_cannot_be_read_are_skipped_and_named(toy, tmp_path):
+    annotations, images = people(tmp_path / "people", images=16)
+    content = json.loads(annotations.read_text())
+    del content["categories"]  # which counts as COCO's person
+    annotations.write_text(json.dumps(content))
+    (images / "2.jpg").unlink()
+    (images / "3.jpg").write_bytes(b"")
+    whole = (images / "5.jpg").read_bytes()
+    (images / "5.jpg").write_bytes(whole[: len(whole) * 2 // 3])  # found when its pixels are read
+    result = CliRunner().invoke(app, [
+        "finetune", str(toy.path), "--annotations", str(annotations), "--images", str(images), "--out",
+        str(tmp_path / "mine"), "--epochs", "1", "--batch", "4", "--resamples", "2", "--threads", "1",
+        "--accelerator", "cpu",
+    ])  # fmt: skip
+    assert result.exit_code == 1, result.output
+    summary = next(line for line in result.output.splitlines() if re.match(r"skipped \d", line))
+    assert "2.jpg, 3.jpg" in summary
+    assert "5.jpg" in summary or "damaged images in training" in summary
+    assert oaks.Bundle.load(tmp_path / "mine").name == "mine"
 
 
 def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(toy, tmp_path):

@@ -1,4 +1,4 @@
-"""What a forked child does with objects of its parent: it works or refuses by name, and it always ends."""
+"""Objects of the parent in a forked child: they work or are refused by name, and the child always ends."""
 
 from __future__ import annotations
 

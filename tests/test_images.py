@@ -1,4 +1,4 @@
-"""Pictures: one answer through every door, found in natural order, and never larger than allowed."""
+"""Images: the same pixels from every kind of input, natural order of files, and limits on size."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def test_what_is_not_read_in_a_folder_is_named(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"")
     with caplog.at_level(logging.WARNING, logger="oaks"):
         assert images_in(tmp_path) == [tmp_path / "a.PNG"]
-    assert "skipped 2 .heic files, 1 .svg files" in caplog.text
+    assert f"skipped {tmp_path / '*.heic'}: 2 files of a kind that is not read" in caplog.text
+    assert f"skipped {tmp_path / '*.svg'}: 1 files" in caplog.text
     (tmp_path / "a.PNG").unlink()
     with pytest.raises(FileNotFoundError, match=r"images not found: .* it holds 2 \.heic, 1 \.svg, 1 \.txt"):
         images_in(tmp_path)

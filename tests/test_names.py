@@ -1,4 +1,4 @@
-"""Names from elsewhere: what terminals, files and reports show of them."""
+"""External names, as terminals, files and reports show them."""
 
 from __future__ import annotations
 

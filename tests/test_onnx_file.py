@@ -284,9 +284,9 @@ def test_a_cast_that_others_read_beside_stays():
 
 def test_precisions_that_cannot_be_made_are_refused():
     content = model().SerializeToString()
-    for stored, wanted in (("fp32", "fp16"), ("int8", "fp32"), ("fp16", "int8")):
+    for stored, expected in (("fp32", "fp16"), ("int8", "fp32"), ("fp16", "int8")):
         with pytest.raises(ValueError, match=f"precision must be '{stored}' for a file stored as {stored}"):
-            onnx_file.in_precision(content, stored, wanted, "x.onnx")
+            onnx_file.in_precision(content, stored, expected, "x.onnx")
 
 
 def test_state_unfolds_scales_and_adds_spares():

@@ -53,8 +53,8 @@ def assert_same(a: Poses, b: Poses) -> None:
 def test_arrays_have_one_type_each():
     poses = make(track_ids=[4, 5, 6, 7])
     for name in FIELDS:
-        wanted = np.int64 if name in ("frame_index", "track_ids") else np.float32
-        assert getattr(poses, name).dtype == wanted
+        expected = np.int64 if name in ("frame_index", "track_ids") else np.float32
+        assert getattr(poses, name).dtype == expected
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_draw_takes_what_an_engine_takes(tmp_path):
     poses = make().by_frame()[0]
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    wanted = draw(image, poses, boxes=True)
-    assert (wanted != image).any()
+    expected = draw(image, poses, boxes=True)
+    assert (expected != image).any()
     for given in (image, tmp_path / "a.png", Image.open(tmp_path / "a.png")):
-        np.testing.assert_array_equal(poses.draw(given, boxes=True), wanted)
+        np.testing.assert_array_equal(poses.draw(given, boxes=True), expected)
     with pytest.raises(ValueError, match=r"poses must be of one frame, got Poses\(4 people, .*by_frame"):
         make().draw(image)
 

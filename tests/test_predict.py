@@ -1,4 +1,4 @@
-"""oaks predict: which pictures, which boxes, what is written, and what happens to what cannot be read."""
+"""oaks predict: pictures, boxes, output files, and pictures that cannot be read."""
 
 from __future__ import annotations
 
@@ -130,10 +130,10 @@ def test_boxes_from_a_detector(tiny, pictures, tmp_path):
         "--out", tmp_path / "out",
     )  # fmt: skip
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
-    wanted, scores = Detector(path, threshold=0.6).detect(cv2.imread(str(pictures / "b.png")))
+    expected, scores = Detector(path, threshold=0.6).detect(cv2.imread(str(pictures / "b.png")))
     assert code == 0
     assert [row["box_score"] for row in rows] == pytest.approx(scores.tolist())
-    assert rows[0]["box"] == pytest.approx([*wanted[0, :2], *(wanted[0, 2:] - wanted[0, :2])], abs=1e-3)
+    assert rows[0]["box"] == pytest.approx([*expected[0, :2], *(expected[0, 2:] - expected[0, :2])], abs=1e-3)
     assert rows[0]["score"] == pytest.approx(rows[0]["oaks_score"] * rows[0]["box_score"], abs=1e-6)
     assert header["box_source"] == (
         "detector: detector.onnx, boxes after NMS, threshold 0.6, overlap 0.65, class 0, 64x64, "
@@ -248,7 +248,7 @@ def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
     content += [{"image_id": 1, "category_id": 1, "bbox": [60, 6, 30, 60], "score": 0.4}]
     (tmp_path / "twice.json").write_text(json.dumps(content))
     picture = (pictures / "b.png").rename(pictures / "1.png")
-    for nms, wanted in ((0.9, [0.9, 0.4]), (0, [0.5, 0.9, 0.4])):
+    for nms, expected in ((0.9, [0.9, 0.4]), (0, [0.5, 0.9, 0.4])):
         run(
             picture,
             "--bundle",
@@ -261,7 +261,7 @@ def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
             tmp_path / "out",
         )
         rows, header = coco.read_results(tmp_path / "out" / "results.json")
-        assert [row["box_score"] for row in rows] == pytest.approx(wanted)
+        assert [row["box_score"] for row in rows] == pytest.approx(expected)
         assert header["nms"] == (nms or None)
 
 

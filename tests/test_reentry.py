@@ -1,4 +1,4 @@
-"""An Engine or Detector that is called again from within its own call: by a signal handler, finalizer or callback."""
+"""Re-entrant calls of an Engine or Detector, from a signal handler, finalizer or callback."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class SaveNetwork(lightning.Callback):
             "step": trainer.global_step,
             "steps": module.steps,
             "data": self.lines,
-            "damaged images passed over": int(module.damaged),
+            "damaged images skipped": int(module.damaged),
             "damaged images left out of the validation": module.left_out,
             "metrics": figures,
             "commit": self.commit,

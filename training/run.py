@@ -20,6 +20,7 @@ from rich.console import Console
 from oaks.errors import ArgumentError
 from oaks.files import write_json, write_text
 from oaks.skeleton import COCO17
+from oaks.skipping import skip
 from oaks.structured import read_json, read_yaml, require
 from oaks.training.callbacks import (
     LAST,
@@ -32,6 +33,7 @@ from oaks.training.callbacks import (
     wait_for,
 )
 from oaks.training.checkpoint import read_description
+from oaks.training.data.detection import UNREADABLE
 from oaks.training.data.shards import required_packing
 from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.detector import DetectorTraining, ImageModule, open_images
@@ -244,7 +246,7 @@ def _run(
         if done and keeper.step != module.steps:
             _end(trainer, module, data, keeper)
     if trainer.is_global_zero:
-        _report_damaged_images(module, console)
+        _report_damaged_images(module, data)
     if trainer.is_global_zero and done:
         console.print(f"Trained: {folder.network}", soft_wrap=True, markup=False)
     elif trainer.is_global_zero:
@@ -272,13 +274,14 @@ def _end(
         keeper.write(trainer, module)
 
 
-def _report_damaged_images(module: NetworkTraining, console: Console) -> None:
-    counts = {"passed over in training": int(module.damaged), "left out of the validation": module.left_out}
+def _report_damaged_images(module: NetworkTraining, data: PeopleModule | HeatmapModule | ImageModule) -> None:
+    counts = {"training": int(module.damaged), "validation": module.left_out}
     for what, count in counts.items():
         if count:
-            console.print(
-                f"Damaged images {what}: {count}. The log names them.", soft_wrap=True, markup=False
-            )
+            skip(f"damaged images in {what}", f"{count} times; the log names them")
+    for name, counted in {s.name: s.skipped for s in (*data.split.train, *data.split.validation)}.items():
+        if counted[UNREADABLE]:
+            skip(f"images of {name}", f"{counted[UNREADABLE]} cannot be read; the log names them")
 
 
 def _open(

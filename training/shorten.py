@@ -23,7 +23,7 @@ from torch import Tensor
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
 from oaks.files import replacing
-from oaks.images import images_in, read_image
+from oaks.images import images_in, readable_images
 from oaks.training.networks.detector import PersonDetector
 from oaks.training.networks.mobilenet import BLOCKS
 from oaks.training.pretrained import read_state_dict
@@ -87,7 +87,7 @@ def main(
     """Leave out the end of MultiPose's backbone."""
     paths = images_in(images)
     chosen = [paths[at] for at in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
-    pixels = [letterbox(read_image(path), SIZE, swap=True)[0] for path in chosen]
+    pixels = [letterbox(image, SIZE, swap=True)[0] for _, image in readable_images(chosen)]
     state, explained = shorten(read_state_dict(weights), pixels)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:

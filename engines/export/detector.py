@@ -27,7 +27,7 @@ from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import split
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder
-from oaks.images import images_in, read_image
+from oaks.images import images_in, readable_images
 
 if TYPE_CHECKING:
     from oaks.bundle import Bundle
@@ -105,17 +105,19 @@ def export_detector(
 
 
 def _inputs(folder: Path, description: Mapping[str, Any]) -> np.ndarray:
-    """Return the detector's inputs (N, 3, H, W) float32 for pictures spread evenly over a folder."""
+    """(N, 3, H, W) float32: pictures of a folder, evenly spread, as the detector takes them; unreadable ones are skipped."""
     paths = images_in(folder)
     if len(paths) < 2:
         raise ArgumentError(f"images must be a folder of 2 or more pictures, got {folder} with {len(paths)}")
     count = min(COMPARED + CALIBRATED // 4, len(paths))
     taken = description["input"]
     mean, std = np.float32(taken["mean"]), np.float32(taken["std"])
-    pixels = [
-        letterbox(read_image(paths[at]), tuple(taken["size"]), swap=True)[0]
-        for at in np.linspace(0, len(paths) - 1, count).astype(int)
-    ]
+    chosen = [paths[at] for at in np.linspace(0, len(paths) - 1, count).astype(int)]
+    pixels = [letterbox(image, tuple(taken["size"]), swap=True)[0] for _, image in readable_images(chosen)]
+    if len(pixels) < 2:
+        raise ArgumentError(
+            f"images must hold 2 or more pictures that can be read, got {folder} with {len(pixels)}"
+        )
     return np.stack([((value - mean) / std).transpose(2, 0, 1) for value in pixels]).astype(np.float32)
 
 

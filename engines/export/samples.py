@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import numpy as np
 from oaks import ops
 from oaks.box_files import read_boxes
 from oaks.errors import ArgumentError
-from oaks.images import ImageFolder, check_size, images_in, plain_name, read_image
+from oaks.images import ImageFolder, check_size, images_in, plain_name, read_image, readable_images
+from oaks.skipping import skip
 from oaks.structured import read_npz
 
 ANNOTATIONS = "annotations.json"
 
 
 def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], *, count: int) -> np.ndarray:
-    """Return network inputs from pictures of people.
+    """Network inputs from pictures of people. A picture that is missing or cannot be read is skipped.
 
     Args:
         source: one of
@@ -32,8 +33,8 @@ def load_crops(source: str | Path | np.ndarray, description: Mapping[str, Any], 
         (N, 3, height, width) float32, normalized for the network, 1 <= N <= count.
 
     Raises:
-        FileNotFoundError: the file or folder does not exist, or an annotated image is missing.
-        ArgumentError: the source holds no person, or is none of the above.
+        FileNotFoundError: there is no such file or folder.
+        ArgumentError: the source holds no person whose picture can be read, or is none of the above.
     """
     if isinstance(source, np.ndarray):
         return _from_arrays("crops", source, description, count)
@@ -114,7 +115,7 @@ def _from_images(folder: Path, description: Mapping[str, Any], count: int) -> np
             f"crops must be a folder with {ANNOTATIONS} or images, got {folder}: {error}"
         ) from error
     chosen = [paths[i] for i in _spread(len(paths), count)]
-    return np.stack([_whole(read_image(path), description, "bgr") for path in chosen])
+    return _stacked([_whole(image, description, "bgr") for _, image in readable_images(chosen)], folder)
 
 
 def _from_annotations(path: Path, description: Mapping[str, Any], count: int) -> np.ndarray:
@@ -126,10 +127,21 @@ def _from_annotations(path: Path, description: Mapping[str, Any], count: int) ->
     crops = []
     for index in _spread(len(people), count):
         name, box = people[index]
-        image_file = _beside(path, name)
-        image = read_image(image_file)
+        image_file = None
+        try:
+            image_file = _beside(path, name)
+            image = read_image(image_file)
+        except (OSError, ArgumentError) as error:
+            skip(name, str(error).removeprefix(f"{image_file}: "))
+            continue
         check_size(image_file, image.shape[1::-1], annotated.size(annotated.image_ids[name]))
         crops.append(crop_of(image, box, description, padding))
+    return _stacked(crops, path)
+
+
+def _stacked(crops: Sequence[np.ndarray], source: Path) -> np.ndarray:
+    if not crops:
+        raise ArgumentError(f"crops must have pictures that can be read, got {source} without any")
     return np.stack(crops)
 
 

@@ -23,7 +23,7 @@ def demo(
         "demo_output"
     ),
 ) -> int:
-    """Find the people in the pictures that come with the package, and their poses."""
+    """Find the people and their poses in the pictures of the package."""
     from oaks import predict as library
     from oaks.boxes import boxes_from_detector, boxes_from_file
     from oaks.images import find_images

@@ -10,7 +10,7 @@ from oaks.cli.verb import verb
 
 @verb()
 def doctor(output: Output) -> None:
-    """Show what is installed, what works here, and what to install for the rest."""
+    """Show what is installed, what works on this machine, and what to install for the rest."""
     from rich.table import Table
     from rich.text import Text
 

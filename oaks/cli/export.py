@@ -28,11 +28,12 @@ def export(
         str | None,
         typer.Option(
             help="People to compare and calibrate on: COCO JSON, folder, .npz, or 'rendered'. "
-            "Default: rendered; int8 must be told."
+            "Default: rendered; required for int8."
         ),
     ] = None,
     tolerance: Annotated[
-        list[str], typer.Option(help="Largest difference from torch: fp16=0.01. Repeatable.")
+        list[str],
+        typer.Option(help="Largest typical difference from torch, for instance fp16=0.01. Repeatable."),
     ] = [],  # noqa: B006
     keep_float: Annotated[
         list[str], typer.Option(help="ONNX node that int8 leaves in float32. Repeatable.")
@@ -84,7 +85,7 @@ def export(
         from oaks.engines.export.export import export as export_pose
 
         _refuse(for_detectors, "a pose network")
-        flavour = _flavour(plan)  # before the export, which takes long
+        flavour = _flavour(plan)  # checked before the long export
         bundle = export_pose(
             checkpoint,
             ks,

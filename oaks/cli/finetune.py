@@ -23,7 +23,7 @@ def finetune(
     images: Annotated[list[Path], typer.Option(help="Folder of the images of each annotation file.")],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle, which must not exist.")],
     held_out: Annotated[
-        float, typer.Option(help="Share of the people, by image, that only measure and fit the scorer.")
+        float, typer.Option(help="Share of the people, by image, held out to evaluate and to fit the scorer.")
     ] = 0.25,
     epochs: Annotated[
         float | None,
@@ -38,7 +38,7 @@ def finetune(
     seed: options.Seed = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
 ) -> int:
-    """Train a bundle's network on with your own people, and write a new bundle.
+    """Fine-tune a bundle's network on your own people, and write a new bundle.
 
     Prints AP before and after on people of held-out images. The same command resumes.
     """
@@ -52,7 +52,7 @@ def finetune(
         threads=threads, max_minutes=max_minutes, console=output.console(),
     )  # fmt: skip
     if done is None:
-        output.warn(f"not trained to the end yet; {output.kept}")
+        output.warn(f"the training is not complete; {output.kept}")
         return SKIPPED
     output.tables(done.tables)
     output.item({"bundle": done.path}, f"bundle: {done.path} (checkpoints and heatmaps: {work})")

@@ -38,19 +38,19 @@ def fit(
         list[Path], typer.Option(help="For a network: folder of the images of each annotation file.")
     ] = [],  # noqa: B006
     preset: Annotated[
-        str | None, typer.Option(help="For an ONNX file: where it is from, as oaks import takes it.")
+        str | None, typer.Option(help="For an ONNX file: preset of its origin, as for oaks import.")
     ] = None,
     change: Change = [],  # noqa: B006
     store: Annotated[
         Path | None, typer.Option(help="For a network: folder for its heatmaps. Default: OUT.heatmaps.")
     ] = None,
     scorer: Annotated[
-        str, typer.Option(help="For a network: trees, or ks-net, a network that sees the heatmaps.")
+        str, typer.Option(help="For a network: trees, or ks-net (a network on the heatmaps).")
     ] = "trees",
     second_opinion: Annotated[
         str | None,
         typer.Option(
-            help="For a network: a shipped bundle whose poses the scorer looks at too, such as small."
+            help="For a network: shipped bundle whose poses the scorer uses too, for instance small."
         ),
     ] = None,
     second: Annotated[
@@ -113,10 +113,10 @@ def rescore(
     ] = None,
     category: Annotated[
         int | None,
-        typer.Option(help="Category id of people; other rows stay as they are. Default: every row."),
+        typer.Option(help="Category id of people; other rows stay unchanged. Default: every row."),
     ] = None,
 ) -> None:
-    """Give the poses of a results file the scores of a scorer; keypoints stay as they are."""
+    """Rescore the poses of a results file with a scorer; keypoints stay unchanged."""
     from oaks.scorer import Scorer
     from oaks.val.rescore import rescore_results
 
@@ -133,7 +133,7 @@ def import_(
     network: Annotated[Path, typer.Argument(help="ONNX file of a heatmap network.")],
     preset: Annotated[
         str,
-        typer.Option(help="Where it is from: simple-baselines, hrnet, mmpose, mmpose-udp, movenet, ..."),
+        typer.Option(help="Preset of its origin: simple-baselines, hrnet, mmpose, mmpose-udp, movenet, ..."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, which must not exist.")],
     change: Change = [],  # noqa: B006

@@ -1,4 +1,4 @@
-"""The command `oaks`: its verbs, and how what was typed becomes an exit code."""
+"""The command `oaks`: its verbs, usage errors and exit code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 
 class _Predict(TyperCommand):
-    """`oaks predict`, whose --ray may stand without an address."""
+    """`oaks predict`, whose option --ray may be given without an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_ray_address(args))
@@ -85,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: without the program's name; None: those of the process.
     """
-    for stream in (sys.stdout, sys.stderr):  # names that are no text of the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):  # for file names that the terminal's encoding cannot represent
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -95,14 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not one of Click's: its usage errors have it
+        if not hasattr(error, "format_message"):  # Click's usage errors have a context
             raise
         code = _usage(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _usage(error: Any) -> int:
-    """Print what is wrong with the words that were typed in one line; no words at all print the help."""
+    """Print a usage error in one line; without any arguments print the help."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()

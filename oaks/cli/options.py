@@ -1,4 +1,4 @@
-"""The options of the command line, each typed once, and the groups of them that several verbs take."""
+"""Options of the command line, each defined once, and groups of options that several verbs share."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ RAY_LOCAL = "local"
 
 
 def with_ray_address(arguments: list[str]) -> list[str]:
-    """The arguments, in which a --ray that no address follows says that Ray is started on this machine."""
+    """Return the arguments, with the value of a --ray without an address filled in."""
     completed = []
     for place, word in enumerate(arguments):
         following = arguments[place + 1] if place + 1 < len(arguments) else ""
@@ -89,7 +89,7 @@ def with_ray_address(arguments: list[str]) -> list[str]:
 
 
 def threshold(value: float) -> float | None:
-    """An NMS threshold as the library takes it: None disables it."""
+    """Return an NMS threshold as the library takes it: None disables NMS."""
     return value or None
 
 
@@ -106,7 +106,7 @@ def skeleton(path: Path | None) -> Skeleton:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a bundle is run."""
+    """Options for running a bundle."""
 
     backend: Backend = "auto"
     precision: Precision = "auto"
@@ -116,7 +116,7 @@ class EngineOptions:
     refine: Refine = None
 
     def open(self, bundle: str, detector: Detector | None = None) -> Engine:
-        """An Engine with these settings, and with a detector of one's own, if any."""
+        """Open an Engine with these settings and an optional detector."""
         from oaks.inference import Engine
 
         return Engine(
@@ -133,7 +133,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """A person detector of one's own."""
+    """Options of a person detector."""
 
     detector: Annotated[
         str | None, typer.Option(help="Person detector: an ONNX file, or a bundle that has one.")
@@ -148,14 +148,14 @@ class DetectorOptions:
     detector_set: Annotated[
         list[str],
         typer.Option(
-            help="Preprocessing and suppression of the detector: color=rgb, mean=A,B,C and std=A,B,C in that "
+            help="Preprocessing and NMS of the detector: color=rgb, mean=A,B,C and std=A,B,C in that "
             "order (0-255), size=W,H, overlap=0.65. Repeatable."
         ),
     ] = ()  # type: ignore[assignment]
 
     @property
     def description(self) -> str:
-        """The detector and its settings in one line."""
+        """Describe the detector and its settings in one line."""
         settings = [
             f"threshold={self.detector_threshold}",
             f"person={self.detector_person}",
@@ -192,7 +192,7 @@ class DetectorOptions:
 
 @dataclass(frozen=True)
 class DrawingOptions:
-    """How poses are drawn."""
+    """Options for drawing poses."""
 
     absent: Annotated[str, typer.Option(help="Keypoints predicted absent: hide or hollow.")] = "hide"
     show_boxes: Annotated[bool, typer.Option(help="Draw the boxes too.")] = False
@@ -200,7 +200,7 @@ class DrawingOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How results are evaluated."""
+    """Options for evaluating results."""
 
     against: Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")] = (
         None
@@ -230,10 +230,10 @@ class EvaluationOptions:
 
 
 def beside_paper(against: str | None) -> bool:
-    """Whether the paper's figures were asked for.
+    """Return whether the paper's figures were requested.
 
     Raises:
-        ArgumentError: something else was.
+        ArgumentError: the value is not 'paper'.
     """
     if against not in (None, "paper"):
         raise ArgumentError(f"--against must be 'paper', got {against!r}")
@@ -241,7 +241,7 @@ def beside_paper(against: str | None) -> bool:
 
 
 def about(engine: Engine, boxes: str) -> str:
-    """One line on what runs, and where its boxes come from."""
+    """Describe in one line what runs and where its boxes come from."""
     return (
         f"bundle {engine.bundle.name} on {engine.backend} ({engine.device}, {engine.precision}), "
         f"{engine.score_kind} score, boxes: {boxes}"
@@ -249,16 +249,16 @@ def about(engine: Engine, boxes: str) -> str:
 
 
 WHOLE = Path("whole")
-"""Instead of a file of boxes: every picture is one person."""
+"""Value of --boxes: each picture is a crop of one person."""
 
 
 def box_source(
     boxes: Path | None, detector: DetectorOptions, engine: Engine, category: str | None = None
 ) -> PersonBoxSource:
-    """Where the people of pictures are: in the file of --boxes, found by --detector, or by the bundle's detector.
+    """Return the box source of pictures: the file of --boxes, --detector, or the bundle's detector.
 
     Raises:
-        ArgumentError: both were given, or none and the bundle has no detector.
+        ArgumentError: both were given, or neither and the bundle has no detector.
     """
     given = given_boxes(boxes, detector, category)
     if given is not None:
@@ -269,7 +269,7 @@ def box_source(
 def given_boxes(
     boxes: Path | None, detector: DetectorOptions, category: str | None = None
 ) -> GivenBoxes | None:
-    """What --boxes and --detector say; None where they say nothing.
+    """Return the source named by --boxes or --detector; None if neither is given.
 
     Raises:
         ArgumentError: both were given, or the file does not fit.
@@ -281,14 +281,14 @@ def given_boxes(
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
     if detector.detector is None:
-        detector.load()  # refuses settings without a detector
+        detector.load()  # settings without a detector raise
         return None
     return GivenBoxes(detector.description, None, detector)
 
 
 @dataclass(frozen=True)
 class GivenBoxes:
-    """Makes the source of boxes that options name for an Engine, in this process or another.
+    """Makes the box source that the options name for an Engine, in this process or another.
 
     Attributes:
         description: of the options.
@@ -313,10 +313,10 @@ class GivenBoxes:
 def detected_boxes(
     detector: DetectorOptions, engine: Engine, instead: str, every: int | None = 1
 ) -> PersonBoxSource:
-    """Boxes of the detector of --detector, or of the one in the Engine's bundle.
+    """Return boxes from --detector, otherwise from the detector of the Engine's bundle.
 
     Raises:
-        ArgumentError: there is neither; the message says what to pass instead.
+        ArgumentError: neither is available; the message says what to pass instead.
     """
     from oaks.boxes import boxes_from_detector
 

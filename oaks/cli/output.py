@@ -1,4 +1,4 @@
-"""What a verb prints: items and results on standard output, everything else on standard error."""
+"""Output of a verb: items and results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from oaks.val.report.document import Item
 
 _WIDTH = 200
-"""Columns of a table that does not go to a terminal: a figure cut off is worse than a long line."""
+"""Width of a table that is not printed to a terminal: a long line is better than a truncated figure."""
 
 
 @dataclass
 class Output:
-    """Prints what a verb has to say.
+    """Prints the output of a verb.
 
     Attributes:
         json: print one JSON object per item, and nothing else, on standard output.
         quiet: print errors and warnings only.
         verbose: also print details, log messages and tracebacks.
-        kept: what remains when the verb is interrupted, as a sentence without its full stop.
+        kept: what is kept when the verb is interrupted, as a sentence without its full stop.
     """
 
     json: bool = False
@@ -70,7 +70,7 @@ class Output:
         print(f"\x1b[31m{line}\x1b[0m" if sys.stderr.isatty() else line, file=sys.stderr)
 
     def console(self) -> Console:
-        """Where a long library call shows its progress: standard error, unless quiet."""
+        """Return the console for progress bars: standard error, unless quiet."""
         from oaks.progress import plain_console
 
         return plain_console(quiet=self.quiet)
@@ -108,19 +108,19 @@ class Output:
 
 
 def lines(text: str) -> str:
-    """Lines for people: printable, and without the passwords of addresses."""
+    """Return printable lines without the passwords of addresses."""
     return "\n".join(printable(redacted(line)) for line in text.split("\n"))
 
 
 class LogLines(logging.Formatter):
-    """Log messages as `lines` shows them."""
+    """Formats log messages with `lines`."""
 
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
 
 
 def _plain(value: Any) -> Any:
-    """What `json` cannot write itself: paths and NumPy's numbers and arrays."""
+    """Convert paths and NumPy's numbers and arrays for `json`."""
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):

@@ -33,7 +33,7 @@ def plan(
     ] = "tensorrt_rtx",
     capability: Annotated[
         list[str],
-        typer.Option(help="Compute capability to serve with tensorrt_rtx: 75 for 7.5. Repeatable."),
+        typer.Option(help="Compute capability to build for with tensorrt_rtx: 75 for 7.5. Repeatable."),
     ] = [],  # noqa: B006
     max_batch: Annotated[
         int | None, typer.Option(min=1, help="Maximum persons per pass. Default: the Engine's.")
@@ -53,7 +53,7 @@ def plan(
 
 
 def show_plans(output: Output, made: Sequence[MadePlan]) -> None:
-    """A line for each plan: file, network, precision, size, and how long building took."""
+    """Print a line for each plan: file, network, precision, size and build time."""
     for one in made:
         output.item(
             asdict(one),

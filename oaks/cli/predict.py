@@ -149,7 +149,7 @@ def predict_on_ray(
 
 
 def tell(output: Output, prediction: Prediction[Path]) -> None:
-    """Print what became of a picture."""
+    """Print the outcome of a picture."""
     if prediction.poses is None or prediction.image_id is None:
         output.item(
             {"image": prediction.path, "skipped": prediction.problem},

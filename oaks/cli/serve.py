@@ -20,10 +20,11 @@ def serve(
     bundle: options.BundleArgument = "small",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0: all of the machine's.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0: all addresses of the machine.")
     ] = "127.0.0.1",
     boxes: Annotated[
-        str | None, typer.Option(help="'whole': where a request has no boxes, its picture is one person.")
+        str | None,
+        typer.Option(help="'whole': the picture of a request without boxes is treated as one person."),
     ] = None,
     detector: options.DetectorOptions,
     engine: options.EngineOptions,
@@ -36,16 +37,22 @@ def serve(
     max_batch: Annotated[
         int | None, typer.Option(min=1, help="People in one pass. Default: 8 on a CPU, 64 on a GPU.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Milliseconds that a request waits for others.")] = 2.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Milliseconds that a request waits to be batched with others.")
+    ] = 2.0,
     queue: Annotated[
         int,
         typer.Option(
             min=1, help="Most requests per Engine, computed or waiting; more get 503 and Retry-After."
         ),
     ] = 64,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a picture; more get 413.")] = 20 << 20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of a picture; more get 413.")] = 40_000_000,
-    max_people: Annotated[int, typer.Option(min=1, help="People in a request; more get 422.")] = 100,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Maximum bytes of a picture; larger ones get 413.")
+    ] = 20 << 20,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Maximum pixels of a picture; larger ones get 413.")
+    ] = 40_000_000,
+    max_people: Annotated[int, typer.Option(min=1, help="Maximum people in a request; more get 422.")] = 100,
 ) -> None:
     """Serve a bundle over HTTP: POST a JPEG or PNG to /predict, get its poses as JSON.
 

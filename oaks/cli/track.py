@@ -75,8 +75,8 @@ def track(
     """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
 
     Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people.
-    What was written can be read however the run ends; a source that was damaged, ended early or did not return
-    counts as skipped.
+    The files are readable however the run ends; a source that was damaged, ended early or did not return counts as
+    skipped.
     """
     from oaks.video import OneEuro, Preview, Tracker
     from oaks.video.outputs import Output as Files
@@ -120,7 +120,7 @@ def track(
 
 
 def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
-    """Each name is a source, except that pictures make one together, as a shell expands globs."""
+    """Turn names into sources: each is one, but pictures together are one, since shells expand globs."""
     from oaks.images import SUFFIXES
     from oaks.video import open_source
 
@@ -175,7 +175,7 @@ def _read_boxes(text: str) -> list[list[float]]:
 
 
 def _expected(sources: Sequence[FrameSource], most: int | None) -> int | None:
-    """The number of frames to come, if it is known."""
+    """The expected number of frames, if known."""
     expected = [source.expected for source in sources if source.expected is not None]
     total = sum(expected) if len(expected) == len(sources) else None
     return total if most is None else min(most, most if total is None else total)

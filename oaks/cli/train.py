@@ -38,7 +38,7 @@ def train(
     hosts: Annotated[int, typer.Option(min=1, help="Hosts, each running this command.")] = 1,
     summary: Annotated[bool, typer.Option(help="Print the network's parameters and cost, and exit.")] = False,
 ) -> int:
-    """Train a network from a recipe, or resume a training. A training that ran out of time exits with 1."""
+    """Train a network from a recipe, or resume a training. A training that runs out of time exits with 1."""
     from oaks.training import run
     from oaks.training.data.sources import DataFolders
     from oaks.training.recipe import read_recipe
@@ -64,7 +64,7 @@ def train(
         if recipe is None or out is None:
             raise ArgumentError("pass exactly one of a recipe with --out, --resume")
         output.kept = (
-            f"what is done is in {out}; oaks train --resume {out} continues from its last checkpoint"
+            f"the training so far is in {out}; oaks train --resume {out} continues from its last checkpoint"
         )
         place = DataFolders(data or Path(), packed)
         network = run.train(read_recipe(recipe, change), out, place, machine, console=console)

@@ -26,9 +26,9 @@ def train_series(
     max_minutes: options.MaxMinutes = None,
     accelerator: options.Accelerator = "auto",
 ) -> int:
-    """Run the trainings behind a shipped bundle one after another; those that are done stay as they are.
+    """Run the trainings behind a shipped bundle one after another; completed ones are kept.
 
-    Prints the arguments of oaks export. The same command resumes; out of time, it exits with 1.
+    Prints the arguments of oaks export. The same command resumes; it exits with 1 if the time runs out.
     """
     from oaks.training.checkpoint import read_description
     from oaks.training.series import train_series as library
@@ -36,7 +36,7 @@ def train_series(
     output.kept = f"the trainings so far are in {runs}; the same command resumes"
     trained = library(which, data, runs=runs, packed=packed, max_minutes=max_minutes, accelerator=accelerator)
     if trained is None:
-        output.warn("not all is trained yet; the same command resumes")
+        output.warn("not all networks are trained yet; the same command resumes")
         return SKIPPED
     output.item({read_description(path)["kind"]: path for path in trained}, " --ks ".join(map(str, trained)))
     return DONE

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
 Report = Annotated[Path, typer.Option(help="Folder for the report.")]
 AddTo = Annotated[Path | None, typer.Option(help="Folder of a report to add the table to.")]
-Against = Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")]
+Against = Annotated[str | None, typer.Option(help="'paper' adds the paper's figures to the tables.")]
 
 
 class RunByDefault(TyperGroup):
     """`oaks val BUNDLE ANNOTATIONS` is `oaks val run BUNDLE ANNOTATIONS`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the verb in front where none was given."""
+        """Insert the verb `run` where none was given."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -49,7 +49,7 @@ def run(
         ),
     ] = None,
     detector: options.DetectorOptions,
-    ground_truth_only: Annotated[bool, typer.Option(help="Leave the detected boxes out.")] = False,
+    ground_truth_only: Annotated[bool, typer.Option(help="Evaluate with ground-truth boxes only.")] = False,
     engine: options.EngineOptions,
     nms: options.Nms = options.NMS,
     min_box_score: options.MinBoxScore = 0.0,
@@ -125,15 +125,15 @@ def boxes(
     jitter: Annotated[
         float, typer.Option(min=0, help="Standard deviation of center and size, relative to the box.")
     ] = 0.05,
-    misses: Annotated[float, typer.Option(min=0, max=1, help="Probability to miss an easy person.")] = 0.02,
+    misses: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability of missing an easy person.")
+    ] = 0.02,
     duplicates: Annotated[
-        float, typer.Option(min=0, max=1, help="Probability to find a person twice.")
+        float, typer.Option(min=0, max=1, help="Probability of finding a person twice.")
     ] = 0.08,
-    background: Annotated[
-        float, typer.Option(min=0, help="Mean number of boxes per image where nobody is.")
-    ] = 0.7,
+    background: Annotated[float, typer.Option(min=0, help="Mean number of false boxes per image.")] = 0.7,
 ) -> None:
-    """Turn ground truth into detector-like boxes: jittered, missed, repeated or made up, with scores."""
+    """Turn ground truth into detector-like boxes with scores: jittered, missed, duplicated or false."""
     from oaks.val.synthetic_boxes import DetectorLike, write_detector_like
 
     detector = DetectorLike(jitter, misses, duplicates, background)
@@ -249,8 +249,8 @@ def others(
     results: Annotated[
         list[Path],
         typer.Argument(
-            help="COCO keypoint results of other estimators. Files with the same poses are one estimator's: its own, then "
-            "those that oaks rescore or a fitted bundle wrote."
+            help="COCO keypoint results of other estimators. Files with the same poses belong to one estimator: its "
+            "own first, then those that oaks rescore or a fitted bundle wrote."
         ),
     ],
     annotations: options.Annotations,
@@ -409,7 +409,7 @@ def _show(output: Output, section: Section, report: Path | None) -> None:
 app = typer.Typer(
     cls=RunByDefault,
     no_args_is_help=True,
-    help="Evaluate: every table and figure of the paper, and how well the score is calibrated. "
+    help="Evaluate: every table and figure of the paper, and the calibration of the score. "
     "[bold]oaks val BUNDLE ANNOTATIONS[/bold] does it all.",
 )
 for function in (run, detect, boxes, report, compare, trainings, others, tracks, ablate):

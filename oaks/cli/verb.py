@@ -1,4 +1,4 @@
-"""What all verbs share: three options, one way to print an error, and exit codes with one meaning."""
+"""Shared by all verbs: three options, the form of errors, and exit codes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
 from oaks.cli.output import LogLines, Output
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError
+from oaks.skipping import SkippedItems
 
 DONE, SKIPPED, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes: all done; done, but items were skipped; the command cannot run as typed (a wrong argument, a file
-not found, a package missing, a damaged bundle); it began and failed; Ctrl-C."""
+"""Exit codes: done; done with items skipped; the command cannot run as typed (a wrong argument, a file not found, a
+package missing, a damaged bundle); it started and failed; interrupted by Ctrl-C."""
 
 CODES = (
     "Exit codes: 0 done; 1 done, but items were skipped; 2 the command cannot run as typed; 3 failed; "
@@ -29,8 +30,8 @@ _UNUSABLE = (
     ArgumentError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError,
     ConnectionError, BackendUnavailable, BundleError,
 )  # fmt: skip
-"""Errors of what was typed: arguments, files that they name, packages that they need. A ValueError that is no
-ArgumentError is a fault of the program, or of a package that it uses."""
+"""Usage errors: arguments, the files they name, the packages they need. Any other ValueError is a bug of the program,
+or of a package that it uses."""
 
 _EXTRAS = {
     "training": ("torch", "lightning", "pydantic", "yaml", "safetensors", "tensorboard", "pycocotools"),
@@ -77,7 +78,9 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
             for name, group in groups.items():
                 fields = {field.name: given.pop(field.name) for field in dataclasses.fields(group)}
                 given[name] = group(**fields)
-            raise typer.Exit(_guarded(functools.partial(function, output, **given), output, extra))
+            with SkippedItems() as skipped:
+                code = _guarded(functools.partial(function, output, **given), output, extra)
+            raise typer.Exit(_told(skipped.items, code, output))
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -89,7 +92,7 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
-    """The options of a verb, those of its dataclasses and the shared ones included; and its dataclasses."""
+    """Return the options of a verb, including the shared ones and those of its dataclasses, and these dataclasses."""
     hints = get_type_hints(function, include_extras=True)
     found: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
@@ -125,7 +128,7 @@ def _guarded(function: Callable[[], int | None], output: Output, extra: str | No
     except KeyboardInterrupt:
         output.error(f"interrupted; {output.kept}")
         return INTERRUPTED
-    except BrokenPipeError:  # nobody reads standard output any more, as in `oaks predict ... | head`
+    except BrokenPipeError:  # the reader of standard output has ended, as in `oaks predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except ModuleNotFoundError as error:
@@ -143,23 +146,35 @@ def _guarded(function: Callable[[], int | None], output: Output, extra: str | No
     except OaksError as error:
         output.error(error, error)
         return FAILED
-    except Exception as error:  # a fault of the program, not of what was typed
+    except Exception as error:  # a bug, not a usage error
         advice = "" if output.verbose else "; run again with --verbose for the traceback"
         output.error(f"unexpected {type(error).__name__}: {error}{advice}", error)
         return FAILED
 
 
+def _told(skipped: Mapping[str, str], code: int, output: Output) -> int:
+    """Print how many items a verb has skipped, and return its exit code."""
+    if not skipped:
+        return code
+    for name, reason in skipped.items():
+        if output.json:
+            output.item({"item": name, "skipped": reason}, "")
+    named = ", ".join(list(skipped)[:10]) + (", ..." if len(skipped) > 10 else "")
+    output.say(f"skipped {len(skipped)}: {named}")
+    return SKIPPED if code == DONE else code
+
+
 def _extra_with(module: str, first: str | None) -> str | None:
-    """The extra that brings a module, the one named first where several do; None if none does."""
+    """Return the extra that installs a module, preferring `first`; None if none does."""
     bringing = [extra for extra, modules in _EXTRAS.items() if module in modules]
     return first if first in bringing else next(iter(bringing), None)
 
 
 def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Check an option that takes one of a few words.
+    """Check an option with a fixed set of values.
 
     Raises:
-        ArgumentError: it is none of them.
+        ArgumentError: the value is not one of `choices`.
     """
     if value is not None and value not in choices:
         raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -19,23 +19,23 @@ from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
-from oaks.fit.people import People, load_truth, people_of
+from oaks.fit.people import PERSON, People, load_truth, people_of
 from oaks.fit.report import Fitted
 from oaks.fit.results import Paths, fit_card, listed
-from oaks.images import read_image
 from oaks.progress import progress
 from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
+from oaks.skipping import skip
 from oaks.structured import read_json, read_npz, require
-from oaks.val.detect import image_files
+from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
 
 PEOPLE_AT_ONCE = 64
 """Number of people in a shard of stored heatmaps."""
 SCORERS = ("trees", "ks-net")
 KS_FILE = "ks.fp16.onnx"
-STORE = "store.json"
+STORE, SKIPPED = "store.json", "skipped.json"
 BOX_SCORE_POWER = 0.25
 """Power of the box score in the scores of a fitted bundle. With power 1 its OAKS scores hardly ranked poses in found boxes
 better than the conventional score, since a detector is less sure of the occluded people (benchmarks/found_boxes.py)."""
@@ -248,9 +248,13 @@ def _people_with(
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
         truth = GroundTruth.load(path, skeleton=skeleton, category=category)
         for shard in run(bundle, truth, folder, store / str(number), threads):
+            if not len(shard.people):
+                continue
             described, points, heat = describe(bundle, truth, shard)
             found.append(described)
             rows += _rows(truth, shard.people, points, heat, number if len(annotations) > 1 else None)
+    if not rows:
+        raise ArgumentError("images must hold pictures that can be read, got none with annotated people")
     header = {"estimator": bundle.name, "box_source": "annotated"}
     people = people_of(rows, [header], load_truth(annotations, skeleton, category), bundle.name)
     return people, np.concatenate(found)[people.detections.rows]
@@ -261,21 +265,29 @@ def run(
 ) -> Iterator[Shard]:
     """Run the pose network over all people with labeled keypoints, or read what an earlier run has stored.
 
+    People in images that are missing, damaged or too large are skipped, as are those whose heatmaps are not finite.
+
     Raises:
-        FileNotFoundError: an image does not exist.
+        FileNotFoundError: every image is missing.
         ArgumentError: `store` holds maps of another network or of other people.
     """
     people = np.flatnonzero(truth.counted)
     parts = [people[first : first + PEOPLE_AT_ONCE] for first in range(0, len(people), PEOPLE_AT_ONCE)]
     _open_store(store, bundle, truth)
     missing = [n for n in range(len(parts)) if not _shard_path(store, n).is_file()]
+    skipped: dict[str, str] = read_json(store / SKIPPED, top=dict) if (store / SKIPPED).is_file() else {}
+    for name, reason in skipped.items():
+        skip(name, reason)
     if missing:
-        files = image_files(truth, images, np.unique(truth.image[people]).tolist())
+        readable = ReadableImages(truth, images, np.unique(truth.image[people]).tolist())
         label, done = f"Heatmaps of {Path(truth.path).name}", len(parts) - len(missing)
         with progress(label, len(parts), done=done) as advance, _Runner(bundle, threads) as runner:
             for number in missing:
+                shard = runner(readable, parts[number])
+                if readable.skipped.keys() - skipped.keys():
+                    write_json(store / SKIPPED, skipped := {**skipped, **readable.skipped})
                 with replacing(_shard_path(store, number)) as file:
-                    np.savez(file, **vars(runner(truth, files, parts[number])))
+                    np.savez(file, **vars(shard))
                 advance()
     for number in range(len(parts)):
         stored = read_npz(path := _shard_path(store, number))
@@ -352,10 +364,15 @@ class _Runner:
     def __exit__(self, *exception: object) -> None:
         self._executor.close()
 
-    def __call__(self, truth: GroundTruth, files: Mapping[int, Path], people: np.ndarray) -> Shard:
-        pose, there = self._pose, np.unique(truth.image[people])
-        frames = [read_image(files[int(i)]) for i in there]
-        index = np.searchsorted(there, truth.image[people]).astype(np.int32)
+    def __call__(self, images: ReadableImages, people: np.ndarray) -> Shard:
+        pose, truth = self._pose, images.truth
+        read = dict(images.read(np.unique(truth.image[people]).tolist()))
+        people = people[np.isin(truth.image[people], list(read))]
+        if not len(people):
+            shape = (0, 2, *self._executor.outputs["heatmaps"].shape)
+            return Shard(people, np.zeros(shape, np.float16), np.zeros((0, 2, 3)), np.zeros((0, 2)))
+        frames = list(read.values())
+        index = np.searchsorted(list(read), truth.image[people]).astype(np.int32)
         crops = ops.crop(
             frames,
             truth.file_boxes(people),
@@ -368,12 +385,14 @@ class _Runner:
             mirrored=True,
         )
         maps = self._run(crops.pixels)
-        if not np.isfinite(maps).all():
-            bad = truth.ids[people[int(np.argwhere(~np.isfinite(maps))[0][0]) % len(people)]]
-            raise ArgumentError(f"heatmaps must be finite, got others for annotation {bad}")
-        maps = maps.astype(np.float16).reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
+        maps = maps.reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
+        finite = np.isfinite(maps).all(axis=(1, 2, 3, 4))
+        for bad in people[~finite]:
+            images.skip(
+                int(truth.image[bad]), f"annotation {truth.ids[bad]} has heatmaps that are not finite"
+            )
         sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
-        return Shard(people, maps, crops.transforms, sizes)
+        return Shard(people[finite], maps[finite].astype(np.float16), crops.transforms[finite], sizes[finite])
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         outputs = {
@@ -430,7 +449,7 @@ def _rows(
         {
             "image_id": offset + int(truth.image_ids[truth.image[g]]),
             "annotation_id": offset + int(truth.ids[g]),
-            "category_id": truth.category_id,
+            "category_id": truth.category_id if file is None else PERSON,
             "keypoints": flat[n].tolist(),
             "score": float(heat[n].mean()),
             "box": [*boxes[n, :2].tolist(), *(boxes[n, 2:] - boxes[n, :2]).tolist()],

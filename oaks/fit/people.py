@@ -13,11 +13,12 @@ from oaks.boxes import iou, to_xyxy
 from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
-from oaks.structured import read_json
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_own
 
+PERSON, OTHER = 1, 0
+"""Category ids of people, and of everything else, in several files that are joined: each may have its own."""
 SAME_PERSON = 0.5
 """Minimum intersection over union of a detected box and its person's box."""
 
@@ -104,7 +105,11 @@ def load_people(
         if len(results) > 1:  # checked one by one, so that errors name the file
             truth = GroundTruth.load(annotations[number], skeleton=skeleton, category=category)
             Detections.from_rows(own, truth, path=str(path))
-            own = [_renumbered(row, number, "image_id", "annotation_id") for row in own]
+            own = [
+                {**_renumbered(row, number, "image_id", "annotation_id"),
+                 "category_id": PERSON if row["category_id"] == truth.category_id else OTHER}
+                for row in own
+            ]  # fmt: skip
         rows += own
         headers.append(header or {})
     truth = load_truth(annotations, skeleton, category)
@@ -142,23 +147,26 @@ def people_of(
 def load_truth(
     annotations: Sequence[str | Path], skeleton: Skeleton, category: str | int | None = None
 ) -> GroundTruth:
-    """Return the people of several COCO files together; ids that two files share are made different.
+    """Join the people of several COCO files; ids of different files become different, the category becomes PERSON.
 
     Raises:
         ArgumentError: a file is not a COCO annotation file.
     """
-    if len(annotations) == 1:
-        return GroundTruth.load(annotations[0], skeleton=skeleton, category=category)
-    joined: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
-    for number, path in enumerate(annotations):
-        GroundTruth.load(
-            path, skeleton=skeleton, category=category
-        )  # checked one by one, so that errors name the file
-        content = read_json(path, top=dict, strict=False)
-        joined["images"] += [_renumbered(image, number, "id") for image in content["images"]]
-        joined["annotations"] += [_renumbered(a, number, "id", "image_id") for a in content["annotations"]]
-        joined.setdefault("categories", content.get("categories", []))
-    return GroundTruth.from_coco(joined, path=_joined(annotations), skeleton=skeleton, category=category)
+    truths = [GroundTruth.load(path, skeleton=skeleton, category=category) for path in annotations]
+    if len(truths) == 1:
+        return truths[0]
+    starts = np.cumsum([0, *(len(truth.image_ids) for truth in truths)])
+    whole = ("sizes", "scales", "keypoints", "flags", "areas", "boxes", "crowd")
+    return GroundTruth.from_arrays(
+        path=_joined(annotations),
+        skeleton=skeleton,
+        category_id=PERSON,
+        ids=np.concatenate([(number << 48) + truth.ids for number, truth in enumerate(truths)]),
+        image=np.concatenate([start + truth.image for start, truth in zip(starts, truths, strict=False)]),
+        image_ids=np.concatenate([(number << 48) + truth.image_ids for number, truth in enumerate(truths)]),
+        file_names=tuple(name for truth in truths for name in truth.file_names),
+        **{name: np.concatenate([getattr(truth, name) for truth in truths]) for name in whole},
+    )
 
 
 def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:

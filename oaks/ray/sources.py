@@ -6,7 +6,6 @@ Parquet file, or one video.
 
 from __future__ import annotations
 
-import logging
 import tarfile
 import tempfile
 import time
@@ -22,6 +21,7 @@ import numpy as np
 from oaks import limits
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
+from oaks.skipping import skip
 
 if TYPE_CHECKING:
     from fsspec.core import OpenFile
@@ -30,8 +30,6 @@ PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _ATTEMPTS = 3
 """Attempts to read from an address: a connection may break."""
-
-log = logging.getLogger("oaks")
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,7 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
             raise FileNotFoundError(f"pictures not found: {str(source)!r}; it holds {holds}")
         foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
         if foreign:
-            log.warning(
-                "%s: skipped %d image files of kinds that are not read; convert them to JPEG or PNG",
-                source,
-                foreign,
-            )
+            skip(source, f"{foreign} image files are of kinds that are not read; convert them to JPEG or PNG")
         for address, kind in kinds.items():
             if kind == PICTURES:
                 pictures[address] = None

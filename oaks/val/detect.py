@@ -1,9 +1,9 @@
-"""Runs a bundle over an annotated data set and writes a COCO results file. A stopped run can be resumed."""
+"""Run a bundle over an annotated data set and write a COCO results file; a stopped run can be resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 
 from oaks import ops
 from oaks.box_files import read_boxes
-from oaks.coco import make_header
+from oaks.coco import header_path, make_header
 from oaks.errors import ArgumentError
-from oaks.images import ImageFolder, check_size, read_size
-from oaks.inference import Engine
+from oaks.images import ImageFolder, check_size, in_order, read_image, read_size
+from oaks.inference import Engine, infer_each
+from oaks.poses import Poses
+from oaks.skipping import skip
+from oaks.structured import read_json
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
 
@@ -48,8 +51,9 @@ def detect(
 ) -> Path:
     """Write the poses of all people of a data set as results with a header beside them.
 
-    Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
-    exists.
+    Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if
+    `out` exists. An image that is missing, damaged or too large is skipped: it is logged, stands under "skipped" in the
+    header, and its people count as missed.
 
     Args:
         engine: estimates the poses.
@@ -62,8 +66,8 @@ def detect(
         min_box_score: minimum score of detected boxes.
 
     Raises:
-        FileNotFoundError: an image or the box file does not exist.
-        ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names.
+        FileNotFoundError: the box file, or every image, is missing.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
     if engine.bundle.skeleton.count != truth.skeleton.count:
         raise ArgumentError(
@@ -79,32 +83,93 @@ def detect(
     else:
         chosen = {"box_source": f"detected: {Path(boxes).name}", "nms": nms, "min_box_score": min_box_score}
     header = make_header(engine.describe(), annotations=annotations, **chosen)
-    files = image_files(truth, images, jobs)
+    run = ReadableImages(truth, images, jobs)
+    if boxes is not None and header_path(boxes).is_file():  # images in which nobody was looked for
+        run.skipped |= read_json(header_path(boxes), top=dict).get("skipped") or {}
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        return _estimate(engine, truth, files, [jobs[i] for i in batch], chosen["nms"])
+        return _estimate(engine, run, [jobs[i] for i in batch], chosen["nms"])
 
-    return run_over_images({i: len(job.boxes) for i, job in jobs.items()}, estimate, out, header)
+    people = {i: len(job.boxes) for i, job in jobs.items()}
+    return run_over_images(people, estimate, out, header, run.skipped)
 
 
-def image_files(truth: GroundTruth, folder: str | Path, images: Iterable[int]) -> dict[int, Path]:
-    """Return the files of some images (indices), by index, after checking that they have the stated size.
+class ReadableImages:
+    """The image files of a data set. Those that are missing or cannot be read are skipped.
+
+    Args:
+        truth: the data set.
+        folder: of the image files.
+        images: indices of the images to look for.
+
+    Attributes:
+        files: image -> its file, where it exists and has the size that the annotations state.
+        skipped: file name -> why the image was skipped. Grows while images are read.
 
     Raises:
-        FileNotFoundError: a file does not exist.
-        ArgumentError: a file is damaged, outside the folder, or of another size after its EXIF orientation is applied.
+        FileNotFoundError, ArgumentError: none of the images can be read.
+        ArgumentError: an image is of another size than its labels, after its EXIF orientation is applied, or lies
+            outside the folder.
     """
-    files, place = {}, ImageFolder(folder)
-    for image in images:
-        path = place.find(truth.file_names[image])
-        if path is None:
-            raise FileNotFoundError(
-                f"image not found: {place.folder / truth.file_names[image]}, which {truth.path} names"
-            )
-        if truth.sizes[image].any():
-            check_size(path, read_size(path), truth.sizes[image].tolist())
-        files[int(image)] = path
-    return files
+
+    def __init__(self, truth: GroundTruth, folder: str | Path, images: Iterable[int]) -> None:
+        self.truth, self.files, self.skipped = truth, dict[int, Path](), dict[str, str]()
+        place, problems = ImageFolder(folder), dict[int, tuple[Path | None, Exception]]()
+        for image in map(int, images):
+            name, stated = truth.file_names[image], truth.sizes[image].tolist()
+            path = place.find(name)
+            try:
+                if path is None:
+                    raise FileNotFoundError(
+                        f"image not found: {place.folder / name}, which {truth.path} names"
+                    )
+                size = read_size(path) if any(stated) else None
+            except (OSError, ValueError) as error:
+                problems[image] = path, error
+                continue
+            if size is not None:
+                check_size(path, size, stated)
+            self.files[image] = path
+        if problems and not self.files:
+            raise next(iter(problems.values()))[1]
+        for image, (path, problem) in problems.items():
+            self.skip(image, str(problem).removeprefix(f"{path}: "))
+
+    def skip(self, image: int, why: object) -> None:
+        """Skip an image."""
+        name = self.truth.file_names[image]
+        reason = str(why).removeprefix(f"{self.files.get(image, name)}: ")
+        self.skipped[name] = skip(name, reason)
+
+    def read(self, images: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Images with their pixels (H, W, 3) uint8 BGR, without those that cannot be read."""
+        for image in images:
+            if image not in self.files:
+                continue
+            try:
+                pixels = read_image(self.files[image])
+            except (OSError, ValueError) as error:
+                self.skip(image, error)
+            else:
+                yield image, pixels
+
+    def infer(
+        self, engine: Engine, boxes: Mapping[int, np.ndarray], scores: Mapping[int, np.ndarray] | None = None
+    ) -> tuple[list[int], Poses]:
+        """The images of `boxes` whose poses can be inferred, and the poses; frame_index counts these images."""
+        frames = {image: in_order(pixels, engine.color) for image, pixels in self.read(boxes)}
+        if not frames:
+            return [], Poses.empty(engine.bundle.skeleton, engine.score_kind)
+        images = list(frames)
+        given = [np.ones(len(boxes[i])) if scores is None else scores[i] for i in images]
+        problems: dict[int, str] = {}
+        poses = infer_each(
+            engine, list(frames.values()), [boxes[i] for i in images], given, problems.__setitem__
+        )
+        for index, reason in problems.items():
+            self.skip(images[index], reason)
+        kept = [i for i in range(len(images)) if i not in problems or (poses.frame_index == i).any()]
+        return [images[i] for i in kept], replace(poses, frame_index=np.searchsorted(kept, poses.frame_index))
 
 
 def _annotated(truth: GroundTruth) -> Iterator[Job]:
@@ -130,23 +195,26 @@ def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Ite
 
 
 def _estimate(
-    engine: Engine, truth: GroundTruth, files: Mapping[int, Path], batch: list[Job], nms: float | None
+    engine: Engine, run: ReadableImages, batch: list[Job], nms: float | None
 ) -> Iterator[tuple[int, Rows]]:
-    """Yield (image, rows) for a few images."""
-    poses = engine.infer(
-        [files[job.image] for job in batch],
-        boxes=[job.boxes for job in batch],
-        box_scores=[job.scores for job in batch],
+    """(image, rows) of a few images."""
+    jobs = {job.image: job for job in batch}
+    images, poses = run.infer(
+        engine, {i: job.boxes for i, job in jobs.items()}, {i: job.scores for i, job in jobs.items()}
     )
     if nms is not None:
         poses = poses.without_duplicates(nms)
     rows = poses.to_coco(
-        [int(truth.image_ids[job.image]) for job in batch],
-        truth.category_id,
-        file_names=[truth.file_names[job.image] for job in batch],
+        [int(run.truth.image_ids[i]) for i in images],
+        run.truth.category_id,
+        file_names=[run.truth.file_names[i] for i in images],
     )
-    for index, job in enumerate(batch):
+    for index, image in enumerate(images):
         own = [rows[n] for n in np.flatnonzero(poses.frame_index == index)]
-        if job.people is not None:
-            own = [row | {"annotation_id": int(person)} for row, person in zip(own, job.people, strict=True)]
-        yield job.image, own
+        people = jobs[image].people
+        if people is not None:
+            own = [row | {"annotation_id": int(person)} for row, person in zip(own, people, strict=True)]
+        yield image, own
+
+
+__all__ = ["Job", "ReadableImages", "detect"]

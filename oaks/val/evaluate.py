@@ -133,7 +133,8 @@ def evaluate_bundle(
 ) -> Report:
     """Run a bundle over a data set, with ground-truth and with detected boxes, and evaluate what it finds.
 
-    The results files in `out` are kept; a stopped call resumes from them.
+    The results files in `out` are kept; a stopped call resumes from them. Images that are missing, damaged or too large
+    are skipped (oaks.val.detect.detect): their people count as missed.
 
     Args:
         engine: runs the bundle.
@@ -148,7 +149,7 @@ def evaluate_bundle(
         settings: options of the evaluation.
 
     Raises:
-        FileNotFoundError: an image or the box file does not exist.
+        FileNotFoundError: the box file, or every image, is missing.
         ArgumentError: a file in `out` was made with other settings, or an argument is wrong.
     """
     out = Path(out)
@@ -330,7 +331,11 @@ def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
         label = label[:1].upper() + label[1:]
         if key in BESIDE_THE_POINT or value in (None, [], "", {}):
             continue
-        if key == "networks":
+        if key == "skipped":
+            shown = ", ".join(f"{name} ({reason})" for name, reason in list(value.items())[:10])
+            more = ", ..." if len(value) > 10 else ""
+            found.append(("Skipped images", f"{len(value)}, their people count as missed: {shown}{more}"))
+        elif key == "networks":
             found += [(f"{role} network".capitalize(), _in_a_line(entry)) for role, entry in value.items()]
         else:
             found.append((label, _in_a_line(value)))

@@ -9,8 +9,9 @@ import numpy as np
 
 from oaks.boxes import to_xywh
 from oaks.coco import make_header
-from oaks.inference import Engine
-from oaks.val.detect import image_files
+from oaks.images import in_order
+from oaks.inference import Engine, detect_each
+from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
 
@@ -19,7 +20,7 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
     """Write boxes of the people that the Engine's detector finds in all images of a data set.
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
-    exists.
+    exists. An image that is missing, damaged or too large is skipped, as by oaks.val.detect.detect.
 
     Args:
         engine: an Engine with a detector.
@@ -32,16 +33,17 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
         The path of the results file.
 
     Raises:
-        FileNotFoundError: an image does not exist.
-        ArgumentError: the Engine has no detector; or `out`, or what a stopped run left, was made with another detector.
+        FileNotFoundError: every image is missing.
+        ArgumentError: the Engine has no detector, or `out`, or what a stopped run left, was made with another one.
     """
     detector = engine.detector
     described = {"threshold": detector.threshold, "overlap": detector.overlap}
     header = make_header(described, box_source=detector.description, annotations=Path(truth.path).name)
-    files = image_files(truth, images, range(len(truth.image_ids)))
+    run = ReadableImages(truth, images, range(len(truth.image_ids)))
 
     def find(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        for image, (boxes, scores) in zip(batch, engine.detect([files[i] for i in batch]), strict=True):
+        frames = ((image, in_order(pixels, engine.color)) for image, pixels in run.read(batch))
+        for image, boxes, scores in detect_each(engine, frames, run.skip):
             yield (
                 image,
                 [
@@ -55,7 +57,7 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
                 ],
             )
 
-    return run_over_images(dict.fromkeys(files, 1), find, out, header)
+    return run_over_images(dict.fromkeys(range(len(truth.image_ids)), 1), find, out, header, run.skipped)
 
 
 __all__ = ["find_people"]

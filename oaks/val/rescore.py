@@ -16,7 +16,7 @@ from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.results_features import boxes_around
 from oaks.scorer import Scorer
-from oaks.val.detect import image_files
+from oaks.val.detect import ReadableImages
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
@@ -42,7 +42,7 @@ def rescore(
     predicted similarities apply to its own keypoints, and are therefore multiplied by the similarity of the two
     positions (equation 2, with AREA_OF_BOX times the box's area).
 
-    The same call resumes a stopped run (oaks.val.resumable).
+    The same call resumes a stopped run. An image that is missing, damaged or too large is skipped, with its poses.
 
     Args:
         engine: an Engine with visibility and a KS network.
@@ -53,9 +53,9 @@ def rescore(
         box_source: "ground truth" or "detected", if the results' header does not state it.
 
     Raises:
-        FileNotFoundError: an image does not exist.
-        ArgumentError: the results do not fit the data set, the bundle gives no OAKS score, or `out` was made with other
-            settings.
+        FileNotFoundError: every image is missing.
+        ValueError: the results do not fit the data set; the bundle gives no OAKS score; or `out` was made
+            with other settings.
     """
     if not engine.gives_oaks:
         raise ArgumentError(
@@ -72,11 +72,13 @@ def rescore(
         poses_header=stated or {},
     )
     members = {int(i): np.flatnonzero(found.image == i) for i in np.unique(found.image)}
-    files = image_files(truth, images, members)
+    run = ReadableImages(truth, images, members)
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        poses = engine.infer([files[i] for i in batch], boxes=[boxes[members[i]] for i in batch])
-        chosen = np.concatenate([members[i] for i in batch])
+        read, poses = run.infer(engine, {i: boxes[members[i]] for i in batch})
+        if not read:
+            return
+        chosen = np.concatenate([members[i] for i in read])
         placed = found.keypoints[chosen] / truth.scales[found.image[chosen], None]
         extent = boxes[chosen, 2:] - boxes[chosen, :2]
         area = AREA_OF_BOX * extent[:, 0] * extent[:, 1]
@@ -89,10 +91,10 @@ def rescore(
                 chosen, poses.visibility.round(7).tolist(), similarity.round(7).tolist(), strict=True
             )
         ]
-        for index, image in enumerate(batch):
+        for index, image in enumerate(read):
             yield image, [scored[k] for k in np.flatnonzero(poses.frame_index == index)]
 
-    return run_over_images({i: len(own) for i, own in members.items()}, estimate, out, header)
+    return run_over_images({i: len(own) for i, own in members.items()}, estimate, out, header, run.skipped)
 
 
 def _box_source(stated: dict[str, Any] | None, found: Detections, truth: GroundTruth) -> str:

@@ -1,4 +1,4 @@
-"""Work over many images that can be stopped and resumed."""
+"""Resumable work over many images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from oaks.coco import check_rows, header_path, read_results, write_results
 from oaks.errors import ArgumentError
 from oaks.files import naming
 from oaks.progress import progress
+from oaks.skipping import skip
 from oaks.structured import parse_json, read_bytes, require
 
-TIMELESS = ("date", "system")
-"""Header entries that may differ between the parts of one run."""
+TIMELESS = ("date", "system", "skipped")
+"""Entries of the header that may differ between the parts of one run."""
 PEOPLE_AT_ONCE = 32
 
 log = logging.getLogger("oaks")
@@ -28,17 +30,19 @@ def run_over_images(
     estimate: Callable[[list[int]], Iterable[tuple[int, Rows]]],
     out: str | Path,
     header: Mapping[str, Any],
+    skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Write the results of many images as a results file with its header, in the order of the images.
+    """Write the results of many images, with a header, in the order of the images.
 
-    Progress is kept in `<out>.partial` after every few images. The same call resumes from it, and does nothing if `out`
-    exists.
+    Progress is kept in `<out>.partial` after every few images. The same call resumes from it, and does nothing if
+    `out` exists.
 
     Args:
-        people: number of people by image.
-        estimate: yields (image, rows) for each of a few images.
+        people: how many people each image has, by image.
+        estimate: yields (image, rows) for each of a few images; images that it leaves out have no rows.
         out: the file to write.
-        header: states what the results depend on.
+        header: what the results depend on.
+        skipped: image name -> why it has no rows; `estimate` adds to it, and the header of the results gets it.
 
     Raises:
         ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names.
@@ -48,15 +52,13 @@ def run_over_images(
         json.dumps(header)
     )  # in the form that JSON returns, for comparisons
     if out.is_file():
-        _refuse_other_settings(header_path(out), read_results(out)[1], described)
-        return out
+        return _checked(out, described)
     partial = out.with_name(out.name + ".partial")
     with naming(partial), partial.open("a", encoding="utf-8") as file:
         _lock(file, partial)
         if out.is_file():  # written by another run meanwhile
             partial.unlink(missing_ok=True)
-            _refuse_other_settings(header_path(out), read_results(out)[1], described)
-            return out
+            return _checked(out, described)
         done = _resume(partial, described, people)
         before = sum(people[image] for image in done)
         with progress(out.name, sum(people.values()), done=before) as advance:
@@ -68,8 +70,18 @@ def run_over_images(
                     _append(file, {"image": image, "rows": rows})
                     done[image] = rows
                 advance(sum(people[image] for image in batch))
-        write_results(out, [row for image in people for row in done[image]], described)
+        rows = [row for image in people for row in done.get(image, ())]
+        write_results(out, rows, {**described, "skipped": dict(skipped)} if skipped else described)
         partial.unlink()
+    return out
+
+
+def _checked(out: Path, described: dict[str, Any]) -> Path:
+    """Results that are complete already, if they were made with these settings; what they lack is named again."""
+    header = read_results(out)[1]
+    _refuse_other_settings(header_path(out), header, described)
+    for name, reason in ((header or {}).get("skipped") or {}).items():
+        skip(name, reason)
     return out
 
 
@@ -142,7 +154,7 @@ def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: di
     changed = [
         f"{key} {before.get(key)!r}, now it is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if key not in TIMELESS and before.get(key) != now.get(key)
+        if key.partition(".")[0] not in TIMELESS and before.get(key) != now.get(key)
     ]
     if changed:
         raise ArgumentError(f"{path}: made with {'; '.join(changed)}; remove it, or write elsewhere")

@@ -14,6 +14,7 @@ from oaks.errors import ArgumentError
 from oaks.files import write_json
 from oaks.images import ImageFolder, read_size
 from oaks.skeleton import COCO17, Skeleton
+from oaks.skipping import skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,6 @@ def detector_like(
 
     Raises:
         ArgumentError: an image has no stated size, and `images` is None.
-        FileNotFoundError: the file of such an image does not exist.
     """
     detector = detector or DetectorLike()
     boxes, hidden = people.boxes, _hidden(people)
@@ -67,6 +67,8 @@ def detector_like(
         image_id = int(people.image_ids[image])
         rng = np.random.default_rng([seed, image_id])
         size = _size(people, image, images)
+        if size is None:
+            continue
         own = [(boxes[n], float(hidden[n])) for n in members.get(image, [])]
         for box, score in _image_boxes(rng, size, own, detector):
             rows.append(
@@ -100,8 +102,8 @@ def write_detector_like(
     return Path(out)
 
 
-def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndarray:
-    """Return (2,) width and height of an image."""
+def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndarray | None:
+    """(2,) width and height of an image; None if its file, which alone could tell, is skipped."""
     if people.sizes[image].all():
         return people.sizes[image].astype(float)
     if folder is None:
@@ -109,7 +111,14 @@ def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndar
             f"{people.path}: image {people.image_ids[image]} must have a width and a height, got "
             f"{people.sizes[image].tolist()}; name the folder of the images to take them from there"
         )
-    return np.array(read_size(ImageFolder(folder).path(people.file_names[image])), float)
+    path = ImageFolder(folder).find(people.file_names[image])
+    try:
+        if path is None:
+            raise FileNotFoundError(f"image not found: {Path(folder) / people.file_names[image]}")
+        return np.array(read_size(path), float)
+    except (OSError, ValueError) as error:
+        skip(people.file_names[image], str(error).removeprefix(f"{path}: "))
+        return None
 
 
 def _hidden(people: Annotations) -> np.ndarray:

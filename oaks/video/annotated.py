@@ -1,4 +1,4 @@
-"""A video with the poses in it, in the source's own time."""
+"""Writer of the annotated video, with the source's timing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oaks.video.frames import Frame
 from oaks.video.sources import load_av
 from oaks.video.trails import FrameDrawing
 
-_FRAGMENT = 30  # frames between key frames: what a power cut costs
+_FRAGMENT = 30  # frames between key frames: the most that a power cut loses
 
 
 class EncodingError(OaksError):
@@ -24,11 +24,11 @@ class EncodingError(OaksError):
 
 
 class AnnotatedVideo:
-    """An MP4 file (H.264) with poses, ids, scores and trails drawn in; frames are shown when the source's are.
+    """An MP4 file (H.264) with poses, ids, scores and trails drawn in; frames keep the source's times.
 
-    The file is written in fragments, so that all but the last can be played if writing stops midway. It has
-    the size of the first frame, made even as H.264 wants it; frames of another size are fitted in, with bars.
-    Poses that belong to no track are left out. There is no sound.
+    The file is written in fragments, so that all but the last can be played if writing stops midway. It has the size
+    of the first frame, rounded to even numbers for H.264; frames of another size are fitted in, with bars.
+    Untracked poses and sound are left out.
 
     Args:
         path: the file.
@@ -64,7 +64,7 @@ class AnnotatedVideo:
         self._ended = False
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        """Draws and encodes one frame.
+        """Draw and encode one frame.
 
         Raises:
             OSError: the file cannot be written.
@@ -94,14 +94,14 @@ class AnnotatedVideo:
             _fitted(drawn, (self._stream.width, self._stream.height)), format="bgr24"
         )
         picture.time_base = self._stream.codec_context.time_base
-        # Two frames of one time cannot be told apart by a player.
+        # Players cannot show two frames of the same time.
         picture.pts = self._last = max(round(frame.pts * frame.time_base / picture.time_base), self._last + 1)
         if frame.duration:
             self._durations[picture.pts] = round(frame.duration * frame.time_base / picture.time_base)
         self._mux(self._stream.encode(picture))
 
     def close(self) -> None:
-        """Writes what the encoder still holds, and ends the file. In a fork it does nothing."""
+        """Flush the encoder and finish the file. Does nothing in a fork."""
         if self._container is None or self._process != os.getpid():
             return
         container, self._container = self._container, None
@@ -112,7 +112,7 @@ class AnnotatedVideo:
         self._file.check()
 
     def _mux(self, packets: Any, container: Any = None) -> None:
-        """Write packets, each with its frame's own duration: what the last frame has shows in no later time."""
+        """Write packets with their frames' durations; that of the last frame follows from no later timestamp."""
         for packet in packets:
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
@@ -132,15 +132,15 @@ class AnnotatedVideo:
         stream.options = {"crf": str(self._quality), "preset": "veryfast"}
         context = stream.codec_context
         context.time_base = frame.time_base
-        # Without B-frames the pictures leave in the order they are shown in, and the first stands at 0.
+        # Without B-frames, packets leave in display order and the first has time 0.
         context.max_b_frames, context.gop_size = 0, _FRAGMENT
         return stream
 
 
 class _File:
-    """The file as FFmpeg sees it: never full. FFmpeg crashes where it goes on after a write that failed.
+    """The file as FFmpeg sees it: writes never fail, because FFmpeg crashes when it continues after a failed write.
 
-    It takes its place with its first bytes, which are the header and the first fragment: none is seen that is empty.
+    The file appears under its name with its first bytes (header and first fragment), so that it is never empty.
 
     Raises:
         OSError: the file cannot be opened.
@@ -155,7 +155,7 @@ class _File:
         self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
-        """Writes everything, or, after the first failure, nothing."""
+        """Write everything, or nothing after the first failure."""
         left = memoryview(content)
         try:
             while left and self._error is None:
@@ -175,13 +175,13 @@ class _File:
             self._staged.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raises what a write met."""
+        """Raise the error of a failed write."""
         if self._error is not None:
             raise self._error
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image in a picture of some size (width, height): as it is, or scaled into its middle with bars."""
+    """Fit an image into a size (width, height): unchanged, or scaled and centered with bars."""
     import cv2
 
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""What a video's container says besides its frames: how they are shown, and whether the file is whole."""
+"""Metadata of a video's container: how frames are displayed, and whether the file is complete."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     import av
     import av.container
 
-_ASPECTS = (Fraction(1, 8), Fraction(8))  # of a pixel; a file that says more is damaged
+_ASPECTS = (Fraction(1, 8), Fraction(8))  # pixel aspect ratio; a larger value means a damaged file
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx", b"uuid")
 _LARGEST_EBML_HEADER = 4096
 
 
 def as_shown(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
-    """(H, W, 3) uint8 BGR of a decoded frame as players show it: square pixels, turned and mirrored as it says."""
+    """Return a decoded frame as players show it: (H, W, 3) uint8 BGR, square pixels, display matrix applied."""
     image = square(picture.to_ndarray(format="bgr24"), pixel_aspect)
     return transform(image, _display_matrix(picture))
 
 
 def square(image: np.ndarray, pixel_aspect: Fraction | None) -> np.ndarray:
-    """An image of pixels that are `pixel_aspect` times as wide as they are high, enlarged to square pixels."""
+    """Enlarge an image whose pixels are `pixel_aspect` times as wide as high to square pixels."""
     if not pixel_aspect or pixel_aspect == 1 or not _ASPECTS[0] <= pixel_aspect <= _ASPECTS[1]:
         return image
     import cv2
@@ -37,12 +37,12 @@ def square(image: np.ndarray, pixel_aspect: Fraction | None) -> np.ndarray:
 
 
 def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """An image as a display matrix says that it is shown.
+    """Apply a display matrix to an image.
 
     Args:
         image: (H, W, 3).
-        matrix: (2, 2) [[a, b], [c, d]]: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2); None changes nothing,
-            nor does one that would make the image a line or a point. Its scale is ignored.
+        matrix: (2, 2) [[a, b], [c, d]]: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2); None and singular
+            matrices change nothing. The scale is ignored.
     """
     if matrix is None or not np.isfinite(matrix).all():
         return image
@@ -59,13 +59,14 @@ def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def _warp(image: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """An image under a linear map (2, 2) of x and y, in the smallest picture that holds it, with black corners."""
+    """Apply a linear map (2, 2) of x and y to an image, in the smallest picture that holds the result; corners are
+    black."""
     import cv2
 
     height, width = image.shape[:2]
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)]) @ linear.T
     low, high = corners.min(axis=0), corners.max(axis=0)
-    # Edges to pixel indices: a pixel's centre lies half a pixel behind its edge.
+    # Edges to pixel indices: a pixel's center is half a pixel after its edge.
     shift = linear @ (0.5, 0.5) - low - 0.5
     size = tuple(int(side) for side in np.ceil(high - low - 1e-6))
     return cv2.warpAffine(image, np.column_stack([linear, shift]), size, flags=cv2.INTER_LINEAR)
@@ -82,16 +83,16 @@ def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
 
 
 def has_timestamps(container: av.container.InputContainer) -> bool:
-    """Whether frames carry timestamps; else FFmpeg invents them, 25 a second."""
+    """Whether the format has timestamps; otherwise FFmpeg makes them up, 25 per second."""
     form = container.format
     return not (int(form.flags) & _NO_TIMESTAMPS or form.name.endswith("_pipe") or form.name == "image2pipe")
 
 
 def stated_length(container: av.container.InputContainer) -> float | None:
-    """Seconds of video that a file says it holds; None if it does not say.
+    """Stated duration of a file's video in seconds; None if it is not stated.
 
-    The stream's own duration may count what an edit list leaves out, and the container's may count sound:
-    the smaller of the two is the one that the frames must reach.
+    The stream's duration may include what an edit list removes, and the container's may include sound, so the smaller
+    of the two is returned.
     """
     stream = container.streams.video[0]
     time_base = stream.time_base or Fraction(0)
@@ -104,14 +105,15 @@ def stated_length(container: av.container.InputContainer) -> float | None:
         known.append(container.duration / 1e6)
     if not known:
         return None
-    # Some recorders count from the clock's zero, not from the first frame.
+    # Some recorders count from zero on their clock, not from the first frame.
     start = float((stream.start_time or 0) * time_base)
     length = min(known)
     return length - start if 0 < start < length else length
 
 
 def is_whole(path: str | Path) -> bool | None:
-    """Whether a file is as long as its container says (MP4 and MOV, MKV and WebM, AVI); None if it does not say."""
+    """Whether a file has the size that its container states (MP4 and MOV, MKV and WebM, AVI); None if none is
+    stated."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(12)
@@ -140,7 +142,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         if length == 0:  # up to the end of the file
             return size
         if length < 8 or not (head[4:8].isascii() and head[4:8].decode().isprintable()):
-            return at  # no box: what some devices append, as zeros that fill a block
+            return at  # not a box: padding that some devices append
         at += length
     return at
 
@@ -155,14 +157,14 @@ def _chunks_end(file: BinaryIO, size: int) -> int:
         if head[:4] != b"RIFF" or length == 0:
             break
         at += 8 + length + length % 2
-    return at - 1 if at - 1 == size else at  # the last byte may be padding that was left out
+    return at - 1 if at - 1 == size else at  # the final padding byte may be missing
 
 
 def _segment_end(head: bytes) -> int | None:
-    """Where the first segment of a Matroska file ends; None if that was not known when it was written (RFC 8794)."""
+    """Where the first segment of a Matroska file ends; None if the file states no size (RFC 8794)."""
 
     def number(at: int, *, marked: bool) -> tuple[int, int]:
-        """A number of variable length, with or without its length's mark, and where it ends."""
+        """Read a variable-length number, with or without its length marker, and where it ends."""
         length = 9 - head[at].bit_length()
         value = int.from_bytes(head[at : at + length], "big")
         return (value if marked else value & ((1 << 7 * length) - 1)), at + length

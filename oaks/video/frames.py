@@ -1,4 +1,4 @@
-"""A frame of a video, and when it is shown."""
+"""A frame of a video with its time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Frame:
 
     Attributes:
         image: (H, W, 3) uint8 BGR, upright.
-        index: its number in its source, from 0; what was dropped or could not be decoded leaves a gap.
+        index: its number in its source, from 0; dropped and damaged frames leave gaps.
         pts: when it is shown, in units of time_base after the source's first frame.
         time_base: seconds per unit.
-        stream: which of several sources it is from.
+        stream: index of its source, where there are several.
         name: its file's name, if each frame is a file, else "".
-        duration: how long the source says that it is shown, in units of time_base; 0 if it does not say.
+        duration: stated duration in units of time_base; 0 if none is stated.
     """
 
     image: np.ndarray

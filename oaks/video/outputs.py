@@ -25,19 +25,19 @@ from oaks.video.stream import Summary, track
 from oaks.video.threads import WriteBehind
 from oaks.video.tracking import Tracker
 
-_QUEUE = 4  # frames that wait to be drawn and written
+_QUEUE = 4  # maximum number of frames waiting to be drawn and written
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written of a stream, and how it is drawn.
+    """Output files of a stream, and how poses are drawn.
 
     Attributes:
         folder: gets poses.jsonl, results.json (COCO), results.header.json, tracks.txt (MOT), annotated.mp4.
         image_id: frame -> the image id of its rows.
         video: whether annotated.mp4 is written.
         absent, boxes, trails: how it is drawn (AnnotatedVideo).
-        problems: why annotated.mp4 could not be written to its end, if so; the other files are complete.
+        problems: why annotated.mp4 ends early, if it does; the other files are complete.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Output:
 
     @contextmanager
     def open(self, timings: Timings) -> Iterator[Callable[[tuple[Frame, Poses]], object]]:
-        """What takes the stream's frames, and draws and writes them in a thread of its own."""
+        """Context whose value takes the stream's frames, and draws and writes them in a thread."""
         with ExitStack() as stack:
             sinks: list[tuple[str, Sink]] = []
 
@@ -79,7 +79,7 @@ class Output:
             yield behind
 
     def write_header(self, header: dict[str, Any]) -> None:
-        """Says beside results.json how the results were made."""
+        """Write the header beside results.json."""
         write_json(header_path(self.folder / "results.json"), header, indent=1)
 
 
@@ -96,11 +96,11 @@ def track_into(
     done: Callable[[Frame, Poses], object] = lambda _frame, _poses: None,
     **settings: Any,
 ) -> Summary:
-    """Track people through sources and write each one's results.
+    """Track people through sources and write the results of each source.
 
     Args:
         outputs, sources, boxes: one of each for every stream.
-        most: number of frames after which it ends; None: at the end of the sources.
+        most: maximum number of frames; None: up to the end of the sources.
         preview: shows the frames; a user who ends it ends the run.
         done: callback for each frame.
         settings: for `track`.
@@ -130,7 +130,7 @@ def track_into(
 
     for output in outputs:
         output.folder.mkdir(parents=True, exist_ok=True)
-    write_headers(complete=False)  # of a run that is killed or finds the disk full, this is what remains
+    write_headers(complete=False)  # kept even if the run is killed or the disk is full
     complete = False
     try:
         with ExitStack() as stack:
@@ -152,7 +152,7 @@ def track_into(
             summary.problems += output.problems
             summary.complete &= not output.problems
         complete = summary.complete
-    finally:  # stopped midway, what is done so far is kept
+    finally:  # keep the results so far when the run is stopped
         for own in timings:
             for stage, seconds in own.seconds.items():
                 summary.stages[stage] = summary.stages.get(stage, 0.0) + seconds
@@ -161,7 +161,7 @@ def track_into(
 
 
 def folders_for(out: str | Path, sources: Sequence[FrameSource]) -> list[Path]:
-    """The output folder of each source: `out` itself for one, a folder in it for each of several."""
+    """The output folder of each source: `out` for a single one, otherwise a subfolder each."""
     if len(sources) == 1:
         return [Path(out)]
     return [

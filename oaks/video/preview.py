@@ -1,4 +1,4 @@
-"""A window that shows tracked poses while they are found."""
+"""A preview window of tracked poses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 class Preview:
     """A window per stream with poses, ids, scores and trails drawn in; q, Esc or its close button ends it.
 
-    It must be used in the main thread: some systems allow windows in no other.
+    Use it in the main thread: some systems allow windows only there.
 
     Args:
-        title: of the window; streams after the first have their number behind it.
+        title: of the window; further streams append their number.
         absent, boxes: how poses are drawn (oaks.draw.draw).
         trails: trail length in seconds; 0 draws none.
 
@@ -42,7 +42,7 @@ class Preview:
         self._open(title)
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        """Show one frame, and look whether the user wants to end."""
+        """Show one frame, and check whether the user wants to end."""
         import cv2
 
         if self.ended:
@@ -70,7 +70,7 @@ class Preview:
     def _open(self, title: str) -> None:
         import cv2
 
-        # Qt ends the process where there is no display, so that is looked for first.
+        # Check for a display first: without one, Qt ends the process.
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in _DISPLAYS):
             raise BackendUnavailable(
                 "display not found: neither DISPLAY nor WAYLAND_DISPLAY is set; run this in a desktop session, or "

@@ -1,4 +1,4 @@
-"""Where tracked poses go, frame by frame: JSON lines, MOT and COCO files that can be read at any time."""
+"""Writers of tracked poses: JSON lines, MOT and COCO files that are valid after every frame."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from oaks.video.frames import Frame
 
 
 class Sink(Protocol):
-    """Takes frames and their poses, in order."""
+    """Protocol of a writer: takes frames and their poses in order."""
 
     def write(self, frame: Frame, poses: Poses) -> None:
-        """Takes one frame and its poses (with track_ids)."""
+        """Write one frame's poses, which have track_ids."""
 
     def close(self) -> None:
-        """Ends; what was taken is kept."""
+        """Flush and close."""
 
 
 class CallbackSink:
-    """Calls a function with each frame and its poses."""
+    """Call a function with each frame and its poses."""
 
     def __init__(self, function: Callable[[Frame, Poses], object]) -> None:
         self._function = function
@@ -59,18 +59,18 @@ class JsonLines:
 
 
 def frame_record(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> dict[str, Any]:
-    """One frame as an object of JSON: frame (its number, from 0), time (s), name if it is a file, and poses."""
+    """Return one frame as a JSON object: frame (its number, from 0), time (s), name if it is a file, and poses."""
     content = {"frame": frame.index, "time": round(frame.time, 6), "poses": _rows(frame, poses, image_id)}
     return {**content, "name": frame.name} if frame.name else content
 
 
 def _rows(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> list[dict[str, Any]]:
-    # A picture that the boxes' file does not list has no id, and no poses.
+    # A picture that the box file does not list has neither id nor poses.
     return poses.to_coco(image_id(frame), file_names=frame.name or None) if len(poses) else []
 
 
 class MotFile:
-    """MOTChallenge's text form, without the poses that belong to no track.
+    """MOTChallenge's text format, without untracked poses.
 
     Raises:
         OSError: the file cannot be written.
@@ -87,7 +87,7 @@ class MotFile:
 
 
 def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
-    """The lines of a frame's tracked poses, without line ends; untracked ones have none.
+    """Return the lines of a frame's tracked poses, without line ends.
 
     Args:
         poses: of one frame, with track_ids.
@@ -101,7 +101,7 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
 
 
 class CocoFile:
-    """A COCO keypoint results file, as oaks.coco.read_results takes it: whole after every frame.
+    """A COCO keypoint results file for oaks.coco.read_results, complete after every frame.
 
     Args:
         path: the file.
@@ -126,10 +126,10 @@ class CocoFile:
 
 
 class _Growing:
-    """A file that is whole after every `append`, also if the disk is full: then it ends where it last did.
+    """A file that is complete after every `append`. If the disk is full, it keeps its last complete state.
 
     Args:
-        head, tail: what it begins with, and what it always ends with.
+        head, tail: bytes that the file starts and ends with.
     """
 
     def __init__(self, path: str | Path, head: bytes = b"", tail: bytes = b"") -> None:
@@ -139,12 +139,12 @@ class _Growing:
         self.append(head)
 
     def append(self, content: bytes) -> None:
-        """Writes content before the tail."""
+        """Write content before the tail."""
         try:
             self._write(content + self._tail)
         except OSError as error:
             error.filename = error.filename or str(self._path)
-            # The tail fits where it stood before: its room is still the file's.
+            # The old tail fits: its space still belongs to the file.
             self._file.truncate(self._end + (len(self._tail) if self._end else 0))
             self._write(self._tail if self._end else b"")
             raise

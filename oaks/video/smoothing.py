@@ -1,4 +1,4 @@
-"""Steady keypoints: the one-euro filter, weighted by visibility and predicted keypoint similarity."""
+"""Smoothing of keypoints: the one-euro filter, weighted by visibility and predicted keypoint similarity."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Poses
 
-_FORGET = 2.0  # seconds after which a track that no longer comes is forgotten
-_LEAST = 1e-3  # weight of a keypoint that the network knows nothing about
+_FORGET = 2.0  # seconds after which the state of an absent track is dropped
+_LEAST = 1e-3  # weight of a keypoint without visibility or similarity
 
 
 @dataclass
@@ -27,16 +27,16 @@ class _State:
 class OneEuro:
     """The one-euro filter (Casiez, Roussel and Vogel, CHI 2012) on every keypoint of every track.
 
-    A low-pass filter whose cutoff rises with the keypoint's speed: steady at rest, quick in motion. Two
-    things are added. A frame counts with its keypoint's weight, visibility times predicted similarity, as in
-    a weighted mean: a glimpse that is worse than the frames before it changes little, and the first good one
-    after bad ones nearly replaces them. And the last value moves on with the filter's own velocity before
-    the new one is mixed in, so that people who walk evenly are not drawn behind themselves.
+    A low-pass filter whose cutoff rises with the keypoint's speed: steady at rest, responsive in motion. It has two
+    extensions. Each keypoint is weighted by visibility times predicted similarity, as in a weighted mean: an uncertain
+    value changes little, and a certain one after uncertain ones nearly replaces them. And the last value is
+    extrapolated with the filter's velocity before the new one is mixed in, so that evenly moving people are drawn
+    without lag.
 
     Args:
         min_cutoff: Hz at rest; lower is steadier.
-        beta: Hz that a speed of one body size per second adds; higher lags less. A body's size is the root
-            of its box's area, so that people near and far are treated alike.
+        beta: Hz added by a speed of one body size per second; higher lags less. A body's size is the square root of
+            its box's area, so that near and far people are treated alike.
         velocity_cutoff: Hz of the filter of the velocity.
 
     Raises:
@@ -55,7 +55,7 @@ class OneEuro:
         self._states: dict[int, _State] = {}
 
     def update(self, poses: Poses, time: float) -> Poses:
-        """The poses of the next frame, steadied.
+        """Return the smoothed poses of the next frame.
 
         Args:
             poses: of one frame, with track_ids; those of no track (-1) stay as they are.
@@ -90,13 +90,13 @@ class OneEuro:
         return replace(poses, keypoints=keypoints)
 
     def rescale(self, scale: Sequence[float]) -> None:
-        """Carries the tracks over to pictures of another size: x and y times scale (2,)."""
+        """Scale the state for pictures of another size: x and y times scale (2,)."""
         for state in self._states.values():
             state.points = state.points * np.asarray(scale)
             state.velocity = state.velocity * np.asarray(scale)
 
     def _step(self, state: _State, points: np.ndarray, weights: np.ndarray, size: float, time: float) -> None:
-        """Moves a person's filter on to the points (K, 2) of a later time; NaN moves on unmeasured."""
+        """Update a person's filter with the points (K, 2) of a later time; NaN points are extrapolated."""
         step = time - state.time
         if step < 0:
             raise ArgumentError(f"time must be at least the last frame's, {state.time}, got {time}")
@@ -116,7 +116,7 @@ class OneEuro:
 
 
 def _share(cutoff: np.ndarray | float, step: float) -> np.ndarray | float:
-    """What a new value counts in a low-pass filter of some cutoff (Hz) after some time (s): 0 to 1."""
+    """Weight (0 to 1) of a new value in a low-pass filter of some cutoff (Hz) after some time (s)."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * step))
 
 

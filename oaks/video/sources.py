@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     import av.container
 
 LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
-"""Addresses that are live unless one says otherwise; http may be either, and counts as a file."""
+"""Schemes of addresses that are live by default; http may be either and counts as a file."""
 
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _RETRY_EVERY = 0.5  # seconds between attempts to open a live source again
-_TOLERANCE = 0.5  # seconds that a file may end before it says: sound and rounding
+_TOLERANCE = 0.5  # seconds by which a file may end early: sound and rounding
 _SLOWEST, _FASTEST = 1e-3, 1e5  # frames per second that a caller may state
-_NOTES = 20  # problems that are put into words; further ones are counted
-_AT_ONCE = 0.02  # seconds between packets that waited together, for instance while a stream was being opened
-_WAITING = 500  # packets at most that may have waited
+_NOTES = 20  # problems that are described; further ones are only counted
+_AT_ONCE = 0.02  # seconds between packets that were queued, for instance while the stream was opened
+_WAITING = 500  # maximum number of queued packets
 
 
 class FrameSource(ABC):
-    """Frames, once, in order, and what went wrong with them.
+    """An iterable of frames, in order and only once, with a record of problems.
 
     Attributes:
-        name: what it is called in messages and files; passwords in an address are ***.
+        name: name in messages and files; passwords in an address are ***.
         live: real-time source; late frames are dropped.
-        expected: how many frames there should be; None if nobody knows.
-        read: how many frames have come.
-        damaged: how many packets or pictures could not be decoded, or only in part.
-        cut_short: whether it ended before it should have.
-        problems: what went wrong, in words; the first of them.
+        expected: expected number of frames; None if unknown.
+        read: number of frames so far.
+        damaged: packets or pictures that could not be decoded, or only partly.
+        cut_short: whether the source ended early.
+        problems: descriptions of the first problems.
     """
 
     def __init__(self, name: str, *, live: bool = False, expected: int | None = None) -> None:
@@ -67,16 +67,16 @@ class FrameSource(ABC):
         """The frames."""
 
     def note(self, problem: str) -> None:
-        """Puts a problem on record."""
+        """Record a problem."""
         if len(self.problems) < _NOTES:
             self.problems.append(redacted(problem))
 
     def close(self) -> None:  # noqa: B027 - most sources have nothing to end
-        """Ends it; a read under way ends when it can."""
+        """Close the source; a read in progress ends when it can."""
 
 
 class ImageFiles(FrameSource):
-    """Image files as frames, at a rate one chooses. A damaged one is counted, named and left out.
+    """Image files as frames at a given rate. Damaged ones are skipped, counted and named.
 
     Args:
         paths: image files.
@@ -100,7 +100,7 @@ class ImageFiles(FrameSource):
 
 
 class AnimationFile(FrameSource):
-    """The frames of an animated GIF, WebP, PNG or AVIF file, at its own times."""
+    """The frames of an animated GIF, WebP, PNG or AVIF file, with its timing."""
 
     def __init__(self, path: Path) -> None:
         self._animation = Animation(path)
@@ -123,7 +123,7 @@ class AnimationFile(FrameSource):
 
 
 class FrameIterable(FrameSource):
-    """Frames, or (H, W, 3) uint8 BGR arrays, that somebody else has."""
+    """Frames, or (H, W, 3) uint8 BGR arrays, from an iterable."""
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
         super().__init__("frames")
@@ -139,18 +139,18 @@ class Video(FrameSource):
     """A video file, a camera or a network stream, through PyAV.
 
     Frames come as players show them: turned and mirrored by the display matrix, with square pixels. Their times are
-    the source's own, from 0 (`Clock` says what becomes of timestamps that are missing or wrong); streams in formats
-    without timestamps take the times of arrival. A packet that cannot be decoded is counted, and decoding continues
-    with the next. A live source that gives nothing for `timeout` seconds, fails or ends, is opened again, for `retry`
-    seconds after its last frame; the frames after a gap are later by as much as it lasted.
+    the source's own, from 0 (`Clock` handles missing and wrong timestamps); in formats without timestamps, arrival
+    times are used. A packet that cannot be decoded is counted, and decoding continues
+    with the next. A live source that sends nothing for `timeout` seconds, fails or ends is reopened, for up to `retry`
+    seconds after its last frame; a gap keeps its real duration.
 
     Args:
-        address: a path, or what FFmpeg calls an address.
+        address: a path or an FFmpeg URL.
         live: whether it is live.
         container_format: FFmpeg's name of the format or device; None: it is detected.
         options: for FFmpeg's demuxer or device, as {"rtsp_transport": "udp"}.
         timeout: seconds without data after which an address (not a file) counts as stalled.
-        retry: seconds for which a live source that stalled is opened again.
+        retry: seconds for which a stalled live source is reopened.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -176,10 +176,10 @@ class Video(FrameSource):
         self._process = os.getpid()
         self._format, self._options, self._retry = container_format, dict(options or {}), retry
         if address.startswith("rtsp"):
-            self._options.setdefault("rtsp_transport", "tcp")  # over UDP, packets are lost in every Wi-Fi
+            self._options.setdefault("rtsp_transport", "tcp")  # UDP loses packets on most wireless networks
         remote = container_format is not None or "://" in address
         self._timeout = (timeout, timeout) if remote else None
-        self._returns = live and remote  # a file that ends has ended
+        self._returns = live and remote  # the end of a file is final
         self._is_file = not remote and os.path.isfile(address)
         self._stop, self._index = threading.Event(), 0
         self._asked = time.monotonic()
@@ -198,7 +198,7 @@ class Video(FrameSource):
         self._clock = Clock(1 / self._rate, live=live)
 
     def _open(self) -> av.container.InputContainer:
-        # Errors of FFmpeg say the whole address, so none is named as the cause of what is raised.
+        # FFmpeg's errors contain the whole address with its password, so they are not chained.
         try:
             container = self._av.open(
                 self._address, format=self._format, options=self._options, timeout=self._timeout
@@ -228,14 +228,14 @@ class Video(FrameSource):
         except ArgumentError:
             container.close()
             raise
-        # Sizes may change within a stream.
+        # The size may change within a stream.
         context.options = {"max_pixels": str(limits.current().video_pixels)}
-        # Frame threads give frames late; a live picture is wanted now.
+        # Frame threads delay frames, which a live source must not.
         container.streams.video[0].thread_type = "SLICE" if self.live else "AUTO"
         return container
 
     def _check_size(self, width: int, height: int) -> None:
-        """Refuse frames beyond the limit, before the decoder's picture becomes an array."""
+        """Refuse frames beyond the limit before they are converted to an array."""
         limits.check(f"source: {self.name}: width times height", "video_pixels", width * height)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -252,7 +252,7 @@ class Video(FrameSource):
         self._check_end()
 
     def _check_end(self) -> None:
-        """Put on record whether a file ended before it should have, and timestamps that did not fit."""
+        """Record whether a file ended early, and timestamps that jumped."""
         if self._clock.jumps:
             at, seconds = self._clock.jumps[0]
             self.note(
@@ -280,12 +280,12 @@ class Video(FrameSource):
                 decoded = packet.decode()
             except self._av.error.FFmpegError:
                 self.damaged += 1
-                self._index += 1  # a packet holds a frame: those after it keep their numbers
+                self._index += 1  # a packet holds one frame: later frames keep their numbers
                 continue
             for picture in decoded:
                 self._check_size(picture.width, picture.height)
                 self.damaged += picture.is_corrupt
-                # A decoder may give a frame some packets late, and ends with an empty packet.
+                # A decoder may return a frame some packets late; an empty packet flushes it.
                 arrived = arrivals.popleft() if arrivals else arrived
                 if self._by_arrival or (picture.pts is None and not self._is_file):
                     pts, duration = self._clock.place_at(arrived)
@@ -300,7 +300,8 @@ class Video(FrameSource):
     def _packets(
         self, container: av.container.InputContainer, stream: av.VideoStream
     ) -> Iterator[tuple[av.Packet, float]]:
-        """Packets with the seconds at which they arrived, of any origin; ends at the first that cannot be read."""
+        """Yield packets with their arrival times in seconds (arbitrary origin), up to the first that cannot be
+        read."""
         packets = container.demux(stream)
         waited: list[av.Packet] | None = [] if self._by_arrival else None
         before = self._opened
@@ -316,7 +317,7 @@ class Video(FrameSource):
                     waited.append(packet)
                     before = now
                     continue
-                # FFmpeg read these while it opened the stream: they arrived during that time.
+                # FFmpeg read these packets while it opened the stream.
                 step = (self._opened - self._asked) / max(len(waited), 1)
                 for place, early in enumerate(waited):
                     yield early, self._opened - step * (len(waited) - 1 - place)
@@ -327,14 +328,14 @@ class Video(FrameSource):
 
     def _tell_failure(self, error: Exception) -> None:
         reason = f"{self._clock.end:.2f} s: {getattr(error, 'strerror', error)}"
-        if self._by_arrival:  # a stream without length or timestamps has no other end
+        if self._by_arrival:  # without length or timestamps, this is the only sign of the end
             self.note(f"{self.name}: the stream ended after {reason}")
         else:
             self.cut_short = not self._returns
             self.note(f"{self.name}: reading failed after {reason}")
 
     def _open_again(self) -> Any:
-        """The container of a live source that stalled, or None if it does not return."""
+        """Reopen a stalled live source; return its container, or None if that fails."""
         lost = time.monotonic()
         self.note(f"{self.name}: nothing more after {self._clock.end:.2f} s, opened again")
         while time.monotonic() - lost < self._retry:
@@ -362,14 +363,14 @@ def open_source(
     live: bool | None = None,
     **settings: Any,
 ) -> FrameSource:
-    """A source for what one has.
+    """Open a source of frames.
 
     Args:
         source: a video file, an animated GIF, WebP, PNG or AVIF file, a folder of pictures, a glob, a list of
             pictures, a camera ("0", "/dev/video0"), an address ("rtsp://..."), Frames or arrays (H, W, 3) uint8
             BGR, or a FrameSource.
         rate: frames per second of pictures and arrays, which have no timestamps.
-        live: whether frames that come too late are dropped; None: cameras, and addresses of LIVE_SCHEMES.
+        live: whether late frames are dropped; None: for cameras and addresses of LIVE_SCHEMES.
         settings: options, timeout, retry (see Video).
 
     Raises:
@@ -413,10 +414,10 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
 
 
 def _open_animation(path: Path) -> FrameSource:
-    """The frames of a picture file that holds several.
+    """The frames of an animated picture file.
 
     Raises:
-        ArgumentError: they are pages.
+        ArgumentError: the file holds pages.
     """
     if open_image(path, None)[1].format == "TIFF":
         raise ArgumentError(

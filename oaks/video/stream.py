@@ -1,4 +1,4 @@
-"""The tracking loop: frames are read, boxes found, poses inferred, tracked and smoothed, each step in parallel."""
+"""The tracking loop: reading, detection, inference, tracking and smoothing, in parallel where possible."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from oaks.video.threads import ReadAhead
 from oaks.video.tracking import Tracker
 
 _QUEUE = 8  # frames read ahead from a file
-_LIVE_QUEUE = 2  # of a live source, which shall be shown as it is now
-_TOGETHER = 8  # frames of a file whose people go through the networks together
-_NOTES = 20  # frames that failed which are named; further ones are counted
+_LIVE_QUEUE = 2  # of a live source, to keep the delay short
+_TOGETHER = 8  # frames of a file that share a pass of the networks
+_NOTES = 20  # failed frames that are named; further ones are only counted
 
 _Located = tuple[Frame, Boxes | None]
 
@@ -39,14 +39,14 @@ class Summary:
     """Running totals, final once the generator is exhausted.
 
     Attributes:
-        frames: frames that came out.
-        people: poses in them, tracked or not.
-        tracks: people that have been told apart.
-        dropped: frames of live sources that came too late.
-        damaged: packets or pictures that could not be decoded, or only in part.
+        frames: yielded frames.
+        people: poses in these frames, tracked or not.
+        tracks: number of tracks.
+        dropped: late frames of live sources.
+        damaged: packets or pictures that could not be decoded, or only partly.
         failed: frames whose boxes or poses could not be found, or that have poses without a score.
-        complete: whether nothing was damaged, no frame failed and no source ended before it should have.
-        problems: what went wrong, in words.
+        complete: whether nothing was damaged, no frame failed and no source ended early.
+        problems: descriptions of what went wrong.
         seconds: wall-clock seconds.
         stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding,
             and waiting for a camera), boxes, track (with smoothing), and the Engine's own, each with "engine "
@@ -81,20 +81,20 @@ def track(
         for frame, poses in track("street.mp4", engine, boxes=boxes_from_detector(detector)):
             ...
 
-    Frames of one source come in order. Those of several come as they are ready; frame.stream tells which
-    they are from. Files drop no frame; a live source drops the oldest that waits, and counts it. Where the
-    boxes do not depend on the poses before (every=1), several frames of a file share a pass of the networks.
+    Frames of one source come in order. Those of several come as they are ready; frame.stream is the index of their
+    source. Files never drop frames; a live source drops the oldest waiting frame and counts it. Where boxes do not
+    depend on earlier poses (every=1), several frames of a file share a pass of the networks.
 
     Args:
         sources: what open_source takes, or a list of Source for several.
-        engine: what finds the poses.
-        boxes: where the people are; for each source its own, or one for all.
-        tracker: who is who, a new one; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.
-        smoother: what steadies the keypoints; each source gets a copy. None: they stay as they are.
-        threaded: whether frames are read, and boxes found, in threads beside the networks. Without, a live
-            source drops nothing.
-        together: frames that share a pass, at most.
-        summary: filled while the generator runs.
+        engine: estimates the poses.
+        boxes: the box source: one per source, or one for all.
+        tracker: a new tracker; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.
+        smoother: smooths the keypoints; each source gets a copy. None: no smoothing.
+        threaded: whether to read frames and find boxes in threads, in parallel with the networks. Without threads, a
+            live source drops nothing.
+        together: maximum number of frames that share a pass.
+        summary: updated while the generator runs.
 
     Yields:
         Each frame, and its Poses with track_ids; frame_index is the frame's own number.
@@ -148,7 +148,7 @@ def _run(
                     changed.wait_for(lambda: any(s.ready for s in streams if not s.ended), timeout=0.5)
                 continue
             if len(begun) <= ahead and any(not stream.ended for stream in streams):
-                continue  # the next group's upload and crop run while this one's networks do
+                continue  # the next group is uploaded and cropped while this one's networks run
             if not begun:
                 continue
             group, end = begun.popleft()
@@ -174,7 +174,7 @@ _Group = list[tuple["_Stream", Frame, Boxes | None]]
 
 
 def _begin(engine: Engine, group: _Group) -> Callable[[], Poses]:
-    """Begin to infer a group of frames; the call gives its poses, whose frame_index is the place in the group."""
+    """Start inferring a group of frames; the returned call gives the poses, with frame_index within the group."""
     images, boxes, scores = [], [], []
     for stream, frame, found in group:
         image = in_order(frame.image, engine.color)
@@ -186,7 +186,7 @@ def _begin(engine: Engine, group: _Group) -> Callable[[], Poses]:
 
 
 class _Stream:
-    """One source on its way: what is read ahead of it, and who is in it."""
+    """State of one source: frames read ahead, and its tracks."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class _Stream:
         self.source, self.tracker, self.ended = source, tracker, False
         self._number, self._boxes, self._smoother = number, boxes, smoother
         self.failed, self.problems = set[int](), list[str]()
-        # Boxes that follow from the poses before need those first; a live frame waits for no other.
+        # Boxes predicted from tracks need the earlier poses; live frames are not grouped.
         self.independent = boxes.every == 1 and not source.live
         self._together = together if self.independent else 1
         self._size: tuple[int, int] | None = None
@@ -210,7 +210,7 @@ class _Stream:
         self.timings = Timings()
 
     def read_ahead(self, changed: threading.Condition) -> None:
-        """Begins to read in threads, which tell `changed` of what has come."""
+        """Start the reading threads, which notify `changed`."""
         live = self.source.live
         size = _LIVE_QUEUE if live else max(_QUEUE, self._together)
         heaviest = limits.current().read_ahead_bytes // 2  # for each of the two queues
@@ -235,7 +235,7 @@ class _Stream:
             yield replace(frame, stream=self._number)
 
     def _locate(self, frames: Iterator[Frame]) -> Generator[_Located, None, None]:
-        """Frames with their boxes, or with None where the tracks' own are to be taken."""
+        """Frames with their boxes, or with None where boxes are predicted from the tracks."""
         for looked_at, frame in enumerate(frames):
             if not self._boxes.due(looked_at):
                 yield frame, None
@@ -249,18 +249,18 @@ class _Stream:
             yield frame, found
 
     def fail(self, frame: Frame, reason: str) -> None:
-        """Put a frame on record whose boxes or poses could not be found."""
+        """Record a frame whose boxes or poses could not be found."""
         if frame.index not in self.failed and len(self.problems) < _NOTES:
             self.problems.append(f"{self.source.name}: {frame.name or f'frame {frame.index}'}: {reason}")
         self.failed.add(frame.index)
 
     @property
     def ready(self) -> bool:
-        """Whether there is no need to wait for this stream: a file always gives, sooner or later."""
+        """Whether the next frames can be taken without waiting for a live source."""
         return not (self.source.live and isinstance(self._located, ReadAhead)) or self._located.ready
 
     def take(self) -> _Group:
-        """The next frames, as many as may share a pass; none if a live source has none now, or at the end."""
+        """The next frames, as many as may share a pass; empty if a live source has none now, or at the end."""
         taken: _Group = []
         while not self.ended and len(taken) < self._together and self.ready:
             item = next(self._located, None)
@@ -271,13 +271,13 @@ class _Stream:
         return taken
 
     def expected(self, frame: Frame) -> Boxes:
-        """Where the tracks' people should be in a frame."""
+        """Predicted boxes of the tracks in a frame."""
         size = self._fit(frame)
         corners, self._own = self.tracker.boxes(frame.time, size)
         return corners, self.tracker.box_scores(self._own)
 
     def follow(self, frame: Frame, poses: Poses, *, own: bool) -> Poses:
-        """The poses of the stream's next frame with their ids, smoothed; `own`: found in the tracks' own boxes."""
+        """Track and smooth the poses of the next frame; `own`: their boxes were predicted from the tracks."""
         size = self._fit(frame)
         poses = replace(poses, frame_index=np.full(len(poses), frame.index), frame_count=None)
         with self.timings.stage("track"):
@@ -291,7 +291,7 @@ class _Stream:
             return poses if self._smoother is None else self._smoother.update(poses, frame.time)
 
     def _fit(self, frame: Frame) -> tuple[int, int]:
-        """The frame's size (width, height); the tracks are carried over where it changes."""
+        """The frame's size (width, height); a change rescales the tracks."""
         size = (frame.image.shape[1], frame.image.shape[0])
         if self._size is not None and self._size != size:
             scale = [new / old for new, old in zip(size, self._size, strict=True)]
@@ -303,11 +303,11 @@ class _Stream:
 
     @property
     def dropped(self) -> int:
-        """Frames that came too late."""
+        """Number of dropped late frames."""
         return 0 if self._frames is None else self._frames.dropped
 
     def close(self) -> None:
-        """Ends the source and its threads."""
+        """Close the source and its threads."""
         self.source.close()
         if self._frames is not None:
             self._frames.close()

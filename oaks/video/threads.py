@@ -1,4 +1,4 @@
-"""Work that runs beside other work: reading ahead of it and writing behind it, both within bounds."""
+"""Bounded queues with a thread each: reading ahead and writing behind."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from oaks.forks import check_process
 
 T = TypeVar("T")
 
-_WAKE = 0.5  # seconds; a wait without an end would not notice Ctrl-C on Windows
-_JOIN = 2.0  # seconds to wait for a thread that may hang in a read from a network
+_WAKE = 0.5  # seconds; on Windows an unlimited wait would ignore Ctrl-C
+_JOIN = 2.0  # seconds to wait for a thread that may hang in a network read
 
 
 class ReadAhead(Iterator[T], Generic[T]):
-    """Iterates in a thread of its own, at most `size` items ahead. An error there is raised here.
+    """Iterate in a thread, at most `size` items ahead. Errors are raised by next().
 
     Args:
-        items: what to iterate; closed when this is, if it can be closed.
+        items: the iterable; closed together with this, if it has `close`.
         size: how many items may wait.
-        weigh: bytes of an item; None counts none.
-        heaviest: how many bytes may wait, all items together; a single item may be heavier.
-        drop_oldest: whether the oldest item that waits gives way to a new one, instead of the thread waiting.
-        changed: notified whenever an item, the end or an error arrives; one of its own if None.
+        weigh: returns the bytes of an item; None: 0.
+        heaviest: maximum bytes of all waiting items; a single item may exceed it.
+        drop_oldest: whether to drop the oldest waiting item for a new one instead of waiting.
+        changed: condition notified when an item, the end or an error arrives; None: a new one.
 
     Attributes:
-        dropped: how many items have given way.
+        dropped: number of dropped items.
 
     Raises:
         ArgumentError: size is less than 1.
@@ -93,7 +93,7 @@ class ReadAhead(Iterator[T], Generic[T]):
 
     @property
     def ready(self) -> bool:
-        """Whether next() would not wait: an item is there, or the end, or an error; in a fork it raises."""
+        """Whether next() would return at once, with an item, the end or an error; raises in a fork."""
         return bool(self._waiting) or self._ended or self._closed or self._process != os.getpid()
 
     def __next__(self) -> T:
@@ -111,7 +111,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Lets the thread end; one that hangs in a read is left behind, and ends with the process."""
+        """Stop the thread; one that hangs in a read is abandoned and ends with the process."""
         if self._process != os.getpid():
             return  # the thread does not run here, and may hold the lock
         with self._changed:
@@ -122,7 +122,7 @@ class ReadAhead(Iterator[T], Generic[T]):
 
 
 class WriteBehind(Generic[T]):
-    """Calls `write` in a thread of its own, at most `size` items behind; more wait.
+    """Call `write` in a thread, at most `size` items behind; beyond that the caller waits.
 
     After the first error nothing more is written, and it is raised by the next call and by `close`.
 
@@ -161,7 +161,7 @@ class WriteBehind(Generic[T]):
                 return
 
     def __call__(self, item: T) -> None:
-        """Hands an item over.
+        """Queue an item.
 
         Raises:
             StateError: this is closed, or was made before a fork.
@@ -178,7 +178,7 @@ class WriteBehind(Generic[T]):
         self._raise()
 
     def close(self) -> None:
-        """Waits until everything is written."""
+        """Wait until everything is written."""
         if self._process != os.getpid():
             return  # the parent writes it
         with self._changed:

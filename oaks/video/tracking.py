@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: poses matched by OKS, tracks that let go when the score says so."""
+"""Tracking: poses are matched to tracks by OKS; poses with a low score do not update their track."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
 
 _MEMORY = 0.3  # seconds over which a track's velocity is averaged
-_GROWTH = 2.0  # by how much of itself a keypoint's reach grows per second without a pose
-_GROWTH_AT_FIRST = 8.0  # the same for a track of one pose, of which nobody knows where it is going
-_MARGIN = 0.12  # from a pose's extent to its person's box: COCO's median, in roots of the extent's area
+_GROWTH = 2.0  # relative growth per second of the allowed distance without a pose
+_GROWTH_AT_FIRST = 8.0  # the same for a track of one pose, whose velocity is unknown
+_MARGIN = (
+    0.12  # padding from a pose's extent to the box: COCO's median, relative to the root of the extent's area
+)
 _LEAST_INSIDE = 0.35  # part of a person's box that must lie in the picture
-_LEAST_IN_VIEW = 1 / 6  # part of the keypoints of somebody at the picture's edge
-_LEAST_SHARED = 3  # keypoints that both poses must show; fewer say nothing, and then all count
+_LEAST_IN_VIEW = 1 / 6  # minimum share of keypoints in view for a person at the picture's edge
+_LEAST_SHARED = 3  # minimum keypoints visible in both poses; with fewer, all are compared
 
 
 @dataclass
 class _Track:
-    """A person: a pose that moves on with the body, and what it knows about itself.
+    """State of a tracked person: the last pose and the velocity of the body.
 
     Attributes:
         keypoints: (K, 2) float64 at `time`, pixels.
-        velocity: (2,) of the whole body, pixels per second. Limbs swing: what a wrist does now says little
-            about where it is half a second later, while the body goes on.
+        velocity: (2,) of the whole body, pixels per second. Limbs swing: a wrist's own velocity says little about its
+            position half a second later.
         seen: (K,) when each keypoint was last present, seconds.
         started, time: when the first and the last pose supported the track, seconds.
     """
@@ -42,16 +44,16 @@ class _Track:
     box_score: float
 
     def at(self, time: float) -> np.ndarray:
-        """(K, 2) the pose as it should be at some later time."""
+        """(K, 2) predicted pose at a later time."""
         return self.keypoints + self.velocity * (time - self.time)
 
     def reach(self, time: float) -> float:
-        """How many times farther than beside its last pose a keypoint may be from where it should be."""
+        """Factor by which the allowed distance from the prediction has grown since the last pose."""
         growth = _GROWTH_AT_FIRST if self.time == self.started else _GROWTH
         return 1 + growth * (time - self.time)
 
     def support(self, points: np.ndarray, visibility: np.ndarray, time: float, box_score: float) -> None:
-        """Takes a pose's points (K, 2) in, each as far as its visibility (K,) goes; the rest moves along."""
+        """Update with a pose's points (K, 2), each weighted by its visibility (K,)."""
         predicted = self.at(time)
         difference = points - predicted
         weights = np.where(np.isfinite(difference).all(axis=1), np.clip(visibility, 1e-3, 1), 0)
@@ -61,7 +63,7 @@ class _Track:
             common = np.average(difference[known], axis=0, weights=weights[known])
         own = np.where(known[:, None], difference - common, 0)
         moved = predicted + common + weights[:, None] * own
-        # A keypoint that had no position takes the first that comes.
+        # A keypoint without a position takes the first one.
         self.keypoints = np.where(np.isfinite(predicted), moved, points)
         if time > self.time:
             # The mean velocity since the track began, over the last _MEMORY seconds once it is that old.
@@ -72,22 +74,21 @@ class _Track:
 
 
 class Tracker:
-    """Gives poses of successive frames the ids of the people they belong to.
+    """Assign track ids to the poses of successive frames.
 
-    A pose whose score is below the gate supports no track: it is as likely somebody else's, or nobody's. Of
-    poses that repeat one another the best remains. The rest are assigned to tracks so that the sum of their
-    OKS is largest (H. W. Kuhn's Hungarian method, 1955), first among the tracks that the last frame
-    supported, then among the others, whose keypoints are looked for in a reach that grows with time. Poses
-    below the gate are assigned with the others: each keeps its track from whoever stands beside it. A
-    track without support moves on with its body's mean velocity, and is lost after `patience` seconds.
+    Poses scoring below `gate` do not update their track: they may belong to somebody else or to nobody. Of duplicate
+    poses the best is kept. Poses are assigned to tracks by the largest sum of OKS (Hungarian method, H. W. Kuhn,
+    1955), first to tracks updated by the last frame, then to the others, whose allowed distance grows with time. Poses
+    below the gate take part in the assignment, so that their track is not given to a neighbour. A track without
+    updates moves with its mean velocity and is lost after `patience` seconds.
 
     Args:
         skeleton: of the poses.
-        gate: probability below which a pose no longer supports its track.
-        score: which score gates: "oaks", or "conventional", which is no probability.
-        match: least OKS of a pose with a track's prediction.
+        gate: minimum score of a pose that updates its track.
+        score: the score of the gate: "oaks" (a probability) or "conventional".
+        match: minimum OKS of a pose with a track's prediction.
         repeat: OKS above which the worse of two poses of one frame is left out.
-        patience: seconds that a track lives on without a pose; 0: until the next frame.
+        patience: seconds that a track survives without a pose; 0: until the next frame.
 
     Raises:
         ArgumentError: an argument does not fit.
@@ -114,7 +115,7 @@ class Tracker:
         self.skeleton, self.gate, self.score = skeleton, gate, score
         self.match, self.repeat, self.patience = match, repeat, patience
         self.started = 0
-        """How many tracks there have been."""
+        """Number of tracks so far."""
         self._tracks: list[_Track] = []
         self._time = -np.inf
         self._scored = False
@@ -129,18 +130,18 @@ class Tracker:
         size: tuple[int, int] | None = None,
         unique: bool = False,
     ) -> Poses:
-        """The poses of the next frame with their track ids.
+        """Return the poses of the next frame with track ids.
 
         Args:
             poses: of one frame.
             time: of the frame, in seconds; never before the last.
-            of_tracks: for poses in the tracker's own boxes, the ids of their tracks, as `boxes` gave them. Such poses
-                begin no track: where their person is gone, they show anything.
-            size: (width, height) of the frame; None: tracks do not end by leaving it.
-            unique: whether poses that repeat a better one are left out.
+            of_tracks: track ids of poses in boxes from `boxes`. Such poses start no track: the box may be empty by
+                now.
+            size: (width, height) of the frame; None: tracks do not end at its edges.
+            unique: whether to leave out duplicates of better poses.
 
         Returns:
-            The poses in the same order, track_ids filled; NO_TRACK (-1) for those that support none.
+            The poses in the same order, track_ids filled; NO_TRACK (-1) for untracked ones.
 
         Raises:
             ArgumentError: time runs backwards, another skeleton, or poses without the score that gates.
@@ -170,7 +171,7 @@ class Tracker:
             live.append(track)
             ids[i] = track.id
         if of_tracks is not None and len(of_tracks) == len(poses):
-            # A track whose box shows the person in another track's box no longer follows its own person.
+            # A track whose box shows another track's person has lost its own.
             lost = {int(of_tracks[i]) for i in repeated} - set(ids.tolist())
             live = [track for track in live if track.id not in lost]
         self._tracks, self._time = live, time
@@ -178,27 +179,27 @@ class Tracker:
         return poses[np.setdiff1d(np.arange(len(poses)), repeated)] if unique and len(repeated) else poses
 
     def _has_left(self, track: _Track, time: float, size: tuple[int, int], alone: bool) -> bool:
-        """Whether a track's person should be out of the picture by now.
+        """Return whether a track's person has probably left the picture.
 
         Args:
-            alone: whether no detector would find the person, should it still be there.
+            alone: whether boxes come from the tracks only, so that no detector could find the person again.
         """
         box = _person_boxes(track.at(time)[None])[0]
         sides = np.minimum(box[2:], size) - np.maximum(box[:2], 0)
         inside = float(np.maximum(sides, 0).prod() / (box[2:] - box[:2]).prod())
         if inside < (_LEAST_INSIDE if alone else 1e-6):
             return True
-        # Of somebody who is cut by the picture's edge, and of whom hardly a keypoint is in view, nothing is left.
+        # A person at the picture's edge with hardly a keypoint in view counts as gone.
         in_view = np.count_nonzero(track.seen >= track.time)
         cut = inside < 0.999
         return bool(alone and cut and in_view < _LEAST_IN_VIEW * len(track.seen) and track.time == self._time)
 
     def boxes(self, time: float, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Where the tracks' people should be at some time: their poses' extents, padded as COCO's boxes are.
+        """Predict the tracks' boxes at some time: the extents of their poses, padded as COCO's boxes are.
 
         Args:
             time: in seconds.
-            size: (width, height) of the frame: people who should be out of it have no box; None: all have one.
+            size: (width, height) of the frame: people who have left it get no box; None: all get one.
 
         Returns:
             boxes (M, 4) float32 x1, y1, x2, y2, and their track ids (M,) int64, of all tracks not lost.
@@ -212,12 +213,12 @@ class Tracker:
         return boxes, np.array([track.id for track in tracks], np.int64)
 
     def box_scores(self, track_ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """(M,) float32: the score of the last box that found each of these tracks."""
+        """(M,) float32: the last box score of each of these tracks."""
         scores = {track.id: track.box_score for track in self._tracks}
         return np.array([scores[int(track_id)] for track_id in track_ids], np.float32)
 
     def rescale(self, scale: Sequence[float]) -> None:
-        """Carries the tracks over to pictures of another size: x and y times scale (2,)."""
+        """Scale the tracks for pictures of another size: x and y times scale (2,)."""
         for track in self._tracks:
             track.keypoints = track.keypoints * np.asarray(scale)
             track.velocity = track.velocity * np.asarray(scale)
@@ -230,7 +231,7 @@ class Tracker:
                 f"poses must have the tracker's skeleton {self.skeleton.name!r}, got {poses.skeleton.name!r}"
             )
         scores = poses.oaks_scores if self.score == "oaks" else poses.conventional_scores
-        # A network may give NaN for a frame; a bundle without the score gives it for none.
+        # A network may give NaN for one frame; without the score, all poses are NaN.
         self._scored |= bool(np.isfinite(scores).any())
         if len(scores) and not self._scored and poses.score_kind != self.score:
             raise ArgumentError(
@@ -240,7 +241,7 @@ class Tracker:
         return scores
 
     def _live(self, time: float) -> list[_Track]:
-        """The tracks not lost by then: frames may be farther apart than patience lasts."""
+        """The tracks not lost by then; frames may be farther apart than `patience`."""
         return [t for t in self._tracks if t.time == self._time or time - t.time <= self.patience]
 
     def _best_of_repeated(self, poses: Poses, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -256,7 +257,7 @@ class Tracker:
     def _matches(
         self, poses: Poses, chosen: np.ndarray, tracks: list[_Track], time: float
     ) -> list[tuple[int, _Track]]:
-        """(pose, track) for those of the chosen poses that belong to one of these tracks."""
+        """Assign the chosen poses to these tracks: (pose, track) pairs."""
         if not len(chosen) or not tracks:
             return []
         predicted = np.stack([track.at(time) for track in tracks])
@@ -269,7 +270,7 @@ class Tracker:
             similarity[row] = ops.oks(
                 poses.keypoints[i][None], predicted, areas=areas, sigmas=self.skeleton.sigmas, visible=shared
             )[0]
-        # Pairs that are too far apart count nothing, lest one of them costs a good pair its place.
+        # Pairs below the threshold count 0, so that they cannot displace a good pair.
         rows, columns = self._assign(np.where(similarity < self.match, 0, similarity), maximize=True)
         return [
             (int(chosen[row]), tracks[column])
@@ -291,7 +292,7 @@ class Tracker:
 
 
 def _person_boxes(keypoints: np.ndarray) -> np.ndarray:
-    """(M, 4) float32 boxes of people from their keypoints (M, K, 2), of whom each has a finite one."""
+    """(M, 4) float32 boxes around keypoints (M, K, 2), at least one of each person finite."""
     low, high = np.nanmin(keypoints, axis=1) + 0.5, np.nanmax(keypoints, axis=1) + 0.5  # indices to edges
     sizes = np.maximum(high - low, 1)
     margin = _MARGIN * np.sqrt(sizes.prod(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Tracked poses drawn into frames, with trails beneath them."""
+"""Drawing of tracked poses and their trails."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SHIFT = 4  # cv2 draws at sixteenths of a pixel
 
 
 class Trails:
-    """Remembers where the middle of each tracked person was, and draws the line through it.
+    """Remembers the centers of each tracked person, and draws a line through them.
 
     Args:
-        seconds: for which a way remains; 0: nothing is drawn.
+        seconds: trail length in seconds; 0: no trails.
 
     Raises:
         ArgumentError: seconds is negative.
@@ -31,7 +31,7 @@ class Trails:
         self._ways: dict[int, deque[tuple[float, float, float]]] = {}
 
     def draw(self, image: np.ndarray, poses: Poses, time: float) -> np.ndarray:
-        """A picture with the ways in it, fading towards their ends; the picture itself where there are none.
+        """Return a picture with the trails drawn, fading towards their ends; the picture itself without trails.
 
         Args:
             image: (H, W, 3) uint8 BGR.
@@ -42,7 +42,7 @@ class Trails:
             return image
         for pose in poses:
             assert pose.track_id is not None
-            # All keypoints, also those that are absent: a middle of the visible ones jumps at every post.
+            # Use absent keypoints too: the center of the visible ones would jump at each occlusion.
             x, y = np.nanmean(pose.keypoints, axis=0)
             self._ways.setdefault(pose.track_id, deque()).append((time, float(x), float(y)))
         for track_id, way in list(self._ways.items()):
@@ -73,7 +73,7 @@ class Trails:
 
 
 class FrameDrawing:
-    """Draws the tracked poses of one stream into its frames, with ids, scores and trails.
+    """Draws the tracked poses of one stream with ids, scores and trails.
 
     Args:
         absent, boxes: how poses are drawn (oaks.draw.draw).
@@ -87,10 +87,10 @@ class FrameDrawing:
         self._absent, self._boxes, self._trails = absent, boxes, Trails(trails)
 
     def draw(self, frame: Frame, poses: Poses) -> np.ndarray:
-        """A copy of the frame's picture with its poses; those of no track are left out.
+        """Return a copy of the frame's picture with its tracked poses drawn.
 
         Args:
-            frame: the frames must come in order.
+            frame: frames must come in order.
             poses: of this frame, with track_ids.
         """
         tracked = poses[np.flatnonzero(poses.track_ids != NO_TRACK)]

@@ -1,4 +1,4 @@
-"""What `make gpu` does around its stages; the stages themselves need a GPU."""
+"""The control flow of `make gpu`; its stages themselves need a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks refuse, and what they write down. Their times are nobody's concern here."""
+"""Arguments that the benchmarks refuse, and the results they save. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -60,30 +60,6 @@ def test_memory_is_written_down(saved, script, tiny):
     assert [row["inferences"] for row in rows] == [100, 120, 160, 200]
     assert rows[0]["bytes_more_than_after_100"] == 0
     assert json.dumps([machine, rows])
-
-
-# ---- device.py
-
-
-def test_a_bundle_runs_on_what_has_its_networks(script, tiny, monkeypatch, capsys):
-    device = script("device", "--bundle", tiny.path, "--device", "cpu", "--batch", 1, "--turns", 1)
-    chosen = []
-
-    def benchmark(engines, batches, **settings):
-        chosen.extend((engine.backend, engine.precision) for engine in engines)
-        return []
-
-    monkeypatch.setattr(device, "benchmark", benchmark)
-    device.main()
-    ((backend, precision),) = chosen
-    assert backend in ("openvino", "onnxruntime")
-    assert precision == "fp32"
-
-
-def test_a_bundle_without_weights_is_refused_for_torch(script, tiny, capsys):
-    with pytest.raises(SystemExit):
-        script("device", "--bundle", tiny.path, "--backend", "torch", "--device", "cpu").main()
-    assert "without them; `oaks export` writes them" in capsys.readouterr().err
 
 
 # ---- end_to_end.py

@@ -1,4 +1,4 @@
-"""oaks benchmark: what its table holds; how fast anything is stays untested."""
+"""oaks benchmark: the content of its table. Nothing is timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""oaks fit and oaks rescore, as they are typed."""
+"""The command lines of oaks fit and oaks rescore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all verbs share: exit codes, one line per error, --json, --quiet and --verbose, quick start-up."""
+"""Behavior shared by all verbs: exit codes, one line per error, --json, --quiet and --verbose, quick start-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""oaks plan, as it is typed."""
+"""The command line of oaks plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""oaks track: what is written, what is said, and the exit code of every way it can end."""
+"""oaks track: files, output, and the exit code for each way it can end."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):
     code, _ = run(clip, "--bundle", tiny, "--detector", detector, *told, "--every", 4, "--out", out)
     assert code == 0
     detected, _ = Detector(detector).detect(decode(clip)[4][1])
-    wanted = np.concatenate([detected[:, :2], detected[:, 2:] - detected[:, :2]], axis=1)
-    np.testing.assert_allclose([row["box"] for row in lines_of(out)[4]["poses"]], wanted, atol=1e-2)
+    expected = np.concatenate([detected[:, :2], detected[:, 2:] - detected[:, :2]], axis=1)
+    np.testing.assert_allclose([row["box"] for row in lines_of(out)[4]["poses"]], expected, atol=1e-2)
     header = header_of(out)
     said = (
         "detector: detector.onnx, boxes after NMS, threshold 0.3, overlap 0.65, class 0, 64x64, rgb with mean 0, 0, 0 "

@@ -1,4 +1,4 @@
-"""The command line, as it is typed."""
+"""The command line of oaks val."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests of the operations on the CPU once more, on a device: the same cases, the same references."""
+"""The CPU tests of the operations, run on a device: the same cases, the same references."""
 
 from __future__ import annotations
 

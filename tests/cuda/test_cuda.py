@@ -1,4 +1,4 @@
-"""What holds on a real device only: memory, streams, graphs, and work of the size that the device is for."""
+"""Tests that need a real device: memory, streams, graphs, and large workloads."""
 
 from __future__ import annotations
 

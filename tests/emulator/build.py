@@ -48,13 +48,13 @@ def build(sanitized: bool) -> Path:
     """The module's file, built unless the same sources have been built before."""
     kind = "sanitized" if sanitized else "plain"
     folder = ROOT / "build" / "emulator"
-    wanted = folder / f"{kind}-{key(sanitized)}"
-    if not wanted.is_dir():
+    expected = folder / f"{kind}-{key(sanitized)}"
+    if not expected.is_dir():
         partial = folder / f"{kind}-partial-{os.getpid()}"
         _compile(partial, sanitized)
-        _put(partial, wanted, folder.glob(f"{kind}-*"))
+        _put(partial, expected, folder.glob(f"{kind}-*"))
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
-    return wanted / f"_emulated{suffix}"
+    return expected / f"_emulated{suffix}"
 
 
 ARCHITECTURES = (75, 120)
@@ -80,8 +80,8 @@ def ptx(architecture: int) -> list[str]:
     for path in sources():
         if path.suffix in {".cu", ".h"}:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    wanted = folder / f"ptx-{architecture}-{digest.hexdigest()[:16]}"
-    if not wanted.is_dir():
+    expected = folder / f"ptx-{architecture}-{digest.hexdigest()[:16]}"
+    if not expected.is_dir():
         partial = folder / f"ptx-{architecture}-partial-{os.getpid()}"
         partial.mkdir(parents=True, exist_ok=True)
         command = [nvcc(), "-std=c++17", "--fmad=false", "-I", str(ROOT / "csrc"), "-I", str(HERE.parent), "-ptx",
@@ -93,19 +93,19 @@ def ptx(architecture: int) -> list[str]:
             ]
             for running in made:
                 running.result()
-        _put(partial, wanted, folder.glob(f"ptx-{architecture}-*"))
-    return [path.read_text() for path in sorted(wanted.glob("*.ptx"))]
+        _put(partial, expected, folder.glob(f"ptx-{architecture}-*"))
+    return [path.read_text() for path in sorted(expected.glob("*.ptx"))]
 
 
-def _put(partial: Path, wanted: Path, earlier: Iterable[Path]) -> None:
+def _put(partial: Path, expected: Path, earlier: Iterable[Path]) -> None:
     """Removes what was built before and gives the new folder its name, unless another process has been faster."""
     for outdated in earlier:
-        if "-partial-" not in outdated.name and outdated != wanted:
+        if "-partial-" not in outdated.name and outdated != expected:
             shutil.rmtree(outdated, ignore_errors=True)
     try:
-        os.replace(partial, wanted)
+        os.replace(partial, expected)
     except OSError:
-        if not wanted.is_dir():
+        if not expected.is_dir():
             raise
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The emulated CUDA operations, built once, in the place of the native module's."""
+"""The emulated CUDA operations, built once, replacing the native module's."""
 
 from __future__ import annotations
 

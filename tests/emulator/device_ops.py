@@ -1,4 +1,4 @@
-"""oaks.ops on device arrays, behind NumPy: what goes in is put on the device, what comes out is fetched."""
+"""oaks.ops on device arrays with a NumPy interface: inputs are uploaded, outputs downloaded."""
 
 from __future__ import annotations
 

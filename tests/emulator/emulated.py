@@ -1,4 +1,4 @@
-"""oaks.ops on emulated blocks: the whole path of device arrays, with the host in the place of the device."""
+"""oaks.ops on emulated blocks: the whole path of device arrays, with the host acting as the device."""
 
 from __future__ import annotations
 

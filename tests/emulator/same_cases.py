@@ -1,4 +1,4 @@
-"""The tests of the operations on the CPU that hold on a device just as well, and the modules that they come from.
+"""The CPU tests of the operations that also apply to a device, and the modules they come from.
 
 Left out are those that are about host memory (strided inputs, threads, forks), about boxes and scores that only the
 CPU looks at before it starts, and the longest.

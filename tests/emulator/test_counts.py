@@ -1,4 +1,4 @@
-"""Instructions and bytes of the compiled kernels: within what is promised, and not more than when they were saved."""
+"""Instructions and bytes of the compiled kernels: within the stated limits, and not above the saved counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulator finds errors: each of these is planted, and each is reported in words that lead to it."""
+"""The emulator finds planted errors and reports each with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operations do on a device only: other orders of threads, addresses, more than one round of work."""
+"""Device-specific behavior of the operations: other orders of threads, addresses, more than one round of work."""
 
 from __future__ import annotations
 

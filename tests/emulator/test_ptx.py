@@ -16,7 +16,7 @@ from .same_cases import *  # noqa: F403
 from .same_cases import operations_taken_from
 from .test_operations import *  # noqa: F403
 
-# The two that take longest, over many small maps, whose instructions the others reach too.
+# The two slowest, over many small maps; the other tests reach the same instructions.
 del test_any_maps_decode_as_the_reference, test_any_finite_maps_have_the_references_features  # noqa: F821
 
 

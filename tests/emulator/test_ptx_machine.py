@@ -1,4 +1,4 @@
-"""What runs the compiled kernels must find what threads may not do to one another, and refuse what it does not know."""
+"""The PTX interpreter finds data races and refuses instructions it does not know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests of the operations on the CPU once more, on emulated CUDA: the same cases, the same references.
+"""The CPU tests of the operations, run on emulated CUDA: the same cases, the same references.
 
 Each call takes the next of ascending, descending and shuffled thread orders, and a call that the emulator reports
 anything about fails.

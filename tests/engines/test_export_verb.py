@@ -1,4 +1,4 @@
-"""oaks export, as it is typed."""
+"""The command line of oaks export."""
 
 from __future__ import annotations
 

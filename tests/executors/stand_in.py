@@ -1,4 +1,4 @@
-"""A device that is not there: its memory is the host's, and its streams are queues that run when waited for.
+"""A simulated device: its memory is the host's, and its streams are queues that run when waited for.
 
 Work that is enqueued sees memory as it is when its stream gets to it, as late as can be, so that a buffer overwritten
 or freed too early, a copy that was not asked for, or a missing wait gives wrong numbers, as on a GPU. The native

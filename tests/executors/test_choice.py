@@ -1,4 +1,4 @@
-"""Which backend runs where, and what is said when none can."""
+"""Choice of the backend, and the errors where none can run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def without(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted"),
+    ("there", "expected"),
     [
         (("tensorrt", "torch", "openvino", "onnxruntime"), ("tensorrt", "cuda")),
         (("torch", "openvino", "onnxruntime"), ("torch", "cuda")),
@@ -55,10 +55,10 @@ def without(monkeypatch):
         (("onnxruntime",), ("onnxruntime", "cpu")),
     ],
 )
-def test_auto_takes_the_first_that_is_there(only, there, wanted):
+def test_auto_takes_the_first_that_is_there(only, there, expected):
     only(*there)
     name, device, passed_over = executors.choose_backend("auto", None)
-    assert (name, device) == wanted
+    assert (name, device) == expected
     before = executors.BACKENDS[: executors.BACKENDS.index(name)]
     assert passed_over == {missing: f"{missing} is missing" for missing in before}
 

@@ -1,4 +1,4 @@
-"""The Engine's way over a device, on one that only stands in for a GPU but is as late as a GPU."""
+"""The Engine on a device, simulated by a stand-in that is as asynchronous as a GPU."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def boxes(count: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def assert_same(poses, wanted):
+def assert_same(poses, expected):
     for name in ("keypoints", "visibility", "similarity", "heat", "scores", "boxes", "frame_index"):
-        np.testing.assert_allclose(getattr(poses, name), getattr(wanted, name), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(getattr(poses, name), getattr(expected, name), atol=1e-6, err_msg=name)
 
 
 @pytest.fixture(params=[True, False], ids=["flip", "no flip"])
@@ -95,9 +95,9 @@ def test_frames_that_lie_on_the_device_stay_there(tiny, monkeypatch):
         with pytest.raises(ValueError, match=r"frames must be an image \(H, W, 3\) of uint8"):
             engine.infer(stand_in.OnDevice(pictures[0].astype(np.float32)), boxes="whole")
     with oaks.Engine(tiny, backend="onnxruntime") as reference:
-        wanted = reference.infer(pictures, boxes=people)
-    assert_same(poses, wanted)
-    np.testing.assert_allclose(alone.keypoints, wanted.keypoints[2:4], atol=1e-6)
+        expected = reference.infer(pictures, boxes=people)
+    assert_same(poses, expected)
+    np.testing.assert_allclose(alone.keypoints, expected.keypoints[2:4], atol=1e-6)
     assert largest < 2 * (pictures[0].nbytes + pictures[2].nbytes + 4096)
 
 
@@ -134,7 +134,7 @@ def test_the_score_that_the_bundle_wants_is_given_on_a_device_too(tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted"),
+    ("count", "expected"),
     [
         (1, [(0, 1, 1)]),
         (3, [(0, 2, 2), (2, 1, 1)]),
@@ -145,10 +145,10 @@ def test_the_score_that_the_bundle_wants_is_given_on_a_device_too(tmp_path, monk
         (16, [(0, 8, 8), (8, 8, 8)]),
     ],
 )
-def test_people_are_split_with_little_padding(tiny, monkeypatch, count, wanted):
+def test_people_are_split_with_little_padding(tiny, monkeypatch, count, expected):
     stand_in.install(monkeypatch)
     with oaks.Engine(tiny, backend="stand_in", max_batch=8) as engine:
-        assert engine._pipeline.plan(count) == wanted
+        assert engine._pipeline.plan(count) == expected
 
 
 def test_timings_tell_stages_apart_only_where_asked(tiny, monkeypatch):

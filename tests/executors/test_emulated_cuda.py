@@ -31,11 +31,13 @@ def test_the_cuda_path_agrees_with_the_cpu(tmp_path, monkeypatch, precision, fli
         oaks.Engine(made, "onnxruntime", precision=precision, flip=flip) as host,
         oaks.Engine(made, "stand_in", precision=precision, flip=flip, max_batch=4) as device,
     ):
-        wanted = host.infer(frames, boxes=boxes)
+        expected = host.infer(frames, boxes=boxes)
         for _ in range(2):
             poses = device.infer(frames, boxes=boxes)
-    apart = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=2)
+    apart = np.linalg.norm(poses.keypoints - expected.keypoints, axis=2)
     assert (apart <= 0.05).mean() >= 0.99
     tolerance = {"fp32": 1e-5, "fp16": 5e-3}[precision]
     for name in ("heat", "visibility", "similarity", "scores"):
-        np.testing.assert_allclose(getattr(poses, name), getattr(wanted, name), atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(poses, name), getattr(expected, name), atol=tolerance, err_msg=name
+        )

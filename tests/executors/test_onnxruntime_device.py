@@ -1,4 +1,5 @@
-"""ONNX Runtime's GPU providers, on a stand-in that runs sessions on the real CPU provider, late as a stream would."""
+"""ONNX Runtime's GPU providers, on a stand-in that runs sessions on the real CPU provider, as asynchronously as a
+stream."""
 
 from __future__ import annotations
 

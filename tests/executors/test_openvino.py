@@ -1,4 +1,4 @@
-"""What is OpenVINO's alone."""
+"""Behavior specific to OpenVINO."""
 
 from __future__ import annotations
 

@@ -93,10 +93,10 @@ def test_an_engine_gives_what_onnx_runtime_gives(tiny, world, gpu, capture, flip
     ):
         for count in (1, 3, 8, 11, 27, 2):
             pictures, people = frames(2), [boxes(count), boxes(2)]
-            poses, wanted = (e.infer(pictures, boxes=people) for e in (engine, reference))
+            poses, expected = (e.infer(pictures, boxes=people) for e in (engine, reference))
             for name in ("keypoints", "visibility", "similarity", "heat", "scores"):
                 np.testing.assert_allclose(
-                    getattr(poses, name), getattr(wanted, name), atol=2e-3, err_msg=name
+                    getattr(poses, name), getattr(expected, name), atol=2e-3, err_msg=name
                 )
         said = engine.describe()
         assert said["cuda_graphs"] == ("captured" if capture is None else f"failed: {capture}")

@@ -1,4 +1,4 @@
-"""torch on CUDA: the same poses as on the CPU, the whole pass as one graph, and going on without it."""
+"""torch on CUDA: the same poses as on the CPU, the whole pass as one graph, and the fallback without graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example that writes other libraries' poses as COCO results, on objects shaped like what those return."""
+"""The example that writes other libraries' poses as COCO results, on objects like those the libraries return."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 import oaks
+from oaks.cli.main import app
 from oaks.fit import Preset, fit_heatmaps, import_network
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
@@ -95,6 +97,50 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
     np.testing.assert_allclose(poses.oaks_scores, expected, rtol=1e-5)
     assert np.ptp(poses.visibility) > 0.1
+
+
+def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(data, frozen, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(data / "images", images)
+    (images / "2.png").unlink()
+    (images / "5.png").write_bytes((images / "5.png").read_bytes()[:2000])
+    calls = [
+        CliRunner().invoke(app, [
+            "fit", str(frozen.path), "--annotations", str(data / "annotations.json"), "--images", str(images),
+            "--store", str(tmp_path / "maps"), "--out", str(tmp_path / out), "--resamples", "2", "--threads", "1",
+        ])
+        for out in ("a", "b")
+    ]  # fmt: skip
+    for call in calls:
+        assert call.exit_code == 1, call.output
+        assert "skipped 2: 2.png, 5.png" in call.output
+    shards = fitting.run(
+        frozen,
+        GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB),
+        images,
+        tmp_path / "maps" / "0",
+    )
+    kept = np.concatenate([shard.people for shard in shards])
+    skipped = [n for n in range(PEOPLE * IMAGES) if n // PEOPLE + 1 in (2, 5)]
+    assert sorted({*range(PEOPLE * IMAGES)} - {*kept.tolist()}) == skipped
+
+
+def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_path, monkeypatch, caplog):
+    run = fitting._Runner._run
+
+    def spoiled(self, pixels):
+        maps = run(self, pixels)
+        if len(pixels) == 2 * fitting.PEOPLE_AT_ONCE:  # the first shard
+            maps[3, 0, 0, 0] = np.nan
+        return maps
+
+    monkeypatch.setattr(fitting._Runner, "_run", spoiled)
+    fitted = fit_heatmaps(
+        frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", settings=QUICK, resamples=2,
+        threads=1,
+    )  # fmt: skip
+    assert "annotation 4 has heatmaps that are not finite" in caplog.text
+    assert fitted.measured.detections.count == PEOPLE * IMAGES - 1
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Scorers from results: what is fitted, what is written, what is refused."""
+"""Scorers from results: fitting, writing, and refused inputs."""
 
 from __future__ import annotations
 
@@ -98,6 +98,29 @@ def test_several_files_may_share_ids(files, tmp_path):
     np.testing.assert_array_equal(people.similarity, np.concatenate([one.similarity for one in alone]))
     np.testing.assert_array_equal(people.boxes, np.concatenate([one.boxes for one in alone]))
     assert len(np.unique(people.images)) == sum(len(np.unique(one.images)) for one in alone)
+
+
+def test_several_files_may_number_their_categories_differently(files, tmp_path):
+    rows, content = (json.loads(path.read_text()) for path in files)
+    for entry in [*rows, *content["annotations"]]:
+        entry["category_id"] = 4
+    content["categories"] = [{"id": 1, "name": "bicycle"}, {**content["categories"][0], "id": 4}]
+    for n, person in enumerate(list(content["annotations"])[:9]):
+        content["annotations"].append({
+            "id": 900 + n, "image_id": person["image_id"], "category_id": 1, "bbox": [0, 0, 300, 300], "area": 90000,
+            "iscrowd": 0,
+        })  # fmt: skip
+        rows.append({**rows[0], "image_id": person["image_id"], "category_id": 1, "annotation_id": 900 + n})
+    results, annotations = frozen.save(tmp_path, rows, content)
+    one = load_people([files[0]], [files[1]], skeleton=COCO17)
+    both = load_people([files[0], results], [files[1], annotations], skeleton=COCO17)
+    count = len(one.points)
+    assert len(both.points) == 2 * count
+    for half in (slice(0, count), slice(count, None)):
+        np.testing.assert_array_equal(both.points[half], one.points)
+        np.testing.assert_array_equal(
+            both.truth.areas[both.detections.own[half]], one.truth.areas[one.detections.own]
+        )
 
 
 def test_detected_boxes_find_their_people(tmp_path):

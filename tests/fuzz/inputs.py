@@ -1,4 +1,4 @@
-"""Hostile inputs: values of all kinds, JSON from a schema, and right files made wrong."""
+"""Hostile inputs: values of all kinds, JSON from a schema, and corrupted valid files."""
 
 from __future__ import annotations
 

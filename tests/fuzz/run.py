@@ -1,4 +1,4 @@
-"""Feeds one reader, or each in turn, with hostile inputs until the time is up, in this process.
+"""Feed one reader, or each in turn, with hostile inputs for a given time, in this process.
 
     python -m fuzz.run --seconds 60 --seed 0 [TARGET ...]      (in tests/)
 

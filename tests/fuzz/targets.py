@@ -1,4 +1,4 @@
-"""What reads files and arguments from elsewhere, each with right inputs to make wrong ones from."""
+"""Readers of external files and arguments, each with valid inputs to corrupt."""
 
 from __future__ import annotations
 

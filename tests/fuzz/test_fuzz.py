@@ -1,4 +1,4 @@
-"""Every reader is fed for a short time, with a fixed seed; `make fuzz MINUTES=n` goes on for longer."""
+"""Every reader is fed for a short time, with a fixed seed; `make fuzz MINUTES=n` runs longer."""
 
 from __future__ import annotations
 

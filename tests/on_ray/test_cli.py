@@ -1,4 +1,4 @@
-"""oaks predict --ray and oaks serve: what may be typed."""
+"""The command lines of oaks predict --ray and oaks serve."""
 
 from __future__ import annotations
 

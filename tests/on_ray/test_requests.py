@@ -1,4 +1,4 @@
-"""What a request may hold, and the reason for which any other is refused."""
+"""Valid requests, and the reasons why others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does, in this process: the same poses as without Ray, and a row for whatever cannot be read."""
+"""A worker in this process: the same poses as without Ray, and a row for each unreadable input."""
 
 from __future__ import annotations
 

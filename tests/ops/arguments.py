@@ -1,4 +1,4 @@
-"""Right arguments for every operation, and ways to make them wrong."""
+"""Valid arguments for every operation, and ways to spoil them."""
 
 from __future__ import annotations
 

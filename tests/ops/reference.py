@@ -1,4 +1,4 @@
-"""Every operation of oaks.ops again, naively, in plain Python and NumPy and in float64.
+"""Naive references for every operation of oaks.ops, in plain Python and NumPy and in float64.
 
 Nothing here is fast and nothing is shared with the package: a test that compares with it compares two
 programs. Where a value is defined in float32 (the average of two maps, and so the heat), it is computed so.

@@ -1,4 +1,4 @@
-"""Arguments that do not go together, or not with this machine: the error says so, and nothing is written."""
+"""Arguments that do not fit each other or this machine: the error says so, and nothing is written."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, chang
 
 
 @pytest.mark.parametrize(
-    ("operation", "name", "change", "wanted", "came"),
+    ("operation", "name", "change", "expected", "came"),
     [
         ("crop", "frames", retyped(np.float32), "uint8", "float32"),
         ("crop", "boxes", lambda a: a[:, :3], "4", r"\(2, 3\)"),
@@ -277,8 +277,8 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, chang
         ("oks_nms", "scores", lambda a: a[:2], "3", "2"),
     ],
 )
-def test_the_message_says_what_was_wanted_and_what_came(operation, name, change, wanted, came):
+def test_the_message_says_what_was_wanted_and_what_came(operation, name, change, expected, came):
     with pytest.raises(ValueError, match=name) as caught:
         CASES[operation]().run(**{name: change})
-    assert caught.match(wanted)
+    assert caught.match(expected)
     assert caught.match(came)

@@ -1,4 +1,4 @@
-"""What CMake makes of OAKS_CUDA, with a CUDA compiler and without one. Nothing is compiled but CMake's own trials."""
+"""CMake configuration for each OAKS_CUDA, with and without a CUDA compiler. Only CMake's own checks are compiled."""
 
 from __future__ import annotations
 
@@ -108,6 +108,30 @@ def test_common_means_machine_code_for_the_common_gpus_and_ptx_for_the_newest(tm
     virtual = [100] if 100 in common[:-1] else []
     built = " ".join([*(f"{n}-real" for n in common), *(f"{n}-virtual" for n in (*virtual, common[-1]))])
     assert summary.endswith(f"; {built})\n"), summary
+
+
+def test_a_build_folder_remembers_no_other_tools_or_settings(tmp_path, monkeypatch):
+    source = (ROOT / "setup.py").read_text("utf-8").split("\nCOMPILING =")[0]
+    setup = {"__file__": str(ROOT / "setup.py"), "__name__": "setup"}
+    exec(compile(source, "setup.py", "exec"), setup)
+    build = tmp_path / "build"
+
+    def forgets() -> bool:
+        """Whether what lies in the folder is gone after the next start of a build."""
+        setup["forget_other_environments"](build)
+        gone = not (build / "CMakeCache.txt").exists()
+        (build / "CMakeCache.txt").touch()
+        return gone
+
+    assert [forgets(), forgets()] == [True, False]
+    for name in ("CXX", "CUDACXX", "OAKS_CUDA_ARCHITECTURES", "CMAKE_ARGS"):
+        monkeypatch.setenv(name, "another")
+        assert [forgets(), forgets()] == [True, False]
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(nvcc.parent) + os.pathsep + os.environ["PATH"])
+    assert [forgets(), forgets()] == [True, False]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")

@@ -1,4 +1,4 @@
-"""The archives: an sdist from a copy of the tree, a wheel from the sdist, an import from the wheel."""
+"""Distributions: an sdist from a copy of the tree, a wheel from the sdist, an import from the wheel."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_sdist_holds_the_whole_tree(copy, sdist):
     """Sources, CMake files, tests, benchmarks, documents: all but the settings of editors and hosts."""
-    wanted = (copy / "present.txt").read_text("utf-8").splitlines()
-    wanted = {path for path in wanted if (copy / path).is_file() and not path.startswith(".")}
+    expected = (copy / "present.txt").read_text("utf-8").splitlines()
+    expected = {path for path in expected if (copy / path).is_file() and not path.startswith(".")}
     packed = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
     for needed in (
         "CMakeLists.txt",
@@ -84,32 +84,32 @@ def test_the_sdist_holds_the_whole_tree(copy, sdist):
         "cmake/cpu.cmake",
         "tests/conftest.py",
     ):
-        assert needed in wanted
-    assert not sorted(wanted - packed)
+        assert needed in expected
+    assert not sorted(expected - packed)
 
 
 def test_the_wheel_holds_every_module(wheel):
-    wanted = {
+    expected = {
         Path(*package.split("."), path.relative_to(folder)).as_posix()
         for package, folder in FOLDERS.items()
         for path in folder.rglob("*.py")
     }
-    assert len(wanted) == len(modules())
+    assert len(expected) == len(modules())
     packed = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*.py")}
-    assert not sorted(wanted - packed)
+    assert not sorted(expected - packed)
 
 
 def test_the_wheel_holds_the_data(wheel):
     """Whatever lies beside the modules is there because they read it."""
-    wanted = {
+    expected = {
         Path(*package.split("."), path.relative_to(folder)).as_posix()
         for package, folder in FOLDERS.items()
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc", ".so", ".pyd", ".md")
     }
-    assert "oaks/py.typed" in wanted
+    assert "oaks/py.typed" in expected
     packed = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*")}
-    assert not sorted(wanted - packed)
+    assert not sorted(expected - packed)
     assert (wheel / "oaks" / "py.typed").is_file()
     assert not list(wheel.rglob("*.cpp"))
 

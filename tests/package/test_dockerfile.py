@@ -1,4 +1,4 @@
-"""The container's recipe, which cannot be built in every place that runs the tests: linted, and true to the package."""
+"""The Dockerfile: linted and consistent with the package, but not built here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing the package loads, seen from a new process outside the tree."""
+"""Modules that importing the package loads, in a new process outside the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may know whom: cli, video, val -> inference -> executors, ops, bundle -> skeleton."""
+"""Import layers: cli, video, val -> inference -> executors, ops, bundle -> skeleton."""
 
 from __future__ import annotations
 

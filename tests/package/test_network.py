@@ -1,4 +1,4 @@
-"""Nothing talks to the network unasked, and nothing is written outside of the output and cache folders."""
+"""Nothing uses the network unasked, and nothing is written outside the output and cache folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the repository says to other programs: workflows, citation, hooks; each by its own schema, without a network."""
+"""Workflows, citation file and hooks, each checked against its schema without a network."""
 
 from __future__ import annotations
 

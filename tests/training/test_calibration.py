@@ -36,8 +36,8 @@ def test_it_is_the_least_cross_entropy_and_the_mean_is_right() -> None:
         return entropy + ((numbers[0] - 1) ** 2 + numbers[1] ** 2) / 3000
 
     found = fit_probabilities(expit(z), targets)
-    wanted = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
-    assert list(found.values()) == pytest.approx(wanted, abs=1e-4)
+    expected = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
+    assert list(found.values()) == pytest.approx(expected, abs=1e-4)
     assert expit(found["scale"] * z + found["bias"]).mean() == pytest.approx(targets.mean(), abs=2e-3)
 
 

@@ -1,4 +1,4 @@
-"""Training a person detector: it learns, goes on exactly, and its network's file says what it takes."""
+"""Training a person detector: it learns, resumes exactly, and the network's file describes its input."""
 
 from __future__ import annotations
 

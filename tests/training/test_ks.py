@@ -182,8 +182,8 @@ def test_what_stored_heatmaps_depend_on_is_in_their_key(tmp_path: Path, people_f
     assert len(set(keys)) == len(keys)
 
 
-def test_people_in_damaged_images_are_passed_over_in_a_store_and_counted(
-    tmp_path: Path, people_folder: Path
+def test_people_in_damaged_images_are_skipped_in_a_store_and_counted(
+    tmp_path: Path, people_folder: Path, caplog
 ) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")  # of people 3 and 4: places 2 and 3
     pose = pose_network(tmp_path / "pose.safetensors")
@@ -193,10 +193,10 @@ def test_people_in_damaged_images_are_passed_over_in_a_store_and_counted(
     train(recipe, run, DataFolders(people_folder.parent), CPU, console=console)
     card = json.loads((run / "metrics.json").read_text())
     assert card["data"][-1] == "heatmaps: 4 of 24 left out, of damaged images"
-    # Each of the 24 views twice: at place 2 both are passed over, at place 3 one is, and in both turns of views.
-    assert card["damaged images passed over"] == 2 * 2 * (2 + 1)
+    # Each of the 24 views twice: at place 2 two are skipped, at place 3 one, in both turns of views.
+    assert card["damaged images skipped"] == 2 * 2 * (2 + 1)
     assert "heatmaps: 4 of 24 left out" in console.file.getvalue()
-    assert "Damaged images passed over in training: 12." in console.file.getvalue()
+    assert "skipped damaged images in training: 12 times; the log names them" in caplog.text
     store = HeatmapStore(run / "heatmaps", json.loads((run / "heatmaps" / "index.json").read_text())["key"],
                          (24, 17, 16, 12))  # fmt: skip
     samples = StoredHeatmaps(store, [0, 24], COCO17, flip=0, seed=0)

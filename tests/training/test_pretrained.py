@@ -1,4 +1,4 @@
-"""Weights from elsewhere: named as their makers name them, they find their place; the rest is refused by name."""
+"""Pretrained weights: parameters under their original names are mapped; others are refused by name."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_plac
     assert lines[1:3] == [f"  backbone.* -> backbone.* ({backbone})", f"  head.* -> head.* ({head})"]
     assert "  occlusion.hidden.0.bias -> occlusion.hidden.0.bias" in lines
     assert "  occlusion.hidden.2.* -> occlusion.hidden.2.* (2)" in lines
-    wide, wanted = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
+    wide, expected = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
     assert lines[-2:] == [
         "  kept as they were (1): occlusion.hidden.0.weight",
         f"  left unused, for their shape (1): occlusion.hidden.0.weight is {wide}, "
-        f"occlusion.hidden.0.weight is {wanted}",
+        f"occlusion.hidden.0.weight is {expected}",
     ]
     listed = sum(int(line.rpartition("(")[2][:-1]) if line.endswith(")") else 1 for line in lines[1:-2])
     assert listed == len(matched.loaded)

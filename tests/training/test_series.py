@@ -1,4 +1,4 @@
-"""Trainings that need each other: one after another, gone on with after a stop."""
+"""Trainings that depend on each other: run one after another, resumed after a stop."""
 
 from __future__ import annotations
 

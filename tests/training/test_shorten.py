@@ -1,4 +1,4 @@
-"""Leaving out the end of a detector's backbone: the fitted convolution gives what it can of what the whole gave."""
+"""Leaving out the end of a detector's backbone: the fitted convolution approximates the whole network."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_the_fit_is_the_best_linear_one_and_the_rest_is_copied(whole):
     x = torch.stack([torch.from_numpy(picture) for picture in pixels]).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
         features = cut.backbone(x)[3]
-        wanted = whole.pyramid.lateral["3"](whole.backbone(x)[3]).double()
+        expected = whole.pyramid.lateral["3"](whole.backbone(x)[3]).double()
         given = cut.pyramid.lateral["3"](features).double()
     rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).double().numpy()
-    targets = wanted.permute(0, 2, 3, 1).reshape(len(rows), -1).numpy()
+    targets = expected.permute(0, 2, 3, 1).reshape(len(rows), -1).numpy()
     best, *_ = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), targets, rcond=None)
     least = ((np.column_stack([rows, np.ones(len(rows))]) @ best - targets) ** 2).sum()
     spread = ((targets - targets.mean(0)) ** 2).sum()
-    residual = (given - wanted).square().sum().item()
+    residual = (given - expected).square().sum().item()
     assert explained == pytest.approx(1 - residual / spread, abs=1e-3)
     assert residual < spread  # better than the mean
     assert residual >= least * (1 - 1e-6)

@@ -1,4 +1,4 @@
-"""Trainings: they learn, stop cleanly, go on exactly, and lose nothing when they are killed."""
+"""Trainings: they learn, stop cleanly, resume exactly, and lose nothing when they are killed."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def validated(tmp_path: Path, people_folder: Path) -> Path:
 
 def assert_ended_like(run: Path, validated: Path) -> None:
     """The network, its metrics and its card are those of a training that nothing stopped."""
-    kept = ("step", "steps", "metrics", "damaged images passed over")
+    kept = ("step", "steps", "metrics", "damaged images skipped")
     assert {name: card_of(run)[name] for name in kept} == {name: card_of(validated)[name] for name in kept}
     paths = [folder / "network.safetensors" for folder in (run, validated)]
     assert_same(*map(weights, paths))
@@ -339,10 +339,10 @@ def test_damaged_images_are_counted_in_the_card(tmp_path: Path, people_folder: P
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
     console = quiet()
     start(tmp_path / "run", people_folder, console=console, augmentation={})
-    assert "Damaged images passed over in training: 6." in console.file.getvalue()
+    assert "skipped damaged images in training: 6 times; the log names them" in caplog.text
     card = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    # Twice everyone: whoever comes to person 3 passes over 4 too, in the same picture.
-    assert card["damaged images passed over"] == 2 * (2 + 1)
+    # Everyone twice: person 3 is replaced by 4, which is in the same picture and skipped too.
+    assert card["damaged images skipped"] == 2 * (2 + 1)
 
 
 def test_damaged_images_of_people_held_out_are_counted(tmp_path: Path, people_folder: Path, caplog) -> None:
@@ -355,7 +355,7 @@ def test_damaged_images_of_people_held_out_are_counted(tmp_path: Path, people_fo
     card = card_of(tmp_path / "run")
     assert card["damaged images left out of the validation"] == 2
     assert card["metrics"]["people"] == len(held) - 2
-    assert "Damaged images left out of the validation: 2." in console.file.getvalue()
+    assert "skipped damaged images in validation: 2 times; the log names them" in caplog.text
 
 
 def test_schedules_are_defined_over_the_whole_training() -> None:

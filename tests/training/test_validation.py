@@ -1,4 +1,4 @@
-"""Evaluation along the path of use: perfect maps give perfect figures, and figures agree with their definitions."""
+"""Validation: perfect maps give perfect figures, and figures agree with their definitions."""
 
 from __future__ import annotations
 

@@ -119,13 +119,13 @@ def curves(content, rows, skeleton, *, keep, threshold=0.75, landing="definition
                 det["points"][k] = place
         stages.append(precision(evaluate(threshold)))
 
-    wanted = [
+    expected = [
         p
         for p in content["annotations"]
         if p["num_keypoints"] and keep(p["num_keypoints"]) and not p["iscrowd"] and p["area"] >= SIZES[0]
     ]
     for det in dets:
-        near = [oks_with(det, p) for p in wanted if p["image_id"] == det["image_id"]]
+        near = [oks_with(det, p) for p in expected if p["image_id"] == det["image_id"]]
         det["score"] = max(near, default=0.0)
     for image in content["images"]:
         suppress([d for d in dets if d["image_id"] == image["id"]], sigma)

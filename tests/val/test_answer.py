@@ -1,4 +1,4 @@
-"""The answer of a report, at the edges where it turns."""
+"""The summary sentence of a report, at its decision edges."""
 
 from __future__ import annotations
 

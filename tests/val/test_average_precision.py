@@ -1,4 +1,4 @@
-"""Our loading, matching and class filters against pycocotools in a script that uses nothing of ours."""
+"""Loading, matching and class filters, against a script that uses pycocotools only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle over a data set: results as pycocotools takes them, stopped and gone on with."""
+"""A bundle over a data set: results for pycocotools; stopped runs are resumed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engin
     assert len(read_results(high)[0]) == sum(row["score"] >= 0.5 for row in boxes + boxes[:5])
 
 
-def test_a_stopped_run_goes_on_where_it_was_and_ends_alike(engine, data, tmp_path, monkeypatch):
+def test_a_stopped_run_is_resumed_and_ends_alike(engine, data, tmp_path, monkeypatch):
     truth, folder = data[1:]
     whole = read_results(detect(engine, truth, folder, tmp_path / "whole.json"))[0]
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 3)

@@ -94,7 +94,7 @@ def test_a_finished_run_is_kept_and_another_threshold_is_refused(data, engine):
         find_people(second, truth, data / "people", path)
 
 
-def test_a_stopped_run_goes_on(data, engine, monkeypatch):
+def test_a_stopped_run_is_resumed(data, engine, monkeypatch):
     truth = GroundTruth.load(data / "people.json")
     whole = find_people(engine, truth, data / "people", data / "whole.json").read_bytes()
     monkeypatch.setattr("oaks.val.resumable.PEOPLE_AT_ONCE", 1)

@@ -1,4 +1,4 @@
-"""Reading annotations and results: what is wrong is said with the file and the id."""
+"""Reading annotations and results: errors name the file and the id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: complete in itself, the same in three forms, and open for more."""
+"""The report: self-contained, the same in three formats, and extensible."""
 
 from __future__ import annotations
 

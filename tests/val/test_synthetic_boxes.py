@@ -59,16 +59,16 @@ def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
 
 
 def test_people_alone_are_found_whatever_their_category_is_called(content):
-    wanted, content = detector_like_of(content), copy.deepcopy(content)
+    expected, content = detector_like_of(content), copy.deepcopy(content)
     for annotation in content["annotations"]:
         annotation["category_id"] = 7
     content["categories"][0].update(id=7, name="human")
-    assert detector_like_of(content) == [row | {"category_id": 7} for row in wanted]
+    assert detector_like_of(content) == [row | {"category_id": 7} for row in expected]
     content["categories"][0]["name"] = "person"
     content["categories"].insert(0, {"id": 1, "name": "dog"})
     dogs = [dict(person, category_id=1, id=person["id"] + 1000) for person in content["annotations"]]
     both = dict(content, annotations=content["annotations"] + dogs)
-    assert detector_like_of(both) == [row | {"category_id": 7} for row in wanted]
+    assert detector_like_of(both) == [row | {"category_id": 7} for row in expected]
 
 
 def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):

@@ -1,4 +1,4 @@
-"""Small videos, each of whose frames says which it is."""
+"""Small videos whose frames encode their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People made of numbers: a standing figure, moved about, with the scores one asks for."""
+"""Synthetic poses: a standing figure, moved around, with given scores."""
 
 from __future__ import annotations
 

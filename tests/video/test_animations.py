@@ -1,4 +1,4 @@
-"""Animated pictures: all frames, at their own times."""
+"""Animated pictures: all frames, with their timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotated video: frame for frame in the source's time, playable to the end however it ends."""
+"""The annotated video: every frame at the source's time, playable however writing ends."""
 
 from __future__ import annotations
 

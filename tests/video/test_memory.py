@@ -1,4 +1,4 @@
-"""Long videos in flat memory: benchmarks/video_memory.py runs an hour, this some minutes' start."""
+"""Constant memory over long videos; benchmarks/video_memory.py runs an hour of video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Result files: whole after every frame, whatever happens to the disk."""
+"""Result files: complete after every frame, even on a full disk."""
 
 from __future__ import annotations
 

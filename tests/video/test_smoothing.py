@@ -1,4 +1,4 @@
-"""The one-euro filter: against a naive one, and for what it promises: steady, and not late."""
+"""The one-euro filter: against a naive one, and its promises: steady and without lag."""
 
 from __future__ import annotations
 

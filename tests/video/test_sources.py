@@ -1,4 +1,4 @@
-"""Frames as they were recorded: their times, their turn, their number; and what is said of those that are missing."""
+"""Frames of sources: times, orientation, numbers, and reports of missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generator: the same poses however the work is shared out, and a frame for every frame."""
+"""The tracking generator: the same poses for any threading and batching, and one result per frame."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_every_frame_has_the_engines_poses_and_their_ids(engine):
     assert [frame.index for frame, _ in tracked] == list(range(20))
     for (frame, poses), image in zip(tracked, images, strict=True):
         boxes, scores = walkers(frame)
-        wanted = engine.infer(image, boxes=boxes, box_scores=scores)
-        np.testing.assert_allclose(poses.keypoints, wanted.keypoints, atol=1e-3)
-        np.testing.assert_allclose(poses.scores, wanted.scores, atol=1e-5)
+        expected = engine.infer(image, boxes=boxes, box_scores=scores)
+        np.testing.assert_allclose(poses.keypoints, expected.keypoints, atol=1e-3)
+        np.testing.assert_allclose(poses.scores, expected.scores, atol=1e-5)
         assert poses.track_ids.tolist() == [1, 2]
         assert poses.frame_index.tolist() == [frame.index] * 2
     assert (summary.frames, summary.people, summary.tracks, summary.dropped) == (20, 40, 2, 0)
@@ -91,14 +91,14 @@ def test_every_frame_has_the_engines_poses_and_their_ids(engine):
 @pytest.mark.parametrize("together", [1, 3, 8])
 def test_sharing_out_the_work_changes_nothing(engine, threaded, together):
     images = scene(20)
-    wanted = gathered(images, engine, boxes=KNOWN, threaded=False, together=1)
-    assert_same(gathered(images, engine, boxes=KNOWN, threaded=threaded, together=together), wanted)
+    expected = gathered(images, engine, boxes=KNOWN, threaded=False, together=1)
+    assert_same(gathered(images, engine, boxes=KNOWN, threaded=threaded, together=together), expected)
 
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypatch, every):
     boxes = BoxSource("known", walkers, every=every)
-    wanted = gathered(scene(12), engine, boxes=boxes, together=3)
+    expected = gathered(scene(12), engine, boxes=boxes, together=3)
     stand_in.install(monkeypatch)
     order = []
     with oaks.Engine(engine.bundle, "stand_in", precision="fp32") as device:
@@ -107,7 +107,7 @@ def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypat
             device, "_begin", lambda *arguments: (order.append("begin"), begin(*arguments))[1]
         )
         monkeypatch.setattr(device, "_end", lambda begun: (order.append("end"), end(begun))[1])
-        assert_same(gathered(scene(12), device, boxes=boxes, together=3), wanted)
+        assert_same(gathered(scene(12), device, boxes=boxes, together=3), expected)
         if every == 1:
             assert order == ["begin", *["begin", "end"] * 3, "end"]
         else:
@@ -181,8 +181,8 @@ def test_smoothing_is_off_unless_asked_for(engine):
     plain = gathered(shaken, engine, boxes=still)
     smoother = OneEuro()
     steady = gathered(shaken, engine, boxes=still, smoother=smoother)
-    wanted = [smoother.update(poses, frame.time) for frame, poses in plain]
-    assert_same(steady, [(frame, poses) for (frame, _), poses in zip(plain, wanted, strict=True)])
+    expected = [smoother.update(poses, frame.time) for frame, poses in plain]
+    assert_same(steady, [(frame, poses) for (frame, _), poses in zip(plain, expected, strict=True)])
     motion = [np.diff([poses.keypoints for _, poses in result], n=2, axis=0) for result in (plain, steady)]
     assert np.abs(motion[1]).mean() < 0.7 * np.abs(motion[0]).mean()
 

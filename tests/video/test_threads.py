@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: bounded, in order, and nothing hangs or goes unsaid."""
+"""Reading ahead and writing behind: bounded, in order, without hangs or lost errors."""
 
 from __future__ import annotations
 

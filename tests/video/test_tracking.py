@@ -1,4 +1,4 @@
-"""Tracks: who keeps an id, who loses it, and at which number the decision flips."""
+"""Tracks: who keeps an id, who loses it, at the decision edges."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_the_assignment_is_the_best_of_all(seed):
     sums = {order: table[range(5), order].sum() for order in itertools.permutations(range(5))}
     best, second = sorted(sums.values())[-1], sorted(sums.values())[-2]
     assert best - second > 1e-3, "the input must tell the orders apart"
-    wanted = max(sums, key=sums.get)
-    assert ids(tracker.update(people(after), 1e-9)) == [track + 1 for track in wanted]
+    expected = max(sums, key=sums.get)
+    assert ids(tracker.update(people(after), 1e-9)) == [track + 1 for track in expected]
 
 
 def test_the_nearest_first_would_be_wrong():
@@ -117,10 +117,10 @@ def test_a_match_flips_where_its_oks_passes_the_threshold():
     moved = STANDING + np.array((17.0, 0))
     edge = reference_oks(moved, STANDING)
     assert 0.1 < edge < 0.5
-    for match, wanted in ((edge - 1e-5, 1), (edge + 1e-5, 2)):
+    for match, expected in ((edge - 1e-5, 1), (edge + 1e-5, 2)):
         tracker = Tracker(COCO17, match=match)
         tracker.update(people([(0, 0)]), 0.0)
-        assert ids(tracker.update(people([(17, 0)]), 0.0)) == [wanted]
+        assert ids(tracker.update(people([(17, 0)]), 0.0)) == [expected]
 
 
 def test_who_was_seen_once_may_have_gone_anywhere():
@@ -140,12 +140,12 @@ def test_the_score_that_is_asked_for_gates():
     assert ids(Tracker(COCO17, score="conventional").update(poses, 0.0)) == [1]
 
 
-@pytest.mark.parametrize(("gap", "wanted"), [(1.0, 1), (1.0 + 1e-6, 2)])
-def test_patience_ends_when_it_says(gap, wanted):
+@pytest.mark.parametrize(("gap", "expected"), [(1.0, 1), (1.0 + 1e-6, 2)])
+def test_patience_ends_when_it_says(gap, expected):
     tracker = Tracker(COCO17, patience=1.0)
     tracker.update(people([(0, 0)]), 0.0)
     tracker.update(people([(0, 0)], oaks=0.1), 0.5)
-    assert ids(tracker.update(people([(0, 0)]), gap)) == [wanted]
+    assert ids(tracker.update(people([(0, 0)]), gap)) == [expected]
 
 
 @pytest.mark.parametrize("patience", [0.0, 1.0])
@@ -203,14 +203,14 @@ def test_somebody_at_the_edge_is_kept_while_half_of_them_is_in_view():
 
 
 def test_somebody_of_whom_no_keypoint_is_left_in_view_is_let_go_at_the_edge_alone():
-    for center, wanted in (((4, 150), [NO_TRACK]), ((200, 150), [1])):
+    for center, expected in (((4, 150), [NO_TRACK]), ((200, 150), [1])):
         tracker = Tracker(COCO17)
         tracker.update(people([center]), 0.0, size=SIZE)
         unseen = people([center], visibility=0.1)
         assert ids(tracker.update(unseen, 0.1, of_tracks=[1], size=SIZE)) == [1]
         _, own = tracker.boxes(0.2, SIZE)
-        assert list(own) == [track for track in wanted if track > 0]
-        assert ids(tracker.update(unseen, 0.2, of_tracks=[1], size=SIZE)) == wanted
+        assert list(own) == [track for track in expected if track > 0]
+        assert ids(tracker.update(unseen, 0.2, of_tracks=[1], size=SIZE)) == expected
 
 
 def test_a_track_whose_box_shows_another_tracks_person_ends():
@@ -263,10 +263,10 @@ def test_a_weak_pose_leaves_the_track_as_it_was():
     tracker = Tracker(COCO17)
     for n in range(4):
         tracker.update(people([(10 * n, 0)]), 0.1 * n)
-    wanted, _ = tracker.boxes(0.5)
+    expected, _ = tracker.boxes(0.5)
     tracker.update(people([(90, 40)], oaks=0.2), 0.4)
     boxes, of = tracker.boxes(0.5)
-    np.testing.assert_array_equal(boxes, wanted)
+    np.testing.assert_array_equal(boxes, expected)
     assert of.tolist() == [1]
 
 
@@ -339,10 +339,10 @@ def test_pictures_of_another_size_keep_the_ids():
     tracker = Tracker(COCO17)
     for n in range(4):
         tracker.update(people([(200 + 10 * n, 300)]), 0.1 * n)
-    wanted = tracker.boxes(0.4)[0] * 0.5
+    expected = tracker.boxes(0.4)[0] * 0.5
     tracker.rescale((0.5, 0.5))
     centers = (tracker.boxes(0.4)[0][:, :2] + tracker.boxes(0.4)[0][:, 2:]) / 2
-    np.testing.assert_allclose(centers, (wanted[:, :2] + wanted[:, 2:]) / 2, atol=0.5)
+    np.testing.assert_allclose(centers, (expected[:, :2] + expected[:, 2:]) / 2, atol=0.5)
     assert ids(tracker.update(people([(120, 150)], scale=0.5), 0.4)) == [1]
 
 

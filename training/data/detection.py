@@ -28,6 +28,8 @@ from oaks.training.data.people import DamagedImage, digest_of, read_image
 from oaks.training.data.sampling import Draw, warn_once
 from oaks.training.recipe import DetectionAugmentation
 
+UNREADABLE = "images that cannot be read"
+"""Their count among what is skipped."""
 FILL = 114
 """Gray level beside the picture."""
 SPREAD = 0.54 / 6
@@ -122,8 +124,13 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
         crowd = found.crowd[own]
         path = folder.find(found.file_names[n])
         size = found.sizes[n].tolist()
-        if path is not None and not all(size):
-            size = read_size(path)
+        try:
+            if path is not None and not all(size):
+                size = read_size(path)
+        except (OSError, ArgumentError) as error:
+            warn_once(f"{error} (image {found.image_ids[n]} of {name}); left out")
+            skipped[UNREADABLE] += 1
+            continue
         boxes = _corners(found.boxes[own[~crowd]], image.get("people_without_keypoints", []), size, where)
         crowds = _corners(found.boxes[own[crowd]], image.get("crowd_boxes", []), size, where)
         if not len(boxes) or path is None:

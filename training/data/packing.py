@@ -10,6 +10,7 @@ from rich.console import Console
 
 from oaks.errors import ArgumentError
 from oaks.progress import plain_console, progress
+from oaks.skipping import skip
 from oaks.training.data.people import DamagedImage, People, Person
 from oaks.training.data.shards import read_index, required_packing, write_shards
 from oaks.training.data.sources import DataFolders, describe_source, open_source
@@ -69,7 +70,7 @@ def pack(
         )
         with progress(source.name, len(people), console=console) as advance:
             counts[source.name] = write_shards(
-                source.name, readable_people(people, console), folder, size=recipe.input, padding=recipe.padding,
+                source.name, readable_people(people), folder, size=recipe.input, padding=recipe.padding,
                 detail=detail, reach=reach, progress=advance,
             )  # fmt: skip
         console.print(
@@ -81,14 +82,14 @@ def pack(
     return counts
 
 
-def readable_people(people: People, console: Console) -> Iterator[tuple[np.ndarray, Person]]:
-    """Every person whose image can be decoded; the others are named and counted."""
+def readable_people(people: People) -> Iterator[tuple[np.ndarray, Person]]:
+    """Every person whose image can be decoded; the others are skipped and counted."""
     for index in range(len(people)):
         try:
             yield people.sample(index, np.random.default_rng(index))
         except DamagedImage as error:
             people.skipped["people in damaged images"] += 1
-            console.print(f"{error}; left out", highlight=False, soft_wrap=True, markup=False)
+            skip(f"person {people.person_ids[index]} of {people.name}", error)
 
 
 __all__ = ["pack", "readable_people"]

@@ -14,6 +14,7 @@ from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, read_image
 from oaks.poses import Poses
 from oaks.skeleton import Skeleton
+from oaks.skipping import skip
 from oaks.val.calibration import RIGHT
 from oaks.val.report.document import Gallery, Item, Picture, Section
 from oaks.val.scores import ScoredDetections
@@ -139,11 +140,13 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
 
 
 def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
-    """Return a JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read."""
+    """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read, and is skipped."""
     detections, truth = measured.detections, measured.truth
+    name, path = truth.file_names[detections.image[n]], None
     try:
-        image = read_image(ImageFolder(images).path(truth.file_names[detections.image[n]]))
-    except (OSError, ArgumentError):
+        image = read_image(path := ImageFolder(images).path(name))
+    except (OSError, ArgumentError) as error:
+        skip(name, str(error).removeprefix(f"{path}: "))
         return None
     scale = truth.scales[detections.image[n]]
     person = int(detections.own[n])

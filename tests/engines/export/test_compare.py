@@ -36,8 +36,8 @@ def inputs() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(11, 2, 4, 4)).astype(np.float32)
 
 
-def difference(model, wanted, inputs, **settings) -> compare.Difference:
-    (found,) = compare.differences(model, [wanted], inputs, network="pose", precision="fp16", **settings)
+def difference(model, expected, inputs, **settings) -> compare.Difference:
+    (found,) = compare.differences(model, [expected], inputs, network="pose", precision="fp16", **settings)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A person detector's way from a checkpoint to people found, on an untrained network."""
+"""Export of a person detector, from checkpoint to detections, with an untrained network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
 from oaks import Bundle, Detector  # noqa: E402
-from oaks.cli.main import main  # noqa: E402
+from oaks.cli.main import app, main  # noqa: E402
 from oaks.detector_formats import decode_centers  # noqa: E402
 from oaks.engines.export.detector import export_detector  # noqa: E402
 from oaks.engines.export.onnx_graph import _pad_in_convolutions  # noqa: E402
@@ -56,8 +57,8 @@ def test_every_backend_finds_the_boxes_that_the_torch_network_gives(made, backen
     pixels = torch.from_numpy((image[..., ::-1].astype(np.float32) - 127.5) / 127.5).permute(2, 0, 1)[None]
     with torch.inference_mode():
         maps = [value[0].numpy() for value in network(pixels.contiguous())]
-    wanted, scores = decode_centers(*maps, stride=4, threshold=0.4, overlap=0.6)
-    inside = np.clip(wanted, 0, np.tile(SIZE, 2))
+    expected, scores = decode_centers(*maps, stride=4, threshold=0.4, overlap=0.6)
+    inside = np.clip(expected, 0, np.tile(SIZE, 2))
     usable = (inside[:, 2:] > inside[:, :2]).all(axis=1)
     boxes, found = Detector(bundle, backend=backend, precision="fp32", device="cpu").detect(image)
     assert len(boxes)
@@ -69,6 +70,21 @@ def test_every_backend_finds_the_boxes_that_the_torch_network_gives(made, backen
     assert (apart.min(axis=1) < 0.5).mean() > 0.95
     assert apart.min(axis=1).max() < 4.5
     np.testing.assert_allclose(found, scores[usable][nearest], atol=0.02)
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_named(made, tmp_path):
+    checkpoint = made[0].path.with_name("network.safetensors")
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((96, 64, 3), 40 * number, np.uint8))
+    (tmp_path / "3.png").write_bytes((tmp_path / "2.png").read_bytes()[:50])
+    result = CliRunner().invoke(app, [
+        "export", str(checkpoint), "--images", str(tmp_path), "--threshold", ".4", "--out", str(tmp_path / "out"),
+        "--tolerance", "fp16=.2",
+    ])  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert "skipped 1: " in result.output
+    assert "3.png" in result.output
+    assert Bundle.load(tmp_path / "out").has("detector")
 
 
 def test_the_bundle_says_what_the_detector_takes(made):

@@ -132,12 +132,12 @@ def half(checkpoints, pictures, tmp_path_factory) -> Bundle:
 def test_one_fp16_file_serves_every_float_precision_and_torch(half, bundle, pictures):
     assert sorted(half.files) == ["ks.fp16.onnx", "pose.fp16.onnx"]
     with Engine(bundle, "onnxruntime", precision="fp32") as engine:
-        wanted = engine.infer(pictures[:3], boxes="whole")
+        expected = engine.infer(pictures[:3], boxes="whole")
     for backend in ("onnxruntime", "openvino", "torch"):
         for precision_of in ("fp32", "fp16"):
             with Engine(half, backend, precision=precision_of, device="cpu") as engine:
                 poses = engine.infer(pictures[:3], boxes="whole")
-            np.testing.assert_allclose(poses.scores, wanted.scores, atol=5e-3)
+            np.testing.assert_allclose(poses.scores, expected.scores, atol=5e-3)
     rows = half.description["extra"]["export"]["differences"]
     assert {row["precision"] for row in rows} == {"fp16", "fp32 of fp16"}
     assert all(row["typical"] > 1e-6 for row in rows)
@@ -298,7 +298,7 @@ def test_int8_is_calibrated_and_compared_on_different_people(checkpoints, pictur
         given["calibrated"] = np.concatenate(list(samples))
         return model
 
-    def differences(model, wanted, samples, **_):
+    def differences(model, expected, samples, **_):
         given["compared"] = samples
         return []
 
@@ -317,9 +317,9 @@ def test_the_ks_network_is_compared_on_flip_averaged_heatmaps(checkpoints, pictu
     given = {}
     real = compare.differences
 
-    def differences(model, wanted, samples, *, network, **settings):
+    def differences(model, expected, samples, *, network, **settings):
         given[network] = samples
-        return real(model, wanted, samples, network=network, **settings)
+        return real(model, expected, samples, network=network, **settings)
 
     monkeypatch.setattr(compare, "differences", differences)
     export(*checkpoints, out=tmp_path / "b", crops=pictures, show=False)
@@ -331,8 +331,8 @@ def test_the_ks_network_is_compared_on_flip_averaged_heatmaps(checkpoints, pictu
     order = list(range(17))
     for left in range(1, 17, 2):
         order[left], order[left + 1] = left + 1, left
-    wanted = 0.5 * (straight + back[:, order]).numpy()
-    np.testing.assert_allclose(given["ks"], wanted, atol=1e-5)
+    expected = 0.5 * (straight + back[:, order]).numpy()
+    np.testing.assert_allclose(given["ks"], expected, atol=1e-5)
 
 
 def test_float_layers_can_be_named(checkpoints, pictures, tmp_path, bundle):
@@ -430,8 +430,8 @@ def test_a_training_starts_from_the_published_file(half, checkpoints):
     load_weights(fresh, InitialWeights(path=half.path / "pose.fp16.onnx"))
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 64, 48)).astype(np.float32))
     with torch.no_grad():
-        wanted, found = trained(x)[0], fresh.eval()(x)[0]
-    assert (wanted - found).abs().max() < 0.05 * wanted.std()  # float16 rounding of random weights
+        expected, found = trained(x)[0], fresh.eval()(x)[0]
+    assert (expected - found).abs().max() < 0.05 * expected.std()  # float16 rounding of random weights
     fresh.train()(x)  # and it trains on, batch normalisation included
     (half.path.parent / "bare.onnx").write_bytes(half.network("ks", "fp32").read())
     assert set(read_state_dict(half.path.parent / "bare.onnx")) < set(

@@ -38,8 +38,8 @@ def test_any_batch_gives_what_torch_gives(exported, batch):
     network, model = exported
     crops = noise(batch, 3, SIZE[1], SIZE[0], seed=batch)
     with torch.no_grad():
-        wanted = [output.numpy() for output in network(torch.from_numpy(crops))]
-    for ours, theirs in zip(run(model, crops), wanted, strict=True):
+        expected = [output.numpy() for output in network(torch.from_numpy(crops))]
+    for ours, theirs in zip(run(model, crops), expected, strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -118,8 +118,8 @@ def test_the_heads_of_real_networks_export_plainly(head):
     }
     crops = noise(3, 3, 64, 64)
     with torch.no_grad():
-        wanted = network(torch.from_numpy(crops))[0].numpy()
-    np.testing.assert_allclose(run(model, crops)[0], wanted, atol=1e-5)
+        expected = network(torch.from_numpy(crops))[0].numpy()
+    np.testing.assert_allclose(run(model, crops)[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(9, 5), (48, 144), (13, 10), (7, 3), (18, 10)])
@@ -143,6 +143,6 @@ def test_a_ks_net_with_map_figures_gives_what_torch_gives(convert):
     model = convert(to_onnx(network, maps[:2], input_name="heatmaps", output_names=["similarity"]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        wanted = network(maps).numpy()
+        expected = network(maps).numpy()
     (ours,) = session.run(None, {"heatmaps": maps.numpy()})
-    np.testing.assert_allclose(ours, wanted, atol=1e-5 if convert is not to_fp16 else 0.02)
+    np.testing.assert_allclose(ours, expected, atol=1e-5 if convert is not to_fp16 else 0.02)

@@ -1,4 +1,4 @@
-"""What the reduced precisions hold in their graphs, as TensorRT's parsers and ONNX Runtime want it."""
+"""Graphs of the reduced precisions, in the form that TensorRT's parsers and ONNX Runtime require."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def test_weights_keep_what_half_can_hold():
     layer.weight.data = torch.from_numpy(values).reshape(-1, 1, 1, 1)
     model = to_onnx(layer, torch.zeros(2, 1, 4, 4), input_name="crops", output_names=["heatmaps"])
     (weights,) = constants(to_fp16(model)).values()
-    wanted = values.astype(np.float64)
-    wanted[0] = 2.0**-24  # not rounded to nothing
-    wanted[-2:] = 65504.0, -65504.0
-    np.testing.assert_allclose(weights.ravel().astype(np.float64), wanted, rtol=2e-3)
+    expected = values.astype(np.float64)
+    expected[0] = 2.0**-24  # not rounded to nothing
+    expected[-2:] = 65504.0, -65504.0
+    np.testing.assert_allclose(weights.ravel().astype(np.float64), expected, rtol=2e-3)
 
 
 def test_quantization_is_symmetric_int8_throughout(quantized):

@@ -69,6 +69,20 @@ def test_a_folder_with_annotations_is_a_coco_file(coco, tmp_path):
     assert load_crops(tmp_path, DESCRIPTION, count=10).shape == (2, 3, 8, 6)
 
 
+def test_pictures_that_cannot_be_read_are_skipped(coco, tmp_path, caplog):
+    annotations = coco("people.json", "images")
+    content = json.loads(annotations.read_text())
+    for number, name in enumerate(("gone.png", "cut.png"), start=8):
+        content["images"].append({"id": number, "file_name": name, "width": 120, "height": 80})
+        content["annotations"].append({**content["annotations"][0], "id": number, "image_id": number})
+    annotations.write_text(json.dumps(content))
+    (tmp_path / "images" / "cut.png").write_bytes((tmp_path / "images" / "a.png").read_bytes()[:60])
+    assert len(load_crops(annotations, DESCRIPTION, count=10)) == 2
+    assert len(load_crops(tmp_path / "images", DESCRIPTION, count=10)) == 1
+    assert "skipped gone.png: image not found" in caplog.text
+    assert caplog.text.count("cut.png: damaged") == 2
+
+
 def test_padding_is_the_networks(coco):
     padded = load_crops(coco("people.json", "images"), {**DESCRIPTION, "padding": 2.0}, count=1)
     assert (padded[0, :, 0, 0] == normalized(0, 0, 0)).all()  # outside of the picture is black
@@ -126,16 +140,16 @@ def test_what_is_not_there_is_named(tmp_path, coco):
         load_crops(tmp_path / "x.txt", DESCRIPTION, count=5)
     people = coco("people.json", "images")
     (tmp_path / "images" / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"image not found: a.png, which .* names, in any of"):
+    with pytest.raises(ValueError, match=r"crops must have pictures that can be read, got .*people.json"):
         load_crops(people, DESCRIPTION, count=5)
 
 
 @pytest.mark.parametrize(
-    ("total", "count", "wanted"), [(1, 5, 1), (2, 5, 1), (3, 5, 2), (40, 8, 8), (9, 4, 4)]
+    ("total", "count", "expected"), [(1, 5, 1), (2, 5, 1), (3, 5, 2), (40, 8, 8), (9, 4, 4)]
 )
-def test_split_keeps_apart_and_loses_nothing(total, count, wanted):
+def test_split_keeps_apart_and_loses_nothing(total, count, expected):
     compared, calibrated = split(np.arange(total), count)
-    assert len(compared) == wanted
+    assert len(compared) == expected
     assert sorted([*compared, *calibrated]) == list(range(total))
     assert compared[0] == 0
-    assert wanted == 1 or compared[-1] == total - 1  # spread over the whole
+    assert expected == 1 or compared[-1] == total - 1  # spread over the whole

@@ -1,4 +1,4 @@
-"""The real TensorRT, PyCUDA and a GPU: `pytest -m tensorrt`, for whoever has them."""
+"""The real TensorRT, PyCUDA and a GPU: `pytest -m tensorrt`, where they are available."""
 
 from __future__ import annotations
 
@@ -53,13 +53,15 @@ def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precis
     ):
         apart = []
         for count in (1, 3, 8, 11, 24, 2):
-            poses, wanted = (
+            poses, expected = (
                 engine.infer(pictures[:count], boxes="whole"),
                 reference.infer(pictures[:count], boxes="whole"),
             )
-            distance = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=-1)
-            apart.append(distance[wanted.present] * bundle.size[0] / pictures.shape[2])
-            np.testing.assert_allclose(poses.scores, wanted.scores, atol={"fp32": 1e-3}.get(precision, 0.05))
+            distance = np.linalg.norm(poses.keypoints - expected.keypoints, axis=-1)
+            apart.append(distance[expected.present] * bundle.size[0] / pictures.shape[2])
+            np.testing.assert_allclose(
+                poses.scores, expected.scores, atol={"fp32": 1e-3}.get(precision, 0.05)
+            )
         assert engine.describe()["cuda_graphs"] == "captured"
     pixels, share = NEAR[precision]
     together = np.concatenate(apart)

@@ -1,4 +1,4 @@
-"""Held-out people as COCO files: those whom the training's loader leaves out, and nobody else."""
+"""Held-out people as COCO files: exactly those that the training's loader leaves out."""
 
 from __future__ import annotations
 

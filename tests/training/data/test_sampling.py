@@ -1,4 +1,4 @@
-"""The order of people: everyone in turn, by weight, the same from whichever step it is gone on with."""
+"""The order of people: everyone in turn, by weight, the same when resumed at any step."""
 
 from __future__ import annotations
 

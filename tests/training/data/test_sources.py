@@ -173,7 +173,7 @@ def test_digests_of_rendered_people_follow_the_renderers_switches(tmp_path: Path
         assert found[0] == found[1] != found[2]
 
 
-def test_packing_leaves_damaged_images_out_and_says_so(tmp_path: Path, people_folder: Path) -> None:
+def test_packing_skips_damaged_images_and_says_so(tmp_path: Path, people_folder: Path, caplog) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
     console = Console(file=io.StringIO(), width=400)
     counts = pack(
@@ -183,8 +183,8 @@ def test_packing_leaves_damaged_images_out_and_says_so(tmp_path: Path, people_fo
         console=console,
     )
     assert counts == {"people": 10}
-    assert "2.jpg: damaged" in console.file.getvalue()
-    assert "(image 2, person 4 of people); left out" in console.file.getvalue()
+    assert "skipped person 4 of people: " in caplog.text
+    assert "2.jpg: damaged" in caplog.text
     assert "2 people in damaged images" in console.file.getvalue()
 
 

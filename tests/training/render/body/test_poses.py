@@ -34,8 +34,8 @@ def write_file(path, count=260, aspect=4 / 3, seed=0):
     points, flags = np.zeros((count, 17, 2), np.float32), np.zeros((count, 17), np.uint8)
     for index in range(count):
         xy, labeled, _, _ = projected(rng, ("stand", "walk", "sit", "raise")[index % 4], rng.normal(0, 0.7))
-        wanted = int(rng.integers(*CLASS_RANGES[index % 4])) if index % 4 < 3 else 17
-        keep = np.argsort(-xy[:, 1] if rng.random() < 0.5 else xy[:, 0])[:wanted]
+        expected = int(rng.integers(*CLASS_RANGES[index % 4])) if index % 4 < 3 else 17
+        keep = np.argsort(-xy[:, 1] if rng.random() < 0.5 else xy[:, 0])[:expected]
         shown = np.zeros(17, bool)
         shown[keep] = True
         if index % 4 == 3:

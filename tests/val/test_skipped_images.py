@@ -1,0 +1,239 @@
+"""Images that are missing, damaged or too large end no evaluation: they are skipped, counted and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import bundles
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import oaks
+from oaks.cli.main import app
+from oaks.coco import read_results, write_results
+from oaks.files import write_json
+from oaks.inference import detect_each
+from oaks.skipping import SkippedItems
+from oaks.val import resumable
+from oaks.val.detect import detect
+from oaks.val.detections import Detections
+from oaks.val.evaluate import _stated as stated
+from oaks.val.ground_truth import GroundTruth
+from oaks.val.report import cases
+from oaks.val.report.document import Report
+from oaks.val.scores import ScoredDetections
+
+from . import synthetic
+
+SIZE = (512, 384)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with people.json, seven pictures in people/, results of another estimator, and a bundle."""
+    folder = tmp_path_factory.mktemp("whole")
+    content = synthetic.annotations(9, images=7)
+    (folder / "people").mkdir()
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 255, (*SIZE[::-1], 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "people" / image["file_name"]), noise)
+    write_json(folder / "people.json", content)
+    rows = synthetic.detections(content, 9)
+    write_results(folder / "other.json", rows, {"box_source": "annotated: people.json"})
+    bundles.write_with_detector(folder / "bundle", skeleton=oaks.COCO17)
+    return folder
+
+
+@pytest.fixture
+def spoiled(whole, tmp_path):
+    """The same with a missing, a damaged, an empty and a too large picture, and their names."""
+    folder = tmp_path / "spoiled"
+    shutil.copytree(whole, folder)
+    names = [image["file_name"] for image in json.loads((folder / "people.json").read_text())["images"]]
+    missing, damaged, empty, large = names[1:5]
+    (folder / "people" / missing).unlink()
+    content = (folder / "people" / damaged).read_bytes()
+    (folder / "people" / damaged).write_bytes(content[: len(content) // 2])
+    (folder / "people" / empty).write_bytes(b"")
+    write_large(folder / "people" / large)
+    return folder, {missing, damaged, empty, large}
+
+
+def write_large(path: Path) -> None:
+    """A picture of more pixels than the limit; its file is small."""
+    cv2.imwrite(str(path.with_suffix(".png")), np.zeros((2000, 2000), np.uint8))
+    path.with_suffix(".png").replace(path)
+
+
+@pytest.fixture(autouse=True)
+def limit(monkeypatch):
+    monkeypatch.setenv("OAKS_LIMIT_IMAGE_PIXELS", "1000000")
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def named(output: str) -> set[str]:
+    """The items of the line that counts them."""
+    line = next(line for line in output.splitlines() if line.startswith("skipped ") and ": " in line
+                and line.split(" ")[1].rstrip(":").isdigit())  # fmt: skip
+    count, names = line.removeprefix("skipped ").split(": ", 1)
+    listed = names.split(", ")
+    assert int(count) == len(listed)
+    return set(listed)
+
+
+COMMON = ("--backend", "onnxruntime", "--threads", 1)
+
+
+def test_a_whole_evaluation(spoiled, tmp_path, monkeypatch):
+    folder, bad = spoiled
+    measured = []
+
+    def evaluate(_truth, results, _settings):
+        measured.append(results)
+        return Report("")
+
+    monkeypatch.setattr("oaks.val.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("oaks.val.evaluate.save_evaluation", lambda _report, out: out)
+    command = ("val", folder / "bundle", folder / "people.json", "--out", tmp_path / "report", *COMMON)
+    code, output = run(*command)
+    assert code == 1, output
+    assert named(output) == bad
+    for file in ("ground-truth-boxes.json", "people-boxes.json", "detected-boxes.json"):
+        rows, header = read_results(tmp_path / "report" / file)
+        assert set(header["skipped"]) == bad
+        assert not {row.get("file_name") for row in rows} & bad
+    again, output = run(*command)  # from the files that are there
+    assert again == 1
+    assert named(output) == bad
+    assert len(measured) == 2
+    (entry,) = [entry for entry in stated(measured[0][0].header) if entry[0] == "Skipped images"]
+    assert entry[1].startswith("4, their people count as missed: ")
+
+
+def test_people_in_skipped_images_count_as_missed(spoiled, whole, tmp_path):
+    folder, bad = spoiled
+    truth = GroundTruth.load(folder / "people.json")
+    with oaks.Engine(folder / "bundle", "onnxruntime", threads=1) as engine:
+        part = read_results(detect(engine, truth, folder / "people", tmp_path / "part.json"))[0]
+        every = read_results(detect(engine, truth, whole / "people", tmp_path / "every.json"))[0]
+    kept = [row for row in every if row["file_name"] not in bad]
+    assert len(kept) < len(every)
+    assert [row["annotation_id"] for row in part] == [row["annotation_id"] for row in kept]
+    for one, other in zip(part, kept, strict=True):
+        assert one["keypoints"] == pytest.approx(other["keypoints"], abs=1e-3)
+
+
+def test_a_stopped_run_names_them_when_it_is_resumed(spoiled, tmp_path, monkeypatch):
+    folder, bad = spoiled
+    truth = GroundTruth.load(folder / "people.json")
+    monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
+    with oaks.Engine(folder / "bundle", "onnxruntime", threads=1) as engine:
+        infer, calls = engine.infer, []
+
+        def stopping(frames, **arguments):
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            calls.append(frames)
+            return infer(frames, **arguments)
+
+        monkeypatch.setattr(engine, "infer", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            detect(engine, truth, folder / "people", tmp_path / "r.json")
+        monkeypatch.setattr(engine, "infer", infer)
+        assert (
+            set(read_results(detect(engine, truth, folder / "people", tmp_path / "r.json"))[1]["skipped"])
+            == bad
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("val", "detect", "{bundle}", "{people}", "--out", "{out}/a.json", *COMMON),
+        ("val", "others", "{other}", "--annotations", "{people}", "--bundle", "{bundle}", "--out", "{out}/others",
+         "--resamples", 2, *COMMON),
+        ("benchmark", "{bundle}", "--annotations", "{people}", "--backend", "onnxruntime", "--precision", "fp32",
+         "--turns", 1, "--batch", 1, "--threads", 1),
+    ],
+    ids=["detect", "others", "benchmark"],
+)  # fmt: skip
+def test_every_verb_that_reads_a_data_set(spoiled, tmp_path, arguments, monkeypatch):
+    monkeypatch.setattr("oaks.benchmark._TURN_SECONDS", 0.0)
+    folder, bad = spoiled
+    places = {"bundle": folder / "bundle", "people": folder / "people.json", "other": folder / "other.json",
+              "out": tmp_path}  # fmt: skip
+    code, output = run(*(str(argument).format(**places) for argument in arguments))
+    assert code == 1, output
+    assert named(output) == bad
+
+
+def test_boxes_like_a_detectors_where_only_the_image_tells_its_size(spoiled, tmp_path):
+    folder, bad = spoiled
+    content = json.loads((folder / "people.json").read_text())
+    for image in content["images"]:
+        del image["width"], image["height"]
+    write_json(folder / "people.json", content)
+    code, output = run(
+        "val", "boxes", folder / "people.json", "--images", folder / "people", "--out", tmp_path / "b.json"
+    )
+    assert code == 1, output
+    # A file that ends early still says how large its picture is.
+    damaged = content["images"][2]["file_name"]
+    assert named(output) == bad - {damaged}
+    ids = {row["image_id"] for row in json.loads((tmp_path / "b.json").read_text())}
+    assert not ids & {image["id"] for image in content["images"] if image["file_name"] in bad - {damaged}}
+
+
+def test_cases_of_a_report_on_results_alone(spoiled):
+    folder, bad = spoiled
+    truth = GroundTruth.load(folder / "people.json")
+    measured = ScoredDetections.of(truth, Detections.load(folder / "other.json", truth))
+    with SkippedItems() as skipped:
+        assert cases.section(measured, folder / "people") is not None
+    assert skipped.items
+    assert set(skipped.items) <= bad
+
+
+def test_json_has_an_object_for_each(spoiled, tmp_path):
+    folder, bad = spoiled
+    result = CliRunner().invoke(app, [*map(str, ("val", "detect", folder / "bundle", folder / "people.json", "--out",
+                                                 tmp_path / "a.json", "--json", *COMMON))])  # fmt: skip
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {line["item"] for line in lines if "skipped" in line} == bad
+    assert result.exit_code == 1
+
+
+def test_an_image_on_which_the_detector_fails_is_left_out():
+    class Failing:
+        def detect(self, picture):
+            if picture == "bad":
+                raise RuntimeError("it broke")
+            return np.zeros((1, 4)), np.ones(1)
+
+        def _check_alive(self):
+            return self
+
+    failed = {}
+    found = list(detect_each(Failing(), [(3, "good"), (5, "bad"), (8, "good")], failed.__setitem__))
+    assert [number for number, _, _ in found] == [3, 8]
+    assert failed == {5: "it broke"}
+
+
+def test_labels_of_another_size_are_still_refused_before_the_work(spoiled, tmp_path):
+    folder, _ = spoiled
+    content = json.loads((folder / "people.json").read_text())
+    content["images"][0] |= {"width": SIZE[1], "height": SIZE[0]}
+    write_json(folder / "people.json", content)
+    code, output = run(
+        "val", "detect", folder / "bundle", folder / "people.json", "--out", tmp_path / "a.json", *COMMON
+    )
+    assert code == 2
+    assert "384×512" in output
