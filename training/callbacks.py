@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import subprocess
+import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -70,9 +71,11 @@ class CheckpointAndStop(Callback):
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Takes over the signals."""
+        """Take over the signals where Python allows it: in the main thread. Ray Train runs trainings in another one."""
         self._saved = self._told = self._began = time.monotonic()
         self._first_step = trainer.global_step
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._on_signal)
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,15 @@ def test_signals_stop_cleanly(
     assert signal.getsignal(number) == before
     assert number.name in console.file.getvalue()
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_training_in_another_thread_leaves_signals_alone(tmp_path: Path, people_folder: Path) -> None:
+    """As on Ray Train; only the main thread may set handlers."""
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as other:
+        made = other.submit(start, tmp_path / "run", people_folder).result()
+    assert made == tmp_path / "run" / "network.safetensors"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_save_that_breaks_off_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch) -> None:
