@@ -1,10 +1,10 @@
-"""The paper's ablations at small scale on rendered people, from nothing to one report. For the night.
+"""The paper's ablations at small scale on rendered people, from rendering to one report. Takes a night.
 
     python benchmarks/ablations.py [--out runs/ablations] [--quick]
 
 Renders people, trains a pose network with the occlusion subnet, one without, and a KS-net, exports them, and
-runs the evaluation and tables 4, 5 and 9 by the commands that a user would type, which it prints. What is
-done stays; the same command goes on where it was stopped.
+runs the evaluation and tables 4, 5 and 9. It runs and prints the commands that a user would type. The same
+command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def oaks(*arguments: object) -> None:
 
 
 def train(recipe: str, folder: Path, changes: list[str]) -> Path:
-    """Trains, goes on with a training, or finds it done."""
+    """Train, resume a training, or return a finished one."""
     card = folder / "metrics.json"
     if card.is_file():
         state = json.loads(card.read_text(encoding="utf-8"))

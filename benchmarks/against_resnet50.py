@@ -3,7 +3,7 @@
     python benchmarks/against_resnet50.py [BUNDLE] [--batch 8] [--turns 9]
 
 Both through oaks.Engine with flip, in turns. The ResNet-50 (Simple Baselines, random weights) runs alone, without
-KS-net, in ONNX Runtime in fp32; the bundle with both its networks on every CPU backend and precision that is here.
+KS-net, in ONNX Runtime in fp32; the bundle with both its networks on every available CPU backend and precision.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people run today for the operations, written from the algorithms: NumPy, OpenCV, torch."""
+"""The usual ways to compute the operations, written from the algorithms: NumPy, OpenCV, torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From a frame and boxes to scored poses, against what one would otherwise run. One run, one table.
+"""From a frame and boxes to scored poses, against the usual alternatives. One run, one table.
 
     python benchmarks/end_to_end.py [BUNDLE] [--batch 8] [--turns 15] [--calls 10] [--save]
 
-The others run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
+The alternatives run the same two networks with OpenCV and NumPy around them: in ONNX Runtime, and in torch eager
 where the bundle has weights for it. All poses are compared with ours before anything is timed. Jobs take
 turns. The ceiling is what the networks' multiplications would take at the rate of NumPy's matrix product.
 """

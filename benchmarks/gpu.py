@@ -3,9 +3,9 @@
     python benchmarks/gpu.py [--minutes 9] [--out benchmarks/results/gpu]
 
 Needs an NVIDIA GPU, nvcc, and a Python with torch, pytest and what builds oaks (setuptools, pybind11, CMake, Ninja);
-no plugin of pytest's. Where one of these is missing, it says which, runs nothing and ends with status 2. Uses no
-network. Each stage is a process with a time limit; one that fails or runs out of time does not stop the others. A
-stage whose tests were all skipped has failed. Writes at most eight files: what each stage printed, and summary.json.
+pytest needs no plugins. If one of these is missing, the script names it, runs nothing and ends with status 2. It uses
+no network. Each stage is a process with a time limit; a stage that fails or runs out of time does not stop the others.
+A stage whose tests were all skipped has failed. At most eight files are written: the output of stages, and summary.json.
 """
 
 from __future__ import annotations

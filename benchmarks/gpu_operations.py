@@ -2,10 +2,10 @@
 
     python benchmarks/gpu_operations.py [--quick] [--save] [--device cuda:0]
 
-Needs an NVIDIA GPU, torch, and oaks installed where nvcc is on the PATH. Every result is compared with the CPU
-operations', on outputs that were spoilt before, ahead of anything timed. Times are of CUDA events on one stream;
-before each, more is read than the caches hold, which also keeps the device busy until the work to be timed has been
-handed over. Read, not written: lines that were written would be written back while the kernel is timed.
+Needs an NVIDIA GPU, torch, and oaks installed where nvcc is on the PATH. Before anything is timed, every result is
+compared with that of the CPU operation, in outputs that held other values before. Times come from CUDA events on one
+stream. Before each timed call more memory is read than the caches hold, which also keeps the device busy until the
+call has been launched. It is read and not written: written lines would be written back while the kernel is timed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What int8 costs in average precision, on people whom no network was trained on. One table.
+"""Average precision in fp32, fp16 and int8, on people whom the network was not trained on. One table.
 
     python benchmarks/int8_accuracy.py --data FOLDER [--bundle small] [--bundle tiny] [--people 300]
 
-The people are those whom the bundle's recipe NAME_pose holds out; boxes are the annotated ones. int8 is made as
-`oaks export` makes it, calibrated on other held-out people, and joins the bundle's own files, so that all precisions
-share one scorer. All run on ONNX Runtime's CPU provider: its speed in fp16 says nothing about GPUs.
+The people are those whom the bundle's recipe NAME_pose holds out, in their annotated boxes. The int8 network is made as
+`oaks export` makes it, calibrated on other held-out people, and added to a copy of the bundle, so that all precisions
+share one scorer. All run on ONNX Runtime's CPU provider.
 """
 
 from __future__ import annotations

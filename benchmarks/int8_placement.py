@@ -1,4 +1,4 @@
-"""What int8 costs by where it is placed: around convolutions or at their inputs, in all of them or not. One table.
+"""Accuracy and speed of int8 by placement: around convolutions or at their inputs, in all or only some. One table.
 
     python benchmarks/int8_placement.py [BUNDLE] [--crops FILE] [--count 96] [--batch 8] [--turns 15]
 

@@ -1,11 +1,11 @@
-"""Warp instructions and bytes of the CUDA kernels, counted on their PTX: figures that need no GPU. One run, one table.
+"""Warp instructions and bytes of the CUDA kernels, counted on their PTX without a GPU. One run, one table.
 
     python benchmarks/kernel_counts.py [--save | --check] [--kernel crop --kernel decode]
 
 Needs nvcc and the test extra: the tests' emulator runs the PTX. An instruction counts for a warp as often as the lane
-that executes it most often. Bytes are those that threads read from and write to global memory, and beside them how many
-times the least that the operation must move. --save writes benchmarks/results/kernel_counts.json; --check compares with
-it, as the tests do, and fails where something grew by more than 3 %.
+that executes it most often. Bytes are those that threads read from and write to global memory, and their ratio to the
+minimum that the operation must move. --save writes benchmarks/results/kernel_counts.json; --check compares with that
+file, as the tests do, and fails if a count has grown by more than 3 %.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: jobs take turns, so that what disturbs the machine disturbs all alike."""
+"""Interleaved timing: jobs take turns, so that disturbances of the machine affect all of them alike."""
 
 from __future__ import annotations
 

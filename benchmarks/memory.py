@@ -1,4 +1,4 @@
-"""Memory over many inferences: what the process holds after the first hundred, and after all of them.
+"""Memory over many inferences: what the process holds after the first hundred and after all of them.
 
     python benchmarks/memory.py [--count 100000] [--bundle NAME --count 2000] [--backend onnxruntime] [--save]
 

@@ -3,8 +3,8 @@
     pip install 'oaks[fit]'
     python benchmarks/operations.py [--quick] [--only decode] [--save]
 
-Maps and frames come cold from memory: every call takes the next of several sets that together outgrow the
-caches. Every competitor's result is compared with ours before anything is timed.
+Maps and frames are not in the caches: every call takes the next of several sets that together outgrow them. Every
+competitor's result is compared with ours before anything is timed.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def cycle_of(make: Callable[[int], Any], bytes_each: int) -> Iterator[Any]:
 
 
 class Bench:
-    """Collects the table's rows."""
+    """Times jobs and collects the rows of the table."""
 
     def __init__(self, turns: int) -> None:
         self.turns = turns
         self.rows: list[dict[str, object]] = []
 
     def run(self, what: str, batch: int, bytes_moved: int, jobs: dict[str, Callable[[], object]]) -> None:
-        """Times jobs against one another; the first is ours, and ratios are the others' time over ours."""
+        """Time jobs in turns. The first is ours; ratios are the others' time over ours."""
         timings = measure.interleaved(jobs, turns=self.turns)
         ours = next(iter(timings.values()))
         for name, timing in timings.items():
@@ -81,7 +81,7 @@ class Bench:
 
 
 def with_threads(count: int, job: Callable[[], object]) -> Callable[[], object]:
-    """The job with so many threads for our operations."""
+    """The job, with that many threads for our operations."""
 
     def run() -> object:
         ops.set_threads(count)
@@ -112,7 +112,7 @@ def read_jobs(sets: Iterator[Any]) -> dict[str, Callable[[], object]]:
 
 
 def check_decode(height: int, width: int) -> None:
-    """Every competitor finds what we find."""
+    """Compare the results of every competitor with ours."""
     maps, mirrored = heatmaps(2, height, width, 0)
     arguments = {"flip_pairs": PAIRS}
     close = {"atol": 1e-4, "rtol": 0}

@@ -1,9 +1,9 @@
-"""What a bundle is worth on annotated people it has never seen: the tables of its model card, and a line in the log.
+"""Evaluate a bundle on annotated people whom it was not trained on: the tables of its model card, and a line in the log.
 
     python benchmarks/photographs.py BUNDLE ANNOTATIONS IMAGES --log benchmarks/results/coco-val2017-test.jsonl
 
 Ground-truth boxes. Intervals are paired bootstraps over images. The whole report is written beside the results.
-Whoever wants no line says --no-log; people who are for measuring only are never looked at without one.
+--no-log writes no line; it is refused for people who are for measuring only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rendered clips with all that is true about them, and boxes as a detector would give them."""
+"""Rendered clips with their ground truth, and boxes as a detector would give them."""
 
 from __future__ import annotations
 

@@ -92,8 +92,13 @@ def serve(
             queue, wait, bounds, and those of oaks.Engine.
 
     Raises:
-        ArgumentError, BackendUnavailable, ConnectionError, OaksError: as `running`.
+        ArgumentError: it was called in another thread than the main one, or as `running`.
+        BackendUnavailable, ConnectionError, OaksError: as `running`.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise ArgumentError(
+            "serve must be called in the main thread, which gets signals; use oaks.ray.running"
+        )
     stop = threading.Event()
     # Signals are taken over after Ray, which takes over SIGTERM too.
     with running(bundle, **settings) as place, stopping_on_signals(stop):

@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
 
 from oaks.cli.main import app
 from oaks.cli.options import with_ray_address
+from oaks.errors import ArgumentError
 from oaks.ray import batches, serving
 
 from .conftest import write_pictures
@@ -150,3 +152,12 @@ def test_a_service_runs_until_a_signal_with_the_settings_it_was_given(monkeypatc
     serving.serve("tiny", ready=ready, port=8123, queue=9)
     assert seen == [("tiny", {"port": 8123, "queue": 9}), "http://127.0.0.1:1", "ended"]
     assert signal.getsignal(number) is before
+
+
+def test_a_service_that_waits_for_signals_must_run_in_the_main_thread(monkeypatch):
+    monkeypatch.setattr(serving, "running", lambda *_, **__: pytest.fail("a service was started"))
+    with (
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(ArgumentError, match="must be called in the main thread"),
+    ):
+        other.submit(serving.serve, "tiny").result()
