@@ -96,8 +96,9 @@ def serve(
         BackendUnavailable, ConnectionError, OaksError: as `running`.
     """
     if threading.current_thread() is not threading.main_thread():
+        name = threading.current_thread().name
         raise ArgumentError(
-            "serve must be called in the main thread, which gets signals; use oaks.ray.running"
+            f"serve must be called in the main thread, got thread {name!r}; use oaks.ray.running instead"
         )
     stop = threading.Event()
     # Signals are taken over after Ray, which takes over SIGTERM too.
