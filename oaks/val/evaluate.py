@@ -249,7 +249,7 @@ def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: rank
         made.append(
             Tile(
                 "Gap to the oracle closed",
-                f"{100 * share:.0f} %",
+                f"{100 * share:.0f} %".replace("-", "−"),
                 f"conventional {100 * conventional:.1f}, oracle {100 * oracle:.1f}",
                 "good" if share > 0 else "bad",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from oaks.coco import write_results
 from oaks.files import write_json
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
-from oaks.val.evaluate import Settings, evaluate
+from oaks.val.evaluate import Settings, evaluate, headline_tiles
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.interval import Interval
 from oaks.val.report import paper
@@ -277,3 +278,15 @@ def test_the_paper_s_own_figures_agree_with_one_another():
     assert (
         paper.KS_NET_BACKBONES["resnet18"][1]["AP"] == paper.GROUND_TRUTH_BOXES["oaks_true_visibility"]["AP"]
     )
+
+
+def test_an_undefined_interval_leaves_no_trace_and_minus_signs_are_minus_signs(made):
+    nothing, lost = Interval(math.nan, math.nan, math.nan), Interval(-0.02, -0.03, -0.01)
+    table = Table("t", "t", (Column("Gain", "points"),), ((nothing,), (lost,)))
+    page = html(Report(title="t", sections=[Section("s", "s", "", (table,))]))
+    assert "– … –" not in page
+    assert "−3.0 … −1.0" in page
+    measured = ScoredDetections.of(made[2], made[3][0])
+    low, high = {"AP": 0.5}, {"AP": 0.6}
+    ranking = {"conventional": low, "oracle": high, measured.best.key: {"AP": 0.4}}
+    assert headline_tiles(made[2], measured, ranking)[1].value == "−100 %"
