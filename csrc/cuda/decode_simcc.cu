@@ -6,8 +6,8 @@
 namespace oaks::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kKeypoints = kThreads / kWarp;  // per block
+constexpr int kSimccThreads = 128;
+constexpr int kKeypoints = kSimccThreads / kWarp;  // per block
 
 // The highest bin of one axis, returned to every lane.
 template <class T>
@@ -30,7 +30,7 @@ __device__ Cell first_bin_of(const void* vectors, const void* mirrored, const Si
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) decode_vectors(const __grid_constant__ SimccArguments a) {
+__global__ void __launch_bounds__(kSimccThreads) decode_vectors(const __grid_constant__ SimccArguments a) {
   const int64_t index = int64_t(blockIdx.x) * kKeypoints + int(threadIdx.x) / kWarp;
   if (index >= a.count * a.keypoints) return;
   const Cell x = first_bin_of<T>(a.x, a.mirrored_x, a, index, a.x_bins, true);
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) decode_vectors(const __grid_constant
 void decode_simcc(const SimccArguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.points);
-  const Shape shape{divided_up<int64_t>(a.count * a.keypoints, kKeypoints), kThreads};
+  const Shape shape{divided_up<int64_t>(a.count * a.keypoints, kKeypoints), kSimccThreads};
   if (a.element == Element::float16) {
     launch<decode_vectors<Half>>("decode_simcc", shape, stream, a);
   } else {

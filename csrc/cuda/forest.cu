@@ -6,8 +6,8 @@
 namespace oaks::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kWarps = kThreads / kWarp;
+constexpr int kForestThreads = 128;
+constexpr int kForestWarps = kForestThreads / kWarp;
 constexpr int kRows = 4;  // per block
 
 __device__ double sum_of_warp(double value) {
@@ -36,8 +36,8 @@ __device__ void add_tree(const ForestArguments& a, int tree, const float* const 
   for (int r = 0; r < kRows; ++r) sums[r] += double(leaves[first_leaf(reachable[r])]);
 }
 
-__global__ void __launch_bounds__(kThreads) sum_trees(const __grid_constant__ ForestArguments a) {
-  OAKS_SHARED(double, sums_of_warps, kWarps* kRows);
+__global__ void __launch_bounds__(kForestThreads) sum_trees(const __grid_constant__ ForestArguments a) {
+  OAKS_SHARED(double, sums_of_warps, kForestWarps* kRows);
   const int64_t first = int64_t(blockIdx.x) * kRows;
   const float* rows[kRows];
   double sums[kRows];
@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kThreads) sum_trees(const __grid_constant__ Fo
     rows[r] = a.features + (first + r < a.count ? first + r : a.count - 1) * a.feature_count;
     sums[r] = 0.0;
   }
-  for (int tree = int(threadIdx.x); tree < a.tree_count; tree += kThreads) add_tree(a, tree, rows, sums);
+  for (int tree = int(threadIdx.x); tree < a.tree_count; tree += kForestThreads)
+    add_tree(a, tree, rows, sums);
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -57,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) sum_trees(const __grid_constant__ Fo
   const int own = int(threadIdx.x);
   if (own >= kRows || first + own >= a.count) return;
   double sum = 0.0;
-  for (int w = 0; w < kWarps; ++w) sum += sums_of_warps[w * kRows + own];
+  for (int w = 0; w < kForestWarps; ++w) sum += sums_of_warps[w * kRows + own];
   a.values[first + own] = probability(sum);
 }
 
@@ -66,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) sum_trees(const __grid_constant__ Fo
 void forest(const ForestArguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.values);
-  launch<sum_trees>("forest", {divided_up<int64_t>(a.count, kRows), kThreads}, stream, a);
+  launch<sum_trees>("forest", {divided_up<int64_t>(a.count, kRows), kForestThreads}, stream, a);
 }
 
 }  // namespace oaks::cuda

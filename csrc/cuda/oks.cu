@@ -6,10 +6,10 @@
 namespace oaks::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kOksThreads = 128;
 
-__global__ void __launch_bounds__(kThreads) oks_of_pairs(const __grid_constant__ OksArguments args) {
-  const int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+__global__ void __launch_bounds__(kOksThreads) oks_of_pairs(const __grid_constant__ OksArguments args) {
+  const int64_t pair = int64_t(blockIdx.x) * kOksThreads + threadIdx.x;
   if (pair >= args.a_count * args.b_count) return;
   const int64_t i = pair / args.b_count, j = pair - i * args.b_count;
   const int64_t pose = int64_t(args.keypoints) * 2;
@@ -24,7 +24,7 @@ void oks(const OksArguments& args, Stream stream) {
   const int64_t pairs = args.a_count * args.b_count;
   if (pairs <= 0) return;
   const DeviceGuard guard(args.similarity);
-  launch<oks_of_pairs>("oks", {divided_up<int64_t>(pairs, kThreads), kThreads}, stream, args);
+  launch<oks_of_pairs>("oks", {divided_up<int64_t>(pairs, kOksThreads), kOksThreads}, stream, args);
 }
 
 }  // namespace oaks::cuda

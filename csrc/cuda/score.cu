@@ -5,10 +5,10 @@
 namespace oaks::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kScoreThreads = 128;
 
-__global__ void __launch_bounds__(kThreads) score_poses(const __grid_constant__ ScoreArguments a) {
-  const int64_t n = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+__global__ void __launch_bounds__(kScoreThreads) score_poses(const __grid_constant__ ScoreArguments a) {
+  const int64_t n = int64_t(blockIdx.x) * kScoreThreads + threadIdx.x;
   if (n >= a.count) return;
   const int64_t row = n * a.keypoints;
   const float own = pose_score(a.values + row, a.visibility ? a.visibility + row : nullptr, a.keypoints);
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) score_poses(const __grid_constant__ 
 void score(const ScoreArguments& a, Stream stream) {
   if (a.count <= 0) return;
   const DeviceGuard guard(a.scores);
-  launch<score_poses>("score", {divided_up<int64_t>(a.count, kThreads), kThreads}, stream, a);
+  launch<score_poses>("score", {divided_up<int64_t>(a.count, kScoreThreads), kScoreThreads}, stream, a);
 }
 
 }  // namespace oaks::cuda
