@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -119,6 +120,8 @@ class Detector:
         whole = all(isinstance(side, Integral) for side in size)
         if not whole or max(size) > _LARGEST_SIDE:
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
+        if not isinstance(source, str | os.PathLike | Bundle):
+            raise ArgumentError(f"source must be a path or a Bundle, got {source!r}")
         if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
             said = {"color": color, "mean": mean, "std": std, "person": person or None}
             if given_too := next((name for name, value in said.items() if value is not None), None):
@@ -130,14 +133,14 @@ class Detector:
                 bundle, threshold, overlap, backend, precision, device, threads
             )
         else:
-            given = Preprocessing(color or "", tuple(mean or ()), tuple(std or ()))
+            given = Preprocessing(color or "", _plain_tuple(mean), _plain_tuple(std))
             self._model = _OnnxModel(
                 Path(source),
                 0.3 if threshold is None else threshold,
                 0.65 if overlap is None else overlap,
                 person,
                 given,
-                size,
+                (int(size[0]), int(size[1])),
                 threads,
             )
         self._turn = Turn("Detector")
@@ -165,6 +168,8 @@ class Detector:
             StateError: the Detector was made before a fork, or is at work in the same thread.
         """
         self._turn.check_process()
+        if not isinstance(color, str) or color not in ("bgr", "rgb"):
+            raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise ArgumentError(f"image must be (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
@@ -189,6 +194,11 @@ class Detector:
         """Free the network's memory. Does nothing in a fork."""
         if self._turn.is_here:
             self._model.close()
+
+
+def _plain_tuple(values: Sequence[float] | None) -> tuple[float, ...]:
+    """Checked numbers, of a list or an array, as a tuple; empty for None."""
+    return () if values is None else tuple(float(value) for value in values)
 
 
 def letterbox(

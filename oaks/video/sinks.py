@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from oaks.boxes import number_from_one, to_xywh
+from oaks.files import beside, naming
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
+
+_SMALL = 1 << 16
+"""Bytes of a results file that is copied after every frame."""
+_SPARED = 20
+"""A larger one is copied when so many times as long as the last copy took has passed."""
 
 
 class Sink(Protocol):
@@ -101,7 +110,10 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
 
 
 class CocoFile:
-    """A COCO keypoint results file for oaks.coco.read_results, complete after every frame.
+    """A COCO keypoint results file for oaks.coco.read_results: complete whenever somebody reads it.
+
+    Rows go to a file beside it. Copies of that file take its place: after every frame while they are small, then as
+    often as copying takes a twentieth of the time. When it is closed, the file of rows itself takes the place.
 
     Args:
         path: the file.
@@ -112,17 +124,40 @@ class CocoFile:
     """
 
     def __init__(self, path: str | Path, image_id: Callable[[Frame], int] = number_from_one) -> None:
-        self._file, self._empty = _Growing(path, b"[", b"\n]\n"), True
-        self._image_id = image_id
+        self._path, self._image_id, self._empty = Path(path), image_id, True
+        replaceable = self._path.is_file() or not self._path.exists()
+        self._staged = beside(self._path) if replaceable else None
+        self._file = _Growing(self._staged or self._path, b"[", b"\n]\n", named=self._path)
+        self._next = 0.0
+        self._publish()
 
     def write(self, frame: Frame, poses: Poses) -> None:
         rows = [_json(row) for row in _rows(frame, poses, self._image_id)]
         if rows:
             self._file.append((b"\n" if self._empty else b",\n") + b",\n".join(rows))
             self._empty = False
+            self._publish()
+
+    def _publish(self) -> None:
+        """Let a copy of the rows so far take the file's place, in one step."""
+        begun = time.monotonic()
+        if self._staged is None or (self._file.size > _SMALL and begun < self._next):
+            return
+        copy = beside(self._path)
+        try:
+            shutil.copyfile(self._staged, copy)
+            os.replace(copy, self._path)
+        except OSError:  # no room for a copy: the rows take their place at the end
+            copy.unlink(missing_ok=True)
+        end = time.monotonic()
+        self._next = end + _SPARED * (end - begun)
 
     def close(self) -> None:
         self._file.close()
+        if self._staged is not None:
+            with naming(self._path):
+                os.replace(self._staged, self._path)
+            self._staged = None
 
 
 class _Growing:
@@ -130,20 +165,32 @@ class _Growing:
 
     Args:
         head, tail: bytes that the file starts and ends with.
+        named: what messages call it.
     """
 
-    def __init__(self, path: str | Path, head: bytes = b"", tail: bytes = b"") -> None:
-        self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
-        self._path = path
+    def __init__(
+        self, path: str | Path, head: bytes = b"", tail: bytes = b"", *, named: Path | None = None
+    ) -> None:
+        self._path = named or path
+        try:
+            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
         self._end, self._tail = 0, tail
         self.append(head)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._end + len(self._tail)
 
     def append(self, content: bytes) -> None:
         """Write content before the tail."""
         try:
             self._write(content + self._tail)
         except OSError as error:
-            error.filename = error.filename or str(self._path)
+            error.filename = str(self._path)
             # The old tail fits: its space still belongs to the file.
             self._file.truncate(self._end + (len(self._tail) if self._end else 0))
             self._write(self._tail if self._end else b"")

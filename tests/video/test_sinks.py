@@ -10,6 +10,7 @@ import pytest
 
 from oaks.box_files import read_mot
 from oaks.coco import read_results
+from oaks.video import sinks
 from oaks.video.frames import Frame
 from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, mot_lines
 
@@ -29,7 +30,7 @@ def test_what_mot_writes_mot_reads():
 
 def test_files_of_results_are_whole_after_every_frame(tmp_path):
     """Read while they are being written, as after a power cut."""
-    sinks = {
+    written = {
         name: make(tmp_path / name)
         for name, make in (("p.jsonl", JsonLines), ("r.json", CocoFile), ("t.txt", MotFile))
     }
@@ -38,7 +39,7 @@ def test_files_of_results_are_whole_after_every_frame(tmp_path):
     for n, centers in enumerate([[], [(10, 10), (200, 10)], [], [(12, 10)]]):
         poses = people(centers, track_ids=list(range(1, len(centers) + 1)))
         at = frame(n, "b.png" if n == 3 else "")
-        for sink in sinks.values():
+        for sink in written.values():
             sink.write(at, poses)
         rows += poses.to_coco(n + 1, file_names=at.name or None)
         assert read_results(tmp_path / "r.json")[0] == rows
@@ -50,10 +51,40 @@ def test_files_of_results_are_whole_after_every_frame(tmp_path):
         assert sum(len(boxes) for boxes in read_mot(tmp_path / "t.txt").boxes.values()) == len(rows)
     assert lines[3]["name"] == "b.png"
     assert "name" not in lines[0]
-    for sink in sinks.values():
+    for sink in written.values():
         sink.close()
         sink.close()
     assert read_results(tmp_path / "r.json")[0] == rows
+
+
+def test_results_are_whole_while_they_are_read(tmp_path, monkeypatch):
+    """A reader that opened the file before some frames finds what was there, whatever is written meanwhile."""
+    sink = CocoFile(tmp_path / "r.json")
+    many = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40)))
+    sink.write(frame(0), many)
+    with open(tmp_path / "r.json", "rb") as opened:
+        half = opened.read(1000)
+        for n in range(1, 20):
+            sink.write(frame(n), many)
+        assert len(json.loads(half + opened.read())) == 40
+    rows = json.loads((tmp_path / "r.json").read_bytes())
+    assert len(rows) % 40 == 0
+    monkeypatch.setattr(sinks.time, "monotonic", lambda: 1e18)  # long after the last copy
+    sink.write(frame(20), many)
+    assert len(json.loads((tmp_path / "r.json").read_bytes())) == 21 * 40
+    sink.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_no_device_is_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    fifo = tmp_path / "out" / "r.json"
+    fifo.symlink_to("/dev/null")
+    sink = CocoFile(fifo)
+    sink.write(frame(0), people([(10, 10)], track_ids=[1]))
+    sink.close()
+    assert fifo.is_symlink()
+    assert [path.name for path in fifo.parent.iterdir()] == ["r.json"]
 
 
 class FullDisk:
