@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 from oaks.images import check_size
 
@@ -198,7 +199,8 @@ def boxes_from_file(
     """
     from oaks.box_files import read_boxes, read_mot
 
-    if Path(path).suffix.lower() == ".txt":
+    path = as_path("path", path)
+    if path.suffix.lower() == ".txt":
         return boxes_of_people(read_mot(path), every, sequence=True)
     return boxes_of_people(read_boxes(path, category), every, sequence=sequence)
 

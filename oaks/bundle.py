@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oaks import onnx_file, schema
+from oaks.arguments import as_path, check_flags
 from oaks.bundle_files import DESCRIPTION, BundleFiles
 from oaks.bundle_parts import (
     Calibration,
@@ -150,6 +151,9 @@ class Bundle:
             FileNotFoundError: there is no such folder, file or shipped bundle.
             BundleError: damaged, foreign, of a newer format, or beyond a limit; the message names the file.
         """
+        check_flags(plans=plans)
+        if not isinstance(limits, BundleLimits | None):
+            raise ArgumentError(f"limits must be BundleLimits, got {limits!r}")
         limits = limits or BundleLimits()
         files = BundleFiles(_find(source), limits)
         text = files.read(DESCRIPTION, limits.description_bytes)
@@ -414,7 +418,7 @@ def _shipped_bundle(path: Path) -> Bundle:
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source)
+    path = as_path("bundle", source)
     if path.is_file() or (path / DESCRIPTION).is_file():
         return path
     if str(source) in shipped():

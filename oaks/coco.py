@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.arguments import check_iterable
 from oaks.boxes import to_xyxy
 from oaks.coco_fields import (
     alone,
@@ -153,6 +154,8 @@ def check_annotations(
 ) -> Annotations:
     """The same from parsed JSON; `path` is what messages call it."""
     path = str(path)
+    if not isinstance(skeleton, Skeleton | None):
+        raise ArgumentError(f"skeleton must be a Skeleton, got {skeleton!r}")
     check_top(content, f"{path}: COCO annotations", dict)
     for key in ("images", "annotations", "categories"):
         entries = content.get(key, [] if key == "categories" else None)
@@ -483,6 +486,7 @@ def write_results(
         ArgumentError: a row has "keypoints" and "bbox", for which pycocotools would take the file for box results, or
             holds NaN.
     """
+    check_iterable("rows", rows)
     check_rows(rows)
     write_json(path, list(rows))
     if header is not None:

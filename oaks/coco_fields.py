@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.arguments import is_integer
 from oaks.errors import ArgumentError
 from oaks.schema import shortened
 
@@ -19,8 +20,15 @@ log = logging.getLogger("oaks")
 
 
 def as_id(category: str | int | None) -> int | None:
+    """An id, or text that is one, as a number; None for None and for names.
+
+    Raises:
+        ArgumentError: it is neither an id nor a name.
+    """
     if isinstance(category, str):
         return int(category) if category.isascii() and category.isdecimal() and len(category) < 19 else None
+    if category is not None and not is_integer(category):
+        raise ArgumentError(f"category must be a name or an id, got {category!r}")
     return None if category is None else int(category)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from oaks.arguments import check_choice, check_flags, is_number
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Pose, Poses
 from oaks.skeleton import Skeleton
 
+ABSENT = ("hide", "hollow")
+"""How keypoints that are not visible may be drawn."""
 # BGR. Okabe and Ito's blue and vermilion, which color-blind people can tell apart.
 _COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
 _TRACKS = ((120, 220, 120), (230, 130, 230), (200, 220, 80), (180, 140, 255), (80, 235, 190), (255, 190, 190))
@@ -40,6 +44,21 @@ class _Pen:
         return cls(limb=limb, rim=max(0.3 * limb, 0.5), joint=0.95 * limb)
 
 
+def _as_bgr(image: Any) -> np.ndarray:
+    """A picture to draw into.
+
+    Raises:
+        ArgumentError: it is not (H, W, 3) uint8.
+    """
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError) as error:  # lists of different lengths
+        raise ArgumentError(f"image must be (H, W, 3) uint8, got {type(image).__name__}: {error}") from error
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise ArgumentError(f"image must be (H, W, 3) uint8, got {array.shape} of {array.dtype}")
+    return array
+
+
 def draw(
     image: np.ndarray,
     poses: Poses,
@@ -63,11 +82,13 @@ def draw(
     Raises:
         ArgumentError: an argument does not fit.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ArgumentError(f"image must be (H, W, 3) uint8, got {image.shape} of {image.dtype}")
-    if absent not in ("hide", "hollow"):
-        raise ArgumentError(f"absent must be 'hide' or 'hollow', got {absent!r}")
+    image = _as_bgr(image)
+    if not isinstance(poses, Poses):
+        raise ArgumentError(f"poses must be Poses, got {poses!r}")
+    check_choice("absent", absent, ABSENT)
+    check_flags(scores=scores, boxes=boxes)
+    if not is_number(threshold, finite=False):
+        raise ArgumentError(f"threshold must be a number, got {threshold!r}")
     picture = np.ascontiguousarray(image).copy()
     order = np.argsort(np.nan_to_num(poses.scores), kind="stable")
     chosen = [poses[int(i)] for i in order if not poses.scores[i] < threshold]

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 
 
@@ -27,7 +28,7 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the folder is not there or cannot be written to.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "must be a regular file, got a folder or device", str(path))
     with naming(path):
@@ -149,7 +150,7 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
     """
     try:
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
-    except TypeError as error:  # a NumPy array or number, for one
+    except (TypeError, ValueError, RecursionError) as error:  # a NumPy array or number, for one
         raise ArgumentError(str(error)) from error
     write_text(path, text + "\n")
 

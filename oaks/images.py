@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import limits
+from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 from oaks.image_files import (
     FOREIGN_SUFFIXES,
@@ -163,7 +164,7 @@ def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, H
         FileNotFoundError, ArgumentError: as `read_image`.
     """
     bounds = bounds or limits.current()
-    if not Path(path).is_file():  # FIFOs and devices, which may never end, are no files either
+    if not as_path("path", path).is_file():  # FIFOs and devices, which may never end, are no files either
         raise FileNotFoundError(f"image not found: {path}")
     limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
     try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import executors, limits, ops
+from oaks.arguments import check_choice, check_flags, check_iterable
 from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
@@ -107,9 +108,10 @@ class Engine:
                 raise ArgumentError(f"{name} must be an integer of at least 1, got {number!r}")
             if number is not None:
                 limits.check(name, {"threads": "threads", "max_batch": "batch"}[name], int(number))
-        _check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
-        _check_choice("color", color, (None, "bgr", "rgb"))
-        _check_choice("refine", refine, (None, *REFINEMENTS))
+        check_flags(flip=flip)
+        check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
+        check_choice("color", color, (None, "bgr", "rgb"))
+        check_choice("refine", refine, (None, *REFINEMENTS))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if refine is not None and self.bundle.pose.kind == "simcc":
             raise ArgumentError(
@@ -513,6 +515,10 @@ class _Begun:
 
 def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
     """The arguments of `infer`, call by call."""
+    check_iterable("frames", frames)
+    for name, given in (("boxes", boxes), ("box_scores", box_scores)):
+        if given is not None:
+            check_iterable(name, given)
     own_boxes = None if boxes is None or isinstance(boxes, str) else iter(boxes)
     all_boxes = itertools.repeat(boxes) if own_boxes is None else own_boxes
     own_scores = itertools.repeat(None) if box_scores is None else iter(box_scores)
@@ -524,7 +530,7 @@ def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple
             if value is nothing:
                 raise ArgumentError(f"{name} must have an element for each of frames, got {count - 1}")
         yield call
-    for name, own in (("boxes", own_boxes), ("box_scores", box_scores and own_scores)):
+    for name, own in (("boxes", own_boxes), ("box_scores", None if box_scores is None else own_scores)):
         if own is not None and next(own, nothing) is not nothing:
             raise ArgumentError(f"{name} must have an element for each of the {count} frames, got more")
 
@@ -763,11 +769,6 @@ def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.
     logits += 1
     logits *= 0.5
     return logits
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    if not isinstance(value, str | None) or value not in choices:
-        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 __all__ = ["Engine", "batch_sizes", "choose_networks", "detect_each", "infer_each"]

@@ -8,7 +8,8 @@ numbers are those of onnx/onnx.proto.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +127,91 @@ def check(
                 pending.append((child, value, depth + 1))
     if graphs != 1:
         raise BundleError(f"{label} must be an ONNX file with one graph, got {graphs} graphs")
-    graph = _bytes(content, 7, label)
-    _check_sizes(memoryview(graph), label, elements, {}, 0)
+    functions = {
+        _text(value, 1, label): value
+        for number, wire, value in _fields(memoryview(content), label)
+        if number == 25 and wire == 2
+    }
+    sizes = _Sizes(label, elements, functions, largest)
+    sizes.check(memoryview(_bytes(content, 7, label)), {}, 0)
 
 
-def _check_sizes(
-    graph: memoryview, label: str, elements: int, outer: Mapping[str, np.ndarray], depth: int
-) -> None:
-    """Refuse tensors whose lower bound has too many elements, in a graph and its subgraphs."""
-    inputs, constants, nodes = {}, dict(outer), []
+@dataclass
+class _Sizes:
+    """Refuses tensors that are sure to have too many elements.
+
+    Attributes:
+        label: what messages call the file.
+        elements: that a tensor may have.
+        functions: the model's own operations, by name.
+        left: nodes that may still be looked at: functions that call functions can ask for any number.
+    """
+
+    label: str
+    elements: int
+    functions: Mapping[str, memoryview]
+    left: int
+
+    def check(self, graph: memoryview, outer: Mapping[str, np.ndarray], depth: int) -> None:
+        """Look at a graph, at those within its nodes, and at the functions that it calls.
+
+        Args:
+            graph: its message.
+            outer: values that are known around it.
+            depth: how many graphs and functions lie around it.
+        """
+        inputs, constants, nodes = _parts(graph, self.label, outer)
+        self.follow(nodes, inputs, constants, depth)
+
+    def follow(
+        self,
+        nodes: Sequence[memoryview],
+        inputs: Mapping[str, int],
+        constants: dict[str, np.ndarray],
+        depth: int,
+    ) -> None:
+        """Look at nodes; arguments as `check` and `onnx_sizes.largest` have them."""
+        self.left -= len(nodes)
+        if self.left < 0 or depth > _DEEPEST:
+            raise BundleError(f"{self.label} must call its functions less often, got too many nodes in all")
+        found, inner = [], []
+        for node in nodes:
+            made, graphs = _node(node, self.label)
+            found.append(made)
+            inner += graphs
+            if made.operation == "Constant" and isinstance(made.attributes.get("value"), np.ndarray):
+                constants.setdefault(made.outputs[0] if made.outputs else "", made.attributes["value"])
+        size, operation, known = onnx_sizes.largest(found, inputs, constants)
+        if size > self.elements:
+            raise BundleError(
+                f"{self.label} must have tensors of at most {self.elements} elements, got one of {size} from node "
+                f"{operation[:32]!a}"
+            )
+        for nested in inner:
+            self.check(nested, known, depth + 1)
+        for node in found:
+            if node.operation in self.functions:
+                self.call(node, known, depth + 1)
+
+    def call(self, node: onnx_sizes.Node, known: Mapping[str, np.ndarray], depth: int) -> None:
+        """Look at the nodes of a function, with what is known of its inputs."""
+        names: list[str] = []
+        nodes = []
+        for number, wire, value in _fields(self.functions[node.operation], self.label):
+            if number == 4 and wire == 2:
+                names.append(bytes(value).decode("utf-8", "replace"))
+            elif number == 7 and wire == 2:
+                nodes.append(value)
+        given = {own: known[outer] for own, outer in zip(names, node.inputs, strict=False) if outer in known}
+        self.follow(nodes, {}, given, depth)
+
+
+def _parts(
+    graph: memoryview, label: str, outer: Mapping[str, np.ndarray]
+) -> tuple[dict[str, int], dict[str, np.ndarray], list[memoryview]]:
+    """A graph's inputs with their elements, its small constants beside those around it, and its nodes."""
+    inputs: dict[str, int] = {}
+    constants, nodes = dict(outer), []
     for number, wire, value in _fields(graph, label):
         if wire != 2:
             continue
@@ -150,21 +227,11 @@ def _check_sizes(
             )
         elif number == 1:
             nodes.append(value)
-    found, inner = [], []
-    for node in nodes:
-        made, graphs = _node(node, label)
-        found.append(made)
-        inner += graphs
-        if made.operation == "Constant" and isinstance(made.attributes.get("value"), np.ndarray):
-            constants.setdefault(made.outputs[0] if made.outputs else "", made.attributes["value"])
-    size, operation = onnx_sizes.largest(found, inputs, constants)
-    if size > elements:
-        raise BundleError(
-            f"{label} must have tensors of at most {elements} elements, got one of {size} from node {operation[:32]!a}"
-        )
-    if depth < _DEEPEST:
-        for nested in inner:
-            _check_sizes(nested, label, elements, constants, depth + 1)
+    return inputs, constants, nodes
+
+
+def _text(message: memoryview, number: int, label: str) -> str:
+    return bytes(_bytes(message, number, label)).decode("utf-8", "replace")
 
 
 def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memoryview]]:

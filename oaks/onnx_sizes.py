@@ -41,8 +41,8 @@ class Node:
 
 def largest(
     nodes: Sequence[Node], inputs: Mapping[str, int], constants: Mapping[str, np.ndarray]
-) -> tuple[int, str]:
-    """Return the largest lower bound of a tensor's elements, and the operation that makes it.
+) -> tuple[int, str, dict[str, np.ndarray]]:
+    """Return the largest lower bound of a tensor's elements, the operation that makes it, and the known values.
 
     Args:
         nodes: in an order in which they can run.
@@ -65,7 +65,7 @@ def largest(
             if value is not None and len(node.outputs) == 1 and value.size <= _LARGEST_CONSTANT:
                 known[node.outputs[0]] = value
                 sizes[node.outputs[0]] = int(value.size)
-    return worst, culprit
+    return worst, culprit, known
 
 
 def _size(node: Node, given: list[np.ndarray | None], sizes: list[int]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from oaks import ops
+from oaks.arguments import check_iterable, is_integer
 from oaks.boxes import to_xywh
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.files import replacing
@@ -141,8 +142,10 @@ class Poses:
         Raises:
             ArgumentError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
         """
-        if not parts:
-            raise ArgumentError("parts must be at least one Poses, got none")
+        check_iterable("parts", parts)
+        parts = list(parts)
+        if not parts or not all(isinstance(part, Poses) for part in parts):
+            raise ArgumentError(f"parts must be at least one Poses, got {parts!r}")
         first = parts[0]
         for part in parts[1:]:
             if part.skeleton != first.skeleton or part.score_kind != first.score_kind:
@@ -178,7 +181,9 @@ class Poses:
     def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> Poses: ...
     def __getitem__(self, index: Any) -> Pose | Poses:
         """Return a Pose for an integer; Poses for a slice, a mask or a sequence of indices."""
-        if isinstance(index, int | np.integer):
+        if is_integer(index):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"index must be below {len(self)}, got {index}")
             return Pose(
                 keypoints=self.keypoints[index],
                 visibility=self.visibility[index],
@@ -194,7 +199,12 @@ class Poses:
                 track_id=None if self.track_ids is None else int(self.track_ids[index]),
             )
         if not isinstance(index, slice):
-            index = np.asarray(index)
+            try:
+                index = np.asarray(index)
+            except (TypeError, ValueError) as error:
+                raise ArgumentError(
+                    f"index must be a number, slice, mask or list of indices, got {type(index).__name__}: {error}"
+                ) from error
             if index.size == 0 and index.dtype != bool:
                 index = index.astype(np.int64)
             if index.ndim != 1 or index.dtype.kind not in "biu":
@@ -312,16 +322,24 @@ class Poses:
         if image_ids is None:
             ids = self.frame_index
         else:
-            ids = np.asarray(image_ids)
+            try:
+                ids = np.asarray(image_ids)
+            except (TypeError, ValueError):  # lists of different lengths
+                ids = np.array([None])
             if (ids.size and ids.dtype.kind not in "iu") or ids.ndim > 1 or (ids.ndim and len(ids) < frames):
                 raise ArgumentError(
                     f"image_ids must be an integer, or one for each of the {frames} frames, got {image_ids!r}"
                 )
             ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
-        if file_names is not None and not isinstance(file_names, str) and len(file_names) < frames:
+        if not isinstance(file_names, str | None) and not (
+            isinstance(file_names, list | tuple) and len(file_names) >= frames
+        ):
+            got = len(file_names) if isinstance(file_names, list | tuple) else repr(file_names)
             raise ArgumentError(
-                f"file_names must be a name, or one for each of the {frames} frames, got {len(file_names)}"
+                f"file_names must be a name, or one for each of the {frames} frames, got {got}"
             )
+        if not is_integer(category_id):
+            raise ArgumentError(f"category_id must be an integer, got {category_id!r}")
         lost = np.logical_not(np.isfinite(self.keypoints).all(axis=2))
         centers = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
         points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)

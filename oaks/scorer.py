@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import forest_file, ops
+from oaks.arguments import as_path
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BundleError
 from oaks.files import write_json
@@ -104,7 +105,7 @@ class Scorer:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
+        path = as_path("path", path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"scorer not found: {path}; fit one with `oaks fit`")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks.arguments import is_integer, is_number
 from oaks.errors import ArgumentError
 from oaks.structured import read_json
 
@@ -35,18 +37,26 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        for field in ("keypoints", "sigmas", "pairs", "limbs"):
+            if not isinstance(getattr(self, field), tuple | list):
+                raise ArgumentError(
+                    f"skeleton {self.name!r}: {field} must be a tuple, got {getattr(self, field)!r}"
+                )
+        if not all(isinstance(name, str) for name in self.keypoints):
+            raise ArgumentError(f"skeleton {self.name!r}: keypoints must be texts, got {self.keypoints!r}")
         count = len(self.keypoints)
         if count == 0 or len(set(self.keypoints)) != count:
             raise ArgumentError(
                 f"skeleton {self.name!r}: keypoints must be distinct names, got {self.keypoints}"
             )
-        if len(self.sigmas) != count or not all(np.isfinite(s) and s > 0 for s in self.sigmas):
+        if len(self.sigmas) != count or not all(is_number(s) and s > 0 for s in self.sigmas):
             raise ArgumentError(
                 f"skeleton {self.name!r}: sigmas must be {count} positive numbers, got {self.sigmas}"
             )
         for field in ("pairs", "limbs"):
             for pair in getattr(self, field):
-                if len(pair) != 2 or pair[0] == pair[1] or not all(0 <= i < count for i in pair):
+                two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_integer, pair))
+                if not two or pair[0] == pair[1] or not all(0 <= i < count for i in pair):
                     raise ArgumentError(
                         f"skeleton {self.name!r}: {field} must hold two different indices "
                         f"from 0 to {count - 1} each, got {pair}"
@@ -94,6 +104,8 @@ class Skeleton:
         Raises:
             ArgumentError: a field is missing, unknown, or its content does not fit.
         """
+        if not isinstance(content, Mapping):
+            raise ArgumentError(f"skeleton must be an object, got {str(content)[:64]}")
         known = {"name", "keypoints", "sigmas", "pairs", "limbs"}
         required = {"name", "keypoints", "sigmas"}
         if unknown := set(content) - known:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from oaks import limits
+from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 from oaks.limits import Limits
 
@@ -254,9 +255,7 @@ def check_regular(path: str | Path) -> None:
         ArgumentError: it is a folder, a FIFO or a device, or no possible name.
     """
     try:
-        status = Path(path).stat()
-    except ValueError as error:  # a NUL or a lone surrogate
-        raise ArgumentError(f"path must be a file's name, got {str(path)[:128]!a}: {error}") from error
+        status = as_path("path", path).stat()
     except FileNotFoundError:
         raise FileNotFoundError(f"file not found: {path}") from None
     if not stat.S_ISREG(status.st_mode):

@@ -161,7 +161,7 @@ def test_no_poses_and_no_limbs():
     [
         ({"image": GRAY[..., 0]}, "image must be "),
         ({"image": GRAY.astype(np.float32)}, "image must be "),
-        ({"absent": "ghost"}, "absent must be 'hide' or 'hollow', got 'ghost'"),
+        ({"absent": "ghost"}, "absent must be one of 'hide', 'hollow', got 'ghost'"),
     ],
 )
 def test_a_wrong_argument_is_named(settings, message):

@@ -76,7 +76,7 @@ HUNGRY = {
 def test_a_few_bytes_that_ask_for_gigabytes_are_refused(case):
     nodes, constants = HUNGRY[case]
     with pytest.raises(
-        BundleError, match=r"a\.onnx must have tensors of at most 134217728 elements, but its node"
+        BundleError, match=r"a\.onnx must have tensors of at most 134217728 elements, got one of"
     ):
         onnx_file.check(model(nodes, constants), "a.onnx")
 
@@ -92,6 +92,48 @@ def test_graphs_within_nodes_are_looked_at():
     )
     with pytest.raises(BundleError, match="ConstantOfShape"):
         onnx_file.check(content, "a.onnx")
+
+
+def test_values_computed_around_a_graph_are_known_within_it():
+    inner = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["t"], ["z"])], "inner", [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    content = model(
+        [helper.make_node("Mul", ["s", "s"], ["t"]),
+         helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)],
+        {"s": ints(300, 300), "c": np.array(True)},
+    )  # fmt: skip
+    with pytest.raises(BundleError, match="ConstantOfShape"):
+        onnx_file.check(content, "a.onnx")
+
+
+def with_functions(content: bytes, **bodies) -> bytes:
+    loaded = onnx.load_from_string(content)
+    for name, nodes in bodies.items():
+        loaded.functions.append(
+            helper.make_function("own", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
+        )
+    return loaded.SerializeToString()
+
+
+def test_functions_are_looked_at():
+    call = [helper.make_node("Mine", ["s"], ["y"], domain="own")]
+    body = [helper.make_node("ConstantOfShape", ["a"], ["b"])]
+    onnx_file.check(with_functions(model(call, {"s": ints(3, 3)}), Mine=body), "a.onnx")
+    with pytest.raises(BundleError, match="ConstantOfShape"):
+        onnx_file.check(with_functions(model(call, {"s": ints(LARGE, LARGE)}), Mine=body), "a.onnx")
+
+
+@pytest.mark.parametrize(("names", "end"), [(["Mine"], "Mine"), ([f"F{n}" for n in range(40)], "Identity")])
+def test_functions_that_call_themselves_or_double_end(names, end):
+    bodies = {
+        name: [helper.make_node(following, ["a"], ["b"], domain="" if following == "Identity" else "own")] * 2
+        for name, following in zip(names, [*names[1:], end], strict=True)
+    }
+    call = [helper.make_node(names[0], ["s"], ["y"], domain="own")]
+    with pytest.raises(BundleError, match="must call its functions less often"):
+        onnx_file.check(with_functions(model(call, {"s": ints(3, 3)}), **bodies), "a.onnx", largest=20_000)
 
 
 def test_what_needs_little_is_taken():

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -75,11 +76,17 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
             handler = logging.StreamHandler()
             handler.setFormatter(LogLines("%(message)s"))
             logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+            typed = dict(given)
             for name, group in groups.items():
                 fields = {field.name: given.pop(field.name) for field in dataclasses.fields(group)}
                 given[name] = group(**fields)
+
+            def call() -> int | None:
+                _refuse_nan(typed)
+                return function(output, **given)
+
             with SkippedItems() as skipped:
-                code = _guarded(functools.partial(function, output, **given), output, extra)
+                code = _guarded(call, output, extra)
             raise typer.Exit(_told(skipped.items, code, output))
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -89,6 +96,13 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
         return run
 
     return decorate
+
+
+def _refuse_nan(given: Mapping[str, Any]) -> None:
+    """Refuse NaN as the value of an option: comparisons with it are always false, so that it would switch things off."""
+    for name, value in given.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise ArgumentError(f"--{name.replace('_', '-')} must be a number, got nan")
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:

@@ -81,6 +81,9 @@ def choose_backend(
     Raises:
         BackendUnavailable: the chosen backend cannot run here, or none can run on the chosen device.
     """
+    for argument, value in (("backend", name), ("device", "cpu" if device is None else device)):
+        if not isinstance(value, str):
+            raise ArgumentError(f"{argument} must be a text, got {value!r}")
     if name != "auto":
         module = load_backend(name)
         place = device or module.default_device()

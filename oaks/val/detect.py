@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks import ops
+from oaks.arguments import is_number
 from oaks.box_files import read_boxes
 from oaks.coco import header_path, make_header
 from oaks.errors import ArgumentError
@@ -69,6 +70,9 @@ def detect(
         FileNotFoundError: the box file, or every image, is missing.
         ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
     """
+    for name, value in (("nms", nms), ("min_box_score", min_box_score)):
+        if value is not None and not is_number(value):
+            raise ArgumentError(f"{name} must be a number, got {value!r}")
     if engine.bundle.skeleton.count != truth.skeleton.count:
         raise ArgumentError(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oaks.arguments import is_number
 from oaks.boxes import iou, to_xyxy
 from oaks.coco import Annotations, read_annotations
 from oaks.errors import ArgumentError
@@ -33,6 +35,13 @@ class DetectorLike:
     misses: float = 0.02
     duplicates: float = 0.08
     background: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name, most in (("jitter", math.inf), ("misses", 1), ("duplicates", 1), ("background", math.inf)):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value <= most:
+                requirement = "at least 0" if most == math.inf else "from 0 to 1"
+                raise ArgumentError(f"{name} must be {requirement}, got {value!r}")
 
 
 def detector_like(

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from oaks.errors import BackendUnavailable, OaksError
+from oaks.arguments import check_choice, check_flags, is_number
+from oaks.draw import ABSENT
+from oaks.errors import ArgumentError, BackendUnavailable, OaksError
 from oaks.files import beside, naming
 from oaks.forks import check_process, outlives_forks
 from oaks.poses import Poses
@@ -39,6 +41,7 @@ class AnnotatedVideo:
     Raises:
         OSError: the file cannot be written.
         BackendUnavailable: PyAV is not installed, or has no encoder for H.264.
+        ArgumentError: an argument does not fit.
     """
 
     def __init__(
@@ -50,6 +53,10 @@ class AnnotatedVideo:
         trails: float = 1.0,
         quality: int = 20,
     ) -> None:
+        check_choice("absent", absent, ABSENT)
+        check_flags(boxes=boxes)
+        if not is_number(quality) or not 0 <= quality <= 51:
+            raise ArgumentError(f"quality must be from 0 to 51, got {quality!r}")
         self._av = load_av()
         outlives_forks(self)
         self._process = os.getpid()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from oaks.arguments import is_number
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Poses
 
@@ -49,7 +50,7 @@ class OneEuro:
             ("velocity_cutoff", velocity_cutoff, "above 0"),
             ("beta", beta, "0 or more"),
         ):
-            if not (value > 0 or (least == "0 or more" and value == 0)) or not np.isfinite(value):
+            if not is_number(value) or not (value > 0 or (least == "0 or more" and value == 0)):
                 raise ArgumentError(f"{name} must be a number {least}, got {value!r}")
         self.min_cutoff, self.beta, self.velocity_cutoff = min_cutoff, beta, velocity_cutoff
         self._states: dict[int, _State] = {}

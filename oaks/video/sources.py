@@ -20,6 +20,7 @@ import numpy as np
 from oaks import limits
 from oaks.addresses import redacted
 from oaks.animations import Animation, is_animation
+from oaks.arguments import check_flags, check_iterable
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.forks import check_process, outlives_forks
 from oaks.images import SUFFIXES, find_images, open_image, read_image
@@ -378,6 +379,8 @@ def open_source(
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not _SLOWEST <= rate <= _FASTEST:
         raise ArgumentError(f"rate must be {_SLOWEST:g} to {_FASTEST:g} frames per second, got {rate!r}")
+    if live is not None:
+        check_flags(live=live)
     if isinstance(source, FrameSource):
         return source
     if isinstance(source, str | Path):
@@ -390,6 +393,7 @@ def open_source(
                 "open each video by itself"
             )
         return ImageFiles(str(paths[0]), find_images(paths), rate)
+    check_iterable("source", source)
     return FrameIterable(cast("Iterable[Frame | np.ndarray]", source), rate)
 
 

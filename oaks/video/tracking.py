@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oaks import ops
+from oaks.arguments import is_number
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
@@ -106,11 +107,11 @@ class Tracker:
         patience: float = 1.0,
     ) -> None:
         for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
-            if not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise ArgumentError(f"{name} must be from 0 to 1, got {value!r}")
-        if score not in ("oaks", "conventional"):
+        if not isinstance(score, str) or score not in ("oaks", "conventional"):
             raise ArgumentError(f"score must be 'oaks' or 'conventional', got {score!r}")
-        if not patience >= 0:
+        if not is_number(patience, finite=False) or patience < 0:
             raise ArgumentError(f"patience must be 0 seconds or more, got {patience!r}")
         self.skeleton, self.gate, self.score = skeleton, gate, score
         self.match, self.repeat, self.patience = match, repeat, patience

@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from oaks.arguments import is_number
 from oaks.draw import draw, track_color
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK, Poses
@@ -25,7 +26,7 @@ class Trails:
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds >= 0:
+        if not is_number(seconds, finite=False) or seconds < 0:
             raise ArgumentError(f"trails must be 0 seconds or more, got {seconds!r}")
         self._seconds = seconds
         self._ways: dict[int, deque[tuple[float, float, float]]] = {}

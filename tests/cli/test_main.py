@@ -245,3 +245,17 @@ def test_where_several_extras_bring_a_module_the_verb_says_which():
         ("torch", "val"): "training", ("onnx", "export"): "export", ("numpy", "predict"): None,
     }  # fmt: skip
     assert {asked: verbs._extra_with(*asked) for asked in advice} == advice
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("val", "detect", "tiny", "a.json", "--out", "b.json", "--min-box-score", "nan"),
+        ("track", "a.mp4", "--rate", "nan"),
+        ("train", "a.yaml", "--max-minutes", "nan"),
+    ],
+)
+def test_nan_is_no_number(capsys, words):
+    """Options without a range, such as these, would take it, and every comparison with it is false."""
+    assert code_of(*words) == 2
+    assert capsys.readouterr().err == f"oaks: {words[-2]} must be a number, got nan\n"

@@ -1,10 +1,10 @@
-"""Kills verbs at random moments, and compares what reruns give with what a run that was left alone gives.
+"""Kill verbs at random moments, and compare the files of reruns with those of a run that nobody killed.
 
     python -m durability.kills --kills 200 --seed 0 [VERB ...]      (in tests/)
 
-A line of JSON per verb: kills that came before the end of the run, files that could not be read, and files of the
-rerun that were not the same bytes. Verbs run in processes forked from one that has imported everything, so that
-kills hit the work and not the imports; `Fresh` runs start a new interpreter, as a user's shell does.
+Print a line of JSON after every kill: how many kills came before the end of their run, how many files could not be
+read, and how many files of reruns were not the same bytes. Verbs run in processes forked from one that has imported
+the package, so that kills hit the work and not the imports; with `--fresh` each run starts a new interpreter.
 """
 
 from __future__ import annotations
@@ -179,6 +179,18 @@ def reference(verb: Any, out: Path, start: Callable[[list[str]], Run]) -> Refere
     return Reference(files, seconds)
 
 
+def _first_difference(expected: bytes | None, got: bytes | None) -> str:
+    """What two files have where they first differ."""
+    if expected is None or got is None:
+        return "too many" if expected is None else "missing"
+    at = next(
+        (n for n, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b),
+        min(len(expected), len(got)),
+    )
+    part = slice(max(at - 40, 0), at + 40)
+    return f"at byte {at}: {expected[part]!r}, got {got[part]!r}"
+
+
 def kill_once(
     verb: Any,
     out: Path,
@@ -207,7 +219,11 @@ def kill_once(
         found.unreadable += [f"after the rerun: {file}" for file in unreadable(out)]
         files = contents(out, verb.compared)
         names = files.keys() | whole.files.keys()
-        found.different += sorted(name for name in names if files.get(name) != whole.files.get(name))
+        found.different += sorted(
+            f"{name}: {_first_difference(whole.files.get(name), files.get(name))}"
+            for name in names
+            if files.get(name) != whole.files.get(name)
+        )
     shutil.rmtree(out)
 
 

@@ -23,6 +23,7 @@ from oaks.training.networks import build
 
 _TIMES = re.compile(
     rb'"(date|seconds|commit|machine|time|elapsed)": ("[^"]*"|[-0-9.e]+|null)|oaks-[0-9a-z_]{8}|[0-9.]+ ms'
+    rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[+0-9:]*"
 )
 """What may differ between two runs in files of text."""
 

@@ -18,7 +18,7 @@ STRANGE = (
     "true", "2020-01-01", [], [[]], [None], [0], [1, 2], [1, 2, 3, 4], [0.0] * 51, {}, {"a": 1}, {"": {}}, [[1, 2], [3]],
     "x" * 70_000, list(range(2000)), {"id": 1}, {"bundle": "tiny"}, ["person"], "person", 1_000_000,
 )  # fmt: skip
-"""Values that readers have not been ready for before."""
+"""Values that readers have failed on before."""
 
 values = st.one_of(
     st.sampled_from(STRANGE),
@@ -84,7 +84,7 @@ def _has(content: Any, part: Any) -> bool:
 
 
 def as_json(content: Any) -> bytes:
-    """Its text, with NaN, infinities and lone surrogates as Python writes them."""
+    """Its JSON, with NaN, infinities and lone surrogates as Python writes them."""
     return json.dumps(content).encode()
 
 
@@ -129,7 +129,7 @@ SPOILT = (
     b"1:" * 5000 + b"1",
     b"%YAML 9.9\n---\na", b"0" * 5000, b"0x" + b"f" * 6000, b"---\n---\n", b"- " * 3000, b"a: b: c", b"\t- a", b"<html>",
 )  # fmt: skip
-"""Contents that are no such file, or hard on a parser."""
+"""Contents that are not such a file, or that take a parser long."""
 
 
 def files(content: Any, text: bytes | None = None) -> st.SearchStrategy[bytes]:
@@ -221,6 +221,6 @@ arguments = st.one_of(
         max_size=3,
     ),
 )  # fmt: skip
-"""Things that somebody hands in as pictures, boxes, scores or numbers."""
+"""Values that somebody may pass as pictures, boxes, scores or numbers."""
 
 __all__ = ["arguments", "as_json", "changed", "damaged", "files", "from_schema", "values"]

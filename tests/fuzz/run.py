@@ -2,9 +2,9 @@
 
     python -m fuzz.run --seconds 60 --seed 0 [TARGET ...]      (in tests/)
 
-A line of JSON per target: inputs tried, how many were refused, and what went wrong: an exception that is none of the
-package's own, more than five seconds of processor time (or a minute), or more than 1 GB of memory. A crash ends the
-process; the line before names the target, and the file `--last` holds the input.
+Print a line of JSON per target: how many inputs were tried, how many were refused, and what went wrong: an exception
+that is not the package's own, more than five seconds of processor time (or a minute), or more than 1 GB of memory. A
+crash ends the process; the line before names the target, and the file of `--last` holds the input.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from video.clips import write_clip
 
 import oaks
+from fuzz.calls import Case, make_calls
 from fuzz.inputs import arguments, as_json, changed, damaged, files, from_schema, values
 from oaks.bundle import Bundle
 
@@ -401,6 +403,22 @@ def operate(case: tuple[str, dict[str, Any]], folder: Path) -> object:
     return made.run(**{argument: value for argument, value in changes.items() if argument in known})
 
 
+@cache
+def _calls() -> dict[str, Case]:
+    folder = _valid.parent / "calls"
+    folder.mkdir()
+    return make_calls(folder, _valid, _annotations(), _results())
+
+
+def call(case: tuple[str, str, Any], folder: Path) -> object:
+    """A public call with one wrong argument. An index that is too large is Python's own IndexError."""
+    name, argument, value = case
+    made = _calls()[name]
+    with suppress(IndexError) if name == "Poses[]" else nullcontext():
+        return made.run(**{**made.right, argument: value})
+    return None
+
+
 def tell(text: str, folder: Path) -> object:
     """Whatever a name is, it can be shown, and a file can be named after it."""
     from oaks.names import file_name, shown
@@ -515,6 +533,14 @@ def make_targets(folder: Path) -> dict[str, Target]:
                 arguments, min_size=1, max_size=2,
             ),
             make_detector,
+        ),
+        "calls": Target(
+            st.sampled_from(sorted(_calls())).flatmap(
+                lambda name: st.tuples(
+                    st.just(name), st.sampled_from(sorted(_calls()[name].right)), arguments | values
+                )
+            ),
+            call,
         ),
         "operations": Target(_operations, operate),
         "names": Target(st.text(max_size=300) | st.sampled_from(_NAMES), tell),

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from training.conftest import write_people
+from video.clips import write_clip
 
 from oaks import runtimes
 
@@ -31,6 +33,8 @@ USES = {
     "doctor": "from oaks.cli.main import main; main(['doctor'])",
     "onnxruntime": "from oaks.cli.main import main\nmain(['predict', *sys.argv[1:], '--backend', 'onnxruntime'])",
     "openvino": "from oaks.cli.main import main\nmain(['predict', *sys.argv[1:], '--backend', 'openvino'])",
+    "track": "from oaks.cli.main import main\nmain(['track', *sys.argv[1:]])",
+    "val": "from oaks.cli.main import main\nmain(['val', 'detect', *sys.argv[1:]])",
 }
 
 
@@ -39,7 +43,8 @@ def strace() -> list[str]:
     program = shutil.which("strace")
     if program is None or subprocess.run([program, "-o", os.devnull, "true"], capture_output=True).returncode:
         return []
-    return [program, "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg"]
+    calls = "connect,sendto,sendmsg,sendmmsg,openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink"
+    return [program, "-f", "-qq", "-s", "300", "-e", f"trace={calls}"]
 
 
 def connections(trace: str) -> list[str]:
@@ -47,11 +52,23 @@ def connections(trace: str) -> list[str]:
     return [line for line in trace.splitlines() if re.search(r"AF_INET|sin6?_port", line)]
 
 
+def touched(trace: str) -> set[Path]:
+    """Absolute paths that a trace opens for writing, makes or renames; relative ones lie in the working directory."""
+    makes = re.compile(r"\b(mkdir|mkdirat|rename\w*|link|linkat|symlink|creat)\(")
+    opens = re.compile(r"\bopen(at)?\(.*(O_WRONLY|O_RDWR|O_CREAT|O_TRUNC)")
+    calls = [
+        line
+        for line in trace.splitlines()
+        if (makes.search(line) or opens.search(line)) and not re.search(r"= -1 E", line)
+    ]
+    return {Path(name) for line in calls for name in re.findall(r'"(/[^"]*)"', line)}
+
+
 def run(use: str, home: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
     """Runs a use with an empty home folder; also gives the trace of its network calls."""
     kept = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG", "OMP_NUM_THREADS")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+    environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
     (home / "tmp").mkdir(parents=True)
     trace = home.parent / "trace"
     command = [*strace(), *(["-o", str(trace)] if strace() else [])]
@@ -62,20 +79,40 @@ def run(use: str, home: Path, *arguments: str) -> tuple[subprocess.CompletedProc
     return done, trace.read_text() if trace.exists() else ""
 
 
+def arguments(use: str, folder: Path, picture: Path, out: Path) -> list[str]:
+    """What a use is called with."""
+    ends = ["--bundle", "tiny", "--out", str(out)]
+    if use in ("onnxruntime", "openvino"):
+        return [str(picture), "--boxes", "whole", *ends]
+    (folder / "inputs").mkdir()
+    out.mkdir()
+    if use == "track":
+        clip = write_clip(folder / "inputs" / "clip.mp4", 3)
+        return [str(clip), "--first-boxes", "5,5,60,60", *ends]
+    if use == "val":
+        write_people(folder / "inputs", images=1)
+        annotations, images = str(folder / "inputs" / "annotations.json"), str(folder / "inputs" / "images")
+        return ["tiny", annotations, "--images", images, "--out", str(out / "results.json")]
+    return []
+
+
 @pytest.mark.parametrize("use", USES)
 def test_nobody_is_contacted_and_the_home_folder_stays_empty(tmp_path, use):
     home, out = tmp_path / "home", tmp_path / "out"
     picture = tmp_path / "picture.png"
     Image.fromarray(np.zeros((96, 72, 3), np.uint8)).save(picture)
-    arguments = [str(picture), "--bundle", "tiny", "--boxes", "whole", "--out", str(out)]
-    done, trace = run(use, home, *arguments if use in ("onnxruntime", "openvino") else [])
+    done, trace = run(use, home, *arguments(use, tmp_path, picture, out))
     assert "NETWORK" not in done.stderr
     assert connections(trace) == []
     assert done.returncode == 0, done.stderr
     written = [path.relative_to(home) for path in home.rglob("*") if path.is_file()]
     assert [path for path in written if path.parts[0] != ".cache"] == []  # matplotlib lists its fonts there
-    beside = {path.name for path in tmp_path.iterdir()} - {"home", "out", "picture.png", "trace"}
+    beside = {path.name for path in tmp_path.iterdir()} - {"home", "out", "inputs", "picture.png", "trace"}
     assert beside == set()
+    allowed = (home, out, *map(Path, ("/dev", "/proc", "/sys")))
+    assert [
+        path for path in touched(trace) if not any(path.is_relative_to(folder) for folder in allowed)
+    ] == []
 
 
 def test_a_connection_would_be_seen(tmp_path):

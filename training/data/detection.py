@@ -62,6 +62,9 @@ class DetectionImages:
     background: float  # weight of the background of incomplete images
     skipped: Counter[str] = field(default_factory=Counter)
 
+    def __post_init__(self) -> None:
+        self._images = ImageFolder(self.folder)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -72,7 +75,7 @@ class DetectionImages:
             DamagedImage: the file cannot be decoded to its end.
         """
         try:
-            image = read_image(ImageFolder(self.folder).path(self.files[index]))
+            image = read_image(self._images.path(self.files[index]))
         except (OSError, ArgumentError) as error:
             raise DamagedImage(f"{error} (image {self.image_ids[index]} of {self.name})") from error
         return image, self.people[index]
