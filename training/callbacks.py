@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 
 import oaks
+from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.progress import plain_console
 from oaks.training.checkpoint import save_network
@@ -42,6 +44,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, sync=True) as file:
             torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Load what `save_checkpoint` wrote, if every byte of it is as it was written.
+
+        Raises:
+            ArgumentError: the file is damaged; the message names it.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
+                part = archive.testzip()
+            if part is not None:
+                raise zipfile.BadZipFile(f"{part} has another checksum")
+            return super().load_checkpoint(path, *arguments, **named)
+        except FileNotFoundError:
+            raise
+        except (
+            Exception
+        ) as error:  # the parsers of zip and pickle raise whatever a damaged file makes them raise
+            raise ArgumentError(
+                f"checkpoint {path} must be as it was written, got a damaged one ({type(error).__name__}: {error}); "
+                "delete it to train from the beginning"
+            ) from error
 
 
 class CheckpointAndStop(Callback):

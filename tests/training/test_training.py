@@ -19,6 +19,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
 from oaks.training import callbacks
 from oaks.training.callbacks import AtomicCheckpointIO, CheckpointAndStop
@@ -160,6 +161,33 @@ def test_a_save_that_breaks_off_leaves_the_previous_checkpoint(tmp_path: Path, m
     with pytest.raises(OSError, match="no space"):
         keeper.save_checkpoint({"step": 2}, path)
     assert torch.load(path) == {"step": 1}
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    """torch itself loads one with flipped bits, and the training would go on from wrong weights."""
+    path, keeper = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    weights = torch.arange(4096, dtype=torch.float32)
+    keeper.save_checkpoint({"state_dict": {"weights": weights}, "global_step": 3}, path)
+    whole = path.read_bytes()
+    assert keeper.load_checkpoint(path, weights_only=True)["global_step"] == 3
+    refused = 0
+    for at in range(0, len(whole), 397):
+        content = bytearray(whole)
+        content[at] ^= 0x10
+        path.write_bytes(content)
+        try:
+            found = keeper.load_checkpoint(path, weights_only=True)
+        except ArgumentError:
+            refused += 1
+        else:  # padding between the parts
+            assert torch.equal(found["state_dict"]["weights"], weights)
+    assert refused > 30
+    for content in (b"", b"text", whole[:-1], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(
+            ArgumentError, match="got a damaged one .*; delete it to train from the beginning"
+        ):
+            keeper.load_checkpoint(path, weights_only=True)
 
 
 def test_what_a_training_leaves(whole: Path, people_folder: Path) -> None:
