@@ -402,13 +402,13 @@ class _CentersModel:
         inputs, outputs, memory = self._executor.inputs, self._executor.outputs, self._memory
         stride = self._part.stride or 1
         cells = (self.size[1] // stride, self.size[0] // stride)
-        wanted = {"pixels": (3, *self.size[::-1])}
+        taken = {"pixels": (3, *self.size[::-1])}
         maps = {name: (channels, *cells) for name, channels in _OUTPUTS.items()}
-        for kind, expected in ((inputs, wanted), (outputs, maps)):
+        for kind, expected in ((inputs, taken), (outputs, maps)):
             came = {name: tensor.shape for name, tensor in kind.items()}
             if came != expected:
                 raise BundleError(f"{label}: a detector must have {expected}, got {came}")
-        self._host = memory.staging((1, *wanted["pixels"]), inputs["pixels"].dtype)
+        self._host = memory.staging((1, *taken["pixels"]), inputs["pixels"].dtype)
         self._pixels = memory.empty(self._host.shape, inputs["pixels"].dtype)
         self._maps = {name: memory.empty((1, *shape), outputs[name].dtype) for name, shape in maps.items()}
         self._found = {name: memory.staging((1, *shape), outputs[name].dtype) for name, shape in maps.items()}

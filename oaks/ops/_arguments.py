@@ -215,11 +215,11 @@ def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | N
                 )
 
 
-def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bool = False) -> np.ndarray:
+def check_numbers(name: str, value: Any, shape: Shape, expected: str, *, whole: bool = False) -> np.ndarray:
     """A few finite numbers in host memory, such as a size, a mean or a threshold.
 
     Args:
-        wanted: what the error says was wanted.
+        expected: the requirement for messages.
         whole: whether they must be whole numbers.
 
     Raises:
@@ -232,7 +232,7 @@ def check_numbers(name: str, value: Any, shape: Shape, wanted: str, *, whole: bo
     fits = array.dtype.kind in ("iu" if whole else "iuf") and len(array.shape) == len(shape)
     fits = fits and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     if not fits or not np.isfinite(array).all():
-        raise ArgumentError(f"{name} must be {wanted}, got {value!r}")
+        raise ArgumentError(f"{name} must be {expected}, got {value!r}")
     return array
 
 
@@ -261,10 +261,10 @@ def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
     Raises:
         ArgumentError: another count, or a sigma that is not positive.
     """
-    wanted = f"one positive number for each of the {keypoints} keypoints"
-    values = check_numbers("sigmas", sigmas, (keypoints,), wanted)
+    expected = f"one positive number for each of the {keypoints} keypoints"
+    values = check_numbers("sigmas", sigmas, (keypoints,), expected)
     if not (values > 0).all():
-        raise ArgumentError(f"sigmas must be {wanted}, got {sigmas!r}")
+        raise ArgumentError(f"sigmas must be {expected}, got {sigmas!r}")
     check_keypoint_count(keypoints, limit)
     return values.tolist()
 
@@ -322,15 +322,15 @@ def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
     Raises:
         ArgumentError: a pair is not two keypoints, or a keypoint is in several.
     """
-    wanted = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
+    expected = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
     try:
         listed = [(index(left), index(right)) for left, right in pairs]
     except (TypeError, ValueError):
-        raise ArgumentError(f"flip_pairs must be {wanted}, got {pairs!r}") from None
+        raise ArgumentError(f"flip_pairs must be {expected}, got {pairs!r}") from None
     order = list(range(keypoints))
     for left, right in listed:
         if not (0 <= left < keypoints and 0 <= right < keypoints):
-            raise ArgumentError(f"flip_pairs must be {wanted}, got {(left, right)}")
+            raise ArgumentError(f"flip_pairs must be {expected}, got {(left, right)}")
         if left == right or order[left] != left or order[right] != right:
             raise ArgumentError(
                 f"flip_pairs must name each keypoint once at most, got {(left, right)} as well"
@@ -370,11 +370,11 @@ def _check_lengths(name: str, shape: tuple[int, ...]) -> None:
 
 def _check_shape(array: CheckedArray, shape: Shape) -> None:
     fits = len(array.shape) == len(shape) and all(
-        wanted is None or n == wanted for n, wanted in zip(array.shape, shape, strict=True)
+        expected is None or n == expected for n, expected in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ArgumentError(f"{array.name} must have shape ({wanted}), got {array.shape}")
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ArgumentError(f"{array.name} must have shape ({expected}), got {array.shape}")
 
 
 def _contiguous_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:

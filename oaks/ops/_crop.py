@@ -94,9 +94,9 @@ def crop(
     scale, bias = _normalization(mean, std)
     if color not in ("bgr", "rgb"):
         raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
-    wanted = f"a number above 0, at most {MAX_PADDING}"
-    if not 0 < check_numbers("padding", padding, (), wanted) <= MAX_PADDING:
-        raise ArgumentError(f"padding must be {wanted}, got {padding!r}")
+    expected = f"a number above 0, at most {MAX_PADDING}"
+    if not 0 < check_numbers("padding", padding, (), expected) <= MAX_PADDING:
+        raise ArgumentError(f"padding must be {expected}, got {padding!r}")
 
     pixels_out, transforms_out = split_outputs(out, ("pixels", "transforms"))
     shape = (2 * count if mirrored else count, 3, height, width)
@@ -142,8 +142,8 @@ def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]
 
 def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> None:
     if len(shape) not in (3, largest_rank) or shape[-1] != 3 or min(shape) < 1:
-        wanted = "(H, W, 3) or (F, H, W, 3)" if largest_rank == 4 else "(H, W, 3)"
-        raise ArgumentError(f"{name} must have shape {wanted} with no size of 0, got {shape}")
+        expected = "(H, W, 3) or (F, H, W, 3)" if largest_rank == 4 else "(H, W, 3)"
+        raise ArgumentError(f"{name} must have shape {expected} with no size of 0, got {shape}")
     if max(shape[-3:-1]) > MAX_FRAME_SIDE:
         raise ArgumentError(f"{name} must have at most {MAX_FRAME_SIDE} rows and columns, got {shape}")
     if len(shape) == 4 and shape[0] > MAX_FRAMES:
@@ -185,10 +185,10 @@ def _views_of(array: CheckedArray) -> list[FrameView]:
 
 
 def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
-    wanted = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
-    width, height = check_numbers("size", size, (2,), wanted, whole=True).tolist()
+    expected = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
+    width, height = check_numbers("size", size, (2,), expected, whole=True).tolist()
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ArgumentError(f"size must be {wanted}, got {size!r}")
+        raise ArgumentError(f"size must be {expected}, got {size!r}")
     return width, height
 
 
@@ -223,9 +223,9 @@ def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
         dtype = interface["typestr"] if interface else getattr(pixels, "dtype", "float32")
         asked = "pixels in out"
     try:
-        wanted = np.dtype("float32" if dtype is None else dtype)
+        expected = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
-        wanted = np.dtype(object)
-    if wanted not in (FLOAT32, FLOAT16):
+        expected = np.dtype(object)
+    if expected not in (FLOAT32, FLOAT16):
         raise ArgumentError(f"{asked} must be float32 or float16, got {dtype!r}")
-    return wanted
+    return expected

@@ -144,9 +144,9 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
         return _DEFAULT_BLUR
     if refine != "dark":
         raise ArgumentError(f"blur_sigma must come with refine='dark', got refine={refine!r}")
-    wanted = f"a number from {MIN_BLUR:g} to {native.max_blur_sigma:g}"
-    if not (MIN_BLUR <= check_numbers("blur_sigma", blur_sigma, (), wanted) <= native.max_blur_sigma):
-        raise ArgumentError(f"blur_sigma must be {wanted}, got {blur_sigma!r}")
+    expected = f"a number from {MIN_BLUR:g} to {native.max_blur_sigma:g}"
+    if not (MIN_BLUR <= check_numbers("blur_sigma", blur_sigma, (), expected) <= native.max_blur_sigma):
+        raise ArgumentError(f"blur_sigma must be {expected}, got {blur_sigma!r}")
     return float(blur_sigma)
 
 
@@ -156,10 +156,10 @@ def _axis_maps(
     """(scale, shift) from heatmap index to crop index, for x and for y."""
     if crop_size is None:
         return [(1.0, 0.0), (1.0, 0.0)]
-    wanted = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
-    sizes = check_numbers("crop_size", crop_size, (2,), wanted).tolist()
+    expected = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
+    sizes = check_numbers("crop_size", crop_size, (2,), expected).tolist()
     if min(sizes) < 1 or max(sizes) > MAX_FRAME_SIDE:
-        raise ArgumentError(f"crop_size must be {wanted}, got {crop_size!r}")
+        raise ArgumentError(f"crop_size must be {expected}, got {crop_size!r}")
     maps = []
     for crop, heat in zip(sizes, map_size, strict=True):
         stride = crop / heat

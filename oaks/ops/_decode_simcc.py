@@ -82,9 +82,9 @@ def decode_simcc(
             "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
         )
     pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
-    wanted = "a number from 0.001 to 1000"
-    if not 0.001 <= check_numbers("split", split, (), wanted) <= 1000:
-        raise ArgumentError(f"split must be {wanted}, got {split!r}")
+    expected = "a number from 0.001 to 1000"
+    if not 0.001 <= check_numbers("split", split, (), expected) <= 1000:
+        raise ArgumentError(f"split must be {expected}, got {split!r}")
     matrix = None
     if transforms is not None:
         matrix = input_array(

@@ -89,8 +89,8 @@ class Forest:
         """Replace an attribute by a read-only copy of its exact numbers, and return its length."""
         given = np.asarray(getattr(self, name))
         if given.ndim != 1 or (length is not None and len(given) != length):
-            wanted = "(any)" if length is None else f"({length},)"
-            raise ArgumentError(f"{name} must have shape {wanted}, got {given.shape}")
+            expected = "(any)" if length is None else f"({length},)"
+            raise ArgumentError(f"{name} must have shape {expected}, got {given.shape}")
         if len(given) > MAX_FOREST_NODES:
             raise ArgumentError(f"{name} must have at most {MAX_FOREST_NODES} entries, got {len(given)}")
         kinds = {"i": "iu", "f": "iuf", "b": "b"}[np.dtype(dtype).kind]
@@ -226,8 +226,10 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
     """
     on_device = is_device_array(features)
     if not isinstance(model, ForestArrays if on_device else Forest):
-        wanted = "what ops.Forest.to_device gives, for features on a device" if on_device else "an ops.Forest"
-        raise ArgumentError(f"model must be {wanted}, got {type(model).__name__}")
+        expected = (
+            "what ops.Forest.to_device gives, for features on a device" if on_device else "an ops.Forest"
+        )
+        raise ArgumentError(f"model must be {expected}, got {type(model).__name__}")
     arrays = model if isinstance(model, ForestArrays) else model.arrays
     rows = input_array(
         "features", features, (FLOAT32,), (None, None, arrays.features), on_device=on_device, convert=True
