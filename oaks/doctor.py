@@ -105,10 +105,10 @@ def _cuda_version(number: int) -> str:
 def _choice() -> Finding:
     """The backend that an Engine chooses by default."""
     try:
-        name, device, passed_over = executors.choose_backend("auto", None)
+        name, device, skipped = executors.choose_backend("auto", None)
     except BackendUnavailable as error:
         return Finding("Engine", False, str(error))
-    others = "; ".join(f"{other}: {reason}" for other, reason in passed_over.items())
+    others = "; ".join(f"{other}: {reason}" for other, reason in skipped.items())
     return Finding("Engine", True, f"takes {name} on {device}" + (f" (not {others})" if others else ""))
 
 

@@ -118,7 +118,7 @@ class Engine:
                 f"refine must be None with a SimCC network, which has no heatmaps, got {refine!r}"
             )
         self.refine = refine or self.bundle.pose.refine
-        self.backend, self.device, self._passed_over = executors.choose_backend(
+        self.backend, self.device, self._skipped = executors.choose_backend(
             backend, device, _lacking(self.bundle, precision)
         )
         self.flip, self.staged = bool(flip), False
@@ -451,7 +451,7 @@ class Engine:
             "batches": list(pipeline.batches),
             "cuda_graphs": pipeline.memory.graphs,
             "networks": {role: dict(executor.details) for role, executor in pipeline.executors.items()},
-            "passed_over": self._passed_over,
+            "skipped_backends": self._skipped,
             "detector": getattr(self._detector, "description", None),
         }
 

@@ -45,7 +45,7 @@ def load_openvino() -> ModuleType:
         if before is absent:
             del sys.modules[_OPENVINO_TELEMETRY]
         else:
-            sys.modules[_OPENVINO_TELEMETRY] = before  # type: ignore[assignment]
+            sys.modules[_OPENVINO_TELEMETRY] = before  # type: ignore[assignment]  # a module, or None
     return openvino
 
 

@@ -57,9 +57,9 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
     def average(kept: Tensors, current: Tensors, count: Tensor | int) -> None:
         if kept[0].is_floating_point():
             share = min(decay, (1 + float(count)) / (10 + float(count)))
-            torch._foreach_lerp_(kept, current, 1 - share)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_lerp_(kept, current, 1 - share)  # pyright: ignore[reportPrivateImportUsage]  # no public name
         else:
-            torch._foreach_copy_(kept, current)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(kept, current)  # pyright: ignore[reportPrivateImportUsage]  # no public name
 
     return average
 
@@ -84,7 +84,7 @@ class NetworkTraining(lightning.LightningModule, abc.ABC):
             self.averaged.requires_grad_(False)
         self.collector = ResultCollector(recipe.load_skeleton())
         self.left_out = 0  # people whose images could not be decoded in the last validation
-        # Passed over since the training began, by all processes together.
+        # People skipped since the training began, by all processes together.
         self.damaged: Tensor
         self.register_buffer("damaged", torch.zeros((), dtype=torch.int64))
 
@@ -123,7 +123,7 @@ class NetworkTraining(lightning.LightningModule, abc.ABC):
             self.averaged.update_parameters(self.network)
 
     def count_undecodable(self, batch: dict[str, Tensor]) -> None:
-        """Adds the people passed over for this batch, in all processes.
+        """Adds the people skipped in this batch, in all processes.
 
         Every process keeps the sum: DistributedDataParallel overwrites buffers with the first process's.
         """

@@ -439,8 +439,8 @@ class DetectorRecipe(Recipe):
     """
 
     kind: Literal["detector"]
-    data: DetectionData  # type: ignore[assignment]
-    augmentation: DetectionAugmentation = DetectionAugmentation()  # type: ignore[assignment]
+    data: DetectionData  # type: ignore[assignment]  # in place of Recipe's, not compatible with it
+    augmentation: DetectionAugmentation = DetectionAugmentation()  # type: ignore[assignment]  # as data
     input: tuple[int, int]
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[Positive, Positive, Positive] = (127.5, 127.5, 127.5)

@@ -151,7 +151,7 @@ class DetectorOptions:
             help="Preprocessing and NMS of the detector: color=rgb, mean=A,B,C and std=A,B,C in that "
             "order (0-255), size=W,H, overlap=0.65. Repeatable."
         ),
-    ] = ()  # type: ignore[assignment]
+    ] = ()  # type: ignore[assignment]  # a dataclass takes no list as a default; typer makes one
 
     @property
     def description(self) -> str:
@@ -220,10 +220,10 @@ class EvaluationOptions:
 
         beside_paper(self.against)
         return Settings(
-            judge=self.judge,  # type: ignore[arg-type]
+            judge=self.judge,  # type: ignore[arg-type]  # Settings checks the text
             resamples=self.resamples,
             seed=self.seed,
-            landing=self.landing,  # type: ignore[arg-type]
+            landing=self.landing,  # type: ignore[arg-type]  # Settings checks the text
             beside_paper=self.against is not None,
             images=images,
         )

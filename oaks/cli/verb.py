@@ -89,7 +89,7 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
                 code = _guarded(call, output, extra)
             raise typer.Exit(_told(skipped.items, code, output))
 
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect reads it
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{CODES}"
         del run.__wrapped__

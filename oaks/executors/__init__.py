@@ -90,7 +90,7 @@ def choose_backend(
         if reason := module.unavailable(place):
             raise BackendUnavailable(f"backend {name!r} on {place}: {reason}")
         return name, place, {}
-    passed_over: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for candidate in AUTOMATIC:
         module = load_backend(candidate)
         place = device or ("cuda" if candidate in ("tensorrt", "torch") else "cpu")
@@ -107,11 +107,11 @@ def choose_backend(
             )
             log.log(
                 logging.WARNING if slower else logging.DEBUG,
-                "backend %s on %s; passed over: %s", candidate, place, passed_over,
+                "backend %s on %s; skipped: %s", candidate, place, skipped,
             )  # fmt: skip
-            return candidate, place, passed_over
-        passed_over[candidate] = reason
-    reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in passed_over.items())
+            return candidate, place, skipped
+        skipped[candidate] = reason
+    reasons = "; ".join(f"{candidate}: {reason}" for candidate, reason in skipped.items())
     raise BackendUnavailable(f"no backend can run on {device or 'this machine'}: {reasons}")
 
 

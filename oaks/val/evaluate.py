@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
 """Sections that an evaluation writes; other commands write the other sections of a report."""
-BESIDE_THE_POINT = ("box_source", "passed_over", "batches", "cuda_graphs")
+NOT_SHOWN = ("box_source", "skipped_backends", "batches", "cuda_graphs")
 """Header entries that a report leaves out, because they are shown elsewhere or have no effect."""
 
 
@@ -329,7 +329,7 @@ def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
     for key, value in header.items():
         label = key.replace("_", " ").replace("sha256", "SHA-256").replace("nms", "NMS")
         label = label[:1].upper() + label[1:]
-        if key in BESIDE_THE_POINT or value in (None, [], "", {}):
+        if key in NOT_SHOWN or value in (None, [], "", {}):
             continue
         if key == "skipped":
             shown = ", ".join(f"{name} ({reason})" for name, reason in list(value.items())[:10])

@@ -57,17 +57,17 @@ def without(monkeypatch):
 )
 def test_auto_takes_the_first_that_is_there(only, there, expected):
     only(*there)
-    name, device, passed_over = executors.choose_backend("auto", None)
+    name, device, skipped = executors.choose_backend("auto", None)
     assert (name, device) == expected
     before = executors.BACKENDS[: executors.BACKENDS.index(name)]
-    assert passed_over == {missing: f"{missing} is missing" for missing in before}
+    assert skipped == {missing: f"{missing} is missing" for missing in before}
 
 
 def test_auto_on_the_cpu_leaves_torch_alone(only):
     only("torch", "openvino")
-    name, device, passed_over = executors.choose_backend("auto", "cpu")
+    name, device, skipped = executors.choose_backend("auto", "cpu")
     assert (name, device) == ("openvino", "cpu")
-    assert passed_over["torch"] == "on the CPU only when asked for by name: backend='torch', device='cpu'"
+    assert skipped["torch"] == "on the CPU only when asked for by name: backend='torch', device='cpu'"
 
 
 class OneGpu:
@@ -95,7 +95,7 @@ def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
     made = bundles.rewrite(made.path)
     with oaks.Engine(made, precision="int8", device="cpu") as engine:
         assert engine.backend == "onnxruntime"
-        assert engine.describe()["passed_over"]["torch"] == "it has no int8"
+        assert engine.describe()["skipped_backends"]["torch"] == "it has no int8"
     only("torch")
     with pytest.raises(BackendUnavailable, match="torch: it has no int8"):
         oaks.Engine(made, precision="int8")
@@ -131,7 +131,7 @@ def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
     only("torch", "onnxruntime")
     with oaks.Engine(tiny) as engine:
         assert engine.backend == "onnxruntime"
-        assert "no weights" in engine.describe()["passed_over"]["torch"]
+        assert "no weights" in engine.describe()["skipped_backends"]["torch"]
     weights = dict.fromkeys(("tensorrt", "openvino", "onnxruntime"), "no ONNX file")
     only("tensorrt", "openvino", "onnxruntime", "torch")
     assert executors.choose_backend("auto", None, weights)[0] == "torch"
@@ -174,7 +174,7 @@ def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch,
     monkeypatch.delitem(sys.modules, "oaks.training.checkpoint", raising=False)
     with oaks.Engine(made) as engine:
         assert engine.backend not in ("tensorrt", "torch")
-        assert "'safetensors'; `pip install" in engine.describe()["passed_over"]["torch"]
+        assert "'safetensors'; `pip install" in engine.describe()["skipped_backends"]["torch"]
     with pytest.raises(BackendUnavailable, match=r"'safetensors'; `pip install 'oaks\[training\]'`"):
         oaks.Engine(made, backend="torch", device="cpu")
 

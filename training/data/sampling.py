@@ -113,7 +113,7 @@ def warn_once(message: str) -> None:
 
 
 def sample_readable(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
-    """The person at `index`, or the next one whose image can be decoded, and how many were passed over.
+    """The person at `index`, or the next one whose image can be decoded, and how many were skipped.
 
     Raises:
         ArgumentError: nobody's can; the message names a file.
