@@ -442,7 +442,7 @@ def _crops(source: Source, description: Mapping[str, Any], count: int) -> np.nda
 
     skeleton = Skeleton.from_dict(description["skeleton"])
     people = read_coco(source.name, source.held_out, source.images, skeleton)
-    crops = []
+    crops: list[np.ndarray] = []
     for index in range(len(people)):
         if len(crops) == count:
             break
