@@ -13,6 +13,7 @@ from rich.console import Console
 from torch.utils.data import default_collate
 
 from oaks import ops
+from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17
 from oaks.training import ks_data
 from oaks.training import run as run_module
@@ -425,3 +426,24 @@ def test_views_vary_all_but_the_first(people) -> None:
     assert [item["person_id"] for item in again] == [5, 5, 5]
     assert (again[1]["crop"] != again[0]["crop"]).any()
     assert (again[2]["crop"] != again[1]["crop"]).any()
+
+
+def test_heatmaps_of_another_runtime_are_stored_in_the_views_order(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("oaks.training.ks_data.PART", 4)
+    rng = np.random.default_rng(0)
+    maps = rng.random((10, 17, 4, 3)).astype(np.float16)
+    similarity, annotated = rng.random((10, 17)).astype(np.float32), rng.random((10, 17)) < 0.5
+    store = HeatmapStore(tmp_path / "store", {"key": 1}, maps.shape)
+    with pytest.raises(
+        ArgumentError, match=r"heatmaps must have shape \(10, 17, 4, 3\), got \(9, 17, 4, 3\)"
+    ):
+        store.put(maps[:9], similarity[:9], annotated[:9])
+    assert store.missing() == [0, 1, 2]
+    store.put(maps, similarity, annotated)
+    again = HeatmapStore(tmp_path / "store", {"key": 1}, maps.shape)
+    assert not again.missing()
+    assert all(np.array_equal(again.heatmaps(place), maps[place]) for place in range(10))
+    kept = again.labels()
+    assert np.array_equal(kept[0], similarity)
+    assert np.array_equal(kept[1], annotated)
+    assert kept[2].all()
