@@ -167,6 +167,11 @@ def _box_score_power(detections: Detections) -> float:
         raise ArgumentError(
             f"{detections.path}: box_score_power of the header must be a number from 0 to 1, got {power!r}"
         )
+    if power != 1 and detections.box_scores is not None and (detections.box_scores < 0).any():
+        least = detections.box_scores.min()
+        raise ArgumentError(
+            f"{detections.path}: box_score must be at least 0 with box_score_power, got {least:g}"
+        )
     return float(power)
 
 

@@ -134,6 +134,15 @@ def test_a_power_that_is_none_is_refused(power):
         detected({"box_score_power": power})
 
 
+def test_a_box_score_below_zero_has_no_power():
+    with pytest.raises(
+        ValueError, match=r"file\.json: box_score must be at least 0 with box_score_power, got -0.5"
+    ):
+        detected({"box_score_power": 0.25}, box_score=-0.5)
+    assert detected({}, box_score=-0.5).scores["oaks"].ranks[0] == pytest.approx(-0.5 * EXPECTED["oaks"])
+    assert detected({"box_score_power": 0.25}, box_score=0).scores["oaks"].ranks[0] == 0
+
+
 def test_a_file_ranked_by_oaks_keeps_its_digits_and_has_no_score_of_its_own():
     stated = EXPECTED["oaks"] * 0.5 + 3e-8
     scores = measured("detected", score=stated).scores
