@@ -279,9 +279,10 @@ def _report_damaged_images(module: NetworkTraining, data: PeopleModule | Heatmap
     for what, count in counts.items():
         if count:
             skip(f"damaged images in {what}", f"{count} times; the log names them")
-    for name, counted in {s.name: s.skipped for s in (*data.split.train, *data.split.validation)}.items():
-        if counted[UNREADABLE]:
-            skip(f"images of {name}", f"{counted[UNREADABLE]} cannot be read; the log names them")
+    sources: list[Any] = [*data.split.train, *data.split.validation]
+    for name, count in {source.name: source.skipped[UNREADABLE] for source in sources}.items():
+        if count:
+            skip(f"images of {name}", f"{count} cannot be read; the log names them")
 
 
 def _open(

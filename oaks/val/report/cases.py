@@ -142,7 +142,8 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
 def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
     """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read, and is skipped."""
     detections, truth = measured.detections, measured.truth
-    name, path = truth.file_names[detections.image[n]], None
+    name = truth.file_names[detections.image[n]]
+    path: Path | None = None
     try:
         image = read_image(path := ImageFolder(images).path(name))
     except (OSError, ArgumentError) as error:
