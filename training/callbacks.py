@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 import time
-import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -24,7 +23,7 @@ import oaks
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.progress import plain_console
-from oaks.training.checkpoint import save_network
+from oaks.training.checkpoint import check_archive, save_network
 from oaks.training.module import NetworkTraining
 
 LAST = "last.ckpt"
@@ -52,16 +51,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ArgumentError: the file is damaged; the message names it.
         """
         try:
-            with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
-                part = archive.testzip()
-            if part is not None:
-                raise zipfile.BadZipFile(f"{part} has another checksum")
+            check_archive(path)
             return super().load_checkpoint(path, *arguments, **named)
         except FileNotFoundError:
             raise
-        except (
-            Exception
-        ) as error:  # the parsers of zip and pickle raise whatever a damaged file makes them raise
+        except Exception as error:  # the parser of pickle raises whatever a damaged file makes it raise
             raise ArgumentError(
                 f"checkpoint {path} must be as it was written, got a damaged one ({type(error).__name__}: {error}); "
                 "delete it to train from the beginning"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from oaks import onnx_file
 from oaks.errors import ArgumentError
+from oaks.training.checkpoint import check_archive
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import InitialWeights
 
@@ -86,6 +87,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if not held:
             raise ArgumentError(f"{path} must hold torch weights, got none; export the bundle again")
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
+    if path.suffix != ".safetensors":
+        check_archive(path)
     try:
         content: Any = (
             load_file(path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from oaks.errors import ArgumentError
 from oaks.training.networks import ResNet, build
 from oaks.training.pretrained import freeze, load_weights, read_state_dict
 from oaks.training.recipe import InitialWeights
@@ -133,3 +134,15 @@ def test_frozen_parameters_are_not_trained() -> None:
     assert all(name.startswith(("backbone.stem.", "backbone.blocks.1.")) for name in frozen)
     with pytest.raises(ValueError, match=r"initial\.freeze must match parameters .*, got \['backbone\.stam"):
         freeze(network, ["backbone.stam.*"])
+
+
+def test_flipped_bits_in_weights_are_found(tmp_path):
+    """torch.load itself takes them."""
+    path = tmp_path / "weights.pth"
+    torch.save({"a.weight": torch.zeros(64, 64), "a.bias": torch.zeros(3)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["a.weight"].count_nonzero() == 1
+    with pytest.raises(ArgumentError, match=r"weights.pth must be as it was written, got another checksum"):
+        read_state_dict(path)
