@@ -209,3 +209,41 @@ def test_the_cost_of_a_bundles_trees_is_a_ratio_to_the_same_network_without_them
     assert rows[0]["ratio"] == 1
     assert rows[1]["ratio"] == pytest.approx(rows[1]["ms"] / rows[0]["ms"])
     assert "tiny, 1 people" in capsys.readouterr().out
+
+
+# ---- paper.py
+
+
+def test_the_papers_trainings_are_ten_seeds_and_the_other_backbones(script):
+    from oaks.training.recipe import read_recipe
+
+    paper, recipe = script("paper"), read_recipe("small_ablation")
+    every = paper.variants(recipe, 10)
+    others = ["conv2", "alexnet", "googlenet", "resnet50", "vgg19"]
+    assert list(every) == [f"training-{seed}" for seed in range(10)] + others
+    assert every[paper.FIRST_TRAINING] == recipe
+    assert [every[name].network["backbone"] for name in others] == others
+    assert paper.Budget(0).spent
+    assert paper.Budget(None).left is None
+
+
+def test_the_papers_tables_can_be_taken_from_a_report(script, tmp_path, monkeypatch):
+    from oaks.val.report.document import Column, Figure, Report, Section, Table
+    from oaks.val.report.writer import save_report
+
+    table = Table("ranking-a b", "t", (Column("Score", "text"), Column("AP")), (("OAKS", 0.5),))
+    figure = Figure("flags-a b", "f", "<svg></svg>")
+    told = [("Bundle", "small"), ("Bundle SHA-256", "0" * 64), ("Backend", "openvino"), ("Precision", "fp32"),
+            ("Decoder", "dark"), ("Flip", "yes"), ("Date", "today")]  # fmt: skip
+    head = [("Results: a b", told), ("Evaluation", [("Intervals", "95 %")])]
+    save_report(
+        Report(title="t", head=head, sections=[Section("s", "s", "", (table, figure))]), tmp_path / "report"
+    )
+    paper = script("paper")
+    monkeypatch.setattr(paper, "RESULTS", tmp_path / "paper.json")
+    monkeypatch.setattr(paper, "FIGURES", tmp_path)
+    paper.take_report(tmp_path / "report")
+    kept = json.loads((tmp_path / "paper.json").read_text())["bundle"]
+    assert kept["tables"]["ranking-ground-truth-boxes"]["rows"] == [["OAKS", 0.5]]
+    assert (kept["about"]["bundle"], kept["about"]["intervals"]) == ("small", "95 %")
+    assert (tmp_path / "flags.svg").read_text() == "<svg></svg>\n"
