@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 
 #include "core/crop.h"
@@ -39,7 +41,10 @@ inline std::vector<FrameView> frame_views(const std::vector<Frame>& frames) {
 
 template <class T, size_t capacity>
 void fill(T (&to)[capacity], const std::vector<T>& from) {
-  if (from.size() > capacity) throw std::invalid_argument("too many keypoints");
+  if (from.size() > capacity) {
+    throw std::invalid_argument("keypoints must be at most " + std::to_string(capacity) + ", got " +
+                                std::to_string(from.size()));
+  }
   std::copy(from.begin(), from.end(), to);
 }
 
@@ -88,7 +93,8 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                  int element, int refine, bool shift_mirrored, std::array<float, 2> x, std::array<float, 2> y,
                  float blur_sigma, const std::vector<int16_t>& pair, uintptr_t run) {
           if (!(blur_sigma >= 0.0f && blur_sigma <= kLargestBlurSigma)) {
-            throw std::invalid_argument("blur_sigma must lie between 0 and the largest there is room for");
+            throw std::invalid_argument("blur_sigma must be from 0 to " + std::to_string(kLargestBlurSigma) +
+                                        ", got " + std::to_string(blur_sigma));
           }
           py::gil_scoped_release release;
           DecodeArguments a{at<const void>(heatmaps),
