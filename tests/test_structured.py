@@ -58,7 +58,7 @@ def test_only_regular_files_are_opened(tmp_path):
             structured.read_json(path)
     with pytest.raises(FileNotFoundError, match=r"file not found: .*b\.json"):
         structured.read_json(tmp_path / "b.json")
-    with pytest.raises(ValueError, match="must be a file's name"):
+    with pytest.raises(ValueError, match="must be a path without NUL"):
         structured.read_json("a\0b")
 
 
