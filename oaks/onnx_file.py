@@ -189,9 +189,9 @@ class _Sizes:
             )
         for nested in inner:
             self.check(nested, known, depth + 1)
-        for node in found:
-            if node.operation in self.functions:
-                self.call(node, known, depth + 1)
+        for made in found:
+            if made.operation in self.functions:
+                self.call(made, known, depth + 1)
 
     def call(self, node: onnx_sizes.Node, known: Mapping[str, np.ndarray], depth: int) -> None:
         """Look at the nodes of a function, with what is known of its inputs."""
