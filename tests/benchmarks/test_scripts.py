@@ -136,7 +136,7 @@ def test_a_run_says_whether_it_is_logged(script, tmp_path):
     for flags in ([], ["--log", str(tmp_path / "log.jsonl"), "--no-log"]):
         result = CliRunner().invoke(app, [*asked, *flags])
         assert result.exit_code == 2
-        assert "either --log FILE or --no-log" in " ".join(result.output.replace("│", " ").split())
+        assert "pass exactly one of --log, --no-log" in " ".join(result.output.replace("│", " ").split())
     assert isinstance(CliRunner().invoke(app, [*asked, "--no-log"]).exception, FileNotFoundError)
     gone = ["--log", str(tmp_path / "no folder" / "log.jsonl")]
     assert "no folder" in str(CliRunner().invoke(app, [*asked, *gone]).exception)
