@@ -42,31 +42,34 @@ def run(coco: Path, out: Path, *changes: str) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def check(rows: list[dict[str, float]], out: Path) -> None:
+def check(rows: list[dict[str, float]], out: Path) -> dict[str, np.ndarray]:
+    """The losses of every step, after what holds at any width."""
     losses = {
         name: np.array([row[name] for row in rows if name in row]) for name in ("loss", "visibility_loss")
     }
     assert len(losses["loss"]) == STEPS
     assert np.isfinite(losses["loss"]).all()
-    visibility = losses["visibility_loss"]
-    # A network that knows nothing says .5 for each of the 17 keypoints; 50 steps teach it how often each is labelled.
-    assert visibility[0] == pytest.approx(17 * np.log(2), rel=0.1)
-    assert visibility[-10:].mean() < 0.95 * visibility[:10].mean()
+    # A network that knows nothing says .5 for each of the 17 keypoints.
+    assert losses["visibility_loss"][0] == pytest.approx(17 * np.log(2), rel=0.1)
     description = load_network(out / "network.safetensors")[1]
     assert description["architecture"]["backbone"] == "resnet101"
     assert description["input"]["size"] == [288, 384]
     assert description["heatmap_sigma"] == 1
+    return losses
 
 
 def test_the_first_steps_of_a_narrow_copy(coco: Path, tmp_path: Path) -> None:
     """Every layer and setting of the recipe but a sixteenth of the channels and a batch of 2."""
     epochs = STEPS / 6  # of twelve people in batches of two
-    check(run(coco, tmp_path / "run", f"training.epochs={epochs}", *NARROW), tmp_path / "run")
+    rows = run(coco, tmp_path / "run", f"training.epochs={epochs}", *NARROW)
+    visibility = check(rows, tmp_path / "run")["visibility_loss"]
+    assert visibility[-10:].mean() < 0.95 * visibility[:10].mean()  # it learns how often each is labelled
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_first_steps_at_full_width(coco: Path, tmp_path: Path) -> None:
-    """The network itself, one person a step."""
+    """The network itself, one person a step: the rate of 1e-3 throws it far off at first, and it comes back."""
     rows = run(coco, tmp_path / "run", f"training.epochs={STEPS / 12}", "training.batch=1")
-    check(rows, tmp_path / "run")
+    loss = check(rows, tmp_path / "run")["loss"]
+    assert loss[-10:].mean() < 0.5 * loss[1:11].mean()
