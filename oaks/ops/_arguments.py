@@ -279,6 +279,12 @@ def check_keypoint_count(keypoints: int, limit: int) -> None:
         raise ArgumentError(f"the number of keypoints must be at most {limit}, got {keypoints}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name} must be True or False, got {value!r}")
+
+
 def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
     """Heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column.
 

@@ -18,6 +18,7 @@ from oaks.ops._arguments import (
     CheckedArray,
     check_apart,
     check_boxes,
+    check_flag,
     check_numbers,
     common_stream,
     device_array,
@@ -99,6 +100,7 @@ def crop(
         raise ArgumentError(f"padding must be {expected}, got {padding!r}")
 
     pixels_out, transforms_out = split_outputs(out, ("pixels", "transforms"))
+    check_flag("mirrored", mirrored)
     shape = (2 * count if mirrored else count, 3, height, width)
     pixels = output_array("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
     transforms = output_array("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)

@@ -13,6 +13,7 @@ from oaks.ops._arguments import (
     MAX_FRAME_SIDE,
     CheckedArray,
     check_apart,
+    check_flag,
     check_keypoint_count,
     check_numbers,
     common_stream,
@@ -115,6 +116,7 @@ def decode(
     points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
     heat = output_array("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
     averaged = None
+    check_flag("average", average)
     if average or maps_out is not None:
         averaged = output_array("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
     _check_memory(points, heat, averaged, maps, [mirror, matrix])
