@@ -15,7 +15,7 @@ from oaks.training.run import Hardware, RunFolder, resume, train
 
 SERIES = {
     "small": ("small_pose", "small_pose_fine"),
-    "tiny": ("tiny_pose",),
+    "tiny": ("tiny_pose", "tiny_pose_fine"),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
     "detector": ("person_detector",),
 }
