@@ -29,6 +29,8 @@ from oaks.errors import ArgumentError, BackendUnavailable
 PEOPLE = 5
 TARGETS = {"tiny": 2.0, "small": 1.0}
 """Least frames per second relative to the other way."""
+WAYS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+"""CPU backends and precisions of which the fastest is taken."""
 
 
 def thunder(path: Path, threads: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -65,13 +67,14 @@ def thunder(path: Path, threads: int | None) -> Callable[[np.ndarray, np.ndarray
 
 
 def fastest(bundle: str, threads: int | None, frame: np.ndarray, boxes: np.ndarray) -> tuple[str, Engine]:
-    """The Engine of the CPU backend that needs the least time, and what to call it."""
+    """The Engine of the CPU backend and precision that needs the least time, and what to call it."""
     engines: dict[str, Engine] = {}
-    for backend in ("openvino", "onnxruntime"):
+    for backend, precision in WAYS:
+        name = f"{bundle}, {backend} {precision}"
         try:
-            engines[f"{bundle}, {backend}"] = Engine(bundle, backend, threads=threads, max_batch=PEOPLE)
-        except BackendUnavailable as error:
-            Console(stderr=True).print(f"not run: {bundle}, {backend}: {error}", markup=False)
+            engines[name] = Engine(bundle, backend, precision=precision, threads=threads, max_batch=PEOPLE)
+        except (BackendUnavailable, ValueError) as error:
+            Console(stderr=True).print(f"not run: {name}: {error}", markup=False, soft_wrap=True)
     jobs = {
         name: lambda engine=engine: (engine.detect(frame), engine.infer(frame, boxes=boxes))
         for name, engine in engines.items()
