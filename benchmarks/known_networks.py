@@ -3,8 +3,8 @@
     python benchmarks/known_networks.py small tiny [BUNDLE ...] [--batch 8] [--turns 9] [--save]
 
 All run through oaks.Engine with flip, in turns: in ONNX Runtime in fp32, and in the other ways that the CPU can run
-them. ResNet-50 (Simple Baselines, random weights) has no scorer; a bundle runs with its own. The AP is the one that the
-log of the runs on the test people has for exactly this bundle. MoveNet as published is a bundle that
+them. ResNet-50 (Simple Baselines, random weights) has no scorer; a bundle runs with its own. The AP is that of
+the last run on the test people that the log has under the bundle's name. MoveNet as published is a bundle that
 `oaks import --preset movenet` writes; it looks at squares.
 """
 
@@ -66,13 +66,15 @@ def engines_of(bundle: str | Path, batch: int, console: Console) -> list[oaks.En
 
 
 def logged_accuracy() -> dict[str, tuple[float, float]]:
-    """Bundle's SHA-256 -> conventional AP and OAKS AP with ground-truth boxes, of its last run on the test people."""
+    """Name -> conventional AP and OAKS AP with ground-truth boxes, of the last run on the test people in the log."""
     lines = (RESULTS / "coco-val2017-test.jsonl").read_text(encoding="utf-8").splitlines()
     runs = [json.loads(line) for line in lines]
     return {
-        run["bundle_sha256"]: (run["conventional"]["AP"], run["oaks"]["AP"])
+        run.get("bundle") or run["estimator"]: (run["conventional"]["AP"], run["oaks"]["AP"])
         for run in runs
-        if "bundle_sha256" in run and run.get("boxes", "ground truth") == "ground truth"
+        if run.get("boxes", "ground truth") == "ground truth"
+        and ("bundle_sha256" in run or run.get("scorer") == "heatmaps")
+        and "conventional" in run
     }
 
 
@@ -97,7 +99,7 @@ def main(
     saved: list[dict[str, Any]] = []
     for engine, row in zip(timed, rows, strict=True):
         width, height = engine.bundle.pose.size
-        found = accuracy.get(engine.bundle.sha256, (None, None))
+        found = accuracy.get(engine.bundle.name, (None, None))
         table.add_row(
             engine.bundle.name, f"{height}x{width}", row.backend, row.precision, f"{row.persons_per_second:.1f}",
             f"{row.spread:.0%}", f"{row.persons_per_second / reference:.2f}",

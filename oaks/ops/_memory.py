@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-SMALLEST, LARGEST = 4 << 20, 64 << 20
+SMALLEST, LARGEST = 1 << 20, 64 << 20
 """Bytes of a result that is kept: below, the allocator itself uses memory again."""
 
 # Its operations are atomic, so that results may be dropped in any thread and at any moment, as the collector does.
