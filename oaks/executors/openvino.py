@@ -87,6 +87,8 @@ class OpenVINOExecutor:
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._arithmetic(network)}
         if threads:
             self._settings["INFERENCE_NUM_THREADS"] = threads
+            # Pinned threads of two processes would share the first cores and leave the others idle.
+            self._settings["ENABLE_CPU_PINNING"] = False
         try:
             self._model = _core().read_model(network.read())
         except RuntimeError as error:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import bundles
+import bundles
+
+from oaks.executors.openvino import OpenVINOExecutor
 
 HANDLES_A_SIGNAL = """
 import gc, os, signal, sys, threading
@@ -34,3 +36,12 @@ def test_signals_are_handled_after_another_thread_let_the_engine_go(tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode != -signal.SIGSEGV
     assert (done.stdout, done.returncode) == ("handled\n", 0), done.stderr
+
+
+def test_threads_of_two_processes_share_no_core(tmp_path: Path) -> None:
+    """OpenVINO would pin the one thread of each process to the same first core."""
+    executor = OpenVINOExecutor(bundles.write(tmp_path / "bundle").network("pose"), threads=1)
+    compiled = executor._compile("THROUGHPUT")
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+    executor.close()
