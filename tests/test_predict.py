@@ -299,7 +299,7 @@ def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
 def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, capsys):
     both = ["--boxes", "x.json", "--detector", "y.onnx"]
     for arguments, message in (
-        ([str(pictures), *both], "oaks: pass exactly one of --boxes, --detector"),
+        ([str(pictures), *both], "oaks: pass at most one of --boxes, --detector"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle must be a folder, a zip file"),
         ([str(pictures), "--detector-set", "color=rgb"], "oaks: --detector-set must come with --detector"),
         ([str(tmp_path / "none.jpg")], "oaks: images not found"),

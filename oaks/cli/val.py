@@ -68,7 +68,7 @@ def run(
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
     if boxes is not None and detector.detector is not None:
-        raise ArgumentError("pass exactly one of --boxes, --detector")
+        raise ArgumentError("pass at most one of --boxes, --detector")
     with engine.open(bundle, detector.load()) as opened:
         output.kept = f"the results so far are in {out}; the same command resumes"
         if not (opened.has_detector or ground_truth_only or boxes):
@@ -304,7 +304,7 @@ def tracks(
     ],
     threshold: Annotated[float, typer.Option(help="Minimum OKS of a pose and its person.")] = 0.5,
     fewest: Annotated[
-        int, typer.Option(min=1, help="Minimum number of labelled keypoints of a person to be found.")
+        int, typer.Option(min=1, help="Minimum number of labeled keypoints of a person to be found.")
     ] = 1,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,

@@ -105,7 +105,7 @@ def predict(
         BundleError: the bundle is damaged.
     """
     if sum(source is not None for source in (boxes, boxes_column, detector)) > 1:
-        raise ArgumentError("pass exactly one of boxes, boxes_column, detector")
+        raise ArgumentError("pass at most one of boxes, boxes_column, detector")
     if batch_size < 1:
         raise ArgumentError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     if not import_ray().is_initialized():
@@ -321,7 +321,7 @@ def _check(
     if nms is not None and not 0 < nms <= 1:
         raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
     if boxes is not None and detector is not None:
-        raise ArgumentError("pass exactly one of boxes, detector")
+        raise ArgumentError("pass at most one of boxes, detector")
     detects = boxes is not None or detector is not None or bundle.has("detector")
     if required and not detects:
         raise ArgumentError(

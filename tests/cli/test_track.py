@@ -181,7 +181,7 @@ def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, ca
         ),
         (
             [clip, *given, "--first-boxes", "1,2,3,4"],
-            "oaks: pass exactly one of --boxes, --detector, --first-boxes",
+            "oaks: pass at most one of --boxes, --detector, --first-boxes",
         ),
         ([tmp_path / "gone.mp4", *given], "oaks: source not found"),
         (["tcp://127.0.0.1:1", *given], "oaks: source tcp://127.0.0.1:1 cannot be opened"),

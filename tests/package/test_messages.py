@@ -3,6 +3,7 @@
 <name> must be <requirement>, got <value>[; <what to do>]
 <thing> not found: <path>; <what to do>
 pass exactly one of --a, --b
+pass at most one of --a, --b
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .tree import ROOT
 PATTERN = re.compile(
     r"^(?P<name>\S.*?) must (?P<not>not )?\w+ .+, got .+"  # <name> must be <requirement>, got <value>
     r"|^\S.* not found: .+"
-    r"|^pass exactly one of .+",
+    r"|^pass (exactly|at most) one of .+",
     re.DOTALL,
 )
 RAISED = {
