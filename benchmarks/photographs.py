@@ -34,6 +34,8 @@ MEASURING_ONLY = ("coco-val2017", "test.json")
 
 SCORES = ("conventional", "oaks", "oracle")
 TABLE_3 = ("true_ks_all_visible", "true_ks_predicted_visibility", "oracle")
+FORMS = {"all": "all", "own": "the class's own"}
+"""Which detections compete in an occlusion class, as the figures are named, and as the table says it."""
 
 
 def shown(interval: Interval) -> str:
@@ -63,9 +65,9 @@ def card(measured: ScoredDetections, resamples: int) -> tuple[list[str], dict]:
         for n, key in enumerate(SCORES)
     ]
     of_classes = [
-        [f"{c.title}", *(shown(found[f"AP75 {c.key} ({form})"].values[n]) for n in range(2)),
+        [c.title, FORMS[form], *(shown(found[f"AP75 {c.key} ({form})"].values[n]) for n in range(2)),
          shown(found[f"AP75 {c.key} ({form})"].differences[0])]
-        for form in ("all", "own") for c in OCCLUSION_CLASSES
+        for form in FORMS for c in OCCLUSION_CLASSES
     ]  # fmt: skip
     of_table_3 = [
         [TITLES[key], *(f"{100 * figures[key][name]:.1f}" for name in ("AP", "AP50", "AP75", "APM", "APL"))]
@@ -78,7 +80,7 @@ def card(measured: ScoredDetections, resamples: int) -> tuple[list[str], dict]:
     tables = [
         table(["score", "AP", "AP50", "AP75", "AR"], of_scores),
         f"Share of the gap from conventional to oracle that OAKS closes: {100 * gap:.0f} %",
-        table(["AP75", "conventional", "OAKS", "difference"], of_classes),
+        table(["AP75", "detections", "conventional", "OAKS", "difference"], of_classes),
         table(["score", "AP", "AP50", "AP75", "APM", "APL"], of_table_3),
         table(["score", "Pearson with OKS", "Spearman", "ECE", "Brier"], of_worth),
         table(["visibility", "accuracy %", "always the majority's answer %"], of_visibility(measured)),
