@@ -22,7 +22,7 @@ def benchmark(
     precision: Annotated[
         list[str], typer.Option(help="fp32, bf16, fp16 or int8. Repeatable. Default: all.")
     ] = [],  # noqa: B006
-    batch: Annotated[list[int], typer.Option(min=1, help="Persons per call. Repeatable.")] = [8],  # noqa: B006
+    batch: Annotated[list[int], typer.Option(min=1, help="People per call. Repeatable.")] = [8],  # noqa: B006
     device: options.Device = None,
     threads: options.Threads = None,
     flip: options.Flip = True,
@@ -35,7 +35,7 @@ def benchmark(
     images: options.Images = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> int:
-    """Time a bundle on every available backend and precision: persons per second, stages, AP."""
+    """Time a bundle on every available backend and precision: persons/s, stages, AP."""
     from oaks.benchmark import benchmark_bundle, table
 
     found = benchmark_bundle(

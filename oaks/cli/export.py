@@ -27,42 +27,42 @@ def export(
     crops: Annotated[
         str | None,
         typer.Option(
-            help="People to compare and calibrate on: COCO JSON, folder, .npz, or 'rendered'. "
+            help="Crops of people for the comparison and the int8 calibration: COCO JSON, folder, .npz, or 'rendered'. "
             "Default: rendered; required for int8."
         ),
     ] = None,
     tolerance: Annotated[
         list[str],
-        typer.Option(help="Largest typical difference from torch, for instance fp16=0.01. Repeatable."),
+        typer.Option(help="Maximum typical difference from torch, per precision: fp16=0.01. Repeatable."),
     ] = [],  # noqa: B006
     keep_float: Annotated[
-        list[str], typer.Option(help="ONNX node that int8 leaves in float32. Repeatable.")
+        list[str],
+        typer.Option(help="Name of an ONNX node that stays in float32 in the int8 file. Repeatable."),
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: its folder's.")] = None,
-    float_ks: Annotated[bool, typer.Option(help="Write the KS network in fp16 instead of int8.")] = False,
+    float_ks: Annotated[bool, typer.Option(help="Keep the KS network in fp16 when exporting int8.")] = False,
     plan: Annotated[
         str | None,
-        typer.Option(
-            help="Build TensorRT plans into the bundle too: rtx (needs no GPU) or trt (for this GPU)."
-        ),
+        typer.Option(help="Also build TensorRT plans: rtx (needs no GPU) or trt (for this machine's GPU)."),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="Shipped bundle whose detector finds the people for this one.")
+        str | None, typer.Option(help="Shipped bundle whose person detector the new bundle uses.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="For a detector: folder of pictures to compare and calibrate on.")
+        Path | None,
+        typer.Option(help="For a detector: folder of pictures for the comparison and the int8 calibration."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="For a detector: minimum score of a person.")
+        float | None, typer.Option(min=0, max=1, help="For a detector: minimum score of a detected box.")
     ] = None,
     card: Annotated[
         Path | None, typer.Option(help="For a detector: model card to copy into the bundle.")
     ] = None,
 ) -> None:
-    """Write a bundle from trained networks, each precision compared with torch on people or pictures."""
+    """Write a bundle from trained networks, and compare each precision with torch."""
     from oaks.training.checkpoint import read_description
 
-    output.kept = f"{out} is as it was"
+    output.kept = f"{out} is unchanged"
     shared: dict[str, Any] = {
         "out": out, "precisions": precision, "tolerance": dict(map(_tolerance, tolerance)), "name": name,
         "show": not output.quiet,

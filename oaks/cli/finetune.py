@@ -27,7 +27,7 @@ def finetune(
     ] = 0.25,
     epochs: Annotated[
         float | None,
-        typer.Option(help="Times that each person is drawn. Default: 4 to 25, for 2,000 samples."),
+        typer.Option(help="Epochs. Default: enough for 2,000 samples, between 4 and 25."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-4,
     batch: Annotated[int, typer.Option(min=1, help="People per step.")] = 16,

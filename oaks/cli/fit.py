@@ -60,8 +60,8 @@ def fit(
     reference: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            help="For results: results and annotations of people not in the estimator's training set; warns if those to "
-            "fit to were in it."
+            help="For results: results and annotations of people outside the estimator's training set. Warns if the "
+            "people to fit to seem to be in that set."
         ),
     ] = None,
     estimator: Annotated[

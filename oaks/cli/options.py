@@ -31,7 +31,13 @@ Images = Annotated[
         help="Folder of the images. Default: the annotations' path without .json, or images/ beside it."
     ),
 ]
-Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch, openvino or onnxruntime.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="auto (the fastest installed of the first four), tensorrt, torch, openvino, onnxruntime, tensorrt_rtx, "
+        "onnxruntime_tensorrt or onnxruntime_tensorrt_rtx."
+    ),
+]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: the backend's own.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks. Default: all cores.")]
@@ -46,8 +52,8 @@ Skeleton_ = Annotated[
 Category = Annotated[
     str | None,
     typer.Option(
-        help="Category of people in COCO files: name or id. Default: the one with keypoints, else 'person'; "
-        "id 1 in box results."
+        help="Category of people in COCO files: name or id. Default: the category with keypoints, otherwise 'person'; "
+        "in box results, id 1."
     ),
 ]
 BoxSource = Annotated[
@@ -202,7 +208,7 @@ class DrawingOptions:
 class EvaluationOptions:
     """Options for evaluating results."""
 
-    against: Annotated[str | None, typer.Option(help="'paper' prints the paper's figures beside these.")] = (
+    against: Annotated[str | None, typer.Option(help="'paper' adds the paper's figures to the tables.")] = (
         None
     )
     resamples: Annotated[
@@ -210,9 +216,12 @@ class EvaluationOptions:
     ] = 1000
     seed: Seed = 0
     landing: Annotated[
-        str, typer.Option(help="Where the error analysis puts corrected keypoints: definition or released.")
+        str,
+        typer.Option(help="Positions of corrected keypoints in the error analysis: definition or released."),
     ] = "definition"
-    judge: Annotated[str, typer.Option(help="pycocotools or faster-coco-eval.")] = "pycocotools"
+    judge: Annotated[str, typer.Option(help="Package that computes AP: pycocotools or faster-coco-eval.")] = (
+        "pycocotools"
+    )
 
     def settings(self, images: Path | None) -> Any:
         """As oaks.val.evaluate takes them."""
@@ -272,12 +281,12 @@ def given_boxes(
     """Return the source named by --boxes or --detector; None if neither is given.
 
     Raises:
-        ArgumentError: both were given, or the file does not fit.
+        ArgumentError: both were given, or the file is invalid.
     """
     from oaks.box_files import read_boxes
 
     if boxes is not None and detector.detector is not None:
-        raise ArgumentError("pass exactly one of --boxes, --detector")
+        raise ArgumentError("pass at most one of --boxes, --detector")
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
     if detector.detector is None:

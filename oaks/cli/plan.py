@@ -23,28 +23,29 @@ def plan(
     *,
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle; the plans are written into it.")],
     precision: Annotated[
-        list[str], typer.Option(help="fp32, fp16, int8, or auto: the Engine's choice. Repeatable.")
+        list[str],
+        typer.Option(help="fp32, fp16, int8, or auto (the precision that the Engine chooses). Repeatable."),
     ] = ["auto"],  # noqa: B006
     flavour: Annotated[
         str,
         typer.Option(
-            help="tensorrt_rtx (needs no GPU, serves many) or tensorrt (serves the GPU of this machine)."
+            help="Library: tensorrt_rtx (needs no GPU; for several GPUs) or tensorrt (for this machine's GPU)."
         ),
     ] = "tensorrt_rtx",
     capability: Annotated[
         list[str],
-        typer.Option(help="Compute capability to build for with tensorrt_rtx: 75 for 7.5. Repeatable."),
+        typer.Option(help="Target compute capability for tensorrt_rtx, for instance 75 for 7.5. Repeatable."),
     ] = [],  # noqa: B006
     max_batch: Annotated[
-        int | None, typer.Option(min=1, help="Maximum persons per pass. Default: the Engine's.")
+        int | None, typer.Option(min=1, help="Maximum people per pass. Default: the Engine's.")
     ] = None,
     flip: options.Flip = True,
-    gpu: Annotated[int, typer.Option(min=0, help="Index of the GPU, for tensorrt.")] = 0,
+    gpu: Annotated[int, typer.Option(min=0, help="Index of the GPU to build on, for tensorrt.")] = 0,
 ) -> None:
     """Build the TensorRT plans of a bundle ahead of time, so that an Engine starts without building."""
     from oaks.engines.plans.ahead import plan_bundle
 
-    output.kept = f"{bundle} is as it was"
+    output.kept = f"{bundle} is unchanged"
     made = plan_bundle(
         bundle, precisions=precision, flavour=flavour, capabilities=capability, max_batch=max_batch, flip=flip,
         device=gpu, show=not output.quiet,

@@ -21,7 +21,7 @@ class LookOptions:
     texture: Annotated[bool, typer.Option(help="Patterned clothes and occluders.")] = True
     faces: Annotated[bool, typer.Option(help="Eyes, mouths and hair.")] = True
     occluders: Annotated[bool, typer.Option(help="Things in front of people.")] = True
-    photograph: Annotated[bool, typer.Option(help="Blur, noise, color casts and JPEG artefacts.")] = True
+    photograph: Annotated[bool, typer.Option(help="Blur, noise, color casts and JPEG artifacts.")] = True
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def render_video(
     seed: options.Seed = 0,
     size: Annotated[tuple[int, int], typer.Option(help="Width and height of the frames.")] = (640, 360),
     looks: LookOptions,
-    shake: Annotated[bool, typer.Option(help="Move the camera as a hand does.")] = False,
+    shake: Annotated[bool, typer.Option(help="Simulate a hand-held camera.")] = False,
     writing: WritingOptions,
 ) -> None:
-    """Render videos of walking people: frames, COCO keypoints with track ids, MOTChallenge's text."""
+    """Render videos of walking people: frames, COCO keypoints with track ids, MOTChallenge text files."""
     from oaks.training.render import write_videos
     from oaks.training.render.output.sheet import write_video_sheet
 

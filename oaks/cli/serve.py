@@ -35,7 +35,7 @@ def serve(
     ] = None,
     workers: options.Workers = None,
     max_batch: Annotated[
-        int | None, typer.Option(min=1, help="People in one pass. Default: 8 on a CPU, 64 on a GPU.")
+        int | None, typer.Option(min=1, help="Maximum people per pass. Default: 8 on a CPU, 64 on a GPU.")
     ] = None,
     wait: Annotated[
         float, typer.Option(min=0, help="Milliseconds that a request waits to be batched with others.")
@@ -43,7 +43,8 @@ def serve(
     queue: Annotated[
         int,
         typer.Option(
-            min=1, help="Most requests per Engine, computed or waiting; more get 503 and Retry-After."
+            min=1,
+            help="Maximum requests per Engine, running or waiting; further ones get 503 and Retry-After.",
         ),
     ] = 64,
     max_bytes: Annotated[
@@ -56,7 +57,8 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP: POST a JPEG or PNG to /predict, get its poses as JSON.
 
-    /openapi.json is the schema, / a page to try it. On SIGINT or SIGTERM it answers all accepted requests and ends.
+    /openapi.json is the schema; / is a test page for the browser. On SIGINT or SIGTERM, the service refuses new
+    requests, answers the accepted ones and exits.
     """
     from oaks.ray.requests import RequestLimits
     from oaks.ray.serving import serve as run

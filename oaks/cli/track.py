@@ -40,7 +40,7 @@ def track(
     every: Annotated[
         str,
         typer.Option(
-            help="Take boxes at every n-th frame, or at the 'first' only; between, they are predicted from the tracks."
+            help="Take boxes at every n-th frame, or only at the 'first'; at other frames, predict them from the tracks."
         ),
     ] = "1",
     engine: options.EngineOptions,
@@ -61,10 +61,14 @@ def track(
     trails: Annotated[float, typer.Option(help="Trail length in seconds; 0 draws none.")] = 1.0,
     live: Annotated[
         bool | None,
-        typer.Option(help="Drop late frames. Default: only of cameras and live streams."),
+        typer.Option(help="Drop late frames. Default: only for cameras and live streams."),
     ] = None,
-    retry: Annotated[float, typer.Option(help="Seconds for which a silent live source is reopened.")] = 30.0,
-    rate: Annotated[float, typer.Option(help="Frames per second of pictures.")] = 30.0,
+    retry: Annotated[
+        float, typer.Option(help="Seconds for which to try to reopen a live source that sends no frames.")
+    ] = 30.0,
+    rate: Annotated[
+        float, typer.Option(help="Frame rate of folders of pictures, in frames per second.")
+    ] = 30.0,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of frames. Default: to the end.")
     ] = None,
@@ -75,8 +79,8 @@ def track(
     """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
 
     Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people.
-    The files are readable however the run ends; a source that was damaged, ended early or did not return counts as
-    skipped.
+    The output files are complete up to the last frame, even after an interruption. A source that was damaged, ended
+    early or could not be reopened counts as skipped.
     """
     from oaks.video import OneEuro, Preview, Tracker
     from oaks.video.outputs import Output as Files
@@ -131,7 +135,7 @@ def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
 
 def _check_boxes(files: Sequence[Path], detector: options.DetectorOptions, first: str | None) -> None:
     if bool(files) + (detector.detector is not None) + (first is not None) > 1:
-        raise ArgumentError("pass exactly one of --boxes, --detector, --first-boxes")
+        raise ArgumentError("pass at most one of --boxes, --detector, --first-boxes")
 
 
 def _box_sources(

@@ -19,12 +19,12 @@ from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksErro
 from oaks.skipping import SkippedItems
 
 DONE, SKIPPED, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes: done; done with items skipped; the command cannot run as typed (a wrong argument, a file not found, a
-package missing, a damaged bundle); it started and failed; interrupted by Ctrl-C."""
+"""Exit codes: done; incomplete, because items were skipped or the time ran out; the command cannot run as typed (a wrong
+argument, a file not found, a package missing, a damaged bundle); it started and failed; interrupted by Ctrl-C."""
 
 CODES = (
-    "Exit codes: 0 done; 1 done, but items were skipped; 2 the command cannot run as typed; 3 failed; "
-    "130 interrupted by Ctrl-C."
+    "Exit codes: 0 done; 1 incomplete: items were skipped or the time ran out; 2 the command cannot run as typed; "
+    "3 failed; 130 interrupted by Ctrl-C."
 )
 
 _UNUSABLE = (
