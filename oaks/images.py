@@ -294,7 +294,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
 
     Raises:
         ArgumentError: it is none of these.
-        FileNotFoundError: a path leads nowhere.
+        FileNotFoundError: a path does not exist.
     """
     if isinstance(frame, str | Path):
         return in_order(read_image(frame), color)

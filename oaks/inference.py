@@ -1,4 +1,4 @@
-"""The Engine: frames in, people found or given as boxes, scored poses out."""
+"""The Engine: estimates scored poses of the people in frames, in given or detected boxes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _SETTINGS = frozenset(
 
 
 class Engine:
-    """One pose model, loaded and ready. Safe to use from several threads; a forked child makes its own.
+    """A loaded pose model. Thread-safe; it cannot be used after a fork, so a forked child must make a new Engine.
 
     Args:
         bundle: a folder, a zip file, the name of a shipped bundle, or a Bundle.
@@ -64,7 +64,7 @@ class Engine:
             it, otherwise a precision it has.
         device: "cpu", "cuda", "cuda:1", ...; None: the backend's default.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
-        max_batch: persons in one pass; None: 8 on a CPU, 64 on a GPU. More are split.
+        max_batch: maximum people per pass; None: 8 on a CPU, 64 on a GPU. More are split into several passes.
         color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images need no setting.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
         detector: finds people where no boxes are given: a Detector, an ONNX file that oaks.Detector accepts, or None
@@ -74,17 +74,17 @@ class Engine:
         bundle: the Bundle.
         backend, device, precision, flip, refine: the values in use.
         threads: CPU threads; None: all cores.
-        gives_oaks: whether poses have an OAKS score: the bundle has visibility and the KS network.
-        score_kind: which one Poses.scores is, "oaks" or "conventional": what the bundle says, else OAKS if
-            there is one.
+        gives_oaks: whether poses have an OAKS score, that is, the bundle predicts both visibility and similarity.
+        score_kind: which score Poses.scores holds, "oaks" or "conventional". The bundle's choice; without one, OAKS if
+            `gives_oaks`, otherwise conventional.
         timings: seconds per stage (oaks.timings.Timings).
         staged: set to True on a device to wait after every stage, so that `timings` separates them; slower.
 
     Raises:
-        ValueError: an argument does not fit, or the bundle has no pose network or lacks the precision.
-        FileNotFoundError: there is no such bundle.
-        BundleError: the bundle is damaged, foreign or newer, or lacks what the score that it names needs.
-        BackendUnavailable: the backend, or the device, is not there; the message says what to install.
+        ValueError: an argument is invalid, or the bundle has no pose network or lacks the precision.
+        FileNotFoundError: the bundle does not exist.
+        BundleError: the bundle is damaged, has another or a newer format, or lacks a network that its score needs.
+        BackendUnavailable: the backend or the device is not available; the message says what to install.
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class Engine:
             Poses in the order of the boxes, frame by frame; of the detector's boxes the best come first.
 
         Raises:
-            ValueError: an argument does not fit, or there are neither boxes nor a detector; the message says
-                which, and what came.
-            FileNotFoundError: a path leads nowhere.
+            ValueError: an argument is invalid, or there are neither boxes nor a detector; the message names the
+                argument and its value.
+            FileNotFoundError: a path does not exist.
             StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
         """
         return self._end(self._begin(frames, boxes, box_scores))
@@ -185,14 +185,15 @@ class Engine:
     def infer_stream(
         self, frames: Iterable[Any], boxes: Any = None, *, box_scores: Iterable[Any] | None = None
     ) -> Generator[Poses, None, None]:
-        """The poses of one call of `infer` after another. On a device the calls overlap.
+        """Call `infer` on each element of `frames` and yield the poses. On a GPU the calls overlap.
 
-        While the networks run for one element of `frames`, the next one is read, uploaded and cropped. Results and
-        their order are those of `infer`; they come one element later.
+        On a GPU, the next element is read, uploaded and cropped while the networks run for one, so poses are yielded
+        one element later. On a CPU nothing is read ahead: each element is finished before the next one is read.
+        Results and their order are those of `infer`.
 
         Args:
-            frames: each element is what `infer` takes: a picture, or several that share a call. One that lies on the
-                device must stay as it is until its poses have come.
+            frames: each element is what `infer` takes: a picture, or several that share a call. An array on the
+                GPU must not be changed until its poses have been yielded.
             boxes: an element for each of `frames`, as `infer` takes them; or None or "whole" for all.
             box_scores: an element for each of `frames`; or None.
 
@@ -200,7 +201,7 @@ class Engine:
             Poses for each element of `frames`.
 
         Raises:
-            ValueError, FileNotFoundError, StateError: as `infer`, once the poses of the elements before have come.
+            ValueError, FileNotFoundError, StateError: as `infer`, after the poses of the previous elements were yielded.
         """
         calls = _calls(frames, boxes, box_scores)
         ahead = 0 if self._check_alive().memory.stream is None else 1
@@ -282,7 +283,7 @@ class Engine:
         return poses
 
     def detect(self, frames: Any) -> Any:
-        """The people in one picture or several, without their poses.
+        """Detect the people in one picture or several, without estimating poses.
 
         Args:
             frames: as for `infer`.
@@ -292,8 +293,8 @@ class Engine:
             such pairs for several pictures.
 
         Raises:
-            ValueError: a picture does not fit, or the Engine has no detector.
-            FileNotFoundError: a path leads nowhere.
+            ValueError: a picture is invalid, or the Engine has no detector.
+            FileNotFoundError: a path does not exist.
             StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
         """
         pictures, single = self._read(frames)

@@ -37,8 +37,8 @@ SCORERS = ("trees", "ks-net")
 KS_FILE = "ks.fp16.onnx"
 STORE, SKIPPED = "store.json", "skipped.json"
 BOX_SCORE_POWER = 0.25
-"""Power of the box score in the scores of a fitted bundle. With power 1 its OAKS scores hardly ranked poses in found boxes
-better than the conventional score, since a detector is less sure of the occluded people (benchmarks/found_boxes.py)."""
+"""Power of the box score in the scores of a fitted bundle. With power 1 its OAKS scores hardly ranked poses in detected
+boxes better than the conventional score, because box scores are lower for occluded people (benchmarks/found_boxes.py)."""
 FORESTS = {"similarity": "similarity.forest.json", "visibility": "visibility.forest.json"}
 
 
