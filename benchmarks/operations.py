@@ -1,6 +1,6 @@
 """The CPU operations against what people run today, and against the machine's own limits. One run, one table.
 
-    pip install 'oaks[fit]'
+    pip install '.[fit]'
     python benchmarks/operations.py [--quick] [--only decode] [--save]
 
 Maps and frames are not in the caches: every call takes the next of several sets that together outgrow them. Every

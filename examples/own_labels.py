@@ -1,6 +1,6 @@
 """Train a shipped network on with labels of your own, and try the new bundle on a picture.
 
-    pip install "oaks[training,export,fit]"
+    pip install ".[training,export,fit]"
     python examples/own_labels.py people.json pictures --out mine
 
 `oaks finetune` does the same. docs/finetune.md says what labels must hold, and how to read the table.

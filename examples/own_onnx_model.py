@@ -1,6 +1,6 @@
 """Turn a heatmap network of yours, as an ONNX file, into a bundle that every command and backend takes.
 
-    pip install "oaks[fit]"
+    pip install ".[fit]"
     python examples/own_onnx_model.py hrnet_w32.onnx --preset hrnet --license MIT --out hrnet
 
 The bundle has the conventional score. To give it an OAKS score, fit a scorer to some hundred annotated people:

@@ -1,6 +1,6 @@
 """Track people through a video and write their poses as COCO keypoint results, with track ids.
 
-    pip install "oaks[video]"
+    pip install ".[video]"
     python examples/video_to_coco.py street.mp4 --detector yolox.onnx --out street.json
 
 `oaks track` writes the same file, among others. Here a function of yours chooses what is written.

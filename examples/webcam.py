@@ -1,6 +1,6 @@
 """Show the poses of a camera in a window; q or Esc ends it.
 
-    pip install "oaks[video]" opencv-python
+    pip install ".[video]" opencv-python
     python examples/webcam.py 0 --detector yolox.onnx
 
 `oaks track 0 --show` does the same and writes the results. Here is the loop, for those who want to do more with it.
