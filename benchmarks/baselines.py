@@ -39,7 +39,7 @@ def decode_second_peak_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: 
 
 
 def decode_gradient_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Flip, average, highest cell, and a quarter pixel by the neighbours' sign, person by person."""
+    """Flip, average, highest cell, and a quarter pixel by the neighbors' sign, person by person."""
     averaged = average_numpy(heatmaps, mirrored, order)
     points, _ = peaks_numpy(averaged)
     height, width = averaged.shape[2:]

@@ -132,7 +132,7 @@ def common(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def with_keypoints(annotations: Path, images: DetectionImages) -> list[np.ndarray]:
-    """Boxes (N, 4) xyxy of the people with labelled keypoints, of each image."""
+    """Boxes (N, 4) xyxy of the people with labeled keypoints, of each image."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     rows: dict[int, list[list[float]]] = {int(number): [] for number in images.image_ids}
     for row in content["annotations"]:

@@ -3,7 +3,7 @@
     python benchmarks/int8_placement.py [BUNDLE] [--crops FILE] [--count 96] [--batch 8] [--turns 15]
 
 All placements are made from the bundle's fp32 pose network, calibrated on half of the crops and compared with fp32 on
-the others. `oaks export` takes the last one. The layer of the heatmaps is never quantised. Speeds are ratios to fp32 in
+the others. `oaks export` takes the last one. The layer of the heatmaps is never quantized. Speeds are ratios to fp32 in
 the same runtime; jobs take turns.
 """
 

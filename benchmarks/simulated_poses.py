@@ -3,7 +3,7 @@
 Its numbers were set by hand to be plausible, none of them by which gate it favours:
 
 - A keypoint errs normally, in units of the distance at which its similarity falls to exp(-1/2): .35 of it where it is
-  seen, .9 where it is hidden but labelled, 2.5 where it is beyond guessing. Half of the error's variance comes anew
+  seen, .9 where it is hidden but labeled, 2.5 where it is beyond guessing. Half of the error's variance comes anew
   with every frame, half changes slowly; two boxes of one person see all but a tenth of it alike.
 - A hidden keypoint may stray to the same keypoint of somebody whose box overlaps: with a chance of .3, for about half a
   second at a time.
@@ -26,7 +26,7 @@ from oaks.boxes import iou, to_xyxy
 from oaks.poses import Poses
 from oaks.skeleton import COCO17
 
-_ERROR = np.array([2.5, 0.9, 0.35])  # by COCO's flag: 0 not labelled, 1 hidden, 2 seen
+_ERROR = np.array([2.5, 0.9, 0.35])  # by COCO's flag: 0 not labeled, 1 hidden, 2 seen
 _HEAT = np.array([0.2, 0.45, 0.8])
 _VISIBLE = np.array([0.15, 0.88, 0.95])
 _ASTRAY = 0.3

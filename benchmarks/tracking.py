@@ -36,9 +36,9 @@ from oaks.video.tracking import NO_TRACK, Tracker
 
 KINDS = ("oaks", "conventional")
 FEW = 10
-"""Labelled keypoints, of 17, up to which a person counts as occluded here: the paper's largely and almost."""
+"""Labeled keypoints, of 17, up to which a person counts as occluded here: the paper's largely and almost."""
 FEWEST = 4
-"""Labelled keypoints from which a person is to be found; OKS over fewer hardly tells people who overlap apart."""
+"""Labeled keypoints from which a person is to be found; OKS over fewer hardly tells people who overlap apart."""
 HALVINGS = 8
 TUNING_SEED = 1_000_000
 # Added to the seed for the clips on which the gates are set.
@@ -291,7 +291,7 @@ def describe(
     return (
         f"{len(measured)} clips of {recording.clip.frames} frames, {width}x{height}; {source}. Boxes made from the truth "
         f"{boxes}. Scores' correlation with OKS: {scores}. Gates set on {len(others)} other clips, so that this share of "
-        f"the recall without a gate is kept. People with fewer than {FEWEST} labelled keypoints do not count. "
+        f"the recall without a gate is kept. People with fewer than {FEWEST} labeled keypoints do not count. "
         f"'occluded': of the switches, those of people with {FEW} or fewer since their last match; 'left': of people who "
         "left the picture since. Keypoints: of the first row's tracks; 'less motion': second differences of the distance "
         "from the truth, of size."

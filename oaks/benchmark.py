@@ -37,7 +37,7 @@ class Row:
     Attributes:
         persons_per_second: median over the turns.
         spread: half the distance between the quartiles, relative to the median.
-        milliseconds: stage -> milliseconds per call of `batch` persons. On a device they are measured in separate
+        milliseconds: stage -> milliseconds per call of `batch` people. On a device they are measured in separate
             calls that wait after each stage.
         networks_share: the part of that time that the two networks take.
         average_precision: 0 to 1, over the annotations; None without.
@@ -90,7 +90,7 @@ def benchmark(
 
     Args:
         engines: each with a max_batch of at least the largest batch.
-        batches: persons per call.
+        batches: people per call.
         turns: repetitions for each engine and batch size.
         advance: callback after each timing.
     """
@@ -207,7 +207,7 @@ def benchmark_bundle(
         bundle: the bundle.
         backends: None: all.
         precisions: None: all.
-        batches: persons per call.
+        batches: people per call.
         device, flip, threads: of the Engines; device None: each backend's own.
         turns: repetitions per configuration; the median is reported.
         annotations: COCO keypoint annotations; adds the average precision.

@@ -89,7 +89,7 @@ class DetectorPart:
     Attributes:
         kind: "centers", "yolox" or "boxes": how its outputs are read (docs/bundles.md).
         size: (width, height) of its input.
-        fill: grey level beside a picture of another aspect.
+        fill: gray level beside a picture of another aspect.
         threshold: smallest score of a person.
         nms: IoU above which the worse of two boxes is dropped.
         person: class index of a person.

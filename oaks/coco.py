@@ -48,7 +48,7 @@ _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino
 
 NO_BOX = "annotations without a box of some extent"
 NO_IMAGE = "annotations of images that the file does not list"
-NO_AREA = "labelled people whose area is not positive"
+NO_AREA = "labeled people whose area is not positive"
 
 log = logging.getLogger("oaks")
 
@@ -385,7 +385,7 @@ def _keypoints(
         stated = row.get("num_keypoints")
         if stated is not None and stated != own:
             raise ArgumentError(
-                f"{named(n)}: num_keypoints must be the number of its labelled keypoints, {own}, got "
+                f"{named(n)}: num_keypoints must be the number of its labeled keypoints, {own}, got "
                 f"{shortened(stated)}"
             )
     return points if order is None else points[:, order]

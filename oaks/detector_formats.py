@@ -219,7 +219,7 @@ def decode_centers(
 
     Returns:
         boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first. A peak is
-        at least as large as its 8 neighbours and finite.
+        at least as large as its 8 neighbors and finite.
     """
     logits = centers[0].astype(np.float32)
     padded = np.pad(np.where(np.isfinite(logits), logits, -np.inf), 1, constant_values=-np.inf)

@@ -287,7 +287,7 @@ def in_order(image: np.ndarray, color: str) -> np.ndarray:
 
 
 def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
-    """One picture as (H, W, 3) uint8 in the colour order `color`.
+    """One picture as (H, W, 3) uint8 in the color order `color`.
 
     Args:
         frame: an array in that order already, a path, a PIL image, or, if `on_device`, a device array.

@@ -49,12 +49,12 @@ _SHORT = 4096
 """Maximum elements of a tensor whose values are read."""
 _TYPE_ATTRIBUTES = (b"to", b"dtype", b"output_dtype")
 _FOREIGN = (b"ORTM", b"TFL3")
-"""Marks at byte 4 by which runtimes recognise ONNX Runtime's and TensorFlow Lite's own formats."""
+"""Marks at byte 4 by which runtimes recognize ONNX Runtime's and TensorFlow Lite's own formats."""
 
 WEIGHTS = "network."
 """Prefix of the names of torch parameters that nodes read."""
 SPARE, SCALE = "torch:", "scale:"
-"""Prefixes of the names of initialisers that no node reads; see `state`."""
+"""Prefixes of the names of initializers that no node reads; see `state`."""
 
 Field = tuple[int, int, Any]
 """(number, wire type, content): an int for wire type 0, otherwise the bytes."""
@@ -89,7 +89,7 @@ def check(
     """Refuse anything but a self-contained ONNX model.
 
     External data would make a runtime read other files, or, by a special file name of ONNX Runtime's, the
-    memory of this process; it is refused in initialisers, attributes, subgraphs, functions and training
+    memory of this process; it is refused in initializers, attributes, subgraphs, functions and training
     graphs alike. So are ONNX Runtime's EPContext nodes, which may refer to files too.
 
     Args:
@@ -309,7 +309,7 @@ def _elements_of(message: memoryview, label: str) -> int:
 
 
 def in_precision(content: bytes, stored: str, precision: str, label: str) -> bytes:
-    """Return the model for a runtime: in a precision, without casts of weights and without unused initialisers.
+    """Return the model for a runtime: in a precision, without casts of weights and without unused initializers.
 
     Args:
         content: an ONNX file that `check` accepts.
@@ -338,7 +338,7 @@ def state(content: bytes, label: str) -> dict[str, np.ndarray]:
     """Return the torch parameters and buffers of an exported file, by their torch names.
 
     `network.NAME` is a parameter that nodes read; `torch:NAME` is one that the graph does not use, such as those of a
-    folded batch normalisation; `scale:NAME` is the factor by which folding has multiplied NAME.
+    folded batch normalization; `scale:NAME` is the factor by which folding has multiplied NAME.
 
     Args:
         content: an ONNX file written by `oaks export`.
@@ -387,7 +387,7 @@ def _without_spares(graph: Iterator[Field], label: str) -> Iterator[Field]:
 
 
 def _without_casts(graph: Iterator[Field], label: str) -> list[Field]:
-    """Replace float16 initialisers that only a Cast to float32 reads by float32 ones."""
+    """Replace float16 initializers that only a Cast to float32 reads by float32 ones."""
     fields = list(graph)
     halves = {
         _name(value, label): index

@@ -46,7 +46,7 @@ def largest(
 
     Args:
         nodes: in an order in which they can run.
-        inputs: elements of the graph's inputs, and of initialisers too large to be evaluated.
+        inputs: elements of the graph's inputs, and of initializers too large to be evaluated.
         constants: values of small tensors.
     """
     sizes = dict(inputs)

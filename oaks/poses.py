@@ -55,7 +55,7 @@ class Poses:
     """N poses of K keypoints each.
 
     Attributes:
-        keypoints: (N, K, 2) float32, x and y in image pixels; the centre of the top-left pixel is (0, 0).
+        keypoints: (N, K, 2) float32, x and y in image pixels; the center of the top-left pixel is (0, 0).
             NaN where the network's map held no finite value; never zeroed to say "not seen".
         visibility: (N, K) float32, the probability that an annotator would have placed the keypoint;
             below .5 it counts as absent. NaN from a bundle without visibility.

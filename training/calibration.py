@@ -31,7 +31,7 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
         ArgumentError: there is nobody to fit to.
     """
     if not len(targets):
-        raise ArgumentError("people must have labelled keypoints to calibrate on, got none")
+        raise ArgumentError("people must have labeled keypoints to calibrate on, got none")
     logits = torch.logit(torch.from_numpy(probabilities).double(), eps=1e-6)
     wanted = torch.from_numpy(targets).double()
     numbers = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)

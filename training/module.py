@@ -1,4 +1,4 @@
-"""What every training shares: the optimiser, its schedule, the averaged weights, validation and loaders."""
+"""What every training shares: the optimizer, its schedule, the averaged weights, validation and loaders."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class NetworkTraining(lightning.LightningModule, abc.ABC):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=training.learning_rate,
-            fused=training.clip_gradient is None,  # Lightning cannot clip for a fused optimiser
+            fused=training.clip_gradient is None,  # Lightning cannot clip for a fused optimizer
         )
         factor = rate_factor(training.schedule, self.steps, self.steps_per_epoch)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

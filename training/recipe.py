@@ -174,7 +174,7 @@ class Augmentation(StrictModel):
         half_body: how often a crop shows the upper or lower body alone.
         occluders: how often patches are pasted over a crop.
         color: strength of contrast, brightness, white balance and saturation changes.
-        gray: how often a crop loses its colour.
+        gray: how often a crop loses its color.
         blur: how often a crop is blurred, smeared or reduced in resolution.
         noise: how often a crop gets noise.
     """

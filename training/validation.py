@@ -156,7 +156,7 @@ def estimate(
 
     Args:
         pose: the pose network, in evaluation mode.
-        crops: (N, 3, H, W) normalised, on the network's device.
+        crops: (N, 3, H, W) normalized, on the network's device.
         transforms: (N, 2, 3) crop to image pixel indices.
         view: of the pose network.
         ks: the KS-net, in evaluation mode.
@@ -225,7 +225,7 @@ class ValidationResults:
         )
 
     def true_similarity(self) -> tuple[np.ndarray, np.ndarray]:
-        """True KS (N, K), 0 where not labelled, and OKS (N,) of each pose with its own person."""
+        """True KS (N, K), 0 where not labeled, and OKS (N,) of each pose with its own person."""
         return similarity_to_labels(self.points, self.keypoints, self.areas, self.skeleton)
 
     def metrics(self) -> dict[str, float]:
@@ -254,7 +254,7 @@ class ValidationResults:
             figures["KS Pearson"] = pearson(self.similarity[labeled], ks[labeled])
         if self.visibility is not None:
             known = self.annotatable.sum(0)
-            there = known > 0  # of keypoints that nobody here could have labelled there is nothing to say
+            there = known > 0  # of keypoints that nobody here could have labeled there is nothing to say
             right = ((self.visibility > 0.5) == labeled) & self.annotatable
             per_keypoint = right.sum(0)[there] / known[there]
             share = (labeled & self.annotatable).sum(0)[there] / known[there]
@@ -269,7 +269,7 @@ class ValidationResults:
 class OriginalLabels(NamedTuple):
     """Labels of N people in pixel indices of the original images."""
 
-    keypoints: np.ndarray  # (N, K, 3) float64, 0 where not labelled
+    keypoints: np.ndarray  # (N, K, 3) float64, 0 where not labeled
     areas: np.ndarray  # (N,)
     scale: np.ndarray  # (N, 1, 2) from the source's image, with `shift`
     shift: np.ndarray  # (N, 1, 2)

@@ -38,7 +38,7 @@ class Crops(NamedTuple):
     """What crop gives.
 
     Attributes:
-        pixels: (N, 3, height, width), or (2N, 3, height, width) with the mirrored crops last; normalised RGB.
+        pixels: (N, 3, height, width), or (2N, 3, height, width) with the mirrored crops last; normalized RGB.
         transforms: (N, 2, 3) float32, crop pixel index -> image pixel index.
     """
 
@@ -61,11 +61,11 @@ def crop(
     out: tuple[Any, Any] | None = None,
     stream: int | None = None,
 ) -> Crops:
-    """Cuts N boxes out of frames, bilinearly resampled to one size and normalised.
+    """Cuts N boxes out of frames, bilinearly resampled to one size and normalized.
 
-    The box's centre c stays; its side too short for the crop's aspect is grown; then both are multiplied by
+    The box's center c stays; its side too short for the crop's aspect is grown; then both are multiplied by
     padding. Per axis: image index = c - 1/2 + (crop index + 1/2 - size / 2) window / size. Outside the image
-    is black before normalisation.
+    is black before normalization.
 
     Args:
         frames: (H, W, 3) or (F, H, W, 3) uint8, or a sequence of (H, W, 3) that may differ in size.
@@ -73,7 +73,7 @@ def crop(
             outside the frame. On a device, a box that is not finite gives a black crop and a NaN transform.
         size: (width, height) of a crop.
         frame_index: (N,) int32, the frame of each box; may be left out if there is one frame.
-        mean, std: 3 values each, red, green, blue, on the scale 0 to 255; pixels = (grey level - mean) / std.
+        mean, std: 3 values each, red, green, blue, on the scale 0 to 255; pixels = (gray level - mean) / std.
         color: the frames' channel order, "bgr" or "rgb"; crops are RGB.
         mirrored: whether the crops follow once more, their columns reversed.
         dtype: "float32" (default) or "float16" pixels.

@@ -30,7 +30,7 @@ ALIGNMENTS = ("half_pixel", "hrnet", "udp")
 _ELEMENTS = {FLOAT32: 0, FLOAT16: 1}
 _DEFAULT_BLUR = 2.0
 MIN_BLUR = 0.25
-"""Below it a neighbour's weight is under 4e-4: nothing is blurred, and dark would not do what it says."""
+"""Below it a neighbor's weight is under 4e-4: nothing is blurred, and dark would not do what it says."""
 
 
 class Decoded(NamedTuple):
@@ -72,7 +72,7 @@ def decode(
         mirrored: the network's raw output for the mirrored crops, shaped and typed like heatmaps.
         flip_pairs: (left, right) keypoints that a mirror exchanges; needed with mirrored, () for none.
         refine: "second_peak": a quarter pixel towards the second-highest cell (the paper); "gradient": a
-            quarter pixel per axis by the sign of the neighbours' difference, none on that axis's border;
+            quarter pixel per axis by the sign of the neighbors' difference, none on that axis's border;
             "dark": a Newton step on the logarithm of the blurred map, at most one pixel per axis; "none".
         alignment: where heatmap index j lies in the crop at stride s: "half_pixel" s (j + 1/2) - 1/2;
             "hrnet" s j, and the mirrored-back map moves one pixel right, column 0 kept; "udp" j (W-1)/(w-1).

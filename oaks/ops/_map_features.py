@@ -71,8 +71,8 @@ MAP_FEATURES = MappingProxyType(
         "second_distance": "distance of that local peak from the peak, in cells",
         "mass": "sum of the map's positive values, over heat",
         "mass_near": "share of the mass in the 5 x 5 cells around the peak",
-        "center_x": "x of the centre of mass less x of the peak, in cells",
-        "center_y": "y of the centre of mass less y of the peak, in cells",
+        "center_x": "x of the center of mass less x of the peak, in cells",
+        "center_y": "y of the center of mass less y of the peak, in cells",
         "spread": "root of the mean squared distance of the mass from the peak, in cells",
         "local_spread": "the same in the 9 x 9 cells around the peak",
         "entropy": "collision entropy: -log of the sum of squared shares of the mass (Renyi entropy of order 2)",
@@ -86,7 +86,7 @@ MAP_FEATURES = MappingProxyType(
 )
 """Name and definition of the features of the averaged heatmap, in their order.
 
-A local peak is a cell above 0 that comes before its eight neighbours: the larger value, ties to the lowest flat
+A local peak is a cell above 0 that comes before its eight neighbors: the larger value, ties to the lowest flat
 index. A map whose largest value is below 1e-30 is empty: all but the last three features are 0.
 """
 

@@ -30,8 +30,8 @@ def assign_people(
     """Return the (N,) index of each pose's own person; -1 for none.
 
     With ground-truth boxes that is the person whose box was cropped: `annotation_id` if the rows state it, else the
-    one-to-one assignment of an image's poses to its labelled people with the largest sum of OKS. With detected boxes
-    it is the labelled person with the largest OKS if that is at least 0.1; on ties the first.
+    one-to-one assignment of an image's poses to its labeled people with the largest sum of OKS. With detected boxes
+    it is the labeled person with the largest OKS if that is at least 0.1; on ties the first.
 
     Args:
         truth: the people.
@@ -43,7 +43,7 @@ def assign_people(
 
     Raises:
         ArgumentError: an annotation_id does not exist, belongs to another image, repeats, or names a person without
-            labelled keypoints; or, with ground-truth boxes, an image has more poses than labelled people. The
+            labeled keypoints; or, with ground-truth boxes, an image has more poses than labeled people. The
             message names the file and the row.
     """
     if box_source == "detected":
@@ -69,9 +69,7 @@ def _stated(
                 f"{where}: annotation {annotation_id} lies in image {truth.image_ids[truth.image[person]]}"
             )
         if not truth.counted[person]:
-            raise ArgumentError(
-                f"{where}: annotation {annotation_id} has no labelled keypoints to measure by"
-            )
+            raise ArgumentError(f"{where}: annotation {annotation_id} has no labeled keypoints to measure by")
         if annotation_id in seen:
             raise ArgumentError(
                 f"{where}: annotation {annotation_id} is also that of row {seen[annotation_id]}"
@@ -89,7 +87,7 @@ def _assigned(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, path
         people = np.flatnonzero((truth.image == where) & truth.counted)
         if len(poses) > len(people):
             raise ArgumentError(
-                f"{path}: image {truth.image_ids[where]} has {len(poses)} poses for {len(people)} labelled "
+                f"{path}: image {truth.image_ids[where]} has {len(poses)} poses for {len(people)} labeled "
                 "people; with ground-truth boxes there is at most one for each (were these boxes detected?)"
             )
         part = slice(*np.searchsorted(found.detection, [poses[0], poses[-1] + 1]))

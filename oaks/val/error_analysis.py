@@ -20,9 +20,9 @@ from oaks.val.oks import Pairs, exponents, pairs, similarities
 JITTER, GOOD = 0.5, 0.85
 """Similarity from which a keypoint is near its place, and from which it is right."""
 SIZES = (MEDIUM, LARGEST)
-"""The areas that are analysed."""
+"""The areas that are analyzed."""
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
-"""What a labelled keypoint of a matched detection can be; `kind` arrays hold the index, -1 elsewhere."""
+"""What a labeled keypoint of a matched detection can be; `kind` arrays hold the index, -1 elsewhere."""
 GOOD_KIND, JITTER_KIND, INVERSION_KIND, SWAP_KIND, MISS_KIND = range(5)
 
 STAGES = {
@@ -48,7 +48,7 @@ class KeypointErrors:
 
     Attributes:
         person: (N,) index of the person matched to each detection at OKS .1; -1 for none.
-        kind: (N,K) index into KINDS; -1 for unlabelled keypoints and detections without a counterpart.
+        kind: (N,K) index into KINDS; -1 for unlabeled keypoints and detections without a counterpart.
         largest: (N,K) the similarity m that determined the kind.
     """
 
@@ -104,8 +104,8 @@ def analyze(
             truth, pairing, image, ranks, areas, thresholds=np.array([oks]), among=among, sizes=SIZES
         )
 
-    localised = matched(found, scores, LOCALIZED)
-    errors = classify(truth, keypoints, found, localised)
+    localized = matched(found, scores, LOCALIZED)
+    errors = classify(truth, keypoints, found, localized)
     corrected = corrected_points(truth, keypoints, errors, landing)
     curves = {"original": matched(found, scores)}
     current = keypoints
@@ -120,7 +120,7 @@ def analyze(
     curves["negatives"] = _without_false_negatives(truth, curves["background"])
 
     precision = {stage: precision_recall(curves[stage])[0][0] for stage in STAGES}
-    in_class = localised.wanted[errors.person] & (errors.person >= 0)
+    in_class = localized.wanted[errors.person] & (errors.person >= 0)
     counts = np.bincount(errors.kind[in_class].ravel() + 1, minlength=len(KINDS) + 1)[1:]
     return ErrorAnalysis(
         precision=precision,
@@ -129,13 +129,13 @@ def analyze(
     )
 
 
-def classify(truth: GroundTruth, keypoints: np.ndarray, found: Pairs, localised: Matches) -> KeypointErrors:
-    """Classify every labelled keypoint of every matched detection by the label to which it is most similar.
+def classify(truth: GroundTruth, keypoints: np.ndarray, found: Pairs, localized: Matches) -> KeypointErrors:
+    """Classify every labeled keypoint of every matched detection by the label to which it is most similar.
 
     On ties its own label wins, then the label of its left-right counterpart, then another person's.
     """
     person = np.full(len(keypoints), -1)
-    person[localised.detection] = localised.person[0]
+    person[localized.detection] = localized.person[0]
     # Crowds and boxes without keypoints have no pose to compare with.
     person[(person >= 0) & (truth.labeled[person] == 0)] = -1
     kind = np.full(keypoints.shape[:2], -1)

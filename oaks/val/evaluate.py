@@ -302,9 +302,9 @@ def report_head(
             [
                 ("OKS", ".50 to .95 in steps of .05; at most 20 poses per image"),
                 ("Judge", f"{settings.judge} {version(settings.judge)}"),
-                ("Classes", "1–5, 6–10, 11–15, 16–17 labelled keypoints; areas from 32²"),
+                ("Classes", "1–5, 6–10, 11–15, 16–17 labeled keypoints; areas from 32²"),
                 ("Visible", "predicted visibility above .5"),
-                ("Errors", f"OKS .75; localised from .1; corrected points by {settings.landing}"),
+                ("Errors", f"OKS .75; localized from .1; corrected points by {settings.landing}"),
                 ("Intervals", f"95 %, {settings.resamples} resamples of the images, seed {settings.seed}"),
             ],
         )

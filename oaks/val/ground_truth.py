@@ -16,7 +16,7 @@ from oaks.skeleton import COCO17, Skeleton
 
 
 class OcclusionClass(NamedTuple):
-    """People with `fewest` to `most` labelled keypoints out of 17 (table 8 of the paper)."""
+    """People with `fewest` to `most` labeled keypoints out of 17 (table 8 of the paper)."""
 
     key: str
     title: str
@@ -53,7 +53,7 @@ class GroundTruth(Images):
         ids: (G,) int64 annotation ids.
         image: (G,) index of the person's image.
         keypoints: (G,K,2) original pixels.
-        flags: (G,K) COCO's flags: 0 not labelled, 1 labelled but hidden, 2 visible.
+        flags: (G,K) COCO's flags: 0 not labeled, 1 labeled but hidden, 2 visible.
         areas: (G,) square original pixels.
         boxes: (G,4) x, y, width, height in original pixels.
         crowd: (G,) bool, a region with many people; matches with it are ignored.
@@ -77,7 +77,7 @@ class GroundTruth(Images):
 
     @cached_property
     def counted(self) -> np.ndarray:
-        """(G,) bool: people that COCO's evaluation counts: with labelled keypoints, and not a crowd."""
+        """(G,) bool: people that COCO's evaluation counts: with labeled keypoints, and not a crowd."""
         return (self.labeled > 0) & ~self.crowd
 
     @cached_property
@@ -130,8 +130,8 @@ class GroundTruth(Images):
         """Return the people of a file that has been read with this skeleton.
 
         Raises:
-            ArgumentError: its keypoints are in another order, nobody has a labelled keypoint, or a person with
-                labelled keypoints has no area.
+            ArgumentError: its keypoints are in another order, nobody has a labeled keypoint, or a person with
+                labeled keypoints has no area.
         """
         if found.keypoints is None or not found.same_keypoints:
             raise ArgumentError(
@@ -196,7 +196,7 @@ class GroundTruth(Images):
             image_ids: None: the numbers from 0 to the largest of `image`.
 
         Raises:
-            ArgumentError: nobody has a labelled keypoint.
+            ArgumentError: nobody has a labeled keypoint.
         """
         count = len(image)
         if image_ids is None:
@@ -220,6 +220,6 @@ class GroundTruth(Images):
         )
         if not truth.counted.any():
             raise ArgumentError(
-                f"{path}: at least one person must have a labelled keypoint, got none of {count}"
+                f"{path}: at least one person must have a labeled keypoint, got none of {count}"
             )
         return truth

@@ -17,8 +17,8 @@ class Pairs:
     Attributes:
         detection: (P,) index of the detection.
         person: (P,) index of the person.
-        ks: (P,K) keypoint similarity (equation 2); 0 where the person's keypoint is not labelled.
-        oks: (P,) equation 1. For a person without labelled keypoints, the similarity to the doubled box, as in COCO's
+        ks: (P,K) keypoint similarity (equation 2); 0 where the person's keypoint is not labeled.
+        oks: (P,) equation 1. For a person without labeled keypoints, the similarity to the doubled box, as in COCO's
             evaluation, so that detections there can be ignored.
     """
 
@@ -59,7 +59,7 @@ def _exponents(offset: np.ndarray, areas: np.ndarray, skeleton: Skeleton) -> np.
 def similarity_to_labels(
     points: np.ndarray, labels: np.ndarray, areas: np.ndarray, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return KS (N,K), 0 for unlabelled keypoints, and OKS (N,) of N poses with their own labels.
+    """Return KS (N,K), 0 for unlabeled keypoints, and OKS (N,) of N poses with their own labels.
 
     Args:
         points: (N,K,2) pixels.

@@ -56,7 +56,7 @@ class ScoredDetections:
     Attributes:
         truth, detections: the people and the detections.
         found: all pairs of the two.
-        own_ks: (N,K) true keypoint similarity to the pose's own person; 0 for unlabelled keypoints and for poses without
+        own_ks: (N,K) true keypoint similarity to the pose's own person; 0 for unlabeled keypoints and for poses without
             a person.
         own_oks: (N,) true OKS with the pose's own person; 0 for poses without a person.
         scores: every Score that the results allow, by key, in the order of TITLES.
@@ -112,7 +112,7 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
 
     `own` exists if the file is ranked by another score than the conventional one or OAKS. Scores that need the ground
     truth take it from the person whose box was cropped, and therefore exist only with ground-truth boxes. The true KS
-    of an unlabelled keypoint is 0, which is why "visibility ignored" is costly for occluded people (table 3).
+    of an unlabeled keypoint is 0, which is why "visibility ignored" is costly for occluded people (table 3).
     """
     heat, similarity, visibility = detections.heat, detections.similarity, detections.visibility
     everywhere = np.ones((detections.count, truth.skeleton.count))

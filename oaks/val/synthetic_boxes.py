@@ -24,7 +24,7 @@ class DetectorLike:
     """Errors of the simulated detector.
 
     Attributes:
-        jitter: standard deviation of a box's centre relative to its size, and of the logarithm of its sides.
+        jitter: standard deviation of a box's center relative to its size, and of the logarithm of its sides.
         misses: probability of missing a large, unoccluded person; up to eight times that for small or heavily
             occluded people.
         duplicates: probability of a second, less exact box of a person.
@@ -131,7 +131,7 @@ def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndar
 
 
 def _hidden(people: Annotations) -> np.ndarray:
-    """Return the share (G,) of keypoints that are not labelled."""
+    """Return the share (G,) of keypoints that are not labeled."""
     if people.keypoints is None:
         return np.ones(len(people.ids))
     return 1 - (people.keypoints[..., 2] > 0).mean(axis=1)

@@ -202,7 +202,7 @@ def frames_by_oks(
         people: (G,) ids of the people.
         keypoints: (N, K, 2) poses; image: (N,) index of each pose's frame, ascending.
         tracks: (N,) track ids; each once in a frame.
-        fewest: minimum number of labelled keypoints of a person to find; OKS over one or two hardly distinguishes
+        fewest: minimum number of labeled keypoints of a person to find; OKS over one or two hardly distinguishes
             people who overlap.
 
     Raises:
@@ -325,7 +325,7 @@ def evaluate_tracks(
         skeleton: the skeleton of the keypoints.
         category: name or id of the category of people; None: as oaks.coco.choose_category.
         threshold: minimum OKS of a pair.
-        fewest: minimum number of labelled keypoints of a person to find.
+        fewest: minimum number of labeled keypoints of a person to find.
 
     Raises:
         FileNotFoundError: a file does not exist.

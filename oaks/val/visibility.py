@@ -21,9 +21,9 @@ class VisibilityMetrics:
         accuracy: share of correct predictions.
         precision: share of annotated keypoints among those predicted visible.
         recall: share of annotated keypoints that are predicted visible.
-        auc: probability that an annotated keypoint gets a higher value than an unlabelled one; ties count half.
+        auc: probability that an annotated keypoint gets a higher value than an unlabeled one; ties count half.
         recall_hidden, recall_seen: recall over v = 1 and over v = 2.
-        specificity: share of unlabelled keypoints that are predicted invisible.
+        specificity: share of unlabeled keypoints that are predicted invisible.
     """
 
     count: int

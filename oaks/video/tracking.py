@@ -80,7 +80,7 @@ class Tracker:
     Poses scoring below `gate` do not update their track: they may belong to somebody else or to nobody. Of duplicate
     poses the best is kept. Poses are assigned to tracks by the largest sum of OKS (Hungarian method, H. W. Kuhn,
     1955), first to tracks updated by the last frame, then to the others, whose allowed distance grows with time. Poses
-    below the gate take part in the assignment, so that their track is not given to a neighbour. A track without
+    below the gate take part in the assignment, so that their track is not given to a neighbor. A track without
     updates moves with its mean velocity and is lost after `patience` seconds.
 
     Args:

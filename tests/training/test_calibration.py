@@ -49,7 +49,7 @@ def test_people_that_do_not_decide_leave_the_numbers_finite(targets: np.ndarray)
 
 
 def test_nobody_to_fit_to_is_said() -> None:
-    with pytest.raises(ValueError, match="people must have labelled keypoints to calibrate on, got none"):
+    with pytest.raises(ValueError, match="people must have labeled keypoints to calibrate on, got none"):
         fit_probabilities(np.zeros(0), np.zeros(0))
 
 

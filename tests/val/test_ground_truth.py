@@ -109,7 +109,7 @@ def test_an_annotation_id_of_zero_which_pycocotools_takes_for_no_match(content):
 def test_labels_that_contradict_num_keypoints(tmp_path, content):
     person = labeled(content)
     person["keypoints"][2::3] = [0] * 17
-    refused(tmp_path, content, f"annotation {person['id']}", "num_keypoints", "labelled keypoints, 0")
+    refused(tmp_path, content, f"annotation {person['id']}", "num_keypoints", "labeled keypoints, 0")
 
 
 def test_another_number_of_keypoints_than_the_skeleton_has(tmp_path, content):
@@ -130,7 +130,7 @@ def test_flags_that_coco_does_not_know(tmp_path, content):
 def test_nobody_with_labeled_keypoints(tmp_path, content):
     for person in content["annotations"]:
         person["keypoints"], person["num_keypoints"] = [0] * 51, 0
-    refused(tmp_path, content, "at least one person must have a labelled keypoint")
+    refused(tmp_path, content, "at least one person must have a labeled keypoint")
 
 
 def test_several_categories_without_a_person(tmp_path, content):
@@ -328,14 +328,14 @@ def test_a_person_of_another_image(content, rows):
 def test_a_pose_of_a_person_without_labeled_keypoints(content, rows):
     unlabeled = next(p for p in content["annotations"] if p["num_keypoints"] == 0)
     rows[0]["annotation_id"], rows[0]["image_id"] = unlabeled["id"], unlabeled["image_id"]
-    rejected(content, rows, "row 0", f"annotation {unlabeled['id']}", "no labelled keypoints")
+    rejected(content, rows, "row 0", f"annotation {unlabeled['id']}", "no labeled keypoints")
 
 
 def test_more_poses_than_people_with_ground_truth_boxes(content, rows):
     for row in rows:
         del row["annotation_id"]
     rows += [dict(row) for row in rows if row["image_id"] == rows[0]["image_id"]]
-    rejected(content, rows, f"image {rows[0]['image_id']}", "labelled people")
+    rejected(content, rows, f"image {rows[0]['image_id']}", "labeled people")
 
 
 def test_a_skeleton_with_other_keypoints(content, rows):

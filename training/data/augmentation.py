@@ -1,4 +1,4 @@
-"""One training sample from one person: a random geometry, one affine warp, then what hides and colours."""
+"""One training sample from one person: a random geometry, one affine warp, then what hides and colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 
     crop: np.ndarray  # (H, W, 3) uint8 RGB
     points: np.ndarray  # (K, 2) float32 crop pixel indices
-    visible: np.ndarray  # (K,) float32: 1 labelled and inside the crop, else 0
+    visible: np.ndarray  # (K,) float32: 1 labeled and inside the crop, else 0
     annotatable: np.ndarray  # (K,) float32: 0 where nothing may be learnt
 
 
@@ -106,7 +106,7 @@ def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skele
 def vary(
     image: np.ndarray, person: Person, rng: np.random.Generator, settings: Augmentation
 ) -> tuple[np.ndarray, Person]:
-    """The image recoloured and occluded, and the person's box scaled and shifted, as `settings` say.
+    """The image recolored and occluded, and the person's box scaled and shifted, as `settings` say.
 
     What KS-net's data are varied by: everything else about them stays as it is in use.
     """
@@ -151,7 +151,7 @@ def occlude(crop: np.ndarray, rng: np.random.Generator, source: np.ndarray, poin
 
 
 def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8: a piece of another image, a plain colour or a coarse random texture."""
+    """(h, w, 3) uint8: a piece of another image, a plain color or a coarse random texture."""
     width, height = size
     kind = rng.random()
     if kind < 0.6:
@@ -191,7 +191,7 @@ def recolor(
 
 
 def _color_matrix(gain: float, offset: float, balance: np.ndarray, saturation: float) -> np.ndarray:
-    """(3, 4): BGR to BGR in one pass. Contrast turns around middle grey, saturation around luminance."""
+    """(3, 4): BGR to BGR in one pass. Contrast turns around middle gray, saturation around luminance."""
     luminance = np.array([0.114, 0.587, 0.299])
     linear = gain * balance[:, None] * ((1 + saturation) * np.eye(3) - saturation * luminance)
     return np.concatenate([linear, np.full((3, 1), 128 * (1 - gain) + offset)], axis=1)

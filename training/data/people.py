@@ -26,7 +26,7 @@ from oaks.skeleton import Skeleton
 class Person(NamedTuple):
     """One annotated person, in pixel indices of the image that comes with it."""
 
-    keypoints: np.ndarray  # (K, 3) float32: x, y, v (0 not labelled, 1 hidden, 2 seen)
+    keypoints: np.ndarray  # (K, 3) float32: x, y, v (0 not labeled, 1 hidden, 2 seen)
     box: np.ndarray  # (4,) float32 x1, y1, x2, y2; an edge at 0 is the image's outer edge
     area: float  # square pixels
     annotatable: np.ndarray  # (K,) bool: False where nothing may be learnt from the keypoint's label
@@ -170,7 +170,7 @@ def read_coco(
     """The people of a COCO keypoints file that can be learnt from.
 
     Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than
-    `min_keypoints` labelled keypoints, annotations of images that the folder lacks, and what
+    `min_keypoints` labeled keypoints, annotations of images that the folder lacks, and what
     oaks.coco.read_annotations skips. An annotation without `area` gets 0.53 times its box's, and is counted too.
 
     Args:
@@ -182,7 +182,7 @@ def read_coco(
             each goes to the person it overlaps most, with IoU .5 or more; people without one are left out.
         never_labeled: keypoints that the file never labels; nothing is learnt about them.
         trust_absence: False where a missing label does not mean an invisible keypoint.
-        min_keypoints: people with fewer labelled keypoints are left out.
+        min_keypoints: people with fewer labeled keypoints are left out.
         category: name or id of the category of people; None as oaks.coco.choose_category says.
 
     Raises:
@@ -217,7 +217,7 @@ def read_coco(
     for reason, unfit in (
         ("crowd regions", found.crowd),
         ("people without keypoints", without),
-        ("people with too few labelled keypoints", few),
+        ("people with too few labeled keypoints", few),
         ("people in images that are missing on disk", ~present[found.image]),
     ):
         if count := int((kept & unfit).sum()):

@@ -21,7 +21,7 @@ from oaks.training.render import RenderedPeople, write_dataset
 
 @dataclass
 class OnlineRenderedPeople:
-    """One labelled person of each rendered picture, rendered whenever it is drawn.
+    """One labeled person of each rendered picture, rendered whenever it is drawn.
 
     Attributes:
         name: of the source.
@@ -43,7 +43,7 @@ class OnlineRenderedPeople:
         return len(self.image_ids)
 
     def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:
-        """The picture at `index`, or the next one with a labelled person, and one of its people."""
+        """The picture at `index`, or the next one with a labeled person, and one of its people."""
         rng = rng or np.random.default_rng(index)
         number = int(self.image_ids[index])
         while True:

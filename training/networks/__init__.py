@@ -26,9 +26,9 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:
-    """The network that `architecture` describes, freshly initialised, in training mode.
+    """The network that `architecture` describes, freshly initialized, in training mode.
 
-    "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalised crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
+    "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalized crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
     or None;
     "person_detector" maps pixels to centers, sizes and offsets of people's boxes;
     "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K), with `visibility` to those and visibility logits.

@@ -138,9 +138,9 @@ BACKBONES = (*LAYERS, *SHALLOW)
 
 
 class MapFigures(nn.Module):
-    """What one would note down about each keypoint's map: six numbers, batch-normalised.
+    """What one would note down about each keypoint's map: six numbers, batch-normalized.
 
-    The highest value; the highest of the other local maxima; the sum of the map; its centre (x and y from -1 to 1 over
+    The highest value; the highest of the other local maxima; the sum of the map; its center (x and y from -1 to 1 over
     the map) and spread in the same unit, weighted by squared values. Negative values count as 0.
     Pooling over all positions, as the backbone does, blurs the first two.
     """
@@ -165,7 +165,7 @@ class MapFigures(nn.Module):
         across, down = weights.sum(dim=2), weights.sum(dim=3)
         x, y = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in (width, height))
         center_x, center_y = (across * x).sum(dim=2), (down * y).sum(dim=2)
-        # Squares of distances from the centre itself: a difference of squares would cancel in half precision.
+        # Squares of distances from the center itself: a difference of squares would cancel in half precision.
         spread = (across * (x - center_x[..., None]).square()).sum(dim=2) + (
             down * (y - center_y[..., None]).square()
         ).sum(dim=2)

@@ -76,7 +76,7 @@ class Deconvolution(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """Three times nearest-neighbour doubling and a 3×3 convolution: no lateral sums, plain to quantise."""
+    """Three times nearest-neighbor doubling and a 3×3 convolution: no lateral sums, plain to quantize."""
 
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class PoseNetwork(nn.Module):
             )
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) and visibility logits (N, K) or None."""
+        """Normalized crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) and visibility logits (N, K) or None."""
         features = self.backbone(crops)
         visibility = None if self.occlusion is None else self.occlusion(features[3])
         return self.head(features), visibility

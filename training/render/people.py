@@ -32,15 +32,15 @@ class RenderedPeople:
     Args:
         seed: every picture follows from (seed, index).
         size: (width, height) of the pictures in pixels, even numbers from 32 to 4096.
-        classes: shares of the occlusion classes (1-5, 6-10, 11-15, 16-17 labelled keypoints) among people.
+        classes: shares of the occlusion classes (1-5, 6-10, 11-15, 16-17 labeled keypoints) among people.
         poses: a file of 2D poses to take poses and patterns of labels from (kpt_xy and kpt_v as COCO's
-            labels, normalised by the image's width and height); None draws poses from the shipped statistics
+            labels, normalized by the image's width and height); None draws poses from the shipped statistics
             and from families written by hand.
         people: the chances of one, two, three ... people in a picture.
-        texture: False gives clothes and occluders flat colours.
-        faces: False leaves heads without eyes, mouth and hair colour.
+        texture: False gives clothes and occluders flat colors.
+        faces: False leaves heads without eyes, mouth and hair color.
         occluders: False puts nothing before people but other people.
-        photograph: False leaves out blur, noise, colour casts and JPEG artefacts.
+        photograph: False leaves out blur, noise, color casts and JPEG artifacts.
 
     `texture`, `faces` and `photograph` change pictures only, never labels.
 

@@ -162,7 +162,7 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
                 f"{detections.name}: {label} against the true keypoint similarity"
                 + (" (figure 5)" if name == "Heat" else ""),
                 figures.against_similarity(panels, label),
-                "Labelled keypoints; darker is more, on a logarithmic scale.",
+                "Labeled keypoints; darker is more, on a logarithmic scale.",
             )
         )
     theirs = beside_paper and skeleton == COCO17
@@ -193,7 +193,7 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
                 *(Column(title, "number") for title in titles),
             ),
             tuple(rows),
-            "Labelled keypoints of poses that belong to somebody.",
+            "Labeled keypoints of poses that belong to somebody.",
         )
     )
     return items
@@ -239,7 +239,7 @@ def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Sect
         "Does the score mean what it says",
         "Ranking and meaning are two things: a monotone change of a score leaves average precision alone "
         "and ruins every threshold. With ground-truth boxes a pose's own person is the one whose box was "
-        "cut; with detected boxes the labelled person with the largest OKS, if that is at least .1, and a "
+        "cut; with detected boxes the labeled person with the largest OKS, if that is at least .1, and a "
         "pose without one has OKS 0.",
         tuple(items),
     )

@@ -24,7 +24,7 @@ HEIGHT = 300
 PER_KIND = 6
 RIM, WRONG = (25, 25, 25), (60, 60, 235)
 HEAVILY = 10
-"""Largest number of labelled keypoints of a heavily occluded person."""
+"""Largest number of labeled keypoints of a heavily occluded person."""
 
 
 def section(measured: ScoredDetections, images: Path) -> Section | None:
@@ -69,7 +69,7 @@ def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarra
         yield (
             "overlooked",
             "Well placed, heavily occluded, and overlooked by the conventional score",
-            "Poses of at most 10 labelled keypoints with an OKS of at least .75, by the places that OAKS "
+            "Poses of at most 10 labeled keypoints with an OKS of at least .75, by the places that OAKS "
             "gives back.",
             _top(gained, heavily & big & (oks >= 0.75)),
             ("plain",),
@@ -84,14 +84,14 @@ def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarra
     yield (
         "best",
         "Best of the heavily occluded",
-        "The largest OKS among poses of at most 10 labelled keypoints.",
+        "The largest OKS among poses of at most 10 labeled keypoints.",
         _top(oks, heavily & big),
         ("plain",),
     )
     yield (
         "worst",
         "Worst placed",
-        "The lowest OKS among poses of more than 10 labelled keypoints.",
+        "The lowest OKS among poses of more than 10 labeled keypoints.",
         _top(-oks, (labeled > HEAVILY) & big),
         ("plain",),
     )

@@ -26,7 +26,7 @@ COLORS = {
     "oracle": "#d08c2e",
 }
 FLAG_COLORS = ("#0b7a75", "#d08c2e", "#b4443c")
-"""Colors of visible, hidden and unlabelled keypoints."""
+"""Colors of visible, hidden and unlabeled keypoints."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#dcecec", "#5aa9a4", "#0b5f6a", "#08252f"])
 FLAT = {"origin": "lower", "interpolation": "nearest", "aspect": "auto"}
 STAGE_COLORS = {
@@ -183,7 +183,7 @@ def _error_panel(axes: Axes, analysis: ErrorAnalysis) -> None:
 
 
 def by_flag(panels: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Draw figure 4: a panel per value with its distribution for visible, hidden and unlabelled keypoints."""
+    """Draw figure 4: a panel per value with its distribution for visible, hidden and unlabeled keypoints."""
     with drawing(10.5, 2.9) as draft:
         for axes, (title, groups) in zip(_row(draft, len(panels)), panels.items(), strict=True):
             edges = np.linspace(0, max(1.0, *(float(v.max(initial=0)) for v in groups.values())), 51)

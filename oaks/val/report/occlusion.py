@@ -37,7 +37,7 @@ def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
             Column("All", "count"),
         ),
         tuple(rows),
-        "By the number of labelled keypoints. Shares: "
+        "By the number of labeled keypoints. Shares: "
         + ", ".join(f"{count / total:.1%}" for count in counts.values())
         + ".",
     )
@@ -182,7 +182,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     best = found[measured.best.key]
     kinds = Table(
         f"kinds-{name}",
-        f"{name}: what becomes of the labelled keypoints of matched poses",
+        f"{name}: what becomes of the labeled keypoints of matched poses",
         (
             Column("Class", "text"),
             Column("Keypoints", "count"),
@@ -203,7 +203,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
         f"errors-{name}",
         f"{name}: where precision is lost, at OKS .75 (figure {which})",
         figures.error_curves({SHORT[key]: line for key, line in found.items()}, titles),
-        f"Each colour is what one more correction wins. {lands}",
+        f"Each color is what one more correction wins. {lands}",
     )
     return [figure, stages, kinds]
 

@@ -43,7 +43,7 @@ def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
         f"{measured.detections.name}: predicted visibility, per keypoint",
         (*COLUMNS, Column("Accuracy, paper")) if theirs else COLUMNS,
         tuple(rows),
-        "Visible means labelled by the annotator (v = 1 or 2), predicted visible means above .5. "
+        "Visible means labeled by the annotator (v = 1 or 2), predicted visible means above .5. "
         "“Annotated” is the accuracy of always saying visible. AUC does not depend on the limit.",
         (len(rows) - 1,),
     )
@@ -61,19 +61,17 @@ def _of_people(measured: ScoredDetections) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flag_figure(measured: ScoredDetections) -> Figure:
-    """Figure 4, and the same for predicted visibility: values of visible, hidden and unlabelled keypoints."""
+    """Figure 4, and the same for predicted visibility: values of visible, hidden and unlabeled keypoints."""
     flags = measured.flags
     values = {"Heat": measured.detections.heat, "Predicted visibility": measured.detections.visibility}
     panels = {
-        title: {
-            name: value[flags == flag] for flag, name in ((2, "seen"), (1, "hidden"), (0, "not labelled"))
-        }
+        title: {name: value[flags == flag] for flag, name in ((2, "seen"), (1, "hidden"), (0, "not labeled"))}
         for title, value in values.items()
         if value is not None
     }
     return Figure(
         f"flags-{measured.detections.name}",
-        f"{measured.detections.name}: values of seen, hidden and unlabelled keypoints (figure 4)",
+        f"{measured.detections.name}: values of seen, hidden and unlabeled keypoints (figure 4)",
         figures.by_flag(panels),
         "A keypoint that is not there gets little heat, and a mean over all keypoints punishes the whole "
         "pose for it.",

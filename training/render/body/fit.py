@@ -1,6 +1,6 @@
 """Fits the shipped pose statistics to a file of 2D poses: `python -m oaks.training.render.body.fit LABELS.npz`.
 
-The file holds kpt_xy (N, 17, 2) normalised by the image's width and height, and kpt_v (N, 17). Only the
+The file holds kpt_xy (N, 17, 2) normalized by the image's width and height, and kpt_v (N, 17). Only the
 mixture and counts of label patterns are kept, no pose of the file.
 """
 

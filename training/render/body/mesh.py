@@ -136,7 +136,7 @@ class Body:
         return Mesh(vertices, normals, face, unit(face_normals), at)
 
     def _rings(self, pose: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(R, 3) centres of the rings and their two axes."""
+        """(R, 3) centers of the rings and their two axes."""
         pelvis, chest, head_frame = frames(pose)
         feet, toes = [], []
         for other in (0, 1):

@@ -74,13 +74,13 @@ class Ring:
     """One ring of a loft. Lengths in metres.
 
     Attributes:
-        start, end, share: the centre lies at this share of the way between two joints.
+        start, end, share: the center lies at this share of the way between two joints.
         side, front, back: radii across, ahead and behind; a negative `back` puts the whole ring ahead of
         the bone.
         part, v: what its pixels belong to, and where it lies along its patch of the atlas, from 0 to 1.
         way, next_way, turn: the direction that the ring is square to, `turn` of the way from one of WAYS to
         the next. frame, next_frame, mix: which of FRAMES tells its sides, mixed likewise.
-        forward, sideways: moves the centre along the frame's axes.
+        forward, sideways: moves the center along the frame's axes.
         power: of the outline's cosine and sine: 1 an ellipse, less a rounded box.
     """
 

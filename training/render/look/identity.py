@@ -28,7 +28,7 @@ _IRIS = np.array([[40, 30, 20], [90, 70, 50], [30, 40, 60], [70, 90, 60]], np.fl
 
 @dataclass(frozen=True)
 class Identity:
-    """An atlas (uint8 BGR) with skin, face and hair and no clothes, and the skin's colour (3,)."""
+    """An atlas (uint8 BGR) with skin, face and hair and no clothes, and the skin's color (3,)."""
 
     atlas: np.ndarray
     skin: np.ndarray

@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, colour casts, blur, noise, lost detail, JPEG artefacts."""
+"""What a camera does to a picture: exposure, color casts, blur, noise, lost detail, JPEG artifacts."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def color(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
 
 
 def mix(share: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 between two colours by (H, W) shares."""
+    """(H, W, 3) float32 between two colors by (H, W) shares."""
     return low + share[..., None] * (high - low)
 
 
@@ -80,7 +80,7 @@ class Textures:
     def cut(
         self, rng: np.random.Generator, tile: np.ndarray, size: tuple[int, int], zoom: tuple[float, float]
     ) -> np.ndarray:
-        """(height, width, 3) uint8: a window of one image, scaled, perhaps mirrored, its colours shifted."""
+        """(height, width, 3) uint8: a window of one image, scaled, perhaps mirrored, its colors shifted."""
         width, height = size
         scale = rng.uniform(*zoom)
         full_height, full_width = tile.shape[:2]

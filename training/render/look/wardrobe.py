@@ -24,7 +24,7 @@ class Painter:
     Args:
         seed: what all fabrics follow from.
         textures: tiles for prints and creases.
-        pattern: False gives every garment one flat colour and no creases.
+        pattern: False gives every garment one flat color and no creases.
         faces: False leaves eyes, mouth and hair out: heads are skin all over.
     """
 
@@ -70,7 +70,7 @@ class Painter:
         return self._identities[body.number]
 
     def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
-        """(160, 128, 3) uint8: plain or a fabric in other colours; prints sit on chests, not on legs."""
+        """(160, 128, 3) uint8: plain or a fabric in other colors; prints sit on chests, not on legs."""
         plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), color(rng)
         if plain or not self.pattern:
             cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)

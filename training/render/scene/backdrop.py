@@ -36,7 +36,7 @@ def backdrop(
 
 
 def _vertical(size: tuple[int, int], top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """(height, width, 3) uint8: one colour at the top that turns into another at the bottom."""
+    """(height, width, 3) uint8: one color at the top that turns into another at the bottom."""
     width, height = size
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     rows = np.clip(top + ramp * (bottom - top), 0, 255).astype(np.uint8)
@@ -174,7 +174,7 @@ def _texture(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
 
 
 def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
-    """Clutter with round and long shapes in the colours of skin and cloth: not to be taken for people."""
+    """Clutter with round and long shapes in the colors of skin and cloth: not to be taken for people."""
     image = textures.cut(rng, textures.tile(8 + 12 * int(rng.integers(4))), size, (0.4, 1.3)).copy()
     width, height = size
     for _ in range(int(rng.integers(4, 16))):

@@ -105,8 +105,8 @@ class Artist:
     Args:
         seed: what textures, fabrics and faces follow from.
         size: the picture's (width, height).
-        texture: False gives clothes and occluders flat colours.
-        faces: False leaves heads without eyes, mouth and hair colour.
+        texture: False gives clothes and occluders flat colors.
+        faces: False leaves heads without eyes, mouth and hair color.
     """
 
     def __init__(self, seed: int, size: tuple[int, int], texture: bool = True, faces: bool = True) -> None:
@@ -171,7 +171,7 @@ def _color(
     atlas: np.ndarray,
     light: np.ndarray,
 ) -> None:
-    """Paints a person's pixels: the atlas's colour times the light on the surface."""
+    """Paints a person's pixels: the atlas's color times the light on the surface."""
     body = figure.body
     direction, ambient, key, rim = light[:3], light[3], light[4], light[5]
     shade = ambient * (0.8 + 0.2 * figure.normals[1]) + key * np.clip(direction @ figure.normals, 0, 1)

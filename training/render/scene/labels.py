@@ -15,7 +15,7 @@ PERSON_CODES = 32
 OCCLUDER = 0xFFFF
 
 CLASS_RANGES = ((1, 5), (6, 10), (11, 15), (16, 17))
-"""Labelled keypoints of the occlusion classes: almost, largely, slightly, none."""
+"""Labeled keypoints of the occlusion classes: almost, largely, slightly, none."""
 
 
 def _parts(*names: str) -> tuple[np.ndarray, ...]:
@@ -152,7 +152,7 @@ def annotation(
         return None
     left, top = (columns[0] + origin[0]) / oversampling, (rows[0] + origin[1]) / oversampling
     right, bottom = (columns[-1] + 1 + origin[0]) / oversampling, (rows[-1] + 1 + origin[1]) / oversampling
-    # Pixels' outer edges fall together, their centres do not.
+    # Pixels' outer edges fall together, their centers do not.
     points = (subject.points + 0.5) / oversampling - 0.5
     keypoints: list[float] = []
     for (x, y), flag in zip(points, flags, strict=True):
@@ -168,7 +168,7 @@ def annotation(
 
 
 def occlusion_class(labeled: int) -> int | None:
-    """0 almost occluded, 1 largely, 2 slightly, 3 not occluded; None without a labelled keypoint."""
+    """0 almost occluded, 1 largely, 2 slightly, 3 not occluded; None without a labeled keypoint."""
     for index, (low, high) in enumerate(CLASS_RANGES):
         if low <= labeled <= high:
             return index

@@ -157,7 +157,7 @@ class Stage:
         kept: np.ndarray,
         stature: float,
     ) -> list[Occluder]:
-        """One to three occluders over the hidden keypoints, each over neighbours with no kept one between."""
+        """One to three occluders over the hidden keypoints, each over neighbors with no kept one between."""
         occluders: list[Occluder] = []
         left = np.flatnonzero(hidden)
         margin = stature * rng.uniform(0.07, 0.11)

@@ -38,12 +38,12 @@ class Surface:
 def rasterize(
     points: np.ndarray, nearness: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
 ) -> Surface:
-    """Finds the triangle that is nearest to the camera at every pixel centre.
+    """Finds the triangle that is nearest to the camera at every pixel center.
 
     Triangles whose corners run clockwise in the image (y down) face away and are left out.
 
     Args:
-        points: (V, 2) float32: the vertices in pixels; the centre of the top-left pixel is (0, 0).
+        points: (V, 2) float32: the vertices in pixels; the center of the top-left pixel is (0, 0).
         nearness: (V,) float32, positive: one over the vertices' distances from the camera plane, which
             perspective keeps linear in the image.
         triangles: (T, 3) int: indices of vertices.
