@@ -20,7 +20,7 @@ class LookOptions:
 
     texture: Annotated[bool, typer.Option(help="Patterned clothes and occluders.")] = True
     faces: Annotated[bool, typer.Option(help="Eyes, mouths and hair.")] = True
-    occluders: Annotated[bool, typer.Option(help="Things in front of people.")] = True
+    occluders: Annotated[bool, typer.Option(help="Objects in front of people.")] = True
     photograph: Annotated[bool, typer.Option(help="Blur, noise, color casts and JPEG artifacts.")] = True
 
 

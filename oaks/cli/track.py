@@ -66,9 +66,7 @@ def track(
     retry: Annotated[
         float, typer.Option(help="Seconds for which to try to reopen a live source that sends no frames.")
     ] = 30.0,
-    rate: Annotated[
-        float, typer.Option(help="Frame rate of folders of pictures, in frames per second.")
-    ] = 30.0,
+    rate: Annotated[float, typer.Option(help="Frame rate of picture sources, in frames per second.")] = 30.0,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of frames. Default: to the end.")
     ] = None,
@@ -79,8 +77,8 @@ def track(
     """Track people through videos and streams: poses per frame, MOT and COCO results, annotated video.
 
     Pass at most one of --boxes, --detector, --first-boxes; without them the bundle's detector finds the people.
-    The output files are complete up to the last frame, even after an interruption. A source that was damaged, ended
-    early or could not be reopened counts as skipped.
+    The output files stay readable even if the run is interrupted. A source that was damaged, ended early or could not
+    be reopened counts as skipped.
     """
     from oaks.video import OneEuro, Preview, Tracker
     from oaks.video.outputs import Output as Files
