@@ -106,7 +106,7 @@ def detect(
     truth = _truth(annotations, skeleton, category)
     folder = images_folder(annotations, images)
     with engine.open(bundle) as opened:
-        output.kept = f"the results so far are beside {out}; the same command resumes"
+        output.kept = f"the results so far are next to {out}; the same command resumes"
         path = library(
             opened, truth, folder, out, boxes=boxes, nms=options.threshold(nms), min_box_score=min_box_score
         )
