@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,10 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
-def check_iterable(name: str, value: Any) -> None:
-    """Refuse what has no elements to go through."""
+def check_iterable(name: str, value: Any) -> Iterator[Any]:
+    """Refuse what has no elements to go through; return the iterator, since asking again may open a camera again."""
     try:
-        iter(value)
+        return iter(value)
     except TypeError:  # an array without dimensions has __iter__ too
         raise ArgumentError(f"{name} must be a sequence, got {value!r}") from None
 

@@ -135,10 +135,13 @@ def read_annotations(
 
 
 def _needed(entry: dict[str, Any]) -> dict[str, Any]:
-    """An object of the file without what is not read, its keypoints as an array: a quarter of the memory."""
+    """An object of the file without what is not read, an annotation's keypoints as an array: a quarter of the memory.
+
+    A category has keypoints too, their names: they stay the list that they are.
+    """
     entry.pop("segmentation", None)
-    points = entry.get("keypoints")
-    if type(points) is list and set(map(type, points)) <= {int, float}:
+    points = entry.get("keypoints") if "image_id" in entry else None
+    if points and type(points) is list and set(map(type, points)) <= {int, float}:
         with suppress(OverflowError):  # refused later, with the annotation's id
             entry["keypoints"] = np.array(points, np.float64)
     return entry
@@ -486,9 +489,9 @@ def write_results(
         ArgumentError: a row has "keypoints" and "bbox", for which pycocotools would take the file for box results, or
             holds NaN.
     """
-    check_iterable("rows", rows)
+    rows = list(check_iterable("rows", rows))
     check_rows(rows)
-    write_json(path, list(rows))
+    write_json(path, rows)
     if header is not None:
         write_json(header_path(path), header, indent=1)
 

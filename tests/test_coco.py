@@ -15,6 +15,7 @@ from test_poses import make
 import oaks
 from oaks import box_files, coco
 from oaks.errors import OaksError
+from oaks.structured import read_json
 
 
 def annotations(**changes):
@@ -308,3 +309,28 @@ def test_pycocotools_takes_the_results_for_keypoints(tmp_path):
         evaluation.accumulate()
         evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_a_category_may_have_no_keypoints_and_no_numbers_for_names(tmp_path):
+    """Converters write an empty list, which is false as a list and an error as an array (from NumPy 2.2 on)."""
+    content = annotations()
+    content["categories"] = [{"id": 3, "name": "person", "keypoints": []}]
+    content["annotations"] = [{**content["annotations"][0], "keypoints": []}]
+    kept = []
+    read_json(
+        written(tmp_path / "a.json", content),
+        strict=False,
+        kept=lambda entry: kept.append(coco._needed(entry)),
+    )
+    assert [entry["keypoints"] for entry in kept if entry and "keypoints" in entry] == [[], []]
+    assert coco.read_annotations(tmp_path / "a.json", skeleton=oaks.COCO17).ids.tolist() == [1]
+    content["categories"][0]["keypoints"] = [1, 2, 3]
+    path = written(tmp_path / "b.json", content)
+    with pytest.raises(oaks.ArgumentError, match=r"b\.json: category 3 lacks the keypoints \['nose'"):
+        coco.read_annotations(path, skeleton=oaks.COCO17)
+
+
+def test_rows_of_a_generator_are_all_written(tmp_path):
+    rows = make().to_coco()
+    coco.write_results(tmp_path / "r.json", (row for row in rows))
+    assert coco.read_results(tmp_path / "r.json")[0] == rows
