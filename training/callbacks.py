@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,7 @@ from oaks.training.checkpoint import check_archive, save_network
 from oaks.training.module import NetworkTraining
 
 LAST = "last.ckpt"
+_ADVICE = "delete it to train from the beginning"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -48,17 +50,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Load what `save_checkpoint` wrote, if every byte of it is as it was written.
 
         Raises:
-            ArgumentError: the file is damaged; the message names it.
+            ArgumentError: the file is damaged, or holds something else; the message names it.
+            OSError: it cannot be read.
         """
         try:
             check_archive(path)
+        except ArgumentError as error:
+            raise ArgumentError(f"checkpoint {error}; {_ADVICE}") from error
+        try:
             return super().load_checkpoint(path, *arguments, **named)
-        except FileNotFoundError:
+        except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
-        except Exception as error:  # the parser of pickle raises whatever a damaged file makes it raise
+        except Exception as error:  # the parser of pickle raises whatever the file makes it raise
+            found = f"{type(error).__name__}: {error}"
+            if zipfile.is_zipfile(path):  # its checksums are right: deleting it may lose a good one
+                raise ArgumentError(
+                    f"checkpoint {path} is undamaged, but cannot be loaded: {found}"
+                ) from error
             raise ArgumentError(
-                f"checkpoint {path} must be as it was written, got a damaged one ({type(error).__name__}: {error}); "
-                "delete it to train from the beginning"
+                f"checkpoint {path} must be as it was written, got a damaged one ({found}); {_ADVICE}"
             ) from error
 
 

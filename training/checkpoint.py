@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from pathlib import Path
@@ -67,6 +68,7 @@ def check_archive(path: str | Path) -> None:
 
     Raises:
         ArgumentError: a part is damaged; the message names the file.
+        OSError: it cannot be read.
     """
     if not zipfile.is_zipfile(
         path
@@ -75,7 +77,13 @@ def check_archive(path: str | Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
+    except MemoryError:
+        raise
     except Exception as error:  # the parser of zip raises whatever a damaged file makes it raise
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # EINVAL: a place that no file can have
+            raise
         raise ArgumentError(f"{path} must be as it was written, got a damaged file: {error}") from error
     if part is not None:
         raise ArgumentError(

@@ -190,6 +190,38 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
             keeper.load_checkpoint(path, weights_only=True)
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "denied"), OSError(5, "Input/output error"), MemoryError()]
+)
+@pytest.mark.parametrize("place", ["zipfile.ZipFile.testzip", "torch.load"])
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, error, place):
+    path, keeper = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    keeper.save_checkpoint({"step": 1}, path)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(place, fails)
+    with pytest.raises(type(error)) as raised:
+        keeper.load_checkpoint(path, weights_only=True)
+    assert raised.value is error
+
+
+def test_only_damaged_checkpoints_are_to_be_deleted(tmp_path: Path) -> None:
+    path, keeper = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    keeper.save_checkpoint({"step": quiet}, path)  # a function, which weights_only refuses
+    with pytest.raises(ArgumentError, match=r"last\.ckpt is undamaged, but cannot be loaded") as raised:
+        keeper.load_checkpoint(path, weights_only=True)
+    assert "delete" not in str(raised.value)
+    keeper.save_checkpoint({"weights": torch.arange(4096)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    said = r"^checkpoint \S*last\.ckpt must be as it was written, got another checksum of .*; delete it to train from"
+    with pytest.raises(ArgumentError, match=said):
+        keeper.load_checkpoint(path, weights_only=True)
+
+
 def test_what_a_training_leaves(whole: Path, people_folder: Path) -> None:
     card = json.loads((whole / "metrics.json").read_text())
     assert (card["step"], card["steps"], card["recipe"]) == (8, 8, "tiny")
