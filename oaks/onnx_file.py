@@ -128,7 +128,7 @@ def check(
     if graphs != 1:
         raise BundleError(f"{label} must be an ONNX file with one graph, got {graphs} graphs")
     functions = {
-        _text(value, 1, label): value
+        _function(_text(value, 10, label), _text(value, 1, label), _text(value, 13, label)): value
         for number, wire, value in _fields(memoryview(content), label)
         if number == 25 and wire == 2
     }
@@ -143,13 +143,13 @@ class _Sizes:
     Attributes:
         label: what messages call the file.
         elements: that a tensor may have.
-        functions: the model's own operations, by name.
+        functions: the model's own operations, by domain, name and overload.
         left: nodes that may still be looked at: functions that call functions can ask for any number.
     """
 
     label: str
     elements: int
-    functions: Mapping[str, memoryview]
+    functions: Mapping[tuple[str, str, str], memoryview]
     left: int
 
     def check(self, graph: memoryview, outer: Mapping[str, np.ndarray], depth: int) -> None:
@@ -190,14 +190,17 @@ class _Sizes:
         for nested in inner:
             self.check(nested, known, depth + 1)
         for made in found:
-            if made.operation in self.functions:
-                self.call(made, known, depth + 1)
+            body = self.functions.get(_function(made.domain, made.operation, made.overload))
+            if body is not None:
+                self.call(body, made, known, depth + 1)
 
-    def call(self, node: onnx_sizes.Node, known: Mapping[str, np.ndarray], depth: int) -> None:
-        """Look at the nodes of a function, with what is known of its inputs."""
+    def call(
+        self, body: memoryview, node: onnx_sizes.Node, known: Mapping[str, np.ndarray], depth: int
+    ) -> None:
+        """Look at the nodes of the function that a node calls, with what is known of its inputs."""
         names: list[str] = []
         nodes = []
-        for number, wire, value in _fields(self.functions[node.operation], self.label):
+        for number, wire, value in _fields(body, self.label):
             if number == 4 and wire == 2:
                 names.append(bytes(value).decode("utf-8", "replace"))
             elif number == 7 and wire == 2:
@@ -230,6 +233,11 @@ def _parts(
     return inputs, constants, nodes
 
 
+def _function(domain: str, name: str, overload: str) -> tuple[str, str, str]:
+    """What tells functions apart; ONNX's own domain has two names."""
+    return "" if domain == "ai.onnx" else domain, name, overload
+
+
 def _text(message: memoryview, number: int, label: str) -> str:
     return bytes(_bytes(message, number, label)).decode("utf-8", "replace")
 
@@ -238,7 +246,7 @@ def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memory
     """A node, and the graphs in its attributes."""
     inputs: list[str] = []
     outputs: list[str] = []
-    operation = ""
+    texts = {4: "", 7: "", 8: ""}  # operation, domain, overload
     attributes: dict[str, Any] = {}
     graphs: list[memoryview] = []
     for number, wire, value in _fields(message, label):
@@ -246,12 +254,12 @@ def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memory
             continue
         if number in (1, 2):
             (inputs if number == 1 else outputs).append(bytes(value).decode("utf-8", "replace"))
-        elif number == 4:
-            operation = bytes(value).decode("utf-8", "replace")
+        elif number in texts:
+            texts[number] = bytes(value).decode("utf-8", "replace")
         elif number == 5:
             name, content = _attribute(value, label, graphs)
             attributes[name] = content
-    return onnx_sizes.Node(operation, inputs, outputs, attributes), graphs
+    return onnx_sizes.Node(texts[4], inputs, outputs, attributes, texts[7], texts[8]), graphs
 
 
 def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tuple[str, Any]:

@@ -31,12 +31,17 @@ _SAME = frozenset((
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a graph: its operation, the names it reads and writes, and its attributes that are numbers or tensors."""
+    """A node of a graph: its operation, the names it reads and writes, and its attributes that are numbers or tensors.
+
+    Its domain and overload tell which of the file's own functions of that name it calls, if any.
+    """
 
     operation: str
     inputs: Sequence[str]
     outputs: Sequence[str]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    overload: str = ""
 
 
 def largest(

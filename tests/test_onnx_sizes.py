@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import bundles
 import numpy as np
 import onnx
@@ -134,6 +136,42 @@ def test_functions_that_call_themselves_or_double_end(names, end):
     call = [helper.make_node(names[0], ["s"], ["y"], domain="own")]
     with pytest.raises(BundleError, match="must call its functions less often"):
         onnx_file.check(with_functions(model(call, {"s": ints(3, 3)}), **bodies), "a.onnx", largest=20_000)
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_a_function_may_be_called_as_the_operation_that_it_calls(domain):
+    body = [helper.make_node("Sigmoid", ["a"], ["b"], domain=domain)]
+    call = [helper.make_node("Sigmoid", ["s"], ["y"], domain="own")]
+    onnx_file.check(with_functions(model(call, {"s": ints(3, 3)}), Sigmoid=body), "a.onnx", largest=20_000)
+
+
+@pytest.mark.parametrize("overload", ["small", "large"])
+def test_functions_of_one_name_are_told_apart_by_their_overload(overload):
+    call = helper.make_node("Mine", ["s"], ["y"], domain="own")
+    call.overload = overload
+    content = with_functions(
+        model([call], {"s": ints(LARGE, LARGE)}),
+        Mine=[helper.make_node("ConstantOfShape", ["a"], ["b"])],
+        Other=[helper.make_node("Shape", ["a"], ["b"])],
+    )
+    loaded = onnx.load_from_string(content)
+    for function, of in zip(loaded.functions, ("large", "small"), strict=True):
+        function.name, function.overload = "Mine", of
+    refused = pytest.raises(BundleError, match="ConstantOfShape")
+    with refused if overload == "large" else contextlib.nullcontext():
+        onnx_file.check(loaded.SerializeToString(), "a.onnx")
+
+
+@pytest.mark.parametrize(("called", "defined"), [("", "ai.onnx"), ("ai.onnx", "")])
+def test_onnx_has_two_names_for_its_own_domain(called, defined):
+    content = with_functions(
+        model([helper.make_node("Mine", ["s"], ["y"], domain=called)], {"s": ints(LARGE, LARGE)}),
+        Mine=[helper.make_node("ConstantOfShape", ["a"], ["b"])],
+    )
+    loaded = onnx.load_from_string(content)
+    loaded.functions[0].domain = defined
+    with pytest.raises(BundleError, match="ConstantOfShape"):
+        onnx_file.check(loaded.SerializeToString(), "a.onnx")
 
 
 def test_what_needs_little_is_taken():
