@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar, Token
 from pathlib import Path
 
-log = logging.getLogger("oaks")
+from oaks.addresses import redacted
 
-ITEM, REASON = "skipped_item", "skipped_reason"
-"""Attributes of the log record."""
+log = logging.getLogger("oaks")
+_collectors: ContextVar[tuple[SkippedItems, ...]] = ContextVar("collectors", default=())
 
 
 def skip(name: str | Path, why: object) -> str:
-    """Log that an item is skipped, and return the reason.
+    """Log that an item is skipped, count it, and return the reason.
 
     Args:
-        name: the item, as messages call it.
+        name: the item, as messages call it; passwords in an address become ***.
         why: the reason, or the error that was raised.
     """
-    reason = (str(why) or type(why).__name__).removeprefix(f"{name}: ")
-    log.warning("skipped %s: %s", name, reason, extra={ITEM: str(name), REASON: reason})
+    reason = redacted((str(why) or type(why).__name__).removeprefix(f"{name}: "))
+    item = redacted(str(name))
+    collectors = _collectors.get()
+    new = not collectors
+    for collector in collectors:
+        new |= collector._add(item, reason)
+    if new:
+        log.warning("skipped %s: %s", item, reason)
     return reason
 
 
-class SkippedItems(logging.Filter):
-    """A filter of the logger "oaks" that collects what is skipped, and lets each item through once.
+class SkippedItems:
+    """Context that collects what is skipped in it, whatever the logging is set to; each item is logged once.
+
+    Contexts within each other each collect. Threads have collectors of their own, unless they are started in a copy of
+    the context (contextvars.copy_context), as those of oaks.video.threads are.
 
     Attributes:
         items: item -> reason.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.items: dict[str, str] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is not about an item that has been named before."""
-        item = getattr(record, ITEM, None)
-        if item is None:
-            return True
+    def _add(self, item: str, reason: str) -> bool:
+        """Collect an item; return whether it is new."""
         new = item not in self.items
-        self.items.setdefault(item, getattr(record, REASON))
+        self.items.setdefault(item, reason)
         return new
 
     def __enter__(self) -> SkippedItems:
-        log.addFilter(self)
+        self._token: Token[tuple[SkippedItems, ...]] = _collectors.set((*_collectors.get(), self))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        log.removeFilter(self)
+        _collectors.reset(self._token)
 
 
 __all__ = ["SkippedItems", "skip"]

@@ -41,9 +41,11 @@ class Output:
     kept: str = "nothing was written"
 
     def item(self, record: Mapping[str, Any], line: str) -> None:
-        """Print one item: the record as a line of JSON, or the line for people."""
+        """Print one item: the record as a line of JSON, or the line for people; passwords in addresses are ***."""
         if self.json:
             text = json.dumps(record, ensure_ascii=False, default=_plain)
+            if "://" in text:
+                text = json.dumps(_redacted(json.loads(text)), ensure_ascii=False)
             print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), flush=True)
         else:
             self.say(line)
@@ -117,6 +119,15 @@ class LogLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return lines(super().format(record))
+
+
+def _redacted(value: Any) -> Any:
+    """Return parsed JSON without the passwords of addresses."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {redacted(key): _redacted(entry) for key, entry in value.items()}
+    return [_redacted(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from oaks.errors import ArgumentError, StateError
@@ -55,7 +56,9 @@ class ReadAhead(Iterator[T], Generic[T]):
         self._error: BaseException | None = None
         self._ended = self._closed = False
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._read, daemon=True, name="oaks read ahead")
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._read,), daemon=True, name="oaks read ahead"
+        )
         self._thread.start()
 
     def _read(self) -> None:
@@ -140,7 +143,9 @@ class WriteBehind(Generic[T]):
         self._error: BaseException | None = None
         self._closed = False
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="oaks write behind")
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._work,), daemon=True, name="oaks write behind"
+        )
         self._thread.start()
 
     def _work(self) -> None:
