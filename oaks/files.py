@@ -52,6 +52,11 @@ def beside(path: Path) -> Path:
     return path.with_name(f".oaks-{secrets.token_hex(8)}")
 
 
+def followed(path: str | Path) -> Path:
+    """The file that a symbolic link points to; any other path as it is."""
+    return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Add this path to an OSError of the block that names no file, such as that of a full disk."""

@@ -11,7 +11,7 @@ import numpy as np
 from oaks.arguments import check_choice, check_flags, is_number
 from oaks.draw import ABSENT
 from oaks.errors import ArgumentError, BackendUnavailable, OaksError
-from oaks.files import beside, naming
+from oaks.files import beside, followed, naming
 from oaks.forks import check_process, outlives_forks
 from oaks.poses import Poses
 from oaks.video.frames import Frame
@@ -154,7 +154,7 @@ class _File:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        self._path = followed(path)
         replaceable = self._path.is_file() or not self._path.exists()
         self._staged = beside(self._path) if replaceable else None
         with naming(self._path):

@@ -33,7 +33,9 @@ class Output:
     """Output files of a stream, and how poses are drawn.
 
     Attributes:
-        folder: gets poses.jsonl, results.json (COCO), results.header.json, tracks.txt (MOT), annotated.mp4.
+        folder: gets poses.jsonl, results.json (COCO), results.header.json, tracks.txt (MOT), annotated.mp4. If the
+            process is killed, poses.jsonl and tracks.txt hold every frame, and results.json may lack the newest
+            (oaks.video.CocoFile).
         image_id: frame -> the image id of its rows.
         video: whether annotated.mp4 is written.
         absent, boxes, trails: how it is drawn (AnnotatedVideo).
@@ -130,7 +132,7 @@ def track_into(
 
     for output in outputs:
         output.folder.mkdir(parents=True, exist_ok=True)
-    write_headers(complete=False)  # kept even if the run is killed or the disk is full
+    write_headers(complete=False)  # what the header says if the run is killed or the disk is full
     complete = False
     try:
         with ExitStack() as stack:

@@ -1,4 +1,8 @@
-"""Writers of tracked poses: JSON lines, MOT and COCO files that are valid after every frame."""
+"""Writers of tracked poses: JSON lines, MOT and COCO files that are valid after every frame.
+
+JSON lines and MOT files hold every frame written so far, whatever ends the process. A large COCO file may lack the
+newest (CocoFile).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from oaks.boxes import number_from_one, to_xywh
-from oaks.files import beside, naming
+from oaks.files import beside, followed, naming
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 
@@ -115,8 +119,11 @@ class CocoFile:
     Rows go to a file beside it. Copies of that file take its place: after every frame while they are small, then as
     often as copying takes a twentieth of the time. When it is closed, the file of rows itself takes the place.
 
+    If the process is killed, the file holds whole frames up to its last copy. All frames are in the file of rows,
+    .oaks-HEX in the same folder, in the same format: rename it, or delete it. `oaks track` also has them in poses.jsonl.
+
     Args:
-        path: the file.
+        path: the file; of a symbolic link, the file that it points to is replaced.
         image_id: frame -> the image id of its rows.
 
     Raises:
@@ -124,7 +131,8 @@ class CocoFile:
     """
 
     def __init__(self, path: str | Path, image_id: Callable[[Frame], int] = number_from_one) -> None:
-        self._path, self._image_id, self._empty = Path(path), image_id, True
+        self._path = followed(path)
+        self._image_id, self._empty = image_id, True
         replaceable = self._path.is_file() or not self._path.exists()
         self._staged = beside(self._path) if replaceable else None
         self._file = _Growing(self._staged or self._path, b"[", b"\n]\n", named=self._path)

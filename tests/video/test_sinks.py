@@ -87,6 +87,37 @@ def test_no_device_is_replaced(tmp_path):
     assert [path.name for path in fifo.parent.iterdir()] == ["r.json"]
 
 
+def test_the_file_of_a_link_is_replaced_and_not_the_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, file = tmp_path / "r.json", tmp_path / "there" / "r.json"
+    link.symlink_to(file)
+    for centers in ([(10, 10)], [(10, 10), (200, 10)]):  # the file is not there, and is there
+        sink = CocoFile(link)
+        sink.write(frame(0), people(centers, track_ids=list(range(len(centers)))))
+        sink.close()
+        assert link.is_symlink()
+        assert len(json.loads(file.read_bytes())) == len(centers)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["r.json", "r.json", "there"]
+
+
+def test_a_kill_leaves_every_frame(tmp_path):
+    """Nothing is closed, as after SIGKILL, and the last copy was long before."""
+    coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
+    many, rows = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40))), []
+    coco._next = 1e18
+    for n in range(20):
+        for sink in (coco, lines):
+            sink.write(frame(n), many)
+        rows += many.to_coco(n + 1)
+    copied = read_results(tmp_path / "r.json")[0]
+    assert copied == rows[: len(copied)]
+    assert 0 < len(copied) < len(rows)
+    (staged,) = tmp_path.glob(".oaks-*")
+    assert read_results(staged)[0] == rows
+    written = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row for line in written for row in line["poses"]] == rows
+
+
 class FullDisk:
     """A file on a disk that is full after so many bytes."""
 
