@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,10 +133,13 @@ class Bundle:
     box_score_power: float
     plans: tuple[PlanPart, ...]
     files: Mapping[str, Mapping[str, Any]]
-    description: Mapping[str, Any] = field(repr=False)
+    description: Mapping[str, Any]
     sha256: str
-    limits: BundleLimits = field(repr=False)
-    _skeleton: Skeleton | None = field(repr=False)
+    limits: BundleLimits
+    _skeleton: Skeleton | None
+
+    def __repr__(self) -> str:
+        return f"Bundle(name={self.name!r}, path={str(self.path)!r})"
 
     @classmethod
     def load(cls, source: str | Path, *, plans: bool = True, limits: BundleLimits | None = None) -> Bundle:

@@ -516,7 +516,7 @@ class _Begun:
 
 def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
     """The arguments of `infer`, call by call."""
-    check_iterable("frames", frames)
+    frames = check_iterable("frames", frames)
     for name, given in (("boxes", boxes), ("box_scores", box_scores)):
         if given is not None:
             check_iterable(name, given)

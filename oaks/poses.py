@@ -142,8 +142,7 @@ class Poses:
         Raises:
             ArgumentError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
         """
-        check_iterable("parts", parts)
-        parts = list(parts)
+        parts = list(check_iterable("parts", parts))
         if not parts or not all(isinstance(part, Poses) for part in parts):
             raise ArgumentError(f"parts must be at least one Poses, got {parts!r}")
         first = parts[0]
@@ -300,7 +299,7 @@ class Poses:
         image_ids: Sequence[int] | int | None = None,
         category_id: int = 1,
         *,
-        file_names: Sequence[str] | str | None = None,
+        file_names: Sequence[str] | np.ndarray | str | None = None,
     ) -> list[dict[str, Any]]:
         """Rows of a COCO results file, as oaks.coco.write_results takes them.
 
@@ -331,13 +330,7 @@ class Poses:
                     f"image_ids must be an integer, or one for each of the {frames} frames, got {image_ids!r}"
                 )
             ids = ids[self.frame_index] if ids.ndim else np.full(len(self), ids)
-        if not isinstance(file_names, str | None) and not (
-            isinstance(file_names, list | tuple) and len(file_names) >= frames
-        ):
-            got = len(file_names) if isinstance(file_names, list | tuple) else repr(file_names)
-            raise ArgumentError(
-                f"file_names must be a name, or one for each of the {frames} frames, got {got}"
-            )
+        names = file_names if file_names is None else _file_names(file_names, self.frame_index, frames)
         if not is_integer(category_id):
             raise ArgumentError(f"category_id must be an integer, got {category_id!r}")
         lost = np.logical_not(np.isfinite(self.keypoints).all(axis=2))
@@ -347,10 +340,8 @@ class Poses:
         triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
         columns: dict[str, Any] = {"image_id": ids.tolist()}
-        if isinstance(file_names, str):
-            columns["file_name"] = [file_names] * len(self)
-        elif file_names is not None:
-            columns["file_name"] = [str(file_names[frame]) for frame in self.frame_index]
+        if names is not None:
+            columns["file_name"] = names
         columns |= {
             "category_id": [int(category_id)] * len(self),
             "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
@@ -464,6 +455,21 @@ class Poses:
 _ARRAYS = tuple(
     entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind", "frame_count")
 )
+
+
+def _file_names(given: Any, frame_index: np.ndarray, frames: int) -> list[str]:
+    """The file name of each pose, of one name or one for each frame."""
+    if isinstance(given, str):
+        return [given] * len(frame_index)
+    try:
+        count = len(given)
+        names = [given[frame] for frame in frame_index.tolist()] if count >= frames else None
+    except (TypeError, LookupError):
+        count, names = None, None
+    if names is None or not all(isinstance(name, str | Path) for name in names):
+        got = repr(given) if count is None or names is not None else count
+        raise ArgumentError(f"file_names must be a name, or one for each of the {frames} frames, got {got}")
+    return [str(name) for name in names]
 
 
 def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:

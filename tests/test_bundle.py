@@ -69,6 +69,11 @@ def test_load_reads_every_field(folder):
     assert loaded.plans == ()
 
 
+def test_a_bundle_is_shown_by_name_and_path(folder):
+    loaded = Bundle.load(folder)
+    assert repr(loaded) == f"Bundle(name='tiny', path={str(loaded.path)!r})"
+
+
 def test_checksums_and_sizes_are_those_of_the_files(folder):
     loaded = Bundle.load(folder)
     assert set(loaded.files) == {"pose.fp32.onnx", "pose.fp16.onnx", "ks.fp32.onnx", "ks.fp16.onnx"}

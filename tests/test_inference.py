@@ -706,3 +706,16 @@ def test_memory_stays_where_it_was(tiny):
         [sys.executable, "-c", LEAK, str(tiny.path)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 4 << 20
+
+
+def test_a_stream_asks_for_the_frames_once(engine):
+    """Asking may open a camera."""
+    asked = []
+
+    class Camera:
+        def __iter__(self):
+            asked.append(1)
+            return iter([np.zeros((40, 30, 3), np.uint8)] * 2)
+
+    assert len(list(engine.infer_stream(Camera(), "whole"))) == 2
+    assert len(asked) == 1

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections import UserList
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from bundles import RGB
 from PIL import Image
 
-from oaks import COCO17, BackendUnavailable, Poses
+from oaks import COCO17, ArgumentError, BackendUnavailable, Poses
 from oaks.draw import draw
 from oaks.poses import NO_TRACK
 
@@ -250,6 +252,16 @@ def test_rows_carry_the_names_of_their_files():
     assert all("file_name" not in row for row in make().to_coco())
     with pytest.raises(ValueError, match="file_names must be a name, or one for each of the 2 frames, got 1"):
         make().to_coco(file_names=["a.jpg"])
+
+
+def test_names_of_files_may_be_in_anything_that_has_a_length_and_an_index():
+    wanted = ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
+    for given in (np.array(["a.jpg", "b.jpg"]), UserList(["a.jpg", "b.jpg"]), (Path("a.jpg"), Path("b.jpg"))):
+        rows = json.loads(json.dumps(make().to_coco(file_names=given)))
+        assert [row["file_name"] for row in rows] == wanted
+    for given in (np.array("a.jpg"), {"a.jpg", "b.jpg"}, iter(wanted), b"ab", [1, 2], 3):
+        with pytest.raises(ArgumentError, match="file_names must be a name, or one for each of the 2 frames"):
+            make().to_coco(file_names=given)
 
 
 def test_by_frame_gives_one_poses_for_every_frame_handed_in():

@@ -129,9 +129,11 @@ class FrameIterable(FrameSource):
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
         super().__init__("frames")
         self._frames, self._time_base = frames, 1 / Fraction(float(rate)).limit_denominator(10**6)
+        self._first: Iterator[Frame | np.ndarray] | None = check_iterable("source", frames)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, frame in enumerate(self._frames):
+        first, self._first = self._first, None
+        for index, frame in enumerate(self._frames if first is None else first):
             self.read += 1
             yield frame if isinstance(frame, Frame) else Frame(frame, index, index, self._time_base)
 
@@ -393,7 +395,6 @@ def open_source(
                 "open each video by itself"
             )
         return ImageFiles(str(paths[0]), find_images(paths), rate)
-    check_iterable("source", source)
     return FrameIterable(cast("Iterable[Frame | np.ndarray]", source), rate)
 
 

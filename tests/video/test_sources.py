@@ -408,3 +408,18 @@ def test_passwords_are_in_no_name_message_or_traceback():
     with pytest.raises(ValueError, match=r"user:\*\*\*@host") as refused:
         open_source(["a.png", "rtsp://user:secret@host/x"])
     assert "secret" not in str(refused.value)
+
+
+def test_an_iterable_is_asked_for_its_frames_once():
+    """Asking may open a camera."""
+    asked = []
+
+    class Camera:
+        def __iter__(self):
+            asked.append(1)
+            return iter([np.zeros((4, 4, 3), np.uint8)] * 2)
+
+    source = open_source(Camera())
+    assert len(list(source)) == 2
+    assert len(asked) == 1
+    assert len(list(source)) == 2, "from the start again"
