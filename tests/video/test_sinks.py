@@ -101,14 +101,14 @@ def test_the_file_of_a_link_is_replaced_and_not_the_link(tmp_path):
 
 
 def test_a_kill_leaves_every_frame(tmp_path):
-    """Nothing is closed, as after SIGKILL, and the last copy was long before."""
+    """Nothing is closed, as after SIGKILL, and the next copy is not due."""
     coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
     many, rows = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40))), []
-    coco._next = 1e18
     for n in range(20):
         for sink in (coco, lines):
             sink.write(frame(n), many)
         rows += many.to_coco(n + 1)
+        coco._next = 1e18
     copied = read_results(tmp_path / "r.json")[0]
     assert copied == rows[: len(copied)]
     assert 0 < len(copied) < len(rows)
