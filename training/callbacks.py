@@ -65,7 +65,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             found = f"{type(error).__name__}: {error}"
             if zipfile.is_zipfile(path):  # its checksums are right: deleting it may lose a good one
                 raise ArgumentError(
-                    f"checkpoint {path} is undamaged, but cannot be loaded: {found}"
+                    f"checkpoint {path} must be one that a training of this version wrote, got an undamaged file that "
+                    f"cannot be loaded ({found})"
                 ) from error
             raise ArgumentError(
                 f"checkpoint {path} must be as it was written, got a damaged one ({found}); {_ADVICE}"

@@ -101,7 +101,7 @@ def test_the_file_of_a_link_is_replaced_and_not_the_link(tmp_path):
 
 
 def test_a_kill_leaves_every_frame(tmp_path):
-    """Nothing is closed, as after SIGKILL, and the next copy is not due."""
+    """Read before anything is closed, as after SIGKILL, while the next copy is not due."""
     coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
     many, rows = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40))), []
     for n in range(20):
@@ -116,6 +116,8 @@ def test_a_kill_leaves_every_frame(tmp_path):
     assert read_results(staged)[0] == rows
     written = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [row for line in written for row in line["poses"]] == rows
+    for sink in (coco, lines):
+        sink.close()
 
 
 class FullDisk:
