@@ -24,7 +24,7 @@ import oaks
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.progress import plain_console
-from oaks.training.checkpoint import check_archive, save_network
+from oaks.training.checkpoint import check_archive, may_be_damage, save_network
 from oaks.training.module import NetworkTraining
 
 LAST = "last.ckpt"
@@ -59,9 +59,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise ArgumentError(f"checkpoint {error}; {_ADVICE}") from error
         try:
             return super().load_checkpoint(path, *arguments, **named)
-        except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
-            raise
         except Exception as error:  # the parser of pickle raises whatever the file makes it raise
+            if not may_be_damage(error):
+                raise
             found = f"{type(error).__name__}: {error}"
             if zipfile.is_zipfile(path):  # its checksums are right: deleting it may lose a good one
                 raise ArgumentError(

@@ -63,6 +63,13 @@ def save_network(
         file.write(save(tensors, metadata={"oaks": json.dumps({"format": FORMAT, **description})}))
 
 
+def may_be_damage(error: Exception) -> bool:
+    """Whether an error of reading a file may come from its content, rather than from the disk, rights or memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL  # a parser has sought a place that no file can have
+    return not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+
+
 def check_archive(path: str | Path) -> None:
     """Compare the parts of a file of torch.save with their checksums, which torch.load ignores.
 
@@ -77,12 +84,8 @@ def check_archive(path: str | Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
-    except MemoryError:
-        raise
     except Exception as error:  # the parser of zip raises whatever a damaged file makes it raise
-        if (
-            isinstance(error, OSError) and error.errno != errno.EINVAL
-        ):  # EINVAL: a place that no file can have
+        if not may_be_damage(error):
             raise
         raise ArgumentError(f"{path} must be as it was written, got a damaged file: {error}") from error
     if part is not None:
@@ -217,4 +220,11 @@ def _description(network: Network) -> dict[str, Any]:
     return description
 
 
-__all__ = ["check_archive", "load_from_bundle", "load_network", "read_description", "save_network"]
+__all__ = [
+    "check_archive",
+    "load_from_bundle",
+    "load_network",
+    "may_be_damage",
+    "read_description",
+    "save_network",
+]
