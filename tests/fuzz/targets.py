@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import zipfile
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -414,9 +415,21 @@ def call(case: tuple[str, str, Any], folder: Path) -> object:
     """A public call with one wrong argument. An index that is too large is Python's own IndexError."""
     name, argument, value = case
     made = _calls()[name]
-    with suppress(IndexError) if name == "Poses[]" else nullcontext():
+    # A text that is taken for a path names a file in the folder.
+    with in_folder(folder), suppress(IndexError) if name == "Poses[]" else nullcontext():
         return made.run(**{**made.right, argument: value})
     return None
+
+
+@contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    """The folder as the working directory (contextlib.chdir, which Python 3.10 lacks)."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def tell(text: str, folder: Path) -> object:
