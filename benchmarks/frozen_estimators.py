@@ -29,7 +29,7 @@ from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Settings
 from oaks.fit.heatmaps import averaged_people, described_people, heatmap_card
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net
-from oaks.fit.people import People
+from oaks.fit.people import People, in_both
 from oaks.fit.report import class_table, compared, measured_with, summary
 from oaks.results_features import results_features, with_opinion
 from oaks.val.bootstrap import Comparison
@@ -47,8 +47,13 @@ def prepared(bundle: Bundle, sets: list[tuple[Path, Path]], store: Path) -> tupl
     return described_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
 
 
-def features_of(people: People, maps: np.ndarray, second: People | None) -> dict[str, np.ndarray]:
-    """Features (N, K, F) of each form of scorer."""
+def features_of(
+    people: People, maps: np.ndarray, second: People | None
+) -> tuple[People, dict[str, np.ndarray]]:
+    """The people whom both networks have, and features (N, K, F) of each form of scorer."""
+    if second is not None:
+        first, same = in_both(people, second)
+        people, maps, second = people.only(first), maps[first], second.only(same)
     assert people.boxes is not None
     results = results_features(people.truth.skeleton, people.points, people.heat, people.boxes)
     forms = {"results": results, "heatmaps": maps}
@@ -58,7 +63,7 @@ def features_of(people: People, maps: np.ndarray, second: People | None) -> dict
             "results + second": with_opinion(people.truth.skeleton, results, *poses),
             "heatmaps + second": with_opinion(people.truth.skeleton, maps, *poses),
         }
-    return forms
+    return people, forms
 
 
 def examples_of(people: People, features: np.ndarray) -> Examples:
@@ -162,12 +167,12 @@ def main() -> None:
     people, maps = prepared(bundle, args.fit, args.store / bundle.name / "fit")
     second = Bundle.load(args.second) if args.second else None
     opinion = prepared(second, args.fit, args.store / second.name / "fit")[0] if second else None
-    forms = features_of(people, maps, opinion)
+    people, forms = features_of(people, maps, opinion)
     judged, measured_forms = people, dict.fromkeys(forms)
     if args.test:
         judged, judged_maps = prepared(bundle, args.test, args.store / bundle.name / "test")
         opinion = prepared(second, args.test, args.store / second.name / "test")[0] if second else None
-        measured_forms = features_of(judged, judged_maps, opinion)
+        judged, measured_forms = features_of(judged, judged_maps, opinion)
     rows, whole, curve = [], None, []
     sizes = (*(SIZES if args.curve and args.test else ()), None)
     for form, features in forms.items():

@@ -27,7 +27,7 @@ from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
 from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_description
-from oaks.fit.people import People
+from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.scorer import Scorer, load_forests
@@ -248,7 +248,7 @@ def _begin(
         return _sources(work, files, folders)
     truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
     readable = [
-        ReadableImages(truth, folder, np.unique(truth.image[truth.counted]).tolist())
+        ReadableImages(truth, folder, np.unique(truth.image[truth.counted]).tolist(), joined=len(files) > 1)
         for truth, folder in zip(truths, folders, strict=True)
     ]
     contents = split_people(truths, settings, [list(images.files) for images in readable])
@@ -476,6 +476,8 @@ def _measure_and_write(
     files, folders = [source.held_out for source in held], [source.images for source in held]
     old, old_features = described_people(bundle, files, folders, work / "heatmaps" / "before", threads)
     new, features = described_people(tuned, files, folders, work / "heatmaps" / "after", threads)
+    first, same = in_both(old, new)
+    old, old_features, new, features = old.only(first), old_features[first], new.only(same), features[same]
     # Trees that use a second network's poses cannot be kept: those features are not computed here.
     forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
     before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))

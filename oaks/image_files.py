@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import re
 import unicodedata
@@ -142,6 +143,10 @@ class ImageFolder:
             return place if place.is_file() else None
         except ValueError as error:  # a NUL or a lone surrogate
             raise ArgumentError(f"file_name must be a file's name, got {name[:128]!a}") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return None
 
     def path(self, name: str) -> Path:
         """The file of a name.

@@ -559,33 +559,6 @@ def infer_each(
     )  # fmt: skip
 
 
-def detect_each(
-    engine: Engine, pictures: Iterable[tuple[int, Any]], failed: Callable[[int, str], object]
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """`Engine.detect` for long runs: a picture on which it fails is left out; the others are not affected.
-
-    Args:
-        pictures: number of each picture, and the picture as `Engine.detect` takes it.
-        failed: called with the number of each picture that is left out, and why.
-
-    Yields:
-        The number of each picture with its boxes and scores.
-
-    Raises:
-        BackendUnavailable, BundleError, StateError: no picture can be searched.
-    """
-    for number, picture in pictures:
-        try:
-            boxes, scores = engine.detect(picture)
-        except (BackendUnavailable, BundleError, StateError):
-            raise
-        except Exception as error:  # of a runtime: each has its own
-            engine._check_alive()
-            failed(number, str(error) or type(error).__name__)
-        else:
-            yield number, boxes, scores
-
-
 def begin_each(
     engine: Engine,
     pictures: Sequence[Any],
@@ -640,11 +613,12 @@ def _split_on_failure(
             part = infer_each(engine, [picture], [own], [scores], tell)
             parts.append(replace(part, frame_index=np.full(len(part), number)))
         return replace(Poses.concatenate(parts), frame_count=len(pictures))
-    _report_unscored(poses, failed)
+    report_unscored(poses, failed)
     return poses
 
 
-def _report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
+def report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
+    """Call `failed` with the number of each frame that has poses without a finite score, and why."""
     unscored = ~np.isfinite(poses.scores)
     for number in np.unique(poses.frame_index[unscored]):
         own = poses.frame_index == number
@@ -772,4 +746,4 @@ def _probability(logits: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.
     return logits
 
 
-__all__ = ["Engine", "batch_sizes", "choose_networks", "detect_each", "infer_each"]
+__all__ = ["Engine", "batch_sizes", "choose_networks", "infer_each", "report_unscored"]

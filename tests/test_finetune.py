@@ -17,8 +17,10 @@ from pycocotools.cocoeval import COCOeval
 from typer.testing import CliRunner
 
 import oaks
+from oaks import finetune as finetuning
 from oaks.finetune import FinetuneSettings, finetune
 from oaks.scorer import load_forests
+from oaks.skipping import SkippedItems
 from oaks.structured import read_json
 
 torch = pytest.importorskip("torch")
@@ -218,6 +220,43 @@ def test_images_that_cannot_be_read_are_skipped_and_named(toy, tmp_path):
     assert "2.jpg, 3.jpg" in summary
     assert "5.jpg" in summary or "damaged images in training" in summary
     assert oaks.Bundle.load(tmp_path / "mine").name == "mine"
+
+
+def test_missing_images_of_the_same_name_in_two_data_sets_are_both_named(toy, tmp_path):
+    sets = [people(tmp_path / name) for name in ("first", "second")]
+    for _, images in sets:
+        (images / "2.jpg").unlink()
+    files, folders = map(list, zip(*sets, strict=True))
+    expected = {str(folder / "2.jpg") for folder in folders}
+    for _ in range(2):  # the second call reads what the first has written
+        with SkippedItems() as skipped:
+            finetuning._begin(tmp_path / "mine.finetune", toy, files, folders, BRIEF, None)
+        assert set(skipped.items) == expected
+
+
+def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, tmp_path, monkeypatch):
+    described = finetuning.described_people
+
+    def lacking(bundle, *arguments):
+        found, features = described(bundle, *arguments)
+        index = np.delete(np.arange(len(features)), 0 if bundle.name == "tiny" else -1)
+        return found.only(index), features[index]
+
+    monkeypatch.setattr(finetuning, "described_people", lacking)
+    work = done.path.with_name("mine.finetune")
+    sources = finetuning._sources(work, [rendered / "annotations.json"], [rendered / "images"])
+    again = finetuning._measure_and_write(
+        oaks.Bundle.load("tiny"),
+        oaks.Bundle.load(work / "network"),
+        sources,
+        work,
+        tmp_path / "again",
+        BRIEF,
+        1,
+    )
+    every = done.before.detections.own.tolist()
+    assert again.before.detections.own.tolist() == every[1:-1]
+    assert again.after.detections.own.tolist() == every[1:-1]
 
 
 def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(toy, tmp_path):

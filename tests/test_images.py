@@ -248,3 +248,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="file_name must"):
         ImageFolder(tmp_path / "images").find(name)
+
+
+def test_a_name_too_long_for_the_file_system_is_of_no_file(tmp_path):
+    assert ImageFolder(tmp_path).find("a" * 5000 + ".jpg") is None

@@ -19,7 +19,7 @@ from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
-from oaks.fit.people import PERSON, People, load_truth, people_of
+from oaks.fit.people import PERSON, People, in_both, load_truth, people_of
 from oaks.fit.report import Fitted
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.progress import progress
@@ -83,7 +83,9 @@ def fit_heatmaps(
     """Fit a scorer to a frozen heatmap network on annotated people.
 
     The network runs over the crop and the mirrored crop of every person with labeled keypoints. Its heatmaps are stored
-    as float16 in `store`, from which a stopped run resumes.
+    as float16 in `store`, from which a stopped run resumes. People in images that are missing, damaged or too large are
+    skipped, as are those whose heatmaps are not finite, also those of the second opinion; any other failure ends the
+    run.
 
     Args:
         model: a bundle with a heatmap network, or an ONNX file, from which oaks.fit.import_network makes one in `store`.
@@ -138,9 +140,15 @@ def fit_heatmaps(
         if second is not None:
             kept = Path(store) / "second-opinion"
             other, _ = described_people(second, files, folders, kept, threads, category)
+            first, same = in_both(people, other)
+            people, features = people.only(first), features[first]
             assert people.boxes is not None  # those that the crops were made of
             features = with_opinion(
-                people.truth.skeleton, features, people.points, people.boxes, (other.points, other.heat)
+                people.truth.skeleton,
+                features,
+                people.points,
+                people.boxes,
+                (other.points[same], other.heat[same]),
             )
         fitted = fit_card(people, features, heatmap_card(bundle, second), settings, resamples)
     return (
@@ -245,14 +253,15 @@ def _people_with(
     skeleton = bundle.skeleton
     rows: list[dict[str, Any]] = []
     found = []
+    joined = len(annotations) > 1
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
         truth = GroundTruth.load(path, skeleton=skeleton, category=category)
-        for shard in run(bundle, truth, folder, store / str(number), threads):
+        for shard in run(bundle, truth, folder, store / str(number), threads, joined=joined):
             if not len(shard.people):
                 continue
             described, points, heat = describe(bundle, truth, shard)
             found.append(described)
-            rows += _rows(truth, shard.people, points, heat, number if len(annotations) > 1 else None)
+            rows += _rows(truth, shard.people, points, heat, number if joined else None)
     if not rows:
         raise ArgumentError("images must hold pictures that can be read, got none with annotated people")
     header = {"estimator": bundle.name, "box_source": "annotated"}
@@ -261,14 +270,23 @@ def _people_with(
 
 
 def run(
-    bundle: Bundle, truth: GroundTruth, images: Path, store: Path, threads: int | None = None
+    bundle: Bundle,
+    truth: GroundTruth,
+    images: Path,
+    store: Path,
+    threads: int | None = None,
+    *,
+    joined: bool = False,
 ) -> Iterator[Shard]:
     """Run the pose network over all people with labeled keypoints, or read what an earlier run has stored.
 
     People in images that are missing, damaged or too large are skipped, as are those whose heatmaps are not finite.
+    Any other failure ends the run, which the next call resumes. `joined` says that `truth` is one of several data sets,
+    so that what is skipped is named by folder too.
 
     Raises:
         FileNotFoundError: every image is missing.
+        OSError, RuntimeError: an image, or the network, failed.
         ArgumentError: `store` holds maps of another network or of other people.
     """
     people = np.flatnonzero(truth.counted)
@@ -279,7 +297,7 @@ def run(
     for name, reason in skipped.items():
         skip(name, reason)
     if missing:
-        readable = ReadableImages(truth, images, np.unique(truth.image[people]).tolist())
+        readable = ReadableImages(truth, images, np.unique(truth.image[people]).tolist(), joined=joined)
         label, done = f"Heatmaps of {Path(truth.path).name}", len(parts) - len(missing)
         with progress(label, len(parts), done=done) as advance, _Runner(bundle, threads) as runner:
             for number in missing:
@@ -388,9 +406,8 @@ class _Runner:
         maps = maps.reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
         finite = np.isfinite(maps).all(axis=(1, 2, 3, 4))
         for bad in people[~finite]:
-            images.skip(
-                int(truth.image[bad]), f"annotation {truth.ids[bad]} has heatmaps that are not finite"
-            )
+            image, annotation = int(truth.image[bad]), int(truth.ids[bad])
+            images.skip(image, "its heatmaps are not finite", annotation=annotation)
         sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
         return Shard(people[finite], maps[finite].astype(np.float16), crops.transforms[finite], sizes[finite])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from oaks.skeleton import Skeleton
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import similarity_to_own
+
+log = logging.getLogger("oaks")
 
 PERSON, OTHER = 1, 0
 """Category ids of people, and of everything else, in several files that are joined: each may have its own."""
@@ -66,6 +69,46 @@ class People:
     def images(self) -> np.ndarray:
         """(N,) id of the image of each pose."""
         return self.truth.image_ids[self.detections.image]
+
+    def only(self, index: np.ndarray) -> People:
+        """Return some of the poses, by indices (n,) in the order of the images."""
+        return replace(
+            self,
+            detections=self.detections.only(index),
+            boxes=None if self.boxes is None else self.boxes[index],
+            points=self.points[index],
+            heat=self.heat[index],
+        )
+
+    def titles(self, index: np.ndarray) -> list[str]:
+        """Return what messages call the people of some poses."""
+        owns = self.detections.own[index]
+        return [
+            f"annotation {int(self.truth.ids[own]) % (1 << 48)} of {self.truth.file_names[self.truth.image[own]]}"
+            for own in owns
+        ]
+
+
+def in_both(one: People, other: People) -> tuple[np.ndarray, np.ndarray]:
+    """Pair two networks' poses in ground-truth boxes by person; people of one network only are left out and logged.
+
+    Returns:
+        Indices (n,) of the poses of `one`, ascending, and of the poses of `other`; equal places hold the same person.
+
+    Raises:
+        ArgumentError: the networks have no person in common.
+    """
+    ids, others = (people.truth.ids[people.detections.own] for people in (one, other))
+    first = np.flatnonzero(np.isin(ids, others))
+    left_out = one.titles(np.flatnonzero(~np.isin(ids, others)))
+    left_out += other.titles(np.flatnonzero(~np.isin(others, ids)))
+    if left_out:
+        shown = ", ".join(left_out[:10]) + (", ..." if len(left_out) > 10 else "")
+        log.warning("%d people have heatmaps of one network only and are left out: %s", len(left_out), shown)
+    if not len(first):
+        raise ArgumentError("both networks must have heatmaps of some of the same people, got none")
+    place = {person: n for n, person in enumerate(others.tolist())}
+    return first, np.array([place[person] for person in ids[first].tolist()])
 
 
 def load_people(
@@ -231,4 +274,4 @@ def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.
     return own
 
 
-__all__ = ["People", "load_people", "load_truth", "people_of"]
+__all__ = ["People", "in_both", "load_people", "load_truth", "people_of"]

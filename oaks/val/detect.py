@@ -15,12 +15,12 @@ from oaks.box_files import read_boxes
 from oaks.coco import header_path, make_header
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, in_order, read_image, read_size
-from oaks.inference import Engine, infer_each
+from oaks.inference import Engine, report_unscored
 from oaks.poses import Poses
 from oaks.skipping import skip
 from oaks.structured import read_json
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.resumable import Rows, run_over_images
+from oaks.val.resumable import Rows, run_over_images, stated_skips
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def detect(
     """Write the poses of all people of a data set as results with a header beside them.
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if
-    `out` exists. An image that is missing, damaged or too large is skipped: it is logged, stands under "skipped" in the
-    header, and its people count as missed.
+    `out` exists. An image that is missing, damaged or too large, or has a pose without a finite score, is skipped: it is
+    logged, stands under "skipped" in the header, and its people count as missed. Any other failure, of a disk or of the
+    networks, ends the run, since it may be gone when the run is resumed.
 
     Args:
         engine: estimates the poses.
@@ -69,6 +70,7 @@ def detect(
     Raises:
         FileNotFoundError: the box file, or every image, is missing.
         ArgumentError: `out`, or what a stopped run left, was made with other settings; the message says which.
+        OSError, RuntimeError: an image, or the networks, failed.
     """
     for name, value in (("nms", nms), ("min_box_score", min_box_score)):
         if value is not None and not is_number(value):
@@ -89,7 +91,11 @@ def detect(
     header = make_header(engine.describe(), annotations=annotations, **chosen)
     run = ReadableImages(truth, images, jobs)
     if boxes is not None and header_path(boxes).is_file():  # images in which nobody was looked for
-        run.skipped |= read_json(header_path(boxes), top=dict).get("skipped") or {}
+        places = {name: image for image, name in enumerate(truth.file_names)}
+        stated = stated_skips(read_json(header_path(boxes), top=dict), header_path(boxes))
+        for name, reason in stated.items():
+            if name in places and places[name] not in jobs:
+                run.skip(places[name], reason)
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:
         return _estimate(engine, run, [jobs[i] for i in batch], chosen["nms"])
@@ -99,25 +105,30 @@ def detect(
 
 
 class ReadableImages:
-    """The image files of a data set. Those that are missing or cannot be read are skipped.
+    """The image files of a data set. Those that are missing, damaged or too large are skipped.
 
     Args:
         truth: the data set.
         folder: of the image files.
         images: indices of the images to look for.
+        joined: whether the data set is one of several, so that items are named by folder and file name.
 
     Attributes:
         files: image -> its file, where it exists and has the size that the annotations state.
-        skipped: file name -> why the image was skipped. Grows while images are read.
+        skipped: item -> why it was skipped; items are images, by file name, and people. Grows while images are read.
 
     Raises:
         FileNotFoundError, ArgumentError: none of the images can be read.
+        OSError: an image is there, but reading it fails.
         ArgumentError: an image is of another size than its labels, after its EXIF orientation is applied, or lies
             outside the folder.
     """
 
-    def __init__(self, truth: GroundTruth, folder: str | Path, images: Iterable[int]) -> None:
+    def __init__(
+        self, truth: GroundTruth, folder: str | Path, images: Iterable[int], *, joined: bool = False
+    ) -> None:
         self.truth, self.files, self.skipped = truth, dict[int, Path](), dict[str, str]()
+        self._folder = Path(folder) if joined else None
         place, problems = ImageFolder(folder), dict[int, tuple[Path | None, Exception]]()
         for image in map(int, images):
             name, stated = truth.file_names[image], truth.sizes[image].tolist()
@@ -128,7 +139,7 @@ class ReadableImages:
                         f"image not found: {place.folder / name}, which {truth.path} names"
                     )
                 size = read_size(path) if any(stated) else None
-            except (OSError, ValueError) as error:
+            except (FileNotFoundError, ArgumentError) as error:
                 problems[image] = path, error
                 continue
             if size is not None:
@@ -139,20 +150,27 @@ class ReadableImages:
         for image, (path, problem) in problems.items():
             self.skip(image, str(problem).removeprefix(f"{path}: "))
 
-    def skip(self, image: int, why: object) -> None:
-        """Skip an image."""
+    def skip(self, image: int, why: object, *, annotation: int | None = None) -> None:
+        """Skip an image, or one person in it, whom the id of the annotation names."""
         name = self.truth.file_names[image]
         reason = str(why).removeprefix(f"{self.files.get(image, name)}: ")
-        self.skipped[name] = skip(name, reason)
+        item = name if self._folder is None else str(self._folder / name)
+        if annotation is not None:
+            item = f"annotation {annotation} of {item}"
+        self.skipped[item] = skip(item, reason)
 
     def read(self, images: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Images with their pixels (H, W, 3) uint8 BGR, without those that cannot be read."""
+        """Images with their pixels (H, W, 3) uint8 BGR, without those that are skipped.
+
+        Raises:
+            OSError: an image is there, but reading it fails.
+        """
         for image in images:
             if image not in self.files:
                 continue
             try:
                 pixels = read_image(self.files[image])
-            except (OSError, ValueError) as error:
+            except (FileNotFoundError, ArgumentError) as error:
                 self.skip(image, error)
             else:
                 yield image, pixels
@@ -160,20 +178,28 @@ class ReadableImages:
     def infer(
         self, engine: Engine, boxes: Mapping[int, np.ndarray], scores: Mapping[int, np.ndarray] | None = None
     ) -> tuple[list[int], Poses]:
-        """The images of `boxes` whose poses can be inferred, and the poses; frame_index counts these images."""
+        """The images of `boxes` that can be read, and their poses; frame_index counts these images.
+
+        An image with a pose without a finite score is skipped, with all its poses.
+
+        Raises:
+            OSError: an image is there, but reading it fails.
+            RuntimeError: the networks failed.
+        """
         frames = {image: in_order(pixels, engine.color) for image, pixels in self.read(boxes)}
         if not frames:
             return [], Poses.empty(engine.bundle.skeleton, engine.score_kind)
         images = list(frames)
         given = [np.ones(len(boxes[i])) if scores is None else scores[i] for i in images]
+        poses = engine.infer(list(frames.values()), boxes=[boxes[i] for i in images], box_scores=given)
         problems: dict[int, str] = {}
-        poses = infer_each(
-            engine, list(frames.values()), [boxes[i] for i in images], given, problems.__setitem__
-        )
-        for index, reason in problems.items():
-            self.skip(images[index], reason)
-        kept = [i for i in range(len(images)) if i not in problems or (poses.frame_index == i).any()]
-        return [images[i] for i in kept], replace(poses, frame_index=np.searchsorted(kept, poses.frame_index))
+        report_unscored(poses, problems.__setitem__)
+        for number, reason in problems.items():
+            self.skip(images[number], reason)
+        kept = [i for i in range(len(images)) if i not in problems]
+        poses = poses[np.isin(poses.frame_index, kept)]
+        index = np.searchsorted(kept, poses.frame_index)
+        return [images[i] for i in kept], replace(poses, frame_index=index, frame_count=len(kept))
 
 
 def _annotated(truth: GroundTruth) -> Iterator[Job]:

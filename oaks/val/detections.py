@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,18 @@ from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import GroundTruth
 
 BOX_SOURCES = ("ground truth", "detected")
+_PER_POSE = (
+    "rows",
+    "image",
+    "keypoints",
+    "scores",
+    "areas",
+    "own",
+    "box_scores",
+    "heat",
+    "visibility",
+    "similarity",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,11 @@ class Detections:
     def count(self) -> int:
         """The number of poses, N."""
         return len(self.scores)
+
+    def only(self, index: np.ndarray) -> Detections:
+        """Return some of the poses, by indices (n,) in the order of the images."""
+        arrays = {name: getattr(self, name) for name in _PER_POSE}
+        return replace(self, **{name: None if a is None else a[index] for name, a in arrays.items()})
 
     @classmethod
     def load(

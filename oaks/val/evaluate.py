@@ -331,7 +331,7 @@ def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
         label = label[:1].upper() + label[1:]
         if key in NOT_SHOWN or value in (None, [], "", {}):
             continue
-        if key == "skipped":
+        if key == "skipped" and isinstance(value, dict):
             shown = ", ".join(f"{name} ({reason})" for name, reason in list(value.items())[:10])
             more = ", ..." if len(value) > 10 else ""
             found.append(("Skipped images", f"{len(value)}, their people count as missed: {shown}{more}"))

@@ -10,7 +10,7 @@ import numpy as np
 from oaks.boxes import to_xywh
 from oaks.coco import make_header
 from oaks.images import in_order
-from oaks.inference import Engine, detect_each
+from oaks.inference import Engine
 from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
@@ -20,7 +20,8 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
     """Write boxes of the people that the Engine's detector finds in all images of a data set.
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
-    exists. An image that is missing, damaged or too large is skipped, as by oaks.val.detect.detect.
+    exists. An image that is missing, damaged or too large is skipped, as by oaks.val.detect.detect; any other failure
+    ends the run.
 
     Args:
         engine: an Engine with a detector.
@@ -35,6 +36,7 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
     Raises:
         FileNotFoundError: every image is missing.
         ArgumentError: the Engine has no detector, or `out`, or what a stopped run left, was made with another one.
+        OSError, RuntimeError: an image, or the detector, failed.
     """
     detector = engine.detector
     described = {"threshold": detector.threshold, "overlap": detector.overlap}
@@ -42,8 +44,8 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
     run = ReadableImages(truth, images, range(len(truth.image_ids)))
 
     def find(batch: list[int]) -> Iterator[tuple[int, Rows]]:
-        frames = ((image, in_order(pixels, engine.color)) for image, pixels in run.read(batch))
-        for image, boxes, scores in detect_each(engine, frames, run.skip):
+        for image, pixels in run.read(batch):
+            boxes, scores = engine.detect(in_order(pixels, engine.color))
             yield (
                 image,
                 [

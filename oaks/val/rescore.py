@@ -20,6 +20,7 @@ from oaks.val.detect import ReadableImages
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.resumable import Rows, run_over_images
+from oaks.val.scores import box_score_power
 
 log = logging.getLogger("oaks")
 
@@ -42,7 +43,8 @@ def rescore(
     predicted similarities apply to its own keypoints, and are therefore multiplied by the similarity of the two
     positions (equation 2, with AREA_OF_BOX times the box's area).
 
-    The same call resumes a stopped run. An image that is missing, damaged or too large is skipped, with its poses.
+    The same call resumes a stopped run. An image that is missing, damaged or too large is skipped, with its poses; any
+    other failure ends the run.
 
     Args:
         engine: an Engine with visibility and a KS network.
@@ -128,7 +130,8 @@ def rescore_results(
 ) -> Path:
     """Give the poses of a results file the scores of a scorer; keypoints stay unchanged.
 
-    Rows gain `similarity`, `visibility` and, as `score`, the OAKS score times `box_score` if they have one.
+    Rows gain `similarity`, `visibility` and, as `score`, the OAKS score times a power of `box_score` if they have one:
+    the box_score_power that the results' header states, else 1. The new header states it.
 
     Args:
         scorer: scorer fitted to the estimator's results (oaks.fit).
@@ -168,6 +171,8 @@ def rescore_results(
             "another estimator ranks worse than none",
             results, distance,
         )  # fmt: skip
+    box_scores = _box_scores(rows, results)
+    power = box_score_power(results, stated, box_scores)
     written = list(every)
     for n, (place, row) in enumerate(zip(chosen, rows, strict=True)):
         kept = {("box" if key == "bbox" else key): value for key, value in row.items()}
@@ -175,11 +180,24 @@ def rescore_results(
             "heat": points[n, :, 2].tolist(),
             "similarity": scored.similarity[n].astype(float).round(7).tolist(),
             "visibility": scored.visibility[n].astype(float).round(7).tolist(),
-            "score": float(scored.oaks_scores[n]) * float(row.get("box_score", 1.0)),
+            "score": float(scored.oaks_scores[n]) * float(box_scores[n]) ** power,
         }
-    header = {**stated, "scorer": {"estimator": scorer.card.estimator, "sha256": scorer.sha256}}
+    by = {"estimator": scorer.card.estimator, "sha256": scorer.sha256}
+    header = {**stated, "box_score_power": power, "scorer": by}
     write_results(out, written, header)
     return Path(out)
+
+
+def _box_scores(rows: Rows, label: str | Path) -> np.ndarray:
+    """Return the box scores (N,) of rows; 1 for rows without one."""
+    found: list[Any] = [1.0 if row.get("box_score") is None else row["box_score"] for row in rows]
+    for number, score in enumerate(found):
+        if not are_numbers(score) or np.ndim(score):
+            raise ArgumentError(
+                f"{label}: row {number} (image {rows[number]['image_id']}): box_score must be a finite number, "
+                f"got {str(score)[:64]}"
+            )
+    return np.array(found, float)
 
 
 def _second_poses(

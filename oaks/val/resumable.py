@@ -39,7 +39,8 @@ def run_over_images(
 
     Args:
         people: how many people each image has, by image.
-        estimate: yields (image, rows) for each of a few images; images that it leaves out have no rows.
+        estimate: yields (image, rows) for each of a few images; images that it leaves out have no rows, and are tried
+            again when a stopped run is resumed.
         out: the file to write.
         header: what the results depend on.
         skipped: image name -> why it has no rows; `estimate` adds to it, and the header of the results gets it.
@@ -80,9 +81,29 @@ def _checked(out: Path, described: dict[str, Any]) -> Path:
     """Results that are complete already, if they were made with these settings; what they lack is named again."""
     header = read_results(out)[1]
     _refuse_other_settings(header_path(out), header, described)
-    for name, reason in ((header or {}).get("skipped") or {}).items():
+    for name, reason in stated_skips(header, header_path(out)).items():
         skip(name, reason)
     return out
+
+
+def stated_skips(header: Mapping[str, Any] | None, path: Path) -> dict[str, str]:
+    """Return image name -> why it has no rows, as the header of a results file states them.
+
+    Args:
+        header: the header, if there is one.
+        path: its file, for messages.
+
+    Raises:
+        ArgumentError: the header states something else under "skipped".
+    """
+    stated = (header or {}).get("skipped")
+    if stated is None:
+        return {}
+    if not isinstance(stated, dict) or not all(isinstance(reason, str) for reason in stated.values()):
+        raise ArgumentError(
+            f"{path}: skipped must be an object with a reason for each image name, got {str(stated)[:64]}"
+        )
+    return stated
 
 
 def _lock(file: IO[str], partial: Path) -> None:

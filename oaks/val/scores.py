@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +141,8 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
 
     boxes, power = np.ones(detections.count), 1.0
     if detections.box_source == "detected" and detections.box_scores is not None:
-        boxes, power = detections.box_scores, _box_score_power(detections)
+        boxes = detections.box_scores
+        power = box_score_power(detections.path, detections.header, boxes)
     ranks = {
         key: value * (boxes**power if key in OF_PREDICTED_SIMILARITY else boxes)
         for key, value in values.items()
@@ -156,22 +160,20 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
     }
 
 
-def _box_score_power(detections: Detections) -> float:
-    """The power of the box score in the scores of a file, as its header states it.
+def box_score_power(path: str | Path, header: Mapping[str, Any], box_scores: np.ndarray) -> float:
+    """Return the power of the box scores (N,) in the scores of a results file, as its header states it; default 1.
 
     Raises:
-        ArgumentError: the header states something else than a number from 0 to 1.
+        ArgumentError: the header states something else than a number from 0 to 1, or a box score is below 0.
     """
-    power = detections.header.get("box_score_power", 1.0)
+    power = header.get("box_score_power", 1.0)
     if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1:
         raise ArgumentError(
-            f"{detections.path}: box_score_power of the header must be a number from 0 to 1, got {power!r}"
+            f"{path}: box_score_power of the header must be a number from 0 to 1, got {power!r}"
         )
-    if power != 1 and detections.box_scores is not None and (detections.box_scores < 0).any():
-        least = detections.box_scores.min()
-        raise ArgumentError(
-            f"{detections.path}: box_score must be at least 0 with box_score_power, got {least:g}"
-        )
+    if power != 1 and (box_scores < 0).any():
+        least = box_scores.min()
+        raise ArgumentError(f"{path}: box_score must be at least 0 with box_score_power, got {least:g}")
     return float(power)
 
 

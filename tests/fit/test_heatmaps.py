@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import logging
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bundles
 import cv2
@@ -23,7 +25,9 @@ from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
 from oaks.fit.networks import read_settings
+from oaks.images import read_image
 from oaks.scorer import load_forests, map_feature_names, uninformative
+from oaks.skipping import SkippedItems
 from oaks.val.ground_truth import GroundTruth
 
 from .frozen import QUICK
@@ -131,7 +135,7 @@ def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_pat
     def spoiled(self, pixels):
         maps = run(self, pixels)
         if len(pixels) == 2 * fitting.PEOPLE_AT_ONCE:  # the first shard
-            maps[3, 0, 0, 0] = np.nan
+            maps[2:4, 0, 0, 0] = np.nan
         return maps
 
     monkeypatch.setattr(fitting._Runner, "_run", spoiled)
@@ -139,8 +143,46 @@ def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_pat
         frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", settings=QUICK, resamples=2,
         threads=1,
     )  # fmt: skip
-    assert "annotation 4 has heatmaps that are not finite" in caplog.text
-    assert fitted.measured.detections.count == PEOPLE * IMAGES - 1
+    for annotation in (3, 4):
+        assert f"skipped annotation {annotation} of 1.png: its heatmaps are not finite" in caplog.text
+    assert fitted.measured.detections.count == PEOPLE * IMAGES - 2
+    stored = json.loads((tmp_path / "maps" / "0" / "skipped.json").read_text())
+    assert set(stored) == {"annotation 3 of 1.png", "annotation 4 of 1.png"}
+
+
+def test_a_failing_disk_ends_the_run_which_resumes(data, frozen, tmp_path, monkeypatch):
+    def failing(path):
+        if path.name == "20.png":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read_image(path)
+
+    monkeypatch.setattr("oaks.val.detect.read_image", failing)
+    call = (
+        frozen,
+        GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB),
+        data / "images",
+        tmp_path / "maps",
+        1,
+    )
+    with pytest.raises(OSError, match="Input/output error"):
+        list(fitting.run(*call))
+    monkeypatch.undo()
+    with SkippedItems() as skipped:
+        people = np.concatenate([shard.people for shard in fitting.run(*call)])
+    assert people.tolist() == list(range(PEOPLE * IMAGES))
+    assert not skipped.items
+
+
+def test_images_of_the_same_name_in_two_data_sets_are_both_named(data, frozen, tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        shutil.copytree(data / "images", folder)
+        (folder / "2.png").unlink()
+    call = (frozen, [data / "annotations.json"] * 2, folders, tmp_path / "maps", 1)
+    for _ in range(2):  # the second call reads what is stored
+        with SkippedItems() as skipped:
+            fitting.described_people(*call)
+        assert set(skipped.items) == {str(folder / "2.png") for folder in folders}
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +310,43 @@ def test_a_second_opinion_is_a_feature_in_the_engine_too(frozen, data, shipped_o
     assert max(forest.feature.max() for forest in forests) >= features.shape[2] - 5
     for forest, told in zip(forests, (poses.similarity, poses.visibility), strict=True):
         np.testing.assert_array_equal(told, oaks.ops.forest(features, forest))
+
+
+def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another(
+    frozen, data, shipped_other, tmp_path, monkeypatch, caplog
+):
+    seen = []
+
+    def capture(people, features, *_):
+        seen.append((people.truth.ids[people.detections.own].tolist(), features))
+        return SimpleNamespace()
+
+    monkeypatch.setattr(fitting, "fit_card", capture)
+
+    def fit(store):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", store=store, second_opinion="other", settings=QUICK,
+            threads=1,
+        )  # fmt: skip
+
+    fit(tmp_path / "whole")
+    run, calls = fitting._Runner._run, []
+
+    def spoiled(self, pixels):
+        maps = run(self, pixels)
+        calls.append(len(pixels))
+        lost = {1: 3, 3: 9}.get(len(calls))  # the first shard of each network
+        if lost is not None:
+            maps[lost, 0, 0, 0] = np.nan
+        return maps
+
+    monkeypatch.setattr(fitting._Runner, "_run", spoiled)
+    fit(tmp_path / "lacking")
+    assert len(calls) == 4
+    (every, whole), (people, features) = seen
+    assert people == [person for person in every if person not in (4, 10)]
+    np.testing.assert_array_equal(features, whole[[person in people for person in every]])
+    assert "left out: annotation 10 of 3.png, annotation 4 of 1.png" in caplog.text
 
 
 def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shipped_other, tmp_path):

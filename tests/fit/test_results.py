@@ -12,7 +12,10 @@ import oaks
 from oaks.fit import fit_results
 from oaks.fit.people import load_people
 from oaks.skeleton import COCO17, Skeleton
+from oaks.val.detections import Detections
+from oaks.val.ground_truth import GroundTruth
 from oaks.val.rescore import rescore_results
+from oaks.val.scores import ScoredDetections
 
 from . import frozen
 from .frozen import QUICK
@@ -302,6 +305,37 @@ def test_results_are_rescored_in_place_and_order(fitted, files, tmp_path):
     assert [row["annotation_id"] for row in better] == [row["annotation_id"] for row in rows]
     assert all("bbox" not in row for row in better)
     np.testing.assert_allclose([row["similarity"] for row in better], scored.similarity, atol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.25, None])
+def test_rescored_results_are_ranked_by_the_power_of_the_box_score_that_they_state(
+    fitted, files, tmp_path, power
+):
+    results, rows = with_boxes(files, tmp_path)
+    header = {"estimator": "made-up", "box_source": "detected: boxes.json"}
+    results.with_suffix(".header.json").write_text(
+        json.dumps(header | ({} if power is None else {"box_score_power": power}))
+    )
+    out = rescore_results(fitted.scorer, results, tmp_path / "better.json")
+    truth = GroundTruth.load(tmp_path / "annotations.json")
+    found = Detections.load(out, truth)
+    assert found.header["box_score_power"] == (power or 1)
+    measured = ScoredDetections.of(truth, found)
+    assert "own" not in measured.scores  # the file's score is the OAKS score by the stated power
+    points = np.array([row["keypoints"] for row in rows]).reshape(-1, 17, 3)
+    x, y, w, h = np.array([row["bbox"] for row in rows]).T
+    scored = fitted.scorer(points[..., :2], points[..., 2], np.stack([x, y, x + w, y + h], axis=1))
+    boxes = np.array([row["box_score"] for row in rows])
+    expected = scored.oaks_scores * boxes ** (power or 1)
+    np.testing.assert_allclose([row["score"] for row in json.loads(out.read_text())], expected, rtol=1e-6)
+
+
+def test_a_box_score_that_is_no_number_is_named(fitted, files, tmp_path):
+    results, rows = with_boxes(files, tmp_path)
+    rows[3]["box_score"] = "high"
+    results.write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"row 3 .*: box_score must be a finite number, got high"):
+        rescore_results(fitted.scorer, results, tmp_path / "better.json", estimator="made-up")
 
 
 def test_results_of_another_estimator_are_not_rescored(fitted, files, tmp_path):

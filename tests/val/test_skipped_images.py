@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import bundles
@@ -15,13 +16,15 @@ from typer.testing import CliRunner
 import oaks
 from oaks.cli.main import app
 from oaks.coco import read_results, write_results
+from oaks.errors import ArgumentError
 from oaks.files import write_json
-from oaks.inference import detect_each
+from oaks.images import read_image, read_size
 from oaks.skipping import SkippedItems
 from oaks.val import resumable
-from oaks.val.detect import detect
+from oaks.val.detect import ReadableImages, detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import _stated as stated
+from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import cases
 from oaks.val.report.document import Report
@@ -211,20 +214,104 @@ def test_json_has_an_object_for_each(spoiled, tmp_path):
     assert result.exit_code == 1
 
 
-def test_an_image_on_which_the_detector_fails_is_left_out():
-    class Failing:
-        def detect(self, picture):
-            if picture == "bad":
-                raise RuntimeError("it broke")
-            return np.zeros((1, 4)), np.ones(1)
+def failing(function, call: int, error: Exception):
+    """The function, which fails at one of its calls, counted from 1."""
+    calls = []
 
-        def _check_alive(self):
-            return self
+    def failing(*arguments, **named):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise error
+        return function(*arguments, **named)
 
-    failed = {}
-    found = list(detect_each(Failing(), [(3, "good"), (5, "bad"), (8, "good")], failed.__setitem__))
-    assert [number for number, _, _ in found] == [3, 8]
-    assert failed == {5: "it broke"}
+    return failing
+
+
+@pytest.mark.parametrize("place", ["read", "network"])
+@pytest.mark.parametrize("verb", ["infer", "detect"])
+def test_a_failure_that_may_pass_ends_the_run_and_the_next_one_has_every_image(
+    whole, tmp_path, monkeypatch, verb, place
+):
+    monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
+    truth, out = GroundTruth.load(whole / "people.json"), tmp_path / "r.json"
+    call = detect if verb == "infer" else find_people
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
+        with monkeypatch.context() as patch:
+            if place == "read":
+                error: Exception = PermissionError(13, "Permission denied")
+                patch.setattr("oaks.val.detect.read_image", failing(read_image, 3, error))
+            else:
+                error = RuntimeError("out of memory")
+                patch.setattr(engine, verb, failing(getattr(engine, verb), 3, error))
+            with pytest.raises(type(error)):
+                call(engine, truth, whole / "people", out)
+        assert not out.exists()
+        call(engine, truth, whole / "people", out)
+        call(engine, truth, whole / "people", tmp_path / "undisturbed.json")
+    rows, header = read_results(out)
+    assert "skipped" not in header
+    assert rows == read_results(tmp_path / "undisturbed.json")[0]
+
+
+def test_an_image_that_is_there_but_may_not_be_read_ends_the_run_at_the_start(whole, monkeypatch):
+    truth = GroundTruth.load(whole / "people.json")
+    monkeypatch.setattr(
+        "oaks.val.detect.read_size", failing(read_size, 2, PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(PermissionError):
+        ReadableImages(truth, whole / "people", range(len(truth.image_ids)))
+
+
+def test_an_image_with_a_pose_without_a_score_has_no_rows_and_is_named_by_a_resumed_run(
+    whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
+    truth, out = GroundTruth.load(whole / "people.json"), tmp_path / "r.json"
+    name = next(row["file_name"] for row in json.loads((whole / "people.json").read_text())["images"])
+    picture = cv2.imread(str(whole / "people" / name))
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
+        infer = engine.infer
+
+        def spoiled(frames, **arguments):
+            poses = infer(frames, **arguments)
+            if not np.array_equal(frames[0], picture):
+                return poses
+            scores, similarity = poses.scores.copy(), poses.similarity.copy()
+            scores[0] = similarity[0] = np.nan
+            return replace(poses, scores=scores, similarity=similarity)
+
+        monkeypatch.setattr(engine, "infer", failing(spoiled, 3, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            detect(engine, truth, whole / "people", out)
+        monkeypatch.setattr(engine, "infer", spoiled)
+        with SkippedItems() as skipped:
+            detect(engine, truth, whole / "people", out)
+    assert set(skipped.items) == {name}
+    rows, header = read_results(out)
+    assert "no finite score for 1 of " in header["skipped"][name]
+    others = {truth.file_names[image] for image in truth.image[truth.counted]} - {name}
+    assert {row["file_name"] for row in rows} == others
+    assert Detections.load(out, truth).count == len(rows)
+
+
+def test_images_that_an_earlier_run_has_skipped_are_named_with_its_boxes(whole, tmp_path):
+    truth, boxes = GroundTruth.load(whole / "people.json"), tmp_path / "boxes.json"
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
+        image_id, name = int(truth.image_ids[0]), truth.file_names[0]
+        row = {"category_id": truth.category_id, "bbox": [10, 10, 60, 90], "score": 0.5}
+        rows = [row | {"image_id": int(i)} for i in truth.image_ids if i != image_id]
+        write_results(boxes, rows, {"skipped": {name: "damaged", "of another data set.jpg": "damaged"}})
+        with SkippedItems() as skipped:
+            out = detect(engine, truth, whole / "people", tmp_path / "r.json", boxes=boxes)
+        assert skipped.items == {name: "damaged"}
+        assert read_results(out)[1]["skipped"] == {name: "damaged"}
+        for foreign in (3, ["a.jpg"], {"a.jpg": 3}):
+            write_results(boxes, rows, {"skipped": foreign})
+            with pytest.raises(
+                ArgumentError, match=r"boxes\.header\.json: skipped must be an object with a reason"
+            ):
+                detect(engine, truth, whole / "people", tmp_path / "s.json", boxes=boxes)
+    assert stated({"skipped": 3}) == [("Skipped", "3")]
 
 
 def test_labels_of_another_size_are_still_refused_before_the_work(spoiled, tmp_path):
