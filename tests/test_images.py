@@ -198,7 +198,7 @@ def test_damage_is_named(tmp_path):
             read_image(tmp_path / "a.jpg")
     with pytest.raises(FileNotFoundError, match="image not found: .*gone"):
         read_image(tmp_path / "gone.jpg")
-    with pytest.raises(FileNotFoundError, match="image not found"):
+    with pytest.raises(ValueError, match="path must be a path without NUL"):
         read_image("a\0b")
 
 

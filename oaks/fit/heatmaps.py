@@ -263,7 +263,9 @@ def _people_with(
             found.append(described)
             rows += _rows(truth, shard.people, points, heat, number if joined else None)
     if not rows:
-        raise ArgumentError("images must hold pictures that can be read, got none with annotated people")
+        raise ArgumentError(
+            "images must hold annotated people whose picture can be read and whose heatmaps are finite, got none"
+        )
     header = {"estimator": bundle.name, "box_source": "annotated"}
     people = people_of(rows, [header], load_truth(annotations, skeleton, category), bundle.name)
     return people, np.concatenate(found)[people.detections.rows]

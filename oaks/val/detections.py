@@ -74,8 +74,10 @@ class Detections:
 
     def only(self, index: np.ndarray) -> Detections:
         """Return some of the poses, by indices (n,) in the order of the images."""
-        arrays = {name: getattr(self, name) for name in _PER_POSE}
-        return replace(self, **{name: None if a is None else a[index] for name, a in arrays.items()})
+        kept: dict[str, Any] = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index] for name in _PER_POSE
+        }
+        return replace(self, **kept)
 
     @classmethod
     def load(

@@ -424,11 +424,11 @@ def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, 
     calls = []
     plain = fitting._Runner.__call__
 
-    def counted(self, truth, images, people):
+    def counted(self, images, people):
         calls.append(people[0])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return plain(self, truth, images, people)
+        return plain(self, images, people)
 
     monkeypatch.setattr(fitting._Runner, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -528,8 +528,8 @@ def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, "heatmaps must be finite, got others for annotation 1"),
-        (np.inf, "heatmaps must be finite, got others for annotation 1"),
+        (np.nan, "annotated people whose picture can be read and whose heatmaps are finite, got none"),
+        (np.inf, "annotated people whose picture can be read and whose heatmaps are finite, got none"),
         (0.0, "keypoints must have scores that differ, got 0"),
         (0.25, "keypoints must have scores that differ, got 0.25"),
     ],
