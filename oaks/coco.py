@@ -167,6 +167,8 @@ def check_annotations(
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 raise ArgumentError(f"{path}: {key}[{place}] must be an object, got {shortened(entry)}")
+            if key == "categories" and isinstance(entry.get("keypoints"), np.ndarray):
+                raise ArgumentError(f"{path}: {key}[{place}]: keypoints must be names, got numbers")
     chosen = choose_category(content.get("categories", []), path, category)
     images, rows = content["images"], content["annotations"]
 

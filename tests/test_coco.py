@@ -328,6 +328,10 @@ def test_a_category_may_have_no_keypoints_and_no_numbers_for_names(tmp_path):
     path = written(tmp_path / "b.json", content)
     with pytest.raises(oaks.ArgumentError, match=r"b\.json: category 3 lacks the keypoints \['nose'"):
         coco.read_annotations(path, skeleton=oaks.COCO17)
+    content["categories"][0]["image_id"] = 1  # as an annotation has
+    path = written(tmp_path / "c.json", content)
+    with pytest.raises(oaks.ArgumentError, match=r"categories\[0\]: keypoints must be names, got numbers"):
+        coco.read_annotations(path, skeleton=oaks.COCO17)
 
 
 def test_rows_of_a_generator_are_all_written(tmp_path):
