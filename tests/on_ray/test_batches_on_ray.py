@@ -202,7 +202,7 @@ def test_a_dataset_of_pictures_becomes_one_of_people(address, tiny, tmp_path):
         for number in (0, 9):
             alone = engine.infer(dots(number), boxes=[[0, 0, 48, 64]])
             np.testing.assert_allclose(np.stack(rows[number]["keypoints"]), alone.keypoints[0], atol=1e-4)
-    for wrong, reason in (({"boxes": "whole", "boxes_column": "b"}, "exactly one"), ({}, "has no detector")):
+    for wrong, reason in (({"boxes": "whole", "boxes_column": "b"}, "at most one"), ({}, "has no detector")):
         with pytest.raises(oaks.ArgumentError, match=reason):
             oaks.ray.predict(ray.data.from_items(items), tiny, **wrong)
 
