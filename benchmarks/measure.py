@@ -66,10 +66,15 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def without_folder(argument: str) -> str:
+    """An argument as results show it: of an absolute path, the last part alone, for the rest is of this machine."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
+
+
 def save(path: Path, machine: dict[str, object], rows: list[dict[str, object]]) -> None:
     """Writes results beside what they depend on: machine, date and command."""
     content = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(without_folder, sys.argv)]),
         "date": datetime.date.today().isoformat(),
         "machine": machine,
         "rows": rows,

@@ -255,11 +255,11 @@ def test_rows_carry_the_names_of_their_files():
 
 
 def test_names_of_files_may_be_in_anything_that_has_a_length_and_an_index():
-    wanted = ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
+    expected = ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
     for given in (np.array(["a.jpg", "b.jpg"]), UserList(["a.jpg", "b.jpg"]), (Path("a.jpg"), Path("b.jpg"))):
         rows = json.loads(json.dumps(make().to_coco(file_names=given)))
-        assert [row["file_name"] for row in rows] == wanted
-    for given in (np.array("a.jpg"), {"a.jpg", "b.jpg"}, iter(wanted), b"ab", [1, 2], 3):
+        assert [row["file_name"] for row in rows] == expected
+    for given in (np.array("a.jpg"), {"a.jpg", "b.jpg"}, iter(expected), b"ab", [1, 2], 3):
         with pytest.raises(ArgumentError, match="file_names must be a name, or one for each of the 2 frames"):
             make().to_coco(file_names=given)
 

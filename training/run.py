@@ -297,8 +297,8 @@ def _open(
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     if isinstance(recipe, PoseRecipe):
-        wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding)
-        split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
+        required = required_packing(recipe.augmentation, recipe.input, recipe.padding)
+        split = open_data(recipe.data, recipe.load_skeleton(), place, tell, required)
         steps, per_epoch = count_steps(recipe.training, sum(len(people) for people in split.train))
         module = PoseTraining(recipe, steps, per_epoch)
         _load_initial(recipe, module, folder, console)
@@ -310,8 +310,8 @@ def _open(
         _load_initial(recipe, detector, folder, console)
         return detector, ImageModule(recipe, images, steps), lines
     pose, descriptions = load_pose_networks(recipe)
-    wanted = required_packing(recipe.augmentation, pose.view.size, pose.view.padding)
-    split = open_data(recipe.data, recipe.load_skeleton(), place, tell, wanted)
+    required = required_packing(recipe.augmentation, pose.view.size, pose.view.padding)
+    split = open_data(recipe.data, recipe.load_skeleton(), place, tell, required)
     lines += [
         f"heatmaps by {path}: {d['recipe']['title']}"
         for path, d in zip(recipe.pose, descriptions, strict=True)

@@ -43,7 +43,7 @@ def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[n
         at: indices of the OKS thresholds to evaluate.
     """
     order = np.argsort(-matches.score, kind="stable")
-    people = draws @ matches.wanted_per_image.astype(float)
+    people = draws @ matches.expected_per_image.astype(float)
     precision = np.full((len(draws), len(at)), np.nan)
     recall = np.full((len(draws), len(at)), np.nan)
     for column, t in enumerate(at):

@@ -114,13 +114,13 @@ def analyze(
         current = np.where(of_kind[..., None], corrected, current)
         found = _with_points(truth, found, current, of_kind.any(axis=1))
         curves[stage] = matched(found, scores)
-    optimal = optimal_scores(truth, image, current, found, curves["original"].wanted)
+    optimal = optimal_scores(truth, image, current, found, curves["original"].expected)
     curves["score"] = matched(found, optimal)
     curves["background"] = _without_background(curves["score"])
     curves["negatives"] = _without_false_negatives(truth, curves["background"])
 
     precision = {stage: precision_recall(curves[stage])[0][0] for stage in STAGES}
-    in_class = localized.wanted[errors.person] & (errors.person >= 0)
+    in_class = localized.expected[errors.person] & (errors.person >= 0)
     counts = np.bincount(errors.kind[in_class].ravel() + 1, minlength=len(KINDS) + 1)[1:]
     return ErrorAnalysis(
         precision=precision,
@@ -198,14 +198,14 @@ def _with_points(truth: GroundTruth, found: Pairs, keypoints: np.ndarray, change
 
 
 def optimal_scores(
-    truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, wanted: np.ndarray
+    truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, found: Pairs, expected: np.ndarray
 ) -> np.ndarray:
     """Return the optimal scores (N,): the largest OKS of each detection with a person to find in its image, or 0.
 
     Soft suppression lowers duplicates: in descending order, each detection multiplies those after it by
     exp(-oks^2 / 0.5)."""
     scores = np.zeros(len(keypoints))
-    used = wanted[found.person]
+    used = expected[found.person]
     np.maximum.at(scores, found.detection[used], found.oks[used])
 
     images = np.unique(image)
@@ -239,9 +239,9 @@ def _without_background(matches: Matches) -> Matches:
 def _without_false_negatives(truth: GroundTruth, matches: Matches) -> Matches:
     found = np.zeros(len(truth.ids), dtype=bool)
     found[matches.person[0][matches.person[0] >= 0]] = True
-    wanted = matches.wanted & found
+    expected = matches.expected & found
     return replace(
         matches,
-        wanted=wanted,
-        wanted_per_image=np.bincount(truth.image[wanted], minlength=len(truth.image_ids)),
+        expected=expected,
+        expected_per_image=np.bincount(truth.image[expected], minlength=len(truth.image_ids)),
     )

@@ -33,8 +33,8 @@ class Matches:
         score: (M,) its score.
         person: (T,M) index of the matched person, -1 for none.
         ignored: (T,M) bool: counts neither as correct nor as false.
-        wanted: (G,) bool: people to find.
-        wanted_per_image: (I,) the number of people to find in each image.
+        expected: (G,) bool: people to find.
+        expected_per_image: (I,) the number of people to find in each image.
     """
 
     detection: np.ndarray
@@ -42,8 +42,8 @@ class Matches:
     score: np.ndarray
     person: np.ndarray
     ignored: np.ndarray
-    wanted: np.ndarray
-    wanted_per_image: np.ndarray
+    expected: np.ndarray
+    expected_per_image: np.ndarray
 
 
 def match(
@@ -72,26 +72,26 @@ def match(
         sizes: smallest and largest area; people outside are ignored.
         kept: (N,) bool, detections to use. Default: all.
     """
-    wanted = truth.counted & (truth.areas >= sizes[0]) & (truth.areas <= sizes[1])
+    expected = truth.counted & (truth.areas >= sizes[0]) & (truth.areas <= sizes[1])
     if among is not None:
-        wanted &= among
+        expected &= among
     images = len(truth.image_ids)
     order = np.lexsort((-scores, image)) if kept is None else _best_first(scores, image, kept)
     rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])
     order, rank = order[rank < LIMIT], rank[rank < LIMIT]
-    person = _greedy(truth, found, image, order, rank, np.minimum(thresholds, 1 - 1e-10), wanted)
+    person = _greedy(truth, found, image, order, rank, np.minimum(thresholds, 1 - 1e-10), expected)
 
     matched = person >= 0
     outside = (areas[order] < sizes[0]) | (areas[order] > sizes[1])
-    ignored = np.where(matched, ~wanted[person], outside)
+    ignored = np.where(matched, ~expected[person], outside)
     return Matches(
         detection=order,
         image=image[order],
         score=scores[order],
         person=person,
         ignored=ignored,
-        wanted=wanted,
-        wanted_per_image=np.bincount(truth.image[wanted], minlength=images),
+        expected=expected,
+        expected_per_image=np.bincount(truth.image[expected], minlength=images),
     )
 
 
@@ -107,7 +107,7 @@ def _greedy(
     order: np.ndarray,
     rank: np.ndarray,
     thresholds: np.ndarray,
-    wanted: np.ndarray,
+    expected: np.ndarray,
 ) -> np.ndarray:
     """Return (T,M) matched people or -1. Step r matches the detection of rank r in every image that has one."""
     result = np.full((len(thresholds), len(order)), -1)
@@ -128,7 +128,7 @@ def _greedy(
     index = np.zeros((len(counts), width), dtype=np.int64)
     index[at] = np.arange(len(truth.ids))
     table = np.zeros((2, len(counts), width), dtype=bool)
-    table[0][at], table[1][at] = wanted, truth.crowd
+    table[0][at], table[1][at] = expected, truth.crowd
     sought, crowd = table
 
     place = np.full(len(image), -1)
@@ -160,7 +160,7 @@ def _greedy(
 def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Return interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if there is nobody to find."""
     thresholds = len(matches.person)
-    people = int(matches.wanted_per_image.sum())
+    people = int(matches.expected_per_image.sum())
     if people == 0:
         return np.full((thresholds, len(RECALLS)), np.nan), np.full(thresholds, np.nan)
     order = np.argsort(-matches.score, kind="stable")

@@ -39,7 +39,7 @@ def rescore(
 ) -> Path:
     """Add predicted visibility and similarity to another estimator's results; its poses and scores stay.
 
-    The Engine runs on the same boxes. Its visibilities apply to the person, whoever places the keypoints. Its
+    The Engine runs on the same boxes. Its visibilities apply to the other estimator's poses as they are. Its
     predicted similarities apply to its own keypoints, and are therefore multiplied by the similarity of the two
     positions (equation 2, with AREA_OF_BOX times the box's area).
 

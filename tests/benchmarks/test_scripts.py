@@ -247,3 +247,12 @@ def test_the_papers_tables_can_be_taken_from_a_report(script, tmp_path, monkeypa
     assert kept["tables"]["ranking-ground-truth-boxes"]["rows"] == [["OAKS", 0.5]]
     assert (kept["about"]["bundle"], kept["about"]["intervals"]) == ("small", "95 %")
     assert (tmp_path / "flags.svg").read_text() == "<svg></svg>\n"
+
+
+def test_saved_results_name_no_folder_of_the_machine(script, tmp_path):
+    measure = script("measure", tmp_path / "nets" / "pose.onnx", "runs/tiny", "--save")
+    measure.save(tmp_path / "results.json", {}, [])
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["command"]
+        == "python measure.py pose.onnx runs/tiny --save"
+    )

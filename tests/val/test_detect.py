@@ -19,6 +19,7 @@ from oaks.val.ground_truth import GroundTruth
 from oaks.val.synthetic_boxes import detector_like
 
 from . import synthetic
+from .stopping import interrupt_after
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,8 @@ def test_a_stopped_run_is_resumed_and_ends_alike(engine, data, tmp_path, monkeyp
     truth, folder = data[1:]
     whole = read_results(detect(engine, truth, folder, tmp_path / "whole.json"))[0]
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 3)
-    infer, calls = engine.infer, []
-
-    def stopping(frames, **arguments):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(frames)
-        return infer(frames, **arguments)
-
-    monkeypatch.setattr(engine, "infer", stopping)
+    infer = engine.infer
+    calls = interrupt_after(monkeypatch, engine, 2)
     out = tmp_path / "stopped.json"
     with pytest.raises(KeyboardInterrupt):
         detect(engine, truth, folder, out)

@@ -31,6 +31,7 @@ from oaks.val.report.document import Report
 from oaks.val.scores import ScoredDetections
 
 from . import synthetic
+from .stopping import interrupt_after
 
 SIZE = (512, 384)
 
@@ -139,15 +140,8 @@ def test_a_stopped_run_names_them_when_it_is_resumed(spoiled, tmp_path, monkeypa
     truth = GroundTruth.load(folder / "people.json")
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
     with oaks.Engine(folder / "bundle", "onnxruntime", threads=1) as engine:
-        infer, calls = engine.infer, []
-
-        def stopping(frames, **arguments):
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            calls.append(frames)
-            return infer(frames, **arguments)
-
-        monkeypatch.setattr(engine, "infer", stopping)
+        infer = engine.infer
+        interrupt_after(monkeypatch, engine, 2)
         with pytest.raises(KeyboardInterrupt):
             detect(engine, truth, folder / "people", tmp_path / "r.json")
         monkeypatch.setattr(engine, "infer", infer)

@@ -53,20 +53,20 @@ def pack(
     out, console = Path(out), console or plain_console()
     counts: dict[str, int] = {}
     reach = max(1, recipe.augmentation.scale[1]) * (1 + 2 * recipe.augmentation.shift)  # turned by any angle
-    wanted = required_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
+    required = required_packing(recipe.augmentation, recipe.input, recipe.padding, detail)
     for source in [*recipe.data.train, *recipe.data.validation]:
         folder = out / source.name
         if (folder / "index.json").is_file():
             _, packing = read_index(folder)
-            if packing.serves(wanted):
+            if packing.serves(required):
                 console.print(f"{source.name}: packed already in {folder}", markup=False)
                 continue
-            console.print(f"{source.name}: packed for {packing}, but this recipe needs {wanted}: packing again",
+            console.print(f"{source.name}: packed for {packing}, but this recipe needs {required}: packing again",
                           highlight=False, soft_wrap=True, markup=False)  # fmt: skip
         if isinstance(source, RenderedSource):  # everyone in every picture, not one drawn from each
             source = source.model_copy(update={"stored": True})
         people = open_source(
-            source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"), wanted
+            source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"), required
         )
         with progress(source.name, len(people), console=console) as advance:
             counts[source.name] = write_shards(

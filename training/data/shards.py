@@ -32,7 +32,7 @@ COLUMNS = ("keypoints", "boxes", "areas", "annotatable", "image_ids", "person_id
 
 
 class Packing(NamedTuple):
-    """How people are packed, or are wanted to be packed at the least.
+    """How people are packed, or must be packed at least.
 
     Attributes:
         size: (width, height) of the crops that networks see.
@@ -51,13 +51,13 @@ class Packing(NamedTuple):
                 f"and reach {self.reach:.3g}")  # fmt: skip
 
     def serves(self, wanted: Packing) -> bool:
-        """Whether people packed like this show crops of all that is wanted, as finely as that is wanted.
+        """Whether people packed like this have at least the extent and the detail of `wanted`.
 
         Crops of another aspect have windows that are grown otherwise; the person counts for whom that is worst.
         Missing room of one pixel of the crop, at the most extreme augmentation, is none.
         """
         (width, height), (w, h) = self.size, wanted.size
-        aspects = (w / h) / (width / height)  # how much wider the wanted window is for people who are tall
+        aspects = (w / h) / (width / height)  # how much wider the other window is for people who are tall
         detail = self.detail * width / w * wanted.padding / self.padding * min(1, aspects)
         reach = self.reach * self.padding / wanted.padding / max(1, aspects)
         reach *= math.hypot(1, height / width) / math.hypot(1, h / w)
@@ -286,7 +286,7 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
     Args:
         folder: as `write_shards` left it.
         name: what to call the source; as packed unless given.
-        wanted: how they must be packed at the least.
+        wanted: how they must be packed at least.
 
     Raises:
         ArgumentError: the folder is not whole or of this format, a shard is damaged, or the people are packed too

@@ -54,10 +54,10 @@ def open_source(
         source: the recipe's.
         skeleton: of the people.
         place: where to find them.
-        wanted: how they must be packed at the least, if they are.
+        wanted: how they must be packed at least, if they are.
 
     Raises:
-        ArgumentError: the source is empty, of another skeleton or packed for less than is wanted, or nobody in it can
+        ArgumentError: the source is empty, of another skeleton or packed for less than is required, or nobody in it can
             be read; the message names the file.
         FileNotFoundError: there is no such file.
     """
@@ -120,7 +120,7 @@ def open_data(
         skeleton: of the people.
         place: where to find them.
         tell: is given one line on each source, with what was left out of it.
-        wanted: how people must be packed at the least, if they are.
+        wanted: how people must be packed at least, if they are.
 
     Raises:
         ArgumentError: people are both trained and validated on, or there is nobody to train on or nobody in a
