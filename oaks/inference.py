@@ -517,22 +517,21 @@ class _Begun:
 def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
     """The arguments of `infer`, call by call."""
     frames = check_iterable("frames", frames)
-    for name, given in (("boxes", boxes), ("box_scores", box_scores)):
-        if given is not None:
-            check_iterable(name, given)
-    own_boxes = None if boxes is None or isinstance(boxes, str) else iter(boxes)
-    all_boxes = itertools.repeat(boxes) if own_boxes is None else own_boxes
-    own_scores = itertools.repeat(None) if box_scores is None else iter(box_scores)
+    for_all = boxes is None or isinstance(boxes, str)
+    own_boxes: Iterator[Any] = itertools.repeat(boxes) if for_all else check_iterable("boxes", boxes)
+    own_scores: Iterator[Any] = (
+        itertools.repeat(None) if box_scores is None else check_iterable("box_scores", box_scores)
+    )
     nothing = object()
     count = 0
     for count, entry in enumerate(frames, 1):
-        call = (entry, next(all_boxes, nothing), next(own_scores, nothing))
+        call = (entry, next(own_boxes, nothing), next(own_scores, nothing))
         for name, value in (("boxes", call[1]), ("box_scores", call[2])):
             if value is nothing:
                 raise ArgumentError(f"{name} must have an element for each of frames, got {count - 1}")
         yield call
-    for name, own in (("boxes", own_boxes), ("box_scores", None if box_scores is None else own_scores)):
-        if own is not None and next(own, nothing) is not nothing:
+    for name, own, endless in (("boxes", own_boxes, for_all), ("box_scores", own_scores, box_scores is None)):
+        if not endless and next(own, nothing) is not nothing:
             raise ArgumentError(f"{name} must have an element for each of the {count} frames, got more")
 
 

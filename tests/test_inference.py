@@ -719,3 +719,11 @@ def test_a_stream_asks_for_the_frames_once(engine):
 
     assert len(list(engine.infer_stream(Camera(), "whole"))) == 2
     assert len(asked) == 1
+
+    class Boxes:
+        def __iter__(self):
+            asked.append(2)
+            return iter([np.array([[0, 0, 30, 40]], np.float32)] * 2)
+
+    assert len(list(engine.infer_stream(Camera(), Boxes()))) == 2
+    assert asked == [1, 1, 2]
