@@ -34,6 +34,8 @@ def import_ray() -> Any:
     # On a busy machine the default timeouts would restart the proxy of a service, which loses its requests.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
     os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "30")
+    # What the proxy of a service runs first (oaks.ray.gate.middlewares).
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "oaks.ray.gate.middlewares")
     try:
         import ray
     except ModuleNotFoundError as error:

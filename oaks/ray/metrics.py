@@ -8,19 +8,21 @@ from collections.abc import Iterable
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _PEOPLE = (1, 2, 4, 8, 16, 32, 64, 128)
+POST_SECONDS = 1.0
+"""Interval at which metrics are posted to the board, and at which a replica learns whether the service is stopping."""
 _SILENT = 30.0
 """Seconds without a post after which a replica is left out."""
 
 
 class Metrics:
-    """The counts of one replica.
+    """The counts of one replica, or of the proxy in front of all.
 
     Args:
         replica: its name.
-        queue: most requests that it accepts at a time.
+        queue: most requests that it accepts at a time; None for the proxy, which has no queue of its own.
     """
 
-    def __init__(self, replica: str, queue: int) -> None:
+    def __init__(self, replica: str, queue: int | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
         disable_created_metrics()
@@ -43,11 +45,13 @@ class Metrics:
         self._people = Counter("oaks_people", "Poses in replies.", named, registry=registry).labels(replica)
         self._waiting = Gauge(
             "oaks_queue_requests", "Requests being computed or waiting.", named, registry=registry
-        ).labels(replica)
+        )
         limit = Gauge(
             "oaks_queue_limit", "Most requests that are accepted at a time.", named, registry=registry
         )
-        limit.labels(replica).set(queue)
+        if queue is not None:
+            self._waiting.labels(replica).set(0)
+            limit.labels(replica).set(queue)
         self._replica = replica
 
     def answered(self, status: int, seconds: float, people: int) -> None:
@@ -63,7 +67,7 @@ class Metrics:
 
     def waiting(self, requests: int) -> None:
         """Set the number of accepted requests."""
-        self._waiting.set(requests)
+        self._waiting.labels(self._replica).set(requests)
 
     def text(self) -> str:
         """In Prometheus's text format."""
@@ -96,20 +100,24 @@ def merged(texts: Iterable[str]) -> str:
 
 
 class Board:
-    """The latest metrics of each replica, and whether the service is stopping; one actor of it serves all."""
+    """The latest metrics of each replica, and whether the service is stopping; one actor of it serves all.
 
-    def __init__(self) -> None:
+    Args:
+        places: requests that all replicas accept together.
+    """
+
+    def __init__(self, places: int) -> None:
         self._texts: dict[str, tuple[float, str]] = {}
-        self._stopping = False
+        self._stopping, self._places = False, places
 
     def stop(self) -> None:
         """Make all replicas refuse new requests from their next post on."""
         self._stopping = True
 
-    def post(self, replica: str, text: str) -> bool:
-        """Replace the metrics of a replica; return whether the service is stopping."""
+    def post(self, replica: str, text: str) -> tuple[bool, int]:
+        """Replace the metrics of a replica; return whether the service is stopping, and `places`."""
         self._texts[replica] = time.monotonic(), text
-        return self._stopping
+        return self._stopping, self._places
 
     def exchange(self, replica: str, text: str) -> str:
         """Post the metrics of a replica and return those of all."""
@@ -119,4 +127,4 @@ class Board:
         return merged(entry[1] for entry in self._texts.values())
 
 
-__all__ = ["CONTENT_TYPE", "Board", "Metrics", "merged"]
+__all__ = ["CONTENT_TYPE", "POST_SECONDS", "Board", "Metrics", "merged"]

@@ -58,7 +58,7 @@ def _predict(bounds: RequestLimits) -> dict[str, Any]:
             {
                 "name": "boxes",
                 "in": "query",
-                "description": "Boxes as JSON, or the word whole; for a picture that is the whole body.",
+                "description": "Boxes as JSON, or the word whole; unless the body has them.",
                 "content": {"application/json": {"schema": boxes}},
             }
         ],
@@ -86,6 +86,7 @@ def _predict(bounds: RequestLimits) -> dict[str, Any]:
             ),
             "413": _json("The picture has too many bytes or pixels.", _reference("Error")),
             "422": _json("The picture or the boxes cannot be used, or too many people.", _reference("Error")),
+            "500": _json("The poses could not be computed.", _reference("Error")),
             "503": {
                 **_json("The queue is full, or the service is stopping.", _reference("Error")),
                 "headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},

@@ -8,17 +8,23 @@ import binascii
 import io
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oaks import limits
+from oaks.boxes import FARTHEST
 from oaks.errors import ArgumentError, OaksError
 from oaks.images import decode_image
 from oaks.inference import WHOLE
 
-TOO_LARGE, UNUSABLE, FULL = 413, 422, 503
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+TOO_LARGE, UNUSABLE, FAILED, FULL = 413, 422, 500, 503
+QUEUE_FULL, STOPPING = "the queue is full", "the service is stopping"
+"""Reasons for 503."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _BESIDE = 1 << 20
 """Bytes that a body may have in addition to its picture: boxes, and the overhead of multipart and JSON."""
@@ -71,6 +77,17 @@ class Query:
     boxes: np.ndarray | str | None = None
 
 
+def refusal(refused: Refused, *, allow: str | None = None) -> Response:
+    """The reply to a refused request; `allow` names the methods of the address."""
+    from starlette.responses import JSONResponse
+
+    headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
+    headers |= {"Allow": allow} if allow else {}
+    if refused.status == TOO_LARGE:  # otherwise the server would go on reading the body, and dropping it
+        headers["Connection"] = "close"
+    return JSONResponse({"error": refused.reason}, refused.status, headers)
+
+
 async def read_query(
     headers: Mapping[str, str],
     parameters: Mapping[str, str],
@@ -81,7 +98,7 @@ async def read_query(
 
     Args:
         headers: names in lower case.
-        parameters: of the address: boxes.
+        parameters: of the address: boxes, unless the body has them.
         body: in pieces.
         bounds: on the request.
 
@@ -106,9 +123,11 @@ async def read_query(
     elif kind == "multipart/form-data":
         query = await asyncio.to_thread(_from_form, headers["content-type"], content, bounds)
     else:
-        query = Query(
-            content, _boxes(_parsed(parameters["boxes"]), bounds) if "boxes" in parameters else None
-        )
+        query = Query(content)
+    if "boxes" in parameters:
+        if query.boxes is not None:
+            raise Refused(UNUSABLE, "boxes must be given once, got them in the address and in the body")
+        query = replace(query, boxes=_boxes(_parsed(parameters["boxes"]), bounds))
     if not query.content:
         raise Refused(UNUSABLE, "the request must hold a picture, got an empty body")
     _check_bytes(len(query.content), bounds.bytes, bounds)
@@ -153,6 +172,7 @@ def _from_json(content: bytes, bounds: RequestLimits) -> Query:
 def _from_form(content_type: str, content: bytes, bounds: RequestLimits) -> Query:
     import python_multipart
     from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import parse_options_header
 
     found: dict[str, bytes] = {}
 
@@ -176,6 +196,9 @@ def _from_form(content_type: str, content: bytes, bounds: RequestLimits) -> Quer
         )
     except (FormParserError, ValueError) as error:
         raise Refused(UNUSABLE, f"the form cannot be read: {error}") from error
+    end = b"--" + parse_options_header(content_type)[1].get(b"boundary", b"") + b"--"
+    if end not in content:  # the parser has dropped the part at which the body ends
+        raise Refused(UNUSABLE, "the form must end with its boundary, got a body that was cut off")
     if "image" not in found:
         raise Refused(UNUSABLE, "the form must hold a file image")
     return Query(found["image"], _boxes(_parsed(found["boxes"]) if "boxes" in found else None, bounds))
@@ -204,15 +227,18 @@ def _boxes(value: Any, bounds: RequestLimits) -> np.ndarray | str | None:
     if plain and len(value) > bounds.people:
         raise Refused(UNUSABLE, f"boxes must be at most {bounds.people}, got {len(value)}")
     try:
-        boxes = np.array(value if plain else [[np.nan] * 4], np.float32).reshape(-1, 4)
-    except OverflowError:
-        boxes = np.full((1, 4), np.nan, np.float32)
+        boxes = np.array(value if plain else [[np.nan] * 4], float).reshape(-1, 4)
+    except OverflowError:  # an integer beyond every float
+        boxes = np.full((1, 4), np.inf)
     if not np.isfinite(boxes).all() or not (boxes[:, 2:] > 0).all():
         raise Refused(UNUSABLE, f"{form}, got {str(value)[:128]}")
     boxes[:, 2:] += boxes[:, :2]
-    if not np.isfinite(boxes).all():
-        raise Refused(UNUSABLE, f"{form}, got numbers that are too large")
-    return boxes
+    if not (np.abs(boxes) <= FARTHEST).all():
+        raise Refused(UNUSABLE, f"boxes must lie within {FARTHEST:g} pixels, got {str(value)[:128]}")
+    return boxes.astype(np.float32)
 
 
-__all__ = ["FULL", "TOO_LARGE", "UNUSABLE", "Query", "Refused", "RequestLimits", "decode", "read_query"]
+__all__ = [
+    "FAILED", "FULL", "QUEUE_FULL", "STOPPING", "TOO_LARGE", "UNUSABLE", "Query", "Refused", "RequestLimits", "decode",
+    "read_query", "refusal",
+]  # fmt: skip

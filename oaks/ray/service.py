@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,19 @@ from oaks.poses import Poses
 from oaks.ray.batching import Batcher
 from oaks.ray.metrics import CONTENT_TYPE, Metrics
 from oaks.ray.openapi import openapi
-from oaks.ray.requests import FULL, TOO_LARGE, UNUSABLE, Query, Refused, RequestLimits, decode, read_query
+from oaks.ray.requests import (
+    FAILED,
+    FULL,
+    QUEUE_FULL,
+    STOPPING,
+    UNUSABLE,
+    Query,
+    Refused,
+    RequestLimits,
+    decode,
+    read_query,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,6 +44,9 @@ if TYPE_CHECKING:
 GONE = 499
 """Status in the metrics for a caller that closed the connection before its picture had arrived, as nginx has it."""
 
+log = logging.getLogger("oaks")
+
+_PLACES = ("/", "/predict", "/healthz", "/metrics", "/openapi.json", "/model")
 _PAGE = Path(__file__).with_name("page.html")
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
@@ -115,9 +131,11 @@ class Service:
         if place == ("POST", "/predict"):
             return await self._predict(request)
         if request.url.path == "/predict":
-            return _refusal(Refused(405, "the method of /predict must be POST"), allow="POST")
+            return refusal(Refused(405, "the method of /predict must be POST"), allow="POST")
+        if request.url.path not in _PLACES:
+            return refusal(Refused(404, f"the address must be one of {', '.join(_PLACES)}"))
         if request.method not in ("GET", "HEAD"):
-            return _refusal(Refused(405, "the method must be GET"), allow="GET")
+            return refusal(Refused(405, "the method must be GET"), allow="GET, HEAD")
         if request.url.path == "/healthz":
             state = "stopping" if self.stopping else "ok"
             return JSONResponse({"status": state}, FULL if self.stopping else 200)
@@ -129,14 +147,10 @@ class Service:
             return JSONResponse(openapi(self.model(), self.settings.bounds))
         if request.url.path == "/model":
             return JSONResponse(self.model())
-        if request.url.path == "/":
-            return PlainTextResponse(
-                _PAGE.read_text("utf-8"),
-                media_type="text/html",
-                headers={"Content-Security-Policy": _PAGE_POLICY},
-            )
-        return _refusal(
-            Refused(404, "the address must be one of /, /predict, /healthz, /metrics, /openapi.json, /model")
+        return PlainTextResponse(
+            _PAGE.read_text("utf-8"),
+            media_type="text/html",
+            headers={"Content-Security-Policy": _PAGE_POLICY},
         )
 
     def model(self) -> dict[str, Any]:
@@ -159,12 +173,12 @@ class Service:
 
         start = time.perf_counter()
         if self.stopping or self._inside >= self.settings.queue:
-            reason = "the service is stopping" if self.stopping else "the queue is full"
+            reason = STOPPING if self.stopping else QUEUE_FULL
             self.metrics.answered(FULL, time.perf_counter() - start, 0)
-            return _refusal(Refused(FULL, reason, self._retry_after()))
+            return refusal(Refused(FULL, reason, self._retry_after()))
         self._inside += 1
         self.metrics.waiting(self._inside)
-        status, people = 500, 0
+        status, people = FAILED, 0
         try:
             query = await read_query(
                 request.headers, request.query_params, request.stream(), self.settings.bounds
@@ -175,10 +189,14 @@ class Service:
             return Plain(self._reply(image, poses), media_type="application/json")
         except Refused as refused:
             status = refused.status
-            return _refusal(refused)
+            return refusal(refused)
         except ClientDisconnect:  # nobody reads the reply; the status is for the metrics
             status = GONE
             return Plain(status_code=GONE)
+        except Exception as error:
+            status, people = FAILED, 0
+            log.exception("a request failed")
+            return refusal(Refused(FAILED, f"the poses could not be computed: {type(error).__name__}"))
         finally:
             self._inside -= 1
             self.metrics.waiting(self._inside)
@@ -270,16 +288,6 @@ def application(service: Service) -> Any:
             await response(scope, receive, send)
 
     return answer
-
-
-def _refusal(refused: Refused, *, allow: str | None = None) -> Response:
-    from starlette.responses import JSONResponse
-
-    headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
-    headers |= {"Allow": allow} if allow else {}
-    if refused.status in (TOO_LARGE, FULL):  # the body was not read to its end: nothing else can follow it
-        headers["Connection"] = "close"
-    return JSONResponse({"error": refused.reason}, refused.status, headers)
 
 
 __all__ = ["Service", "ServiceSettings", "application"]

@@ -17,7 +17,8 @@ from oaks import ops
 from oaks.errors import ArgumentError, OaksError
 from oaks.ray.batches import BoxesFor, make_settings
 from oaks.ray.cluster import LOCAL, choose_pool, connected, import_ray
-from oaks.ray.metrics import Board
+from oaks.ray.gate import BOARD
+from oaks.ray.metrics import POST_SECONDS, Board
 from oaks.ray.requests import RequestLimits
 from oaks.ray.service import Service, ServiceSettings
 from oaks.ray.worker import Settings
@@ -31,8 +32,6 @@ _TAKEN = 10_000
 """Most requests that Serve passes to a replica at a time; the replica itself refuses those beyond its queue."""
 _STOP_SECONDS = 120.0
 """Time limit for a stopping replica to answer the requests that it has accepted."""
-_POST_SECONDS = 1.0
-"""Interval at which a replica posts its metrics and learns whether the service is stopping."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,9 @@ class Replica:
 
     async def _post(self) -> None:
         while True:
-            self._service.stopping = await self._board.post.remote(self._name, self._service.metrics.text())
-            await asyncio.sleep(_POST_SECONDS)
+            text = self._service.metrics.text()
+            self._service.stopping, _ = await self._board.post.remote(self._name, text)
+            await asyncio.sleep(POST_SECONDS)
 
 
 def serve(
@@ -161,6 +161,12 @@ def running(
         from ray import serve as ray_serve
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        if (status := ray_serve.status()).proxies or status.applications:
+            # It would keep its own host and port, and its applications would end with this service.
+            raise OaksError(
+                f"Ray Serve must not run in the cluster yet, got applications {sorted(status.applications)}; stop it, "
+                "or use another cluster"
+            )
         pool = choose_pool(replicas, threads, device)
         settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
         deployment = ray_serve.deployment(
@@ -172,25 +178,41 @@ def running(
             graceful_shutdown_wait_loop_s=0.1,
             health_check_period_s=2.0,
         )(Replica)
-        # Ray types a handle's methods as the class's own, without the `remote` that they have.
-        board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()
-        try:
-            ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-            ray_serve.run(
-                deployment.bind(_Options(settings, service, detects, board)), name=NAME, route_prefix="/",
-                logging_config={"log_level": "WARNING", "enable_access_log": False},
-            )  # fmt: skip
-        except (RuntimeError, ray.exceptions.RayError) as error:
-            ray_serve.shutdown()
-            raise OaksError(f"the service cannot start: {error}") from error
-        try:
-            yield f"http://{host}:{port}"
-        finally:
-            ray.get(board.stop.remote())
-            time.sleep(2 * _POST_SECONDS)  # by then all replicas refuse new requests
-            ray_serve.delete(NAME)
-            if not own or address not in (None, LOCAL):
-                ray_serve.shutdown()  # otherwise Serve ends with the Ray that was started for it
+        with _board(queue * pool.workers) as board:
+            try:
+                ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+                ray_serve.run(
+                    deployment.bind(_Options(settings, service, detects, board)), name=NAME, route_prefix="/",
+                    logging_config={"log_level": "WARNING", "enable_access_log": False},
+                )  # fmt: skip
+            except (RuntimeError, ray.exceptions.RayError) as error:
+                ray_serve.shutdown()
+                raise OaksError(f"the service cannot start: {error}") from error
+            try:
+                yield f"http://{host}:{port}"
+            finally:
+                ray.get(board.stop.remote())
+                time.sleep(2 * POST_SECONDS)  # by then all replicas refuse new requests
+                ray_serve.delete(NAME)
+                if not own or address not in (None, LOCAL):
+                    ray_serve.shutdown()  # otherwise Serve ends with the Ray that was started for it
+
+
+@contextmanager
+def _board(places: int) -> Iterator[Any]:
+    """The board of the service: an actor that the proxy finds by its name."""
+    import ray
+
+    # Ray types a handle's methods as the class's own, without the `remote` that they have.
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
+    try:
+        board = actor.options(name=BOARD, namespace=BOARD).remote(places)
+    except ValueError as error:
+        raise OaksError("the cluster must have no other service of oaks, got a second one") from error
+    try:
+        yield board
+    finally:
+        ray.kill(board)
 
 
 @contextmanager

@@ -82,6 +82,9 @@ def test_a_picture_comes_in_three_forms(form, boxes):
         (b"nothing", "multipart/form-data; boundary=frame", "the form"),
         (as_form(picture=PICTURE)[0], as_form()[1], "image and boxes, each once, got 'picture'"),
         (as_form(boxes=BOX)[0], as_form()[1], "must hold a file image"),
+        # Cut off behind the picture: the boxes that its sender wrote must not be left out silently.
+        (as_form(image=PICTURE, boxes=BOX)[0][:-10], as_form()[1], "must end with its boundary"),
+        (as_form(image=PICTURE, boxes=BOX)[0][:-25], as_form()[1], "must end with its boundary"),
     ],
 )
 def test_bodies_that_hold_no_picture_are_refused(content, kind, reason):
@@ -104,16 +107,32 @@ def test_bodies_that_hold_no_picture_are_refused(content, kind, reason):
         ("[[NaN, 2, 3, 4]]", "finite numbers"),
         ("[[1e999, 2, 3, 4]]", "finite numbers"),
         (f"[[1{'0' * 400}, 2, 3, 4]]", "finite numbers"),
-        ("[[3e38, 2, 3e38, 4]]", "too large"),
+        ("[[3e38, 2, 3e38, 4]]", "within 1e\\+09 pixels"),
+        ("[[0, 0, 1e39, 4]]", "within 1e\\+09 pixels"),
+        ("[[0, 0, 2e9, 4]]", "within 1e\\+09 pixels"),
+        ("[[-2e9, 0, 1, 4]]", "within 1e\\+09 pixels"),
         ("[[1,2,3,4],[1,2,3,4],[1,2,3,4]]", "at most 2, got 3"),
         ("half", "JSON expected"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
 def test_boxes_that_are_none_are_refused(boxes, reason):
     with pytest.raises(Refused, match=reason) as refused:
         read(PICTURE, boxes=boxes)
     assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("form", ["json", "multipart"])
+def test_boxes_in_the_address_count_for_every_form(form):
+    def body(**boxes):
+        if form == "json":
+            given = {name: json.loads(value) for name, value in boxes.items()}
+            return as_json(image=TEXT, **given), "application/json"
+        return as_form(image=PICTURE, **boxes)
+
+    assert read(*body(), boxes=BOX).boxes.tolist() == [[1, 2, 31, 42.5]]
+    assert read(*body(boxes="null"), boxes="whole").boxes == "whole"
+    with pytest.raises(Refused, match="once, got them in the address and in the body"):
+        read(*body(boxes=BOX), boxes="whole")
 
 
 def test_bytes_are_bounded_before_they_are_read():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import socket
@@ -10,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import jsonschema
 import numpy as np
@@ -113,6 +115,8 @@ def test_the_schema_is_openapi(service):
         ("/predict", None, 405, "must be POST"),
         ("/healthz", b"", 405, "must be GET"),
         ("/nothing", None, 404, "/predict"),
+        ("/predict/", b"", 404, "/predict"),
+        ("/predict?boxes=[[0,0,1e30,1e30]]", encoded(1), 422, "within 1e+09 pixels"),
     ],
 )
 def test_what_is_refused_is_told_why(service, path, body, status, reason):
@@ -181,6 +185,12 @@ def test_a_full_queue_answers_at_once_and_forgets_nobody(tiny, engine):
             status, headers, content = ask(address, "/predict?boxes=whole", encoded(9))
             assert (status, json.loads(content)["error"]) == (503, "the queue is full")
             assert 1 <= int(headers["retry-after"]) <= 60
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+        for _ in range(2):  # the body that nobody reads ends no connection
+            connection.request("POST", "/predict", bytes(8 << 20))
+            reply = connection.getresponse()
+            assert (reply.status, json.loads(reply.read())["error"]) == (503, "the queue is full")
+        connection.close()
         assert ask(address, "/healthz")[0] == 200
         assert b'oaks_queue_requests{replica="0"} 5.0' in ask(address, "/metrics")[2]
         held.go.set()
@@ -214,6 +224,7 @@ def test_a_failing_picture_spoils_no_other_and_is_no_end(tiny, engine):
         held.go.set()
         statuses = [reply.result(30)[0] for reply in replies]
         assert statuses == [200, 500, 200, 200]
+        valid(json.loads(replies[1].result()[2]), schema(address, "Error"))
         same(json.loads(replies[2].result()[2])["poses"], rows(engine, 2))
         assert predict(address, encoded(5))["poses"]
         assert b'oaks_requests_total{replica="0",status="500"} 1.0' in ask(address, "/metrics")[2]
@@ -287,8 +298,8 @@ def test_a_replica_that_fell_silent_is_left_out(monkeypatch):
 
     now = [0.0]
     monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    board, a, b = Board(), Metrics("a", 1).text(), Metrics("b", 1).text()
-    assert board.post("a", a) is False
+    board, a, b = Board(7), Metrics("a", 1).text(), Metrics("b", 1).text()
+    assert board.post("a", a) == (False, 7)
     now[0] = 20.0
     assert 'replica="a"' in board.exchange("b", b)
     now[0] = 40.0
@@ -296,7 +307,7 @@ def test_a_replica_that_fell_silent_is_left_out(monkeypatch):
     assert 'replica="a"' not in text
     assert 'replica="b"' in text
     board.stop()
-    assert board.post("a", a) is True
+    assert board.post("a", a) == (True, 7)
 
 
 def test_settings_are_checked():
