@@ -1,7 +1,9 @@
 """Show the poses of a camera in a window; q or Esc ends it.
 
-    pip install ".[video]" opencv-python
-    python examples/webcam.py 0 --detector yolox.onnx
+    pip install ".[video]"
+    pip uninstall opencv-python-headless        # has no windows, and shares its files with opencv-python
+    pip install opencv-python
+    python examples/webcam.py 0
 
 `oaks track 0 --show` does the same and writes the results. Here is the loop, for those who want to do more with it.
 """
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
 
-    preview = Preview("oaks")
+    preview = Preview("oaks")  # before the camera is opened: Preview says why
     engine = oaks.Engine(given.bundle, detector=given.detector)
     boxes = boxes_from_detector(engine.detector, every=given.every)
     for frame, poses in track(given.camera, engine, boxes=boxes, smoother=OneEuro()):

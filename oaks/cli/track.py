@@ -85,13 +85,13 @@ def track(
     from oaks.video.outputs import folders_for, track_into
     from oaks.video.sinks import frame_record
 
-    sources = _sources(source, rate=rate, live=live, retry=retry)
     _check_boxes(boxes, detector, first_boxes)
     looks: dict[str, Any] = {"absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails}
     with ExitStack() as stack:
-        preview = Preview(**looks) if show else None
+        preview = Preview(**looks) if show else None  # before PyAV is imported; Preview says why
         if preview is not None:
             stack.callback(preview.close)
+        sources = _sources(source, rate=rate, live=live, retry=retry)
         opened = stack.enter_context(engine.open(bundle))
         people = _box_sources(len(sources), boxes, category, detector, first_boxes, _every(every), opened)
         files = [

@@ -15,6 +15,7 @@ from oaks.cli.main import app
 from oaks.draw import draw
 from oaks.errors import BackendUnavailable
 from oaks.video import Frame, Preview
+from oaks.video.sources import load_av
 
 from .clips import write_clip
 from .scenes import people
@@ -23,10 +24,10 @@ IMAGE = np.full((240, 320, 3), 90, np.uint8)
 
 
 class Windows:
-    """What cv2's functions do to windows, noted: titles that are open, pictures shown, keys to come."""
+    """What cv2's functions do to windows, noted: titles that are open, their sizes, pictures shown, keys to come."""
 
     def __init__(self):
-        self.open, self.shown, self.keys, self.fails = [], [], [], False
+        self.open, self.sizes, self.shown, self.keys, self.fails = [], {}, [], [], False
 
     def namedWindow(self, title, flags=0):
         if self.fails:
@@ -34,16 +35,22 @@ class Windows:
         if title not in self.open:
             self.open.append(title)
 
+    def resizeWindow(self, title, width, height):
+        assert title in self.open
+        self.sizes[title] = width, height
+
     def imshow(self, title, picture):
         assert title in self.open
         self.shown.append((title, picture))
 
     def waitKey(self, delay):
         assert delay == 1
-        return self.keys.pop(0) if self.keys else -1
+        return self.keys.pop(0) if self.keys and self.shown else -1
 
     def getWindowProperty(self, title, which):
         assert which == cv2.WND_PROP_VISIBLE
+        if not self.open:
+            raise cv2.error("NULL guiReceiver (please create a window) in function 'cvGetPropVisible_QT'")
         return float(title in self.open)
 
     def destroyWindow(self, title):
@@ -53,7 +60,7 @@ class Windows:
 @pytest.fixture
 def windows(monkeypatch):
     stand_in = Windows()
-    for name in ("namedWindow", "imshow", "waitKey", "getWindowProperty", "destroyWindow"):
+    for name in ("namedWindow", "resizeWindow", "imshow", "waitKey", "getWindowProperty", "destroyWindow"):
         monkeypatch.setattr(cv2, name, getattr(stand_in, name))
     monkeypatch.setenv("DISPLAY", ":0")
     return stand_in
@@ -106,6 +113,55 @@ def test_every_stream_has_a_window(windows):
         preview.write(frame(0, stream), people([], track_ids=[]))
     assert [title for title, _ in windows.shown] == ["oaks", "oaks 2", "oaks"]
     assert windows.open == ["oaks", "oaks 2"]
+
+
+@pytest.mark.parametrize(
+    ("frame_size", "window"),
+    [((320, 240), (640, 480)), ((640, 360), (640, 360)), ((1920, 1080), (1280, 720)), ((480, 1920), (180, 720))],
+)
+def test_a_new_window_fits_most_screens_and_keeps_the_aspect(windows, frame_size, window):
+    width, height = frame_size
+    shown = Frame(
+        image=np.zeros((height, width, 3), np.uint8), index=0, pts=0, time_base=Fraction(1, 30), stream=0
+    )
+    preview = Preview()
+    preview.write(shown, people([], track_ids=[]))
+    assert windows.sizes == {"oaks": window}
+    windows.sizes.clear()
+    preview.write(shown, people([], track_ids=[]))
+    assert windows.sizes == {}  # the user may have changed it
+
+
+AV = "7f00-7f01 r-xp 0 08:01 1 /env/site-packages/av.libs/libxcb-shape-7716c890.so.0.0.0\n"
+QT = "7f02-7f03 r-xp 0 08:01 2 /env/site-packages/cv2/qt/plugins/platforms/libqxcb.so\n"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "plugins", "hangs"),
+    [("", True, False), (AV, True, True), (AV + QT, True, False), (AV, False, False)],
+)
+def test_a_window_that_would_hang_is_refused(windows, monkeypatch, tmp_path, loaded, plugins, hangs):
+    """opencv-python's Qt never returns if PyAV's wheel was loaded before its X plugin."""
+    if plugins:
+        (tmp_path / "qt" / "plugins").mkdir(parents=True)
+    monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("oaks.video.preview._loaded_libraries", lambda: loaded)
+    monkeypatch.setenv("QT_QPA_FONTDIR", str(tmp_path))
+    if hangs:
+        with pytest.raises(BackendUnavailable, match="PyAV was imported before the first window was opened"):
+            Preview()
+        assert windows.open == []
+    else:
+        Preview()
+
+
+def test_track_opens_its_window_before_it_imports_av(windows, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("oaks.video.sources.load_av", lambda: opened.append(list(windows.open)) or load_av())
+    monkeypatch.setattr("oaks.video.preview._loaded_libraries", str)
+    assert run(tmp_path, "--show").exit_code == 0
+    assert opened
+    assert all(opened)
 
 
 def test_an_opencv_without_windows_says_what_to_install(windows):
