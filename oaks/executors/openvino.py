@@ -34,7 +34,7 @@ def unavailable(device: str) -> str | None:
     try:
         load_openvino()
     except ImportError as error:
-        return f"{error}; `pip install oaks[openvino]`"
+        return f"{error}; `pip install 'oaks[openvino]'`"
     return None
 
 

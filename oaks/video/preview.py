@@ -111,7 +111,7 @@ def _is_visible(title: str) -> bool:
 
 
 def _window_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height of a new window: the frame's shape, no larger than most screens, and not much smaller than half of them."""
+    """Width and height of a new window: the frame's shape; no larger than most screens, not much smaller than half."""
     scale = min(_LARGEST[0] / width, _LARGEST[1] / height, max(1.0, _LARGEST[0] / 2 / width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
