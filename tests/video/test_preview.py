@@ -117,7 +117,12 @@ def test_every_stream_has_a_window(windows):
 
 @pytest.mark.parametrize(
     ("frame_size", "window"),
-    [((320, 240), (640, 480)), ((640, 360), (640, 360)), ((1920, 1080), (1280, 720)), ((480, 1920), (180, 720))],
+    [
+        ((320, 240), (640, 480)),
+        ((640, 360), (640, 360)),
+        ((1920, 1080), (1280, 720)),
+        ((480, 1920), (180, 720)),
+    ],
 )
 def test_a_new_window_fits_most_screens_and_keeps_the_aspect(windows, frame_size, window):
     width, height = frame_size
