@@ -3,18 +3,72 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError
+
+_AT_ONCE = 4
+"""Processes that may write one path at the same time with names that the next one finds."""
+
+
+class Staged:
+    """A hidden file beside a path, to take its place when it is whole.
+
+    The file is locked while it is open. Its name follows from the path, so that the next write of the same path removes
+    what a killed process left; on systems without locks it stays.
+
+    Args:
+        path: the file to replace.
+        buffering: as for `open`.
+
+    Attributes:
+        file: the hidden file, open to be written.
+        path: its path; None once it has taken the other's place.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to.
+    """
+
+    def __init__(self, path: Path, *, buffering: int = -1) -> None:
+        self._target = path
+        staged, handle = _make_beside(path, _make_file)
+        self.path: Path | None = staged
+        self.file: IO[bytes] = open(handle, "wb", buffering)  # noqa: SIM115 - closed by close()
+
+    def replace(self, *, sync: bool = False) -> None:
+        """Let the file take the place of the other. It stays open; on Windows it is closed before.
+
+        Args:
+            sync: whether to flush the content to the disk before.
+        """
+        assert self.path is not None
+        self.file.flush()
+        if sync:
+            os.fsync(self.file.fileno())
+        if os.name == "nt":
+            self.file.close()
+        os.replace(self.path, self._target)
+        self.path = None
+
+    def close(self) -> None:
+        """Close the file, and remove it if it has not taken the other's place."""
+        staged, self.path = self.path, None
+        try:
+            self.file.close()
+        finally:
+            if staged is not None:
+                with suppress(OSError):
+                    os.unlink(staged)
 
 
 @contextmanager
@@ -32,24 +86,94 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "must be a regular file, got a folder or device", str(path))
     with naming(path):
-        staged = beside(path)
-        file = open(staged, "xb")  # noqa: SIM115 - closed below, before it is renamed
+        staged = Staged(path)
         try:
-            with file:
-                yield file
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(staged, path)
+            yield staged.file
+            staged.replace(sync=sync)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(staged)
+            with suppress(OSError):  # of a full disk: the first error is raised
+                staged.close()
             raise
+        staged.close()
 
 
-def beside(path: Path) -> Path:
-    """An unused name beside a path, of fixed length, since the path's own name may be as long as names can be."""
-    return path.with_name(f".oaks-{secrets.token_hex(8)}")
+def _make_beside(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Make a hidden file or folder beside a path; return its path, and its handle, which locks it.
+
+    Its name is of fixed length, since the path's own may be as long as names can be.
+
+    Args:
+        path: the path.
+        make: creates a file or a folder, and opens it.
+    """
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    for number in range(_AT_ONCE):
+        name = path.with_name(f".oaks-{digest}-{number}")
+        _remove_unheld(name)
+        try:
+            handle = make(name)
+        except FileExistsError:
+            continue
+        if (locked := _lock(handle)) is None or (locked and _is_at(name, handle)):
+            return name, handle
+        os.close(handle)  # another process takes it for what a killed one left, and removes it
+    name = path.with_name(f".oaks-{secrets.token_hex(8)}")
+    return name, make(name)
+
+
+def _make_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _make_folder(path: Path) -> int:
+    path.mkdir()
+    # Windows opens no folders: a handle of something else, which locks nothing.
+    return os.open(path if os.name != "nt" else os.devnull, os.O_RDONLY)
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file or folder until it is closed: False if another process holds it, None if that is impossible."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Return whether an open file or folder is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unheld(path: Path, *, unlocked: bool = False) -> None:
+    """Remove a hidden file or folder that no process holds, where there is one.
+
+    Args:
+        path: the file or folder.
+        unlocked: whether to remove it too where nothing can be locked.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags)
+    except OSError:
+        return
+    try:
+        locked = _lock(handle)
+        if (locked or (locked is None and unlocked)) and _is_at(path, handle):
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    os.unlink(path)
+    finally:
+        os.close(handle)
 
 
 def followed(path: str | Path) -> Path:
@@ -78,13 +202,15 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     with naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = beside(folder)
-        staged.mkdir()
+        staged, handle = _make_beside(folder, _make_folder)
         try:
             yield staged
             _replace_folder(staged, folder)
-        finally:
+        except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
+            raise
+        finally:
+            os.close(handle)
 
 
 def _replace_folder(staged: Path, folder: Path) -> None:
@@ -100,9 +226,10 @@ def _replace_folder(staged: Path, folder: Path) -> None:
         os.replace(staged, folder)
         return
     if _exchange(staged, folder):
-        shutil.rmtree(staged)
+        _remove_unheld(staged, unlocked=True)
         return
     old = staged.with_name(f"{staged.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # left by a killed process, whose new folder is there
     os.replace(folder, old)
     try:
         os.replace(staged, folder)
@@ -168,6 +295,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 __all__ = [
+    "Staged",
     "check_size",
     "naming",
     "read_regular",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from oaks import ArgumentError, files, structured
 from oaks.limits import Limits
+from oaks.video.sinks import CocoFile
 
 
 def folder(path, **content):
@@ -118,3 +120,82 @@ def test_json_is_refused_by_name(text, message):
 @pytest.mark.parametrize("text", [b'["[[[["]', b'["\\"[[["]', b'["\\\\", ["a"]]', b'{"a": [1]}'])
 def test_brackets_in_texts_are_no_levels(text):
     assert structured.parse_json(text, "a.json", bounds=Limits(json_depth=2))
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from oaks import files
+from oaks.video.sinks import CocoFile
+base = Path(sys.argv[1])
+rows = CocoFile(base / "rows.json")
+with files.replacing(base / "a.json") as file, files.replacing_folder(base / "folder") as staged:
+    file.write(b"half")
+    file.flush()
+    (staged / "half").write_text("half")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith(".oaks-"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_what_a_killed_process_left_is_removed_by_the_next_write_of_the_same_path(tmp_path):
+    def write_all():
+        files.write_text(tmp_path / "a.json", "whole")
+        with files.replacing_folder(tmp_path / "folder") as staged:
+            (staged / "whole").write_text("whole")
+        rows = CocoFile(tmp_path / "rows.json")
+        rows.close()
+
+    with subprocess.Popen([sys.executable, "-c", HOLDING, tmp_path], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        held = hidden(tmp_path)
+        assert len(held) == 3
+        write_all()
+        assert hidden(tmp_path) == held  # its process is alive
+        assert content(tmp_path / "folder") == {"whole": "whole"}
+        process.kill()
+    files.write_text(tmp_path / "b.json", "another path")
+    assert hidden(tmp_path) == held
+    write_all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json", "folder", "rows.json"]
+    assert (tmp_path / "a.json").read_text() == "whole"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_links_under_the_hidden_names_are_never_followed(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    with files.replacing(tmp_path / "a") as file:
+        file.write(b"a")
+        (name,) = hidden(tmp_path)
+    os.symlink(tmp_path / "victim", tmp_path / name)
+    files.write_text(tmp_path / "a", "new")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "a").read_text() == "new"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_without_locks_nothing_is_removed_and_everything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_lock", lambda handle: None)
+    for text in ("1", "2", "3", "4", "5", "6"):
+        with files.replacing(tmp_path / "a") as first, files.replacing(tmp_path / "a") as second:
+            first.write(b"older")
+            second.write(text.encode())
+        with files.replacing_folder(tmp_path / "folder") as staged:
+            (staged / text).write_text(text)
+    assert content(tmp_path / "folder") == {"6": "6"}
+    assert (tmp_path / "a").read_text() == "older"
+    assert hidden(tmp_path) == []
+
+
+def test_more_processes_than_names_write_one_path(tmp_path):
+    with contextlib.ExitStack() as stack:
+        for number in range(7):
+            stack.enter_context(files.replacing(tmp_path / "a")).write(str(number).encode())
+        assert len(hidden(tmp_path)) == 7
+    assert (tmp_path / "a").read_text() == "0"
+    assert hidden(tmp_path) == []

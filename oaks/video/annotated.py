@@ -11,7 +11,7 @@ import numpy as np
 from oaks.arguments import check_choice, check_flags, is_number
 from oaks.draw import ABSENT
 from oaks.errors import ArgumentError, BackendUnavailable, OaksError
-from oaks.files import beside, followed, naming
+from oaks.files import Staged, followed, naming
 from oaks.forks import check_process, outlives_forks
 from oaks.poses import Poses
 from oaks.video.frames import Frame
@@ -156,9 +156,10 @@ class _File:
     def __init__(self, path: str | Path) -> None:
         self._path = followed(path)
         replaceable = self._path.is_file() or not self._path.exists()
-        self._staged = beside(self._path) if replaceable else None
+        replaceable &= os.name != "nt"  # Windows renames no open files
         with naming(self._path):
-            self._file = open(self._staged or self._path, "wb", buffering=0)  # noqa: SIM115
+            self._staged = Staged(self._path, buffering=0) if replaceable else None
+            self._file = self._staged.file if self._staged else open(self._path, "wb", buffering=0)  # noqa: SIM115
         self._error: OSError | None = None
 
     def write(self, content: bytes) -> int:
@@ -168,7 +169,7 @@ class _File:
             while left and self._error is None:
                 left = left[self._file.write(left) :]
             if self._staged is not None and self._error is None:
-                os.replace(self._staged, self._path)
+                self._staged.replace()
                 self._staged = None
         except OSError as error:
             if error.filename is None:
@@ -177,9 +178,9 @@ class _File:
         return len(content)
 
     def close(self) -> None:
-        self._file.close()
         if self._staged is not None:
-            self._staged.unlink(missing_ok=True)
+            self._staged.close()
+        self._file.close()
 
     def check(self) -> None:
         """Raise the error of a failed write."""

@@ -7,15 +7,15 @@ newest (CocoFile).
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from oaks.boxes import number_from_one, to_xywh
-from oaks.files import beside, followed, naming
+from oaks.files import Staged, followed, naming, replacing
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 
@@ -119,8 +119,9 @@ class CocoFile:
     Rows go to a file beside it. Copies of that file take its place: after every frame while they are small, then as
     often as copying takes a twentieth of the time. When it is closed, the file of rows itself takes the place.
 
-    If the process is killed, the file holds whole frames up to its last copy. All frames are in the file of rows,
-    .oaks-HEX in the same folder, in the same format: rename it, or delete it. `oaks track` also has them in poses.jsonl.
+    If the process is killed, the file holds whole frames up to its last copy. All frames are in the hidden file of rows
+    (.oaks-... in the same folder), in the same format, until the same file is written again. `oaks track` also has them
+    in poses.jsonl.
 
     Args:
         path: the file; of a symbolic link, the file that it points to is replaced.
@@ -134,8 +135,11 @@ class CocoFile:
         self._path = followed(path)
         self._image_id, self._empty = image_id, True
         replaceable = self._path.is_file() or not self._path.exists()
-        self._staged = beside(self._path) if replaceable else None
-        self._file = _Growing(self._staged or self._path, b"[", b"\n]\n", named=self._path)
+        with naming(self._path):
+            self._staged = Staged(self._path, buffering=0) if replaceable else None
+        self._file = _Growing(
+            self._staged.file if self._staged else self._path, b"[", b"\n]\n", named=self._path
+        )
         self._next = 0.0
         self._publish()
 
@@ -151,40 +155,39 @@ class CocoFile:
         begun = time.monotonic()
         if self._staged is None or (self._file.size > _SMALL and begun < self._next):
             return
-        copy = beside(self._path)
-        try:
-            shutil.copyfile(self._staged, copy)
-            os.replace(copy, self._path)
-        except OSError:  # no room for a copy: the rows take their place at the end
-            copy.unlink(missing_ok=True)
+        assert self._staged.path is not None
+        with suppress(OSError), open(self._staged.path, "rb") as rows, replacing(self._path) as copy:
+            shutil.copyfileobj(rows, copy)  # without room for a copy, the rows take their place at the end
         end = time.monotonic()
         self._next = end + _SPARED * (end - begun)
 
     def close(self) -> None:
-        self._file.close()
         if self._staged is not None:
             with naming(self._path):
-                os.replace(self._staged, self._path)
+                self._staged.replace()
             self._staged = None
+        self._file.close()
 
 
 class _Growing:
     """A file that is complete after every `append`. If the disk is full, it keeps its last complete state.
 
     Args:
+        path: the file, or an open one without a buffer.
         head, tail: bytes that the file starts and ends with.
         named: what messages call it.
     """
 
     def __init__(
-        self, path: str | Path, head: bytes = b"", tail: bytes = b"", *, named: Path | None = None
+        self,
+        path: str | Path | IO[bytes],
+        head: bytes = b"",
+        tail: bytes = b"",
+        *,
+        named: Path | None = None,
     ) -> None:
         self._path = named or path
-        try:
-            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            error.filename = str(self._path)
-            raise
+        self._file: IO[bytes] = open(path, "wb", buffering=0) if isinstance(path, str | Path) else path  # noqa: SIM115
         self._end, self._tail = 0, tail
         self.append(head)
 

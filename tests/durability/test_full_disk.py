@@ -20,7 +20,7 @@ VERBS = ("predict", "track", "val detect", "render", "pack", "train")
 
 @pytest.fixture(scope="module")
 def verbs(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("durability"))
+    return prepare(tmp_path_factory.mktemp("durability"), VERBS)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from oaks.val.resumable import run_over_images
 
 @pytest.fixture(scope="module")
 def verbs(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("durability"))
+    return prepare(tmp_path_factory.mktemp("durability"), ("predict", "track", "val detect"))
 
 
 @pytest.mark.parametrize("name", ["predict", "track", "val detect"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _TIMES = re.compile(
     rb"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[+0-9:]*"
 )
 """What may differ between two runs in files of text."""
+_NUMBERS = re.compile(_TIMES.pattern + rb"|-?[0-9]+([.][0-9]+)?(e[-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,16 @@ class Verb:
         arguments: words after `oaks`, for an output path.
         again: words that resume a run that has begun; None: the same.
         compared: which of the output's files must be the same bytes after a rerun, by pattern.
+        varying: what differs between any two runs, in files of text.
+        once: whether the verb refuses an output that is whole.
     """
 
     name: str
     arguments: Callable[[Path], list[str]]
     again: Callable[[Path], list[str]] | None = None
     compared: tuple[str, ...] = ("*",)
+    varying: re.Pattern[bytes] = _TIMES
+    once: bool = False
 
     def rerun(self, out: Path) -> list[str]:
         """The words that bring a killed run to its end."""
@@ -51,14 +56,15 @@ class Verb:
         return self.arguments(out)
 
 
-def prepare(folder: Path) -> dict[str, Verb]:
-    """Inputs for all verbs, and the verbs."""
-    write_inputs(folder)
-    return verbs_on(folder)
+def prepare(folder: Path, names: Collection[str] | None = None) -> dict[str, Verb]:
+    """Inputs for the verbs of these names, or for all, and the verbs."""
+    write_inputs(folder, names)
+    verbs = verbs_on(folder)
+    return verbs if names is None else {name: verbs[name] for name in names}
 
 
-def write_inputs(folder: Path) -> None:
-    """The files that the verbs read."""
+def write_inputs(folder: Path, names: Collection[str] | None = None) -> None:
+    """The files that the verbs of these names read, or all verbs."""
     bundles.write(folder / "bundle", skeleton=COCO17)
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -69,17 +75,36 @@ def write_inputs(folder: Path) -> None:
         )
     write_clip(folder / "clip.mp4", 90)
     write_people(folder / "people", images=16)
+    write_people(folder / "few", images=4)
     recipe = pose_recipe(training={"epochs": 3, "checkpoint_minutes": 0.001})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     _results(folder / "people" / "annotations.json", folder / "results.json")
-    frozen.write(folder / "frozen", images=40)
+    _results(folder / "few" / "annotations.json", folder / "theirs.json")
+    frozen.write(folder / "frozen", images=30)
     _network(folder / "pose.safetensors")
     np.savez(folder / "crops.npz", crops=rng.integers(0, 256, (4, 80, 60, 3), np.uint8))
+    (folder / "theirs.onnx").write_bytes(bundles.pose_network(17, bundles.SIZE, visibility=False))
+    if names is None or "rescore" in names:
+        from oaks.fit import fit_results
+
+        found = folder / "frozen"
+        fit_results(
+            found / "estimator.json", found / "annotations.json", out=folder / "scorer", settings=frozen.QUICK,
+            resamples=2,
+        )  # fmt: skip
+    if names is None or "finetune" in names:
+        from oaks.engines.export.export import export
+
+        export(
+            folder / "pose.safetensors", out=folder / "trained", crops=folder / "crops.npz", tolerance={"fp16": 10},
+            show=False,
+        )  # fmt: skip
 
 
 def verbs_on(folder: Path) -> dict[str, Verb]:
     """The verbs on the files of `write_inputs`."""
     annotations, images = str(folder / "people" / "annotations.json"), str(folder / "people" / "images")
+    few = [str(folder / "few" / "annotations.json"), "--images", str(folder / "few" / "images")]
     bundle, recipe = str(folder / "bundle"), str(folder / "recipe.yaml")
     engine = ["--bundle", bundle, "--backend", "onnxruntime", "--threads", "1"]
     labeled = [annotations, "--images", images]
@@ -100,7 +125,15 @@ def verbs_on(folder: Path) -> dict[str, Verb]:
         ),
         Verb(
             "val run",
-            lambda out: ["val", "run", bundle, *labeled, "--out", str(out), "--resamples", "5", *engine[2:]],
+            lambda out: ["val", "run", bundle, *few, "--out", str(out), "--resamples", "5", *engine[2:]],
+            compared=("*.json", "*.html", "*.md", "*.svg"),
+        ),
+        Verb(
+            "val others",
+            lambda out: [
+                "val", "others", str(folder / "theirs.json"), "--annotations", *few, "--bundle", bundle, "--out", str(out),
+                "--resamples", "5", "--box-source", "ground truth", *engine[2:],
+            ],
             compared=("*.json", "*.html", "*.md", "*.svg"),
         ),
         Verb("val detect", lambda out: ["val", "detect", bundle, *labeled, "--out", str(out / "r.json"), *engine[2:]]),
@@ -114,6 +147,33 @@ def verbs_on(folder: Path) -> dict[str, Verb]:
             compared=("*.json", "*.html", "*.md", "*.svg"),
         ),
         Verb("fit", lambda out: ["fit", *fitted, "--out", str(out / "scorer"), "--resamples", "5"]),
+        Verb(
+            "rescore",
+            lambda out: ["rescore", str(folder / "scorer"), fitted[0], "--out", str(out / "rescored.json")],
+        ),
+        Verb(
+            "import",
+            lambda out: ["import", str(folder / "theirs.onnx"), "--preset", "hrnet", "--out", str(out / "bundle")],
+            once=True,
+        ),
+        Verb(
+            "finetune",
+            lambda out: [
+                "finetune", str(folder / "trained"), "--annotations", annotations, "--images", images, "--out",
+                str(out / "tuned"), "--epochs", "1", "--batch", "4", "--resamples", "5", "--threads", "1",
+                "--accelerator", "cpu",
+            ],
+            compared=("tuned/*",),
+            once=True,
+        ),
+        Verb(
+            "benchmark",
+            lambda out: [
+                "benchmark", bundle, "--backend", "onnxruntime", "--precision", "fp32", "--batch", "1", "--turns", "1",
+                "--threads", "1", "--annotations", *few, "--out", str(out / "speed.json"),
+            ],
+            varying=_NUMBERS,
+        ),
         Verb(
             "export",
             lambda out: [
@@ -167,15 +227,15 @@ def _results(annotations: Path, path: Path) -> Path:
     return path
 
 
-def contents(out: Path, patterns: tuple[str, ...]) -> dict[str, bytes]:
+def contents(out: Path, verb: Verb) -> dict[str, bytes]:
     """File -> bytes of an output, without what depends on the clock."""
-    files = {path for pattern in patterns for path in out.rglob(pattern) if path.is_file()}
+    files = {path for pattern in verb.compared for path in out.rglob(pattern) if path.is_file()}
     files = {path for path in files if not path.name.startswith(".oaks-")}  # what a killed write leaves
     found = {}
     for path in sorted(files):
         content = path.read_bytes()
         if path.suffix in (".json", ".jsonl", ".html", ".md", ".yaml"):
-            content = _TIMES.sub(b"", content.replace(str(out).encode(), b"OUT"))
+            content = verb.varying.sub(b"", content.replace(str(out).encode(), b"OUT"))
         found[str(path.relative_to(out))] = content
     return found
 
