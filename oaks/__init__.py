@@ -12,7 +12,7 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError, StateError
+from oaks.errors import ArgumentError, BackendUnavailable, BundleError, OaksError, OutOfMemory, StateError
 from oaks.skeleton import COCO17, Skeleton
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "Detector",
     "Engine",
     "OaksError",
+    "OutOfMemory",
     "Poses",
     "Scorer",
     "Skeleton",

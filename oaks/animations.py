@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks import limits
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OutOfMemory
 from oaks.images import Header, open_image, turned
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
@@ -69,6 +69,8 @@ class Animation:
                     image.seek(number)
                     image.load()
                     pixels = np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., 2::-1])
+                except MemoryError as error:
+                    raise OutOfMemory(f"{self.path}: a frame does not fit into memory") from error
                 except (EOFError, OSError, SyntaxError, ValueError) as error:
                     self.cut_short = True
                     raise ArgumentError(

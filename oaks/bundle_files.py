@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from oaks.errors import BundleError
+from oaks.errors import BundleError, OutOfMemory
 from oaks.files import check_size, read_regular
 from oaks.limits import BundleLimits
 
@@ -49,7 +49,7 @@ class BundleFiles:
                 RuntimeError, ValueError) as error:  # fmt: skip
             raise BundleError(f"{self.path}/{name} cannot be read: {error}") from error
         except MemoryError as error:
-            raise BundleError(f"{self.path}/{name} does not fit into memory") from error
+            raise OutOfMemory(f"{self.path}/{name} does not fit into memory") from error
 
     def _from_folder(self, name: str, largest: int) -> bytes:
         path = self.path / name

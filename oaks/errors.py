@@ -23,4 +23,8 @@ class BundleError(OaksError, RuntimeError):
     """A model bundle is damaged, foreign or too new. The message names the file."""
 
 
-__all__ = ["ArgumentError", "BackendUnavailable", "BundleError", "OaksError", "StateError"]
+class OutOfMemory(OaksError, MemoryError):
+    """An input does not fit into memory. It is not damaged: elsewhere, or later, it may fit. The message names it."""
+
+
+__all__ = ["ArgumentError", "BackendUnavailable", "BundleError", "OaksError", "OutOfMemory", "StateError"]

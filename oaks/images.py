@@ -17,7 +17,7 @@ import numpy as np
 
 from oaks import limits
 from oaks.arguments import as_path
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OutOfMemory
 from oaks.image_files import (
     FOREIGN_SUFFIXES,
     SUFFIXES,
@@ -73,6 +73,7 @@ def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.n
     Raises:
         FileNotFoundError: there is no such file.
         ArgumentError: the file is damaged, incomplete, no image, or beyond the limits.
+        OutOfMemory: it does not fit into memory.
     """
     return _pixels(path, *open_image(path, bounds))
 
@@ -88,6 +89,7 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
     Raises:
         LimitError: the content or the image is beyond the limits.
         ArgumentError: the content is damaged, incomplete or no image.
+        OutOfMemory: it does not fit into memory.
     """
     bounds = bounds or limits.current()
     limits.check(f"{name}: the file's size in bytes", "image_bytes", len(content), bounds)
@@ -117,7 +119,7 @@ def _pixels(name: str | Path, content: bytes, header: Header) -> np.ndarray:
     try:
         image = _decode(content, header)
     except MemoryError as error:
-        raise ArgumentError(f"{name}: an image of {_sides(header.size)} does not fit into memory") from error
+        raise OutOfMemory(f"{name}: an image of {_sides(header.size)} does not fit into memory") from error
     if image is None:
         raise ArgumentError(f"{name}: damaged: its {header.format} data cannot be decoded")
     return image
@@ -170,12 +172,12 @@ def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, H
     try:
         content = Path(path).read_bytes()
     except MemoryError as error:
-        raise ArgumentError(f"{path}: the file does not fit into memory") from error
+        raise OutOfMemory(f"{path}: the file does not fit into memory") from error
     return content, _checked_header(path, content, bounds)
 
 
 def _checked_header(name: str | Path, content: bytes, bounds: limits.Limits) -> Header:
-    header = _header(content)
+    header = _header(content, name)
     if header is None:
         raise ArgumentError(
             f"{name}: {'damaged: the file is empty' if not content else 'damaged, or not an image that can be read'}"
@@ -184,7 +186,7 @@ def _checked_header(name: str | Path, content: bytes, bounds: limits.Limits) -> 
     return header
 
 
-def _header(content: bytes) -> Header | None:
+def _header(content: bytes, label: str | Path) -> Header | None:
     """The header of an image, or None where it cannot be read.
 
     Pillow's plugins are called one by one: Image.open has a limit on pixels that cannot be raised for one call.
@@ -203,6 +205,8 @@ def _header(content: bytes) -> Header | None:
                 swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
                 stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
                 animated = name in _SEVERAL and bool(getattr(image, "is_animated", False))
+        except MemoryError as error:
+            raise OutOfMemory(f"{label}: its header does not fit into memory") from error
         except Exception:
             continue
         size = (int(stored[0]), int(stored[1]))
@@ -236,7 +240,9 @@ def _decode(content: bytes, header: Header) -> np.ndarray | None:
     flags = cv2.IMREAD_COLOR if header.format == "TIFF" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
         image = None
     if image is None and header.format in _SECOND_DECODER:
         image = _decode_with_pillow(content)
@@ -357,7 +363,7 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
             raise
         raise ArgumentError(f"{name}: the PIL image cannot be decoded: {error}") from error
     except MemoryError as error:
-        raise ArgumentError(f"{name}: an image of {_sides(image.size)} does not fit into memory") from error
+        raise OutOfMemory(f"{name}: an image of {_sides(image.size)} does not fit into memory") from error
 
 
 def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:

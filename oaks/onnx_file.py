@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from oaks import onnx_sizes
-from oaks.errors import ArgumentError, BundleError
+from oaks.errors import ArgumentError, BundleError, OutOfMemory
 from oaks.files import read_regular
 from oaks.limits import BundleLimits
 
@@ -77,7 +77,7 @@ def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except MemoryError as error:
-        raise BundleError(f"{path} does not fit into memory") from error
+        raise OutOfMemory(f"{path} does not fit into memory") from error
     check(content, str(path), largest=limits.onnx_fields, elements=limits.tensor_elements)
     return content
 

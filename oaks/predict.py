@@ -15,7 +15,7 @@ from oaks import ops
 from oaks.boxes import BoxSource
 from oaks.coco import make_header, write_results
 from oaks.draw import draw
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OutOfMemory
 from oaks.files import replacing
 from oaks.images import in_order, read_image
 from oaks.inference import Engine, infer_each
@@ -197,7 +197,7 @@ def find_poses(
         try:
             picture = _Picture(path, read(), index)
             group.append(_Located(picture, source.image_id(picture), *source.find(picture)))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, OutOfMemory) as error:
             yield Prediction(path, problem=str(error).removeprefix(f"{path}: ")), None
         if len(group) == TOGETHER:
             yield from _infer(engine, group, nms if source.detected else None)

@@ -1,7 +1,7 @@
 """Checked readers of structured files: JSON, YAML, .npz and the metadata of .safetensors.
 
 Sizes and depth are checked before a parser sees the text, top-level types afterwards. Every fault raises
-ArgumentError, whose message names the file.
+ArgumentError, whose message names the file; OutOfMemory where the content does not fit into memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from oaks import limits
 from oaks.arguments import as_path
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OutOfMemory
 from oaks.limits import Limits
 
 _BRACKETS = b'"[]{}'
@@ -68,7 +68,10 @@ def parse_json(
     Raises:
         ArgumentError: it is not such JSON.
     """
-    check_depth(content, label, bounds)
+    try:
+        check_depth(content, label, bounds)
+    except MemoryError as error:
+        raise OutOfMemory(f"{label}: its content does not fit into memory") from error
     hooks: dict[str, Any] = {"parse_constant": _refuse_constant, "object_pairs_hook": _once} if strict else {}
     if kept is not None and not strict:
         hooks["object_hook"] = kept
@@ -80,7 +83,7 @@ def parse_json(
     except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{label} is not valid JSON: {error}") from error
     except MemoryError as error:
-        raise ArgumentError(f"{label}: its content does not fit into memory") from error
+        raise OutOfMemory(f"{label}: its content does not fit into memory") from error
     return check_top(value, label, top)
 
 
@@ -138,7 +141,7 @@ def parse_yaml(
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise ArgumentError(f"{label}: not YAML: {error}") from error
     except MemoryError as error:
-        raise ArgumentError(f"{label}: its content does not fit into memory") from error
+        raise OutOfMemory(f"{label}: its content does not fit into memory") from error
     return check_top(value, label, top)
 
 
@@ -162,7 +165,7 @@ def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.
     except (ArgumentError, FileNotFoundError):
         raise
     except MemoryError as error:
-        raise ArgumentError(f"{path}: its arrays do not fit into memory") from error
+        raise OutOfMemory(f"{path}: its arrays do not fit into memory") from error
     except Exception as error:  # the parsers of zip and npy raise many kinds of errors on damaged files
         raise ArgumentError(f"{path}: not an .npz file that can be read: {error}") from error
 
@@ -288,7 +291,7 @@ def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> by
                 time.sleep(_BETWEEN)  # the file grew while it was read: part of the content may be old
                 file.seek(0)
     except MemoryError as error:
-        raise ArgumentError(f"{path}: the file does not fit into memory") from error
+        raise OutOfMemory(f"{path}: the file does not fit into memory") from error
     limits.check(f"{path}: its size in bytes", limit, len(content), bounds)
     return content
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oaks import onnx_file
 from oaks.errors import ArgumentError
-from oaks.training.checkpoint import check_archive
+from oaks.training.checkpoint import check_archive, may_be_damage
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import InitialWeights
 
@@ -96,6 +96,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:
+        if not may_be_damage(error):
+            raise
         raise ArgumentError(f"{path}: not a file of weights that can be read safely: {error}") from error
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -160,6 +160,9 @@ def _guarded(function: Callable[[], int | None], output: Output, extra: str | No
     except OaksError as error:
         output.error(error, error)
         return FAILED
+    except MemoryError as error:
+        output.error(f"memory is too short: {error or 'an allocation failed'}; {output.kept}", error)
+        return FAILED
     except Exception as error:  # a bug, not a usage error
         advice = "" if output.verbose else "; run again with --verbose for the traceback"
         output.error(f"unexpected {type(error).__name__}: {error}{advice}", error)

@@ -268,6 +268,8 @@ def _converted(
         if preset.size is not None and _fix_size(graph, preset.size):
             content = graph.SerializeToString()
         session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except MemoryError:
+        raise
     except Exception as error:
         raise ArgumentError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]

@@ -15,7 +15,7 @@ import numpy as np
 
 from oaks import limits
 from oaks.boxes import FARTHEST
-from oaks.errors import ArgumentError, OaksError
+from oaks.errors import ArgumentError, OaksError, OutOfMemory
 from oaks.images import decode_image
 from oaks.inference import WHOLE
 
@@ -138,7 +138,7 @@ def decode(query: Query, bounds: RequestLimits) -> np.ndarray:
     """The picture of a request: (H, W, 3) uint8 BGR, upright.
 
     Raises:
-        Refused: 413 or 422.
+        Refused: 413, 422, or 503 if it does not fit into memory.
     """
     if not query.content.startswith(_SIGNATURES):
         raise Refused(UNUSABLE, "the picture must be JPEG or PNG, got something else")
@@ -149,6 +149,8 @@ def decode(query: Query, bounds: RequestLimits) -> np.ndarray:
         raise Refused(TOO_LARGE, str(error).partition("; set ")[0]) from error
     except ArgumentError as error:
         raise Refused(UNUSABLE, str(error)) from error
+    except OutOfMemory as error:
+        raise Refused(FULL, str(error), 1) from error
 
 
 def _check_bytes(size: int, largest: int, bounds: RequestLimits) -> None:

@@ -54,8 +54,8 @@ def detect(
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if
     `out` exists. An image that is missing, damaged or too large, or has a pose without a finite score, is skipped: it is
-    logged, stands under "skipped" in the header, and its people count as missed. Any other failure, of a disk or of the
-    networks, ends the run, since it may be gone when the run is resumed.
+    logged, stands under "skipped" in the header, and its people count as missed. Any other failure, of a disk, of memory
+    or of the networks, ends the run, since it may be gone when the run is resumed.
 
     Args:
         engine: estimates the poses.

@@ -21,7 +21,7 @@ from oaks import limits
 from oaks.addresses import redacted
 from oaks.animations import Animation, is_animation
 from oaks.arguments import check_flags, check_iterable
-from oaks.errors import ArgumentError, BackendUnavailable
+from oaks.errors import ArgumentError, BackendUnavailable, OutOfMemory
 from oaks.forks import check_process, outlives_forks
 from oaks.images import SUFFIXES, find_images, open_image, read_image
 from oaks.video.clock import Clock
@@ -281,6 +281,8 @@ class Video(FrameSource):
             arrivals.append(arrived)
             try:
                 decoded = packet.decode()
+            except MemoryError as error:
+                raise OutOfMemory(f"source {self.name}: a frame does not fit into memory") from error
             except self._av.error.FFmpegError:
                 self.damaged += 1
                 self._index += 1  # a packet holds one frame: later frames keep their numbers
@@ -311,6 +313,8 @@ class Video(FrameSource):
         while not self._stop.is_set():
             try:
                 packet = next(packets, None)
+            except MemoryError as error:
+                raise OutOfMemory(f"source {self.name}: its next packet does not fit into memory") from error
             except self._av.error.FFmpegError as error:
                 packet = None
                 self._tell_failure(error)

@@ -88,6 +88,13 @@ def write_inputs(folder: Path, names: Collection[str] | None = None) -> None:
         from oaks.fit import fit_results
 
         found = folder / "frozen"
+        boxes = {
+            a["id"]: a["bbox"] for a in json.loads((found / "annotations.json").read_text())["annotations"]
+        }
+        rows = json.loads((found / "estimator.json").read_text())
+        (folder / "boxed.json").write_text(
+            json.dumps([{**r, "box": boxes[r["annotation_id"]]} for r in rows])
+        )
         fit_results(
             found / "estimator.json", found / "annotations.json", out=folder / "scorer", settings=frozen.QUICK,
             resamples=2,
@@ -149,7 +156,7 @@ def verbs_on(folder: Path) -> dict[str, Verb]:
         Verb("fit", lambda out: ["fit", *fitted, "--out", str(out / "scorer"), "--resamples", "5"]),
         Verb(
             "rescore",
-            lambda out: ["rescore", str(folder / "scorer"), fitted[0], "--out", str(out / "rescored.json")],
+            lambda out: ["rescore", str(folder / "scorer"), str(folder / "boxed.json"), "--out", str(out / "rescored.json")],
         ),
         Verb(
             "import",

@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.structured import read_json, require
+from oaks.training.checkpoint import may_be_damage
 from oaks.training.data.geometry import window_of
 from oaks.training.data.people import DamagedImage, Person, digest_of
 from oaks.training.recipe import Augmentation
@@ -307,6 +308,8 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
                 for column in COLUMNS:
                     columns[column].append(shard.get_tensor(column))
         except Exception as error:
+            if not may_be_damage(error) and not isinstance(error, FileNotFoundError):
+                raise
             raise ArgumentError(f"{folder / file}: damaged or missing shard: {error}") from error
         begins = np.concatenate([[0], ends[:-1]])
         places.append(np.stack([np.full(len(ends), number), begins, ends], axis=1))
