@@ -59,6 +59,12 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
+def check_seed(value: Any) -> None:
+    """Refuse what every generator of random numbers cannot take as a seed."""
+    if not is_integer(value) or not 0 <= value < 2**31:
+        raise ArgumentError(f"seed must be an integer from 0 to {2**31 - 1}, got {value!r}")
+
+
 def check_iterable(name: str, value: Any) -> Iterator[Any]:
     """Refuse what has no elements to go through; return the iterator, since asking again may open a camera again."""
     try:
@@ -67,4 +73,12 @@ def check_iterable(name: str, value: Any) -> Iterator[Any]:
         raise ArgumentError(f"{name} must be a sequence, got {value!r}") from None
 
 
-__all__ = ["as_path", "check_choice", "check_flags", "check_iterable", "is_integer", "is_number"]
+__all__ = [
+    "as_path",
+    "check_choice",
+    "check_flags",
+    "check_iterable",
+    "check_seed",
+    "is_integer",
+    "is_number",
+]

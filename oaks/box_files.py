@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import PERSON_ID, check_annotations
+from oaks.coco import LARGEST, PERSON_ID, check_annotations
 from oaks.coco_fields import (
     as_id,
     category_ids,
@@ -23,9 +23,6 @@ from oaks.errors import ArgumentError
 from oaks.images import plain_name
 from oaks.schema import shortened
 from oaks.structured import read_bytes, read_json
-
-LARGEST = 1e9
-"""Largest pixel coordinate or frame number that is accepted."""
 
 
 class PersonBoxes:

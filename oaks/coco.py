@@ -39,6 +39,8 @@ from oaks.schema import shortened
 from oaks.skeleton import Skeleton
 from oaks.structured import check_top, read_json
 
+LARGEST = 1e9
+"""Largest pixel coordinate, side or frame number that is accepted."""
 AREA_OF_BOX = 0.53
 """Area of a person relative to the box, where there is no mask: the mean of COCO's masks."""
 PERSON = "person"
@@ -199,6 +201,7 @@ def check_annotations(
     boxes = lists_of_numbers(
         [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
     )
+    _refuse_far(boxes, named, "bbox")
     areas = lists_of_numbers(
         [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number"
     )[:, 0]
@@ -212,7 +215,7 @@ def check_annotations(
     listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(rows), bool)
 
     labeled = np.zeros(len(rows), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
-    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], bool)
+    crowd = _crowds(rows, named)
     reasons = {
         NO_IMAGE: ~listed,
         NO_BOX: ~(np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1),
@@ -246,6 +249,25 @@ def check_annotations(
         others=others,
         renumbered=renumbered,
     )
+
+
+def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> None:
+    """Refuse coordinates (N, ...) that no image has."""
+    far = (np.abs(values) >= LARGEST).reshape(len(values), -1).any(axis=1)
+    if far.any():
+        n = int(far.argmax())
+        raise ArgumentError(
+            f"{named(n)}: {field} must lie within {LARGEST:g} pixels, got {np.nanmax(np.abs(values[n])):g}"
+        )
+
+
+def _crowds(rows: Sequence[Mapping[str, Any]], named: Callable[[int], str]) -> np.ndarray:
+    """(G,) bool. Text counts as nothing: "0" and "no" would be crowds."""
+    values = [row.get("iscrowd") or 0 for row in rows]
+    for n, value in enumerate(values):
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise ArgumentError(f"{named(n)}: iscrowd must be 0 or 1, got {shortened(value)}")
+    return np.array(values, bool)
 
 
 def choose_category(
@@ -347,6 +369,11 @@ def _keypoint_order(
             f"{path}: category {category['id']}: keypoints must be a list, got {shortened(names)}"
         )
     plain, wanted = list(map(_plain, names)), list(map(_plain, skeleton.keypoints))
+    if len(set(plain)) < len(plain):
+        twice = next(name for name in plain if plain.count(name) > 1)
+        raise ArgumentError(
+            f"{path}: category {category['id']}: keypoints must differ, got {shortened(twice)} twice"
+        )
     if missing := [name for name in wanted if name not in plain]:
         raise ArgumentError(
             f"{path}: category {category['id']} lacks the keypoints {missing} of skeleton {skeleton.name!r}"
@@ -378,6 +405,7 @@ def _keypoints(
         lists_of_numbers(values, 3 * count, lambda n: f"{named(n)}: keypoints", form), nan=0.0
     )
     points = points.reshape(-1, count, 3)
+    _refuse_far(points, named, "keypoints")
     flags = points[..., 2]
     strange = ((flags != 0) & (flags != 1) & (flags != 2)).any(axis=1)
     if strange.any():
@@ -422,6 +450,10 @@ def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *key
         )
         for key in keys
     ]
+    for key, column in zip(keys, columns, strict=True):
+        if (column >= LARGEST).any():
+            n = int(column.argmax())
+            raise ArgumentError(f"{label(key, n)} must be below {LARGEST:g}, got {column[n]}")
     return np.stack(columns, axis=1) if images else np.zeros((0, 2), np.int64)
 
 
@@ -535,6 +567,7 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 __all__ = [
     "AREA_OF_BOX",
+    "LARGEST",
     "NO_AREA",
     "NO_BOX",
     "NO_IMAGE",

@@ -67,6 +67,13 @@ def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> n
     return np.array([int(value) for value in values], np.int64)
 
 
+def is_whole(value: Any) -> bool:
+    """Return whether it is an integer, or a float that is one, of 64 bits; true and false are none."""
+    if type(value) is float:
+        return value.is_integer() and abs(value) < 2**53
+    return type(value) is int and abs(value) < 2**63
+
+
 def alone(value: Any) -> Any:
     """A number as a list of one; None stays."""
     return value if value is None else [value]
@@ -109,6 +116,17 @@ def _brief(value: Any) -> str:
     return repr(value)[:80] if isinstance(value, list) and len(value) < 8 else shortened(value)
 
 
+def box_fields(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str]) -> np.ndarray:
+    """(N,4) float64 of each row's `box`; NaN where a row has none."""
+    boxes = lists_of_numbers(
+        [row.get("box") for row in rows], 4, lambda n: f"{label(n)}: box", "[x, y, width, height]"
+    )
+    if (empty := (boxes[:, 2:] <= 0).any(axis=1)).any():
+        n = int(empty.argmax())
+        raise ArgumentError(f"{label(n)}: box must have a positive width and height, got {boxes[n].tolist()}")
+    return boxes
+
+
 def are_numbers(values: Any) -> bool:
     """Whether it is a finite number, or a flat list of them; null, text and lists within it are not."""
     try:
@@ -128,10 +146,12 @@ __all__ = [
     "alone",
     "are_numbers",
     "as_id",
+    "box_fields",
     "category_ids",
     "counted_categories",
     "folded",
     "integers",
+    "is_whole",
     "lists_of_numbers",
     "tell_skipped",
 ]

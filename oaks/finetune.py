@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import bundle as bundles
-from oaks import forest_file, ops
+from oaks import forest_file, limits, ops
+from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError
@@ -37,6 +38,7 @@ from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import check_resamples
 from oaks.val.report.document import Cell, Column, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
@@ -84,12 +86,14 @@ class FinetuneSettings:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out <= LARGEST_SHARE:
+        if not is_number(self.held_out) or not 0 < self.held_out <= LARGEST_SHARE:
             raise ArgumentError(f"held_out must be above 0 and at most {LARGEST_SHARE}, got {self.held_out}")
-        for name in ("epochs", "learning_rate", "batch", "resamples"):
+        for name in ("epochs", "learning_rate", "batch"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name} must be above 0, got {value}")
+            if value is not None and not (is_number(value) and value > 0):
+                raise ArgumentError(f"{name} must be above 0, got {value!r}")
+        limits.check("batch", "batch", self.batch)
+        check_resamples(self.resamples, self.seed)
 
 
 @dataclass(frozen=True)
@@ -481,7 +485,8 @@ def _measure_and_write(
     # Trees that use a second network's poses cannot be kept: those features are not computed here.
     forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
     before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
-    enough = forests or new.known.sum() >= features.shape[2]
+    measured_images = len(np.unique(new.images[new.known]))
+    enough = measured_images >= FOLDS and (forests or new.known.sum() >= features.shape[2])
     fitted = None
     if enough:
         start = (forests[0], forests[1]) if forests else None
@@ -492,7 +497,13 @@ def _measure_and_write(
         compare_rankings(contenders(before, after), resamples=settings.resamples, seed=settings.seed)
     )
     found = []
-    if fitted is None:
+    if measured_images < FOLDS:
+        found.append(
+            f"only {measured_images} of the held-out images could be read, and a scorer needs {FOLDS}: the bundle gives the "
+            "conventional score, and AP before and after says little; replace the skipped images, delete the folder "
+            f"{work} and fine-tune again"
+        )
+    elif fitted is None:
         found.append(
             f"{int(new.known.sum())} held-out people are too few to fit a scorer to; the bundle gives the conventional score"
         )

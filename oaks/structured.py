@@ -45,8 +45,8 @@ def read_json(
     Args:
         path: the file.
         top: dict, list or both: what the content must be.
-        strict: whether to refuse NaN, infinities and fields that occur twice. COCO files are checked by their
-            own reader, which can name the annotation.
+        strict: whether to refuse NaN and infinities. COCO files are checked by their own reader, which can name the
+            annotation. Fields that occur twice in an object are always refused.
         bounds: limits on size and depth; limits.current() if None.
         kept: what to keep of each object, for files of a million objects; only with strict=False.
 
@@ -72,9 +72,11 @@ def parse_json(
         check_depth(content, label, bounds)
     except MemoryError as error:
         raise OutOfMemory(f"{label}: its content does not fit into memory") from error
-    hooks: dict[str, Any] = {"parse_constant": _refuse_constant, "object_pairs_hook": _once} if strict else {}
-    if kept is not None and not strict:
-        hooks["object_hook"] = kept
+    hooks: dict[str, Any] = {"object_pairs_hook": _once}
+    if strict:
+        hooks["parse_constant"] = _refuse_constant
+    elif kept is not None:
+        hooks["object_pairs_hook"] = lambda pairs: kept(_once(pairs))
     try:
         text = content.decode("utf-8-sig")
         del content  # a caller that passed the only reference does not pay for both

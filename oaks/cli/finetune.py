@@ -36,7 +36,7 @@ def finetune(
     threads: options.Threads = None,
     max_minutes: options.MaxMinutes = None,
     seed: options.Seed = 0,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    resamples: options.Resamples = 1000,
 ) -> int:
     """Fine-tune a bundle's network on your own people, and write a new bundle.
 

@@ -71,7 +71,7 @@ def fit(
     category: options.Category = None,
     skeleton: options.Skeleton_ = None,
     threads: options.Threads = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    resamples: options.Resamples = 1000,
 ) -> None:
     """Fit a scorer to a frozen pose estimator: to its results, or to the heatmaps of its network."""
     from oaks.fit import fit_heatmaps, fit_results

@@ -45,7 +45,10 @@ Flip = Annotated[bool, typer.Option(help="Average with the mirrored crop, as the
 Refine = Annotated[
     str | None, typer.Option(help="second_peak, gradient, dark or none. Default: the bundle's decoder.")
 ]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")]
+Resamples = Annotated[
+    int, typer.Option(min=1, max=10**5, help="Bootstrap resamples of the images, for the intervals.")
+]
 Skeleton_ = Annotated[
     Path | None, typer.Option("--skeleton", help="JSON file of a skeleton. Default: COCO's 17 keypoints.")
 ]
@@ -211,9 +214,7 @@ class EvaluationOptions:
     against: Annotated[str | None, typer.Option(help="'paper' adds the paper's figures to the tables.")] = (
         None
     )
-    resamples: Annotated[
-        int, typer.Option(min=1, help="Bootstrap resamples of the images for the intervals.")
-    ] = 1000
+    resamples: Resamples = 1000
     seed: Seed = 0
     landing: Annotated[
         str,

@@ -63,7 +63,9 @@ def run(
 
     require_packages()
     from oaks.val.evaluate import evaluate_bundle, images_folder
+    from oaks.val.report.writer import check_report
 
+    check_report(out)
     truth = _truth(annotations, skeleton, category)
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
@@ -162,7 +164,9 @@ def report(
     require_packages()
     from oaks.val.detections import Detections
     from oaks.val.evaluate import evaluate, images_folder
+    from oaks.val.report.writer import check_report
 
+    check_report(out)
     truth = _truth(annotations, skeleton, category)
     try:
         folder = images_folder(annotations, images)
@@ -189,7 +193,7 @@ def compare(
             help="Score to rank by: oaks, conventional, own, oracle, ... Default: each file's best."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    resamples: options.Resamples = 1000,
     seed: options.Seed = 0,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,
@@ -200,7 +204,9 @@ def compare(
 
     require_packages()
     from oaks.val.evaluate import compare_files, measure
+    from oaks.val.report.writer import check_report
 
+    check_report(add_to)
     if len(results) < 2:
         raise ArgumentError(f"results must be two files or more, got {len(results)}")
     measured = measure(_truth(annotations, skeleton, category), results, box_source)
@@ -235,7 +241,9 @@ def trainings(
     require_packages()
     from oaks.val.evaluate import measure
     from oaks.val.report.comparison import trainings_section
+    from oaks.val.report.writer import check_report
 
+    check_report(add_to)
     truth = _truth(annotations, skeleton, category)
     second = measure(truth, results, box_source)
     first = measure(truth, over, box_source) or second
@@ -263,7 +271,7 @@ def others(
     against: Against = None,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the images.")] = 1000,
+    resamples: options.Resamples = 1000,
     seed: options.Seed = 0,
     out: Report = Path("report"),
 ) -> None:
@@ -273,7 +281,11 @@ def others(
     require_packages()
     from oaks.val.evaluate import images_folder, measure
     from oaks.val.report.other_estimators import section
+    from oaks.val.report.writer import check_report
 
+    check_report(out)
+    if len({path.stem for path in results}) < len(results):
+        raise ArgumentError(f"results must have different file names, got {[path.stem for path in results]}")
     paper = options.beside_paper(against)
     truth, paths = _truth(annotations, skeleton, category), list(results)
     if bundle is not None:
@@ -289,8 +301,6 @@ def others(
             ]
     measured = measure(truth, paths, box_source)
     sources = {path.stem: one for path, one in zip(results, measured, strict=True)}
-    if len(sources) < len(results):
-        raise ArgumentError(f"results must have different file names, got {[path.stem for path in results]}")
     _show(output, section(sources, paper, resamples=resamples, seed=seed), out)
 
 
@@ -368,7 +378,9 @@ def ablate(
     from oaks.training.recipe import read_recipe
     from oaks.training.run import Hardware
     from oaks.val.evaluate import images_folder
+    from oaks.val.report.writer import check_report
 
+    check_report(report)
     output.kept = f"the trainings so far are in {out}; the same command resumes"
     section = library(
         kind, read_recipe(recipe, change), annotations, images_folder(annotations, images), out, pose=pose,

@@ -30,6 +30,7 @@ from oaks.skipping import skip
 from oaks.structured import read_json, read_npz, require
 from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import check_resamples
 
 PEOPLE_AT_ONCE = 64
 """Number of people in a shard of stored heatmaps."""
@@ -112,6 +113,7 @@ def fit_heatmaps(
         ArgumentError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
             other people.
     """
+    check_resamples(resamples, settings.seed)
     if scorer not in SCORERS:
         raise ArgumentError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
     second = None if second_opinion is None else _second_bundle(second_opinion, scorer)

@@ -12,6 +12,7 @@ import numpy as np
 
 from oaks.boxes import iou, to_xyxy
 from oaks.coco import read_results
+from oaks.coco_fields import box_fields
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.val.detections import Detections
@@ -253,7 +254,7 @@ def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.
 def _boxes(truth: GroundTruth, detections: Detections, rows: list[dict[str, Any]]) -> np.ndarray | None:
     """Return boxes (N, 4) in pixels of the image files: the row's or its person's; None if a row has neither."""
     if all(row.get("box") is not None for row in rows):
-        return to_xyxy(np.array([row["box"] for row in rows], float).reshape(-1, 4))
+        return to_xyxy(box_fields(rows, lambda n: f"{detections.path}: row {detections.rows[n]}"))
     if detections.box_source == "ground truth":
         return truth.file_boxes(detections.own)
     return None

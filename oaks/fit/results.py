@@ -25,6 +25,7 @@ from oaks.results_features import boxes_around, feature_names, results_features
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.ground_truth import OCCLUSION_CLASSES
+from oaks.val.interval import check_resamples
 
 log = logging.getLogger("oaks")
 
@@ -77,6 +78,9 @@ def fit_results(
             few people. Nothing is written then.
         BackendUnavailable: LightGBM is not installed.
     """
+    check_resamples(resamples, settings.seed)
+    if out is not None and Path(out).suffix != ".json" and Path(out).exists() and not Path(out).is_dir():
+        raise ArgumentError(f"out must be a folder, got the file {out}")
     people = load_people(
         listed(results), listed(annotations), skeleton=skeleton, box_source=box_source, category=category
     )

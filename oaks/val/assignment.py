@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,7 @@ def _stated(
     seen: dict[int, int] = {}
     for n, annotation_id in enumerate(ids):
         where = f"{path}: row {indices[n]} (image {truth.image_ids[image[n]]})"
-        if not isinstance(annotation_id, Real) or annotation_id not in position:
+        if annotation_id not in position:
             raise ArgumentError(f"{where}: {truth.path} has no annotation {annotation_id}")
         person = position[annotation_id]
         if truth.image[person] != image[n]:

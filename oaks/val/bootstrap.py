@@ -105,12 +105,10 @@ def compare_rankings(
     and with only those whose own person is in the class.
 
     Raises:
-        ArgumentError: fewer than one contender or resample.
+        ArgumentError: there is no contender, or `resamples` or `seed` does not fit.
     """
-    if not contenders or resamples < 1:
-        raise ArgumentError(
-            f"contenders and resamples must be at least one, got {len(contenders)} and {resamples}"
-        )
+    if not contenders:
+        raise ArgumentError("contenders must be at least one, got none")
     draws = resample_images(len(contenders[0].measured.truth.image_ids), resamples, seed)
     tables = [_figures(contender, draws) for contender in contenders]
     return [

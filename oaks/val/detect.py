@@ -80,7 +80,7 @@ def detect(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "
             f"{truth.path} has {truth.skeleton.count}"
         )
-    found = _annotated(truth) if boxes is None else _detected(truth, boxes, min_box_score)
+    found = list(_annotated(truth)) if boxes is None else detected_jobs(truth, boxes, min_box_score)
     jobs = {job.image: job for job in found}
     annotations = Path(truth.path).name
     chosen: dict[str, Any]
@@ -208,7 +208,18 @@ def _annotated(truth: GroundTruth) -> Iterator[Job]:
         yield Job(int(image), truth.file_boxes(people), np.ones(len(people)), truth.ids[people])
 
 
-def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Iterator[Job]:
+def detected_jobs(truth: GroundTruth, path: str | Path, min_box_score: float) -> list[Job]:
+    """The boxes of a results file, by image.
+
+    Args:
+        truth: the data set.
+        path: COCO results with person boxes.
+        min_box_score: minimum score of a box.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ArgumentError: it is no such file, names an image that the data set has not, or no box has this score.
+    """
     found = read_boxes(path, truth.category_id)
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
         raise ArgumentError(f"{path}: {truth.path} has no image {min(unknown)}")
@@ -217,11 +228,13 @@ def _detected(truth: GroundTruth, path: str | Path, min_box_score: float) -> Ite
         raise ArgumentError(
             f"min_box_score must leave some boxes of {path}, got {min_box_score}; the best score is {best:.4g}"
         )
+    jobs = []
     for image, image_id in enumerate(truth.image_ids.tolist()):
         corners, scores = found.of(image_id)
         keep = scores >= min_box_score
         if keep.any():
-            yield Job(image, corners[keep], scores[keep], None)
+            jobs.append(Job(image, corners[keep], scores[keep], None))
+    return jobs
 
 
 def _estimate(
@@ -247,4 +260,4 @@ def _estimate(
         yield image, own
 
 
-__all__ = ["Job", "ReadableImages", "detect"]
+__all__ = ["Job", "ReadableImages", "detect", "detected_jobs"]

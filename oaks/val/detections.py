@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks.coco import read_results
-from oaks.coco_fields import are_numbers
+from oaks.coco_fields import are_numbers, is_whole
 from oaks.errors import ArgumentError
 from oaks.names import printable
+from oaks.schema import shortened
 from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import GroundTruth
 
@@ -123,6 +123,7 @@ class Detections:
             raise ArgumentError(f"{path} must be a list of detections, got {type(rows).__name__}")
         if box_source not in (None, *BOX_SOURCES):
             raise ArgumentError(f"{path}: box_source must be one of {BOX_SOURCES}, got {box_source!r}")
+        _check_ids(rows, path)
         position = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
         kept = [i for i, row in enumerate(rows) if _belongs(row, i, path, position, truth)]
         if rows and not kept:
@@ -168,6 +169,15 @@ def _stated_source(header: dict[str, Any]) -> str | None:
     return "ground truth" if str(stated).startswith("annotated") else "detected"
 
 
+def _check_ids(rows: Sequence[Any], path: str) -> None:
+    """Refuse ids that are no whole numbers: a row of category "1" would be left out as another category's."""
+    for index, row in enumerate(rows):
+        for key in ("image_id", "category_id", "annotation_id"):
+            value = row.get(key) if isinstance(row, dict) else None
+            if value is not None and not is_whole(value):
+                raise ArgumentError(f"{path}: row {index}: {key} must be an integer, got {shortened(value)}")
+
+
 def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int], truth: GroundTruth) -> bool:
     """Check one row; return False if it is of another category."""
     where = f"{path}: row {index} (image {row.get('image_id') if isinstance(row, dict) else '?'})"
@@ -176,7 +186,7 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
             raise ArgumentError(f"{where}: {key!r} is missing")
     if row["category_id"] != truth.category_id:
         return False
-    if not isinstance(row["image_id"], Real) or row["image_id"] not in images:
+    if row["image_id"] not in images:
         raise ArgumentError(f"{where}: {truth.path} has no image {row['image_id']}")
     count = truth.skeleton.count
     if not are_numbers(row["keypoints"]):

@@ -16,11 +16,12 @@ from oaks.progress import progress
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import CocoBackend
-from oaks.val.detect import detect
+from oaks.val.detect import detect, detected_jobs
 from oaks.val.detections import Detections
 from oaks.val.error_analysis import Landing
 from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.interval import check_resamples
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.answer import answer
 from oaks.val.report.comparison import files_section
@@ -62,8 +63,7 @@ class Settings:
             if getattr(self, name) not in get_args(kind):
                 choices = ", ".join(get_args(kind))
                 raise ArgumentError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
-        if self.resamples < 1:
-            raise ArgumentError(f"resamples must be at least 1, got {self.resamples}")
+        check_resamples(self.resamples, self.seed)
 
 
 def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settings = Settings()) -> Report:
@@ -153,6 +153,10 @@ def evaluate_bundle(
         ArgumentError: a file in `out` was made with other settings, or an argument is wrong.
     """
     out = Path(out)
+    if boxes is not None and not ground_truth_only:
+        detected_jobs(
+            truth, boxes, min_box_score
+        )  # refused now, and not after the run with ground-truth boxes
     out.mkdir(parents=True, exist_ok=True)
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
     if not ground_truth_only:

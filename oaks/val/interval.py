@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oaks.arguments import check_seed, is_integer
+from oaks.errors import ArgumentError
+
 CONFIDENCE = 0.95
+MOST_RESAMPLES = 100_000
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,24 @@ class Interval:
         return cls(float(values[0]), float(low), float(high))
 
 
+def check_resamples(resamples: int, seed: int) -> None:
+    """Refuse a number of resamples or a seed that a bootstrap cannot have.
+
+    Raises:
+        ArgumentError: one of them does not fit.
+    """
+    if not is_integer(resamples) or not 1 <= resamples <= MOST_RESAMPLES:
+        raise ArgumentError(f"resamples must be an integer from 1 to {MOST_RESAMPLES}, got {resamples!r}")
+    check_seed(seed)
+
+
 def resample_images(images: int, resamples: int, seed: int | np.random.Generator) -> np.ndarray:
     """Return (1+resamples, images) how often each image counts: once, then as in draws of all images with replacement."""
+    if not isinstance(seed, np.random.Generator):
+        check_resamples(resamples, seed)
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
     return np.concatenate([np.ones((1, images), np.uint16), draws.astype(np.uint16)])
 
 
-__all__ = ["CONFIDENCE", "Interval", "resample_images"]
+__all__ = ["CONFIDENCE", "MOST_RESAMPLES", "Interval", "check_resamples", "resample_images"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.boxes import to_xyxy
 from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
-from oaks.coco_fields import are_numbers
+from oaks.coco_fields import are_numbers, box_fields, category_ids
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.results_features import boxes_around
@@ -110,9 +110,10 @@ def _boxes(truth: GroundTruth, found: Detections, rows: Rows) -> np.ndarray:
     scale = truth.scales[found.image]
     boxes = boxes_around(found.keypoints / scale[:, None])
     position = {int(annotation_id): g for g, annotation_id in enumerate(truth.ids)}
+    stated = box_fields(rows, lambda n: f"{found.path}: row {found.rows[n]}")
     for n, row in enumerate(rows):
         if row.get("box") is not None:
-            boxes[n] = to_xyxy(row["box"])
+            boxes[n] = to_xyxy(stated[n])
         elif row.get("annotation_id") in position:
             boxes[n] = truth.file_boxes(np.array([position[row["annotation_id"]]]))
     return boxes
@@ -139,7 +140,8 @@ def rescore_results(
         out: the results file to write, with a header beside it.
         estimator, decoder: the estimator and decoder of the results; None: as their header states, if it does.
         second: results of the second estimator for the same boxes, row by row, if the scorer was fitted with one.
-        category: category id of people; rows of other categories are copied unchanged. None: every row is a person's.
+        category: category id of people; rows of other categories are copied unchanged, those without one are people's.
+            None: every row is a person's.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -147,7 +149,10 @@ def rescore_results(
             written then.
     """
     every, stated = read_results(results)
-    chosen = [n for n, row in enumerate(every) if category is None or row.get("category_id") == category]
+    chosen = list(range(len(every)))
+    if category is not None:
+        categories = category_ids(every, lambda n: f"{results}: row {n}: category_id", category)
+        chosen = np.flatnonzero(categories == category).tolist()
     rows, stated = [every[n] for n in chosen], stated or {}
     scorer.require(
         estimator=estimator or stated.get("estimator") or stated.get("bundle"),
@@ -210,31 +215,42 @@ def _second_poses(
     others = [found[n] for n in chosen if n < len(found)]
     if [row["image_id"] for row in others] != [row["image_id"] for row in rows]:
         raise ArgumentError(f"second must have the images of results row by row, got others in {second}")
-    points = np.array([row["keypoints"] for row in others], float).reshape(
-        len(rows), scorer.card.skeleton.count, 3
-    )
+    points = _keypoints(others, scorer.card.skeleton.count, second)
     return points[..., :2], points[..., 2]
 
 
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return keypoints with scores (N, K, 3), and boxes (N, 4) if the scorer needs them."""
-    count, points, boxes = scorer.card.skeleton.count, [], []
+    boxes = []
     for number, row in enumerate(rows):
-        where = f"{label}: row {number} (image {row['image_id']})"
-        flat: Any = row.get("keypoints")
-        if not are_numbers(flat) or np.shape(flat) != (3 * count,):
-            raise ArgumentError(f"{where}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}")
-        points.append(flat)
         if scorer.card.boxes:
             box: Any = row.get("box") or row.get("bbox")
             if not are_numbers(box) or np.shape(box) != (4,):
                 raise ArgumentError(
-                    f"{where}: box must be x, y, width, height, got {box}; the scorer was fitted with boxes"
+                    f"{_place(label, number, row)}: box must be x, y, width, height, got {str(box)[:64]}; the scorer was "
+                    "fitted with boxes"
                 )
             boxes.append(to_xyxy(box))
-    found = np.array(points, float).reshape(-1, count, 3)
+    found = _keypoints(rows, scorer.card.skeleton.count, label)
     if np.ptp(found[..., 2]) == 0:
         raise ArgumentError(
             f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint"
         )
     return found, np.array(boxes, float) if scorer.card.boxes else None
+
+
+def _keypoints(rows: Rows, count: int, label: str | Path) -> np.ndarray:
+    """Return keypoints with scores (N, K, 3)."""
+    points = []
+    for number, row in enumerate(rows):
+        flat: Any = row.get("keypoints")
+        if not are_numbers(flat) or np.shape(flat) != (3 * count,):
+            raise ArgumentError(
+                f"{_place(label, number, row)}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}"
+            )
+        points.append(flat)
+    return np.array(points, float).reshape(-1, count, 3)
+
+
+def _place(label: str | Path, number: int, row: dict[str, Any]) -> str:
+    return f"{label}: row {number} (image {str(row['image_id'])[:64]})"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaks.arguments import is_number
+from oaks.arguments import check_seed, is_number
 from oaks.boxes import iou, to_xyxy
 from oaks.coco import Annotations, read_annotations
 from oaks.errors import ArgumentError
@@ -37,11 +36,10 @@ class DetectorLike:
     background: float = 0.7
 
     def __post_init__(self) -> None:
-        for name, most in (("jitter", math.inf), ("misses", 1), ("duplicates", 1), ("background", math.inf)):
+        for name, most in (("jitter", 1), ("misses", 1), ("duplicates", 1), ("background", 1000)):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value <= most:
-                requirement = "at least 0" if most == math.inf else "from 0 to 1"
-                raise ArgumentError(f"{name} must be {requirement}, got {value!r}")
+                raise ArgumentError(f"{name} must be from 0 to {most}, got {value!r}")
 
 
 def detector_like(
@@ -67,6 +65,7 @@ def detector_like(
         ArgumentError: an image has no stated size, and `images` is None.
     """
     detector = detector or DetectorLike()
+    check_seed(seed)
     boxes, hidden = people.boxes, _hidden(people)
     members: dict[int, list[int]] = {}
     for n in np.flatnonzero(~people.crowd).tolist():

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from oaks.coco import read_results
+from oaks.coco_fields import integers
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton
@@ -184,7 +185,7 @@ def person_ids(truth: GroundTruth, content: dict[str, Any]) -> np.ndarray:
         raise ArgumentError(
             f"{truth.path}: every annotation must have a track_id, got none in annotation {number}"
         )
-    return np.array(found, int)
+    return integers(found, lambda n: f"{truth.path}: annotation {truth.ids[n]}: track_id", least=NO_TRACK)
 
 
 def frames_by_oks(
@@ -336,13 +337,11 @@ def evaluate_tracks(
     truth = GroundTruth.load(annotations, skeleton=skeleton, category=category)
     people = person_ids(truth, read_json(annotations, top=dict, strict=False))
     rows, _ = read_results(results)
-    if without := [number for number, row in enumerate(rows) if not isinstance(row.get("track_id"), int)]:
-        came = str(rows[without[0]].get("track_id"))[:64]
-        raise ArgumentError(
-            f"{results}: track_id of every row must be an integer, got {came} in row {without[0]}"
-        )
+    given = integers(
+        [row.get("track_id") for row in rows], lambda n: f"{results}: row {n}: track_id", least=NO_TRACK
+    )
     found = Detections.load(results, truth, box_source="detected")
-    tracks = np.array([rows[number]["track_id"] for number in found.rows], int)
+    tracks = given[found.rows]
     kept = tracks != NO_TRACK
     frames = frames_by_oks(truth, people, found.keypoints[kept], found.image[kept], tracks[kept], fewest)
     scores = score_tracks(frames, threshold)

@@ -32,15 +32,11 @@ from oaks.val.report.document import (
     sort_value,
     to_plain,
 )
+from oaks.val.report.drawing import check_drawing
 
 FORMAT = 1
 WIDTH = 150
 """Terminal columns that the widest table needs."""
-_ACTIVE = re.compile(
-    r"(?i)<script|<foreignobject|<!entity|<!doctype[^>]*\[|javascript:|<[^>]*\son\w+\s*=|<iframe|<embed|<object"
-)
-"""Active content, which Matplotlib's drawings never contain and which must not enter the page."""
-
 _TEXT = {"type": "string"}
 _FINITE = {"type": "number", "minimum": -1e300, "maximum": 1e300}
 _NUMBER = {"anyOf": [_FINITE, {"type": "null"}]}
@@ -139,6 +135,16 @@ def load_report(folder: str | Path) -> Report:
         )
     except ValueError as error:
         raise ArgumentError(f"{folder / DATA} is not a report: {error}") from error
+
+
+def check_report(folder: str | Path | None) -> None:
+    """Refuse a folder whose report cannot be read, before work that is to be added to it.
+
+    Raises:
+        ArgumentError: as `load_report`.
+    """
+    if folder is not None and (Path(folder) / DATA).is_file():
+        load_report(folder)
 
 
 def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
@@ -262,10 +268,7 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
         file = entry.pop("file")
         figure = Figure(svg="", **entry)
         svg = read_bytes(folder / _own(file, _svg(figure)), "image_bytes").decode("utf-8")
-        if found := _ACTIVE.search(svg):
-            raise ArgumentError(
-                f"{file} must be a drawing without active content, got one with {found[0][:32]!a}"
-            )
+        check_drawing(svg, str(file))
         return replace(figure, svg=svg)
     pictures = tuple(
         replace(made, jpeg=read_bytes(folder / _own(picture["file"], _jpeg(made)), "image_bytes"))
