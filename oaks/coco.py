@@ -253,7 +253,7 @@ def check_annotations(
 
 def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> None:
     """Refuse coordinates (N, ...) that no image has."""
-    far = (np.abs(values) >= LARGEST).reshape(len(values), -1).any(axis=1)
+    far = (np.abs(values) >= LARGEST).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         n = int(far.argmax())
         raise ArgumentError(

@@ -43,7 +43,10 @@ def test_json_that_does_not_fit_is_named(tmp_path, content, message):
 def test_json_is_read_whole(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"ä": [1, 2.5, None]}).encode())
     assert structured.read_json(tmp_path / "a.json", top=(dict, list)) == {"ä": [1, 2.5, None]}
-    assert structured.parse_json(b'{"a": 1, "a": 2}', "x", strict=False) == {"a": 2}
+    assert np.isnan(structured.parse_json(b'{"a": NaN}', "x", strict=False)["a"])
+    for strict in (True, False):
+        with pytest.raises(ValueError, match="field 'a' occurs twice"):
+            structured.parse_json(b'{"a": 1, "a": 2}', "x", strict=strict)
     with pytest.raises(
         ValueError, match=r"a\.json: its size in bytes must be at most 5, got .*OAKS_LIMIT_JSON_BYTES"
     ):

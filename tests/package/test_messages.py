@@ -43,6 +43,7 @@ RAISED = {
     "BackendUnavailable",
     "BundleError",
     "OaksError",
+    "OutOfMemory",
     "FileNotFoundError",
 }
 UNWANTED = {
