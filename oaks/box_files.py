@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from oaks.boxes import to_xyxy
-from oaks.coco import LARGEST, PERSON_ID, check_annotations
+from oaks.boxes import FARTHEST, to_xyxy
+from oaks.coco import PERSON_ID, check_annotations
 from oaks.coco_fields import (
     as_id,
     category_ids,
@@ -175,9 +175,9 @@ def _by_image(
     path: str | Path, images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """Boxes and scores by image id, in their order within one."""
-    if (far := np.abs(boxes) >= LARGEST).any():
+    if (far := np.abs(boxes) >= FARTHEST).any():
         raise ArgumentError(
-            f"{path}: boxes must lie within {LARGEST:g} pixels, got {boxes[far.any(axis=1)][0].tolist()}"
+            f"{path}: boxes must lie within {FARTHEST:g} pixels, got {boxes[far.any(axis=1)][0].tolist()}"
         )
     order = np.argsort(images, kind="stable")
     numbers, starts = np.unique(images[order], return_index=True)
@@ -210,8 +210,8 @@ def read_mot(path: str | Path) -> PersonBoxes:
             raise ArgumentError(
                 f"{path}: line {number} must be frame, id, left, top, width, height, score, got {line[:128]!r}"
             ) from error
-        sides = abs(x) < LARGEST and abs(y) < LARGEST and 0 < width < LARGEST and 0 < height < LARGEST
-        if not (sides and 0 < frame < LARGEST and frame == int(frame)):
+        sides = abs(x) < FARTHEST and abs(y) < FARTHEST and 0 < width < FARTHEST and 0 < height < FARTHEST
+        if not (sides and 0 < frame < FARTHEST and frame == int(frame)):
             raise ArgumentError(
                 f"{path}: line {number} must have a frame from 1 and a box of positive, finite extent, got {line[:128]!r}"
             )

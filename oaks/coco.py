@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from oaks.arguments import check_iterable
-from oaks.boxes import to_xyxy
+from oaks.boxes import FARTHEST, to_xyxy
 from oaks.coco_fields import (
     alone,
     are_numbers,
@@ -39,8 +39,6 @@ from oaks.schema import shortened
 from oaks.skeleton import Skeleton
 from oaks.structured import check_top, read_json
 
-LARGEST = 1e9
-"""Largest pixel coordinate, side or frame number that is accepted."""
 AREA_OF_BOX = 0.53
 """Area of a person relative to the box, where there is no mask: the mean of COCO's masks."""
 PERSON = "person"
@@ -253,11 +251,11 @@ def check_annotations(
 
 def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> None:
     """Refuse coordinates (N, ...) that no image has."""
-    far = (np.abs(values) >= LARGEST).any(axis=tuple(range(1, values.ndim)))
+    far = (np.abs(values) >= FARTHEST).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         n = int(far.argmax())
         raise ArgumentError(
-            f"{named(n)}: {field} must lie within {LARGEST:g} pixels, got {np.nanmax(np.abs(values[n])):g}"
+            f"{named(n)}: {field} must lie within {FARTHEST:g} pixels, got {np.nanmax(np.abs(values[n])):g}"
         )
 
 
@@ -451,9 +449,9 @@ def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *key
         for key in keys
     ]
     for key, column in zip(keys, columns, strict=True):
-        if (column >= LARGEST).any():
+        if (column >= FARTHEST).any():
             n = int(column.argmax())
-            raise ArgumentError(f"{label(key, n)} must be below {LARGEST:g}, got {column[n]}")
+            raise ArgumentError(f"{label(key, n)} must be below {FARTHEST:g}, got {column[n]}")
     return np.stack(columns, axis=1) if images else np.zeros((0, 2), np.int64)
 
 
@@ -567,7 +565,6 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 __all__ = [
     "AREA_OF_BOX",
-    "LARGEST",
     "NO_AREA",
     "NO_BOX",
     "NO_IMAGE",

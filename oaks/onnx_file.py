@@ -119,7 +119,7 @@ def check(
                     f"{label} must hold all its tensors, got external data for {_name(message, label)!r}; save the "
                     "model as one file"
                 )
-            if kind == "Node" and number == 4 and bytes(value) == b"EPContext":
+            if kind == "Node" and number == 4 and wire == 2 and bytes(value) == b"EPContext":
                 raise BundleError(f"{label} must be a plain ONNX graph, got an EPContext node")
             graphs += kind == "Model" and number == 7
             child = _MESSAGES[kind].get(number)
@@ -420,7 +420,7 @@ def _without_casts(graph: Iterator[Field], label: str) -> list[Field]:
 def _reads(node: memoryview, label: str) -> Iterator[str]:
     """The tensors that a node reads, its subgraphs' nodes included."""
     for number, wire, value in _fields(node, label):
-        if number == 1:
+        if number == 1 and wire == 2:
             yield bytes(value).decode("utf-8", "replace")
         elif number == 5 and wire == 2:
             for inner, inner_wire, graph in _fields(value, label):
@@ -434,7 +434,9 @@ def _cast_target(node: memoryview, label: str) -> str | None:
     """The output of a node that casts to float32; None for other nodes."""
     operation = output = None
     to = 0
-    for number, _, value in _fields(node, label):
+    for number, wire, value in _fields(node, label):
+        if wire != 2:
+            continue
         if number == 4:
             operation = bytes(value)
         elif number == 2:
@@ -447,7 +449,9 @@ def _cast_target(node: memoryview, label: str) -> str | None:
 def _widened(kind: str, fields: Iterator[Field] | list[Field], label: str) -> Iterator[Field]:
     """Widen every float16 of a message to float32: tensors, types and attributes that name a type."""
     fields = list(fields)
-    names_type = kind == "Attribute" and any(n == 1 and bytes(v) in _TYPE_ATTRIBUTES for n, _, v in fields)
+    names_type = kind == "Attribute" and any(
+        n == 1 and w == 2 and bytes(v) in _TYPE_ATTRIBUTES for n, w, v in fields
+    )
     for number, wire, value in fields:
         child = _MESSAGES[kind].get(number)
         if child == "Tensor" and wire == 2:
@@ -486,17 +490,17 @@ def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
     numbers: list[int] = []
     floats = doubles = b""
     for number, wire, value in _fields(memoryview(tensor), label):
-        if number == 1:
+        if number == 1 and wire in (0, 2):
             shape += _integers(wire, value, label)
-        elif number == 2:
+        elif number == 2 and wire == 0:
             kind = value
-        elif number == 9:
+        elif number == 9 and wire == 2:
             raw = value
         elif number in (5, 7, 11) and wire in (0, 2):
             numbers += _integers(wire, value, label)
-        elif number == 4:
+        elif number == 4 and wire in (2, 5):
             floats += bytes(value)
-        elif number == 10:
+        elif number == 10 and wire in (1, 2):
             doubles += bytes(value)
     if kind not in _DTYPES or any(size < 0 for size in shape):
         raise BundleError(f"{label}: tensor {_name(tensor, label)!r} has type {kind} and shape {shape}")
@@ -566,6 +570,10 @@ def _fields(message: memoryview, label: str) -> Iterator[Field]:
     while at < end:
         tag, at = _varint(message, at, label)
         number, wire = tag >> 3, tag & 7
+        if (
+            tag >> 32 or number == 0
+        ):  # the runtimes' parsers drop the bits above 32: another field than is seen here
+            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
         if wire == 0:
             value, at = _varint(message, at, label)
             yield number, wire, value
@@ -576,7 +584,7 @@ def _fields(message: memoryview, label: str) -> Iterator[Field]:
             length = 8 if wire == 1 else 4
         else:
             raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
-        if number == 0 or at + length > end:
+        if at + length > end:
             raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
         yield number, wire, message[at : at + length]
         at += length

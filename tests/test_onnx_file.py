@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 
@@ -343,3 +344,42 @@ def test_read_takes_regular_files_of_bounded_size(tmp_path):
         os.mkfifo(tmp_path / "fifo")
         with pytest.raises(BundleError, match="must be a regular file"):
             onnx_file.read(tmp_path / "fifo")
+
+
+def long_tag(number: int, wire: int) -> bytes:
+    """A tag of five bytes with a bit above 32, which the parsers of protobuf drop."""
+    value = (number << 3 | wire) | 1 << 32
+    return bytes((value >> shift & 0x7F) | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
+
+
+def test_tags_that_runtimes_read_otherwise_are_refused():
+    """Field 13 of a tensor, external data, would look like field 536870925."""
+    content = model(initializers=[external()]).SerializeToString()
+    tensor = external().SerializeToString()
+    changed = tensor.replace(b"\x6a", long_tag(13, 2)).replace(b"\x70\x01", long_tag(14, 0) + b"\x01")
+    assert changed != tensor
+    plain = model()
+    graph = plain.graph.SerializeToString() + onnx_file._encoded([(5, 2, changed)])
+    plain.ClearField("graph")
+    bad = plain.SerializeToString() + onnx_file._encoded([(7, 2, graph)])
+    for refused in (content, bad):
+        with pytest.raises(BundleError, match="external data|something else or a damaged one"):
+            onnx_file.check(refused, "a")
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 5])
+def test_numbers_in_the_place_of_texts_take_no_memory(number):
+    """A number where bytes belong is a field that runtimes skip; as a length it would be 8 GB."""
+    whole = model(helper.make_node("Cast", ["h"], ["w"], to=1), initializers=[
+        numpy_helper.from_array(np.ones(2, np.float16), "h")
+    ])  # fmt: skip
+    node = whole.graph.node[0].SerializeToString() + bytes([number << 3]) + b"\x80\x80\x80\x80\x20"
+    del whole.graph.node[0]
+    graph = onnx_file._encoded([(1, 2, node)]) + whole.graph.SerializeToString()
+    whole.ClearField("graph")
+    grown = whole.SerializeToString() + onnx_file._encoded([(7, 2, graph)])
+    assert len(onnx.load_from_string(grown).graph.node) == 2
+    with contextlib.suppress(BundleError):
+        onnx_file.check(grown, "a")
+        onnx_file.in_precision(grown, "fp16", "fp32", "a")
+        onnx_file.in_precision(grown, "fp16", "fp16", "a")
