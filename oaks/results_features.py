@@ -5,9 +5,16 @@ The features of one pose are oaks.ops.pose_features without those of the picture
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from oaks import ops
+from oaks.boxes import FARTHEST
+from oaks.coco_fields import are_numbers, box_fields
+from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 
 BOX_OF_KEYPOINTS = 1.2
@@ -58,6 +65,46 @@ def results_features(
     )[..., kept]
     found = np.ascontiguousarray(found)
     return found if second is None else with_opinion(skeleton, found, keypoints, boxes, second)
+
+
+def check_rows(rows: Sequence[Mapping[str, Any]], label: str | Path) -> None:
+    """Refuse boxes that are none, and coordinates and scores that are too large for float32 arithmetic.
+
+    Args:
+        rows: COCO keypoint results; they may hold `box` or `bbox`.
+        label: the file in messages.
+
+    Raises:
+        ArgumentError: the message names the row.
+    """
+
+    def place(number: int) -> str:
+        return f"{label}: row {number} (image {str(rows[number].get('image_id'))[:64]})"
+
+    boxes = box_fields([{"box": row.get("box", row.get("bbox"))} for row in rows], place)
+    for number, row in enumerate(rows):
+        for name, values in (("box", boxes[number]), ("keypoints", row.get("keypoints"))):
+            if are_numbers(values) and np.abs(values).max(initial=0) > FARTHEST:
+                raise ArgumentError(
+                    f"{place(number)}: {name} must be within {FARTHEST:g}, got {str(values)[:64]}"
+                )
+
+
+def check_scores(heat: np.ndarray, label: str | Path) -> None:
+    """Refuse keypoint scores (N, K) that say nothing about single keypoints.
+
+    Raises:
+        ArgumentError: all are equal, or each pose has one score for all its keypoints.
+    """
+    if np.ptp(heat) == 0:
+        raise ArgumentError(
+            f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint; write the "
+            "estimator's own score of each keypoint in its third number"
+        )
+    if heat.shape[1] > 1 and len(heat) > 1 and np.ptp(heat, axis=1).max() == 0:
+        raise ArgumentError(
+            f"{label}: keypoints must have a score each, got one score for all keypoints of each pose"
+        )
 
 
 def with_opinion(

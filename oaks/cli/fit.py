@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,9 @@ def fit(
         Path | None, typer.Option(help="For a network: folder for its heatmaps. Default: OUT.heatmaps.")
     ] = None,
     scorer: Annotated[
-        str, typer.Option(help="For a network: trees, or ks-net (a network on the heatmaps).")
-    ] = "trees",
+        str | None,
+        typer.Option(help="For a network: trees (default), or ks-net (a network on the heatmaps)."),
+    ] = None,
     second_opinion: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +69,9 @@ def fit(
     estimator: Annotated[
         str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
     ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="For results: the estimator's decoder. Default: as the header says.")
+    ] = None,
     box_source: options.BoxSource = None,
     category: options.Category = None,
     skeleton: options.Skeleton_ = None,
@@ -74,28 +79,49 @@ def fit(
     resamples: options.Resamples = 1000,
 ) -> None:
     """Fit a scorer to a frozen pose estimator: to its results, or to the heatmaps of its network."""
-    from oaks.fit import fit_heatmaps, fit_results
+    from oaks.fit import Settings, fit_heatmaps, fit_results
     from oaks.fit.networks import read_settings
 
+    settings = Settings(
+        threads=threads or 1
+    )  # threads of trees that wait for each other slow a busy machine down
+    for_networks = {
+        "--images": images, "--preset": preset, "--set": change, "--store": store, "--scorer": scorer,
+        "--second-opinion": second_opinion,
+    }  # fmt: skip
+    for_results = {
+        "--second": second, "--reference": reference, "--decoder": decoder, "--box-source": box_source,
+    }  # fmt: skip
     if all(path.endswith(".json") for path in source):
+        _refuse(for_networks, "source is a network", source)
         fitted = fit_results(
-            source, annotations, out=out, estimator=estimator, skeleton=options.skeleton(skeleton),
-            box_source=box_source, category=category, second=second or None,
+            source, annotations, out=out, estimator=estimator, decoder=decoder, settings=settings,
+            skeleton=options.skeleton(skeleton), box_source=box_source, category=category, second=second or None,
             reference=None if reference is None else (reference[0], reference[1]), resamples=resamples,
         )  # fmt: skip
     elif len(source) == 1:
+        _refuse(for_results, "source is results", source)
         store = store or out.with_name(f"{out.name}.heatmaps")
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
             source[0], annotations, images, store=store, out=out, preset=preset,
             preset_settings=read_settings(change), name=estimator, category=category,
-            skeleton=options.skeleton(skeleton), scorer=scorer, second_opinion=second_opinion, resamples=resamples,
-            threads=threads,
+            skeleton=options.skeleton(skeleton), scorer=scorer or "trees", settings=settings,
+            second_opinion=second_opinion, resamples=resamples, threads=threads,
         )  # fmt: skip
     else:
         raise ArgumentError(f"source must be results files (.json), or one network, got {source}")
     output.tables(fitted.tables)
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")
+
+
+def _refuse(options: Mapping[str, object], unless: str, source: list[str]) -> None:
+    """Refuse options that would have no effect."""
+    for name, value in options.items():
+        if value:
+            raise ArgumentError(
+                f"{name} must not be given unless {unless}, got {name} and {', '.join(source)}"
+            )
 
 
 @verb(extra="fit")
@@ -111,6 +137,9 @@ def rescore(
     estimator: Annotated[
         str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
     ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="The estimator's decoder. Default: as the results' header says.")
+    ] = None,
     category: Annotated[
         int | None,
         typer.Option(help="Category id of people; other rows stay unchanged. Default: every row."),
@@ -121,7 +150,7 @@ def rescore(
     from oaks.val.rescore import rescore_results
 
     path = rescore_results(
-        Scorer(scorer), results, out, estimator=estimator, second=second, category=category
+        Scorer(scorer), results, out, estimator=estimator, decoder=decoder, second=second, category=category
     )
     output.item({"results": path}, str(path))
 

@@ -14,6 +14,7 @@ from oaks.boxes import iou, to_xyxy
 from oaks.coco import read_results
 from oaks.coco_fields import box_fields
 from oaks.errors import ArgumentError
+from oaks.results_features import check_rows, check_scores
 from oaks.skeleton import Skeleton
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
@@ -141,6 +142,8 @@ def load_people(
         raise ArgumentError(
             f"results must be one file for each of annotations, got {len(results)} and {len(annotations)}"
         )
+    if len({Path(path).resolve() for path in results}) < len(results):
+        raise ArgumentError(f"results must be different files, got {_joined(results)}")
     rows: list[dict[str, Any]] = []
     headers = []
     for number, path in enumerate(results):
@@ -175,8 +178,11 @@ def people_of(
     if box_source is None:
         ground_truth = stated == {True} or (not stated and with_ids)
         box_source = "ground truth" if ground_truth else "detected"
+    if not rows:
+        raise ArgumentError(f"{label}: results must hold at least one pose, got an empty list")
     # Rows of other programs may hold bbox, which pycocotools would take for a box result.
     plain = [{("box" if key == "bbox" else key): value for key, value in row.items()} for row in rows]
+    check_rows(plain, label)
     detections = Detections.from_rows(plain, truth, path=label, header=headers[0], box_source=box_source)
     ordered = [plain[i] for i in detections.rows]
     heat = _heat(detections, ordered, label)
@@ -233,21 +239,10 @@ def _check_bare(rows: list[dict[str, Any]], label: str) -> None:
 
 
 def _heat(detections: Detections, rows: list[dict[str, Any]], label: str) -> np.ndarray:
-    if detections.heat is None:
-        third = rows[0]["keypoints"][2]
-        raise ArgumentError(
-            f"{label}: keypoints must have scores that differ, got {third} for every keypoint; write the estimator's "
-            "own score of each keypoint in its third number"
-        )
     heat = detections.heat
-    if heat.shape[1] > 1 and np.ptp(heat, axis=1).max() == 0:
-        raise ArgumentError(
-            f"{label}: keypoints must have a score each, got one score for all keypoints of each pose"
-        )
-    if np.ptp(heat) == 0:
-        raise ArgumentError(
-            f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint"
-        )
+    if heat is None:  # all are equal
+        heat = np.full((len(rows), detections.keypoints.shape[1]), float(rows[0]["keypoints"][2]))
+    check_scores(heat, label)
     return heat
 
 

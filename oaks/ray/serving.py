@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 NAME = "oaks"
+_SERVE = "serve"
+"""Namespace of Serve's own actors."""
 _TAKEN = 10_000
 """Most requests that Serve passes to a replica at a time; the replica itself refuses those beyond its queue."""
 _STOP_SECONDS = 120.0
@@ -159,13 +161,13 @@ def running(
         import ray
         import ray.exceptions
         from ray import serve as ray_serve
+        from ray.util import list_named_actors
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        if (status := ray_serve.status()).proxies or status.applications:
+        if any(actor["namespace"] == _SERVE for actor in list_named_actors(all_namespaces=True)):
             # It would keep its own host and port, and its applications would end with this service.
             raise OaksError(
-                f"Ray Serve must not run in the cluster yet, got applications {sorted(status.applications)}; stop it, "
-                "or use another cluster"
+                "Ray Serve must not run in the cluster already, got a running one; pass another cluster"
             )
         pool = choose_pool(replicas, threads, device)
         settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)

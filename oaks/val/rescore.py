@@ -14,7 +14,7 @@ from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
 from oaks.coco_fields import are_numbers, box_fields, category_ids
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
-from oaks.results_features import boxes_around
+from oaks.results_features import boxes_around, check_rows, check_scores
 from oaks.scorer import Scorer
 from oaks.val.detect import ReadableImages
 from oaks.val.detections import Detections
@@ -197,9 +197,9 @@ def _box_scores(rows: Rows, label: str | Path) -> np.ndarray:
     """Return the box scores (N,) of rows; 1 for rows without one."""
     found: list[Any] = [1.0 if row.get("box_score") is None else row["box_score"] for row in rows]
     for number, score in enumerate(found):
-        if not are_numbers(score) or np.ndim(score):
+        if not are_numbers(score) or np.ndim(score) or score < 0:
             raise ArgumentError(
-                f"{label}: row {number} (image {rows[number]['image_id']}): box_score must be a finite number, "
+                f"{label}: row {number} (image {rows[number]['image_id']}): box_score must be a finite number from 0 on, "
                 f"got {str(score)[:64]}"
             )
     return np.array(found, float)
@@ -221,21 +221,19 @@ def _second_poses(
 
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return keypoints with scores (N, K, 3), and boxes (N, 4) if the scorer needs them."""
+    check_rows(rows, label)
     boxes = []
     for number, row in enumerate(rows):
         if scorer.card.boxes:
-            box: Any = row.get("box") or row.get("bbox")
-            if not are_numbers(box) or np.shape(box) != (4,):
+            box: Any = row.get("box", row.get("bbox"))
+            if box is None:
                 raise ArgumentError(
-                    f"{_place(label, number, row)}: box must be x, y, width, height, got {str(box)[:64]}; the scorer was "
-                    "fitted with boxes"
+                    f"{_place(label, number, row)}: box must be x, y, width, height, got None; the scorer was fitted with "
+                    "boxes"
                 )
             boxes.append(to_xyxy(box))
     found = _keypoints(rows, scorer.card.skeleton.count, label)
-    if np.ptp(found[..., 2]) == 0:
-        raise ArgumentError(
-            f"{label}: keypoints must have scores that differ, got {found[0, 0, 2]:g} for every keypoint"
-        )
+    check_scores(found[..., 2], label)
     return found, np.array(boxes, float) if scorer.card.boxes else None
 
 

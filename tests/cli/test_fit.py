@@ -30,10 +30,13 @@ def test_a_scorer_is_fitted_and_scores_the_results_anew(files, tmp_path):
         row["bbox"] = boxes[row["annotation_id"]]
     results, annotations = frozen.save(tmp_path / "boxes", rows, content)
     done = run("fit", results, "--annotations", annotations, "--out", tmp_path / "scorer", "--estimator", "made-up",
-               "--resamples", 20)  # fmt: skip
+               "--decoder", "argmax", "--resamples", 20)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "scorer: " in done.stdout
     out = tmp_path / "better.json"
+    done = run("rescore", tmp_path / "scorer", results, "--out", out, "--decoder", "dark")
+    assert (done.exit_code, out.exists()) == (2, False)
+    assert "decoder must be 'argmax', which the scorer was fitted to, got 'dark'" in done.stderr
     done = run("rescore", tmp_path / "scorer", results, "--out", out, "--estimator", "made-up", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"results": str(out)}
@@ -50,6 +53,29 @@ def test_results_and_a_network_exclude_each_other(files, tmp_path):
         done.stderr
         == f"oaks: source must be results files (.json), or one network, got ['{results}', 'small']\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "message"),
+    [
+        (
+            "results",
+            ["--second-opinion", "small"],
+            "--second-opinion must not be given unless source is a network",
+        ),
+        ("results", ["--scorer", "ks-net"], "--scorer must not be given unless source is a network"),
+        ("results", ["--images", "there"], "--images must not be given unless source is a network"),
+        ("results", ["--set", "refine=dark"], "--set must not be given unless source is a network"),
+        ("net.onnx", ["--second", "other.json"], "--second must not be given unless source is results"),
+        ("net.onnx", ["--decoder", "dark"], "--decoder must not be given unless source is results"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(files, tmp_path, source, words, message):
+    results, annotations = files
+    source = results if source == "results" else source
+    done = run("fit", source, "--annotations", annotations, "--out", tmp_path / "scorer", *words)
+    assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "scorer").exists()
 
 
 def test_a_network_that_is_not_there_is_named(files, tmp_path):

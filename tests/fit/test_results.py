@@ -188,6 +188,20 @@ def few(rows):
     del rows[30:]
 
 
+def boxed(box):
+    def spoil(rows):
+        rows[3]["bbox"] = box
+
+    return spoil
+
+
+def placed(value, at):
+    def spoil(rows):
+        rows[3]["keypoints"][at] = value
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -197,6 +211,14 @@ def few(rows):
         (other_images, "has no image"),
         (not_a_number, "row 3 .*keypoints must be finite"),
         (thirteen_keypoints, "17 keypoints of 3 numbers each, the row has 13"),
+        (lambda rows: rows.clear(), "at least one pose, got an empty list"),
+        (boxed([1, 2, 3]), "row 3 .*box must "),
+        (boxed("wide"), "row 3 .*box must "),
+        (boxed([1, 2, -3, 4]), "row 3 .*box must "),
+        (boxed([1, float("nan"), 3, 4]), "row 3 .*box must "),
+        (boxed([1, 2, 3, 1e10]), "row 3 .*box must be within 1e\\+09"),
+        (placed(1e30, 0), "row 3 .*keypoints must be within 1e\\+09"),
+        (placed(1e300, 2), "row 3 .*keypoints must be within 1e\\+09"),
         (few, "at least 6[0-9] poses of annotated people, one for each feature, got 30"),
     ],
 )
@@ -207,6 +229,11 @@ def test_results_that_nothing_can_be_fitted_to_are_refused(files, tmp_path, spoi
     with pytest.raises(ValueError, match=message):
         fit_results(results, annotations, out=tmp_path / "scorer", settings=QUICK)
     assert not (tmp_path / "scorer").exists()
+
+
+def test_one_file_counts_once(files):
+    with pytest.raises(ValueError, match="results must be different files"):
+        fit_results([files[0], files[0]], [files[1], files[1]], settings=QUICK)
 
 
 def test_what_is_missing_among_the_people_is_said(files, tmp_path, caplog):
@@ -334,7 +361,7 @@ def test_a_box_score_that_is_no_number_is_named(fitted, files, tmp_path):
     results, rows = with_boxes(files, tmp_path)
     rows[3]["box_score"] = "high"
     results.write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match=r"row 3 .*: box_score must be a finite number, got high"):
+    with pytest.raises(ValueError, match=r"row 3 .*: box_score must be a finite number from 0 on, got high"):
         rescore_results(fitted.scorer, results, tmp_path / "better.json", estimator="made-up")
 
 
@@ -364,6 +391,13 @@ def of_another_decoder(rows, header):
         (lambda rows, header: pairs_only(rows), "row 0 .*keypoints must be 51 finite numbers, got 34"),
         (lambda rows, header: not_a_number(rows), "row 3 .*keypoints must be 51 finite numbers"),
         (lambda rows, header: rows.clear(), "at least one pose, got 0 rows"),
+        (lambda rows, header: one_score_per_pose(rows), "one score for all keypoints of each pose"),
+        (lambda rows, header: boxed([0, 0, -1, 5])(rows), "row 3 .*box must "),
+        (lambda rows, header: boxed([0, 0, 1, 1e300])(rows), "row 3 .*box must be within 1e\\+09"),
+        (
+            lambda rows, header: rows[3].update(box_score=-0.5),
+            "row 3 .*box_score must be a finite number from 0 on",
+        ),
     ],
 )
 def test_results_that_a_scorer_does_not_fit_are_not_rescored(fitted, files, tmp_path, spoil, message):
