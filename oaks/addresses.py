@@ -7,7 +7,8 @@ import re
 # Up to the last "@": a password may hold any other character.
 _USER = re.compile(r"(://[^\s:@/?#]*):\S*@")
 _PARAMETER = re.compile(
-    r"(?i)([?&;][\w.-]*(?:pass|pwd|token|secret|key|auth|sig|credential|session)[\w.-]*=)[^&#;\s'\"]*"
+    r"(?i)([?&;#](?:[\w.%-]*(?:pass|pwd|token|secret|key|auth|sig|credential|session|ticket|jwt)[\w.%-]*|pw|code)=)"
+    r"[^&#;\s'\"]*"
 )
 
 

@@ -44,6 +44,13 @@ _AT_ONCE = 0.02  # seconds between packets that were queued, for instance while 
 _WAITING = 500  # maximum number of queued packets
 
 
+_PLAYLISTS = frozenset(
+    ["applehttp", "concat", "concatf", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sdp"]
+)
+"""FFmpeg's names of formats that name other files or addresses; a file of them may come under any name."""
+_PLAYLIST_SUFFIXES = (".m3u8", ".m3u", ".ffconcat", ".mpd", ".sdp")
+
+
 class FrameSource(ABC):
     """An iterable of frames, in order and only once, with a record of problems.
 
@@ -184,6 +191,9 @@ class Video(FrameSource):
         self._timeout = (timeout, timeout) if remote else None
         self._returns = live and remote  # the end of a file is final
         self._is_file = not remote and os.path.isfile(address)
+        if not remote:
+            formats = self._av.formats_available - _PLAYLISTS
+            self._options.setdefault("format_whitelist", ",".join(sorted(formats)))
         self._stop, self._index = threading.Event(), 0
         self._asked = time.monotonic()
         self._container: Any = self._open()
@@ -212,6 +222,8 @@ class Video(FrameSource):
             ) from None
         except ValueError as error:
             reason = getattr(error, "strerror", error)
+            if os.path.splitext(self._address)[1].lower() in _PLAYLIST_SUFFIXES:
+                reason = "playlists in files are not read, since they can name any file; pass the videos themselves"
             raise ArgumentError(
                 f"source must be a video that FFmpeg reads, got {self.name}: {redacted(str(reason))}"
             ) from None

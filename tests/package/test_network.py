@@ -35,6 +35,7 @@ USES = {
     "openvino": "from oaks.cli.main import main\nmain(['predict', *sys.argv[1:], '--backend', 'openvino'])",
     "track": "from oaks.cli.main import main\nmain(['track', *sys.argv[1:]])",
     "val": "from oaks.cli.main import main\nmain(['val', 'detect', *sys.argv[1:]])",
+    "report": "from oaks.cli.main import main\nmain(['val', 'run', *sys.argv[1:], '--resamples', '2'])",
 }
 
 
@@ -74,7 +75,7 @@ def run(use: str, home: Path, *arguments: str) -> tuple[subprocess.CompletedProc
     command = [*strace(), *(["-o", str(trace)] if strace() else [])]
     done = subprocess.run(
         [*command, sys.executable, "-c", AUDIT + USES[use], *arguments],
-        env=environment, cwd=home.parent, capture_output=True, text=True, timeout=240,
+        env=environment, cwd=home.parent, capture_output=True, text=True, timeout=480,
     )  # fmt: skip
     return done, trace.read_text() if trace.exists() else ""
 
@@ -89,10 +90,11 @@ def arguments(use: str, folder: Path, picture: Path, out: Path) -> list[str]:
     if use == "track":
         clip = write_clip(folder / "inputs" / "clip.mp4", 3)
         return [str(clip), "--first-boxes", "5,5,60,60", *ends]
-    if use == "val":
+    if use in ("val", "report"):
         write_people(folder / "inputs", images=1)
         annotations, images = str(folder / "inputs" / "annotations.json"), str(folder / "inputs" / "images")
-        return ["tiny", annotations, "--images", images, "--out", str(out / "results.json")]
+        results = out / "results.json" if use == "val" else out
+        return ["tiny", annotations, "--images", images, "--out", str(results)]
     return []
 
 

@@ -423,3 +423,22 @@ def test_an_iterable_is_asked_for_its_frames_once():
     assert len(list(source)) == 2
     assert len(asked) == 1
     assert len(list(source)) == 2, "from the start again"
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{file}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {name}\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8"])
+def test_a_file_cannot_name_another_file(tmp_path, kind, name):
+    """A playlist under the name of a video would show frames of any file that this user can read."""
+    other = write_clip(tmp_path / "other.mp4", 3)
+    (tmp_path / name).write_text(PLAYLISTS[kind].format(file=other, name=other.name))
+    message = (
+        "playlists in files are not read" if name.endswith("m3u8") else "must be a video that FFmpeg reads"
+    )
+    with pytest.raises(ValueError, match=message):
+        open_source(tmp_path / name)
