@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -484,7 +485,9 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
     try:
         with torch.device("meta"):
             build(architecture)
-    except (TypeError, RuntimeError) as error:
+    except ArgumentError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ArgumentError(f"network: {error}") from error
 
 
@@ -538,7 +541,7 @@ def _apply(content: Any, change: str) -> None:
     field, separator, value = change.partition("=")
     if not separator:
         raise ArgumentError(f"set must be field=value, got {change!r}")
-    path: list[Any] = [int(part) if part.isdigit() else part for part in field.split(".")]
+    path: list[Any] = [int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in field.split(".")]
     *parents, last = path
     place = content
     try:

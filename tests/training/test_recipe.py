@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from oaks.errors import ArgumentError
 from oaks.training import recipe as module
 from oaks.training.recipe import KSRecipe, PoseRecipe, parse_recipe, read_recipe
 from tests.training.conftest import TINY, ks_recipe, pose_recipe
@@ -115,3 +116,11 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(ValueError, match=r"broken\.yaml: not YAML"):
         read_recipe(tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize(
+    "change", ["a.²=1", "²=1", "9" * 5000 + "=1", "data.train.٣.limit=1", "network.width=.inf"]
+)
+def test_numbers_that_python_reads_and_recipes_do_not(change):
+    with pytest.raises(ArgumentError):
+        read_recipe("tiny_pose", [change])
