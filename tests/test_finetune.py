@@ -201,6 +201,24 @@ def test_without_a_scorer_and_with_few_people_the_bundle_gives_the_conventional_
         assert engine.score_kind == "conventional"
 
 
+def test_too_few_readable_held_out_images_are_told_and_give_no_scorer(toy, tmp_path, monkeypatch, caplog):
+    real = finetuning.described_people
+
+    def of_three_images(*arguments):
+        """As if all but three of the held-out images had turned out to be damaged."""
+        found, features = real(*arguments)
+        rows = np.flatnonzero(np.isin(found.images, np.unique(found.images)[:3]))
+        return found.only(rows), features[rows]
+
+    monkeypatch.setattr(finetuning, "described_people", of_three_images)
+    done = finetune(
+        toy, *people(tmp_path), out=tmp_path / "mine", settings=BRIEF, threads=1, accelerator="cpu"
+    )
+    assert "only 3 of the held-out images could be read, and a scorer needs 5" in caplog.text
+    assert "only 3 of the held-out images" in " ".join(done.warnings)
+    assert oaks.Bundle.load(done.path).score != "oaks"
+
+
 def test_images_that_cannot_be_read_are_skipped_and_named(toy, tmp_path):
     annotations, images = people(tmp_path / "people", images=16)
     content = json.loads(annotations.read_text())
