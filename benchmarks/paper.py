@@ -7,7 +7,7 @@ DATA holds the annotated photographs as the recipes name them. The first command
 
 1. takes the pose network out of the bundle,
 2. trains the paper's KS-net behind it, on people that the pose network has not seen: ten times with other seeds
-   (table 4), and once with each other backbone (table 5),
+   (table 4), once with each other backbone (table 5), and once with six numbers about each map beside the smallest,
 3. stores the pose network's heatmaps of the people in coco-val2017/test.json, who are for measuring only, and
    measures every KS-net on them,
 4. runs the whole bundle over the same people, with annotated boxes and with boxes of its own detector (tables 1 to 3
@@ -62,6 +62,8 @@ TEST = Path("coco-val2017") / "test.json"
 KS_RECIPE, POSE_RECIPE = "small_ablation", "small_pose_fine"
 FIRST_TRAINING = "training-0"
 """Has the recipe's own backbone and seed, and so is the row of ResNet-18 in table 5."""
+WITH_FIGURES = "conv2_figures"
+"""The smallest backbone, whose pooled features the hidden layers see beside six numbers about each map."""
 PICTURES = {"figure-9": "people_2.jpg", "figure-10": "people_3.jpg"}
 """Rendered pictures of the package, by figure: a person behind another and one in front, and people cut off by the frame."""
 DRAWINGS = {
@@ -147,7 +149,12 @@ def variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
     """Ten trainings of table 4, then the backbones of table 5, the quickest first."""
     others = [name for name in ablations.PAPER_BACKBONES if name != recipe.network["backbone"]]
     order = sorted(others, key=("conv2", "alexnet", "googlenet", "resnet50", "vgg19").index)
-    return ablations.seed_variants(recipe, trainings) | ablations.backbone_variants(recipe, order)
+    figures = {**recipe.network, "backbone": "conv2", "figures": True}
+    return {
+        **ablations.seed_variants(recipe, trainings),
+        WITH_FIGURES: recipe.model_copy(update={"network": figures}),
+        **ablations.backbone_variants(recipe, order),
+    }
 
 
 def train_all(every: dict[str, KSRecipe], out: Path, data: Path, budget: Budget) -> dict[str, Path]:
@@ -186,7 +193,8 @@ def ks_sections(found: dict[str, ScoredDetections], backbone: str) -> list[Secti
     seeds = {name: one for name, one in found.items() if name.startswith("training-")}
     others = {name: one for name, one in found.items() if name not in seeds}
     by_backbone = {
-        name: {**others, backbone: seeds.get(FIRST_TRAINING)}.get(name) for name in ablations.PAPER_BACKBONES
+        name: {**others, backbone: seeds.get(FIRST_TRAINING)}.get(name)
+        for name in (*ablations.PAPER_BACKBONES, WITH_FIGURES)
     }
     known = {name: one for name, one in by_backbone.items() if one is not None}
     sections = [ablations.trainings_section(seeds, beside_paper=True)] if len(seeds) > 1 else []

@@ -5,14 +5,21 @@ Python, one namespace. A comment on the line above changes that, and must say wh
 
     <!-- not run: needs a camera -->
     <!-- slow: trains a network -->      runs only with the marker slow, where the whole page does
+
+`pip install` is never run; its extras must exist. A block that is not run is checked: its Python compiles and imports only
+names that exist, and its `oaks` commands have only options and arguments that the command line takes.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import re
 import shlex
 import shutil
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +27,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import typer
 from test_detector import write, yolox
 from video.clips import write_clip
 
 import oaks
-from oaks.cli.main import main
+from oaks.cli.main import app, main
 from oaks.predict import DEMO
 
 ROOT = Path(__file__).parents[2]
@@ -131,11 +139,21 @@ def run_python(block: Block, namespace: dict[str, Any]) -> None:
     exec(code, namespace)
 
 
-def run_shell(block: Block) -> None:
-    """Run the commands of a block, one a line, in this process: `oaks` alone is known."""
+def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a shell block: each line, and its words without what leads from one command to the next."""
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
-        if not words:
+        while words:
+            end = words.index("&&") if "&&" in words else len(words)
+            yield line, words[:end]
+            words = words[end + 1 :]
+
+
+def run_shell(block: Block) -> None:
+    """Run the commands of a block in this process: `oaks` alone is known, and the extras of `pip install` are looked up."""
+    for line, words in commands_of(block):
+        if words[:2] == ["pip", "install"]:
+            check_installation(block, words[2:])
             continue
         if words[0] != "oaks":
             raise AssertionError(
@@ -144,6 +162,59 @@ def run_shell(block: Block) -> None:
         with pytest.raises(SystemExit) as ended:
             main(words[1:])
         assert not ended.value.code, f"{block.place}: `{line}` ended with exit code {ended.value.code}"
+
+
+def check_installation(block: Block, requirements: list[str]) -> None:
+    """Look up the extras of this package that a `pip install` names."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    extras = set(re.findall(r"^([\w-]+) = \[", text.split("[project.optional-dependencies]")[1], re.M))
+    for named in re.findall(r"^(?:oaks|\.)\[([^\]]+)\]", "\n".join(requirements), re.M):
+        unknown = {name.strip() for name in named.split(",")} - extras
+        assert not unknown, f"{block.place}: no extra is called {', '.join(sorted(unknown))}"
+
+
+def check_block(block: Block) -> None:
+    """Check a block without running it."""
+    if block.language == "python":
+        check_python(block)
+        return
+    for _, words in commands_of(block):
+        if words[:2] == ["pip", "install"]:
+            check_installation(block, words[2:])
+        elif words[0] == "oaks":
+            check_command(block, words[1:])
+
+
+def check_python(block: Block) -> None:
+    """Compile a block, and look up the names that it imports from this package."""
+    for node in ast.walk(ast.parse(textwrap.dedent(block.text), block.page)):
+        if isinstance(node, ast.Import):
+            wanted = [(name.name, None) for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            wanted = [(str(node.module), name.name) for name in node.names]
+        else:
+            continue
+        for module, name in wanted:
+            if module.split(".")[0] == "oaks":
+                found = importlib.import_module(module)
+                assert name is None or hasattr(found, name), f"{block.place}: {module} has no {name}"
+
+
+def check_command(block: Block, words: list[str]) -> None:
+    """Parse the words after `oaks` as the command line does."""
+    command, context, path = typer.main.get_command(app), None, "oaks"
+    try:
+        while True:
+            context = command.make_context(path, list(words), parent=context)
+            if not hasattr(command, "resolve_command"):
+                return
+            left = [*context._protected_args, *context.args]
+            name, command, words = command.resolve_command(context, left)
+            path = f"{path} {name}"
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        raise AssertionError(f"{block.place}: `oaks {' '.join(words)}`: {error.format_message()}") from error
 
 
 def run_page(path: Path, folder: Path, *, slow: bool) -> int:
@@ -170,4 +241,4 @@ def run_page(path: Path, folder: Path, *, slow: bool) -> int:
     return count
 
 
-__all__ = ["PAGES", "ROOT", "RUN", "SHOWN", "Block", "blocks_of", "furnish", "run_page"]
+__all__ = ["PAGES", "ROOT", "RUN", "SHOWN", "Block", "blocks_of", "check_block", "furnish", "run_page"]

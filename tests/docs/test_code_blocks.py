@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .pages import PAGES, ROOT, RUN, SHOWN, blocks_of, furnish, run_page
+from .pages import PAGES, ROOT, RUN, SHOWN, Block, blocks_of, check_block, furnish, run_page
 
 
 def name(path):
@@ -33,6 +33,29 @@ def test_blocks_of_a_page_run_in_order(page, folder):
 @pytest.mark.parametrize("page", SLOW, ids=name)
 def test_all_blocks_of_a_page_run_in_order(page, folder):
     assert run_page(page, folder, slow=True) > 0
+
+
+NOT_RUN = [b for blocks in BLOCKS.values() for b in blocks if b.mode == "not run"]
+
+
+@pytest.mark.parametrize("block", NOT_RUN, ids=lambda block: block.place)
+def test_a_block_that_is_not_run_names_only_what_exists(block):
+    check_block(block)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "says"),
+    [
+        ("python", "from oaks import Engin\n", "oaks has no Engin"),
+        ("sh", "oaks predict photo.jpg --detecter x.onnx\n", "No such option: --detecter"),
+        ("sh", "cd here && oaks predct photo.jpg\n", "No such command 'predct'"),
+        ("sh", "oaks val run\n", "Missing argument"),
+        ("sh", "pip install '.[vidoe]' && oaks doctor\n", "no extra is called vidoe"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_found(language, text, says):
+    with pytest.raises(AssertionError, match=f"page.md:1: .*{says}"):
+        check_block(Block("page.md", 1, language, text, mode="not run"))
 
 
 def test_every_block_has_a_language_and_every_exception_a_reason(capsys):

@@ -67,6 +67,8 @@ def test_a_loss_and_a_draw():
     assert (lost.verdict, lost.headline[:3]) == ("no", "No:")
     drawn = answer({"a": measured()}, {"a": compared((0.01, -0.02, 0.03))})
     assert (drawn.verdict, drawn.headline[:9]) == ("open", "Undecided")
+    assert "More annotated people narrow the interval." in drawn.text
+    assert not any("More" in line for line in lost.text)
 
 
 def test_files_that_disagree_are_named():

@@ -55,6 +55,8 @@ def answer(sources: Mapping[str, ScoredDetections], gains: Mapping[str, Sequence
     first = next(iter(figures))
     if verdicts[first] == "yes":
         text += _exceptions(figures[first])
+    if "open" in verdicts.values():
+        text.append("More annotated people narrow the interval.")
     text.append(_as_a_number(sources[first]))
     if len(set(verdicts.values())) == 1:
         verdict = verdicts[first]
@@ -114,8 +116,9 @@ def _table(figures: Mapping[str, Mapping[str, Comparison]]) -> Table:
         columns = [Column(f"OAKS gain, {name}", "points") for name in figures]
     classes = ", ".join(f"{c.fewest}–{c.most}" for c in OCCLUSION_CLASSES)
     note = (
-        f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, all detections competing. Per cent; differences "
-        "in points with 95 % intervals. One that leaves out 0 is not due to the choice of images."
+        f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, where failures on people of "
+        "other classes count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
+        "interval leaves out 0 is not due to the choice of images."
     )
     return Table(
         "answer", "Which score ranks better", (Column("People", "text"), *columns), tuple(rows), note
