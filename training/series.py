@@ -17,7 +17,7 @@ SERIES = {
     "small": ("small_pose", "small_pose_fine"),
     "tiny": ("tiny_pose", "tiny_pose_fine"),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
-    "detector": ("person_detector",),
+    "detector": ("person_detector", "person_detector_fine"),
 }
 """In the order of training: each recipe names the networks of those before it; a KS-net comes last."""
 
