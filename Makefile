@@ -1,8 +1,10 @@
 # make lint: ruff, clang-format, mypy and pyright; needs no network once .venv exists.
-# make test: an environment of its own in .venv with oaks and everything it can use; `make lint`; the tests that take seconds.
-# make test-slow: the tests that take minutes (markers slow and ray): every network that recipes can export, for every GPU
-#     that TensorRT for RTX serves; batches and the service on a Ray cluster of this machine.
-# make test-all: both.
+# make test: an environment of its own in .venv with oaks and everything it can use; `make lint`; the tests that take seconds,
+#     on every core.
+# make test-slow: the tests that take minutes (marker slow): every network that recipes can export, for every GPU that TensorRT
+#     for RTX serves; kills, browsers, notebooks.
+# make test-ray: the tests on a Ray cluster of this machine, one after another.
+# make test-all: all three, the later ones also if an earlier one fails.
 # make gpu: on a machine with an NVIDIA GPU, without a network, with the Python, torch and nvcc that are installed there:
 #     tests, sanitizer, kernels and Engines within 9 minutes; results in benchmarks/results/gpu.
 # make fuzz: feeds every reader of files with generated inputs for MINUTES (10), with SEED (0).
@@ -21,6 +23,10 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# A worker per core, each with one thread per library, so that workers do not compete. A file's tests stay with one worker,
+# because they share what is expensive to make.
+PYTEST := OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest
+PARALLEL := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses logical --maxprocesses 8
 SERIES ?= small
 DATA ?= .
 CROPS ?= rendered
@@ -35,7 +41,7 @@ else ifeq ($(SERIES),detector)
 EXPORT := --out runs/detector_bundle --name detector --images $(DATA)/coco-val2017/train --threshold $(THRESHOLD)
 endif
 
-.PHONY: install docs test test-slow test-all fuzz sanitize kills coverage wheels demo weights scorer lint benchmark gpu clean
+.PHONY: install docs test test-slow test-ray test-all fuzz sanitize kills coverage wheels demo weights scorer lint benchmark gpu clean
 
 $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt tests/constraints.txt $(shell find csrc cmake -type f)
 	$(PYTHON) -m venv $(VENV)
@@ -48,12 +54,16 @@ install: $(VENV)/installed
 
 test: install lint
 	$(VENV)/bin/oaks doctor
-	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest
+	$(PARALLEL) --dist loadfile
 
 test-slow: install
-	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m pytest -m "slow or ray"
+	$(PARALLEL) --dist worksteal -m "slow and not ray"
 
-test-all: test test-slow
+test-ray: install
+	$(PYTEST) -m ray
+
+test-all:
+	$(MAKE) --keep-going test test-slow test-ray
 
 coverage: install
 	OAKS_REQUIRE_TENSORRT=1 $(RUN) -m coverage run -m pytest

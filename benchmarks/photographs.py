@@ -163,10 +163,10 @@ def main(
     )
     print("\n\n".join(tables))
     if log is not None:
-        wanted = ("bundle", "bundle_sha256", "backend", "precision", "decoder", "flip")
+        stated = ("bundle", "bundle_sha256", "backend", "precision", "decoder", "flip")
         line = {
             "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": note,
-            "annotations": "/".join(annotations.parts[-2:]), **{key: described[key] for key in wanted}, **kept,
+            "annotations": "/".join(annotations.parts[-2:]), **{key: described[key] for key in stated}, **kept,
         }  # fmt: skip
         with open(log, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -21,7 +21,7 @@ class Recording:
     """One clip.
 
     Attributes:
-        clip: renders its pictures again where they are wanted.
+        clip: renders its pictures again where they are needed.
         rate: frames per second; size: (width, height) of the frames.
         truth: the annotated people, an image per frame.
         people: (G,) their track ids.

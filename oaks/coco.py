@@ -366,17 +366,17 @@ def _keypoint_order(
         raise ArgumentError(
             f"{path}: category {category['id']}: keypoints must be a list, got {shortened(names)}"
         )
-    plain, wanted = list(map(_plain, names)), list(map(_plain, skeleton.keypoints))
+    plain, expected = list(map(_plain, names)), list(map(_plain, skeleton.keypoints))
     if len(set(plain)) < len(plain):
         twice = next(name for name in plain if plain.count(name) > 1)
         raise ArgumentError(
             f"{path}: category {category['id']}: keypoints must differ, got {shortened(twice)} twice"
         )
-    if missing := [name for name in wanted if name not in plain]:
+    if missing := [name for name in expected if name not in plain]:
         raise ArgumentError(
             f"{path}: category {category['id']} lacks the keypoints {missing} of skeleton {skeleton.name!r}"
         )
-    return [plain.index(name) for name in wanted], plain == wanted
+    return [plain.index(name) for name in expected], plain == expected
 
 
 def _plain(keypoint: Any) -> str:

@@ -171,6 +171,6 @@ def _check(module: ModuleType, parameter: listings.Parameter, value: Any) -> Non
         expected = getattr(module, annotation)
         fits = isinstance(value, expected) or (isinstance(value, Enum) and value._owner == annotation)
     if not fits:
-        raise TypeError(f"{parameter.name}: {annotation} wanted, got {value!r}")
+        raise TypeError(f"{parameter.name} must be {annotation}, got {value!r}")
     if isinstance(value, Instance):
         assert hasattr(value, "_values"), f"{type(value).__name__}: base __init__ was not called"

@@ -139,7 +139,7 @@ def test_a_crop_without_boxes_is_one_box_without_padding(engine):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "scores", "wanted"),
+    ("pictures", "scores", "expected"),
     [
         (1, [0.5], [0.5]),
         (1, np.float32([0.5]), [0.5]),
@@ -150,12 +150,12 @@ def test_a_crop_without_boxes_is_one_box_without_padding(engine):
         (2, (0.5, 0.25), [0.5, 0.25]),
     ],
 )
-def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures, scores, wanted):
+def test_a_crop_without_boxes_may_have_its_score_in_either_form(engine, pictures, scores, expected):
     crops = [frame(4, 70, 50), frame(5, 64, 48)]
     plain = engine.infer(crops[:pictures], boxes="whole")
     poses = engine.infer(crops if pictures == 2 else crops[0], box_scores=scores, boxes="whole")
-    np.testing.assert_array_equal(poses.box_scores, np.float32(wanted))
-    np.testing.assert_allclose(poses.scores, plain.scores * np.float32(wanted), rtol=1e-6)
+    np.testing.assert_array_equal(poses.box_scores, np.float32(expected))
+    np.testing.assert_allclose(poses.scores, plain.scores * np.float32(expected), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +215,10 @@ def test_any_number_of_people_gives_what_each_gives_alone(engine, count):
 
 
 def test_a_pass_may_be_smaller_or_larger(tiny, engine):
-    wanted = engine.infer(frame(12), boxes=BOXES)
+    expected = engine.infer(frame(12), boxes=BOXES)
     for largest in (1, 3, 100):
         with oaks.Engine(tiny, backend=engine.backend, max_batch=largest) as other:
-            np.testing.assert_array_equal(other.infer(frame(12), boxes=BOXES).keypoints, wanted.keypoints)
+            np.testing.assert_array_equal(other.infer(frame(12), boxes=BOXES).keypoints, expected.keypoints)
 
 
 def test_large_passes_come_in_few_sizes(tiny, engine):
@@ -236,8 +236,8 @@ def test_poses_keep_box_scores_that_the_caller_changes(engine):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize(("held", "wanted"), [("fp16", "fp32"), ("int8", "int8")])
-def test_auto_runs_what_precision_there_is(tmp_path, backend, held, wanted):
+@pytest.mark.parametrize(("held", "expected"), [("fp16", "fp32"), ("int8", "int8")])
+def test_auto_runs_what_precision_there_is(tmp_path, backend, held, expected):
     """What is called int8 here holds float16: the tiny networks know nothing smaller."""
     made = bundles.write(tmp_path / "tiny", half=True)
     for role in ("pose", "ks"):
@@ -245,7 +245,7 @@ def test_auto_runs_what_precision_there_is(tmp_path, backend, held, wanted):
         (made.path / f"{role}.fp16.onnx").rename(made.path / f"{role}.{held}.onnx")
     made = bundles.rewrite(made.path)
     with oaks.Engine(made, backend=backend) as other:
-        assert other.precision == wanted
+        assert other.precision == expected
         assert len(other.infer(frame(12), boxes=BOXES)) == len(BOXES)
 
 
@@ -261,11 +261,11 @@ def test_paths_pil_images_and_arrays_are_the_same(engine, tmp_path):
     picture = frame(13)
     path = tmp_path / "bild ä.png"
     Image.fromarray(picture[..., ::-1]).save(path)
-    wanted = engine.infer(picture, boxes=BOXES)
+    expected = engine.infer(picture, boxes=BOXES)
     for given in (path, str(path), Image.fromarray(picture[..., ::-1]), Image.open(path)):
-        np.testing.assert_array_equal(engine.infer(given, boxes=BOXES).keypoints, wanted.keypoints)
+        np.testing.assert_array_equal(engine.infer(given, boxes=BOXES).keypoints, expected.keypoints)
     mixed = engine.infer([path, picture], boxes=[BOXES[:2], BOXES[2:]])
-    np.testing.assert_array_equal(mixed.keypoints, wanted.keypoints)
+    np.testing.assert_array_equal(mixed.keypoints, expected.keypoints)
 
 
 def test_rgb_arrays_are_taken_where_they_are_declared(tiny, tmp_path):
@@ -429,10 +429,10 @@ def test_device_arrays_are_refused_on_the_cpu(engine):
 
 
 def test_after_a_wrong_argument_the_engine_works(engine):
-    wanted = engine.infer(frame(), boxes=BOXES)
+    expected = engine.infer(frame(), boxes=BOXES)
     with pytest.raises(ValueError, match="boxes"):
         engine.infer(frame(), boxes=[[0, 0, np.nan, 1]])
-    np.testing.assert_array_equal(engine.infer(frame(), boxes=BOXES).keypoints, wanted.keypoints)
+    np.testing.assert_array_equal(engine.infer(frame(), boxes=BOXES).keypoints, expected.keypoints)
 
 
 @pytest.mark.parametrize(
@@ -562,12 +562,12 @@ def test_two_engines_do_not_disturb_each_other(tiny, tmp_path):
 
 
 def test_threads_share_an_engine(engine):
-    wanted = [engine.infer(frame(seed), boxes=BOXES).keypoints for seed in range(4)]
+    expected = [engine.infer(frame(seed), boxes=BOXES).keypoints for seed in range(4)]
     wrong: list[int] = []
 
     def work(seed: int) -> None:
         for _ in range(10):
-            if not np.array_equal(engine.infer(frame(seed), boxes=BOXES).keypoints, wanted[seed]):
+            if not np.array_equal(engine.infer(frame(seed), boxes=BOXES).keypoints, expected[seed]):
                 wrong.append(seed)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]

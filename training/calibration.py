@@ -33,13 +33,13 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
     if not len(targets):
         raise ArgumentError("people must have labeled keypoints to calibrate on, got none")
     logits = torch.logit(torch.from_numpy(probabilities).double(), eps=1e-6)
-    wanted = torch.from_numpy(targets).double()
+    labels = torch.from_numpy(targets).double()
     numbers = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([numbers], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = functional.binary_cross_entropy_with_logits(numbers[0] * logits + numbers[1], wanted)
+        value = functional.binary_cross_entropy_with_logits(numbers[0] * logits + numbers[1], labels)
         # Keeps both finite where the people do not decide: as one more keypoint would that asks for no change.
         value = value + ((numbers[0] - 1) ** 2 + numbers[1] ** 2) / len(targets)
         value.backward()

@@ -74,7 +74,7 @@ class PoseNetworks:
         Args:
             names: of the sources.
             batch: of the loader.
-            ks: KS-net, if its predictions are wanted.
+            ks: KS-net, if its predictions are asked for.
         """
         folds = self.folds(names, batch["source"].cpu().numpy(), batch["image_id"].cpu().numpy())
         parts: list[tuple[np.ndarray, Estimate]] = []

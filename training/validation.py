@@ -126,7 +126,7 @@ def crop_loader(
         crops: all people.
         batch: people per batch.
         workers: loading processes.
-        places: the people wanted, all by default.
+        places: indices of the people, all by default.
     """
     return DataLoader(
         crops,

@@ -44,14 +44,14 @@ class Pool {
   }
 
   // Returns the number of helpers: the system may refuse threads, and fewer give the same results.
-  int start_helpers(int wanted) {
+  int start_helpers(int requested) {
     try {
-      while (int(threads_.size()) < wanted) {
+      while (int(threads_.size()) < requested) {
         threads_.emplace_back([this, worker = int(threads_.size()) + 1] { serve(worker); });
       }
     } catch (const std::system_error&) {
     }
-    return wanted < int(threads_.size()) ? wanted : int(threads_.size());
+    return requested < int(threads_.size()) ? requested : int(threads_.size());
   }
 
   [[noreturn]] void serve(int worker) {

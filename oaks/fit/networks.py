@@ -339,13 +339,13 @@ def _simcc_outputs(
     size: tuple[int, int],
 ) -> dict[str, str]:
     """Decide by length which output is x and which is y; of equal lengths the first is x."""
-    wanted = [(1, skeleton.count, round(side * preset.split)) for side in size]
-    if list(shapes.values()) in (wanted, wanted[::-1]):
+    expected = [(1, skeleton.count, round(side * preset.split)) for side in size]
+    if list(shapes.values()) in (expected, expected[::-1]):
         names = list(shapes)
-        return dict(zip("xy", names if list(shapes.values()) == wanted else names[::-1], strict=True))
+        return dict(zip("xy", names if list(shapes.values()) == expected else names[::-1], strict=True))
     found = "; ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     raise ArgumentError(
-        f"{path}: outputs must be SimCC vectors of shape {wanted[0]} and {wanted[1]}, got {found}"
+        f"{path}: outputs must be SimCC vectors of shape {expected[0]} and {expected[1]}, got {found}"
     )
 
 

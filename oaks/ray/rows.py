@@ -101,7 +101,7 @@ def to_table(found: Iterable[Found]) -> pa.Table:
             )
         return values
 
-    wanted = schema()
+    expected = schema()
     columns: dict[str, pa.Array] = {
         "file": of_picture([entry.file for entry in pictures], pa.string()),
         "frame": of_picture([entry.frame for entry in pictures], pa.int64()),
@@ -119,13 +119,13 @@ def to_table(found: Iterable[Found]) -> pa.Table:
     }.items():
         array = joined(attribute)
         columns[name] = (
-            pa.nulls(len(own), wanted.field(name).type) if array is None else of_person(numbers(array))
+            pa.nulls(len(own), expected.field(name).type) if array is None else of_person(numbers(array))
         )
     for name, attribute in _PER_PERSON.items():
         array = joined(attribute)
         columns[name] = pa.nulls(len(own), pa.float32()) if array is None else of_person(pa.array(array))
     columns["track_id"] = _track_ids(listed, own, of_person)
-    return pa.table([columns[name] for name in COLUMNS], schema=wanted)
+    return pa.table([columns[name] for name in COLUMNS], schema=expected)
 
 
 def _track_ids(listed: list[Poses], own: np.ndarray, of_person: Any) -> pa.Array:

@@ -170,8 +170,8 @@ def _resume(partial: Path, header: dict[str, Any], people: Mapping[int, int]) ->
     return rows
 
 
-def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    before, now = _flat(stated or {}), _flat(wanted)
+def _refuse_other_settings(path: Path, stated: dict[str, Any] | None, expected: dict[str, Any]) -> None:
+    before, now = _flat(stated or {}), _flat(expected)
     changed = [
         f"{key} {before.get(key)!r}, now it is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

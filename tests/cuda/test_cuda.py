@@ -235,8 +235,8 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
     torch.cuda.synchronize()
     graph.launch(stream.cuda_stream)
     stream.synchronize()
-    for result, wanted in zip(results, expected, strict=True):
-        assert torch.equal(result, wanted)
+    for result, reference in zip(results, expected, strict=True):
+        assert torch.equal(result, reference)
     np.testing.assert_array_equal(out[1].cpu().numpy(), ops.decode(
         heatmaps[::-1], mirrored, flip_pairs=COCO17.pairs).heat)  # fmt: skip
 

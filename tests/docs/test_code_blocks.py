@@ -58,7 +58,7 @@ def test_a_name_that_does_not_exist_is_found(language, text, says):
         check_block(Block("page.md", 1, language, text, mode="not run"))
 
 
-def test_every_block_has_a_language_and_every_exception_a_reason(capsys):
+def test_every_block_has_a_language_and_every_exception_a_reason(tell):
     left_out = []
     for blocks in BLOCKS.values():
         for block in blocks:
@@ -70,10 +70,9 @@ def test_every_block_has_a_language_and_every_exception_a_reason(capsys):
                 left_out.append(block)
     code = [b for blocks in BLOCKS.values() for b in blocks if b.language in RUN]
     slow = sum(b.mode == "slow" for b in code)
-    with capsys.disabled():
-        print(f"\n{len(code)} code blocks: {slow} only with the marker slow, {len(left_out)} not run:")
-        for block in left_out:
-            print(f"  {block.place}: {block.reason}")
+    tell(f"{len(code)} code blocks: {slow} only with the marker slow, {len(left_out)} not run:")
+    for block in left_out:
+        tell(f"  {block.place}: {block.reason}")
     assert len(code) > 30
 
 

@@ -101,7 +101,7 @@ def test_links_lead_to_pages_and_copies(pages):
 @pytest.mark.slow
 def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
     pytest.importorskip("mkdocs")
-    # No proxy answers: what the build wanted to fetch would fail.
+    # The proxy does not exist, so a download would fail.
     offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],

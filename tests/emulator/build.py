@@ -9,10 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -35,7 +38,7 @@ def sources() -> list[Path]:
 
 
 def key(sanitized: bool) -> str:
-    """Changes whenever a build made before is not the one wanted."""
+    """Return a text that changes with everything that the build depends on."""
     digest = hashlib.sha256()
     for path in sources():
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -45,16 +48,11 @@ def key(sanitized: bool) -> str:
 
 
 def build(sanitized: bool) -> Path:
-    """The module's file, built unless the same sources have been built before."""
-    kind = "sanitized" if sanitized else "plain"
-    folder = ROOT / "build" / "emulator"
-    expected = folder / f"{kind}-{key(sanitized)}"
-    if not expected.is_dir():
-        partial = folder / f"{kind}-partial-{os.getpid()}"
-        _compile(partial, sanitized)
-        _put(partial, expected, folder.glob(f"{kind}-*"))
-    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
-    return expected / f"_emulated{suffix}"
+    """Return the module's file."""
+    folder = _made(
+        "sanitized" if sanitized else "plain", key(sanitized), partial(_compile, sanitized=sanitized)
+    )
+    return folder / f"_emulated{importlib.machinery.EXTENSION_SUFFIXES[0]}"
 
 
 ARCHITECTURES = (75, 120)
@@ -73,41 +71,42 @@ def nvcc_version() -> str:
 
 
 def ptx(architecture: int) -> list[str]:
-    """The PTX of each kernel file, compiled with the options of cmake/cuda.cmake unless it has been before."""
-    folder = ROOT / "build" / "emulator"
-    kernels = [path for path in sources() if path.suffix == ".cu" and path.stem != "device"]
+    """Return the PTX of each kernel file, compiled with the options of cmake/cuda.cmake."""
     digest = hashlib.sha256(f"{nvcc()} {nvcc_version()}".encode())
     for path in sources():
         if path.suffix in {".cu", ".h"}:
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    expected = folder / f"ptx-{architecture}-{digest.hexdigest()[:16]}"
-    if not expected.is_dir():
-        partial = folder / f"ptx-{architecture}-partial-{os.getpid()}"
-        partial.mkdir(parents=True, exist_ok=True)
-        command = [nvcc(), "-std=c++17", "--fmad=false", "-I", str(ROOT / "csrc"), "-I", str(HERE.parent), "-ptx",
-                   f"-arch=compute_{architecture}"]  # fmt: skip
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = [
-                pool.submit(_run, [*command, str(path), "-o", str(partial / f"{path.stem}.ptx")])
-                for path in kernels
-            ]
-            for running in made:
-                running.result()
-        _put(partial, expected, folder.glob(f"ptx-{architecture}-*"))
-    return [path.read_text() for path in sorted(expected.glob("*.ptx"))]
+    compile_kernels = partial(_compile_ptx, architecture=architecture)
+    folder = _made(f"ptx-{architecture}", digest.hexdigest()[:16], compile_kernels)
+    return [path.read_text() for path in sorted(folder.glob("*.ptx"))]
 
 
-def _put(partial: Path, expected: Path, earlier: Iterable[Path]) -> None:
-    """Removes what was built before and gives the new folder its name, unless another process has been faster."""
-    for outdated in earlier:
-        if "-partial-" not in outdated.name and outdated != expected:
-            shutil.rmtree(outdated, ignore_errors=True)
-    try:
-        os.replace(partial, expected)
-    except OSError:
+def _made(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder of this kind and key, made once by one process; those with other keys are removed."""
+    builds = ROOT / "build" / "emulator"
+    builds.mkdir(parents=True, exist_ok=True)
+    expected, unfinished = builds / f"{kind}-{key}", builds / f"{kind}-unfinished"
+    with FileLock(builds / f"{kind}.lock"):
         if not expected.is_dir():
-            raise
-        shutil.rmtree(partial, ignore_errors=True)
+            for outdated in builds.glob(f"{kind}-*"):
+                shutil.rmtree(outdated)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(expected)
+    return expected
+
+
+def _compile_ptx(folder: Path, architecture: int) -> None:
+    options = ["-std=c++17", "--fmad=false", "-I", str(ROOT / "csrc"), "-I", str(HERE.parent), "-ptx"]
+    command = [nvcc() or "nvcc", *options, f"-arch=compute_{architecture}"]
+    kernels = [path for path in sources() if path.suffix == ".cu" and path.stem != "device"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = [
+            pool.submit(_run, [*command, str(path), "-o", str(folder / f"{path.stem}.ptx")])
+            for path in kernels
+        ]
+        for running in made:
+            running.result()
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:

@@ -1097,18 +1097,18 @@ std::vector<Count> take_counts() {
 
 void run(const std::string& name, const char* type, int64_t blocks, int threads, int shared_bytes,
          const std::vector<const void*>& parameters) {
-  const std::string wanted = kernel_name(demangled(type));
-  const auto found = state().kernels.find(wanted);
-  if (found == state().kernels.end()) refuse("no kernel " + wanted);
+  const std::string kernel_key = kernel_name(demangled(type));
+  const auto found = state().kernels.find(kernel_key);
+  if (found == state().kernels.end()) refuse("no kernel " + kernel_key);
   const Program& kernel = found->second;
-  if (parameters.size() != kernel.parameters.size()) refuse("other parameters of " + wanted);
+  if (parameters.size() != kernel.parameters.size()) refuse("other parameters of " + kernel_key);
   const auto start = [&](Tally* tally, Count* count) {
     emulator::run(name, blocks, threads, shared_bytes,
                   [&] { run_thread(kernel, parameters, shared_bytes, tally, count); });
   };
   if (!state().counting) return start(nullptr, nullptr);
   Count count;
-  count.kernel = wanted;
+  count.kernel = kernel_key;
   count.blocks = blocks;
   count.threads = threads;
   Tally tally(kernel, threads, count);

@@ -90,7 +90,7 @@ def people():
 
 
 @pytest.fixture(scope="module")
-def wanted(exported, people):
+def expected(exported, people):
     with oaks.Engine(exported, backend="onnxruntime") as engine:
         poses = engine.infer(people[0], boxes=people[1])
     assert poses.keypoints.std(axis=0).min() > 5, "the network gives everyone the same pose"
@@ -99,29 +99,29 @@ def wanted(exported, people):
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
-def test_in_fp32_the_backends_agree(exported, people, wanted, backend):
+def test_in_fp32_the_backends_agree(exported, people, expected, backend):
     with oaks.Engine(exported, backend=backend, device="cpu", precision="fp32") as engine:
         poses = engine.infer(people[0], boxes=people[1])
-    apart = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=2)
+    apart = np.linalg.norm(poses.keypoints - expected.keypoints, axis=2)
     assert (apart <= 0.05).mean() >= 0.99
     for name in ("scores", "oaks_scores", "conventional_scores", "visibility", "similarity"):
-        np.testing.assert_allclose(getattr(poses, name), getattr(wanted, name), atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(getattr(poses, name), getattr(expected, name), atol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("backend", "precision"),
     [("onnxruntime", "fp16"), ("openvino", "fp16"), ("torch", "fp16"), ("torch", "bf16")],
 )
-def test_in_lower_precision_they_stay_close(exported, people, wanted, backend, precision):
+def test_in_lower_precision_they_stay_close(exported, people, expected, backend, precision):
     with oaks.Engine(exported, backend=backend, device="cpu", precision=precision) as engine:
         poses = engine.infer(people[0], boxes=people[1])
-    apart = np.linalg.norm(poses.keypoints - wanted.keypoints, axis=2)
+    apart = np.linalg.norm(poses.keypoints - expected.keypoints, axis=2)
     limit = {"fp16": 0.05, "bf16": 0.5}[precision]
     assert np.median(apart) <= limit
-    np.testing.assert_allclose(poses.scores, wanted.scores, atol={"fp16": 0.01, "bf16": 0.05}[precision])
+    np.testing.assert_allclose(poses.scores, expected.scores, atol={"fp16": 0.01, "bf16": 0.05}[precision])
 
 
-def test_torch_reads_weights_out_of_a_zip(exported, people, wanted, tmp_path):
+def test_torch_reads_weights_out_of_a_zip(exported, people, expected, tmp_path):
     path = shutil.make_archive(str(tmp_path / "packed"), "zip", exported.path)
     with oaks.Engine(path, backend="torch", device="cpu", flip=False) as engine:
         poses = engine.infer(people[0][:2], boxes=people[1][:2])

@@ -158,9 +158,9 @@ def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
 def test_the_head_says_what_the_figures_rest_on(made):
     text = (made[0] / "report.html").read_text()
     head = text[text.index('id="rest"') :]
-    for wanted in ("annotated: t", "detected: b", "second_peak", "Flip", "NMS", "SHA-256", "pycocotools",
+    for expected in ("annotated: t", "detected: b", "second_peak", "Flip", "NMS", "SHA-256", "pycocotools",
                    "ab12", "30 resamples", "truth.json", "exact.json", "coco17"):  # fmt: skip
-        assert wanted in head, wanted
+        assert expected in head, expected
 
 
 def test_the_paper_s_figures_stand_beside_these_only_where_asked(made):

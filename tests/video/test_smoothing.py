@@ -77,8 +77,8 @@ def test_every_keypoint_goes_through_the_filter_of_the_book(settings):
         out.append(smoother.update(poses, time).keypoints[0])
     weights = np.clip(visibility * similarity, 1e-3, 1).astype(np.float64)
     for k in (0, 5, 16):
-        wanted = reference(values[:, k].astype(np.float64), weights[:, k], times, 100.0, **settings)
-        np.testing.assert_allclose(np.array(out)[:, k], wanted, atol=1e-3)
+        expected = reference(values[:, k].astype(np.float64), weights[:, k], times, 100.0, **settings)
+        np.testing.assert_allclose(np.array(out)[:, k], expected, atol=1e-3)
 
 
 def jitter(points: np.ndarray) -> float:

@@ -53,8 +53,8 @@ def test_uneven_times_are_kept_to_the_tick(tmp_path):
 def test_a_video_is_turned_as_its_metadata_say(tmp_path, degrees, turned):
     """np.rot90 turns counterclockwise."""
     clip = write_clip(tmp_path / "clip.mp4", 3)
-    wanted = [np.rot90(frame.image, turned) for frame in open_source(clip)]
-    for frame, picture in zip(open_source(turn(clip, degrees)), wanted, strict=True):
+    expected = [np.rot90(frame.image, turned) for frame in open_source(clip)]
+    for frame, picture in zip(open_source(turn(clip, degrees)), expected, strict=True):
         np.testing.assert_array_equal(frame.image, picture)
         assert frame.image.flags.c_contiguous
 
@@ -132,13 +132,13 @@ def test_folders_globs_and_lists_of_pictures(tmp_path):
     for n in range(4):
         assert cv2.imwrite(str(tmp_path / f"{n}.png"), numbered(n))
     named = [tmp_path / "2.png", tmp_path / "0.png"]
-    for source, wanted in ((tmp_path, [0, 1, 2, 3]), (str(tmp_path / "[12].png"), [1, 2]), (named, [2, 0])):
+    for source, expected in ((tmp_path, [0, 1, 2, 3]), (str(tmp_path / "[12].png"), [1, 2]), (named, [2, 0])):
         opened = open_source(source, rate=24)
         assert isinstance(opened, ImageFiles)
         frames = list(opened)
-        assert numbers(frames) == wanted
-        assert [frame.name for frame in frames] == [f"{n}.png" for n in wanted]
-        assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(wanted))])
+        assert numbers(frames) == expected
+        assert [frame.name for frame in frames] == [f"{n}.png" for n in expected]
+        assert [frame.time for frame in frames] == pytest.approx([n / 24 for n in range(len(expected))])
     with pytest.raises(ValueError, match="must be a list of pictures, got a.mp4 in it"):
         open_source([tmp_path / "0.png", "a.mp4"])
     with pytest.raises(FileNotFoundError, match="images not found"):

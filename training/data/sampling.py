@@ -170,7 +170,7 @@ class ResumableLoader(DataLoader):
 
 
 def init_worker(worker: int) -> None:  # noqa: ARG001
-    """Makes a loading process one thread, for there are as many processes as are wanted, and lets it outlive signals.
+    """Limit a loader worker to one thread; it ignores SIGINT and delays SIGTERM.
 
     Ctrl-C and `timeout` signal the whole group: a loading process that died of it would break the step after which
     the training wants to stop, and save. SIGTERM is also how the training ends a loading process, so that it waits

@@ -51,18 +51,18 @@ class Packing(NamedTuple):
         return (f"crops of {width}×{height} with padding {self.padding:g}, detail {self.detail:.3g} "
                 f"and reach {self.reach:.3g}")  # fmt: skip
 
-    def serves(self, wanted: Packing) -> bool:
-        """Whether people packed like this have at least the extent and the detail of `wanted`.
+    def serves(self, required: Packing) -> bool:
+        """Whether people packed like this have at least the extent and the detail of `required`.
 
         Crops of another aspect have windows that are grown otherwise; the person counts for whom that is worst.
         Missing room of one pixel of the crop, at the most extreme augmentation, is none.
         """
-        (width, height), (w, h) = self.size, wanted.size
+        (width, height), (w, h) = self.size, required.size
         aspects = (w / h) / (width / height)  # how much wider the other window is for people who are tall
-        detail = self.detail * width / w * wanted.padding / self.padding * min(1, aspects)
-        reach = self.reach * self.padding / wanted.padding / max(1, aspects)
+        detail = self.detail * width / w * required.padding / self.padding * min(1, aspects)
+        reach = self.reach * self.padding / required.padding / max(1, aspects)
         reach *= math.hypot(1, height / width) / math.hypot(1, h / w)
-        return detail > wanted.detail - 1e-6 and reach > wanted.reach - 2 / math.hypot(w, h)
+        return detail > required.detail - 1e-6 and reach > required.reach - 2 / math.hypot(w, h)
 
 
 def required_packing(
@@ -281,13 +281,13 @@ def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
 
-def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = None) -> ShardPeople:
+def read_shards(folder: Path, name: str | None = None, required: Packing | None = None) -> ShardPeople:
     """The people of a folder of shards.
 
     Args:
         folder: as `write_shards` left it.
         name: what to call the source; as packed unless given.
-        wanted: how they must be packed at least.
+        required: the least packing that is enough.
 
     Raises:
         ArgumentError: the folder is not whole or of this format, a shard is damaged, or the people are packed too
@@ -295,8 +295,8 @@ def read_shards(folder: Path, name: str | None = None, wanted: Packing | None = 
     """
     index, packing = read_index(folder)
     path = folder / "index.json"
-    if wanted is not None and not packing.serves(wanted):
-        raise ArgumentError(f"{path} must be packed for at least {wanted}, got {packing}; pack these people again "
+    if required is not None and not packing.serves(required):
+        raise ArgumentError(f"{path} must be packed for at least {required}, got {packing}; pack these people again "
                          "with `oaks pack` and the recipe that is to read them")  # fmt: skip
     data, places = [], []
     columns: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}

@@ -46,7 +46,7 @@ class Split(NamedTuple):
 
 
 def open_source(
-    source: AnySource, skeleton: Skeleton, place: DataFolders, wanted: Packing | None = None
+    source: AnySource, skeleton: Skeleton, place: DataFolders, required: Packing | None = None
 ) -> People:
     """The people of one source.
 
@@ -54,14 +54,14 @@ def open_source(
         source: the recipe's.
         skeleton: of the people.
         place: where to find them.
-        wanted: how they must be packed at least, if they are.
+        required: the least packing that is enough, for a packed source.
 
     Raises:
         ArgumentError: the source is empty, of another skeleton or packed for less than is required, or nobody in it can
             be read; the message names the file.
         FileNotFoundError: there is no such file.
     """
-    people = _open(source, skeleton, place, wanted)
+    people = _open(source, skeleton, place, required)
     if source.limit is not None:
         people = people.subset(np.arange(min(source.limit, len(people))))
     _, person, _ = sample_readable(people, 0, np.random.default_rng(0))
@@ -73,13 +73,13 @@ def open_source(
     return people
 
 
-def _open(source: AnySource, skeleton: Skeleton, place: DataFolders, wanted: Packing | None) -> People:
+def _open(source: AnySource, skeleton: Skeleton, place: DataFolders, required: Packing | None) -> People:
     if place.packed is not None and not place.packed.is_dir():
         raise FileNotFoundError(f"packed people not found: {place.packed}; name their folder with --packed")
     if place.packed is not None and (place.packed / source.name / "index.json").is_file():
-        return read_shards(place.packed / source.name, source.name, wanted)
+        return read_shards(place.packed / source.name, source.name, required)
     if isinstance(source, ShardSource):
-        return read_shards(place.data / source.folder, source.name, wanted)
+        return read_shards(place.data / source.folder, source.name, required)
     if isinstance(source, RenderedSource):
         from oaks.training.data.rendered import open_rendered
 
@@ -111,7 +111,7 @@ def open_data(
     skeleton: Skeleton,
     place: DataFolders,
     tell: Callable[[str], object] = str,
-    wanted: Packing | None = None,
+    required: Packing | None = None,
 ) -> Split:
     """All people that a recipe trains and validates on.
 
@@ -120,7 +120,7 @@ def open_data(
         skeleton: of the people.
         place: where to find them.
         tell: is given one line on each source, with what was left out of it.
-        wanted: how people must be packed at least, if they are.
+        required: the least packing that is enough, for packed sources.
 
     Raises:
         ArgumentError: people are both trained and validated on, or there is nobody to train on or nobody in a
@@ -128,7 +128,7 @@ def open_data(
     """
     train, weights, validation = [], [], []
     for source in data.train:
-        people = open_source(source, skeleton, place, wanted)
+        people = open_source(source, skeleton, place, required)
         kept, held = split_folds(people, data.folds)
         tell(describe_source(people, "trained on", len(kept)))
         if len(kept):
@@ -137,7 +137,7 @@ def open_data(
         if source.hold_out and len(held):
             validation.append(people.subset(held))
     for source in data.validation:
-        people = open_source(source, skeleton, place, wanted)
+        people = open_source(source, skeleton, place, required)
         tell(describe_source(people, "validated on", len(people)))
         validation.append(people)
     if not train:

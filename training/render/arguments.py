@@ -28,6 +28,6 @@ def check_shares(name: str, values: Sequence[float], count: int | None = None) -
     result = np.asarray(values, np.float64)
     fits = result.ndim == 1 and len(result) == (count or len(result)) and (result >= 0).all()
     if not fits or not 0 < result.sum() < np.inf:
-        wanted = "numbers" if count is None else f"{count} numbers"
-        raise ArgumentError(f"{name} must be {wanted} from 0, not all of them 0, got {values!r}")
+        kind = "numbers" if count is None else f"{count} numbers"
+        raise ArgumentError(f"{name} must be {kind} from 0, not all of them 0, got {values!r}")
     return result / result.sum()

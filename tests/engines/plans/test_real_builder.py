@@ -1,6 +1,6 @@
 """The real library of TensorRT for RTX: its parser and builder need no GPU.
 
-The tests marked slow take every network that recipes can export; `make test-all` runs them.
+The tests marked slow take every network that recipes can export; `make test-slow` runs them.
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ def shipped_files() -> Iterator[tuple[str, bytes]]:
                     yield f"{name} {role}: {precision}", bundle.network(role, precision).read()
 
 
-def report(capsys: pytest.CaptureFixture, what: str, counts: dict[str, int]) -> None:
-    with capsys.disabled():
-        print(f"\n{what}: " + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+def listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
 # ---- the library
@@ -138,14 +137,14 @@ def test_without_a_driver_a_plan_cannot_be_loaded_and_that_is_no_fault_of_the_pl
 # ---- networks
 
 
-def test_the_shipped_networks_build(trt, capsys):
+def test_the_shipped_networks_build(trt, tell):
     counts: dict[str, int] = {}
     for label, content in shipped_files():
         for capabilities in ((), rtx.DEFAULT_CAPABILITIES):
             built(trt, content, label, capabilities)
         counts[label] = 2
     assert counts
-    report(capsys, "plans of shipped networks", counts)
+    tell(f"plans of shipped networks: {listed(counts)}")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -156,16 +155,15 @@ def test_a_recipes_network_builds_in_every_precision(trt, exports, name):
         built(trt, content, f"{name}: {precision}")
 
 
-def test_what_this_run_builds_is_told(exports, capsys):
+def test_what_this_run_builds_is_told(exports, tell):
     """Nothing is left out in silence: the rest is built by the test marked slow."""
     every = exportable.networks()
     assert set(SMALL) <= set(every)
     here = sum(len(files_of(exports, name)) for name in SMALL)
-    with capsys.disabled():
-        print(
-            f"\nexported files built by TensorRT-RTX here: {here}, of {len(SMALL)} networks; "
-            f"`make test-all` builds {4 * len(every)}, of {len(every)} networks, for every capability"
-        )
+    tell(
+        f"exported files built by TensorRT-RTX here: {here}, of {len(SMALL)} networks; "
+        f"`make test-slow` builds {4 * len(every)}, of {len(every)} networks, for every capability"
+    )
     assert here == 4 * len(SMALL)
 
 
@@ -187,28 +185,34 @@ def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capa
             built(trt, content, label, (capability,))
 
 
+def distinct_networks() -> list[tuple[str, ...]]:
+    """Names of networks; several that have the same architecture and input stand together."""
+    names: dict[str, tuple[str, ...]] = {}
+    for name, network in exportable.networks().items():
+        names[str(network)] = (*names.get(str(network), ()), name)
+    return list(names.values())
+
+
 @pytest.mark.slow
-def test_every_network_that_recipes_can_export_builds_for_every_capability(trt, exports, capsys):
-    counts = {"networks": 0, "files": 0, "plans": 0, "refused for 7.5 as expected": 0}
-    for name in exportable.networks():
-        for precision, content in files_of(exports, name):
-            label = f"{name}: {precision}"
-            built(trt, content, label)
+@pytest.mark.parametrize("names", distinct_networks(), ids=" = ".join)
+def test_a_network_builds_for_every_capability(trt, names, tell):
+    """One plan for all capabilities is refused if a single one cannot be served."""
+    counts = {"files": 0, "plans": 0, "refused for 7.5 as expected": 0}
+    for precision, content in exportable.files(*exportable.networks()[names[0]]):
+        label = f"{names[0]}: {precision}"
+        capabilities = rtx.CAPABILITIES
+        if has_gemm_in_fp32(content):
+            settings = BuildSettings(PROFILES, capabilities=capabilities)
+            with pytest.raises(TensorRTError, match="pass precision 'fp16'"):
+                build(trt, content, settings, TimingCache(), label=label, show=False)
+            counts["refused for 7.5 as expected"] += 1
+            capabilities = tuple(c for c in capabilities if c != "75")
+        for named in ((), capabilities):
+            built(trt, content, label, named)
             counts["plans"] += 1
-            for capability in rtx.CAPABILITIES:
-                if capability == "75" and has_gemm_in_fp32(content):
-                    settings = BuildSettings(PROFILES, capabilities=("75",))
-                    with pytest.raises(TensorRTError, match="pass precision 'fp16'"):
-                        build(trt, content, settings, TimingCache(), label=label, show=False)
-                    counts["refused for 7.5 as expected"] += 1
-                else:
-                    built(trt, content, label, (capability,))
-                    counts["plans"] += 1
-            counts["files"] += 1
-        counts["networks"] += 1
-        del exports[name]
-    report(capsys, "every exportable network", counts)
-    assert counts["networks"] == len(exportable.networks())
+        counts["files"] += 1
+    assert counts["files"] == 4
+    tell(f"{' = '.join(names)}: {listed(counts)}")
 
 
 # ---- what the plans compute in
@@ -299,12 +303,12 @@ def test_a_network_that_tensorrt_cannot_take_fails_with_the_layers_name(trt):
 # ---- ahead of time
 
 
-def test_plans_made_ahead_of_time_stand_in_the_bundle(trt, tmp_path, capsys):
+def test_plans_made_ahead_of_time_stand_in_the_bundle(trt, tmp_path, tell):
     folder = tmp_path / "shipped"
     shutil.copytree(bundles.SHIPPED / "tiny", folder)
     plans = plan_bundle(folder, precisions=("fp32",), max_batch=8, show=False)
     assert [plan.role for plan in plans] == [network.role for network in networks_of(folder)]
-    report(capsys, "plans made ahead of time", {f"bytes of {plan.file}": plan.bytes for plan in plans})
+    tell(f"plans made ahead of time: {listed({f'bytes of {plan.file}': plan.bytes for plan in plans})}")
     for plan in bundles.Bundle.load(folder).plans:
         assert (plan.flavour, plan.version) == (RTX, trt.version)
         assert bundles.Bundle.load(folder).read(plan.file)[:4] == b"vtrt"

@@ -118,25 +118,25 @@ def test_wanted_room_is_what_the_most_extreme_crops_show() -> None:
             corners = np.array([(x, y) for x in (-0.5, 47.5) for y in (-0.5, 63.5)])
             image = corners @ affine[:, :2].T + affine[:, 2] + 0.5
             furthest = max(furthest, np.abs(image - center).max())
-    wanted = required_packing(settings, SIZE, 1.25)
-    assert wanted.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
+    required = required_packing(settings, SIZE, 1.25)
+    assert required.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
     assert (
         required_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
     )  # plain crops are shown too
 
 
 @pytest.mark.parametrize("field", ["size", "padding", "detail", "reach"])
-def test_packing_with_less_than_is_wanted_is_refused_and_with_more_is_read(
+def test_packing_with_less_than_required_is_refused_and_with_more_is_read(
     tmp_path: Path, people_folder: Path, field: str
 ) -> None:
     pack(tmp_path, people_folder, padding=1.25, detail=1.3, reach=1.4)
     held = Packing(SIZE, 1.25, 1.0, 1.4)
     smaller = {"size": (36, 48), "padding": 1.1, "detail": 0.9, "reach": 1.2}
     larger = {"size": (72, 96), "padding": 1.5, "detail": 1.5, "reach": 1.6}
-    assert len(read_shards(tmp_path, wanted=held)) == 12
-    assert len(read_shards(tmp_path, wanted=held._replace(**{field: smaller[field]}))) == 12
+    assert len(read_shards(tmp_path, required=held)) == 12
+    assert len(read_shards(tmp_path, required=held._replace(**{field: smaller[field]}))) == 12
     with pytest.raises(ValueError, match=r"index\.json must be packed for .*got crops of 48×64.*`oaks pack`"):
-        read_shards(tmp_path, wanted=held._replace(**{field: larger[field]}))
+        read_shards(tmp_path, required=held._replace(**{field: larger[field]}))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 64), (48, 48)])

@@ -101,9 +101,9 @@ def test_classes_come_in_the_proportions_asked_for(samples):
         return np.array([levels.count(level) for level in range(4)]) / len(levels)
 
     np.testing.assert_allclose(shares(samples), PAPER_CLASSES, atol=0.08)
-    wanted = (0.4, 0.4, 0.1, 0.1)
-    people = RenderedPeople(12, classes=wanted)
-    np.testing.assert_allclose(shares([people.sample(index) for index in range(90)]), wanted, atol=0.11)
+    expected = (0.4, 0.4, 0.1, 0.1)
+    people = RenderedPeople(12, classes=expected)
+    np.testing.assert_allclose(shares([people.sample(index) for index in range(90)]), expected, atol=0.11)
     bare = RenderedPeople(13, occluders=False, people=(1,))
     found = shares([bare.sample(index) for index in range(120)])
     np.testing.assert_allclose(found, PAPER_CLASSES, atol=0.12)

@@ -1,4 +1,4 @@
-"""Decides where people stand, what cuts them off and what hides them, until labels fall in a wanted class."""
+"""Decides where people stand, what cuts them off and what hides them, until labels fall into the requested class."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Stage:
         Args:
             sketch: the person.
             scale: pixels per metre.
-            level: the class wanted, 0 almost occluded to 3 not occluded.
+            level: the occlusion class, 0 almost occluded to 3 not occluded.
             pattern: (17,) bool: the keypoints that had labels on a real person of this class; a hint.
         """
         figure, base = sketch.figure, sketch.whole
@@ -196,29 +196,29 @@ def _to_hide(
     figure: Figure,
     base: np.ndarray,
     pattern: np.ndarray,
-    wanted: tuple[int, int],
+    number: tuple[int, int],
     by_pattern: bool,
 ) -> np.ndarray:
-    """(17,) bool: keypoints to lose so that the rest is as the pattern has it and their number as wanted."""
+    """Return (17,) bool: keypoints to hide so that the rest follows the pattern and has a count in the range `number`."""
     hidden = base & ~pattern
     if (base & pattern)[:5].any():
         hidden[:5] = False  # what a face shows follows from where it looks; nothing covers just one eye
     if not by_pattern:
         along = figure.keypoints @ _SIDES[int(rng.integers(len(_SIDES)))]
         order = np.argsort(-np.where(base, along, -np.inf))
-        count = max(int(base.sum()) - int(rng.integers(wanted[0], wanted[1] + 1)), 0)
+        count = max(int(base.sum()) - int(rng.integers(number[0], number[1] + 1)), 0)
         hidden = np.zeros(17, bool)
         hidden[order[:count]] = True
         return hidden & base
     keep = int((base & ~hidden).sum())
     middle = figure.keypoints[hidden].mean(0) if hidden.any() else figure.keypoints[rng.integers(17)]
     distance = ((figure.keypoints - middle) ** 2).sum(1)
-    if keep > wanted[1]:
+    if keep > number[1]:
         spare = np.flatnonzero(base & ~hidden)
-        hidden[spare[np.argsort(distance[spare])[: keep - wanted[1]]]] = True
-    elif keep < wanted[0]:
+        hidden[spare[np.argsort(distance[spare])[: keep - number[1]]]] = True
+    elif keep < number[0]:
         lost = np.flatnonzero(hidden)
-        hidden[lost[np.argsort(-distance[lost])[: wanted[0] - keep]]] = False
+        hidden[lost[np.argsort(-distance[lost])[: number[0] - keep]]] = False
     return hidden
 
 
