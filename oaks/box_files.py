@@ -190,13 +190,14 @@ def _by_image(
 def read_mot(path: str | Path) -> PersonBoxes:
     """Person boxes from a MOT file: frame, id, left, top, width, height, score, ... per line.
 
-    In ground truth the seventh number is 0 for boxes that must be ignored: these are left out. A score of -1 means
-    none and becomes 1.
+    In ground truth the seventh number is 0 for boxes that must be ignored: these are left out, but not all boxes may be
+    such. A score of -1 means none and becomes 1.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: a line is not of this form; the message names file and line.
+        ArgumentError: a line is not of this form, or all boxes must be ignored; the message names file and line.
     """
+    ignored = 0
     boxes: dict[int, list[list[float]]] = {}
     scores: dict[int, list[float]] = {}
     text = read_bytes(path, "json_bytes").decode("utf-8", errors="replace")
@@ -220,9 +221,14 @@ def read_mot(path: str | Path) -> PersonBoxes:
                 f"{path}: line {number}: score must be from 0 to 1, or -1 for none, got {score:g}"
             )
         if score == 0:
+            ignored += 1
             continue
         boxes.setdefault(int(frame), []).append([x, y, width, height])
         scores.setdefault(int(frame), []).append(1.0 if score == -1 else score)
+    if ignored and not boxes:
+        raise ArgumentError(
+            f"{path}: scores must not all be 0, which marks boxes to ignore, got {ignored} of them"
+        )
     return PersonBoxes(
         source=f"MOT: {Path(path).name}",
         boxes={key: to_xyxy(value).astype(np.float32) for key, value in boxes.items()},

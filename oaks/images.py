@@ -34,8 +34,8 @@ from oaks.skipping import skip
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
 _SEVERAL = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 """Formats that may hold several frames. The thumbnail in a JPEG file is not a frame."""
-_SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB")
-"""Formats that Pillow decodes where OpenCV was built without them."""
+_SECOND_DECODER = ("GIF", "AVIF", "JPEG2000", "DIB", "TIFF")
+"""Formats that Pillow decodes where OpenCV cannot."""
 
 # EXIF tag 274 -> (rows and columns swapped, rows reversed, columns reversed), in that order.
 _ORIENTATIONS = {
@@ -61,6 +61,9 @@ class Header(NamedTuple):
 
     animated: bool = False
     """Whether the file holds several frames: an animation, or a TIFF of several pages."""
+
+    mode: str = "RGB"
+    """Pillow's name of the kind of pixels."""
 
 
 def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.ndarray:
@@ -205,6 +208,7 @@ def _header(content: bytes, label: str | Path) -> Header | None:
                 swapped = name == "TIFF" and image.tag_v2.get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
                 stored = (image.tag_v2[256], image.tag_v2[257]) if name == "TIFF" else image.size
                 animated = name in _SEVERAL and bool(getattr(image, "is_animated", False))
+                mode = image.mode
         except MemoryError as error:
             raise OutOfMemory(f"{label}: its header does not fit into memory") from error
         except Exception:
@@ -215,7 +219,7 @@ def _header(content: bytes, label: str | Path) -> Header | None:
         if swapped or (orientation != 1 and _ORIENTATIONS[orientation][0]):
             size = (size[1], size[0])
         if min(size) > 0:
-            return Header(size, orientation, name, animated)
+            return Header(size, orientation, name, animated, mode)
     return None
 
 
@@ -238,22 +242,24 @@ def _decode(content: bytes, header: Header) -> np.ndarray | None:
     import cv2
 
     flags = cv2.IMREAD_COLOR if header.format == "TIFF" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(str(error)) from error
-        image = None
-    if image is None and header.format in _SECOND_DECODER:
-        image = _decode_with_pillow(content)
-    return None if image is None else turned(image, header.orientation)
+    image = None
+    if (header.format, header.mode) != ("TIFF", "RGBA"):  # OpenCV would multiply the colors by alpha
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise MemoryError(str(error)) from error
+    if image is not None:
+        return turned(image, header.orientation)
+    return _decode_with_pillow(content) if header.format in _SECOND_DECODER else None
 
 
 def _decode_with_pillow(content: bytes) -> np.ndarray | None:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content), formats=_SECOND_DECODER) as image:
+            image = ImageOps.exif_transpose(image)
             return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., 2::-1])
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
@@ -347,7 +353,7 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
     limits.check(f"{name}: width times height", "image_pixels", image.width * image.height)
     try:
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
             gray = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(gray[..., None], 3, axis=2)
         if image.mode in ("I", "F"):

@@ -52,6 +52,13 @@ def test_numbers_that_mean_nothing_are_named(tmp_path, line):
         read_mot(path)
 
 
+def test_a_mot_file_whose_boxes_must_all_be_ignored_is_refused(tmp_path):
+    path = tmp_path / "gt.txt"
+    path.write_text("1,1,1,1,5,5,0,3,1\n2,1,1,1,5,5,0,3,1\n")
+    with pytest.raises(ValueError, match=r"gt.txt: scores must not all be 0, .* got 2 of them"):
+        read_mot(path)
+
+
 def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
     path = tmp_path / "people.json"
     rows = [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "id": 1}]

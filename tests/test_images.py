@@ -61,7 +61,7 @@ def test_a_turned_picture_is_the_same_through_every_door(tmp_path, suffix, orien
     assert read_size(path) == image.shape[1::-1]
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_sixteen_bits_keep_their_upper_eight(tmp_path, suffix):
     values = np.random.default_rng(1).integers(0, 1 << 16, (24, 40)).astype(np.uint16)
     path = write(tmp_path / f"a.{suffix}", values)
@@ -85,6 +85,15 @@ def test_palettes_alpha_and_gray_are_the_same_through_every_door(tmp_path, mode)
     np.testing.assert_array_equal(
         as_frame("frame", path, "rgb", on_device=False), read_image(path)[..., ::-1]
     )
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_colors_of_a_tiff_do_not_depend_on_its_alpha(tmp_path, orientation):
+    alpha = np.random.default_rng(2).integers(0, 256, (24, 40), np.uint8)
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.dstack([SMOOTH, alpha])), tiffinfo={274: orientation})
+    expected = SMOOTH if orientation == 1 else np.rot90(SMOOTH, -1)
+    np.testing.assert_array_equal(read_image(path)[..., ::-1], expected)
+    np.testing.assert_array_equal(as_array(path), read_image(path))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
