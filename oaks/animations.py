@@ -13,9 +13,6 @@ from oaks import limits
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.images import Header, open_image, turned
 
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-"""Formats, as Pillow calls them, whose files may hold several frames of one picture."""
-
 _DEFAULT, _SHORTEST_GIF = (
     0.1,
     0.02,
@@ -101,4 +98,4 @@ def _ends_early(content: bytes, header: Header) -> bool:
     return header.format == "PNG" and b"IEND" not in content[-64:]
 
 
-__all__ = ["ANIMATED", "Animation", "is_animation"]
+__all__ = ["Animation", "is_animation"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def as_path(name: str, value: Any) -> Path:
     return Path(text)
 
 
-def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Refuse what is none of some texts, or None where that is among them."""
     if not isinstance(value, str | None) or value not in choices:
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

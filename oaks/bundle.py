@@ -47,12 +47,9 @@ FORMAT = 1
 """The newest format of bundle.json that this version reads, and the one it writes."""
 
 SHIPPED = Path(__file__).parent / "data"
-ROLES = ("pose", "ks", "detector")
 PRECISIONS = ("fp32", "fp16", "int8")
 TORCH = "torch"
 """The key of a network's safetensors file, beside the precisions of its ONNX files."""
-REFINEMENTS = ("second_peak", "gradient", "dark", "none")
-SCORES = ("oaks", "conventional")
 
 T = TypeVar("T")
 

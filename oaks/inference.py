@@ -19,7 +19,7 @@ import numpy as np
 from oaks import executors, limits, ops
 from oaks.arguments import check_choice, check_flags, check_iterable
 from oaks.boxes import as_box_scores, as_boxes
-from oaks.bundle import PRECISIONS, REFINEMENTS, Bundle, Calibration, Network
+from oaks.bundle import PRECISIONS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
 from oaks.images import as_frame, is_single, per_frame
 from oaks.pipeline import Call, Pipeline, Results
@@ -111,7 +111,7 @@ class Engine:
         check_flags(flip=flip)
         check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         check_choice("color", color, (None, "bgr", "rgb"))
-        check_choice("refine", refine, (None, *REFINEMENTS))
+        check_choice("refine", refine, (None, "second_peak", "gradient", "dark", "none"))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         if refine is not None and self.bundle.pose.kind == "simcc":
             raise ArgumentError(

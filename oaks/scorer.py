@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import forest_file, ops
-from oaks.arguments import as_path
+from oaks.arguments import as_path, check_choice
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BundleError
 from oaks.files import write_json
@@ -368,8 +368,7 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
     ):
         if not isinstance(stated[name], kind):
             raise ArgumentError(f"{name} must be {kind.__name__}, got {stated[name]!r}")
-    if stated["kind"] not in KINDS:
-        raise ArgumentError(f"kind must be one of {', '.join(KINDS)}, got {stated['kind']!r}")
+    check_choice("kind", stated["kind"], KINDS)
     if not (second is None or isinstance(second, str)):
         raise ArgumentError(f"second_opinion must be a name or null, got {second!r}")
     if stated["kind"] == "results":

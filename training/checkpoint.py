@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from oaks import onnx_file
+from oaks.arguments import check_choice
 from oaks.bundle import TORCH, Network
 from oaks.errors import ArgumentError
 from oaks.files import replacing
@@ -42,10 +43,7 @@ def save_network(
     Raises:
         ArgumentError: the kind is unknown, or the architecture does not describe this network.
     """
-    if description.get("kind") not in KINDS:
-        raise ArgumentError(
-            f"description: kind must be one of {', '.join(KINDS)}, got {description.get('kind')!r}"
-        )
+    check_choice("description: kind", description.get("kind"), KINDS)
     with torch.device("meta"):
         expected = {
             name: value.shape for name, value in build(description["architecture"]).state_dict().items()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import parse_yaml, read_yaml
@@ -478,10 +479,7 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
             f"network: {sorted(given)} come from the recipe's skeleton and input, leave them out"
         )
     architecture = recipe.architecture()
-    if architecture.get("name") not in names:
-        raise ArgumentError(
-            f"network: name must be one of {', '.join(names)}, got {architecture.get('name')!r}"
-        )
+    check_choice("network: name", architecture.get("name"), names)
     try:
         with torch.device("meta"):
             build(architecture)
@@ -501,8 +499,7 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
         "pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe
     }  # fmt: skip
     kind = content.get("kind") if isinstance(content, dict) else None
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ArgumentError(f"{where}: kind must be one of {', '.join(kinds)}, got {kind!r}")
+    check_choice(f"{where}: kind", kind, kinds)
     try:
         return kinds[kind].model_validate(content)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from oaks.errors import ArgumentError
+from oaks.arguments import check_choice
 from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder, resume, train
@@ -51,8 +51,7 @@ def train_series(
         ArgumentError: `which` is unknown, or a recipe's data do not fit.
         FileNotFoundError: data are not there.
     """
-    if which not in SERIES:
-        raise ArgumentError(f"which must be one of {', '.join(SERIES)}, got {which!r}")
+    check_choice("which", which, SERIES)
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.runtimes import load_onnxruntime
 
@@ -118,8 +119,7 @@ def to_int8(
     load_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    if pairs not in PAIRS:
-        raise ArgumentError(f"pairs must be one of {', '.join(map(repr, PAIRS))}, got {pairs!r}")
+    check_choice("pairs", pairs, PAIRS)
     batches = list(samples)
     if not batches:
         raise ArgumentError("samples must be at least one batch to calibrate on, got none")

@@ -187,14 +187,4 @@ def _extra_with(module: str, first: str | None) -> str | None:
     return first if first in bringing else next(iter(bringing), None)
 
 
-def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Check an option with a fixed set of values.
-
-    Raises:
-        ArgumentError: the value is not one of `choices`.
-    """
-    if value is not None and value not in choices:
-        raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-__all__ = ["CODES", "DONE", "FAILED", "INTERRUPTED", "SKIPPED", "USAGE", "one_of", "verb"]
+__all__ = ["CODES", "DONE", "FAILED", "INTERRUPTED", "SKIPPED", "USAGE", "verb"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from oaks import bundle as bundles
 from oaks import executors, forest_file, ops
+from oaks.arguments import check_choice
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError
@@ -114,8 +115,7 @@ def fit_heatmaps(
             other people.
     """
     check_resamples(resamples, settings.seed)
-    if scorer not in SCORERS:
-        raise ArgumentError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
+    check_choice("scorer", scorer, SCORERS)
     second = None if second_opinion is None else _second_bundle(second_opinion, scorer)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")

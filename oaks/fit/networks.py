@@ -13,6 +13,7 @@ import numpy as np
 
 from oaks import bundle as bundles
 from oaks import onnx_file
+from oaks.arguments import check_choice
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.files import replacing_folder
@@ -200,8 +201,7 @@ def _decoding(preset: Preset, stride: int) -> dict[str, Any]:
 def _preset(preset: str | Preset) -> Preset:
     if isinstance(preset, Preset):
         return preset
-    if preset not in PRESETS:
-        raise ArgumentError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    check_choice("preset", preset, PRESETS)
     return PRESETS[preset]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
@@ -92,7 +93,8 @@ def decode(
     maps = take_maps("heatmaps", heatmaps, on_device=on_device)
     count, keypoints, height, width = maps.shape
     check_keypoint_count(keypoints, native.max_keypoints)
-    _check_names(refine, alignment)
+    check_choice("refine", refine, REFINEMENTS)
+    check_choice("alignment", alignment, ALIGNMENTS)
     mirror = None
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
@@ -132,13 +134,6 @@ def decode(
         _blur(blur_sigma, refine), pair, run,
     )  # fmt: skip
     return Decoded(points.owner, heat.owner, averaged.owner if averaged else None)
-
-
-def _check_names(refine: str, alignment: str) -> None:
-    if refine not in REFINEMENTS:
-        raise ArgumentError(f"refine must be one of {', '.join(REFINEMENTS)}, got {refine!r}")
-    if alignment not in ALIGNMENTS:
-        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}, got {alignment!r}")
 
 
 def _blur(blur_sigma: float | None, refine: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._arguments import (
@@ -200,8 +201,7 @@ def map_features(
     mirror = None
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
-    if alignment not in ALIGNMENTS:
-        raise ArgumentError(f"alignment must be one of {', '.join(ALIGNMENTS)}, got {alignment!r}")
+    check_choice("alignment", alignment, ALIGNMENTS)
     pose = input_array("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
     if not on_device:
         _check_finite(pose)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
 from oaks.progress import progress
@@ -60,9 +61,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind in (("judge", CocoBackend), ("landing", Landing)):
-            if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise ArgumentError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), get_args(kind))
         check_resamples(self.resamples, self.seed)
 
 

@@ -386,7 +386,7 @@ def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shi
 
 
 def test_an_unknown_scorer_is_refused(frozen, data, tmp_path):
-    with pytest.raises(ValueError, match="scorer must be one of trees, ks-net, got 'forest'"):
+    with pytest.raises(ValueError, match="scorer must be one of 'trees', 'ks-net', got 'forest'"):
         fit_heatmaps(
             frozen, data / "annotations.json", data / "images", store=tmp_path / "s", scorer="forest"
         )
@@ -655,7 +655,7 @@ def test_movenets_heads_become_maps_of_one_person(tmp_path):
         ([("x", 17), ("y", 17)], "mmpose", r"output must be one .*got x \(1, 17, 16, 12\); y"),
         ([("output", 17)], "movenet", r"outputs must be MoveNet's heatmaps"),
         ([("output", 17)], "rtmpose", r"outputs must be SimCC vectors .*got output \(1, 17, 16, 12\)"),
-        ([("output", 17)], "openpose", "preset must be one of simple-baselines, hrnet"),
+        ([("output", 17)], "openpose", "preset must be one of 'simple-baselines', 'hrnet'"),
     ],
 )
 def test_an_unknown_layout_is_refused_with_what_was_found(tmp_path, outputs, preset, message):

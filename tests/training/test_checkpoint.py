@@ -59,7 +59,7 @@ def test_a_description_must_describe_the_network(tmp_path: Path) -> None:
         save_network(
             tmp_path / "a", trained(), {"kind": "pose", "architecture": {**ARCHITECTURE, "width": 0.25}}
         )
-    with pytest.raises(ValueError, match="kind must be one of pose, ks, detector, got 'box'"):
+    with pytest.raises(ValueError, match="kind must be one of 'pose', 'ks', 'detector', got 'box'"):
         save_network(tmp_path / "a", trained(), {"kind": "box", "architecture": ARCHITECTURE})
     assert list(tmp_path.iterdir()) == []
 

@@ -48,14 +48,14 @@ def test_the_papers_recipes_are_as_the_paper_says() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "video"}, "kind must be one of pose, ks, detector, got 'video'"),
+        ({"kind": "video"}, "kind must be one of 'pose', 'ks', 'detector', got 'video'"),
         ({"color": 1}, "color: Extra inputs are not permitted, got 1"),
         ({"heatmap_sigma": 0}, "heatmap_sigma"),
         ({"input": [50, 64]}, "input must be .width, height., multiples of 4"),
         ({"network": {"name": "oa_hpe", "backbone": "resnet9"}}, "backbone must be one of"),
         ({"network": {"name": "oa_hpe", "width": 0.125, "head": "deconv"}}, "multiples of 32 for this network"),
         ({"network": {**TINY, "keypoints": 5}}, r"network: \['keypoints'\] come from the recipe's skeleton"),
-        ({"network": {"name": "ks_net"}}, "network: name must be one of oa_hpe, mobile_oa_hpe, hrnet"),
+        ({"network": {"name": "ks_net"}}, "network: name must be one of 'oa_hpe', 'mobile_oa_hpe', 'hrnet'"),
         ({"network": {"name": "oa_hpe", "width": "wide"}}, "network"),
         ({"augmentation": {"flip": 1.5}}, "augmentation.flip"),
         ({"augmentation": {"scale": [1.3, 0.7]}}, "scale must be smallest, largest"),

@@ -65,7 +65,7 @@ def test_a_series_goes_on_with_data_that_have_moved(people_folder: Path, tiny: d
 
 
 def test_an_unknown_name_is_said() -> None:
-    with pytest.raises(ValueError, match="which must be one of small, tiny, .*, got 'large'"):
+    with pytest.raises(ValueError, match="which must be one of 'small', 'tiny', .*, got 'large'"):
         series.train_series("large", Path())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.training.networks.detector import PersonDetector
 from oaks.training.networks.hrnet import HRNet
@@ -41,8 +42,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     """
     arguments = dict(architecture)
     name = arguments.pop("name", None)
-    if name not in NETWORKS:
-        raise ArgumentError(f"architecture: name must be one of {', '.join(NETWORKS)}, got {name!r}")
+    check_choice("architecture: name", name, NETWORKS)
     known = set(inspect.signature(NETWORKS[name]).parameters)
     if unknown := set(arguments) - known:
         raise ArgumentError(f"architecture: {name} has no {sorted(unknown)}; it takes {sorted(known)}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialize, scaled
 
@@ -205,8 +206,7 @@ class KSNet(nn.Module):
         keypoints: int = 17,
     ) -> None:
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ArgumentError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+        check_choice("backbone", backbone, BACKBONES)
         if fine and backbone not in LAYERS:
             raise ArgumentError(f"fine must be False but for residual backbones, got backbone {backbone!r}")
         if backbone in LAYERS:

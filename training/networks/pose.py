@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 from oaks.training.networks.resnet import CHANNELS, ResNet, scaled
 
@@ -171,8 +172,7 @@ class PoseNetwork(nn.Module):
         input: tuple[int, int] | list[int] = (288, 384),
     ) -> None:
         super().__init__()
-        if head not in HEADS:
-            raise ArgumentError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+        check_choice("head", head, HEADS)
         self.backbone = ResNet(backbone, width=width, channels=channels)
         stages = self.backbone.channels
         layers = head_layers if head_layers is not None else (2 if head == "fpn" else 3)

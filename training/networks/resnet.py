@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
 
 LAYERS = {
@@ -101,8 +102,7 @@ class ResNet(nn.Module):
         classes: int | None = None,
     ) -> None:
         super().__init__()
-        if name not in LAYERS:
-            raise ArgumentError(f"backbone must be one of {', '.join(LAYERS)}, got {name!r}")
+        check_choice("backbone", name, LAYERS)
         if len(channels) != 4:
             raise ArgumentError(f"channels must be four stages' counts, got {channels}")
         block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck

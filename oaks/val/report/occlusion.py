@@ -12,7 +12,6 @@ from oaks.val.report import figures, paper
 from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
 from oaks.val.scores import TITLES, ScoredDetections
 
-CLASS_COLUMNS = tuple(Column(c.title) for c in OCCLUSION_CLASSES)
 SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "own": "File's score"}
 
 
