@@ -352,8 +352,10 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
 
     limits.check(f"{name}: width times height", "image_pixels", image.width * image.height)
     try:
+        # Pillow gives 16 bits of these formats as mode I, and a transposed image no format.
+        sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        if sixteen:
             gray = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(gray[..., None], 3, axis=2)
         if image.mode in ("I", "F"):
