@@ -84,7 +84,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], label: str | Path) -> None:
     boxes = box_fields([{"box": row.get("box", row.get("bbox"))} for row in rows], place)
     for number, row in enumerate(rows):
         for name, values in (("box", boxes[number]), ("keypoints", row.get("keypoints"))):
-            if are_numbers(values) and np.abs(values).max(initial=0) > FARTHEST:
+            if are_numbers(values) and np.abs(np.asarray(values)).max(initial=0) > FARTHEST:
                 raise ArgumentError(
                     f"{place(number)}: {name} must be within {FARTHEST:g}, got {str(values)[:64]}"
                 )
