@@ -83,7 +83,7 @@ def test_a_network_that_is_not_there_is_named(files, tmp_path):
         "fit", "nowhere.onnx", "--annotations", files[1], "--images", tmp_path, "--out", tmp_path / "bundle"
     )
     assert done.exit_code == 2
-    assert done.stderr.startswith("oaks: preset must be one of 'simple-baselines', 'hrnet', ")
+    assert done.stderr.startswith("oaks: preset must be one of simple-baselines, hrnet, ")
     done = run("fit", "nowhere.onnx", "--preset", "hrnet", "--annotations", files[1], "--images", tmp_path,
                "--out", tmp_path / "bundle")  # fmt: skip
     assert done.exit_code == 2
