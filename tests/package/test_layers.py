@@ -91,7 +91,11 @@ def test_the_native_module_is_known_to_ops_alone(statements):
 
 def test_ops_knows_the_native_module_errors_and_arguments_alone(statements):
     known = {s.imported for s in statements if inside(s.importer, "oaks.ops") and inside(s.imported, "oaks")}
-    assert {name for name in known if not inside(name, "oaks.ops")} <= {"oaks._native", "oaks.arguments", "oaks.errors"}
+    assert {name for name in known if not inside(name, "oaks.ops")} <= {
+        "oaks._native",
+        "oaks.arguments",
+        "oaks.errors",
+    }
 
 
 def test_engines_and_training_meet_only_in_the_export_of_networks(statements):
