@@ -164,7 +164,8 @@ def running(
         from ray.util import list_named_actors
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        if any(actor["namespace"] == _SERVE for actor in list_named_actors(all_namespaces=True)):
+        actors: Any = list_named_actors(all_namespaces=True)  # dicts; Ray's annotation knows only names
+        if any(actor["namespace"] == _SERVE for actor in actors):
             # It would keep its own host and port, and its applications would end with this service.
             raise OaksError(
                 "Ray Serve must not run in the cluster already, got a running one; pass another cluster"
