@@ -219,7 +219,7 @@ def test_the_papers_trainings_are_ten_seeds_and_the_other_backbones(script):
 
     paper, recipe = script("paper"), read_recipe("small_ablation")
     every = paper.variants(recipe, 10)
-    others = ["conv2", "alexnet", "googlenet", "resnet50", "vgg19"]
+    others = ["conv2", "conv2_figures", "alexnet", "googlenet", "resnet50", "vgg19"]
     assert list(every) == [f"training-{seed}" for seed in range(10)] + others
     assert every[paper.FIRST_TRAINING] == recipe
     assert [every[name].network["backbone"] for name in others] == others
@@ -232,7 +232,7 @@ def test_the_papers_tables_can_be_taken_from_a_report(script, tmp_path, monkeypa
     from oaks.val.report.writer import save_report
 
     table = Table("ranking-a b", "t", (Column("Score", "text"), Column("AP")), (("OAKS", 0.5),))
-    figure = Figure("flags-a b", "f", "<svg></svg>")
+    figure = Figure("flags-a b", "f", '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
     told = [("Bundle", "small"), ("Bundle SHA-256", "0" * 64), ("Backend", "openvino"), ("Precision", "fp32"),
             ("Decoder", "dark"), ("Flip", "yes"), ("Date", "today")]  # fmt: skip
     head = [("Results: a b", told), ("Evaluation", [("Intervals", "95 %")])]
@@ -246,7 +246,7 @@ def test_the_papers_tables_can_be_taken_from_a_report(script, tmp_path, monkeypa
     kept = json.loads((tmp_path / "paper.json").read_text())["bundle"]
     assert kept["tables"]["ranking-ground-truth-boxes"]["rows"] == [["OAKS", 0.5]]
     assert (kept["about"]["bundle"], kept["about"]["intervals"]) == ("small", "95 %")
-    assert (tmp_path / "flags.svg").read_text() == "<svg></svg>\n"
+    assert (tmp_path / "flags.svg").read_text() == '<svg xmlns="http://www.w3.org/2000/svg"></svg>\n'
 
 
 def test_saved_results_name_no_folder_of_the_machine(script, tmp_path):

@@ -432,9 +432,9 @@ class FullDisk(io.RawIOBase):
 def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_path, monkeypatch, room):
     from oaks import files as oaks_files
 
-    def full(path, mode):
+    def full(path, mode="r", *_, **__):
         opened = builtins.open(path, mode)  # noqa: SIM115
-        return FullDisk(opened, room) if mode == "xb" else opened
+        return FullDisk(opened, room) if mode == "wb" else opened
 
     monkeypatch.setattr(oaks_files, "open", full, raising=False)
     with pytest.raises(TensorRTError, match=r"cannot write .*\.plan: No space left.*OAKS_CACHE"):

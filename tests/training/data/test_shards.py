@@ -155,15 +155,14 @@ def test_other_aspects_are_read_where_they_suffice_for_everybody(
     assert Packing(SIZE, 1.25, 1.8, 2.0).serves(Packing(size, 1.25, 1.0, 1.0))
 
 
-def test_one_packing_serves_all_real_trainings() -> None:
-    """The folder that is packed for the last pose network is read by those before it."""
-    *before, last = (read_recipe(name) for name in SERIES["small"])
-    settings = last.augmentation
-    held = Packing(last.input, last.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
-    for recipe in (*before, last):
-        assert held.serves(required_packing(recipe.augmentation, recipe.input, 1.25))
-    too_coarse = held._replace(size=(last.input[0] // 2, last.input[1] // 2))
-    assert not too_coarse.serves(required_packing(last.augmentation, last.input, 1.25))
+@pytest.mark.parametrize("name", [*SERIES["small"], *SERIES["tiny"]])
+def test_what_is_packed_for_a_training_serves_it(name: str) -> None:
+    recipe = read_recipe(name)
+    settings = recipe.augmentation
+    held = Packing(recipe.input, recipe.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
+    required = required_packing(settings, recipe.input, 1.25)
+    assert held.serves(required)
+    assert not held._replace(size=(recipe.input[0] // 2, recipe.input[1] // 2)).serves(required)
 
 
 def test_packing_that_breaks_off_leaves_nothing_that_is_read(tmp_path: Path, people_folder: Path) -> None:
