@@ -427,13 +427,20 @@ class FullDisk(io.RawIOBase):
     def __exit__(self, *_):
         self._inner.close()
 
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+    def fileno(self) -> int:
+        return self._inner.fileno()
+
 
 @pytest.mark.parametrize("room", [0, 10, 3000])
 def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_path, monkeypatch, room):
     from oaks import files as oaks_files
 
-    def full(path, mode="r", *_, **__):
-        opened = builtins.open(path, mode)  # noqa: SIM115
+    def full(path, mode="r", *_):
+        opened = builtins.open(path, mode, 0 if mode == "wb" else -1)  # noqa: SIM115
         return FullDisk(opened, room) if mode == "wb" else opened
 
     monkeypatch.setattr(oaks_files, "open", full, raising=False)
