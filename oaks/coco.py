@@ -260,7 +260,7 @@ def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> 
 
 
 def _crowds(rows: Sequence[Mapping[str, Any]], named: Callable[[int], str]) -> np.ndarray:
-    """(G,) bool. Text counts as nothing: "0" and "no" would be crowds."""
+    """Return the `iscrowd` of all rows, (G,) bool; text is refused, since bool("0") is True."""
     values = [row.get("iscrowd") or 0 for row in rows]
     for n, value in enumerate(values):
         if not isinstance(value, int | float) or value not in (0, 1):

@@ -570,9 +570,8 @@ def _fields(message: memoryview, label: str) -> Iterator[Field]:
     while at < end:
         tag, at = _varint(message, at, label)
         number, wire = tag >> 3, tag & 7
-        if (
-            tag >> 32 or number == 0
-        ):  # the runtimes' parsers drop the bits above 32: another field than is seen here
+        # The runtimes' parsers drop the bits above 32, and would see another field than this function does.
+        if tag >> 32 or number == 0:
             raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
         if wire == 0:
             value, at = _varint(message, at, label)

@@ -82,9 +82,8 @@ def fit(
     from oaks.fit import Settings, fit_heatmaps, fit_results
     from oaks.fit.networks import read_settings
 
-    settings = Settings(
-        threads=threads or 1
-    )  # threads of trees that wait for each other slow a busy machine down
+    # On a busy machine the threads that grow trees wait for each other.
+    settings = Settings(threads=threads or 1)
     for_networks = {
         "--images": images, "--preset": preset, "--set": change, "--store": store, "--scorer": scorer,
         "--second-opinion": second_opinion,

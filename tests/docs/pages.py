@@ -189,12 +189,12 @@ def check_python(block: Block) -> None:
     """Compile a block, and look up the names that it imports from this package."""
     for node in ast.walk(ast.parse(textwrap.dedent(block.text), block.page)):
         if isinstance(node, ast.Import):
-            wanted = [(name.name, None) for name in node.names]
+            imported = [(name.name, None) for name in node.names]
         elif isinstance(node, ast.ImportFrom):
-            wanted = [(str(node.module), name.name) for name in node.names]
+            imported = [(str(node.module), name.name) for name in node.names]
         else:
             continue
-        for module, name in wanted:
+        for module, name in imported:
             if module.split(".")[0] == "oaks":
                 found = importlib.import_module(module)
                 assert name is None or hasattr(found, name), f"{block.place}: {module} has no {name}"
