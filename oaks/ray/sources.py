@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tarfile import ReadError, TarFile
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ from oaks.skipping import skip
 
 if TYPE_CHECKING:
     from fsspec.core import OpenFile
+    from typing_extensions import Self
 
 PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -143,9 +145,10 @@ def _listed(source: str) -> tuple[list[str], bool]:
     if files.isfile(path):
         return [_address(files, path)], True
     if files.isdir(path):
-        listed = [entry["name"] for entry in files.ls(path, detail=True) if entry["type"] == "file"]
+        # A link that leads nowhere counts: its row says so.
+        listed = [entry["name"] for entry in files.ls(path, detail=True) if entry["type"] != "directory"]
     else:
-        listed = [name for name in files.glob(path) if files.isfile(name)] if _is_glob(path) else []
+        listed = [name for name in files.glob(path) if not files.isdir(name)] if _is_glob(path) else []
     if not listed:
         raise FileNotFoundError(f"pictures not found: {source!r}; pass files, a folder, a glob or an address")
     return sorted((_address(files, name) for name in listed), key=natural_key), False
@@ -208,6 +211,22 @@ def _is_missing(error: Exception) -> bool:
     )
 
 
+_DAMAGED: tuple[type[Exception], ...] = tuple(
+    getattr(tarfile, f"{name}HeaderError") for name in ("Empty", "Invalid", "Truncated")
+)
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a shard. tarfile takes a damaged or missing header behind the first entry for the shard's end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except _DAMAGED as error:
+            raise ReadError(f"unexpected end of data: {error}") from error
+
+
 def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """The pictures of a tar shard, as WebDataset packs them: address of each, and a function that reads it.
 
@@ -217,7 +236,7 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
     largest = limits.current().image_bytes
     try:
         # A stream is read once from its start to its end, so that nothing is fetched twice.
-        with _opened(address) as file, tarfile.open(fileobj=file, mode="r|*") as shard:
+        with _opened(address) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Entry) as shard:
             for entry in shard:
                 if not entry.isfile() or Path(entry.name).suffix.lower() not in SUFFIXES:
                     continue

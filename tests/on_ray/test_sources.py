@@ -9,6 +9,7 @@ import io
 import logging
 import tarfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,6 +107,29 @@ def test_a_shard_that_ends_early_gives_what_it_has_and_then_its_damage(tmp_path)
     (tmp_path / "b.tar").write_bytes(b"no tar at all")
     with pytest.raises(ArgumentError, match="damaged"):
         list(sources.tar_pictures(str(tmp_path / "b.tar")))
+
+
+@pytest.mark.parametrize("left", [0, 100, 511])
+def test_a_shard_that_ends_in_or_before_a_header_is_damaged(tmp_path, left):
+    address = shard(tmp_path / "a.tar", {f"{n}.png": encoded(n) for n in range(3)})
+    content = (tmp_path / "a.tar").read_bytes()
+    second = content.index(b"1.png")
+    for end in (content[: second + left], content[:second] + b"x" * 512 + content[second + 512 :]):
+        (tmp_path / "a.tar").write_bytes(end)
+        pictures = sources.tar_pictures(address)
+        assert next(pictures)[0] == f"tar://0.png::{address}"
+        with pytest.raises(ArgumentError, match="damaged: unexpected end of data"):
+            list(pictures)
+
+
+def test_a_link_that_leads_nowhere_is_a_picture_that_cannot_be_read(tmp_path):
+    write_pictures(tmp_path, 1)
+    (tmp_path / "1.png").symlink_to(tmp_path / "none.png")
+    for source in (tmp_path, str(tmp_path / "*.png")):
+        found = sources.find_sources([source]).pictures
+        assert [Path(name).name for name in found] == ["0.png", "1.png"]
+        with pytest.raises(FileNotFoundError):
+            sources.picture_reader(found[1])()
 
 
 def test_a_large_entry_is_refused_without_being_read(tmp_path, monkeypatch):
