@@ -194,19 +194,19 @@ class Pipeline:
         bundle = self._bundle
         keypoints, maps = bundle.skeleton.count, self._map_shapes()
         if network.role == "pose":
-            wanted_inputs: dict[str, tuple[int, ...]] = {"crops": (3, *bundle.pose.size[::-1])}
-            wanted_outputs = {**maps, "visibility": (keypoints,)}
+            required_inputs: dict[str, tuple[int, ...]] = {"crops": (3, *bundle.pose.size[::-1])}
+            allowed_outputs = {**maps, "visibility": (keypoints,)}
             needed = set(maps)
         else:
-            wanted_inputs = maps
-            wanted_outputs = {"similarity": (keypoints,), "visibility": (keypoints,)}
+            required_inputs = maps
+            allowed_outputs = {"similarity": (keypoints,), "visibility": (keypoints,)}
             needed = {"similarity"}
         inputs = {name: tensor.shape for name, tensor in executor.inputs.items()}
         outputs = {name: tensor.shape for name, tensor in executor.outputs.items()}
-        fits = inputs == wanted_inputs and needed <= set(outputs)
-        if not fits or any(wanted_outputs.get(name) != shape for name, shape in outputs.items()):
+        fits = inputs == required_inputs and needed <= set(outputs)
+        if not fits or any(allowed_outputs.get(name) != shape for name, shape in outputs.items()):
             raise BundleError(
-                f"{network.label}: after the batch, inputs must be {wanted_inputs} and outputs {wanted_outputs}, "
+                f"{network.label}: after the batch, inputs must be {required_inputs} and outputs {allowed_outputs}, "
                 f"got {inputs} and {outputs}"
             )
         if network.role == "ks":

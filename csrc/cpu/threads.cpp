@@ -26,7 +26,7 @@ class Pool {
       body_ = &body;
       count_ = count;
       next_.store(0);
-      wanted_ = helpers;
+      helpers_used_ = helpers;
       working_ = helpers;
       ++loop_;
     }
@@ -60,7 +60,7 @@ class Pool {
     for (;;) {
       start_.wait(lock, [&] { return loop_ != seen; });
       seen = loop_;
-      if (worker > wanted_) continue;
+      if (worker > helpers_used_) continue;
       const std::function<void(int64_t, int)>& body = *body_;
       const int64_t count = count_;
       lock.unlock();
@@ -76,7 +76,7 @@ class Pool {
   const std::function<void(int64_t, int)>* body_ = nullptr;
   int64_t count_ = 0;
   std::atomic<int64_t> next_{0};
-  int wanted_ = 0, working_ = 0;
+  int helpers_used_ = 0, working_ = 0;
   uint64_t loop_ = 0;
 };
 

@@ -86,7 +86,7 @@ def test_every_file_tells_the_same(tiny, clip, boxes, tmp_path):
     assert any(line.startswith("ms per frame") and "engine pose" in line and "draw" in line for line in said)
 
 
-def test_what_is_not_wanted_is_not_written(tiny, clip, boxes, tmp_path):
+def test_what_nobody_asked_for_is_not_written(tiny, clip, boxes, tmp_path):
     out = tmp_path / "out"
     code, _ = run(
         clip, "--bundle", tiny, "--boxes", boxes, "--out", out, "--no-video", "--no-smooth", "--frames", 10,

@@ -277,7 +277,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, chang
         ("oks_nms", "scores", lambda a: a[:2], "3", "2"),
     ],
 )
-def test_the_message_says_what_was_wanted_and_what_came(operation, name, change, expected, came):
+def test_the_message_says_what_was_expected_and_what_came(operation, name, change, expected, came):
     with pytest.raises(ValueError, match=name) as caught:
         CASES[operation]().run(**{name: change})
     assert caught.match(expected)

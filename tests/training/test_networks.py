@@ -117,10 +117,10 @@ def test_map_figures_are_what_they_are_called() -> None:
     np.testing.assert_allclose(total, maps.sum(axis=(1, 2)), rtol=1e-5)
     y, x = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 24), indexing="ij")
     weights = maps**2 / ((maps**2).sum(axis=(1, 2), keepdims=True) + 1e-3)
-    wanted_x, wanted_y = (weights * x).sum(axis=(1, 2)), (weights * y).sum(axis=(1, 2))
-    np.testing.assert_allclose(center_x, wanted_x, atol=1e-5)
-    np.testing.assert_allclose(center_y, wanted_y, atol=1e-5)
-    away = (x - wanted_x[:, None, None]) ** 2 + (y - wanted_y[:, None, None]) ** 2
+    expected_x, expected_y = (weights * x).sum(axis=(1, 2)), (weights * y).sum(axis=(1, 2))
+    np.testing.assert_allclose(center_x, expected_x, atol=1e-5)
+    np.testing.assert_allclose(center_y, expected_y, atol=1e-5)
+    away = (x - expected_x[:, None, None]) ** 2 + (y - expected_y[:, None, None]) ** 2
     np.testing.assert_allclose(spread, np.sqrt((weights * away).sum(axis=(1, 2))), atol=1e-5)
     assert spread[1] > spread[0] > spread[2] == 0
 

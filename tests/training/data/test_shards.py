@@ -107,7 +107,7 @@ def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: P
     assert len(read_shards(tmp_path)) == 12
 
 
-def test_wanted_room_is_what_the_most_extreme_crops_show() -> None:
+def test_the_packed_room_is_what_the_most_extreme_crops_show() -> None:
     """In units of half the window's diagonal, found by trying all corners of many crops."""
     settings = Augmentation(rotation=25, scale=(0.8, 1.3), shift=0.1)
     center, extent = window_of(np.array([10.0, 20, 40, 90]), SIZE, 1.25)
