@@ -3,23 +3,22 @@
 A block is a fence with a language. Blocks in `python` and `sh` run in the order of their page, in one folder and, for
 Python, one namespace. A comment on the line above changes that, and must say why:
 
-    <!-- not run: needs a camera -->
-    <!-- slow: trains a network -->      runs only with the marker slow, where the whole page does
+    <!-- not run: needs several machines -->
+    <!-- slow: fits a scorer -->                            runs only with the marker slow, where the whole page does
+    <!-- slow, with `--epochs 1`: trains for minutes -->    its commands are run with these words at their end
+    <!-- ray: starts Ray -->                                runs only with the marker ray
 
-`pip install` is never run; its extras must exist. A block that is not run is checked: its Python compiles and imports only
-names that exist, and its `oaks` commands have only options and arguments that the command line takes.
+`pip install` is never run; its extras must exist. `static` checks the blocks that are not run.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib
+import json
 import os
 import re
-import shlex
 import shutil
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import typer
 from test_detector import write, yolox
 from video.clips import write_clip
 
 import oaks
-from oaks.cli.main import app, main
+import oaks.video
+from oaks.cli.main import main
 from oaks.predict import DEMO
+from oaks.video import sources
+
+from .static import check_installation, commands_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -42,7 +44,7 @@ PAGES = sorted(
 RUN = ("python", "sh")
 SHOWN = ("text", "json", "jsonc", "yaml")
 FENCE = re.compile(r"^```(\w*)[ \t]*$")
-COMMENT = re.compile(r"^<!-- (not run|slow): (.+) -->$")
+COMMENT = re.compile(r"^<!-- (not run|slow|ray)(?:, with `([^`]+)`)?: (.+) -->$")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Block:
         language: what stands after the fence's marks.
         text: the lines within.
         section: the last heading of the second level above it.
-        mode: "run", "slow" or "not run".
+        mode: "run", "slow", "ray" or "not run".
         reason: why, where it is not "run".
+        added: words at the end of each command when it is run.
     """
 
     page: str
@@ -66,6 +69,7 @@ class Block:
     section: str = ""
     mode: str = "run"
     reason: str = ""
+    added: str = ""
 
     @property
     def place(self) -> str:
@@ -84,20 +88,21 @@ def blocks_of(path: Path) -> list[Block]:
             start, language = number + 1, fence[1]
             comment = COMMENT.match(lines[number - 2].strip()) if number > 1 else None
         elif fence:
-            mode, reason = comment.groups() if comment else ("run", "")
+            mode, added, reason = comment.groups() if comment else ("run", "", "")
             text = "\n".join(lines[start - 1 : number - 1]) + "\n"
             page = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-            found.append(Block(page, start, language, text, section, mode, reason))
+            found.append(Block(page, start, language, text, section, mode, reason, added or ""))
             language = None
     assert language is None, f"{path}: the fence at line {start - 1} has no end"
     return found
 
 
 def furnish(folder: Path) -> None:
-    """Fill a folder with what the pages speak of: pictures, boxes, a video, a detector, bundles.
+    """Fill a folder with what the pages speak of: pictures, boxes, videos, a detector, bundles.
 
     The bundle `small` is a copy of the shipped `tiny`, which is quicker and has the same outputs; the detector finds
-    one person in the middle of every picture. `photo.jpg` shows one person.
+    one person in the middle of every picture. `photo.jpg` shows one person. `street` is what `oaks render-video` writes,
+    with fewer frames.
     """
     pictures = folder / "pictures"
     shutil.copytree(DEMO, pictures)
@@ -107,6 +112,71 @@ def furnish(folder: Path) -> None:
     write_clip(folder / "street.mp4", 6)
     person = (32, 0, 0, (32.0, 32.0, 40.0, 60.0), 0.9, 1.0)
     write(folder / "yolox.onnx", yolox([person]))
+    furnish_clip(folder / "street" / "000001")
+
+
+def furnish_clip(folder: Path) -> None:
+    """A clip of four frames with one person, whose box is annotated."""
+    (folder / "img1").mkdir(parents=True)
+    images, people = [], []
+    for number in range(1, 5):
+        name = f"{number:06}.jpg"
+        cv2.imwrite(str(folder / "img1" / name), np.full((120, 160, 3), 20 * number, np.uint8))
+        images.append({"id": number, "file_name": name, "width": 160, "height": 120})
+        people.append(
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [30, 10, 50, 100], "track_id": 1}
+        )
+    content = {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def furnish_calibration(folder: Path) -> None:
+    """An estimator's results, a network with heatmaps, and about a hundred annotated people in images of noise."""
+    import bundles
+    from fit import frozen
+
+    results, annotations = frozen.write(folder / "estimator", images=40)
+    rows, content = json.loads(results.read_text()), json.loads(annotations.read_text())
+    boxes = {person["id"]: person["bbox"] for person in content["annotations"]}
+    rows = [{**row, "bbox": boxes[row["annotation_id"]]} for row in rows]
+    for name in ("results.json", "other_results.json"):
+        (folder / name).write_text(json.dumps(rows))
+    shutil.move(annotations, folder / "annotations.json")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for image in content["images"]:
+        noise = rng.integers(0, 255, (48, 64, 3), np.uint8)
+        cv2.imwrite(
+            str(folder / "images" / image["file_name"]), cv2.resize(noise, (image["width"], image["height"]))
+        )
+    (folder / "hrnet_w32.onnx").write_bytes(bundles.pose_network(17, (192, 256), visibility=False))
+
+
+def furnish_labels(folder: Path) -> None:
+    """Labels of a few rendered people, whose pictures join the others."""
+    with pytest.raises(SystemExit):
+        main(["render", str(folder / "rendered"), "--count", "24", "--seed", "5", "--quiet"])
+    for picture in (folder / "rendered" / "images").iterdir():
+        shutil.move(picture, folder / "pictures")
+    shutil.move(folder / "rendered" / "annotations.json", folder / "my.json")
+
+
+def furnish_checkpoint(folder: Path) -> None:
+    """The shipped network as `oaks train` leaves one, and crops of people."""
+    from oaks.training.checkpoint import load_from_bundle, save_network
+
+    save_network(
+        folder / "network.safetensors", *load_from_bundle(oaks.Bundle.load("tiny").torch_network("pose"))
+    )
+    shutil.copytree(folder / "pictures", folder / "pictures-of-people")
+
+
+SLOW_FURNITURE = {
+    "docs/calibrate.md": furnish_calibration,
+    "docs/deploy.md": furnish_checkpoint,
+    "docs/finetune.md": furnish_labels,
+}
+"""What a page needs besides where its slow blocks run too."""
 
 
 def given() -> dict[str, Any]:
@@ -130,6 +200,8 @@ def given() -> dict[str, Any]:
         "similarity": rng.random(maps[:2], np.float32),
         "visibility": rng.random(maps[:2], np.float32),
         "areas": np.float32([80000, 83600]),
+        "keypoints": rng.uniform(10, 200, (*maps[:2], 2)).astype(np.float32),
+        "scores": rng.random(maps[:2], np.float32),
     }
 
 
@@ -139,99 +211,66 @@ def run_python(block: Block, namespace: dict[str, Any]) -> None:
     exec(code, namespace)
 
 
-def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
-    """The commands of a shell block: each line, and its words without what leads from one command to the next."""
-    for line in block.text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        while words:
-            end = words.index("&&") if "&&" in words else len(words)
-            yield line, words[:end]
-            words = words[end + 1 :]
-
-
 def run_shell(block: Block) -> None:
     """Run the commands of a block in this process: `oaks` alone is known, and the extras of `pip install` are looked up."""
-    for line, words in commands_of(block):
+    for line, words in commands_of(block.text):
         if words[:2] == ["pip", "install"]:
-            check_installation(block, words[2:])
+            check_installation(block.place, words[2:])
             continue
         if words[0] != "oaks":
             raise AssertionError(
                 f"{block.place}: only `oaks` can be run, got `{line}`; say why it is not run"
             )
         with pytest.raises(SystemExit) as ended:
-            main(words[1:])
+            main([*words[1:], *block.added.split()])
         assert not ended.value.code, f"{block.place}: `{line}` ended with exit code {ended.value.code}"
 
 
-def check_installation(block: Block, requirements: list[str]) -> None:
-    """Look up the extras of this package that a `pip install` names."""
-    text = (ROOT / "pyproject.toml").read_text("utf-8")
-    extras = set(re.findall(r"^([\w-]+) = \[", text.split("[project.optional-dependencies]")[1], re.M))
-    for named in re.findall(r"^(?:oaks|\.)\[([^\]]+)\]", "\n".join(requirements), re.M):
-        unknown = {name.strip() for name in named.split(",")} - extras
-        assert not unknown, f"{block.place}: no extra is called {', '.join(sorted(unknown))}"
+class Window:
+    """Stands in for the preview's window."""
+
+    ended = False
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.shown = 0
+
+    def write(self, frame: Any, poses: oaks.Poses) -> None:
+        self.shown += 1
+
+    def close(self) -> None:
+        assert self.shown
 
 
-def check_block(block: Block) -> None:
-    """Check a block without running it."""
-    if block.language == "python":
-        check_python(block)
-        return
-    for _, words in commands_of(block):
-        if words[:2] == ["pip", "install"]:
-            check_installation(block, words[2:])
-        elif words[0] == "oaks":
-            check_command(block, words[1:])
+@contextmanager
+def camera_and_display() -> Iterator[None]:
+    """A machine whose camera 0 sends the frames of street.mp4, and whose windows are `Window`s."""
+    open_named = sources._open_named
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sources,
+            "_open_named",
+            lambda name, *rest: open_named("street.mp4" if name == "0" else name, *rest),
+        )
+        patch.setattr(oaks.video, "Preview", Window)
+        yield
 
 
-def check_python(block: Block) -> None:
-    """Compile a block, and look up the names that it imports from this package."""
-    for node in ast.walk(ast.parse(textwrap.dedent(block.text), block.page)):
-        if isinstance(node, ast.Import):
-            imported = [(name.name, None) for name in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            imported = [(str(node.module), name.name) for name in node.names]
-        else:
-            continue
-        for module, name in imported:
-            if module.split(".")[0] == "oaks":
-                found = importlib.import_module(module)
-                assert name is None or hasattr(found, name), f"{block.place}: {module} has no {name}"
-
-
-def check_command(block: Block, words: list[str]) -> None:
-    """Parse the words after `oaks` as the command line does."""
-    command, context, path = typer.main.get_command(app), None, "oaks"
-    try:
-        while True:
-            context = command.make_context(path, list(words), parent=context)
-            if not hasattr(command, "resolve_command"):
-                return
-            left = [*context._protected_args, *context.args]
-            name, command, words = command.resolve_command(context, left)
-            path = f"{path} {name}"
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        raise AssertionError(f"{block.place}: `oaks {' '.join(words)}`: {error.format_message()}") from error
-
-
-def run_page(path: Path, folder: Path, *, slow: bool) -> int:
-    """Run a page's blocks in a folder; returns how many were run."""
+def run_page(path: Path, folder: Path, modes: Collection[str] = ("run",)) -> int:
+    """Run the blocks of a page that have one of these modes in a folder; returns how many were run."""
     count, before = 0, Path.cwd()
     os.chdir(folder)
     namespace, section = given(), ""
     try:
         for block in blocks_of(path):
-            if block.language not in RUN or block.mode == "not run" or (block.mode == "slow" and not slow):
+            if block.language not in RUN or block.mode not in modes:
                 continue
             if block.section != section:
                 namespace, section = {**namespace, **given()}, block.section
             if block.language == "python":
                 run_python(block, namespace)
             else:
-                run_shell(block)
+                with camera_and_display():
+                    run_shell(block)
             count += 1
     finally:
         os.chdir(before)
@@ -241,4 +280,4 @@ def run_page(path: Path, folder: Path, *, slow: bool) -> int:
     return count
 
 
-__all__ = ["PAGES", "ROOT", "RUN", "SHOWN", "Block", "blocks_of", "check_block", "furnish", "run_page"]
+__all__ = ["PAGES", "ROOT", "RUN", "SHOWN", "SLOW_FURNITURE", "Block", "blocks_of", "furnish", "run_page"]

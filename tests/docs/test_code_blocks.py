@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .pages import PAGES, ROOT, RUN, SHOWN, Block, blocks_of, check_block, furnish, run_page
+from .pages import PAGES, ROOT, RUN, SHOWN, SLOW_FURNITURE, Block, blocks_of, furnish, run_page
+from .static import check_block, check_inline, inline_code
 
 
 def name(path):
@@ -25,37 +26,92 @@ def folder(tmp_path):
 @pytest.mark.parametrize("page", FAST, ids=name)
 def test_blocks_of_a_page_run_in_order(page, folder):
     fast = [b for b in BLOCKS[page] if b.language in RUN and b.mode == "run"]
-    assert run_page(page, folder, slow=False) == len(fast)
+    assert run_page(page, folder) == len(fast)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", SLOW, ids=name)
 def test_all_blocks_of_a_page_run_in_order(page, folder):
-    assert run_page(page, folder, slow=True) > 0
+    if name(page) in SLOW_FURNITURE:
+        SLOW_FURNITURE[name(page)](folder)
+    assert run_page(page, folder, ("run", "slow")) > 0
 
 
-NOT_RUN = [b for blocks in BLOCKS.values() for b in blocks if b.mode == "not run"]
+CODE = [b for blocks in BLOCKS.values() for b in blocks if b.language in RUN]
 
 
-@pytest.mark.parametrize("block", NOT_RUN, ids=lambda block: block.place)
-def test_a_block_that_is_not_run_names_only_what_exists(block):
+@pytest.mark.parametrize("block", CODE, ids=lambda block: block.place)
+def test_a_block_takes_only_what_exists(block):
     check_block(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_command_or_option_in_the_text_exists(page):
+    for line, code in inline_code(page.read_text("utf-8")):
+        check_inline(f"{name(page)}:{line}", code)
 
 
 @pytest.mark.parametrize(
     ("language", "text", "says"),
     [
         ("python", "from oaks import Engin\n", "oaks has no Engin"),
+        ("python", "import oaks\noaks.Engin('small')\n", "oaks has no Engin"),
+        (
+            "python",
+            "import oaks\noaks.fit.fit_results('a', 'b', output='c')\n",
+            "missing a required|unexpected",
+        ),
+        (
+            "python",
+            "from oaks.video import Tracker\nTracker(1, gat=2)\n",
+            "unexpected keyword argument 'gat'",
+        ),
         ("sh", "oaks predict photo.jpg --detecter x.onnx\n", "No such option: --detecter"),
         ("sh", "cd here && oaks predct photo.jpg\n", "No such command 'predct'"),
         ("sh", "oaks val run\n", "Missing argument"),
+        ("sh", "torchrun -m oaks train paper_hpe --outt x\n", "No such option: --outt"),
         ("sh", "pip install '.[vidoe]' && oaks doctor\n", "no extra is called vidoe"),
+        ("sh", "make instal\n", "make has no target instal"),
+        ("sh", "OAKS_CUDE=on pip wheel .\n", "nothing reads OAKS_CUDE"),
+        ("sh", "python benchmarks/papers.py\n", "there is no benchmarks/papers.py"),
+        ("sh", "python benchmarks/paper.py DATA --logg x\n", "paper.py has no option --logg"),
     ],
 )
-def test_a_name_that_does_not_exist_is_found(language, text, says):
-    with pytest.raises(AssertionError, match=f"page.md:1: .*{says}"):
+def test_what_does_not_exist_is_found(language, text, says):
+    with pytest.raises(AssertionError, match=f"page.md:1: .*({says})"):
         check_block(Block("page.md", 1, language, text, mode="not run"))
+
+
+def test_a_recipe_that_does_not_exist_is_found():
+    with pytest.raises((ValueError, FileNotFoundError), match="paper_hpee"):
+        check_block(Block("page.md", 1, "sh", "oaks train paper_hpee --out runs\n"))
+    with pytest.raises(ValueError, match="epoch"):
+        check_block(Block("page.md", 1, "sh", "oaks train paper_hpe --out runs --set training.epoch=2\n"))
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("oaks predict --boxs", "No such option: --boxs"),
+        ("oaks predct", "No such command 'predct'"),
+        ("--detecter x.onnx", "no command has the option --detecter"),
+        ("make tset", "make has no target tset"),
+        ("OAKS_LIMIT_PIXELS=4 oaks predict photo.jpg", "no limit is set by OAKS_LIMIT_PIXELS"),
+    ],
+)
+def test_a_part_of_a_command_that_does_not_exist_is_found(code, says):
+    with pytest.raises(AssertionError, match=f"page.md:1: .*{says}"):
+        check_inline("page.md:1", code)
+
+
+def test_a_part_of_a_command_may_lack_the_rest():
+    text = "Use `oaks val`, `oaks predict --boxes`, `oaks fit`\n`--every 5` or\n```sh\noaks nothing\n```\n`poses.scores`\n"
+    found = list(inline_code(text))
+    assert found == [
+        (1, "oaks val"), (1, "oaks predict --boxes"), (1, "oaks fit"), (2, "--every 5"), (6, "poses.scores")
+    ]  # fmt: skip
+    assert [check_inline("page.md", code) for _, code in found] == [True, True, True, True, False]
 
 
 def test_every_block_has_a_language_and_every_exception_a_reason(tell):
@@ -68,23 +124,22 @@ def test_every_block_has_a_language_and_every_exception_a_reason(tell):
             elif block.mode == "not run":
                 assert len(block.reason) > 5, f"{block.place}: a reason is needed"
                 left_out.append(block)
-    code = [b for blocks in BLOCKS.values() for b in blocks if b.language in RUN]
-    slow = sum(b.mode == "slow" for b in code)
-    tell(f"{len(code)} code blocks: {slow} only with the marker slow, {len(left_out)} not run:")
+    slow = sum(b.mode == "slow" for b in CODE)
+    tell(f"{len(CODE)} code blocks: {slow} only with the marker slow, {len(left_out)} not run:")
     for block in left_out:
         tell(f"  {block.place}: {block.reason}")
-    assert len(code) > 30
+    assert len(CODE) > 30
 
 
 def test_a_block_that_fails_is_named(folder):
     page = folder / "page.md"
     page.write_text("# Page\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
     with pytest.raises(AssertionError) as failure:
-        run_page(page, folder, slow=False)
+        run_page(page, folder)
     assert failure.traceback[-1].lineno + 1 == 8
     page.write_text("```sh\noaks predict missing.jpg\n```\n")
     with pytest.raises(AssertionError, match=r"page.md:2: `oaks predict missing.jpg` ended with exit code 2"):
-        run_page(page, folder, slow=False)
+        run_page(page, folder)
     page.write_text("```sh\nrm -rf somewhere\n```\n")
     with pytest.raises(AssertionError, match="only `oaks` can be run"):
-        run_page(page, folder, slow=False)
+        run_page(page, folder)
