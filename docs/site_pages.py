@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path.name.lower() for path in sorted(ROOT.glob("*.md"))} | {"README.md": "index.md"}
 """Files at the root of the repository that are pages, and their names in the site."""
+CODE = re.compile(r"<code>[^<]*</code>")
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -68,3 +70,13 @@ def on_page_markdown(markdown: str, *, page: object, **_: object) -> str:
     """The page's text, with links to files outside docs/ led to their copies."""
     path = page.file.src_uri  # type: ignore[attr-defined]
     return relative_to_docs(markdown, ROOT / "docs") if "/" not in path else markdown
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """The page with every option in its text, such as --every, marked as one word that no line break splits."""
+    parts = re.split(r"(<pre.*?</pre>)", html, flags=re.S)
+    parts[::2] = [
+        CODE.sub(lambda match: OPTION.sub(r'<span class="option">\g<0></span>', match[0]), text)
+        for text in parts[::2]
+    ]
+    return "".join(parts)

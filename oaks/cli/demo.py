@@ -38,5 +38,5 @@ def demo(
         output.kept = f"the results so far are in {out}"
         summary = library.predict(opened, pictures, people, out, done=lambda found: tell(output, found))
     output.say(f"{summary.people} people in {len(pictures)} pictures: {summary.results}")
-    output.say(f"{summary.pictures} annotated pictures: {out / 'pictures'}")
+    output.say(f"annotated pictures: {out / 'pictures'}")
     return DONE

@@ -20,7 +20,9 @@ def export(
         Path, typer.Argument(help="Checkpoint (.safetensors) of a pose network or of a person detector.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle in it is replaced.")],
-    ks: Annotated[Path | None, typer.Option(help="Checkpoint of the KS network for its heatmaps.")] = None,
+    ks: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the KS network for its heatmaps. Default: none.")
+    ] = None,
     precision: Annotated[
         list[str], typer.Option(help="fp16 (serves fp32 too), int8 or fp32. Repeatable.")
     ] = ["fp16"],  # noqa: B006
@@ -33,20 +35,28 @@ def export(
     ] = None,
     tolerance: Annotated[
         list[str],
-        typer.Option(help="Maximum typical difference from torch, per precision: fp16=0.01. Repeatable."),
+        typer.Option(
+            help="Maximum relative difference (RMS) from torch in a precision: fp16=0.02. Repeatable. Default for heatmaps: "
+            "fp32=0.0001, fp16=0.01, int8=0.15."
+        ),
     ] = [],  # noqa: B006
     keep_float: Annotated[
         list[str],
         typer.Option(help="Name of an ONNX node that stays in float32 in the int8 file. Repeatable."),
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: its folder's.")] = None,
-    float_ks: Annotated[bool, typer.Option(help="Keep the KS network in fp16 when exporting int8.")] = False,
+    float_ks: Annotated[
+        bool, typer.Option("--float-ks", help="Keep the KS network in fp16 when exporting int8.")
+    ] = False,
     plan: Annotated[
         str | None,
-        typer.Option(help="Also build TensorRT plans: rtx (needs no GPU) or trt (for this machine's GPU)."),
+        typer.Option(
+            help="Also build TensorRT plans: rtx (needs no GPU) or trt (for this machine's GPU). Default: no plans."
+        ),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="Shipped bundle whose person detector the new bundle uses.")
+        str | None,
+        typer.Option(help="Shipped bundle whose person detector the new bundle uses. Default: none."),
     ] = None,
     images: Annotated[
         Path | None,

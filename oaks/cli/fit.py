@@ -161,7 +161,9 @@ def import_(
     network: Annotated[Path, typer.Argument(help="ONNX file of a heatmap network.")],
     preset: Annotated[
         str,
-        typer.Option(help="Preset of its origin: simple-baselines, hrnet, mmpose, mmpose-udp, movenet, ..."),
+        typer.Option(
+            help="Preset of its origin: simple-baselines, hrnet, mmpose, mmpose-udp, vitpose, rtmpose or movenet."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, which must not exist.")],
     change: Change = [],  # noqa: B006

@@ -44,27 +44,24 @@ class _Predict(TyperCommand):
         return super().parse_args(ctx, with_ray_address(args))
 
 
-app.command(cls=_Predict)(predict)
-app.command()(track)
-app.add_typer(val.app, name="val")
-app.command("import")(import_)
-for function in (
-    fit,
-    rescore,
-    train,
-    train_series,
-    finetune,
-    pack,
-    export,
-    plan,
-    render,
-    render_video,
-    benchmark,
-    serve,
-    demo,
-    doctor,
-):
-    app.command()(function)
+_POSES, _SCORES, _TRAINING, _MODELS = (
+    "Find poses",
+    "Evaluate and calibrate scores",
+    "Train",
+    "Models and this machine",
+)
+
+app.command(cls=_Predict, rich_help_panel=_POSES)(predict)
+app.add_typer(val.app, name="val", rich_help_panel=_SCORES)
+for panel, functions in {
+    _POSES: (track, serve, demo),
+    _SCORES: (fit, rescore),
+    _TRAINING: (train, train_series, finetune, pack, render, render_video),
+    _MODELS: (export, plan, benchmark, doctor),
+}.items():
+    for function in functions:
+        app.command(rich_help_panel=panel)(function)
+app.command("import", rich_help_panel=_MODELS)(import_)
 
 
 @app.callback(invoke_without_command=True)

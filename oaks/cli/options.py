@@ -61,22 +61,26 @@ Category = Annotated[
 ]
 BoxSource = Annotated[
     str | None,
-    typer.Option(help="'ground truth' or 'detected', for results files without a header."),
+    typer.Option(help="'ground truth' or 'detected', for results files without a header. Default: detected."),
 ]
 NMS = OKS_THRESHOLD
 """Default of --nms in every verb."""
 Nms = Annotated[
-    float, typer.Option(min=0, max=1, help="OKS threshold for NMS of poses in detected boxes; 0 disables it.")
+    float,
+    typer.Option(min=0, max=1, help="OKS threshold for NMS of poses in detected boxes; 0 disables NMS."),
 ]
 MinBoxScore = Annotated[float, typer.Option(help="Minimum score of a detected box.")]
 Data = Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")]
 Packed = Annotated[
-    Path | None, typer.Option(help="Folder of packed people (oaks pack), read instead of the images.")
+    Path | None,
+    typer.Option(help="Folder of packed people (oaks pack), read instead of the images. Default: none."),
 ]
 Set = Annotated[
     list[str], typer.Option("--set", help="Change a field of the recipe: training.epochs=10. Repeatable.")
 ]
-MaxMinutes = Annotated[float | None, typer.Option(help="Stop with a checkpoint after this many minutes.")]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="Stop with a checkpoint after this many minutes. Default: no limit.")
+]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
 
 
@@ -145,7 +149,10 @@ class DetectorOptions:
     """Options of a person detector."""
 
     detector: Annotated[
-        str | None, typer.Option(help="Person detector: an ONNX file, or a bundle that has one.")
+        str | None,
+        typer.Option(
+            help="Person detector: an ONNX file, or a bundle that has one. Default: that of --bundle."
+        ),
     ] = None
     detector_threshold: Annotated[
         float | None,
@@ -204,21 +211,24 @@ class DrawingOptions:
     """Options for drawing poses."""
 
     absent: Annotated[str, typer.Option(help="Keypoints predicted absent: hide or hollow.")] = "hide"
-    show_boxes: Annotated[bool, typer.Option(help="Draw the boxes too.")] = False
+    show_boxes: Annotated[bool, typer.Option("--show-boxes", help="Draw the boxes too.")] = False
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """Options for evaluating results."""
 
-    against: Annotated[str | None, typer.Option(help="'paper' adds the paper's figures to the tables.")] = (
-        None
-    )
+    against: Annotated[
+        str | None, typer.Option(help="'paper' adds the paper's figures to the tables. Default: ours alone.")
+    ] = None
     resamples: Resamples = 1000
     seed: Seed = 0
     landing: Annotated[
         str,
-        typer.Option(help="Positions of corrected keypoints in the error analysis: definition or released."),
+        typer.Option(
+            help="How far from its label the error analysis puts a corrected keypoint: as in its definition, or as in its "
+            "released code (released)."
+        ),
     ] = "definition"
     judge: Annotated[str, typer.Option(help="Package that computes AP: pycocotools or faster-coco-eval.")] = (
         "pycocotools"

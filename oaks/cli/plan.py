@@ -34,7 +34,10 @@ def plan(
     ] = "tensorrt_rtx",
     capability: Annotated[
         list[str],
-        typer.Option(help="Target compute capability for tensorrt_rtx, for instance 75 for 7.5. Repeatable."),
+        typer.Option(
+            help="Target compute capability for tensorrt_rtx, for instance 75 for 7.5. Repeatable. Default: one plan for "
+            "80, 86, 89, 120 and 121."
+        ),
     ] = [],  # noqa: B006
     max_batch: Annotated[
         int | None, typer.Option(min=1, help="Maximum people per pass. Default: the Engine's.")

@@ -98,9 +98,9 @@ def predict(
             opened, found, people, out, annotate=pictures, absent=drawing.absent, boxes=drawing.show_boxes,
             nms=options.threshold(nms), done=done,
         )  # fmt: skip
-    output.say(f"{summary.people} people in {len(found) - len(summary.skipped)} pictures: {summary.results}")
+    output.say(f"{_found(summary.people, len(found) - len(summary.skipped))}: {summary.results}")
     if pictures:
-        output.say(f"{summary.pictures} annotated pictures: {out / 'pictures'}")
+        output.say(f"annotated pictures: {out / 'pictures'}")
     if summary.skipped:
         output.say(f"skipped {len(summary.skipped)}: {', '.join(path.name for path in summary.skipped)}")
     return SKIPPED if summary.skipped or summary.undrawn or summary.unscored else DONE
@@ -142,10 +142,18 @@ def predict_on_ray(
         "unfinished": len(summary.unfinished), "parts": summary.folder / "parts", "results": summary.results,
     }  # fmt: skip
     read = summary.pictures - len(summary.errors)
-    output.item(record, f"{summary.people} people in {read} pictures: {summary.folder / 'parts'}")
+    output.item(record, f"{_found(summary.people, read)}: {summary.folder / 'parts'}")
     if summary.results is not None:
         output.say(f"COCO results: {summary.results}")
     return SKIPPED if summary.errors or summary.unfinished else DONE
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number} people"
+
+
+def _found(people: int, pictures: int) -> str:
+    return f"{_people(people)} in {pictures} picture{'' if pictures == 1 else 's'}"
 
 
 def tell(output: Output, prediction: Prediction[Path]) -> None:
@@ -157,7 +165,6 @@ def tell(output: Output, prediction: Prediction[Path]) -> None:
         )
         return
     poses = prediction.poses
-    people = "1 person" if len(poses) == 1 else f"{len(poses)} people"
     scores = " ".join(f"{score:.2f}" for score in np.sort(poses.scores)[::-1][:8])
     more = " ..." if len(poses) > 8 else ""
     listed = f", {poses.score_kind} scores {scores}{more}" if scores else ""
@@ -170,4 +177,4 @@ def tell(output: Output, prediction: Prediction[Path]) -> None:
     if prediction.problem is not None:
         record["problem"] = prediction.problem
         output.warn(f"{prediction.path}: {prediction.problem}")
-    output.item(record, f"{prediction.path.name}: {people}{listed}")
+    output.item(record, f"{prediction.path.name}: {_people(len(poses))}{listed}")

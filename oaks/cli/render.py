@@ -44,7 +44,9 @@ def render(
         str | None,
         typer.Option(help="Shares of almost, largely, slightly and not occluded people. Default: COCO's."),
     ] = None,
-    poses: Annotated[str | None, typer.Option(help="File of 2D poses to render people in.")] = None,
+    poses: Annotated[
+        str | None, typer.Option(help="File of 2D poses to take poses from. Default: generated poses.")
+    ] = None,
     looks: LookOptions,
     writing: WritingOptions,
 ) -> None:
@@ -73,7 +75,7 @@ def render_video(
     seed: options.Seed = 0,
     size: Annotated[tuple[int, int], typer.Option(help="Width and height of the frames.")] = (640, 360),
     looks: LookOptions,
-    shake: Annotated[bool, typer.Option(help="Simulate a hand-held camera.")] = False,
+    shake: Annotated[bool, typer.Option("--shake", help="Simulate a hand-held camera.")] = False,
     writing: WritingOptions,
 ) -> None:
     """Render videos of walking people: frames, COCO keypoints with track ids, MOTChallenge text files."""

@@ -54,7 +54,8 @@ def track(
     show: Annotated[
         bool,
         typer.Option(
-            help="Show the frames in a window; q or Esc ends the run. Needs an OpenCV with a GUI (opencv-python)."
+            "--show",
+            help="Show the frames in a window; q or Esc ends the run. Needs an OpenCV with a GUI (opencv-python).",
         ),
     ] = False,
     drawing: options.DrawingOptions,

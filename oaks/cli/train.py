@@ -36,7 +36,9 @@ def train(
         int | None, typer.Option(min=1, help="Processes on this host. Default: one per GPU.")
     ] = None,
     hosts: Annotated[int, typer.Option(min=1, help="Hosts, each running this command.")] = 1,
-    summary: Annotated[bool, typer.Option(help="Print the network's parameters and cost, and exit.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the network's parameters and cost, and exit.")
+    ] = False,
 ) -> int:
     """Train a network from a recipe, or resume a training. A training that runs out of time exits with 1."""
     from oaks.training import run

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
 Report = Annotated[Path, typer.Option(help="Folder for the report.")]
-AddTo = Annotated[Path | None, typer.Option(help="Folder of a report to add the table to.")]
-Against = Annotated[str | None, typer.Option(help="'paper' adds the paper's figures to the tables.")]
+AddTo = Annotated[
+    Path | None, typer.Option(help="Folder of a report to add the table to. Default: print it only.")
+]
+Against = Annotated[
+    str | None, typer.Option(help="'paper' adds the paper's figures to the tables. Default: ours alone.")
+]
 
 
 class RunByDefault(TyperGroup):
@@ -49,7 +53,9 @@ def run(
         ),
     ] = None,
     detector: options.DetectorOptions,
-    ground_truth_only: Annotated[bool, typer.Option(help="Evaluate with ground-truth boxes only.")] = False,
+    ground_truth_only: Annotated[
+        bool, typer.Option("--ground-truth-only", help="Evaluate with ground-truth boxes only.")
+    ] = False,
     engine: options.EngineOptions,
     nms: options.Nms = options.NMS,
     min_box_score: options.MinBoxScore = 0.0,
@@ -222,13 +228,16 @@ def trainings(
     annotations: options.Annotations,
     over: Annotated[
         list[Path],
-        typer.Option(help="Results of the same trainings under another setting, in their order. Repeatable."),
+        typer.Option(
+            help="Results of the same trainings under another setting, in their order. Repeatable. Default: the same "
+            "results, ranked by --over-score."
+        ),
     ] = [],  # noqa: B006
     score: Annotated[
         str, typer.Option(help="Score that the results are ranked by.")
     ] = "oaks_true_visibility",
     over_score: Annotated[
-        str, typer.Option(help="Score that the others are ranked by.")
+        str, typer.Option(help="Score that the results of --over are ranked by.")
     ] = "heat_true_visibility",
     box_source: options.BoxSource = None,
     skeleton: options.Skeleton_ = None,
@@ -312,9 +321,9 @@ def tracks(
     annotations: Annotated[
         Path, typer.Argument(help="COCO keypoint annotations of the frames, with track ids.")
     ],
-    threshold: Annotated[float, typer.Option(help="Minimum OKS of a pose and its person.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Minimum OKS at which a pose matches a person.")] = 0.5,
     fewest: Annotated[
-        int, typer.Option(min=1, help="Minimum number of labeled keypoints of a person to be found.")
+        int, typer.Option(min=1, help="Minimum number of labeled keypoints; people with fewer do not count.")
     ] = 1,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,
@@ -363,7 +372,7 @@ def ablate(
     packed: options.Packed = None,
     change: options.Set = [],  # noqa: B006
     backbones: Annotated[
-        str | None, typer.Option(help="Backbones with commas between. Default: the paper's six.")
+        str | None, typer.Option(help="Comma-separated backbones. Default: the paper's six.")
     ] = None,
     trainings: Annotated[int, typer.Option(min=1, help="Number of trainings, with seeds from 0.")] = 10,
     max_minutes: options.MaxMinutes = None,

@@ -91,7 +91,8 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect reads it
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        run.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{CODES}"
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")  # the terminal breaks the lines
+        run.__doc__ = "\n\n".join([*(" ".join(text.split()) for text in paragraphs), CODES])
         del run.__wrapped__
         return run
 

@@ -98,6 +98,14 @@ def test_links_lead_to_pages_and_copies(pages):
     }
 
 
+def test_options_in_the_text_are_not_split(pages):
+    html = "<p><code>oaks track --every 5</code> -- <code>a--b</code></p><pre><code>--every</code></pre><code>--x-y=1</code>"
+    option = '<span class="option">{}</span>'
+    assert pages.on_page_content(html) == html.replace("--every 5", option.format("--every") + " 5").replace(
+        "--x-y", option.format("--x-y")
+    )
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
     pytest.importorskip("mkdocs")
