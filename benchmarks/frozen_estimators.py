@@ -8,7 +8,8 @@ BUNDLE is a frozen heatmap network, imported by oaks.fit.import_network. Scorers
 are fitted to all people of --fit; with --curve also to 100, 400, 1,000 and 2,000 of them. With --test they are measured
 on people of other images, and every run on people that are for measuring only leaves a line in the log. Without --test
 the tables are out of fold. --second adds a scorer whose features include the poses of another bundle. --ks-net sets
-a KS network with a visibility head (oaks fit --scorer ks-net) beside the trees, out of the same folds.
+a KS network with a visibility head (oaks fit --scorer ks-net) beside the trees, out of the same folds. --augment N adds a
+scorer from heatmaps that is fitted to N further crops of each person too, as oaks fit does with 2.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from oaks.fit.heatmaps import averaged_people, described_people, heatmap_card
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net
 from oaks.fit.people import People, in_both
 from oaks.fit.report import class_table, compared, measured_with, summary
+from oaks.fit.results import examples_of
 from oaks.results_features import results_features, with_opinion
 from oaks.val.bootstrap import Comparison
 from oaks.val.report.document import Column, Table
@@ -42,9 +44,11 @@ SIZES = (100, 400, 1000, 2000)
 """People that the learning curve is fitted to, before all of them."""
 
 
-def prepared(bundle: Bundle, sets: list[tuple[Path, Path]], store: Path) -> tuple[People, np.ndarray]:
+def prepared(
+    bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, copy: int = 0
+) -> tuple[People, np.ndarray]:
     """The network's poses of the people of several annotation files, and features of their maps."""
-    return described_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
+    return described_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None, copy=copy)
 
 
 def features_of(
@@ -66,19 +70,14 @@ def features_of(
     return people, forms
 
 
-def examples_of(people: People, features: np.ndarray) -> Examples:
-    """What is fitted to."""
-    return Examples(features, people.similarity, people.labeled, people.images, people.known)
-
-
-def some(examples: Examples, count: int, seed: int) -> np.ndarray:
-    """(N,) bool: `count` people, or a few more, of images drawn at random."""
+def some(examples: Examples, people: int, count: int, seed: int) -> np.ndarray:
+    """(N,) bool: `count` of the first `people`, or a few more, and their copies; of images drawn at random."""
     images = np.unique(examples.images)
     order = np.random.default_rng(seed).permutation(images)
     rank = np.empty(len(images), int)
     rank[np.searchsorted(images, order)] = np.arange(len(images))
     of_person = rank[np.searchsorted(images, examples.images)]
-    last = np.sort(of_person)[min(count, len(of_person)) - 1]
+    last = np.sort(of_person[:people])[min(count, people) - 1]
     return of_person <= last
 
 
@@ -151,6 +150,13 @@ def main() -> None:
         "--ks-net", action="store_true", help="A KS network beside the trees; without --test."
     )
     parser.add_argument("--shallow", action="store_true", help="With --ks-net: the paper's two convolutions.")
+    parser.add_argument(
+        "--augment",
+        type=int,
+        default=0,
+        metavar="N",
+        help="A scorer fitted to N further crops of each person too.",
+    )
     parser.add_argument("--curve", action="store_true", help="Fit to fewer people too.")
     parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
     parser.add_argument("--log", type=Path, help="File of JSON lines to add to.")
@@ -169,21 +175,31 @@ def main() -> None:
     opinion = prepared(second, args.fit, args.store / second.name / "fit")[0] if second else None
     people, forms = features_of(people, maps, opinion)
     judged, measured_forms = people, dict.fromkeys(forms)
+    copies = [
+        prepared(bundle, args.fit, args.store / bundle.name / "fit", copy)
+        for copy in range(1, args.augment + 1)
+    ]
     if args.test:
         judged, judged_maps = prepared(bundle, args.test, args.store / bundle.name / "test")
         opinion = prepared(second, args.test, args.store / second.name / "test")[0] if second else None
         judged, measured_forms = features_of(judged, judged_maps, opinion)
+    if copies:
+        title = f"heatmaps, {len(copies)} further crops"
+        forms[title], measured_forms[title] = forms["heatmaps"], measured_forms["heatmaps"]
     rows, whole, curve = [], None, []
     sizes = (*(SIZES if args.curve and args.test else ()), None)
     for form, features in forms.items():
-        examples = examples_of(people, features)
+        examples = examples_of([(people, features), *(copies if "further crops" in form else ())])
         for size in sizes:
-            chosen = None if size is None else some(examples, size, seed=0)
+            chosen = None if size is None else some(examples, len(features), size, seed=0)
             similarity, visibility = told(examples, chosen, measured_forms[form], settings)
-            measured = measured_with(judged.truth, judged.detections, similarity, visibility)
+            scored = len(judged.heat)  # out of fold, the further crops come after these
+            measured = measured_with(
+                judged.truth, judged.detections, similarity[:scored], visibility[:scored]
+            )
             comparisons = compared(measured, resamples=args.resamples if size is None else 1, seed=0)
             figures = summary(measured, comparisons)
-            count = len(examples) if chosen is None else int(chosen.sum())
+            count = len(features) if chosen is None else int(chosen[: len(features)].sum())
             log_line(args, bundle, form, count, figures)
             curve.append((form, count, figures["AP gain"], figures["gap closed"], figures["oaks"]["Pearson"]))
             if size is None:

@@ -55,6 +55,13 @@ def fit(
             help="For a network: shipped bundle whose poses the scorer uses too, for instance small."
         ),
     ] = None,
+    augment: Annotated[
+        int | None,
+        typer.Option(
+            help="For trees on a network's heatmaps: number of further crops of each person to fit to, in boxes that are "
+            "shifted and scaled at random. Default: 2."
+        ),
+    ] = None,
     second: Annotated[
         list[Path],
         typer.Option(help="For results: those of a second estimator for the same boxes, row by row."),
@@ -86,7 +93,7 @@ def fit(
     settings = Settings(threads=threads or 1)
     for_networks = {
         "--images": images, "--preset": preset, "--set": change, "--store": store, "--scorer": scorer,
-        "--second-opinion": second_opinion,
+        "--second-opinion": second_opinion, "--augment": augment,
     }  # fmt: skip
     for_results = {
         "--second": second, "--reference": reference, "--decoder": decoder, "--box-source": box_source,
@@ -106,7 +113,7 @@ def fit(
             source[0], annotations, images, store=store, out=out, preset=preset,
             preset_settings=read_settings(change), name=estimator, category=category,
             skeleton=options.skeleton(skeleton), scorer=scorer or "trees", settings=settings,
-            second_opinion=second_opinion, resamples=resamples, threads=threads,
+            second_opinion=second_opinion, augment=augment, resamples=resamples, threads=threads,
         )  # fmt: skip
     else:
         raise ArgumentError(f"source must be results files (.json), or one network, got {source}")

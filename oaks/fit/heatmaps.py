@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks import bundle as bundles
 from oaks import executors, forest_file, ops
-from oaks.arguments import check_choice
+from oaks.arguments import check_choice, is_integer
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
 from oaks.errors import ArgumentError
@@ -36,6 +36,13 @@ from oaks.val.interval import check_resamples
 PEOPLE_AT_ONCE = 64
 """Number of people in a shard of stored heatmaps."""
 SCORERS = ("trees", "ks-net")
+AUGMENT = 2
+"""Number of further crops of each person that trees are fitted to, unless the caller says otherwise. On held-out people two
+close more of the gap to the oracle than none, and hardly less than four (docs/calibrate.md)."""
+MOST_AUGMENT = 16
+SCALE, SIDES, SHIFT = 0.12, 0.06, 0.05
+"""Standard deviations of the boxes of further crops: of the logarithm of their size, of the logarithm of each side
+beyond that, and of their center in parts of each side."""
 KS_FILE = "ks.fp16.onnx"
 STORE, SKIPPED = "store.json", "skipped.json"
 BOX_SCORE_POWER = 0.25
@@ -78,6 +85,7 @@ def fit_heatmaps(
     category: str | int | None = None,
     scorer: str = "trees",
     second_opinion: str | None = None,
+    augment: int | None = None,
     settings: Settings = CHOSEN,
     resamples: int = 1000,
     threads: int | None = None,
@@ -93,7 +101,7 @@ def fit_heatmaps(
         model: a bundle with a heatmap network, or an ONNX file, from which oaks.fit.import_network makes one in `store`.
         annotations: COCO keypoint annotations, one file or several.
         images: the folder of the images of each annotation file.
-        store: folder of the heatmaps; about 0.2 MB for each person and 64 x 48 maps.
+        store: folder of the heatmaps; about 0.2 MB for each crop and 64 x 48 maps.
         out: folder of the new bundle, which must not exist; None writes nothing.
         preset: preset of an ONNX file, as for import_network.
         preset_settings: changed fields of the preset, for example {"refine": "dark"}.
@@ -104,6 +112,8 @@ def fit_heatmaps(
             gives visibility too, on the maps themselves.
         second_opinion: name of a shipped bundle whose pose of the same person gives further features; the Engine then
             runs its network too.
+        augment: number of further crops of each person that trees are fitted to, in boxes that are shifted and scaled
+            at random; None: 2 for trees. The tables are of the annotated boxes alone. A KS network takes none.
         settings: settings of the trees.
         resamples: number of bootstrap resamples.
         threads: CPU threads of the network; None: all cores.
@@ -116,6 +126,7 @@ def fit_heatmaps(
     """
     check_resamples(resamples, settings.seed)
     check_choice("scorer", scorer, SCORERS)
+    copies = _checked_augment(augment, scorer)
     second = None if second_opinion is None else _second_bundle(second_opinion, scorer)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
@@ -138,26 +149,33 @@ def fit_heatmaps(
         people, maps = averaged_people(bundle, files, folders, Path(store), threads, category)
         fitted = fit_ks_net(people, maps, heatmap_card(bundle), Path(store), resamples=resamples)
     else:
-        people, features = described_people(bundle, files, folders, Path(store), threads, category)
-        if second is not None:
-            kept = Path(store) / "second-opinion"
-            other, _ = described_people(second, files, folders, kept, threads, category)
-            first, same = in_both(people, other)
-            people, features = people.only(first), features[first]
-            assert people.boxes is not None  # those that the crops were made of
-            features = with_opinion(
-                people.truth.skeleton,
-                features,
-                people.points,
-                people.boxes,
-                (other.points[same], other.heat[same]),
-            )
-        fitted = fit_card(people, features, heatmap_card(bundle, second), settings, resamples)
+        first, *more = (
+            _described_with_opinion(bundle, second, files, folders, Path(store), threads, category, copy)
+            for copy in range(copies + 1)
+        )
+        fitted = fit_card(*first, heatmap_card(bundle, second), settings, resamples, more=more)
     return (
         fitted
         if out is None
         else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
     )
+
+
+def _checked_augment(augment: int | None, scorer: str) -> int:
+    """Return the number of further crops of each person.
+
+    Raises:
+        ArgumentError: it is negative or no integer, or a KS network would take some.
+    """
+    if scorer != "trees":
+        if augment:
+            raise ArgumentError(f"augment must come with scorer 'trees', got {augment} and {scorer!r}")
+        return 0
+    if augment is None:
+        return AUGMENT
+    if not is_integer(augment) or not 0 <= augment <= MOST_AUGMENT:
+        raise ArgumentError(f"augment must be an integer from 0 to {MOST_AUGMENT}, got {augment!r}")
+    return augment
 
 
 def imported(
@@ -222,9 +240,37 @@ def described_people(
     store: Path,
     threads: int | None,
     category: str | int | None = None,
+    copy: int = 0,
 ) -> tuple[People, np.ndarray]:
-    """Return the network's poses of the annotated people, and features (N, K, F) of their heatmaps."""
-    return _people_with(features_of, bundle, annotations, images, store, threads, category)
+    """Return the network's poses of the annotated people, and features (N, K, F) of their heatmaps.
+
+    With `copy` above 0, the crops are made of boxes that are shifted and scaled at random, as oaks.fit.fit_heatmaps
+    does to have more crops of each person.
+    """
+    return _people_with(features_of, bundle, annotations, images, store, threads, category, copy)
+
+
+def _described_with_opinion(
+    bundle: Bundle,
+    second: Bundle | None,
+    annotations: Sequence[str | Path],
+    images: Sequence[Path],
+    store: Path,
+    threads: int | None,
+    category: str | int | None,
+    copy: int,
+) -> tuple[People, np.ndarray]:
+    """Like described_people; with a second network, its poses of the same people in the same boxes are features too."""
+    people, features = described_people(bundle, annotations, images, store, threads, category, copy)
+    if second is None:
+        return people, features
+    kept = store / "second-opinion"
+    other, _ = described_people(second, annotations, images, kept, threads, category, copy)
+    first, same = in_both(people, other)
+    people, features = people.only(first), features[first]
+    assert people.boxes is not None  # those that the crops were made of
+    opinion = other.points[same], other.heat[same]
+    return people, with_opinion(people.truth.skeleton, features, people.points, people.boxes, opinion)
 
 
 def averaged_people(
@@ -251,6 +297,7 @@ def _people_with(
     store: Path,
     threads: int | None,
     category: str | int | None,
+    copy: int = 0,
 ) -> tuple[People, np.ndarray]:
     skeleton = bundle.skeleton
     rows: list[dict[str, Any]] = []
@@ -258,7 +305,10 @@ def _people_with(
     joined = len(annotations) > 1
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
         truth = GroundTruth.load(path, skeleton=skeleton, category=category)
-        for shard in run(bundle, truth, folder, store / str(number), threads, joined=joined):
+        kept = store / str(number)
+        if copy:
+            truth, kept = shifted_and_scaled(truth, copy), store / f"{number}-augmented-{copy}"
+        for shard in run(bundle, truth, folder, kept, threads, joined=joined):
             if not len(shard.people):
                 continue
             described, points, heat = describe(bundle, truth, shard)
@@ -271,6 +321,16 @@ def _people_with(
     header = {"estimator": bundle.name, "box_source": "annotated"}
     people = people_of(rows, [header], load_truth(annotations, skeleton, category), bundle.name)
     return people, np.concatenate(found)[people.detections.rows]
+
+
+def shifted_and_scaled(truth: GroundTruth, copy: int) -> GroundTruth:
+    """Return the people with boxes that are shifted and scaled at random, always the same for the same `copy`."""
+    random = np.random.default_rng(copy)
+    low, sides = truth.boxes[:, :2], truth.boxes[:, 2:]
+    center = low + sides / 2 + random.normal(0, SHIFT, sides.shape) * sides
+    size = random.normal(0, SCALE, (len(sides), 1)) + random.normal(0, SIDES, sides.shape)
+    sides = sides * np.exp(size)
+    return replace(truth, boxes=np.concatenate([center - sides / 2, sides], axis=1))
 
 
 def run(

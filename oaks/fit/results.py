@@ -118,6 +118,7 @@ def fit_card(
     resamples: int,
     warnings: Sequence[str] = (),
     start: tuple[Forest, Forest] | None = None,
+    more: Sequence[tuple[People, np.ndarray]] = (),
 ) -> Fitted:
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
@@ -126,17 +127,13 @@ def fit_card(
         warnings: the caller's warnings, reported with those found here.
         start: trees of a scorer for the network from which this one was fine-tuned. They are kept and recalibrated if
             that predicts held-out people better than new trees, as with few people.
+        more: further poses of the same people, and their features, which are fitted to as well; the figures are of
+            `people` alone. All poses of an image are in one fold.
     """
     warnings = [*warnings, *check_people(people, features.shape[2], enough=start is not None)]
     for warning in warnings:
         log.warning("%s", warning)
-    examples = Examples(
-        np.ascontiguousarray(features, np.float32),
-        people.similarity,
-        people.labeled,
-        people.images,
-        people.known,
-    )
+    examples = examples_of([(people, features), *more])
     ways: dict[str, Fit] = {}
     if start is None or people.known.sum() >= features.shape[2]:
         ways["new trees"] = lambda rows: boosting.fit_forests(examples, settings, rows)
@@ -145,7 +142,7 @@ def fit_card(
     with progress("Fitting", len(ways) * settings.folds + 2) as advance:
         told = {}
         for name, fit in ways.items():
-            similarity, visibility = (np.zeros(people.heat.shape, np.float32) for _ in range(2))
+            similarity, visibility = (np.zeros(examples.labeled.shape, np.float32) for _ in range(2))
             for rows, ks, seen in boosting.out_of_fold(examples, settings, fit):
                 similarity[rows], visibility[rows] = ks, seen
                 advance()
@@ -153,14 +150,28 @@ def fit_card(
         way = min(ways, key=lambda name: cross_entropy(examples, *told[name]))
         forests = ways[way](None)
         advance()
-        measured = measured_with(people.truth, people.detections, *told[way])
+        ks, seen = (values[: len(people.heat)] for values in told[way])
+        measured = measured_with(people.truth, people.detections, ks, seen)
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         advance()
     told_on_card: dict[str, Any] = {"trees": len(forests[0].roots), "seed": settings.seed}
     if start is not None:
         told_on_card["fit"] = way
+    if more:
+        told_on_card["further crops of each person"] = len(more)
     card = filled(card, people, summary(measured, comparisons), told_on_card)
     return Fitted(Scorer.of(card, *forests), measured, comparisons, tuple(warnings))
+
+
+def examples_of(parts: Sequence[tuple[People, np.ndarray]]) -> Examples:
+    """Return poses of people and their features, one part after another."""
+    return Examples(
+        np.concatenate([features for _, features in parts]).astype(np.float32, copy=False),
+        *(
+            np.concatenate([getattr(people, name) for people, _ in parts])
+            for name in ("similarity", "labeled", "images", "known")
+        ),
+    )
 
 
 def filled(card: Card, people: People, out_of_fold: dict[str, Any], fit: dict[str, Any]) -> Card:

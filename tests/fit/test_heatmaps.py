@@ -19,7 +19,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 import oaks
+from oaks.boxes import iou
 from oaks.cli.main import app
+from oaks.errors import ArgumentError
 from oaks.fit import Preset, fit_heatmaps, import_network
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
@@ -29,6 +31,7 @@ from oaks.images import read_image
 from oaks.scorer import load_forests, map_feature_names, uninformative
 from oaks.skipping import SkippedItems
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.oks import similarity_to_own
 
 from .frozen import QUICK
 
@@ -317,7 +320,7 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
 ):
     seen = []
 
-    def capture(people, features, *_):
+    def capture(people, features, *_, **__):
         seen.append((people.truth.ids[people.detections.own].tolist(), features))
         return SimpleNamespace()
 
@@ -325,8 +328,8 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
 
     def fit(store):
         fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=store, second_opinion="other", settings=QUICK,
-            threads=1,
+            frozen, data / "annotations.json", data / "images", store=store, second_opinion="other", augment=0,
+            settings=QUICK, threads=1,
         )  # fmt: skip
 
     fit(tmp_path / "whole")
@@ -382,6 +385,65 @@ def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shi
             second_opinion="other",
             scorer="ks-net",
             **call,
+        )
+
+
+def test_further_crops_are_of_the_same_people_in_boxes_nearby(
+    frozen, data, shipped_other, tmp_path, monkeypatch
+):
+    """Each copy differs from the others, and comes out the same again; the second network sees the same boxes."""
+    seen = []
+    monkeypatch.setattr(
+        fitting, "fit_card", lambda *parts, more: seen.append([parts[:2], *more]) or SimpleNamespace()
+    )
+    for store in ("one", "again"):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", store=tmp_path / store, second_opinion="other",
+            settings=QUICK, threads=1,
+        )  # fmt: skip
+    one, again = seen
+    assert len(one) == 1 + fitting.AUGMENT == 3
+    annotated = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
+    for (people, features), (_, same) in zip(one, again, strict=True):
+        np.testing.assert_array_equal(features, same)
+        own = people.detections.own
+        assert sorted(own) == list(range(PEOPLE * IMAGES))
+        overlaps = np.diag(iou(people.boxes, annotated.file_boxes(own)))
+        if people is one[0][0]:
+            np.testing.assert_allclose(overlaps, 1, atol=1e-6)
+        else:
+            assert 0.6 < np.median(overlaps) < 0.95
+            assert overlaps.min() > 0.3
+        places = similarity_to_own(annotated, people.points, own)[0]
+        np.testing.assert_allclose(people.similarity[people.labeled], places[people.labeled])
+    assert np.abs(one[1][0].boxes - one[2][0].boxes).max() > 1
+
+
+def test_the_figures_are_of_the_annotated_boxes_alone(fitted):
+    card = fitted.scorer.card
+    assert card.fitted_on["further crops of each person"] == fitting.AUGMENT
+    assert card.fitted_on["people"] == card.out_of_fold["people"] == PEOPLE * IMAGES
+    assert len(fitted.measured.detections.keypoints) == PEOPLE * IMAGES
+
+
+@pytest.mark.parametrize("augment", [-1, 17, 1.5, True, "2"])
+def test_a_wrong_number_of_further_crops_is_refused(frozen, data, tmp_path, augment):
+    with pytest.raises(ArgumentError, match="augment must be an integer from 0 to 16, got"):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", store=tmp_path / "s", augment=augment
+        )
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_ks_network_takes_no_further_crops(frozen, data, tmp_path):
+    with pytest.raises(ArgumentError, match="augment must come with scorer 'trees', got 1 and 'ks-net'"):
+        fit_heatmaps(
+            frozen,
+            data / "annotations.json",
+            data / "images",
+            store=tmp_path / "s",
+            scorer="ks-net",
+            augment=1,
         )
 
 
