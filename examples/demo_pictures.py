@@ -1,9 +1,9 @@
-"""Renders the pictures of `oaks demo` into oaks/data/demo, with the boxes of the people in them.
+"""Render the pictures of `oaks demo` into oaks/data/demo, with the boxes of the people in them.
 
     python examples/demo_pictures.py
 
-They are chosen for what the score has to tell apart: people in full view, behind things, behind each other
-and cut off by the frame. SEED and CHOSEN name them for ever, as long as the renderer stays as it is.
+They show the cases that the score must tell apart: people in full view, behind things, behind each other and cut off
+by the frame. SEED and CHOSEN reproduce them as long as the renderer is unchanged.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def rows_of(
 def from_rtmlib(image_id: int, keypoints: Any, scores: Any, boxes: Any = None) -> list[dict[str, Any]]:
     """Rows of what a pose model of rtmlib returns: keypoints (N, K, 2) and scores (N, K).
 
-    `boxes` are those that its detector gave; pass them where you call detector and pose model yourself.
+    `boxes` are those of its detector; pass them if you call detector and pose model yourself.
     """
     return rows_of(image_id, keypoints, scores, boxes)
 
@@ -83,5 +83,5 @@ def from_mediapipe(image_id: int, poses: Any, width: int, height: int) -> list[d
 
 
 def _array(value: Any) -> np.ndarray:
-    """A NumPy array of a torch tensor, wherever it lies, or of an array."""
+    """A NumPy array of an array or of a torch tensor on any device."""
     return np.asarray(value.cpu() if hasattr(value, "cpu") else value)

@@ -1,4 +1,4 @@
-"""Train a shipped network on with labels of your own, and try the new bundle on a picture.
+"""Fine-tune a shipped network on your own labels, and try the new bundle on a picture.
 
     pip install ".[training,export,fit]"
     python examples/own_labels.py people.json pictures --out mine
@@ -18,10 +18,10 @@ from oaks.finetune import FinetuneSettings, finetune
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train a shipped network on with labels of your own.")
+    parser = argparse.ArgumentParser(description="Fine-tune a shipped network on your own labels.")
     parser.add_argument("annotations", help="COCO keypoint annotations")
     parser.add_argument("images", help="folder of the pictures")
-    parser.add_argument("--bundle", default="tiny", help="where to start")
+    parser.add_argument("--bundle", default="tiny", help="bundle to start from")
     parser.add_argument("--epochs", type=int, help="default: chosen by the number of people")
     parser.add_argument("--out", default="mine", help="folder of the new bundle")
     given = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""Turn a heatmap network of yours, as an ONNX file, into a bundle that every command and backend takes.
+"""Turn your own heatmap network (an ONNX file) into a bundle that every command and backend takes.
 
     pip install ".[fit]"
     python examples/own_onnx_model.py hrnet_w32.onnx --preset hrnet --license MIT --out hrnet
 
 The bundle has the conventional score. To give it an OAKS score, fit a scorer to some hundred annotated people:
-`oaks fit --network hrnet --annotations people.json --images pictures --out hrnet-oaks`.
+`oaks fit hrnet --annotations people.json --images pictures --out hrnet-oaks`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine = oaks.Engine(given.bundle, detector=given.detector)
     picture = read_image(given.picture)
     poses = engine.infer(picture, boxes="whole" if given.whole else None)
-    cv2.imwrite(given.out, np.concatenate(styles(picture, poses), axis=1))
+    if not cv2.imwrite(given.out, np.concatenate(styles(picture, poses), axis=1)):
+        raise SystemExit(f"out must be a picture file that can be written, got {given.out}")
     print(given.out)
 
 

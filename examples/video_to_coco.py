@@ -3,7 +3,7 @@
     pip install ".[video]"
     python examples/video_to_coco.py street.mp4 --detector yolox.onnx --out street.json
 
-`oaks track` writes the same file, among others. Here a function of yours chooses what is written.
+`oaks track` writes the same file, among others. Here your own code chooses what is written.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     pip install opencv-python
     python examples/webcam.py 0
 
-`oaks track 0 --show` does the same and writes the results. Here is the loop, for those who want to do more with it.
+`oaks track 0 --show` does the same and writes the results. This script shows the loop, for programs that do more with it.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
         advance()
     for section in sections:
         if section is not None:
-            report.put(section)
+            report.put(section.without_name(names[0]) if len(names) == 1 else section)
     report.head = report_head(truth, list(sources.values()), settings)
     report.answer = answer(sources, gains)
     report.tiles = headline_tiles(truth, *next(iter(rankings.values())))

@@ -76,7 +76,7 @@ def test_a_report_on_results_files(data, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "released" in text
     assert "faster-coco-eval" in text
-    assert "Side by side" in text
+    assert "Comparison" in text
 
 
 def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_path):

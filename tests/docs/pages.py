@@ -171,6 +171,19 @@ def furnish_checkpoint(folder: Path) -> None:
     shutil.copytree(folder / "pictures", folder / "pictures-of-people")
 
 
+def furnish_for_ray(folder: Path) -> None:
+    """Photos and clips, and photos with boxes in a table."""
+    import pyarrow
+    import pyarrow.parquet
+
+    (folder / "photos").mkdir()
+    (folder / "clips").mkdir()
+    shutil.copy(folder / "photo.jpg", folder / "photos")
+    shutil.copy(folder / "street.mp4", folder / "clips")
+    rows = [{"id": 7, "bytes": (folder / "photo.jpg").read_bytes(), "boxes": [[10.0, 20.0, 200.0, 460.0]]}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "photos.parquet")
+
+
 SLOW_FURNITURE = {
     "docs/calibrate.md": furnish_calibration,
     "docs/deploy.md": furnish_checkpoint,
@@ -280,4 +293,15 @@ def run_page(path: Path, folder: Path, modes: Collection[str] = ("run",)) -> int
     return count
 
 
-__all__ = ["PAGES", "ROOT", "RUN", "SHOWN", "SLOW_FURNITURE", "Block", "blocks_of", "furnish", "run_page"]
+__all__ = [
+    "PAGES",
+    "ROOT",
+    "RUN",
+    "SHOWN",
+    "SLOW_FURNITURE",
+    "Block",
+    "blocks_of",
+    "furnish",
+    "furnish_for_ray",
+    "run_page",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import shlex
 import textwrap
@@ -56,6 +57,19 @@ def inline_code(text: str) -> Iterator[tuple[int, str]]:
     without = re.sub(r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), text, flags=re.M | re.S)
     for match in INLINE.finditer(without):
         yield without.count("\n", 0, match.start()) + 1, " ".join(match[1].split())
+
+
+def commands_of_example(path: Path) -> Iterator[tuple[int, str]]:
+    """The commands in an example: indented lines of its docstring, and text in backquotes, also in a notebook's cells."""
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    else:
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    yield from inline_code(text)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip().startswith(("python ", "pip ", "oaks ")):
+            yield number, re.split(r"\s{3,}|\s+#", line.strip())[0]
 
 
 def check_inline(place: str, code: str) -> bool:

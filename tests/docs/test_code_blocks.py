@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from .pages import PAGES, ROOT, RUN, SHOWN, SLOW_FURNITURE, Block, blocks_of, furnish, run_page
-from .static import check_block, check_inline, inline_code
+from .pages import (
+    PAGES,
+    ROOT,
+    RUN,
+    SHOWN,
+    SLOW_FURNITURE,
+    Block,
+    blocks_of,
+    furnish,
+    furnish_for_ray,
+    run_page,
+)
+from .static import check_block, check_inline, commands_of_example, inline_code
 
 
 def name(path):
@@ -38,6 +49,25 @@ def test_all_blocks_of_a_page_run_in_order(page, folder):
     assert run_page(page, folder, ("run", "slow")) > 0
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_blocks_of_the_page_on_ray_run_in_order(folder, capsys):
+    pytest.importorskip("ray")
+    furnish_for_ray(folder)
+    try:
+        assert run_page(ROOT / "docs" / "ray.md", folder, ("ray",)) == 2
+    finally:
+        __import__("ray").shutdown()
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(folder / "people", columns=["id"])["id"].to_pylist() == [7]
+    assert len(list((folder / "poses" / "parts").glob("*.parquet"))) == 2
+    assert ".parquet" not in capsys.readouterr().out  # no part has errors
+
+
 CODE = [b for blocks in BLOCKS.values() for b in blocks if b.language in RUN]
 
 
@@ -50,6 +80,13 @@ def test_a_block_takes_only_what_exists(block):
 def test_a_command_or_option_in_the_text_exists(page):
     for line, code in inline_code(page.read_text("utf-8")):
         check_inline(f"{name(page)}:{line}", code)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").iterdir()), ids=name)
+def test_a_command_in_an_example_exists(path):
+    if path.suffix in (".py", ".ipynb"):
+        for line, code in commands_of_example(path):
+            check_inline(f"{name(path)}:{line}", code)
 
 
 @pytest.mark.parametrize(

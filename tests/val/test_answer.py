@@ -54,8 +54,8 @@ def test_a_gain_is_told_with_its_interval_and_its_exceptions():
     assert made.headline.startswith("Yes: OAKS")
     assert made.text == (
         "AP 51.5 by OAKS, 50.0 by the conventional score, for the same poses: +1.5 points (95 % interval +1.2 to +1.8).",
-        "It ranks worse for: no occlusion (−2.4).",
-        "As an estimate of OKS, for thresholds, OAKS is off by 0.000 on average, the conventional score by 0.500.",
+        "OAKS ranks worse for: no occlusion (−2.4).",
+        "As an estimate of OKS (for thresholds), OAKS is off by 0.000 on average, the conventional score by 0.500.",
     )
     assert [column.title for column in made.table.columns] == ["People", "Conventional", "OAKS", "Difference"]
     assert [row[0] for row in made.table.rows] == [title for _, title in ROWS]

@@ -290,3 +290,15 @@ def test_an_undefined_interval_leaves_no_trace_and_minus_signs_are_minus_signs(m
     low, high = {"AP": 0.5}, {"AP": 0.6}
     ranking = {"conventional": low, "oracle": high, measured.best.key: {"AP": 0.4}}
     assert headline_tiles(made[2], measured, ranking)[1].value == "−100 %"
+
+
+def test_titles_name_the_results_file_only_beside_others(made):
+    """With one file, titles begin with what they are about."""
+    _, report, truth, results = made
+    both = [item.title for section in report.sections for item in section.items]
+    assert sum(title.startswith("exact") for title in both) > 5
+    one = evaluate(truth, results[:1], Settings(resamples=2))
+    titles = [text for s in one.sections for text in (s.title, *(item.title for item in s.items))]
+    assert not [title for title in titles if "exact" in title]
+    assert "Ground-truth boxes: average precision and recall" in titles
+    assert "Precision and recall at OKS .75" in titles

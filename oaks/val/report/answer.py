@@ -86,7 +86,7 @@ def _exceptions(figures: Mapping[str, Comparison]) -> list[str]:
         for figure, title in ROWS
         if verdict_of(figures[figure].differences[0]) == "no"
     ]
-    return [f"It ranks worse for: {', '.join(lost)}."] if lost else []
+    return [f"OAKS ranks worse for: {', '.join(lost)}."] if lost else []
 
 
 def _as_a_number(measured: ScoredDetections) -> str:
@@ -96,7 +96,7 @@ def _as_a_number(measured: ScoredDetections) -> str:
         for key in ("oaks", "conventional")
     )
     return (
-        f"As an estimate of OKS, for thresholds, OAKS is off by {oaks:.3f} on average, the conventional score by "
+        f"As an estimate of OKS (for thresholds), OAKS is off by {oaks:.3f} on average, the conventional score by "
         f"{conventional:.3f}."
     )
 
@@ -118,7 +118,7 @@ def _table(figures: Mapping[str, Mapping[str, Comparison]]) -> Table:
     note = (
         f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, where failures on people of "
         "other classes count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
-        "interval leaves out 0 is not due to the choice of images."
+        "interval excludes 0 is not explained by the choice of images."
     )
     return Table(
         "answer", "Which score ranks better", (Column("People", "text"), *columns), tuple(rows), note

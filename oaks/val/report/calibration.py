@@ -104,14 +104,14 @@ def reliability_figures(measured: ScoredDetections) -> list[Figure]:
     return [
         Figure(
             f"reliability-{key}-{name}",
-            f"{name}: does the score say how good the pose is? {what}",
+            f"{name}: mean OKS against the score, {what}",
             figures.reliability({title: panels[title] for title in chosen}, SHORT),
-            "Mean true OKS of the poses in each bin of equal count, against their mean score. On the dashed "
-            "line a score means what it says.",
+            "Mean true OKS of the poses in each bin of equal count, against their mean score. A calibrated score "
+            "lies on the dashed line.",
         )
         for key, what, chosen in (
             ("class", "By occlusion", titles[:split]),
-            ("size", "By size of person", titles[split:]),
+            ("size", "by size of person", titles[split:]),
         )
     ]
 
@@ -126,7 +126,7 @@ def threshold_table(measured: ScoredDetections) -> Table:
             rows.append((SHORT[key], precision, found.score, found.kept, found.recall))
     return Table(
         f"thresholds-{measured.detections.name}",
-        f"{measured.detections.name}: which threshold gives which precision",
+        f"{measured.detections.name}: thresholds and their precision",
         (
             Column("Score", "text"),
             Column("Target precision"),
@@ -135,8 +135,8 @@ def threshold_table(measured: ScoredDetections) -> Table:
             Column("Right poses kept"),
         ),
         tuple(rows),
-        "Right means an OKS of at least .5 with its own person. The threshold is the lowest that reaches "
-        "the precision; box scores are included where boxes are detected. A dash: no threshold reaches it.",
+        "A pose is right if its OKS with its own person is at least .5. The threshold is the lowest that reaches the "
+        "precision; scores of poses in detected boxes include the box score. A dash: no threshold reaches it.",
     )
 
 
@@ -186,14 +186,14 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
     items.append(
         Table(
             f"similarity-{detections.name}",
-            f"{detections.name}: what predicts the true keypoint similarity",
+            f"{detections.name}: correlation with the true keypoint similarity",
             (
                 Column("Keypoint", "text"),
                 Column("Cases", "count"),
                 *(Column(title, "number") for title in titles),
             ),
             tuple(rows),
-            "Labeled keypoints of poses that belong to somebody.",
+            "Labeled keypoints of poses that are matched with a person.",
         )
     )
     return items
@@ -206,7 +206,7 @@ def histogram_figure(measured: ScoredDetections) -> Figure | None:
         return None
     titles = {
         "heat_true_visibility": "OKS from heat",
-        "oaks_true_visibility": "OKS from KS-net",
+        "oaks_true_visibility": "OKS from predicted KS",
         "oracle": "True OKS",
     }
     colors = {
@@ -216,11 +216,11 @@ def histogram_figure(measured: ScoredDetections) -> Figure | None:
     }
     return Figure(
         f"histograms-{measured.detections.name}",
-        f"{measured.detections.name}: OKS as the heat, the KS-net and the truth have it (figure 6)",
+        f"{measured.detections.name}: OKS from heat, from predicted KS, and true OKS (figure 6)",
         figures.score_histograms(
             {titles[k]: measured.scores[k].values for k in keys}, [colors[k] for k in keys]
         ),
-        "With the true visibility throughout.",
+        "All three use the true visibility.",
     )
 
 
@@ -236,10 +236,9 @@ def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Sect
             items += similarity_items(measured, beside_paper)
     return Section(
         "calibration",
-        "Does the score mean what it says",
-        "Ranking and meaning are two things: a monotone change of a score leaves average precision alone "
-        "and ruins every threshold. With ground-truth boxes a pose's own person is the one whose box was "
-        "cut; with detected boxes the labeled person with the largest OKS, if that is at least .1, and a "
-        "pose without one has OKS 0.",
+        "Is the score calibrated?",
+        "A score can rank well and still be a bad estimate of OKS, which makes thresholds hard to choose. With "
+        "ground-truth boxes, a pose's own person is the one whose box was cropped. With detected boxes, it is the "
+        "labeled person with the largest OKS, if that is at least .1; a pose without such a person has OKS 0.",
         tuple(items),
     )

@@ -49,9 +49,9 @@ def section(measured: ScoredDetections, images: Path) -> Section | None:
         return None
     return Section(
         "cases",
-        f"Best and worst cases of {measured.detections.name}",
-        "Limbs in blue are the person's left, in red the right. White rings are the annotated keypoints. "
-        "Keypoints with a predicted visibility below .5 are left out, unless it says otherwise.",
+        f"{measured.detections.name}: best and worst cases",
+        "Limbs on the person's left are blue, on the right red. White rings are the annotated keypoints. Keypoints "
+        "with a predicted visibility below .5 are left out, unless the title says otherwise.",
         tuple(galleries),
     )
 
@@ -68,30 +68,30 @@ def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarra
         gained = place - rankdata(measured.scores["conventional"].ranks) / len(place)
         yield (
             "overlooked",
-            "Well placed, heavily occluded, and overlooked by the conventional score",
-            "Poses of at most 10 labeled keypoints with an OKS of at least .75, by the places that OAKS "
-            "gives back.",
+            "Right poses of occluded people that the conventional score ranks low",
+            "Poses of people with at most 10 labeled keypoints and an OKS of at least .75, sorted by the ranks that they "
+            "gain with OAKS.",
             _top(gained, heavily & big & (oks >= 0.75)),
             ("plain",),
         )
     yield (
         "wrong",
-        "Confidently wrong",
+        "Wrong poses with high scores",
         "The highest scores among poses with an OKS below .5.",
         _top(place, (labeled > 0) & big & (oks < RIGHT)),
         ("plain",),
     )
     yield (
         "best",
-        "Best of the heavily occluded",
-        "The largest OKS among poses of at most 10 labeled keypoints.",
+        "Best poses of occluded people",
+        "The largest OKS among poses of people with at most 10 labeled keypoints.",
         _top(oks, heavily & big),
         ("plain",),
     )
     yield (
         "worst",
-        "Worst placed",
-        "The lowest OKS among poses of more than 10 labeled keypoints.",
+        "Worst poses of people in view",
+        "The lowest OKS among poses of people with more than 10 labeled keypoints.",
         _top(-oks, (labeled > HEAVILY) & big),
         ("plain",),
     )
@@ -102,16 +102,15 @@ def kinds(measured: ScoredDetections) -> Iterator[tuple[str, str, str, np.ndarra
         mistakes = (said != there).sum(axis=1)
         yield (
             "unseen",
-            "All keypoints, and those predicted to be there (figure 9)",
-            "Left of each pair: every keypoint that the network places. Right: those with visibility "
-            "above .5.",
+            "All keypoints, and those predicted visible (figure 9)",
+            "Left of each pair: all keypoints of the pose. Right: those with a predicted visibility above .5.",
             _top(hidden - 3.0 * mistakes + oks, (labeled > 3) & big)[: PER_KIND // 2],
             ("everything", "plain"),
         )
         yield (
             "misjudged",
-            "Visibility misjudged (figure 10)",
-            "Keypoints judged against the annotation, in red with the predicted visibility.",
+            "Wrong visibility (figure 10)",
+            "Keypoints whose predicted visibility contradicts the annotation are red, with the prediction beside them.",
             _top(mistakes + oks, (labeled > 0) & big & (oks >= RIGHT)),
             ("misjudged",),
         )
@@ -132,7 +131,7 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
         if key in measured.scores:
             score = measured.scores[key]
             place = int(np.sum(score.ranks > score.ranks[n])) + 1
-            lines.append(f"{label} {score.values[n]:.2f}, place {place} of {detections.count}")
+            lines.append(f"{label} {score.values[n]:.2f}, rank {place} of {detections.count}")
     lines.append(f"image {truth.image_ids[detections.image[n]]}, person {truth.ids[person]}")
     if variant == "everything":
         lines.append("all keypoints")

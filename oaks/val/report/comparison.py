@@ -22,14 +22,14 @@ def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score
         tuple(columns),
         rows,
         "Per cent with 95 % intervals, and differences in points with theirs: a paired bootstrap over "
-        "images, every file measured on the same resamples. A difference whose interval leaves out 0 is "
-        "not the images' doing. “(all)”: all detections kept; “(own)”: only those whose own person is in "
+        "images, every file measured on the same resamples. A difference whose interval excludes 0 is "
+        "not explained by the choice of images. “(all)”: all detections kept; “(own)”: only those whose own person is in "
         "the class.",
     )
     return Section(
         "comparison",
-        "Side by side",
-        "The same images and people, several rankings or several networks.",
+        "Comparison",
+        "Several results files on the same images and people.",
         (table,),
     )
 

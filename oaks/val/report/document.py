@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -93,6 +93,18 @@ class Section:
     title: str
     text: str
     items: tuple[Item, ...]
+
+    def without_name(self, name: str) -> Section:
+        """The section of a report on one results file, whose titles need not name the file."""
+
+        def shortened(title: str) -> str:
+            for start in (f"{name}: ", f"{name}, "):
+                if title.startswith(start):
+                    return title[len(start) :][:1].upper() + title[len(start) + 1 :]
+            return title
+
+        items = tuple(replace(item, title=shortened(item.title)) for item in self.items)
+        return replace(self, title=shortened(self.title), items=items)
 
 
 @dataclass(frozen=True)

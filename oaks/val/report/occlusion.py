@@ -61,7 +61,7 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
         "A detection counts only if its own person is in the class."
         if own_only
         else "People of other classes are ignored, but a detection that fails on one of them matches nobody "
-        "and counts as wrong in every class. This is the form of the paper's figures."
+        "and counts as a false positive in every class. This is the form of the paper's figures."
     )
     return Table(
         f"classes-{'own' if own_only else 'all'}-{name}",
@@ -86,7 +86,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
         panels[title] = [(label, 100 * d.value, 100 * d.low, 100 * d.high) for label, d in won]
     table = Table(
         f"intervals-{name}",
-        f"{name}: {second} less {first}, with 95 % intervals",
+        f"{name}: {second} minus {first}, with 95 % intervals",
         (
             Column("Figure", "text"),
             Column(first),
@@ -98,7 +98,7 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
     )
     figure = Figure(
         f"gains-{name}",
-        f"{name}: what {second} wins over {first}",
+        f"{name}: gain of {second} over {first}",
         figures.intervals(panels, "points of AP at OKS .75"),
         "With 95 % intervals of a paired bootstrap over images.",
     )
@@ -112,13 +112,13 @@ def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]
     boxes = measured.detections.box_source
     return Table(
         f"paper-gains-{measured.detections.name}",
-        f"{measured.detections.name} beside the paper: AP75 of OAKS less that of the conventional score",
+        f"{measured.detections.name}: AP75 gain of OAKS over the conventional score, beside the paper",
         (Column("Source", "text"), *(Column(c.title, "points") for c in OCCLUSION_CLASSES)),
         (
             ("here", *here),
             (f"paper, {boxes} boxes", *(paper.CLASS_GAINS[boxes].get(c.key) for c in OCCLUSION_CLASSES)),
         ),
-        "All detections kept. Of the other two classes the paper says that they are level.",
+        "All detections kept. For the other two classes the paper reports no difference.",
     )
 
 
@@ -162,14 +162,14 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
     titles = [c.title for c in OCCLUSION_CLASSES]
     lands = (
-        "Corrected keypoints land at similarity .85 (jitter) and .5 (miss)."
+        "Corrected keypoints get similarity .85 (jitter) or .5 (miss)."
         if landing == "definition"
-        else "Corrected keypoints land at similarity .96 (jitter) and .84 (miss), as in the code released "
+        else "Corrected keypoints get similarity .96 (jitter) or .84 (miss), as in the code released "
         "with the method."
     )
     stages = Table(
         f"stages-{name}",
-        f"{name}: AP at OKS .75 with errors corrected one kind after the other",
+        f"{name}: AP at OKS .75 with errors corrected one kind at a time",
         (Column("Score", "text"), Column("Class", "text"), *(Column(label) for label in STAGES.values())),
         tuple(
             (SHORT[key], c.title, *(analysis.ap[stage] for stage in STAGES))
@@ -181,7 +181,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     best = found[measured.best.key]
     kinds = Table(
         f"kinds-{name}",
-        f"{name}: what becomes of the labeled keypoints of matched poses",
+        f"{name}: errors of labeled keypoints in matched poses",
         (
             Column("Class", "text"),
             Column("Keypoints", "count"),
@@ -196,13 +196,13 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
             for c, a in zip(OCCLUSION_CLASSES, best, strict=True)
         ),
         "Per cent. Good: similarity of at least .85 to its own place; jitter: .5 to .85; inversion: "
-        "nearer to the other side of the same person; swap: nearer to another person; miss: near nothing.",
+        "nearer to the other side of the same person; swap: nearer to another person; miss: none of these.",
     )
     figure = Figure(
         f"errors-{name}",
         f"{name}: where precision is lost, at OKS .75 (figure {which})",
         figures.error_curves({SHORT[key]: line for key, line in found.items()}, titles),
-        f"Each color is what one more correction wins. {lands}",
+        f"Each color shows the precision that one more correction adds. {lands}",
     )
     return [figure, stages, kinds]
 
@@ -227,8 +227,8 @@ def section(
         items += error_items(measured, landing)
     return Section(
         "occlusion",
-        "By how occluded people are",
-        "Average precision over everybody hides what happens to the few people of whom little is to be "
-        "seen. Here each class is measured alone.",
+        "Results by occlusion level",
+        "Average precision over all people hides the results on the few people who are mostly occluded. Here each "
+        "occlusion class is measured by itself.",
         tuple(items),
     )

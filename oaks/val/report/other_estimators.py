@@ -55,8 +55,7 @@ def section(
     return Section(
         "other-estimators",
         "Other estimators under OAKS",
-        "What a score is worth does not depend on who placed the keypoints. All rows of an estimator rank the same "
-        "poses.",
+        "Poses of other estimators, ranked by their own score and by OAKS. All rows of an estimator rank the same poses.",
         tuple(tables),
     )
 

@@ -83,13 +83,12 @@ def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
         f"{_with_boxes(measured)}: average precision and recall",
         tuple(columns),
         tuple(rows),
-        "Per cent, by COCO's own evaluation. The poses are the same in every row; only what ranks them "
-        "differs. "
+        "Per cent, by COCO's own evaluation. "
         + (
             "“Gap closed” is the share of the AP between the conventional and the oracle score. True "
-            "visibility and true KS are taken from the person whose box was cut."
+            "visibility and true KS are taken from the person whose box was cropped."
             if truth_known
-            else "Every score is multiplied by the box's. Scores that need the truth are not defined here."
+            else "Every score is multiplied by the box score. Scores that need the ground truth are not defined here."
         ),
         accent,
     )
@@ -114,7 +113,7 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
         f"{_with_boxes(measured)}, beside the paper",
         (Column("Score", "text"), Column("Source", "text"), *(Column(figure) for figure in FIGURES)),
         tuple(rows),
-        f"The paper's setting: {paper.SETTING}. A dash stands where it gives no figure.",
+        f"The paper's setting: {paper.SETTING}. A dash: the paper gives no figure.",
         tuple(range(0, len(rows), 2)),
     )
 
@@ -149,9 +148,8 @@ def section(sources: Mapping[str, tuple[ScoredDetections, Ranking]], beside_pape
         items.append(networks_table(sources))
     return Section(
         "ranking",
-        "What each score is worth",
-        "A pose's score decides nothing about the pose, only its place in the ranking; so the rows of a "
-        "table differ in nothing else. The oracle ranks by the true OKS and is the most that any score "
-        "could reach with these poses.",
+        "Average precision of each score",
+        "Scores only rank poses; every row evaluates the same poses. The oracle ranks by the true OKS: no score can do "
+        "better with these poses.",
         tuple(items),
     )

@@ -44,7 +44,7 @@ def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
         (*COLUMNS, Column("Accuracy, paper")) if theirs else COLUMNS,
         tuple(rows),
         "Visible means labeled by the annotator (v = 1 or 2), predicted visible means above .5. "
-        "“Annotated” is the accuracy of always saying visible. AUC does not depend on the limit.",
+        "“Annotated” is the accuracy of always saying visible. AUC does not depend on the threshold.",
         (len(rows) - 1,),
     )
 
@@ -73,8 +73,7 @@ def flag_figure(measured: ScoredDetections) -> Figure:
         f"flags-{measured.detections.name}",
         f"{measured.detections.name}: values of seen, hidden and unlabeled keypoints (figure 4)",
         figures.by_flag(panels),
-        "A keypoint that is not there gets little heat, and a mean over all keypoints punishes the whole "
-        "pose for it.",
+        "A hidden keypoint has a low heat value, which lowers the mean over all keypoints even if the pose is right.",
     )
 
 
@@ -90,7 +89,7 @@ def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Sect
         return None
     return Section(
         "visibility",
-        "Which keypoints are there",
-        "The probability that an annotator would have placed a keypoint, against whether one did.",
+        "Predicted visibility",
+        "The predicted probability that an annotator would have placed a keypoint, compared with the labels.",
         tuple(items),
     )

@@ -335,7 +335,7 @@ def markdown(report: Report) -> str:
         for item in section.items:
             lines += [f"### {item.title}", "", *markdown_item(item), ""]
             lines += [item.note, ""] if item.note else []
-    lines += ["## What these figures rest on", ""]
+    lines += ["## Data, settings and versions", ""]
     for title, entries in report.head:
         lines += [f"**{title}**", "", *(f"- {label}: {value}" for label, value in entries), ""]
     return "\n".join(lines).rstrip() + "\n"
