@@ -90,7 +90,8 @@ def predict(
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
         keep: columns of the picture's row that each of its people's rows gets.
         workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
-        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
+        threads: CPU threads of an Engine; None: 4, fewer where no machine has 4. Ray reserves one CPU less, so that
+            tasks which read or write the dataset can run.
         device: "cpu" leaves GPUs alone; None takes them where there are any.
         batch_size: pictures that a worker takes at a time.
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
@@ -119,7 +120,7 @@ def predict(
         fn_constructor_args=(settings, picture, boxes_column, tuple(keep)),
         batch_size=batch_size,
         batch_format="numpy",
-        **_pool_arguments(pool),
+        **_pool_arguments(pool, shared=True),
     )
 
 
@@ -268,12 +269,19 @@ def _cause(error: Exception) -> Exception:
     return OaksError(f"the run on Ray failed: {last}") if named is None or kind is None else kind(named[2])
 
 
-def _pool_arguments(pool: Pool) -> dict[str, Any]:
+def _pool_arguments(pool: Pool, *, shared: bool = False) -> dict[str, Any]:
+    """Arguments of map_batches for a pool of Engines.
+
+    Args:
+        pool: the pool.
+        shared: whether the caller's dataset reads, changes or writes rows too. Engines that reserved every CPU would let
+            these tasks wait forever, so each Engine reserves one CPU less than it uses.
+    """
     import ray.data
 
     return {
         "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
-        "num_cpus": pool.threads,
+        "num_cpus": pool.threads - 1 if shared else pool.threads,
         "num_gpus": pool.gpus,
     }
 

@@ -198,6 +198,10 @@ def test_a_dataset_of_pictures_becomes_one_of_people(address, tiny, tmp_path):
     rows = sorted(people.take_all(), key=lambda row: row["id"])
     assert [row["id"] for row in rows] == list(range(10))
     assert [row["error"] is None for row in rows] == [number != 3 for number in range(10)]
+    people.write_parquet(
+        str(tmp_path / "people")
+    )  # Engines that reserved every CPU would let this wait forever
+    assert pq.read_table(tmp_path / "people").num_rows == len(rows)
     with oaks.Engine(tiny, "onnxruntime", threads=1) as engine:
         for number in (0, 9):
             alone = engine.infer(dots(number), boxes=[[0, 0, 48, 64]])
