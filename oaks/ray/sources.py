@@ -6,9 +6,12 @@ Parquet file, or one video.
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 PICTURES, TAR, PARQUET, VIDEO = "pictures", "tar", "parquet", "video"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_PART = 1 << 20
 _ATTEMPTS = 3
 """Attempts to read from an address: a connection may break."""
 
@@ -236,7 +240,11 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
     largest = limits.current().image_bytes
     try:
         # A stream is read once from its start to its end, so that nothing is fetched twice.
-        with _opened(address) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Entry) as shard:
+        with (
+            _opened(address) as file,
+            _decompressed(file) as stream,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as shard,
+        ):
             for entry in shard:
                 if not entry.isfile() or Path(entry.name).suffix.lower() not in SUFFIXES:
                     continue
@@ -247,8 +255,17 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
                 member = shard.extractfile(entry)
                 content = b"" if member is None else member.read()
                 yield name, decoder(content, name)
-    except tarfile.TarError as error:
+            # The checksum comes behind the archive's end, where tarfile stops.
+            while stream.read(_PART):
+                pass
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ArgumentError(f"{address}: damaged: {error}") from error
+
+
+def _decompressed(file: Any) -> io.BufferedIOBase:
+    """A file's content, decompressed if it is compressed by gzip. tarfile's own streams do not compare its checksum."""
+    buffered = io.BufferedReader(file, _PART)
+    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered
 
 
 def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:

@@ -122,6 +122,30 @@ def test_a_shard_that_ends_in_or_before_a_header_is_damaged(tmp_path, left):
             list(pictures)
 
 
+@pytest.mark.parametrize("damage", ["checksum", "length", "no checksum", "more behind it"])
+def test_a_compressed_shard_whose_checksum_is_wrong_gives_what_it_has_and_then_its_damage(tmp_path, damage):
+    address = shard(tmp_path / "a.tgz", {"0.png": encoded(0), "1.png": encoded(1)}, "w:gz")
+    content = bytearray((tmp_path / "a.tgz").read_bytes())
+    if damage == "no checksum":
+        del content[-6:]
+    elif damage == "more behind it":
+        content += b"more"
+    else:
+        content[-8 if damage == "checksum" else -4] ^= 1
+    (tmp_path / "a.tgz").write_bytes(content)
+    pictures = sources.tar_pictures(address)
+    assert [next(pictures)[0] for _ in range(2)] == [f"tar://{n}.png::{address}" for n in range(2)]
+    with pytest.raises(ArgumentError, match=r"a\.tgz: damaged: "):
+        list(pictures)
+
+
+def test_a_compressed_shard_may_end_in_zeros_and_be_called_tar(tmp_path):
+    address = shard(tmp_path / "a.tar", {"0.png": encoded(0)}, "w:gz")
+    with (tmp_path / "a.tar").open("ab") as file:
+        file.write(bytes(512))
+    assert [name for name, _ in sources.tar_pictures(address)] == [f"tar://0.png::{address}"]
+
+
 def test_a_link_that_leads_nowhere_is_a_picture_that_cannot_be_read(tmp_path):
     write_pictures(tmp_path, 1)
     (tmp_path / "1.png").symlink_to(tmp_path / "none.png")
