@@ -21,6 +21,7 @@ from oaks.coco_fields import (
 )
 from oaks.errors import ArgumentError
 from oaks.images import plain_name
+from oaks.names import number_of
 from oaks.schema import shortened
 from oaks.structured import read_bytes, read_json
 
@@ -108,7 +109,7 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
     single = ~found.crowd
     if len(found.ids) and not single.any():
         raise ArgumentError(
-            f"{path}: people must not all be crowds, got {len(found.ids)} annotations of crowds"
+            f"{path}: people must not all be crowds, got only crowds ({number_of(len(found.ids), 'annotation')})"
         )
     numbers = found.image_ids.tolist()
     boxes, scores = _by_image(

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from oaks import _native, executors, runtimes
 from oaks.errors import BackendUnavailable
+from oaks.names import number_of
 from oaks.ops import native
 
 
@@ -69,7 +70,9 @@ def _build() -> Finding:
 
 def _processor() -> Finding:
     usable = ", ".join(native.instruction_sets())
-    detail = f"{native.cpu.instruction_set()} in use, of {usable}; {native.get_threads()} threads"
+    detail = (
+        f"{native.cpu.instruction_set()} in use, of {usable}; {number_of(native.get_threads(), 'thread')}"
+    )
     return Finding("CPU operations", True, detail)
 
 

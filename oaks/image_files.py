@@ -16,6 +16,7 @@ from typing import Any
 
 from oaks.addresses import redacted
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.skipping import skip
 
 SUFFIXES = frozenset(
@@ -70,7 +71,7 @@ def images_in(folder: str | Path) -> list[Path]:
     for kind, count in foreign.most_common():
         skip(
             Path(folder) / f"*{kind}",
-            f"{count} files of a kind that is not read; convert them to JPEG or PNG",
+            f"{number_of(count, 'file')} of a kind that is not read; convert to JPEG or PNG",
         )
     return sorted(found, key=natural_key)
 

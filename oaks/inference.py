@@ -622,7 +622,9 @@ def report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
     for number in np.unique(poses.frame_index[unscored]):
         own = poses.frame_index == number
         count = int((own & unscored).sum())
-        failed(int(number), f"no finite score for {count} of {int(own.sum())} poses: the network gave NaN")
+        failed(
+            int(number), f"poses without a finite score: {count} of {int(own.sum())}; the network gave NaN"
+        )
 
 
 def _persons(

@@ -1,4 +1,4 @@
-"""Names from outside (files, streams, labels): how to show them, and how to name files after them."""
+"""How to show names from outside (files, streams, labels) and numbers of things, and how to name files after names."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def shown(text: object) -> str:
     return printable(" ".join(redacted(str(text)).split()))
 
 
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return a count and what is counted: "1 picture", "2 pictures".
+
+    Args:
+        count: how many there are.
+        one: what one of them is called.
+        many: what several are called; if empty, `one` with an s.
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def file_name(name: str, *, ending: str = "") -> str:
     """Return a file name made from the name of another file or stream: printable, without folders, not too long.
 
@@ -40,4 +51,4 @@ def file_name(name: str, *, ending: str = "") -> str:
     return (os.fsencode(plain)[:room].decode("utf-8", "ignore").strip(" .") or "_") + ending
 
 
-__all__ = ["file_name", "printable", "shown"]
+__all__ = ["file_name", "number_of", "printable", "shown"]

@@ -17,6 +17,7 @@ from oaks.errors import ArgumentError, BundleError
 from oaks.executors import load_backend, open_network
 from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.forks import outlives_forks
+from oaks.names import number_of
 from oaks.ops import native
 from oaks.scorer import load_forests
 from oaks.timings import Timings
@@ -269,7 +270,9 @@ class Pipeline:
         crops, maps = pose.inputs["crops"], {name: pose.outputs[name] for name in self._map_shapes()}
         each = [math.prod(t.shape) * t.dtype.itemsize * self.copies for t in (crops, *maps.values())]
         limits.check(
-            f"max_batch: the buffers for {largest} persons, in bytes,", "buffer_bytes", largest * sum(each)
+            f"max_batch: the buffers for {number_of(largest, 'person', 'people')}, in bytes,",
+            "buffer_bytes",
+            largest * sum(each),
         )
         empty = self.memory.empty
         self._inputs.append(self._new_inputs())

@@ -16,6 +16,7 @@ from oaks.arguments import check_iterable, is_integer
 from oaks.boxes import to_xywh
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.files import replacing
+from oaks.names import number_of
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import parse_json, read_npz
 
@@ -236,8 +237,7 @@ class Poses:
         return self[np.sort(kept)]
 
     def __repr__(self) -> str:
-        people = "1 person" if len(self) == 1 else f"{len(self)} people"
-        parts = [people, f"{self.skeleton.count} keypoints"]
+        parts = [number_of(len(self), "person", "people"), number_of(self.skeleton.count, "keypoint")]
         frames = len(np.unique(self.frame_index)) if self.frame_count is None else self.frame_count
         if frames > 1:
             parts.append(f"{frames} frames")
@@ -247,7 +247,7 @@ class Poses:
             parts.append(f"{self.score_kind} scores {low}" + ("" if low == high else f" to {high}"))
         if self.track_ids is not None:
             tracks = len(np.unique(self.track_ids[self.track_ids != NO_TRACK]))
-            parts.append("1 track" if tracks == 1 else f"{tracks} tracks")
+            parts.append(number_of(tracks, "track"))
         return f"Poses({', '.join(parts)})"
 
     def _repr_png_(self) -> bytes | None:

@@ -91,15 +91,15 @@ def check_rows(rows: Sequence[Mapping[str, Any]], label: str | Path) -> None:
 
 
 def check_scores(heat: np.ndarray, label: str | Path) -> None:
-    """Refuse keypoint scores (N, K) that say nothing about single keypoints.
+    """Refuse keypoint scores (N, K) that say nothing about single keypoints; a single score or none is not refused.
 
     Raises:
         ArgumentError: all are equal, or each pose has one score for all its keypoints.
     """
-    if np.ptp(heat) == 0:
+    if heat.size > 1 and np.ptp(heat) == 0:
         raise ArgumentError(
-            f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint; write the "
-            "estimator's own score of each keypoint in its third number"
+            f"{label}: keypoints must have scores that differ, got {heat[0, 0]:g} for every keypoint; give each "
+            "keypoint the estimator's own score of it, in COCO results as its third number"
         )
     if heat.shape[1] > 1 and len(heat) > 1 and np.ptp(heat, axis=1).max() == 0:
         raise ArgumentError(

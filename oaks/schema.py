@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from oaks.errors import OaksError
+from oaks.names import number_of
 
 Schema = Mapping[str, Any]
 
@@ -182,7 +183,7 @@ def shortened(value: Any, length: int = 80) -> str:
     """Return a value for a message, in at most `length` characters."""
     if isinstance(value, dict | list):
         kind = "object" if isinstance(value, dict) else "array"
-        return f"an {kind} of {len(value)} entries"
+        return f"an {kind} of {number_of(len(value), 'entry', 'entries')}"
     if isinstance(value, str):
         return ascii(value if len(value) <= length else value[: length - 3] + "...")
     if type(value) is int and abs(value) >= 10**length:

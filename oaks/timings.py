@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from oaks.names import number_of
+
 
 class _Stage:
     """Add a block's seconds to a dictionary. A class, because a generator takes three times as long."""
@@ -71,7 +73,8 @@ class Timings:
 
     def __repr__(self) -> str:
         stages = ", ".join(f"{name} {value:.2f}" for name, value in self.milliseconds.items())
-        return f"Timings({self.calls} calls, {self.persons} persons; ms per call: {stages})"
+        calls, people = number_of(self.calls, "call"), number_of(self.persons, "person", "people")
+        return f"Timings({calls}, {people}; ms per call: {stages})"
 
 
 __all__ = ["Timings"]

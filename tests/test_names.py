@@ -18,7 +18,7 @@ from PIL import Image
 from oaks.cli.main import main
 from oaks.cli.output import LogLines, Output
 from oaks.files import replacing, write_json
-from oaks.names import file_name, printable, shown
+from oaks.names import file_name, number_of, printable, shown
 from oaks.progress import plain_console
 from oaks.structured import read_json
 
@@ -157,3 +157,8 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
     with pytest.raises(OSError, match="too long"), replacing(tmp_path / ("n" * 256)):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_count_agrees_with_its_noun():
+    assert [number_of(n, "picture") for n in (0, 1, 2)] == ["0 pictures", "1 picture", "2 pictures"]
+    assert [number_of(n, "person", "people") for n in (1, 21)] == ["1 person", "21 people"]

@@ -13,6 +13,7 @@ import torch
 
 from oaks import ops
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.progress import progress
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import read_coco
@@ -217,8 +218,9 @@ def trainings_section(measured: Mapping[str, ScoredDetections], *, beside_paper:
 
 def _on(measured: Mapping[str, ScoredDetections]) -> str:
     truth = next(iter(measured.values())).truth
+    people = number_of(int(truth.counted.sum()), "person", "people")
     return (
-        f"On {int(truth.counted.sum())} people of {Path(truth.path).name}, with ground-truth boxes, flip and "
+        f"On {people} of {Path(truth.path).name}, with ground-truth boxes, flip and "
         "the pose network's own decoder."
     )
 

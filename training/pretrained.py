@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from oaks import onnx_file
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.training.checkpoint import check_archive, may_be_damage
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import InitialWeights
@@ -46,7 +47,7 @@ class LoadedWeights:
 
     def __str__(self) -> str:
         modules = {place.partition(".")[0]: None for _, place in self.loaded}
-        lines = [f"{self.path}: {len(self.loaded)} entries loaded"]
+        lines = [f"{self.path}: {number_of(len(self.loaded), 'entry', 'entries')} loaded"]
         lines += [f"  {line}" for module in modules for line in self._folded(module)]
         others = {
             "kept as they were": self.missing,

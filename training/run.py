@@ -19,6 +19,7 @@ from rich.console import Console
 
 from oaks.errors import ArgumentError
 from oaks.files import write_json, write_text
+from oaks.names import number_of
 from oaks.skeleton import COCO17
 from oaks.skipping import skip
 from oaks.structured import read_json, read_yaml, require
@@ -278,7 +279,7 @@ def _report_damaged_images(module: NetworkTraining, data: PeopleModule | Heatmap
     counts = {"training": int(module.damaged), "validation": module.left_out}
     for what, count in counts.items():
         if count:
-            skip(f"damaged images in {what}", f"{count} times; the log names them")
+            skip(f"damaged images in {what}", f"{number_of(count, 'time')}; the log names them")
     sources: list[Any] = [*data.split.train, *data.split.validation]
     for name, count in {source.name: source.skipped[UNREADABLE] for source in sources}.items():
         if count:

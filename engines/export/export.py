@@ -18,6 +18,7 @@ from oaks.engines.export.onnx_graph import to_onnx
 from oaks.engines.export.samples import crop_of, load_crops, split
 from oaks.errors import ArgumentError, OaksError
 from oaks.files import replacing_folder
+from oaks.names import number_of
 from oaks.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _in_precision(
         if beyond := compare.exceeds_half_range(plain, part.compared):
             worst = max(beyond, key=beyond.__getitem__)
             raise ExportError(
-                f"the {part.kind} network in fp16: {len(beyond)} tensors hold values above "
+                f"the {part.kind} network in fp16: {number_of(len(beyond), 'tensor holds', 'tensors hold')} values above "
                 f"{precision.HALF_MAX:.0f}, which float16 cannot hold; {worst!r} reaches {beyond[worst]:.3g}. "
                 "Export fp32 or int8"
             )

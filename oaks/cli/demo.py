@@ -9,7 +9,7 @@ import typer
 
 from oaks.cli import options
 from oaks.cli.output import Output
-from oaks.cli.predict import tell
+from oaks.cli.predict import found_in, tell
 from oaks.cli.verb import DONE, verb
 
 
@@ -37,6 +37,6 @@ def demo(
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
         summary = library.predict(opened, pictures, people, out, done=lambda found: tell(output, found))
-    output.say(f"{summary.people} people in {len(pictures)} pictures: {summary.results}")
+    output.say(f"{found_in(summary.people, len(pictures))}: {summary.results}")
     output.say(f"annotated pictures: {out / 'pictures'}")
     return DONE

@@ -14,6 +14,7 @@ from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import DONE, SKIPPED, verb
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 
 if TYPE_CHECKING:
     from oaks.predict import Prediction
@@ -98,7 +99,7 @@ def predict(
             opened, found, people, out, annotate=pictures, absent=drawing.absent, boxes=drawing.show_boxes,
             nms=options.threshold(nms), done=done,
         )  # fmt: skip
-    output.say(f"{_found(summary.people, len(found) - len(summary.skipped))}: {summary.results}")
+    output.say(f"{found_in(summary.people, len(found) - len(summary.skipped))}: {summary.results}")
     if pictures:
         output.say(f"annotated pictures: {out / 'pictures'}")
     if summary.skipped:
@@ -124,7 +125,7 @@ def predict_on_ray(
 
     def start(left: int, done: int) -> None:
         if done:
-            output.say(f"resumed: {done} pictures are done, {left} pictures and other files are left")
+            output.say(f"resumed: pictures done: {done}; pictures and other files left: {left}")
         steps.append(bars.enter_context(output.progress("pictures", left)))
 
     with bars:
@@ -142,18 +143,15 @@ def predict_on_ray(
         "unfinished": len(summary.unfinished), "parts": summary.folder / "parts", "results": summary.results,
     }  # fmt: skip
     read = summary.pictures - len(summary.errors)
-    output.item(record, f"{_found(summary.people, read)}: {summary.folder / 'parts'}")
+    output.item(record, f"{found_in(summary.people, read)}: {summary.folder / 'parts'}")
     if summary.results is not None:
         output.say(f"COCO results: {summary.results}")
     return SKIPPED if summary.errors or summary.unfinished else DONE
 
 
-def _people(number: int) -> str:
-    return "1 person" if number == 1 else f"{number} people"
-
-
-def _found(people: int, pictures: int) -> str:
-    return f"{_people(people)} in {pictures} picture{'' if pictures == 1 else 's'}"
+def found_in(people: int, pictures: int) -> str:
+    """What was found, as the last line tells it."""
+    return f"{number_of(people, 'person', 'people')} in {number_of(pictures, 'picture')}"
 
 
 def tell(output: Output, prediction: Prediction[Path]) -> None:
@@ -177,4 +175,4 @@ def tell(output: Output, prediction: Prediction[Path]) -> None:
     if prediction.problem is not None:
         record["problem"] = prediction.problem
         output.warn(f"{prediction.path}: {prediction.problem}")
-    output.item(record, f"{prediction.path.name}: {_people(len(poses))}{listed}")
+    output.item(record, f"{prediction.path.name}: {number_of(len(poses), 'person', 'people')}{listed}")

@@ -12,6 +12,7 @@ from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import verb
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ def render(
     output.kept = f"the pictures so far are in {out}; the same command resumes"
     annotations = write_dataset(out, count, **asdict(writing), progress=not output.quiet, **settings)
     sheet = write_people_sheet(out, count, **settings)
-    output.item({"annotations": annotations, "sheet": sheet}, f"{count} pictures with labels: {annotations}")
+    output.item(
+        {"annotations": annotations, "sheet": sheet},
+        f"{number_of(count, 'picture')} with labels: {annotations}",
+    )
     output.say(f"the first of them side by side: {sheet}")
 
 
@@ -90,7 +94,7 @@ def render_video(
     for folder in folders:
         if output.json:
             output.item({"clip": folder}, "")
-    output.say(f"{count} clips with labels and track ids, a folder each: {folders[0]} onwards")
+    output.say(f"{number_of(count, 'clip')} with labels and track ids, a folder each: {folders[0]} onwards")
     output.say(f"frames of the first of them side by side: {write_video_sheet(out, count, **settings)}")
 
 

@@ -13,6 +13,7 @@ from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import DONE, SKIPPED, verb
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 
 if TYPE_CHECKING:
     from oaks.boxes import BoxSource
@@ -189,8 +190,9 @@ def _tell(output: Output, summary: Summary) -> None:
         output.warn(problem)
     rate = summary.frames / max(summary.seconds, 1e-9)
     output.say(
-        f"{summary.frames} frames, {summary.dropped} dropped, {summary.damaged} damaged, {summary.failed} failed; "
-        f"{summary.people} poses of {summary.tracks} tracks; {rate:.1f} frames/s"
+        f"{number_of(summary.frames, 'frame')}, {summary.dropped} dropped, {summary.damaged} damaged, "
+        f"{summary.failed} failed; {number_of(summary.people, 'pose')} of {number_of(summary.tracks, 'track')}; "
+        f"{rate:.1f} frames/s"
     )
     per_frame = 1000 / max(summary.frames, 1)
     stages = ", ".join(f"{name} {seconds * per_frame:.1f}" for name, seconds in summary.stages.items())

@@ -19,6 +19,7 @@ from oaks.fit.people import People, load_people
 from oaks.fit.recalibration import recalibrated
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.fit.seen import compare_with_reference
+from oaks.names import number_of
 from oaks.ops import Forest
 from oaks.progress import progress
 from oaks.results_features import boxes_around, feature_names, results_features
@@ -225,7 +226,7 @@ def check_people(people: People, features: int, *, enough: bool = False) -> list
     nobody = len(people.known) - count
     if nobody:
         warnings.append(
-            f"{nobody} of {len(people.known)} poses belong to no annotated person; they are not fitted to"
+            f"poses that belong to no annotated person, which are not fitted to: {nobody} of {len(people.known)}"
         )
     if count >= features:
         warnings += few_labels(people)
@@ -240,7 +241,7 @@ def few_labels(people: People) -> list[str]:
     classes = people.truth.occlusion[people.detections.own[people.known]]
     counts = np.bincount(classes, minlength=len(OCCLUSION_CLASSES)).tolist()
     warnings = [
-        f"only {few} people of class '{occlusion.title}'; their scores will be uncertain"
+        f"only {number_of(few, 'person', 'people')} of class {occlusion.title!r}; their scores will be uncertain"
         for occlusion, few in zip(OCCLUSION_CLASSES, counts, strict=True)
         if few < FEW
     ]

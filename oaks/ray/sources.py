@@ -25,6 +25,7 @@ import numpy as np
 from oaks import limits
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
+from oaks.names import number_of
 from oaks.skipping import skip
 
 if TYPE_CHECKING:
@@ -107,7 +108,10 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
             raise FileNotFoundError(f"pictures not found: {str(source)!r}; it holds {holds}")
         foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
         if foreign:
-            skip(source, f"{foreign} image files are of kinds that are not read; convert them to JPEG or PNG")
+            skip(
+                source,
+                f"{number_of(foreign, 'image file')} of kinds that are not read; convert to JPEG or PNG",
+            )
         for address, kind in kinds.items():
             if kind == PICTURES:
                 pictures[address] = None

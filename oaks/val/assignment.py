@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
 
@@ -86,8 +87,9 @@ def _assigned(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, path
         people = np.flatnonzero((truth.image == where) & truth.counted)
         if len(poses) > len(people):
             raise ArgumentError(
-                f"{path}: image {truth.image_ids[where]} has {len(poses)} poses for {len(people)} labeled "
-                "people; with ground-truth boxes there is at most one for each (were these boxes detected?)"
+                f"{path}: image {truth.image_ids[where]} has {number_of(len(poses), 'pose')} for "
+                f"{number_of(len(people), 'labeled person', 'labeled people')}; with ground-truth boxes there is "
+                "at most one for each (were these boxes detected?)"
             )
         part = slice(*np.searchsorted(found.detection, [poses[0], poses[-1] + 1]))
         table = found.oks[part].reshape(len(poses), -1)[:, truth.counted[truth.image == where]]

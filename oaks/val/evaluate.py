@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.ops import OKS_THRESHOLD
 from oaks.progress import progress
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
@@ -243,7 +244,7 @@ def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: rank
         Tile(
             f"AP, {occlusion.SHORT[best]}",
             f"{100 * figures[best]['AP']:.1f}",
-            f"{ranking.BOXES[measured.detections.box_source]}, {int(truth.counted.sum())} people",
+            f"{ranking.BOXES[measured.detections.box_source]}, {number_of(int(truth.counted.sum()), 'person', 'people')}",
         )
     ]
     share = ranking.gap_closed(figures, best)
@@ -308,7 +309,10 @@ def report_head(
                 ("Classes", "1–5, 6–10, 11–15, 16–17 labeled keypoints; areas from 32²"),
                 ("Visible", "predicted visibility above .5"),
                 ("Errors", f"OKS .75; localized from .1; corrected points by {settings.landing}"),
-                ("Intervals", f"95 %, {settings.resamples} resamples of the images, seed {settings.seed}"),
+                (
+                    "Intervals",
+                    f"95 %, {number_of(settings.resamples, 'resample')} of the images, seed {settings.seed}",
+                ),
             ],
         )
     )

@@ -14,7 +14,8 @@ from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
 from oaks.coco_fields import are_numbers, box_fields, category_ids
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
-from oaks.results_features import boxes_around, check_rows, check_scores
+from oaks.names import number_of
+from oaks.results_features import boxes_around, check_rows
 from oaks.scorer import Scorer
 from oaks.val.detect import ReadableImages
 from oaks.val.detections import Detections
@@ -161,7 +162,7 @@ def rescore_results(
     if not rows:
         of_category = "" if category is None else f" of category {category}"
         raise ArgumentError(
-            f"{results}: results must hold at least one pose{of_category}, got {len(every)} rows"
+            f"{results}: results must hold at least one pose{of_category}, got {number_of(len(every), 'row')}"
         )
     points, boxes = _poses_of(rows, scorer, results)
     try:
@@ -233,7 +234,6 @@ def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray
                 )
             boxes.append(to_xyxy(box))
     found = _keypoints(rows, scorer.card.skeleton.count, label)
-    check_scores(found[..., 2], label)
     return found, np.array(boxes, float) if scorer.card.boxes else None
 
 

@@ -24,6 +24,7 @@ from oaks.arguments import check_flags, check_iterable
 from oaks.errors import ArgumentError, BackendUnavailable, OutOfMemory
 from oaks.forks import check_process, outlives_forks
 from oaks.images import SUFFIXES, find_images, open_image, read_image
+from oaks.names import number_of
 from oaks.video.clock import Clock
 from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
 from oaks.video.frames import Frame
@@ -271,7 +272,7 @@ class Video(FrameSource):
         if self._clock.jumps:
             at, seconds = self._clock.jumps[0]
             self.note(
-                f"{self.name}: timestamps jumped {len(self._clock.jumps)} times, first by {seconds:.0f} s at "
+                f"{self.name}: timestamps jumped {number_of(len(self._clock.jumps), 'time')}, first by {seconds:.0f} s at "
                 f"{at:.2f} s; the frames were joined without a gap"
             )
         if self._stop.is_set() or self._by_arrival:

@@ -267,6 +267,8 @@ def test_a_scorer_refuses_what_it_was_not_fitted_to(fitted):
         ("keypoints", lambda a: a[:, :16], r"keypoints must have shape \(N, 17, 2\), got"),
         ("scores", lambda a: a[1:], r"scores must have shape"),
         ("scores", lambda a: np.where(np.arange(17) == 2, np.nan, a), "scores must be finite, got NaN or infinity in row 0"),
+        ("scores", lambda a: np.full_like(a, 0.5), "scores: keypoints must have scores that differ, got 0.5 for every"),
+        ("scores", lambda a: a[:, :1].repeat(17, 1), "scores: keypoints must have a score each"),
         ("boxes", lambda a: None, "boxes must be given to this scorer, which was fitted with boxes, got None"),
         ("boxes", lambda a: a[:, :3], r"boxes must have shape"),
     ],
@@ -276,6 +278,15 @@ def test_poses_that_do_not_fit_are_refused(fitted, files, name, change, message)
     given[name] = change(given[name])
     with pytest.raises(ValueError, match=message):
         fitted.scorer(**given)
+
+
+def test_one_pose_is_scored_if_the_scores_of_its_keypoints_differ(fitted, files):
+    points, heat, boxes = (array[:1] for array in arrays(files))
+    assert np.array_equal(
+        fitted.scorer(points, heat, boxes).similarity, fitted.scorer(*arrays(files)).similarity[:1]
+    )
+    with pytest.raises(ValueError, match="scores: keypoints must have scores that differ, got 0 for every"):
+        fitted.scorer(points, 0 * heat, boxes)
 
 
 def test_no_poses_give_no_scores(fitted):

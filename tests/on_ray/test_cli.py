@@ -68,7 +68,7 @@ def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
     )
     code, text = run(*words, "--workers", 3, "--coco", "--nms", 0)
     assert code == 1
-    assert "resumed: 5 pictures are done, 10 pictures and other files are left" in text
+    assert "resumed: pictures done: 5; pictures and other files left: 10" in text
     assert "skipped x.jpg: damaged" in text
     assert "not finished: y.mp4" in text
     assert f"20 people in 14 pictures: {tmp_path / 'out' / 'parts'}" in " ".join(text.split())

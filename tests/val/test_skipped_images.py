@@ -282,7 +282,7 @@ def test_an_image_with_a_pose_without_a_score_has_no_rows_and_is_named_by_a_resu
             detect(engine, truth, whole / "people", out)
     assert set(skipped.items) == {name}
     rows, header = read_results(out)
-    assert "no finite score for 1 of " in header["skipped"][name]
+    assert "poses without a finite score: 1 of " in header["skipped"][name]
     others = {truth.file_names[image] for image in truth.image[truth.counted]} - {name}
     assert {row["file_name"] for row in rows} == others
     assert Detections.load(out, truth).count == len(rows)

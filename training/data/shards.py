@@ -319,7 +319,9 @@ def read_shards(folder: Path, name: str | None = None, required: Packing | None 
     joined["annotatable"] = joined["annotatable"].astype(bool)
     people = ShardPeople(name or index["name"], data, np.concatenate(places), joined)
     if len(people) != index["people"] or math.prod(joined["boxes"].shape) != 4 * len(people):
-        raise ArgumentError(f"{path}: promises {index['people']} people, its shards hold {len(people)}")
+        raise ArgumentError(
+            f"{path}: the number of people must be {index['people']}, as it states, got {len(people)} in its shards"
+        )
     return people
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 from oaks.skeleton import Skeleton
 from oaks.training.data.people import People, digest_of, fold_of, read_coco
 from oaks.training.data.sampling import sample_readable
@@ -164,7 +165,10 @@ def check_disjoint(train: Sequence[People], validation: Sequence[People]) -> Non
     both = [(people.name, int(person)) for people in validation for person in people.person_ids
             if (people.name, int(person)) in seen]  # fmt: skip
     if both:
-        raise ArgumentError(f"data: {len(both)} people are trained and validated on, for instance {both[:3]}")
+        raise ArgumentError(
+            f"data: {number_of(len(both), 'person is', 'people are')} trained and validated on, "
+            f"for instance {both[:3]}"
+        )
 
 
 def describe_source(people: People, use: str, used: int) -> str:

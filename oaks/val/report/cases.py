@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 from oaks.draw import draw
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, read_image
+from oaks.names import number_of
 from oaks.poses import Poses
 from oaks.skeleton import Skeleton
 from oaks.skipping import skip
@@ -126,7 +127,7 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
     """Return the lines under a picture: quality of the pose, its scores, and its origin."""
     detections, truth = measured.detections, measured.truth
     person = detections.own[n]
-    lines = [f"OKS {measured.own_oks[n]:.2f}, {truth.labeled[person]} keypoints"]
+    lines = [f"OKS {measured.own_oks[n]:.2f}, {number_of(int(truth.labeled[person]), 'keypoint')}"]
     for key, label in (("oaks", "OAKS"), ("conventional", "Conventional"), ("own", "Score")):
         if key in measured.scores:
             score = measured.scores[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from oaks.names import number_of
 from oaks.val.bootstrap import Comparison, paired_t_test
 from oaks.val.report.document import Cell, Column, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
@@ -56,7 +57,7 @@ def trainings_table(first: Sequence[Figures], second: Sequence[Figures], names: 
         rows.append((figure, mean, deviation, other, other_deviation, other - mean, test.p, significant))
     return Table(
         "trainings",
-        f"{names[0]} against {names[1]} over {len(first)} trainings (table 4)",
+        f"{names[0]} against {names[1]} over {number_of(len(first), 'training')} (table 4)",
         (
             Column("Figure", "text"),
             Column(names[0]),

@@ -199,7 +199,7 @@ def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
         packed.sample(1)
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "people": 13}))
-    with pytest.raises(ValueError, match="promises 13 people"):
+    with pytest.raises(ValueError, match="the number of people must be 13, as it states, got "):
         read_shards(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({**index, "format": 9}))
     with pytest.raises(ValueError, match="must have format 1, got 9"):

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from oaks.files import replacing
+from oaks.names import number_of
 from oaks.progress import progress
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit
@@ -53,7 +54,7 @@ def fit(
     with replacing(out) as file:
         np.savez_compressed(file, **arrays)
     Console().print(
-        f"{out}: {len(poses)} poses, {components} components, {out.stat().st_size / 1024:.0f} KiB"
+        f"{out}: {number_of(len(poses), 'pose')}, {number_of(components, 'component')}, {out.stat().st_size / 1024:.0f} KiB"
     )
 
 
