@@ -59,7 +59,7 @@ from oaks.val.scores import ScoredDetections
 RESULTS = Path(__file__).parent / "results" / "paper.json"
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 TEST = Path("coco-val2017") / "test.json"
-KS_RECIPE, POSE_RECIPE = "small_ablation", "small_pose_fine"
+KS_RECIPE, POSE_RECIPE = "small_ablation", "small_pose_longer"
 FIRST_TRAINING = "training-0"
 """Has the recipe's own backbone and seed, and so is the row of ResNet-18 in table 5."""
 WITH_FIGURES = "conv2_figures"

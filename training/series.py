@@ -14,7 +14,7 @@ from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder, resume, train
 
 SERIES = {
-    "small": ("small_pose", "small_pose_fine"),
+    "small": ("small_pose", "small_pose_fine", "small_pose_longer"),
     "tiny": ("tiny_pose", "tiny_pose_fine"),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
     "detector": ("person_detector", "person_detector_fine"),
