@@ -38,7 +38,7 @@ PEOPLE_AT_ONCE = 64
 SCORERS = ("trees", "ks-net")
 AUGMENT = 2
 """Number of further crops of each person that trees are fitted to, unless the caller says otherwise. On held-out people two
-close more of the gap to the oracle than none, and hardly less than four (docs/calibrate.md)."""
+close as much of the gap to the oracle as none, or a little more (docs/calibrate.md)."""
 MOST_AUGMENT = 16
 SCALE, SIDES, SHIFT = 0.12, 0.06, 0.05
 """Standard deviations of the boxes of further crops: of the logarithm of their size, of the logarithm of each side
