@@ -153,7 +153,8 @@ def furnish_calibration(folder: Path) -> None:
 
 
 def furnish_labels(folder: Path) -> None:
-    """Labels of a few rendered people, whose pictures join the others."""
+    """Labels of a few rendered people, whose pictures join the others, and crops of people."""
+    shutil.copytree(folder / "pictures", folder / "pictures-of-people")
     with pytest.raises(SystemExit):
         main(["render", str(folder / "rendered"), "--count", "24", "--seed", "5", "--quiet"])
     for picture in (folder / "rendered" / "images").iterdir():
