@@ -251,6 +251,12 @@ def _exchange(one: Path, other: Path) -> bool:
     return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
+def check_no_fifo(path: str | Path) -> None:
+    """Raise OSError if a path that is to be written in place is a FIFO: it would wait for a reader."""
+    if Path(path).is_fifo():
+        raise OSError(errno.EINVAL, "must not be a FIFO", str(path))
+
+
 def read_regular(path: str | Path, largest: int) -> bytes:
     """Return a regular file's content, at most `largest` bytes; never waits for a FIFO's writer.
 
@@ -296,6 +302,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 __all__ = [
     "Staged",
+    "check_no_fifo",
     "check_size",
     "naming",
     "read_regular",

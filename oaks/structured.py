@@ -17,8 +17,9 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,10 +28,14 @@ from oaks.arguments import as_path
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.limits import Limits
 
+if TYPE_CHECKING:
+    import yaml
+
 _BRACKETS = b'"[]{}'
 _TYPES: dict[type, str] = {dict: "an object", list: "a list"}
-_PLAIN_SCALAR = 4096
-"""Maximum characters of an unquoted YAML value: parsing one as a number takes time quadratic in its length."""
+_PLAIN_SCALAR = 3000
+"""Maximum characters of an unquoted YAML value. Parsing one as a number takes time quadratic in its length, and Python
+does not print numbers of more than 4300 digits, as which 3600 hexadecimal ones count."""
 _PART = 1 << 20
 _ATTEMPTS, _BETWEEN = 20, 0.005
 _NPY_MAGIC = b"\x93NUMPY"
@@ -102,7 +107,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def read_yaml(path: str | Path, *, top: type | None = None, bounds: Limits | None = None) -> Any:
-    """The content of a YAML file, of plain types only. Aliases are refused: nested, they grow without end.
+    """The content of a YAML file. Tags, aliases (nested, they grow without end) and fields that occur twice are refused.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -130,6 +135,10 @@ def parse_yaml(
                 raise ArgumentError(
                     f"{label}: YAML aliases (*{event.anchor}) are not allowed; write the value out"
                 )
+            if (tag := getattr(event, "tag", None)) is not None:
+                raise ArgumentError(
+                    f"{label}: YAML tags ({tag[:64]}) are not allowed; write the value without its type"
+                )
             if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > _PLAIN_SCALAR:
                 raise ArgumentError(
                     f"{label}: YAML texts beyond {_PLAIN_SCALAR} characters must be quoted, got {len(event.value)} unquoted"
@@ -137,7 +146,7 @@ def parse_yaml(
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > deepest:
                 raise ArgumentError(f"{label} must be at most {deepest} levels deep, got more")
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_yaml_loader())
     except ArgumentError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
@@ -145,6 +154,21 @@ def parse_yaml(
     except MemoryError as error:
         raise OutOfMemory(f"{label}: its content does not fit into memory") from error
     return check_top(value, label, top)
+
+
+@cache
+def _yaml_loader() -> type[yaml.SafeLoader]:
+    """PyYAML's loader of plain types, which would keep the last of several fields of one name."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if names and (twice := names.most_common(1)[0])[1] > 1:
+                raise ValueError(f"field {twice[0][:64]!a} occurs twice in an object")
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from oaks.errors import ArgumentError
 from oaks.files import replacing
-from oaks.structured import read_json
+from oaks.structured import read_bytes, read_json
 
 BACKBONE = {"Conv1": "stem", "Conv_1": "last"}
 LATERAL = {"conv2d": 3, "conv2d_1": 2, "conv2d_2": 1, "conv2d_3": 0}
@@ -48,21 +48,32 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ArgumentError: it is no such graph, or its binary files are too short; the message names the file.
+        ArgumentError: it is no such graph, or its binary files are too short or no files; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"TensorFlow.js graph not found: {path}")
     try:
-        groups: list[dict[str, Any]] = read_json(path, top=dict)["weightsManifest"]
+        groups = read_json(path, top=dict)["weightsManifest"]
     except (ValueError, KeyError) as error:
         raise ArgumentError(
             f"{path} must be a TensorFlow.js graph with a weightsManifest, got {error!r}"
         ) from error
+    try:
+        return _tensors(path, groups)
+    except ArgumentError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"{path} must be a TensorFlow.js graph with groups of paths and weights, got {error!r}"
+        ) from error
+
+
+def _tensors(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     tensors = {}
     for group in groups:
         if strays := [name for name in group["paths"] if Path(name).name != name]:
             raise ArgumentError(f"{path}: paths must be names of files beside it, got {strays[0]!r}")
-        content = b"".join((path.parent / name).read_bytes() for name in group["paths"])
+        content = b"".join(read_bytes(path.parent / name, "array_bytes") for name in group["paths"])
         begin = 0
         for weight in group["weights"]:
             kind = np.dtype(weight.get("quantization", weight)["dtype"]).newbyteorder("<")

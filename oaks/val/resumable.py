@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from oaks.coco import check_rows, header_path, read_results, write_results
 from oaks.errors import ArgumentError
-from oaks.files import naming
+from oaks.files import check_no_fifo, naming
 from oaks.progress import progress
 from oaks.skipping import skip
 from oaks.structured import parse_json, read_bytes, require
@@ -55,6 +55,7 @@ def run_over_images(
     if out.is_file():
         return _checked(out, described)
     partial = out.with_name(out.name + ".partial")
+    check_no_fifo(partial)
     with naming(partial), partial.open("a", encoding="utf-8") as file:
         _lock(file, partial)
         if out.is_file():  # written by another run meanwhile

@@ -11,7 +11,7 @@ import numpy as np
 from oaks.arguments import check_choice, check_flags, is_number
 from oaks.draw import ABSENT
 from oaks.errors import ArgumentError, BackendUnavailable, OaksError
-from oaks.files import Staged, followed, naming
+from oaks.files import Staged, check_no_fifo, followed, naming
 from oaks.forks import check_process, outlives_forks
 from oaks.poses import Poses
 from oaks.video.frames import Frame
@@ -157,6 +157,7 @@ class _File:
         self._path = followed(path)
         replaceable = self._path.is_file() or not self._path.exists()
         replaceable &= os.name != "nt"  # Windows renames no open files
+        check_no_fifo(self._path)
         with naming(self._path):
             self._staged = Staged(self._path, buffering=0) if replaceable else None
             self._file = self._staged.file if self._staged else open(self._path, "wb", buffering=0)  # noqa: SIM115

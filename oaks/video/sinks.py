@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from oaks.boxes import number_from_one, to_xywh
-from oaks.files import Staged, followed, naming, replacing
+from oaks.files import Staged, check_no_fifo, followed, naming, replacing
 from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 
@@ -187,7 +187,10 @@ class _Growing:
         named: Path | None = None,
     ) -> None:
         self._path = named or path
-        self._file: IO[bytes] = open(path, "wb", buffering=0) if isinstance(path, str | Path) else path  # noqa: SIM115
+        if isinstance(path, str | Path):
+            check_no_fifo(path)
+            path = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._file: IO[bytes] = path
         self._end, self._tail = 0, tail
         self.append(head)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import hypothesis.strategies as st
@@ -63,13 +64,13 @@ def changed(draw: st.DrawFn, content: Any, most: int = 3) -> Any:
             parent = parent[part]
         how = draw(st.sampled_from(("replace", "replace", "replace", "drop", "double", "add", "swap")))
         if how == "replace":
-            parent[at[-1]] = draw(values)
+            parent[at[-1]] = deepcopy(draw(values))  # one object may be drawn twice, and change within itself
         elif how == "drop":
             del parent[at[-1]]
         elif how == "double" and isinstance(parent, list):
-            parent.append(parent[at[-1]])
+            parent.append(deepcopy(parent[at[-1]]))
         elif how == "add" and isinstance(parent, dict):
-            parent[draw(st.text(max_size=8))] = draw(values)
+            parent[draw(st.text(max_size=8))] = deepcopy(draw(values))
         elif how == "swap":
             other = everywhere[draw(st.integers(0, len(everywhere) - 1))]
             value = content

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
+from oaks.errors import ArgumentError
 from oaks.training import movenet
 from oaks.training.losses import pose_loss
 from oaks.training.networks import build
@@ -156,6 +157,22 @@ def test_files_that_are_not_movenets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ValueError, match=r"list\.json must be a TensorFlow\.js graph"):
         movenet.movenet_state(tmp_path / "list.json")
+    for groups in (
+        5,
+        [5],
+        [{}],
+        [{"paths": 5}],
+        [{"paths": [], "weights": [{"shape": ["a"], "dtype": "float32"}]}],
+    ):
+        (tmp_path / "damaged.json").write_text(json.dumps({"weightsManifest": groups}))
+        with pytest.raises(ArgumentError, match=r"damaged\.json must be a TensorFlow\.js graph"):
+            movenet.movenet_state(tmp_path / "damaged.json")
+    (tmp_path / "part.bin").mkdir()
+    (tmp_path / "damaged.json").write_text(
+        json.dumps({"weightsManifest": [{"paths": ["part.bin"], "weights": []}]})
+    )
+    with pytest.raises(ArgumentError, match=r"part\.bin must be a file, got a folder, FIFO or device"):
+        movenet.movenet_state(tmp_path / "damaged.json")
     state = build(SMALL).state_dict()
     with pytest.raises(ValueError, match=r"weights must have \d+ bytes for .*BiasAdd.*, got \d+"):
         movenet.movenet_state(published_graph(tmp_path, state, cut=2))

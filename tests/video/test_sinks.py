@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from oaks.box_files import read_mot
 from oaks.coco import read_results
-from oaks.video import sinks
+from oaks.video import AnnotatedVideo, sinks
 from oaks.video.frames import Frame
 from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, mot_lines
 
@@ -55,6 +57,15 @@ def test_files_of_results_are_whole_after_every_frame(tmp_path):
         sink.close()
         sink.close()
     assert read_results(tmp_path / "r.json")[0] == rows
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize("sink", [JsonLines, MotFile, CocoFile, AnnotatedVideo])
+def test_a_fifo_is_refused_instead_of_waiting_for_a_reader(tmp_path, sink):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(OSError, match=r"must not be a FIFO.*/a'") as caught:
+        sink(tmp_path / "a")
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_results_are_whole_while_they_are_read(tmp_path, monkeypatch):
