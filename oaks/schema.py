@@ -95,8 +95,12 @@ def _check_any(value: Any, choices: list[Schema], root: Schema, at: tuple[Any, .
         try:
             return _check(value, choice, root, at)
         except SchemaError as error:
-            errors.append(error)
-    raise max(errors, key=lambda error: error.depth)
+            # Without its traceback, which would refer to this frame and keep alive all that the callers hold.
+            errors.append(error.with_traceback(None))
+    try:
+        raise max(errors, key=lambda error: error.depth)
+    finally:
+        errors.clear()
 
 
 def _check_number(value: float, schema: Schema, at: tuple[Any, ...]) -> None:

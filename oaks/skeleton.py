@@ -13,6 +13,9 @@ from oaks.arguments import is_integer, is_number
 from oaks.errors import ArgumentError
 from oaks.structured import read_json
 
+SMALLEST_SIGMA = 1e-4
+"""Far below any keypoint's. With sigmas of 1e-30, keypoint similarity would overflow and be 0 everywhere."""
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -21,13 +24,13 @@ class Skeleton:
     Attributes:
         name: what the skeleton is called, for instance "coco17".
         keypoints: K distinct names, in the order of the heatmaps.
-        sigmas: K standard deviations of annotation relative to the root of a person's area, each > 0;
+        sigmas: K standard deviations of annotation relative to the root of a person's area, each at least 1e-4;
             keypoint similarity uses k = 2 sigma (COCO; equation 2 of the paper).
         pairs: (left, right) indices that exchange when the image is mirrored.
         limbs: (from, to) indices of the lines that are drawn.
 
     Raises:
-        ArgumentError: names that repeat, a length or an index that does not fit, a sigma that is not positive.
+        ArgumentError: names that repeat, a length or an index that does not fit, a sigma below 1e-4.
     """
 
     name: str
@@ -49,9 +52,9 @@ class Skeleton:
             raise ArgumentError(
                 f"skeleton {self.name!r}: keypoints must be distinct names, got {self.keypoints}"
             )
-        if len(self.sigmas) != count or not all(is_number(s) and s > 0 for s in self.sigmas):
+        if len(self.sigmas) != count or not all(is_number(s) and s >= SMALLEST_SIGMA for s in self.sigmas):
             raise ArgumentError(
-                f"skeleton {self.name!r}: sigmas must be {count} positive numbers, got {self.sigmas}"
+                f"skeleton {self.name!r}: sigmas must be {count} numbers from {SMALLEST_SIGMA:g} on, got {self.sigmas}"
             )
         for field in ("pairs", "limbs"):
             for pair in getattr(self, field):

@@ -186,6 +186,23 @@ def test_a_detector_refuses_too(tmp_path, monkeypatch):
     assert "this Detector is at work in this thread" in raised[0]
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "auto"])
+def test_a_dropped_engine_of_a_bundle_that_is_opened_by_its_path_is_gone_at_once(tmp_path, backend):
+    """Checks of its description try several forms; what they refuse must not keep the caller alive."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    bundles.write_with_detector(tmp_path / "tiny")
+    gc.collect()
+    gc.disable()
+    try:
+        dropped = oaks.Engine(tmp_path / "tiny", backend=backend)
+        left = weakref.ref(dropped)
+        del dropped
+        assert left() is None
+    finally:
+        gc.enable()
+
+
 def test_a_dropped_engine_and_detector_are_gone_at_once(tmp_path):
     """Without waiting for the collector of cycles: networks are large."""
     bundle = bundles.write(tmp_path / "tiny")

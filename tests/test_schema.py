@@ -95,7 +95,7 @@ def test_a_keyword_it_does_not_know_is_an_error_of_the_schema():
         ({"a": {"c": 1}}, r"a\.c is an unknown field; known are \['b'\]"),
         ({"a": {"b\x1b[31m": 1}}, r"a\.b\\x1b\[31m is an unknown field"),
         ({"a": {"b": ["y" * 10_000]}}, r"got 'y{70,80}\.\.\.'$"),
-        ({"a": {"b": [{"q": 1}]}}, r"got an object of 1 entries"),
+        ({"a": {"b": [{"q": 1}]}}, r"got an object of 1 entry"),
         ([], r"the file must be an object, got an array of 0 entries"),
     ],
 )

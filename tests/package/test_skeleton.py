@@ -65,6 +65,7 @@ def test_pairs_and_limbs_may_be_left_out():
         ({"keypoints": []}, "keypoints"),
         ({"sigmas": [0.1, 0.2]}, "sigmas"),
         ({"sigmas": [0.1, 0.2, 0.0]}, "sigmas"),
+        ({"sigmas": [0.1, 0.2, 1e-30]}, "sigmas"),
         ({"sigmas": [0.1, 0.2, float("nan")]}, "sigmas"),
         ({"sigmas": [0.1, 0.2, float("inf")]}, "sigmas"),
         ({"pairs": [[1, 3]]}, "pairs"),
