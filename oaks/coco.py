@@ -35,6 +35,7 @@ from oaks.coco_fields import (
 )
 from oaks.errors import ArgumentError
 from oaks.files import write_json
+from oaks.names import number_of
 from oaks.schema import shortened
 from oaks.skeleton import Skeleton
 from oaks.structured import check_top, read_json
@@ -226,8 +227,10 @@ def check_annotations(
             skipped[reason] = ids[unfit & left].tolist()
             left &= ~unfit
     if len(rows) and not left.any():
-        counts = ", ".join(f"{len(found)} {reason}" for reason, found in skipped.items())
-        raise ArgumentError(f"{path}: none of its {len(rows)} annotations can be used: {counts}")
+        counts = ", ".join(f"{reason}: {len(found)}" for reason, found in skipped.items())
+        raise ArgumentError(
+            f"{path}: {number_of(len(rows), 'annotation')}, none of which can be used: {counts}"
+        )
     tell_skipped(path, skipped)
     return Annotations(
         path=path,

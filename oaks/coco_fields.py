@@ -139,7 +139,7 @@ def are_numbers(values: Any) -> bool:
 def tell_skipped(path: str | Path, skipped: Mapping[str, Sequence[int]]) -> None:
     for reason, found in skipped.items():
         shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
-        log.warning("%s: skipped %d %s: ids %s", path, len(found), reason, shown)
+        log.warning("%s: skipped %s: %d, with ids %s", path, reason, len(found), shown)
 
 
 __all__ = [

@@ -118,16 +118,16 @@ def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
     with caplog.at_level(logging.WARNING, logger="oaks"):
         people = box_files.read_boxes(written(tmp_path / "a.json", content))
     assert people.of(9)[0].tolist() == [[10, 20, 40, 60]]
-    assert "skipped 1 annotations without a box of some extent: ids 4" in caplog.text
+    assert "skipped annotations without a box of some extent: 1, with ids 4" in caplog.text
     rows = [{"image_id": 1, "category_id": 1, "bbox": b, "score": 1} for b in (box, [1, 2, 3, 4])]
     with caplog.at_level(logging.WARNING, logger="oaks"):
         assert box_files.read_boxes(written(tmp_path / "d.json", rows)).of(1)[0].tolist() == [[1, 2, 4, 6]]
-    assert "skipped 1 rows whose box has no extent: ids 0" in caplog.text
+    assert "skipped rows whose box has no extent: 1, with ids 0" in caplog.text
     with pytest.raises(ValueError, match=r"d\.json: none of its 1 boxes has a positive width and height"):
         box_files.read_boxes(written(tmp_path / "d.json", rows[:1]))
     content["annotations"] = [{**content["annotations"][3]}]
     with pytest.raises(
-        ValueError, match=r"a\.json: none of its 1 annotations can be used: 1 annotations without"
+        ValueError, match=r"a\.json: 1 annotation, none of which can be used: annotations without"
     ):
         box_files.read_boxes(written(tmp_path / "a.json", content))
 
@@ -219,7 +219,7 @@ def test_annotations_of_images_that_are_not_listed_are_skipped_by_id(tmp_path, c
         found = coco.read_annotations(written(tmp_path / "a.json", content))
     assert found.ids.tolist() == [3, 4]
     assert found.skipped == {coco.NO_IMAGE: [1]}
-    assert "skipped 1 annotations of images that the file does not list: ids 1" in caplog.text
+    assert "skipped annotations of images that the file does not list: 1, with ids 1" in caplog.text
 
 
 def test_text_that_is_no_json_is_named(tmp_path):
