@@ -75,11 +75,11 @@ def check_archive(path: str | Path) -> None:
         ArgumentError: a part is damaged; the message names the file.
         OSError: it cannot be read.
     """
-    if not zipfile.is_zipfile(
-        path
-    ):  # of an old form without checksums, or no such file: torch.load finds out
-        return
     try:
+        if not zipfile.is_zipfile(
+            path
+        ):  # an old form without checksums, or no such file: torch.load finds out
+            return
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
     except Exception as error:  # the parser of zip raises whatever a damaged file makes it raise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from oaks.training.checkpoint import load_network, read_description, save_network
+from oaks.errors import ArgumentError
+from oaks.training.checkpoint import check_archive, load_network, read_description, save_network
 from oaks.training.networks import build
 from tests.training.conftest import TINY
 
@@ -89,3 +91,16 @@ def test_a_file_with_too_few_weights_is_refused(tmp_path: Path) -> None:
     save_file(state, path, metadata={"oaks": json.dumps(read_description(path))})
     with pytest.raises(ValueError, match="weights do not fit their description"):
         load_network(path)
+
+
+def test_an_archive_that_claims_to_lie_on_several_disks_is_damaged(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    check_archive(tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 3)
+    (tmp_path / "a.pth").write_bytes(content[:end] + locator + content[end:])
+    with pytest.raises(
+        ArgumentError, match=r"a\.pth must be as it was written, got a damaged file: .*multiple disks"
+    ):
+        check_archive(tmp_path / "a.pth")
