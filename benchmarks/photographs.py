@@ -40,7 +40,9 @@ FORMS = {"all": "all", "own": "the class's own"}
 
 def shown(interval: Interval) -> str:
     """Points with the 95 % interval."""
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    numbers = (interval.value, interval.low, interval.high)
+    value, low, high = (f"{round(100 * number, 1) + 0.0:.1f}" for number in numbers)  # + 0.0: no minus zero
+    return f"{value} [{low}, {high}]"
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
