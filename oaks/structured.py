@@ -165,7 +165,7 @@ def _yaml_loader() -> type[yaml.SafeLoader]:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
             if names and (twice := names.most_common(1)[0])[1] > 1:
-                raise ValueError(f"field {twice[0][:64]!a} occurs twice in an object")
+                raise yaml.YAMLError(f"field {twice[0][:64]!a} occurs twice in an object")
             return super().construct_mapping(node, deep)
 
     return Loader
