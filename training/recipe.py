@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -513,6 +514,10 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe:
     """The recipe in a YAML file, or the built-in one of that name.
 
+    With `extends: NAME` (a built-in recipe, or a path relative to the file's folder) the file states only what differs
+    from that recipe: mappings are merged, everything else is replaced. In place of a list, a mapping changes single
+    items, by number: `train: {0: {weight: 3}}`.
+
     Args:
         path: a file, or the name of one of the recipes that come with oaks (without .yaml).
         changes: "field.subfield=value" with values in YAML; list items by number: "data.train.0.limit=10".
@@ -521,17 +526,49 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
         FileNotFoundError: no such file, and no such built-in recipe.
         ArgumentError: the file or a change does not make a valid recipe.
     """
-    file = Path(path)
-    built_in = Path(__file__).parent / "recipes"
-    if not file.is_file():
-        file = built_in / f"{path}.yaml"
-    if not file.is_file():
-        names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
-        raise FileNotFoundError(f"recipe not found: {path}; built in are {names}")
-    content = read_yaml(file)
+    file = _find(str(path), Path())
+    content = _read_extended(file, [])
     for change in changes or []:
         _apply(content, change)
     return parse_recipe(content, str(file))
+
+
+def _find(name: str, folder: Path) -> Path:
+    built_in = Path(__file__).parent / "recipes"
+    for file in (folder / name, built_in / f"{name}.yaml"):
+        if os.path.isfile(file):  # unlike Path.is_file, False for names that no file can have
+            return file
+    names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
+    raise FileNotFoundError(f"recipe not found: {name}; built in are {names}")
+
+
+def _read_extended(file: Path, extending: list[Path]) -> Any:
+    """The content of `file`, which the files in `extending` extend, merged into the recipe that it extends itself."""
+    content = read_yaml(file)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    name = content.pop("extends")
+    if not isinstance(name, str):
+        raise ArgumentError(f"{file}: extends must be the name or the path of a recipe, got {name!r}")
+    base = _find(name, file.parent)
+    extending = [*extending, file.resolve()]
+    if base.resolve() in extending:
+        raise ArgumentError(f"{file}: extends must be another recipe, got {name!r}, which extends this one")
+    return _merged(_read_extended(base, extending), content, str(file))
+
+
+def _merged(base: Any, changes: Any, where: str) -> Any:
+    if not isinstance(changes, dict) or not isinstance(base, dict | list):
+        return changes
+    merged = base.copy()
+    for key, value in changes.items():
+        if isinstance(base, dict):
+            merged[key] = _merged(base[key], value, where) if key in base else value
+        elif type(key) is int and 0 <= key < len(base):
+            merged[key] = _merged(base[key], value, where)
+        else:
+            raise ArgumentError(f"{where}: numbers of list items must be below {len(base)}, got {key!r}")
+    return merged
 
 
 def _apply(content: Any, change: str) -> None:

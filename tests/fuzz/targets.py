@@ -234,7 +234,7 @@ def read_run(content: bytes, folder: Path) -> object:
     for name in ("run.json", "metrics.json"):
         (folder / name).write_bytes(content)
     (folder / "network.safetensors").write_bytes(b"")
-    (folder / "recipe.yaml").write_bytes(_recipe_text("tiny_pose"))
+    (folder / "recipe.yaml").write_bytes(_recipe_text("small_pose"))
     run = RunFolder(folder)
     run.complete()
     return run.read()
@@ -472,7 +472,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
     pose = (_valid / "pose.fp32.onnx").read_bytes()
     import yaml
 
-    recipe = _recipe_text("tiny_pose")
+    recipe = _recipe_text("small_pose")
     recipes = st.one_of(
         changed(yaml.safe_load(recipe)).map(
             lambda content: yaml.safe_dump(content, allow_unicode=False).encode()

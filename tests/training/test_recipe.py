@@ -124,3 +124,48 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_numbers_that_python_reads_and_recipes_do_not(change):
     with pytest.raises(ArgumentError):
         read_recipe("tiny_pose", [change])
+
+
+def test_a_recipe_states_only_what_differs_from_another(tmp_path: Path) -> None:
+    """The reference is the whole recipe, changed field by field."""
+    (tmp_path / "first.yaml").write_text(
+        "extends: tiny_pose\ntitle: first\ninput: [64, 96]\ninitial: null\ndata: {train: {1: {weight: 7}}}\n"
+    )
+    (tmp_path / "second.yaml").write_text(
+        "extends: first.yaml\ntraining: {epochs: 2}\naugmentation: {blur: 0}\n"
+    )
+    changes = ["title=first", "input=[64, 96]", "initial=null", "data.train.1.weight=7", "training.epochs=2"]
+    assert read_recipe(tmp_path / "second.yaml") == read_recipe(
+        "tiny_pose", [*changes, "augmentation.blur=0"]
+    )
+    assert read_recipe(tmp_path / "second.yaml", ["title=third"]).title == "third"
+
+
+def test_recipes_that_extend_others_are_written_whole(tmp_path: Path) -> None:
+    recipe = read_recipe("tiny_pose_fine")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert "extends" not in (tmp_path / "recipe.yaml").read_text()
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("extends: 3", ArgumentError, "extends must be the name or the path of a recipe, got 3"),
+        ("extends: [tiny_pose]", ArgumentError, r"extends must be the name or the path of a recipe, got \['tiny_pose'\]"),
+        ("extends: nothing", FileNotFoundError, "recipe not found: nothing; built in are"),
+        (f"extends: {'a' * 500}", FileNotFoundError, "recipe not found: aaa"),
+        ('extends: "a\\0b"', FileNotFoundError, "recipe not found: a"),
+        ("extends: it.yaml", ArgumentError, "extends must be another recipe, got 'it.yaml', which extends this one"),
+        ("extends: back.yaml", ArgumentError, "extends must be another recipe, got 'it.yaml', which extends this one"),
+        ("extends: tiny_pose\ndata: {train: {9: {weight: 1}}}", ArgumentError, "list items must be below 6, got 9"),
+        ("extends: tiny_pose\ndata: {train: {-1: {weight: 1}}}", ArgumentError, "list items must be below 6, got -1"),
+        ("extends: tiny_pose\ndata: {train: {first: 1}}", ArgumentError, "list items must be below 6, got 'first'"),
+        ("extends: tiny_pose\nepochs: 3", ArgumentError, "epochs"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_extended_is_refused(tmp_path: Path, content: str, error: type, message: str) -> None:
+    (tmp_path / "it.yaml").write_text(content)
+    (tmp_path / "back.yaml").write_text("extends: it.yaml")
+    with pytest.raises(error, match=message):
+        read_recipe(tmp_path / "it.yaml")
