@@ -160,8 +160,8 @@ class Scorer:
             second: keypoints and scores of the second opinion; required if it was fitted with one, otherwise None.
 
         Raises:
-            ValueError: an argument does not fit, or holds numbers that are not finite; all scores are equal, or each
-                of several poses has one score for all its keypoints; or the scorer sees heatmaps.
+            ValueError: an argument does not fit, or holds numbers that are not finite; of several poses all scores are
+                equal, or each has one score for all its keypoints; or the scorer sees heatmaps.
         """
         if self.card.kind != "results":
             raise ArgumentError(
@@ -258,7 +258,8 @@ class Scorer:
         count = card.skeleton.count
         points = _numbers("keypoints", keypoints, (None, count, 2), np.float64)
         heat = _numbers("scores", scores, (len(points), count), np.float32)
-        check_scores(heat, "scores")
+        if len(heat) > 1:  # the scores of one pose may be equal by chance, for example all 0
+            check_scores(heat, "scores")
         if (boxes is not None) != card.boxes:
             raise ArgumentError(
                 "boxes must be given to this scorer, which was fitted with boxes, got None"

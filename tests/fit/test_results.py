@@ -280,13 +280,14 @@ def test_poses_that_do_not_fit_are_refused(fitted, files, name, change, message)
         fitted.scorer(**given)
 
 
-def test_one_pose_is_scored_if_the_scores_of_its_keypoints_differ(fitted, files):
+def test_one_pose_is_scored_even_if_the_scores_of_its_keypoints_are_equal(fitted, files):
     points, heat, boxes = (array[:1] for array in arrays(files))
     assert np.array_equal(
         fitted.scorer(points, heat, boxes).similarity, fitted.scorer(*arrays(files)).similarity[:1]
     )
+    assert 0 <= fitted.scorer(points, 0 * heat, boxes).oaks_scores[0] <= 1
     with pytest.raises(ValueError, match="scores: keypoints must have scores that differ, got 0 for every"):
-        fitted.scorer(points, 0 * heat, boxes)
+        fitted.scorer(*(np.repeat(array, 2, axis=0) for array in (points, 0 * heat, boxes)))
 
 
 def test_no_poses_give_no_scores(fitted):
