@@ -94,7 +94,7 @@ def test_files(tmp_path, monkeypatch):
         structured.read_npz(tmp_path / "a.npz")
     import yaml
 
-    monkeypatch.setattr(yaml, "safe_load", failing)
+    monkeypatch.setattr(yaml, "load", failing)
     with pytest.raises(OutOfMemory, match=r"a\.yaml: its content does not fit into memory"):
         structured.read_yaml(tmp_path / "a.yaml")
 
