@@ -143,7 +143,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
         if place is None:
             unexpected.append(name)
         elif own[place].shape != value.shape:
-            misshapen.append(f"{name} is {tuple(value.shape)}, {place} is {tuple(own[place].shape)}")
+            misshapen.append(f"{name} {tuple(value.shape)} for {place} {tuple(own[place].shape)}")
         else:
             loaded[place] = name
     missing = [place for place in own if place not in loaded]

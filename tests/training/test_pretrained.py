@@ -56,7 +56,7 @@ def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Pa
     assert "unexpected: fc.bias" in str(caught.value)
     assert "num_batches_tracked" not in str(caught.value)
     with pytest.raises(
-        ValueError, match="other shape: conv1.weight is .8, 3, 7, 7., backbone.conv1.weight is .16,"
+        ValueError, match="other shape: conv1.weight .8, 3, 7, 7. for backbone.conv1.weight .16,"
     ):
         load_weights(build({**SMALL, "width": 0.25}), InitialWeights(path=classifier))
     for name, value in network.state_dict().items():
@@ -97,8 +97,8 @@ def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_plac
     wide, expected = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
     assert lines[-2:] == [
         "  kept as they were (1): occlusion.hidden.0.weight",
-        f"  left unused, for their shape (1): occlusion.hidden.0.weight is {wide}, "
-        f"occlusion.hidden.0.weight is {expected}",
+        f"  left unused, for their shape (1): occlusion.hidden.0.weight {wide} "
+        f"for occlusion.hidden.0.weight {expected}",
     ]
     listed = sum(int(line.rpartition("(")[2][:-1]) if line.endswith(")") else 1 for line in lines[1:-2])
     assert listed == len(matched.loaded)
