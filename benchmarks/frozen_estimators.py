@@ -33,6 +33,7 @@ from oaks.fit.ks_net import KSNetSettings, fit_ks_net
 from oaks.fit.people import People, in_both
 from oaks.fit.report import class_table, compared, measured_with, summary
 from oaks.fit.results import examples_of
+from oaks.names import number_of
 from oaks.results_features import results_features, with_opinion
 from oaks.val.bootstrap import Comparison
 from oaks.val.report.document import Column, Table
@@ -183,13 +184,15 @@ def main() -> None:
         judged, judged_maps = prepared(bundle, args.test, args.store / bundle.name / "test")
         opinion = prepared(second, args.test, args.store / second.name / "test")[0] if second else None
         judged, measured_forms = features_of(judged, judged_maps, opinion)
+    further = {}
     if copies:
-        title = f"heatmaps, {len(copies)} further crops"
+        title = f"heatmaps, {number_of(len(copies), 'further crop')}"
         forms[title], measured_forms[title] = forms["heatmaps"], measured_forms["heatmaps"]
+        further[title] = copies
     rows, whole, curve = [], None, []
     sizes = (*(SIZES if args.curve and args.test else ()), None)
     for form, features in forms.items():
-        examples = examples_of([(people, features), *(copies if "further crops" in form else ())])
+        examples = examples_of([(people, features), *further.get(form, ())])
         for size in sizes:
             chosen = None if size is None else some(examples, len(features), size, seed=0)
             similarity, visibility = told(examples, chosen, measured_forms[form], settings)

@@ -76,9 +76,8 @@ def check_archive(path: str | Path) -> None:
         OSError: it cannot be read.
     """
     try:
-        if not zipfile.is_zipfile(
-            path
-        ):  # an old form without checksums, or no such file: torch.load finds out
+        # The old form has no checksums. If there is no such file, torch.load says so.
+        if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()

@@ -534,6 +534,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
 
 
 def _find(name: str, folder: Path) -> Path:
+    """The file of that path in a folder, or the built-in recipe of that name."""
     built_in = Path(__file__).parent / "recipes"
     for file in (folder / name, built_in / f"{name}.yaml"):
         if os.path.isfile(file):  # unlike Path.is_file, False for names that no file can have
@@ -558,6 +559,7 @@ def _read_extended(file: Path, extending: list[Path]) -> Any:
 
 
 def _merged(base: Any, changes: Any, where: str) -> Any:
+    """A recipe's content, or a part of it, with changes; `where` names the file in messages."""
     if not isinstance(changes, dict) or not isinstance(base, dict | list):
         return changes
     merged = base.copy()

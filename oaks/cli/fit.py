@@ -124,7 +124,7 @@ def fit(
 def _refuse(options: Mapping[str, object], unless: str, source: list[str]) -> None:
     """Refuse options that would have no effect."""
     for name, value in options.items():
-        if value:
+        if value not in (None, []):
             raise ArgumentError(
                 f"{name} must not be given unless {unless}, got {name} and {', '.join(source)}"
             )

@@ -305,10 +305,11 @@ def _people_with(
     joined = len(annotations) > 1
     for number, (path, folder) in enumerate(zip(annotations, images, strict=True)):
         truth = GroundTruth.load(path, skeleton=skeleton, category=category)
-        kept = store / str(number)
+        kept, note = store / str(number), ""
         if copy:
             truth, kept = shifted_and_scaled(truth, copy), store / f"{number}-augmented-{copy}"
-        for shard in run(bundle, truth, folder, kept, threads, joined=joined):
+            note = f", further crop {copy}"
+        for shard in run(bundle, truth, folder, kept, threads, joined=joined, note=note):
             if not len(shard.people):
                 continue
             described, points, heat = describe(bundle, truth, shard)
@@ -341,12 +342,13 @@ def run(
     threads: int | None = None,
     *,
     joined: bool = False,
+    note: str = "",
 ) -> Iterator[Shard]:
     """Run the pose network over all people with labeled keypoints, or read what an earlier run has stored.
 
     People in images that are missing, damaged or too large are skipped, as are those whose heatmaps are not finite.
     Any other failure ends the run, which the next call resumes. `joined` says that `truth` is one of several data sets,
-    so that what is skipped is named by folder too.
+    so that what is skipped is named by folder too; `note` is added to the title of the progress bar.
 
     Raises:
         FileNotFoundError: every image is missing.
@@ -362,7 +364,7 @@ def run(
         skip(name, reason)
     if missing:
         readable = ReadableImages(truth, images, np.unique(truth.image[people]).tolist(), joined=joined)
-        label, done = f"Heatmaps of {Path(truth.path).name}", len(parts) - len(missing)
+        label, done = f"Heatmaps of {Path(truth.path).name}{note}", len(parts) - len(missing)
         with progress(label, len(parts), done=done) as advance, _Runner(bundle, threads) as runner:
             for number in missing:
                 shard = runner(readable, parts[number])
