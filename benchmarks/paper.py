@@ -14,6 +14,14 @@ DATA holds the annotated photographs as the recipes name them. The first command
    and 6 to 8, figures 4 to 6, 11 and 12), and
 5. draws figures 9 and 10 with rendered people.
 
+What predicting visibility costs (table 1) is measured on two networks that differ in the occlusion subnet alone:
+
+    oaks train small_pose --data DATA --out runs/small_pose
+    oaks train small_pose --data DATA --out runs/hpe --set network.visibility=false
+    oaks export runs/small_pose/network.safetensors --out runs/oa-hpe-bundle --detector detector
+    oaks export runs/hpe/network.safetensors --out runs/hpe-bundle --detector detector
+    python benchmarks/paper.py DATA --log LOG --only subnet --hpe runs/hpe-bundle --oa-hpe runs/oa-hpe-bundle
+
 Everything is kept in --out, and the same command resumes there. A step that --max-minutes has no time for is left out of
 benchmarks/results/paper.json, and the page says "not run". The second command writes the tables into the page.
 """
@@ -50,9 +58,13 @@ from oaks.training.ks import load_pose_networks, open_store
 from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder
 from oaks.training.validation import CropDataset
+from oaks.val.bootstrap import Contender, compare_rankings
+from oaks.val.detect import detect, find_people
+from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate_bundle, save_evaluation
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.report.document import Figure, Item, Report, Section, Table
+from oaks.val.report.document import Cell, Column, Figure, Item, Report, Section, Table
+from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.report.writer import item_to_json, load_report, print_tables, slug
 from oaks.val.scores import ScoredDetections
 
@@ -317,6 +329,83 @@ def run_bundle(
     return {**ran, **logged_ranking(report)}
 
 
+def measure_network(bundle: str, data: Path, folder: Path) -> dict[str, ScoredDetections]:
+    """A bundle's poses of the test people, by where the boxes come from: the annotations, or the bundle's detector."""
+    truth, images = GroundTruth.load(data / TEST), (data / TEST).with_suffix("")
+    with Engine(bundle) as engine:
+        out = folder / f"{engine.bundle.name}-{engine.bundle.sha256[:12]}"
+        out.mkdir(parents=True, exist_ok=True)
+        boxes = find_people(engine, truth, images, out / "people-boxes.json")
+        made = {
+            "ground truth": detect(engine, truth, images, out / "ground-truth-boxes.json"),
+            "detected": detect(engine, truth, images, out / "detected-boxes.json", boxes=boxes),
+        }
+    return {
+        name: ScoredDetections.of(truth, Detections.load(path, truth, name=name))
+        for name, path in made.items()
+    }
+
+
+def run_subnet(
+    bundles: dict[str, str], folder: Path, data: Path, resamples: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Table 1: the conventional score of the network without and with the occlusion subnet, and what the second adds.
+
+    Args:
+        bundles: HPE and OA-HPE.
+        folder: of the results files.
+        data: folder of the annotated photographs.
+        resamples: of the bootstrap of the differences.
+
+    Returns:
+        What the figures were made with, and the figures that the log keeps.
+    """
+    measured = {network: measure_network(bundle, data, folder) for network, bundle in bundles.items()}
+    rows: list[tuple[Cell, ...]] = []
+    differences: list[tuple[Cell, ...]] = []
+    for boxes in ("ground truth", "detected"):
+        rows += [
+            (network, boxes, *eight_figures(found[boxes], "conventional").values())
+            for network, found in measured.items()
+        ]
+        contenders = [
+            Contender(network, found[boxes], found[boxes].scores["conventional"].ranks)
+            for network, found in measured.items()
+        ]
+        for comparison in compare_rankings(contenders, resamples=resamples):
+            if comparison.figure in ("AP", "AP75"):
+                interval = comparison.differences[0]
+                differences.append((boxes, comparison.figure, interval.value, interval.low, interval.high))
+    text, percent = (
+        [Column(title, "text") for title in ("Network", "Boxes", "Figure")],
+        [Column(figure) for figure in EIGHT],
+    )
+    tables = [
+        Table(
+            "subnet",
+            "Conventional score without and with the occlusion subnet",
+            (*text[:2], *percent),
+            tuple(rows),
+        ),
+        Table(
+            "subnet-differences",
+            "OA-HPE less HPE",
+            (*text[1:], Column("Difference", "points"), Column("From", "points"), Column("To", "points")),
+            tuple(differences),
+        ),
+    ]
+    print_tables(tables)
+    about = {
+        network.lower(): Bundle.load(bundle).network("pose").sha256 for network, bundle in bundles.items()
+    }
+    update_results("subnet", {**about, "annotations": "/".join(TEST.parts), "resamples": resamples}, tables)
+    kept = {
+        boxes: {row[0]: round(float(row[2]), 4) for row in rows if row[1] == boxes}
+        for boxes in ("ground truth", "detected")
+    }  # type: ignore[arg-type]
+    return about, {"AP, conventional score": kept}
+
+
 def take_report(folder: Path) -> None:
     """All tables and figures but 4, 5, 9 and 10 with annotated boxes, from a report of `benchmarks/photographs.py`."""
     report = load_report(folder)
@@ -348,7 +437,9 @@ def main(
     log: Annotated[Path, typer.Option("--log", help="File of JSON lines to add to.")],
     bundle: Annotated[str, typer.Option(help="Bundle folder, zip or name.")] = "small",
     out: Annotated[Path, typer.Option(help="Folder of everything that is kept.")] = Path("runs/paper"),
-    only: Annotated[str | None, typer.Option(help="ks (tables 4 and 5) or bundle (all others).")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="ks (tables 4 and 5), bundle (all others) or subnet (HPE of table 1).")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -364,6 +455,8 @@ def main(
     ground_truth_only: Annotated[
         bool, typer.Option("--ground-truth-only", help="Leave the detected boxes out.")
     ] = False,
+    hpe: Annotated[str | None, typer.Option(help="For subnet: bundle of the network without it.")] = None,
+    oa_hpe: Annotated[str | None, typer.Option(help="For subnet: bundle of the network with it.")] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1000,
     note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
 ) -> None:
@@ -371,9 +464,15 @@ def main(
     if report is not None:
         take_report(report)
         return
-    if only not in (None, "ks", "bundle"):
-        raise typer.BadParameter(f"only must be ks or bundle, got {only!r}")
+    if only not in (None, "ks", "bundle", "subnet"):
+        raise typer.BadParameter(f"only must be ks, bundle or subnet, got {only!r}")
     check_log(data / TEST, log, no_log=False)
+    if only == "subnet":
+        if hpe is None or oa_hpe is None:
+            raise typer.BadParameter("--only subnet needs --hpe and --oa-hpe")
+        about, kept = run_subnet({"HPE": hpe, "OA-HPE": oa_hpe}, out / "subnet", data, resamples)
+        write_log(log, note=note, annotations="/".join(TEST.parts), **about, **kept)
+        return
     opened = Bundle.load(bundle)
     folder = out / f"{opened.name}-{opened.network('pose').sha256[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

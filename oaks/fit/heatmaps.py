@@ -35,6 +35,8 @@ from oaks.val.interval import check_resamples
 
 PEOPLE_AT_ONCE = 64
 """Number of people in a shard of stored heatmaps."""
+CROPS_AT_ONCE = 32
+"""Number of crops in one call of the network. With all 128 of a shard at once, `small` takes several GB of memory."""
 SCORERS = ("trees", "ks-net")
 AUGMENT = 2
 """Number of further crops of each person that trees are fitted to, unless the caller says otherwise. On held-out people two
@@ -439,7 +441,7 @@ class _Runner:
         self._pose, self._memory = bundle.pose, HostMemory()
         network = bundle.network("pose")
         self._executor = executors.open_network(
-            "onnxruntime", network, memory=self._memory, threads=threads, batches=[2 * PEOPLE_AT_ONCE]
+            "onnxruntime", network, memory=self._memory, threads=threads, batches=[CROPS_AT_ONCE]
         )
 
     def __enter__(self) -> _Runner:
@@ -478,12 +480,16 @@ class _Runner:
         return Shard(people[finite], maps[finite].astype(np.float16), crops.transforms[finite], sizes[finite])
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
+        dtype = self._executor.inputs["crops"].dtype
+        parts = [pixels[first : first + CROPS_AT_ONCE] for first in range(0, len(pixels), CROPS_AT_ONCE)]
+        return np.concatenate([self._run_part(np.ascontiguousarray(part, dtype)) for part in parts])
+
+    def _run_part(self, pixels: np.ndarray) -> np.ndarray:
         outputs = {
             name: self._memory.empty((len(pixels), *tensor.shape), tensor.dtype)
             for name, tensor in self._executor.outputs.items()
         }
-        crops = self._executor.inputs["crops"]
-        self._executor.bind({"crops": np.ascontiguousarray(pixels, crops.dtype)}, outputs)()
+        self._executor.bind({"crops": pixels}, outputs)()
         return outputs["heatmaps"]
 
 
