@@ -1,12 +1,11 @@
-"""How well person detectors find people: python benchmarks/detector.py BUNDLE --annotations test.json --images DIR.
+"""Precision and recall of person detectors: python benchmarks/detector.py BUNDLE --annotations test.json --images DIR.
 
-Prints average precision of boxes on the images whose annotations are complete, and precision and recall at the
-threshold; crowds count neither way. `--choose` prints the same for thresholds instead, for held-out training images
-(`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE`
-sets another network beside it. `--poses` adds the average precision of the bundle's poses in ground-truth boxes and in
-those that its detector finds, at its threshold and with all above .05; `--pose-boxes "found boxes"` takes these boxes
-alone. Every run with `--log` appends a line to a JSON
-Lines file.
+Prints the average precision of boxes on the images whose annotations are complete, and precision and recall at the
+threshold; crowds are ignored. `--choose` prints precision and recall at a range of thresholds, for held-out training images
+(`--fold 0 --folds 8` takes those that the recipe `person_detector` holds out). `--other FILE` adds another network.
+`--poses` adds the average precision of the bundle's poses in ground-truth boxes and in those that its detector finds, at
+its threshold and with all above .05; `--pose-boxes "found boxes"` takes these boxes alone. Every run with `--log` appends
+a line to a JSON Lines file.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from measure import add_to_log
+from pycocotools import mask
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from oaks import Detector, Engine
-from oaks.boxes import to_xyxy
+from oaks.boxes import to_xywh, to_xyxy
 from oaks.bundle import Bundle
 from oaks.ops import box_nms
 from oaks.skipping import skip
@@ -41,12 +41,12 @@ from oaks.val.scores import ScoredDetections
 
 Found = tuple[np.ndarray, np.ndarray]
 BOXES = {"ground-truth boxes": None, "found boxes": None, "all found boxes": 0.05}
-"""What poses are estimated in, and the detector's least score where it is not its own."""
+"""Boxes that poses are estimated in, and the detector's threshold; None: its own."""
 THRESHOLDS = np.arange(0.1, 0.65, 0.05)
 
 
 def nanodet(path: Path, side: int = 416, threads: int | None = None) -> Callable[[np.ndarray], Found]:
-    """NanoDet-Plus as published: BGR input, classes and distances at strides 8 to 64, NMS at IoU .6."""
+    """Return NanoDet-Plus as published: BGR input, classes and distances at strides 8 to 64, NMS at IoU .6."""
     import cv2
     import onnxruntime
 
@@ -87,7 +87,7 @@ def nanodet(path: Path, side: int = 416, threads: int | None = None) -> Callable
 
 
 def readable(images: DetectionImages) -> np.ndarray:
-    """Indices of the images that can be decoded; the others are skipped."""
+    """Return the indices of the images that can be decoded; the others are skipped."""
     rows = []
     for n in range(len(images)):
         try:
@@ -100,39 +100,31 @@ def readable(images: DetectionImages) -> np.ndarray:
 
 
 def matches(found: Found, people: People, threshold: float) -> tuple[np.ndarray, int, int]:
-    """Which people are found at IoU .5, each box for one person, best first; boxes that count; boxes that are right."""
-    boxes, scores = found[0][found[1] >= threshold], found[1][found[1] >= threshold]
+    """Return which people are found at IoU .5, how many boxes count, and how many are right.
+
+    Each box is for one person, best first. A box for nobody that lies half inside a crowd does not count.
+    """
+    boxes, scores = found
+    boxes = boxes[np.argsort(-scores, kind="stable")[: (scores >= threshold).sum()]]
+    corners = np.concatenate([people.boxes, people.regions]).astype(float)
+    crowd = [0] * len(people.boxes) + [1] * len(people.regions)
+    overlaps = np.reshape(
+        mask.iou(to_xywh(boxes.astype(float)), to_xywh(corners), crowd), (len(boxes), len(crowd))
+    )
     taken, counted, right = np.zeros(len(people.boxes), bool), 0, 0
-    for box in boxes[np.argsort(-scores, kind="stable")]:
-        overlaps = np.where(taken, 0, overlap(people.boxes, box))
-        if len(overlaps) and overlaps.max() >= 0.5:
-            taken[overlaps.argmax()] = True
+    for own, of_crowds in zip(*np.split(overlaps, [len(taken)], axis=1), strict=True):
+        free = np.where(taken, 0, own)
+        if free.max(initial=0) >= 0.5:
+            taken[free.argmax()] = True
             right += 1
-        elif inside(people.regions, box) >= 0.5:
-            continue  # somebody of a crowd
+        elif of_crowds.max(initial=0) >= 0.5:
+            continue
         counted += 1
     return taken, counted, right
 
 
-def overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(N,) intersection over union of boxes (N, 4) with one."""
-    inner = common(boxes, box)
-    return inner / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - inner)
-
-
-def inside(regions: np.ndarray, box: np.ndarray) -> float:
-    """The largest part of a box in one region."""
-    return float((common(regions, box) / max((box[2:] - box[:2]).prod(), 1e-9)).max(initial=0))
-
-
-def common(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(N,) area that boxes (N, 4) have in common with one."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    return np.clip(high - low, 0, None).prod(1)
-
-
 def with_keypoints(annotations: Path, images: DetectionImages) -> list[np.ndarray]:
-    """Boxes (N, 4) xyxy of the people with labeled keypoints, of each image."""
+    """Return the boxes (N, 4) xyxy of the people with labeled keypoints in each image."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     rows: dict[int, list[list[float]]] = {int(number): [] for number in images.image_ids}
     for row in content["annotations"]:
@@ -145,16 +137,12 @@ def with_keypoints(annotations: Path, images: DetectionImages) -> list[np.ndarra
 def figures(
     found: list[Found], images: DetectionImages, labeled: list[np.ndarray], threshold: float
 ) -> dict[str, float]:
-    """Precision and recall at a threshold: of everybody, and of people with keypoints."""
+    """Return precision and recall at a threshold, of all people and of those with keypoints."""
     people = counted = right = known = known_found = all_found = 0
     for own, truth, boxes in zip(found, images.people, labeled, strict=True):
         taken, count, good = matches(own, truth, threshold)
-        people, counted, right, all_found = (
-            people + len(taken),
-            counted + count,
-            right + good,
-            all_found + taken.sum(),
-        )
+        people, all_found = people + len(taken), all_found + taken.sum()
+        counted, right = counted + count, right + good
         near = [int(np.abs(truth.boxes - box).sum(axis=1).argmin()) for box in boxes]
         known, known_found = known + len(near), known_found + int(taken[near].sum()) if near else known_found
     return {
@@ -168,7 +156,7 @@ def figures(
 def pose_figures(
     bundle: str, annotations: Path, images: DetectionImages, backend: str, titles: list[str]
 ) -> dict[str, float]:
-    """Average precision of the bundle's poses on some images, per score, in those of BOXES that `titles` names."""
+    """Return the average precision of the bundle's poses on some images, per score and per title of BOXES."""
     content = json.loads(annotations.read_text(encoding="utf-8"))
     chosen = set(images.image_ids.tolist())
     content["images"] = [image for image in content["images"] if image["id"] in chosen]
@@ -197,18 +185,12 @@ def pose_figures(
 
 
 def write_line(log: Path, figures: dict[str, Any], annotations: Path) -> None:
-    """Append what was measured."""
-    entry = {
-        "what": "person detector",
-        "annotations": f"{annotations.parent.name}/{annotations.name}",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **{
-            key: round(float(value), 4) if isinstance(value, float) else value
-            for key, value in figures.items()
-        },
+    """Append figures to the log."""
+    rounded = {
+        key: round(float(value), 4) if isinstance(value, float) else value for key, value in figures.items()
     }
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    named = f"{annotations.parent.name}/{annotations.name}"
+    add_to_log(log, what="person detector", annotations=named, **rounded)
 
 
 def main(
@@ -262,17 +244,9 @@ def main(
         for name, value in losses.items():
             Console(width=160).print(f"{name}: {value:.3f}")
         if log is not None:
-            write_line(
-                log,
-                {
-                    "detector": own.description,
-                    "poses": bundle,
-                    "images": len(read),
-                    "box_score_power": Bundle.load(bundle).box_score_power,
-                    **losses,
-                },
-                annotations,
-            )
+            about = {"detector": own.description, "poses": bundle, "images": len(read)}
+            power = Bundle.load(bundle).box_score_power
+            write_line(log, {**about, "box_score_power": power, **losses}, annotations)
     Console(width=160).print(f"{len(read)} images with complete annotations")
     Console(width=160).print(table)
 

@@ -15,14 +15,13 @@ scorer from heatmaps that is fitted to N further crops of each person too, as oa
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photographs import check_log, commit
+from measure import add_to_log
+from photographs import check_log
 
 from oaks import ops
 from oaks.bundle import Bundle
@@ -123,16 +122,12 @@ def estimators_table(title: str, rows: list[list[Any]]) -> Table:
 def log_line(
     args: argparse.Namespace, bundle: Bundle, form: str, fitted: int, figures: dict[str, Any]
 ) -> None:
-    """Add a run to the log."""
-    if args.log is None or not args.test:
-        return
-    line = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": args.note,
-        "script": "frozen_estimators.py", "annotations": "/".join(args.test[0][0].parts[-2:]),
-        "estimator": bundle.name, "scorer": form, "fitted people": fitted, **figures,
-    }  # fmt: skip
-    with open(args.log, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    """Add a run on the people of --test to the log."""
+    if args.log is not None and args.test:
+        made_with = {"estimator": bundle.name, "scorer": form, "fitted people": fitted}
+        annotations = "/".join(args.test[0][0].parts[-2:])
+        script = "frozen_estimators.py"
+        add_to_log(args.log, note=args.note, script=script, annotations=annotations, **made_with, **figures)
 
 
 def main() -> None:

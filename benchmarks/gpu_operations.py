@@ -11,7 +11,6 @@ call has been launched. It is read and not written: written lines would be writt
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +32,9 @@ FLUSH_BYTES, BANDWIDTH_BYTES = 2 << 30, 4 << 30
 """Less on a device with less memory."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
+Job = tuple[Callable[[], object], int]
+"""What is timed, and the bytes that it must move; 0 where that is not the limit."""
+
 
 class Bench:
     """Times jobs on a device and collects the table's rows."""
@@ -46,52 +48,47 @@ class Bench:
         self.flush = torch.zeros(min(FLUSH_BYTES, memory // 16) // 4, dtype=torch.float32, device=device)
         self.sink = torch.zeros((), device=device)
 
-    def time(self, jobs: dict[str, Callable[[], object]], warm: int = 3) -> dict[str, measure.Timing]:
-        """Seconds of each job, cold; the jobs take turns."""
-        seconds: dict[str, list[float]] = {name: [] for name in jobs}
-        for turn in range(warm + self.turns):
-            for name, job in jobs.items():
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                torch.sum(self.flush, dim=0, out=self.sink)
-                start.record()
-                job()
-                end.record()
-                torch.cuda.synchronize(self.device)
-                if turn >= warm:
-                    seconds[name].append(start.elapsed_time(end) / 1e3)
-        timings = {}
-        for name, values in seconds.items():
-            low, median, high = statistics.quantiles(values, n=4)
-            timings[name] = measure.Timing(median, low, high)
-        return timings
+    def time(self, jobs: dict[str, Job]) -> dict[str, measure.Timing]:
+        """Return the seconds of each job, cold; the jobs take turns."""
+        callables = {name: job for name, (job, _) in jobs.items()}
+        return measure.interleaved(callables, turns=self.turns, warm=3, clock=self.cold_seconds)
 
-    def run(self, what: str, jobs: dict[str, tuple[Callable[[], object], int]], limit: str) -> None:
-        """Adds rows for jobs and the bytes that each must move.
+    def cold_seconds(self, job: Callable[[], object]) -> float:
+        """Return the seconds of a job on the device, after its caches were emptied."""
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.sum(self.flush, dim=0, out=self.sink)
+        start.record()
+        job()
+        end.record()
+        torch.cuda.synchronize(self.device)
+        return start.elapsed_time(end) / 1e3
+
+    def run(self, what: str, jobs: dict[str, Job], limit: str) -> None:
+        """Add rows for jobs and the bytes that each must move.
 
         Args:
             what: the operation.
-            jobs: by name; the first is ours, and what ratios refer to.
-            limit: which bandwidth is the measure: "copy", "read" or "write".
+            jobs: by name; the first is ours, which ratios refer to.
+            limit: bandwidth that rates are compared with: "copy", "read" or "write".
         """
-        timings = self.time({name: job for name, (job, _) in jobs.items()})
+        timings = self.time(jobs)
         ours = next(iter(timings.values())).median
         for name, timing in timings.items():
-            moved = jobs[name][1]
-            row = {
-                "what": what,
-                "how": name,
-                "microseconds": timing.median * 1e6,
-                "spread": timing.spread,
-                "bytes": moved,
-                "gigabytes_per_second": moved / timing.median / 1e9,
-                "limit": limit,
-                "of_limit": moved / timing.median / self.bandwidth[limit] if moved else None,
-                "times_ours": timing.median / ours,
-            }
-            self.rows.append(row)
+            self.add(what, name, timing, jobs[name][1], limit, timing.median / ours)
+
+    def add(
+        self, what: str, how: str, timing: measure.Timing, moved: int, limit: str, times_ours: float | None
+    ) -> None:
+        """Add a row of the table."""
+        row = {
+            "what": what, "how": how, "microseconds": timing.median * 1e6, "spread": timing.spread, "bytes": moved,
+            "gigabytes_per_second": moved / timing.median / 1e9, "limit": limit,
+            "of_limit": moved / timing.median / self.bandwidth[limit] if moved else None, "times_ours": times_ours,
+        }  # fmt: skip
+        self.rows.append(row)
 
     def measure_bandwidth(self) -> None:
-        """Copy (bytes read and written), read and write, of far more than the caches hold."""
+        """Measure copies (bytes read and written), reads and writes of far more than the caches hold."""
         source = torch.randn(self.bandwidth_bytes // 4, device=self.device)
         target = torch.empty_like(source)
         jobs = {
@@ -99,21 +96,10 @@ class Bench:
             "read": (source.sum, source.nbytes),
             "write": (lambda: target.fill_(1.5), source.nbytes),
         }
-        timings = self.time({name: job for name, (job, _) in jobs.items()})
+        timings = self.time(jobs)
         self.bandwidth = {name: jobs[name][1] / timing.median for name, timing in timings.items()}
         for name, timing in timings.items():
-            row = {
-                "what": "device memory",
-                "how": f"{name}, by torch",
-                "microseconds": timing.median * 1e6,
-                "spread": timing.spread,
-                "bytes": jobs[name][1],
-                "gigabytes_per_second": self.bandwidth[name] / 1e9,
-                "limit": name,
-                "of_limit": 1.0,
-                "times_ours": None,
-            }
-            self.rows.append(row)
+            self.add("device memory", f"{name}, by torch", timing, jobs[name][1], name, None)
 
 
 # ---- decode

@@ -1,4 +1,4 @@
-"""Accuracy and speed of int8 by placement: around convolutions or at their inputs, in all or only some. One table.
+"""Accuracy and speed of int8 by placement: around convolutions or at their inputs, in all of them or only some.
 
     python benchmarks/int8_placement.py [BUNDLE] [--crops FILE] [--count 96] [--batch 8] [--turns 15]
 
@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
 import onnx
 import onnxruntime
+from measure import interleaved
 from rich.console import Console
 from rich.table import Table
 
 from oaks.bundle import Bundle
+from oaks.engines.export.compare import onnx_outputs
 from oaks.engines.export.precision import PAIRS, depthwise_layers, heatmap_layers, to_int8
 from oaks.engines.export.samples import load_crops, split
 from oaks.predict import DEMO
@@ -47,24 +47,19 @@ def openvino_job(model: bytes, crops: np.ndarray) -> Run:
     return lambda: compiled(crops)
 
 
-def outputs(model: bytes, crops: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of a network, computed in batches of 8."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_outputs()]
-    parts = [session.run(names, {"crops": crops[i : i + 8]}) for i in range(0, len(crops), 8)]
-    return {
-        name: np.concatenate(columns) for name, columns in zip(names, zip(*parts, strict=True), strict=True)
-    }
+def outputs(model: onnx.ModelProto, crops: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the outputs of a network by name."""
+    return dict(zip((output.name for output in model.graph.output), onnx_outputs(model, crops), strict=True))
 
 
 def peaks(maps: np.ndarray) -> np.ndarray:
-    """(N, K) flat index of each map's largest value."""
+    """Return the flat index (N, K) of each map's largest value."""
     return maps.reshape(*maps.shape[:2], -1).argmax(axis=2)
 
 
 def accuracy(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[float, ...]:
-    """RMS of the heatmaps in standard deviations, share of peaks in another cell, cells that the nearest nine tenths of
-    peaks move on average, RMS of visibility (NaN without one)."""
+    """Return the RMS of the heatmaps in standard deviations, the share of peaks in another cell, the mean shift in cells
+    of the nearest nine tenths of the peaks, and the RMS of visibility (NaN without one)."""
     heat = float(np.sqrt(np.mean((ours["heatmaps"] - theirs["heatmaps"]) ** 2)) / theirs["heatmaps"].std())
     width = ours["heatmaps"].shape[3]
     own, other = (np.stack(divmod(peaks(made["heatmaps"]), width)) for made in (ours, theirs))
@@ -74,18 +69,6 @@ def accuracy(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tupl
         return heat, moved, distance, float("nan")
     probability = [1 / (1 + np.exp(-made["visibility"])) for made in (ours, theirs)]
     return heat, moved, distance, float(np.sqrt(np.mean((probability[0] - probability[1]) ** 2)))
-
-
-def seconds(jobs: dict[str, Run], turns: int) -> dict[str, float]:
-    """Median seconds of each job; they take turns."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(turns + 1):
-        for name, job in jobs.items():
-            started = time.perf_counter()
-            job()
-            if turn:
-                found[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def main() -> None:
@@ -99,43 +82,39 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
-    plain = bundle.network("pose", "fp32").read()
     description = {"input": bundle.description["networks"]["pose"]["input"], "padding": bundle.pose.padding}
     compared, calibrated = split(
         load_crops(options.crops, description, count=options.count), options.count // 2
     )
     batches = np.array_split(calibrated, -(-len(calibrated) // 8))
-    models = {"fp32": plain}
-    graph = onnx.load_from_string(plain)
+    graph = onnx.load_from_string(bundle.network("pose", "fp32").read())
+    models = {"fp32": graph}
     heatmaps, depthwise = heatmap_layers(graph), depthwise_layers(graph)
     placements = {f"all, pairs at {pairs}": (pairs, heatmaps) for pairs in PAIRS}
     if depthwise:
         placements["not depthwise, pairs at inputs"] = ("inputs", [*heatmaps, *depthwise])
     for name, (pairs, keep_float) in placements.items():
-        made = to_int8(graph, batches, pairs=pairs, keep_float=keep_float)
-        models[f"int8: {name}"] = made.SerializeToString()
-    expected = outputs(plain, compared)
+        models[f"int8: {name}"] = to_int8(graph, batches, pairs=pairs, keep_float=keep_float)
+    expected = outputs(graph, compared)
     runtimes = {"ONNX Runtime": onnxruntime_job}
     if find_spec("openvino"):
         runtimes["OpenVINO"] = openvino_job
     crops = np.resize(compared, (options.batch, *compared.shape[1:]))
     times = {
-        name: seconds({kind: make(model, crops) for kind, model in models.items()}, options.turns)
+        name: interleaved(
+            {kind: make(model.SerializeToString(), crops) for kind, model in models.items()},
+            turns=options.turns,
+        )
         for name, make in runtimes.items()
     }
-    table = Table(caption=f"{bundle.name}, {len(compared)} people compared, {len(calibrated)} calibrated on")
-    for heading in (
-        "placement",
-        "heatmap RMS / sd",
-        "peaks moved",
-        "by cells (nearest 90 %)",
-        "visibility RMS",
-        *(f"{n}: time, fp32 = 1" for n in times),
-    ):
-        table.add_column(heading)
+    table = Table(
+        "placement", "heatmap RMS / sd", "peaks moved", "by cells (nearest 90 %)", "visibility RMS",
+        *(f"{name}: time, fp32 = 1" for name in times),
+        caption=f"{bundle.name}, {len(compared)} people compared, {len(calibrated)} calibrated on",
+    )  # fmt: skip
     for kind, model in models.items():
         heat, moved, distance, visibility = accuracy(outputs(model, compared), expected)
-        relative = [f"{values[kind] / values['fp32']:.2f}" for values in times.values()]
+        relative = [f"{timings[kind].median / timings['fp32'].median:.2f}" for timings in times.values()]
         table.add_row(kind, f"{heat:.3f}", f"{moved:.1%}", f"{distance:.2f}", f"{visibility:.3f}", *relative)
     Console(width=150).print(table)
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: jobs take turns, so that disturbances of the machine affect all of them alike."""
+"""What benchmarks share: timing in turns, so that other load on the machine affects all jobs alike; results and logs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import datetime
 import json
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,28 +29,39 @@ class Timing:
         return (self.high - self.low) / (2 * self.median)
 
 
+def wall_clock(job: Callable[[], object]) -> float:
+    """Return the seconds that a job takes."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
 def interleaved(
-    jobs: Mapping[str, Callable[[], object]], *, turns: int = 11, warm: int = 1, calls: int = 1
+    jobs: Mapping[str, Callable[[], object]],
+    *,
+    turns: int = 11,
+    warm: int = 1,
+    calls: int = 1,
+    clock: Callable[[Callable[[], object]], float] = wall_clock,
 ) -> dict[str, Timing]:
-    """Times jobs turn by turn: every job once, then every job again.
+    """Time jobs turn by turn: every job once, then every job again.
 
     Args:
         jobs: what to time, by name.
-        turns: how often it is each job's turn.
+        turns: timed turns of each job.
         warm: turns before those, which do not count.
-        calls: how often a job runs in its turn. From two on, one more goes before them untimed: a thread pool
-            that the job before left spinning takes cores from it for some ten milliseconds.
+        calls: calls of a job in its turn. From two on, one untimed call precedes them: a thread pool
+            that the previous job left spinning takes cores for some ten milliseconds.
+        clock: returns the seconds of a job.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(warm + turns):
         for name, job in jobs.items():
             if calls > 1:
                 job()
-            start = time.perf_counter()
-            for _ in range(calls):
-                job()
+            took = clock(lambda job=job: [job() for _ in range(calls)]) / calls
             if turn >= warm:
-                seconds[name].append((time.perf_counter() - start) / calls)
+                seconds[name].append(took)
     timings = {}
     for name, values in seconds.items():
         low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
@@ -57,7 +70,7 @@ def interleaved(
 
 
 def processor() -> str:
-    """The processor's name, as the operating system gives it."""
+    """Return the processor's name, as the operating system gives it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
@@ -67,12 +80,12 @@ def processor() -> str:
 
 
 def without_folder(argument: str) -> str:
-    """An argument as results show it: of an absolute path, the last part alone, for the rest is of this machine."""
+    """Return an argument as results show it: of an absolute path, whose folders are this machine's, only the last part."""
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def save(path: Path, machine: dict[str, object], rows: list[dict[str, object]]) -> None:
-    """Writes results beside what they depend on: machine, date and command."""
+    """Write results with what they depend on: machine, date and command."""
     content = {
         "command": " ".join(["python", *map(without_folder, sys.argv)]),
         "date": datetime.date.today().isoformat(),
@@ -81,3 +94,21 @@ def save(path: Path, machine: dict[str, object], rows: list[dict[str, object]]) 
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Return the commit that is checked out, marked if there are changes."""
+    head, status = (
+        subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+        for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+    )
+    return head[:12] + ("-changed" if status else "")
+
+
+def add_to_log(log: Path, **figures: Any) -> None:
+    """Append a line to a JSON Lines file of runs: date, commit and figures."""
+    stamp = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"), "commit": commit(),
+    }  # fmt: skip
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**stamp, **figures}) + "\n")

@@ -32,7 +32,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +39,8 @@ import cv2
 import numpy as np
 import torch
 import typer
-from photographs import check_log, commit
+from measure import add_to_log
+from photographs import check_log
 
 from oaks import Engine
 from oaks.box_files import read_boxes
@@ -59,13 +59,14 @@ from oaks.training.recipe import KSRecipe, read_recipe
 from oaks.training.run import Hardware, RunFolder
 from oaks.training.validation import CropDataset
 from oaks.val.bootstrap import Contender, compare_rankings
-from oaks.val.detect import detect, find_people
+from oaks.val.detect import detect
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate_bundle, save_evaluation
+from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report.document import Cell, Column, Figure, Item, Report, Section, Table
 from oaks.val.report.ranking import EIGHT, eight_figures
-from oaks.val.report.writer import item_to_json, load_report, print_tables, slug
+from oaks.val.report.writer import item_to_json, print_tables, slug
 from oaks.val.scores import ScoredDetections
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
@@ -278,13 +279,6 @@ def logged_ranking(report: Report) -> dict[str, Any]:
     return kept
 
 
-def write_log(log: Path, **line: Any) -> None:
-    """Add a line to the log of runs on people that are for measuring only."""
-    stamp = {"date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit()}
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(json.dumps({**stamp, "script": "paper.py", **line}) + "\n")
-
-
 def update_results(part: str, about: dict[str, Any], tables: list[Table]) -> None:
     """Put the tables of a part into the results file; those of the other part stay."""
     content = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
@@ -406,27 +400,6 @@ def run_subnet(
     return about, {"AP, conventional score": kept}
 
 
-def take_report(folder: Path) -> None:
-    """All tables and figures but 4, 5, 9 and 10 with annotated boxes, from a report of `benchmarks/photographs.py`."""
-    report = load_report(folder)
-    entries = {title: dict(found) for title, found in report.head}
-    (title,) = (title for title in entries if title.startswith("Results: "))
-    ending = slug(title.removeprefix("Results: "))
-    renamed = [
-        replace(item, key=slug(item.key).replace(ending, "ground-truth-boxes"))
-        for item in items(report) if isinstance(item, Table | Figure)
-    ]  # fmt: skip
-    section = Section("all", "", "", tuple(renamed))
-    keep_drawings(Report(title=report.title, sections=[section]), FIGURES)
-    told = entries[title]
-    about = {
-        "bundle": told["Bundle"], "bundle_sha256": told["Bundle SHA-256"], "annotations": "/".join(TEST.parts),
-        **{name.lower(): told[name] for name in ("Backend", "Precision", "Decoder", "Flip", "Date")},
-        "intervals": entries["Evaluation"]["Intervals"],
-    }  # fmt: skip
-    update_results("bundle", about, [item for item in renamed if isinstance(item, Table)])
-
-
 def made_with(bundle: Bundle) -> dict[str, str]:
     """The bundle and the people, in the words of the log."""
     return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "annotations": "/".join(TEST.parts)}
@@ -439,12 +412,6 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of everything that is kept.")] = Path("runs/paper"),
     only: Annotated[
         str | None, typer.Option(help="ks (tables 4 and 5), bundle (all others) or subnet (HPE of table 1).")
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run nothing: take the bundle's tables from this report of benchmarks/photographs.py."
-        ),
     ] = None,
     trainings: Annotated[int, typer.Option(min=2, help="Trainings of table 4.")] = 10,
     change: Annotated[
@@ -461,9 +428,6 @@ def main(
     note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
 ) -> None:
     """Train, measure, draw and write down."""
-    if report is not None:
-        take_report(report)
-        return
     if only not in (None, "ks", "bundle", "subnet"):
         raise typer.BadParameter(f"only must be ks, bundle or subnet, got {only!r}")
     check_log(data / TEST, log, no_log=False)
@@ -471,7 +435,7 @@ def main(
         if hpe is None or oa_hpe is None:
             raise typer.BadParameter("--only subnet needs --hpe and --oa-hpe")
         about, kept = run_subnet({"HPE": hpe, "OA-HPE": oa_hpe}, out / "subnet", data, resamples)
-        write_log(log, note=note, annotations="/".join(TEST.parts), **about, **kept)
+        add_to_log(log, script="paper.py", note=note, annotations="/".join(TEST.parts), **about, **kept)
         return
     opened = Bundle.load(bundle)
     folder = out / f"{opened.name}-{opened.network('pose').sha256[:12]}"
@@ -483,10 +447,10 @@ def main(
         store_heatmaps(opened, recipe, pose_recipe, data, folder)
         done = run_ks(opened, recipe, folder, data, trainings, Budget(max_minutes))
         if done is not None:
-            write_log(log, note=note, **made_with(opened), **done[0], **done[1])
+            add_to_log(log, script="paper.py", note=note, **made_with(opened), **done[0], **done[1])
     if only != "ks":
         kept = run_bundle(bundle, folder, data, resamples, ground_truth_only)
-        write_log(log, note=note, **made_with(opened), **kept)
+        add_to_log(log, script="paper.py", note=note, **made_with(opened), **kept)
 
 
 if __name__ == "__main__":

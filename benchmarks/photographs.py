@@ -8,12 +8,10 @@ Ground-truth boxes. Intervals are paired bootstraps over images. The whole repor
 
 from __future__ import annotations
 
-import json
-import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
+import measure
 import typer
 
 from oaks import Engine
@@ -110,18 +108,11 @@ def of_visibility(measured: ScoredDetections) -> list[list[str]]:
     return [[name, f"{100 * accuracy:.1f}", f"{100 * majority:.1f}"] for name, accuracy, majority in rows]
 
 
-def commit() -> str:
-    """The commit that is checked out, marked if there are changes."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
-    return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
-
-
 def check_log(annotations: Path, log: Path | None, no_log: bool) -> None:
-    """Whether it is said where the run is logged, and can be; before anything is measured.
+    """Check that the run can be logged as its options say, before anything is measured.
 
     Raises:
-        typer.BadParameter: neither or both said, or no log of people who are for measuring only.
+        typer.BadParameter: neither or both are given, or no log of people who are for measuring only.
         OSError: the log cannot be written.
     """
     if (log is None) != no_log:
@@ -166,12 +157,8 @@ def main(
     print("\n\n".join(tables))
     if log is not None:
         stated = ("bundle", "bundle_sha256", "backend", "precision", "decoder", "flip")
-        line = {
-            "date": datetime.now(timezone.utc).isoformat(timespec="minutes"), "commit": commit(), "note": note,
-            "annotations": "/".join(annotations.parts[-2:]), **{key: described[key] for key in stated}, **kept,
-        }  # fmt: skip
-        with open(log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        made_with = {key: described[key] for key in stated}
+        measure.add_to_log(log, note=note, annotations="/".join(annotations.parts[-2:]), **made_with, **kept)
 
 
 if __name__ == "__main__":

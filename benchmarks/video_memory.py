@@ -1,15 +1,16 @@
-"""An hour of video through `oaks track`: what the process holds after the first minute, and after all of it.
+"""Memory of the process during an hour of video in `oaks track`: after the first minute and at the end.
 
     python benchmarks/video_memory.py [--minutes 60] [--bundle NAME] [--size 320 240]
 
-A short clip is read over and over: two people who cross, found in every frame, tracked, steadied, drawn and
-written to every kind of file. Without a bundle, a network of one convolution is used, so that the time goes
-into all that is around it.
+A short clip is repeated. Two people who cross are found in every frame, tracked, smoothed, drawn, and written to every
+kind of file. Without a bundle, the network is one convolution, so that everything around the network takes the time.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from memory import one_convolution, resident
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -30,8 +30,22 @@ RATE = 30
 CLIP = 300  # frames until it begins again
 
 
+def resident() -> int:
+    """Return the bytes of memory that the process holds."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def one_convolution(folder: Path) -> Path:
+    """Write the tests' bundle of one convolution."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import bundles
+
+    return bundles.write(folder / "tiny").path
+
+
 def write_clip(path: Path, size: tuple[int, int]) -> Path:
-    """A clip of noise that drifts, so that neither network nor encoder has it easy."""
+    """Write a clip of drifting noise, which is hard for the encoder."""
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (size[1] // 8, size[0] // 8 + CLIP, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -45,7 +59,7 @@ def write_clip(path: Path, size: tuple[int, int]) -> Path:
 
 
 def looped(path: Path, count: int) -> Iterator[Frame]:
-    """`count` frames of a clip that begins again at its end."""
+    """Yield `count` frames of a clip that is repeated."""
     index = 0
     while True:
         for frame in open_source(path):
@@ -56,7 +70,7 @@ def looped(path: Path, count: int) -> Iterator[Frame]:
 
 
 def crossing(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes of two people who walk to and fro."""
+    """Return the boxes of two people who walk to and fro, and their scores."""
     height, width = frame.image.shape[:2]
     way = abs(frame.index % CLIP - CLIP / 2) / (CLIP / 2) * 0.75 * width
     lefts = (way, 0.75 * width - way)
@@ -69,7 +83,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--bundle")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240))
-    parser.add_argument("--out", help="folder for the results; else they are thrown away")
+    parser.add_argument("--out", help="folder of the results; default: a temporary folder")
     options = parser.parse_args()
     count, minute = round(options.minutes * 60 * RATE), 60 * RATE
     marks: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Measure the speed of a bundle on this machine and, with annotations, its average precision."""
+"""Measure the speed of bundles on this machine and, with annotations, their average precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Row:
     """One line of the table.
 
     Attributes:
+        bundle: the bundle's name.
         persons_per_second: median over the turns.
         spread: half the distance between the quartiles, relative to the median.
         milliseconds: stage -> milliseconds per call of `batch` people. On a device they are measured in separate
@@ -43,6 +45,7 @@ class Row:
         average_precision: 0 to 1, over the annotations; None without.
     """
 
+    bundle: str
     backend: str
     device: str
     precision: str
@@ -113,7 +116,8 @@ def benchmark(
     for job, own in zip(jobs, rates, strict=True):
         low, median, high = statistics.quantiles(own, n=4) if len(own) > 1 else own * 3
         milliseconds, share = job.stages()
-        place = (job.engine.backend, job.engine.device, job.engine.precision, job.batch)
+        engine = job.engine
+        place = (engine.bundle.name, engine.backend, engine.device, engine.precision, job.batch)
         rows.append(Row(*place, median, (high - low) / (2 * median), milliseconds, share))
     return rows
 
@@ -141,7 +145,7 @@ def table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     made = Table(title="Persons per second, and where a call's milliseconds go")
-    for name in ("backend", "device", "precision"):
+    for name in ("bundle", "backend", "device", "precision"):
         made.add_column(name)
     for name in ("batch", "persons/s", "+-", "ratio", *_STAGES, "networks"):
         made.add_column(name, justify="right")
@@ -154,7 +158,7 @@ def table(rows: Sequence[Row]) -> Table:
         other = sum(value for name, value in row.milliseconds.items() if name not in _STAGES)
         stages = {**row.milliseconds, "rest": row.milliseconds.get("rest", 0.0) + other}
         cells = [
-            row.backend, row.device, row.precision, str(row.batch), f"{row.persons_per_second:.1f}",
+            row.bundle, row.backend, row.device, row.precision, str(row.batch), f"{row.persons_per_second:.1f}",
             f"{row.spread:.0%}", f"{row.persons_per_second / base:.2f}",
             *(f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES),
             f"{row.networks_share:.1%}",
@@ -170,24 +174,23 @@ class Report:
     """Results of a benchmark.
 
     Attributes:
-        rows: one per backend, precision and batch size.
+        rows: one per bundle, backend, precision and batch size.
         missing: why a backend or precision was not timed.
-        header: how the rows were made; None if there are none.
+        headers: how the rows were made, one per bundle that was timed.
     """
 
     rows: list[Row]
     missing: list[str]
-    header: dict[str, Any] | None
+    headers: list[dict[str, Any]]
 
     def save(self, path: str | Path) -> None:
         """Write the figures as JSON."""
         rows = [asdict(row) for row in self.rows]
-        write_json(path, {"made": self.header, "rows": rows, "missing": self.missing}, indent=1)
+        write_json(path, {"made": self.headers, "rows": rows, "missing": self.missing}, indent=1)
 
 
-def benchmark_bundle(
-    bundle: str | Path | Bundle,
-    *,
+def benchmark_bundles(
+    *bundles: str | Path | Bundle,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
     batches: Sequence[int] = (8,),
@@ -201,10 +204,10 @@ def benchmark_bundle(
         lambda: None
     ),
 ) -> Report:
-    """Time a bundle on backends and precisions, in turns.
+    """Time bundles on backends and precisions, in turns.
 
     Args:
-        bundle: the bundle.
+        bundles: at least one; the first is what ratios refer to.
         backends: None: all.
         precisions: None: all.
         batches: people per call.
@@ -217,41 +220,49 @@ def benchmark_bundle(
     Raises:
         ArgumentError: an argument is wrong.
         BackendUnavailable: annotations need packages that are not installed.
-        FileNotFoundError: the bundle, the annotations, or every image, is missing.
+        FileNotFoundError: a bundle, the annotations, or every image, is missing.
     """
+    if not bundles:
+        raise ArgumentError("bundles must be one or more, got none")
     if not batches or min(batches) < 1:
         raise ArgumentError(f"batches must be integers of at least 1, got {list(batches)}")
     if turns < 1:
         raise ArgumentError(f"turns must be at least 1, got {turns}")
     if annotations is None and images is not None:
         raise ArgumentError("images must come with annotations, got them alone")
-    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    people = None if annotations is None else _people(annotations, images, loaded)
-    missing: list[str] = []
+    loaded = [bundle if isinstance(bundle, Bundle) else Bundle.load(bundle) for bundle in bundles]
+    people = None if annotations is None else [_people(annotations, images, bundle) for bundle in loaded]
+    available, missing = [], []
+    for backend in backends or tuple(reversed(executors.BACKENDS)):
+        module = executors.load_backend(backend)
+        if reason := module.unavailable(device or module.default_device()):
+            missing.append(f"{backend}: {reason}")
+        else:
+            available.append(backend)
     with ExitStack() as opened:
         engines = []
-        for backend in backends or tuple(reversed(executors.BACKENDS)):
-            module = executors.load_backend(backend)
-            if reason := module.unavailable(device or module.default_device()):
-                missing.append(f"{backend}: {reason}")
+        for bundle, backend, precision in product(loaded, available, precisions or PRECISIONS):
+            try:
+                engine = Engine(
+                    bundle, backend, flip, max_batch=max(batches), precision=precision, device=device, threads=threads
+                )  # fmt: skip
+            except (BackendUnavailable, BundleError, ValueError) as error:
+                missing.append(f"{bundle.name}, {backend} {precision}: {error}")
                 continue
-            for precision in precisions or PRECISIONS:
-                try:
-                    engine = Engine(
-                        loaded, backend, flip, max_batch=max(batches), precision=precision, device=device,
-                        threads=threads,
-                    )  # fmt: skip
-                except (BackendUnavailable, BundleError, ValueError) as error:
-                    missing.append(f"{backend} {precision}: {error}")
-                    continue
-                engines.append(opened.enter_context(engine))
+            engines.append(opened.enter_context(engine))
         if not engines:
-            return Report([], missing, None)
+            return Report([], missing, [])
         with progress(len(engines) * len(batches) * turns) as advance:
             rows = benchmark(engines, batches, turns=turns, advance=advance)
         if people is not None:
-            rows = _with_precision(rows, engines, *people)
-        return Report(rows, missing, make_header(engines[0].describe(), box_source="synthetic", turns=turns))
+            found = [average_precision(e, *people[loaded.index(e.bundle)]) for e in engines]
+            rows = [replace(row, average_precision=found[n // len(batches)]) for n, row in enumerate(rows)]
+        first = {engine.bundle: engine for engine in reversed(engines)}
+        headers = [
+            make_header(engine.describe(), box_source="synthetic", turns=turns)
+            for engine in reversed(first.values())
+        ]
+        return Report(rows, missing, headers)
 
 
 def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[GroundTruth, Path]:
@@ -275,13 +286,4 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
     return truth, folder
 
 
-def _with_precision(
-    rows: Sequence[Row], engines: Sequence[Engine], truth: GroundTruth, images: str | Path
-) -> list[Row]:
-    found = {
-        (engine.backend, engine.precision): average_precision(engine, truth, images) for engine in engines
-    }
-    return [replace(row, average_precision=found[row.backend, row.precision]) for row in rows]
-
-
-__all__ = ["Report", "Row", "average_precision", "benchmark", "benchmark_bundle", "table"]
+__all__ = ["Report", "Row", "average_precision", "benchmark", "benchmark_bundles", "table"]

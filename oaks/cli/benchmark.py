@@ -17,7 +17,12 @@ from oaks.cli.verb import DONE, FAILED, verb
 def benchmark(
     output: Output,
     *,
-    bundle: options.BundleArgument = "small",
+    bundles: Annotated[
+        list[str],
+        typer.Argument(
+            help="Model bundles: folders, zip files, or names of shipped ones; the first has ratio 1."
+        ),
+    ] = ["small"],  # noqa: B006
     backend: Annotated[list[str], typer.Option(help="Backend to time. Repeatable. Default: all.")] = [],  # noqa: B006
     precision: Annotated[
         list[str], typer.Option(help="fp32, bf16, fp16 or int8. Repeatable. Default: all.")
@@ -35,11 +40,11 @@ def benchmark(
     images: options.Images = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> int:
-    """Time a bundle on every available backend and precision: persons/s, stages, AP."""
-    from oaks.benchmark import benchmark_bundle, table
+    """Time bundles on every available backend and precision, in turns: persons/s, stages, AP."""
+    from oaks.benchmark import benchmark_bundles, table
 
-    found = benchmark_bundle(
-        bundle, backends=backend, precisions=precision, batches=batch, device=device, flip=flip, threads=threads,
+    found = benchmark_bundles(
+        *bundles, backends=backend, precisions=precision, batches=batch, device=device, flip=flip, threads=threads,
         turns=turns, annotations=annotations, images=images,
         progress=lambda total: output.progress("timing", total),
     )  # fmt: skip

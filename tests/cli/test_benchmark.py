@@ -46,7 +46,7 @@ def test_every_backend_and_batch_has_its_row(tiny, tmp_path):
         assert set(row["milliseconds"]) == {"read", "crop", "pose", "decode", "ks", "score", "rest"}
         assert 0 < row["networks_share"] < 1
         assert row["average_precision"] is None
-    assert content["made"]["bundle"] == "tiny"
+    assert [made["bundle"] for made in content["made"]] == ["tiny"]
     assert "persons/s" in text
     assert " AP " not in text
 
@@ -55,10 +55,10 @@ def test_what_cannot_run_is_said(tiny):
     code, text = run(tiny.path, "--backend", "onnxruntime", "--turns", 1)
     assert code == 0
     assert (
-        "not run: onnxruntime bf16: precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"
+        "not run: tiny, onnxruntime bf16: precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"
         in text
     )
-    assert "not run: onnxruntime int8: precision must be one that bundle 'tiny'" in text
+    assert "not run: tiny, onnxruntime int8: precision must be one that bundle 'tiny'" in text
     code, text = run(tiny.path, "--backend", "onnxruntime", "--device", "cuda")
     assert code == 3
     assert "not run: onnxruntime: " in text  # no PyCUDA, or no GPU
@@ -74,10 +74,30 @@ def test_a_wrong_argument_is_named(tiny, arguments, message):
     assert message in text
 
 
+def test_bundles_are_timed_beside_each_other(tiny, tmp_path):
+    other = bundles.write(tmp_path / "other", skeleton=oaks.COCO17, name="other")
+    report = benchmark.benchmark_bundles(
+        tiny, other.path, backends=["onnxruntime"], precisions=["fp32", "int8"], batches=[1, 2], turns=1
+    )
+    assert [(row.bundle, row.batch) for row in report.rows] == [
+        ("tiny", 1),
+        ("tiny", 2),
+        ("other", 1),
+        ("other", 2),
+    ]
+    assert [made["bundle_sha256"] for made in report.headers] == [tiny.sha256, other.sha256]
+    assert [reason.partition(":")[0] for reason in report.missing] == [
+        "tiny, onnxruntime int8",
+        "other, onnxruntime int8",
+    ]
+    with pytest.raises(oaks.ArgumentError, match="bundles must be one or more"):
+        benchmark.benchmark_bundles()
+
+
 def test_wrong_batches_and_turns_are_refused_by_the_library(tiny):
     for wrong, message in (({"batches": [8, 0]}, "batches must be"), ({"turns": 0}, "turns must be")):
         with pytest.raises(oaks.ArgumentError, match=message):
-            benchmark.benchmark_bundle(tiny, **wrong)
+            benchmark.benchmark_bundles(tiny, **wrong)
 
 
 def test_people_that_are_not_there_are_named_before_anything_is_timed(tiny, tmp_path, monkeypatch):
