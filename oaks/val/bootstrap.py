@@ -11,7 +11,7 @@ from scipy import stats
 from oaks.errors import ArgumentError
 from oaks.val.ground_truth import LARGE, LARGEST, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.interval import Interval, resample_images
-from oaks.val.matching import ALL_SIZES, RECALLS, Matches, match
+from oaks.val.matching import ALL_SIZES, Matches, match, resampled_curves
 from oaks.val.occlusion import AT_75, evaluate_occlusion
 from oaks.val.scores import ScoredDetections
 
@@ -32,52 +32,21 @@ class Contender:
 
 
 def resampled(matches: Matches, draws: np.ndarray, at: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return average precision and recall of every resample, without matching again: (B, len(at)) each.
-
-    An image drawn twice appears twice in the ranking. As its copies have equal scores, this equals counting its
-    detections and people twice. With every image drawn once, the figures equal those of pycocotools.
+    """Return average precision and recall of every resample, (B, len(at)) each, NaN if there is nobody to find.
 
     Args:
         matches: the matched detections.
         draws: (B,I) how often each image is drawn.
         at: indices of the OKS thresholds to evaluate.
     """
-    order = np.argsort(-matches.score, kind="stable")
-    people = draws @ matches.expected_per_image.astype(float)
-    precision = np.full((len(draws), len(at)), np.nan)
-    recall = np.full((len(draws), len(at)), np.nan)
-    for column, t in enumerate(at):
-        counts = order[~matches.ignored[t, order]]
-        right = matches.person[t, counts] >= 0
-        image = matches.image[counts]
-        step = max(1, 2_000_000 // max(1, len(counts)))
-        for start in range(0, len(draws), step):
-            part = slice(start, start + step)
-            weights = draws[part][:, image]
-            precision[part, column], recall[part, column] = _curves(weights, right, people[part])
+    precision, recall = np.empty((2, len(draws), len(at)))
+    step = max(1, 2_000_000 // max(1, len(matches.score)))  # bounds the memory
+    for start in range(0, len(draws), step):
+        part = slice(start, start + step)
+        for column, t in enumerate(at):
+            curves, recall[part, column] = resampled_curves(matches, draws[part], t)
+            precision[part, column] = curves.mean(axis=1)
     return precision, recall
-
-
-def _curves(weights: np.ndarray, right: np.ndarray, people: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return AP and recall (B,) of detections in ranked order that count `weights` (B,M) times.
-
-    Only true positives are evaluated: recall grows and precision peaks nowhere else.
-    """
-    at = np.flatnonzero(right)
-    true = np.cumsum(weights[:, at], axis=1, dtype=np.int64)
-    total = np.cumsum(weights, axis=1, dtype=np.int32)[:, at]
-    with np.errstate(invalid="ignore"):
-        recalls = true / people[:, None]
-    envelope = np.maximum.accumulate((true / (total + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
-    ap = np.full(len(weights), np.nan)
-    for b in np.flatnonzero(people > 0):
-        reached = np.searchsorted(recalls[b], RECALLS, side="left")
-        values = np.zeros(len(RECALLS))
-        inside = reached < len(at)
-        values[inside] = envelope[b, reached[inside]]
-        ap[b] = values.mean()
-    largest = recalls[:, -1] if len(at) else np.where(people > 0, 0.0, np.nan)
-    return ap, largest
 
 
 @dataclass(frozen=True)

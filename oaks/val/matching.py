@@ -75,8 +75,8 @@ def match(
     expected = truth.counted & (truth.areas >= sizes[0]) & (truth.areas <= sizes[1])
     if among is not None:
         expected &= among
-    images = len(truth.image_ids)
-    order = np.lexsort((-scores, image)) if kept is None else _best_first(scores, image, kept)
+    order = np.lexsort((-scores, image))
+    order = order if kept is None else order[kept[order]]
     rank = np.arange(len(order)) - np.searchsorted(image[order], image[order])
     order, rank = order[rank < LIMIT], rank[rank < LIMIT]
     person = _greedy(truth, found, image, order, rank, np.minimum(thresholds, 1 - 1e-10), expected)
@@ -91,13 +91,8 @@ def match(
         person=person,
         ignored=ignored,
         expected=expected,
-        expected_per_image=np.bincount(truth.image[expected], minlength=images),
+        expected_per_image=np.bincount(truth.image[expected], minlength=len(truth.image_ids)),
     )
-
-
-def _best_first(scores: np.ndarray, image: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    indices = np.flatnonzero(kept)
-    return indices[np.lexsort((-scores[indices], image[indices]))]
 
 
 def _greedy(
@@ -159,27 +154,36 @@ def _greedy(
 
 def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Return interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if there is nobody to find."""
-    thresholds = len(matches.person)
-    people = int(matches.expected_per_image.sum())
-    if people == 0:
-        return np.full((thresholds, len(RECALLS)), np.nan), np.full(thresholds, np.nan)
+    once = np.ones((1, len(matches.expected_per_image)), np.uint16)
+    curves = [resampled_curves(matches, once, t) for t in range(len(matches.person))]
+    return np.concatenate([precision for precision, _ in curves]), np.concatenate([recall for _, recall in curves])
+
+
+def resampled_curves(matches: Matches, draws: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return precision (B,101) at RECALLS and the largest recall (B,) of every resample, without matching again.
+
+    An image drawn twice appears twice in the ranking. As its copies have equal scores, this equals counting its
+    detections and people twice. With every image drawn once, the figures equal those of pycocotools.
+
+    Args:
+        matches: the matched detections.
+        draws: (B,I) how often each image is drawn.
+        t: index of the OKS threshold.
+    """
     order = np.argsort(-matches.score, kind="stable")
-    counts = ~matches.ignored[:, order]
-    right = matches.person[:, order] >= 0
-    precision = np.zeros((thresholds, len(RECALLS)))
-    recall = np.zeros(thresholds)
-    for t in range(thresholds):
-        true = np.cumsum(right[t] & counts[t]).astype(float)
-        false = np.cumsum(~right[t] & counts[t]).astype(float)
-        recalls = true / people
-        envelope = np.maximum.accumulate((true / (false + true + np.spacing(1)))[::-1])[::-1]
-        at = np.searchsorted(recalls, RECALLS, side="left")
-        reached = at < len(recalls)
-        precision[t, reached] = envelope[at[reached]]
-        recall[t] = recalls[-1] if len(recalls) else 0.0
-    return precision, recall
-
-
-def average_precision(matches: Matches) -> float:
-    """Return mean interpolated precision over the thresholds and recalls; NaN if there is nobody to find."""
-    return float(precision_recall(matches)[0].mean())
+    order = order[~matches.ignored[t, order]]
+    weights = draws[:, matches.image[order]]
+    people = draws @ matches.expected_per_image.astype(float)
+    # Only true positives are evaluated: recall grows and precision peaks nowhere else.
+    at = np.flatnonzero(matches.person[t, order] >= 0)
+    true = np.cumsum(weights[:, at], axis=1, dtype=np.int64)
+    total = np.cumsum(weights, axis=1, dtype=np.int32)[:, at]
+    with np.errstate(invalid="ignore"):
+        recalls = true / people[:, None]
+    envelope = np.maximum.accumulate((true / (total + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+    precision = np.where(people > 0, 0.0, np.nan)[:, None].repeat(len(RECALLS), axis=1)
+    for b in np.flatnonzero(people > 0):
+        reached = np.searchsorted(recalls[b], RECALLS, side="left")
+        inside = reached < len(at)
+        precision[b, inside] = envelope[b, reached[inside]]
+    return precision, recalls[:, -1] if len(at) else precision[:, 0]
