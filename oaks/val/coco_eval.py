@@ -26,7 +26,7 @@ def coco_metrics(
     among: np.ndarray | None = None,
     by: CocoBackend = "pycocotools",
 ) -> dict[str, float]:
-    """Return COCO's ten figures for one ranking of N detections, each from 0 to 1, or -1 if there is nobody to find.
+    """Return COCO's ten figures for one ranking of N detections, each from 0 to 1; NaN if there is nobody to find.
 
     Args:
         truth: the people, and the skeleton with its sigmas.
@@ -68,7 +68,8 @@ def coco_metrics(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(FIGURES, map(float, evaluation.stats), strict=True))
+    stats = np.where(evaluation.stats == -1, np.nan, evaluation.stats)  # -1: nobody to find
+    return dict(zip(FIGURES, stats.tolist(), strict=True))
 
 
 def _annotations(truth: GroundTruth, among: np.ndarray | None) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks.coco import read_results
-from oaks.coco_fields import are_numbers, is_whole
+from oaks.coco_fields import alone, are_numbers, is_whole, lists_of_numbers
 from oaks.errors import ArgumentError
 from oaks.names import printable
 from oaks.schema import shortened
@@ -18,18 +18,6 @@ from oaks.val.assignment import assign_people
 from oaks.val.ground_truth import GroundTruth
 
 BOX_SOURCES = ("ground truth", "detected")
-_PER_POSE = (
-    "rows",
-    "image",
-    "keypoints",
-    "scores",
-    "areas",
-    "own",
-    "box_scores",
-    "heat",
-    "visibility",
-    "similarity",
-)
 
 
 @dataclass(frozen=True)
@@ -72,13 +60,6 @@ class Detections:
         """The number of poses, N."""
         return len(self.scores)
 
-    def only(self, index: np.ndarray) -> Detections:
-        """Return some of the poses, by indices (n,) in the order of the images."""
-        kept: dict[str, Any] = {
-            name: None if getattr(self, name) is None else getattr(self, name)[index] for name in _PER_POSE
-        }
-        return replace(self, **kept)
-
     @classmethod
     def load(
         cls, path: str | Path, truth: GroundTruth, *, name: str | None = None, box_source: str | None = None
@@ -97,15 +78,8 @@ class Detections:
             ArgumentError: the content is wrong; the message names the file and the row.
         """
         rows, header = read_results(path)
-        header = header or {}
-        return cls.from_rows(
-            rows,
-            truth,
-            path=str(path),
-            name=printable(name or Path(path).stem),
-            header=header,
-            box_source=box_source or _stated_source(header),
-        )
+        box_source = box_source or _stated_source(header or {})
+        return cls.from_rows(rows, truth, path=str(path), name=name, header=header, box_source=box_source)
 
     @classmethod
     def from_rows(
@@ -142,6 +116,7 @@ class Detections:
         heat = _field(kept_rows, kept, path, "heat", count)
         if heat is None and len(points) and np.ptp(points[..., 2]) > 0:
             heat = points[..., 2]
+        box_scores = _field(kept_rows, kept, path, "box_score", 1)
         box_source = box_source or "detected"
         return cls(
             path=path,
@@ -154,7 +129,7 @@ class Detections:
             scores=np.array([row["score"] for row in kept_rows], dtype=float),
             areas=extent[:, 0] * extent[:, 1],
             own=assign_people(truth, box_source, kept_rows, image, keypoints, path=path, indices=kept),
-            box_scores=_field(kept_rows, kept, path, "box_score", 0),
+            box_scores=None if box_scores is None else box_scores[:, 0],
             heat=heat,
             visibility=_field(kept_rows, kept, path, "visibility", count),
             similarity=_field(kept_rows, kept, path, "similarity", count),
@@ -206,18 +181,15 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
 def _field(
     rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int
 ) -> np.ndarray | None:
-    """Return an optional field as (N,count), or (N,) for count 0; None if it is missing or null in all rows."""
-    have = [row.get(key) is not None for row in rows]
-    if not any(have):
+    """Return an optional field as (N,count); None if it is missing or null in all rows."""
+    values = [alone(row.get(key)) if count == 1 else row.get(key) for row in rows]
+    missing = [n for n, value in enumerate(values) if value is None]
+    if len(missing) == len(rows):
         return None
-    for row, index, present in zip(rows, indices, have, strict=True):
-        where = f"{path}: row {index} (image {row['image_id']})"
-        if not present:
-            raise ArgumentError(f"{where}: {key!r} is missing, though other rows have it")
-        if not are_numbers(row[key]):
-            raise ArgumentError(
-                f"{where}: {key!r} must be finite numbers in one list, got {str(row[key])[:64]}"
-            )
-        if np.shape(row[key]) != ((count,) if count else ()):
-            raise ArgumentError(f"{where}: {key!r} must hold {count or 1} numbers, got {np.size(row[key])}")
-    return np.array([row[key] for row in rows], dtype=float)
+
+    def label(n: int) -> str:
+        return f"{path}: row {indices[n]} (image {rows[n]['image_id']}): {key}"
+
+    if missing:
+        raise ArgumentError(f"{label(missing[0])} is missing, though other rows have it")
+    return lists_of_numbers(values, count, label, "a number" if count == 1 else f"a list of {count}")

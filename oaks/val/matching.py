@@ -156,7 +156,9 @@ def precision_recall(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """Return interpolated precision (T,101) at RECALLS and the largest recall (T,); NaN if there is nobody to find."""
     once = np.ones((1, len(matches.expected_per_image)), np.uint16)
     curves = [resampled_curves(matches, once, t) for t in range(len(matches.person))]
-    return np.concatenate([precision for precision, _ in curves]), np.concatenate([recall for _, recall in curves])
+    return np.concatenate([precision for precision, _ in curves]), np.concatenate(
+        [recall for _, recall in curves]
+    )
 
 
 def resampled_curves(matches: Matches, draws: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from oaks.arguments import is_number
 from oaks.errors import ArgumentError
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
@@ -21,18 +22,14 @@ class Score:
 
     Attributes:
         key: short name, the same in every table and file.
-        title: its name in tables.
         values: (N,) without the factor of the box scores.
         ranks: (N,) the values that rank poses: `values` times the box scores if boxes are detected; for scores of predicted
             similarity, times the power of the box scores that the results' header states as box_score_power (default 1).
-        needs_truth: whether it uses the annotations.
     """
 
     key: str
-    title: str
     values: np.ndarray
     ranks: np.ndarray
-    needs_truth: bool
 
 
 TITLES = {
@@ -48,8 +45,6 @@ TITLES = {
     "oracle": "Oracle (true KS, true visibility)",
 }
 OF_PREDICTED_SIMILARITY = ("oaks", "oaks_all_visible")
-NEED_TRUTH = ("heat_true_visibility", "oaks_true_visibility", "true_ks_all_visible",
-              "true_ks_predicted_visibility", "oracle")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,16 +143,13 @@ def scores_of(truth: GroundTruth, detections: Detections, own_ks: np.ndarray) ->
         for key, value in values.items()
     }
     # The file's own score keeps the file's digits, so that other evaluations of the file give the same figures.
-    same = [key for key in ("oaks", "conventional") if key in ranks and _same(ranks[key], detections.scores)]
-    for key in same[:1]:
-        ranks[key] = detections.scores
-    if not same:
+    for key in ("oaks", "conventional"):
+        if key in ranks and np.allclose(ranks[key], detections.scores, rtol=0, atol=1e-5):
+            ranks[key] = detections.scores
+            break
+    else:
         values["own"] = ranks["own"] = detections.scores
-    return {
-        key: Score(key, title, values[key], ranks[key], key in NEED_TRUTH)
-        for key, title in TITLES.items()
-        if key in values
-    }
+    return {key: Score(key, values[key], ranks[key]) for key in TITLES if key in values}
 
 
 def box_score_power(path: str | Path, header: Mapping[str, Any], box_scores: np.ndarray) -> float:
@@ -167,7 +159,7 @@ def box_score_power(path: str | Path, header: Mapping[str, Any], box_scores: np.
         ArgumentError: the header states something else than a number from 0 to 1, or a box score is below 0.
     """
     power = header.get("box_score_power", 1.0)
-    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1:
+    if not is_number(power) or not 0 <= power <= 1:
         raise ArgumentError(
             f"{path}: box_score_power of the header must be a number from 0 to 1, got {power!r}"
         )
@@ -175,10 +167,6 @@ def box_score_power(path: str | Path, header: Mapping[str, Any], box_scores: np.
         least = box_scores.min()
         raise ArgumentError(f"{path}: box_score must be at least 0 with box_score_power, got {least:g}")
     return float(power)
-
-
-def _same(computed: np.ndarray, stated: np.ndarray) -> bool:
-    return np.allclose(computed, stated, rtol=0, atol=1e-5)
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

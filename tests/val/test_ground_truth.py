@@ -301,12 +301,12 @@ def test_keypoints_that_are_no_numbers(content, rows):
 
 def test_a_field_that_some_rows_lack(content, rows):
     rows[4]["visibility"] = None
-    rejected(content, rows, "row 4", "'visibility' is missing")
+    rejected(content, rows, "row 4", "visibility is missing")
 
 
 def test_a_field_of_another_length(content, rows):
     rows[4]["heat"] = rows[4]["heat"][:-1]
-    rejected(content, rows, "row 4", "'heat' must hold 17")
+    rejected(content, rows, "row 4", "heat must be a list of 17")
 
 
 def test_the_same_person_twice_with_ground_truth_boxes(content, rows):

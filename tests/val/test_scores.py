@@ -81,13 +81,6 @@ EXPECTED = {
 def test_every_score_is_its_equation():
     scores = measured().scores
     assert {key: score.values[0] for key, score in scores.items()} == pytest.approx(EXPECTED)
-    assert {key for key, score in scores.items() if score.needs_truth} == {
-        "heat_true_visibility",
-        "oaks_true_visibility",
-        "true_ks_all_visible",
-        "true_ks_predicted_visibility",
-        "oracle",
-    }
 
 
 def test_ground_truth_boxes_have_no_score():

@@ -45,7 +45,7 @@ def eight_figures(measured: ScoredDetections, key: str) -> dict[str, float]:
     detections = measured.detections
     ranks = measured.ranked_by(key).ranks
     found = coco_metrics(measured.truth, detections.image, detections.keypoints, ranks)
-    return {figure: found[figure] if found[figure] != -1 else float("nan") for figure in EIGHT}
+    return {figure: found[figure] for figure in EIGHT}
 
 
 def gap_closed(ranking: Ranking, key: str) -> float | None:
@@ -62,18 +62,13 @@ def _with_boxes(measured: ScoredDetections) -> str:
     return name if boxes in name else f"{name}, {boxes}"
 
 
-def _undefined(value: float) -> float | None:
-    """Replace -1, which pycocotools returns if there is nobody to find."""
-    return None if value == -1 else value
-
-
 def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
     """Table of ten figures of every score, and how much of the gap to the oracle each closes."""
     truth_known = measured.detections.box_source == "ground truth"
     columns = [Column("Score", "text"), *(Column(figure) for figure in FIGURES)]
     rows = []
     for key, figures in ranking.items():
-        row = [TITLES[key], *(_undefined(figures[figure]) for figure in FIGURES)]
+        row = [TITLES[key], *figures.values()]
         rows.append((*row, gap_closed(ranking, key), IN_PAPER.get(key, "")) if truth_known else tuple(row))
     if truth_known:
         columns += [Column("Gap closed, %"), Column("Paper's table", "text")]
@@ -103,7 +98,7 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
     for key, theirs in published.items():
         if key in ranking:
             rows += [
-                (TITLES[key], "here", *(_undefined(ranking[key][figure]) for figure in FIGURES)),
+                (TITLES[key], "here", *ranking[key].values()),
                 (TITLES[key], "paper", *(theirs.get(figure) for figure in FIGURES)),
             ]
     if not rows:
@@ -121,7 +116,7 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
 def networks_table(sources: Mapping[str, tuple[ScoredDetections, Ranking]]) -> Table:
     """Table 1: the poses of every file under the conventional score, and those of the paper's two networks."""
     rows: list[tuple[Cell, ...]] = [
-        (name, measured.detections.box_source, *(_undefined(ranking["conventional"][f]) for f in EIGHT))
+        (name, measured.detections.box_source, *(ranking["conventional"][f] for f in EIGHT))
         for name, (measured, ranking) in sources.items()
         if "conventional" in ranking
     ]
