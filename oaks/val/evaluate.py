@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
-from oaks.names import number_of
 from oaks.ops import OKS_THRESHOLD
 from oaks.progress import progress
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
-from oaks.val.calibration import measure_calibration
 from oaks.val.coco_eval import CocoBackend
 from oaks.val.detect import detect, detected_jobs
 from oaks.val.detections import Detections
@@ -27,7 +22,8 @@ from oaks.val.interval import check_resamples
 from oaks.val.report import calibration, cases, occlusion, ranking, visibility
 from oaks.val.report.answer import answer
 from oaks.val.report.comparison import files_section
-from oaks.val.report.document import Report, Section, Tile
+from oaks.val.report.document import Report, Section
+from oaks.val.report.head import headline_tiles, report_head
 from oaks.val.report.writer import DATA, load_report, save_report
 from oaks.val.scores import TITLES, ScoredDetections
 from oaks.val.synthetic_boxes import write_detector_like
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
 
 SECTIONS = ("ranking", "comparison", "occlusion", "calibration", "visibility", "cases")
 """Sections that an evaluation writes; other commands write the other sections of a report."""
-NOT_SHOWN = ("box_source", "skipped_backends", "batches", "cuda_graphs")
-"""Header entries that a report leaves out, because they are shown elsewhere or have no effect."""
 
 
 @dataclass(frozen=True)
@@ -75,47 +69,43 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
     names = [detections.name for detections in results]
     if not names or len(set(names)) < len(names):
         raise ArgumentError(f"results must be at least one, each with its own name, got {names}")
-    report = Report(title=_title(truth, results))
+    report = Report(title=f"{', '.join(names)} on {Path(truth.path).name}")
+    sources: dict[str, ScoredDetections] = {}
+    rankings: dict[str, tuple[ScoredDetections, ranking.Ranking]] = {}
+    gains: dict[str, list[Comparison]] = {}
+    sections: list[Section | None] = []
+    bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
     with progress("Evaluating", 5 * len(results) + 3) as advance:
-        sources: dict[str, ScoredDetections] = {}
-        rankings: dict[str, tuple[ScoredDetections, ranking.Ranking]] = {}
-        gains: dict[str, list[Comparison]] = {}
         for detections in results:
-            measured = sources[detections.name] = ScoredDetections.of(truth, detections)
+            name = detections.name
+            measured = sources[name] = ScoredDetections.of(truth, detections)
             advance()
-            rankings[detections.name] = (measured, ranking.rank(measured, settings.judge))
+            rankings[name] = (measured, ranking.rank(measured, settings.judge))
             advance(2)
-            if {"conventional", "oaks"} <= set(measured.scores):
-                pair = [
-                    Contender(key, measured, measured.scores[key].ranks) for key in ("conventional", "oaks")
-                ]
-                gains[detections.name] = compare_rankings(
-                    pair, resamples=settings.resamples, seed=settings.seed
-                )
+            if {"conventional", "oaks"} <= measured.scores.keys():
+                pair = [measured.scores[key] for key in ("conventional", "oaks")]
+                contenders = [Contender(score.key, measured, score.ranks) for score in pair]
+                gains[name] = compare_rankings(contenders, **bootstrap)
             advance(2)
-        sections: list[Section | None] = [ranking.section(rankings, settings.beside_paper)]
-        if len(sources) > 1 and len({m.detections.box_source for m in sources.values()}) == 1:
-            sections.append(
-                compare_files(list(sources.values()), resamples=settings.resamples, seed=settings.seed)
-            )
+        paper, landing = settings.beside_paper, settings.landing
+        sections.append(ranking.section(rankings, paper))
+        if len(sources) > 1 and len({detections.box_source for detections in results}) == 1:
+            sections.append(compare_files(list(sources.values()), **bootstrap))
         advance()
-        sections.append(
-            occlusion.section(
-                truth, sources, gains, beside_paper=settings.beside_paper, landing=settings.landing
-            )
-        )
+        sections.append(occlusion.section(truth, sources, gains, beside_paper=paper, landing=landing))
         advance()
-        sections.append(calibration.section(sources, settings.beside_paper))
-        sections.append(visibility.section(sources, settings.beside_paper))
+        sections.append(calibration.section(sources, paper))
+        sections.append(visibility.section(sources, paper))
         if settings.images is not None:
-            sections.append(cases.section(next(iter(sources.values())), settings.images))
+            sections.append(cases.section(sources[names[0]], settings.images))
         advance()
-    for section in sections:
-        if section is not None:
-            report.put(section.without_name(names[0]) if len(names) == 1 else section)
-    report.head = report_head(truth, list(sources.values()), settings)
+    for section in filter(None, sections):
+        report.put(section.without_name(names[0]) if len(names) == 1 else section)
+    report.head = report_head(
+        truth, list(sources.values()), judge=settings.judge, landing=landing, **bootstrap
+    )
     report.answer = answer(sources, gains)
-    report.tiles = headline_tiles(truth, *next(iter(rankings.values())))
+    report.tiles = headline_tiles(truth, *rankings[names[0]])
     return report
 
 
@@ -154,9 +144,8 @@ def evaluate_bundle(
     """
     out = Path(out)
     if boxes is not None and not ground_truth_only:
-        detected_jobs(
-            truth, boxes, min_box_score
-        )  # refused now, and not after the run with ground-truth boxes
+        # Refused now, and not after the run with ground-truth boxes.
+        detected_jobs(truth, boxes, min_box_score)
     out.mkdir(parents=True, exist_ok=True)
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
     if not ground_truth_only:
@@ -231,129 +220,3 @@ def compare_files(
     found = compare_rankings(contenders, resamples=resamples, seed=seed)
     titles = dict.fromkeys(TITLES[c.key] for c in chosen)
     return files_section([c.name for c in contenders], found, " or ".join(titles))
-
-
-def _title(truth: GroundTruth, results: Sequence[Detections]) -> str:
-    return f"{', '.join(detections.name for detections in results)} on {Path(truth.path).name}"
-
-
-def headline_tiles(truth: GroundTruth, measured: ScoredDetections, figures: ranking.Ranking) -> list[Tile]:
-    """Return the headline numbers of the first file."""
-    best = measured.best.key
-    made = [
-        Tile(
-            f"AP, {occlusion.SHORT[best]}",
-            f"{100 * figures[best]['AP']:.1f}",
-            f"{ranking.BOXES[measured.detections.box_source]}, {number_of(int(truth.counted.sum()), 'person', 'people')}",
-        )
-    ]
-    share = ranking.gap_closed(figures, best)
-    if share is not None and best != "conventional":
-        oracle, conventional = figures["oracle"]["AP"], figures["conventional"]["AP"]
-        made.append(
-            Tile(
-                "Gap to the oracle closed",
-                f"{100 * share:.0f} %".replace("-", "−"),
-                f"conventional {100 * conventional:.1f}, oracle {100 * oracle:.1f}",
-                "good" if share > 0 else "bad",
-            )
-        )
-    score = measure_calibration(measured.best.values, measured.own_oks)
-    made.append(
-        Tile("Calibration error (ECE)", f"{score.ece:.3f}", f"Pearson's r with OKS {score.pearson:.2f}")
-    )
-    return made
-
-
-def report_head(
-    truth: GroundTruth, sources: Sequence[ScoredDetections], settings: Settings
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the entries that state what every figure depends on."""
-    enlarged = bool((truth.scales != 1).any())
-    groups = [
-        (
-            "Annotations",
-            [
-                ("File", Path(truth.path).name),
-                ("SHA-256", checksum(truth.path)),
-                ("Images", str(len(truth.image_ids))),
-                ("People", f"{int(truth.counted.sum())} with keypoints, {len(truth.ids)} in all"),
-                ("Skeleton", f"{truth.skeleton.name}, {truth.skeleton.count} keypoints and their sigmas"),
-                (
-                    "Scale",
-                    "original images (coordinates and areas enlarged from the file's)"
-                    if enlarged
-                    else "the file's",
-                ),
-            ],
-        )
-    ]
-    for measured in sources:
-        detections = measured.detections
-        stated = [
-            ("File", Path(detections.path).name),
-            ("SHA-256", checksum(detections.path)),
-            ("Poses", str(detections.count)),
-            ("Box source", str(detections.header.get("box_source", detections.box_source))),
-        ]
-        stated += _stated(detections.header)
-        if not detections.header:
-            stated.append(("Header", "none: decoder, flip, precision, NMS and thresholds are not stated"))
-        groups.append((f"Results: {detections.name}", stated))
-    groups.append(
-        (
-            "Evaluation",
-            [
-                ("OKS", ".50 to .95 in steps of .05; at most 20 poses per image"),
-                ("Judge", f"{settings.judge} {version(settings.judge)}"),
-                ("Classes", "1–5, 6–10, 11–15, 16–17 labeled keypoints; areas from 32²"),
-                ("Visible", "predicted visibility above .5"),
-                ("Errors", f"OKS .75; localized from .1; corrected points by {settings.landing}"),
-                (
-                    "Intervals",
-                    f"95 %, {number_of(settings.resamples, 'resample')} of the images, seed {settings.seed}",
-                ),
-            ],
-        )
-    )
-    packages = ("oaks", "numpy", "scipy", "pycocotools")
-    groups.append(
-        ("Software", [(name, version(name)) for name in packages] + [("Python", platform.python_version())])
-    )
-    return groups
-
-
-def checksum(path: str) -> str:
-    """Return the SHA-256 of a file; a dash if there is no file."""
-    if not Path(path).is_file():
-        return "–"
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _stated(header: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return a header's entries as (label, text); nested entries get a line each."""
-    found: list[tuple[str, str]] = []
-    for key, value in header.items():
-        label = key.replace("_", " ").replace("sha256", "SHA-256").replace("nms", "NMS")
-        label = label[:1].upper() + label[1:]
-        if key in NOT_SHOWN or value in (None, [], "", {}):
-            continue
-        if key == "skipped" and isinstance(value, dict):
-            shown = ", ".join(f"{name} ({reason})" for name, reason in list(value.items())[:10])
-            more = ", ..." if len(value) > 10 else ""
-            found.append(("Skipped images", f"{len(value)}, their people count as missed: {shown}{more}"))
-        elif key == "networks":
-            found += [(f"{role} network".capitalize(), _in_a_line(entry)) for role, entry in value.items()]
-        else:
-            found.append((label, _in_a_line(value)))
-    return found
-
-
-def _in_a_line(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_in_a_line(entry)}" for key, entry in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_in_a_line, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)

@@ -16,12 +16,13 @@ from oaks.coco import write_results
 from oaks.files import write_json
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
-from oaks.val.evaluate import Settings, evaluate, headline_tiles
+from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.interval import Interval
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_section
 from oaks.val.report.document import Column, Report, Section, Table, format_cell
+from oaks.val.report.head import headline_tiles
 from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
 from oaks.val.scores import ScoredDetections
 

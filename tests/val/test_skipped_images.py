@@ -23,11 +23,11 @@ from oaks.skipping import SkippedItems
 from oaks.val import resumable
 from oaks.val.detect import ReadableImages, detect
 from oaks.val.detections import Detections
-from oaks.val.evaluate import _stated as stated
 from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import cases
 from oaks.val.report.document import Report
+from oaks.val.report.head import header_entries
 from oaks.val.scores import ScoredDetections
 
 from . import synthetic
@@ -118,8 +118,8 @@ def test_a_whole_evaluation(spoiled, tmp_path, monkeypatch):
     assert again == 1
     assert named(output) == bad
     assert len(measured) == 2
-    (entry,) = [entry for entry in stated(measured[0][0].header) if entry[0] == "Skipped images"]
-    assert entry[1].startswith("4, their people count as missed: ")
+    entries = header_entries(measured[0][0].header)
+    assert entries["Skipped images"].startswith("4, their people count as missed: ")
 
 
 def test_people_in_skipped_images_count_as_missed(spoiled, whole, tmp_path):
@@ -305,7 +305,7 @@ def test_images_that_an_earlier_run_has_skipped_are_named_with_its_boxes(whole, 
                 ArgumentError, match=r"boxes\.header\.json: skipped must be an object with a reason"
             ):
                 detect(engine, truth, whole / "people", tmp_path / "s.json", boxes=boxes)
-    assert stated({"skipped": 3}) == [("Skipped", "3")]
+    assert header_entries({"skipped": 3}) == {"Skipped": "3"}
 
 
 def test_labels_of_another_size_are_still_refused_before_the_work(spoiled, tmp_path):
