@@ -19,6 +19,7 @@ class CalibrationMetrics:
 
     Attributes:
         count: N.
+        mean_score, mean_oks: means of score and OKS.
         pearson, spearman: correlation of score and OKS.
         ece: expected calibration error: mean distance between the mean score and the mean OKS of a bin, over BINS
             bins of equal count.
@@ -27,6 +28,8 @@ class CalibrationMetrics:
     """
 
     count: int
+    mean_score: float
+    mean_oks: float
     pearson: float
     spearman: float
     ece: float
@@ -45,26 +48,29 @@ def measure_calibration(scores: np.ndarray, oks: np.ndarray) -> CalibrationMetri
     bin_scores = np.array([scores[part].mean() for part in bins])
     bin_oks = np.array([oks[part].mean() for part in bins])
     counts = np.array([len(part) for part in bins])
-    has = len(scores) > 0
     return CalibrationMetrics(
         count=len(scores),
+        mean_score=mean(scores),
+        mean_oks=mean(oks),
         pearson=pearson(scores, oks),
         spearman=spearman(scores, oks),
-        ece=float(np.average(np.abs(bin_scores - bin_oks), weights=counts)) if has else float("nan"),
-        brier=float(np.mean((scores - (oks >= RIGHT)) ** 2)) if has else float("nan"),
+        ece=float(np.average(np.abs(bin_scores - bin_oks), weights=counts)) if bins else float("nan"),
+        brier=mean((scores - (oks >= RIGHT)) ** 2),
         bin_scores=bin_scores,
         bin_oks=bin_oks,
         bin_counts=counts,
     )
 
 
-def _varied(a: np.ndarray, b: np.ndarray) -> bool:
-    return len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
+def mean(values: np.ndarray) -> float:
+    """Return the mean; NaN without values."""
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Return Pearson's correlation; NaN for fewer than two cases or if one side is constant."""
-    return float(np.corrcoef(a, b)[0, 1]) if _varied(a, b) else float("nan")
+    varied = len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varied else float("nan")
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
@@ -79,13 +85,11 @@ class Threshold:
     """The lowest score threshold that reaches a precision; NaN if none does.
 
     Attributes:
-        precision: the target precision.
         score: minimum score of the poses to keep.
         kept: share of all poses that is kept.
         recall: share of the correct poses that is kept.
     """
 
-    precision: float
     score: float
     kept: float
     recall: float
@@ -100,16 +104,10 @@ def threshold_for(scores: np.ndarray, right: np.ndarray, precision: float) -> Th
     sorted_scores = scores[order]
     correct = np.cumsum(right[order])
     # Poses of equal score are kept or dropped together.
-    last = (
-        np.append(np.flatnonzero(np.diff(sorted_scores)), len(scores) - 1)
-        if len(scores)
-        else np.array([], int)
-    )
+    last = np.flatnonzero(np.append(np.diff(sorted_scores), True)[: len(scores)])
     reached = last[correct[last] / (last + 1) >= precision]
     if not len(reached):
-        return Threshold(precision, float("nan"), 0.0, 0.0)
+        return Threshold(float("nan"), 0.0, 0.0)
     end = reached[-1]
-    total = max(int(right.sum()), 1)
-    return Threshold(
-        precision, float(sorted_scores[end]), (end + 1) / len(scores), float(correct[end] / total)
-    )
+    recall = correct[end] / max(int(right.sum()), 1)
+    return Threshold(float(sorted_scores[end]), (end + 1) / len(scores), float(recall))

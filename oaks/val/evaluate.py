@@ -216,7 +216,7 @@ def compare_files(
         ArgumentError: a file does not have the score.
     """
     chosen = [m.best if score is None else m.ranked_by(score) for m in sources]
-    contenders = [Contender(m.detections.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]
+    contenders = [Contender(m.name, m, c.ranks) for m, c in zip(sources, chosen, strict=True)]
     found = compare_rankings(contenders, resamples=resamples, seed=seed)
     titles = dict.fromkeys(TITLES[c.key] for c in chosen)
     return files_section([c.name for c in contenders], found, " or ".join(titles))

@@ -76,6 +76,11 @@ class ScoredDetections:
         return cls(truth, detections, found, ks, oks, scores_of(truth, detections, ks))
 
     @property
+    def name(self) -> str:
+        """The name of the results in tables."""
+        return self.detections.name
+
+    @property
     def best(self) -> Score:
         """The main score: OAKS, else the file's own, else the conventional score."""
         return next(self.scores[key] for key in ("oaks", "own", "conventional") if key in self.scores)

@@ -16,6 +16,7 @@ from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton
 from oaks.structured import read_json
+from oaks.val.calibration import mean
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.oks import pairs
@@ -85,7 +86,7 @@ class TrackScores:
     @property
     def motp(self) -> float:
         """Mean similarity of the pairs; NaN without pairs."""
-        return float(self.similarities.mean()) if len(self.similarities) else float("nan")
+        return mean(self.similarities)
 
     @property
     def idf1(self) -> float:
@@ -281,17 +282,13 @@ def steadiness(
     lengths = [np.linalg.norm(values, axis=1) for values in (second(keypoints), second(off), away)]
     moved = float((velocity**2).sum())
     return Steadiness(
-        jitter=_mean(lengths[0]),
-        relative_jitter=_mean(lengths[0] / size),
-        shake=_mean(lengths[1] / size),
+        jitter=mean(lengths[0]),
+        relative_jitter=mean(lengths[0] / size),
+        shake=mean(lengths[1] / size),
         lag=-float((away * velocity).sum()) / moved if moved else float("nan"),
-        error=_mean(lengths[2] / size),
+        error=mean(lengths[2] / size),
         count=int(usable.sum()),
     )
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from oaks.val.calibration import mean
+
 VISIBLE = 0.5
 """Predicted visibility above which a keypoint counts as visible (section 4.1)."""
 
@@ -43,19 +45,15 @@ def visibility_metrics(predicted: np.ndarray, flags: np.ndarray) -> VisibilityMe
     truth, said = flags > 0, predicted > VISIBLE
     return VisibilityMetrics(
         count=len(flags),
-        labeled=_share(truth),
-        accuracy=_share(said == truth),
-        precision=_share(truth[said]),
-        recall=_share(said[truth]),
+        labeled=mean(truth),
+        accuracy=mean(said == truth),
+        precision=mean(truth[said]),
+        recall=mean(said[truth]),
         auc=area_under_curve(predicted, truth),
-        recall_hidden=_share(said[flags == 1]),
-        recall_seen=_share(said[flags == 2]),
-        specificity=_share(~said[~truth]),
+        recall_hidden=mean(said[flags == 1]),
+        recall_seen=mean(said[flags == 2]),
+        specificity=mean(~said[~truth]),
     )
-
-
-def _share(cases: np.ndarray) -> float:
-    return float(cases.mean()) if len(cases) else float("nan")
 
 
 def area_under_curve(values: np.ndarray, positive: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from oaks.val.bootstrap import Comparison
 from oaks.val.calibration import measure_calibration
 from oaks.val.ground_truth import OCCLUSION_CLASSES
 from oaks.val.interval import Interval
-from oaks.val.report.document import Answer, Cell, Column, Table, format_cell
+from oaks.val.report.document import Answer, Cell, Table, columns, format_cell
 from oaks.val.scores import ScoredDetections
 
 Verdict = Literal["yes", "no", "open"]
@@ -111,15 +111,13 @@ def _table(figures: Mapping[str, Mapping[str, Comparison]]) -> Table:
             cells.append(own[figure].differences[0])
         rows.append(tuple(cells))
     if len(figures) == 1:
-        columns = [Column("Conventional"), Column("OAKS"), Column("Difference", "points")]
+        shown = columns(text=["People"], percent=["Conventional", "OAKS"], points=["Difference"])
     else:
-        columns = [Column(f"OAKS gain, {name}", "points") for name in figures]
+        shown = columns(text=["People"], points=[f"OAKS gain, {name}" for name in figures])
     classes = ", ".join(f"{c.fewest}–{c.most}" for c in OCCLUSION_CLASSES)
     note = (
         f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, where failures on people of "
         "other classes count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
         "interval excludes 0 is not explained by the choice of images."
     )
-    return Table(
-        "answer", "Which score ranks better", (Column("People", "text"), *columns), tuple(rows), note
-    )
+    return Table("answer", "Which score ranks better", shown, tuple(rows), note)

@@ -17,12 +17,13 @@ from oaks.val.calibration import (
 )
 from oaks.val.ground_truth import LARGE, MEDIUM, OCCLUSION_CLASSES
 from oaks.val.report import figures, paper
-from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
+from oaks.val.report.document import Cell, Figure, Item, Section, Table, columns
 from oaks.val.report.occlusion import SHORT, shown_scores
 from oaks.val.scores import TITLES, ScoredDetections
 
 SHOWN_KEYPOINTS = ("left_eye", "left_wrist", "left_knee")
 """The keypoints of figure 5."""
+MEASURES = ("Pearson", "Spearman", "ECE", "Brier")
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -38,80 +39,66 @@ def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
     yield "Large (from 96²)", has & (areas >= LARGE)
 
 
+Groups = Mapping[str, Mapping[str, CalibrationMetrics]]
+"""Calibration of the main scores, by title of a group and key of a score."""
+
+
+def measure_groups(measured: ScoredDetections) -> Groups:
+    """Measure the main scores in every group."""
+    scores = {key: measured.scores[key].values for key in shown_scores(measured)}
+    return {
+        title: {
+            key: measure_calibration(values[members], measured.own_oks[members])
+            for key, values in scores.items()
+        }
+        for title, members in groups(measured)
+    }
+
+
 def correlation_table(measured: ScoredDetections) -> Table:
     """Table of Pearson, Spearman, ECE and Brier of every score, over all poses."""
-    rows: list[tuple[Cell, ...]] = []
-    for key, score in measured.scores.items():
-        figure = measure_calibration(score.values, measured.own_oks)
-        rows.append((TITLES[key], figure.count, *_figures(figure)))
+    found = {key: measure_calibration(s.values, measured.own_oks) for key, s in measured.scores.items()}
     return Table(
-        f"correlation-{measured.detections.name}",
-        f"{measured.detections.name}: every score against the true OKS",
-        (
-            Column("Score", "text"),
-            Column("Poses", "count"),
-            *(Column(title, "number") for title in ("Pearson", "Spearman", "ECE", "Brier")),
-        ),
-        tuple(rows),
+        f"correlation-{measured.name}",
+        f"{measured.name}: every score against the true OKS",
+        columns(text=["Score"], count=["Poses"], number=MEASURES),
+        tuple((TITLES[key], m.count, m.pearson, m.spearman, m.ece, m.brier) for key, m in found.items()),
         "Before box scores are multiplied in. ECE: 15 bins of equal count, mean score against mean true "
         "OKS. Brier: the event is an OKS of at least .5. Lower is better for both.",
-        tuple(i for i, key in enumerate(measured.scores) if key == measured.best.key),
+        tuple(i for i, key in enumerate(found) if key == measured.best.key),
     )
 
 
-def _figures(of: CalibrationMetrics) -> tuple[float, ...]:
-    return of.pearson, of.spearman, of.ece, of.brier
-
-
-def group_table(measured: ScoredDetections) -> Table:
+def group_table(name: str, measures: Groups) -> Table:
     """The same table for the main scores, by occlusion class and size of the person."""
-    rows = []
-    for title, members in groups(measured):
-        for key in shown_scores(measured):
-            figure = measure_calibration(measured.scores[key].values[members], measured.own_oks[members])
-            mean_oks = float(measured.own_oks[members].mean()) if figure.count else None
-            mean_score = float(measured.scores[key].values[members].mean()) if figure.count else None
-            rows.append((title, SHORT[key], figure.count, mean_score, mean_oks, *_figures(figure)))
     return Table(
-        f"calibration-{measured.detections.name}",
-        f"{measured.detections.name}: calibration per occlusion class and size of person",
-        (
-            Column("People", "text"),
-            Column("Score", "text"),
-            Column("Poses", "count"),
-            *(
-                Column(title, "number")
-                for title in ("Mean score", "Mean OKS", "Pearson", "Spearman", "ECE", "Brier")
-            ),
+        f"calibration-{name}",
+        f"{name}: calibration per occlusion class and size of person",
+        columns(text=["People", "Score"], count=["Poses"], number=["Mean score", "Mean OKS", *MEASURES]),
+        tuple(
+            (title, SHORT[key], m.count, m.mean_score, m.mean_oks, m.pearson, m.spearman, m.ece, m.brier)
+            for title, scores in measures.items()
+            for key, m in scores.items()
         ),
-        tuple(rows),
         "Sizes by the person's area in pixels of the original image.",
     )
 
 
-def reliability_figures(measured: ScoredDetections) -> list[Figure]:
+def reliability_figures(name: str, measures: Groups) -> list[Figure]:
     """Reliability diagrams: all people and the classes from the most to the least occluded; the sizes."""
-    panels = {
-        title: {
-            key: measure_calibration(measured.scores[key].values[members], measured.own_oks[members])
-            for key in shown_scores(measured)
-        }
-        for title, members in groups(measured)
-    }
-    titles = list(panels)
+    panels = list(measures.items())
     split = 1 + len(OCCLUSION_CLASSES)
-    name = measured.detections.name
     return [
         Figure(
             f"reliability-{key}-{name}",
-            f"{name}: mean OKS against the score, {what}",
-            figures.reliability({title: panels[title] for title in chosen}, SHORT),
+            f"{name}: mean OKS against the score, by {what}",
+            figures.reliability(dict(chosen), SHORT),
             "Mean true OKS of the poses in each bin of equal count, against their mean score. A calibrated score "
             "lies on the dashed line.",
         )
         for key, what, chosen in (
-            ("class", "By occlusion", titles[:split]),
-            ("size", "by size of person", titles[split:]),
+            ("class", "occlusion", panels[:split]),
+            ("size", "size of person", panels[split:]),
         )
     ]
 
@@ -125,14 +112,11 @@ def threshold_table(measured: ScoredDetections) -> Table:
             found = threshold_for(measured.scores[key].ranks, right, precision)
             rows.append((SHORT[key], precision, found.score, found.kept, found.recall))
     return Table(
-        f"thresholds-{measured.detections.name}",
-        f"{measured.detections.name}: thresholds and their precision",
+        f"thresholds-{measured.name}",
+        f"{measured.name}: thresholds and their precision",
         (
-            Column("Score", "text"),
-            Column("Target precision"),
-            Column("Threshold", "number"),
-            Column("Poses kept"),
-            Column("Right poses kept"),
+            *columns(text=["Score"], percent=["Target precision"], number=["Threshold"]),
+            *columns(percent=["Poses kept", "Right poses kept"]),
         ),
         tuple(rows),
         "A pose is right if its OKS with its own person is at least .5. The threshold is the lowest that reaches the "
@@ -187,11 +171,7 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
         Table(
             f"similarity-{detections.name}",
             f"{detections.name}: correlation with the true keypoint similarity",
-            (
-                Column("Keypoint", "text"),
-                Column("Cases", "count"),
-                *(Column(title, "number") for title in titles),
-            ),
+            columns(text=["Keypoint"], count=["Cases"], number=titles),
             tuple(rows),
             "Labeled keypoints of poses that are matched with a person.",
         )
@@ -201,25 +181,20 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
 
 def histogram_figure(measured: ScoredDetections) -> Figure | None:
     """Figure 6: OKS-bar (heat with true visibility), predicted OKS and OKS."""
-    keys = [k for k in ("heat_true_visibility", "oaks_true_visibility", "oracle") if k in measured.scores]
-    if len(keys) < 2:
+    shown = {
+        "heat_true_visibility": ("OKS from heat", figures.COLORS["conventional"]),
+        "oaks_true_visibility": ("OKS from predicted KS", figures.COLORS["oaks"]),
+        "oracle": ("True OKS", figures.COLORS["oracle"]),
+    }
+    panels = {
+        title: measured.scores[key].values for key, (title, _) in shown.items() if key in measured.scores
+    }
+    if len(panels) < 2:
         return None
-    titles = {
-        "heat_true_visibility": "OKS from heat",
-        "oaks_true_visibility": "OKS from predicted KS",
-        "oracle": "True OKS",
-    }
-    colors = {
-        "heat_true_visibility": figures.COLORS["conventional"],
-        "oaks_true_visibility": figures.COLORS["oaks"],
-        "oracle": figures.COLORS["oracle"],
-    }
     return Figure(
-        f"histograms-{measured.detections.name}",
-        f"{measured.detections.name}: OKS from heat, from predicted KS, and true OKS (figure 6)",
-        figures.score_histograms(
-            {titles[k]: measured.scores[k].values for k in keys}, [colors[k] for k in keys]
-        ),
+        f"histograms-{measured.name}",
+        f"{measured.name}: OKS from heat, from predicted KS, and true OKS (figure 6)",
+        figures.score_histograms(panels, dict(shown.values())),
         "All three use the true visibility.",
     )
 
@@ -228,10 +203,11 @@ def section(sources: Mapping[str, ScoredDetections], beside_paper: bool) -> Sect
     """Return the section with the figures and tables of all results files, by name."""
     items: list[Item] = []
     for measured in sources.values():
-        items += [*reliability_figures(measured), correlation_table(measured), group_table(measured)]
-        items.append(threshold_table(measured))
-        histogram = histogram_figure(measured)
-        items += [histogram] if histogram else []
+        measures = measure_groups(measured)
+        items += [*reliability_figures(measured.name, measures), correlation_table(measured)]
+        items += [group_table(measured.name, measures), threshold_table(measured)]
+        if (histogram := histogram_figure(measured)) is not None:
+            items.append(histogram)
         if measured.detections.heat is not None or measured.detections.similarity is not None:
             items += similarity_items(measured, beside_paper)
     return Section(

@@ -50,7 +50,7 @@ def section(measured: ScoredDetections, images: Path) -> Section | None:
         return None
     return Section(
         "cases",
-        f"{measured.detections.name}: best and worst cases",
+        f"{measured.name}: best and worst cases",
         "Limbs on the person's left are blue, on the right red. White rings are the annotated keypoints. Keypoints "
         "with a predicted visibility below .5 are left out, unless the title says otherwise.",
         tuple(galleries),

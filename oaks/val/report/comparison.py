@@ -7,32 +7,27 @@ from pathlib import Path
 
 from oaks.names import number_of
 from oaks.val.bootstrap import Comparison, paired_t_test
-from oaks.val.report.document import Cell, Column, Section, Table
+from oaks.val.report.document import Cell, Section, Table, columns
 from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.scores import TITLES, ScoredDetections
 
 
 def files_section(names: Sequence[str], comparisons: Sequence[Comparison], score: str) -> Section:
     """Return the section with the figures of several contenders, and their gains over the first."""
-    columns = [Column("Figure", "text"), *(Column(name) for name in names)]
-    columns += [Column(f"{name} − {names[0]}", "points") for name in names[1:]]
+    differences = [f"{name} − {names[0]}" for name in names[1:]]
     rows: tuple[tuple[Cell, ...], ...] = tuple((c.figure, *c.values, *c.differences) for c in comparisons)
     table = Table(
         "side-by-side",
         f"{' and '.join(names)}, ranked by {score}",
-        tuple(columns),
+        columns(text=["Figure"], percent=names, points=differences),
         rows,
         "Per cent with 95 % intervals, and differences in points with theirs: a paired bootstrap over "
         "images, every file measured on the same resamples. A difference whose interval excludes 0 is "
         "not explained by the choice of images. “(all)”: all detections kept; “(own)”: only those whose own person is in "
         "the class.",
     )
-    return Section(
-        "comparison",
-        "Comparison",
-        "Several results files on the same images and people.",
-        (table,),
-    )
+    text = "Several results files on the same images and people."
+    return Section("comparison", "Comparison", text, (table,))
 
 
 Figures = Mapping[str, float]
@@ -59,14 +54,8 @@ def trainings_table(first: Sequence[Figures], second: Sequence[Figures], names: 
         "trainings",
         f"{names[0]} against {names[1]} over {number_of(len(first), 'training')} (table 4)",
         (
-            Column("Figure", "text"),
-            Column(names[0]),
-            Column("± deviation"),
-            Column(names[1]),
-            Column("± deviation"),
-            Column("Difference", "points"),
-            Column("p", "number"),
-            Column("Significant at .05", "text"),
+            *columns(text=["Figure"], percent=[names[0], "± deviation", names[1], "± deviation"]),
+            *columns(points=["Difference"], number=["p"], text=["Significant at .05"]),
         ),
         tuple(rows),
         "Sample standard deviations; two-sided paired t-test over trainings.",
@@ -91,6 +80,6 @@ def trainings_section(
     )
     titles = (TITLES[first_score], TITLES[second_score])
     table = trainings_table(*figures, titles if titles[0] != titles[1] else ("First", "Second"))
-    names = ", ".join(one.detections.name for one in second)
+    names = ", ".join(one.name for one in second)
     text = f"{names} on {Path(second[0].truth.path).name}."
     return Section("trainings", "Several trainings", text, (table,))

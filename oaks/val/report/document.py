@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -21,6 +22,11 @@ class Column:
 
     title: str
     kind: Kind = "percent"
+
+
+def columns(**titles: Iterable[str]) -> tuple[Column, ...]:
+    """Return columns with titles by kind, in order: columns(text=["Score"], count=["Poses"])."""
+    return tuple(Column(title, cast("Kind", kind)) for kind, group in titles.items() for title in group)
 
 
 Cell = str | int | float | Interval | None
@@ -164,11 +170,8 @@ class Report:
 def format_cell(cell: Cell, kind: Kind) -> str:
     """Return a cell as text, the same in HTML and Markdown."""
     if isinstance(cell, Interval):
-        if not math.isfinite(cell.low):
-            return format_cell(cell.value, kind)
-        return (
-            f"{format_cell(cell.value, kind)} [{format_cell(cell.low, kind)}, {format_cell(cell.high, kind)}]"
-        )
+        value, low, high = (format_cell(part, kind) for part in (cell.value, cell.low, cell.high))
+        return f"{value} [{low}, {high}]" if math.isfinite(cell.low) else value
     if isinstance(cell, str):
         return cell
     if cell is None or not math.isfinite(cell):
@@ -186,7 +189,7 @@ def format_cell(cell: Cell, kind: Kind) -> str:
 def sort_value(cell: Cell) -> float | str:
     """Return the value by which a table sorts a cell; undefined cells come last in both directions."""
     if isinstance(cell, Interval):
-        return cell.value if math.isfinite(cell.value) else ""
+        cell = cell.value
     if isinstance(cell, str):
         return cell
     return cell if cell is not None and math.isfinite(cell) else ""
@@ -197,7 +200,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, Interval):
-        return {"value": to_plain(value.value), "low": to_plain(value.low), "high": to_plain(value.high)}
+        return to_plain(vars(value))
     if isinstance(value, dict):
         return {str(key): to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -221,18 +221,13 @@ def against_similarity(panels: Mapping[str, tuple[np.ndarray, np.ndarray, float]
     return draft.svg
 
 
-def score_histograms(panels: Mapping[str, np.ndarray], colors: Sequence[str]) -> str:
+def score_histograms(panels: Mapping[str, np.ndarray], colors: Mapping[str, str]) -> str:
     """Draw figure 6: histograms of scores and of the true OKS, side by side."""
     with drawing(10.5, 2.5) as draft:
         grid = _row(draft, len(panels))
-        for axes, (title, values), color in zip(grid, panels.items(), colors, strict=True):
-            axes.hist(
-                values,
-                np.linspace(0, 1, 41),
-                weights=np.full(len(values), 1 / len(values)),
-                color=color,
-                alpha=0.85,
-            )
+        for axes, (title, values) in zip(grid, panels.items(), strict=True):
+            share = np.full(len(values), 1 / len(values))
+            axes.hist(values, np.linspace(0, 1, 41), weights=share, color=colors[title], alpha=0.85)
             axes.axvline(values.mean(), color=INK, linewidth=1, linestyle=(0, (4, 3)))
             axes.set(title=f"{title}, mean {values.mean():.2f}", xlim=(0, 1), xlabel="value")
         grid[0].set_ylabel("share of poses")

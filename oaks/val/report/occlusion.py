@@ -9,7 +9,7 @@ from oaks.val.error_analysis import KINDS, STAGES, ErrorAnalysis, Landing, analy
 from oaks.val.ground_truth import OCCLUSION_CLASSES, GroundTruth
 from oaks.val.occlusion import evaluate_occlusion
 from oaks.val.report import figures, paper
-from oaks.val.report.document import Cell, Column, Figure, Item, Section, Table
+from oaks.val.report.document import Cell, Figure, Item, Section, Table, columns
 from oaks.val.scores import TITLES, ScoredDetections
 
 SHORT = {"conventional": "Conventional", "oaks": "OAKS", "oracle": "Oracle", "own": "File's score"}
@@ -30,11 +30,7 @@ def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
     return Table(
         "class-counts",
         "People per occlusion class",
-        (
-            Column("", "text"),
-            *(Column(f"{c.title} ({c.fewest}–{c.most})", "count") for c in OCCLUSION_CLASSES),
-            Column("All", "count"),
-        ),
+        columns(text=[""], count=[*(f"{c.title} ({c.fewest}–{c.most})" for c in OCCLUSION_CLASSES), "All"]),
         tuple(rows),
         "By the number of labeled keypoints. Shares: "
         + ", ".join(f"{count / total:.1%}" for count in counts.values())
@@ -42,12 +38,8 @@ def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
     )
 
 
-def class_tables(measured: ScoredDetections) -> list[Table]:
-    """Tables of AP at OKS .75 and over .5 to .95 of every score in every class, in both forms."""
-    return [_class_table(measured, own_only=False), _class_table(measured, own_only=True)]
-
-
-def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
+def class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
+    """Table of AP at OKS .75 and over .5 to .95 of every score in every class; see evaluate_occlusion."""
     rows: list[tuple[Cell, ...]] = []
     for key, score in measured.scores.items():
         found = [
@@ -55,7 +47,7 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
             for c in range(len(OCCLUSION_CLASSES))
         ]
         rows.append((TITLES[key], *(b.ap75 for b in found), *(b.ap for b in found)))
-    name = measured.detections.name
+    name = measured.name
     form = "only the class's own detections" if own_only else "all detections kept"
     note = (
         "A detection counts only if its own person is in the class."
@@ -66,10 +58,9 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
     return Table(
         f"classes-{'own' if own_only else 'all'}-{name}",
         f"{name}: average precision per occlusion class, {form}",
-        (
-            Column("Score", "text"),
-            *(Column(f"AP75 {c.title.lower()}") for c in OCCLUSION_CLASSES),
-            *(Column(f"AP {c.title.lower()}") for c in OCCLUSION_CLASSES),
+        columns(
+            text=["Score"],
+            percent=[f"{ap} {c.title.lower()}" for ap in ("AP75", "AP") for c in OCCLUSION_CLASSES],
         ),
         tuple(rows),
         note,
@@ -77,8 +68,8 @@ def _class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
     )
 
 
-def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> list[Item]:
-    """Gain of `second` over `first` by class, with intervals: a drawing and a table."""
+def gains(name: str, comparisons: list[Comparison]) -> list[Item]:
+    """Gain of OAKS over the conventional score by class, with intervals: a drawing and a table."""
     by_figure = {c.figure: c for c in comparisons}
     panels: dict[str, list[tuple[str, float, float, float]]] = {}
     for form, title in (("all", "All detections kept"), ("own", "Only the class's own detections")):
@@ -86,19 +77,14 @@ def gains(name: str, comparisons: list[Comparison], first: str, second: str) -> 
         panels[title] = [(label, 100 * d.value, 100 * d.low, 100 * d.high) for label, d in won]
     table = Table(
         f"intervals-{name}",
-        f"{name}: {second} minus {first}, with 95 % intervals",
-        (
-            Column("Figure", "text"),
-            Column(first),
-            Column(second),
-            Column("Difference", "points"),
-        ),
+        f"{name}: OAKS minus Conventional, with 95 % intervals",
+        columns(text=["Figure"], percent=["Conventional", "OAKS"], points=["Difference"]),
         tuple((c.figure, *c.values, *c.differences) for c in comparisons),
         "Paired bootstrap over images. “(all)”: all detections kept; “(own)”: only the class's own.",
     )
     figure = Figure(
         f"gains-{name}",
-        f"{name}: gain of {second} over {first}",
+        f"{name}: gain of OAKS over Conventional",
         figures.intervals(panels, "points of AP at OKS .75"),
         "With 95 % intervals of a paired bootstrap over images.",
     )
@@ -111,9 +97,9 @@ def gains_beside_paper(measured: ScoredDetections, comparisons: list[Comparison]
     here = [by_figure[f"AP75 {c.key} (all)"] for c in OCCLUSION_CLASSES]
     boxes = measured.detections.box_source
     return Table(
-        f"paper-gains-{measured.detections.name}",
-        f"{measured.detections.name}: AP75 gain of OAKS over the conventional score, beside the paper",
-        (Column("Source", "text"), *(Column(c.title, "points") for c in OCCLUSION_CLASSES)),
+        f"paper-gains-{measured.name}",
+        f"{measured.name}: AP75 gain of OAKS over the conventional score, beside the paper",
+        columns(text=["Source"], points=[c.title for c in OCCLUSION_CLASSES]),
         (
             ("here", *here),
             (f"paper, {boxes} boxes", *(paper.CLASS_GAINS[boxes].get(c.key) for c in OCCLUSION_CLASSES)),
@@ -131,8 +117,8 @@ def class_curves(measured: ScoredDetections) -> Figure:
     ]
     titles = [c.title for c in OCCLUSION_CLASSES]
     return Figure(
-        f"curves-{measured.detections.name}",
-        f"{measured.detections.name}: precision and recall at OKS .75",
+        f"curves-{measured.name}",
+        f"{measured.name}: precision and recall at OKS .75",
         figures.precision_recall_curves(titles, panels, SHORT),
         "All detections kept; the number is the average precision in per cent.",
     )
@@ -159,7 +145,7 @@ def analyzes(measured: ScoredDetections, key: str, landing: Landing) -> list[Err
 def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     """Figures 11 or 12, their numbers, and the kinds of errors of the keypoints."""
     found = {key: analyzes(measured, key, landing) for key in shown_scores(measured)}
-    name, which = measured.detections.name, 11 if measured.detections.box_source == "ground truth" else 12
+    name, which = measured.name, 11 if measured.detections.box_source == "ground truth" else 12
     titles = [c.title for c in OCCLUSION_CLASSES]
     lands = (
         "Corrected keypoints get similarity .85 (jitter) or .5 (miss)."
@@ -170,7 +156,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     stages = Table(
         f"stages-{name}",
         f"{name}: AP at OKS .75 with errors corrected one kind at a time",
-        (Column("Score", "text"), Column("Class", "text"), *(Column(label) for label in STAGES.values())),
+        columns(text=["Score", "Class"], percent=STAGES.values()),
         tuple(
             (SHORT[key], c.title, *(analysis.ap[stage] for stage in STAGES))
             for key, line in found.items()
@@ -182,11 +168,7 @@ def error_items(measured: ScoredDetections, landing: Landing) -> list[Item]:
     kinds = Table(
         f"kinds-{name}",
         f"{name}: errors of labeled keypoints in matched poses",
-        (
-            Column("Class", "text"),
-            Column("Keypoints", "count"),
-            *(Column(kind.capitalize()) for kind in KINDS),
-        ),
+        columns(text=["Class"], count=["Keypoints"], percent=map(str.capitalize, KINDS)),
         tuple(
             (
                 c.title,
@@ -220,10 +202,10 @@ def section(
     for name, measured in sources.items():
         items.append(class_curves(measured))
         if name in comparisons:
-            items += gains(name, comparisons[name], "Conventional", "OAKS")
+            items += gains(name, comparisons[name])
             if beside_paper:
                 items.append(gains_beside_paper(measured, comparisons[name]))
-        items += class_tables(measured)
+        items += [class_table(measured, own_only=own_only) for own_only in (False, True)]
         items += error_items(measured, landing)
     return Section(
         "occlusion",

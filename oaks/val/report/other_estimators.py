@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,21 +12,25 @@ from oaks.val.bootstrap import Comparison, Contender, compare_rankings
 from oaks.val.calibration import measure_calibration
 from oaks.val.ground_truth import OCCLUSION_CLASSES
 from oaks.val.report import paper
-from oaks.val.report.document import Cell, Column, Section, Table
+from oaks.val.report.document import Cell, Section, Table, columns
 from oaks.val.scores import TITLES, Score, ScoredDetections
 
 SAME_POSES = 0.05
 """Largest difference in pixels between the keypoints of two files with the same poses."""
+INTERVALS = "Per cent with 95 % intervals, bootstrap over images."
 FORMS = {"all": "all detections kept", "own": "only detections whose own person is in the class"}
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Contender):
     """One score of an estimator's poses. The order is its own score, one score per scorer, the oracle."""
 
-    title: str
-    measured: ScoredDetections
     score: Score
+
+    @classmethod
+    def by(cls, score: Score, measured: ScoredDetections, title: str = "") -> Ranking:
+        """Return the ranking by a score of the results."""
+        return cls(title or TITLES[score.key], measured, score.ranks, score)
 
 
 def section(
@@ -46,7 +50,7 @@ def section(
         ArgumentError: no file of an estimator has visibility and similarity.
     """
     found = {
-        name: (rankings, compare_rankings(_contenders(rankings), resamples=resamples, seed=seed))
+        name: (rankings, compare_rankings(rankings, resamples=resamples, seed=seed))
         for name, rankings in estimators(sources).items()
     }
     tables = [overall_table(found)]
@@ -96,17 +100,13 @@ def _rankings(name: str, files: Mapping[str, ScoredDetections]) -> list[Ranking]
     own = first.scores.get("own", first.scores["conventional"])
     if name in scored and np.allclose(own.ranks, first.scores["oaks"].ranks, atol=1e-6):
         own = first.scores["conventional"]  # the file has been rescored, so its score is OAKS
-    rows = [Ranking(TITLES[own.key], first, own)]
+    rows = [Ranking.by(own, first)]
     for file, measured in scored.items():
-        title = TITLES["oaks"] if len(scored) == 1 else f"{TITLES['oaks']}, {file}"
-        rows.append(Ranking(title, measured, measured.scores["oaks"]))
+        title = "" if len(scored) == 1 else f"{TITLES['oaks']}, {file}"
+        rows.append(Ranking.by(measured.scores["oaks"], measured, title))
     if "oracle" in first.scores:
-        rows.append(Ranking(TITLES["oracle"], first, first.scores["oracle"]))
+        rows.append(Ranking.by(first.scores["oracle"], first))
     return rows
-
-
-def _contenders(rankings: Sequence[Ranking]) -> list[Contender]:
-    return [Contender(r.title, r.measured, r.score.ranks) for r in rankings]
 
 
 Found = Mapping[str, tuple[list[Ranking], list[Comparison]]]
@@ -126,18 +126,20 @@ def overall_table(found: Found) -> Table:
             told = measure_calibration(ranking.score.values[known], ranking.measured.own_oks[known])
             if ranking.score.key == "oaks":
                 marked.append(len(rows))
-            rows.append((
-                name, ranking.title, ap.values[n], figures["AP75"].values[n],
-                gain,
-                None if gain is None or not gap > 0 else gain.value / gap, told.pearson, told.ece,
-            ))  # fmt: skip
-    columns = (
-        Column("Estimator", "text"), Column("Score", "text"), Column("AP"), Column("AP75"), Column("AP gain", "points"),
-        Column("Gap closed %"), Column("Pearson", "number"), Column("ECE", "number"),
-    )  # fmt: skip
-    note = "Per cent with 95 % intervals, bootstrap over images. Gains are over the own score."
-    return Table("other-estimators", "Other estimators: own score, OAKS and oracle", columns, tuple(rows), note,
-                 tuple(marked))  # fmt: skip
+            closed = None if gain is None or not gap > 0 else gain.value / gap
+            values = (ap.values[n], figures["AP75"].values[n])
+            rows.append((name, ranking.name, *values, gain, closed, told.pearson, told.ece))
+    return Table(
+        "other-estimators",
+        "Other estimators: own score, OAKS and oracle",
+        (
+            *columns(text=["Estimator", "Score"], percent=["AP", "AP75"], points=["AP gain"]),
+            *columns(percent=["Gap closed %"], number=["Pearson", "ECE"]),
+        ),
+        tuple(rows),
+        f"{INTERVALS} Gains are over the own score.",
+        tuple(marked),
+    )
 
 
 def class_table(found: Found, figure: str, title: str, form: str, beside_paper: bool) -> Table:
@@ -150,23 +152,18 @@ def class_table(found: Found, figure: str, title: str, form: str, beside_paper: 
             if ranking.score.key == "oaks":
                 marked.append(len(rows))
             values = (figures[f"{figure} {c.key} ({form})"].values[n] for c in OCCLUSION_CLASSES)
-            rows.append((name, ranking.title, *values))
+            rows.append((name, ranking.name, *values))
     table_nine = figure == "AP75" and form == "all"
     if beside_paper and table_nine:
         for name, stated in paper.OTHER_ESTIMATORS.items():
             estimator, score = name.split(", ")
             rows.append((f"paper, {estimator}", score, *stated))
-    columns = (
-        Column("Estimator", "text"),
-        Column("Score", "text"),
-        *(Column(c.title) for c in OCCLUSION_CLASSES),
-    )
     return Table(
         f"other-estimators-{figure.lower()}-{form}",
         f"{title} by occlusion class, {FORMS[form]}{' (table 9)' if table_nine else ''}",
-        columns,
+        columns(text=["Estimator", "Score"], percent=[c.title for c in OCCLUSION_CLASSES]),
         tuple(rows),
-        "Per cent with 95 % intervals, bootstrap over images.",
+        INTERVALS,
         tuple(marked),
     )
 

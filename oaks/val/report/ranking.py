@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from oaks.val.coco_eval import FIGURES, CocoBackend, coco_metrics
 from oaks.val.report import paper
-from oaks.val.report.document import Cell, Column, Item, Section, Table
+from oaks.val.report.document import Cell, Item, Section, Table, columns
 from oaks.val.scores import TITLES, ScoredDetections
 
 IN_PAPER = {
@@ -58,25 +58,25 @@ def gap_closed(ranking: Ranking, key: str) -> float | None:
 
 def _with_boxes(measured: ScoredDetections) -> str:
     """Return the results' name with the kind of their boxes, unless the name states it."""
-    name, boxes = measured.detections.name, BOXES[measured.detections.box_source]
+    name, boxes = measured.name, BOXES[measured.detections.box_source]
     return name if boxes in name else f"{name}, {boxes}"
 
 
 def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
     """Table of ten figures of every score, and how much of the gap to the oracle each closes."""
     truth_known = measured.detections.box_source == "ground truth"
-    columns = [Column("Score", "text"), *(Column(figure) for figure in FIGURES)]
-    rows = []
-    for key, figures in ranking.items():
-        row = [TITLES[key], *figures.values()]
-        rows.append((*row, gap_closed(ranking, key), IN_PAPER.get(key, "")) if truth_known else tuple(row))
+    shown = columns(text=["Score"], percent=FIGURES)
+    rows: list[tuple[Cell, ...]] = [(TITLES[key], *figures.values()) for key, figures in ranking.items()]
     if truth_known:
-        columns += [Column("Gap closed, %"), Column("Paper's table", "text")]
-    accent = tuple(i for i, key in enumerate(ranking) if key == measured.best.key)
+        shown += columns(percent=["Gap closed, %"], text=["Paper's table"])
+        rows = [
+            (*row, gap_closed(ranking, key), IN_PAPER.get(key, ""))
+            for row, key in zip(rows, ranking, strict=True)
+        ]
     return Table(
-        f"ranking-{measured.detections.name}",
+        f"ranking-{measured.name}",
         f"{_with_boxes(measured)}: average precision and recall",
-        tuple(columns),
+        shown,
         tuple(rows),
         "Per cent, by COCO's own evaluation. "
         + (
@@ -85,7 +85,7 @@ def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
             if truth_known
             else "Every score is multiplied by the box score. Scores that need the ground truth are not defined here."
         ),
-        accent,
+        tuple(i for i, key in enumerate(ranking) if key == measured.best.key),
     )
 
 
@@ -104,9 +104,9 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
     if not rows:
         return None
     return Table(
-        f"paper-ranking-{measured.detections.name}",
+        f"paper-ranking-{measured.name}",
         f"{_with_boxes(measured)}, beside the paper",
-        (Column("Score", "text"), Column("Source", "text"), *(Column(figure) for figure in FIGURES)),
+        columns(text=["Score", "Source"], percent=FIGURES),
         tuple(rows),
         f"The paper's setting: {paper.SETTING}. A dash: the paper gives no figure.",
         tuple(range(0, len(rows), 2)),
@@ -124,7 +124,7 @@ def networks_table(sources: Mapping[str, tuple[ScoredDetections, Ranking]]) -> T
     return Table(
         "networks",
         "Does predicting visibility cost precision? (table 1)",
-        (Column("Network", "text"), Column("Boxes", "text"), *(Column(figure) for figure in EIGHT)),
+        columns(text=["Network", "Boxes"], percent=EIGHT),
         tuple(rows),
         "Conventional score. HPE is the network without the occlusion subnet: evaluate the results of one "
         "beside those of the other.",
@@ -137,8 +137,8 @@ def section(sources: Mapping[str, tuple[ScoredDetections, Ranking]], beside_pape
     items: list[Item] = []
     for measured, ranking in sources.values():
         items.append(ranking_table(measured, ranking))
-        beside = against_paper(measured, ranking) if beside_paper else None
-        items += [beside] if beside else []
+        if beside_paper and (beside := against_paper(measured, ranking)) is not None:
+            items.append(beside)
     if beside_paper:
         items.append(networks_table(sources))
     return Section(

@@ -9,55 +9,41 @@ import numpy as np
 
 from oaks.skeleton import COCO17
 from oaks.val.report import figures, paper
-from oaks.val.report.document import Column, Figure, Item, Section, Table
+from oaks.val.report.document import Figure, Item, Section, Table, columns
 from oaks.val.scores import ScoredDetections
-from oaks.val.visibility import VisibilityMetrics, visibility_metrics
+from oaks.val.visibility import visibility_metrics
 
-COLUMNS = (
-    Column("Keypoint", "text"),
-    Column("Cases", "count"),
-    Column("Annotated"),
-    Column("Accuracy"),
-    Column("Precision"),
-    Column("Recall"),
-    Column("AUC"),
-    Column("Recall, hidden (v=1)"),
-    Column("Recall, seen (v=2)"),
-    Column("Specificity (v=0)"),
-)
+SHARES = (
+    "Annotated", "Accuracy", "Precision", "Recall", "AUC", "Recall, hidden (v=1)", "Recall, seen (v=2)",
+    "Specificity (v=0)",
+)  # fmt: skip
+"""Titles of the fields of VisibilityMetrics after the count."""
 
 
 def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
     """Table 2, with figures that accuracy alone does not show."""
-    visibility, flags = _of_people(measured)
-    skeleton = measured.truth.skeleton
-    theirs = beside_paper and skeleton == COCO17
-    rows = []
-    for k, keypoint in enumerate(skeleton.keypoints):
-        row = _row(keypoint.replace("_", " "), visibility_metrics(visibility[:, k], flags[:, k]))
-        rows.append((*row, paper.VISIBILITY_ACCURACY[k]) if theirs else row)
-    total = _row("all", visibility_metrics(visibility, flags))
-    rows.append((*total, float(np.mean(paper.VISIBILITY_ACCURACY))) if theirs else total)
+    assert measured.detections.visibility is not None
+    has, skeleton = measured.detections.own >= 0, measured.truth.skeleton
+    visibility, flags = measured.detections.visibility[has], measured.flags[has]
+    found = {
+        keypoint.replace("_", " "): visibility_metrics(visibility[:, k], flags[:, k])
+        for k, keypoint in enumerate(skeleton.keypoints)
+    } | {"all": visibility_metrics(visibility, flags)}
+    rows = [(name, *astuple(metrics)) for name, metrics in found.items()]
+    shares = list(SHARES)
+    if beside_paper and skeleton == COCO17:
+        theirs = (*paper.VISIBILITY_ACCURACY, float(np.mean(paper.VISIBILITY_ACCURACY)))
+        rows = [(*row, accuracy) for row, accuracy in zip(rows, theirs, strict=True)]
+        shares.append("Accuracy, paper")
     return Table(
-        f"visibility-{measured.detections.name}",
-        f"{measured.detections.name}: predicted visibility, per keypoint",
-        (*COLUMNS, Column("Accuracy, paper")) if theirs else COLUMNS,
+        f"visibility-{measured.name}",
+        f"{measured.name}: predicted visibility, per keypoint",
+        columns(text=["Keypoint"], count=["Cases"], percent=shares),
         tuple(rows),
         "Visible means labeled by the annotator (v = 1 or 2), predicted visible means above .5. "
         "“Annotated” is the accuracy of always saying visible. AUC does not depend on the threshold.",
         (len(rows) - 1,),
     )
-
-
-def _row(name: str, figures: VisibilityMetrics) -> tuple[str | int | float, ...]:
-    return (name, *astuple(figures))
-
-
-def _of_people(measured: ScoredDetections) -> tuple[np.ndarray, np.ndarray]:
-    """Return visibilities and flags (n,K) of the poses with a person."""
-    has = measured.detections.own >= 0
-    assert measured.detections.visibility is not None
-    return measured.detections.visibility[has], measured.flags[has]
 
 
 def flag_figure(measured: ScoredDetections) -> Figure:
@@ -70,8 +56,8 @@ def flag_figure(measured: ScoredDetections) -> Figure:
         if value is not None
     }
     return Figure(
-        f"flags-{measured.detections.name}",
-        f"{measured.detections.name}: values of seen, hidden and unlabeled keypoints (figure 4)",
+        f"flags-{measured.name}",
+        f"{measured.name}: values of seen, hidden and unlabeled keypoints (figure 4)",
         figures.by_flag(panels),
         "A hidden keypoint has a low heat value, which lowers the mean over all keypoints even if the pose is right.",
     )

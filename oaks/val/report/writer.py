@@ -200,27 +200,18 @@ def _jpeg(picture: Picture) -> str:
 
 
 def _to_json(report: Report) -> dict[str, Any]:
+    answer = report.answer
     return {
         "format": FORMAT,
         "title": report.title,
-        "answer": None if report.answer is None else _answer_json(report.answer),
+        "answer": answer and {**vars(answer), "table": answer.table and item_to_json(answer.table)},
         "head": [{"title": title, "entries": dict(entries)} for title, entries in report.head],
-        "tiles": [asdict(tile) for tile in report.tiles],
+        "tiles": [vars(tile) for tile in report.tiles],
         "sections": [
-            {
-                "key": s.key,
-                "title": s.title,
-                "text": s.text,
-                "items": [item_to_json(item) for item in s.items],
-            }
-            for s in report.sections
+            {**vars(section), "items": [item_to_json(item) for item in section.items]}
+            for section in report.sections
         ],
     }
-
-
-def _answer_json(answer: Answer) -> dict[str, Any]:
-    table = None if answer.table is None else item_to_json(answer.table)
-    return {"verdict": answer.verdict, "headline": answer.headline, "text": list(answer.text), "table": table}
 
 
 def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
@@ -236,27 +227,14 @@ def _answer(entry: dict[str, Any] | None, folder: Path) -> Answer | None:
 
 
 def item_to_json(item: Item) -> dict[str, Any]:
-    """An item as report.json holds it; drawings and pictures by the names of their files."""
+    """Return an item as report.json holds it; drawings and pictures by the names of their files."""
     if isinstance(item, Table):
-        return {
-            "type": "table",
-            "key": item.key,
-            "title": item.title,
-            "note": item.note,
-            "columns": [asdict(column) for column in item.columns],
-            "rows": to_plain(item.rows),
-            "accent": list(item.accent),
-        }
+        return {"type": "table", **to_plain(asdict(item))}
+    titled = {"key": item.key, "title": item.title, "note": item.note}
     if isinstance(item, Figure):
-        kept = {"key": item.key, "title": item.title, "note": item.note}
-        return {"type": "figure", **kept, "file": _svg(item)}
-    return {
-        "type": "gallery",
-        "key": item.key,
-        "title": item.title,
-        "note": item.note,
-        "pictures": [{"key": p.key, "caption": p.caption, "file": _jpeg(p)} for p in item.pictures],
-    }
+        return {"type": "figure", **titled, "file": _svg(item)}
+    pictures = [{"key": p.key, "caption": p.caption, "file": _jpeg(p)} for p in item.pictures]
+    return {"type": "gallery", **titled, "pictures": pictures}
 
 
 def _item(entry: dict[str, Any], folder: Path) -> Item:
@@ -279,7 +257,7 @@ def _item(entry: dict[str, Any], folder: Path) -> Item:
 
 
 def table_from_json(entry: dict[str, Any]) -> Table:
-    """The table that `item_to_json` wrote."""
+    """Return the table that `item_to_json` wrote."""
     entry = {key: value for key, value in entry.items() if key != "type"}
     rows = tuple(
         tuple(_interval(cell) if isinstance(cell, dict) else cell for cell in row)
