@@ -49,15 +49,11 @@ def benchmark(
         progress=lambda total: output.progress("timing", total),
     )  # fmt: skip
     for row in found.rows:
-        if output.json:
-            output.item(asdict(row), "")
+        output.item(asdict(row))
     if found.rows:
         output.table(table(found.rows))
         if out is not None:
             found.save(out)
     for reason in found.missing:
-        if found.rows:
-            output.say(f"not run: {reason}")
-        else:
-            output.warn(f"not run: {reason}")
+        (output.say if found.rows else output.warn)(f"not run: {reason}")
     return DONE if found.rows else FAILED

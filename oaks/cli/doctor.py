@@ -18,8 +18,7 @@ def doctor(output: Output) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for finding in examine():
-        if output.json:
-            output.item(asdict(finding), finding.name)
+        output.item(asdict(finding))
         mark = Text("yes", style="green") if finding.works else Text("no", style="yellow")
         table.add_row(mark, Text(finding.name, style="bold"), finding.detail)
     output.table(table)

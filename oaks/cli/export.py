@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import verb
 from oaks.errors import ArgumentError
@@ -85,7 +86,7 @@ def export(
     if read_description(checkpoint)["kind"] == "detector":
         from oaks.engines.export.detector import export_detector
 
-        _refuse(for_poses, "a person detector")
+        options.leave_out(for_poses, "for a person detector")
         if images is None or threshold is None:
             raise ArgumentError(
                 f"--images and --threshold must come with a person detector, got {checkpoint}"
@@ -94,17 +95,12 @@ def export(
     else:
         from oaks.engines.export.export import export as export_pose
 
-        _refuse(for_detectors, "a pose network")
+        options.leave_out(for_detectors, "for a pose network")
         flavour = _flavour(plan)  # checked before the long export
         bundle = export_pose(
-            checkpoint,
-            ks,
-            crops=crops,
-            keep_float=keep_float or None,
-            float_ks=float_ks,
-            detector=detector,
+            checkpoint, ks, crops=crops, keep_float=keep_float or None, float_ks=float_ks, detector=detector,
             **shared,
-        )
+        )  # fmt: skip
     for file, entry in bundle.files.items():
         output.item({"file": file, **entry}, f"{file:24} {entry['bytes'] / 1e6:8.2f} MB")
     output.say(f"bundle {bundle.name}: {bundle.path}")
@@ -132,13 +128,6 @@ def _flavour(plan: str | None) -> str:
         raise ArgumentError(f"--plan must be rtx or trt, got {plan!r}")
     library(flavours[plan])
     return flavours[plan]
-
-
-def _refuse(options: dict[str, Any], kind: str) -> None:
-    """Raise an error if an option of the other kind of network was given."""
-    for name, value in options.items():
-        if value not in (None, [], False):
-            raise ArgumentError(f"{name} must be left out for {kind}, got {value}")
 
 
 def _tolerance(text: str) -> tuple[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -73,9 +72,7 @@ def fit(
             "people to fit to seem to be in that set."
         ),
     ] = None,
-    estimator: Annotated[
-        str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
-    ] = None,
+    estimator: options.Estimator = None,
     decoder: Annotated[
         str | None, typer.Option(help="For results: the estimator's decoder. Default: as the header says.")
     ] = None,
@@ -99,14 +96,14 @@ def fit(
         "--second": second, "--reference": reference, "--decoder": decoder, "--box-source": box_source,
     }  # fmt: skip
     if all(path.endswith(".json") for path in source):
-        _refuse(for_networks, "source is a network", source)
+        options.leave_out(for_networks, "for results files")
         fitted = fit_results(
             source, annotations, out=out, estimator=estimator, decoder=decoder, settings=settings,
             skeleton=options.skeleton(skeleton), box_source=box_source, category=category, second=second or None,
-            reference=None if reference is None else (reference[0], reference[1]), resamples=resamples,
+            reference=reference, resamples=resamples,
         )  # fmt: skip
     elif len(source) == 1:
-        _refuse(for_results, "source is results", source)
+        options.leave_out(for_results, "for a network")
         store = store or out.with_name(f"{out.name}.heatmaps")
         output.kept = f"the heatmaps so far are in {store}; the same command resumes"
         fitted = fit_heatmaps(
@@ -121,15 +118,6 @@ def fit(
     output.item({"scorer": fitted.path}, f"scorer: {fitted.path}")
 
 
-def _refuse(options: Mapping[str, object], unless: str, source: list[str]) -> None:
-    """Refuse options that would have no effect."""
-    for name, value in options.items():
-        if value not in (None, []):
-            raise ArgumentError(
-                f"{name} must not be given unless {unless}, got {name} and {', '.join(source)}"
-            )
-
-
 @verb(extra="fit")
 def rescore(
     output: Output,
@@ -140,9 +128,7 @@ def rescore(
     second: Annotated[
         Path | None, typer.Option(help="Results of the second estimator, where the scorer takes one.")
     ] = None,
-    estimator: Annotated[
-        str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
-    ] = None,
+    estimator: options.Estimator = None,
     decoder: Annotated[
         str | None, typer.Option(help="The estimator's decoder. Default: as the results' header says.")
     ] = None,
@@ -183,12 +169,7 @@ def import_(
     from oaks.fit.networks import read_settings
 
     bundle = import_network(
-        network,
-        out,
-        preset=preset,
-        name=name,
-        license=license,
-        skeleton=options.skeleton(skeleton),
+        network, out, preset=preset, name=name, license=license, skeleton=options.skeleton(skeleton),
         **read_settings(change),
-    )
+    )  # fmt: skip
     output.item({"bundle": bundle.path}, f"bundle {bundle.name}: {bundle.path}")

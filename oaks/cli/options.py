@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,12 +65,15 @@ BoxSource = Annotated[
     typer.Option(help="'ground truth' or 'detected', for results files without a header. Default: detected."),
 ]
 NMS = OKS_THRESHOLD
-"""Default of --nms in every verb."""
+"""Default of --nms in every verb. The library takes None where --nms is 0."""
 Nms = Annotated[
     float,
     typer.Option(min=0, max=1, help="OKS threshold for NMS of poses in detected boxes; 0 disables NMS."),
 ]
 MinBoxScore = Annotated[float, typer.Option(help="Minimum score of a detected box.")]
+Against = Annotated[
+    str | None, typer.Option(help="'paper' adds the paper's figures to the tables. Default: ours alone.")
+]
 Data = Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")]
 Packed = Annotated[
     Path | None,
@@ -82,8 +86,9 @@ MaxMinutes = Annotated[
     float | None, typer.Option(help="Stop with a checkpoint after this many minutes. Default: no limit.")
 ]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
-
-
+Estimator = Annotated[
+    str | None, typer.Option(help="Name of the estimator. Default: as the results' header says.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Engines on Ray. Default: one per GPU, or without GPUs one per --threads CPUs."),
@@ -101,11 +106,6 @@ def with_ray_address(arguments: list[str]) -> list[str]:
     return completed
 
 
-def threshold(value: float) -> float | None:
-    """Return an NMS threshold as the library takes it: None disables NMS."""
-    return value or None
-
-
 def skeleton(path: Path | None) -> Skeleton:
     """The skeleton of --skeleton.
 
@@ -115,6 +115,22 @@ def skeleton(path: Path | None) -> Skeleton:
     from oaks.skeleton import COCO17, Skeleton
 
     return COCO17 if path is None else Skeleton.from_json(path)
+
+
+def leave_out(options: Mapping[str, object], case: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        options: option -> its value; None, False and an empty list stand for an option that was not given.
+        case: when the options have no effect, as messages say it.
+
+    Raises:
+        ArgumentError: one of them was given.
+    """
+    for name, value in options.items():
+        if value not in (None, [], False):
+            words = value if isinstance(value, list | tuple) else [value]
+            raise ArgumentError(f"{name} must be left out {case}, got {' '.join(map(str, words))}")
 
 
 @dataclass(frozen=True)
@@ -132,16 +148,7 @@ class EngineOptions:
         """Open an Engine with these settings and an optional detector."""
         from oaks.inference import Engine
 
-        return Engine(
-            bundle,
-            self.backend,
-            self.flip,
-            precision=self.precision,
-            device=self.device,
-            threads=self.threads,
-            refine=self.refine,
-            detector=detector,
-        )
+        return Engine(bundle, detector=detector, **vars(self))
 
 
 @dataclass(frozen=True)
@@ -172,12 +179,8 @@ class DetectorOptions:
     @property
     def description(self) -> str:
         """Describe the detector and its settings in one line."""
-        settings = [
-            f"threshold={self.detector_threshold}",
-            f"person={self.detector_person}",
-            *self.detector_set,
-        ]
-        return f"detector: {self.detector} {' '.join(settings)}"
+        settings = f"threshold={self.detector_threshold} person={self.detector_person}"
+        return f"detector: {' '.join([str(self.detector), settings, *self.detector_set])}"
 
     def load(self, threads: int | None = None) -> Detector | None:
         """The detector, or None if none was named.
@@ -196,14 +199,10 @@ class DetectorOptions:
                     f"--detector-set must come with --detector, got {' '.join(self.detector_set)} alone"
                 )
             return None
-        settings = read_settings(self.detector_set)
         return Detector(
-            self.detector,
-            threshold=self.detector_threshold,
-            person=self.detector_person,
-            threads=threads,
-            **settings,
-        )
+            self.detector, threshold=self.detector_threshold, person=self.detector_person, threads=threads,
+            **read_settings(self.detector_set),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -218,9 +217,7 @@ class DrawingOptions:
 class EvaluationOptions:
     """Options for evaluating results."""
 
-    against: Annotated[
-        str | None, typer.Option(help="'paper' adds the paper's figures to the tables. Default: ours alone.")
-    ] = None
+    against: Against = None
     resamples: Resamples = 1000
     seed: Seed = 0
     landing: Annotated[
@@ -238,15 +235,8 @@ class EvaluationOptions:
         """As oaks.val.evaluate takes them."""
         from oaks.val.evaluate import Settings
 
-        beside_paper(self.against)
-        return Settings(
-            judge=self.judge,  # type: ignore[arg-type]  # Settings checks the text
-            resamples=self.resamples,
-            seed=self.seed,
-            landing=self.landing,  # type: ignore[arg-type]  # Settings checks the text
-            beside_paper=self.against is not None,
-            images=images,
-        )
+        given = {name: value for name, value in vars(self).items() if name != "against"}
+        return Settings(**given, beside_paper=beside_paper(self.against), images=images)
 
 
 def beside_paper(against: str | None) -> bool:

@@ -40,14 +40,17 @@ class Output:
     verbose: bool = False
     kept: str = "nothing was written"
 
-    def item(self, record: Mapping[str, Any], line: str) -> None:
-        """Print one item: the record as a line of JSON, or the line for people; passwords in addresses are ***."""
+    def item(self, record: Mapping[str, Any], line: str | None = None) -> None:
+        """Print one item: the record as a line of JSON, or the line for people, if there is one.
+
+        Passwords in addresses are ***.
+        """
         if self.json:
             text = json.dumps(record, ensure_ascii=False, default=_plain)
             if "://" in text:
                 text = json.dumps(_redacted(json.loads(text)), ensure_ascii=False)
             print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), flush=True)
-        else:
+        elif line is not None:
             self.say(line)
 
     def say(self, line: str) -> None:
@@ -100,7 +103,7 @@ class Output:
             if isinstance(item, Table):
                 names = [column.title for column in item.columns]
                 for row in to_plain(item.rows):
-                    self.item({"table": item.key, **dict(zip(names, row, strict=True))}, "")
+                    self.item({"table": item.key, **dict(zip(names, row, strict=True))})
 
     def progress(self, label: str, total: int | None) -> AbstractContextManager[Callable[..., None]]:
         """Show a progress bar (oaks.progress.progress), unless quiet."""

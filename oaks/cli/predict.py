@@ -13,7 +13,6 @@ import typer
 from oaks.cli import options
 from oaks.cli.output import Output
 from oaks.cli.verb import DONE, SKIPPED, verb
-from oaks.errors import ArgumentError
 from oaks.names import number_of
 
 if TYPE_CHECKING:
@@ -70,22 +69,16 @@ def predict(
     and the results are Parquet files: one row per person.
     """
     if ray is not None:
-        if pictures:
-            raise ArgumentError(
-                "--pictures must be left out with --ray, which writes no annotated pictures, got both"
-            )
+        options.leave_out({"--pictures": pictures}, "with --ray, which writes no annotated pictures")
         return predict_on_ray(
             output, source, bundle, address=ray, boxes=options.given_boxes(boxes, detector, category), engine=engine,
-            nms=options.threshold(nms), out=out, workers=workers, column=column or "image", coco=coco,
+            nms=nms or None, out=out, workers=workers, column=column or "image", coco=coco,
         )  # fmt: skip
-    for name, given in (("--workers", workers), ("--column", column), ("--coco", coco or None)):
-        if given is not None:
-            raise ArgumentError(f"{name} must come with --ray, got it alone")
-    pictures = pictures is not False
+    options.leave_out({"--workers": workers, "--column": column, "--coco": coco}, "without --ray")
     from oaks import predict as library
     from oaks.images import find_images
 
-    found = find_images(source)
+    pictures, found = pictures is not False, find_images(source)
     with engine.open(bundle) as opened, output.progress("pictures", len(found)) as advance:
         people = options.box_source(boxes, detector, opened, category)
         output.say(options.about(opened, people.description))
@@ -97,7 +90,7 @@ def predict(
 
         summary = library.predict(
             opened, found, people, out, annotate=pictures, absent=drawing.absent, boxes=drawing.show_boxes,
-            nms=options.threshold(nms), done=done,
+            nms=nms or None, done=done,
         )  # fmt: skip
     output.say(f"{found_in(summary.people, len(found) - len(summary.skipped))}: {summary.results}")
     if pictures:
@@ -130,9 +123,8 @@ def predict_on_ray(
 
     with bars:
         summary = predict_files(
-            sources, out, bundle, start=start, advance=lambda count: steps[0](count), backend=engine.backend,
-            precision=engine.precision, device=engine.device, threads=engine.threads, flip=engine.flip,
-            refine=engine.refine, **settings,
+            sources, out, bundle, start=start, advance=lambda count: steps[0](count),
+            **vars(engine), **settings,
         )  # fmt: skip
     for name, reason in summary.errors.items():
         output.item({"image": name, "skipped": reason}, f"skipped {name}: {reason}")
@@ -167,11 +159,9 @@ def tell(output: Output, prediction: Prediction[Path]) -> None:
     more = " ..." if len(poses) > 8 else ""
     listed = f", {poses.score_kind} scores {scores}{more}" if scores else ""
     record = {
-        "image": prediction.path,
-        "image_id": prediction.image_id,
-        "people": len(poses),
+        "image": prediction.path, "image_id": prediction.image_id, "people": len(poses),
         "poses": poses.to_coco(prediction.image_id),
-    }
+    }  # fmt: skip
     if prediction.problem is not None:
         record["problem"] = prediction.problem
         output.warn(f"{prediction.path}: {prediction.problem}")

@@ -92,8 +92,7 @@ def render_video(
     output.kept = f"the clips so far are in {out}; the same command resumes"
     folders = write_videos(out, count, **asdict(writing), progress=not output.quiet, **settings)
     for folder in folders:
-        if output.json:
-            output.item({"clip": folder}, "")
+        output.item({"clip": folder})
     output.say(f"{number_of(count, 'clip')} with labels and track ids, a folder each: {folders[0]} onwards")
     output.say(f"frames of the first of them side by side: {write_video_sheet(out, count, **settings)}")
 

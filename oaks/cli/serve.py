@@ -71,9 +71,8 @@ def serve(
         output.item({"address": address, "bundle": bundle}, f"serving {bundle} at {address}; Ctrl-C stops it")
 
     run(
-        bundle, host=host, port=port, address=ray, replicas=workers, threads=engine.threads, device=engine.device,
-        boxes=given, nms=options.threshold(nms), queue=queue, wait=wait / 1000,
-        bounds=RequestLimits(max_bytes, max_pixels, max_people), ready=ready, backend=engine.backend,
-        precision=engine.precision, flip=engine.flip, refine=engine.refine, max_batch=max_batch,
+        bundle, host=host, port=port, address=ray, replicas=workers, boxes=given, nms=nms or None, queue=queue,
+        wait=wait / 1000, bounds=RequestLimits(max_bytes, max_pixels, max_people), ready=ready, max_batch=max_batch,
+        **vars(engine),
     )  # fmt: skip
     output.say("stopped")

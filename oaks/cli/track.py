@@ -87,7 +87,8 @@ def track(
     from oaks.video.outputs import folders_for, track_into
     from oaks.video.sinks import frame_record
 
-    _check_boxes(boxes, detector, first_boxes)
+    if bool(boxes) + (detector.detector is not None) + (first_boxes is not None) > 1:
+        raise ArgumentError("pass at most one of --boxes, --detector, --first-boxes")
     looks: dict[str, Any] = {"absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails}
     with ExitStack() as stack:
         preview = Preview(**looks) if show else None  # before PyAV is imported; Preview says why
@@ -111,7 +112,7 @@ def track(
             def done(frame: Frame, poses: Poses) -> None:
                 if output.json:
                     record = frame_record(frame, poses, people[frame.stream].id_in_results)
-                    output.item({"source": sources[frame.stream].name, **record}, "")
+                    output.item({"source": sources[frame.stream].name, **record})
                 advance()
 
             summary = track_into(
@@ -131,11 +132,6 @@ def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
     if len(named) > 1 and all(Path(name).suffix.lower() in SUFFIXES for name in named):
         return [open_source(list(named), **settings)]
     return [open_source(name, **settings) for name in named]
-
-
-def _check_boxes(files: Sequence[Path], detector: options.DetectorOptions, first: str | None) -> None:
-    if bool(files) + (detector.detector is not None) + (first is not None) > 1:
-        raise ArgumentError("pass at most one of --boxes, --detector, --first-boxes")
 
 
 def _box_sources(

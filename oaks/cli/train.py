@@ -72,8 +72,7 @@ def train(
         network = run.train(read_recipe(recipe, change), out, place, machine, console=console)
     if network is None:
         return SKIPPED
-    if output.json:
-        output.item({"network": network}, "")
+    output.item({"network": network})
     return DONE
 
 
@@ -97,5 +96,4 @@ def pack(
         read_recipe(recipe, change), out, DataFolders(data), detail=detail, console=output.console()
     )
     for source, people in counts.items():
-        if output.json:
-            output.item({"source": source, "people": people}, "")
+        output.item({"source": source, "people": people})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +21,6 @@ Results = Annotated[list[Path], typer.Argument(help="COCO keypoint results.")]
 Report = Annotated[Path, typer.Option(help="Folder for the report.")]
 AddTo = Annotated[
     Path | None, typer.Option(help="Folder of a report to add the table to. Default: print it only.")
-]
-Against = Annotated[
-    str | None, typer.Option(help="'paper' adds the paper's figures to the tables. Default: ours alone.")
 ]
 
 
@@ -65,14 +61,9 @@ def run(
     out: Report = Path("report"),
 ) -> None:
     """Run a bundle over a data set, with ground-truth and with detected boxes, and write the whole report."""
-    from oaks.val import require_packages
-
-    require_packages()
     from oaks.val.evaluate import evaluate_bundle, images_folder
-    from oaks.val.report.writer import check_report
 
-    check_report(out)
-    truth = _truth(annotations, skeleton, category)
+    truth = _truth(annotations, skeleton, category, out)
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
     if boxes is not None and detector.detector is not None:
@@ -85,7 +76,7 @@ def run(
             )
         report = evaluate_bundle(
             opened, truth, folder, out, boxes=boxes, ground_truth_only=ground_truth_only,
-            nms=options.threshold(nms), min_box_score=min_box_score, settings=settings,
+            nms=nms or None, min_box_score=min_box_score, settings=settings,
         )  # fmt: skip
     _finish(output, report, out)
 
@@ -115,9 +106,7 @@ def detect(
     folder = images_folder(annotations, images)
     with engine.open(bundle) as opened:
         output.kept = f"the results so far are next to {out}; the same command resumes"
-        path = library(
-            opened, truth, folder, out, boxes=boxes, nms=options.threshold(nms), min_box_score=min_box_score
-        )
+        path = library(opened, truth, folder, out, boxes=boxes, nms=nms or None, min_box_score=min_box_score)
     output.item({"results": path}, str(path))
 
 
@@ -165,15 +154,10 @@ def report(
     out: Report = Path("report"),
 ) -> None:
     """Evaluate results files, made by oaks or by another program, and write the report."""
-    from oaks.val import require_packages
-
-    require_packages()
     from oaks.val.detections import Detections
     from oaks.val.evaluate import evaluate, images_folder
-    from oaks.val.report.writer import check_report
 
-    check_report(out)
-    truth = _truth(annotations, skeleton, category)
+    truth = _truth(annotations, skeleton, category, out)
     try:
         folder = images_folder(annotations, images)
     except FileNotFoundError:
@@ -206,16 +190,11 @@ def compare(
     add_to: AddTo = None,
 ) -> None:
     """Compare results files, with paired bootstrap intervals over images."""
-    from oaks.val import require_packages
-
-    require_packages()
     from oaks.val.evaluate import compare_files, measure
-    from oaks.val.report.writer import check_report
 
-    check_report(add_to)
     if len(results) < 2:
         raise ArgumentError(f"results must be two files or more, got {len(results)}")
-    measured = measure(_truth(annotations, skeleton, category), results, box_source)
+    measured = measure(_truth(annotations, skeleton, category, add_to), results, box_source)
     section = compare_files(measured, resamples=resamples, seed=seed, score=score)
     _show(output, section, add_to)
 
@@ -245,15 +224,10 @@ def trainings(
     add_to: AddTo = None,
 ) -> None:
     """Compare several trainings under two settings, or two scores, by the paired t-test (table 4)."""
-    from oaks.val import require_packages
-
-    require_packages()
     from oaks.val.evaluate import measure
     from oaks.val.report.comparison import trainings_section
-    from oaks.val.report.writer import check_report
 
-    check_report(add_to)
-    truth = _truth(annotations, skeleton, category)
+    truth = _truth(annotations, skeleton, category, add_to)
     second = measure(truth, results, box_source)
     first = measure(truth, over, box_source) or second
     _show(output, trainings_section(first, second, over_score, score), add_to)
@@ -277,7 +251,7 @@ def others(
     images: options.Images = None,
     box_source: options.BoxSource = None,
     engine: options.EngineOptions,
-    against: Against = None,
+    against: options.Against = None,
     skeleton: options.Skeleton_ = None,
     category: options.Category = None,
     resamples: options.Resamples = 1000,
@@ -285,18 +259,13 @@ def others(
     out: Report = Path("report"),
 ) -> None:
     """Other estimators under their own score, OAKS and the oracle, by occlusion class (table 9); added to a report."""
-    from oaks.val import require_packages
-
-    require_packages()
     from oaks.val.evaluate import images_folder, measure
     from oaks.val.report.other_estimators import section
-    from oaks.val.report.writer import check_report
 
-    check_report(out)
     if len({path.stem for path in results}) < len(results):
         raise ArgumentError(f"results must have different file names, got {[path.stem for path in results]}")
     paper = options.beside_paper(against)
-    truth, paths = _truth(annotations, skeleton, category), list(results)
+    truth, paths = _truth(annotations, skeleton, category, out), list(results)
     if bundle is not None:
         from oaks.val.rescore import rescore
 
@@ -335,23 +304,9 @@ def tracks(
         results, annotations, skeleton=options.skeleton(skeleton), category=category, threshold=threshold,
         fewest=fewest,
     )  # fmt: skip
-    scores, steady = found.scores, found.steadiness
-    figures = {
-        "people": scores.people,
-        "poses": scores.poses,
-        "untracked": found.untracked,
-        "recall": scores.recall,
-        "misses": scores.misses,
-        "false_positives": scores.false_positives,
-        "switches": len(scores.switches),
-        "mota": scores.mota,
-        "motp": scores.motp,
-        "idf1": scores.idf1,
-        **asdict(steady),
-    }
     output.item(
-        {name: None if value != value else value for name, value in figures.items()},
-        "\n".join(f"{name.replace('_', ' '):16} {value:.4g}" for name, value in figures.items()),
+        {name: None if value != value else value for name, value in found.figures.items()},
+        "\n".join(f"{name.replace('_', ' '):16} {value:.4g}" for name, value in found.figures.items()),
     )
 
 
@@ -378,7 +333,7 @@ def ablate(
     max_minutes: options.MaxMinutes = None,
     accelerator: options.Accelerator = "auto",
     device: Annotated[str, typer.Option(help="Device to evaluate on: cpu or cuda.")] = "cpu",
-    against: Against = None,
+    against: options.Against = None,
 ) -> int:
     """Train variants of KS-net, evaluate them, and add the paper's table of them to a report."""
     from oaks.training.ablations import PAPER_BACKBONES
@@ -404,9 +359,17 @@ def ablate(
     return DONE
 
 
-def _truth(annotations: Path, skeleton: Path | None, category: str | None) -> GroundTruth:
-    from oaks.val.ground_truth import GroundTruth
+def _truth(
+    annotations: Path, skeleton: Path | None, category: str | None, report: Path | None = None
+) -> GroundTruth:
+    """Read the annotations. A missing package and a report that cannot be read are refused before the work."""
+    from oaks.val import require_packages
 
+    require_packages()
+    from oaks.val.ground_truth import GroundTruth
+    from oaks.val.report.writer import check_report
+
+    check_report(report)
     return GroundTruth.load(annotations, skeleton=options.skeleton(skeleton), category=category)
 
 

@@ -175,8 +175,7 @@ def _told(skipped: Mapping[str, str], code: int, output: Output) -> int:
     if not skipped:
         return code
     for name, reason in skipped.items():
-        if output.json:
-            output.item({"item": name, "skipped": reason}, "")
+        output.item({"item": name, "skipped": reason})
     named = ", ".join(list(skipped)[:10]) + (", ..." if len(skipped) > 10 else "")
     output.say(f"skipped {len(skipped)}: {named}")
     return SKIPPED if code == DONE else code

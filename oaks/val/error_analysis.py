@@ -116,7 +116,8 @@ def analyze(
         curves[stage] = matched(found, scores)
     optimal = optimal_scores(truth, image, current, found, curves["original"].expected)
     curves["score"] = matched(found, optimal)
-    curves["background"] = _without_background(curves["score"])
+    scored = curves["score"]
+    curves["background"] = replace(scored, ignored=scored.ignored | (scored.person < 0))
     curves["negatives"] = _without_false_negatives(truth, curves["background"])
 
     precision = {stage: precision_recall(curves[stage])[0][0] for stage in STAGES}
@@ -230,10 +231,6 @@ def optimal_scores(
         oks = np.exp(-squared / variances / area[:, None] / 2).mean(axis=1)
         table[rows[row], rest] *= np.exp(-(oks**2) / 0.5)
     return scores
-
-
-def _without_background(matches: Matches) -> Matches:
-    return replace(matches, ignored=matches.ignored | (matches.person < 0))
 
 
 def _without_false_negatives(truth: GroundTruth, matches: Matches) -> Matches:

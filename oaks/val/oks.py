@@ -29,7 +29,7 @@ class Pairs:
 
 
 def pair_up(truth: GroundTruth, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (P,) detections and (P,) people of all pairs within an image, for detections in the images `image` (N,)."""
+    """Return detections (P,) and people (P,) of all pairs within an image, for detections in the images `image` (N,)."""
     people = np.bincount(truth.image, minlength=len(truth.image_ids))
     first = np.concatenate([[0], np.cumsum(people)])
     repeats = people[image]
@@ -98,8 +98,7 @@ def similarity_to_own(
     truth: GroundTruth, keypoints: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return KS (N,K) and OKS (N,) of each pose with its own person; NaN if it has none."""
-    ks = np.full(keypoints.shape[:2], np.nan)
-    oks = np.full(len(keypoints), np.nan)
+    ks, oks = np.full(keypoints.shape[:2], np.nan), np.full(len(keypoints), np.nan)
     has = own >= 0
     ks[has], oks[has] = similarities(truth, keypoints[has], own[has])
     return ks, oks

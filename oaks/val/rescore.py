@@ -199,9 +199,9 @@ def _box_scores(rows: Rows, label: str | Path) -> np.ndarray:
     found: list[Any] = [1.0 if row.get("box_score") is None else row["box_score"] for row in rows]
     for number, score in enumerate(found):
         if not are_numbers(score) or np.ndim(score) or score < 0:
+            place = _place(label, number, rows[number])
             raise ArgumentError(
-                f"{label}: row {number} (image {rows[number]['image_id']}): box_score must be a finite number from 0 on, "
-                f"got {str(score)[:64]}"
+                f"{place}: box_score must be a finite number from 0 on, got {str(score)[:64]}"
             )
     return np.array(found, float)
 
@@ -223,18 +223,16 @@ def _second_poses(
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return keypoints with scores (N, K, 3), and boxes (N, 4) if the scorer needs them."""
     check_rows(rows, label)
-    boxes = []
-    for number, row in enumerate(rows):
-        if scorer.card.boxes:
-            box: Any = row.get("box", row.get("bbox"))
-            if box is None:
-                raise ArgumentError(
-                    f"{_place(label, number, row)}: box must be x, y, width, height, got None; the scorer was fitted with "
-                    "boxes"
-                )
-            boxes.append(to_xyxy(box))
     found = _keypoints(rows, scorer.card.skeleton.count, label)
-    return found, np.array(boxes, float) if scorer.card.boxes else None
+    if not scorer.card.boxes:
+        return found, None
+    boxes = [row.get("box", row.get("bbox")) for row in rows]
+    if None in boxes:
+        place = _place(label, boxes.index(None), rows[boxes.index(None)])
+        raise ArgumentError(
+            f"{place}: box must be x, y, width, height, got None; the scorer was fitted with boxes"
+        )
+    return found, to_xyxy(np.array(boxes, float))
 
 
 def _keypoints(rows: Rows, count: int, label: str | Path) -> np.ndarray:

@@ -66,7 +66,9 @@ def detector_like(
     """
     detector = detector or DetectorLike()
     check_seed(seed)
-    boxes, hidden = people.boxes, _hidden(people)
+    hidden = np.ones(len(people.ids))
+    if people.keypoints is not None:
+        hidden = 1 - (people.keypoints[..., 2] > 0).mean(axis=1)
     members: dict[int, list[int]] = {}
     for n in np.flatnonzero(~people.crowd).tolist():
         members.setdefault(int(people.image[n]), []).append(n)
@@ -77,7 +79,7 @@ def detector_like(
         size = _size(people, image, images)
         if size is None:
             continue
-        own = [(boxes[n], float(hidden[n])) for n in members.get(image, [])]
+        own = [(people.boxes[n], float(hidden[n])) for n in members.get(image, [])]
         for box, score in _image_boxes(rng, size, own, detector):
             rows.append(
                 {
@@ -127,13 +129,6 @@ def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndar
     except (OSError, ValueError) as error:
         skip(people.file_names[image], str(error).removeprefix(f"{path}: "))
         return None
-
-
-def _hidden(people: Annotations) -> np.ndarray:
-    """Return the share (G,) of keypoints that are not labeled."""
-    if people.keypoints is None:
-        return np.ones(len(people.ids))
-    return 1 - (people.keypoints[..., 2] > 0).mean(axis=1)
 
 
 def _image_boxes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +304,14 @@ class TrackEvaluation:
     scores: TrackScores
     steadiness: Steadiness
     untracked: int
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name; NaN if a figure has no cases."""
+        names = ("people", "poses", "recall", "misses", "false_positives", "mota", "motp", "idf1")
+        scores = {name: getattr(self.scores, name) for name in names}
+        counts = {"untracked": self.untracked, "switches": len(self.scores.switches)}
+        return scores | counts | asdict(self.steadiness)
 
 
 def evaluate_tracks(

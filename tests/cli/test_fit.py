@@ -61,13 +61,13 @@ def test_results_and_a_network_exclude_each_other(files, tmp_path):
         (
             "results",
             ["--second-opinion", "small"],
-            "--second-opinion must not be given unless source is a network",
+            "--second-opinion must be left out for results files, got small",
         ),
-        ("results", ["--scorer", "ks-net"], "--scorer must not be given unless source is a network"),
-        ("results", ["--images", "there"], "--images must not be given unless source is a network"),
-        ("results", ["--set", "refine=dark"], "--set must not be given unless source is a network"),
-        ("net.onnx", ["--second", "other.json"], "--second must not be given unless source is results"),
-        ("net.onnx", ["--decoder", "dark"], "--decoder must not be given unless source is results"),
+        ("results", ["--scorer", "ks-net"], "--scorer must be left out for results files, got ks-net"),
+        ("results", ["--images", "there"], "--images must be left out for results files, got there"),
+        ("results", ["--set", "refine=dark"], "--set must be left out for results files, got refine=dark"),
+        ("net.onnx", ["--second", "other.json"], "--second must be left out for a network, got other.json"),
+        ("net.onnx", ["--decoder", "dark"], "--decoder must be left out for a network, got dark"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(files, tmp_path, source, words, message):

@@ -83,9 +83,9 @@ def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--workers", "2"], "--workers must come with --ray"),
-        (["--coco"], "--coco must come with --ray"),
-        (["--column", "jpg"], "--column must come with --ray"),
+        (["--workers", "2"], "--workers must be left out without --ray, got 2"),
+        (["--coco"], "--coco must be left out without --ray"),
+        (["--column", "jpg"], "--column must be left out without --ray"),
         (["--ray", "--pictures"], "--pictures must be left out with --ray"),
         (["--ray"], "boxes or detector must be given, as bundle 'tiny' has no detector, got None"),
         (["--ray", "--boxes", "whole", "--detector", "x.onnx"], "pass at most one of --boxes, --detector"),
