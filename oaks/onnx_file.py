@@ -8,7 +8,9 @@ numbers are those of onnx/onnx.proto.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,7 @@ SPARE, SCALE = "torch:", "scale:"
 
 Field = tuple[int, int, Any]
 """(number, wire type, content): an int for wire type 0, otherwise the bytes."""
+Message = memoryview | bytes
 
 
 def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
@@ -102,38 +105,54 @@ def check(
         BundleError: it is not ONNX, is damaged, has more fields, refers to data outside of it, or asks for a tensor of
             more elements.
     """
-    if content[4:8] in _FOREIGN:
-        raise BundleError(f"{label} must be an ONNX file, got another format")
-    pending: list[tuple[str, memoryview, int]] = [("Model", memoryview(content), 0)]
+    with _named(label):
+        if content[4:8] in _FOREIGN:
+            raise _Refused("must be an ONNX file, got another format")
+        _check_messages(content, largest)
+        parts = _by_number(content)
+        functions = {_function(*(_text(body, field) for field in (10, 1, 13))): body for body in parts[25]}
+        _Sizes(elements, functions, largest).check(_bytes(content, 7), {}, 0)
+
+
+class _Refused(Exception):
+    """What is wrong with a file. `_named` turns it into a BundleError, in whose message it follows the file's name."""
+
+
+_DAMAGED = "must be an ONNX file, got something else or a damaged one"
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    try:
+        yield
+    except _Refused as error:
+        raise BundleError(f"{label} {error}") from error.__cause__
+
+
+def _check_messages(content: bytes, largest: int) -> None:
+    """Look at every field of a model, whatever message it is in."""
+    pending: list[tuple[str, Message, int]] = [("Model", content, 0)]
     graphs = seen = 0
     while pending:
         kind, message, depth = pending.pop()
         if depth > _DEEPEST:
-            raise BundleError(f"{label} must nest messages at most {_DEEPEST} levels deep, got {depth}")
-        for number, wire, value in _fields(message, label):
+            raise _Refused(f"must nest messages at most {_DEEPEST} levels deep, got {depth}")
+        for number, wire, value in _fields(message):
             seen += 1
             if seen > largest:
-                raise BundleError(f"{label} must have at most {largest} protobuf fields, got more")
+                raise _Refused(f"must have at most {largest} protobuf fields, got more")
             if kind == "Tensor" and (number == 13 or (number == 14 and value)):
-                raise BundleError(
-                    f"{label} must hold all its tensors, got external data for {_name(message, label)!r}; save the "
-                    "model as one file"
+                raise _Refused(
+                    f"must hold all its tensors, got external data for {_text(message, 8)!r}; save the model as one file"
                 )
             if kind == "Node" and number == 4 and wire == 2 and bytes(value) == b"EPContext":
-                raise BundleError(f"{label} must be a plain ONNX graph, got an EPContext node")
+                raise _Refused("must be a plain ONNX graph, got an EPContext node")
             graphs += kind == "Model" and number == 7
             child = _MESSAGES[kind].get(number)
             if child is not None and wire == 2:
                 pending.append((child, value, depth + 1))
     if graphs != 1:
-        raise BundleError(f"{label} must be an ONNX file with one graph, got {graphs} graphs")
-    functions = {
-        _function(_text(value, 10, label), _text(value, 1, label), _text(value, 13, label)): value
-        for number, wire, value in _fields(memoryview(content), label)
-        if number == 25 and wire == 2
-    }
-    sizes = _Sizes(label, elements, functions, largest)
-    sizes.check(memoryview(_bytes(content, 7, label)), {}, 0)
+        raise _Refused(f"must be an ONNX file with one graph, got {graphs} graphs")
 
 
 @dataclass
@@ -141,18 +160,16 @@ class _Sizes:
     """Refuses tensors that are sure to have too many elements.
 
     Attributes:
-        label: what messages call the file.
         elements: that a tensor may have.
         functions: the model's own operations, by domain, name and overload.
         left: nodes that may still be looked at: functions that call functions can ask for any number.
     """
 
-    label: str
     elements: int
-    functions: Mapping[tuple[str, str, str], memoryview]
+    functions: Mapping[tuple[str, str, str], Message]
     left: int
 
-    def check(self, graph: memoryview, outer: Mapping[str, np.ndarray], depth: int) -> None:
+    def check(self, graph: Message, outer: Mapping[str, np.ndarray], depth: int) -> None:
         """Look at a graph, at those within its nodes, and at the functions that it calls.
 
         Args:
@@ -160,8 +177,15 @@ class _Sizes:
             outer: values that are known around it.
             depth: how many graphs and functions lie around it.
         """
-        inputs, constants, nodes = _parts(graph, self.label, outer)
-        self.follow(nodes, inputs, constants, depth)
+        parts, constants = _by_number(graph), dict(outer)
+        inputs = {_text(value, 1): _elements_of(value) for value in parts[11]}
+        for tensor in parts[5]:
+            small, size = _small_tensor(tensor)
+            if small is None:
+                inputs[_text(tensor, 8)] = size
+            else:
+                constants[_text(tensor, 8)] = small
+        self.follow(parts[1], inputs, constants, depth)
 
     def follow(
         self,
@@ -173,147 +197,87 @@ class _Sizes:
         """Look at nodes; arguments as `check` and `onnx_sizes.largest` have them."""
         self.left -= len(nodes)
         if self.left < 0 or depth > _DEEPEST:
-            raise BundleError(f"{self.label} must call its functions less often, got too many nodes in all")
+            raise _Refused("must call its functions less often, got too many nodes in all")
         found, inner = [], []
         for node in nodes:
-            made, graphs = _node(node, self.label)
+            made, graphs = _node(node)
             found.append(made)
             inner += graphs
             if made.operation == "Constant" and isinstance(made.attributes.get("value"), np.ndarray):
                 constants.setdefault(made.outputs[0] if made.outputs else "", made.attributes["value"])
         size, operation, known = onnx_sizes.largest(found, inputs, constants)
         if size > self.elements:
-            raise BundleError(
-                f"{self.label} must have tensors of at most {self.elements} elements, got one of {size} from node "
-                f"{operation[:32]!a}"
+            raise _Refused(
+                f"must have tensors of at most {self.elements} elements, got one of {size} from node {operation[:32]!a}"
             )
         for nested in inner:
             self.check(nested, known, depth + 1)
         for made in found:
             body = self.functions.get(_function(made.domain, made.operation, made.overload))
             if body is not None:
-                self.call(body, made, known, depth + 1)
-
-    def call(
-        self, body: memoryview, node: onnx_sizes.Node, known: Mapping[str, np.ndarray], depth: int
-    ) -> None:
-        """Look at the nodes of the function that a node calls, with what is known of its inputs."""
-        names: list[str] = []
-        nodes = []
-        for number, wire, value in _fields(body, self.label):
-            if number == 4 and wire == 2:
-                names.append(bytes(value).decode("utf-8", "replace"))
-            elif number == 7 and wire == 2:
-                nodes.append(value)
-        given = {own: known[outer] for own, outer in zip(names, node.inputs, strict=False) if outer in known}
-        self.follow(nodes, {}, given, depth)
-
-
-def _parts(
-    graph: memoryview, label: str, outer: Mapping[str, np.ndarray]
-) -> tuple[dict[str, int], dict[str, np.ndarray], list[memoryview]]:
-    """A graph's inputs with their elements, its small constants beside those around it, and its nodes."""
-    inputs: dict[str, int] = {}
-    constants, nodes = dict(outer), []
-    for number, wire, value in _fields(graph, label):
-        if wire != 2:
-            continue
-        if number == 5:
-            small, size = _small_tensor(value, label)
-            if small is None:
-                inputs[_name(value, label)] = size
-            else:
-                constants[_name(value, label)] = small
-        elif number == 11:
-            inputs.setdefault(
-                bytes(_bytes(value, 1, label)).decode("utf-8", "replace"), _elements_of(value, label)
-            )
-        elif number == 1:
-            nodes.append(value)
-    return inputs, constants, nodes
+                parts = _by_number(body)
+                names = zip(_texts(parts[4]), made.inputs, strict=False)
+                given = {own: known[outer] for own, outer in names if outer in known}
+                self.follow(parts[7], {}, given, depth + 1)
 
 
 def _function(domain: str, name: str, overload: str) -> tuple[str, str, str]:
-    """What tells functions apart; ONNX's own domain has two names."""
+    """Return what tells functions apart; ONNX's own domain has two names."""
     return "" if domain == "ai.onnx" else domain, name, overload
 
 
-def _text(message: memoryview, number: int, label: str) -> str:
-    return bytes(_bytes(message, number, label)).decode("utf-8", "replace")
+def _node(message: Message) -> tuple[onnx_sizes.Node, list[memoryview]]:
+    """Return a node, and the graphs in its attributes."""
+    parts, graphs = _by_number(message), list[memoryview]()
+    attributes = dict(_attribute(value, graphs) for value in parts[5])
+    operation, domain, overload = ((_texts(parts[number]) or [""])[-1] for number in (4, 7, 8))
+    inputs, outputs = _texts(parts[1]), _texts(parts[2])
+    return onnx_sizes.Node(operation, inputs, outputs, attributes, domain, overload), graphs
 
 
-def _node(message: memoryview, label: str) -> tuple[onnx_sizes.Node, list[memoryview]]:
-    """A node, and the graphs in its attributes."""
-    inputs: list[str] = []
-    outputs: list[str] = []
-    texts = {4: "", 7: "", 8: ""}  # operation, domain, overload
-    attributes: dict[str, Any] = {}
-    graphs: list[memoryview] = []
-    for number, wire, value in _fields(message, label):
-        if wire != 2:
-            continue
-        if number in (1, 2):
-            (inputs if number == 1 else outputs).append(bytes(value).decode("utf-8", "replace"))
-        elif number in texts:
-            texts[number] = bytes(value).decode("utf-8", "replace")
-        elif number == 5:
-            name, content = _attribute(value, label, graphs)
-            attributes[name] = content
-    return onnx_sizes.Node(texts[4], inputs, outputs, attributes, texts[7], texts[8]), graphs
-
-
-def _attribute(message: memoryview, label: str, graphs: list[memoryview]) -> tuple[str, Any]:
-    """An attribute's name, and its value if that is a small tensor, a number or several; graphs are added to `graphs`."""
-    name = ""
+def _attribute(message: Message, graphs: list[memoryview]) -> tuple[str, Any]:
+    """Return an attribute's name, and its value if that is a small tensor, a number or several; add to `graphs`."""
     content: float | np.ndarray | None = None
     several: list[float] = []
-    for number, wire, value in _fields(message, label):
-        if number == 1 and wire == 2:
-            name = bytes(value).decode("utf-8", "replace")
-        elif number == 2 and wire == 5:
+    for number, wire, value in _fields(message):
+        if number == 2 and wire == 5:
             content = float(np.frombuffer(value, "<f4")[0])
         elif number == 3 and wire == 0:
             content = _signed(value)
         elif number == 5 and wire == 2:
-            content = _small_tensor(value, label)[0]
+            content = _small_tensor(value)[0]
         elif number in (6, 11) and wire == 2:
             graphs.append(value)
-        elif number == 7 and len(several) < _SHORT:
-            several += (
-                np.frombuffer(value, "<f4")[:_SHORT].tolist()
-                if wire in (2, 5) and len(value) % 4 == 0
-                else []
-            )
-        elif (
-            number == 8 and len(several) < _SHORT and (wire == 0 or (wire == 2 and len(value) < 10 * _SHORT))
-        ):
-            several += _integers(wire, value, label)
-    return name, several if several else content
+        elif number == 7 and wire in (2, 5) and len(value) % 4 == 0 and len(several) < _SHORT:
+            several += np.frombuffer(value, "<f4")[:_SHORT].tolist()
+        elif number == 8 and len(several) < _SHORT and _few_integers(wire, value):
+            several += _integers(wire, value)
+    return _text(message, 1), several if several else content
 
 
-def _small_tensor(message: memoryview, label: str) -> tuple[np.ndarray | None, int]:
-    """A tensor's values if they are few and of a supported type, and their number."""
+def _few_integers(wire: int, value: Any) -> bool:
+    return wire == 0 or (wire == 2 and len(value) < 10 * _SHORT)
+
+
+def _small_tensor(message: Message) -> tuple[np.ndarray | None, int]:
+    """Return a tensor's values if they are few and of a supported type, and their number."""
     shape: list[int] = []
-    for number, wire, value in _fields(message, label):
-        if number == 1 and (wire == 0 or (wire == 2 and len(value) < 10 * _SHORT)):
-            shape += _integers(wire, value, label)
+    for number, wire, value in _fields(message):
+        if number == 1 and _few_integers(wire, value):
+            shape += _integers(wire, value)
     size = math.prod(max(side, 0) for side in shape)
     if size > _SHORT or len(message) > 16 * _SHORT:
         return None, size
     try:
-        return _array(message, label), size
-    except BundleError:  # of a type that sizes are never computed from
+        return _array(message), size
+    except _Refused:  # of a type that sizes are never computed from
         return None, size
 
 
-def _elements_of(message: memoryview, label: str) -> int:
-    """Elements of a graph's input; unstated sides count as 1."""
-    count = 1
-    shape = _bytes(_bytes(_bytes(message, 2, label), 1, label), 2, label)
-    for number, wire, side in _fields(memoryview(shape), label):
-        if number == 1 and wire == 2:
-            count *= max(_signed(_number(side, 1, label)), 1)
-    return count
+def _elements_of(message: Message) -> int:
+    """Return the elements of a graph's input; unstated sides count as 1."""
+    shape = _bytes(_bytes(_bytes(message, 2), 1), 2)
+    return math.prod(max(_signed(_number(side, 1)), 1) for side in _by_number(shape)[1])
 
 
 def in_precision(content: bytes, stored: str, precision: str, label: str) -> bytes:
@@ -332,14 +296,15 @@ def in_precision(content: bytes, stored: str, precision: str, label: str) -> byt
     if precision != stored and (stored, precision) != ("fp16", "fp32"):
         raise ArgumentError(f"precision must be {stored!r} for a file stored as {stored}, got {precision!r}")
 
-    def change(message: memoryview) -> bytes:
-        graph = _without_casts(_without_spares(_fields(message, label), label), label)
-        return _encoded(graph if precision == stored else _widened("Graph", graph, label))
+    def change(message: Message) -> bytes:
+        graph = _without_casts(field for field in _fields(message) if not _is_spare(field))
+        return _encoded(graph if precision == stored else _widened("Graph", graph))
 
-    return _encoded(
-        (number, wire, change(value)) if number == 7 else (number, wire, value)
-        for number, wire, value in _fields(memoryview(content), label)
-    )
+    with _named(label):
+        return _encoded(
+            (number, wire, change(value)) if number == 7 else (number, wire, value)
+            for number, wire, value in _fields(content)
+        )
 
 
 def state(content: bytes, label: str) -> dict[str, np.ndarray]:
@@ -358,12 +323,9 @@ def state(content: bytes, label: str) -> dict[str, np.ndarray]:
     Raises:
         BundleError: the file is damaged.
     """
-    arrays = {}
-    for number, wire, value in _fields(memoryview(content), label):
-        if number == 7 and wire == 2:
-            for inner, inner_wire, tensor in _fields(value, label):
-                if inner == 5 and inner_wire == 2:
-                    arrays[_name(tensor, label)] = _array(tensor, label)
+    with _named(label):
+        tensors = [tensor for graph in _by_number(content)[7] for tensor in _by_number(graph)[5]]
+        arrays = {_text(tensor, 8): _array(tensor) for tensor in tensors}
     found = {
         name.removeprefix(prefix): array
         for prefix in (WEIGHTS, SPARE)
@@ -387,66 +349,53 @@ def _spreads_over(factor: np.ndarray, weight: np.ndarray) -> bool:
     )
 
 
-def _without_spares(graph: Iterator[Field], label: str) -> Iterator[Field]:
-    for number, wire, value in graph:
-        if number == 5 and _name(value, label).startswith((SPARE, SCALE)):
-            continue
-        yield number, wire, value
+def _is_spare(field: Field) -> bool:
+    """Return whether a graph's field is an initializer that no node reads."""
+    return field[0] == 5 and _text(field[2], 8).startswith((SPARE, SCALE))
 
 
-def _without_casts(graph: Iterator[Field], label: str) -> list[Field]:
+def _without_casts(graph: Iterable[Field]) -> list[Field]:
     """Replace float16 initializers that only a Cast to float32 reads by float32 ones."""
     fields = list(graph)
     halves = {
-        _name(value, label): index
+        _text(value, 8): index
         for index, (number, _, value) in enumerate(fields)
-        if number == 5 and _number(value, 2, label) == _FLOAT16
+        if number == 5 and _number(value, 2) == _FLOAT16
     }
     readers: dict[str, list[int]] = {name: [] for name in halves}
     for index, (number, _, value) in enumerate(fields):
-        for name in _reads(value, label) if number == 1 else ():
+        for name in _reads(value) if number == 1 else ():
             if name in readers:
                 readers[name].append(index)
     dropped: set[int] = set()
     for name, nodes in readers.items():
-        targets = [_cast_target(fields[index][2], label) for index in nodes]
+        targets = [_cast_target(fields[index][2]) for index in nodes]
         if len(nodes) == 1 and targets[0] is not None:
-            tensor = _with_name(_encoded(_wide_tensor(fields[halves[name]][2], label)), targets[0], label)
-            fields[halves[name]] = (5, 2, tensor)
+            wide = [field for field in _wide_tensor(fields[halves[name]][2]) if field[0] != 8]
+            fields[halves[name]] = (5, 2, _encoded([*wide, (8, 2, targets[0].encode())]))
             dropped.add(nodes[0])
     return [field for index, field in enumerate(fields) if index not in dropped]
 
 
-def _reads(node: memoryview, label: str) -> Iterator[str]:
+def _reads(node: Message) -> Iterator[str]:
     """The tensors that a node reads, its subgraphs' nodes included."""
-    for number, wire, value in _fields(node, label):
-        if number == 1 and wire == 2:
-            yield bytes(value).decode("utf-8", "replace")
-        elif number == 5 and wire == 2:
-            for inner, inner_wire, graph in _fields(value, label):
-                if inner in (6, 11) and inner_wire == 2:
-                    for part, part_wire, nested in _fields(graph, label):
-                        if part == 1 and part_wire == 2:
-                            yield from _reads(nested, label)
+    parts = _by_number(node)
+    yield from _texts(parts[1])
+    for held in map(_by_number, parts[5]):
+        for graph in (*held[6], *held[11]):
+            for nested in _by_number(graph)[1]:
+                yield from _reads(nested)
 
 
-def _cast_target(node: memoryview, label: str) -> str | None:
-    """The output of a node that casts to float32; None for other nodes."""
-    operation = output = None
-    to = 0
-    for number, wire, value in _fields(node, label):
-        if wire != 2:
-            continue
-        if number == 4:
-            operation = bytes(value)
-        elif number == 2:
-            output = bytes(value).decode("utf-8", "replace")
-        elif number == 5 and bytes(_bytes(value, 1, label)) == b"to":
-            to = _number(value, 3, label)
-    return output if operation == b"Cast" and to == _FLOAT else None
+def _cast_target(node: Message) -> str | None:
+    """Return the output of a node that casts to float32; None for other nodes."""
+    parts = _by_number(node)
+    to = [_number(attribute, 3) for attribute in parts[5] if _bytes(attribute, 1) == b"to"]
+    outputs = _texts(parts[2])
+    return outputs[-1] if outputs and parts[4][-1:] == [b"Cast"] and to[-1:] == [_FLOAT] else None
 
 
-def _widened(kind: str, fields: Iterator[Field] | list[Field], label: str) -> Iterator[Field]:
+def _widened(kind: str, fields: Iterable[Field]) -> Iterator[Field]:
     """Widen every float16 of a message to float32: tensors, types and attributes that name a type."""
     fields = list(fields)
     names_type = kind == "Attribute" and any(
@@ -455,21 +404,21 @@ def _widened(kind: str, fields: Iterator[Field] | list[Field], label: str) -> It
     for number, wire, value in fields:
         child = _MESSAGES[kind].get(number)
         if child == "Tensor" and wire == 2:
-            yield number, wire, _encoded(_wide_tensor(value, label))
+            yield number, wire, _encoded(_wide_tensor(value))
         elif child is not None and wire == 2:
-            yield number, wire, _encoded(_widened(child, _fields(value, label), label))
+            yield number, wire, _encoded(_widened(child, _fields(value)))
         elif wire == 0 and value == _FLOAT16 and (names_type or kind == "TensorType") and number in (1, 3):
             yield number, wire, _FLOAT
         else:
             yield number, wire, value
 
 
-def _wide_tensor(tensor: memoryview | bytes, label: str) -> Iterator[Field]:
-    fields = list(_fields(memoryview(tensor), label))
+def _wide_tensor(tensor: Message) -> Iterator[Field]:
+    fields = list(_fields(tensor))
     if not any(number == 2 and value == _FLOAT16 for number, _, value in fields):
         yield from fields
         return
-    values = _array(tensor, label).astype("<f4")
+    values = _array(tensor).astype("<f4")
     for number, wire, value in fields:
         if number == 2:
             yield number, wire, _FLOAT
@@ -478,32 +427,29 @@ def _wide_tensor(tensor: memoryview | bytes, label: str) -> Iterator[Field]:
     yield 9, 2, values.tobytes()
 
 
-def _with_name(tensor: bytes, name: str, label: str) -> bytes:
-    kept = [field for field in _fields(memoryview(tensor), label) if field[0] != 8]
-    return _encoded([*kept, (8, 2, name.encode())])
-
-
-def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
-    """A TensorProto's values."""
+def _array(tensor: Message) -> np.ndarray:
+    """Return a TensorProto's values."""
     shape: list[int] = []
     kind, raw = 0, None
     numbers: list[int] = []
     floats = doubles = b""
-    for number, wire, value in _fields(memoryview(tensor), label):
+    for number, wire, value in _fields(tensor):
         if number == 1 and wire in (0, 2):
-            shape += _integers(wire, value, label)
+            shape += _integers(wire, value)
         elif number == 2 and wire == 0:
             kind = value
         elif number == 9 and wire == 2:
             raw = value
         elif number in (5, 7, 11) and wire in (0, 2):
-            numbers += _integers(wire, value, label)
+            numbers += _integers(wire, value)
         elif number == 4 and wire in (2, 5):
             floats += bytes(value)
         elif number == 10 and wire in (1, 2):
             doubles += bytes(value)
     if kind not in _DTYPES or any(size < 0 for size in shape):
-        raise BundleError(f"{label}: tensor {_name(tensor, label)!r} has type {kind} and shape {shape}")
+        raise _Refused(
+            f"must hold tensors of a known type and shape, got {_text(tensor, 8)!r} of type {kind} and shape {shape}"
+        )
     dtype = np.dtype(_DTYPES[kind])
     try:
         if raw is not None:
@@ -516,16 +462,16 @@ def _array(tensor: memoryview | bytes, label: str) -> np.ndarray:
             values = np.array(numbers, np.int64).astype(dtype)
         return values.reshape(shape)
     except (ValueError, OverflowError) as error:
-        raise BundleError(f"{label}: tensor {_name(tensor, label)!r} is damaged: {error}") from error
+        raise _Refused(f"must hold undamaged tensors, got {_text(tensor, 8)!r}: {error}") from error
 
 
-def _integers(wire: int, value: Any, label: str) -> list[int]:
-    """A repeated integer, alone or packed, as signed 64-bit numbers."""
+def _integers(wire: int, value: Any) -> list[int]:
+    """Return a repeated integer, alone or packed, as signed 64-bit numbers."""
     if wire == 0:
         return [_signed(value)]
     numbers, at = [], 0
     while at < len(value):
-        number, at = _varint(value, at, label)
+        number, at = _varint(value, at)
         numbers.append(_signed(number))
     return numbers
 
@@ -534,62 +480,66 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _name(tensor: memoryview | bytes, label: str) -> str:
-    return bytes(_bytes(tensor, 8, label)).decode("utf-8", "replace")
-
-
-def _bytes(message: memoryview | bytes, field: int, label: str) -> bytes | memoryview:
-    """A field's bytes, the last if there are several; empty if there is none."""
-    found: bytes | memoryview = b""
-    _check_message(message, label)
-    for number, wire, value in _fields(memoryview(message), label):
-        if number == field and wire == 2:
-            found = value
+def _by_number(message: Message) -> Mapping[int, list[memoryview]]:
+    """Return the content of the fields that hold bytes, which are messages or texts, by the fields' numbers."""
+    found: defaultdict[int, list[memoryview]] = defaultdict(list)
+    for number, wire, value in _fields(message):
+        if wire == 2:
+            found[number].append(value)
     return found
 
 
-def _number(message: memoryview | bytes, field: int, label: str) -> int:
+def _texts(values: Iterable[memoryview]) -> list[str]:
+    return [bytes(value).decode("utf-8", "replace") for value in values]
+
+
+def _text(message: Message, number: int) -> str:
+    return bytes(_bytes(message, number)).decode("utf-8", "replace")
+
+
+def _bytes(message: Message, number: int) -> Message:
+    """Return a field's bytes, the last if there are several; empty if there is none."""
+    return (_by_number(message)[number] or [b""])[-1]
+
+
+def _number(message: Message, field: int) -> int:
+    """Return a field's number, the last if there are several; 0 if there is none."""
     found = 0
-    _check_message(message, label)
-    for number, wire, value in _fields(memoryview(message), label):
+    for number, wire, value in _fields(message):
         if number == field and wire == 0:
             found = value
     return found
 
 
-def _check_message(message: Any, label: str) -> None:
-    """Refuse a number where a message is expected: a damaged field of another wire type."""
-    if isinstance(message, int):
-        raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
-
-
-def _fields(message: memoryview, label: str) -> Iterator[Field]:
+def _fields(message: Message) -> Iterator[Field]:
     """The fields of a protobuf message, in the order of the file."""
-    _check_message(message, label)
+    if isinstance(message, int):  # where a message is expected: a damaged field of another wire type
+        raise _Refused(_DAMAGED)
+    message = memoryview(message)
     at, end = 0, len(message)
     while at < end:
-        tag, at = _varint(message, at, label)
+        tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
         # The runtimes' parsers drop the bits above 32, and would see another field than this function does.
         if tag >> 32 or number == 0:
-            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+            raise _Refused(_DAMAGED)
         if wire == 0:
-            value, at = _varint(message, at, label)
+            value, at = _varint(message, at)
             yield number, wire, value
             continue
         if wire == 2:
-            length, at = _varint(message, at, label)
+            length, at = _varint(message, at)
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
         else:
-            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+            raise _Refused(_DAMAGED)
         if at + length > end:
-            raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+            raise _Refused(_DAMAGED)
         yield number, wire, message[at : at + length]
         at += length
 
 
-def _varint(message: memoryview | bytes, at: int, label: str) -> tuple[int, int]:
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -599,10 +549,10 @@ def _varint(message: memoryview | bytes, at: int, label: str) -> tuple[int, int]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & ((1 << 64) - 1), at
-    raise BundleError(f"{label} must be an ONNX file, got something else or a damaged one")
+    raise _Refused(_DAMAGED)
 
 
-def _encoded(fields: Iterator[Field] | list[Field]) -> bytes:
+def _encoded(fields: Iterable[Field]) -> bytes:
     parts = bytearray()
     for number, wire, value in fields:
         _add_varint(parts, number << 3 | wire)
