@@ -1,7 +1,7 @@
 """The native operations on crops, heatmaps, poses, boxes and scores.
 
 NumPy in gives NumPy out, computed on the CPU. Objects with `__cuda_array_interface__` (PyCUDA, torch, CuPy)
-are worked on where they lie, on their stream, and need `out=`: memory has one owner, and nothing touches the
+are processed on their device and stream and need `out=`, so that memory has one owner; nothing touches the
 host.
 """
 

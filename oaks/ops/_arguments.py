@@ -1,4 +1,7 @@
-"""The arguments of the operations, checked once: what an array is, where it lies, and whether it fits."""
+"""Checks of the operations' arguments: what an array is, where it lies, and whether it fits.
+
+Each check raises ArgumentError, which names the argument, if it fails.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from math import prod
 from operator import index
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,24 +17,27 @@ from oaks.errors import ArgumentError
 from oaks.ops import native
 from oaks.ops._memory import empty
 
+if TYPE_CHECKING:
+    from oaks._native import _Operations
+
 Shape = tuple[int | None, ...]
 
 FLOAT32, FLOAT16 = np.dtype("float32"), np.dtype("float16")
 INT32, INT64, UINT8, BOOL = np.dtype("int32"), np.dtype("int64"), np.dtype("uint8"), np.dtype("bool")
 
 MAX_LENGTH = 2**31 - 1
-"""The most entries along an axis of an array."""
+"""Maximum entries along an axis of an array."""
 MAX_SIDE = 16384
-"""The largest width and height of a crop and of a heatmap."""
+"""Maximum width and height of a crop and of a heatmap."""
 MAX_FRAME_SIDE = 1 << 24
-"""The largest width and height of a frame: beyond it, float32 does not tell neighboring pixels apart."""
+"""Maximum width and height of a frame; beyond it, float32 cannot tell neighboring pixels apart."""
 _MAX_ADDRESS = 2**64 - 1
 
 
 class CheckedArray(NamedTuple):
     """A C-contiguous array in host or device memory.
 
-    `owner` is what the caller gave, or a contiguous copy of it, and keeps the memory alive.
+    `owner` is the caller's array, or a contiguous copy of it; it keeps the memory alive.
     """
 
     name: str
@@ -49,19 +55,19 @@ class CheckedArray(NamedTuple):
         return self.address + prod(self.shape) * self.dtype.itemsize
 
     def overlaps(self, other: CheckedArray) -> bool:
-        """Whether the two share memory."""
+        """Return whether the two share memory."""
         return self.address < other.end and other.address < self.end
 
 
 def is_device_array(value: object) -> bool:
-    """Whether a value lies on a CUDA device, as `__cuda_array_interface__` says."""
+    """Return whether a value lies on a CUDA device: whether it has `__cuda_array_interface__`."""
     return hasattr(value, "__cuda_array_interface__")
 
 
 def array_stream(value: Any) -> int | None:
-    """The handle of the stream on which a device array's content is made; None where it names none.
+    """Return the handle of the stream on which a device array is computed; None if it names none.
 
-    The interface of torch's tensors has no stream: theirs is torch's current stream.
+    The interface of torch's tensors names no stream; for them it is torch's current stream.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor) and value.is_cuda:
@@ -70,11 +76,7 @@ def array_stream(value: Any) -> int | None:
 
 
 def device_array(name: str, value: Any) -> CheckedArray:
-    """Describes an object with `__cuda_array_interface__`.
-
-    Raises:
-        ArgumentError: it is not C-contiguous, has a mask, or describes no memory.
-    """
+    """Describe an object with `__cuda_array_interface__`; it must be C-contiguous and without a mask."""
     interface = value.__cuda_array_interface__
     shape, dtype = tuple(int(n) for n in interface["shape"]), np.dtype(interface["typestr"])
     _check_lengths(name, shape)
@@ -93,14 +95,11 @@ def device_array(name: str, value: Any) -> CheckedArray:
 
 
 def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bool) -> CheckedArray:
-    """Describes a NumPy array, or what NumPy makes of a sequence; copied if it is not C-contiguous.
+    """Describe a NumPy array, or a sequence converted to one; it is copied if it is not C-contiguous.
 
     Args:
         dtypes: the dtypes that the operation takes.
-        convert: whether other real numbers become the first of them; for small arguments.
-
-    Raises:
-        ArgumentError: no such numbers are in it.
+        convert: whether other real numbers are converted to the first of them; for small arguments.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise ArgumentError(f"{name} must be without a mask, got one")
@@ -118,7 +117,7 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
             converted = array.astype(dtypes[0])
         if dtypes[0].kind in "iu" and not np.array_equal(converted, array):
             raise ArgumentError(
-                f"{name} must hold whole numbers that fit {dtypes[0]}, got {array.dtype} with others"
+                f"{name} must hold integers that fit {dtypes[0]}, got {array.dtype} with others"
             )
         array = converted
     writeable = array.flags.writeable
@@ -132,19 +131,12 @@ def host_array(name: str, value: Any, dtypes: Sequence[np.dtype], *, convert: bo
 def input_array(
     name: str, value: Any, dtypes: Sequence[np.dtype], shape: Shape, *, on_device: bool, convert: bool = False
 ) -> CheckedArray:
-    """An input of an operation: NumPy on the CPU, a device array on the device.
+    """Check an input of an operation: a NumPy array on the CPU, a device array on the device.
 
     Args:
-        shape: its dimensions; None where any size will do.
-
-    Raises:
-        ArgumentError: it lies elsewhere, or its dtype or shape does not fit.
+        shape: its dimensions; None for any size.
     """
-    if is_device_array(value) != on_device:
-        places = {True: "on the device", False: "in host memory"}
-        raise ArgumentError(
-            f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
-        )
+    check_place(name, value, on_device)
     array = device_array(name, value) if on_device else host_array(name, value, dtypes, convert=convert)
     if array.dtype not in dtypes:
         raise ArgumentError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
@@ -152,23 +144,31 @@ def input_array(
     return array
 
 
+def float_array(name: str, value: Any, shape: Shape, *, on_device: bool) -> CheckedArray:
+    """Check a float32 input; on the host, other real numbers are converted."""
+    return input_array(name, value, (FLOAT32,), shape, on_device=on_device, convert=True)
+
+
+def check_place(name: str, value: Any, on_device: bool) -> None:
+    """Refuse an array that lies elsewhere than the other arrays of the call."""
+    if is_device_array(value) != on_device:
+        places = {True: "on the device", False: "in host memory"}
+        raise ArgumentError(
+            f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
+        )
+
+
 def output_array(
     name: str, value: Any, dtype: np.dtype, shape: tuple[int, ...], *, on_device: bool
 ) -> CheckedArray:
-    """An output of an operation: the caller's, or on the CPU a new one if `value` is None.
-
-    Raises:
-        ArgumentError: none was given for the device; it cannot be written to; it does not fit.
-    """
+    """Check an output of an operation, which must be writeable; on the CPU, None stands for a new array."""
     if value is None:
         if on_device:
             raise ArgumentError(
                 f"out must hold {name} ({dtype}, shape {shape}) for arrays on a device, got None"
             )
         value = empty(shape, dtype)
-    if is_device_array(value) != on_device:
-        here, there = ("the host", "the device") if on_device else ("the device", "the host")
-        raise ArgumentError(f"{name} in out must lie on {there} as the other arrays do, got one on {here}")
+    check_place(f"{name} in out", value, on_device)
     if not on_device and not isinstance(value, np.ndarray):
         raise ArgumentError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
     if not on_device and not value.flags.c_contiguous:
@@ -186,11 +186,7 @@ def output_array(
 
 
 def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
-    """The entries of `out`, one for each result; None stands for "allocate it".
-
-    Raises:
-        ArgumentError: out is not a sequence of that length.
-    """
+    """Return the entries of `out`, one for each result; None means that a new array is allocated."""
     if out is None:
         return [None] * len(names)
     if not isinstance(out, (tuple, list)) or len(out) != len(names):
@@ -202,11 +198,7 @@ def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
 
 
 def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | None]) -> None:
-    """Refuses outputs that share memory with an input or with one another.
-
-    Raises:
-        ArgumentError: two arrays overlap.
-    """
+    """Refuse outputs that share memory with an input or with one another."""
     for i, array in enumerate(written):
         for other in [*written[:i], *read]:
             if other is not None and array.overlaps(other):
@@ -216,14 +208,11 @@ def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | N
 
 
 def check_numbers(name: str, value: Any, shape: Shape, expected: str, *, whole: bool = False) -> np.ndarray:
-    """A few finite numbers in host memory, such as a size, a mean or a threshold.
+    """Check a few finite numbers in host memory, such as a size, a mean or a threshold.
 
     Args:
-        expected: the requirement for messages.
-        whole: whether they must be whole numbers.
-
-    Raises:
-        ArgumentError: it is something else.
+        expected: the requirement, for messages.
+        whole: whether they must be integers.
     """
     try:
         array = np.asarray(value)
@@ -237,12 +226,9 @@ def check_numbers(name: str, value: Any, shape: Shape, expected: str, *, whole: 
 
 
 def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
-    """The stream to run on: the one asked for, else the first that an array names, else the default.
+    """Return the stream to run on: the given one, otherwise the first that an array names, otherwise the default.
 
-    It waits, by events, for every other stream that an array names.
-
-    Raises:
-        ArgumentError: stream is not a handle.
+    By events, it waits for every other stream that an array names.
     """
     if stream is None:
         stream = next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
@@ -255,12 +241,27 @@ def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> 
     return stream
 
 
-def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
-    """K positive finite numbers, as every operation with keypoint similarity takes them.
+def place_to_run(
+    written: Sequence[CheckedArray], read: Sequence[CheckedArray | None], stream: int | None
+) -> tuple[_Operations, int]:
+    """Return the native functions, and their thread count or stream, for an operation on checked arrays.
+
+    Outputs must not share memory with other arrays.
 
     Raises:
-        ArgumentError: another count, or a sigma that is not positive.
+        BackendUnavailable: the arrays lie on a device, and this build or this machine has none.
     """
+    check_apart(written, read)
+    return native.target(written[0].on_device, common_stream([*read, *written], stream))
+
+
+def address_of(array: CheckedArray | None) -> int:
+    """Return an array's address; 0 for None."""
+    return 0 if array is None else array.address
+
+
+def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
+    """Return K positive finite numbers, as every operation with keypoint similarity takes them."""
     expected = f"one positive number for each of the {keypoints} keypoints"
     values = check_numbers("sigmas", sigmas, (keypoints,), expected)
     if not (values > 0).all():
@@ -270,27 +271,19 @@ def check_sigmas(sigmas: Any, keypoints: int, limit: int) -> list[float]:
 
 
 def check_keypoint_count(keypoints: int, limit: int) -> None:
-    """Refuses more keypoints than the native operations hold room for.
-
-    Raises:
-        ArgumentError: there are more.
-    """
+    """Refuse more keypoints than the native operations have room for."""
     if keypoints > limit:
         raise ArgumentError(f"the number of keypoints must be at most {limit}, got {keypoints}")
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
+    """Refuse anything but True and False."""
     if not isinstance(value, bool | np.bool_):
         raise ArgumentError(f"{name} must be True or False, got {value!r}")
 
 
 def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
-    """Heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column.
-
-    Raises:
-        ArgumentError: they are something else, or larger than the native operations are made for.
-    """
+    """Check heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column."""
     if isinstance(value, np.ndarray):
         _check_map_size(name, value.shape)  # before an array that is not contiguous is copied
     array = input_array(name, value, (FLOAT32, FLOAT16), (None,) * 4, on_device=on_device)
@@ -308,11 +301,7 @@ def _check_map_size(name: str, shape: tuple[int, ...]) -> None:
 
 
 def check_boxes(boxes: np.ndarray) -> None:
-    """Refuses boxes (N, 4) that are not finite or end before they start.
-
-    Raises:
-        ArgumentError: there is one.
-    """
+    """Refuse boxes (N, 4) that are not finite or end before they start."""
     for problem, bad in (
         ("be finite", ~np.isfinite(boxes).all(axis=1)),
         ("end where they start or after (x1 <= x2, y1 <= y2)", (boxes[:, :2] > boxes[:, 2:]).any(axis=1)),
@@ -322,12 +311,38 @@ def check_boxes(boxes: np.ndarray) -> None:
             raise ArgumentError(f"boxes must {problem}, got {boxes[first].tolist()} at index {first}")
 
 
-def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
-    """The keypoint that each keypoint becomes in a mirror, from (left, right) pairs.
+def input_boxes(boxes: Any, count: int | None, on_device: bool) -> CheckedArray:
+    """Check boxes (N, 4); on the host they must be finite and not end before they start."""
+    array = float_array("boxes", boxes, (count, 4), on_device=on_device)
+    if not on_device:
+        check_boxes(array.owner)
+    return array
 
-    Raises:
-        ArgumentError: a pair is not two keypoints, or a keypoint is in several.
-    """
+
+def input_frame_index(frame_index: Any, count: int, on_device: bool) -> CheckedArray | None:
+    """Check the frame (N,) of each box or pose; None stays."""
+    if frame_index is None:
+        return None
+    return input_array("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+
+
+def flip_order(pairs: Sequence[tuple[int, int]] | None, keypoints: int, *, mirrored: bool) -> list[int]:
+    """Return `mirror_order` of pairs that only a mirrored input needs."""
+    if pairs is None and mirrored:
+        raise ArgumentError(
+            "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
+        )
+    return mirror_order(() if pairs is None else pairs, keypoints)
+
+
+def left_flags(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
+    """Return 1 for each keypoint that is the left one of a pair, otherwise 0."""
+    left = {keypoint for keypoint, _ in pairs}
+    return [int(keypoint in left) for keypoint in range(keypoints)]
+
+
+def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
+    """Return the keypoint that each keypoint becomes in a mirror image; it may be in one (left, right) pair at most."""
     expected = f"(left, right) pairs of keypoint indices from 0 to {keypoints - 1}"
     try:
         listed = [(index(left), index(right)) for left, right in pairs]
@@ -346,24 +361,24 @@ def mirror_order(pairs: Sequence[tuple[int, int]], keypoints: int) -> list[int]:
 
 
 def input_poses(name: str, value: Any, keypoints: int | None, on_device: bool) -> tuple[CheckedArray, int]:
-    """Poses (N, K, 2) of as many keypoints as given, at least one, and their K."""
-    array = input_array(name, value, (FLOAT32,), (None, keypoints, 2), on_device=on_device, convert=True)
+    """Check poses (N, K, 2) of at least one keypoint; return them and K. `keypoints` is the K they must have, or None."""
+    array = float_array(name, value, (None, keypoints, 2), on_device=on_device)
     if array.shape[1] < 1:
         raise ArgumentError(f"{name} must have at least one keypoint, got shape {array.shape}")
     return array, array.shape[1]
 
 
 def input_areas(areas: Any, count: int, on_device: bool) -> CheckedArray:
-    """Areas (N,), on the host finite and at least 0."""
-    array = input_array("areas", areas, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    """Check areas (N,); on the host they must be finite and at least 0."""
+    array = float_array("areas", areas, (count,), on_device=on_device)
     if not on_device and not (np.isfinite(array.owner).all() and (array.owner >= 0).all()):
         raise ArgumentError(f"areas must be finite and at least 0, got {array.owner.tolist()}")
     return array
 
 
 def input_scores(scores: Any, count: int, *, on_device: bool) -> CheckedArray:
-    """Scores (N,), on the host without NaN."""
-    array = input_array("scores", scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+    """Check scores (N,); on the host they must not be NaN."""
+    array = float_array("scores", scores, (count,), on_device=on_device)
     if not on_device and np.isnan(array.owner).any():
         raise ArgumentError(f"scores must not be NaN, got one at index {int(np.isnan(array.owner).argmax())}")
     return array

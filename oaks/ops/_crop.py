@@ -1,4 +1,4 @@
-"""Frames and person boxes to network input."""
+"""Crops of person boxes in frames, as network input."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks.errors import ArgumentError
-from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
-    INT32,
     MAX_FRAME_SIDE,
     MAX_SIDE,
     CheckedArray,
-    check_apart,
-    check_boxes,
+    address_of,
     check_flag,
     check_numbers,
-    common_stream,
+    check_place,
     device_array,
-    input_array,
+    input_boxes,
+    input_frame_index,
     is_device_array,
     output_array,
+    place_to_run,
     split_outputs,
 )
 
 MAX_FRAMES = 65536
-"""The most frames of one call."""
+"""Maximum frames of one call."""
 MAX_PADDING = 1000
-"""The largest padding of a box."""
+"""Maximum padding of a box."""
 
 
 class Crops(NamedTuple):
-    """What crop gives.
+    """Result of crop.
 
     Attributes:
         pixels: (N, 3, height, width), or (2N, 3, height, width) with the mirrored crops last; normalized RGB.
@@ -61,21 +60,21 @@ def crop(
     out: tuple[Any, Any] | None = None,
     stream: int | None = None,
 ) -> Crops:
-    """Cuts N boxes out of frames, bilinearly resampled to one size and normalized.
+    """Cut N boxes out of frames, resample them bilinearly to one size, and normalize them.
 
-    The box's center c stays; its side too short for the crop's aspect is grown; then both are multiplied by
-    padding. Per axis: image index = c - 1/2 + (crop index + 1/2 - size / 2) window / size. Outside the image
-    is black before normalization.
+    The box's center c is kept. The side that is too short for the crop's aspect is enlarged; then both sides are
+    multiplied by padding. Per axis: image index = c - 1/2 + (crop index + 1/2 - size / 2) window / size. Pixels outside
+    the image are black before normalization.
 
     Args:
         frames: (H, W, 3) or (F, H, W, 3) uint8, or a sequence of (H, W, 3) that may differ in size.
-        boxes: (N, 4) float32 x1, y1, x2, y2; edges of pixels, so that a whole frame is 0, 0, W, H. May reach
+        boxes: (N, 4) float32 x1, y1, x2, y2; edges of pixels, so that a whole frame is 0, 0, W, H. They may reach
             outside the frame. On a device, a box that is not finite gives a black crop and a NaN transform.
         size: (width, height) of a crop.
-        frame_index: (N,) int32, the frame of each box; may be left out if there is one frame.
-        mean, std: 3 values each, red, green, blue, on the scale 0 to 255; pixels = (gray level - mean) / std.
+        frame_index: (N,) int32, the frame of each box; optional if there is one frame.
+        mean, std: 3 values each, red, green, blue, on the scale 0 to 255; pixels = (value - mean) / std.
         color: the frames' channel order, "bgr" or "rgb"; crops are RGB.
-        mirrored: whether the crops follow once more, their columns reversed.
+        mirrored: whether the mirrored crops, with reversed columns, follow.
         dtype: "float32" (default) or "float16" pixels.
         out: (pixels, transforms) to write into; an entry may be None on the CPU.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
@@ -87,11 +86,9 @@ def crop(
     """
     views, on_device, owners = _frame_views(frames)
     width, height = _crop_size(size)
-    rectangle = input_array("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
+    rectangle = input_boxes(boxes, None, on_device)
     count = rectangle.shape[0]
     index = _frame_index(frame_index, count, len(views), on_device)
-    if not on_device:
-        check_boxes(rectangle.owner)
     scale, bias = _normalization(mean, std)
     if color not in ("bgr", "rgb"):
         raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
@@ -104,13 +101,10 @@ def crop(
     shape = (2 * count if mirrored else count, 3, height, width)
     pixels = output_array("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
     transforms = output_array("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)
-    check_apart([pixels, transforms], [rectangle, index, *owners])
 
-    module, run = native.target(
-        on_device, common_stream([*owners, rectangle, index, pixels, transforms], stream)
-    )
+    module, run = place_to_run([pixels, transforms], [*owners, rectangle, index], stream)
     module.crop(
-        views, rectangle.address, index.address if index else 0, pixels.address, transforms.address,
+        views, rectangle.address, address_of(index), pixels.address, transforms.address,
         count, height, width, pixels.dtype == np.float16, mirrored, color == "bgr",
         float(padding), scale, bias, run,
     )  # fmt: skip
@@ -122,7 +116,7 @@ FrameView = tuple[int, int, int, int]
 
 
 def _frame_views(frames: Any) -> tuple[list[FrameView], bool, list[CheckedArray]]:
-    """The frames for the native module, whether they lie on a device, and what keeps them alive."""
+    """Return the frames for the native module, whether they lie on a device, and the arrays that keep them alive."""
     single = hasattr(frames, "shape") or is_device_array(frames)
     if not single and not isinstance(frames, Sequence):
         raise ArgumentError(f"frames must be an array or a sequence of arrays, got {type(frames).__name__}")
@@ -153,10 +147,8 @@ def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> 
 
 
 def _frame_array(name: str, frame: Any, on_device: bool, largest_rank: int) -> CheckedArray:
-    """A frame whose pixels lie side by side; host rows may be further apart, as in a larger image's view."""
-    if is_device_array(frame) != on_device:
-        here, there = ("the host", "the device") if on_device else ("the device", "the host")
-        raise ArgumentError(f"{name} must lie on {there} as the other frames do, got one on {here}")
+    """Check a frame. Pixels of a row must be adjacent; host rows need not be, as in a view of a larger image."""
+    check_place(name, frame, on_device)
     if on_device:
         array = device_array(name, frame)
         if array.dtype != np.uint8:
@@ -187,7 +179,7 @@ def _views_of(array: CheckedArray) -> list[FrameView]:
 
 
 def _crop_size(size: tuple[int, int]) -> tuple[int, int]:
-    expected = f"(width, height), whole numbers from 1 to {MAX_SIDE}"
+    expected = f"(width, height), integers from 1 to {MAX_SIDE}"
     width, height = check_numbers("size", size, (2,), expected, whole=True).tolist()
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ArgumentError(f"size must be {expected}, got {size!r}")
@@ -201,7 +193,8 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
                 f"frame_index must say which of the {frame_count} frames each box lies in, got None"
             )
         return None
-    index = input_array("frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True)
+    index = input_frame_index(frame_index, count, on_device)
+    assert index is not None
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
         raise ArgumentError(
             f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}"
@@ -218,16 +211,16 @@ def _normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[list[fl
 
 
 def _pixel_dtype(dtype: Any, pixels: Any) -> np.dtype:
-    """What pixels are to be: what was asked for, or what `out` brings, or float32."""
-    asked = "dtype"
+    """Return the dtype of the pixels: the given one, otherwise that of `out`, otherwise float32."""
+    name = "dtype"
     if dtype is None and pixels is not None:
         interface = getattr(pixels, "__cuda_array_interface__", None)
         dtype = interface["typestr"] if interface else getattr(pixels, "dtype", "float32")
-        asked = "pixels in out"
+        name = "pixels in out"
     try:
         expected = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
         expected = np.dtype(object)
     if expected not in (FLOAT32, FLOAT16):
-        raise ArgumentError(f"{asked} must be float32 or float16, got {dtype!r}")
+        raise ArgumentError(f"{name} must be float32 or float16, got {dtype!r}")
     return expected

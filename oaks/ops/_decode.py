@@ -1,4 +1,4 @@
-"""Heatmaps to points."""
+"""Decoding of heatmaps to keypoints."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     MAX_FRAME_SIDE,
-    CheckedArray,
+    address_of,
     check_apart,
     check_flag,
     check_keypoint_count,
     check_numbers,
-    common_stream,
+    flip_order,
+    float_array,
     input_array,
     is_device_array,
-    mirror_order,
     output_array,
+    place_to_run,
     split_outputs,
     take_maps,
 )
@@ -31,17 +32,17 @@ ALIGNMENTS = ("half_pixel", "hrnet", "udp")
 _ELEMENTS = {FLOAT32: 0, FLOAT16: 1}
 _DEFAULT_BLUR = 2.0
 MIN_BLUR = 0.25
-"""Below it a neighbor's weight is under 4e-4: nothing is blurred, and dark would not do what it says."""
+"""Below it, a neighbor's weight is under 4e-4: the map would not be blurred, as "dark" requires."""
 
 
 class Decoded(NamedTuple):
-    """What decode gives.
+    """Result of decode.
 
     Attributes:
         points: (N, K, 2) float32 x, y in image pixels (without transforms: crop pixels; without crop_size:
             heatmap pixels); NaN for a map without a finite value.
         heat: (N, K) float32, the largest finite value of each averaged map; NaN if there is none.
-        heatmaps: (N, K, h, w), the averaged maps in the maps' own dtype, if asked for; else None.
+        heatmaps: (N, K, h, w), the averaged maps in the dtype of the input, if requested; otherwise None.
     """
 
     points: Any
@@ -63,7 +64,7 @@ def decode(
     out: tuple[Any, Any, Any] | None = None,
     stream: int | None = None,
 ) -> Decoded:
-    """Finds the keypoints of N people in their heatmaps (paper, section 5.1; equations 5 and 6).
+    """Find the keypoints of N people in their heatmaps (paper, section 5.1; equations 5 and 6).
 
     Each map is first averaged with its mirrored counterpart, in float32. The peak is the largest finite
     value, ties to the lowest flat index; infinities and NaN are never peaks.
@@ -71,18 +72,18 @@ def decode(
     Args:
         heatmaps: (N, K, h, w) float32 or float16.
         mirrored: the network's raw output for the mirrored crops, shaped and typed like heatmaps.
-        flip_pairs: (left, right) keypoints that a mirror exchanges; needed with mirrored, () for none.
+        flip_pairs: (left, right) keypoints that a mirror exchanges; required with mirrored, () for none.
         refine: "second_peak": a quarter pixel towards the second-highest cell (the paper); "gradient": a
             quarter pixel per axis by the sign of the neighbors' difference, none on that axis's border;
             "dark": a Newton step on the logarithm of the blurred map, at most one pixel per axis; "none".
         alignment: where heatmap index j lies in the crop at stride s: "half_pixel" s (j + 1/2) - 1/2;
             "hrnet" s j, and the mirrored-back map moves one pixel right, column 0 kept; "udp" j (W-1)/(w-1).
         crop_size: (width, height) of the crops; without it points stay in heatmap pixels.
-        transforms: (N, 2, 3) float32 crop pixel -> image pixel, as crop gives them; needs crop_size.
+        transforms: (N, 2, 3) float32 crop pixel -> image pixel, as crop returns them; requires crop_size.
         blur_sigma: standard deviation of dark's blur in heatmap pixels, 0.25 to 64; 2 by default.
-        average: whether to give the averaged maps too.
-        out: (points, heat, heatmaps) to write into; an entry may be None on the CPU. Maps given there are
-            averaged into, and may be `heatmaps` itself.
+        average: whether to return the averaged maps too.
+        out: (points, heat, heatmaps) to write into; an entry may be None on the CPU. The averaged maps are written
+            to the third, which may be the input `heatmaps` itself.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Raises:
@@ -98,11 +99,7 @@ def decode(
     mirror = None
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
-    if flip_pairs is None and mirror is not None:
-        raise ArgumentError(
-            "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
-        )
-    pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
+    pair = flip_order(flip_pairs, keypoints, mirrored=mirror is not None)
     x, y = _axis_maps(alignment, crop_size, (width, height))
     matrix = None
     if transforms is not None:
@@ -110,9 +107,7 @@ def decode(
             raise ArgumentError(
                 "crop_size must be given with transforms, which map crop pixels to image pixels, got None"
             )
-        matrix = input_array(
-            "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True
-        )
+        matrix = float_array("transforms", transforms, (count, 2, 3), on_device=on_device)
 
     points_out, heat_out, maps_out = split_outputs(out, ("points", "heat", "heatmaps"))
     points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
@@ -121,14 +116,14 @@ def decode(
     check_flag("average", average)
     if average or maps_out is not None:
         averaged = output_array("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
-    _check_memory(points, heat, averaged, maps, [mirror, matrix])
+        # The averaged maps may replace the input, but must not overlap it otherwise.
+        beside = [] if averaged.address == maps.address else [maps]
+        check_apart([averaged], [*beside, mirror, matrix])
 
-    module, run = native.target(
-        on_device, common_stream([maps, mirror, matrix, points, heat, averaged], stream)
-    )
+    module, run = place_to_run([points, heat], [maps, mirror, matrix, averaged], stream)
     module.decode(
-        maps.address, mirror.address if mirror else 0, matrix.address if matrix else 0,
-        points.address, heat.address, averaged.address if averaged else 0,
+        maps.address, address_of(mirror), address_of(matrix),
+        points.address, heat.address, address_of(averaged),
         count, keypoints, height, width,
         _ELEMENTS[maps.dtype], REFINEMENTS[refine], alignment == "hrnet", x, y,
         _blur(blur_sigma, refine), pair, run,
@@ -150,7 +145,7 @@ def _blur(blur_sigma: float | None, refine: str) -> float:
 def _axis_maps(
     alignment: str, crop_size: tuple[int, int] | None, map_size: tuple[int, int]
 ) -> list[tuple[float, float]]:
-    """(scale, shift) from heatmap index to crop index, for x and for y."""
+    """Return (scale, shift) from heatmap index to crop index, for x and for y."""
     if crop_size is None:
         return [(1.0, 0.0), (1.0, 0.0)]
     expected = f"(width, height), from 1 to {MAX_FRAME_SIDE} pixels each"
@@ -167,17 +162,3 @@ def _axis_maps(
         else:
             maps.append(((crop - 1) / max(heat - 1, 1), 0.0))
     return maps
-
-
-def _check_memory(
-    points: CheckedArray,
-    heat: CheckedArray,
-    averaged: CheckedArray | None,
-    maps: CheckedArray,
-    others: list[CheckedArray | None],
-) -> None:
-    """Only the averaged maps may lie on an input: exactly on heatmaps."""
-    check_apart([points, heat], [maps, averaged, *others])
-    if averaged is not None:
-        in_place = averaged.address == maps.address
-        check_apart([averaged], others if in_place else [maps, *others])

@@ -1,4 +1,4 @@
-"""SimCC vectors to points."""
+"""Decoding of SimCC vectors to keypoints."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from oaks.ops._arguments import (
     FLOAT32,
     MAX_FRAME_SIDE,
     CheckedArray,
-    check_apart,
+    address_of,
     check_keypoint_count,
     check_numbers,
-    common_stream,
+    flip_order,
+    float_array,
     input_array,
     is_device_array,
-    mirror_order,
     output_array,
+    place_to_run,
     split_outputs,
 )
 
 
 class DecodedSimcc(NamedTuple):
-    """What decode_simcc gives.
+    """Result of decode_simcc.
 
     Attributes:
         points: (N, K, 2) float32 x, y in image pixels (without transforms: crop pixels); NaN for a keypoint with an
@@ -77,31 +78,22 @@ def decode_simcc(
     down = _vectors("y", y, (across.dtype,), (count, keypoints, None), on_device)
     check_keypoint_count(keypoints, native.max_keypoints)
     opposite = _mirrored(mirrored, across, down)
-    if flip_pairs is None and mirrored is not None:
-        raise ArgumentError(
-            "flip_pairs must be given with mirrored, got None; pass (left, right) keypoint indices, () if there are none"
-        )
-    pair = mirror_order(() if flip_pairs is None else flip_pairs, keypoints)
+    pair = flip_order(flip_pairs, keypoints, mirrored=mirrored is not None)
     expected = "a number from 0.001 to 1000"
     if not 0.001 <= check_numbers("split", split, (), expected) <= 1000:
         raise ArgumentError(f"split must be {expected}, got {split!r}")
     matrix = None
     if transforms is not None:
-        matrix = input_array(
-            "transforms", transforms, (FLOAT32,), (count, 2, 3), on_device=on_device, convert=True
-        )
+        matrix = float_array("transforms", transforms, (count, 2, 3), on_device=on_device)
 
     points_out, heat_out = split_outputs(out, ("points", "heat"))
     points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
     heat = output_array("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
-    inputs = [across, down, *opposite, matrix]
-    check_apart([points, heat], inputs)
 
-    module, run = native.target(on_device, common_stream([*inputs, points, heat], stream))
+    module, run = place_to_run([points, heat], [across, down, *opposite, matrix], stream)
     module.decode_simcc(
-        across.address, down.address, opposite[0].address if opposite[0] else 0,
-        opposite[1].address if opposite[1] else 0,
-        matrix.address if matrix else 0, points.address, heat.address, count, keypoints,
+        across.address, down.address, *map(address_of, opposite), address_of(matrix), points.address, heat.address,
+        count, keypoints,
         across.shape[2], down.shape[2], int(across.dtype == FLOAT16), 1 / float(split), pair, run,
     )  # fmt: skip
     return DecodedSimcc(points.owner, heat.owner)

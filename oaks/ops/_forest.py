@@ -13,17 +13,17 @@ from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT32,
     INT32,
-    check_apart,
-    common_stream,
+    float_array,
     input_array,
     is_device_array,
     output_array,
+    place_to_run,
 )
 
 MAX_FOREST_NODES = 1 << 20
-"""The most splits, leaves or trees that a forest may have."""
+"""Maximum splits, leaves or trees of a forest."""
 MAX_FOREST_FEATURES = 1 << 16
-"""The most features that a forest may look at."""
+"""Maximum features of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Forest:
     def __post_init__(self) -> None:
         if not isinstance(self.features, int) or not 1 <= self.features <= MAX_FOREST_FEATURES:
             raise ArgumentError(
-                f"features must be a whole number from 1 to {MAX_FOREST_FEATURES}, got {self.features!r}"
+                f"features must be an integer from 1 to {MAX_FOREST_FEATURES}, got {self.features!r}"
             )
         splits = self._keep("feature", np.int32, None)
         for name, dtype in (("threshold", np.float32), ("left", np.int32), ("right", np.int32)):
@@ -100,7 +100,7 @@ class Forest:
             kept = given.astype(dtype)
         if kept.dtype.kind == "i" and not np.array_equal(kept, given):
             raise ArgumentError(
-                f"{name} must hold whole numbers that fit {np.dtype(dtype)}, got {given.dtype} with others"
+                f"{name} must hold integers that fit {np.dtype(dtype)}, got {given.dtype} with others"
             )
         kept.flags.writeable = False
         object.__setattr__(self, name, kept)
@@ -131,7 +131,7 @@ class Forest:
                 )
 
     def _arranged(self) -> ForestArrays:
-        """What the native operation reads: each tree's splits together, its leaves numbered from the left."""
+        """Return the arrays that the native operation reads: a tree's splits together, its leaves numbered from the left."""
         left, right, splits = self.left.tolist(), self.right.tolist(), len(self.left)
         size = [1] * splits  # leaves below each split
         for split in reversed(range(splits)):
@@ -183,7 +183,7 @@ class Forest:
         """Copy the forest to a CUDA device.
 
         Args:
-            upload: makes a device array of a NumPy array, such as cupy.asarray or pycuda.gpuarray.to_gpu.
+            upload: copies a NumPy array to a device array, such as cupy.asarray or pycuda.gpuarray.to_gpu.
         """
         host = self.arrays
         # Trees of one leaf have no splits, and some libraries no arrays of size 0.
@@ -213,7 +213,7 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
 
     Args:
         features: (N, K, F) float32.
-        model: the trees, over F features; for features on a device, what Forest.to_device gives.
+        model: the trees, over F features; for features on a device, the result of Forest.to_device.
         out: (N, K) float32 to write into; required for device arrays.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
@@ -227,21 +227,17 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
     on_device = is_device_array(features)
     if not isinstance(model, ForestArrays if on_device else Forest):
         expected = (
-            "what ops.Forest.to_device gives, for features on a device" if on_device else "an ops.Forest"
+            "the result of ops.Forest.to_device, for features on a device" if on_device else "an ops.Forest"
         )
         raise ArgumentError(f"model must be {expected}, got {type(model).__name__}")
     arrays = model if isinstance(model, ForestArrays) else model.arrays
-    rows = input_array(
-        "features", features, (FLOAT32,), (None, None, arrays.features), on_device=on_device, convert=True
-    )
+    rows = float_array("features", features, (None, None, arrays.features), on_device=on_device)
     splits = input_array("model", arrays.splits, (INT32,), (None, 4), on_device=on_device)
     trees = input_array("model", arrays.trees, (INT32,), (None, 2), on_device=on_device)
     leaves = input_array("model", arrays.leaves, (FLOAT32,), (None,), on_device=on_device)
     values = output_array("values", out, FLOAT32, rows.shape[:2], on_device=on_device)
-    inputs = [rows, splits, trees, leaves]
-    check_apart([values], inputs)
 
-    module, run = native.target(on_device, common_stream([*inputs, values], stream))
+    module, run = place_to_run([values], [rows, splits, trees, leaves], stream)
     module.forest(
         rows.address, splits.address, trees.address, leaves.address, values.address,
         rows.shape[0] * rows.shape[1], arrays.features, trees.shape[0] - 1, run,

@@ -19,14 +19,17 @@ from oaks.ops._arguments import (
     FLOAT16,
     FLOAT32,
     CheckedArray,
-    check_apart,
-    check_boxes,
+    address_of,
     check_keypoint_count,
-    common_stream,
+    float_array,
     input_array,
+    input_boxes,
+    input_poses,
     is_device_array,
+    left_flags,
     mirror_order,
     output_array,
+    place_to_run,
     take_maps,
 )
 from oaks.ops._decode import ALIGNMENTS
@@ -148,10 +151,8 @@ def pose_features(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(points)
-    pose = input_array("points", points, (FLOAT32,), (None, None, 2), on_device=on_device, convert=True)
-    if pose.shape[1] < 1:
-        raise ArgumentError(f"points must have at least one keypoint, got shape {pose.shape}")
-    values = input_array("heat", heat, (FLOAT32,), pose.shape[:2], on_device=on_device, convert=True)
+    pose, _ = input_poses("points", points, None, on_device)
+    values = float_array("heat", heat, pose.shape[:2], on_device=on_device)
     if not on_device:
         _check_finite(pose)
         _check_finite(values)
@@ -202,7 +203,7 @@ def map_features(
     if mirrored is not None:
         mirror = input_array("mirrored", mirrored, (maps.dtype,), maps.shape, on_device=on_device)
     check_choice("alignment", alignment, ALIGNMENTS)
-    pose = input_array("points", points, (FLOAT32,), (count, keypoints, 2), on_device=on_device, convert=True)
+    pose = float_array("points", points, (count, keypoints, 2), on_device=on_device)
     if not on_device:
         _check_finite(pose)
     features = _features(pose, maps, mirror, None, boxes, frame_sizes, flip_pairs, alignment, out, stream)
@@ -228,28 +229,23 @@ def _features(
     on_device = pose.on_device
     count, keypoints, _ = pose.shape
     check_keypoint_count(keypoints, native.max_keypoints)
-    rectangle = input_array("boxes", boxes, (FLOAT32,), (count, 4), on_device=on_device, convert=True)
-    sizes = input_array("frame_sizes", frame_sizes, (FLOAT32,), (count, 2), on_device=on_device, convert=True)
-    if not on_device:
-        check_boxes(rectangle.owner)
-        if not (np.isfinite(sizes.owner).all() and (sizes.owner > 0).all()):
-            raise ArgumentError("frame_sizes must be finite and above 0 (width, height), got others")
+    rectangle = input_boxes(boxes, count, on_device)
+    sizes = float_array("frame_sizes", frame_sizes, (count, 2), on_device=on_device)
+    if not on_device and not (np.isfinite(sizes.owner).all() and (sizes.owner > 0).all()):
+        raise ArgumentError(
+            f"frame_sizes must be finite and above 0 (width, height), got {sizes.owner.tolist()}"
+        )
     pair = mirror_order(flip_pairs, keypoints)
-    left = [0] * keypoints
-    for keypoint, _ in flip_pairs:
-        left[keypoint] = 1
     names = feature_names(keypoints, maps=maps is not None, mirrored=mirror is not None)
     features = output_array("features", out, FLOAT32, (count, keypoints, len(names)), on_device=on_device)
-    inputs = [maps, mirror, pose, heat, rectangle, sizes]
-    check_apart([features], inputs)
 
-    module, run = native.target(on_device, common_stream([*inputs, features], stream))
+    module, run = place_to_run([features], [maps, mirror, pose, heat, rectangle, sizes], stream)
     height, width = maps.shape[2:] if maps else (0, 0)
     half = maps is not None and maps.dtype == FLOAT16
     module.map_features(
-        maps.address if maps else 0, mirror.address if mirror else 0, pose.address, heat.address if heat else 0,
-        rectangle.address, sizes.address, features.address, count, keypoints, height, width,
-        int(half), alignment == "hrnet", pair, left, run,
+        address_of(maps), address_of(mirror), pose.address, address_of(heat), rectangle.address, sizes.address,
+        features.address, count, keypoints, height, width,
+        int(half), alignment == "hrnet", pair, left_flags(flip_pairs, keypoints), run,
     )  # fmt: skip
     return features.owner
 

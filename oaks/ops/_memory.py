@@ -1,6 +1,6 @@
-"""Memory for large results: that of a result that nobody holds any more is used again.
+"""Memory for large results: the memory of released results is reused.
 
-Fresh memory costs more than the operations that fill it: the system clears every page at its first use.
+Fresh memory costs more than the operations that fill it, because the system clears every page at its first use.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 SMALLEST, LARGEST = 1 << 20, 64 << 20
-"""Bytes of a result that is kept: below, the allocator itself uses memory again."""
+"""Minimum and maximum bytes of a block that is kept; smaller ones are reused by the allocator itself."""
 
-# Its operations are atomic, so that results may be dropped in any thread and at any moment, as the collector does.
+# A deque's operations are atomic: results may be released in any thread at any moment, also by the garbage collector.
 _free: deque[np.ndarray] = deque(maxlen=2)
 
 
 class _Block:
-    """A result's memory, given back when its array and all views of it are gone."""
+    """A result's memory, which becomes free when its array and all views of it are gone."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._bytes = _taken(math.prod(shape) * dtype.itemsize)
@@ -34,7 +34,7 @@ class _Block:
 
 
 def _taken(size: int) -> np.ndarray:
-    """Free memory of exactly that size, or fresh memory."""
+    """Return a free block of exactly this size, or fresh memory."""
     for _ in range(len(_free)):
         try:
             found = _free.popleft()
@@ -47,7 +47,7 @@ def _taken(size: int) -> np.ndarray:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """`np.empty` for results."""
+    """Return an uninitialized array for a result, like `np.empty`."""
     if not SMALLEST <= math.prod(shape) * dtype.itemsize <= LARGEST:
         return np.empty(shape, dtype)
     return np.asarray(_Block(shape, dtype))

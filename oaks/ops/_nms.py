@@ -6,20 +6,19 @@ from typing import Any
 
 from oaks.ops import native
 from oaks.ops._arguments import (
-    FLOAT32,
-    INT32,
     INT64,
-    check_apart,
-    check_boxes,
+    CheckedArray,
+    address_of,
     check_numbers,
     check_sigmas,
-    common_stream,
     input_areas,
-    input_array,
+    input_boxes,
+    input_frame_index,
     input_poses,
     input_scores,
     is_device_array,
     output_array,
+    place_to_run,
 )
 
 OKS_THRESHOLD = 0.9
@@ -60,26 +59,19 @@ def box_nms(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(boxes)
-    rectangle = input_array("boxes", boxes, (FLOAT32,), (None, 4), on_device=on_device, convert=True)
+    rectangle = input_boxes(boxes, None, on_device)
     count = rectangle.shape[0]
-    if not on_device:
-        check_boxes(rectangle.owner)
     score = input_scores(scores, count, on_device=on_device)
     check_numbers("threshold", threshold, (), "a finite number")
-    frames = None
-    if frame_index is not None:
-        frames = input_array(
-            "frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True
-        )
+    frames = input_frame_index(frame_index, count, on_device)
     kept = output_array("kept", out, INT64, (count,), on_device=on_device)
-    check_apart([kept], [rectangle, score, frames])
 
-    module, run = native.target(on_device, common_stream([rectangle, score, frames, kept], stream))
+    module, run = place_to_run([kept], [rectangle, score, frames], stream)
     module.box_nms(
-        rectangle.address, score.address, frames.address if frames else 0, kept.address,
+        rectangle.address, score.address, address_of(frames), kept.address,
         count, float(threshold), run,
     )  # fmt: skip
-    return kept.owner if on_device else kept.owner[: int((kept.owner >= 0).sum())]
+    return _indices(kept)
 
 
 def oks_nms(
@@ -93,23 +85,24 @@ def oks_nms(
     out: Any = None,
     stream: int | None = None,
 ) -> Any:
-    """Keeps the best of poses that repeat one another: greedy suppression by object keypoint similarity.
+    """Greedy non-maximum suppression of poses by object keypoint similarity (OKS).
 
-    A pose is dropped if its similarity with a better one that is kept exceeds threshold; the similarity of a
-    pair is taken with the mean of their areas.
+    A pose is dropped if its OKS with a better pose that is kept exceeds threshold. The OKS of a pair uses the mean of
+    their areas.
 
     Args:
         points: (N, K, 2) float32.
-        scores: (N,) float32; ties go to the lower index. NaN is refused on the CPU, and last on a device.
+        scores: (N,) float32; ties go to the lower index. NaN is refused on the CPU and ranked last on a device.
         areas: (N,) float32, square pixels, at least 0.
         sigmas: (K,) positive numbers in host memory.
-        threshold: similarity above which the lower score goes.
+        threshold: OKS above which the pose with the lower score is dropped.
         frame_index: (N,) int32; only poses of one frame compete. One frame by default.
-        out: (N,) int64 to write into; needed for device arrays.
+        out: (N,) int64 to write into; required for device arrays.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Returns:
-        Indices of the kept poses, best first: on the CPU as many as there are; on a device (N,), then -1.
+        Indices of the kept poses, best first: on the CPU as many as are kept; on a device (N,), filled up
+        with -1.
 
     Raises:
         ArgumentError: an argument does not fit; nothing has been written then.
@@ -122,17 +115,17 @@ def oks_nms(
     area = input_areas(areas, count, on_device)
     values = check_sigmas(sigmas, keypoints, native.max_keypoints)
     check_numbers("threshold", threshold, (), "a finite number")
-    frames = None
-    if frame_index is not None:
-        frames = input_array(
-            "frame_index", frame_index, (INT32,), (count,), on_device=on_device, convert=True
-        )
+    frames = input_frame_index(frame_index, count, on_device)
     kept = output_array("kept", out, INT64, (count,), on_device=on_device)
-    check_apart([kept], [poses, score, area, frames])
 
-    module, run = native.target(on_device, common_stream([poses, score, area, frames, kept], stream))
+    module, run = place_to_run([kept], [poses, score, area, frames], stream)
     module.oks_nms(
-        poses.address, score.address, area.address, frames.address if frames else 0, kept.address,
+        poses.address, score.address, area.address, address_of(frames), kept.address,
         count, keypoints, float(threshold), values, run,
     )  # fmt: skip
-    return kept.owner if on_device else kept.owner[: int((kept.owner >= 0).sum())]
+    return _indices(kept)
+
+
+def _indices(kept: CheckedArray) -> Any:
+    """Return the indices; on the host without the -1 behind them."""
+    return kept.owner if kept.on_device else kept.owner[: int((kept.owner >= 0).sum())]

@@ -12,14 +12,14 @@ from oaks.ops._arguments import (
     BOOL,
     FLOAT32,
     UINT8,
-    check_apart,
+    address_of,
     check_sigmas,
-    common_stream,
     input_areas,
     input_array,
     input_poses,
     is_device_array,
     output_array,
+    place_to_run,
 )
 
 
@@ -33,19 +33,19 @@ def oks(
     out: Any = None,
     stream: int | None = None,
 ) -> Any:
-    """The object keypoint similarity of every pose of `a` with every pose of `b`.
+    """Object keypoint similarity of every pose of `a` with every pose of `b`.
 
     Args:
-        a: (N, K, 2) float32 points; one that is not finite is similar to nothing.
+        a: (N, K, 2) float32 points; the similarity of a point that is not finite is 0.
         b: (M, K, 2) float32 points.
         areas: (M,) float32, the areas of b's people in square pixels, at least 0.
         sigmas: (K,) positive numbers in host memory; k = 2 sigma.
-        visible: (M, K) bool or uint8: which of b's keypoints count; all of them by default.
-        out: (N, M) float32 to write into; needed for device arrays.
+        visible: (M, K) bool or uint8: which of b's keypoints count; all by default.
+        out: (N, M) float32 to write into; required for device arrays.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Returns:
-        (N, M) float32, 0 to 1; 0 for a person of whom no keypoint counts.
+        (N, M) float32, 0 to 1; 0 for a person without a keypoint that counts.
 
     Raises:
         ArgumentError: an argument does not fit; nothing has been written then.
@@ -63,11 +63,10 @@ def oks(
             visible = _as_flags(visible)
         counts = input_array("visible", visible, (UINT8, BOOL), (count, keypoints), on_device=on_device)
     similarity = output_array("similarity", out, FLOAT32, (first.shape[0], count), on_device=on_device)
-    check_apart([similarity], [first, second, area, counts])
 
-    module, run = native.target(on_device, common_stream([first, second, area, counts, similarity], stream))
+    module, run = place_to_run([similarity], [first, second, area, counts], stream)
     module.oks(
-        first.address, second.address, area.address, counts.address if counts else 0, similarity.address,
+        first.address, second.address, area.address, address_of(counts), similarity.address,
         first.shape[0], count, keypoints, values, run,
     )  # fmt: skip
     return similarity.owner
@@ -76,5 +75,5 @@ def oks(
 def _as_flags(visible: Any) -> np.ndarray:
     flags = np.asarray(visible)
     if flags.dtype.kind not in "bui":
-        raise ArgumentError(f"visible must be bool or whole numbers, got {flags.dtype}")
+        raise ArgumentError(f"visible must be bool or integers, got {flags.dtype}")
     return flags != 0

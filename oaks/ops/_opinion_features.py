@@ -1,4 +1,4 @@
-"""Features of what a second estimator says about the same people."""
+"""Features of a second estimator's poses of the same people."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT32,
-    check_apart,
-    check_boxes,
+    address_of,
     check_sigmas,
-    common_stream,
+    float_array,
     input_array,
+    input_boxes,
     input_poses,
     is_device_array,
+    left_flags,
     mirror_order,
     output_array,
+    place_to_run,
 )
 
 SECOND_FEATURES = MappingProxyType(
@@ -53,7 +53,7 @@ def opinion_features(
     """Append SECOND_FEATURES to the features of N poses; those of left keypoints are of the mirrored person.
 
     Args:
-        features: (N, K, F) float32, as map_features or pose_features give them; None for none.
+        features: (N, K, F) float32, as map_features or pose_features return them; None for none.
         points: (N, K, 2) float32 x, y in image pixels.
         second_points: (N, K, 2) float32, where another estimator places the same people's keypoints.
         second_heat: (N, K) float32, its scores of them.
@@ -74,29 +74,21 @@ def opinion_features(
     pose, keypoints = input_poses("points", points, None, on_device)
     count = pose.shape[0]
     counts = (count, keypoints)
-    other = input_array(
-        "second_points", second_points, (FLOAT32,), (*counts, 2), on_device=on_device, convert=True
-    )
-    heat = input_array("second_heat", second_heat, (FLOAT32,), counts, on_device=on_device, convert=True)
-    rectangle = input_array("boxes", boxes, (FLOAT32,), (count, 4), on_device=on_device, convert=True)
-    if not on_device:
-        check_boxes(rectangle.owner)
+    other = float_array("second_points", second_points, (*counts, 2), on_device=on_device)
+    heat = float_array("second_heat", second_heat, counts, on_device=on_device)
+    rectangle = input_boxes(boxes, count, on_device)
     own = None
     if features is not None:
         own = input_array("features", features, (FLOAT32,), (*counts, None), on_device=on_device)
     width = 0 if own is None else own.shape[2]
     values = check_sigmas(sigmas, keypoints, native.max_keypoints)
     mirror_order(flip_pairs, keypoints)
-    left = np.zeros(keypoints, int)
-    left[[keypoint for keypoint, _ in flip_pairs]] = 1
     shape = (*counts, width + len(SECOND_FEATURES))
     appended = output_array("features", out, FLOAT32, shape, on_device=on_device)
-    inputs = [own, pose, other, heat, rectangle]
-    check_apart([appended], inputs)
 
-    module, run = native.target(on_device, common_stream([*inputs, appended], stream))
+    module, run = place_to_run([appended], [own, pose, other, heat, rectangle], stream)
     module.opinion_features(
-        own.address if own else 0, pose.address, other.address, heat.address, rectangle.address, appended.address,
-        count, keypoints, width, values, left.tolist(), run,
+        address_of(own), pose.address, other.address, heat.address, rectangle.address, appended.address,
+        count, keypoints, width, values, left_flags(flip_pairs, keypoints), run,
     )  # fmt: skip
     return appended.owner

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from oaks.errors import ArgumentError
-from oaks.ops import native
 from oaks.ops._arguments import (
     FLOAT32,
-    check_apart,
-    common_stream,
-    input_array,
+    address_of,
+    float_array,
     is_device_array,
     output_array,
+    place_to_run,
 )
 
 
@@ -25,7 +24,7 @@ def score(
         similarity: (N, K) float32, predicted keypoint similarity, 0 to 1.
         visibility: (N, K) float32, predicted visibility, 0 to 1.
         box_scores: (N,) float32, multiplied in if given.
-        out: (N,) float32 to write into; needed for device arrays.
+        out: (N,) float32 to write into; required for device arrays.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Returns:
@@ -44,9 +43,9 @@ def conventional_score(
     """The conventional score: the mean of the heatmaps' maxima.
 
     Args:
-        heat: (N, K) float32, as decode gives it.
+        heat: (N, K) float32, as decode returns it.
         box_scores: (N,) float32, multiplied in if given.
-        out: (N,) float32 to write into; needed for device arrays.
+        out: (N,) float32 to write into; required for device arrays.
         stream: handle of the CUDA stream to run on, instead of the arrays' own.
 
     Returns:
@@ -61,29 +60,20 @@ def conventional_score(
 
 def _score(name: str, values: Any, visibility: Any, box_scores: Any, out: Any, stream: int | None) -> Any:
     on_device = is_device_array(values)
-    value = input_array(name, values, (FLOAT32,), (None, None), on_device=on_device, convert=True)
+    value = float_array(name, values, (None, None), on_device=on_device)
     count, keypoints = value.shape
     if keypoints < 1:
         raise ArgumentError(f"{name} must have at least one keypoint, got shape {value.shape}")
     weight = None
     if name == "similarity":
-        weight = input_array(
-            "visibility", visibility, (FLOAT32,), value.shape, on_device=on_device, convert=True
-        )
+        weight = float_array("visibility", visibility, value.shape, on_device=on_device)
     box = None
     if box_scores is not None:
-        box = input_array("box_scores", box_scores, (FLOAT32,), (count,), on_device=on_device, convert=True)
+        box = float_array("box_scores", box_scores, (count,), on_device=on_device)
     scores = output_array("scores", out, FLOAT32, (count,), on_device=on_device)
-    check_apart([scores], [value, weight, box])
 
-    module, run = native.target(on_device, common_stream([value, weight, box, scores], stream))
+    module, run = place_to_run([scores], [value, weight, box], stream)
     module.score(
-        value.address,
-        weight.address if weight else 0,
-        box.address if box else 0,
-        scores.address,
-        count,
-        keypoints,
-        run,
-    )
+        value.address, address_of(weight), address_of(box), scores.address, count, keypoints, run,
+    )  # fmt: skip
     return scores.owner

@@ -1,4 +1,4 @@
-"""Where an operation runs: on the CPU with a number of threads, or on a device and a stream."""
+"""The native functions of the CPU and of CUDA, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ max_blur_sigma = _native.max_blur_sigma
 
 
 MAX_THREADS = 1024
-"""The most threads that CPU operations can be allowed."""
+"""Maximum threads of CPU operations."""
 
 
 def _available_cores() -> int:
@@ -32,29 +32,29 @@ _threads = min(_available_cores(), MAX_THREADS)
 
 
 def set_threads(count: int) -> None:
-    """Lets CPU operations use at most `count` threads. The results are the same bits for any count.
+    """Set the maximum number of threads of CPU operations. Results are bit-identical for any number.
 
     Raises:
-        ArgumentError: count is not a whole number from 1 to 1024.
+        ArgumentError: count is not an integer from 1 to 1024.
     """
     global _threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
-        raise ArgumentError(f"count must be a whole number from 1 to {MAX_THREADS}, got {count!r}")
+        raise ArgumentError(f"count must be an integer from 1 to {MAX_THREADS}, got {count!r}")
     _threads = count
 
 
 def get_threads() -> int:
-    """How many threads CPU operations use at most; at first, the cores that this process may run on."""
+    """Return the maximum number of threads of CPU operations; by default, the cores that this process may use."""
     return _threads
 
 
 def instruction_sets() -> list[str]:
-    """The compiled instruction sets that this processor can run, the one chosen by default last."""
+    """Return the compiled instruction sets that this processor supports; the last is the default."""
     return cpu.instruction_sets()
 
 
 def use_instruction_set(name: str) -> None:
-    """Chooses the instruction set of crop and decode on the CPU; for comparisons and tests.
+    """Choose the instruction set of CPU operations; for comparisons and tests.
 
     Raises:
         ArgumentError: this build or this processor does not have it.
@@ -63,10 +63,10 @@ def use_instruction_set(name: str) -> None:
 
 
 def target(on_device: bool, stream: int) -> tuple[_Operations, int]:
-    """The native functions for a place, and how they are to run there: a thread count or a stream handle.
+    """Return the native functions for the CPU or the device, and their last argument: a thread count or a stream handle.
 
     Raises:
-        BackendUnavailable: device arrays came, but this build has no CUDA support, or there is no device.
+        BackendUnavailable: the arrays lie on a device, and this build has no CUDA support or there is no device.
     """
     if not on_device:
         return cpu, _threads

@@ -214,7 +214,7 @@ def test_the_arrays_that_the_others_spoil_are_right():
         ("right", [-2, -2], r"leaf must have one parent, got 2 for leaf 1"),
         ("right", [-2], r"right must have shape \(2,\), got \(1,\)"),
         ("right", [-2, -3.5], r"right must be int32, got float64"),
-        ("right", [-2, 2**40], r"right must hold whole numbers that fit int32"),
+        ("right", [-2, 2**40], r"right must hold integers that fit int32"),
         ("feature", [0, 2], r"feature must be from 0 to 1, got 2"),
         ("feature", [-1, 0], r"feature must be from 0 to 1, got -1"),
         ("feature", [[0, 1]], r"feature must have shape \(any\), got \(1, 2\)"),
@@ -226,9 +226,9 @@ def test_the_arrays_that_the_others_spoil_are_right():
         ("leaves", [], r"must name later splits or leaves of 2 splits and 0 leaves"),
         ("nan_left", [True], r"nan_left must have shape \(2,\)"),
         ("nan_left", [1, 0], r"nan_left must be bool, got int64"),
-        ("features", 0, r"features must be a whole number from 1"),
-        ("features", 2**17, r"features must be a whole number from 1 to 65536"),
-        ("features", 2.0, r"features must be a whole number"),
+        ("features", 0, r"features must be an integer from 1"),
+        ("features", 2**17, r"features must be an integer from 1 to 65536"),
+        ("features", 2.0, r"features must be an integer"),
     ],
 )
 def test_arrays_that_are_no_trees_are_refused(name, value, message):
