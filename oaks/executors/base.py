@@ -200,8 +200,7 @@ class HostMemory:
     def active(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def current(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    current = active
 
     def empty(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         """Allocate an array aligned to a cache line, so that runtimes use it without a copy."""
@@ -216,38 +215,18 @@ class HostMemory:
     def view(self, buffer: Array, start: int, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
         return np.ndarray(tuple(shape), dtype, buffer, start)
 
-    def upload(self, source: np.ndarray, target: Array) -> None:
+    def upload(self, source: Array, target: Array) -> None:
         np.copyto(target, source)
 
-    def download(self, source: Array, target: np.ndarray) -> None:
-        np.copyto(target, source)
-
-    def wait_for(self, array: Array) -> None:
-        pass
-
-    def drop_staging(self, staging: np.ndarray) -> None:
-        pass
-
-    def mark(self) -> None:
-        pass
-
-    def set(self, mark: None) -> None:
-        pass
-
-    def after(self, mark: None) -> None:
-        pass
-
-    def reach(self, mark: None) -> None:
-        pass
+    download = upload
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         return work
 
-    def synchronize(self) -> None:
-        pass
+    def _nothing(self, *_arguments: Any, **_named: Any) -> None:
+        """What a host has nothing to do for: its work is done when a call returns."""
 
-    def close(self) -> None:
-        pass
+    wait_for = drop_staging = mark = set = after = reach = synchronize = close = _nothing
 
 
 __all__ = [

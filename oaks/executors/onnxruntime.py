@@ -129,12 +129,7 @@ class OnnxRuntimeExecutor:
         }
 
     def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> Callable[[], None]:
-        session, binding = self._session, self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return BoundSession(session, binding, None, [*inputs.values(), *outputs.values()])
+        return _bound(self._session, None, inputs, outputs, lambda array: ("cpu", 0, array.ctypes.data))
 
     def close(self) -> None:
         del self._session
@@ -193,12 +188,8 @@ class DeviceExecutor:
         }
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        session, binding = self._session, self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_input(name, "cuda", self._index, array.dtype, array.shape, array.address)
-        for name, array in outputs.items():
-            binding.bind_output(name, "cuda", self._index, array.dtype, array.shape, array.address)
-        return BoundSession(session, binding, self._run_options, [*inputs.values(), *outputs.values()])
+        index, options = self._index, self._run_options
+        return _bound(self._session, options, inputs, outputs, lambda array: ("cuda", index, array.address))
 
     def close(self) -> None:
         self._session = None
@@ -215,6 +206,22 @@ class BoundSession:
 
     def __call__(self) -> None:
         self.session.run_with_iobinding(self.binding, self.options)
+
+
+def _bound(
+    session: Any,
+    options: Any,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    place: Callable[[Array], tuple[str, int, int]],
+) -> BoundSession:
+    """Bind a session to arrays; `place` returns the device, its index and the address of one."""
+    binding = session.io_binding()
+    for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+        for name, array in arrays.items():
+            device, index, address = place(array)
+            bind(name, device, index, array.dtype, array.shape, address)
+    return BoundSession(session, binding, options, [*inputs.values(), *outputs.values()])
 
 
 def _options() -> Any:
@@ -262,10 +269,7 @@ def _settings(
     settings = {"has_user_compute_stream": "1", "user_compute_stream": str(memory.stream)}
     if provider == CUDA:
         return {**settings, "use_tf32": "0"}  # otherwise fp32 would be rounded to TF32
-    shapes = {
-        which: _shapes(model, network, batch)
-        for which, batch in (("min", batches[0]), ("opt", batches[-1]), ("max", batches[-1]))
-    }
+    shapes = _profile(model, network, {"min": batches[0], "opt": batches[-1], "max": batches[-1]})
     from oaks.engines.plans.cache import default_folder
 
     kept: Path = default_folder() / "onnxruntime"
@@ -286,13 +290,20 @@ def _settings(
     }
 
 
-def _shapes(model: bytes, network: Network, batch: int) -> str:
-    """Return the inputs' shapes for a batch in the form of TensorRT's providers: crops:8x3x256x192."""
+def _profile(model: bytes, network: Network, batches: Mapping[str, int]) -> dict[str, str]:
+    """Return the inputs' shapes for each batch in the form of TensorRT's providers: crops:8x3x256x192."""
     onnxruntime = load_onnxruntime()
     options = _options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     inputs, _ = _tensors(onnxruntime.InferenceSession(model, options, providers=[CPU]), network)
-    return ",".join(f"{name}:{'x'.join(map(str, (batch, *tensor.shape)))}" for name, tensor in inputs.items())
+
+    def shape(batch: int, tensor: Tensor) -> str:
+        return "x".join(map(str, (batch, *tensor.shape)))
+
+    return {
+        which: ",".join(f"{name}:{shape(batch, tensor)}" for name, tensor in inputs.items())
+        for which, batch in batches.items()
+    }
 
 
 def _tensors(session: Any, network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from oaks.bundle import Network
 from oaks.executors import onnxruntime
-from oaks.executors.base import Executor, Memory
 from oaks.executors.onnxruntime import TENSORRT_RTX, open_memory
+from oaks.executors.tensorrt import default_device
 
-
-def default_device() -> str:
-    return "cuda"
-
-
-def unavailable(device: str) -> str | None:
-    return onnxruntime.unavailable(device, TENSORRT_RTX)
-
-
-def open_executor(
-    network: Network, *, memory: Memory, threads: int | None, batches: Sequence[int]
-) -> Executor:
-    """Load a network's ONNX file; errors as for backend "onnxruntime"."""
-    return onnxruntime.open_executor(
-        network, memory=memory, threads=threads, batches=batches, provider=TENSORRT_RTX
-    )
-
+unavailable = partial(onnxruntime.unavailable, provider=TENSORRT_RTX)
+open_executor = partial(onnxruntime.open_executor, provider=TENSORRT_RTX)
 
 __all__ = ["default_device", "open_executor", "open_memory", "unavailable"]

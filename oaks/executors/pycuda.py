@@ -38,10 +38,10 @@ class Device:
     """A GPU and its primary context, which this process keeps until it ends.
 
     Attributes:
-        index: CUDA's number of the GPU.
+        index: CUDA's index of the GPU.
         name: its product name.
         compute_capability: "90" for 9.0.
-        multiprocessors: their number; it distinguishes partitions of one GPU.
+        multiprocessors: number of them; it distinguishes partitions of one GPU.
         cuda_major: major version of CUDA that the driver supports.
     """
 
@@ -68,7 +68,7 @@ class Device:
 
 @functools.cache
 def device(index: int) -> Device:
-    """Return the GPU with a number; the same object each time.
+    """Return the GPU with an index; the same object each time.
 
     Raises:
         BackendUnavailable: PyCUDA, the driver or the GPU is missing.
@@ -79,7 +79,7 @@ def device(index: int) -> Device:
 
 
 def index_of(device: str) -> int:
-    """Return the number of a GPU named "cuda" or "cuda:NUMBER".
+    """Return the index of a GPU named "cuda" or "cuda:NUMBER".
 
     Raises:
         ArgumentError: the name has another form.
@@ -91,17 +91,17 @@ def index_of(device: str) -> int:
 
 
 def compute_capability(index: int) -> str:
-    """ "89" for 8.9, of a GPU that is available; takes no context."""
+    """Return an available GPU's compute capability, "89" for 8.9, without using its context."""
     return "".join(map(str, _driver().Device(index).compute_capability()))
 
 
 def unavailable(index: int) -> str | None:
-    """Return why the GPU with a number cannot be used, or None."""
+    """Return why the GPU with an index cannot be used, or None."""
     try:
         count = _driver().Device.count()
     except ImportError as error:
         return f"PyCUDA cannot be imported: {error}; `pip install 'oaks[tensorrt]'`"
-    except Exception as error:  # PyCUDA's own exceptions, which cannot be named if PyCUDA does not import
+    except Exception as error:  # of PyCUDA's own classes, which cannot be named before it is imported
         return f"CUDA does not start: {error}; check `nvidia-smi`"
     if index >= count:
         return f"there is no GPU {index}; CUDA finds {count}"
@@ -192,7 +192,7 @@ class Mark:
 
 
 class DeviceLane:
-    """A stream of a GPU; work enqueued on it runs in order.
+    """A stream of a GPU: `base.Lane`.
 
     Attributes:
         place: the GPU.
@@ -207,7 +207,6 @@ class DeviceLane:
         self.stream: int | None = self._stream.handle
 
     def active(self) -> Any:
-        """Make the device current in this thread during the block."""
         return self.place.active()
 
     def current(self) -> AbstractContextManager[None]:
@@ -215,11 +214,9 @@ class DeviceLane:
         return nullcontext()
 
     def upload(self, source: np.ndarray, target: DeviceArray) -> None:
-        """Enqueue a copy of a staging array to an array of the same shape and type."""
         self._driver.memcpy_htod_async(target.address, source, self._stream)
 
     def download(self, source: DeviceArray, target: np.ndarray) -> None:
-        """Enqueue a copy to a staging array, which holds the values after `synchronize`."""
         self._driver.memcpy_dtoh_async(target, source.address, self._stream)
 
     def wait_for(self, array: Any) -> None:
@@ -248,26 +245,22 @@ class DeviceLane:
                     self._driver.Context.synchronize()
 
     def set(self, mark: Mark) -> None:
-        """Set a mark after all work that the stream holds now."""
         mark.event.record(self._stream)
         mark.is_set = True
 
     def after(self, mark: Mark) -> None:
-        """Make the stream wait for the work before a mark."""
         if mark.is_set:
             self._stream.wait_for_event(mark.event)
 
     def synchronize(self) -> None:
-        """Wait until all enqueued work is done."""
         with self.active():
             self._stream.synchronize()
 
 
 class DeviceMemory(DeviceLane):
-    """A GPU's memory for one Engine, with two streams of its own.
+    """A GPU's memory for one Engine, with two streams of its own: `base.Memory`.
 
     Attributes:
-        ahead: the second stream.
         capturing: whether enqueued work is being captured in a CUDA graph.
 
     Raises:
@@ -292,9 +285,7 @@ class DeviceMemory(DeviceLane):
             self._free_dropped()
             try:
                 allocation = self._driver.mem_alloc(max(size, _SMALLEST))
-            except (
-                Exception
-            ) as error:  # PyCUDA's own exceptions, which cannot be named if PyCUDA does not import
+            except Exception as error:  # of PyCUDA's own classes
                 if "out of memory" not in str(error):
                     raise
                 raise MemoryError(
@@ -308,7 +299,6 @@ class DeviceMemory(DeviceLane):
     def view(
         self, buffer: DeviceArray, start: int, shape: Sequence[int], dtype: np.dtype | type
     ) -> DeviceArray:
-        """Return a contiguous array inside a flat uint8 array, starting at an aligned byte."""
         return buffer.view(start, shape, dtype)
 
     def staging(self, shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
@@ -359,20 +349,17 @@ class DeviceMemory(DeviceLane):
             self.capturing = False
 
     def drop_staging(self, staging: np.ndarray) -> None:
-        """Free a pinned array. No copy may still use it."""
         with self.active():
             self._pinned = [pinned for pinned in self._pinned if pinned is not staging]
             del staging
 
     def mark(self) -> Mark:
-        """Create a mark for the two streams."""
         with self.active():
             made = Mark(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
         self._marks.append(made)
         return made
 
     def reach(self, mark: Mark) -> None:
-        """Wait until the work before a mark is done."""
         if mark.is_set:
             with self.active():
                 mark.event.synchronize()

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from oaks.bundle import Network
 from oaks.executors import tensorrt
-from oaks.executors.pycuda import DeviceMemory
-from oaks.executors.tensorrt import TensorRTExecutor, default_device, open_memory
+from oaks.executors.tensorrt import default_device, open_memory
 
 _FLAVOURS = ("tensorrt_rtx",)
 
-
-def unavailable(device: str) -> str | None:
-    return tensorrt.unavailable(device, _FLAVOURS)
-
-
-def open_executor(
-    network: Network, *, memory: DeviceMemory, threads: int | None, batches: Sequence[int]
-) -> TensorRTExecutor:
-    """Load the network's plan; build it first if none fits. Errors as for backend "tensorrt"."""
-    return tensorrt.open_executor(
-        network, memory=memory, threads=threads, batches=batches, flavours=_FLAVOURS
-    )
-
+unavailable = partial(tensorrt.unavailable, flavours=_FLAVOURS)
+open_executor = partial(tensorrt.open_executor, flavours=_FLAVOURS)
 
 __all__ = ["default_device", "open_executor", "open_memory", "unavailable"]

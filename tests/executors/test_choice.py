@@ -16,14 +16,14 @@ from oaks.ops import native
 
 @pytest.fixture
 def only(monkeypatch):
-    """Leaves the named backends there and says of the others that they are missing."""
+    """Make the named backends available and all others unavailable."""
+
+    modules = {name: executors.load_backend(name) for name in executors.BACKENDS}
 
     def leave(*names: str) -> None:
-        for name in executors.BACKENDS:
+        for name, module in modules.items():
             reason = None if name in names else f"{name} is missing"
-            monkeypatch.setattr(
-                executors.load_backend(name), "unavailable", lambda device, reason=reason: reason
-            )
+            monkeypatch.setattr(module, "unavailable", lambda device, reason=reason: reason)
 
     return leave
 
