@@ -1,10 +1,10 @@
-"""Checks of single arguments. One that does not fit raises ArgumentError, which names it."""
+"""Checks of single arguments; each raises ArgumentError, which names the argument, if it fails."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,7 @@ from oaks.errors import ArgumentError
 
 
 def as_path(name: str, value: Any) -> Path:
-    """A path from a text or a path object.
-
-    Raises:
-        ArgumentError: it is something else, or text that no file can be named, as one with a NUL.
-    """
+    """Return a path from a text or a path object; a text that no file can be named, as one with a NUL, is refused."""
     if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
         raise ArgumentError(f"{name} must be a path, got {value!r}")
     try:
@@ -32,20 +28,20 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
-    """Refuse what is none of some texts, or None where that is among them."""
+    """Refuse anything but one of some texts, which may include None."""
     if not isinstance(value, str | None) or value not in choices:
         raise ArgumentError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def check_flags(**flags: Any) -> None:
-    """Refuse what is neither True nor False: of other things Python takes most for True."""
+    """Refuse anything but True and False, since Python counts most other values as True."""
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
             raise ArgumentError(f"{name} must be True or False, got {value!r}")
 
 
 def is_number(value: Any, *, finite: bool = True) -> bool:
-    """Whether it is a real number, not NaN, and finite unless said otherwise; truth values and arrays are none."""
+    """Return whether a value is a real number, not NaN, and if `finite` not infinite; booleans and arrays are not."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return False
     try:
@@ -55,30 +51,84 @@ def is_number(value: Any, *, finite: bool = True) -> bool:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether it is an integer of Python or NumPy; truth values are none."""
+    """Return whether a value is an integer of Python or NumPy; booleans are not."""
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
+def check_count(name: str, value: Any) -> None:
+    """Refuse anything but an integer of at least 1."""
+    if not is_integer(value) or value < 1:
+        raise ArgumentError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def check_threshold(name: str, value: Any) -> None:
+    """Refuse anything but a number above 0 and at most 1."""
+    if not is_number(value) or not 0 < value <= 1:
+        raise ArgumentError(f"{name} must be above 0 and at most 1, got {value!r}")
+
+
 def check_seed(value: Any) -> None:
-    """Refuse what every generator of random numbers cannot take as a seed."""
+    """Refuse seeds that some random number generator does not accept."""
     if not is_integer(value) or not 0 <= value < 2**31:
         raise ArgumentError(f"seed must be an integer from 0 to {2**31 - 1}, got {value!r}")
 
 
 def check_iterable(name: str, value: Any) -> Iterator[Any]:
-    """Refuse what has no elements to go through; return the iterator, since asking again may open a camera again."""
+    """Refuse what cannot be iterated; return the iterator, since a second one may open a camera again."""
     try:
         return iter(value)
     except TypeError:  # an array without dimensions has __iter__ too
         raise ArgumentError(f"{name} must be a sequence, got {value!r}") from None
 
 
+def parse_settings(
+    option: str, texts: Sequence[str], kinds: Mapping[str, type | tuple[type, int]]
+) -> dict[str, Any]:
+    """Return settings from texts NAME=VALUE, such as "size=640,480".
+
+    Args:
+        option: what messages call the texts.
+        texts: the texts.
+        kinds: name -> str, bool, or int or float and how many of them, with commas between.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or name not in kinds:
+            raise ArgumentError(
+                f"{option} must be NAME=VALUE with NAME one of {', '.join(kinds)}, got {text!r}"
+            )
+        kind = kinds[name]
+        if isinstance(kind, tuple):
+            found[name] = _numbers(f"{option} {name}", value, *kind)
+        elif kind is bool and value not in ("true", "false"):
+            raise ArgumentError(f"{option} {name} must be true or false, got {value!r}")
+        else:
+            found[name] = value == "true" if kind is bool else value
+    return found
+
+
+def _numbers(name: str, text: str, kind: type, count: int) -> Any:
+    """Return the numbers of a text, a single one bare."""
+    try:
+        numbers = tuple(map(kind, text.split(",")))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(map(is_number, numbers)) or (kind is int and min(numbers) < 1):
+        kinds = "integers of at least 1" if kind is int else "finite numbers"
+        raise ArgumentError(f"{name} must be {count} {kinds}, with commas between several, got {text!r}")
+    return numbers if count > 1 else numbers[0]
+
+
 __all__ = [
     "as_path",
     "check_choice",
+    "check_count",
     "check_flags",
     "check_iterable",
     "check_seed",
+    "check_threshold",
     "is_integer",
     "is_number",
+    "parse_settings",
 ]

@@ -225,15 +225,18 @@ class Bundle:
         part = self.networks.get(role)
         if not isinstance(part, SharedPart):
             return self
-        if part.bundle not in shipped():
-            raise BundleError(
-                f"{self.path}/{DESCRIPTION}: networks.{role}.bundle must be a shipped bundle, {shipped()}, "
-                f"got {part.bundle!r}"
-            )
-        other = _shipped_bundle(SHIPPED / part.bundle)
+        other = self._shipped(part.bundle, f"networks.{role}.bundle")
         if isinstance(other.networks.get(role), SharedPart | None):
             raise BundleError(f"{other.path}/{DESCRIPTION}: no {role} network, which {self.path} expects")
         return other
+
+    def _shipped(self, name: str, field: str) -> Bundle:
+        """The shipped bundle that a field of bundle.json names."""
+        if name not in shipped():
+            raise BundleError(
+                f"{self.path}/{DESCRIPTION}: {field} must be a shipped bundle, {shipped()}, got {name!r}"
+            )
+        return _shipped_bundle(SHIPPED / name)
 
     def second_opinion(self) -> Bundle | None:
         """The shipped bundle of the scorer's second opinion, or None.
@@ -244,12 +247,7 @@ class Bundle:
         if self.scorer is None or self.scorer.second is None:
             return None
         stated = self.scorer.second
-        if stated.bundle not in shipped():
-            raise BundleError(
-                f"{self.path}/{DESCRIPTION}: scorer.second.bundle must be a shipped bundle, {shipped()}, "
-                f"got {stated.bundle!r}"
-            )
-        other = _shipped_bundle(SHIPPED / stated.bundle)
+        other = self._shipped(stated.bundle, "scorer.second.bundle")
         check_estimator(stated.estimator, other.estimator, f"{self.path}/{DESCRIPTION}: scorer.second")
         return other
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks import executors, limits, onnx_file
+from oaks.arguments import check_choice, check_count, is_integer, is_number, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
 from oaks.detector_formats import Format, Found, Preprocessing, decode_centers, recognize
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.forks import outlives_forks
+from oaks.images import as_frame
 from oaks.runtimes import load_onnxruntime
 from oaks.turns import Turn
 
@@ -27,7 +28,10 @@ _SMALLEST, _LARGEST = 1e-6, 1e6
 """Bounds on a mean or standard deviation, on the 0-255 scale."""
 _LARGEST_SIDE = 4096
 _MOST_CLASSES = 1 << 16
-_SETTINGS = {"color": 1, "mean": 3, "std": 3, "size": 2, "overlap": 1}  # how many values each has
+_SETTINGS: Mapping[str, Any] = {
+    "color": str, "mean": (float, 3), "std": (float, 3), "size": (int, 2), "overlap": (float, 1),
+}  # fmt: skip
+"""Settings of the command line, as parse_settings takes them."""
 _READ_ONLY = ("threshold", "overlap", "size", "description")
 _OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
 """Outputs of a detector of kind "centers", with their channels."""
@@ -97,18 +101,14 @@ class Detector:
         device: str | None = None,
     ) -> None:
         for name, value in (("threshold", threshold), ("overlap", overlap)):
-            if value is not None and (not isinstance(value, Real) or not 0 <= value <= 1):
+            if value is not None and not (is_number(value) and 0 <= value <= 1):
                 raise ArgumentError(f"{name} must be a number from 0 to 1, got {value!r}")
-        if isinstance(person, bool) or not isinstance(person, Integral) or not 0 <= person <= _MOST_CLASSES:
+        if not is_integer(person) or not 0 <= person <= _MOST_CLASSES:
             raise ArgumentError(f"person must be an integer from 0 to {_MOST_CLASSES}, got {person!r}")
-        if threads is not None and (
-            isinstance(threads, bool) or not isinstance(threads, Integral) or threads < 1
-        ):
-            raise ArgumentError(f"threads must be an integer of at least 1, got {threads!r}")
         if threads is not None:
+            check_count("threads", threads)
             limits.check("threads", "threads", int(threads))
-        if not isinstance(color, str | None) or color not in (None, "bgr", "rgb"):
-            raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
+        check_choice("color", color, (None, "bgr", "rgb"))
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
             if values is None and name != "size":
                 continue
@@ -117,7 +117,7 @@ class Detector:
             if not fits or (name != "mean" and given_values.min() < _SMALLEST):
                 kind = "finite numbers" if name == "mean" else "positive numbers"
                 raise ArgumentError(f"{name} must be {count} {kind}, got {values!r}")
-        whole = all(isinstance(side, Integral) for side in size)
+        whole = all(map(is_integer, size))
         if not whole or max(size) > _LARGEST_SIDE:
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
         if not isinstance(source, str | os.PathLike | Bundle):
@@ -153,26 +153,24 @@ class Detector:
             raise AttributeError(f"Detector.{name} must not be set after construction; make another Detector")
         super().__setattr__(name, value)
 
-    def detect(self, image: np.ndarray, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
+    def detect(self, image: Any, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
         """The people in a picture.
 
         Args:
-            image: (H, W, 3) uint8.
-            color: its channel order, "bgr" or "rgb".
+            image: (H, W, 3) uint8, a path or a PIL image.
+            color: an array's channel order, "bgr" or "rgb".
 
         Returns:
             boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
 
         Raises:
             ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
+            FileNotFoundError: a path does not exist.
             StateError: the Detector was made before a fork, or is at work in the same thread.
         """
         self._turn.check_process()
-        if not isinstance(color, str) or color not in ("bgr", "rgb"):
-            raise ArgumentError(f"color must be 'bgr' or 'rgb', got {color!r}")
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ArgumentError(f"image must be (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
+        check_choice("color", color, ("bgr", "rgb"))
+        image = as_frame("image", image, color, on_device=False)
         preprocessing = self._model.preprocessing
         pixels, scale, shift = letterbox(
             image,
@@ -204,7 +202,7 @@ def _plain_tuple(values: Sequence[float] | None) -> tuple[float, ...]:
 def letterbox(
     image: np.ndarray, size: tuple[int, int], *, swap: bool = False, centered: bool = False, fill: int = _GRAY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit a picture into a detector's input and fill the rest with gray.
+    """Scale a picture to fit a detector's input, and fill the rest with gray.
 
     Args:
         image: (H, W, 3) uint8.
@@ -450,29 +448,9 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Arguments for Detector from texts such as "color=rgb", "mean=123.7,116.3,103.5" or "size=640,640".
 
     Raises:
-        ArgumentError: a text is none of those, or its values are not as many numbers as required.
+        ArgumentError: a text has another form, or its values are not as many numbers as required.
     """
-    settings: dict[str, Any] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in _SETTINGS:
-            raise ArgumentError(
-                f"--detector-set must be NAME=VALUE with NAME one of {', '.join(_SETTINGS)}, got {text!r}"
-            )
-        if name == "color":
-            settings[name] = value
-            continue
-        try:
-            numbers = [int(part) if name == "size" else float(part) for part in value.split(",")]
-        except ValueError:
-            numbers = []
-        if len(numbers) != _SETTINGS[name]:
-            kind = "whole numbers" if name == "size" else "numbers"
-            raise ArgumentError(
-                f"--detector-set {name} must be {_SETTINGS[name]} {kind} with commas between, got {text!r}"
-            )
-        settings[name] = tuple(numbers) if len(numbers) > 1 else numbers[0]
-    return settings
+    return parse_settings("--detector-set", texts, _SETTINGS)
 
 
 __all__ = ["Detector", "letterbox", "read_settings"]

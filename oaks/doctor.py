@@ -22,33 +22,22 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True)
-class _Runtime:
-    """A runtime: its module, distribution, purpose and how to install it."""
-
-    module: str
-    distribution: str
-    purpose: str
-    install: str
-
-
-_RUNTIMES = (
-    _Runtime("onnxruntime", "onnxruntime", "runs every bundle on the CPU", "pip install onnxruntime"),
-    _Runtime("openvino", "openvino", "the fastest on CPUs", "pip install 'oaks[openvino]'"),
-    _Runtime("tensorrt", "tensorrt", "the fastest on NVIDIA GPUs", "pip install 'oaks[tensorrt]'"),
-    _Runtime(
-        "pycuda",
-        "pycuda",
+_RUNTIMES = {
+    "onnxruntime": ("runs every bundle on the CPU", "pip install onnxruntime"),
+    "openvino": ("the fastest on CPUs", "pip install 'oaks[openvino]'"),
+    "tensorrt": ("the fastest on NVIDIA GPUs", "pip install 'oaks[tensorrt]'"),
+    "pycuda": (
         "memory and streams for TensorRT; nvcc must be installed to build it",
         "pip install 'oaks[tensorrt]'",
     ),
-    _Runtime("torch", "torch", "training, export, and networks on a GPU", "pip install 'oaks[training]'"),
-    _Runtime("lightning", "lightning", "training", "pip install 'oaks[training]'"),
-    _Runtime("onnx", "onnx", "export", "pip install 'oaks[export]'"),
-    _Runtime("pycocotools", "pycocotools", "evaluation", "pip install 'oaks[val]'"),
-    _Runtime("av", "av", "video", "pip install 'oaks[video]'"),
-    _Runtime("ray", "ray", "batches on many machines, and the service", "pip install 'oaks[ray]'"),
-)
+    "torch": ("training, export, and networks on a GPU", "pip install 'oaks[training]'"),
+    "lightning": ("training", "pip install 'oaks[training]'"),
+    "onnx": ("export", "pip install 'oaks[export]'"),
+    "pycocotools": ("evaluation", "pip install 'oaks[val]'"),
+    "av": ("video", "pip install 'oaks[video]'"),
+    "ray": ("batches on many machines, and the service", "pip install 'oaks[ray]'"),
+}
+"""Module, which is also its distribution's name -> its purpose, and how to install it."""
 
 
 def examine() -> list[Finding]:
@@ -57,7 +46,7 @@ def examine() -> list[Finding]:
         _build(),
         _processor(),
         _cuda(),
-        *(_runtime(runtime) for runtime in _RUNTIMES),
+        *(_runtime(module, *entry) for module, entry in _RUNTIMES.items()),
         _tensorrt_rtx(),
         _choice(),
     ]
@@ -126,18 +115,18 @@ def _tensorrt_rtx() -> Finding:
         return Finding(name, False, f"{purpose}: {error}")
 
 
-def _runtime(runtime: _Runtime) -> Finding:
-    if importlib.util.find_spec(runtime.module) is None:
-        return Finding(runtime.module, False, f"{runtime.purpose}: {runtime.install}")
+def _runtime(module: str, purpose: str, install: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return Finding(module, False, f"{purpose}: {install}")
     try:
-        runtimes.load(runtime.module)
+        runtimes.load(module)
     except Exception as error:  # whatever a damaged installation raises
-        return Finding(runtime.module, False, f"{runtime.purpose}: installed, but does not load: {error}")
+        return Finding(module, False, f"{purpose}: installed, but does not load: {error}")
     try:
-        found = version(runtime.distribution)
+        found = version(module)
     except PackageNotFoundError:
         found = "of unknown version"
-    return Finding(runtime.module, True, f"{found}: {runtime.purpose}")
+    return Finding(module, True, f"{found}: {purpose}")
 
 
 __all__ = ["Finding", "examine"]

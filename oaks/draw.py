@@ -9,11 +9,12 @@ import numpy as np
 
 from oaks.arguments import check_choice, check_flags, is_number
 from oaks.errors import ArgumentError
+from oaks.images import as_frame
 from oaks.poses import NO_TRACK, Pose, Poses
 from oaks.skeleton import Skeleton
 
 ABSENT = ("hide", "hollow")
-"""How keypoints that are not visible may be drawn."""
+"""Ways to draw keypoints that are predicted absent."""
 # BGR. Okabe and Ito's blue and vermilion, which color-blind people can tell apart.
 _COLORS = {"left": (233, 180, 86), "right": (60, 120, 245), "middle": (80, 215, 245)}
 _TRACKS = ((120, 220, 120), (230, 130, 230), (200, 220, 80), (180, 140, 255), (80, 235, 190), (255, 190, 190))
@@ -44,23 +45,8 @@ class _Pen:
         return cls(limb=limb, rim=max(0.3 * limb, 0.5), joint=0.95 * limb)
 
 
-def _as_bgr(image: Any) -> np.ndarray:
-    """A picture to draw into.
-
-    Raises:
-        ArgumentError: it is not (H, W, 3) uint8.
-    """
-    try:
-        array = np.asarray(image)
-    except (TypeError, ValueError) as error:  # lists of different lengths
-        raise ArgumentError(f"image must be (H, W, 3) uint8, got {type(image).__name__}: {error}") from error
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise ArgumentError(f"image must be (H, W, 3) uint8, got {array.shape} of {array.dtype}")
-    return array
-
-
 def draw(
-    image: np.ndarray,
+    image: Any,
     poses: Poses,
     *,
     absent: str = "hide",
@@ -71,7 +57,7 @@ def draw(
     """Return a copy of a picture with poses drawn in, the best score on top.
 
     Args:
-        image: (H, W, 3) uint8 BGR.
+        image: (H, W, 3) uint8 BGR, a path or a PIL image.
         poses: in this picture's pixels, of any skeleton.
         absent: how keypoints with a visibility below .5 are drawn: "hide" leaves them and their limbs
             out, as the paper's figure 9 does; "hollow" draws them as rings and their limbs thinly.
@@ -81,8 +67,9 @@ def draw(
 
     Raises:
         ArgumentError: an argument does not fit.
+        FileNotFoundError: there is no such picture.
     """
-    image = _as_bgr(image)
+    image = as_frame("image", image, "bgr", on_device=False)
     if not isinstance(poses, Poses):
         raise ArgumentError(f"poses must be Poses, got {poses!r}")
     check_choice("absent", absent, ABSENT)

@@ -493,9 +493,8 @@ def _measure_and_write(
         card = heatmap_card(tuned)
         fitted = fit_card(new, features, card, CHOSEN, settings.resamples, start=start)
     after = _scored(new) if fitted is None else fitted.measured
-    comparisons = tuple(
-        compare_rankings(contenders(before, after), resamples=settings.resamples, seed=settings.seed)
-    )
+    rows = contenders(before, after)
+    comparisons = tuple(compare_rankings(rows, resamples=settings.resamples, seed=settings.seed))
     found = []
     if measured_images < FOLDS:
         found.append(
@@ -507,12 +506,13 @@ def _measure_and_write(
         found.append(
             f"{int(new.known.sum())} held-out people are too few to fit a scorer to; the bundle gives the conventional score"
         )
-    gain = {c.figure: c for c in comparisons}["AP"].differences[contenders_after(before, after) - 1]
+    conventional_after = next(number for number, row in enumerate(rows) if row.measured is after)
+    gain = {c.figure: c for c in comparisons}["AP"].differences[conventional_after - 1]
     if gain.high < 0:
         found.append(f"AP fell on the held-out people, by {-100 * gain.value:.1f} points")
     for warning in found:
         log.warning("%s", warning)
-    path = _write(bundle, tuned, fitted, out, comparisons, contenders(before, after))
+    path = _write(bundle, tuned, fitted, out, comparisons, rows)
     return Finetuned(path, before, after, comparisons, (*(fitted.warnings if fitted else ()), *found))
 
 
@@ -532,11 +532,6 @@ def contenders(before: ScoredDetections, after: ScoredDetections) -> list[Conten
                 title = f"{when}: {TITLES[key]}"
                 found.append(Contender(title, measured, measured.scores[key].ranks))
     return found
-
-
-def contenders_after(before: ScoredDetections, after: ScoredDetections) -> int:
-    """Index of the new bundle's conventional score among the contenders."""
-    return next(i for i, c in enumerate(contenders(before, after)) if c.measured is after)
 
 
 def before_and_after(rows: Sequence[Contender], comparisons: Sequence[Comparison]) -> Table:

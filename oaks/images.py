@@ -315,7 +315,7 @@ def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
         return image if color == "rgb" else np.ascontiguousarray(image[..., ::-1])
     if is_device_array(frame):
         if not on_device:
-            raise ArgumentError(f"{name}: must be a host array for an Engine on the CPU, got a device array")
+            raise ArgumentError(f"{name} must be a host array for an Engine on the CPU, got a device array")
         _check_image(name, tuple(frame.shape), np.dtype(frame.__cuda_array_interface__["typestr"]))
         return frame
     if frame is None:

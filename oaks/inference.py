@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import executors, limits, ops
-from oaks.arguments import check_choice, check_flags, check_iterable
+from oaks.arguments import check_choice, check_count, check_flags, check_iterable
 from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
@@ -34,20 +34,9 @@ if TYPE_CHECKING:
 _HOST_BATCH, _DEVICE_BATCH = 8, 64
 WHOLE = "whole"
 """Value of `boxes`: each picture is a crop of one person."""
-_SETTINGS = frozenset(
-    (
-        "bundle",
-        "backend",
-        "device",
-        "precision",
-        "flip",
-        "color",
-        "refine",
-        "threads",
-        "score_kind",
-        "gives_oaks",
-    )
-)
+_SETTINGS = frozenset((
+    "bundle", "backend", "device", "precision", "flip", "color", "refine", "threads", "score_kind", "gives_oaks",
+))  # fmt: skip
 """Attributes that are read-only after construction, because networks and buffers depend on them."""
 
 
@@ -101,13 +90,10 @@ class Engine:
         refine: str | None = None,
         detector: Detector | str | Path | None = None,
     ) -> None:
-        for name, number in (("threads", threads), ("max_batch", max_batch)):
-            if number is not None and (
-                isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1
-            ):
-                raise ArgumentError(f"{name} must be an integer of at least 1, got {number!r}")
+        for name, number, limit in (("threads", threads, "threads"), ("max_batch", max_batch, "batch")):
             if number is not None:
-                limits.check(name, {"threads": "threads", "max_batch": "batch"}[name], int(number))
+                check_count(name, number)
+                limits.check(name, limit, int(number))
         check_flags(flip=flip)
         check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         check_choice("color", color, (None, "bgr", "rgb"))
@@ -552,10 +538,7 @@ def infer_each(
         BackendUnavailable, BundleError: no picture can be inferred.
         StateError: the Engine is closed, or was made before a fork.
     """
-    return _split_on_failure(
-        lambda: engine.infer(pictures, boxes=boxes, box_scores=box_scores),
-        engine, pictures, boxes, box_scores, failed,
-    )  # fmt: skip
+    return begin_each(engine, pictures, boxes, box_scores, failed)()
 
 
 def begin_each(
@@ -566,8 +549,12 @@ def begin_each(
     failed: Callable[[int, str], object],
 ) -> Callable[[], Poses]:
     """`infer_each` in two steps: begins, and returns the call that waits for the poses. On a CPU, that call begins."""
+
+    def infer() -> Poses:
+        return engine.infer(pictures, boxes=boxes, box_scores=box_scores)
+
     if engine.device == "cpu":
-        return lambda: infer_each(engine, pictures, boxes, box_scores, failed)
+        return lambda: _split_on_failure(infer, engine, pictures, boxes, box_scores, failed)
     try:
         begun = engine._begin(pictures, boxes, box_scores)
     except (BackendUnavailable, BundleError):

@@ -93,19 +93,12 @@ class Poses:
     frame_count: int | None = None
 
     def __post_init__(self) -> None:
-        count, keypoints = len(self.keypoints), self.skeleton.count
-        shapes: dict[str, tuple[int, ...]] = {
-            "keypoints": (count, keypoints, 2),
-            "boxes": (count, 4),
-            **dict.fromkeys(("visibility", "similarity", "heat"), (count, keypoints)),
-        }
         for name in _ARRAYS:
             value = getattr(self, name)
             if value is None and name == "track_ids":
                 continue
-            kind = np.int64 if name in ("frame_index", "track_ids") else np.float32
-            array = np.asarray(value, kind)
-            expected = shapes.get(name, (count,))
+            array = np.asarray(value, _INTEGERS.get(name, np.float32))
+            expected = _shape(name, len(self.keypoints), self.skeleton.count)
             if array.shape != expected:
                 raise ArgumentError(f"{name} must have shape {expected}, got {array.shape}")
             if array is not value:
@@ -118,23 +111,12 @@ class Poses:
         cls, skeleton: Skeleton = COCO17, score_kind: str = "oaks", frame_count: int | None = None
     ) -> Poses:
         """No poses: arrays with a first dimension of 0."""
-        per_keypoint = np.zeros((0, skeleton.count), np.float32)
-        none = np.zeros(0, np.float32)
-        return cls(
-            keypoints=np.zeros((0, skeleton.count, 2), np.float32),
-            visibility=per_keypoint,
-            similarity=per_keypoint,
-            heat=per_keypoint,
-            oaks_scores=none,
-            conventional_scores=none,
-            scores=none,
-            boxes=np.zeros((0, 4), np.float32),
-            box_scores=none,
-            frame_index=np.zeros(0, np.int64),
-            skeleton=skeleton,
-            score_kind=score_kind,
-            frame_count=frame_count,
-        )
+        arrays: dict[str, Any] = {
+            name: np.zeros(_shape(name, 0, skeleton.count), _INTEGERS.get(name, np.float32))
+            for name in _ARRAYS
+            if name != "track_ids"
+        }
+        return cls(**arrays, skeleton=skeleton, score_kind=score_kind, frame_count=frame_count)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Poses]) -> Poses:
@@ -287,12 +269,10 @@ class Poses:
             FileNotFoundError: there is no such picture.
         """
         from oaks.draw import draw
-        from oaks.images import as_frame
 
         if len(np.unique(self.frame_index)) > 1:
             raise ArgumentError(f"poses must be of one frame, got {self!r}; draw each of by_frame()")
-        picture = as_frame("image", image, "bgr", on_device=False)
-        return draw(picture, self, absent=absent, scores=scores, boxes=boxes, threshold=threshold)
+        return draw(image, self, absent=absent, scores=scores, boxes=boxes, threshold=threshold)
 
     def to_coco(
         self,
@@ -338,7 +318,6 @@ class Poses:
         points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)
         scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
         triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
-        boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
         columns: dict[str, Any] = {"image_id": ids.tolist()}
         if names is not None:
             columns["file_name"] = names
@@ -346,7 +325,7 @@ class Poses:
             "category_id": [int(category_id)] * len(self),
             "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
             "score": _rounded(np.nan_to_num(self.scores, nan=0.0)),
-            "box": _rounded(boxes, 3),
+            "box": _rounded(to_xywh(self.boxes), 3),
             "box_score": _rounded(self.box_scores),
             "oaks_score": _rounded(self.oaks_scores),
             "conventional_score": _rounded(self.conventional_scores),
@@ -455,6 +434,16 @@ class Poses:
 _ARRAYS = tuple(
     entry.name for entry in fields(Poses) if entry.name not in ("skeleton", "score_kind", "frame_count")
 )
+
+
+_INTEGERS = {"frame_index": np.int64, "track_ids": np.int64}
+
+
+def _shape(name: str, count: int, keypoints: int) -> tuple[int, ...]:
+    """Return the shape of an attribute for `count` poses."""
+    if name in ("visibility", "similarity", "heat"):
+        return count, keypoints
+    return {"keypoints": (count, keypoints, 2), "boxes": (count, 4)}.get(name, (count,))
 
 
 def _file_names(given: Any, frame_index: np.ndarray, frames: int) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from oaks import ops
+from oaks.arguments import check_threshold
 from oaks.boxes import BoxSource
 from oaks.coco import make_header, write_results
 from oaks.draw import draw
-from oaks.errors import ArgumentError, OutOfMemory
+from oaks.errors import OutOfMemory
 from oaks.files import replacing
 from oaks.images import in_order, read_image
 from oaks.inference import Engine, infer_each
@@ -123,8 +124,8 @@ def predict(
         ArgumentError: an argument is wrong.
         OSError: a file cannot be written.
     """
-    if nms is not None and not 0 < nms <= 1:
-        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
+    if nms is not None:
+        check_threshold("nms", nms)
     folder = Path(folder)
     drawings = folder / "pictures"
     (drawings if annotate else folder).mkdir(parents=True, exist_ok=True)

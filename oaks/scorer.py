@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,9 +84,9 @@ class Card:
     boxes: bool
     second_opinion: str | None
     features: tuple[str, ...]
-    fitted_on: Mapping[str, Any]
-    out_of_fold: Mapping[str, Any]
-    heat_quantiles: tuple[float, ...]
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+    out_of_fold: Mapping[str, Any] = field(default_factory=dict)
+    heat_quantiles: tuple[float, ...] = ()
 
 
 class Scorer:
@@ -234,19 +234,10 @@ class Scorer:
 
     def to_dict(self) -> dict[str, Any]:
         """The file's content."""
-        card = self.card
         return {
             "format": FORMAT,
-            "kind": card.kind,
-            "estimator": card.estimator,
-            "decoder": card.decoder,
-            "skeleton": card.skeleton.to_dict(),
-            "boxes": card.boxes,
-            "second_opinion": card.second_opinion,
-            "features": list(card.features),
-            "fitted_on": dict(card.fitted_on),
-            "out_of_fold": dict(card.out_of_fold),
-            "heat_quantiles": list(card.heat_quantiles),
+            **vars(self.card),
+            "skeleton": self.card.skeleton.to_dict(),
             "similarity": forest_file.to_dict(self.similarity),
             "visibility": forest_file.to_dict(self.visibility),
         }
@@ -388,18 +379,8 @@ def _fields(stated: dict[str, Any]) -> tuple[Card, Forest, Forest]:
         raise ArgumentError(
             f"heat_quantiles must be at least 2 finite numbers, got {str(stated['heat_quantiles'])[:64]}"
         )
-    card = Card(
-        kind=stated["kind"],
-        estimator=stated["estimator"],
-        decoder=stated["decoder"],
-        skeleton=skeleton,
-        boxes=stated["boxes"],
-        second_opinion=second,
-        features=features,
-        fitted_on=stated["fitted_on"],
-        out_of_fold=stated["out_of_fold"],
-        heat_quantiles=tuple(quantiles.tolist()),
-    )
+    parsed = {"skeleton": skeleton, "features": features, "heat_quantiles": tuple(quantiles.tolist())}
+    card = Card(**{**{entry.name: stated[entry.name] for entry in fields(Card)}, **parsed})
     forests = [forest_file.from_dict(stated[name]) for name in ("similarity", "visibility")]
     for forest in forests:
         if forest.features != len(features):

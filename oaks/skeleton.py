@@ -15,6 +15,7 @@ from oaks.structured import read_json
 
 SMALLEST_SIGMA = 1e-4
 """Far below any keypoint's. With sigmas of 1e-30, keypoint similarity would overflow and be 0 everywhere."""
+LARGEST_SIGMA = 10.0
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Skeleton:
     Attributes:
         name: what the skeleton is called, for instance "coco17".
         keypoints: K distinct names, in the order of the heatmaps.
-        sigmas: K standard deviations of annotation relative to the root of a person's area, each at least 1e-4;
+        sigmas: K standard deviations of annotation relative to the root of a person's area, each 1e-4 to 10;
             keypoint similarity uses k = 2 sigma (COCO; equation 2 of the paper).
         pairs: (left, right) indices that exchange when the image is mirrored.
         limbs: (from, to) indices of the lines that are drawn.
 
     Raises:
-        ArgumentError: names that repeat, a length or an index that does not fit, a sigma below 1e-4.
+        ArgumentError: names that repeat, a length or an index that does not fit, a sigma out of range.
     """
 
     name: str
@@ -40,33 +41,32 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        def refused(requirement: str, got: Any) -> ArgumentError:
+            return ArgumentError(f"skeleton {str(self.name)[:64]!r}: {requirement}, got {str(got)[:128]}")
+
+        if not isinstance(self.name, str):
+            raise refused("name must be text", self.name)
         for field in ("keypoints", "sigmas", "pairs", "limbs"):
             if not isinstance(getattr(self, field), tuple | list):
-                raise ArgumentError(
-                    f"skeleton {self.name!r}: {field} must be a tuple, got {getattr(self, field)!r}"
-                )
-        if not all(isinstance(name, str) for name in self.keypoints):
-            raise ArgumentError(f"skeleton {self.name!r}: keypoints must be texts, got {self.keypoints!r}")
+                raise refused(f"{field} must be a tuple", getattr(self, field))
         count = len(self.keypoints)
+        if not all(isinstance(name, str) for name in self.keypoints):
+            raise refused("keypoints must be texts", self.keypoints)
         if count == 0 or len(set(self.keypoints)) != count:
-            raise ArgumentError(
-                f"skeleton {self.name!r}: keypoints must be distinct names, got {self.keypoints}"
-            )
-        if len(self.sigmas) != count or not all(is_number(s) and s >= SMALLEST_SIGMA for s in self.sigmas):
-            raise ArgumentError(
-                f"skeleton {self.name!r}: sigmas must be {count} numbers from {SMALLEST_SIGMA:g} on, got {self.sigmas}"
+            raise refused("keypoints must be distinct names", self.keypoints)
+        bounded = (is_number(s) and SMALLEST_SIGMA <= s <= LARGEST_SIGMA for s in self.sigmas)
+        if len(self.sigmas) != count or not all(bounded):
+            raise refused(
+                f"sigmas must be {count} numbers from {SMALLEST_SIGMA:g} to {LARGEST_SIGMA:g}", self.sigmas
             )
         for field in ("pairs", "limbs"):
             for pair in getattr(self, field):
                 two = isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_integer, pair))
                 if not two or pair[0] == pair[1] or not all(0 <= i < count for i in pair):
-                    raise ArgumentError(
-                        f"skeleton {self.name!r}: {field} must hold two different indices "
-                        f"from 0 to {count - 1} each, got {pair}"
-                    )
+                    raise refused(f"{field} must hold two different indices from 0 to {count - 1} each", pair)
         paired = [i for pair in self.pairs for i in pair]
         if len(set(paired)) != len(paired):
-            raise ArgumentError(f"skeleton {self.name!r}: a keypoint stands in two pairs: {self.pairs}")
+            raise refused("pairs must hold each keypoint once at most, not in two pairs", self.pairs)
 
     @property
     def count(self) -> int:
@@ -115,34 +115,11 @@ class Skeleton:
             raise ArgumentError(f"skeleton: unknown fields {sorted(unknown)}; known are {sorted(known)}")
         if missing := required - set(content):
             raise ArgumentError(f"skeleton: fields {sorted(missing)} are missing")
-        names = content["keypoints"]
-        if not isinstance(names, list | tuple) or not all(
-            isinstance(n, str) for n in (content["name"], *names)
-        ):
-            raise ArgumentError(f"skeleton must be a name and a list of keypoints' names, got {names!r}")
-        sigmas = content["sigmas"]
-        if not isinstance(sigmas, list | tuple) or not all(
-            type(s) in (int, float) and s <= 10 for s in sigmas
-        ):
-            raise ArgumentError(
-                f"skeleton: sigmas must be a list of numbers of at most 10, got {str(sigmas)[:64]}"
-            )
-        for field in ("pairs", "limbs"):
-            entries = content.get(field, ())
-            if not isinstance(entries, list | tuple) or not all(
-                isinstance(pair, list | tuple) and len(pair) == 2 and all(type(i) is int for i in pair)
-                for pair in entries
-            ):
-                raise ArgumentError(
-                    f"skeleton: {field} must be a list of two indices each, got {str(entries)[:64]}"
-                )
-        return cls(
-            name=content["name"],
-            keypoints=tuple(names),
-            sigmas=tuple(float(sigma) for sigma in sigmas),
-            pairs=tuple((a, b) for a, b in content.get("pairs", ())),
-            limbs=tuple((a, b) for a, b in content.get("limbs", ())),
-        )
+        plain = dict(content)
+        for field in known & set(content):
+            if isinstance(content[field], list):
+                plain[field] = tuple(tuple(v) if isinstance(v, list) else v for v in content[field])
+        return cls(**plain)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Skeleton:

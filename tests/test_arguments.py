@@ -13,7 +13,17 @@ from fuzz.run import is_refusal
 from fuzz.targets import _annotations, _results
 
 from oaks import ArgumentError
-from oaks.arguments import as_path, check_choice, check_flags, check_iterable, is_integer, is_number
+from oaks.arguments import (
+    as_path,
+    check_choice,
+    check_count,
+    check_flags,
+    check_iterable,
+    check_threshold,
+    is_integer,
+    is_number,
+    parse_settings,
+)
 
 STRANGE = (
     None, True, -1, 3.5, float("nan"), float("-inf"), 2**63, 10**400, 1 + 2j, "", "a", "\0", "\udfff", "a" * 300, b"abc",
@@ -79,3 +89,33 @@ def test_flags_choices_and_sequences():
     for value in (3, np.array(3), None):
         with pytest.raises(ArgumentError, match="a must be a sequence, got"):
             check_iterable("a", value)
+    for value in (0, -1, 1.5, True, "1", None):
+        with pytest.raises(ArgumentError, match="a must be an integer of at least 1, got"):
+            check_count("a", value)
+    for value in (0, 1.1, float("nan"), True, "1", None):
+        with pytest.raises(ArgumentError, match="a must be above 0 and at most 1, got"):
+            check_threshold("a", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "mean",
+            "--set must be NAME=VALUE with NAME one of color, mean, size, padding, weighted, got 'mean'",
+        ),
+        ("width=3", "--set must be NAME=VALUE .*, got 'width=3'"),
+        ("mean=1,2", "--set mean must be 3 finite numbers, with commas between several, got '1,2'"),
+        ("mean=1,2,nan", "--set mean must be 3 finite numbers"),
+        ("size=3", "--set size must be 2 integers of at least 1, .*got '3'"),
+        ("size=3,2.5", "--set size must be 2 integers"),
+        ("size=0,64", "--set size must be 2 integers"),
+        ("padding=wide", "--set padding must be 1 finite number"),
+        ("padding=", "--set padding must be 1 finite number"),
+        ("weighted=1", "--set weighted must be true or false, got '1'"),
+    ],
+)
+def test_settings_are_parsed(text, message):
+    kinds = {"color": str, "mean": (float, 3), "size": (int, 2), "padding": (float, 1), "weighted": bool}
+    with pytest.raises(ArgumentError, match=message):
+        parse_settings("--set", [text], kinds)

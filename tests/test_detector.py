@@ -204,9 +204,10 @@ def test_what_a_detector_takes_is_read_from_texts(tmp_path):
         "detector: d.onnx, boxes after NMS, threshold 0.3, overlap 0.5, class 0, 128x96, "
         "rgb with mean 123.7, 116, 103.5 and std 58, 57, 57"
     )
-    for text in ("colour=rgb", "mean", "mean=1,2", "size=640", "size=1.5,2", "overlap=half", "threshold=1"):
-        with pytest.raises(ValueError, match=f"--detector-set .*got '{text}'"):
-            read_settings([text])
+    with pytest.raises(
+        ValueError, match=r"--detector-set must be NAME=VALUE with NAME one of color, mean, .*'a=1'"
+    ):
+        read_settings(["a=1"])
 
 
 def test_a_network_of_another_kind_is_named(tmp_path):

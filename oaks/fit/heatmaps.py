@@ -229,9 +229,6 @@ def heatmap_card(bundle: Bundle, second: Bundle | None = None) -> Card:
         boxes=True,
         second_opinion=None if second is None else second.name,
         features=map_feature_names(bundle.skeleton.count, second_opinion=second is not None),
-        fitted_on={},
-        out_of_fold={},
-        heat_quantiles=(),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from oaks import bundle as bundles
 from oaks import onnx_file
-from oaks.arguments import check_choice
+from oaks.arguments import check_choice, parse_settings
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.files import replacing_folder
@@ -211,30 +211,16 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArgumentError: a text has another form, names no field, or its value does not fit the field.
     """
-    kinds = {field.name: type(getattr(PRESETS["hrnet"], field.name)) for field in fields(Preset)}
-    kinds |= {"blur_sigma": float, "size": tuple}
-    found: dict[str, Any] = {}
-    for change in changes:
-        name, separator, value = change.partition("=")
-        if not separator or name not in kinds:
-            raise ArgumentError(
-                f"set must be FIELD=VALUE, with a field of {', '.join(kinds)}, got {change!r}"
-            )
-        try:
-            numbers = tuple(map(float, value.split(","))) if kinds[name] in (tuple, float) else ()
-        except ValueError as error:
-            raise ArgumentError(f"set must give {name} as numbers, got {value!r}") from error
-        if name == "size" and (len(numbers) != 2 or not all(n >= 1 and n.is_integer() for n in numbers)):
-            raise ArgumentError(f"set must give size as width and height in pixels, got {value!r}")
-        if kinds[name] is tuple and name != "size" and len(numbers) != 3:
-            raise ArgumentError(f"set must give {name} as three numbers, got {value!r}")
-        if kinds[name] is bool and value not in ("true", "false"):
-            raise ArgumentError(f"set must give {name} as true or false, got {value!r}")
-        plain: dict[type, Any] = {tuple: numbers, float: numbers[:1], bool: value == "true", str: value}
-        found[name] = plain[kinds[name]][0] if kinds[name] is float else plain[kinds[name]]
-    if "size" in found:
-        found["size"] = tuple(map(int, found["size"]))
-    return found
+    return parse_settings("--set", changes, _SETTINGS)
+
+
+_SETTINGS: Mapping[str, Any] = {
+    **dict.fromkeys((field.name for field in fields(Preset)), str),
+    **dict.fromkeys(("mean", "std"), (float, 3)),
+    **dict.fromkeys(("blur_sigma", "padding", "split"), (float, 1)),
+    "size": (int, 2),
+    "weighted": bool,
+}
 
 
 def _with(preset: Preset, settings: Mapping[str, Any]) -> Preset:

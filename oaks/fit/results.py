@@ -95,9 +95,6 @@ def fit_results(
         boxes=people.boxes is not None,
         second_opinion=None if second is None else second_opinion,
         features=feature_names(skeleton.count, second_opinion=second is not None),
-        fitted_on={},
-        out_of_fold={},
-        heat_quantiles=(),
     )
     described = results_features(skeleton, people.points, people.heat, corners, opinion)
     seen = [] if reference is None else check_reference(people, *reference, category)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from oaks import errors, ops
+from oaks.arguments import check_count, check_threshold
 from oaks.box_files import PersonBoxes, read_boxes
 from oaks.boxes import BoxSource, boxes_from_detector, boxes_of_people
 from oaks.bundle import Bundle
@@ -107,8 +108,7 @@ def predict(
     """
     if sum(source is not None for source in (boxes, boxes_column, detector)) > 1:
         raise ArgumentError("pass at most one of boxes, boxes_column, detector")
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+    check_count("batch_size", batch_size)
     if not import_ray().is_initialized():
         raise ArgumentError(
             "Ray must be connected before a dataset is used, got no connection; call oaks.ray.connect() first"
@@ -326,8 +326,8 @@ def _check(
     required: bool,
 ) -> bool:
     """Whether the arguments or the bundle tell where people are. Raises ArgumentError for invalid arguments."""
-    if nms is not None and not 0 < nms <= 1:
-        raise ArgumentError(f"nms must be above 0 and at most 1, got {nms!r}")
+    if nms is not None:
+        check_threshold("nms", nms)
     if boxes is not None and detector is not None:
         raise ArgumentError("pass at most one of boxes, detector")
     detects = boxes is not None or detector is not None or bundle.has("detector")

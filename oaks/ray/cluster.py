@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oaks import limits
+from oaks.arguments import check_count
 from oaks.errors import ArgumentError, BackendUnavailable
 
 LOCAL = "local"
@@ -122,8 +123,8 @@ def fit_pool(
 ) -> Pool:
     """`choose_pool` for the resources of given machines."""
     for name, value in (("workers", workers), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ArgumentError(f"{name} must be an integer of at least 1, got {value!r}")
+        if value is not None:
+            check_count(name, value)
     if threads is not None:
         limits.check("threads", "threads", threads)
     gpus = sum(int(machine.get("GPU", 0)) for machine in machines)

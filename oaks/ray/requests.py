@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import limits
+from oaks.arguments import check_count
 from oaks.boxes import FARTHEST
 from oaks.errors import ArgumentError, OaksError, OutOfMemory
 from oaks.images import decode_image
@@ -46,8 +47,7 @@ class RequestLimits:
 
     def __post_init__(self) -> None:
         for name in ("bytes", "pixels", "people"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
+            check_count(name, getattr(self, name))
 
 
 class Refused(OaksError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.arguments import check_count, check_threshold
 from oaks.boxes import BoxSource, whole_image
 from oaks.errors import ArgumentError
 from oaks.images import in_order
@@ -71,12 +72,11 @@ class ServiceSettings:
     nms: float | None = None
 
     def __post_init__(self) -> None:
-        if self.queue < 1:
-            raise ArgumentError(f"queue must be an integer of at least 1, got {self.queue!r}")
+        check_count("queue", self.queue)
         if not 0 <= self.wait <= 1:
             raise ArgumentError(f"wait must be 0 to 1 second, got {self.wait!r}")
-        if self.nms is not None and not 0 < self.nms <= 1:
-            raise ArgumentError(f"nms must be above 0 and at most 1, got {self.nms!r}")
+        if self.nms is not None:
+            check_threshold("nms", self.nms)
 
 
 @dataclass(frozen=True)
