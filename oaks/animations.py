@@ -13,10 +13,8 @@ from oaks import limits
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.images import Header, open_image, turned
 
-_DEFAULT, _SHORTEST_GIF = (
-    0.1,
-    0.02,
-)  # seconds that browsers show GIF frames with a shorter time or none
+# In seconds. Browsers show a frame without a duration, and a GIF's frame with a shorter one, for the default time.
+_DEFAULT, _SHORTEST_GIF = 0.1, 0.02
 
 
 class Animation:

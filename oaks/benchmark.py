@@ -92,7 +92,7 @@ def benchmark(
     """Time engines in turns, so that other load on the machine affects all of them equally.
 
     Args:
-        engines: each with a max_batch of at least the largest batch.
+        engines: Engines whose max_batch is at least the largest batch.
         batches: people per call.
         turns: repetitions for each engine and batch size.
         advance: callback after each timing.
@@ -211,7 +211,7 @@ def benchmark_bundles(
         backends: None: all.
         precisions: None: all.
         batches: people per call.
-        device, flip, threads: of the Engines; device None: each backend's own.
+        device, flip, threads: settings of the Engines; device None: each backend's default.
         turns: repetitions per configuration; the median is reported.
         annotations: COCO keypoint annotations; adds the average precision.
         images: folder of their images; None: as oaks.val.evaluate.images_folder finds it.

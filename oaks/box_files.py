@@ -1,4 +1,4 @@
-"""Files that say where people are: COCO JSON, annotated or detected, and MOTChallenge's text files."""
+"""Files of people's boxes: COCO annotations, COCO results, and MOTChallenge's text files."""
 
 from __future__ import annotations
 
@@ -57,9 +57,8 @@ class PersonBoxes:
     def image_id(self, path: str | Path) -> int | None:
         """Return the id of an image file; without a list of names, the number in its file name, as in COCO.
 
-        Where names have folders, the longest name that the path ends with is taken; otherwise the file name, if it is
-        unique.
-        Names are compared in one Unicode form.
+        The longest name with which the path ends is taken; if there is none, the file name without folders, if it is
+        unique. Names are compared in one Unicode form.
         """
         if self.image_ids:
             parts = plain_name(Path(path).as_posix()).split("/")
@@ -71,13 +70,13 @@ class PersonBoxes:
         return int(digits) if digits.isdecimal() and len(digits) < 19 else None
 
     def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (N, 4) and scores (N,) of an image; none if it has none."""
+        """Return boxes (N, 4) and scores (N,) of an image; N is 0 for an image without any."""
         if image_id not in self.boxes:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         return self.boxes[image_id], self.scores[image_id]
 
     def size(self, image_id: int) -> tuple[int, int]:
-        """(width, height) that the file states for an image; 0 where it states none."""
+        """Return the (width, height) that the file states for an image; (0, 0) if it states none."""
         return self.sizes.get(image_id, (0, 0))
 
 
@@ -92,7 +91,7 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is neither, or has no person; the message names the file, and the row that does not fit.
+        ArgumentError: it is neither, or has no person; the message names the file and the row that does not fit.
     """
     content = read_json(path, top=(dict, list), strict=False)
     if isinstance(content, list):
@@ -175,7 +174,7 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
 def _by_image(
     path: str | Path, images: np.ndarray, boxes: np.ndarray, scores: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Boxes and scores by image id, in their order within one."""
+    """Return boxes and scores by image id; within an image their order is kept."""
     if (far := np.abs(boxes) >= FARTHEST).any():
         raise ArgumentError(
             f"{path}: boxes must lie within {FARTHEST:g} pixels, got {boxes[far.any(axis=1)][0].tolist()}"
@@ -191,8 +190,8 @@ def _by_image(
 def read_mot(path: str | Path) -> PersonBoxes:
     """Person boxes from a MOT file: frame, id, left, top, width, height, score, ... per line.
 
-    In ground truth the seventh number is 0 for boxes that must be ignored: these are left out, but not all boxes may be
-    such. A score of -1 means none and becomes 1.
+    In ground truth, the seventh number is 0 for boxes to ignore. These are left out; a file with only such boxes is
+    refused. A score of -1 stands for none and becomes 1.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,4 +1,4 @@
-"""Person boxes: where they come from, their two forms, and how much two of them overlap."""
+"""Person boxes: their sources, conversions between their two forms, and their intersection over union."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Boxes = tuple[np.ndarray, np.ndarray]
 
 
 def to_xyxy(boxes: Any) -> np.ndarray:
-    """Boxes (..., 4) x, y, width, height as x1, y1, x2, y2."""
+    """Convert boxes (..., 4) from x, y, width, height to x1, y1, x2, y2."""
     boxes = np.asarray(boxes)
     return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def to_xywh(boxes: Any) -> np.ndarray:
-    """Boxes (..., 4) x1, y1, x2, y2 as x, y, width, height."""
+    """Convert boxes (..., 4) from x1, y1, x2, y2 to x, y, width, height."""
     boxes = np.asarray(boxes)
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
@@ -49,7 +49,7 @@ def as_boxes(name: str, boxes: Any) -> np.ndarray:
     """Return boxes as (N, 4) float32 x1, y1, x2, y2.
 
     Raises:
-        ArgumentError: another shape, something else than finite numbers, or a box that ends before it starts.
+        ArgumentError: another shape, values that are not finite numbers, or a box that ends before it starts.
     """
     array = numbers(name, boxes, "(N, 4) numbers x1, y1, x2, y2")
     if array.shape == (0,):
@@ -93,7 +93,7 @@ def numbers(name: str, values: Any, expected: str) -> np.ndarray:
 def as_box_scores(
     name: str, scores: Any, count: int, *, or_shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Return box scores as (N,) float32; 1 where none are given.
+    """Return box scores as (N,) float32; all 1 if none are given.
 
     Args:
         or_shape: another accepted shape with `count` elements.
@@ -142,7 +142,7 @@ def _unnamed(_image: Image) -> None:
 
 @dataclass(frozen=True)
 class BoxSource:
-    """Where the people of pictures or of a video's frames are.
+    """Source of the people's boxes in pictures or in a video's frames.
 
     Attributes:
         description: for the header of the results.
@@ -195,7 +195,7 @@ def boxes_from_file(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is neither of the two; the message names it.
+        ArgumentError: it is neither of these; the message names it.
     """
     from oaks.box_files import read_boxes, read_mot
 

@@ -69,7 +69,7 @@ class Network:
 
     @property
     def sha256(self) -> str:
-        """That of the file as it is stored."""
+        """SHA-256 of the stored file."""
         return str(self.bundle.files[self.file]["sha256"])
 
     @property
@@ -79,14 +79,14 @@ class Network:
 
     @property
     def label(self) -> str:
-        """For messages."""
+        """Name of the file in messages."""
         return f"{self.bundle.path}/{self.file}"
 
     def read(self) -> bytes:
         """Return the checked ONNX model in this precision, for a runtime to load.
 
         Raises:
-            BundleError: the file is damaged or another one, refers to external data, or is no ONNX file.
+            BundleError: the file is damaged or another one, refers to external data, or is not an ONNX file.
         """
         content = self.bundle.read(self.file)
         self.bundle._check_onnx(content, self.label)
@@ -94,7 +94,7 @@ class Network:
         return onnx_file.in_precision(content, self.stored, expected, self.label)
 
     def plans(self, flavour: str) -> list[PlanPart]:
-        """The plans made ahead of time for this network in this precision."""
+        """Return the plans made ahead of time for this network in this precision."""
         expected = (self.role, self.precision, flavour)
         return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavour) == expected]
 
@@ -221,7 +221,7 @@ class Bundle:
         return part
 
     def _holder(self, role: str) -> Bundle:
-        """The bundle that holds a role's files: this one, or the shipped one it refers to."""
+        """Return the bundle that holds a role's files: this one, or the shipped one it refers to."""
         part = self.networks.get(role)
         if not isinstance(part, SharedPart):
             return self
@@ -231,7 +231,7 @@ class Bundle:
         return other
 
     def _shipped(self, name: str, field: str) -> Bundle:
-        """The shipped bundle that a field of bundle.json names."""
+        """Return the shipped bundle that a field of bundle.json names."""
         if name not in shipped():
             raise BundleError(
                 f"{self.path}/{DESCRIPTION}: {field} must be a shipped bundle, {shipped()}, got {name!r}"
@@ -239,7 +239,7 @@ class Bundle:
         return _shipped_bundle(SHIPPED / name)
 
     def second_opinion(self) -> Bundle | None:
-        """The shipped bundle of the scorer's second opinion, or None.
+        """Return the shipped bundle of the scorer's second opinion, or None.
 
         Raises:
             BundleError: it is not shipped, or not the one that the scorer was fitted with.
@@ -252,11 +252,11 @@ class Bundle:
         return other
 
     def has(self, role: str) -> bool:
-        """Whether the bundle has a network in this role, its own or a shared one."""
+        """Return whether the bundle has a network in this role, its own or a shared one."""
         return role in self.networks
 
     def precisions(self, role: str) -> list[str]:
-        """Available precisions of a role's ONNX files; empty without any."""
+        """Return the available precisions of a role's ONNX files."""
         if role not in self.networks:
             return []
         files = files_of(self._holder(role).networks[role])
@@ -266,7 +266,7 @@ class Bundle:
         """Return the ONNX network of a role in a precision; bf16 uses the fp32 network.
 
         Raises:
-            ArgumentError: the bundle cannot give it; the message says what it can.
+            ArgumentError: the bundle lacks it; the message lists what it has.
             BundleError: the shipped bundle that should hold it does not.
         """
         holder = self._holder(role)
@@ -282,16 +282,16 @@ class Bundle:
         return Network(holder, role, files[stored], precision, stored)
 
     def holds(self, role: str, precision: str) -> bool:
-        """Whether `network(role, precision)` works, for a precision of PRECISIONS."""
+        """Return whether `network(role, precision)` works, for a precision of PRECISIONS."""
         return precision in self.precisions(role)
 
     def has_weights(self, role: str) -> bool:
-        """Whether the torch network can be made: from a safetensors file, or from ONNX and an architecture."""
+        """Return whether the torch network can be built: from a safetensors file, or from ONNX and an architecture."""
         files, architecture = files_of(self.networks.get(role)), self.architecture(role)
         return TORCH in files or bool(architecture and {"fp32", "fp16"} & set(files))
 
     def weights(self, precision: str = "fp32") -> list[Network]:
-        """The files with torch weights, pose network first, for executors that build the networks themselves.
+        """Return the files with torch weights, pose network first, for executors that build the networks themselves.
 
         Raises:
             ArgumentError: the bundle has no weights of a pose network.
@@ -304,11 +304,11 @@ class Bundle:
         return [self.torch_network(role, precision) for role in ("pose", "ks") if self.has_weights(role)]
 
     def holds_weights(self, role: str) -> bool:
-        """Whether `torch_network(role)` works: of a shared role too."""
+        """Return whether `torch_network(role)` works, also for a shared role."""
         return role in self.networks and self._holder(role).has_weights(role)
 
     def torch_network(self, role: str, precision: str = "fp32") -> Network:
-        """The file with a role's torch weights.
+        """Return the file with a role's torch weights.
 
         Raises:
             ArgumentError: the bundle has none.
@@ -324,7 +324,7 @@ class Bundle:
         return Network(holder, role, files[stored], precision, stored)
 
     def architecture(self, role: str) -> Mapping[str, Any]:
-        """Architecture of a role's network, for oaks.training.networks.build; empty if unknown."""
+        """Return the architecture of a role's network, for oaks.training.networks.build; empty if unknown."""
         return getattr(self.networks.get(role), "architecture", {})
 
     @property
@@ -340,7 +340,7 @@ class Bundle:
         return Estimator(self.name, self.skeleton.keypoints, sha256, decoder_identity(pose))
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """Return a file's content.
 
         Raises:
             BundleError: it is damaged, or was removed or replaced since the bundle was loaded.
@@ -404,7 +404,7 @@ def write(folder: str | Path, description: Mapping[str, Any]) -> Bundle:
 
 
 def shipped() -> list[str]:
-    """The names of the bundles that come with the package."""
+    """Return the names of the bundles that come with the package."""
     if not SHIPPED.is_dir():
         return []
     return sorted(folder.name for folder in SHIPPED.iterdir() if (folder / DESCRIPTION).is_file())
@@ -422,7 +422,7 @@ def _find(source: str | Path) -> Path:
     if str(source) in shipped():
         return SHIPPED / str(source)
     if path.is_dir():
-        raise BundleError(f"{path} is no bundle: it holds no {DESCRIPTION}")
+        raise BundleError(f"{path} is not a bundle: it holds no {DESCRIPTION}")
     raise FileNotFoundError(
         f"bundle must be a folder, a zip file or one of the shipped {shipped()}, got {str(source)!r}"
     )

@@ -31,10 +31,10 @@ class BundleFiles:
         self._limits = limits
 
     def read(self, name: str, largest: int) -> bytes:
-        """A file's content.
+        """Return a file's content.
 
         Args:
-            name: of the file; no path.
+            name: the file's name, without a folder.
             largest: maximum size in bytes, in addition to limits.file_bytes; a larger file is not read.
 
         Raises:
@@ -85,8 +85,8 @@ class BundleFiles:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> str:
-    """Folder of the files within a zip: the top level or a single folder; entries that some systems add are
-    ignored."""
+    """Return a file's name within a zip, whose files lie at the top level or in a single folder; other entries, which
+    some systems add, are ignored."""
     names = set(archive.namelist())
     if name in names:
         return name

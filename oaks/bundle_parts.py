@@ -89,8 +89,8 @@ class DetectorPart:
     Attributes:
         kind: "centers", "yolox" or "boxes": how its outputs are read (docs/bundles.md).
         size: (width, height) of its input.
-        fill: gray level beside a picture of another aspect.
-        threshold: smallest score of a person.
+        fill: gray level of the area that a picture of another aspect leaves free.
+        threshold: minimum score of a person.
         nms: IoU above which the worse of two boxes is dropped.
         person: class index of a person.
         files, mean, std, color, stride, batch, architecture: as in PosePart.
@@ -184,7 +184,7 @@ class PlanPart:
 
 
 def parse(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a Bundle, from content that fits the schema.
+    """Return the attributes of a Bundle from content that fits the schema.
 
     Raises:
         ArgumentError: two fields do not fit each other; the message names them.
@@ -292,7 +292,7 @@ def _calibration(name: str, content: Mapping[str, Any], count: int) -> Calibrati
 
 
 def decoder_identity(pose: PosePart) -> dict[str, Any]:
-    """Settings of the decoder that change keypoints, with defaults filled in."""
+    """Return the settings of the decoder that change keypoints, with defaults filled in."""
     if pose.kind == "simcc":
         return {"kind": pose.kind, "split": pose.split}
     identity: dict[str, Any] = {"kind": pose.kind, "alignment": pose.alignment, "refine": pose.refine}
@@ -302,7 +302,7 @@ def decoder_identity(pose: PosePart) -> dict[str, Any]:
 
 
 def describe_estimator(estimator: Estimator) -> dict[str, Any]:
-    """An estimator as bundle.json has it."""
+    """Return the entry of bundle.json for an estimator."""
     content: dict[str, Any] = {"name": estimator.name, "keypoints": list(estimator.keypoints)}
     if estimator.network is not None:
         content["network"] = estimator.network
@@ -344,7 +344,7 @@ def files_of(part: Part | None) -> Mapping[str, str]:
 
 
 def named_files(content: Mapping[str, Any]) -> set[str]:
-    """Every file that a description refers to; malformed entries are left to the schema."""
+    """Return every file that a description refers to, without malformed entries, which the schema refuses."""
     holders = [content.get("scorer")]
     if isinstance(networks := content.get("networks"), Mapping):
         holders += networks.values()

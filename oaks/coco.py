@@ -1,7 +1,7 @@
 """COCO's JSON files: the one checked reader of annotations, and the writer of keypoint results.
 
-Malformed content is refused, by file and annotation id. Well-formed content of no use, such as a box without extent,
-is skipped, counted in `skipped` and logged by annotation id.
+Malformed content is refused with an error that names the file and the annotation id. Well-formed but unusable content,
+such as a box without extent, is skipped, counted in `skipped`, and logged with the annotation ids.
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ def read_annotations(
 
 
 def _needed(entry: dict[str, Any]) -> dict[str, Any]:
-    """An object of the file without what is not read, an annotation's keypoints as an array: a quarter of the memory.
+    """Return an object of the file without unread fields, and with an annotation's keypoints as an array.
 
-    A category has keypoints too, their names: they stay the list that they are.
+    This takes a quarter of the memory. A category's keypoints, which are names, stay a list.
     """
     entry.pop("segmentation", None)
     points = entry.get("keypoints") if "image_id" in entry else None
@@ -156,7 +156,7 @@ def check_annotations(
     category: str | int | None = None,
     renumber: bool = False,
 ) -> Annotations:
-    """The same from parsed JSON; `path` is what messages call it."""
+    """Check parsed JSON as `read_annotations` does; `path` is what messages call it."""
     path = str(path)
     if not isinstance(skeleton, Skeleton | None):
         raise ArgumentError(f"skeleton must be a Skeleton, got {skeleton!r}")
@@ -274,12 +274,12 @@ def _crowds(rows: Sequence[Mapping[str, Any]], named: Callable[[int], str]) -> n
 def choose_category(
     categories: Sequence[Mapping[str, Any]], path: str | Path, category: str | int | None = None
 ) -> dict[str, Any]:
-    """The category of people: the one with keypoints, else the one named "person" without regard to case.
+    """Return the category of people: the one with keypoints, otherwise the one named "person" (case is ignored).
 
     Args:
         categories: the file's; empty counts as COCO's person, id 1.
         path: what messages call the file.
-        category: its name, without regard to case, or its id.
+        category: its name, in which case is ignored, or its id.
 
     Raises:
         ArgumentError: there is none, or several; the message offers --category.
@@ -305,7 +305,7 @@ def choose_category(
 
 
 def _annotation_ids(rows: Sequence[Mapping[str, Any]], path: str) -> np.ndarray:
-    """(N,) ids; numbered from 1 where no annotation has one."""
+    """Return ids (N,); they are numbered from 1 if no annotation has one."""
     values = [row.get("id") for row in rows]
     if all(value is None for value in values):
         return np.arange(1, len(rows) + 1)
@@ -350,7 +350,7 @@ def _renumber(
 
 
 def _occurrence(ids: np.ndarray) -> np.ndarray:
-    """(N,) number of earlier occurrences of the same id."""
+    """Return how often each id (N,) has occurred before."""
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
     turn = np.empty_like(order)
@@ -361,7 +361,7 @@ def _occurrence(ids: np.ndarray) -> np.ndarray:
 def _keypoint_order(
     category: Mapping[str, Any], skeleton: Skeleton, path: str
 ) -> tuple[list[int] | None, bool]:
-    """Index in the file of each keypoint of the skeleton, and whether the order is the same; None without names."""
+    """Return the file's index of each keypoint of the skeleton (None without names), and whether the order is the same."""
     names = category.get("keypoints")
     if not names:
         return None, True
@@ -393,7 +393,7 @@ def _keypoints(
     order: list[int] | None,
     category: Mapping[str, Any],
 ) -> np.ndarray:
-    """(G,K,3) in the skeleton's order."""
+    """Return keypoints (G, K, 3) in the skeleton's order."""
     count = skeleton.count if order is None else len(category["keypoints"])
     values = [_or_none(row.get("keypoints")) for row in rows]
     for n, value in enumerate(values):
@@ -426,7 +426,7 @@ def _keypoints(
 
 
 def _or_none(points: Any) -> Any:
-    """Keypoints, or None where an annotation has none: an empty list, null, 0."""
+    """Return keypoints, or None for an annotation without any: an empty list, null, 0."""
     return points if (len(points) if isinstance(points, np.ndarray) else points) else None
 
 
@@ -438,7 +438,7 @@ def _file_name(image: Mapping[str, Any], label: str) -> str:
 
 
 def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *keys: str) -> np.ndarray:
-    """(I,2) sides that the file states; 0 where it does not."""
+    """Return the sides (I, 2) that the file states; 0 if it states none."""
 
     def label(key: str, n: int) -> str:
         return f"{path}: image {ids[n]}: {key}"
@@ -459,7 +459,7 @@ def _sizes(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str, *key
 
 
 def _scales(images: Sequence[Mapping[str, Any]], ids: np.ndarray, path: str) -> np.ndarray:
-    """(I,2) factor from the file's coordinates to original pixels."""
+    """Return the factors (I, 2) from the file's coordinates to original pixels."""
     scales = np.ones((len(images), 2))
     if not any("orig_width" in image and "orig_height" in image for image in images):
         return scales
@@ -521,8 +521,8 @@ def write_results(
         header: how they were made (make_header); written beside the file.
 
     Raises:
-        ArgumentError: a row has "keypoints" and "bbox", for which pycocotools would take the file for box results, or
-            holds NaN.
+        ArgumentError: a row holds NaN, or both "keypoints" and "bbox", with which pycocotools would read the file as box
+            results.
     """
     rows = list(check_iterable("rows", rows))
     check_rows(rows)
@@ -532,11 +532,11 @@ def write_results(
 
 
 def check_rows(rows: Sequence[Any]) -> None:
-    """Refuse rows that `write_results` cannot write, before more of them are computed.
+    """Refuse rows that `write_results` cannot write, before more are computed.
 
     Raises:
-        ArgumentError: a row is no object, or has "keypoints" and "bbox", for which pycocotools would take the file for
-            box results.
+        ArgumentError: a row is not an object, or has "keypoints" and "bbox", with which pycocotools would read the file
+            as box results.
     """
     for row in rows:
         if not isinstance(row, Mapping):
@@ -548,7 +548,7 @@ def check_rows(rows: Sequence[Any]) -> None:
 
 
 def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The rows of a results file, and the header beside it, or None.
+    """Return the rows of a results file, and the header beside it or None.
 
     Raises:
         FileNotFoundError: there is no such file.

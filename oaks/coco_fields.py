@@ -1,4 +1,4 @@
-"""Fields of COCO files as arrays; what does not fit is refused with the name of its place."""
+"""Fields of COCO files as checked arrays; errors name the place of a value that does not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("oaks")
 
 
 def as_id(category: str | int | None) -> int | None:
-    """An id, or text that is one, as a number; None for None and for names.
+    """Return an id, or a text that is one, as a number; None for None and for names.
 
     Raises:
         ArgumentError: it is neither an id nor a name.
@@ -37,18 +37,18 @@ def folded(category: Mapping[str, Any]) -> str:
 
 
 def counted_categories(categories: np.ndarray) -> str:
-    """What category ids there are, with their counts."""
+    """Return the category ids with their counts, for messages."""
     numbers, counts = np.unique(categories, return_counts=True)
     return "got " + ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
 
 
 def category_ids(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str], default: int) -> np.ndarray:
-    """(N,) category ids; rows without one count as people."""
+    """Return category ids (N,); rows without one get `default`."""
     return integers([row.get("category_id", default) for row in rows], label, least=0)
 
 
 def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> np.ndarray:
-    """(N,) int64; floats count where they are whole. `label` names the n-th for messages."""
+    """Return integers (N,) int64, of ints or of whole floats; `label` names the n-th for messages."""
     try:
         if set(map(type, values)) <= {int}:
             array = np.array(values, np.int64)
@@ -68,19 +68,19 @@ def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> n
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether it is an integer, or a float that is one, of 64 bits; true and false are none."""
+    """Return whether a value is an integer of 64 bits, or a float that is one; booleans are not."""
     if type(value) is float:
         return value.is_integer() and abs(value) < 2**53
     return type(value) is int and abs(value) < 2**63
 
 
 def alone(value: Any) -> Any:
-    """A number as a list of one; None stays."""
+    """Return a number as a list of one; None stays None."""
     return value if value is None else [value]
 
 
 def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str], form: str) -> np.ndarray:
-    """(N,count) float64 of lists, or arrays, of finite numbers; NaN where there is None."""
+    """Return lists or arrays of finite numbers as (N, count) float64; None becomes NaN."""
     filled = [[np.nan] * count if value is None else value for value in values]
     lists = [value for value in filled if type(value) is list]
     arrays = [value for value in filled if type(value) is np.ndarray and value.dtype.kind in "iuf"]
@@ -103,7 +103,7 @@ def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str],
 
 
 def _is_list(value: Any, count: int) -> bool:
-    """Whether it is a flat list of so many finite numbers; texts, true and false are none."""
+    """Return whether a value is a flat list of `count` finite numbers; texts and booleans are not."""
     if not isinstance(value, list | tuple | np.ndarray) or len(value) != count:
         return False
     try:
@@ -117,7 +117,7 @@ def _brief(value: Any) -> str:
 
 
 def box_fields(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str]) -> np.ndarray:
-    """(N,4) float64 of each row's `box`; NaN where a row has none."""
+    """Return each row's `box`, (N, 4) float64; NaN for a row without one."""
     boxes = lists_of_numbers(
         [row.get("box") for row in rows], 4, lambda n: f"{label(n)}: box", "[x, y, width, height]"
     )
@@ -128,7 +128,7 @@ def box_fields(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str]) -
 
 
 def are_numbers(values: Any) -> bool:
-    """Whether it is a finite number, or a flat list of them; null, text and lists within it are not."""
+    """Return whether a value is a finite number or a flat list of them; null, text and nested lists are not."""
     try:
         array = np.asarray(values)
     except ValueError:  # lists of different lengths within it

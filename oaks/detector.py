@@ -44,8 +44,8 @@ class Detector:
     preprocessing of its detector. For an ONNX file, the shapes of the outputs tell the family and with it the
     preprocessing:
 
-    - (1, A, 5 + classes), A being the cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its grid is
-      decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
+    - (1, A, 5 + classes), where A is the number of cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its
+      grid is decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
     - (1, 4 + classes, A), (1, 3 A, 5 + classes) or (1, 300, 6): exports of Ultralytics YOLO; RGB, 0 to 1, picture in
       the middle;
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
@@ -57,13 +57,13 @@ class Detector:
 
     Args:
         source: an ONNX file, or a bundle with a detector: its folder, zip file, shipped name, or a Bundle.
-        threshold: smallest score of a box that counts; None: the bundle's, .3 for an ONNX file.
+        threshold: minimum score of a box; None: the bundle's, .3 for an ONNX file.
         overlap: intersection over union above which the worse of two boxes is dropped; None: the bundle's, .65 for an
             ONNX file. Networks that include NMS ignore it.
         person: class index of a person: 0 in YOLOX and Ultralytics, 1 in exports with a background class.
         color: channel order that the network takes; None: the family's.
         mean, std: in that order, on the 0-255 scale; None: the family's.
-        size: (width, height) of the input, if the file does not fix it.
+        size: (width, height) of the input, for a file that accepts any.
         threads: CPU threads; None: all cores.
         backend, precision, device: of a bundle's detector, as for an Engine.
 
@@ -73,7 +73,7 @@ class Detector:
 
     Raises:
         FileNotFoundError: there is no such file or bundle.
-        ArgumentError: the file is damaged, the network's outputs are none of those above, the bundle has no detector,
+        ArgumentError: the file is damaged, the network has other outputs than those above, the bundle has no detector,
             or an argument does not fit.
         BackendUnavailable: the runtime is not installed.
     """
@@ -164,7 +164,7 @@ class Detector:
             boxes (N, 4) float32 x1, y1, x2, y2 within the picture, and scores (N,) float32, best first.
 
         Raises:
-            ArgumentError: the image does not fit, the network does not run, or its outputs are none of those known.
+            ArgumentError: the image does not fit, the network does not run, or its outputs have an unknown form.
             FileNotFoundError: a path does not exist.
             StateError: the Detector was made before a fork, or is at work in the same thread.
         """
@@ -448,7 +448,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Arguments for Detector from texts such as "color=rgb", "mean=123.7,116.3,103.5" or "size=640,640".
 
     Raises:
-        ArgumentError: a text has another form, or its values are not as many numbers as required.
+        ArgumentError: a text has another form, or another number of values.
     """
     return parse_settings("--detector-set", texts, _SETTINGS)
 

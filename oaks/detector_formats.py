@@ -22,13 +22,13 @@ Found = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network takes.
+    """Pixels that a network takes.
 
     Attributes:
         color: channel order, "rgb" or "bgr".
         mean, std: in that order, on the 0-255 scale.
-        centered: whether the picture lies in the middle of the input; else at its top left.
-        fill: gray level beside the picture.
+        centered: whether the picture lies in the middle of the input, otherwise at its top left.
+        fill: gray level of the rest of the input.
     """
 
     color: str
@@ -49,7 +49,7 @@ class Format:
     Attributes:
         name: for messages.
         preprocessing: what the family takes.
-        certain: whether the outputs tell the preprocessing; if not, it is an assumption, with a warning.
+        certain: whether the outputs determine the preprocessing; if not, it is assumed, with a warning.
         read: outputs, class index of a person, minimum score, NMS threshold -> boxes and scores.
     """
 
@@ -60,7 +60,7 @@ class Format:
 
 
 def recognize(outputs: Sequence[np.ndarray], size: tuple[int, int], metadata: Mapping[str, str]) -> Format:
-    """The family of a network, from its outputs on one gray input.
+    """Recognize the family of a network by its outputs for one gray input.
 
     Args:
         outputs: of the network.
@@ -68,7 +68,7 @@ def recognize(outputs: Sequence[np.ndarray], size: tuple[int, int], metadata: Ma
         metadata: of the ONNX file.
 
     Raises:
-        ArgumentError: the outputs are of none of the known families, or of several.
+        ArgumentError: the outputs belong to no known family, or to several.
     """
     ultralytics = metadata.get("author") == "Ultralytics" or {"names", "task", "stride"} <= set(metadata)
     task = metadata.get("task", "detect")
@@ -214,7 +214,7 @@ def decode_centers(
         sizes: (2, h, w) width and height in input pixels.
         offsets: (2, h, w) x and y from the middle of the cell to that of the box, in input pixels.
         stride: input pixels per cell.
-        threshold: least score.
+        threshold: minimum score.
         overlap: IoU above which the worse of two boxes is dropped.
 
     Returns:

@@ -22,7 +22,7 @@ _RIM = (25, 25, 25)
 _PAPER = (255, 255, 255)
 _SHIFT = 4  # cv2 draws at sixteenths of a pixel
 _TURNS = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)  # around 0, of radius 1
+_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)  # of radius 1 around 0
 _ENDS = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 9), np.linspace(np.pi / 2, 1.5 * np.pi, 9)])
 _CAPSULE = np.stack([np.cos(_ENDS), np.sin(_ENDS)], axis=1)  # both ends' halves of a circle, along x
 _FONT_HEIGHT = 22.0  # pixels of a capital of cv2's font at scale 1
@@ -122,7 +122,7 @@ def _alone(poses: Poses, height: int) -> np.ndarray:
 
 
 def track_color(track_id: int) -> tuple[int, int, int]:
-    """BGR color of a track's id and trail, light enough for the dark plate under the id."""
+    """Return the BGR color of a track's id and trail, light enough for the dark plate under the id."""
     return _TRACKS[track_id % len(_TRACKS)]
 
 

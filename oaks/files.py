@@ -18,14 +18,14 @@ from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 
 _AT_ONCE = 4
-"""Processes that may write one path at the same time with names that the next one finds."""
+"""Number of hidden names per path, and so of processes that can write it at the same time and be cleaned up after."""
 
 
 class Staged:
-    """A hidden file beside a path, to take its place when it is whole.
+    """A hidden file beside a path, which replaces it when it is complete.
 
     The file is locked while it is open. Its name follows from the path, so that the next write of the same path removes
-    what a killed process left; on systems without locks it stays.
+    a file that a killed process left; on systems without locks such a file stays.
 
     Args:
         path: the file to replace.
@@ -33,7 +33,7 @@ class Staged:
 
     Attributes:
         file: the hidden file, open to be written.
-        path: its path; None once it has taken the other's place.
+        path: its path; None once it has replaced the other file.
 
     Raises:
         OSError: the folder does not exist or cannot be written to.
@@ -46,10 +46,10 @@ class Staged:
         self.file: IO[bytes] = open(handle, "wb", buffering)  # noqa: SIM115 - closed by close()
 
     def replace(self, *, sync: bool = False) -> None:
-        """Let the file take the place of the other. It stays open; on Windows it is closed before.
+        """Replace the other file. This file stays open; on Windows it is closed first.
 
         Args:
-            sync: whether to flush the content to the disk before.
+            sync: whether to flush the content to the disk first.
         """
         assert self.path is not None
         self.file.flush()
@@ -61,7 +61,7 @@ class Staged:
         self.path = None
 
     def close(self) -> None:
-        """Close the file, and remove it if it has not taken the other's place."""
+        """Close the file, and remove it if it has not replaced the other file."""
         staged, self.path = self.path, None
         try:
             self.file.close()
@@ -80,7 +80,7 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
         sync: whether to flush the content to the disk before the rename, so that it survives a power cut.
 
     Raises:
-        OSError: the folder is not there or cannot be written to.
+        OSError: the folder does not exist or cannot be written to.
     """
     path = as_path("path", path)
     if path.exists() and not path.is_file():
@@ -91,7 +91,7 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
             yield staged.file
             staged.replace(sync=sync)
         except BaseException:
-            with suppress(OSError):  # of a full disk: the first error is raised
+            with suppress(OSError):  # on a full disk, the first error is raised
                 staged.close()
             raise
         staged.close()
@@ -116,7 +116,7 @@ def _make_beside(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
             continue
         if (locked := _lock(handle)) is None or (locked and _is_at(name, handle)):
             return name, handle
-        os.close(handle)  # another process takes it for what a killed one left, and removes it
+        os.close(handle)  # another process takes it for the file of a killed one, and removes it
     name = path.with_name(f".oaks-{secrets.token_hex(8)}")
     return name, make(name)
 
@@ -127,7 +127,7 @@ def _make_file(path: Path) -> int:
 
 def _make_folder(path: Path) -> int:
     path.mkdir()
-    # Windows opens no folders: a handle of something else, which locks nothing.
+    # Windows cannot open folders: a handle of something else, which locks nothing.
     return os.open(path if os.name != "nt" else os.devnull, os.O_RDONLY)
 
 
@@ -153,11 +153,11 @@ def _is_at(path: Path, handle: int) -> bool:
 
 
 def _remove_unheld(path: Path, *, unlocked: bool = False) -> None:
-    """Remove a hidden file or folder that no process holds, where there is one.
+    """Remove a hidden file or folder that no process has locked, if it exists.
 
     Args:
         path: the file or folder.
-        unlocked: whether to remove it too where nothing can be locked.
+        unlocked: whether to remove it on systems without locks too.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
@@ -177,13 +177,13 @@ def _remove_unheld(path: Path, *, unlocked: bool = False) -> None:
 
 
 def followed(path: str | Path) -> Path:
-    """The file that a symbolic link points to; any other path as it is."""
+    """Return the file that a symbolic link points to; any other path unchanged."""
     return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
 
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Add this path to an OSError of the block that names no file, such as that of a full disk."""
+    """Add this path to an OSError of the block that names no file, such as the one of a full disk."""
     try:
         yield
     except OSError as error:
@@ -194,7 +194,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """Open a new folder that replaces `path` when the block ends without an error.
+    """Open a new folder that replaces `folder` when the block ends without an error.
 
     Raises:
         OSError: the folder cannot be written or replaced.
@@ -229,7 +229,7 @@ def _replace_folder(staged: Path, folder: Path) -> None:
         _remove_unheld(staged, unlocked=True)
         return
     old = staged.with_name(f"{staged.name}.old")
-    shutil.rmtree(old, ignore_errors=True)  # left by a killed process, whose new folder is there
+    shutil.rmtree(old, ignore_errors=True)  # left by a killed process that had put the new folder in place
     os.replace(folder, old)
     try:
         os.replace(staged, folder)
@@ -252,7 +252,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def check_no_fifo(path: str | Path) -> None:
-    """Raise OSError if a path that is to be written in place is a FIFO: it would wait for a reader."""
+    """Raise OSError if a path that is to be written in place is a FIFO: writing would wait for a reader."""
     if Path(path).is_fifo():
         raise OSError(errno.EINVAL, "must not be a FIFO", str(path))
 
@@ -284,7 +284,7 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
     """Write JSON atomically. NaN is refused.
 
     Raises:
-        ArgumentError: the content holds NaN or an infinity, or something that JSON does not know.
+        ArgumentError: the content holds NaN, an infinity, or a type that JSON does not have.
     """
     try:
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
@@ -296,7 +296,7 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
 def write_text(path: str | Path, text: str) -> None:
     """Write text as UTF-8 atomically, with its line ends unchanged."""
     with replacing(path) as file:
-        # A lone surrogate stands for an undecodable byte of a file's name: in JSON its escape is the same text.
+        # A lone surrogate stands for an undecodable byte of a file's name; in JSON, its escape reads as the same text.
         file.write(text.encode("utf-8", "backslashreplace"))
 
 

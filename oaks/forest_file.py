@@ -31,7 +31,7 @@ def from_dict(content: Any) -> Forest:
     """Return a forest from plain data, after checking all of it.
 
     Raises:
-        ArgumentError: a field is missing, or its content is no forest.
+        ArgumentError: a field is missing, or its content is not a forest.
     """
     if not isinstance(content, Mapping):
         raise ArgumentError(f"forest must be an object, got {type(content).__name__}")
@@ -54,7 +54,7 @@ def read(content: bytes, label: str) -> Forest:
     """Return a forest from a file's content.
 
     Raises:
-        ArgumentError: it is no forest; the message begins with `label`.
+        ArgumentError: it is not a forest; the message begins with `label`.
     """
     stated = parse_json(content, label)
     try:

@@ -52,7 +52,7 @@ def check_process(process: int, name: str) -> None:
 
 
 def _after_fork() -> None:
-    """Runs in the child before anything else."""
+    """Keep the objects alive; runs in the child before anything else."""
     global _inherited
     _inherited = frozenset(sys.modules)
     # Closed decoders and encoders are left in reference cycles; collecting them here would hang.

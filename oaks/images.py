@@ -100,7 +100,7 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
 
 
 def readable_images(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-    """The image files that can be read, with their pixels as `read_image` returns them; the others are skipped."""
+    """Yield the image files that can be read, with their pixels as `read_image` returns them; skip the others."""
     for path in paths:
         try:
             image = read_image(path)
@@ -132,7 +132,7 @@ def read_size(path: str | Path, *, bounds: limits.Limits | None = None) -> tuple
     """(width, height) of an image file as `read_image` returns it, from the file's header alone.
 
     Raises:
-        FileNotFoundError, ArgumentError: as `read_image`; damage behind the header is not noticed.
+        FileNotFoundError, ArgumentError: as `read_image`; damage after the header is not noticed.
     """
     return open_image(path, bounds)[1].size
 
@@ -299,7 +299,7 @@ def in_order(image: np.ndarray, color: str) -> np.ndarray:
 
 
 def as_frame(name: str, frame: Any, color: str, *, on_device: bool) -> Any:
-    """One picture as (H, W, 3) uint8 in the color order `color`.
+    """Return one picture as (H, W, 3) uint8 in the channel order `color`.
 
     Args:
         frame: an array in that order already, a path, a PIL image, or, if `on_device`, a device array.

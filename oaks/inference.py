@@ -419,7 +419,8 @@ class Engine:
             for batch in pipeline.batches:
                 boxes = np.tile(np.array([0, 0, width, height], np.float32), (batch, 1))
                 index = np.zeros(batch, np.int32)
-                pipeline.run([black], boxes, index, padding=1.0, timings=timings, staged=self.staged)
+                call = pipeline.start([black], boxes, index, padding=1.0, timings=timings, staged=self.staged)
+                pipeline.finish(call, timings)
 
     def describe(self) -> dict[str, Any]:
         """Return how poses are made, for headers of results and for reports, ready for JSON."""

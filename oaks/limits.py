@@ -88,7 +88,7 @@ def current() -> Limits:
 
 
 def variable(name: str) -> str:
-    """The environment variable that changes a limit."""
+    """Return the environment variable that changes a limit."""
     return f"OAKS_LIMIT_{name.upper()}"
 
 
@@ -100,7 +100,7 @@ def check(what: str, name: str, size: int, limits: Limits | None = None) -> None
     """Refuse a size beyond a limit.
 
     Args:
-        what: what messages call the thing and its unit: "a.jpg: width times height".
+        what: name of the thing and its unit, for messages: "a.jpg: width times height".
         name: of the limit, an attribute of Limits.
         size: to be checked.
         limits: those of `current()` if None.

@@ -36,9 +36,9 @@ class Results:
         heat: (N, K) float32.
         visibility: (N, K) or, with the mirrored crops' last, (2N, K) logits; or None.
         similarity: (N, K) logits; or None.
-        ks_visibility: (N, K) logits, of a KS network that gives visibility too; or None.
-        features: (N, K, F) float32 that a scorer's trees look at; or None.
-        scored_similarity, scored_visibility: (N, K) float32 that the trees predict; or None.
+        ks_visibility: (N, K) logits of a KS network that predicts visibility too; or None.
+        features: (N, K, F) float32 features of a scorer's trees; or None.
+        scored_similarity, scored_visibility: (N, K) float32, predicted by the trees; or None.
     """
 
     points: Any
@@ -91,7 +91,7 @@ class _HostBuffers:
         self.done = memory.mark()
 
     def take(self, name: str, size: int) -> np.ndarray:
-        """`size` bytes of staging memory."""
+        """Return `size` bytes of staging memory."""
         if name not in self._named or self._named[name].size < size:
             if name in self._named:
                 self._memory.drop_staging(self._named.pop(name))
@@ -99,7 +99,7 @@ class _HostBuffers:
         return self._named[name][:size]
 
     def copied(self, name: str, values: np.ndarray) -> np.ndarray:
-        """A float32 array in staging memory of its own."""
+        """Return a copy of a float32 array in staging memory of its own."""
         staged = _HOST.view(self.take(name, values.nbytes), 0, values.shape, np.float32)
         np.copyto(staged, values)
         return staged
@@ -442,24 +442,6 @@ class Pipeline:
             first += batch
         return parts
 
-    def run(
-        self,
-        frames: Sequence[Any],
-        boxes: np.ndarray,
-        frame_index: np.ndarray,
-        *,
-        padding: float,
-        timings: Timings,
-        staged: bool,
-    ) -> list[tuple[int, Results]]:
-        """Run both networks: `start`, then `finish`.
-
-        Returns:
-            (persons, results) for each pass; the results are the host's, and hold until the next call.
-        """
-        call = self.start(frames, boxes, frame_index, padding=padding, timings=timings, staged=staged)
-        return self.finish(call, timings)
-
     def start(
         self,
         frames: Sequence[Any],
@@ -476,10 +458,11 @@ class Pipeline:
             frames: (H, W, 3) uint8 each, in host memory or on the device.
             boxes: (N, 4) float32, N >= 1.
             frame_index: (N,) int32, ascending.
-            staged: whether to wait after every stage, so that `timings` tells them apart.
+            staged: whether to wait after every stage, so that `timings` separates them.
 
         Returns:
-            What `finish` takes. Frames in host memory are no longer needed; those on the device are until then.
+            The argument of `finish`. Frames on the device must be kept until `finish` returns; those in host memory
+            need not.
         """
         parts = self.plan(len(boxes))
         boxes, frame_index = _padded(boxes, frame_index, parts[-1][0] + parts[-1][2])
@@ -701,7 +684,7 @@ class Pipeline:
 
 
 def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a copy with as many rows as the passes have, the last frame's index repeated."""
+    """Return copies with as many rows as the passes have; the last frame's index is repeated."""
     missing = rows - len(boxes)
     if not missing:
         return boxes, frame_index.copy()
@@ -711,7 +694,7 @@ def _padded(boxes: np.ndarray, frame_index: np.ndarray, rows: int) -> tuple[np.n
 
 
 def _roomy(size: int) -> int:
-    """The next power of two, so that a growing buffer is rarely reallocated."""
+    """Round a size up to a power of two, so that a growing buffer is rarely reallocated."""
     return 1 << max(size - 1, 1).bit_length()
 
 
@@ -733,5 +716,5 @@ class _Layout:
 
 
 def _aligned(size: int) -> int:
-    """The next multiple of what _ALIGNED."""
+    """Round a size up to a multiple of _ALIGNED."""
     return -(-size // _ALIGNED) * _ALIGNED

@@ -66,15 +66,14 @@ class Poses:
             lacks visibility or the KS network.
         conventional_scores: (N,) float32, the mean heat (equation 3).
         scores: (N,) float32, the OAKS score times a power of the box score (the bundle's box_score_power), or the
-            conventional score times the box score where there is no OAKS score or the bundle wants it so: `score_kind`
-            says which.
-        boxes: (N, 4) float32, x1, y1, x2, y2 as they were handed in.
-        box_scores: (N,) float32, 1 where none was handed in.
-        frame_index: (N,) int64, which of the frames handed in.
-        track_ids: (N,) int64, NO_TRACK (-1) for a pose of no track; None where nobody tracks.
-        skeleton: what the keypoints are.
+            conventional score times the box score if there is no OAKS score or the bundle chooses it; see `score_kind`.
+        boxes: (N, 4) float32, x1, y1, x2, y2 as given.
+        box_scores: (N,) float32, 1 if none was given.
+        frame_index: (N,) int64, index of the frame among those given.
+        track_ids: (N,) int64, NO_TRACK (-1) for a pose of no track; None without tracking.
+        skeleton: the keypoints' names and properties.
         score_kind: "oaks" or "conventional".
-        frame_count: how many frames were handed in, those without a pose included; None where that is not known.
+        frame_count: number of frames given, those without a pose included; None if unknown.
     """
 
     keypoints: np.ndarray

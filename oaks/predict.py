@@ -116,8 +116,7 @@ def predict(
         folder: created if it does not exist.
         annotate: whether annotated pictures are written.
         absent, boxes: how they are drawn (oaks.draw.draw).
-        nms: OKS threshold: of two poses of a picture that are more alike, the one with the lower score is
-            dropped. Only where boxes are detected; None keeps all.
+        nms: OKS above which the pose with the lower score is dropped, in detected boxes only; None keeps all poses.
         done: callback for each picture.
 
     Raises:

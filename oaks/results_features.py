@@ -1,6 +1,6 @@
 """Features of an estimator's results, from which a scorer predicts keypoint similarity and visibility (oaks.scorer).
 
-The features of one pose are oaks.ops.pose_features without those of the picture, whose size results do not say.
+The features of one pose are oaks.ops.pose_features without those of the picture, whose size is not in the results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 
 BOX_OF_KEYPOINTS = 1.2
-"""Sides of a person's box, where none is known, as a multiple of those around the keypoints."""
+"""Sides of the box of a person without one, as a multiple of the sides of the box around the keypoints."""
 SMALLEST_BOX = 8.0
 """Shortest side in pixels of a box around keypoints, before it is enlarged."""
 
@@ -68,7 +68,7 @@ def results_features(
 
 
 def check_rows(rows: Sequence[Mapping[str, Any]], label: str | Path) -> None:
-    """Refuse boxes that are none, and coordinates and scores that are too large for float32 arithmetic.
+    """Refuse malformed boxes, and coordinates and scores that are too large for float32 arithmetic.
 
     Args:
         rows: COCO keypoint results; they may hold `box` or `bbox`.

@@ -1,6 +1,6 @@
 """Imports of ONNX Runtime and OpenVINO, with their telemetry switched off first.
 
-Both report their use to their makers, and write files under the home folder for it, unless this is disabled before
+Both report their use to their makers and write files for it under the home folder, unless this is disabled before
 they are loaded. Nothing in this package uses the network unless asked to.
 """
 
@@ -14,7 +14,7 @@ _OPENVINO_TELEMETRY = "openvino_telemetry"
 
 
 def load_onnxruntime() -> ModuleType:
-    """ONNX Runtime.
+    """Import ONNX Runtime with its telemetry switched off.
 
     Raises:
         ImportError: it is not installed, or does not load.
@@ -53,7 +53,7 @@ _LOADERS = {"onnxruntime": load_onnxruntime, "openvino": load_openvino}
 
 
 def load(name: str) -> ModuleType:
-    """Import a module by name, a runtime by the functions above.
+    """Import a module by name; runtimes are imported by the functions above.
 
     Raises:
         ImportError: it is not installed, or does not load.

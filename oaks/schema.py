@@ -60,7 +60,7 @@ def check(value: Any, schema: Schema) -> None:
 
     Raises:
         SchemaError: the value does not fit; the message names the field.
-        OaksError: the schema uses a keyword that is not covered here; no ValueError, as the value is not to blame.
+        OaksError: the schema uses a keyword that is not covered here. It is not a ValueError, as the value may be right.
     """
     _check(value, schema, schema, ())
 

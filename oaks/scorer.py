@@ -4,7 +4,7 @@
     scored = scorer(keypoints, scores, boxes)        # scored.oaks_scores, .similarity, .visibility
 
 A scorer is one JSON file of boosted trees with a card that says which estimator, decoder and skeleton it was
-fitted to. It holds for that estimator alone: fitted to one and used on another, it ranks worse than no scorer.
+fitted to. It is valid for that estimator only: used on another, it ranks worse than no scorer.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class Card:
     Attributes:
         kind: "results": it uses keypoints, their scores and boxes; "heatmaps": features of the maps as well.
         estimator: name of the pose estimator.
-        decoder: how its keypoints were made from its outputs, in its own words.
+        decoder: description of how its keypoints are decoded.
         skeleton: the keypoints.
-        boxes: whether boxes are among the features; without, they are taken around the keypoints.
+        boxes: whether boxes are among the features; otherwise boxes around the keypoints are used.
         second_opinion: name of the estimator whose poses are features too, or None.
         features: names of the features, in order.
         fitted_on: people, images and annotation files that it was fitted to.

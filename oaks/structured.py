@@ -45,7 +45,7 @@ def read_json(
     path: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
     bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Any:  # fmt: skip
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Args:
         path: the file.
@@ -53,11 +53,12 @@ def read_json(
         strict: whether to refuse NaN and infinities. COCO files are checked by their own reader, which can name the
             annotation. Fields that occur twice in an object are always refused.
         bounds: limits on size and depth; limits.current() if None.
-        kept: what to keep of each object, for files of a million objects; only with strict=False.
+        kept: function that reduces each object to what is read of it, for files of a million objects; only with
+            strict=False.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is not such JSON.
+        ArgumentError: it is not valid JSON, or its content is of another type.
     """
     return parse_json(
         read_bytes(path, "json_bytes", bounds), path, top=top, strict=strict, bounds=bounds, kept=kept
@@ -68,10 +69,10 @@ def parse_json(
     content: bytes, label: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
     bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Any:  # fmt: skip
-    """The same from bytes; `label` is what messages call them.
+    """Return the content of JSON bytes, as `read_json` does; `label` is what messages call them.
 
     Raises:
-        ArgumentError: it is not such JSON.
+        ArgumentError: it is not valid JSON, or its content is of another type.
     """
     try:
         check_depth(content, label, bounds)
@@ -84,7 +85,7 @@ def parse_json(
         hooks["object_pairs_hook"] = lambda pairs: kept(_once(pairs))
     try:
         text = content.decode("utf-8-sig")
-        del content  # a caller that passed the only reference does not pay for both
+        del content  # frees the memory if the caller keeps no reference
         with _collector_paused():
             value = json.loads(text, **hooks)
     except (ValueError, RecursionError) as error:
@@ -96,7 +97,7 @@ def parse_json(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from counting new objects again and again: parsing makes no cycles."""
+    """Pause the garbage collector, which would only cost time: parsing creates no cycles."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -107,11 +108,11 @@ def _collector_paused() -> Iterator[None]:
 
 
 def read_yaml(path: str | Path, *, top: type | None = None, bounds: Limits | None = None) -> Any:
-    """The content of a YAML file. Tags, aliases (nested, they grow without end) and fields that occur twice are refused.
+    """Return the content of a YAML file. Tags, aliases (nested, they grow without end) and repeated fields are refused.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is not such YAML.
+        ArgumentError: it is not valid YAML, or its content is of another type.
     """
     return parse_yaml(read_bytes(path, "yaml_bytes", bounds), path, top=top, bounds=bounds)
 
@@ -119,10 +120,10 @@ def read_yaml(path: str | Path, *, top: type | None = None, bounds: Limits | Non
 def parse_yaml(
     content: bytes | str, label: str | Path, *, top: type | None = None, bounds: Limits | None = None
 ) -> Any:
-    """The same from text; `label` is what messages call it.
+    """Return the content of YAML text, as `read_yaml` does; `label` is what messages call it.
 
     Raises:
-        ArgumentError: it is not such YAML.
+        ArgumentError: it is not valid YAML, or its content is of another type.
     """
     import yaml
 
@@ -158,7 +159,7 @@ def parse_yaml(
 
 @cache
 def _yaml_loader() -> type[yaml.SafeLoader]:
-    """PyYAML's loader of plain types, which would keep the last of several fields of one name."""
+    """Return PyYAML's loader of plain types, changed to refuse repeated fields, of which it would keep the last."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -172,11 +173,11 @@ def _yaml_loader() -> type[yaml.SafeLoader]:
 
 
 def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, without pickled objects.
+    """Return the arrays of an .npz file; pickled objects are refused.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is damaged, holds something else than arrays, or an array beyond the limit.
+        ArgumentError: it is damaged, holds anything but arrays, or exceeds the limit.
     """
     bounds = bounds or limits.current()
     check_regular(path)
@@ -197,18 +198,15 @@ def read_npz(path: str | Path, *, bounds: Limits | None = None) -> dict[str, np.
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, bounds: Limits) -> np.ndarray:
+    label = f"{path}: {info.filename[:64]!a}"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ArgumentError(
-            f"{path}: {info.filename[:64]!a} must be stored or deflated, got another compression"
-        )
+        raise ArgumentError(f"{label} must be stored or deflated, got another compression")
     with archive.open(info) as file:
         start = file.read(8)
         if start[:6] != _NPY_MAGIC:
-            raise ArgumentError(f"{path}: {info.filename[:64]!a} must be an array, got something else")
+            raise ArgumentError(f"{label} must be an array, got something else")
         length = int.from_bytes(head := file.read(2 if start[6] == 1 else 4), "little")
-        limits.check(
-            f"{path}: {info.filename[:64]!a}: the size of its header", "metadata_bytes", length, bounds
-        )
+        limits.check(f"{label}: the size of its header", "metadata_bytes", length, bounds)
         header = io.BytesIO(start + head + file.read(length))
         version = np.lib.format.read_magic(header)
         read_header = (
@@ -220,12 +218,10 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             count *= int(side)
         size = count * dtype.itemsize
         if dtype.hasobject or not dtype.itemsize:
-            raise ArgumentError(
-                f"{path}: {info.filename[:64]!a} must hold numbers or text, got Python objects"
-            )
+            raise ArgumentError(f"{label} must hold numbers or text, got Python objects")
         if min(shape, default=0) < 0 or size > info.file_size:
             raise ArgumentError(
-                f"{path}: {info.filename[:64]!a} must have {size} bytes of data, got {info.file_size}: it is damaged"
+                f"{label} must have {size} bytes of data, got {info.file_size}: it is damaged"
             )
         data = np.empty(size, np.uint8)
         filled = 0
@@ -234,9 +230,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
             filled += len(part)
         if filled < size or file.read(1):
             came = "more" if filled == size else filled
-            raise ArgumentError(
-                f"{path}: {info.filename[:64]!a} must have {size} bytes of data, got {came}: it is damaged"
-            )
+            raise ArgumentError(f"{label} must have {size} bytes of data, got {came}: it is damaged")
     if not size:
         return np.empty(shape, dtype)
     return np.ndarray(shape, dtype, data, order="F" if column_major else "C")
@@ -245,7 +239,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path, b
 def safetensors_metadata(
     path: str | Path, content: bytes | None = None, *, bounds: Limits | None = None
 ) -> dict[str, str]:
-    """The metadata of a .safetensors file: text by name; empty if it has none.
+    """Return the metadata of a .safetensors file: text by name; empty if it has none.
 
     Args:
         path: the file, or what messages call `content`.
@@ -292,7 +286,7 @@ def check_regular(path: str | Path) -> None:
 
 
 def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> bytes:
-    """A file's content, if it is a regular file within a limit.
+    """Return the content of a regular file within a limit.
 
     Args:
         path: the file.
@@ -301,7 +295,7 @@ def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> by
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is larger, or no regular file.
+        ArgumentError: it is larger, or not a regular file.
     """
     check_regular(path)
     bounds = bounds or limits.current()
@@ -342,18 +336,18 @@ def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None)
 
 
 def check_top(value: Any, label: str | Path, top: type | tuple[type, ...] | None) -> Any:
-    """The value, if it is of the right type.
+    """Return the value, if it is of the right type.
 
     Raises:
         ArgumentError: it is not; the message names the file.
     """
     if top is not None and not isinstance(value, top):
-        kinds = top if isinstance(top, tuple) else (top,)
-        expected = " or ".join(_TYPES.get(kind, kind.__name__) for kind in kinds)
-        raise ArgumentError(
-            f"{label}: must hold {expected}, got {_TYPES.get(type(value), type(value).__name__)}"
-        )
+        raise ArgumentError(f"{label}: must hold {_type_names(top)}, got {_type_names(type(value))}")
     return value
+
+
+def _type_names(kinds: type | tuple[type, ...]) -> str:
+    return " or ".join(_TYPES.get(k, k.__name__) for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
 
 
 def require(
@@ -374,8 +368,7 @@ def require(
             raise ArgumentError(f"{label}: the field {name!r} is missing")
         value, kinds = content[name], kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            expected = " or ".join(_TYPES.get(k, k.__name__) for k in kinds)
-            raise ArgumentError(f"{label}: {name} must be {expected}, got {type(value).__name__}")
+            raise ArgumentError(f"{label}: {name} must be {_type_names(kinds)}, got {type(value).__name__}")
 
 
 def _refuse_constant(name: str) -> float:

@@ -27,7 +27,7 @@ class Turn:
         """Refuse to run in a fork of the process that made this.
 
         Raises:
-            StateError: it is one.
+            StateError: this is a fork.
         """
         check_process(self._process, self._name)
 

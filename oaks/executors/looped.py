@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from oaks.executors.base import Array, Executor
@@ -23,31 +22,23 @@ class LoopedExecutor:
         self.details: Mapping[str, Any] = {**one.details, "batch": "1, in a loop"}
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        """As base.Executor.bind; the network is bound to every row."""
-        rows = int(next(iter(inputs.values())).shape[0])
-        return Loop(
-            [
-                self._one.bind(
-                    *({name: array[n : n + 1] for name, array in kind.items()} for kind in (inputs, outputs))
-                )
-                for n in range(rows)
-            ]
-        )
+        """Bind the network to every row (base.Executor.bind)."""
+        calls = [
+            self._one.bind(
+                *({name: array[n : n + 1] for name, array in kind.items()} for kind in (inputs, outputs))
+            )
+            for n in range(int(next(iter(inputs.values())).shape[0]))
+        ]
+
+        def run() -> None:
+            for call in calls:
+                call()
+
+        return run
 
     def close(self) -> None:
         """Free the network's memory."""
         self._one.close()
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Runs several calls one after another."""
-
-    calls: list[Callable[[], None]]
-
-    def __call__(self) -> None:
-        for call in self.calls:
-            call()
 
 
 __all__ = ["LoopedExecutor"]

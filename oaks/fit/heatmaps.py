@@ -152,7 +152,7 @@ def fit_heatmaps(
         fitted = fit_ks_net(people, maps, heatmap_card(bundle), Path(store), resamples=resamples)
     else:
         first, *more = (
-            _described_with_opinion(bundle, second, files, folders, Path(store), threads, category, copy)
+            described_people(bundle, files, folders, Path(store), threads, category, copy, second)
             for copy in range(copies + 1)
         )
         fitted = fit_card(*first, heatmap_card(bundle, second), settings, resamples, more=more)
@@ -240,27 +240,15 @@ def described_people(
     threads: int | None,
     category: str | int | None = None,
     copy: int = 0,
+    second: Bundle | None = None,
 ) -> tuple[People, np.ndarray]:
     """Return the network's poses of the annotated people, and features (N, K, F) of their heatmaps.
 
     With `copy` above 0, the crops are made of boxes that are shifted and scaled at random, as oaks.fit.fit_heatmaps
-    does to have more crops of each person.
+    does to have more crops of each person. With a second network, its poses of the same people in the same boxes are
+    features too.
     """
-    return _people_with(features_of, bundle, annotations, images, store, threads, category, copy)
-
-
-def _described_with_opinion(
-    bundle: Bundle,
-    second: Bundle | None,
-    annotations: Sequence[str | Path],
-    images: Sequence[Path],
-    store: Path,
-    threads: int | None,
-    category: str | int | None,
-    copy: int,
-) -> tuple[People, np.ndarray]:
-    """Like described_people; with a second network, its poses of the same people in the same boxes are features too."""
-    people, features = described_people(bundle, annotations, images, store, threads, category, copy)
+    people, features = _people_with(features_of, bundle, annotations, images, store, threads, category, copy)
     if second is None:
         return people, features
     kept = store / "second-opinion"

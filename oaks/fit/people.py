@@ -23,7 +23,7 @@ from oaks.val.oks import similarity_to_own
 log = logging.getLogger("oaks")
 
 PERSON, OTHER = 1, 0
-"""Category ids of people, and of everything else, in several files that are joined: each may have its own."""
+"""Category ids of people and of everything else in files that are joined, since each file may have its own ids."""
 SAME_PERSON = 0.5
 """Minimum intersection over union of a detected box and its person's box."""
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     import ray.data
 
 BoxesFor = Callable[[Engine], BoxSource]
-"""Makes the source of boxes in a worker, for its Engine."""
+"""Function that returns the source of boxes for a worker's Engine."""
 
 _TASKS_PER_WORKER = 32
-"""Tasks of a run for each worker: more waste time between tasks, fewer leave workers idle at the end."""
+"""Tasks of a run per worker. More would waste time between tasks; fewer would leave workers idle at the end."""
 _LARGEST_TASK = 1024
-"""Most picture files of a task; what was computed of a task is lost when a run is stopped."""
+"""Maximum picture files of a task. A task that is stopped midway is computed again."""
 
 log = logging.getLogger("oaks")
 
@@ -83,18 +83,18 @@ def predict(
     Args:
         dataset: a row per picture.
         bundle: path or name of a bundle; the same on every machine.
-        picture: column of pictures: paths or addresses, encoded images, or arrays (H, W, 3) uint8 RGB.
+        picture: column of pictures: paths, addresses, encoded images, or arrays (H, W, 3) uint8 RGB.
         boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
-            makes a BoxSource for a worker's Engine. None: a detector finds the people.
+            returns a BoxSource for a worker's Engine. None: a detector finds the people.
         boxes_column: column of boxes instead, (N, 4) xyxy in image pixels.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
-        keep: columns of the picture's row that each of its people's rows gets.
+        keep: columns of a picture's row that are copied to the rows of its people.
         workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4. Ray reserves one CPU less, so that
             tasks which read or write the dataset can run.
-        device: "cpu" leaves GPUs alone; None takes them where there are any.
-        batch_size: pictures that a worker takes at a time.
+        device: "cpu": no GPUs are used; None: GPUs are used where there are any.
+        batch_size: pictures per batch of a worker.
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
 
     Returns:
@@ -114,7 +114,7 @@ def predict(
             "Ray must be connected before a dataset is used, got no connection; call oaks.ray.connect() first"
         )
     pool = choose_pool(workers, threads, device)
-    settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, required=boxes_column is None)
+    settings = make_settings(bundle, boxes, detector, nms, pool, engine, required=boxes_column is None)
     return dataset.map_batches(
         RowWorker,
         fn_constructor_args=(settings, picture, boxes_column, tuple(keep)),
@@ -154,22 +154,22 @@ def predict_files(
         bundle: path or name of a bundle; the same on every machine.
         address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
         boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
-            makes a BoxSource for a worker's Engine. None: a detector finds the people.
+            returns a BoxSource for a worker's Engine. None: a detector finds the people.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
         column: of encoded images in Parquet files.
         coco: whether COCO results are written too, once all is done.
         workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
-        device: "cpu" leaves GPUs alone; None takes them where there are any.
+        device: "cpu": no GPUs are used; None: GPUs are used where there are any.
         start: callback with the number of pictures and other files that are left, and of pictures finished before.
         advance: callback with the number of pictures or other files that were finished since the last call.
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
 
     Raises:
-        ArgumentError: an argument is wrong, or the folder was begun with other settings.
+        ArgumentError: an argument is wrong, or the folder holds a run with other settings.
         FileNotFoundError: a source names nothing.
-        BackendUnavailable: Ray, or what opens an address, is not installed.
+        BackendUnavailable: Ray, or the package that opens an address, is not installed.
         BundleError: the bundle is damaged.
         ConnectionError: there is no cluster at the address.
         OaksError: no worker can start, or workers keep dying.
@@ -191,7 +191,7 @@ def predict_files(
         if inventory.tasks(folder.done, 1):
             with connected(address):
                 pool = choose_pool(workers, threads, device)
-                settings, _ = make_settings(bundle, boxes, detector, nms, pool, engine, column=column)
+                settings = make_settings(bundle, boxes, detector, nms, pool, engine, column=column)
                 given = inventory.tasks(folder.done, task_size(left, pool.workers))
                 start(sum(map(_weight, given)), summary.resumed)
                 numbers = count()
@@ -215,7 +215,7 @@ def predict_files(
 
 
 def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, pool: Pool) -> Any:
-    """Runs tasks and commits their results; yields the number of each that is finished."""
+    """Run tasks and commit their results; yield the number of each finished task."""
     if not tasks:
         return
     import pyarrow as pa
@@ -226,7 +226,7 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # A block each, so that a task is finished, lost or done again by itself.
+    # One block per task, so that each is finished, lost or repeated alone.
     blocks = [
         pa.table({
             "task": pa.array([number], pa.int64()), "kind": [task.kind],
@@ -254,7 +254,7 @@ def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, poo
 
 
 def _cause(error: Exception) -> Exception:
-    """The error that a worker raised, instead of the one that Ray wraps around it."""
+    """Return the error that a worker raised, without the one that Ray wraps around it."""
     cause: BaseException | None = error
     while cause is not None:
         inner = getattr(cause, "cause", None)
@@ -263,7 +263,7 @@ def _cause(error: Exception) -> Exception:
         cause = inner if isinstance(inner, BaseException) else cause.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines else type(error).__name__
-    # Of a worker that could not start, only the text comes back.
+    # If a worker could not start, Ray returns only the text.
     named = re.fullmatch(r"oaks\.errors\.(\w+): (.*)", last.strip())
     kind = getattr(errors, named[1], None) if named else None
     return OaksError(f"the run on Ray failed: {last}") if named is None or kind is None else kind(named[2])
@@ -274,8 +274,8 @@ def _pool_arguments(pool: Pool, *, shared: bool = False) -> dict[str, Any]:
 
     Args:
         pool: the pool.
-        shared: whether the caller's dataset reads, changes or writes rows too. Engines that reserved every CPU would let
-            these tasks wait forever, so each Engine reserves one CPU less than it uses.
+        shared: whether tasks of the caller's dataset run too. They would wait forever if Engines reserved every CPU, so
+            each Engine reserves one CPU less than it uses.
     """
     import ray.data
 
@@ -296,15 +296,16 @@ def make_settings(
     *,
     column: str = "image",
     required: bool = True,
-) -> tuple[Settings, bool]:
-    """Settings, checked before any worker starts, and whether they tell where people are.
+) -> Settings:
+    """Settings of the workers, checked before any worker starts.
 
     Raises:
-        ArgumentError: they must (`required`), and do not; or `nms` is out of range.
+        ArgumentError: the arguments and the bundle do not tell where people are, though they must (`required`); or `nms`
+            is out of range.
     """
     loaded = Bundle.load(bundle)
-    detects = _check(loaded, boxes, detector, nms, required=required)
-    settings = Settings(
+    _check(loaded, boxes, detector, nms, required=required)
+    return Settings(
         # A shipped bundle keeps its name: other machines have it elsewhere.
         str(Path(bundle).absolute()) if Path(bundle).exists() else str(bundle),
         loaded.sha256,
@@ -314,7 +315,6 @@ def make_settings(
         pool.threads,
         column,
     )
-    return settings, detects
 
 
 def _check(
@@ -324,19 +324,16 @@ def _check(
     nms: float | None,
     *,
     required: bool,
-) -> bool:
-    """Whether the arguments or the bundle tell where people are. Raises ArgumentError for invalid arguments."""
+) -> None:
     if nms is not None:
         check_threshold("nms", nms)
     if boxes is not None and detector is not None:
         raise ArgumentError("pass at most one of boxes, detector")
-    detects = boxes is not None or detector is not None or bundle.has("detector")
-    if required and not detects:
+    if required and boxes is None and detector is None and not bundle.has("detector"):
         raise ArgumentError(
             f"boxes or detector must be given, as bundle {bundle.name!r} has no detector, got None; pass boxes='whole' "
             "for pictures of one person each"
         )
-    return detects
 
 
 def _boxes_for(
@@ -367,7 +364,7 @@ def _described(boxes: str | Path | BoxesFor | None, detector: str | Path | None)
 
 
 def task_size(pictures: int, workers: int) -> int:
-    """Number of picture files of a task: whole passes of the networks, small enough for workers to end together."""
+    """Return the picture files per task: whole passes of the networks, and few enough for workers to end together."""
     share = -(-pictures // (workers * _TASKS_PER_WORKER * TOGETHER)) * TOGETHER
     return min(max(share, TOGETHER), _LARGEST_TASK)
 

@@ -28,8 +28,8 @@ class Batcher(Generic[T, R]):
 
     Args:
         run: items -> a result for each, in their order; an exception among the results is raised for its item alone.
-            If `run` itself raises, each item is run once more alone, so that a bad one spoils no other.
-        largest: largest weight of a batch; an item that weighs more runs alone.
+            If `run` itself raises, each item is run once more alone, so that a bad one does not fail the others.
+        largest: maximum weight of a batch; a heavier item runs alone.
         wait: seconds that the first item of a batch waits for others while nothing runs.
         ran: callback with the weight and seconds of each batch.
     """
@@ -47,7 +47,7 @@ class Batcher(Generic[T, R]):
         self._thread = ThreadPoolExecutor(1, "oaks-engine")
         self._loop: asyncio.Task[None] | None = None
         self.rate = 0.0
-        """Weight per second of the batches lately; 0 before the first."""
+        """Weight per second of recent batches; 0 before the first."""
 
     async def submit(self, item: T, weight: int = 1) -> R:
         """The result of an item.
@@ -93,7 +93,7 @@ class Batcher(Generic[T, R]):
     async def _gather(
         self, first: _Waiting[T, R] | None
     ) -> tuple[list[_Waiting[T, R]], _Waiting[T, R] | None]:
-        """The next batch, and the item after it if that has been taken already."""
+        """Return the next batch, and the item after it if that has been taken from the queue."""
         batch = [await self._queue.get() if first is None else first]
         weight, deadline = batch[0].weight, time.perf_counter() + self._wait
         while weight < self._largest:

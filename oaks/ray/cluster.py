@@ -14,7 +14,7 @@ from oaks.arguments import check_count
 from oaks.errors import ArgumentError, BackendUnavailable
 
 LOCAL = "local"
-"""Instead of an address: Ray is started on this machine, and ends with the command."""
+"""Special address: Ray is started on this machine and ends with the command."""
 
 _STORE_BYTES = 300 << 20
 """Object store of a local Ray: it holds lists of files and poses, not pictures."""
@@ -24,7 +24,7 @@ _THREADS = 4
 
 
 def import_ray() -> Any:
-    """The module ray, with usage reports off unless the environment asks for them.
+    """Import ray, with usage reports off unless the environment enables them.
 
     Raises:
         BackendUnavailable: Ray is not installed.
@@ -48,12 +48,12 @@ def connect(address: str | None = None, *, dashboard: bool = False) -> bool:
     """Connect to Ray unless this process already is.
 
     Args:
-        address: of a cluster: HOST:PORT, "auto" for the one that runs on this machine; None or "local" starts one
+        address: of a cluster: HOST:PORT, or "auto" for the one that runs on this machine; None or "local" starts one
             on this machine.
         dashboard: whether a local Ray starts its dashboard.
 
     Returns:
-        Whether it was connected here, and so should be disconnected here.
+        Whether this call connected, so that its caller should disconnect.
 
     Raises:
         BackendUnavailable: Ray is not installed.
@@ -93,7 +93,7 @@ class Pool:
 
     Attributes:
         workers: Engines.
-        threads: CPU threads of each; Ray reserves so many CPUs for it.
+        threads: CPU threads of each; Ray reserves as many CPUs.
         gpus: GPUs of each, 0 or 1.
     """
 
@@ -103,12 +103,12 @@ class Pool:
 
 
 def choose_pool(workers: int | None, threads: int | None, device: str | None) -> Pool:
-    """A pool that fits into the cluster: an Engine per GPU, or without GPUs one per so many CPU threads.
+    """Choose a pool that fits into the cluster: one Engine per GPU, or without GPUs one per `threads` CPUs.
 
     Args:
         workers: Engines; None: as many as the cluster has room for.
         threads: of each; None: 4, fewer where no machine has 4.
-        device: "cpu" leaves the GPUs alone; None or "cuda" takes them where there are any.
+        device: "cpu": no GPUs are used; None or "cuda": GPUs are used where there are any.
 
     Raises:
         ArgumentError: no machine of the cluster has room for one Engine.
@@ -121,7 +121,7 @@ def choose_pool(workers: int | None, threads: int | None, device: str | None) ->
 def fit_pool(
     machines: list[dict[str, float]], workers: int | None, threads: int | None, device: str | None
 ) -> Pool:
-    """`choose_pool` for the resources of given machines."""
+    """Choose a pool as `choose_pool` does, for machines with these resources."""
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None:
             check_count(name, value)

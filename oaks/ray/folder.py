@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STATUS_SECONDS = 5.0
-"""Between two writings of status.json."""
+"""Interval between writes of status.json."""
 
 _STAGED = ".staged-"
 _COUNTED = ("file", "person", "error")
@@ -32,7 +32,7 @@ _COUNTED = ("file", "person", "error")
 
 @dataclass
 class Progress:
-    """What a folder holds.
+    """Totals of a folder.
 
     Attributes:
         pictures: pictures, and frames of videos, with or without an error.
@@ -55,10 +55,10 @@ class RunFolder:
 
     Args:
         path: the folder; created if it does not exist.
-        settings: everything that the results depend on; a resumed run must have the same.
+        settings: everything that the results depend on; they must be the same when a run is resumed.
 
     Raises:
-        ArgumentError: the folder was begun with other settings, is in use, or holds a part that cannot be read.
+        ArgumentError: the folder holds a run with other settings, is in use, or holds a part that cannot be read.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class RunFolder:
     def _add(self, table: pa.Table) -> None:
         self.done.update(table["file"].unique().to_pylist())
         self.progress.people += table.num_rows - table["person"].null_count
-        # The first row of a picture: its first person, or its only row.
+        # Person 0 is in the first row of a picture, None in the only row of a picture without people.
         self.progress.pictures += sum(not person for person in table["person"].to_pylist())
         if table["error"].null_count < table.num_rows:
             failed = table.filter(table["error"].is_valid())
@@ -255,7 +255,7 @@ def _coco_rows(
 
 
 class _Part:
-    """A Parquet file that gets its name when it is complete."""
+    """A Parquet file that is renamed into place when it is complete."""
 
     def __init__(self, staged: Path, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
@@ -278,7 +278,7 @@ class _Part:
 
 
 def _part_name(number: int, source: str | None) -> str:
-    """part-0000012.parquet; of a shard or video its name stands behind the number."""
+    """Return part-0000012.parquet; for a shard or video, its name follows the number."""
     stem = "" if source is None else "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", source.rpartition("/")[2])[-80:]
     return f"part-{number:07d}{stem}.parquet"
 

@@ -2,7 +2,7 @@
 
 Serve's proxy runs `middlewares`, because oaks.ray.cluster names it in the environment of a local Ray. A refusal here
 costs neither the proxy's routing nor a call to a replica, and it does not wait for the replica's interpreter. On a
-cluster that others have started the proxy has no gate, and the replicas refuse.
+cluster that others have started, the proxy has no gate and the replicas refuse requests.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Post = Callable[[str, str], Awaitable[tuple[bool, int]]]
 
 
 class Gate:
-    """ASGI application that passes requests on, and refuses those to /predict that no queue has room for.
+    """ASGI application that passes requests on, and refuses requests to /predict when no queue has room.
 
-    Until the first reply of the board it refuses nothing.
+    It refuses nothing until the first reply of the board.
 
     Args:
         app: the application behind it.
@@ -84,7 +84,7 @@ class Gate:
                 self._rate += 0.2 * (lately - self._rate) if self._rate else lately
 
     async def _exchange(self) -> None:
-        """Post the metrics, and learn how many requests may be inside."""
+        """Post the metrics, and fetch how many requests are accepted."""
         self._post = self._post or _board_post()
         if self._post is None:
             return
@@ -110,7 +110,7 @@ def _board_post() -> Post | None:
 
 
 def middlewares() -> list[Any]:
-    """What Serve's HTTP proxy puts before its own application."""
+    """Return the middleware that Serve's HTTP proxy runs before its own application."""
     from starlette.middleware import Middleware
 
     return [Middleware(Gate)]

@@ -19,7 +19,7 @@ class Metrics:
 
     Args:
         replica: its name.
-        queue: most requests that it accepts at a time; None for the proxy, which has no queue of its own.
+        queue: maximum requests that it accepts at a time; None for the proxy, which has no queue of its own.
     """
 
     def __init__(self, replica: str, queue: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Metrics:
             "oaks_queue_requests", "Requests being computed or waiting.", named, registry=registry
         )
         limit = Gauge(
-            "oaks_queue_limit", "Most requests that are accepted at a time.", named, registry=registry
+            "oaks_queue_limit", "Maximum requests that are accepted at a time.", named, registry=registry
         )
         if queue is not None:
             self._waiting.labels(replica).set(0)
@@ -100,10 +100,10 @@ def merged(texts: Iterable[str]) -> str:
 
 
 class Board:
-    """The latest metrics of each replica, and whether the service is stopping; one actor of it serves all.
+    """The latest metrics of each replica, and whether the service is stopping; one actor for all.
 
     Args:
-        places: requests that all replicas accept together.
+        places: maximum requests that all replicas accept together.
     """
 
     def __init__(self, places: int) -> None:

@@ -15,7 +15,7 @@ def openapi(model: Mapping[str, Any], bounds: RequestLimits) -> dict[str, Any]:
 
     Args:
         model: the reply of /model.
-        bounds: on a request.
+        bounds: limits on a request.
     """
     from oaks import __version__
 
@@ -103,7 +103,7 @@ def _schemas(keypoints: int, bounds: RequestLimits) -> dict[str, Any]:
         }  # fmt: skip
 
     def perhaps(description: str, **limits: float) -> dict[str, Any]:
-        """A number for each keypoint, each or all of which may be missing."""
+        """Return a schema of one number or null per keypoint, or null for all."""
         known = numbers(keypoints, description, **limits)
         return {**known, "type": ["array", "null"], "items": {**known["items"], "type": ["number", "null"]}}
 

@@ -36,7 +36,7 @@ class RequestLimits:
     """Limits on one request.
 
     Attributes:
-        bytes: of the encoded picture.
+        bytes: size of the encoded picture.
         pixels: width times height.
         people: boxes, or people whom the detector finds.
     """
@@ -83,7 +83,7 @@ def refusal(refused: Refused, *, allow: str | None = None) -> Response:
 
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
     headers |= {"Allow": allow} if allow else {}
-    if refused.status == TOO_LARGE:  # otherwise the server would go on reading the body, and dropping it
+    if refused.status == TOO_LARGE:  # otherwise the server would read and discard the rest of the body
         headers["Connection"] = "close"
     return JSONResponse({"error": refused.reason}, refused.status, headers)
 
@@ -98,9 +98,9 @@ async def read_query(
 
     Args:
         headers: names in lower case.
-        parameters: of the address: boxes, unless the body has them.
-        body: in pieces.
-        bounds: on the request.
+        parameters: query parameters; boxes, unless the body has them.
+        body: the pieces of the body.
+        bounds: limits on the request.
 
     Raises:
         Refused: 413 or 422.
@@ -117,7 +117,7 @@ async def read_query(
         _check_bytes(size, largest, bounds)
         pieces.append(piece)
     content = b"".join(pieces)
-    # In threads: megabytes of base64 or of a form would hold up all other replies.
+    # In threads, because decoding megabytes of base64 or of a form would delay all other replies.
     if encoded:
         query = await asyncio.to_thread(_from_json, content, bounds)
     elif kind == "multipart/form-data":
@@ -216,7 +216,7 @@ def _parsed(text: str | bytes) -> Any:
 
 
 def _boxes(value: Any, bounds: RequestLimits) -> np.ndarray | str | None:
-    """Boxes [x, y, width, height] as xyxy."""
+    """Return boxes [x, y, width, height] as xyxy."""
     if value is None or value == WHOLE:
         return value
     form = "boxes must be 'whole' or a list of [x, y, width, height], finite numbers with a positive extent"

@@ -1,4 +1,4 @@
-"""Poses as rows of a table: one per person, and one for a picture without people or with an error."""
+"""Poses as rows of a table: one row per person, and one for a picture without people or with an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
-"""Of the tables; their metadata say it."""
+"""Format of the tables, stated in their metadata."""
 
 _PER_KEYPOINT = ("visibility", "similarity", "keypoint_scores", "heat")
 _PER_PERSON = {
@@ -41,8 +41,8 @@ class Found:
         poses: the people in it; None if it could not be read.
         size: (width, height), or None.
         error: why it could not be read, or why its poses have no score; None without an error.
-        image_id: that of the box file, or None.
-        frame, time: number and seconds of a video's frame, or None.
+        image_id: id in the box file, or None.
+        frame, time: number of a video's frame and its time in seconds, or None.
     """
 
     file: str
@@ -74,7 +74,7 @@ def to_table(found: Iterable[Found]) -> pa.Table:
 
     pictures = list(found)
     counts = np.array([0 if entry.poses is None else len(entry.poses) for entry in pictures], np.int64)
-    rows = np.maximum(counts, 1)  # a picture without people has a row too: it is done
+    rows = np.maximum(counts, 1)  # a picture without people has a row too, which marks it as finished
     own = np.repeat(np.arange(len(pictures)), rows)
     blank = np.repeat(counts == 0, rows)
     within = np.arange(len(own)) - np.repeat(np.cumsum(rows) - rows, rows)
@@ -103,20 +103,15 @@ def to_table(found: Iterable[Found]) -> pa.Table:
 
     expected = schema()
     columns: dict[str, pa.Array] = {
-        "file": of_picture([entry.file for entry in pictures], pa.string()),
-        "frame": of_picture([entry.frame for entry in pictures], pa.int64()),
-        "time": of_picture([entry.time for entry in pictures], pa.float64()),
-        "image_id": of_picture([entry.image_id for entry in pictures], pa.int64()),
+        **{
+            name: of_picture([getattr(entry, name) for entry in pictures], expected.field(name).type)
+            for name in ("file", "frame", "time", "image_id", "error")
+        },
         "width": of_picture([entry.size and entry.size[0] for entry in pictures], pa.int32()),
         "height": of_picture([entry.size and entry.size[1] for entry in pictures], pa.int32()),
         "person": pa.array(within.astype(np.int32), mask=blank),
-        "error": of_picture([entry.error for entry in pictures], pa.string()),
     }
-    for name, attribute in {
-        "box": "boxes",
-        "keypoints": "keypoints",
-        **{n: n for n in _PER_KEYPOINT},
-    }.items():
+    for name, attribute in {"box": "boxes", **{n: n for n in ("keypoints", *_PER_KEYPOINT)}}.items():
         array = joined(attribute)
         columns[name] = (
             pa.nulls(len(own), expected.field(name).type) if array is None else of_person(numbers(array))
@@ -162,7 +157,7 @@ def read_about(metadata: Mapping[bytes, bytes] | None, name: str) -> dict[str, A
 
 
 def to_poses(table: pa.Table, skeleton: Skeleton, score_kind: str) -> Poses:
-    """The people of a table; frame_index counts its pictures (file and frame) in the order of their first rows."""
+    """Return the people of a table; frame_index numbers the pictures (file and frame) in the order of their first rows."""
     people = table.filter(table["person"].is_valid())
     count, keypoints = people.num_rows, skeleton.count
     if not count:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 GONE = 499
-"""Status in the metrics for a caller that closed the connection before its picture had arrived, as nginx has it."""
+"""Status in the metrics for a caller that closed the connection before its picture had arrived, as in nginx."""
 
 log = logging.getLogger("oaks")
 
@@ -60,8 +60,8 @@ class ServiceSettings:
     """Settings of a service.
 
     Attributes:
-        bounds: on one request.
-        queue: most requests that are being computed or waiting; more are answered with 503.
+        bounds: limits on one request.
+        queue: maximum requests that are being computed or waiting; more are answered with 503.
         wait: seconds that the first request of a batch waits for others.
         nms: OKS threshold for NMS of poses in detected boxes, or None.
     """
@@ -93,8 +93,8 @@ class Service:
     """Answers requests with the poses that an Engine finds.
 
     Args:
-        engine: what finds them.
-        detect: finds people where a request has no boxes; None: such requests are refused.
+        engine: estimates the poses.
+        detect: source of boxes for requests without any; None: such requests are refused.
         settings: limits, queue and batching.
         replica: name of this process in the metrics.
         snapshots: returns the metrics of all replicas of the service; None: this is the only one.
@@ -116,7 +116,7 @@ class Service:
         self._batcher = Batcher[_Item, Poses](
             self._infer, largest=largest, wait=settings.wait, ran=self.metrics.ran
         )
-        # Decoded pictures that wait for the Engine are the most memory that a service takes.
+        # Decoded pictures that wait for the Engine take more memory than anything else in a service.
         self._decoders = ThreadPoolExecutor(2, "oaks-decode")
         self._decoded = asyncio.Semaphore(2 * largest)
         self._inside = self._people = 0
@@ -265,7 +265,7 @@ class Service:
         return json.dumps(content, allow_nan=False).encode()
 
     def _retry_after(self) -> int:
-        """Seconds after which the queue should have room."""
+        """Return the seconds after which the queue should have room."""
         rate = self._batcher.rate
         return min(60, max(1, math.ceil(max(self._people, self._inside) / rate))) if rate else 1
 

@@ -1,4 +1,4 @@
-"""The service on Ray Serve: a replica per GPU, or per so many CPU cores, behind one port."""
+"""The service on Ray Serve: one replica per GPU, or per `threads` CPU cores, behind one port."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "oaks"
 _SERVE = "serve"
 """Namespace of Serve's own actors."""
 _TAKEN = 10_000
-"""Most requests that Serve passes to a replica at a time; the replica itself refuses those beyond its queue."""
+"""Maximum requests that Serve passes to a replica at a time; the replica refuses those beyond its queue."""
 _STOP_SECONDS = 120.0
 """Time limit for a stopping replica to answer the requests that it has accepted."""
 
@@ -40,7 +40,6 @@ _STOP_SECONDS = 120.0
 class _Options:
     settings: Settings
     service: ServiceSettings
-    detects: bool
     board: Any
 
 
@@ -54,12 +53,16 @@ class Replica:
     def __init__(self, options: _Options) -> None:
         from ray import serve
 
-        self._engine, detect = options.settings.open_with(options.detects)
+        self._engine = options.settings.open_engine()
         self._engine.warmup()
         self._name = serve.get_replica_context().replica_tag
         self._board = options.board
         self._service = Service(
-            self._engine, detect, options.service, replica=self._name, snapshots=self._exchange
+            self._engine,
+            options.settings.source(self._engine),
+            options.service,
+            replica=self._name,
+            snapshots=self._exchange,
         )
         self._posting: asyncio.Task[None] | None = None
 
@@ -94,8 +97,8 @@ def serve(
             queue, wait, bounds, and those of oaks.Engine.
 
     Raises:
-        ArgumentError: it was called in another thread than the main one, or as `running`.
-        BackendUnavailable, ConnectionError, OaksError: as `running`.
+        ArgumentError: it was called outside the main thread, or as for `running`.
+        BackendUnavailable, ConnectionError, OaksError: as for `running`.
     """
     if threading.current_thread() is not threading.main_thread():
         name = threading.current_thread().name
@@ -138,11 +141,11 @@ def running(
         replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
         device: "cpu" leaves GPUs alone; None takes them where there are any.
-        boxes: "whole": where a request has no boxes, its picture is one person. A function makes a BoxSource for
-            a replica's Engine. None: a detector finds the people, if there is one.
+        boxes: source of boxes for requests without any. "whole": the picture is one person; or a function that returns a
+            BoxSource for a replica's Engine. None: a detector finds the people, if there is one.
         detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
         nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
-        queue: most requests of a replica that are being computed or waiting; more get 503 and Retry-After.
+        queue: maximum requests of a replica that are being computed or waiting; more get 503 and Retry-After.
         wait: seconds that the first request of a batch waits for others.
         bounds: limits on one request.
         engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
@@ -171,7 +174,7 @@ def running(
                 "Ray Serve must not run in the cluster already, got a running one; pass another cluster"
             )
         pool = choose_pool(replicas, threads, device)
-        settings, detects = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
+        settings = make_settings(bundle, boxes, detector, nms, pool, engine, required=False)
         deployment = ray_serve.deployment(
             name=NAME,
             num_replicas=pool.workers,
@@ -185,7 +188,7 @@ def running(
             try:
                 ray_serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
                 ray_serve.run(
-                    deployment.bind(_Options(settings, service, detects, board)), name=NAME, route_prefix="/",
+                    deployment.bind(_Options(settings, service, board)), name=NAME, route_prefix="/",
                     logging_config={"log_level": "WARNING", "enable_access_log": False},
                 )  # fmt: skip
             except (RuntimeError, ray.exceptions.RayError) as error:

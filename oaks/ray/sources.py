@@ -1,7 +1,7 @@
-"""Where pictures come from: files, folders and globs, on this machine or behind any address that fsspec opens.
+"""Sources of pictures: files, folders and globs, on this machine or behind any address that fsspec opens.
 
-A task is what one worker does at a time and what is finished or not: some picture files, one tar shard, one
-Parquet file, or one video.
+A task is the unit of work that is finished or repeated as a whole: some picture files, one tar shard, one Parquet file,
+or one video.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Task:
-    """What one worker does at a time.
+    """Unit of work of a worker.
 
     Attributes:
         kind: PICTURES, TAR, PARQUET or VIDEO.
-        address: the file of pictures that it is; None for PICTURES.
+        address: the shard, Parquet file or video; None for PICTURES.
         pictures: addresses of picture files; empty for the other kinds.
     """
 
@@ -54,13 +54,13 @@ class Task:
     pictures: tuple[str, ...] = ()
 
     def split(self) -> list[Task]:
-        """A task for each picture file; nothing where it is one already."""
+        """Return one task per picture file; empty for a task of one file or of another kind."""
         return [Task(PICTURES, None, (name,)) for name in self.pictures] if len(self.pictures) > 1 else []
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What sources name, each once, in their order; what a folder or a glob holds in natural order.
+    """Files that sources name, each once, in the order of the sources; those of a folder or glob in natural order.
 
     Attributes:
         pictures: addresses of picture files. Files of this machine have absolute paths.
@@ -71,7 +71,7 @@ class Inventory:
     others: dict[str, str] = field(default_factory=dict)
 
     def tasks(self, done: set[str], size: int) -> list[Task]:
-        """What remains to be done.
+        """Return the unfinished tasks.
 
         Args:
             done: addresses of pictures, shards and videos that are finished.
@@ -122,7 +122,7 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
 
 
 def kind_of(address: str) -> str | None:
-    """PICTURES, TAR, PARQUET or VIDEO, by the suffix; None for what is not read."""
+    """Return PICTURES, TAR, PARQUET or VIDEO by the suffix; None for other files."""
     name = address.lower()
     if name.endswith(_TAR_SUFFIXES):
         return TAR
@@ -153,7 +153,7 @@ def _listed(source: str) -> tuple[list[str], bool]:
     if files.isfile(path):
         return [_address(files, path)], True
     if files.isdir(path):
-        # A link that leads nowhere counts: its row says so.
+        # A broken link is listed too; its row holds the error.
         listed = [entry["name"] for entry in files.ls(path, detail=True) if entry["type"] != "directory"]
     else:
         listed = [name for name in files.glob(path) if not files.isdir(name)] if _is_glob(path) else []
@@ -167,7 +167,7 @@ def _is_glob(path: str) -> bool:
 
 
 def _address(files: Any, path: str) -> str:
-    """An absolute path on this machine, an address elsewhere."""
+    """Return an absolute path on this machine, or an address elsewhere."""
     from fsspec.implementations.local import LocalFileSystem
 
     return str(path) if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
@@ -191,7 +191,7 @@ def read_bytes(address: str) -> bytes:
     """The content of a picture file behind an address, within the limit on image files.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         OSError: it cannot be read, after several attempts.
         LimitError: it is too large.
     """
@@ -201,7 +201,7 @@ def read_bytes(address: str) -> bytes:
             with _opened(address) as file:
                 content = file.read(largest + 1)
             break
-        except Exception as error:  # each store has exceptions of its own
+        except Exception as error:  # each file system has its own exceptions
             if _is_missing(error):
                 raise FileNotFoundError(f"image not found: {address}") from error
             if attempt == _ATTEMPTS - 1:
@@ -212,7 +212,7 @@ def read_bytes(address: str) -> bytes:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Whether the file does not exist. fsspec raises the same error without a connection, but with another cause."""
+    """Return whether the file does not exist. fsspec raises the same error without a connection, but with another cause."""
     cause = error.__cause__
     return isinstance(error, FileNotFoundError) and (
         not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError)
@@ -239,7 +239,7 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
     """The pictures of a tar shard, as WebDataset packs them: address of each, and a function that reads it.
 
     Raises:
-        OSError, ArgumentError: the shard cannot be read (on).
+        OSError, ArgumentError: the shard, or the rest of it, cannot be read.
     """
     largest = limits.current().image_bytes
     try:
@@ -259,7 +259,7 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
                 member = shard.extractfile(entry)
                 content = b"" if member is None else member.read()
                 yield name, decoder(content, name)
-            # The checksum comes behind the archive's end, where tarfile stops.
+            # The checksum follows the archive's end, where tarfile stops reading.
             while stream.read(_PART):
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:

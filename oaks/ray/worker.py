@@ -39,8 +39,8 @@ class Settings:
 
     Attributes:
         bundle: path or name of the bundle, on every machine.
-        sha256: of the bundle that the caller sees; another one is refused.
-        boxes: makes the source of boxes for a worker's Engine; None: the bundle's detector.
+        sha256: of the bundle on the caller's machine; another one is refused.
+        boxes: function that returns the source of boxes for a worker's Engine; None: the bundle's detector.
         nms: OKS threshold, or None.
         engine: further arguments of Engine.
         readers: threads that read and decode pictures ahead.
@@ -55,28 +55,25 @@ class Settings:
     readers: int = 1
     column: str = "image"
 
-    def open(self) -> tuple[Engine, BoxSource]:
-        """An Engine, and its source of boxes.
+    def open_engine(self) -> Engine:
+        """Open the Engine.
 
         Raises:
-            ArgumentError: this machine has another bundle of that name, or neither the bundle's detector nor `boxes`
-                tells where people are.
+            ArgumentError: this machine has another bundle of that name.
         """
-        engine, boxes = self.open_with(True)
-        assert boxes is not None
-        return engine, boxes
-
-    def open_with(self, detects: bool) -> tuple[Engine, BoxSource | None]:
-        """The same; without a source of boxes where `detects` is False."""
         engine = Engine(self.bundle, **self.engine)
         if engine.bundle.sha256 != self.sha256:
             raise ArgumentError(
                 f"bundle {self.bundle!r} must be the same on every machine, got SHA-256 {engine.bundle.sha256} here "
                 f"and {self.sha256} where the run was started"
             )
-        if not detects:
-            return engine, None
-        return engine, boxes_from_detector(engine.detector) if self.boxes is None else self.boxes(engine)
+        return engine
+
+    def source(self, engine: Engine) -> BoxSource | None:
+        """Return the source of boxes for an Engine; None without `boxes` and without a detector."""
+        if self.boxes is not None:
+            return self.boxes(engine)
+        return boxes_from_detector(engine.detector) if engine.has_detector else None
 
 
 def whole_picture(_engine: Engine) -> BoxSource:
@@ -85,17 +82,17 @@ def whole_picture(_engine: Engine) -> BoxSource:
 
 
 class Attempts:
-    """Counts how often each task was begun; one actor for all workers. A task in which workers keep dying is given up."""
+    """Counts the attempts at each task; one actor for all workers. A task in which workers keep dying is given up."""
 
     def __init__(self) -> None:
         self._begun: dict[int, int] = {}
         self._given_up = 0
 
     def begin(self, task: int) -> bool:
-        """Whether a task should be tried (once more).
+        """Return whether a task should be tried, for the first time or again.
 
         Raises:
-            OaksError: so many tasks were given up that it is not their pictures.
+            OaksError: so many tasks were given up that their pictures cannot be the reason.
         """
         self._begun[task] = self._begun.get(task, 0) + 1
         if self._begun[task] <= _ATTEMPTS:
@@ -109,8 +106,8 @@ class Attempts:
 class FileWorker:
     """Poses in the pictures of tasks; a callable class for Ray Data.
 
-    Takes tables with the columns task, kind, address and pictures; gives rows of `rows.schema` and two more columns:
-    task, and about, which is set in the last row of a task and null in all others.
+    It takes tables with the columns task, kind, address and pictures, and yields rows of `rows.schema` with two more
+    columns: task, and about, which is set in the last row of a task and null in all others.
 
     Args:
         settings: how poses are made.
@@ -119,7 +116,10 @@ class FileWorker:
 
     def __init__(self, settings: Settings, attempts: Any = None) -> None:
         self.settings, self._attempts = settings, attempts
-        self.engine, self.boxes = settings.open()
+        self.engine = settings.open_engine()
+        boxes = settings.source(self.engine)
+        assert boxes is not None  # make_settings has checked it
+        self.boxes = boxes
         self._readers = ThreadPoolExecutor(settings.readers)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -205,7 +205,8 @@ class RowWorker:
 
     def __init__(self, settings: Settings, picture: str, boxes: str | None, keep: tuple[str, ...]) -> None:
         self.settings, self.picture, self.column, self.keep = settings, picture, boxes, keep
-        self.engine, self.boxes = settings.open_with(boxes is None)
+        self.engine = settings.open_engine()
+        self.boxes = None if boxes is not None else settings.source(self.engine)
         self._readers = ThreadPoolExecutor(settings.readers)
 
     def __call__(self, batch: Mapping[str, Any]) -> pa.Table:
@@ -217,11 +218,11 @@ class RowWorker:
         if self.column is not None:
             given = dict(zip(names, batch[self.column], strict=True))
             boxes = BoxSource(f"column {self.column}", lambda image: _boxes_of(given[image.name]))
-        assert boxes is not None  # settings.open_with made them where no column has them
+        assert boxes is not None  # make_settings has checked it
         pictures = zip(names, map(_value_reader, values), strict=True)
         found = poses_of(self.engine, boxes, self.settings.nms, ahead(pictures, self._readers))
         table = rows.to_table(found)
-        # Pictures were called by their numbers, so that each finds its row again.
+        # The pictures' names are the numbers of their rows.
         origin = np.array(table["file"].to_pylist(), np.int64)
         files = [value if isinstance(value, str) else None for value in values]
         table = table.set_column(0, "file", pa.array([files[i] for i in origin], pa.string()))
