@@ -1,6 +1,6 @@
 """Bundles small enough to compute by hand: one convolution as pose network, one pooling as KS network.
 
-Heatmap k is the mean over 4x4 crop pixels of colour channel k % 3 (R, G, B), 0 to 1, plus a faint slope that
+Heatmap k is the mean over 4x4 crop pixels of color channel k % 3 (R, G, B), 0 to 1, plus a faint slope that
 makes every map's two largest values unique. Visibility logits are 8 * maximum - 4 per map, similarity logits
 6 * maximum - 3 of the averaged map.
 """
@@ -80,7 +80,7 @@ def write(
     half: bool = False,
     **description: object,
 ) -> bundles.Bundle:
-    """Writes a bundle into a new folder. With `half`, the same networks in fp16 are in it too."""
+    """Write a bundle into a new folder. With `half`, the same networks in fp16 are in it too."""
     folder.mkdir(parents=True)
     for precision in ("fp32", "fp16") if half else ("fp32",):
         made = {"pose": pose_network(skeleton.count, size, visibility=visibility, half=precision == "fp16")}
@@ -113,7 +113,7 @@ def detector_network() -> bytes:
 
 
 def write_with_detector(folder: Path, *, skeleton: Skeleton = RGB) -> bundles.Bundle:
-    """Writes a bundle that finds people too."""
+    """Write a bundle that finds people too."""
     write(folder, skeleton=skeleton)
     (folder / "detector.fp32.onnx").write_bytes(detector_network())
     made = described(sorted(path.name for path in folder.glob("*.onnx")), skeleton=skeleton)
@@ -128,7 +128,7 @@ def write_with_detector(folder: Path, *, skeleton: Skeleton = RGB) -> bundles.Bu
 
 
 def rewrite(folder: Path, names: Iterable[str] | None = None, **description: object) -> bundles.Bundle:
-    """Writes bundle.json for the files in a folder, or those of them in `names`: ROLE.PRECISION.onnx, ROLE.safetensors."""
+    """Write bundle.json for the files in a folder, or those of them in `names`: ROLE.PRECISION.onnx, ROLE.safetensors."""
     if names is None:
         names = sorted(path.name for path in folder.iterdir() if path.suffix in (".onnx", ".safetensors"))
     return bundles.write(folder, described(names, **description))
@@ -174,7 +174,7 @@ def expected_maps(crops: np.ndarray, keypoints: int) -> np.ndarray:
 
 
 def picture(dots: dict[str, tuple[int, int]], size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A black BGR image of the input size with a 4x4 dot of full colour at each heatmap cell (x, y)."""
+    """A black BGR image of the input size with a 4x4 dot of full color at each heatmap cell (x, y)."""
     image = np.zeros((size[1], size[0], 3), np.uint8)
     for name, (x, y) in dots.items():
         image[STRIDE * y : STRIDE * (y + 1), STRIDE * x : STRIDE * (x + 1), "bgr".index(name[0])] = 255

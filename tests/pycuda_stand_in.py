@@ -70,7 +70,7 @@ class Gpu:
 class Stream:
     def __init__(self, gpu: Gpu, flags: int = 0) -> None:
         self._gpu, self._context = gpu, gpu.current()
-        assert flags == 1, "a stream that waits for the default stream serialises everything"
+        assert flags == 1, "a stream that waits for the default stream serializes everything"
         self.handle = 1000 + len(gpu.streams)
         gpu.streams[self.handle] = self
         self.queue: list[Callable[[], None]] = []
@@ -107,7 +107,7 @@ class Point:
         self._passed = True
 
     def reach(self) -> None:
-        """Runs what stands before it in its stream, and no more."""
+        """Run what stands before it in its stream, and no more."""
         while not self._passed:
             self._stream.queue.pop(0)()
 
@@ -181,7 +181,7 @@ def _check_owner(gpu: Gpu, context: Context, what: str) -> None:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, devices: int = 1, *, cuda_half: bool = True) -> Gpu:
-    """Puts the stand-in where `import pycuda.driver` finds it, and one for the native module's CUDA half."""
+    """Put the stand-in where `import pycuda.driver` finds it, and one for the native module's CUDA half."""
     from oaks.executors import pycuda
 
     gpu = Gpu(devices)
@@ -206,7 +206,7 @@ def _driver(gpu: Gpu) -> dict[str, Any]:
 
     class Device:
         def __init__(self, index: int) -> None:
-            assert started, "not initialised"
+            assert started, "not initialized"
             assert 0 <= index < gpu.devices
             self._index = index
 

@@ -46,7 +46,7 @@ class Instance:
 
 
 def make(version: str, world: Any) -> ModuleType:
-    """The module for one of the listings, its behaviour given by `world`, which gets it as `world.trt`."""
+    """The module for one of the listings, its behavior given by `world`, which gets it as `world.trt`."""
     name = listings.flavour(version)
     module = ModuleType(name)
     module.__version__ = listings.full_version(version)
@@ -62,7 +62,7 @@ def make(version: str, world: Any) -> ModuleType:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str, world: Any) -> ModuleType:
-    """Puts the stand-in where imports find it, and no other TensorRT; makes oaks import it anew."""
+    """Put the stand-in where imports find it, and no other TensorRT; make oaks import it anew."""
     from oaks.engines.plans import library
 
     module = make(version, world)

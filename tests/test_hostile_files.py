@@ -44,7 +44,8 @@ def rows_of(content):
     ("field", "value", "message"),
     [
         ("iscrowd", "0", "iscrowd must be 0 or 1, got '0'"), ("iscrowd", [0], "iscrowd must be 0 or 1, got an array"),
-        ("iscrowd", 2, "iscrowd must be 0 or 1, got 2"), ("bbox", [1e300, 0, 1e300, 5], "bbox must lie within 1e"),
+        ("iscrowd", 2, "iscrowd must be 0 or 1, got 2"), ("iscrowd", -1, "iscrowd must"), ("iscrowd", 0.5, "iscrowd must"),
+        ("bbox", [1e300, 0, 1e300, 5], "bbox must lie within 1e"),
         ("bbox", [-1e9, 0, 4, 5], "bbox must lie within 1e"),
     ],
 )  # fmt: skip
@@ -199,20 +200,7 @@ def test_what_ends_a_measurement_is_refused_before_it(content, tmp_path, capsys,
     assert "has no image 99" in found
     out.mkdir(exist_ok=True)
     (out / "report.json").write_text("{}")
-    for words in (
-        ["val", "run", bundle, annotations, "--out", out, *onnx],
-        [
-            "val",
-            "others",
-            tmp_path / "rows.json",
-            "--annotations",
-            annotations,
-            "--bundle",
-            bundle,
-            "--out",
-            out,
-            *onnx,
-        ],
-    ):
-        assert "report.json is not a report" in refusal(capsys, *words)
+    others = ["val", "others", tmp_path / "rows.json", "--annotations", annotations, "--bundle", bundle]
+    for words in (["val", "run", bundle, annotations], others):
+        assert "report.json is not a report" in refusal(capsys, *words, "--out", out, *onnx)
     assert np.array_equal(sorted(path.name for path in out.iterdir()), ["report.json"])

@@ -109,20 +109,10 @@ def test_predict_takes_pictures_of_any_name(tmp_path, capfd):
     for name in NAMES:
         (folder / os.fsdecode(name)).write_bytes(buffer.getvalue())
     bundle = bundles.write(tmp_path / "bundle").path
-    words = [
-        "predict",
-        folder,
-        "--bundle",
-        bundle,
-        "--boxes",
-        "whole",
-        "--out",
-        tmp_path / "out",
-        "--backend",
-        "onnxruntime",
-    ]
     with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
+        main(
+            f"predict {folder} --bundle {bundle} --boxes whole --out {tmp_path / 'out'} --backend onnxruntime".split()
+        )
     told = capfd.readouterr()
     assert ended.value.code == 0, told.err
     assert "\x1b" not in told.out + told.err

@@ -169,7 +169,7 @@ def test_peaks_are_no_smaller_than_their_neighbors_and_finite():
     sizes[0, 2, 2] = np.inf
     boxes, _ = decode_centers(logits, sizes, offsets, **settings)
     assert boxes.tolist() == [[40, 0, 48, 8]]
-    # Two equal neighbours are both peaks; NMS leaves the first where their boxes overlap.
+    # Two equal neighbors are both peaks; NMS leaves the first where their boxes overlap.
     logits[0, 2, 2] = -9
     logits[0, 2, 4] = 2
     sizes[:] = 40

@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_pat
 
 
 def test_labels_for_the_unturned_pixels_are_refused_by_name(tiny, tmp_path):
-    """A photograph of 100×80 pixels that is shown as 80×100, labelled before it was turned."""
+    """A photograph of 100×80 pixels that is shown as 80×100, labeled before it was turned."""
     exif = Image.Exif()
     exif[274] = 6
     Image.new("RGB", (100, 80), "red").save(tmp_path / "a.jpg", exif=exif)

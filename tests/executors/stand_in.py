@@ -68,7 +68,7 @@ class Stream:
             self.queue.popleft()()
 
     def reach(self, point: Point) -> None:
-        """Runs what stands before a point, and no more."""
+        """Run what stands before a point, and no more."""
         while not point.passed:
             self.queue.popleft()()
 
@@ -246,7 +246,7 @@ class _Native:
 
 
 def install(monkeypatch, *, capture: bool = True, operations=native.cpu, last: int = 1) -> list[Memory]:
-    """Makes backend "stand_in" known; gives the list in which its memories appear.
+    """Make backend "stand_in" known; gives the list in which its memories appear.
 
     Args:
         operations: the module of the native operations, and `last`, what they take for a stream: a number of

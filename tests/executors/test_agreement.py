@@ -28,7 +28,7 @@ POSE = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head": "upsam
 
 
 def blobs(count: int, seed: int) -> np.ndarray:
-    """(count, 200, 150, 3) uint8: smooth colours with bright spots, so that heatmaps have clear peaks."""
+    """(count, 200, 150, 3) uint8: smooth colors with bright spots, so that heatmaps have clear peaks."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:200, :150]
     images = np.full((count, 200, 150, 3), 60.0)

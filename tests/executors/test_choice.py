@@ -30,7 +30,7 @@ def only(monkeypatch):
 
 @pytest.fixture
 def without(monkeypatch):
-    """Makes the import of a package fail."""
+    """Make the import of a package fail."""
     real = builtins.__import__
 
     def hide(package: str) -> None:

@@ -40,7 +40,7 @@ PEOPLE, IMAGES = 4, 24
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures with coloured spots, which the tests' pose network finds, and annotations beside some of them."""
+    """Pictures with colored spots, which the tests' pose network finds, and annotations beside some of them."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
     (folder / "images").mkdir()
     pictures, people = [], []

@@ -96,7 +96,7 @@ def test_movenets_heads_become_maps_of_one_person(tmp_path):
     """Against the weighting said again in NumPy."""
     import onnxruntime
 
-    heads = [("heat", 17), ("centre", 1), ("regress", 34), ("offset", 34)]
+    heads = [("heat", 17), ("center", 1), ("regress", 34), ("offset", 34)]
     path = network(tmp_path / "movenet.onnx", heads)
     bundle = import_network(path, tmp_path / "bundle", preset="movenet")
     crops = np.random.default_rng(1).normal(size=(4, 3, 64, 48)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Trees kept and recalibrated: against scipy's optimiser, and exact in the forest that is written."""
+"""Trees kept and recalibrated: against scipy's optimizer, and exact in the forest that is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in which people are dots of colour, and a bundle that finds them (tests/bundles.py)."""
+"""Pictures in which people are dots of color, and a bundle that finds them (tests/bundles.py)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Recorder:
 
 
 def play(run, steps, **settings):
-    """Runs a coroutine function with a batcher."""
+    """Run a coroutine function with a batcher."""
 
     async def main():
         batcher = Batcher(run, **{"largest": 4, "wait": 0.005, **settings})

@@ -34,7 +34,7 @@ class Case:
         self.operation, self.inputs, self.keywords, self.out = operation, inputs, keywords, out
 
     def run(self, **changes):
-        """Runs the operation with some arguments changed; a callable makes the new value from the old one."""
+        """Run the operation with some arguments changed; a callable makes the new value from the old one."""
         arguments = {**self.inputs, **self.keywords, "out": self.out}
         for name, change in changes.items():
             arguments[name] = change(arguments.get(name)) if callable(change) else change

@@ -43,7 +43,7 @@ def maps(kind, shape, seed, dtype=np.float32):
 
 
 def gaussians(centers, map_size, sigma):
-    """(N,K,h,w) float64 targets around centres (N,K,2) in heatmap pixels; map_size is (width, height)."""
+    """(N,K,h,w) float64 targets around centers (N,K,2) in heatmap pixels; map_size is (width, height)."""
     width, height = map_size
     far_x = np.arange(width)[None, None, None, :] - centers[..., 0][:, :, None, None]
     far_y = np.arange(height)[None, None, :, None] - centers[..., 1][:, :, None, None]

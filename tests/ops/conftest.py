@@ -1,4 +1,4 @@
-"""Runs the operations on every instruction set that this machine has."""
+"""Run the operations on every instruction set that this machine has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Puts the number of threads back that a test changes."""
+    """Put the number of threads back that a test changes."""
     before = ops.get_threads()
     yield
     ops.set_threads(before)

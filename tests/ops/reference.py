@@ -54,7 +54,7 @@ def second_peak_step(heatmap, x, y):
 
 
 def gradient_step(heatmap, x, y):
-    """A quarter pixel per axis towards the larger neighbour, where there are two."""
+    """A quarter pixel per axis towards the larger neighbor, where there are two."""
 
     def side(before, after):
         return 0.25 if after > before else -0.25 if after < before else 0.0
@@ -131,7 +131,7 @@ def to_crop(index, cells, pixels, alignment):
 
 
 def to_heatmap(crop, cells, pixels, alignment):
-    """Heatmap index of a crop pixel: where a target made with this alignment has its centre."""
+    """Heatmap index of a crop pixel: where a target made with this alignment has its center."""
     if alignment == "half_pixel":
         return (crop + 0.5) * cells / pixels - 0.5
     if alignment == "hrnet":
@@ -186,7 +186,7 @@ def transform(box, size, padding=1.25):
 
 
 def bilinear(frame, x, y):
-    """(3,) float64: the frame at image pixel (x, y); neighbours outside the frame are black."""
+    """(3,) float64: the frame at image pixel (x, y); neighbors outside the frame are black."""
     height, width = frame.shape[:2]
     left, top = math.floor(x), math.floor(y)
     value = np.zeros(3)
@@ -367,7 +367,7 @@ def neighbors(heatmap, y, x):
 
 
 def local_peaks(heatmap):
-    """Flat indices of the cells above 0 that come before their neighbours, the highest first."""
+    """Flat indices of the cells above 0 that come before their neighbors, the highest first."""
     width = heatmap.shape[1]
     found = []
     for index, value in enumerate(heatmap.ravel()):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 MEAN = np.array([123.675, 116.28, 103.53])
 STD = np.array([58.395, 57.12, 57.375])
 GRAY = {"float32": 0.002, "float16": 0.06}
-"""Largest difference from the reference in grey levels, of 255, near the image's origin."""
+"""Largest difference from the reference in gray levels, of 255, near the image's origin."""
 GRAY_PER_PIXEL = 3e-5
 """What single precision adds with every pixel away from the origin; 0.06 at 1920."""
 
@@ -29,7 +29,7 @@ def as_list(frames):
 
 
 def check(frames, boxes, size, dtype="float32", **arguments):
-    """crop gives the reference's pixels to GREY, and its transforms to a ten-thousandth of an image pixel."""
+    """crop gives the reference's pixels to GRAY, and its transforms to a ten-thousandth of an image pixel."""
     pixels, transforms = reference.crop(as_list(frames), boxes, size=size, mean=MEAN, std=STD, **arguments)
     crops = ops.crop(frames, boxes, size=size, mean=MEAN, std=STD, dtype=dtype, **arguments)
     assert crops.pixels.dtype == np.dtype(dtype)
@@ -51,7 +51,7 @@ def check(frames, boxes, size, dtype="float32", **arguments):
 
 
 def noise(height, width, seed=0):
-    """A frame in which neighbours differ as much as they can."""
+    """A frame in which neighbors differ as much as they can."""
     return rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -145,7 +145,7 @@ def test_outside_the_image_is_black_before_the_normalization(box):
 
 
 def test_the_border_fades_over_one_pixel():
-    """Half a pixel beyond the outermost centre, half of the value is left; a quarter in the corner."""
+    """Half a pixel beyond the outermost center, half of the value is left; a quarter in the corner."""
     frame = np.full((5, 5, 3), 200, np.uint8)
     boxes = np.float32([[-0.5, 2, 0.5, 3], [-0.5, -0.5, 0.5, 0.5], [4.5, 4.5, 5.5, 5.5]])
     crops = ops.crop(frame, boxes, size=(1, 1), padding=1, mean=[0] * 3, std=[1] * 3)
@@ -154,7 +154,7 @@ def test_the_border_fades_over_one_pixel():
 
 @pytest.mark.parametrize("box", [(7, 8, 7, 8), (7, 8, 9, 8), (7, 8, 7, 12), (0, 0, 0, 0), (-9, -9, -9, -9)])
 def test_boxes_without_an_area(box):
-    """A point gives a crop of one colour, a line the crop of its grown box; neither gives NaN."""
+    """A point gives a crop of one color, a line the crop of its grown box; neither gives NaN."""
     crops = check(noise(20, 30), np.float32([box]), (8, 6))
     assert np.isfinite(crops.pixels).all()
     assert np.isfinite(crops.transforms).all()

@@ -71,7 +71,7 @@ def test_a_whole_gaussian_gives_its_center_back():
     decoded = ops.decode(heatmaps, refine="dark")
     np.testing.assert_allclose(decoded.points, centers, atol=0.01)
     assert np.abs(ops.decode(heatmaps, refine="none").points - centers).max() > 0.45, (
-        "the centres are between cells"
+        "the centers are between cells"
     )
 
 
@@ -97,7 +97,7 @@ def test_the_peak_is_the_one_before_the_blur():
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 2.1])
 def test_the_blur_ends_at_its_radius(sigma):
-    """A large value just inside the radius of a neighbour moves the point; one cell further it does not."""
+    """A large value just inside the radius of a neighbor moves the point; one cell further it does not."""
     radius = math.ceil(2.5 * sigma)
     moved = []
     for distance in (radius + 1, radius + 2):

@@ -75,7 +75,7 @@ def test_the_other_refinements_come_within_what_they_can(refine, alignment):
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("towards", [(0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25)])
 def test_second_peak_is_exact_a_quarter_from_a_cell(alignment, towards):
-    """A target a quarter of a cell from cell (9, 14): the neighbour on that side is the second-largest."""
+    """A target a quarter of a cell from cell (9, 14): the neighbor on that side is the second-largest."""
     center = np.array([9.0, 14.0]) + towards
     heatmap = gaussians(center.reshape(1, 1, 2), CELLS, 2.0).astype(np.float32)
     crop = [reference.to_crop(center[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]

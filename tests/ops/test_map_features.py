@@ -172,7 +172,7 @@ def test_half_the_heat_itself_counts():
 
 
 def test_a_gaussian_gives_its_standard_deviation():
-    """Squared distances from the centre have a mean of twice the variance."""
+    """Squared distances from the center have a mean of twice the variance."""
     heatmap = gaussians(np.array([[[24.0, 32.0]]]), (48, 64), 2.0)[0, 0].astype(np.float32)
     features = features_of(heatmap)
     assert features["spread"] == pytest.approx(2 * 2**0.5, rel=1e-3)

@@ -105,7 +105,7 @@ def test_nobody(shape):
 
 
 def test_cocos_own_evaluation_agrees():
-    """pycocotools on one image: annotations that are all labelled against detections."""
+    """pycocotools on one image: annotations that are all labeled against detections."""
     from pycocotools.cocoeval import COCOeval
 
     draw = rng(2)

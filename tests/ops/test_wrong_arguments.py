@@ -23,6 +23,7 @@ WRONG = [
     ("crop", "boxes", entry(np.nan)),
     ("crop", "boxes", entry(np.inf, (1, 3))),
     ("crop", "boxes", entry(-np.inf, (1, 0))),
+    ("crop", "boxes", entry(25, (0, 0))),  # ends before it starts, as an xywh box given as xyxy often does
     ("crop", "boxes", lambda a: None),
     ("crop", "boxes", OnDevice),
     ("crop", "frames", retyped(np.float32)),
@@ -83,6 +84,7 @@ WRONG = [
     ("decode", "mirrored", lambda a: a[..., :7]),
     ("decode", "mirrored", retyped(np.float16)),
     ("decode", "mirrored", OnDevice),
+    ("decode", "flip_pairs", lambda _: None),  # would average without exchanging left and right
     ("decode", "flip_pairs", lambda _: [(1, 4)]),
     ("decode", "flip_pairs", lambda _: [(-1, 2)]),
     ("decode", "flip_pairs", lambda _: [(1, 2), (2, 3)]),
