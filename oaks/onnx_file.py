@@ -499,7 +499,7 @@ def _text(message: Message, number: int) -> str:
 
 def _bytes(message: Message, number: int) -> Message:
     """Return a field's bytes, the last if there are several; empty if there is none."""
-    return (_by_number(message)[number] or [b""])[-1]
+    return (_by_number(message)[number] or [memoryview(b"")])[-1]
 
 
 def _number(message: Message, field: int) -> int:

@@ -26,6 +26,6 @@ from oaks.addresses import redacted
     ("a:b@c", "a:b@c"),
     ("cannot open 'rtsp://u:p@h/x': timed out", "cannot open 'rtsp://u:***@h/x': timed out"),
 ])  # fmt: skip
-def test_what_is_shown_of_an_address(address, shown):
+def test_passwords_in_addresses_are_replaced(address, shown):
     assert redacted(address) == shown
     assert redacted(shown) == shown

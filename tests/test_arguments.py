@@ -33,7 +33,7 @@ STRANGE = (
 )  # fmt: skip
 
 
-def test_no_call_lets_another_error_through(tmp_path, monkeypatch):
+def test_calls_raise_only_the_packages_errors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bundle = bundles.write(tmp_path / "bundle").path
     raw, refused = [], 0

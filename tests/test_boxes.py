@@ -33,7 +33,7 @@ def test_a_mot_file_numbers_frames_from_one(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["1,2,3,4,5", "1,2,3,4,5,x", "frame,id,x,y,w,h"])
-def test_a_line_that_is_not_mot_is_named(tmp_path, line):
+def test_invalid_mot_lines_are_refused(tmp_path, line):
     path = tmp_path / "det.txt"
     path.write_text(f"1,1,1,1,1,1\n{line}\n")
     with pytest.raises(ValueError, match=r"det.txt: line 2 must be frame, id, left, top, width, height"):
@@ -45,7 +45,7 @@ def test_a_line_that_is_not_mot_is_named(tmp_path, line):
     ["1,2,3,4,5,6,37", "1,2,3,4,5,6,-0.3", "1,2,3,4,5,6,inf", "1,2,3,4,5,6,nan", "1,2,nan,4,5,6,1", "1,2,3,4,-5,6,1",
      "1,2,3,4,5,0,1", "0,2,3,4,5,6,1", "1.5,2,3,4,5,6,1", "1e300,2,3,4,5,6,1", "1,2,3,4,3e38,6,1"],
 )  # fmt: skip
-def test_numbers_that_mean_nothing_are_named(tmp_path, line):
+def test_invalid_mot_numbers_are_refused(tmp_path, line):
     path = tmp_path / "det.txt"
     path.write_text(f"1,1,1,1,1,1,-1\n{line}\n")
     with pytest.raises(ValueError, match=r"det.txt: line 2"):
@@ -59,7 +59,7 @@ def test_a_mot_file_whose_boxes_must_all_be_ignored_is_refused(tmp_path):
         read_mot(path)
 
 
-def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
+def test_coco_boxes_are_found_by_file_name_or_frame_number(tmp_path):
     path = tmp_path / "people.json"
     rows = [{"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4], "id": 1}]
     images = [{"id": 1, "file_name": "x.png"}, {"id": 2, "file_name": "a.png"}]
@@ -73,7 +73,7 @@ def test_a_coco_file_knows_pictures_by_name_and_frames_by_number(tmp_path):
         source.find(frame(0, "b.png"))
 
 
-def test_how_often_boxes_are_asked_for():
+def test_boxes_are_used_at_every_nth_frame():
     for every, expected in ((1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (None, [0])):
         source = BoxSource("", lambda _frame: None, every)
         assert [n for n in range(5) if source.due(n)] == expected
@@ -91,7 +91,7 @@ def test_first_boxes_are_checked():
         first_boxes([[5, 0, 4, 5]])
 
 
-def test_the_two_forms_of_boxes():
+def test_boxes_convert_between_xywh_and_xyxy():
     given = [[1, 2, 3, 4], [0.5, -1, 0, 2]]
     corners = to_xyxy(given)
     np.testing.assert_array_equal(corners, [[1, 2, 4, 6], [0.5, -1, 0.5, 1]])
@@ -115,7 +115,7 @@ def test_iou_of_every_pair():
 
 
 @pytest.mark.parametrize(("sequence", "expected"), [(True, 1), (False, 42)])
-def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, sequence, expected):
+def test_results_without_file_names_match_by_number(tmp_path, sequence, expected):
     path = tmp_path / "boxes.json"
     rows = [{"image_id": n, "category_id": 1, "bbox": [n, 0, 5, 5], "score": 0.5} for n in (1, 42)]
     path.write_text(json.dumps(rows))
@@ -138,7 +138,7 @@ def test_files_without_names_mean_numbers_or_what_names_end_with(tmp_path, seque
         [[0, 0, 10**400, 1]], [[0, 0, float("nan"), 1]], [[0, 0, 1]], "1 2 3 4", {"a": 1}, object(), 3, [[3, 0, 1, 1]],
     ],
 )  # fmt: skip
-def test_what_numpy_would_make_boxes_of_is_refused(boxes):
+def test_boxes_that_are_not_real_numbers_are_refused(boxes):
     with pytest.raises(ArgumentError, match="^boxes"):
         as_boxes("boxes", boxes)
 
@@ -146,11 +146,11 @@ def test_what_numpy_would_make_boxes_of_is_refused(boxes):
 @pytest.mark.parametrize(
     "scores", [["0.5"], [True], [1j], np.array(["2020"], "M8[Y]"), [None], np.ma.masked_all(1)]
 )
-def test_what_numpy_would_make_scores_of_is_refused(scores):
+def test_box_scores_that_are_not_real_numbers_are_refused(scores):
     with pytest.raises(ArgumentError, match="^box_scores"):
         as_box_scores("box_scores", scores, 1)
 
 
 @pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros(0), ()])
-def test_no_boxes_are_none(boxes):
+def test_empty_boxes_have_four_columns(boxes):
     assert as_boxes("boxes", boxes).shape == (0, 4)

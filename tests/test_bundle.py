@@ -254,7 +254,7 @@ def test_a_scorer_may_be_fitted_to_any_file_of_the_pose_network(folder):
         Bundle.load(folder)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_bundles_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"bundle must be .*'nowhere'"):
         Bundle.load("nowhere")
     with pytest.raises(BundleError, match=r"holds no bundle\.json"):
@@ -298,7 +298,7 @@ def test_a_damaged_zip_is_a_bundle_error(folder, tmp_path, at):
         Bundle.load(path)
 
 
-def test_what_some_systems_add_to_a_zip_does_not_matter(folder, tmp_path):
+def test_extra_entries_in_a_zip_are_ignored(folder, tmp_path):
     path = tmp_path / "tiny.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.iterdir():
@@ -307,7 +307,7 @@ def test_what_some_systems_add_to_a_zip_does_not_matter(folder, tmp_path):
     assert Bundle.load(path).name == "tiny"
 
 
-def test_a_zip_that_inflates_is_refused_before_it_does(folder, tmp_path):
+def test_a_zip_bomb_is_refused_before_it_is_inflated(folder, tmp_path):
     """40 MB of zeros take 40 kB; bundle.json says 7 bytes, so no more than those are inflated."""
     content = read(folder)
     content["files"]["pose.fp32.onnx"]["bytes"] = 7
@@ -363,7 +363,7 @@ def test_limits_can_be_set(folder, limits, message):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with FIFOs")
 @pytest.mark.parametrize("name", ["bundle.json", "pose.fp32.onnx"])
-def test_what_is_no_regular_file_is_refused_at_once(folder, tmp_path, name):
+def test_files_that_are_not_regular_are_refused(folder, tmp_path, name):
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     os.mkfifo(folder / name)
@@ -386,7 +386,7 @@ def test_what_is_no_regular_file_is_refused_at_once(folder, tmp_path, name):
         (folder / name).unlink()
 
 
-def test_what_json_does_not_know_is_refused(folder):
+def test_values_that_json_lacks_are_refused(folder):
     for field in ({"extra": {"padding": np.float32(1.25)}}, {"extra": {"AP": float("nan")}}):
         with pytest.raises(BundleError, match=r"bundle\.json: "):
             bundles.rewrite(folder, **field)
@@ -406,7 +406,7 @@ def test_what_json_does_not_know_is_refused(folder):
         ("\xff", "utf-8"),
     ],
 )
-def test_text_that_is_no_description_is_named(folder, text, message):
+def test_invalid_descriptions_are_refused(folder, text, message):
     (folder / "bundle.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match=r"bundle\.json") as caught:
         Bundle.load(folder)
@@ -522,7 +522,7 @@ def places(content, above=()):
             yield from places(content[key], (*above, key))
 
 
-def test_whatever_loads_fits_the_schema(tmp_path):
+def test_every_description_that_loads_fits_the_schema(tmp_path):
     """Each place of the documented example is spoilt in turn; what the schema refuses, loading refuses too."""
     load_description(tmp_path / "full", content := example())
     refused = 0
@@ -544,7 +544,7 @@ def test_whatever_loads_fits_the_schema(tmp_path):
     assert refused > 400
 
 
-def test_a_promise_of_oaks_without_a_scorer_is_refused(tmp_path):
+def test_score_oaks_without_a_scorer_is_refused(tmp_path):
     assert bundles.write(tmp_path / "both", score="oaks").score == "oaks"
     assert bundles.write(tmp_path / "told", ks=False, score="conventional").score == "conventional"
     with pytest.raises(BundleError, match=r"bundle\.json: score must be 'conventional' in a bundle without"):
@@ -608,7 +608,7 @@ def test_calibration_may_be_one_number_or_one_per_keypoint(tmp_path):
 
 
 @pytest.mark.parametrize("frames", ["bgr", "rgb"])
-def test_a_network_that_takes_bgr_gets_it(tmp_path, frames):
+def test_bgr_networks_get_bgr_crops(tmp_path, frames):
     """The hand-made network's keypoint 0 is the mean of its first channel: blue, if it takes BGR."""
     made = bundles.write(
         tmp_path / "tiny", input={"color": "bgr", "mean": [10, 0, 0], "std": [100, 255, 255]}

@@ -124,7 +124,7 @@ def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
         box_files.read_boxes(written(tmp_path / "a.json", content))
 
 
-def test_a_filter_that_leaves_nothing_says_what_was_there(tmp_path):
+def test_an_empty_category_is_refused_with_the_counts_of_others(tmp_path):
     rows = [{"image_id": 1, "category_id": c, "bbox": [1, 2, 3, 4]} for c in (0, 0, 7)]
     with pytest.raises(
         ValueError, match="none of its 3 rows is of category 1, got 2 of category 0, 1 of category 7"
@@ -174,7 +174,7 @@ KEYPOINTS = ["nose", "tail"]
         ([{"id": 1.5, "name": "person"}], None, "id must be an integer"),
     ],
 )  # fmt: skip
-def test_one_rule_says_which_category_is_the_person(categories, category, expected):
+def test_the_category_of_people_is_chosen_by_one_rule(categories, category, expected):
     if isinstance(expected, int):
         assert coco.choose_category(categories, "a.json", category)["id"] == expected
     else:
@@ -214,7 +214,7 @@ def test_annotations_of_images_that_are_not_listed_are_skipped_by_id(tmp_path, c
     assert "skipped annotations of images that the file does not list: 1, with ids 1" in caplog.text
 
 
-def test_text_that_is_no_json_is_named(tmp_path):
+def test_invalid_json_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json is not valid JSON"):
         box_files.read_boxes(tmp_path / "bad.json")
@@ -269,7 +269,7 @@ def test_rows_that_would_be_misread_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pycocotools_takes_the_results_for_keypoints(tmp_path):
+def test_pycocotools_reads_the_results_as_keypoints(tmp_path):
     """A perfect answer has an average precision of 1, which needs ids, areas and points read as they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

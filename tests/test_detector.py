@@ -82,7 +82,7 @@ def test_boxes_return_through_the_letterbox(tmp_path):
     np.testing.assert_allclose(boxes, [[24, 32, 32, 64]], atol=1e-3)  # cut off at the picture's edge
 
 
-def test_of_two_that_overlap_the_better_stays(tmp_path):
+def test_overlapping_boxes_are_suppressed(tmp_path):
     rows = yolox([
         (8, 2, 2, (20, 20, 20, 20), 1.0, 0.8),
         (8, 3, 2, (21, 20, 20, 20), 1.0, 0.9),
@@ -99,7 +99,7 @@ def test_of_two_that_overlap_the_better_stays(tmp_path):
     )
 
 
-def test_only_people_count(tmp_path):
+def test_only_the_class_of_people_is_detected(tmp_path):
     rows = yolox([(8, 2, 2, (20, 20, 20, 20), 1.0, 0.1)])
     path = write(tmp_path / "d.onnx", rows)
     assert len(Detector(path).detect(np.zeros((64, 64, 3), np.uint8))[0]) == 0
@@ -119,14 +119,14 @@ ENDS = {
 
 
 @pytest.mark.parametrize("form", ENDS)
-def test_end_to_end_exports_are_understood(tmp_path, form):
+def test_end_to_end_exports_are_read(tmp_path, form):
     detector = Detector(write(tmp_path / "d.onnx", ENDS[form]))
     boxes, scores = detector.detect(np.zeros((128, 128, 3), np.uint8))
     np.testing.assert_allclose(scores, [0.8, 0.5])
     np.testing.assert_allclose(boxes, 2 * BOXES[[2, 0]])
 
 
-def test_one_and_no_detection_keep_their_shape(tmp_path):
+def test_one_or_no_detection_has_the_usual_shape(tmp_path):
     one = {"boxes": BOXES[:1], "scores": SCORES[:1], "labels": LABELS[:1]}
     boxes, scores = Detector(write(tmp_path / "one.onnx", one)).detect(np.zeros((64, 64, 3), np.uint8))
     assert (boxes.shape, scores.shape) == ((1, 4), (1,))
@@ -165,13 +165,13 @@ def test_the_border_of_a_narrow_picture_is_gray(tmp_path):
     np.testing.assert_allclose(scores, (0.25 * 200 + 0.75 * 114) / 255, rtol=1e-5)
 
 
-def test_an_open_input_takes_the_size_given(tmp_path):
+def test_an_input_of_any_size_uses_the_given_size(tmp_path):
     path = write(tmp_path / "d.onnx", ENDS["three"], size=None)
     assert Detector(path, size=(128, 96)).size == (128, 96)
     assert Detector(write(tmp_path / "e.onnx", ENDS["three"]), size=(128, 96)).size == SIZE
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_invalid_files_and_images_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.onnx"):
         Detector(tmp_path / "gone.onnx")
     path = write(tmp_path / "d.onnx", ENDS["three"])
@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         Detector(strange)
 
 
-def test_what_a_detector_takes_is_read_from_texts(tmp_path):
+def test_detector_settings_are_parsed_from_texts(tmp_path):
     texts = ["color=rgb", "mean=123.7,116,103.5", "std=58,57,57", "size=128,96", "overlap=0.5"]
     settings = read_settings(texts)
     assert settings == {
@@ -231,7 +231,7 @@ def anchored(people) -> np.ndarray:
     return rows
 
 
-def test_ultralytics_and_yolov5_exports_are_told_by_their_shapes(tmp_path):
+def test_ultralytics_and_yolov5_exports_are_recognized_by_their_shapes(tmp_path):
     expected = [[12, 14, 28, 34], [43, 25, 53, 55]]
     for name, output in (("v8", ultralytics(PEOPLE)), ("v5", anchored(PEOPLE))):
         detector = Detector(write(tmp_path / f"{name}.onnx", {"output0": output[None]}))
@@ -255,7 +255,7 @@ def test_300_rows_of_six_are_an_end_to_end_export_of_ultralytics(tmp_path):
     assert "Ultralytics end-to-end" in detector.description
 
 
-def test_yolox_with_its_grid_decoded_already_is_told_from_the_raw_one(tmp_path):
+def test_decoded_yolox_is_distinguished_from_raw_yolox(tmp_path):
     rows = yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)])["output"]
     for row, (stride, x, y) in zip(rows[0], CELLS, strict=True):
         row[:2] = (row[:2] + np.float32([x, y])) * stride
@@ -266,7 +266,7 @@ def test_yolox_with_its_grid_decoded_already_is_told_from_the_raw_one(tmp_path):
     assert "YOLOX, decoded" in detector.description
 
 
-def test_outputs_that_tell_no_preprocessing_are_warned_of(tmp_path, caplog):
+def test_unknown_preprocessing_causes_a_warning(tmp_path, caplog):
     path = write(tmp_path / "d.onnx", ENDS["three"])
     Detector(path)
     assert "BGR from 0 to 255 is assumed" in caplog.text
@@ -312,12 +312,12 @@ def test_a_class_that_the_network_lacks_is_refused(tmp_path):
         ({"color": ["bgr"]}, "color"), ({"color": b"bgr"}, "color"),
     ],
 )  # fmt: skip
-def test_settings_that_mean_nothing_are_refused_by_name(tmp_path, settings, name):
+def test_invalid_settings_are_refused(tmp_path, settings, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         Detector(tmp_path / "missing.onnx", **settings)
 
 
-def test_a_file_that_wants_a_huge_input_is_refused(tmp_path):
+def test_a_huge_input_size_is_refused(tmp_path):
     path = write(tmp_path / "d.onnx", yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)]), size=(100_000, 64))
     with pytest.raises(ValueError, match="sides of its input must be from 1 to 4096, got 100000x64"):
         Detector(path)

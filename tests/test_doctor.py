@@ -20,13 +20,13 @@ def finding(name: str) -> doctor.Finding:
     return found
 
 
-def test_it_says_how_the_package_was_built():
+def test_the_build_is_reported():
     assert importlib.metadata.version("oaks") in finding("oaks").detail
     assert native.cpu.instruction_set() in finding("CPU operations").detail
 
 
 @pytest.mark.parametrize("module", ["onnxruntime", "openvino", "torch", "tensorrt"])
-def test_a_runtime_that_is_there_has_its_version_and_one_that_is_not_its_remedy(module):
+def test_runtimes_are_reported_with_version_or_install_command(module):
     found = finding(module)
     assert found.works == (importlib.util.find_spec(module) is not None)
     expected = importlib.metadata.version(module) if found.works else "pip install"
@@ -45,13 +45,13 @@ def test_tensorrt_for_rtx_is_found_by_its_own_loader(monkeypatch):
     assert "pip install 'oaks[tensorrt-rtx]'" in finding("tensorrt_rtx").detail
 
 
-def test_a_missing_runtime_is_missed(monkeypatch):
+def test_a_missing_runtime_is_reported(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not finding("onnxruntime").works
     assert "pip install onnxruntime" in finding("onnxruntime").detail
 
 
-def test_a_runtime_that_does_not_load_is_no_runtime(monkeypatch):
+def test_a_runtime_that_does_not_load_is_reported(monkeypatch):
     real = runtimes.load
 
     def broken(name: str):
@@ -64,7 +64,7 @@ def test_a_runtime_that_does_not_load_is_no_runtime(monkeypatch):
     assert "does not load: libopenvino.so" in finding("openvino").detail
 
 
-def test_it_says_what_an_engine_would_take(monkeypatch):
+def test_the_default_backend_is_reported(monkeypatch):
     monkeypatch.setattr(
         executors, "choose_backend", lambda *_: ("openvino", "cpu", {"tensorrt": "it is missing"})
     )
@@ -114,7 +114,7 @@ def test_a_device_is_described(monkeypatch):
         assert part in found.detail
 
 
-def test_a_driver_without_a_device_is_told_apart(monkeypatch):
+def test_a_driver_without_a_device_is_reported(monkeypatch):
     class NoDevice(OneDevice):
         device_count = staticmethod(lambda: 0)
 

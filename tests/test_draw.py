@@ -44,7 +44,7 @@ def half_way(a: str, b: str) -> tuple[float, float]:
     return (POINTS[a][0] + POINTS[b][0]) / 2, (POINTS[a][1] + POINTS[b][1]) / 2
 
 
-def test_the_picture_handed_in_stays_as_it_was():
+def test_the_input_picture_is_not_changed():
     picture = GRAY.copy()
     drawn = draw(picture, poses())
     assert (picture == 128).all()
@@ -70,7 +70,7 @@ def test_keypoints_predicted_absent_are_not_drawn_nor_their_limbs():
     assert changed(drawn, *half_way("right", "top"))
 
 
-def test_on_request_they_are_hollow_and_their_limbs_thin():
+def test_absent_keypoints_can_be_drawn_hollow():
     shown = draw(GRAY, poses(), scores=False)
     hollow = draw(GRAY, poses(visibility=[[0.49, 0.9, 0.9]]), scores=False, absent="hollow")
     x, y = POINTS["left"]
@@ -113,7 +113,7 @@ def test_poses_below_the_threshold_are_left_out():
     assert not np.array_equal(draw(GRAY, poses(), threshold=0.79), GRAY)
 
 
-def test_the_best_is_on_top():
+def test_the_best_score_is_drawn_on_top():
     worse = poses(scores=[0.1], keypoints=[[(30, 150), (170, 150), (100, 41)]], track_ids=[1])
     both = Poses.concatenate([poses(track_ids=[0]), worse])
     np.testing.assert_array_equal(draw(GRAY, both, scores=False), draw(GRAY, both[[1, 0]], scores=False))
@@ -122,7 +122,7 @@ def test_the_best_is_on_top():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (40, 30), (480, 640), (2160, 3840)])
-def test_any_size_of_picture_can_be_drawn_into(size):
+def test_pictures_of_any_size_are_drawn(size):
     height, width = size
     scale = np.float32([width / 200, height / 200])
     made = poses(
@@ -142,7 +142,7 @@ def test_lines_grow_with_the_picture():
     assert shares[0] == pytest.approx(shares[1], rel=0.2)
 
 
-def test_coordinates_far_outside_are_no_harm():
+def test_distant_coordinates_do_no_harm():
     far = [[(1e9, -1e9), (-1e30, 5), POINTS["top"]]]
     drawn = draw(GRAY, poses(keypoints=far, boxes=[[-1e8, -1e8, 1e8, 1e8]]), boxes=True)
     assert changed(drawn, *POINTS["top"])

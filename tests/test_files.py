@@ -28,7 +28,7 @@ def content(path):
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])
-def test_a_folder_takes_anothers_place(tmp_path, monkeypatch, in_one_step):
+def test_a_folder_replaces_another(tmp_path, monkeypatch, in_one_step):
     if not in_one_step:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     out = tmp_path / "out"
@@ -42,7 +42,7 @@ def test_a_folder_takes_anothers_place(tmp_path, monkeypatch, in_one_step):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_old_folder_stays_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+def test_a_failed_replacement_keeps_the_old_folder(tmp_path, monkeypatch):
     out = folder(tmp_path / "out", a="old")
     real = os.replace
 
@@ -118,7 +118,7 @@ def test_json_is_refused_by_name(text, message):
 
 
 @pytest.mark.parametrize("text", [b'["[[[["]', b'["\\"[[["]', b'["\\\\", ["a"]]', b'{"a": [1]}'])
-def test_brackets_in_texts_are_no_levels(text):
+def test_brackets_in_strings_do_not_count_as_levels(text):
     assert structured.parse_json(text, "a.json", bounds=Limits(json_depth=2))
 
 
@@ -143,7 +143,7 @@ def hidden(folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-def test_what_a_killed_process_left_is_removed_by_the_next_write_of_the_same_path(tmp_path):
+def test_files_of_a_killed_process_are_removed_by_the_next_write(tmp_path):
     def write_all():
         files.write_text(tmp_path / "a.json", "whole")
         with files.replacing_folder(tmp_path / "folder") as staged:
@@ -179,7 +179,7 @@ def test_links_under_the_hidden_names_are_never_followed(tmp_path):
     assert not (tmp_path / "a").is_symlink()
 
 
-def test_without_locks_nothing_is_removed_and_everything_is_written(tmp_path, monkeypatch):
+def test_writes_work_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_lock", lambda handle: None)
     for text in ("1", "2", "3", "4", "5", "6"):
         with files.replacing(tmp_path / "a") as first, files.replacing(tmp_path / "a") as second:
@@ -192,7 +192,7 @@ def test_without_locks_nothing_is_removed_and_everything_is_written(tmp_path, mo
     assert hidden(tmp_path) == []
 
 
-def test_more_processes_than_names_write_one_path(tmp_path):
+def test_many_processes_can_write_one_path(tmp_path):
     with contextlib.ExitStack() as stack:
         for number in range(7):
             stack.enter_context(files.replacing(tmp_path / "a")).write(str(number).encode())

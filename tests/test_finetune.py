@@ -108,7 +108,7 @@ def test_the_bundle_works_in_the_engine_with_its_own_scorer(done, rendered):
     assert (poses.visibility > 0).all()
 
 
-def test_the_network_was_trained_on_from_the_bundles_weights(done):
+def test_training_starts_from_the_weights_of_the_bundle(done):
     before, after = (
         load_from_bundle(oaks.Bundle.load(bundle).torch_network("pose"))[0].state_dict()
         for bundle in ("tiny", done.path)
@@ -136,7 +136,7 @@ def test_no_image_is_both_trained_on_and_held_out(done, rendered):
     assert BRIEF.held_out <= share < BRIEF.held_out + 0.2
 
 
-def test_average_precision_before_and_after_is_pycocotools(done):
+def test_average_precision_equals_pycocotools(done):
     truth = COCO(str(done.path.with_name("mine.finetune") / "held_out" / "annotations.json"))
     figures = {comparison.figure: comparison for comparison in done.comparisons}
     values = [value.value for value in figures["AP"].values]
@@ -155,7 +155,7 @@ def test_average_precision_before_and_after_is_pycocotools(done):
         assert ours == pytest.approx(judge.stats[0], abs=1e-9)
 
 
-def test_few_people_keep_the_trees_and_get_two_numbers(done):
+def test_trees_are_recalibrated_with_few_people(done):
     old, new = load_forests(oaks.Bundle.load("tiny")), load_forests(oaks.Bundle.load(done.path))
     for before, after in zip(old, new, strict=True):
         np.testing.assert_array_equal(before.threshold, after.threshold)
@@ -201,7 +201,7 @@ def test_without_a_scorer_and_with_few_people_the_bundle_gives_the_conventional_
         assert engine.score_kind == "conventional"
 
 
-def test_too_few_readable_held_out_images_are_told_and_give_no_scorer(toy, tmp_path, monkeypatch, caplog):
+def test_too_few_held_out_images_give_no_scorer(toy, tmp_path, monkeypatch, caplog):
     real = finetuning.described_people
 
     def of_three_images(*arguments):
@@ -278,7 +278,7 @@ def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, tmp_pat
     assert again.after.detections.own.tolist() == in_both
 
 
-def test_what_cannot_be_fine_tuned_is_refused_before_anything_is_written(toy, tmp_path):
+def test_invalid_fine_tunings_are_refused_before_writing(toy, tmp_path):
     annotations, images = people(tmp_path / "people")
     call = {"out": tmp_path / "mine", "settings": BRIEF}
     foreign = write_toy_bundle(tmp_path / "foreign", visibility=False, ks=False)

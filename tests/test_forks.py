@@ -225,7 +225,7 @@ def test_trees_are_not_fitted_in_a_fork_of_a_process_that_loaded_lightgbm():
     assert "LightGBM was loaded before this process was forked" in in_child(boosting._lightgbm)
 
 
-def test_what_outlives_forks_is_kept_in_the_child_alone():
+def test_objects_are_kept_alive_in_the_child_only():
     class Thing:
         def __del__(self):
             os.write(dropped, b"dropped")

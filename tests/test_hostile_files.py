@@ -173,7 +173,7 @@ def refusal(capsys, *words):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_what_ends_a_measurement_is_refused_before_it(content, tmp_path, capsys, monkeypatch):
+def test_invalid_arguments_are_refused_before_inference(content, tmp_path, capsys, monkeypatch):
     bundle = bundles.write(tmp_path / "bundle", skeleton=COCO17).path
     write_people(tmp_path, images=2)
     annotations, out = tmp_path / "annotations.json", tmp_path / "out"

@@ -46,7 +46,7 @@ def as_array(path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_is_the_same_through_every_door(tmp_path, suffix, orientation):
+def test_orientation_is_applied_for_every_kind_of_input(tmp_path, suffix, orientation):
     if suffix == "avif" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
     exif = Image.Exif()
@@ -70,7 +70,7 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "I;16"])
-def test_palettes_alpha_and_gray_are_the_same_through_every_door(tmp_path, mode):
+def test_palettes_alpha_and_gray_are_converted_for_every_kind_of_input(tmp_path, mode):
     rgba = Image.fromarray(np.dstack([SMOOTH, np.random.default_rng(2).integers(0, 256, (24, 40), np.uint8)]))
     if mode == "PA":
         image = rgba.convert("RGB").quantize(16)
@@ -99,7 +99,7 @@ def test_the_colors_of_a_tiff_do_not_depend_on_its_alpha(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_no_known_range_are_refused(mode):
+def test_pixels_of_unknown_range_are_refused(mode):
     with pytest.raises(ValueError, match=rf"frame must have 8 or 16 bits.*mode '{mode}'"):
         as_frame("frame", Image.new(mode, (4, 4)), "bgr", on_device=False)
 
@@ -114,7 +114,7 @@ def test_every_format_is_found_and_read(tmp_path, suffix):
     assert np.abs(read_image(path)[..., ::-1].astype(int) - SMOOTH).mean() < 12
 
 
-def test_what_is_not_read_in_a_folder_is_named(tmp_path, caplog):
+def test_unread_files_in_a_folder_are_named(tmp_path, caplog):
     write(tmp_path / "a.PNG")
     for name in ("b.heic", "c.HEIC", "d.svg", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
@@ -158,7 +158,7 @@ def huge_png(width, height):
 
 
 @pytest.mark.parametrize("content", [huge_jpeg(65500, 65500), huge_png(1 << 20, 1 << 20)])
-def test_a_small_file_of_a_huge_picture_is_refused_before_memory_is_taken(tmp_path, content):
+def test_huge_pictures_are_refused_before_memory_is_allocated(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     tracemalloc.start()
     with pytest.raises(
@@ -239,5 +239,5 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, name):
         ImageFolder(tmp_path / "images").find(name)
 
 
-def test_a_name_too_long_for_the_file_system_is_of_no_file(tmp_path):
+def test_a_name_that_is_too_long_finds_no_file(tmp_path):
     assert ImageFolder(tmp_path).find("a" * 5000 + ".jpg") is None

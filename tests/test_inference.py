@@ -89,7 +89,7 @@ def test_a_frame_with_boxes(engine):
 
 
 @pytest.mark.parametrize("power", [0, 0.25, 1])
-def test_the_box_score_counts_by_the_bundles_power(tmp_path, power):
+def test_box_scores_are_raised_to_the_power_of_the_bundle(tmp_path, power):
     """In the OAKS score alone: the conventional score is multiplied by the box score, as COCO's results are."""
     given = np.float32([0.9, 1, 0, 0.5])
     bundle = bundles.write(tmp_path / "oaks", box_score_power=power)
@@ -205,7 +205,7 @@ def test_another_decoder_than_dark_leaves_its_blur_alone(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 23])
-def test_any_number_of_people_gives_what_each_gives_alone(engine, count):
+def test_people_of_a_batch_get_the_same_poses_as_alone(engine, count):
     boxes = np.random.default_rng(count).uniform(0, 50, (count, 4)) + np.array([0, 0, 50, 40])
     together = engine.infer(frame(11), boxes=boxes)
     for i in (0, count // 2, count - 1):
@@ -214,14 +214,14 @@ def test_any_number_of_people_gives_what_each_gives_alone(engine, count):
         np.testing.assert_allclose(together.scores[i], alone.scores[0], atol=1e-6)
 
 
-def test_a_pass_may_be_smaller_or_larger(tiny, engine):
+def test_max_batch_does_not_change_poses(tiny, engine):
     expected = engine.infer(frame(12), boxes=BOXES)
     for largest in (1, 3, 100):
         with oaks.Engine(tiny, backend=engine.backend, max_batch=largest) as other:
             np.testing.assert_array_equal(other.infer(frame(12), boxes=BOXES).keypoints, expected.keypoints)
 
 
-def test_large_passes_come_in_few_sizes(tiny, engine):
+def test_large_batches_have_few_sizes(tiny, engine):
     """Each that has been used keeps memory, and is a pass that warmup runs."""
     with oaks.Engine(tiny, backend=engine.backend, max_batch=np.int64(100)) as other:
         assert other.describe()["batches"] == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 100]
@@ -237,7 +237,7 @@ def test_poses_keep_box_scores_that_the_caller_changes(engine):
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("held", "expected"), [("fp16", "fp32"), ("int8", "int8")])
-def test_auto_runs_what_precision_there_is(tmp_path, backend, held, expected):
+def test_auto_uses_an_available_precision(tmp_path, backend, held, expected):
     """What is called int8 here holds float16: the tiny networks know nothing smaller."""
     made = bundles.write(tmp_path / "tiny", half=True)
     for role in ("pose", "ks"):
@@ -301,7 +301,7 @@ def test_no_boxes_give_no_poses(engine, boxes):
 
 
 @pytest.mark.parametrize(("visibility", "ks"), [(True, False), (False, True), (False, False)])
-def test_a_bundle_without_one_of_them_gives_the_conventional_score(tmp_path, visibility, ks):
+def test_without_visibility_or_ks_the_score_is_conventional(tmp_path, visibility, ks):
     made = bundles.write(tmp_path / "part", visibility=visibility, ks=ks)
     with oaks.Engine(made, backend="onnxruntime") as engine:
         poses = engine.infer(frame(16), boxes=BOXES, box_scores=[0.5] * 4)
@@ -316,7 +316,7 @@ def test_a_bundle_without_one_of_them_gives_the_conventional_score(tmp_path, vis
     np.testing.assert_allclose(poses.similarity, similar if ks else np.full_like(similar, np.nan), atol=1e-5)
 
 
-def test_a_bundle_may_want_the_conventional_score(tmp_path):
+def test_a_bundle_can_choose_the_conventional_score(tmp_path):
     made = bundles.write(tmp_path / "told", score="conventional")
     with oaks.Engine(made, backend="onnxruntime") as engine:
         poses = engine.infer(frame(16), boxes=BOXES, box_scores=[0.5] * 4)
@@ -330,7 +330,7 @@ def test_a_bundle_may_want_the_conventional_score(tmp_path):
     assert np.abs(poses.oaks_scores - poses.conventional_scores).min() > 0.01
 
 
-def test_a_bundle_that_promises_oaks_and_cannot_give_it_is_refused(tmp_path):
+def test_score_oaks_without_visibility_is_refused(tmp_path):
     assert oaks.Engine(bundles.write(tmp_path / "full", score="oaks"), "onnxruntime").score_kind == "oaks"
     blind = bundles.write(tmp_path / "blind", visibility=False, score="oaks")
     with pytest.raises(BundleError, match=r"bundle\.json: score 'oaks' .*'onnxruntime' give no visibility"):
@@ -353,7 +353,7 @@ def test_calibration_is_applied_to_the_logits(tmp_path):
     np.testing.assert_allclose(poses.similarity, sigmoid(3 * logit(similar) + np.array([0, 1, 2])), atol=1e-5)
 
 
-def test_logits_beyond_all_measure_are_certain(tmp_path):
+def test_huge_logits_give_0_or_1(tmp_path):
     calibration = {"visibility": {"scale": 1e6}, "similarity": {"scale": -1e6}}
     made = bundles.write(tmp_path / "sure", calibration=calibration)
     with oaks.Engine(made, backend="onnxruntime") as engine:
@@ -455,7 +455,7 @@ def test_a_wrong_setting_is_named(tiny, settings, message):
 
 @pytest.mark.parametrize("visibility", [True, False])
 @pytest.mark.parametrize("flip", [True, False])
-def test_the_visibility_of_a_ks_network_counts_before_the_pose_networks(tmp_path, visibility, flip):
+def test_the_visibility_of_a_ks_network_takes_precedence(tmp_path, visibility, flip):
     folder = tmp_path / "ks"
     bundles.write(folder, visibility=visibility)
     (folder / "ks.fp32.onnx").write_bytes(bundles.ks_network(3, bundles.SIZE, visibility=(5.0, -2.0)))
@@ -471,7 +471,7 @@ def test_the_visibility_of_a_ks_network_counts_before_the_pose_networks(tmp_path
     )
 
 
-def test_networks_that_break_the_bundles_word_are_named(tmp_path):
+def test_networks_that_contradict_bundle_json_are_refused(tmp_path):
     """The files are whole and their checksums right, but they are not the networks that bundle.json says."""
     for role, content, message in (
         ("pose", bundles.pose_network(5, bundles.SIZE, visibility=True), r"pose\.fp32\.onnx: .*got .*5"),
@@ -664,7 +664,7 @@ with oaks.Engine(sys.argv[1], backend="onnxruntime", threads=1) as engine:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_stays_where_it_was(tiny):
+def test_memory_does_not_grow(tiny):
     """A leak of one small buffer per call would show: 4,000 calls of it are far above the allowance.
 
     In a process of its own, in which nothing else comes and goes.
@@ -675,7 +675,7 @@ def test_memory_stays_where_it_was(tiny):
     assert int(done.stdout) < 4 << 20
 
 
-def test_a_stream_asks_for_the_frames_once(engine):
+def test_a_stream_iterates_frames_once(engine):
     """Asking may open a camera."""
     asked = []
 

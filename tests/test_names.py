@@ -31,7 +31,7 @@ from oaks.structured import read_json
         ("family \U0001f468\u200d\U0001f469", "family \U0001f468\u200d\U0001f469"), ("[red]a[/]", "[red]a[/]"),
     ],
 )  # fmt: skip
-def test_terminals_obey_no_name(text, expected):
+def test_control_characters_in_names_are_escaped(text, expected):
     assert printable(text) == expected
 
 
@@ -48,7 +48,7 @@ def test_a_line_is_one_line_without_passwords():
         ("日" * 200, "_2.jpg", "日" * 64 + "_2.jpg"), ("\udcff", "", "_"),
     ],
 )  # fmt: skip
-def test_files_are_named_after_anything(name, ending, expected):
+def test_file_names_are_made_from_any_name(name, ending, expected):
     assert file_name(name, ending=ending) == expected
 
 

@@ -160,7 +160,7 @@ def test_external_data_in_a_repeated_message_is_refused():
         (model().SerializeToString() * 2, "with one graph, got 2"),
     ],
 )
-def test_what_is_no_onnx_is_refused(content, message):
+def test_files_that_are_not_onnx_are_refused(content, message):
     with pytest.raises(BundleError, match=f"x.onnx .*{message}"):
         onnx_file.check(content, "x.onnx")
 
@@ -177,7 +177,7 @@ def test_nesting_and_size_are_bounded():
         onnx_file.check(model().SerializeToString(), "x.onnx", largest=20)
 
 
-def test_no_damage_gives_another_error():
+def test_damaged_files_raise_only_bundle_errors():
     whole = bundles.pose_network(3, bundles.SIZE, visibility=True, half=True)
     draw = random.Random(0)
     refused = 0
@@ -272,7 +272,7 @@ def test_casts_of_stored_weights_are_folded():
     np.testing.assert_array_equal(run(folded, x=x)[0], run(stored, x=x)[0])
 
 
-def test_a_cast_that_others_read_beside_stays():
+def test_a_weight_with_two_readers_keeps_its_casts():
     half = numpy_helper.from_array(np.float16([1, 2, 3, 4]), "half")
     nodes = [
         helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
@@ -352,7 +352,7 @@ def long_tag(number: int, wire: int) -> bytes:
     return bytes((value >> shift & 0x7F) | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
 
 
-def test_tags_that_runtimes_read_otherwise_are_refused():
+def test_tags_that_runtimes_read_differently_are_refused():
     """Field 13 of a tensor, external data, would look like field 536870925."""
     content = model(initializers=[external()]).SerializeToString()
     tensor = external().SerializeToString()
@@ -368,7 +368,7 @@ def test_tags_that_runtimes_read_otherwise_are_refused():
 
 
 @pytest.mark.parametrize("number", [1, 2, 4, 5])
-def test_numbers_in_the_place_of_texts_take_no_memory(number):
+def test_numbers_in_place_of_bytes_allocate_nothing(number):
     """A number where bytes belong is a field that runtimes skip; as a length it would be 8 GB."""
     whole = model(helper.make_node("Cast", ["h"], ["w"], to=1), initializers=[
         numpy_helper.from_array(np.ones(2, np.float16), "h")

@@ -83,7 +83,7 @@ def test_a_few_bytes_that_ask_for_gigabytes_are_refused(case):
         onnx_file.check(model(nodes, constants), "a.onnx")
 
 
-def test_graphs_within_nodes_are_looked_at():
+def test_subgraphs_are_checked():
     inner = helper.make_graph(
         [helper.make_node("ConstantOfShape", ["s"], ["z"])], "inner", [],
         [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
@@ -119,7 +119,7 @@ def with_functions(content: bytes, **bodies) -> bytes:
     return loaded.SerializeToString()
 
 
-def test_functions_are_looked_at():
+def test_functions_are_checked():
     call = [helper.make_node("Mine", ["s"], ["y"], domain="own")]
     body = [helper.make_node("ConstantOfShape", ["a"], ["b"])]
     onnx_file.check(with_functions(model(call, {"s": ints(3, 3)}), Mine=body), "a.onnx")
@@ -174,7 +174,7 @@ def test_onnx_has_two_names_for_its_own_domain(called, defined):
         onnx_file.check(loaded.SerializeToString(), "a.onnx")
 
 
-def test_what_needs_little_is_taken():
+def test_modest_networks_are_accepted():
     onnx_file.check(
         model([
             constant("s", ints(1, 3, 128, 96)), helper.make_node("Resize", ["x", "", "", "s"], ["a"]),

@@ -109,7 +109,7 @@ def test_rgb_frames_are_searched_in_their_order(bundle):
             np.testing.assert_array_equal(mine, theirs)
 
 
-def test_whole_pictures_and_given_boxes_ask_no_detector(engine):
+def test_given_boxes_do_not_use_the_detector(engine):
     image = picture([(5, 3)])
     assert engine.infer(image, boxes="whole").boxes.tolist() == [[0, 0, *INPUT]]
     given = [[1, 2, 30, 40]]
@@ -140,7 +140,7 @@ def test_without_a_detector_the_error_says_what_to_pass(tmp_path: Path):
         oaks.Detector(made)
 
 
-def test_another_detector_takes_the_place_of_the_bundles(bundle, tmp_path: Path):
+def test_another_detector_replaces_that_of_the_bundle(bundle, tmp_path: Path):
     strict = oaks.Detector(bundle, threshold=0.9999, backend="onnxruntime")
     with oaks.Engine(bundle, "onnxruntime", threads=1, detector=strict) as engine:
         assert len(engine.detect(picture([(5, 3)]))[0]) == 1
@@ -176,7 +176,7 @@ def test_peaks_are_no_smaller_than_their_neighbors_and_finite():
     assert len(decode_centers(logits, sizes, offsets, **settings)[0]) == 2
 
 
-def test_the_level_beside_a_picture_is_the_bundles(bundle, tmp_path: Path):
+def test_the_fill_level_is_that_of_the_bundle(bundle, tmp_path: Path):
     """White beside a narrow black picture is full of people, who are cut off with it; gray is not."""
     narrow = np.zeros((64, 14, 3), np.uint8)
     assert len(oaks.Detector(bundle, backend="onnxruntime").detect(narrow)[0]) == 0

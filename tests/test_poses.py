@@ -103,7 +103,7 @@ def test_slices_take_the_same_rows_of_everything(index):
         np.testing.assert_array_equal(getattr(part, name), getattr(poses, name)[rows])
 
 
-def test_an_index_that_is_none_is_refused():
+def test_invalid_indices_are_refused():
     with pytest.raises(ValueError, match="index must be "):
         make()[np.zeros((2, 2), int)]
     with pytest.raises(ValueError, match="index must be "):
@@ -184,7 +184,7 @@ def test_a_foreign_or_newer_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("at", range(0, 1200, 40))
-def test_a_damaged_file_is_a_wrong_value(tmp_path, at):
+def test_a_damaged_file_raises_value_error(tmp_path, at):
     path = tmp_path / "poses.npz"
     make().save(path)
     content = bytearray(path.read_bytes())
@@ -254,7 +254,7 @@ def test_rows_carry_the_names_of_their_files():
         make().to_coco(file_names=["a.jpg"])
 
 
-def test_names_of_files_may_be_in_anything_that_has_a_length_and_an_index():
+def test_file_names_can_be_any_indexable():
     expected = ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
     for given in (np.array(["a.jpg", "b.jpg"]), UserList(["a.jpg", "b.jpg"]), (Path("a.jpg"), Path("b.jpg"))):
         rows = json.loads(json.dumps(make().to_coco(file_names=given)))
@@ -274,7 +274,7 @@ def test_by_frame_gives_one_poses_for_every_frame_handed_in():
     assert [len(part) for part in Poses.empty(frame_count=3).by_frame()] == [0, 0, 0]
 
 
-def test_the_count_of_frames_goes_where_poses_go(tmp_path):
+def test_frame_count_is_kept(tmp_path):
     poses = replace(make(), frame_count=5)
     poses.save(tmp_path / "poses.npz")
     assert Poses.load(tmp_path / "poses.npz").frame_count == poses[:1].frame_count == 5
@@ -330,7 +330,7 @@ def test_pandas_gets_a_row_per_pose():
 
 
 @pytest.mark.parametrize("package", ["pandas", "supervision"])
-def test_what_is_not_installed_is_named(monkeypatch, package):
+def test_missing_packages_are_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BackendUnavailable, match=f"to_{package} needs {package}: .*pip install"):
         getattr(make(), f"to_{package}")()

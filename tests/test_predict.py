@@ -66,7 +66,7 @@ def test_videos_are_sent_to_track(tmp_path):
             find_images([source])
 
 
-def test_a_picture_whose_copy_cannot_be_written_is_named_and_the_rest_goes_on(tiny, tmp_path):
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(tiny, tmp_path):
     """JPEG holds at most 65,535 rows; BMP holds more."""
     tall, small = tmp_path / "a.bmp", tmp_path / "b.bmp"
     assert cv2.imwrite(str(tall), np.zeros((65_600, 8, 3), np.uint8))
@@ -78,7 +78,7 @@ def test_a_picture_whose_copy_cannot_be_written_is_named_and_the_rest_goes_on(ti
     assert any(line.startswith(f"{tall}: annotated picture not written") for line in lines)
 
 
-def test_an_engine_that_wants_rgb_gets_it(tiny, pictures, tmp_path):
+def test_rgb_engines_get_rgb_pictures(tiny, pictures, tmp_path):
     found = []
     for color in ("bgr", "rgb"):
         with oaks.Engine(tiny, backend="onnxruntime", color=color) as engine:
@@ -110,7 +110,7 @@ def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
     assert any(line.startswith("2 people in 2 pictures") for line in lines)
 
 
-def test_a_picture_is_a_person_where_that_is_said(tiny, pictures, tmp_path):
+def test_whole_pictures_can_be_people(tiny, pictures, tmp_path):
     code, lines = run(
         pictures / "b.png", "--bundle", tiny.path, "--boxes", "whole", "--out", tmp_path / "out", "--no-flip"
     )
@@ -239,7 +239,7 @@ def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):
     assert [row["image_id"] for row in rows] == [1, 2]
 
 
-def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
+def test_duplicate_poses_are_removed(tiny, pictures, tmp_path):
     content = json.loads(
         json.dumps([
             {"image_id": 1, "category_id": 1, "bbox": [5, 6, 30, 60], "score": score} for score in (0.5, 0.9)
@@ -265,7 +265,7 @@ def test_of_two_alike_the_better_stays(tiny, pictures, tmp_path):
         assert header["nms"] == (nms or None)
 
 
-def test_a_pose_without_a_score_is_worse_than_any(tiny):
+def test_a_pose_without_a_score_ranks_last(tiny):
     boxes = np.float32([[5, 6, 35, 66], [5, 6, 35, 66]])
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
         poses = engine.infer(np.full((80, 60, 3), 9, np.uint8), boxes=boxes)
@@ -281,7 +281,7 @@ def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
     ]
 
 
-def test_stopped_midway_what_is_done_is_kept(tiny, pictures, tmp_path):
+def test_a_stopped_run_keeps_its_results(tiny, pictures, tmp_path):
     def stop(prediction: predict.Prediction) -> None:
         if prediction.path.name == "b.png":
             raise KeyboardInterrupt

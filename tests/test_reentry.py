@@ -48,7 +48,7 @@ def within(engine, monkeypatch, call):
 
 
 @pytest.mark.parametrize("use", ["infer", "call", "warmup", "close", "exit"])
-def test_a_call_from_within_is_refused_and_spoils_nothing(engine, monkeypatch, use):
+def test_reentrant_calls_are_refused_and_harmless(engine, monkeypatch, use):
     expected = engine.infer(frame(0), boxes=BOXES).keypoints
     calls = {
         "infer": lambda: engine.infer(frame(1), boxes=BOXES),

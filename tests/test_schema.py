@@ -113,7 +113,7 @@ def test_messages_name_the_field_and_stay_short(value, message):
         schema.check(value, rules)
 
 
-def test_of_several_forms_the_error_of_the_closest_is_told():
+def test_the_error_of_the_closest_alternative_is_reported():
     rules = {"anyOf": [
         {"type": "object", "required": ["bundle"], "additionalProperties": False, "properties": {"bundle": {}}},
         {"type": "object", "properties": {"size": {"type": "array", "items": {"type": "integer"}}}},

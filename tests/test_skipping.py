@@ -45,7 +45,7 @@ def test_an_item_is_logged_once_and_afterwards_again(caplog):
     assert len(caplog.messages) == 2
 
 
-def test_collectors_within_each_other_all_collect():
+def test_nested_collectors_all_collect():
     with SkippedItems() as outer:
         skip("a.jpg", "first")
         with SkippedItems() as inner:
@@ -56,7 +56,7 @@ def test_collectors_within_each_other_all_collect():
     assert list(inner.items) == ["a.jpg", "b.jpg"]
 
 
-def test_collectors_at_once_do_not_share():
+def test_parallel_collectors_do_not_share():
     together, found = threading.Barrier(2), {}
 
     def work(name: str) -> None:
@@ -74,7 +74,7 @@ def test_collectors_at_once_do_not_share():
     assert found == {"a.jpg": ["a.jpg"], "b.jpg": ["b.jpg"]}
 
 
-def test_what_threads_of_a_stream_skip_is_counted():
+def test_items_skipped_by_stream_threads_are_counted():
     with SkippedItems() as skipped:
         list(ReadAhead((skip(name, "damaged") for name in ["a.jpg"]), 1))
         behind = WriteBehind(lambda name: skip(name, "damaged"), 1)

@@ -74,9 +74,10 @@ class People:
 
     def only(self, index: np.ndarray) -> People:
         """Return some of the poses, by indices (n,) in the order of the images."""
+        arrays = {name: v[index] for name, v in vars(self.detections).items() if isinstance(v, np.ndarray)}
         return replace(
             self,
-            detections=self.detections.only(index),
+            detections=replace(self.detections, **arrays),
             boxes=None if self.boxes is None else self.boxes[index],
             points=self.points[index],
             heat=self.heat[index],

@@ -92,8 +92,8 @@ def decode_simcc(
 
     module, run = place_to_run([points, heat], [across, down, *opposite, matrix], stream)
     module.decode_simcc(
-        across.address, down.address, *map(address_of, opposite), address_of(matrix), points.address, heat.address,
-        count, keypoints,
+        across.address, down.address, address_of(opposite[0]), address_of(opposite[1]), address_of(matrix),
+        points.address, heat.address, count, keypoints,
         across.shape[2], down.shape[2], int(across.dtype == FLOAT16), 1 / float(split), pair, run,
     )  # fmt: skip
     return DecodedSimcc(points.owner, heat.owner)

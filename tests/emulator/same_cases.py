@@ -75,7 +75,7 @@ from ops.test_decode import (
     test_the_peak_of_half_precision_maps_is_the_unrounded_averages,
     test_the_two_largest_values_at_every_pair_of_cells,
     test_ties_go_to_the_lowest_index,
-    test_what_is_not_finite_never_wins,
+    test_values_that_are_not_finite_are_never_peaks,
 )
 from ops.test_decode_dark import (
     test_a_long_step_is_cut_to_one_pixel,
@@ -150,7 +150,7 @@ from ops.test_oks_nms import (
 from ops.test_opinion_features import (
     test_any_opinions_have_the_references_features,
     test_differences_have_a_largest_value,
-    test_places_that_are_none_are_the_farthest,
+    test_missing_places_are_farthest,
 )
 from ops.test_out import (
     test_crop_fills_the_arrays_that_it_is_given,
@@ -171,8 +171,8 @@ from ops.test_score import (
 test_any_maps_decode_dark_as_the_reference = test_decode_dark.test_any_maps_decode_as_the_reference
 test_any_poses_have_the_references_oks = test_oks.test_any_poses_as_the_reference
 test_any_poses_are_suppressed_as_the_reference = test_oks_nms.test_any_poses_as_the_reference
-test_nobody_is_similar = test_oks.test_nobody
-test_nobody_is_suppressed = test_oks_nms.test_nobody
+test_nobody_is_similar = test_oks.test_no_people
+test_nobody_is_suppressed = test_oks_nms.test_no_people
 test_scores_by_hand = test_score.test_by_hand
 
 MODULES = (test_box_nms, test_crop, test_decode, test_decode_dark, test_decode_mirroring, test_decode_simcc, test_forest,

@@ -55,7 +55,7 @@ def without(monkeypatch):
         (("onnxruntime",), ("onnxruntime", "cpu")),
     ],
 )
-def test_auto_takes_the_first_that_is_there(only, there, expected):
+def test_auto_chooses_the_first_available_backend(only, there, expected):
     only(*there)
     name, device, skipped = executors.choose_backend("auto", None)
     assert (name, device) == expected
@@ -76,7 +76,7 @@ class OneGpu:
         return 1
 
 
-def test_auto_says_aloud_that_it_leaves_a_gpu_unused(only, monkeypatch, caplog):
+def test_auto_warns_of_an_unused_gpu(only, monkeypatch, caplog):
     monkeypatch.setattr(native, "cuda", OneGpu)
     only("openvino")
     executors.choose_backend("auto", "cpu")
@@ -86,7 +86,7 @@ def test_auto_says_aloud_that_it_leaves_a_gpu_unused(only, monkeypatch, caplog):
     assert "tensorrt is missing" in caplog.text
 
 
-def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
+def test_auto_skips_backends_without_the_precision(only, tmp_path):
     only("torch", "onnxruntime")
     made = bundles.write(tmp_path / "whole", half=True)
     for role in ("pose", "ks"):
@@ -101,7 +101,7 @@ def test_auto_passes_over_what_lacks_the_precision(only, tmp_path):
         oaks.Engine(made, precision="int8")
 
 
-def test_auto_with_nothing_there_lists_every_reason(only):
+def test_auto_without_backends_lists_every_reason(only):
     only()
     with pytest.raises(BackendUnavailable, match=r"tensorrt is missing.*torch.*openvino is.*onnxruntime is"):
         executors.choose_backend("auto", "cuda:3")
@@ -110,7 +110,7 @@ def test_auto_with_nothing_there_lists_every_reason(only):
 
 
 @pytest.mark.parametrize("name", executors.BACKENDS)
-def test_one_asked_for_by_name_never_gives_way(only, name):
+def test_an_explicitly_chosen_backend_never_falls_back(only, name):
     only(*(other for other in executors.BACKENDS if other != name))
     with pytest.raises(BackendUnavailable, match=f"backend '{name}' on .*: {name} is missing"):
         executors.choose_backend(name, None)
@@ -121,13 +121,13 @@ def tiny(tmp_path_factory):
     return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
-def test_an_engine_passes_it_on(only, tiny):
+def test_an_engine_raises_backend_unavailable(only, tiny):
     only("onnxruntime")
     with pytest.raises(BackendUnavailable, match="openvino is missing"):
         oaks.Engine(tiny, backend="openvino")
 
 
-def test_auto_passes_over_what_the_bundle_has_nothing_for(only, tiny, tmp_path):
+def test_auto_skips_backends_that_the_bundle_has_no_files_for(only, tiny, tmp_path):
     only("torch", "onnxruntime")
     with oaks.Engine(tiny) as engine:
         assert engine.backend == "onnxruntime"
@@ -159,7 +159,7 @@ def test_a_missing_package_is_named_with_what_to_install(without, monkeypatch, m
     assert "pip install" in reason
 
 
-def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch, tmp_path):
+def test_auto_skips_torch_without_safetensors(without, monkeypatch, tmp_path):
     import torch as library
 
     from oaks.ops import native
@@ -180,7 +180,7 @@ def test_auto_passes_over_a_torch_that_cannot_read_weights(without, monkeypatch,
 
 
 @pytest.mark.parametrize("name", ["openvino"])
-def test_a_gpu_for_a_runtime_of_the_cpu_is_refused(name, tiny):
+def test_a_gpu_is_refused_by_runtimes_of_the_cpu(name, tiny):
     with pytest.raises(BackendUnavailable, match=f"backend '{name}' on cuda: runs on the CPU only"):
         oaks.Engine(tiny, backend=name, device="cuda")
 
@@ -210,7 +210,7 @@ def test_a_gpu_is_refused_where_torch_finds_none(monkeypatch, tiny):
     assert torch.unavailable("cuda:2") == "there is no cuda:2; torch finds 2 CUDA devices"
 
 
-def test_a_device_that_is_none_is_named(tiny):
+def test_unknown_devices_are_refused(tiny):
     with pytest.raises(BackendUnavailable, match="device must be 'cpu', 'cuda' or 'cuda:N', got 'tpu'"):
         oaks.Engine(tiny, backend="torch", device="tpu")
 

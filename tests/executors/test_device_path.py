@@ -151,7 +151,7 @@ def test_people_are_split_with_little_padding(tiny, monkeypatch, count, expected
         assert engine._pipeline.plan(count) == expected
 
 
-def test_timings_tell_stages_apart_only_where_asked(tiny, monkeypatch):
+def test_timings_separate_stages_only_if_staged(tiny, monkeypatch):
     stand_in.install(monkeypatch)
     with oaks.Engine(tiny, backend="stand_in") as engine:
         engine.infer(frames(1), boxes="whole")
@@ -162,7 +162,7 @@ def test_timings_tell_stages_apart_only_where_asked(tiny, monkeypatch):
         assert set(engine.timings.seconds) == {"read", "crop", "pose", "decode", "ks", "device", "score"}
 
 
-def test_memory_of_the_device_is_not_taken_again_and_again(tiny, monkeypatch):
+def test_device_memory_does_not_grow(tiny, monkeypatch):
     memories = stand_in.install(monkeypatch)
     with oaks.Engine(tiny, backend="stand_in") as engine:
         for count in (1, 5, 3, 8, 2) * 3:
@@ -198,7 +198,7 @@ def test_an_engine_that_is_dropped_gives_its_memory_back_at_once(tiny, monkeypat
     assert memories[1].closed == 1
 
 
-def test_closing_goes_on_where_a_network_cannot_be_closed(tiny, monkeypatch):
+def test_close_tries_every_step(tiny, monkeypatch):
     def broken(self):
         raise RuntimeError("an illegal memory access was encountered")
 
@@ -227,7 +227,7 @@ def test_a_stream_of_calls_gives_what_calls_one_by_one_give(tiny, reference, mon
         assert_same(engine.infer(*calls[1]), reference.infer(*calls[1]))
 
 
-def test_the_next_call_is_uploaded_and_cropped_before_the_one_before_is_waited_for(tiny, monkeypatch):
+def test_the_next_call_is_cropped_while_one_runs(tiny, monkeypatch):
     stand_in.install(monkeypatch)
     events: list[str] = []
     with oaks.Engine(tiny, backend="stand_in", max_batch=4) as engine:
@@ -255,7 +255,7 @@ def test_a_stream_raises_what_went_wrong_after_the_poses_before_it(tiny, monkeyp
             next(few)
 
 
-def test_streams_and_calls_beside_one_another_keep_their_results_apart(tiny, monkeypatch):
+def test_parallel_streams_and_calls_keep_their_results(tiny, monkeypatch):
     stand_in.install(monkeypatch)
     with (
         oaks.Engine(tiny, backend="stand_in", precision="fp32", max_batch=4) as engine,

@@ -223,7 +223,7 @@ def test_a_runtime_without_the_provider_is_refused(runtime, bundle, name):
         oaks.Engine(bundle, backend=name, device="cuda")
 
 
-def test_a_session_that_takes_the_cpu_in_silence_is_refused(runtime, bundle):
+def test_a_silent_fallback_to_the_cpu_is_refused(runtime, bundle):
     runtime.takes = CPU
     with pytest.raises(BackendUnavailable, match=f"took {CPU} in place of {CUDA}"):
         oaks.Engine(bundle, backend="onnxruntime", device="cuda")
@@ -237,7 +237,7 @@ def test_a_network_that_needs_the_cpu_is_refused(runtime, bundle):
         oaks.Engine(bundle, backend="onnxruntime", device="cuda")
 
 
-def test_gpus_that_are_not_there_and_devices_that_are_none(runtime, bundle):
+def test_missing_gpus_and_unknown_devices_are_refused(runtime, bundle):
     runtime.providers, runtime.devices = [CPU], [SimpleNamespace(ep_name=TENSORRT_RTX)]
     runtime.gpu.devices = 2
     reason = backend.unavailable("cuda:1", TENSORRT_RTX)
@@ -261,7 +261,7 @@ def test_the_real_runtime_on_a_cpu_refuses_a_network_that_would_need_it(bundle):
         real.InferenceSession(content, options, providers=others or None, enable_fallback=0)
 
 
-def test_the_real_runtime_without_a_gpu_is_told_apart(monkeypatch):
+def test_a_real_runtime_without_a_gpu_is_reported(monkeypatch):
     pycuda_stand_in.install(monkeypatch)
     if CUDA in real.get_available_providers():
         pytest.skip("this onnxruntime has the CUDA provider")

@@ -132,7 +132,7 @@ def test_batches_share_the_memory_of_activations(tiny, world):
         assert len({context._values["scratch"] for context in world.contexts}) == 2
 
 
-def test_auto_takes_tensorrt_where_it_is(tiny, world):
+def test_auto_chooses_tensorrt_if_available(tiny, world):
     assert executors.choose_backend("auto", None) == ("tensorrt", "cuda", {})
 
 
@@ -173,13 +173,13 @@ def test_ordinary_tensorrt_comes_first_and_rtx_by_name_never_falls_back(world, r
 
 
 @pytest.mark.parametrize("capability", [(9, 0), (10, 0), (7, 0)])
-def test_a_gpu_that_tensorrt_for_rtx_does_not_serve_is_told(rtx, gpu, capability):
+def test_unsupported_gpus_are_reported(rtx, gpu, capability):
     gpu.capabilities[0] = capability
     reason = tensorrt_rtx.unavailable("cuda")
     assert f"this GPU has {capability[0]}.{capability[1]}; `pip install 'oaks[tensorrt]'`" in reason
 
 
-def test_finished_kernels_are_kept_on_close_and_taken_again(tiny, rtx, tmp_path):
+def test_compiled_kernels_are_saved_and_reused(tiny, rtx, tmp_path):
     contents = []
     for _ in range(2):
         with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
@@ -189,7 +189,7 @@ def test_finished_kernels_are_kept_on_close_and_taken_again(tiny, rtx, tmp_path)
     assert contents == [[b"|kernel"] * 2, [b"|kernel|kernel"] * 2]
 
 
-def test_kernels_that_are_refused_are_forgotten(tiny, rtx, tmp_path):
+def test_refused_kernels_are_discarded(tiny, rtx, tmp_path):
     with oaks.Engine(tiny, backend="tensorrt_rtx", max_batch=1) as engine:
         engine.infer(frames(1), boxes="whole")
     rtx.refuses.add("kernels")
@@ -227,7 +227,7 @@ def test_int8_on_rtx_is_advised_against(tiny, rtx, memory, caplog):
         ("cuda:0", None),
     ],
 )
-def test_devices_are_named_as_elsewhere(world, device, reason):
+def test_device_names_are_checked(world, device, reason):
     said = backend.unavailable(device)
     if device == "cuda:":
         assert said is not None
@@ -237,7 +237,7 @@ def test_devices_are_named_as_elsewhere(world, device, reason):
         assert reason in said
 
 
-def test_what_is_missing_is_told(world, monkeypatch):
+def test_missing_parts_are_reported(world, monkeypatch):
     with monkeypatch.context() as without:
         for name in ("tensorrt", "tensorrt_rtx"):
             without.setitem(sys.modules, name, None)
@@ -319,7 +319,7 @@ def test_arrays_that_do_not_fit_are_named(executor, memory):
         ("address", r"refuses the memory of 'crops'"),
     ],
 )
-def test_what_tensorrt_refuses_is_an_error(executor, world, memory, refused, message):
+def test_refusals_of_tensorrt_raise_errors(executor, world, memory, refused, message):
     world.refuses.add(refused)
     with pytest.raises(TensorRTError, match=message):
         executor.bind(*arrays(executor, memory, 1))
@@ -344,7 +344,7 @@ def test_a_run_that_fails_is_an_error(executor, world, memory):
         run()
 
 
-def test_a_run_that_fails_while_it_is_captured_goes_on_without_a_graph(executor, world, memory, gpu):
+def test_a_failed_capture_falls_back_to_direct_calls(executor, world, memory, gpu):
     """TensorRT says False during a capture; then the call itself is used, and gives the same."""
     inputs, outputs = arrays(executor, memory, 1)
     bound, calls = executor.bind(inputs, outputs), []

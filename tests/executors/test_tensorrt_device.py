@@ -73,7 +73,7 @@ def test_its_context_is_current_inside_only_and_nests(gpu):
     assert gpu.stack == []
 
 
-def test_what_is_missing_is_told(monkeypatch):
+def test_missing_parts_are_reported(monkeypatch):
     pycuda_stand_in.install(monkeypatch, devices=1)
     assert unavailable(0) is None
     assert unavailable(3) == "there is no GPU 3; CUDA finds 1"
@@ -131,7 +131,7 @@ def test_arrays_show_themselves_as_other_libraries_expect(memory):
     assert array.address % 256 == 0
 
 
-def test_an_array_of_nothing_has_memory_all_the_same(memory):
+def test_empty_arrays_have_memory(memory):
     assert memory.empty((0, 3), np.float32).nbytes == 0
 
 
@@ -142,7 +142,7 @@ def sizes(gpu) -> list[int]:
     return sorted(block.size for block in gpu.memory.values())
 
 
-def test_memory_is_freed_when_nobody_holds_it_and_not_before(memory, gpu):
+def test_memory_is_freed_with_its_last_reference(memory, gpu):
     array = memory.empty((1000,), np.uint8)
     part = array[10:20]
     del array
@@ -229,7 +229,7 @@ def test_nothing_is_collected_while_a_graph_is_captured(memory):
 # ---- trouble
 
 
-def test_too_little_memory_is_told_with_what_to_do(memory, gpu):
+def test_out_of_memory_errors_say_what_to_do(memory, gpu):
     gpu.room = 1000
     with pytest.raises(MemoryError, match=r"cuda:0 has no room for 8 MB.*pass a smaller max_batch"):
         memory.empty((2_000_000,), np.float32)
@@ -302,7 +302,7 @@ def broken_work(gpu, work):
 
 
 @pytest.mark.parametrize("broken", [broken_end, broken_work])
-def test_where_capture_fails_the_work_itself_runs_for_good(memory, gpu, broken, caplog):
+def test_after_a_failed_capture_work_runs_directly(memory, gpu, broken, caplog):
     array = put(memory, np.float32([1]))
     work, _ = doubling(memory, gpu, array)
     with caplog.at_level(logging.WARNING, logger="oaks"):

@@ -28,7 +28,7 @@ def test_the_gpu_agrees_with_the_cpu(exported, people, expected, count):
     np.testing.assert_allclose(poses.scores, expected.scores[:count], atol=1e-3)
 
 
-def test_without_graphs_it_goes_on_and_says_so(exported, people, expected, monkeypatch, caplog):
+def test_without_graphs_work_runs_directly(exported, people, expected, monkeypatch, caplog):
     import torch
 
     def refuse(*arguments, **options):

@@ -92,7 +92,7 @@ def test_a_fold_holds_whole_images():
         folds_of(np.arange(4), 5, seed=0)
 
 
-def test_nobody_is_predicted_by_a_model_that_saw_their_image():
+def test_predictions_are_out_of_fold():
     """Each image has a similarity of its own that only a model fitted to it can know."""
     rng = np.random.default_rng(0)
     images = np.repeat(np.arange(40), 4)

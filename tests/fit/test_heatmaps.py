@@ -547,7 +547,7 @@ def test_a_damaged_forest_is_named(fitted, tmp_path):
         oaks.Engine(folder, "onnxruntime")
 
 
-def test_maps_that_say_nothing_are_told_from_others():
+def test_uninformative_maps_are_detected():
     rng = np.random.default_rng(0)
     maps = rng.random((4, 3, 16, 12)).astype(np.float32)
     maps[0, 1] = 0

@@ -40,7 +40,7 @@ def test_scale_and_bias_are_where_the_loss_is_least(scale, bias, count):
     np.testing.assert_allclose(fit_scale_and_bias(logits, targets), expected, atol=1e-5)
 
 
-def test_numbers_stay_finite_where_people_do_not_decide():
+def test_scale_and_bias_stay_finite_without_evidence():
     for targets in (np.ones(4), np.zeros(4)):
         scale, bias = fit_scale_and_bias(np.array([-30.0, -30, 30, 30]), targets)
         assert np.isfinite([scale, bias]).all()

@@ -60,7 +60,7 @@ def test_scores_are_equation_10(fitted, files):
     assert np.ptp(scored.oaks_scores) > 0.05
 
 
-def test_the_fit_has_learnt_something(fitted):
+def test_fitted_scores_beat_conventional_scores(fitted):
     """Out of fold: the made-up estimator's heat is a poor guide to its similarity, and visibility is known by it."""
     figures = fitted.scorer.card.out_of_fold
     assert figures["oaks"]["Pearson"] > figures["conventional"]["Pearson"]
@@ -222,7 +222,7 @@ def placed(value, at):
         (few, "at least 6[0-9] poses of annotated people, one for each feature, got 30"),
     ],
 )
-def test_results_that_nothing_can_be_fitted_to_are_refused(files, tmp_path, spoil, message):
+def test_unusable_results_are_refused(files, tmp_path, spoil, message):
     rows, content = json.loads(files[0].read_text()), json.loads(files[1].read_text())
     spoil(rows)
     results, annotations = frozen.save(tmp_path, rows, content)
@@ -236,7 +236,7 @@ def test_one_file_counts_once(files):
         fit_results([files[0], files[0]], [files[1], files[1]], settings=QUICK)
 
 
-def test_what_is_missing_among_the_people_is_said(files, tmp_path, caplog):
+def test_scarce_classes_and_labels_cause_warnings(files, tmp_path, caplog):
     rows, content = json.loads(files[0].read_text()), json.loads(files[1].read_text())
     crowded = {a["id"] for a in content["annotations"] if a["num_keypoints"] <= 5}
     rows = [row for row in rows if row["annotation_id"] not in crowded]
@@ -423,7 +423,7 @@ def test_results_that_a_scorer_does_not_fit_are_not_rescored(fitted, files, tmp_
     assert not (tmp_path / "better.json").exists()
 
 
-def test_unlike_keypoint_scores_are_noticed(fitted, files, tmp_path, caplog):
+def test_other_score_distributions_are_detected(fitted, files, tmp_path, caplog):
     results, rows = with_boxes(files, tmp_path)
     heat = arrays(files)[1]
     assert fitted.scorer.unlike(heat) < 0.05
@@ -483,7 +483,7 @@ def test_second_features_are_in_units_of_the_keypoints_deviation():
     np.testing.assert_allclose(found[0, :, 3:], np.tile([0.5, 0], (17, 1)))
 
 
-def test_an_estimator_that_knows_the_people_is_noticed(files, tmp_path):
+def test_people_of_the_training_set_are_detected(files, tmp_path):
     """The reference is the same estimator with keypoints moved: it does worse there, at equal occlusion and size."""
     rows, content = json.loads(files[0].read_text()), json.loads(files[1].read_text())
     worse = frozen.save(tmp_path / "worse", moved(rows, 25), content)

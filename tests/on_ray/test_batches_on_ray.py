@@ -110,7 +110,7 @@ def _processes(out: Path) -> list[dict]:
     return [{"task": part.name} for part in (out / "parts").iterdir()]
 
 
-def test_other_batches_give_the_same_poses_to_a_hair(address, tiny, tmp_path):
+def test_other_batches_give_nearly_the_same_poses(address, tiny, tmp_path):
     paths = write_pictures(tmp_path / "photos", 30)
     oaks.ray.predict_files(paths[::-1], tmp_path / "out", tiny, boxes="whole", **ENGINE)
     found = to_poses(table(tmp_path / "out").sort_by("file"), bundles.RGB, "oaks")
@@ -140,7 +140,7 @@ def test_an_engine_that_dies_is_started_again(address, tiny, tmp_path, traces):
     assert {pid for _, pid in seen(traces)} > set(killed)
 
 
-def test_a_picture_that_kills_every_engine_ends_no_run(address, tiny, tmp_path, traces):
+def test_a_picture_that_kills_workers_does_not_end_the_run(address, tiny, tmp_path, traces):
     paths = write_pictures(tmp_path / "photos", 32)
     deadly = SlowBoxes(str(traces), 0.0, "11")
     summary = oaks.ray.predict_files(paths, tmp_path / "out", tiny, boxes=deadly, **ENGINE)
@@ -220,7 +220,7 @@ def test_a_worker_that_cannot_start_says_why(address, tiny, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray's nodes are killed by signals")
-def test_a_node_that_dies_in_the_middle_loses_and_doubles_nothing(cluster, tiny, tmp_path, traces):
+def test_a_dying_node_loses_and_repeats_nothing(cluster, tiny, tmp_path, traces):
     """The last test of the cluster, whose second node is killed once the first task is finished."""
     import_ray().shutdown()
     made, second = cluster

@@ -41,6 +41,14 @@ def play(run, steps, **settings):
     return asyncio.run(main())
 
 
+async def started(batcher, recorder):
+    """The task of an item whose batch has begun."""
+    first = asyncio.create_task(batcher.submit(1))
+    while not recorder.batches:
+        await asyncio.sleep(0.001)
+    return first
+
+
 def test_items_that_come_together_go_together():
     recorder = Recorder()
 
@@ -57,9 +65,7 @@ def test_items_gather_while_others_are_computed():
     recorder.go.clear()
 
     async def steps(batcher):
-        first = asyncio.create_task(batcher.submit(1))
-        while not recorder.batches:
-            await asyncio.sleep(0.001)
+        first = await started(batcher, recorder)
         others = [asyncio.create_task(batcher.submit(n)) for n in (2, 3, 4)]
         await asyncio.sleep(0.02)  # they do not come together, and go together even so
         others.append(asyncio.create_task(batcher.submit(5)))
@@ -71,7 +77,7 @@ def test_items_gather_while_others_are_computed():
     assert recorder.batches == [[1], [2, 3, 4, 5]]
 
 
-def test_a_lone_item_does_not_wait_for_ever():
+def test_a_single_item_does_not_wait():
     recorder = Recorder()
 
     async def steps(batcher):
@@ -93,7 +99,7 @@ def test_weights_bound_a_batch():
     assert ran == [3, 4, 9, 1]
 
 
-def test_a_bad_item_spoils_no_other():
+def test_a_bad_item_does_not_fail_others():
     recorder = Recorder()
 
     async def steps(batcher):
@@ -106,14 +112,12 @@ def test_a_bad_item_spoils_no_other():
     assert recorder.batches == [[1, 13, 2, -1], [1], [13], [2], [-1]]
 
 
-def test_what_was_cancelled_is_not_computed():
+def test_cancelled_items_are_not_computed():
     recorder = Recorder()
     recorder.go.clear()
 
     async def steps(batcher):
-        first = asyncio.create_task(batcher.submit(1))
-        while not recorder.batches:
-            await asyncio.sleep(0.001)
+        first = await started(batcher, recorder)
         gone, kept = (asyncio.create_task(batcher.submit(n)) for n in (2, 3))
         await asyncio.sleep(0)
         gone.cancel()

@@ -39,11 +39,11 @@ def run(*words: object) -> tuple[int, str]:
         (["a"], ["a"]),
     ],
 )
-def test_ray_may_stand_without_an_address(typed, understood):
+def test_ray_needs_no_address(typed, understood):
     assert with_ray_address(typed) == understood
 
 
-def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
+def test_a_run_on_ray_reports_its_results(tiny, tmp_path, monkeypatch):
     called = {}
 
     def predict_files(sources, out, bundle, *, start, advance, **settings):
@@ -91,7 +91,7 @@ def test_a_run_on_ray_says_what_came_of_it(tiny, tmp_path, monkeypatch):
         (["--ray", "--boxes", "whole", "--detector", "x.onnx"], "pass at most one of --boxes, --detector"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_ray_starts(tiny, tmp_path, monkeypatch, words, reason):
+def test_invalid_arguments_are_refused_before_ray_starts(tiny, tmp_path, monkeypatch, words, reason):
     monkeypatch.setattr(batches, "connected", lambda _address: pytest.fail("Ray was started"))
     write_pictures(tmp_path / "photos", 1)
     code, text = run("predict", tmp_path / "photos", "--bundle", tiny, "--out", tmp_path / "out", *words)
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused_before_ray_starts(tiny, tmp_path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_service_gets_what_was_typed(tiny, monkeypatch):
+def test_a_service_gets_the_typed_settings(tiny, monkeypatch):
     called = {}
 
     def serve(bundle, **settings):
@@ -126,7 +126,7 @@ def test_a_service_gets_what_was_typed(tiny, monkeypatch):
         (["--queue", "0"], "queue"),
     ],
 )
-def test_a_service_refuses_what_does_not_fit(tiny, words, reason):
+def test_a_service_refuses_invalid_settings(tiny, words, reason):
     code, text = run("serve", tiny, *words)
     assert code == 2
     assert reason in " ".join(text.split())

@@ -42,7 +42,7 @@ def test_engines_fill_the_cluster(machines, given, pool):
         (CPUS, (0, None, None), "workers must be an integer of at least 1"),
     ],
 )
-def test_what_would_wait_for_ever_is_refused(machines, given, text):
+def test_pools_that_do_not_fit_are_refused(machines, given, text):
     with pytest.raises(ArgumentError, match=text):
         fit_pool(machines, *given)
 

@@ -35,7 +35,7 @@ def parts(path):
     return sorted(part.name for part in (path / "parts").iterdir())
 
 
-def test_a_task_is_there_once_its_last_rows_have_come(tmp_path):
+def test_a_task_is_committed_with_its_last_rows(tmp_path):
     with RunFolder(tmp_path, SETTINGS) as folder:
         assert not folder.add(table(3, [Found("a.jpg", poses(2))], last=False))
         assert folder.add(table(4, [Found("c.jpg", error="damaged")]))
@@ -48,7 +48,7 @@ def test_a_task_is_there_once_its_last_rows_have_come(tmp_path):
     assert sorted(whole["file"].to_pylist()) == ["a.jpg", "a.jpg", "b.jpg", "c.jpg"]
 
 
-def test_what_was_not_finished_is_gone_when_the_run_is_resumed(tmp_path):
+def test_unfinished_tasks_are_discarded_on_resume(tmp_path):
     with RunFolder(tmp_path, SETTINGS) as folder:
         folder.add(table(0, [Found("a.jpg", poses(2)), Found("b.jpg", error="damaged")]))
         folder.add(table(1, [Found("c.jpg", poses(1))], last=False))
@@ -61,7 +61,7 @@ def test_what_was_not_finished_is_gone_when_the_run_is_resumed(tmp_path):
     assert parts(tmp_path) == ["part-0000000.parquet", "part-0000001.parquet"]
 
 
-def test_shards_and_videos_are_done_as_a_whole(tmp_path):
+def test_shards_and_videos_are_finished_as_a_whole(tmp_path):
     video, shard = "s3://b/clip 1.mp4", "/data/x.tar"
     with RunFolder(tmp_path, SETTINGS) as folder:
         folder.add(table(0, [Found(video, poses(1), frame=0, time=0.0)], last=False))
@@ -130,13 +130,13 @@ def test_coco_results_are_those_of_the_poses(tmp_path):
     assert (header["box_source"], header["nms"], header["complete"]) == ("whole image", None, True)
 
 
-def test_coco_results_of_nobody_are_an_empty_list(tmp_path):
+def test_coco_results_without_people_are_an_empty_list(tmp_path):
     with RunFolder(tmp_path, SETTINGS) as folder:
         folder.add(table(0, [Found("a.jpg", poses(0))]))
         assert read_results(folder.write_coco({"a.jpg": 1}.get))[0] == []
 
 
-def test_frames_have_no_place_in_coco_results(tmp_path):
+def test_coco_results_of_videos_are_refused(tmp_path):
     with RunFolder(tmp_path, SETTINGS) as folder:
         folder.add(table(0, [Found("v.mp4", poses(1), frame=0, time=0.0)], source="v.mp4"))
         with pytest.raises(ArgumentError, match="coco must be False for videos"):

@@ -78,6 +78,10 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url=address)
+        self.until("document.getElementById('status') && document.getElementById('status').textContent")
+
     def until(self, script: str) -> None:
         end = time.monotonic() + 60
         while not self.run(script):
@@ -120,8 +124,7 @@ def drawn(page) -> np.ndarray:
 
 def test_a_dropped_picture_is_shown_with_its_poses(page, tiny):
     with served(tiny) as (address, service):
-        page.call("Page.navigate", url=address)
-        page.until("document.getElementById('status') && document.getElementById('status').textContent")
+        page.open(address)
         assert "no person detector" in state(page)[1]
         assert page.run(
             "document.getElementById('whole').checked && document.getElementById('whole').disabled"
@@ -144,10 +147,9 @@ def test_a_dropped_picture_is_shown_with_its_poses(page, tiny):
         assert cells == ["1", f"{poses.scores[0]:.2f}", f"{poses.conventional_scores[0]:.2f}"]
 
 
-def test_a_file_that_cannot_be_used_is_told_why(page, tiny):
+def test_unusable_files_are_refused_with_a_reason(page, tiny):
     with served(tiny) as (address, _):
-        page.call("Page.navigate", url=address)
-        page.until("document.getElementById('status') && document.getElementById('status').textContent")
+        page.open(address)
         drop(page, b"no picture", "a.txt", "text/plain")
         page.until("document.getElementById('status').dataset.state === 'error'")
         assert "must be JPEG or PNG" in state(page)[1]
@@ -158,8 +160,7 @@ def test_a_file_that_cannot_be_used_is_told_why(page, tiny):
 def test_a_chosen_file_goes_the_same_way(page, tiny, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(encoded(5, ".jpg"))
     with served(tiny) as (address, _):
-        page.call("Page.navigate", url=address)
-        page.until("document.getElementById('status') && document.getElementById('status').textContent")
+        page.open(address)
         root = page.call("DOM.getDocument")["root"]["nodeId"]
         node = page.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
         page.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "photo.jpg")])

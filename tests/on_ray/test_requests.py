@@ -87,7 +87,7 @@ def test_a_picture_comes_in_three_forms(form, boxes):
         (as_form(image=PICTURE, boxes=BOX)[0][:-25], as_form()[1], "must end with its boundary"),
     ],
 )
-def test_bodies_that_hold_no_picture_are_refused(content, kind, reason):
+def test_bodies_without_a_picture_are_refused(content, kind, reason):
     with pytest.raises(Refused, match=reason) as refused:
         read(content, kind)
     assert refused.value.status == 422
@@ -115,7 +115,7 @@ def test_bodies_that_hold_no_picture_are_refused(content, kind, reason):
         ("half", "JSON expected"),
     ],
 )
-def test_boxes_that_are_none_are_refused(boxes, reason):
+def test_invalid_boxes_are_refused(boxes, reason):
     with pytest.raises(Refused, match=reason) as refused:
         read(PICTURE, boxes=boxes)
     assert refused.value.status == 422

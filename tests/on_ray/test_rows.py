@@ -81,7 +81,7 @@ def test_rows_become_the_same_poses_again():
     assert back.to_coco([4, 9]) == parts[0].to_coco(4) + parts[1].to_coco(9)
 
 
-def test_what_has_no_value_stays_nan():
+def test_missing_values_stay_nan():
     """A bundle without visibility gives NaN, which is not the null of a picture without people."""
     own = poses(1)
     own.visibility[:] = np.nan
@@ -110,7 +110,7 @@ def test_without_people_there_are_no_poses(found):
     assert len(to_poses(table, COCO17, "oaks")) == 0
 
 
-def test_a_table_says_whose_it_is():
+def test_tables_are_recognized_by_their_metadata():
     content = read_about({b"oaks": about(COCO17, "oaks", source="a.tar").encode()}, "x")
     assert content["source"] == "a.tar"
     for metadata in (None, {}, {b"oaks": b"{}"}, {b"oaks": b"["}):

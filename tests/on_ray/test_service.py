@@ -119,7 +119,7 @@ def test_the_schema_is_openapi(service):
         ("/predict?boxes=[[0,0,1e30,1e30]]", encoded(1), 422, "within 1e+09 pixels"),
     ],
 )
-def test_what_is_refused_is_told_why(service, path, body, status, reason):
+def test_refusals_give_a_reason(service, path, body, status, reason):
     try:
         found, headers, content = ask(service, path, body)
     except (BrokenPipeError, ConnectionResetError):
@@ -176,7 +176,7 @@ def until(condition):
         time.sleep(0.005)
 
 
-def test_a_full_queue_answers_at_once_and_forgets_nobody(tiny, engine):
+def test_a_full_queue_refuses_at_once_and_answers_all_accepted(tiny, engine):
     held = Held(engine)
     with served(tiny, engine=held, queue=5) as (address, service), ThreadPoolExecutor(5) as callers:
         inside = [callers.submit(predict, address, encoded(number)) for number in range(5)]
@@ -199,7 +199,7 @@ def test_a_full_queue_answers_at_once_and_forgets_nobody(tiny, engine):
         same(predict(address, encoded(7))["poses"], rows(engine, 7))
 
 
-def test_a_caller_who_leaves_is_no_error_of_the_service_and_leaves_room(tiny):
+def test_a_disconnected_caller_frees_its_place(tiny):
     with served(tiny, queue=1) as (address, service):
         place = address.removeprefix("http://").split(":")
         with socket.create_connection((place[0], int(place[1]))) as caller:
@@ -212,7 +212,7 @@ def test_a_caller_who_leaves_is_no_error_of_the_service_and_leaves_room(tiny):
         assert predict(address, encoded(5))["poses"]
 
 
-def test_a_failing_picture_spoils_no_other_and_is_no_end(tiny, engine):
+def test_a_failing_picture_does_not_fail_others(tiny, engine):
     import cv2
 
     black = cv2.imencode(".png", np.zeros((64, 48, 3), np.uint8))[1].tobytes()
@@ -230,7 +230,7 @@ def test_a_failing_picture_spoils_no_other_and_is_no_end(tiny, engine):
         assert b'oaks_requests_total{replica="0",status="500"} 1.0' in ask(address, "/metrics")[2]
 
 
-def test_a_stop_answers_what_was_taken(tiny, engine):
+def test_a_stopping_service_answers_accepted_requests(tiny, engine):
     held = Held(engine)
     with ThreadPoolExecutor(3) as callers:
         with served(tiny, engine=held) as (address, service):
@@ -244,7 +244,7 @@ def test_a_stop_answers_what_was_taken(tiny, engine):
             same(reply.result(30)["poses"], rows(engine, number))
 
 
-def test_a_detector_finds_the_people_where_no_boxes_come(tiny, engine):
+def test_a_detector_finds_people_without_boxes(tiny, engine):
     """It finds as many as there are red pixels in the corner, best first."""
 
     def find(image):
@@ -293,7 +293,7 @@ def test_metrics_of_replicas_make_one_text():
     assert merged([text]) == text
 
 
-def test_a_replica_that_fell_silent_is_left_out(monkeypatch):
+def test_silent_replicas_are_left_out(monkeypatch):
     from oaks.ray import metrics
 
     now = [0.0]

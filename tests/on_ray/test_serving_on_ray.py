@@ -109,7 +109,7 @@ def _names_in_metrics(address: str) -> int:
     return len(set(re.findall(r'oaks_queue_limit{replica="([^"]+)"}', text)))
 
 
-def test_a_stop_answers_what_was_taken_and_a_full_queue_says_so(tiny, engine):
+def test_a_stop_answers_accepted_requests_and_a_full_queue_refuses(tiny, engine):
     boxes = json.dumps([[0, 0, 48, 64]] * 400).replace(" ", "")
     with ThreadPoolExecutor(64) as callers:
         with running(

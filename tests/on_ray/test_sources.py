@@ -85,7 +85,7 @@ def shard(path, entries, mode="w"):
 
 
 @pytest.mark.parametrize(("name", "mode"), [("a.tar", "w"), ("a.tgz", "w:gz")])
-def test_a_shard_gives_its_pictures_and_no_other_entry(tmp_path, name, mode):
+def test_a_shard_yields_only_its_pictures(tmp_path, name, mode):
     entries = {"0.png": encoded(0), "0.json": b"{}", "in/1.jpg": b"damaged", "2.png": encoded(2)}
     address = shard(tmp_path / name, entries, mode)
     found = dict(sources.tar_pictures(address))
@@ -146,7 +146,7 @@ def test_a_compressed_shard_may_end_in_zeros_and_be_called_tar(tmp_path):
     assert [name for name, _ in sources.tar_pictures(address)] == [f"tar://0.png::{address}"]
 
 
-def test_a_link_that_leads_nowhere_is_a_picture_that_cannot_be_read(tmp_path):
+def test_a_broken_link_is_an_unreadable_picture(tmp_path):
     write_pictures(tmp_path, 1)
     (tmp_path / "1.png").symlink_to(tmp_path / "none.png")
     for source in (tmp_path, str(tmp_path / "*.png")):
@@ -233,7 +233,7 @@ def test_a_picture_is_called_by_its_file():
     assert [sources.file_name(name) for name in names] == ["b.jpg", "d.jpg", "1.jpg", "t.parquet#row=3"]
 
 
-def test_kinds_are_told_by_the_suffix():
+def test_kinds_are_recognized_by_the_suffix():
     assert [sources.kind_of(name) for name in ("s3://b/a.JPEG", "a.tar", "x.tgz", "x.pq", "x.mkv", "x.txt", "x")] == [
         PICTURES, TAR, TAR, PARQUET, VIDEO, None, None,
     ]  # fmt: skip

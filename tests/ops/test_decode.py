@@ -169,7 +169,7 @@ def test_all_negative_maps_have_their_peak_where_the_largest_is():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_never_wins(hole, dtype):
+def test_values_that_are_not_finite_are_never_peaks(hole, dtype):
     """The hole goes through every cell beside a peak and a second peak that stay."""
     cells = 4 * 19
     heatmaps = np.tile(maps("noise", (1, 1, 4, 19), 3, dtype), (cells, 1, 1, 1)).reshape(cells, -1)

@@ -98,7 +98,7 @@ def test_a_point_that_is_not_finite_is_similar_to_nothing(value, axis):
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
-def test_nobody(shape):
+def test_no_people(shape):
     a, b = (np.zeros((n, 17, 2), np.float32) for n in shape)
     similarity = ops.oks(a, b, areas=np.ones(shape[1], np.float32), sigmas=SIGMAS)
     assert similarity.shape == shape

@@ -132,7 +132,7 @@ def test_infinite_scores_have_their_order():
     assert keep(row(0, 100, 200), [-np.inf, np.inf, 0]) == [1, 2, 0]
 
 
-def test_nobody():
+def test_no_people():
     kept = keep(np.zeros((0, 1, 2), np.float32), [])
     assert kept == []
     none = np.zeros(0)

@@ -59,7 +59,7 @@ def test_differences_have_a_largest_value():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_places_that_are_none_are_the_farthest(value):
+def test_missing_places_are_farthest(value):
     arguments = case(rng(2), 2, 5, 3)
     arguments["second_points"][1, 3] = value
     arguments["second_heat"][1, 3] = value

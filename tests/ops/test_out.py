@@ -178,7 +178,7 @@ def test_nothing_is_allocated_where_the_arrays_are_given():
 
 @pytest.mark.usefixtures("threads", "instruction_set")
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_the_same_bits_whatever_the_number_of_threads(count):
+def test_results_do_not_depend_on_the_number_of_threads(count):
     def everything():
         frames, boxes, arguments = crop_inputs()
         yield from ops.crop(frames, boxes, mirrored=True, **arguments)
@@ -200,7 +200,7 @@ def test_the_same_bits_whatever_the_number_of_threads(count):
 
 
 @pytest.mark.usefixtures("threads")
-def test_callers_on_several_threads_do_not_meet():
+def test_parallel_callers_get_their_own_results():
     """Four Python threads decode and crop at once, each with helpers of its own if it gets them."""
     ops.set_threads(3)
     frames, boxes, arguments = crop_inputs()
@@ -221,7 +221,7 @@ def test_callers_on_several_threads_do_not_meet():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_works_as_its_parent_did():
+def test_a_forked_process_works():
     """As the workers of a data loader do, after their parent has used its threads."""
     program = """
 import os, sys
@@ -242,7 +242,7 @@ sys.exit(0 if same and status == 0 else 4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
-def test_threads_that_the_system_refuses_are_done_without():
+def test_fewer_threads_are_used_if_the_system_refuses_more():
     """There is memory for the stacks of some of the 1,024 threads."""
     program = """
 import os, resource
