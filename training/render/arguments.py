@@ -1,4 +1,4 @@
-"""Arguments that several generators take, checked once."""
+"""Checks of arguments that several generators take."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from oaks.errors import ArgumentError
 
 
 def check_whole_number(name: str, value: int, least: int = 0) -> int:
-    """A whole number from `least`, or ValueError."""
+    """Return a whole number from `least` on, or raise ArgumentError."""
     if not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name} must be an integer from {least}, got {value!r}")
+        raise ArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
 
 def check_picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    """A picture's (width, height), or ValueError."""
+    """Return a picture's (width, height), or raise ArgumentError."""
     if len(size) != 2 or any(side % 2 or not 32 <= side <= 4096 for side in size):
         raise ArgumentError(f"size must be an even width and height from 32 to 4096 pixels, got {size!r}")
     return int(size[0]), int(size[1])
 
 
 def check_shares(name: str, values: Sequence[float], count: int | None = None) -> np.ndarray:
-    """Values that are brought to a sum of 1; ValueError if they cannot be, or are not `count`."""
+    """Scale values to a sum of 1; raise ArgumentError if that is impossible, or if they are not `count`."""
     result = np.asarray(values, np.float64)
     fits = result.ndim == 1 and len(result) == (count or len(result)) and (result >= 0).all()
     if not fits or not 0 < result.sum() < np.inf:
         kind = "numbers" if count is None else f"{count} numbers"
-        raise ArgumentError(f"{name} must be {kind} from 0, not all of them 0, got {values!r}")
+        raise ArgumentError(f"{name} must be {kind} of at least 0, not all of them 0, got {values!r}")
     return result / result.sum()

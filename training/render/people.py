@@ -1,4 +1,4 @@
-"""RenderedPeople: pictures of people with the labels that annotators would write, by seed and index."""
+"""RenderedPeople: pictures of people with the labels that annotators would give, by seed and index."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ _REDRAWS = 6
 
 
 class RenderedPeople:
-    """A data set of rendered people; `sample(index)` gives the same picture in any order and any process.
+    """A data set of rendered people; `sample(index)` returns the same picture in any order and any process.
 
     Args:
-        seed: every picture follows from (seed, index).
+        seed: random seed; a picture follows from (seed, index).
         size: (width, height) of the pictures in pixels, even numbers from 32 to 4096.
         classes: shares of the occlusion classes (1-5, 6-10, 11-15, 16-17 labeled keypoints) among people.
-        poses: a file of 2D poses to take poses and patterns of labels from (kpt_xy and kpt_v as COCO's
-            labels, normalized by the image's width and height); None draws poses from the shipped statistics
-            and from families written by hand.
-        people: the chances of one, two, three ... people in a picture.
+        poses: file of 2D poses as a source of poses and patterns of labels (kpt_xy, relative to the image's
+            width and height, and COCO's flags kpt_v); None draws poses from the shipped statistics and from
+            hand-written families.
+        people: the probabilities of one, two, three ... people in a picture.
         texture: False gives clothes and occluders flat colors.
         faces: False leaves heads without eyes, mouth and hair color.
-        occluders: False puts nothing before people but other people.
+        occluders: False puts no objects in front of people.
         photograph: False leaves out blur, noise, color casts and JPEG artifacts.
 
     `texture`, `faces` and `photograph` change pictures only, never labels.
 
     Attributes:
-        settings: the arguments in a form that JSON takes, with a checksum of the file of poses.
+        settings: the arguments, ready for JSON, with a checksum of the file of poses.
 
     Raises:
-        ArgumentError: an argument that does not fit.
+        ArgumentError: an argument is wrong.
     """
 
     def __init__(
@@ -80,22 +80,21 @@ class RenderedPeople:
         self._cast = Cast(self.seed)
 
     def __reduce__(self) -> tuple[type[RenderedPeople], tuple[Any, ...]]:
-        """Pickles the arguments; what has been made so far is made again where it is needed."""
+        """Pickle the arguments only; textures and bodies are made again."""
         return type(self), self._arguments
 
     def sample(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """One picture.
+        """Return a picture and its annotations.
 
         Args:
-            index: from 0; there is no last one.
+            index: from 0, without an upper limit.
 
         Returns:
-            (height, width, 3) uint8 BGR, and a COCO annotation for each person of whom anything shows:
-            keypoints in pixel indices, boxes with edges at pixel borders, ids counted from 1, `index` as
-            image_id.
+            (height, width, 3) uint8 BGR, and a COCO annotation of each visible person: keypoints in pixel indices,
+            boxes with edges at pixel borders, ids from 1, `index` as image_id.
 
         Raises:
-            ArgumentError: an index below 0.
+            ArgumentError: the index is below 0.
         """
         if index < 0:
             raise ArgumentError(f"index must be 0 or more, got {index}")
@@ -110,7 +109,7 @@ class RenderedPeople:
         return image, annotations
 
     def scene(self, index: int) -> Scene:
-        """Who is where in a picture, before it is drawn."""
+        """Return the content of a picture before it is drawn."""
         rng = np.random.default_rng([self.seed, index, 0])
         count = 1 + int(rng.choice(len(self.people), p=self.people))
         horizon = float(self.size[1] * np.clip(rng.normal(0.45, 0.16), 0.1, 0.9))
@@ -119,7 +118,7 @@ class RenderedPeople:
         distance = float(np.clip(np.exp(rng.normal(1.5, 0.5)), 1.6, 15))
         tall = float(self.size[1] * np.clip(np.exp(rng.normal(-0.3, 0.45)), 0.25, 2.2))
         levels = rng.choice(4, count, p=self.classes)
-        # Those of whom much is to be seen rather stand before the others.
+        # People who are to be seen well tend to be in front of the others.
         levels = levels[np.argsort(-levels - 2 * rng.random(count))].tolist()
         placed: list[Placed] = []
         for level in levels:
@@ -136,7 +135,7 @@ class RenderedPeople:
         return Scene(placed, horizon, int(rng.integers(1 << 31)))
 
     def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
-        """Pixels per metre for an adult `tall` pixels high; whoever is to be seen whole fits the frame."""
+        """Return pixels per metre for an adult `tall` pixels high; people who are to be seen whole fit the frame."""
         extent = np.diff(figure.bounds, axis=0)[0]
         fit = float((np.array(self.size) / extent).min())
         if level < 2:
@@ -149,15 +148,15 @@ class RenderedPeople:
 
 
 def _camera_angles(rng: np.random.Generator) -> tuple[float, float]:
-    """Pitch (positive: from above) and roll in radians: mostly near level, sometimes steep and tilted."""
+    """Draw pitch (positive: from above) and roll in radians: mostly near level, sometimes steep and tilted."""
     if rng.random() < 0.12:
         return float(np.radians(rng.uniform(-30, 55))), float(np.radians(rng.normal(0, 15)))
     return float(np.radians(rng.normal(7, 8))), float(np.radians(rng.normal(0, 3)))
 
 
 def _checked(path: Path) -> str:
-    """A file's name and checksum."""
+    """Return a file's name and checksum."""
     try:
         return f"{path.name} {zlib.crc32(path.read_bytes()):08x}"
     except OSError as error:
-        raise ArgumentError(f"poses: cannot read {path}: {error}") from error
+        raise ArgumentError(f"poses must be a readable file, got {path}: {error}") from error

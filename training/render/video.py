@@ -1,7 +1,7 @@
-"""RenderedVideos: clips of walking people, each person the same to its last frame, with labels and track ids.
+"""RenderedVideos: clips of walking people who look the same in every frame, with labels and track ids.
 
-A clip's ground is cut into lanes at different distances, one for each person, so that people pass before and behind
-but never through one another; things stand between the lanes.
+Each person has a lane at a distance of its own, so that people pass in front of and behind one another, but never through
+one another. Objects stand between the lanes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from oaks.training.render.scene.placement import Placed
 _CLIP = 1_000_009
 _ADULT = 1.75
 _KINDS = ("post", "box", "bars", "foliage", "chair")
-_BEYOND = 0.7  # metres past the frame's edge at which nothing of a person shows any more
-_ROOM = 0.05  # of the picture's width and height, that a moving camera may stray
+_BEYOND = 0.7  # metres past the frame's edge at which a person is completely outside
+_ROOM = 0.05  # range of a moving camera, as a share of the picture's width and height
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Lens:
 
     Attributes:
         focal: pixels per metre at a distance of one metre.
-        center: the column, horizon the row that it looks along.
+        center, horizon: column and row of the optical axis.
         height: metres above the ground.
     """
 
@@ -46,14 +46,14 @@ class Lens:
     height: float
 
     def project(self, place: np.ndarray, height: float) -> tuple[np.ndarray, float]:
-        """Where a point over the ground at (x, z) is seen, (2,) pixels, and the pixels per metre there."""
+        """Return where a point above the ground at (x, z) is seen, (2,) pixels, and the pixels per metre there."""
         scale = self.focal / place[1]
         return np.array([self.center, self.horizon]) + scale * np.array(
             [place[0], self.height - height]
         ), scale
 
     def view(self, place: np.ndarray, height: float, heading: float) -> CameraView:
-        """How a person's pelvis is seen."""
+        """Return the view of a person whose pelvis is at a place."""
         down = self.height - height
         return CameraView(
             heading + float(np.arctan2(place[0], place[1])),
@@ -69,7 +69,7 @@ class Actor:
 
     Attributes:
         track_id: from 1.
-        clothes: the seed of what the person wears.
+        clothes: random seed of the clothes.
     """
 
     track_id: int
@@ -80,17 +80,18 @@ class Actor:
 
 @dataclass(frozen=True)
 class Prop:
-    """Something that stands `depth` metres from the camera."""
+    """An object `depth` metres from the camera."""
 
     depth: float
     occluder: Occluder
 
 
 class Clip:
-    """One video; RenderedVideos makes it.
+    """A video, made by RenderedVideos.
 
     Attributes:
-        number: of the clip; frames: how many it has.
+        number: of the clip.
+        frames: number of frames.
         actors: the people, nearest lane first.
     """
 
@@ -105,33 +106,33 @@ class Clip:
         self._props = sorted(props, key=lambda prop: -prop.depth)
 
     def frame(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """One frame, in any order.
+        """Return a frame and its annotations; frames can be drawn in any order.
 
         Args:
             index: from 0 to frames - 1.
 
         Returns:
-            (height, width, 3) uint8 BGR, and a COCO annotation with a `track_id` for each person of whom
-            anything shows, nearest first; keypoints in pixel indices, boxes with edges at pixel borders.
+            (height, width, 3) uint8 BGR, and a COCO annotation with a `track_id` of each visible person, nearest
+            first; keypoints in pixel indices, boxes with edges at pixel borders.
 
         Raises:
-            IndexError: there is no such frame.
+            IndexError: the frame does not exist.
         """
         drawing, ids = self.drawing(index)
         annotations = [{"track_id": ids[person], **entry} for person, entry in drawing.annotations()]
         return self._videos.photograph(self.number, index, drawing.picture()), annotations
 
     def drawing(self, index: int) -> tuple[Drawing, list[int]]:
-        """A frame before it is photographed, and the track ids of its scene's people, in view or not."""
+        """Return a frame without the camera's flaws, and the track ids of all people of its scene, visible or not."""
         if not 0 <= index < self.frames:
-            raise IndexError(f"index: the clip has frames 0 to {self.frames - 1}, got {index}")
+            raise IndexError(f"index must be one of the frames 0 to {self.frames - 1}, got {index}")
         actors = sorted(self.actors, key=lambda actor: actor.motion.places[index, 1])
         scene = self._scene(index, actors)
         drawing = self._videos.artist.draw(scene).window(self._corners[index], self._videos.size)
         return drawing, [actor.track_id for actor in actors]
 
     def _scene(self, index: int, actors: list[Actor]) -> Scene:
-        """Who and what is where, of actors nearest first; things stand before the nearest person behind them."""
+        """Return the content of a frame, of actors nearest first; an object is drawn with the nearest person behind it."""
         people = []
         nearer = -np.inf
         for actor in actors:
@@ -139,34 +140,34 @@ class Clip:
             place, height, heading = motion.places[index], motion.heights[index], motion.headings[index]
             shift, scale = self._lens.project(place, height)
             figure = Figure(actor.body, motion.poses[index], self._lens.view(place, height, heading))
-            things = tuple(prop.occluder for prop in self._props if nearer < prop.depth <= place[1])
-            people.append(Placed(figure, scale, shift, things, actor.clothes))
+            objects = tuple(prop.occluder for prop in self._props if nearer < prop.depth <= place[1])
+            people.append(Placed(figure, scale, shift, objects, actor.clothes))
             nearer = place[1]
         scenery = tuple(prop.occluder for prop in self._props if prop.depth > nearer)
         return Scene(people, self._lens.horizon, self._look, scenery)
 
 
 class RenderedVideos:
-    """A data set of rendered clips; `clip(number)` gives the same clip in any order and any process.
+    """A data set of rendered clips; `clip(number)` returns the same clip in any order and any process.
 
-    People walk across the picture, turn, leave it and come back, or stop, look about and wave. They pass before and
-    behind one another and behind things; whoever comes back into view has the track id of before.
+    People walk across the picture, turn, leave it and come back, or stop, look around and wave. They pass in front of and
+    behind one another and behind objects; a person who reappears has the same track id as before.
 
     Args:
-        seed: every clip follows from (seed, number).
+        seed: random seed; a clip follows from (seed, number).
         size: (width, height) of the frames in pixels, even numbers from 32 to 4096.
-        frames: how many a clip has.
-        rate: frames per second, at least 5.
-        people: the chances of one, two, three ... people in a clip.
-        texture, faces, photograph: as RenderedPeople takes them; the flaws of one camera for a whole clip.
-        occluders: False puts nothing before people but other people.
-        shake: True moves the camera, as a hand does; False keeps it still.
+        frames: frames per clip.
+        rate: frames per second, 5 to 1000.
+        people: the probabilities of one, two, three ... people in a clip.
+        texture, faces, photograph: as for RenderedPeople; a clip has the flaws of one camera.
+        occluders: False puts no objects in front of people.
+        shake: True moves the camera as a hand-held one; False keeps it still.
 
     Attributes:
-        settings: the arguments in a form that JSON takes.
+        settings: the arguments, ready for JSON.
 
     Raises:
-        ArgumentError: an argument that does not fit.
+        ArgumentError: an argument is wrong.
     """
 
     def __init__(
@@ -199,13 +200,13 @@ class RenderedVideos:
         self._cast = Cast(self.seed)
 
     def clip(self, number: int) -> Clip:
-        """One clip; `number` from 0, there is no last one."""
+        """Return a clip; `number` is from 0, without an upper limit."""
         rng = np.random.default_rng([self.seed, _CLIP, check_whole_number("number", number)])
         count = 1 + int(rng.choice(len(self.people), p=self.people))
         nearest, tall = float(rng.uniform(3.4, 4.6)), float(rng.uniform(0.5, 0.72)) * self.size[1]
         focal, height = tall * nearest / _ADULT, float(rng.uniform(1.3, 1.9))
         width, bottom = self.artist.size[0], self._margin[1] + self.size[1]
-        # The feet of the nearest stand a little above the picture's lower edge.
+        # The feet of the nearest person are a little above the picture's lower edge.
         horizon = bottom - float(rng.uniform(0.02, 0.08)) * self.size[1] - focal * height / nearest
         lens = Lens(focal, (width - 1) / 2, horizon, height)
         spacing = float(rng.uniform(0.8, 1.15))
@@ -219,7 +220,7 @@ class RenderedVideos:
         return Clip(number, lens, actors, props, look, self._corners(rng), self)
 
     def photograph(self, number: int, index: int, picture: np.ndarray) -> np.ndarray:
-        """A frame (H, W, 3) uint8 as the clip's camera takes it."""
+        """Add the flaws of the clip's camera to a frame (H, W, 3) uint8."""
         if not self.settings["photograph"]:
             return picture
         camera = np.random.default_rng([self.seed, _CLIP, number, 1])
@@ -228,7 +229,7 @@ class RenderedVideos:
         )
 
     def _actor(self, rng: np.random.Generator, track_id: int, body: Body, depth: float, lens: Lens) -> Actor:
-        """Somebody who keeps to the lane at `depth`: passes through the picture and back, or strolls in it."""
+        """Draw a person in the lane at `depth`, who crosses the picture to and fro, or strolls in it."""
         half = self.size[0] / 2 * depth / lens.focal
         seconds = self.frames / self.rate
         near = float(rng.uniform(-0.85, 0.85)) * half
@@ -248,7 +249,7 @@ class RenderedVideos:
         return Actor(track_id, body, motion, int(rng.integers(1 << 31)))
 
     def _props(self, rng: np.random.Generator, lanes: np.ndarray, spacing: float, lens: Lens) -> list[Prop]:
-        """One to three things that stand halfway between lanes."""
+        """Draw one to three objects halfway between lanes."""
         props = []
         for _ in range(int(rng.integers(1, 4))):
             depth = float(rng.choice(lanes)) - spacing / 2
@@ -263,7 +264,7 @@ class RenderedVideos:
         return props
 
     def _corners(self, rng: np.random.Generator) -> np.ndarray:
-        """(frames, 2): where the picture begins on the stage, in pixels."""
+        """Return the picture's corner on the stage in each frame, (frames, 2) pixels."""
         time = np.arange(self.frames)[:, None] / self.rate
         margin = np.array(self._margin, float)
         pan, hand = rng.uniform(0.05, 0.12, 2), rng.uniform(0.5, 2.0, (3, 2))

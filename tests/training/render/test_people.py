@@ -19,7 +19,7 @@ from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.parts import Part
 from oaks.training.render.body.poses import hand_written
 from oaks.training.render.scene.drawing import OVERSAMPLING, Artist, Scene, enlarged
-from oaks.training.render.scene.labels import OCCLUDER, PERSON_CODES, occlusion_class
+from oaks.training.render.scene.labels import CLASS_EDGES, OCCLUDER, PERSON_CODES
 from oaks.training.render.scene.placement import Placed
 
 INDEX = {name: index for index, name in enumerate(COCO17.keypoints)}
@@ -36,7 +36,7 @@ def table(entry):
 
 
 def one(pose="stand", yaw=0.0, pitch=0.05, size=(320, 320), height=240, number=0, outfit=None):
-    """A person of a given yaw, whole and alone in the middle of a picture."""
+    """Return a scene of one whole person of a given yaw in the middle of the picture."""
     rng = np.random.default_rng(number)
     body = Body(draw_proportions(rng), outfit or Outfit(), number)
     figure = Figure(body, hand_written(rng, pose), CameraView(yaw, pitch, 0.02, 5.0))
@@ -46,7 +46,7 @@ def one(pose="stand", yaw=0.0, pitch=0.05, size=(320, 320), height=240, number=0
     return Scene([Placed(figure, scale, shift)], size[1] * 0.4, number)
 
 
-def test_the_same_from_seed_and_index_in_any_order():
+def test_a_picture_follows_from_seed_and_index():
     first, second = RenderedPeople(3), RenderedPeople(3)
     forward = {index: first.sample(index) for index in (0, 1, 2, 7)}
     for index in (7, 2, 0, 1):
@@ -67,7 +67,7 @@ def test_torch_is_not_imported():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_annotations_are_whole(samples):
+def test_annotations_are_consistent(samples):
     people = 0
     for index, (image, entries) in enumerate(samples):
         assert image.shape == (320, 320, 3)
@@ -95,10 +95,10 @@ def test_annotations_are_whole(samples):
     assert 1.7 * len(samples) < people < 2.4 * len(samples)
 
 
-def test_classes_come_in_the_proportions_asked_for(samples):
+def test_occlusion_classes_have_the_requested_shares(samples):
     def shares(pictures):
-        levels = [occlusion_class(entry["num_keypoints"]) for _, entries in pictures for entry in entries]
-        return np.array([levels.count(level) for level in range(4)]) / len(levels)
+        labeled = [entry["num_keypoints"] for _, entries in pictures for entry in entries]
+        return np.bincount(np.digitize(labeled, CLASS_EDGES), minlength=4) / len(labeled)
 
     np.testing.assert_allclose(shares(samples), PAPER_CLASSES, atol=0.08)
     expected = (0.4, 0.4, 0.1, 0.1)
@@ -109,8 +109,8 @@ def test_classes_come_in_the_proportions_asked_for(samples):
     np.testing.assert_allclose(found, PAPER_CLASSES, atol=0.12)
 
 
-def test_labels_agree_with_what_covers_the_pixels():
-    """By the drawing's codes: seen keypoints lie on their person, unlabelled ones are not in plain view."""
+def test_labels_agree_with_the_visible_parts():
+    """By the drawing's codes: seen keypoints lie on their person, unlabeled ones are not fully visible."""
     people = RenderedPeople(5)
     counted = {0: 0, 1: 0, 2: 0}
     limbs = {"elbow": ("UPPER_ARM", "FOREARM"), "wrist": ("FOREARM", "HAND"), "knee": ("THIGH", "SHIN"),
@@ -176,13 +176,12 @@ def test_a_keypoint_drawn_where_it_is_annotated_lands_there():
         assert np.abs(center - keypoints[index, :2]).max() < 0.15
 
 
-def test_projection_is_a_pinholes():
+def test_projection_is_that_of_a_pinhole_camera():
     rng = np.random.default_rng(2)
     body = Body(draw_proportions(rng), Outfit())
     view = CameraView(yaw=0.7, pitch=0.2, roll=-0.1, distance=4.0)
-    figure = Figure(body, hand_written(rng, "sport"), view)
-    mesh = body.mesh(hand_written(np.random.default_rng(8), "stand"))
-    figure = Figure(body, hand_written(np.random.default_rng(8), "stand"), view)
+    pose = hand_written(np.random.default_rng(8), "stand")
+    mesh, figure = body.mesh(pose), Figure(body, pose, view)
     rotation = view.rotation()
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
     # Yaw takes the front (+z) towards the right of the image, pitch tips the head towards the camera.
@@ -196,7 +195,7 @@ def test_projection_is_a_pinholes():
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_left_is_on_the_right_of_who_faces_the_camera(number):
+def test_left_keypoints_of_a_person_facing_the_camera_are_on_the_right(number):
     artist = Artist(0, (320, 320))
     outfit = Outfit(hair="short")
     ((_, front),) = artist.draw(one(yaw=0.0, number=number, outfit=outfit)).annotations()
@@ -209,7 +208,7 @@ def test_left_is_on_the_right_of_who_faces_the_camera(number):
     assert (back[:3, 2] == 0).all()
 
 
-def test_faces_show_which_way_they_look():
+def test_visible_face_keypoints_follow_from_the_yaw():
     """From the front all of the face, from the sides the near half, from behind no nose and no eyes."""
     artist = Artist(0, (320, 320))
     body = Body(draw_proportions(np.random.default_rng(1)), Outfit(hair="short"))

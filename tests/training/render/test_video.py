@@ -1,4 +1,4 @@
-"""Rendered clips: the same from a seed, steady, with ids that outlast occlusion and labels on the limbs drawn."""
+"""Rendered clips: reproducible, smooth, with track ids that outlast occlusion and labels on the drawn limbs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def videos():
 
 @pytest.fixture(scope="module")
 def clips(videos):
-    """A few clips, their drawings and their people's ids."""
+    """Return a few clips with their drawings and track ids."""
     made = [videos.clip(number) for number in range(4)]
     return [(clip, [clip.drawing(index) for index in range(clip.frames)]) for clip in made]
 
@@ -34,7 +34,7 @@ def points(drawing, number):
 
 
 def shown(drawings):
-    """(T, ids): how many pixels of each track id each frame shows."""
+    """Return the number of pixels of each track id in each frame, (T, ids)."""
     count = max(max(ids) for _, ids in drawings)
     result = np.zeros((len(drawings), count + 1), int)
     for row, (drawing, ids) in enumerate(drawings):
@@ -43,7 +43,7 @@ def shown(drawings):
     return result
 
 
-def test_the_same_from_seed_and_number_in_any_order():
+def test_a_frame_follows_from_seed_number_and_index():
     settings = {"size": (160, 96), "frames": 40, "shake": True}
     first, second = RenderedVideos(3, **settings), RenderedVideos(3, **settings)
     forward = {index: first.clip(1).frame(index) for index in (0, 13, 39)}
@@ -58,7 +58,7 @@ def test_the_same_from_seed_and_number_in_any_order():
 
 
 def test_seen_keypoints_lie_on_their_own_limbs(clips):
-    """By the drawing's codes, which say whose part each pixel shows."""
+    """By the drawing's codes, which state the part that each pixel shows."""
     limbs = {9: ("LEFT_FOREARM", "LEFT_HAND"), 10: ("RIGHT_FOREARM", "RIGHT_HAND"),
              13: ("LEFT_THIGH", "LEFT_SHIN", "SKIRT"), 14: ("RIGHT_THIGH", "RIGHT_SHIN", "SKIRT"),
              15: ("LEFT_SHIN", "LEFT_FOOT"), 16: ("RIGHT_SHIN", "RIGHT_FOOT")}  # fmt: skip
@@ -79,7 +79,7 @@ def test_seen_keypoints_lie_on_their_own_limbs(clips):
 
 
 def test_keypoints_move_without_jumps(clips):
-    """Wrists and ankles are fastest, at a few metres per second of somebody of known size."""
+    """Wrists and ankles are fastest, at a few metres per second."""
     for _, drawings in clips:
         for (before, ids), (after, ids_after) in itertools.pairwise(drawings):
             for number, track_id in enumerate(ids):
@@ -87,8 +87,8 @@ def test_keypoints_move_without_jumps(clips):
                 assert np.linalg.norm(moved, axis=1).max() < 7 / RATE * before.scene.people[number].scale
 
 
-def test_ids_outlast_being_hidden_and_leaving(clips):
-    """Somebody vanishes within the frame and comes back, somebody leaves it and comes back; bodies never change."""
+def test_track_ids_outlast_occlusion_and_leaving(clips):
+    """One person is hidden and reappears, one leaves the frame and returns; bodies never change."""
     hidden = left = 0
     for clip, drawings in clips:
         pixels = shown(drawings)
@@ -112,8 +112,8 @@ def test_ids_outlast_being_hidden_and_leaving(clips):
     assert left >= 10
 
 
-def test_clothes_stay_as_they_are(clips):
-    """The trunk's colour changes less over a clip than it differs between people."""
+def test_clothes_do_not_change(clips):
+    """The trunk's color changes less over a clip than it differs between people."""
     within, between = [], []
     for _, drawings in clips:
         colors = {}
@@ -128,7 +128,7 @@ def test_clothes_stay_as_they_are(clips):
     assert np.median(within) < 0.3 * np.median(between)
 
 
-def test_things_hide_those_behind_them_alone(videos):
+def test_objects_hide_only_people_behind_them(videos):
     hides = 0
     for number in range(4):
         clip, bare = videos.clip(number), videos.clip(number)
@@ -145,7 +145,7 @@ def test_things_hide_those_behind_them_alone(videos):
     assert hides >= 4
 
 
-def test_nobody_walks_through_anybody(videos):
+def test_people_never_walk_through_one_another(videos):
     for number in range(4):
         actors = videos.clip(number).actors
         depths = np.stack([actor.motion.places[:, 1] for actor in actors])
@@ -153,8 +153,8 @@ def test_nobody_walks_through_anybody(videos):
         assert depths.min() > 3  # metres before the camera
 
 
-def test_the_background_stands_still(videos):
-    """Where nobody ever is, a still camera sees the same in every frame."""
+def test_the_background_of_a_still_camera_is_constant(videos):
+    """Pixels that no person covers are the same in every frame."""
     clip = videos.clip(2)
     drawings = [clip.drawing(index)[0] for index in (0, 60, 124)]
     free = np.logical_and.reduce([drawing.codes == 0 for drawing in drawings])
@@ -212,7 +212,7 @@ def test_wrong_arguments_are_named(wrong):
         RenderedVideos(**{"seed": 0, **wrong})
 
 
-def test_there_are_no_frames_beyond_the_last(videos):
+def test_frames_outside_the_clip_are_refused(videos):
     clip = videos.clip(0)
     for index in (-1, clip.frames):
         with pytest.raises(IndexError, match="frames 0 to 124"):

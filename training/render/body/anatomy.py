@@ -16,10 +16,10 @@ BONES = (
     "left_thigh", "right_thigh", "left_shin", "right_shin",
     "head_up", "head_forward",
 )  # fmt: skip
-"""Directions: pelvis to neck, right to left hip and shoulder, limbs away from the trunk, two of the head."""
+"""Directions: pelvis to neck, right to left hip and shoulder, limbs away from the trunk, two axes of the head."""
 
 (SPINE, HIPS, SHOULDERS, UPPER_ARM, _, FOREARM, _, THIGH, _, SHIN, _, HEAD_UP, HEAD_FORWARD) = range(13)
-# Of limbs the left one's row is named; the right one's is the next.
+# Of limbs, the row of the left one is named; the right one's row is the next.
 
 JOINTS = (
     "pelvis", "neck", "head",
@@ -53,7 +53,7 @@ class Proportions:
 
 
 def draw_proportions(rng: np.random.Generator) -> Proportions:
-    """A man, woman or child with the spread of sizes and builds that people have."""
+    """Draw a man, woman or child with realistic sizes and builds."""
     child = float(rng.uniform(0.25, 1.0)) if rng.random() < 0.16 else 0.0
     female = float(rng.random() < 0.5)
     stature = (1.77 - 0.13 * female) * (1 - 0.42 * child) * float(np.clip(rng.normal(1, 0.04), 0.9, 1.1))
@@ -72,7 +72,7 @@ def draw_proportions(rng: np.random.Generator) -> Proportions:
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The cross product of two vectors (3,); much faster than NumPy's general one."""
+    """Return the cross product of two vectors (3,); much faster than NumPy's general one."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
@@ -81,7 +81,7 @@ _FORWARD, _UP, _LEFT = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]), np.
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) scaled to length one; a zero vector stays zero."""
+    """Scale vectors (..., 3) to length one; a zero vector stays zero."""
     if vectors.ndim == 1:
         return vectors / max(float(vectors @ vectors) ** 0.5, 1e-9)
     length = np.sqrt((vectors * vectors).sum(-1, keepdims=True))
@@ -89,7 +89,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def frame(across: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(3, 3) rows x, y, z of a right-handed frame: y is `up`, x as near to `across` as can be."""
+    """Return the rows x, y, z (3, 3) of a right-handed frame: y is `up`, x as close to `across` as possible."""
     y = unit(up)
     x = across - (across @ y) * y
     if x @ x < 1e-6:
@@ -99,7 +99,7 @@ def frame(across: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def frames(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The frames of pelvis, chest and head, (3, 3) each with rows x, y, z, in the pose's own coordinates."""
+    """Return the frames of pelvis, chest and head, (3, 3) each with rows x, y, z, in the pose's coordinates."""
     pelvis = frame(pose[HIPS], pose[SPINE])
     chest = frame(pose[SHOULDERS], pose[SPINE])
     forward = pose[HEAD_FORWARD]
@@ -109,7 +109,7 @@ def frames(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def mirrored(pose: np.ndarray) -> np.ndarray:
-    """The pose (13, 3) as a mirror shows it, left for right."""
+    """Mirror a pose (13, 3): left becomes right."""
     order = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 11, 12]
     result = pose[order] * [-1.0, 1.0, 1.0]
     result[[HIPS, SHOULDERS]] *= -1
@@ -117,7 +117,7 @@ def mirrored(pose: np.ndarray) -> np.ndarray:
 
 
 def joints(pose: np.ndarray, body: Proportions) -> np.ndarray:
-    """(24, 3) float: where the JOINTS lie, the pelvis at the origin."""
+    """Return the places of the JOINTS (24, 3), the pelvis at the origin."""
     pelvis, chest, head = frames(pose)
     at = np.zeros((len(JOINTS), 3))
     at[JOINT["neck"]] = body.spine * pose[SPINE]
@@ -142,21 +142,19 @@ def joints(pose: np.ndarray, body: Proportions) -> np.ndarray:
         knee = hip + body.thigh * pose[THIGH + other]
         ankle = knee + body.shin * pose[SHIN + other]
         toe = foot_direction(pose, other, pelvis)
-        at[JOINT[f"{side}_shoulder"]], at[JOINT[f"{side}_elbow"]], at[JOINT[f"{side}_wrist"]] = (
-            shoulder,
-            elbow,
-            wrist,
-        )
-        at[JOINT[f"{side}_fingers"]] = wrist + body.hand * unit(0.85 * pose[FOREARM + other] + 0.15 * arm)
-        at[JOINT[f"{side}_hip"]], at[JOINT[f"{side}_knee"]], at[JOINT[f"{side}_ankle"]] = hip, knee, ankle
+        fingers = wrist + body.hand * unit(0.85 * pose[FOREARM + other] + 0.15 * arm)
         heel = ankle + 0.03 * body.stature * pose[SHIN + other] - 0.3 * body.foot * toe
-        at[JOINT[f"{side}_heel"]] = heel
-        at[JOINT[f"{side}_toes"]] = heel + body.foot * toe
+        placed = {
+            "shoulder": shoulder, "elbow": elbow, "wrist": wrist, "fingers": fingers, "hip": hip, "knee": knee,
+            "ankle": ankle, "heel": heel, "toes": heel + body.foot * toe,
+        }  # fmt: skip
+        for name, place in placed.items():
+            at[JOINT[f"{side}_{name}"]] = place
     return at
 
 
 def foot_direction(pose: np.ndarray, other: int, pelvis: np.ndarray) -> np.ndarray:
-    """The way the toes point: square to the shin, forward over the knee, turned out a little."""
+    """Return the direction of the toes: square to the shin, forward over the knee, turned out a little."""
     shin = pose[SHIN + other]
     sideways = pelvis[0] - (pelvis[0] @ shin) * shin
     ahead = unit(cross(shin, unit(sideways))) if sideways @ sideways > 1e-6 else pelvis[2]
@@ -164,7 +162,7 @@ def foot_direction(pose: np.ndarray, other: int, pelvis: np.ndarray) -> np.ndarr
     return unit(ahead + out + 0.12 * shin)
 
 
-# ---- limits of joints: each holds a direction within the frame of the bone before it
+# ---- limits of joints: each limits a direction in the frame of the bone before it
 
 TWIST_LIMIT = np.radians(50)
 HEAD_TURN_LIMIT = np.radians(80)
@@ -177,7 +175,7 @@ ARM_BACK, ARM_INWARD = -0.75, -0.7
 
 
 def limit(pose: np.ndarray) -> np.ndarray:
-    """The pose nearest to `pose`, joint after joint from the trunk outwards, that the limits allow.
+    """Return a pose within the limits of joints, close to `pose`; limited joint by joint from the trunk outwards.
 
     Args:
         pose: (13, 3) directions, of any length above zero.
@@ -211,7 +209,7 @@ def limit(pose: np.ndarray) -> np.ndarray:
 
 
 def violations(pose: np.ndarray, slack: float = 1e-3) -> list[str]:
-    """The names of the bones that stand outside the limits by more than `slack` radians (or its cosine)."""
+    """Return the names of the bones that are outside the limits by more than `slack` radians (or its cosine)."""
     moved = np.abs(limit(pose) - unit(pose)).max(1)
     return [name for name, distance in zip(BONES, moved, strict=True) if distance > slack]
 
@@ -229,7 +227,7 @@ def _limit_head(pose: np.ndarray, chest: np.ndarray) -> None:
 
 
 def _within(direction: np.ndarray, outward: int, sideways: tuple[float, float], back: float) -> np.ndarray:
-    """Holds a limb's direction within its range sideways (positive: outward) and backwards."""
+    """Limit a limb's direction sideways (positive: outward) and backwards."""
     x = np.clip(direction[0] * outward, *sideways)
     z = max(direction[2], back)
     rest = 1 - x * x - z * z
@@ -243,7 +241,7 @@ def _within(direction: np.ndarray, outward: int, sideways: tuple[float, float], 
 
 
 def _bend(direction: np.ndarray, before: np.ndarray, most: float) -> np.ndarray:
-    """Holds the angle between a bone and the one before it."""
+    """Limit the angle between a bone and the one before it."""
     cosine = float(np.clip(direction @ before, -1, 1))
     if np.arccos(cosine) <= most:
         return direction
@@ -254,7 +252,7 @@ def _bend(direction: np.ndarray, before: np.ndarray, most: float) -> np.ndarray:
 
 
 def _not_backwards(forearm: np.ndarray, arm: np.ndarray) -> np.ndarray:
-    """An elbow of a lowered arm bends forward or sideways, not back."""
+    """Limit the elbow of a lowered arm, which bends forward or sideways, not back."""
     along = float(np.clip(forearm @ arm, -1, 1))
     square = forearm - along * arm
     ahead = np.array([0.0, 0.0, 1.0]) - arm[2] * arm
@@ -272,7 +270,7 @@ def _not_backwards(forearm: np.ndarray, arm: np.ndarray) -> np.ndarray:
 
 
 def _knee(shin: np.ndarray, thigh: np.ndarray) -> np.ndarray:
-    """A knee is a hinge: the shin swings back, with the little sideways that turning at the hip allows."""
+    """Limit the knee, a hinge: the shin swings back, and a little sideways by rotation at the hip."""
     back = cross(_LEFT, thigh)
     back = unit(back) if back @ back > 1e-6 else np.array([0.0, 0.0, -1.0])
     side = cross(thigh, back)

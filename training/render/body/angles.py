@@ -1,4 +1,4 @@
-"""Poses from the angles of joints, in degrees, as the families and the motions written by hand give them."""
+"""Poses from angles of joints, in degrees, for the hand-written families and motions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def rotate(vector: np.ndarray, axis: int, degrees: float) -> np.ndarray:
-    """Vectors (..., 3), turned about the axis 0 (x), 1 (y) or 2 (z) of a right-handed frame."""
+    """Rotate vectors (..., 3) about the axis 0 (x), 1 (y) or 2 (z) of a right-handed frame."""
     angle = np.radians(degrees)
     a, b = [(1, 2), (2, 0), (0, 1)][axis]
     turned = vector.copy()
@@ -18,9 +18,8 @@ def rotate(vector: np.ndarray, axis: int, degrees: float) -> np.ndarray:
 def _limb(
     side: int, flex: float, abduct: float, bend: float, heading: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards
-    `heading`
-    (0: forward of the upper bone, 90: outward)."""
+    """Return upper and lower bone: swung forward by `flex`, outward by `abduct`, the joint bent by `bend` towards
+    `heading` (0: forward of the upper bone, 90: outward)."""
     rest = np.array([0.0, -1.0, 0.0])
     ahead = np.array([0.0, 0.0, 1.0])
     across = np.array([float(side), 0.0, 0.0])
@@ -38,7 +37,7 @@ def compose(
     legs: tuple[tuple[float, float, float, float], ...] = ((0, 3, 4, 0),) * 2,
     tip: float = 0,
 ) -> np.ndarray:  # fmt: skip
-    """A pose from angles; `tip` turns the whole body forward about its left-right axis (90: face down)."""
+    """Return a pose from angles; `tip` turns the whole body forward about its left-right axis (90: face down)."""
     pose = np.zeros((13, 3))
     spine = rotate(rotate(np.array([0.0, 1.0, 0.0]), 0, lean), 2, sway)
     pose[0] = spine

@@ -1,4 +1,4 @@
-"""The people of a generator: bodies with their clothes' cuts, each made from the seed when it is first met."""
+"""The people of a generator: bodies with the cut of their clothes, each made from the seed on first use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.outfit import draw_outfit
 
 BODIES = 192
-"""How many different people a generator knows."""
+"""Number of different people of a generator."""
 
 
 class Cast:
     """The bodies of one seed.
 
     Args:
-        seed: what all bodies follow from.
+        seed: random seed of all bodies.
     """
 
     def __init__(self, seed: int) -> None:
@@ -24,7 +24,7 @@ class Cast:
         self._bodies: dict[int, Body] = {}
 
     def body(self, number: int) -> Body:
-        """The body with a number from 0 to BODIES - 1, always the same."""
+        """Return the body with a number from 0 to BODIES - 1; always the same."""
         if number not in self._bodies:
             rng = np.random.default_rng([self._seed, 1_000_006, number])
             proportions = draw_proportions(rng)

@@ -1,4 +1,4 @@
-"""One person before the camera: posed, turned, projected; then drawn into buffers of any scale."""
+"""One person in front of the camera: posed, turned and projected, then drawn into buffers of any scale."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BODY_JOINTS = np.array([
 
 @dataclass(frozen=True)
 class CameraView:
-    """How a person is seen: own yaw, the camera's pitch and roll (radians), its distance (metres)."""
+    """View of a person: its own yaw, the camera's pitch and roll (radians), the distance (metres)."""
 
     yaw: float
     pitch: float
@@ -27,7 +27,7 @@ class CameraView:
     distance: float
 
     def rotation(self) -> np.ndarray:
-        """(3, 3) from the body frame to the camera's: x right, y up, z towards the viewer."""
+        """Return the rotation (3, 3) from the body's frame to the camera's: x right, y up, z towards the viewer."""
         (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (self.yaw, self.pitch, self.roll))
         yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -40,9 +40,9 @@ class Figure:
 
     Attributes:
         points: (V, 2); distance: (V,) metres from the camera; normals: (3, V) in the camera's frame.
-        bounds: (2, 2): the least and the greatest x and y of the points.
+        bounds: (2, 2): the smallest and the largest x and y of the points.
         keypoints: (17, 2) in COCO's order; keypoint_distance: (17,).
-        facing: (5,): cosine between the face keypoints' surface and the way to the camera.
+        facing: (5,): cosine between the face keypoints' surface and the direction to the camera.
     """
 
     def __init__(self, body: Body, pose: np.ndarray, view: CameraView) -> None:
@@ -56,12 +56,7 @@ class Figure:
         grown = np.float32(view.distance) / self.distance
         self.points = np.stack([x * grown, -y * grown], 1)
         self.normals = turned @ mesh.normals
-        self.bounds = np.array(
-            [
-                [self.points[:, 0].min(), self.points[:, 1].min()],
-                [self.points[:, 0].max(), self.points[:, 1].max()],
-            ]
-        )
+        self.bounds = np.stack([self.points.min(0), self.points.max(0)])
         spots = np.concatenate([mesh.face, mesh.joints[_BODY_JOINTS]]) @ rotation.T
         self.keypoints, self.keypoint_distance = _project(spots, view.distance)
         towards = np.array([0.0, 0.0, view.distance]) - spots[:5]
@@ -69,7 +64,7 @@ class Figure:
         self.facing = ((mesh.face_normals @ rotation.T) * towards).sum(1)
 
     def subject(self, number: int, scale: float, shift: np.ndarray) -> Subject:
-        """What labels need to know, in a buffer with `scale` pixels per metre and the pelvis at `shift`."""
+        """Return what labels depend on, in a buffer with `scale` pixels per metre and the pelvis at `shift`."""
         stature = self.body.proportions.stature
         return Subject(
             number, self.keypoints * scale + shift, self.keypoint_distance, self.facing, stature, scale
@@ -78,25 +73,29 @@ class Figure:
     def surface(
         self, size: tuple[int, int], scale: float, shift: np.ndarray
     ) -> tuple[raster.Surface, np.ndarray]:
-        """The nearest triangles in a buffer of `size`, and the (V, 2) float32 points there."""
+        """Return the nearest triangles in a buffer of `size`, and the points (V, 2) float32 there."""
         points = (self.points * scale + shift).astype(np.float32)
         return raster.rasterize(points, 1 / self.distance, self.body.triangles, size), points
 
     def stamp(self, codes: np.ndarray, distances: np.ndarray, surface: raster.Surface, number: int) -> None:
-        """Writes a surface into (H, W) buffers of codes (uint16) and distances (float32)."""
-        parts = np.take(self.body.parts, surface.triangles)
-        codes.ravel()[surface.pixels] = (parts + number * PERSON_CODES + 1).astype(np.uint16)
-        distances.ravel()[surface.pixels] = 1 / surface.nearness
+        """Write a surface into buffers (H, W) of codes (uint16) and distances (float32)."""
+        _stamp(codes, distances, surface, self.body.parts, number)
 
     def sketch(self, size: tuple[int, int], scale: float, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Buffers of codes and distances with the person alone, as number 0, from the coarse surface."""
+        """Return buffers of codes and distances with this person alone, as number 0, from the coarse surface."""
         points = (self.points * scale + shift).astype(np.float32)
         surface = raster.rasterize(points, 1 / self.distance, self.body.coarse_triangles, size)
         codes, distances = np.zeros(size[::-1], np.uint16), np.zeros(size[::-1], np.float32)
-        parts = np.take(self.body.coarse_parts, surface.triangles)
-        codes.ravel()[surface.pixels] = (parts + 1).astype(np.uint16)
-        distances.ravel()[surface.pixels] = 1 / surface.nearness
+        _stamp(codes, distances, surface, self.body.coarse_parts, 0)
         return codes, distances
+
+
+def _stamp(
+    codes: np.ndarray, distances: np.ndarray, surface: raster.Surface, parts: np.ndarray, number: int
+) -> None:
+    shown = np.take(parts, surface.triangles)
+    codes.ravel()[surface.pixels] = (shown + number * PERSON_CODES + 1).astype(np.uint16)
+    distances.ravel()[surface.pixels] = 1 / surface.nearness
 
 
 def _project(points: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:

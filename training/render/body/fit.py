@@ -1,7 +1,7 @@
-"""Fits the shipped pose statistics to a file of 2D poses: `python -m oaks.training.render.body.fit LABELS.npz`.
+"""Fit the shipped pose statistics to a file of 2D poses: `python -m oaks.training.render.body.fit LABELS.npz`.
 
-The file holds kpt_xy (N, 17, 2) normalized by the image's width and height, and kpt_v (N, 17). Only the
-mixture and counts of label patterns are kept, no pose of the file.
+The file holds kpt_xy (N, 17, 2), relative to the image's width and height, and kpt_v (N, 17). The result holds the
+mixture and counts of label patterns, and no pose of the file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from oaks.progress import progress
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit
 from oaks.training.render.body.poses import STATISTICS
-
-CLASS_EDGES = (6, 11, 16)
+from oaks.training.render.scene.labels import CLASS_EDGES
 
 
 def fit(
@@ -32,7 +31,7 @@ def fit(
     patterns: int = 300,
     seed: int = 0,
 ) -> None:
-    """Writes the statistics of the poses in LABELS to OUT."""
+    """Write the statistics of the poses in LABELS to OUT."""
     with np.load(labels) as content:
         points, visible = content["kpt_xy"].astype(np.float64), content["kpt_v"]
     labeled = visible > 0
@@ -46,10 +45,8 @@ def fit(
     for index in range(4):
         values, counts = np.unique(codes[(level == index) & (codes > 0)], return_counts=True)
         top = np.argsort(-counts, kind="stable")[:patterns]
-        content[f"patterns_{index}"], content[f"pattern_counts_{index}"] = (
-            values[top].astype(np.int32),
-            counts[top].astype(np.int32),
-        )
+        content[f"patterns_{index}"] = values[top].astype(np.int32)
+        content[f"pattern_counts_{index}"] = counts[top].astype(np.int32)
     arrays: dict[str, Any] = content
     with replacing(out) as file:
         np.savez_compressed(file, **arrays)
@@ -59,7 +56,7 @@ def fit(
 
 
 def lifted(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 39) poses within the limits, facing +z, and (N,) yaws, of whole 2D poses."""
+    """Return poses (N, 39) within the limits, facing +z, and yaws (N,), of complete 2D poses."""
     aspects = lift.choose_aspect(points, labeled)
     poses, yaws = [], []
     with progress("lifting", len(points)) as advance:
@@ -82,16 +79,14 @@ def mixture(
     rng: np.random.Generator,
     rounds: int = 40,
 ) -> dict[str, np.ndarray]:
-    """Clusters by k-means, then a low-rank Gaussian and a histogram of yaws in each."""
+    """Cluster poses by k-means; fit a low-rank Gaussian and a histogram of yaws to each cluster."""
     centers = poses[rng.choice(len(poses), components, replace=False)]
     for _ in range(rounds):
         owner = ((centers**2).sum(1) - 2 * poses @ centers.T).argmin(1)
-        centers = np.stack(
-            [
-                poses[owner == c].mean(0) if (owner == c).any() else poses[rng.integers(len(poses))]
-                for c in range(components)
-            ]
-        )
+        centers = np.stack([
+            poses[owner == c].mean(0) if (owner == c).any() else poses[rng.integers(len(poses))]
+            for c in range(components)
+        ])  # fmt: skip
     owner = ((centers**2).sum(1) - 2 * poses @ centers.T).argmin(1)
     means, factors, spreads, facing, weights = [], [], [], [], []
     for c in range(components):

@@ -1,4 +1,4 @@
-"""The shapes of the head and what it wears, as lofts; measures are shares of the head's height."""
+"""The shapes of the head, hair and hats, as lofts; lengths are shares of the head's height."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.parts import COLUMNS, Loft, Part, Ring
 
 EYE_HEIGHT, EYE_TURN = 0.49, 0.067
-"""The eyes on the head: share of its height above the chin, and share of its circumference from the front."""
+"""Place of the eyes: share of the head's height above the chin, and share of its circumference from the front."""
 
 
 def lofts(body: Proportions, outfit: Outfit) -> list[Loft]:
-    """Skull, nose, ears, then hair and hat."""
+    """Return skull, nose, ears, then hair and hat."""
     skull = skull_table(body)
     result = [Loft("head", [_ring(body, *row, Part.HEAD) for row in skull])]
     result.append(Loft("skin", [
@@ -34,13 +34,11 @@ def lofts(body: Proportions, outfit: Outfit) -> list[Loft]:
 
 
 def skull_table(body: Proportions) -> list[tuple[float, float, float, float]]:
-    """Share of the height, side, front and back of the skull's rings, from the top down."""
+    """Return share of the height, side, front and back of the skull's rings, from the top down."""
     slim = 1 - 0.05 * body.female * (1 - body.child) + 0.05 * body.child
     return [
-        (1.0, 0.005, 0.005, 0.005), (0.99, 0.08, 0.10, 0.13), (0.95, 0.17, 0.20, 0.26),
-        (0.89, 0.25, 0.29, 0.36),
-        (0.80, 0.305, 0.36, 0.425), (0.70, 0.33, 0.395, 0.45), (0.58, 0.335, 0.40, 0.445),
-        (0.48, 0.325, 0.375, 0.42),
+        (1.0, 0.005, 0.005, 0.005), (0.99, 0.08, 0.10, 0.13), (0.95, 0.17, 0.20, 0.26), (0.89, 0.25, 0.29, 0.36),
+        (0.80, 0.305, 0.36, 0.425), (0.70, 0.33, 0.395, 0.45), (0.58, 0.335, 0.40, 0.445), (0.48, 0.325, 0.375, 0.42),
         (0.38, 0.31, 0.395, 0.38), (0.27, 0.29 * slim, 0.395, 0.33), (0.17, 0.265 * slim, 0.385, 0.26),
         (0.07, 0.21 * slim, 0.385, 0.10), (0.0, 0.12 * slim, 0.36, -0.02), (-0.04, 0.03 * slim, 0.30, -0.20),
     ]  # fmt: skip
@@ -65,7 +63,7 @@ def _cap(
     part: int,
     patch: str,
 ) -> Loft:
-    """A shell over the skull that comes out where the height is above `line` (one per column) and hides
+    """Return a shell over the skull that is outside it where the height is above `line` (one per column), inside
     below."""
     dense = [skull[0]]
     for upper, lower in itertools.pairwise(skull):

@@ -1,6 +1,6 @@
-"""From 2D poses to three dimensions: bones shorter in the image than in the body lean to the camera or away.
+"""Lift 2D poses to 3D: bones shorter in the image than in the body lean towards the camera or away from it.
 
-Which of the two is decided by what joints can do and by which way the person faces, bone after bone from
+The limits of joints and the direction in which the person faces decide between the two, bone by bone from
 the trunk. The camera's frame: x to the right of the image, y up, z towards the viewer.
 """
 
@@ -21,7 +21,7 @@ ASPECTS = (4 / 3, 3 / 4, 1.0)
 
 
 def lengths(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bones of 2D poses: (N, 11) length in the image over share of the stature, and which are there.
+    """Return bones of 2D poses: length in the image over share of the stature, (N, 11), and which are known.
 
     Args:
         points: (N, 17, 2).
@@ -38,10 +38,10 @@ def lengths(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def choose_aspect(points: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """(N,) the image's width over height under which each pose's limbs are most plausible, among ASPECTS.
+    """Return, of ASPECTS, the image's width over height under which each pose's limbs are most plausible, (N,).
 
-    Plausible: left and right, upper and lower limbs nearly as long in the image as their scale allows, for
-    of all the aspects the true one makes the fewest limbs look too long beside the others.
+    The true aspect makes the fewest limbs look too long beside the others, so plausible limbs have similar ratios of
+    length in the image to length in the body.
 
     Args:
         points: (N, 17, 2) as shares of the image's width and height.
@@ -55,13 +55,13 @@ def choose_aspect(points: np.ndarray, labeled: np.ndarray) -> np.ndarray:
             spread = np.log(np.maximum(limbs, 1e-6))
             center = np.nanmedian(np.where(np.isnan(limbs).all(1, keepdims=True), 0.0, spread), axis=1)
             costs.append(np.nanmean(np.abs(np.nan_to_num(spread - center[:, None])), axis=1))
-    # Landscape photographs are the commonest; the others must win clearly.
+    # Landscape photographs are the most common, so other aspects must be clearly better.
     weighted = np.stack(costs, 1) + np.array([0.0, 0.02, 0.02])
     return np.array(ASPECTS)[weighted.argmin(1)]
 
 
 def stature(points: np.ndarray, labeled: np.ndarray) -> float:
-    """The stature in the units of `points`, from the bones nearest to the image plane; 0 if unknown."""
+    """Estimate the stature in the units of `points`, from the bones nearest to the image plane; 0 if unknown."""
     values, known = lengths(points[None], labeled[None])
     values, known = values[0], known[0].copy()
     known[1] = False  # hips are annotated anywhere across the pelvis
@@ -72,7 +72,7 @@ def stature(points: np.ndarray, labeled: np.ndarray) -> float:
 
 
 def lift(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The directions of bones behind a 2D pose.
+    """Estimate the directions of bones of a 2D pose.
 
     Args:
         points: (17, 2) in units that are the same in x and y, y down.
@@ -103,7 +103,7 @@ def lift(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for row, a, b, share in _BONES:
         if labeled[a] and labeled[b]:
             bone(row, flat[a], flat[b], share)
-    # The left side is the farther one (z < 0) of a person who looks to the right of the image.
+    # The left side of a person who looks to the right of the image is farther away (z < 0).
     for row in (1, 2):
         pose[row, 2] *= -1.0 if face_turn > 0 else 1.0
     across = pose[2] if known[2] else pose[1]
@@ -118,7 +118,8 @@ def lift(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, across: np.ndarray) -> None:
-    """Towards the viewer or away: thighs and arms rather go forward, knees bend back, elbows forward."""
+    """Decide for each limb whether it leans towards the viewer: thighs and arms prefer forward, knees bend back, elbows
+    forward."""
     for other in (0, 1):
         for upper, lower, knee in ((7 + other, 9 + other, True), (3 + other, 5 + other, False)):
             options = []
@@ -127,16 +128,11 @@ def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, acro
                     a, b = pose[upper] * [1, 1, first], pose[lower] * [1, 1, second]
                     cost = 0.0
                     if known[upper]:
-                        cost -= (
-                            1.5 * min(float(a @ forward), 0.6) if knee else 0.8 * min(float(a @ forward), 0.5)
-                        )
+                        weight, most = (1.5, 0.6) if knee else (0.8, 0.5)
+                        cost -= weight * min(float(a @ forward), most)
                     if known[upper] and known[lower]:
-                        back = np.cross(unit(across), a) if knee else -np.cross(unit(across), a)
-                        cost -= (
-                            2.5 * float(np.clip(b @ back, -0.5, 0.3))
-                            if knee
-                            else 1.5 * float(np.clip(b @ back, -0.5, 0.3))
-                        )
+                        weight, back = (2.5 if knee else 1.5), np.cross(unit(across), a)
+                        cost -= weight * float(np.clip(b @ (back if knee else -back), -0.5, 0.3))
                     options.append((cost, first, second))
             _, first, second = min(options)
             pose[upper, 2] *= first
@@ -144,7 +140,7 @@ def _choose_signs(pose: np.ndarray, known: np.ndarray, forward: np.ndarray, acro
 
 
 def _face_turn(flat: np.ndarray, labeled: np.ndarray) -> float:
-    """Where the face looks, radians to the right of the image, from where the nose lies between the ears."""
+    """Return the face's direction, radians to the right of the image, from the place of the nose between the ears."""
     if labeled[3] and labeled[4] and labeled[0]:
         half = abs(flat[3, 0] - flat[4, 0]) / 2
         turn = float(np.arctan2(flat[0, 0] - (flat[3, 0] + flat[4, 0]) / 2, max(half, 1e-6)))
@@ -154,7 +150,7 @@ def _face_turn(flat: np.ndarray, labeled: np.ndarray) -> float:
         return float(np.sign(flat[0, 0] - flat[ear, 0])) * np.radians(65)
     if labeled[0] or labeled[1] or labeled[2]:
         return 0.0
-    # No face in sight: from behind, turned as the shoulders are.
+    # No part of the face is labeled: seen from behind.
     return np.pi
 
 
@@ -176,13 +172,8 @@ def _head(
         pose[12] = [np.sin(turn) * np.cos(nod), np.sin(nod), np.cos(turn) * np.cos(nod)]
     else:
         pose[12] = forward if forward[2] < 0.3 else np.array([forward[0], 0.0, -abs(forward[2])])
-    eyes = (
-        flat[1] - flat[2]
-        if labeled[1] and labeled[2]
-        else flat[3] - flat[4]
-        if labeled[3] and labeled[4]
-        else None
-    )
+    pairs = [(left, right) for left, right in ((1, 2), (3, 4)) if labeled[left] and labeled[right]]
+    eyes = flat[pairs[0][0]] - flat[pairs[0][1]] if pairs else None
     if eyes is not None and np.hypot(*eyes) > 0.01 * scale:
         level = np.array([-eyes[1], eyes[0], 0.0]) * (
             1 if eyes[0] * np.sign(pose[12, 2] or 1) >= 0 or abs(up[1]) < 0.3 else -1
@@ -195,7 +186,7 @@ def _head(
 
 
 def face_viewer(pose: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
-    """Takes the yaw out of a lifted pose.
+    """Remove the yaw of a lifted pose.
 
     Returns:
         the pose turned to face +z, and the yaw in radians that turns it back.
@@ -212,6 +203,6 @@ def face_viewer(pose: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]
 
 
 def turn(directions: np.ndarray, yaw: float) -> np.ndarray:
-    """Directions (..., 3) turned about the vertical; a positive yaw takes +z towards +x."""
+    """Rotate directions (..., 3) about the vertical; a positive yaw takes +z towards +x."""
     cosine, sine = np.cos(yaw), np.sin(yaw)
     return directions @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])

@@ -1,4 +1,4 @@
-"""One dressed person as a mesh that bends with the pose."""
+"""A dressed person as a mesh that bends with the pose."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Body:
     """The surface of one person, dressed; `mesh(pose)` bends it.
 
     Attributes:
-        number: tells the bodies of one generator apart.
+        number: of the body in its generator.
         triangles: (T, 3) int, vertices anticlockwise from outside in a right-handed frame.
         parts: (T,) int: the Part of each triangle.
         texture: (V, 2) float32: atlas coordinates in pixels.
-        coarse_triangles, coarse_parts: the same surface with every other ring and column, for small drawings.
+        coarse_triangles, coarse_parts: the same surface with every second ring and column, for small drawings.
     """
 
     def __init__(self, proportions: Proportions, outfit: Outfit, number: int = 0) -> None:
@@ -102,7 +102,7 @@ class Body:
         self.coarse_triangles, self.coarse_parts = _triangles(coarse, 2)
 
     def _eyes(self) -> None:
-        """The four vertices around each eye, and their weights."""
+        """Find the four vertices around each eye, and their weights."""
         heights = np.array([row[0] for row in head.skull_table(self.proportions)])
         upper = int(np.flatnonzero(heights >= head.EYE_HEIGHT)[-1])
         down = (heights[upper] - head.EYE_HEIGHT) / (heights[upper] - heights[upper + 1])
@@ -116,7 +116,7 @@ class Body:
             self._eye_weights.append(np.outer([1 - down, down], [1 - right, right]).ravel())
 
     def mesh(self, pose: np.ndarray) -> Mesh:
-        """The surface in a pose, (13, 3) directions as in anatomy."""
+        """Return the surface in a pose, directions (13, 3) as in anatomy."""
         at = joints(pose, self.proportions)
         center, across, ahead = self._rings(pose, at)
         vertices = center.T[:, :, None].astype(np.float32)
@@ -136,7 +136,7 @@ class Body:
         return Mesh(vertices, normals, face, unit(face_normals), at)
 
     def _rings(self, pose: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(R, 3) centers of the rings and their two axes."""
+        """Return the centers (R, 3) of the rings and their two axes."""
         pelvis, chest, head_frame = frames(pose)
         feet, toes = [], []
         for other in (0, 1):
@@ -159,7 +159,7 @@ class Body:
         start = at[self._start]
         center = start + self._share * (at[self._end] - start)
         center += self._forward * basis[:, 2] + self._sideways * basis[:, 0]
-        # The smallest turn that takes the frame's downward axis to the ring's way takes its other axes along.
+        # The smallest rotation from the frame's downward axis to the ring's direction also rotates the other axes.
         down = -basis[:, 1]
         total = way + down
         total_scaled = total / np.maximum(1 + (way * down).sum(1, keepdims=True), 0.05)
@@ -169,7 +169,7 @@ class Body:
         return center, across, ahead
 
     def _skirt(self, pose: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """(3, rings, COLUMNS): cloth around both legs from the waist down."""
+        """Return the cloth around both legs from the waist down, (3, rings, COLUMNS)."""
         body = self.proportions
         pelvis = frames(pose)[0]
         assert self.outfit.skirt is not None
@@ -196,7 +196,7 @@ class Body:
         return points + (front * deep[:, None]).T[:, :, None] * (np.cos(ANGLE) * swell)
 
     def _face(self, values: np.ndarray) -> np.ndarray:
-        """(5, 3) of the (3, V) values at nose, eyes and ears."""
+        """Return the values (3, V) at nose, eyes and ears, (5, 3)."""
         tip = (self._first[Part.NOSE] + 3) * COLUMNS + 8
         # An ear's keypoint is the middle of its outer half: columns from front over the side to the back.
         ears = [
@@ -211,8 +211,8 @@ class Body:
 
 
 def _triangles(spans: list[tuple[int, list[int], int]], skip: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles (T, 3) and parts (T,) of lofts, each given by its first ring, its rings' parts and its
-    columns' step; of the rings every skip-th counts."""
+    """Return triangles (T, 3) and parts (T,) of lofts, each given by its first ring, its rings' parts and its
+    columns' step; only every skip-th ring is used."""
     triangles, parts = [], []
     for start, ring_parts, step in spans:
         column = np.arange(0, COLUMNS - 1, step)

@@ -1,4 +1,4 @@
-"""How people move: a gait that follows its phase, standing, turning, waving, from stop to stop.
+"""Motion of people from stop to stop: a gait that follows its phase, standing, turning, waving.
 
 The ground's coordinates: x to the camera's right, z away from it, metres. A heading of 0 looks at the camera,
 of 90 degrees to the right.
@@ -25,7 +25,7 @@ _HARMONICS = 6
 _ANKLES, _HEELS, _TOES = (
     [JOINT[f"{side}_{end}"] for side in ("left", "right")] for end in ("ankle", "heel", "toes")
 )
-_BALL = 0.75  # of the way from heel to toes: where a foot bends as it pushes off
+_BALL = 0.75  # of the length from heel to toes: where a foot bends as it pushes off
 _ROLL = 0.012  # metres of height over which a foot rolls from its heel to its toes
 _DOUBLE = 0.4  # radians after its heel's strike at which a foot carries half of the body
 
@@ -34,12 +34,12 @@ _STEPS = 60
 _TURN = np.radians(150)  # per second, at most
 _EASE = 0.45  # seconds from standing to full pace or to turning
 _RAISE = 0.8  # seconds to raise an arm
-_AHEAD = 0.6  # metres to a stop at which people make for the next
+_AHEAD = 0.6  # metres from a stop at which it counts as reached
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Where to walk to (x, z), how long to stay there (seconds), and whether to wave meanwhile."""
+    """A place to walk to (x, z), the time to stay there (seconds), and whether to wave meanwhile."""
 
     place: tuple[float, float]
     seconds: float = 0.0
@@ -48,16 +48,16 @@ class Stop:
 
 @dataclass(frozen=True)
 class Manner:
-    """How one person moves; angles in degrees.
+    """A person's way of moving; angles in degrees.
 
     Attributes:
         cadence: strides (two steps) per second.
         swing: of the legs, as a share of an adult's at an easy pace.
-        arms: how far arms swing; elbow: how far they are bent.
+        arms: amplitude of the arms' swing; elbow: bend of the elbows.
         lean: of the trunk, forward.
-        rest: of each arm while standing: flexion, abduction, bend, heading, as angles.compose takes them.
+        rest: each arm while standing: flexion, abduction, bend, heading, as for angles.compose.
         waves: the arm that waves, 0 left or 1 right, and how often per second.
-        looks: when in its slow turns to and fro the head begins, radians.
+        looks: phase at which the head's slow turns begin, radians.
         stance: the heading while standing, radians.
     """
 
@@ -74,7 +74,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Motion:
-    """Where a person is in each of T frames, and how.
+    """A person's places and poses in T frames.
 
     Attributes:
         places: (T, 2): x and z of the pelvis over the ground, metres.
@@ -90,7 +90,7 @@ class Motion:
 
 
 def draw_manner(rng: np.random.Generator) -> Manner:
-    """A person's way of moving."""
+    """Draw a person's way of moving."""
     left, right = (
         (float(rng.normal(2, 6)), abs(float(rng.normal(7, 3))), float(rng.uniform(5, 35)), 0.0)
         for _ in range(2)
@@ -112,14 +112,14 @@ def move(
     rng: np.random.Generator, body: Proportions, start: tuple[float, float], stops: Sequence[Stop],
     frames: int, rate: float,
 ) -> Motion:  # fmt: skip
-    """Walks from `start` (x, z) to stop after stop; whoever has reached the last one stays there.
+    """Walk from `start` (x, z) to one stop after another, and stay at the last.
 
     Args:
-        rng: the manner, and the foot to begin with.
+        rng: draws the manner and the first foot.
         body: whose stride it is.
         start: x, z.
         stops: at least one.
-        frames: how many, T.
+        frames: number of frames, T.
         rate: frames per second.
     """
     manner = draw_manner(rng)
@@ -132,20 +132,20 @@ def move(
         poses[index] = posture(manner, phase, walker.effort, walker.waving, index / rate)
         heights[index] = _support(phase) @ _depths(joints(poses[index], body))
         walker.advance(1 / rate)
-        # Small steps are quicker, for their size, than large ones.
+        # Small steps are quicker than large ones, relative to their size.
         phase += 2 * np.pi * manner.cadence / rate * walker.effort**0.5
     return Motion(places, heights, headings, poses)
 
 
 def posture(manner: Manner, phase: float, effort: float, waving: float, time: float) -> np.ndarray:
-    """A pose (13, 3) while walking, standing or anything between.
+    """Return a pose (13, 3) while walking, standing or in between.
 
     Args:
         manner: whose.
         phase: of the stride in radians; the left heel strikes at 0, the right one at pi.
         effort: 0 standing to 1 walking.
         waving: 0 not at all to 1 with a raised arm.
-        time: seconds, for all that goes on without a stride.
+        time: seconds, for motion that does not depend on the stride.
     """
     legs, arms = [], []
     for side in (0, 1):
@@ -171,7 +171,7 @@ def posture(manner: Manner, phase: float, effort: float, waving: float, time: fl
 
 
 def _stride(manner: Manner, body: Proportions) -> float:
-    """Metres that a stride covers: as far as the feet that carry it move back under the body meanwhile."""
+    """Return the metres that a stride covers: the distance that the carrying feet move back under the body."""
     phases = np.linspace(0, 2 * np.pi, _STEPS + 1)
     at = np.array([joints(posture(manner, phase, 1.0, 0.0, 0.0), body) for phase in phases])
     back = -np.diff(at[:, _ANKLES, 2], axis=0)
@@ -180,20 +180,20 @@ def _stride(manner: Manner, body: Proportions) -> float:
 
 
 def _support(phase: float) -> np.ndarray:
-    """(2,): how much of the body the left and the right foot carry; handed over without a jolt."""
+    """Return the shares of the body that the left and the right foot carry, (2,); they change smoothly."""
     left = 0.5 + 0.5 * np.tanh(np.sin(phase - _DOUBLE))
     return np.array([left, 1 - left])
 
 
 def _depths(at: np.ndarray) -> np.ndarray:
-    """(2,): metres from the pelvis down to the lower of each foot's heel and ball, without a kink between."""
+    """Return the metres from the pelvis down to the lower of each foot's heel and ball, (2,); a smooth maximum."""
     heel, toes = -at[_HEELS, 1], -at[_TOES, 1]
     ball = heel + _BALL * (toes - heel)
     return _ROLL * np.logaddexp(heel / _ROLL, ball / _ROLL)
 
 
 def _curve(table: tuple[int, ...], phase: float) -> float:
-    """A closed curve through a table's values, without harmonics too high for a limb."""
+    """Evaluate a closed curve through a table's values, without harmonics too high for a limb."""
     terms = np.fft.rfft(table)[:_HARMONICS] / len(table)
     waves = np.exp(1j * phase * np.arange(_HARMONICS))
     return float(2 * (terms * waves).real.sum() - terms[0].real)
@@ -209,7 +209,7 @@ def _blend(first: _Angles, second: _Angles, share: float) -> _Angles:
 
 
 class _Walker:
-    """Steers along stops; nothing about it jumps from one moment to the next.
+    """Steers along stops; place, heading, effort and waving change smoothly.
 
     Attributes:
         place: (2,) x, z; heading: radians.
@@ -229,7 +229,7 @@ class _Walker:
             self.effort = self._pace = 1.0
 
     def advance(self, seconds: float) -> None:
-        """Goes on for a moment."""
+        """Advance by some seconds."""
         self._choose(seconds)
         stop, standing = self._stops[0], self._rest is not None
         goal = self._stance if standing else self._course(stop)
@@ -248,7 +248,7 @@ class _Walker:
         self.place = self.place + self._pace * self._speed * seconds * way
 
     def _choose(self, seconds: float) -> None:
-        """Begins or goes on with the stay at a stop, or makes for the next."""
+        """Begin or continue the stay at a stop, or choose the next."""
         if self._rest is not None:
             self._rest -= seconds
         elif self._away(self._stops[0]) < _AHEAD:

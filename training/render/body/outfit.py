@@ -1,4 +1,4 @@
-"""What changes a person's outline: hairstyle, hat and the cut of clothes."""
+"""Hairstyle, hat and the cut of clothes, which change a person's outline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Outfit:
         skirt: None, or its length as a share of the leg.
         sleeve: of the arm down to the fingertips.
         leg: of the leg down to the ankle.
-        loose: how far cloth stands off, as a share of the limb's radius.
+        loose: distance of the cloth from the limb, as a share of its radius.
         bag: whether there is a backpack.
     """
 
@@ -30,8 +30,7 @@ class Outfit:
     bag: bool = False
 
     def hairline(self, u: np.ndarray) -> np.ndarray:
-        """Where hair begins, as a share of the head's height, at shares u of its circumference (0.5: the
-        front)."""
+        """Return where hair begins, as a share of the head's height, at shares u of its circumference (0.5: the front)."""
         close = self.hair in ("short", "tail", "bun")
         temple, fringe = (0.5, 0.78) if close else (0.15, 0.74)
         nape = 0.2 if close else 0.0
@@ -40,7 +39,7 @@ class Outfit:
 
 
 def draw_outfit(rng: np.random.Generator, female: float, child: float) -> Outfit:
-    """A hairstyle and the cut of clothes for a man, woman or child."""
+    """Draw a hairstyle and the cut of clothes for a man, woman or child."""
     if female < 0.5 and rng.random() < 0.92:
         styles = ["none", "short", "short", "short", "short"]
     else:

@@ -1,4 +1,4 @@
-"""What a body's surface is made of: rings around bones, lofts of rings, parts, places in the atlas."""
+"""Elements of a body's surface: rings around bones, lofts of rings, parts, places in the atlas."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from oaks.training.render.body.anatomy import JOINT
 
 COLUMNS = 17
-"""Points of a ring: 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back: textures close."""
+"""Points of a ring: 8 is the front, 12 the left, 4 the right; 0 and 16 are both the back, so that textures close."""
 ANGLE = 2 * np.pi * (np.arange(COLUMNS) / (COLUMNS - 1) - 0.5)
 """(COLUMNS,) radians from the front towards the left."""
 
 
 class Part(IntEnum):
-    """What a pixel of a person belongs to."""
+    """Part of a person that a pixel shows."""
 
     HEAD = 0
     HAIR = 1
@@ -58,7 +58,7 @@ PATCHES = {
     "head": (0, 288, 192, 96),
     "hair": (192, 288, 64, 96),
 }
-"""Where each surface lies in a person's atlas: x, y, width, height."""
+"""Place of each surface in a person's atlas: x, y, width, height."""
 ATLAS = (256, 384)
 """The atlas's width and height in pixels."""
 
@@ -74,14 +74,14 @@ class Ring:
     """One ring of a loft. Lengths in metres.
 
     Attributes:
-        start, end, share: the center lies at this share of the way between two joints.
+        start, end, share: the center divides the line between two joints at this share.
         side, front, back: radii across, ahead and behind; a negative `back` puts the whole ring ahead of
-        the bone.
-        part, v: what its pixels belong to, and where it lies along its patch of the atlas, from 0 to 1.
-        way, next_way, turn: the direction that the ring is square to, `turn` of the way from one of WAYS to
-        the next. frame, next_frame, mix: which of FRAMES tells its sides, mixed likewise.
-        forward, sideways: moves the center along the frame's axes.
-        power: of the outline's cosine and sine: 1 an ellipse, less a rounded box.
+            the bone.
+        part, v: Part of its pixels, and its place along its patch of the atlas, from 0 to 1.
+        way, next_way, turn: direction that the ring is square to: `turn` from one of WAYS to the next.
+        frame, next_frame, mix: which of FRAMES gives its sides, mixed likewise.
+        forward, sideways: offset of the center along the frame's axes.
+        power: of the outline's cosine and sine: 1 gives an ellipse, less a rounded box.
     """
 
     start: str
@@ -103,7 +103,7 @@ class Ring:
     power: float = 1.0
 
     def row(self) -> tuple[float, ...]:
-        """The ring in numbers, as Body keeps them."""
+        """Return the ring as numbers, as Body stores them."""
         return (
             JOINT[self.start], JOINT[self.end], self.share,
             WAYS.index(self.way), WAYS.index(self.next_way or self.way), self.turn,
@@ -118,7 +118,7 @@ class Loft:
 
     Attributes:
         swell: (rings, COLUMNS) scales the radii column by column.
-        step: only every step-th column has edges; 2 for what is thin.
+        step: only every step-th column has edges; 2 for thin parts.
     """
 
     patch: str

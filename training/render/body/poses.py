@@ -1,6 +1,6 @@
-"""Where poses come from: families written by hand, the statistics of real poses, or a file of 2D poses.
+"""Sources of poses: families written by hand, the statistics of real poses, or a file of 2D poses.
 
-All give a (13, 3) pose as in anatomy, upright as the person would be seen, facing +z on the whole, within
+All give a pose (13, 3) as in anatomy, upright as the person would be seen, facing roughly +z, within
 the limits of joints.
 """
 
@@ -18,12 +18,13 @@ from oaks.structured import read_npz
 from oaks.training.render.body import lift
 from oaks.training.render.body.anatomy import limit, mirrored, unit
 from oaks.training.render.body.angles import compose, rotate
+from oaks.training.render.scene.labels import CLASS_EDGES
 
 STATISTICS = Path(__file__).parent / "pose_statistics.npz"
 
 
 class Statistics:
-    """What was fitted to real poses: a mixture of low-rank Gaussians over directions, and patterns of labels.
+    """Statistics of real poses: a mixture of low-rank Gaussians over directions, and patterns of labels.
 
     Attributes:
         weights: (C,) the mixture's shares.
@@ -46,7 +47,7 @@ class Statistics:
         self.weights /= self.weights.sum()
 
     def pose(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """A pose within the limits, and the component that it is from."""
+        """Draw a pose within the limits; return it and its component."""
         component = int(rng.choice(len(self.weights), p=self.weights))
         factor = self.factors[component]
         vector = self.means[component] + rng.normal(size=len(factor)) @ factor
@@ -54,22 +55,22 @@ class Statistics:
         return limit(vector.reshape(13, 3)), component
 
     def yaws(self, rng: np.random.Generator, component: int, count: int) -> np.ndarray:
-        """(count,) yaws in radians at which poses of a component are seen."""
+        """Draw yaws (count,), in radians, at which poses of a component are seen."""
         steps = rng.choice(36, count, p=_shares(self.facing[component]))
         return np.radians(-180 + 10 * (steps + rng.random(count)))
 
     def pattern(self, rng: np.random.Generator, level: int) -> np.ndarray:
-        """(17,) bool: which keypoints have a label, as seen on a real person of this occlusion class."""
+        """Draw which keypoints have a label, (17,) bool, as on a real person of this occlusion class."""
         code = int(self.patterns[level][rng.choice(len(self.patterns[level]), p=self.pattern_weights[level])])
         return (code >> np.arange(17)) & 1 == 1
 
     def complete(self, pose: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Fills the unknown directions of a pose from those known, by the mixture.
+        """Draw the unknown directions of a pose given the known ones, from the mixture.
 
         Args:
             pose: (13, 3) directions facing +z; rows that are not known are not read.
             known: (13,) bool.
-            rng: draws what the known ones leave open.
+            rng: random generator.
         """
         mask = np.repeat(known, 3)
         vector = pose.reshape(39)
@@ -89,7 +90,7 @@ class Statistics:
 
 @cache
 def shipped_statistics() -> Statistics:
-    """The statistics that come with the package."""
+    """Return the statistics that come with the package."""
     return Statistics()
 
 
@@ -106,7 +107,7 @@ def _head(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _arm(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """An arm that does something: hangs, holds, points, is on the hip, at the head, across the body or up."""
+    """Draw an arm that hangs, holds, points, is on the hip, at the head, across the body or raised."""
     kind = int(rng.integers(7))
     n = rng.normal
     if kind == 0:
@@ -197,15 +198,8 @@ def _sport(rng: np.random.Generator) -> np.ndarray:
     legs = tuple(
         (rng.uniform(-25, 80), rng.uniform(0, 50), rng.uniform(5, 100), rng.normal(0, 20)) for _ in range(2)
     )
-    return compose(
-        rng.normal(18, 22),
-        rng.normal(0, 15),
-        rng.normal(0, 25),
-        _head(rng),
-        (reach(), reach()),
-        legs,
-        rng.normal(0, 12),
-    )
+    lean, sway, twist = rng.normal(18, 22), rng.normal(0, 15), rng.normal(0, 25)
+    return compose(lean, sway, twist, _head(rng), (reach(), reach()), legs, rng.normal(0, 12))
 
 
 def _raise(rng: np.random.Generator) -> np.ndarray:
@@ -226,16 +220,14 @@ def _spread(rng: np.random.Generator) -> np.ndarray:
 
 FAMILIES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray]]] = {
     "stand": (0.3, _stand), "walk": (0.17, _walk), "run": (0.08, _run), "sit": (0.14, _sit),
-    "squat": (0.05, _squat),
-    "kneel": (0.03, _kneel), "lie": (0.03, _lie), "sport": (0.1, _sport), "raise": (0.05, _raise),
-    "spread": (0.05, _spread),
+    "squat": (0.05, _squat), "kneel": (0.03, _kneel), "lie": (0.03, _lie), "sport": (0.1, _sport),
+    "raise": (0.05, _raise), "spread": (0.05, _spread),
 }  # fmt: skip
-"""Share and maker of each family."""
+"""Share of each family, and the function that draws a pose of it."""
 
 
 def hand_written(rng: np.random.Generator, family: str | None = None) -> np.ndarray:
-    """(13, 3): a pose of one of FAMILIES (drawn by their shares unless named), within the limits of
-    joints."""
+    """Draw a pose (13, 3) of one of FAMILIES (by their shares, unless named), within the limits of joints."""
     if family is None:
         names = list(FAMILIES)
         family = names[int(rng.choice(len(names), p=[FAMILIES[name][0] for name in names]))]
@@ -243,15 +235,14 @@ def hand_written(rng: np.random.Generator, family: str | None = None) -> np.ndar
 
 
 class PoseSource:
-    """Poses from the shipped statistics and, with the chance 1 - fitted, from the hand-written families."""
+    """Poses from the shipped statistics with probability `fitted`, otherwise from the hand-written families."""
 
     def __init__(self, fitted: float = 0.72) -> None:
         self.fitted = fitted
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
-        """A person to be seen with an occlusion class: (13, 3) pose, yaw in radians, (17,) bool: which have
-        labels."""
+        """Draw a person of an occlusion class: pose (13, 3), yaw in radians, (17,) bool: which keypoints have labels."""
         pattern = self.statistics.pattern(rng, level)
         if rng.random() < self.fitted:
             pose, component = self.statistics.pose(rng)
@@ -266,8 +257,7 @@ class PoseSource:
 
 
 class PoseFile:
-    """Poses of a file with kpt_xy (N, 17, 2), as shares of the image's width and height, and kpt_v (N,
-    17)."""
+    """Poses of a file with kpt_xy (N, 17, 2), relative to the image's width and height, and kpt_v (N, 17)."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -285,7 +275,7 @@ class PoseFile:
         if not np.isfinite(self._points[visible > 0]).all():
             raise ArgumentError(f"poses: {path} must have finite kpt_xy where kpt_v is above 0, got others")
         self._labeled = visible > 0
-        level = np.digitize(self._labeled.sum(1), (6, 11, 16))
+        level = np.digitize(self._labeled.sum(1), CLASS_EDGES)
         self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]
         if any(len(members) == 0 for members in self._members):
             came = [len(members) for members in self._members]
@@ -293,7 +283,7 @@ class PoseFile:
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
-        """A person of the class, lifted, what its labels leave open filled in; as PoseSource.draw."""
+        """Draw a person of the class, lifted to 3D, with unknown directions drawn; returns as PoseSource.draw does."""
         person = int(rng.choice(self._members[level]))
         points, labeled = self._points[person], self._labeled[person]
         aspect = lift.choose_aspect(points[None], labeled[None])[0]
@@ -307,18 +297,12 @@ class PoseFile:
 
 
 def fitting_yaw(pose: np.ndarray, pattern: np.ndarray, yaws: np.ndarray) -> float:
-    """Of some yaws the one at which the face shows what the pattern has of it, as nearly as can be."""
+    """Return, of some yaws, the one at which the visible parts of the face fit the pattern best."""
     forward, up = pose[12], pose[11]
     across = unit(np.cross(up, forward))
-    ways = np.stack(
-        [
-            forward,
-            forward + 0.5 * across,
-            forward - 0.5 * across,
-            across + 0.25 * forward,
-            0.25 * forward - across,
-        ]
-    )
+    ways = np.stack([
+        forward, forward + 0.5 * across, forward - 0.5 * across, across + 0.25 * forward, 0.25 * forward - across
+    ])  # fmt: skip
     towards = np.cos(yaws)[:, None] * ways[:, 2] - np.sin(yaws)[:, None] * ways[:, 0]
     shown = towards > (0.0, 0.1, 0.1, 0.0, 0.0)
     # A head without labels may be hidden or cut off as well as turned away.

@@ -1,4 +1,4 @@
-"""The shapes of trunk, limbs and what hangs on them, as lofts; measures are shares of the stature."""
+"""The shapes of trunk, limbs, skirt and bag, as lofts; lengths are shares of the stature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SKIRT_RINGS = 8
 
 
 def lofts(body: Proportions, outfit: Outfit) -> list[Loft]:
-    """Trunk, neck, arms, legs and feet, then skirt and bag where the outfit has them."""
+    """Return trunk, neck, arms, legs and feet, then skirt and bag if the outfit has them."""
     result = [_trunk(body, outfit), _neck(body)]
     for side in ("left", "right"):
         result += [_arm(body, outfit, side), _leg(body, outfit, side), _foot(body, side)]
@@ -69,10 +69,8 @@ def _trunk(body: Proportions, outfit: Outfit) -> Loft:
 def _neck(body: Proportions) -> Loft:
     width = body.stature * body.build**0.8 * (0.0355 - 0.004 * body.female - 0.004 * body.child)
     return Loft("skin", [
-        Ring("neck_low", "head", share, width * size, width * size, width * size, Part.NECK,
-        0.9 - 0.8 * share,
-             way="down", next_way="head_down", turn=share, frame="chest", next_frame="head", mix=min(share,
-             1.0))
+        Ring("neck_low", "head", share, width * size, width * size, width * size, Part.NECK, 0.9 - 0.8 * share,
+             way="down", next_way="head_down", turn=share, frame="chest", next_frame="head", mix=min(share, 1.0))
         for share, size in ((0.1, 1.25), (0.45, 1.02), (0.8, 0.97), (1.15, 1.0))
     ], step=2)  # fmt: skip
 
@@ -152,7 +150,7 @@ def _foot(body: Proportions, side: str) -> Loft:
 
 
 def _skirt() -> Loft:
-    """A skirt's rings; Body puts them around both legs in each pose."""
+    """Return a skirt's rings; Body puts them around both legs in each pose."""
     ring = Ring("pelvis", "neck", 0, 1, 1, 1, Part.SKIRT, 0, way="down", frame="pelvis")
     rings = [replace(ring, v=index / (SKIRT_RINGS - 1)) for index in range(SKIRT_RINGS)]
     return Loft("skirt", rings, 1 + np.linspace(0, 0.1, SKIRT_RINGS)[:, None] * np.cos(6 * ANGLE)[None])
@@ -163,7 +161,6 @@ def _bag(body: Proportions) -> Loft:
     return Loft("bag", [
         Ring("pelvis", "neck", share, s * side, s * depth, s * depth, Part.BAG, (0.97 - share) / 0.75,
              way="down", frame="chest", forward=-0.095 * s, power=0.5)
-        for share, side, depth in ((0.97, 0.01, 0.01), (0.95, 0.055, 0.03), (0.85, 0.075, 0.042),
-        (0.5, 0.08, 0.05),
+        for share, side, depth in ((0.97, 0.01, 0.01), (0.95, 0.055, 0.03), (0.85, 0.075, 0.042), (0.5, 0.08, 0.05),
                                    (0.28, 0.075, 0.045), (0.24, 0.01, 0.01))
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who a person is: skin, face and hair."""
+"""Identities: skin, face and hair of a person."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from oaks.training.render.body.anatomy import Proportions
 from oaks.training.render.body.head import EYE_HEIGHT, EYE_TURN
 from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.parts import ATLAS, PATCHES
-from oaks.training.render.look.textures import Textures
+from oaks.training.render.look.textures import Textures, flat, ink
 
 # BGR, from light to dark.
 _SKIN = np.array(
     [[196, 216, 240], [170, 198, 232], [140, 175, 218], [115, 152, 200], [84, 122, 172], [60, 92, 140],
-    [42, 64, 102],
-     [30, 44, 72]], np.float32,
+     [42, 64, 102], [30, 44, 72]], np.float32,
 )  # fmt: skip
 _HAIR = np.array(
     [[18, 18, 20], [24, 28, 38], [30, 42, 62], [40, 66, 100], [70, 115, 160], [120, 175, 210], [60, 70, 150],
@@ -28,7 +27,7 @@ _IRIS = np.array([[40, 30, 20], [90, 70, 50], [30, 40, 60], [70, 90, 60]], np.fl
 
 @dataclass(frozen=True)
 class Identity:
-    """An atlas (uint8 BGR) with skin, face and hair and no clothes, and the skin's color (3,)."""
+    """An atlas (uint8 BGR) of skin, face and hair without clothes, and the skin's color (3,)."""
 
     atlas: np.ndarray
     skin: np.ndarray
@@ -37,14 +36,13 @@ class Identity:
 def paint_identity(
     rng: np.random.Generator, textures: Textures, body: Proportions, outfit: Outfit, faces: bool
 ) -> Identity:
-    """Paints a person; without `faces` the head is skin all over."""
+    """Paint a person; without `faces`, the head is plain skin."""
     tone = float(rng.uniform(0, len(_SKIN) - 1.001))
     low = int(tone)
     skin = _SKIN[low] + (tone - low) * (_SKIN[low + 1] - _SKIN[low])
     skin = skin * rng.uniform(0.94, 1.06, 3).astype(np.float32)
     hair = _HAIR[int(rng.integers(6 if body.child or low > 4 else len(_HAIR)))] * rng.uniform(0.8, 1.2)
-    atlas = np.empty((ATLAS[1], ATLAS[0], 3), np.uint8)
-    atlas[:] = np.clip(skin, 0, 255)
+    atlas = flat(ATLAS, np.clip(skin, 0, 255))
     if faces:
         x, y, width, height = PATCHES["head"]
         face = atlas[y : y + height, x : x + width]
@@ -61,41 +59,41 @@ def paint_identity(
 
 def _beard(rng: np.random.Generator, face: np.ndarray, skin: np.ndarray, hair: np.ndarray) -> None:
     height, width = face.shape[:2]
-    ink = _ink(skin + rng.uniform(0.5, 0.95) * (hair - skin))
-    _ellipse(face, (width / 2, height * 0.93), (width * 0.17, height * 0.2), ink)
-    _ellipse(face, (width / 2, height * 0.745), (width * 0.05, height * 0.022), ink)
+    tone = ink(skin + rng.uniform(0.5, 0.95) * (hair - skin))
+    _ellipse(face, (width / 2, height * 0.93), (width * 0.17, height * 0.2), tone)
+    _ellipse(face, (width / 2, height * 0.745), (width * 0.05, height * 0.022), tone)
 
 
 def _eye(rng: np.random.Generator, face: np.ndarray, sign: int, skin: np.ndarray, hair: np.ndarray) -> None:
     height, width = face.shape[:2]
     x, y = width * (0.5 + sign * EYE_TURN), height * (1 - EYE_HEIGHT)
     opening = rng.uniform(0.02, 0.032)
-    _ellipse(face, (x, y), (width * 0.034, height * 0.05), _ink(skin * 0.8))
+    _ellipse(face, (x, y), (width * 0.034, height * 0.05), ink(skin * 0.8))
     _ellipse(
-        face, (x + sign * 4, y + height * 0.17), (width * 0.03, height * 0.05), _ink(skin * [0.9, 0.9, 1.02])
+        face, (x + sign * 4, y + height * 0.17), (width * 0.03, height * 0.05), ink(skin * [0.9, 0.9, 1.02])
     )
     _ellipse(face, (x, y), (width * 0.026, height * opening), (226, 229, 232))
     cv2.circle(
-        face, _dot(x, y), round(height * 0.026 * 8), _ink(_IRIS[int(rng.integers(4))]), -1, cv2.LINE_AA, 3
+        face, _dot(x, y), round(height * 0.026 * 8), ink(_IRIS[int(rng.integers(4))]), -1, cv2.LINE_AA, 3
     )
     lash = (_dot(x, y), _dot(width * 0.028, height * opening))
     cv2.ellipse(face, *lash, 0, 180, 360, (25, 25, 30), 1, cv2.LINE_AA, 3)
     brow = (_dot(x, y - height * 0.065), _dot(width * 0.032, height * 0.018))
-    cv2.ellipse(face, *brow, sign * 8, 180, 360, _ink(hair * 0.6 + skin * 0.15), 2, cv2.LINE_AA, 3)
+    cv2.ellipse(face, *brow, sign * 8, 180, 360, ink(hair * 0.6 + skin * 0.15), 2, cv2.LINE_AA, 3)
 
 
 def _mouth(rng: np.random.Generator, face: np.ndarray, skin: np.ndarray) -> None:
     height, width = face.shape[:2]
     x, y = width / 2, height * 0.815
     lips = skin * [0.62, 0.62, 0.85] * rng.uniform(0.8, 1.05)
-    _ellipse(face, (x, height * 0.68), (width * 0.022, height * 0.018), _ink(skin * 0.72))
-    _ellipse(face, (x, y), (width * 0.036, height * rng.uniform(0.02, 0.034)), _ink(lips))
+    _ellipse(face, (x, height * 0.68), (width * 0.022, height * 0.018), ink(skin * 0.72))
+    _ellipse(face, (x, y), (width * 0.036, height * rng.uniform(0.02, 0.034)), ink(lips))
     if rng.random() < 0.35:
         teeth = (_dot(x, y), _dot(width * 0.03, height * 0.016))
         cv2.ellipse(face, *teeth, 0, 0, 180, (235, 238, 240), -1, cv2.LINE_AA, 3)
     else:
         corners = (_dot(x - width * 0.03, y), _dot(x + width * 0.03, y))
-        cv2.line(face, *corners, _ink(lips * 0.5), 1, cv2.LINE_AA, 3)
+        cv2.line(face, *corners, ink(lips * 0.5), 1, cv2.LINE_AA, 3)
 
 
 def _glasses(face: np.ndarray, dark: bool) -> None:
@@ -130,16 +128,11 @@ def _paint_hair(
 
 
 def _ellipse(
-    image: np.ndarray, center: tuple[float, float], axes: tuple[float, float], ink: tuple[int, int, int]
+    image: np.ndarray, center: tuple[float, float], axes: tuple[float, float], tone: tuple[int, int, int]
 ) -> None:
-    cv2.ellipse(image, _dot(*center), _dot(*axes), 0, 0, 360, ink, -1, cv2.LINE_AA, 3)
+    cv2.ellipse(image, _dot(*center), _dot(*axes), 0, 0, 360, tone, -1, cv2.LINE_AA, 3)
 
 
 def _dot(x: float, y: float) -> tuple[int, int]:
-    """A point with three bits of fraction, as OpenCV takes it."""
+    """Return a point with three fractional bits, as OpenCV takes it."""
     return round(x * 8), round(y * 8)
-
-
-def _ink(tone: np.ndarray) -> tuple[int, int, int]:
-    blue, green, red = (int(v) for v in np.clip(tone, 0, 255))
-    return blue, green, red

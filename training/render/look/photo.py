@@ -1,4 +1,4 @@
-"""What a camera does to a picture: exposure, color casts, blur, noise, lost detail, JPEG artifacts."""
+"""Flaws of a camera: exposure, color casts, blur, noise, lost detail, JPEG artifacts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOISE_SIDE = 640
 
 
 class Camera:
-    """Photographs pictures; its noise comes from fields made once from the seed."""
+    """Adds a camera's flaws to pictures; its noise comes from fields that are made once from the seed."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 1_000_005])
@@ -25,12 +25,12 @@ class Camera:
     def photograph(
         self, rng: np.random.Generator, image: np.ndarray, moment: np.random.Generator | None = None
     ) -> np.ndarray:
-        """The picture (H, W, 3) uint8 as this camera would have taken it.
+        """Return a picture (H, W, 3) uint8 with the flaws of this camera.
 
         Args:
-            rng: the exposure, the kind and strength of every flaw. The frames of a video share them.
+            rng: draws the exposure, and the kind and strength of every flaw. The frames of a video share them.
             image: (H, W, 3) uint8.
-            moment: where the noise falls; None takes that from `rng` too.
+            moment: draws the place of the noise; None: `rng` draws it too.
         """
         image = self._expose(rng, image)
         height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""Surfaces of walls, floors, cloth and leaves: tiles of procedural texture, each made once from the seed."""
+"""Tiles of procedural texture for walls, floors, cloth and leaves, each made once from the seed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ import numpy as np
 
 TILE = 384
 _FIELD = 768
-KINDS = (
-    "clouds",
-    "marble",
-    "wood",
-    "bricks",
-    "tiles",
-    "cloth",
-    "leaves",
-    "grass",
-    "clutter",
-    "stripes",
-    "blotches",
-    "shelves",
-)
 
 
 def fractal(
     rng: np.random.Generator, size: tuple[int, int], coarse: int = 3, octaves: int = 5, gain: float = 0.55
 ) -> np.ndarray:
-    """(height, width) float32 noise from 0 to 1, with detail at `octaves` scales from `coarse` cells on."""
+    """Return noise (height, width) float32 from 0 to 1, with detail at `octaves` scales from `coarse` cells on."""
     width, height = size
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -40,7 +26,7 @@ def fractal(
 
 
 def color(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
-    """(3,) float32 BGR from 0 to 255, as people paint and dye things: greys and muted tones above all."""
+    """Draw a color (3,) float32 BGR from 0 to 255, mostly grays and muted tones, as of paint and cloth."""
     hue = rng.uniform(0, 180)
     strength = 255 * saturation * float(rng.beta(1.0, 2.1))
     value = 255 * float(rng.beta(1.6, 1.2))
@@ -48,13 +34,24 @@ def color(rng: np.random.Generator, saturation: float = 1.0) -> np.ndarray:
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
 
+def ink(tone: np.ndarray) -> tuple[int, int, int]:
+    """Return a color as OpenCV draws with it."""
+    blue, green, red = (int(value) for value in np.clip(tone, 0, 255))
+    return blue, green, red
+
+
+def flat(size: tuple[int, int], tone: Any) -> np.ndarray:
+    """Return a picture (height, width, 3) uint8 of one color."""
+    return np.full((size[1], size[0], 3), tone, np.uint8)
+
+
 def mix(share: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 between two colors by (H, W) shares."""
+    """Return colors (H, W, 3) float32 between two colors, by shares (H, W)."""
     return low + share[..., None] * (high - low)
 
 
 class Textures:
-    """Tiles (TILE, TILE, 3) uint8, the same for the same seed; tile i is made when it is first asked for."""
+    """Tiles (TILE, TILE, 3) uint8, the same for the same seed; a tile is made on first use."""
 
     def __init__(self, seed: int, count: int = 48) -> None:
         self.count = count
@@ -63,24 +60,24 @@ class Textures:
         self._grain: list[np.ndarray] = []
 
     def tile(self, index: int) -> np.ndarray:
-        """One tile; its kind goes round through KINDS."""
+        """Return a tile; the kinds repeat in the order of KINDS."""
         index %= self.count
         if index not in self._tiles:
             rng = np.random.default_rng([self._seed, 1_000_003, index])
-            self._tiles[index] = _TILES[KINDS[index % len(KINDS)]](rng)
+            self._tiles[index] = KINDS[index % len(KINDS)](rng)
         return self._tiles[index]
 
     def patch(
         self, rng: np.random.Generator, size: tuple[int, int], zoom: tuple[float, float] = (0.5, 1.6)
     ) -> np.ndarray:
-        """(height, width, 3) uint8: a cut of a random tile."""
+        """Return a window (height, width, 3) uint8 of a random tile."""
         tile = self.tile(int(rng.integers(self.count)))
         return self.cut(rng, tile, size, zoom)
 
     def cut(
         self, rng: np.random.Generator, tile: np.ndarray, size: tuple[int, int], zoom: tuple[float, float]
     ) -> np.ndarray:
-        """(height, width, 3) uint8: a window of one image, scaled, perhaps mirrored, its colors shifted."""
+        """Return a window (height, width, 3) uint8 of an image, scaled, perhaps mirrored, with shifted colors."""
         width, height = size
         scale = rng.uniform(*zoom)
         full_height, full_width = tile.shape[:2]
@@ -95,11 +92,11 @@ class Textures:
         return cv2.convertScaleAbs(part) if rng.random() < 0.2 else cv2.multiply(part, light)
 
     def grain(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """(height, width) float32: a cut of fractal noise from 0 to 1."""
+        """Return a window (height, width) float32 of fractal noise from 0 to 1."""
         return self._window(rng, size)[..., 0] * np.float32(1 / 255)
 
     def creases(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-        """(height, width, 3) uint8 around 200, three equal channels: folds and dirt to multiply cloth by."""
+        """Return folds and dirt to multiply cloth by: (height, width, 3) uint8 around 200, three equal channels."""
         return cv2.convertScaleAbs(self._window(rng, size), alpha=0.4, beta=150)
 
     def _window(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -142,8 +139,7 @@ def _wood(rng: np.random.Generator) -> np.ndarray:
 def _bricks(rng: np.random.Generator) -> np.ndarray:
     high = int(rng.integers(14, 40))
     wide = high * int(rng.integers(2, 4))
-    image = np.empty((TILE, TILE, 3), np.float32)
-    image[:] = color(rng, 0.3)
+    image = np.full((TILE, TILE, 3), color(rng, 0.3), np.float32)
     base = color(rng, 0.8)
     for row, y in enumerate(range(0, TILE, high)):
         for x in range(-(row % 2) * wide // 2, TILE, wide):
@@ -174,8 +170,7 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:
-    image = np.empty((TILE, TILE, 3), np.uint8)
-    image[:] = (15, 30, 18)
+    image = flat((TILE, TILE), (15, 30, 18))
     for _ in range(700):
         green = (int(rng.integers(10, 70)), int(rng.integers(60, 190)), int(rng.integers(20, 120)))
         center = (int(rng.integers(TILE)), int(rng.integers(TILE)))
@@ -191,10 +186,9 @@ def _grass(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clutter(rng: np.random.Generator) -> np.ndarray:
-    image = np.empty((TILE, TILE, 3), np.uint8)
-    image[:] = color(rng).astype(np.uint8)
+    image = flat((TILE, TILE), color(rng))
     for _ in range(90):
-        tone = tuple(int(value) for value in color(rng))
+        tone = ink(color(rng))
         x, y = (int(value) for value in rng.integers(0, TILE, 2))
         w, h = (int(value) for value in rng.integers(6, 90, 2))
         kind = int(rng.integers(4))
@@ -228,28 +222,19 @@ def _blotches(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shelves(rng: np.random.Generator) -> np.ndarray:
-    image = np.empty((TILE, TILE, 3), np.uint8)
-    image[:] = (color(rng, 0.4) * 0.5).astype(np.uint8)
+    image = flat((TILE, TILE), color(rng, 0.4) * 0.5)
     high = int(rng.integers(40, 90))
     for y in range(0, TILE, high):
         x = 0
         while x < TILE:
             wide = int(rng.integers(5, 26))
             tall = int(rng.integers(high // 2, high - 6))
-            cv2.rectangle(
-                image,
-                (x, y + high - tall),
-                (x + wide - 2, y + high - 6),
-                tuple(int(v) for v in color(rng)),
-                -1,
-            )
+            cv2.rectangle(image, (x, y + high - tall), (x + wide - 2, y + high - 6), ink(color(rng)), -1)
             x += wide
         cv2.rectangle(image, (0, y + high - 6), (TILE, y + high - 1), (60, 80, 110), -1)
     return _finish(rng, image.astype(np.float32), 5)
 
 
-_TILES = {
-    "clouds": _clouds, "marble": _marble, "wood": _wood, "bricks": _bricks, "tiles": _tiles, "cloth": _cloth,
-    "leaves": _leaves, "grass": _grass, "clutter": _clutter, "stripes": _stripes, "blotches": _blotches,
-    "shelves": _shelves,
-}  # fmt: skip
+KINDS = (
+    _clouds, _marble, _wood, _bricks, _tiles, _cloth, _leaves, _grass, _clutter, _stripes, _blotches, _shelves
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Clothes: an atlas of cloth over an identity's skin, for the surfaces of parts.PATCHES."""
+"""Clothes: paints cloth over an identity's skin in a person's atlas (parts.PATCHES)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.parts import PATCHES
 from oaks.training.render.look.identity import Identity, paint_identity
-from oaks.training.render.look.textures import Textures, color, mix
+from oaks.training.render.look.textures import Textures, color, flat, ink, mix
 
 _FABRIC = (128, 160)
 _FABRICS = 72
 _CLOTHED = 288
-# Rows of the atlas above the head's, which creases and the darkness between limbs fall on.
+# Rows of the atlas above the head's; creases and the darkness between limbs fall on these.
 
 
 class Painter:
-    """Dresses people; fabrics and identities are made once from the seed and used again.
+    """Paints people and their clothes; fabrics and identities are made once from the seed.
 
     Args:
-        seed: what all fabrics follow from.
+        seed: random seed of all fabrics.
         textures: tiles for prints and creases.
         pattern: False gives every garment one flat color and no creases.
-        faces: False leaves eyes, mouth and hair out: heads are skin all over.
+        faces: False leaves out eyes, mouth and hair.
     """
 
     def __init__(self, seed: int, textures: Textures, pattern: bool = True, faces: bool = True) -> None:
@@ -38,7 +38,7 @@ class Painter:
         self._dark = _darkness()
 
     def dress(self, rng: np.random.Generator, body: Body) -> np.ndarray:
-        """(ATLAS height, width, 3) uint8 BGR: the body's person in clothes drawn by `rng`."""
+        """Return the atlas (height, width, 3) uint8 BGR of a body in clothes drawn by `rng`."""
         identity = self._identity(body)
         atlas = identity.atlas.copy()
         outfit = body.outfit
@@ -53,7 +53,7 @@ class Painter:
                 atlas[y + end - 2 : y + end, x : x + width] //= 2
         self._legs(rng, atlas, trousers, outfit.skirt is not None, outfit.leg)
         worn = {"skirt": outfit.skirt is not None, "hat": outfit.hat != "none", "bag": outfit.bag}
-        for name in (name for name, there in worn.items() if there):
+        for name in (name for name, is_worn in worn.items() if is_worn):
             cloth = shirt if name == "skirt" and rng.random() < 0.5 else self._cloth(rng)
             x, y, width, height = PATCHES[name]
             atlas[y : y + height, x : x + width] = cloth[:height, :width]
@@ -70,12 +70,10 @@ class Painter:
         return self._identities[body.number]
 
     def _cloth(self, rng: np.random.Generator, printed: bool = True) -> np.ndarray:
-        """(160, 128, 3) uint8: plain or a fabric in other colors; prints sit on chests, not on legs."""
+        """Return cloth (160, 128, 3) uint8: plain or a fabric in other colors; without `printed`, no print."""
         plain, number, tone = rng.random() < 0.42, int(rng.integers(_FABRICS)), color(rng)
         if plain or not self.pattern:
-            cloth = np.empty((_FABRIC[1], _FABRIC[0], 3), np.uint8)
-            cloth[:] = tone.astype(np.uint8)
-            return cloth
+            return flat(_FABRIC, tone)
         number = number if printed else number | 1
         if number not in self._fabrics:
             own = np.random.default_rng([self._seed, 1_000_008, number])
@@ -86,34 +84,30 @@ class Painter:
     @staticmethod
     def _trunk(
         rng: np.random.Generator, atlas: np.ndarray, shirt: np.ndarray, trousers: np.ndarray,
-        skin: np.ndarray,
-        skirt: bool, bare: bool,
+        skin: np.ndarray, skirt: bool, bare: bool,
     ) -> None:  # fmt: skip
         trunk = shirt[:128].copy()
-        tone = tuple(int(v) for v in np.clip(skin, 0, 255))
+        tone = ink(skin)
         kind = int(rng.integers(5))
         if bare:
             trunk[:] = tone
         elif kind == 0:  # a pointed neck
             cv2.fillConvexPoly(trunk, np.array([[48, 0], [80, 0], [64, int(rng.integers(14, 40))]]), tone)
         elif kind == 1:  # a jacket, open over a shirt
-            inner = tuple(int(v) for v in color(rng))
-            cv2.fillConvexPoly(trunk, np.array([[52, 0], [76, 0], [70, 127], [58, 127]]), inner)
+            cv2.fillConvexPoly(trunk, np.array([[52, 0], [76, 0], [70, 127], [58, 127]]), ink(color(rng)))
             cv2.ellipse(trunk, (64, 0), (11, 9), 0, 0, 360, tone, -1)
         elif kind == 2:  # a collar and buttons
-            dark = tuple(int(v * 0.6) for v in trunk[20, 64])
+            dark = ink(trunk[20, 64] * 0.6)
             cv2.line(trunk, (64, 4), (64, 127), dark, 1)
             cv2.fillConvexPoly(trunk, np.array([[54, 0], [74, 0], [64, 10]]), tone)
             cv2.polylines(trunk, [np.array([[50, 0], [56, 12], [64, 8], [72, 12], [78, 0]])], False, dark, 2)
         else:
-            cv2.ellipse(
-                trunk, (64, 0), (int(rng.integers(8, 24)), int(rng.integers(5, 20))), 0, 0, 360, tone, -1
-            )
+            axes = (int(rng.integers(8, 24)), int(rng.integers(5, 20)))
+            cv2.ellipse(trunk, (64, 0), axes, 0, 0, 360, tone, -1)
         hem = int(128 * rng.uniform(0.7, 0.87))
         if not skirt or rng.random() < 0.5:
             trunk[hem:] = trousers[: 128 - hem]
-            belt = tuple(int(v * 0.35) for v in trunk[hem, 0])
-            cv2.rectangle(trunk, (0, hem - 1), (127, hem + 1), belt, -1)
+            cv2.rectangle(trunk, (0, hem - 1), (127, hem + 1), ink(trunk[hem, 0] * 0.35), -1)
         x, y, width, height = PATCHES["trunk"]
         atlas[y : y + height, x : x + width] = trunk
 
@@ -138,8 +132,8 @@ class Painter:
 
 
 def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.ndarray:
-    """(160, 128, 3) uint8: stripes, checks, dots, gradients, camouflage, tiles or, if `printed`, a print on
-    the chest."""
+    """Return a fabric (160, 128, 3) uint8: stripes, checks, dots, a gradient, camouflage, a tile or, if `printed`, a
+    print on the chest."""
     width, height = _FABRIC
     base, other = np.maximum(color(rng), 90), color(rng)
     period = float(rng.uniform(5, 26))
@@ -163,8 +157,7 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
     elif kind == 6:
         return textures.patch(rng, _FABRIC, (0.3, 1.2))
     else:
-        image = np.empty((height, width, 3), np.uint8)
-        image[:] = base
+        image = flat(_FABRIC, base)
         for _ in range(int(rng.integers(1, 5))):
             center = (int(rng.uniform(50, 78)), int(rng.uniform(24, 64)))
             axes = (int(rng.integers(4, 16)), int(rng.integers(3, 16)))
@@ -176,8 +169,7 @@ def _weave(rng: np.random.Generator, textures: Textures, printed: bool) -> np.nd
 
 
 def _darkness() -> np.ndarray:
-    """(_CLOTHED, 256, 3) uint8: how much light reaches each place; less between the thighs, inside the
-    arms."""
+    """Return how much light reaches each place, (_CLOTHED, 256, 3) uint8: less between the thighs and inside the arms."""
     light = np.ones((_CLOTHED, 256), np.float32)
 
     def shade(name: str, u: float, wide: float, v: tuple[float, float], depth: float) -> None:

@@ -1,4 +1,4 @@
-"""Writes rendered people as a COCO keypoints data set: images/ and annotations.json."""
+"""Write rendered people as a COCO keypoints data set: images/ and annotations.json."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def write_dataset(
     progress: bool = True,
     **settings: Any,
 ) -> Path:
-    """Renders pictures 0 to count - 1 into a folder, going on where an earlier call stopped.
+    """Render pictures 0 to count - 1 into a folder; an earlier call that was stopped is resumed.
 
     Args:
-        folder: is made; gets images/000000000001.jpg onwards (id = index + 1), annotations.json,
-            settings.json, and the annotations piece by piece in pieces/.
-        count: how many pictures; more than are there already extends the data set.
-        workers: processes that render.
+        folder: created if missing; gets images/000000000001.jpg onwards (id = index + 1), annotations.json,
+            settings.json, and the annotations in pieces in pieces/.
+        count: number of pictures; a larger number than before extends the data set.
+        workers: number of processes.
         quality: of the JPEG files, 1 to 100.
         progress: whether to show a bar.
-        settings: what RenderedPeople takes, `seed` among them.
+        settings: arguments of RenderedPeople, including `seed`.
 
     Returns:
-        the path of annotations.json.
+        Path of annotations.json.
 
     Raises:
-        ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
+        ArgumentError: an argument is wrong, or the folder holds a data set of other settings.
     """
     check_settings(count, workers, quality)
     folder = Path(folder)
@@ -58,7 +58,7 @@ def write_dataset(
     work = partial(_render_chunk, folder, quality)
     done = count - sum(stop - start for start, stop in missing)
     with bars.progress("rendering", count, done=done, shown=progress) as advance:
-        for start, stop in run_in_parallel(missing, work, partial(_prepare, settings), workers):
+        for start, stop in run_in_parallel(missing, work, partial(RenderedPeople, **settings), workers):
             advance(stop - start)
     images, annotations = [], []
     for chunk in chunks:
@@ -83,20 +83,11 @@ def _piece(folder: Path, chunk: tuple[int, int]) -> Path:
     return folder / "pieces" / f"{chunk[0]:09d}-{chunk[1]:09d}.json"
 
 
-_generator: RenderedPeople
-"""Of a worker process, made by `_prepare`."""
-
-
-def _prepare(settings: dict[str, Any]) -> None:
-    global _generator
-    _generator = RenderedPeople(**settings)
-
-
-def _render_chunk(folder: Path, quality: int, chunk: tuple[int, int]) -> None:
-    """Writes the pictures of a chunk, then its annotations, so that a chunk with annotations is whole."""
+def _render_chunk(folder: Path, quality: int, generator: RenderedPeople, chunk: tuple[int, int]) -> None:
+    """Write the pictures of a chunk, then its annotations, so that a chunk with annotations is complete."""
     images, annotations = [], []
     for index in range(*chunk):
-        image, people = _generator.sample(index)
+        image, people = generator.sample(index)
         name = f"{index + 1:012d}.jpg"
         write_jpeg(folder / "images" / name, image, quality)
         height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""What data sets on disk share: whose settings a folder holds, its files, and processes that do what is missing."""
+"""Shared parts of data sets on disk: the settings of a folder, its files, and processes for the missing parts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from oaks.skeleton import COCO17
 from oaks.structured import read_json
 
 Job = TypeVar("Job")
+Maker = TypeVar("Maker")
 
 CATEGORIES = [{
     "id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.keypoints),
     "skeleton": [[a + 1, b + 1] for a, b in COCO17.limbs],
 }]  # fmt: skip
-"""What COCO files say about people."""
+"""The person category of COCO files."""
 
 
 def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes a folder for a data set of such settings, or goes on with one.
+    """Create a folder for a data set of these settings, or resume one.
 
     Raises:
         ArgumentError: it holds a data set of other settings.
@@ -41,46 +42,52 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     if found != settings:
         other = {name: found.get(name) for name, value in settings.items() if found.get(name) != value}
         raise ArgumentError(
-            f"folder: {folder} holds pictures of other settings, {other}; name another folder or delete it"
+            f"folder must be new or hold pictures of the same settings, got {folder} of other settings, {other}; "
+            "name another folder or delete it"
         )
 
 
 def check_settings(count: int, workers: int, quality: int) -> None:
-    """ValueError for a number of things to render or of processes, or a quality of JPEG files, that cannot be."""
+    """Check the number of pictures or clips, of processes, and the quality of JPEG files.
+
+    Raises:
+        ArgumentError: one is out of range.
+    """
     if count < 1:
-        raise ArgumentError(f"count must be 1 or more to render, got {count}")
+        raise ArgumentError(f"count must be at least 1, got {count}")
     if workers < 1:
-        raise ArgumentError(f"workers must be a number of processes from 1, got {workers}")
+        raise ArgumentError(f"workers must be at least 1, got {workers}")
     if not 1 <= quality <= 100:
         raise ArgumentError(f"quality must be 1 to 100, got {quality}")
 
 
 def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
-    """Writes a picture (H, W, 3) uint8 BGR, whole or not at all."""
+    """Write a picture (H, W, 3) uint8 BGR atomically."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     with replacing(path) as file:
         file.write(data.tobytes())
 
 
 def run_in_parallel(
-    jobs: Sequence[Job], work: Callable[[Job], None], prepare: Callable[[], None], workers: int
+    jobs: Sequence[Job], work: Callable[[Maker, Job], None], make: Callable[[], Maker], workers: int
 ) -> Iterator[Job]:
-    """Does jobs in several processes, or in this one where that is enough; yields each that is done, in order.
+    """Do jobs in several processes, or in this one if that is enough; yield each finished job, in order.
 
     Args:
-        jobs: what `work` takes; picklable, as `work` and `prepare` are.
-        work: does one job.
-        prepare: is called once in each process, before its first job.
-        workers: processes, from 1.
+        jobs: picklable, as `work` and `make` are.
+        work: does one job with what `make` made.
+        make: called once in each process, before its first job.
+        workers: number of processes, from 1.
     """
     if workers == 1 or len(jobs) < 2:
-        _start(prepare)
+        cv2.setNumThreads(1)
+        maker = make()
         for job in jobs:
-            work(job)
+            work(maker, job)
             yield job
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (prepare,)) as pool:
-        running = [pool.submit(work, job) for job in jobs]
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make,)) as pool:
+        running = [pool.submit(_work, work, job) for job in jobs]
         try:
             for job, future in zip(jobs, running, strict=True):
                 future.result()
@@ -90,11 +97,16 @@ def run_in_parallel(
             raise
 
 
-def _start_worker(prepare: Callable[[], None]) -> None:
+_maker: Any
+"""Made by `_start_worker`, in a worker process."""
+
+
+def _start_worker(make: Callable[[], Any]) -> None:
+    global _maker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    _start(prepare)
-
-
-def _start(prepare: Callable[[], None]) -> None:
     cv2.setNumThreads(1)
-    prepare()
+    _maker = make()
+
+
+def _work(work: Callable[[Any, Job], None], job: Job) -> None:
+    work(_maker, job)

@@ -19,12 +19,12 @@ _SIDES = {"left": (80, 220, 80), "right": (60, 80, 255), "middle": (255, 170, 60
 
 
 def write_people_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
-    """Write folder/sheet.jpg: the first pictures of a data set of `count`, to look at.
+    """Write folder/sheet.jpg: the first pictures of a data set.
 
     Args:
         folder: of the data set.
-        count: pictures in it.
-        settings: as RenderedPeople takes them.
+        count: number of its pictures.
+        settings: arguments of RenderedPeople.
     """
     people = RenderedPeople(**settings)
     path = Path(folder) / "sheet.jpg"
@@ -33,12 +33,12 @@ def write_people_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
 
 
 def write_video_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
-    """Write folder/sheet.jpg: frames of the first clips of `count`, a row each, to look at.
+    """Write folder/sheet.jpg: frames of the first clips, a row each.
 
     Args:
         folder: of the clips.
-        count: clips in it.
-        settings: as RenderedVideos takes them.
+        count: number of its clips.
+        settings: arguments of RenderedVideos.
     """
     videos = RenderedVideos(**settings)
     pictures = []
@@ -51,7 +51,7 @@ def write_video_sheet(folder: str | Path, count: int, **settings: Any) -> Path:
 
 
 def contact_sheet(pictures: Sequence[tuple[np.ndarray, list[dict[str, Any]]]]) -> np.ndarray:
-    """(rows, columns, 3) uint8 BGR: pictures of one size side by side, labels drawn on every other one."""
+    """Return pictures of one size side by side, (H, W, 3) uint8 BGR, with labels on every second one."""
     height, width = pictures[0][0].shape[:2]
     columns = min(len(pictures), _COLUMNS)
     sheet = np.zeros((-(-len(pictures) // columns) * height, columns * width, 3), np.uint8)
@@ -65,7 +65,7 @@ def contact_sheet(pictures: Sequence[tuple[np.ndarray, list[dict[str, Any]]]]) -
 
 
 def draw_labels(image: np.ndarray, entry: dict[str, Any]) -> None:
-    """Draws box, track id, limbs by side and keypoints into a picture, seen ones full, hidden ones hollow."""
+    """Draw box, track id, limbs by side and keypoints into a picture: seen ones filled, hidden ones hollow."""
     keypoints = np.array(entry["keypoints"], float).reshape(COCO17.count, 3)
     points = np.rint(keypoints[:, :2] * 8).astype(int).tolist()
     x, y, w, h = entry["bbox"]

@@ -1,4 +1,4 @@
-"""Writes rendered clips, each a folder as MOTChallenge lays them out with COCO annotations beside it."""
+"""Write rendered clips, each a folder in MOTChallenge's layout with COCO annotations."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def write_videos(
     progress: bool = True,
     **settings: Any,
 ) -> list[Path]:
-    """Renders clips 0 to count - 1 into a folder, going on where an earlier call stopped.
+    """Render clips 0 to count - 1 into a folder; an earlier call that was stopped is resumed.
 
     Each gets a folder, 000001 onwards, with img1/000001.jpg onwards, seqinfo.ini, gt/gt.txt (frame from 1, track id,
-    left, top, width, height of the box, 1, 1, the share of the 17 keypoints that are seen) and, last of all,
+    left, top, width, height of the box, 1, 1, the share of the 17 keypoints that are seen) and, written last,
     annotations.json: COCO keypoints with a `track_id` for each person, a `frame_index` from 0 and a `time` in
     seconds for each image, and the clip itself under `videos`.
 
     Args:
-        folder: is made.
-        count: how many clips; more than are there already extends the data set.
-        workers: processes that render.
+        folder: created if missing.
+        count: number of clips; a larger number than before extends the data set.
+        workers: number of processes.
         quality: of the JPEG files, 1 to 100.
         progress: whether to show a bar.
-        settings: what RenderedVideos takes, `seed` among them.
+        settings: arguments of RenderedVideos, including `seed`.
 
     Returns:
-        the clips' folders.
+        The clips' folders.
 
     Raises:
-        ValueError: an argument that does not fit, or a folder that holds a data set of other settings.
+        ArgumentError: an argument is wrong, or the folder holds a data set of other settings.
     """
     check_settings(count, workers, quality)
     folder = Path(folder)
@@ -57,7 +57,7 @@ def write_videos(
     work = partial(_render_clip, folder, quality)
     done = count - len(missing)
     with bars.progress("rendering clips", count, done=done, shown=progress) as advance:
-        for _ in run_in_parallel(missing, work, partial(_prepare, settings), workers):
+        for _ in run_in_parallel(missing, work, partial(RenderedVideos, **settings), workers):
             advance()
     return clips
 
@@ -66,39 +66,30 @@ def _home(folder: Path, number: int) -> Path:
     return folder / f"{number + 1:06d}"
 
 
-_generator: RenderedVideos
-"""Of a worker process, made by `_prepare`."""
-
-
-def _prepare(settings: dict[str, Any]) -> None:
-    global _generator
-    _generator = RenderedVideos(**settings)
-
-
-def _render_clip(folder: Path, quality: int, number: int) -> None:
-    """Writes a clip's frames, then its text files, so that a clip with annotations is whole."""
-    home, clip = _home(folder, number), _generator.clip(number)
+def _render_clip(folder: Path, quality: int, generator: RenderedVideos, number: int) -> None:
+    """Write a clip's frames, then its text files, so that a clip with annotations is complete."""
+    home, clip = _home(folder, number), generator.clip(number)
     for name in ("img1", "gt"):
         (home / name).mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    width, height = _generator.size
+    width, height = generator.size
     for index in range(clip.frames):
         image, people = clip.frame(index)
         name = f"{index + 1:06d}.jpg"
         write_jpeg(home / "img1" / name, image, quality)
         images.append({
             "id": index + 1, "file_name": name, "width": width, "height": height, "video_id": number + 1,
-            "frame_index": index, "time": index / _generator.rate,
+            "frame_index": index, "time": index / generator.rate,
         })  # fmt: skip
         for entry in people:
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **entry})
-    about = {"id": number + 1, "name": home.name, "frames": clip.frames, "rate": _generator.rate,
+    about = {"id": number + 1, "name": home.name, "frames": clip.frames, "rate": generator.rate,
              "width": width, "height": height}  # fmt: skip
     write_text(home / "gt" / "gt.txt", "".join(_mot_row(entry) for entry in annotations))
     write_text(home / "seqinfo.ini", _sequence(about))
     write_json(home / "annotations.json", {
-        "info": {"description": "rendered video", "settings": {**_generator.settings, "quality": quality}},
+        "info": {"description": "rendered video", "settings": {**generator.settings, "quality": quality}},
         "videos": [about],
         "images": images,
         "annotations": annotations,

@@ -1,4 +1,4 @@
-"""Backgrounds: rooms, streets and fields in outline, bare textures, clutter that is no people."""
+"""Backgrounds: outlines of rooms, streets and fields, plain textures, clutter without people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from oaks.training.render.look.textures import Textures, color
+from oaks.training.render.look.textures import Textures, color, ink
 
 _LEAVES, _GRASS, _CLOUDS = 6, 7, 0
 
@@ -15,7 +15,7 @@ _LEAVES, _GRASS, _CLOUDS = 6, 7, 0
 def backdrop(
     rng: np.random.Generator, textures: Textures, size: tuple[int, int], horizon: float
 ) -> np.ndarray:
-    """(height, width, 3) uint8 BGR; where there is a ground it begins at or above the row `horizon`."""
+    """Draw a background (height, width, 3) uint8 BGR; a ground begins at or above the row `horizon`."""
     kind = rng.choice(5, p=[0.34, 0.34, 0.16, 0.06, 0.10])
     if kind == 0:
         image = _room(rng, textures, size, int(horizon))
@@ -36,7 +36,7 @@ def backdrop(
 
 
 def _vertical(size: tuple[int, int], top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """(height, width, 3) uint8: one color at the top that turns into another at the bottom."""
+    """Return a vertical gradient (height, width, 3) uint8 from one color to another."""
     width, height = size
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     rows = np.clip(top + ramp * (bottom - top), 0, 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def _vertical(size: tuple[int, int], top: np.ndarray, bottom: np.ndarray) -> np.
 def _floor(
     rng: np.random.Generator, textures: Textures, image: np.ndarray, horizon: int, kinds: tuple[int, ...]
 ) -> None:
-    """Fills everything below `horizon` with a tile in perspective."""
+    """Fill everything below `horizon` with a tile in perspective."""
     height, width = image.shape[:2]
     if horizon >= height - 4:
         return
@@ -79,7 +79,7 @@ def _room(rng: np.random.Generator, textures: Textures, size: tuple[int, int], h
     else:
         image = textures.patch(rng, size).copy()
     _floor(rng, textures, image, horizon, (2, 4, 5, 1, 0))
-    cv2.line(image, (0, horizon), (width, horizon), _tone(color(rng, 0.3)), int(rng.integers(1, 6)))
+    cv2.line(image, (0, horizon), (width, horizon), ink(color(rng, 0.3)), int(rng.integers(1, 6)))
     for _ in range(int(rng.integers(1, 7))):
         _furniture(rng, textures, image, horizon)
     return image
@@ -97,18 +97,18 @@ def _furniture(rng: np.random.Generator, textures: Textures, image: np.ndarray, 
     block = image[y0:y1, x0:x1]
     if kind == 0:  # window
         block[:] = np.clip(rng.uniform(150, 255, 3), 0, 255)
-        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(color(rng, 0.3)), 3)
-        cv2.line(block, ((x1 - x0) // 2, 0), ((x1 - x0) // 2, y1 - y0), _tone(color(rng, 0.3)), 2)
+        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), ink(color(rng, 0.3)), 3)
+        cv2.line(block, ((x1 - x0) // 2, 0), ((x1 - x0) // 2, y1 - y0), ink(color(rng, 0.3)), 2)
     elif kind in (1, 3, 5):  # picture, shelf, cupboard
         block[:] = textures.patch(rng, (x1 - x0, y1 - y0))
-        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), _tone(color(rng, 0.3)), 2)
+        cv2.rectangle(block, (0, 0), (x1 - x0 - 1, y1 - y0 - 1), ink(color(rng, 0.3)), 2)
     elif kind == 2:  # lamp
         cv2.ellipse(image, (x, y), (w // 4, h // 6), 0, 0, 360, (225, 240, 250), -1, cv2.LINE_AA)
         cv2.line(image, (x, y), (x, height), (60, 60, 60), 2, cv2.LINE_AA)
     else:  # seat
         tone = color(rng)
-        cv2.rectangle(image, (x, y), (x + w, y + h), _tone(tone), -1)
-        cv2.rectangle(image, (x, y + h // 2), (x + w, y + h), _tone(tone * 0.7), -1)
+        cv2.rectangle(image, (x, y), (x + w, y + h), ink(tone), -1)
+        cv2.rectangle(image, (x, y + h // 2), (x + w, y + h), ink(tone * 0.7), -1)
 
 
 def _outdoors(
@@ -130,7 +130,7 @@ def _outdoors(
             continue
         image[y0:horizon, x0:x1] = np.clip(tone, 0, 255)
         step = int(rng.integers(8, 22))
-        lit = _tone(tone * 0.5 if rng.random() < 0.6 else np.minimum(tone * 1.7 + 30, 255))
+        lit = ink(tone * 0.5 if rng.random() < 0.6 else np.minimum(tone * 1.7 + 30, 255))
         for row in range(y0 + 4, horizon - step // 2, step):
             for column in range(x0 + 3, x1 - step // 2, step):
                 cv2.rectangle(image, (column, row), (column + step // 2, row + step // 2), lit, -1)
@@ -146,20 +146,18 @@ def _outdoors(
         cv2.copyTo(leaves, mask, image)
     _floor(rng, textures, image, horizon, (_GRASS, _CLOUDS, 3, _GRASS, 1, 10))
     for _ in range(int(rng.integers(0, 4))):  # posts, kerbs, cars' outlines
-        ink = _tone(color(rng))
+        paint = ink(color(rng))
         x = int(rng.uniform(0, width))
         if rng.random() < 0.5:
-            cv2.line(
-                image,
-                (x, horizon - int(rng.uniform(0.1, 0.6) * height)),
-                (x, horizon + int(rng.uniform(0, 0.2) * height)),
-                ink,
-                int(rng.integers(1, 6)),
+            top, bottom = (
+                horizon - int(rng.uniform(0.1, 0.6) * height),
+                horizon + int(rng.uniform(0, 0.2) * height),
             )
+            cv2.line(image, (x, top), (x, bottom), paint, int(rng.integers(1, 6)))
         else:
             w, h = int(width * rng.uniform(0.1, 0.35)), int(height * rng.uniform(0.04, 0.12))
-            cv2.rectangle(image, (x, horizon - h), (x + w, horizon + h // 2), ink, -1)
-            cv2.ellipse(image, (x + w // 2, horizon - h), (w // 3, h), 0, 180, 360, ink, -1, cv2.LINE_AA)
+            cv2.rectangle(image, (x, horizon - h), (x + w, horizon + h // 2), paint, -1)
+            cv2.ellipse(image, (x + w // 2, horizon - h), (w // 3, h), 0, 180, 360, paint, -1, cv2.LINE_AA)
             for wheel in (x + w // 5, x + 4 * w // 5):
                 cv2.circle(image, (wheel, horizon + h // 2), max(h // 3, 2), (25, 25, 25), -1, cv2.LINE_AA)
     return image
@@ -174,7 +172,7 @@ def _texture(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
 
 
 def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]) -> np.ndarray:
-    """Clutter with round and long shapes in the colors of skin and cloth: not to be taken for people."""
+    """Draw clutter of round and long shapes in the colors of skin and cloth, which a network must not take for people."""
     image = textures.cut(rng, textures.tile(8 + 12 * int(rng.integers(4))), size, (0.4, 1.3)).copy()
     width, height = size
     for _ in range(int(rng.integers(4, 16))):
@@ -187,12 +185,7 @@ def _crowded(rng: np.random.Generator, textures: Textures, size: tuple[int, int]
         long, thick = int(rng.uniform(0.05, 0.3) * width), int(rng.uniform(0.01, 0.06) * width) + 1
         turn = rng.uniform(0, np.pi)
         end = (x + int(long * np.cos(turn)), y + int(long * np.sin(turn)))
-        cv2.line(image, (x, y), end, _tone(tone), thick, cv2.LINE_AA)
+        cv2.line(image, (x, y), end, ink(tone), thick, cv2.LINE_AA)
         if rng.random() < 0.5:
-            cv2.circle(image, end, thick, _tone(tone * 0.85), -1, cv2.LINE_AA)
+            cv2.circle(image, end, thick, ink(tone * 0.85), -1, cv2.LINE_AA)
     return image
-
-
-def _tone(value: np.ndarray) -> tuple[int, int, int]:
-    blue, green, red = (int(v) for v in np.clip(value, 0, 255))
-    return blue, green, red

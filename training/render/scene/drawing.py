@@ -1,4 +1,4 @@
-"""Draws scenes, background, people and what stands before them from far to near; labels what can be seen."""
+"""Draws scenes from far to near: background, people and the objects in front of them; labels what is visible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from oaks.training.render.body.figure import Figure
 from oaks.training.render.body.parts import ATLAS
-from oaks.training.render.look.textures import Textures, color
+from oaks.training.render.look.textures import Textures, color, flat
 from oaks.training.render.look.wardrobe import Painter
 from oaks.training.render.scene import raster
 from oaks.training.render.scene.backdrop import backdrop
@@ -24,13 +24,13 @@ _EDGE = np.array([[-2], [3]])
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows.
+    """The content of a picture.
 
     Attributes:
         people: nearest first.
-        horizon: the row that the camera looks along.
-        look: the seed of background and light.
-        scenery: what stands behind all people, farthest first.
+        horizon: row of the horizon.
+        look: random seed of background and light.
+        scenery: objects behind all people, farthest first.
     """
 
     people: list[Placed]
@@ -41,12 +41,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A scene, drawn OVERSAMPLING times as large as the picture.
+    """A scene that is drawn OVERSAMPLING times as large as the picture.
 
     Attributes:
         canvas: (H, W, 3) uint8 BGR.
-        codes: (H, W) uint16: what each pixel shows, as labels explains.
-        distances: (H, W) float32: metres from the camera, where a person shows.
+        codes: (H, W) uint16: content of each pixel (see labels).
+        distances: (H, W) float32: metres from the camera, where a person is visible.
     """
 
     scene: Scene
@@ -55,13 +55,13 @@ class Drawing:
     distances: np.ndarray
 
     def picture(self) -> np.ndarray:
-        """(height, width, 3) uint8 BGR, before the camera's flaws."""
+        """Return the picture (height, width, 3) uint8 BGR without the camera's flaws."""
         height, width = self.codes.shape
         size = (round(width / OVERSAMPLING), round(height / OVERSAMPLING))
         return cv2.resize(self.canvas, size, interpolation=cv2.INTER_LINEAR)
 
     def window(self, corner: np.ndarray, size: tuple[int, int]) -> Drawing:
-        """The part of `size` (width, height) that begins at `corner` (2,), both in the picture's pixels."""
+        """Return the part of `size` (width, height) that begins at `corner` (2,), both in the picture's pixels."""
         shift = np.asarray(corner, np.float64) * OVERSAMPLING
         matrix = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]]])
         extent = tuple(int(side * OVERSAMPLING) for side in size)
@@ -74,7 +74,7 @@ class Drawing:
         )
 
     def mask(self, number: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """(h, w) bool: where a person shows, and the column and row of the codes that the mask begins at."""
+        """Return where a person is visible, (h, w) bool, and the column and row of the codes that this mask begins at."""
         person = self.scene.people[number]
         scale, shift = enlarged(person)
         low, high = np.maximum(np.rint(person.figure.bounds * scale + shift + _EDGE).astype(int), 0)
@@ -83,7 +83,7 @@ class Drawing:
         return (part >= first) & (part < first + PERSON_CODES), (int(low[0]), int(low[1]))
 
     def annotations(self) -> list[tuple[int, dict]]:
-        """A COCO annotation without ids for each person of whom anything shows, with the person's number."""
+        """Return number and COCO annotation, without ids, of each visible person."""
         entries = []
         for number, person in enumerate(self.scene.people):
             subject = person.figure.subject(number, *enlarged(person))
@@ -95,15 +95,15 @@ class Drawing:
 
 
 def enlarged(person: Placed) -> tuple[float, np.ndarray]:
-    """A person's scale and shift in the drawing, from those in the picture."""
+    """Return a person's scale and shift in the drawing, from those in the picture."""
     return person.scale * OVERSAMPLING, (person.shift + 0.5) * OVERSAMPLING - 0.5
 
 
 class Artist:
-    """Draws scenes; the same scene looks the same again.
+    """Draws scenes; drawing a scene again gives the same picture.
 
     Args:
-        seed: what textures, fabrics and faces follow from.
+        seed: random seed of textures, fabrics and faces.
         size: the picture's (width, height).
         texture: False gives clothes and occluders flat colors.
         faces: False leaves heads without eyes, mouth and hair color.
@@ -117,7 +117,7 @@ class Artist:
         self._painter = Painter(seed, self._textures, texture, faces)
 
     def draw(self, scene: Scene) -> Drawing:
-        """Draws a scene."""
+        """Draw a scene."""
         rng = np.random.default_rng([self._seed, scene.look])
         width, height = (int(side * OVERSAMPLING) for side in self.size)
         background = backdrop(rng, self._textures, self.size, scene.horizon)
@@ -132,16 +132,15 @@ class Artist:
             person = scene.people[number]
             surface, points = person.figure.surface((width, height), *enlarged(person))
             person.figure.stamp(codes, distances, surface, number)
-            atlas = self._painter.dress(
-                np.random.default_rng([self._seed, person.clothes]), person.figure.body
-            )
+            own = np.random.default_rng([self._seed, person.clothes])
+            atlas = self._painter.dress(own, person.figure.body)
             _color(canvas, person.figure, surface, points, atlas, light)
             for occluder in person.occluders:
                 self._stand(canvas, codes, occluder)
         return Drawing(scene, canvas, codes, distances)
 
     def _stand(self, canvas: np.ndarray, codes: np.ndarray, occluder: Occluder) -> None:
-        """Puts an occluder before all that has been drawn."""
+        """Draw an occluder in front of everything so far."""
         rows, columns = occluder.bounds(canvas.shape[1::-1], OVERSAMPLING)
         size = (columns.stop - columns.start, rows.stop - rows.start)
         if min(size) <= 0:
@@ -152,15 +151,13 @@ class Artist:
         occluder.paint(canvas[rows, columns], mask, material)
 
     def _material(self, rng: np.random.Generator, kind: str, size: tuple[int, int]) -> np.ndarray:
-        """(height, width, 3) uint8: what an occluder is made of."""
-        flat = color(rng)
+        """Return the material of an occluder, (height, width, 3) uint8."""
+        tone = color(rng)
         if kind == "foliage":
-            flat = np.array([rng.uniform(20, 70), rng.uniform(70, 170), rng.uniform(30, 120)], np.float32)
+            tone = np.array([rng.uniform(20, 70), rng.uniform(70, 170), rng.uniform(30, 120)], np.float32)
         if self.texture and kind != "foliage" and rng.random() > 0.3:
             return self._textures.patch(rng, size, (0.4, 1.4))
-        material = np.empty((size[1], size[0], 3), np.uint8)
-        material[:] = flat
-        return material
+        return flat(size, tone)
 
 
 def _color(
@@ -171,7 +168,7 @@ def _color(
     atlas: np.ndarray,
     light: np.ndarray,
 ) -> None:
-    """Paints a person's pixels: the atlas's color times the light on the surface."""
+    """Paint a person's pixels: the atlas's color times the light on the surface."""
     body = figure.body
     direction, ambient, key, rim = light[:3], light[3], light[4], light[5]
     shade = ambient * (0.8 + 0.2 * figure.normals[1]) + key * np.clip(direction @ figure.normals, 0, 1)
@@ -185,7 +182,7 @@ def _color(
 
 
 def _shadows(background: np.ndarray, scene: Scene, depth: float) -> None:
-    """Darkens the ground under people, softly."""
+    """Darken the ground under people."""
     height, width = background.shape[:2]
     for person in scene.people:
         low, high = person.figure.bounds * person.scale + person.shift
@@ -203,7 +200,7 @@ def _shadows(background: np.ndarray, scene: Scene, depth: float) -> None:
 
 
 def _light(rng: np.random.Generator) -> np.ndarray:
-    """(6,): the way to the light, then the strengths of ambient, direct and grazing light."""
+    """Draw the light, (6,): direction to its source, then the strengths of ambient, direct and grazing light."""
     direction = np.array([rng.normal(0, 0.7), abs(rng.normal(0.7, 0.5)), abs(rng.normal(0.5, 0.5))])
     direction /= np.sqrt(direction @ direction)
     ambient = rng.uniform(0.35, 0.75)

@@ -1,6 +1,6 @@
-"""What an annotator would write about a person, read from what the picture shows at and around each keypoint.
+"""Labels that an annotator would give a person, read from what the picture shows at and around each keypoint.
 
-Codes of pixels: 0 is nothing, PERSON_CODES·p + part + 1 a part of person p, OCCLUDER anything else in front.
+Codes of pixels: 0 is background, PERSON_CODES·p + part + 1 a part of person p, OCCLUDER any other object in front.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from oaks.training.render.body.parts import Part
+from oaks.val.ground_truth import OCCLUSION_CLASSES
 
 PERSON_CODES = 32
 OCCLUDER = 0xFFFF
 
-CLASS_RANGES = ((1, 5), (6, 10), (11, 15), (16, 17))
-"""Labeled keypoints of the occlusion classes: almost, largely, slightly, none."""
+CLASS_RANGES = tuple((c.fewest, c.most) for c in OCCLUSION_CLASSES)
+"""Fewest and most labeled keypoints of the occlusion classes: almost, largely, slightly, none."""
+CLASS_EDGES = tuple(fewest for fewest, _ in CLASS_RANGES[1:])
+"""Labeled keypoints at which the next class begins, for np.digitize."""
 
 
 def _parts(*names: str) -> tuple[np.ndarray, ...]:
     return tuple(np.isin(np.arange(PERSON_CODES), [Part[name] for name in row.split()]) for row in names)
 
 
-# Parts that show a keypoint when they are what one sees there.
+# Parts that show a keypoint if they are visible at its place.
 _SHOWING = np.stack(_parts(
     "NOSE HEAD", "HEAD", "HEAD", "LEFT_EAR HEAD", "RIGHT_EAR HEAD",
     "LEFT_UPPER_ARM CHEST NECK BAG", "RIGHT_UPPER_ARM CHEST NECK BAG",
@@ -32,22 +35,22 @@ _SHOWING = np.stack(_parts(
     "LEFT_THIGH LEFT_SHIN", "RIGHT_THIGH RIGHT_SHIN",
     "LEFT_SHIN LEFT_FOOT", "RIGHT_SHIN RIGHT_FOOT",
 ))  # fmt: skip
-# Parts that, seen close by, tell where a hidden keypoint is.
+# Parts that tell where a hidden keypoint is if they are visible close by.
 _TELLING = _SHOWING | np.stack(_parts(
     "HAIR", "NOSE HAIR HAT", "NOSE HAIR HAT", "HAIR HAT", "HAIR HAT", "HAIR", "HAIR", "", "", "", "",
     "", "", "SKIRT", "SKIRT", "", "",
 ))  # fmt: skip
-# How far behind the surface one sees a joint may lie to count as seen, as a share of the stature.
+# How far behind the visible surface a seen joint may lie, as a share of the stature.
 _DEPTH = np.array(
     [*[0.03] * 5, *[0.085] * 2, *[0.07] * 2, *[0.06] * 2, *[0.11] * 2, *[0.085] * 2, *[0.07] * 2]
 )
 # How far around a keypoint the parts that tell may lie, if others hide it and if the person's own body does.
 _REACH = np.array([0.05] * 5 + [0.07] * 2 + [0.075] * 2 + [0.07] * 2 + [0.08] * 2 + [0.085] * 2 + [0.07] * 2)
 _OWN_REACH = np.array([0.05] * 5 + [0.12] * 2 + [0.1] * 2 + [0.09] * 2 + [0.13] * 2 + [0.12] * 2 + [0.09] * 2)
-# Face keypoints that look away from the camera: the cosine below which they are neither seen nor guessed.
+# Cosine to the camera below which a face keypoint looks away, and is neither seen nor guessed.
 _AWAY = np.array([-0.15, 0.0, 0.0, -0.12, -0.12])
 
-# Of nine looks at and around a keypoint, how many must show it; a face seen sideways has its on the outline.
+# Of nine samples at and around a keypoint, how many must show it; few for faces, which lie on the outline in profile.
 _ENOUGH = np.array([2, 2, 2, 3, 3] + [5] * 12)
 _ROWS = np.arange(17)[:, None] * PERSON_CODES
 _CIRCLE = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
@@ -57,13 +60,13 @@ _AROUND = np.concatenate([_CIRCLE * 0.33, _CIRCLE * 0.67, _CIRCLE])
 
 @dataclass(frozen=True)
 class Subject:
-    """What the labels of one person depend on beside the picture.
+    """What the labels of one person depend on besides the picture.
 
     Attributes:
         number: p in the pixels' codes.
         points: (17, 2): the keypoints in the buffer's pixels.
         distance: (17,): from the camera, metres.
-        facing: (5,): cosine between each face keypoint's surface and the way to the camera.
+        facing: (5,): cosine between each face keypoint's surface and the direction to the camera.
         stature: metres; scale: pixels of the buffer per metre at the person.
     """
 
@@ -81,11 +84,10 @@ def visibility(
     distances: np.ndarray,
     frame: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    """COCO's flags: 2 seen, 1 hidden but to be guessed, 0 outside the frame or beyond guessing.
+    """Return COCO's flags (17,) int64: 2 seen, 1 hidden but guessable, 0 outside the frame or not guessable.
 
-    A keypoint is seen if the person's own fitting part is what shows there, at the depth where it belongs.
-    A hidden one can be guessed if a part that leads to it shows close by; ears, eyes and noses only from
-    where they face the camera.
+    A keypoint is seen if a fitting part of the person is visible there, at the right depth. A hidden one can be
+    guessed if a part that leads to it is visible close by; ears, eyes and noses only where they face the camera.
 
     Args:
         subject: the person.
@@ -93,9 +95,6 @@ def visibility(
         distances: (H, W) float32, from the camera; read only where codes are of this person.
         frame: the picture's edges (left, top, right, bottom) in the buffer's pixel indices; None: the
             buffer's own.
-
-    Returns:
-        (17,) int64.
     """
     height, width = codes.shape
     points = subject.points
@@ -125,7 +124,7 @@ def visibility(
 def _look(
     subject: Subject, places: np.ndarray, codes: np.ndarray, distances: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parts of this person (PERSON_CODES - 1: not its own) and distances at (..., 2) places."""
+    """Return the parts of this person (PERSON_CODES - 1: not its own) and the distances at (..., 2) places."""
     height, width = codes.shape
     place = np.rint(places).astype(np.int32)
     x, y = place[..., 0], place[..., 1]
@@ -139,12 +138,12 @@ def _look(
 def annotation(
     subject: Subject, flags: np.ndarray, mask: np.ndarray, origin: tuple[int, int], oversampling: float
 ) -> dict | None:
-    """A COCO annotation without ids, or None for a person of whom nothing shows.
+    """Return a COCO annotation without ids, or None for a person who is not visible.
 
     Args:
         subject: the person, in the oversampled buffer's pixels.
         flags: (17,) from visibility.
-        mask: (h, w) bool: where the person shows, in the oversampled buffer from `origin` (x, y).
+        mask: (h, w) bool: where the person is visible, in the oversampled buffer from `origin` (x, y).
         oversampling: pixels of the buffer per pixel of the picture, in each direction.
     """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
@@ -152,7 +151,7 @@ def annotation(
         return None
     left, top = (columns[0] + origin[0]) / oversampling, (rows[0] + origin[1]) / oversampling
     right, bottom = (columns[-1] + 1 + origin[0]) / oversampling, (rows[-1] + 1 + origin[1]) / oversampling
-    # Pixels' outer edges fall together, their centers do not.
+    # The outer edges of pixels coincide in both, their centers do not.
     points = (subject.points + 0.5) / oversampling - 0.5
     keypoints: list[float] = []
     for (x, y), flag in zip(points, flags, strict=True):
@@ -165,11 +164,3 @@ def annotation(
         "num_keypoints": int((flags > 0).sum()),
         "keypoints": keypoints,
     }
-
-
-def occlusion_class(labeled: int) -> int | None:
-    """0 almost occluded, 1 largely, 2 slightly, 3 not occluded; None without a labeled keypoint."""
-    for index, (low, high) in enumerate(CLASS_RANGES):
-        if low <= labeled <= high:
-            return index
-    return None

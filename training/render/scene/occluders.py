@@ -1,4 +1,4 @@
-"""Things that stand before people, as polygons with a shade each: one shape serves masks of any scale."""
+"""Objects in front of people, as polygons with a shade each, from which masks of any scale are drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("box", "table", "post", "bars", "foliage", "blob", "chair", "panel")
 
 @dataclass(frozen=True)
 class Occluder:
-    """Polygons in the picture's pixels, each with a shade (1: the texture's own), and a look's seed."""
+    """An object: polygons in the picture's pixels, a shade of each (1: the texture's own), and the seed of its look."""
 
     kind: str
     polygons: tuple[np.ndarray, ...]
@@ -22,8 +22,7 @@ class Occluder:
     look: int
 
     def bounds(self, size: tuple[int, int], scale: float) -> tuple[slice, slice]:
-        """Rows and columns of a mask of `size` (width, height), `scale` to the picture's pixel, that it may
-        cover."""
+        """Return the rows and columns of a mask that it may cover; arguments as for `mask`."""
         points = np.concatenate(self.polygons)
         low, high = points.min(0) * scale - 2, points.max(0) * scale + 3
         low, high = np.clip(low, 0, size).astype(int), np.clip(high, 0, size).astype(int)
@@ -32,8 +31,7 @@ class Occluder:
     def mask(
         self, size: tuple[int, int], scale: float, origin: tuple[float, float] = (0.0, 0.0)
     ) -> np.ndarray:
-        """(height, width) uint8: the number of the covering polygon plus one (at most 255), 0 where nothing
-        covers.
+        """Draw a mask (height, width) uint8: the covering polygon's number plus one (at most 255), 0 elsewhere.
 
         Args:
             size: (width, height) of the mask.
@@ -51,7 +49,7 @@ class Occluder:
         return mask
 
     def covers(self, points: np.ndarray) -> np.ndarray:
-        """(N,) bool: which of the (N, 2) points of the picture lie behind the occluder, to a few pixels."""
+        """Return which points (N, 2) of the picture lie behind the occluder, (N,) bool, exact to a few pixels."""
         if len(points) == 0:
             return np.zeros(0, bool)
         low = points.min(0)
@@ -61,12 +59,11 @@ class Occluder:
         return mask[place[:, 1], place[:, 0]] > 0
 
     def paint(self, canvas: np.ndarray, mask: np.ndarray, texture: np.ndarray) -> None:
-        """Draws the texture, shaded, where the mask is not 0; all three (H, W), canvas and texture of 3
-        uint8."""
+        """Draw the shaded texture where the mask is not 0; canvas and texture (H, W, 3) uint8, mask (H, W)."""
         shades = np.ones(256, np.float32)
         shades[1 : len(self.shades) + 1] = self.shades[:255]
         shade = np.take(shades, mask)
-        # One side of things is darker than the other.
+        # One side of an object is darker than the other.
         shade *= np.linspace(1.08, 0.86, mask.shape[1], dtype=np.float32)[None]
         cv2.copyTo(cv2.multiply(texture, cv2.merge([shade] * 3), dtype=cv2.CV_8U), mask, canvas)
 
@@ -78,10 +75,9 @@ def cover(
     size: tuple[int, int],
     kinds: Sequence[str] = KINDS,
 ) -> Occluder:
-    """An occluder of one of some kinds over the rectangle from `low` to `high`, (2,) each, in the picture's
-    pixels.
+    """Draw an occluder of one of `kinds` over the rectangle from `low` to `high`, (2,) each, in the picture's pixels.
 
-    Things that stand on the ground reach down to the frame's edge or some way below the rectangle.
+    Objects on the ground reach down to the frame's edge or some way below the rectangle.
     """
     kind = kinds[int(rng.integers(len(kinds)))]
     width = high[0] - low[0]
@@ -233,7 +229,7 @@ def _chair(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tu
 
 
 def _panel(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> _Shape:
-    """A wall, a door, a car's flank or a curtain: everything from one side of the rectangle on."""
+    """Return a wall, a door, a car's side or a curtain: everything from one side of the rectangle on."""
     side = int(rng.integers(3))
     far = float(max(size))
     if side == 0:
@@ -253,6 +249,5 @@ def _panel(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, size: tu
 
 _SHAPES = {
     "box": _box, "table": _table, "post": _post, "bars": _bars, "foliage": _foliage, "blob": _blob,
-    "chair": _chair,
-    "panel": _panel,
+    "chair": _chair, "panel": _panel,
 }  # fmt: skip

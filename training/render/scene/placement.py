@@ -1,4 +1,4 @@
-"""Decides where people stand, what cuts them off and what hides them, until labels fall into the requested class."""
+"""Places people, and chooses cuts by the frame and occluders so that labels fall into the requested occlusion class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oaks.training.render.scene.sketch import Sketch
 
 _ATTEMPTS = 16
 _BY_PATTERN = 4
-# Attempts that follow the pattern, before what lies on one side is lost instead.
+# Attempts that follow the pattern; later ones hide everything on one side instead.
 _SIDES = np.array([(0.0, 1.0), (0.0, 1.0), (1.0, 0.0), (-1.0, 0.0), (0.0, -1.0)])
 
 
@@ -23,8 +23,8 @@ class Placed:
 
     Attributes:
         scale, shift: pixels per metre, and the pelvis (2,) in pixels.
-        occluders: what stands right before the person.
-        clothes: the seed of what the person wears.
+        occluders: objects right in front of the person.
+        clothes: random seed of the clothes.
     """
 
     figure: Figure
@@ -35,17 +35,17 @@ class Placed:
 
 
 class Stage:
-    """A picture that fills up from the nearest person to the farthest.
+    """A picture that is filled from the nearest person to the farthest.
 
     Args:
         size: the picture's (width, height).
-        horizon: the row at which the camera's height lies; people stand on the ground as far below it as
-            their distance asks.
+        horizon: row of the horizon; people stand on the ground, below it by an amount that follows from their
+            distance.
         camera_height: metres above the ground.
-        with_occluders: False leaves only the frame and other people to hide anything.
+        with_occluders: False hides people only by the frame and by other people.
 
     Attributes:
-        front: (height / 2, width / 2) uint8, not 0 where something stands already.
+        front: (height / 2, width / 2) uint8, not 0 where a person or an object is placed already.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Stage:
     def place(
         self, rng: np.random.Generator, sketch: Sketch, scale: float, level: int, pattern: np.ndarray
     ) -> Placed:
-        """Finds a place, a cut by the frame and occluders under which a person falls into an occlusion class.
+        """Find a place, a cut by the frame and occluders that put a person into an occlusion class.
 
         Args:
             sketch: the person.
             scale: pixels per metre.
             level: the occlusion class, 0 almost occluded to 3 not occluded.
-            pattern: (17,) bool: the keypoints that had labels on a real person of this class; a hint.
+            pattern: (17,) bool: the keypoints that had labels on a real person of this class, as a preference.
         """
         figure, base = sketch.figure, sketch.whole
         low, high = CLASS_RANGES[level]
@@ -103,7 +103,7 @@ class Stage:
     def _position(
         self, rng: np.random.Generator, figure: Figure, scale: float, hidden: np.ndarray, by_pattern: bool
     ) -> np.ndarray:
-        """(2,) where to put the pelvis: on the ground, or so that the frame cuts off what is to be hidden."""
+        """Return a place of the pelvis, (2,): on the ground, or so that the frame cuts off keypoints to hide."""
         points = figure.keypoints * scale
         low, high = figure.bounds * scale
         shift = self._ground(rng, low, high, scale)
@@ -139,7 +139,7 @@ class Stage:
         extent: tuple[float, float],
         kept: np.ndarray,
     ) -> float:
-        """Of a few places the one where the least of what is to be seen stands behind others."""
+        """Return, of a few columns, the one where the fewest keypoints to be seen are behind others."""
         room = self.size[0] - (extent[1] - extent[0])
         slack = rng.uniform(0.02, 0.98, 3) if room >= 0 else rng.uniform(0.2, 0.8, 3)
         places = slack * room - extent[0]
@@ -157,7 +157,7 @@ class Stage:
         kept: np.ndarray,
         stature: float,
     ) -> list[Occluder]:
-        """One to three occluders over the hidden keypoints, each over neighbors with no kept one between."""
+        """Draw one to three occluders over hidden keypoints, each over neighbors without a kept keypoint between them."""
         occluders: list[Occluder] = []
         left = np.flatnonzero(hidden)
         margin = stature * rng.uniform(0.07, 0.11)
@@ -184,7 +184,7 @@ class Stage:
         return occluders
 
     def _stray(self, rng: np.random.Generator, points: np.ndarray) -> list[Occluder]:
-        """Something small before the person that need not hide a keypoint."""
+        """Draw a small object in front of the person, which need not hide a keypoint."""
         low, span = points.min(0), np.ptp(points, axis=0)
         middle = low + rng.random(2) * span
         half = rng.uniform(0.02, 0.07, 2) * span.max()
@@ -202,7 +202,9 @@ def _to_hide(
     """Return (17,) bool: keypoints to hide so that the rest follows the pattern and has a count in the range `number`."""
     hidden = base & ~pattern
     if (base & pattern)[:5].any():
-        hidden[:5] = False  # what a face shows follows from where it looks; nothing covers just one eye
+        hidden[:5] = (
+            False  # the visible part of a face follows from where it looks; no object covers one eye only
+        )
     if not by_pattern:
         along = figure.keypoints @ _SIDES[int(rng.integers(len(_SIDES)))]
         order = np.argsort(-np.where(base, along, -np.inf))
@@ -225,8 +227,8 @@ def _to_hide(
 def _best_cut(
     rng: np.random.Generator, points: np.ndarray, hidden: np.ndarray
 ) -> tuple[int, int, float, np.ndarray] | None:
-    """The edge of the frame that cuts off the most of what is to be hidden: axis, sign, the first point
-    that is cut off (along the axis, times the sign) and (17,) bool which are; None where no cut helps."""
+    """Return the frame's edge that best cuts off the keypoints to hide: axis, sign, the first point that is cut off (along
+    the axis, times the sign) and which are, (17,) bool; None if no cut helps."""
     best, choice = 0.0, None
     for axis, sign, taste in ((1, 1, 1.0), (0, 1, 0.7), (0, -1, 0.7), (1, -1, 0.45)):
         along = sign * points[:, axis]

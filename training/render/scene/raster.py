@@ -1,7 +1,7 @@
-"""A z-buffer for small smooth triangles, vectorised over all of them at once.
+"""A z-buffer for many small triangles, vectorized over all of them.
 
 Triangles are cut into the spans of pixel rows that they cover, spans into pixels, and the nearest triangle
-of each pixel is kept. Nothing loops over triangles in Python, so that thousands of a few pixels each cost
+of each pixel is kept. No Python loop runs over triangles, so that thousands of a few pixels each take
 milliseconds.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 
 _TRIANGLE_BITS = np.uint64(32)
 _TRIANGLE_MASK = np.uint64(0xFFFFFFFF)
-# Twice the area, in pixels, below which a triangle is left out: interpolation over thinner ones runs wild.
+# Twice the area, in pixels, below which a triangle is left out: interpolation over thinner ones is unstable.
 _SLIVER = 2e-3
 _FAR = np.float32(1e9)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What a z-buffer holds of the pixels that something covers.
+    """The covered pixels of a z-buffer.
 
     Attributes:
         size: (width, height) of the buffer in pixels.
@@ -38,7 +38,7 @@ class Surface:
 def rasterize(
     points: np.ndarray, nearness: np.ndarray, triangles: np.ndarray, size: tuple[int, int]
 ) -> Surface:
-    """Finds the triangle that is nearest to the camera at every pixel center.
+    """Find the triangle nearest to the camera at every pixel center.
 
     Triangles whose corners run clockwise in the image (y down) face away and are left out.
 
@@ -85,7 +85,7 @@ def rasterize(
     depth *= step
     depth += np.repeat(near, count)
     np.maximum(depth, np.float32(1e-9), out=depth)
-    # The bits of positive floats sort as the floats do: one maximum keeps the nearest triangle's number too.
+    # The bits of positive floats sort as the floats do, so one maximum keeps the nearest triangle's number too.
     key = depth.view(np.uint32).astype(np.uint64) << _TRIANGLE_BITS
     key |= np.repeat(np.take(kept, owner).astype(np.uint64), count)
     top, bottom = int(first.min()), int((first + rows).max())
@@ -102,10 +102,10 @@ def rasterize(
 
 
 def planes(corners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values that are linear over each triangle: their change per pixel in x and in y, and what corner 0 has.
+    """Describe values that are linear over each triangle: their change per pixel in x and in y, and their value at corner 0.
 
     Args:
-        corners: (T, 3, 2) in pixels, no triangle without area.
+        corners: (T, 3, 2) in pixels, of triangles with an area.
         values: (T, 3, A) at the corners.
 
     Returns:
@@ -123,10 +123,10 @@ def planes(corners: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 def interpolate(
     surface: Surface, points: np.ndarray, triangles: np.ndarray, values: np.ndarray
 ) -> np.ndarray:
-    """The vertices' values at every covered pixel.
+    """Interpolate the vertices' values at every covered pixel.
 
     Args:
-        surface: what rasterise gave for these points and triangles.
+        surface: result of rasterize for these points and triangles.
         points: (V, 2) float32.
         triangles: (T, 3) int.
         values: (V, A) float32.
@@ -158,7 +158,7 @@ def interpolate(
 def _spans(
     corners: np.ndarray, first: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Every triangle's rows of pixels: its number, the row from its first on, where the row begins, ends."""
+    """Return every triangle's pixel rows: triangle number, row relative to its first, start and end of the row."""
     owner = np.repeat(np.arange(len(rows)), rows)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
     step = step.astype(np.float32)

@@ -1,4 +1,4 @@
-"""A person drawn small and alone, on which the labels of any place in the picture cost little to find."""
+"""A small drawing of one person, from which the labels at any place in the picture are cheap to find."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _HEIGHT = 96
 
 
 class Sketch:
-    """A person drawn small and alone, with what labels need.
+    """A small drawing of one person, with what labels need.
 
     Attributes:
-        whole: (17,) bool: the keypoints that have labels where nothing is cut off or covered.
+        whole: (17,) bool: the keypoints that have labels if nothing is cut off or covered.
     """
 
     def __init__(self, figure: Figure, scale: float) -> None:
@@ -32,13 +32,13 @@ class Sketch:
         self.whole = visibility(self.subject, self.codes, self.distances) > 0
 
     def origin(self, shift: np.ndarray) -> np.ndarray:
-        """The sketch's first pixel in the whole picture at its zoom, with the pelvis at `shift`."""
+        """Return the place of the sketch's first pixel in the picture at its zoom, with the pelvis at `shift`."""
         return (shift + 0.5) * self.zoom - 0.5 - self.shift
 
     def labels(
         self, shift: np.ndarray, size: tuple[int, int], front: np.ndarray, occluders: list[Occluder]
     ) -> np.ndarray:
-        """(17,) flags with the pelvis at `shift`, behind `front` (a half-size mask) and occluders."""
+        """Return the flags (17,) with the pelvis at `shift`, behind `front` (a half-size mask) and occluders."""
         origin = self.origin(shift)
         low, high = (-0.5 - origin).tolist(), (np.array(size) * self.zoom - 0.5 - origin).tolist()
         frame = (low[0], low[1], high[0], high[1])
@@ -58,7 +58,7 @@ class Sketch:
         return visibility(self.subject, codes, self.distances, frame)
 
     def stamp(self, front: np.ndarray, shift: np.ndarray) -> None:
-        """Adds the person to a half-size mask of the picture."""
+        """Add the person to a half-size mask of the picture."""
         origin = self.origin(shift)
         ratio = 0.5 / self.zoom
         step = (origin + 0.5) * ratio - 0.5

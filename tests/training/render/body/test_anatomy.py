@@ -1,4 +1,4 @@
-"""Joints: limits hold for every pose there is, bones keep their lengths, left is left."""
+"""Joints: limits hold for every pose, bones keep their lengths, left is left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def angle(a, b):
 
 
 def check(pose):
-    """The limits, stated anew from angles alone."""
+    """Check the limits, stated independently by angles."""
     np.testing.assert_allclose(np.linalg.norm(pose, axis=1), 1, atol=1e-6)
     row = {name: pose[index] for index, name in enumerate(BONES)}
     pelvis, chest, head = frames(pose)

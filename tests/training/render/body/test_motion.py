@@ -18,7 +18,7 @@ def person(seed):
 
 
 def world(motion, body):
-    """(T, 24, 3): the joints over the ground; x to the right, y up, z away from the camera."""
+    """Return the joints above the ground, (T, 24, 3): x to the right, y up, z away from the camera."""
     result = []
     for place, height, heading, pose in zip(
         motion.places, motion.heights, motion.headings, motion.poses, strict=True
@@ -32,7 +32,7 @@ def world(motion, body):
 
 @pytest.fixture(scope="module", params=range(3))
 def stroll(request):
-    """Walks, turns round, waits, waves and walks back."""
+    """Return the motion of a person who walks, turns round, waits, waves and walks back, and the body."""
     rng, body = person(request.param)
     stops = [Stop((3.0, 5.2)), Stop((0.5, 5.0), 3.0, waving=True), Stop((-2.0, 4.8)), Stop((-1.8, 5.0), 9.0)]
     return move(rng, body, (1.5, 5.0), stops, int(17 * RATE), RATE), body
@@ -43,7 +43,7 @@ def test_joints_keep_their_limits(stroll):
     assert not [names for pose in motion.poses if (names := violations(pose))]
 
 
-def test_nothing_jumps(stroll):
+def test_speeds_change_smoothly(stroll):
     """No joint is faster than a swinging foot, and none changes its speed at once."""
     motion, body = stroll
     speed = np.diff(world(motion, body), axis=0) * RATE
@@ -52,7 +52,7 @@ def test_nothing_jumps(stroll):
 
 
 def test_feet_stand_on_the_ground(stroll):
-    """A heel or a ball is always near the floor, none deep in it; and whichever is lowest hardly slides."""
+    """A heel or a ball is always near the floor, none is deep in it, and the lowest one hardly slides."""
     motion, body = stroll
     at = world(motion, body)
     heels, toes = at[:, FEET[::2]], at[:, FEET[1::2]]
@@ -83,7 +83,7 @@ def test_stops_are_reached_in_order_and_waved_at(stroll):
     assert np.linalg.norm(motion.places[-1] - motion.places[-50]) < 0.02  # stays at the last
 
 
-def test_legs_take_turns():
+def test_legs_swing_alternately():
     """Left and right thigh swing against each other, once per stride."""
     rng, body = person(7)
     manner = draw_manner(np.random.default_rng(1))

@@ -19,7 +19,7 @@ LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)
 
 
 def projected(rng, family, yaw=None):
-    """2D keypoints of a person, all labelled but the face's far side, and its pose and yaw."""
+    """Return 2D keypoints of a person, all labeled except the far side of the face, and its pose and yaw."""
     body = Body(draw_proportions(rng), Outfit())
     pose = hand_written(rng, family)
     yaw = rng.uniform(-np.pi, np.pi) if yaw is None else yaw
@@ -47,7 +47,7 @@ def write_file(path, count=260, aspect=4 / 3, seed=0):
 
 
 def angles_between(a, b):
-    """Degrees between the limbs of two 2D poses, where both are long enough to have a direction."""
+    """Return degrees between the limbs of two 2D poses, where both are long enough to have a direction."""
     result = []
     for start, end in LIMBS:
         u, v = a[end] - a[start], b[end] - b[start]
@@ -56,8 +56,7 @@ def angles_between(a, b):
     return result
 
 
-def test_lifting_keeps_what_is_seen():
-    """Projected again, a lifted pose shows the limbs where they were."""
+def test_a_lifted_pose_projects_to_the_same_limbs():
     rng = np.random.default_rng(1)
     errors, front = [], []
     for index in range(40):
@@ -76,7 +75,7 @@ def test_lifting_keeps_what_is_seen():
     assert np.mean(np.array(front) > 0.5) > 0.8  # most are seen from the side that they were seen from
 
 
-def test_the_aspect_is_found_where_it_shows():
+def test_the_aspect_is_found():
     rng = np.random.default_rng(2)
     for aspect in lift.ASPECTS:
         people = [projected(rng, "spread", rng.normal(0, 0.3)) for _ in range(60)]
@@ -87,7 +86,7 @@ def test_the_aspect_is_found_where_it_shows():
         assert (found == aspect).mean() > 0.4  # of three
 
 
-def test_turning_is_the_cameras():
+def test_turning_agrees_with_the_camera():
     assert lift.turn(np.array([0.0, 0.0, 1.0]), 0.5) == pytest.approx(
         CameraView(0.5, 0, 0, 4).rotation() @ [0, 0, 1]
     )

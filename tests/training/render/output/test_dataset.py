@@ -31,7 +31,7 @@ def content(folder):
     }
 
 
-def test_pycocotools_loads_it(tmp_path, small_chunks, capsys):
+def test_pycocotools_loads_a_set(tmp_path, small_chunks, capsys):
     path = write_dataset(tmp_path / "set", 6, workers=1, progress=False, **SETTINGS)
     coco = COCO(str(path))
     assert len(coco.imgs) == 6
@@ -55,7 +55,7 @@ def test_two_processes_write_what_one_does(tmp_path, small_chunks):
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
-def test_it_goes_on_after_a_stop(tmp_path, small_chunks, monkeypatch):
+def test_a_stopped_set_is_resumed(tmp_path, small_chunks, monkeypatch):
     whole = tmp_path / "whole"
     write_dataset(whole, 10, workers=1, progress=False, **SETTINGS)
 

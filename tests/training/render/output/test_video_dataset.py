@@ -24,7 +24,7 @@ def content(folder):
     }
 
 
-def test_a_clip_is_a_folder_with_frames_and_truth(tmp_path):
+def test_a_clip_is_a_folder_with_frames_and_annotations(tmp_path):
     homes = write_videos(tmp_path, 2, workers=1, progress=False, **SETTINGS)
     assert [home.name for home in homes] == ["000001", "000002"]
     videos = RenderedVideos(**SETTINGS)
@@ -56,7 +56,7 @@ def test_a_clip_is_a_folder_with_frames_and_truth(tmp_path):
             np.testing.assert_allclose(own[:, 8], seen, atol=0.006)
 
 
-def test_two_processes_go_on_where_one_was_stopped(tmp_path, monkeypatch):
+def test_a_stopped_set_is_resumed(tmp_path, monkeypatch):
     write_videos(tmp_path / "whole", 2, workers=2, progress=False, **SETTINGS)
     drawn, frame = [], Clip.frame
 

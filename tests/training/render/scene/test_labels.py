@@ -1,4 +1,4 @@
-"""Labels from hand-made pictures of codes, where what an annotator sees is plain."""
+"""Labels from hand-made pictures of codes, in which it is obvious what an annotator sees."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.render.body.parts import Part
 from oaks.training.render.scene.labels import (
+    CLASS_EDGES,
+    CLASS_RANGES,
     OCCLUDER,
     PERSON_CODES,
     Subject,
     annotation,
-    occlusion_class,
     visibility,
 )
 
@@ -21,7 +22,7 @@ INDEX = {name: index for index, name in enumerate(COCO17.keypoints)}
 
 
 def scene(number=0):
-    """A left arm that hangs straight down on an empty picture: upper arm, forearm, hand, 12 pixels wide."""
+    """Return a left arm that hangs straight down in an empty picture: upper arm, forearm, hand, 12 pixels wide."""
     points = np.full((17, 2), -50.0)
     points[INDEX["left_shoulder"]] = (100, 40)
     points[INDEX["left_elbow"]] = (100, 90)
@@ -41,18 +42,18 @@ def flags(subject, codes, distances, **options):
     return tuple(int(found[INDEX[name]]) for name in ("left_shoulder", "left_elbow", "left_wrist"))
 
 
-def test_what_shows_is_seen():
+def test_visible_keypoints_are_seen():
     assert flags(*scene()) == (2, 2, 2)
 
 
-def test_the_person_is_told_from_others():
+def test_parts_of_other_people_do_not_count():
     subject, codes, distances = scene(number=3)
     assert flags(subject, codes, distances) == (2, 2, 2)
     codes[:] = np.where(codes > 0, codes - PERSON_CODES, 0)
     assert flags(subject, codes, distances) == (0, 0, 0)
 
 
-def test_a_little_cover_leaves_it_to_be_guessed_much_does_not():
+def test_a_small_occluder_leaves_a_keypoint_guessable_and_a_large_one_does_not():
     subject, codes, distances = scene()
     codes[82:99, 80:120] = OCCLUDER
     assert flags(subject, codes, distances) == (2, 1, 2)
@@ -107,4 +108,5 @@ def test_annotations_measure_the_mask(oversampling):
 
 
 def test_classes_are_the_papers():
-    assert [occlusion_class(n) for n in (0, 1, 5, 6, 10, 11, 15, 16, 17)] == [None, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert CLASS_RANGES == ((1, 5), (6, 10), (11, 15), (16, 17))
+    assert np.digitize([1, 5, 6, 10, 11, 15, 16, 17], CLASS_EDGES).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]

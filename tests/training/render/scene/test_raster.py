@@ -1,4 +1,4 @@
-"""The z-buffer against a rasteriser that looks at every pixel of every triangle."""
+"""The z-buffer against a rasterizer that tests every pixel of every triangle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from oaks.training.render.scene import raster
 
 
 def naive(points, nearness, triangles, size):
-    """(H, W) number of the nearest triangle (-1: none), its nearness, and whether rounding cannot matter."""
+    """Return the nearest triangle's number (H, W) (-1: none), its nearness, and whether rounding cannot change it."""
     width, height = size
     best = np.full((height, width), -1)
     depth = np.zeros((height, width))
@@ -86,7 +86,7 @@ def test_interpolation_reproduces_linear_fields():
     np.testing.assert_allclose(values[:, 1], y, atol=2e-3)
 
 
-def test_nothing_in_view_is_nothing():
+def test_triangles_outside_the_buffer_cover_no_pixel():
     points = np.array([[50, 50], [60, 50], [50, 60]], np.float32)
     surface = raster.rasterize(points, np.ones(3, np.float32), np.array([[0, 2, 1], [0, 1, 2]]), (20, 20))
     assert len(surface.pixels) == len(surface.triangles) == 0

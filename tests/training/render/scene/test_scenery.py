@@ -17,7 +17,7 @@ from oaks.training.render.scene.backdrop import backdrop
 
 
 @pytest.mark.parametrize("kind", occluders.KINDS)
-def test_occluders_cover_what_they_should(kind):
+def test_occluders_cover_their_rectangle(kind):
     rng = np.random.default_rng(0)
     low, high = np.array([100.0, 120.0]), np.array([170.0, 230.0])
     shares = []
