@@ -335,7 +335,8 @@ class _OnnxModel:
         """Boxes in input pixels, and scores."""
         _normalized(pixels, self.preprocessing, self._pixels)
         try:
-            boxes, scores = self._format.read(self._run(), self._person, self.threshold, self.overlap)
+            with np.errstate(over="ignore", invalid="ignore"):
+                boxes, scores = self._format.read(self._run(), self._person, self.threshold, self.overlap)
             if len(scores) and not (scores.min() >= 0 and scores.max() <= 1 + 1e-3):
                 raise ArgumentError(
                     f"scores must be from 0 to 1, got {scores.min():g} to {scores.max():g}; export with a sigmoid"

@@ -178,14 +178,27 @@ def _check_class(classes: int, person: int) -> None:
         raise ArgumentError(f"person must be below the network's {classes} classes, got {person}")
 
 
+def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
+    """Refuse outputs that are not finite: that nobody was found would be wrong.
+
+    Args:
+        scores: all scores or logits; -inf stands for nobody.
+        boxes: those of the people found, or what they are made of.
+    """
+    if not ((scores < np.inf).all() and np.isfinite(boxes).all()):
+        raise ArgumentError("the network's outputs must be finite, got NaN or infinity for this image")
+
+
 def _chosen(boxes: np.ndarray, scores: np.ndarray, persons: np.ndarray, threshold: float) -> Found:
-    kept = persons & (scores >= threshold) & np.isfinite(boxes).all(axis=1)
+    kept = persons & (scores >= threshold)
+    _check_finite(scores, boxes[kept])
     return boxes[kept].astype(np.float32), scores[kept].astype(np.float32)
 
 
 def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, overlap: float) -> Found:
     """Boxes given as x, y, width, height about their centers, after NMS."""
-    kept = (scores >= max(threshold, np.finfo(np.float32).tiny)) & np.isfinite(centered).all(axis=1)
+    kept = scores >= max(threshold, np.finfo(np.float32).tiny)
+    _check_finite(scores, centered[kept])
     middles, halves = centered[kept, :2], np.maximum(centered[kept, 2:4], 0) / 2
     return best_of(np.concatenate([middles - halves, middles + halves], axis=1), scores[kept], overlap)
 
@@ -219,20 +232,23 @@ def decode_centers(
 
     Returns:
         boxes (N, 4) float32 xyxy in input pixels, not cut to the input, and scores (N,) float32, best first. A peak is
-        at least as large as its 8 neighbors and finite.
+        at least as large as its 8 neighbors.
+
+    Raises:
+        ArgumentError: the maps are not finite.
     """
-    logits = centers[0].astype(np.float32)
-    padded = np.pad(np.where(np.isfinite(logits), logits, -np.inf), 1, constant_values=-np.inf)
+    padded = np.pad(centers[0].astype(np.float32), 1, constant_values=-np.inf)
     middle = padded[1:-1, 1:-1]
     highest = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
     highest = np.maximum(np.maximum(highest[:-2], highest[1:-1]), highest[2:])
     with np.errstate(over="ignore"):  # exp of a logit below -88 is infinite, and the score 0
         scores = 1 / (1 + np.exp(-middle))
-    ys, xs = np.nonzero((middle >= highest) & (scores >= threshold) & np.isfinite(middle))
+    ys, xs = np.nonzero((middle >= highest) & (scores >= threshold) & (middle > -np.inf))
     halves, scores = sizes[:, ys, xs].T.astype(np.float32) / 2, scores[ys, xs]
     middles = (np.stack([xs, ys], axis=1) + np.float32(0.5)) * stride + offsets[:, ys, xs].T
     boxes = np.concatenate([middles - halves, middles + halves], axis=1)
-    usable = np.isfinite(boxes).all(axis=1) & (halves >= 0).all(axis=1)
+    _check_finite(middle, boxes)
+    usable = (halves >= 0).all(axis=1)
     return best_of(boxes[usable], scores[usable], overlap)
 
 

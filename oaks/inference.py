@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from oaks.detector import Detector
 
 _HOST_BATCH, _DEVICE_BATCH = 8, 64
+NOTHING_WORKS = (BackendUnavailable, BundleError, StateError)
+"""Errors that end a long run, because no further picture can be inferred; others concern one picture."""
 WHOLE = "whole"
 """Value of `boxes`: each picture is a crop of one person."""
 _SETTINGS = frozenset((
@@ -399,9 +401,12 @@ class Engine:
                 results.ks_visibility[:persons].astype(np.float32), *self._ks_visibility
             )
         if results.scored_similarity is not None:
-            nothing = uninformative(results.features[:persons], self._cells)
-            similarity = np.where(nothing, np.float32(0), results.scored_similarity[:persons])
-            visibility = np.where(nothing, np.float32(0), results.scored_visibility[:persons])
+            features = results.features[:persons]
+            nothing = uninformative(features, self._cells)
+            # A person with a map that is not finite has features of NaN, and no score.
+            instead = np.where(np.isnan(features[..., 0]), np.float32(np.nan), np.float32(0))
+            similarity = np.where(nothing, instead, results.scored_similarity[:persons])
+            visibility = np.where(nothing, instead, results.scored_visibility[:persons])
         if visibility is None or similarity is None:
             unknown = np.full_like(heat, np.nan)
             visibility = unknown if visibility is None else visibility
@@ -558,7 +563,7 @@ def begin_each(
         return lambda: _split_on_failure(infer, engine, pictures, boxes, box_scores, failed)
     try:
         begun = engine._begin(pictures, boxes, box_scores)
-    except (BackendUnavailable, BundleError):
+    except NOTHING_WORKS:
         raise
     except Exception as raised:  # of a runtime: each has its own
         failure = raised
@@ -584,7 +589,7 @@ def _split_on_failure(
     """Infer all pictures together; if that fails, one by one."""
     try:
         poses = infer()
-    except (BackendUnavailable, BundleError):
+    except NOTHING_WORKS:
         raise
     except Exception as error:
         engine._check_alive()
@@ -611,7 +616,8 @@ def report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
         own = poses.frame_index == number
         count = int((own & unscored).sum())
         failed(
-            int(number), f"poses without a finite score: {count} of {int(own.sum())}; the network gave NaN"
+            int(number),
+            f"poses without a finite score: {count} of {int(own.sum())}; the network's values are not finite",
         )
 
 

@@ -315,7 +315,7 @@ class Poses:
         lost = np.logical_not(np.isfinite(self.keypoints).all(axis=2))
         centers = (self.boxes[:, None, :2] + self.boxes[:, None, 2:]) / 2 - 0.5
         points = np.where(lost[..., None], centers, self.keypoints).astype(np.float64)
-        scores = np.where(lost, 0, np.nan_to_num(self.keypoint_scores, nan=0.0))
+        scores = np.where(lost, 0, _or_zero(self.keypoint_scores))
         triplets = np.concatenate([points.round(3), scores[..., None].astype(np.float64).round(7)], axis=2)
         columns: dict[str, Any] = {"image_id": ids.tolist()}
         if names is not None:
@@ -323,7 +323,7 @@ class Poses:
         columns |= {
             "category_id": [int(category_id)] * len(self),
             "keypoints": triplets.reshape(len(self), 3 * self.skeleton.count).tolist(),
-            "score": _rounded(np.nan_to_num(self.scores, nan=0.0)),
+            "score": _rounded(_or_zero(self.scores)),
             "box": _rounded(to_xywh(self.boxes), 3),
             "box_score": _rounded(self.box_scores),
             "oaks_score": _rounded(self.oaks_scores),
@@ -460,12 +460,17 @@ def _file_names(given: Any, frame_index: np.ndarray, frames: int) -> list[str]:
     return [str(name) for name in names]
 
 
+def _or_zero(scores: np.ndarray) -> np.ndarray:
+    """Scores, with 0 for those that are not finite."""
+    return np.where(np.isfinite(scores), scores, np.float32(0))
+
+
 def _rounded(values: np.ndarray, decimals: int = 7) -> list[Any]:
-    """Return plain numbers for JSON: NaN becomes None, and a row of NaN a single None. Seven decimals keep a float32
-    below 1 exactly.
+    """Return plain numbers for JSON: NaN and infinities become None, and a row of them a single None. Seven decimals keep
+    a float32 below 1 exactly.
     """
     exact = values.astype(np.float64).round(decimals)
-    missing = np.isnan(exact)
+    missing = ~np.isfinite(exact)
     if not missing.any():
         return exact.tolist()
     rows: Any = np.where(missing, None, exact)

@@ -16,10 +16,9 @@ from oaks.arguments import check_threshold
 from oaks.boxes import BoxSource
 from oaks.coco import make_header, write_results
 from oaks.draw import draw
-from oaks.errors import OutOfMemory
 from oaks.files import replacing
 from oaks.images import in_order, read_image
-from oaks.inference import Engine, infer_each
+from oaks.inference import NOTHING_WORKS, Engine, infer_each
 from oaks.names import file_name
 from oaks.poses import Poses
 
@@ -197,8 +196,11 @@ def find_poses(
         try:
             picture = _Picture(path, read(), index)
             group.append(_Located(picture, source.image_id(picture), *source.find(picture)))
-        except (ValueError, OSError, OutOfMemory) as error:
-            yield Prediction(path, problem=str(error).removeprefix(f"{path}: ")), None
+        except NOTHING_WORKS:
+            raise
+        except Exception as error:  # of a runtime: each has its own
+            problem = str(error) or type(error).__name__
+            yield Prediction(path, problem=problem.removeprefix(f"{path}: ")), None
         if len(group) == TOGETHER:
             yield from _infer(engine, group, nms if source.detected else None)
             group = []

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from oaks import detector_formats
 from oaks.detector import Detector, read_settings
 
 SIZE = (64, 64)  # the network's input
@@ -143,6 +144,37 @@ def test_an_empty_box_is_left_out(tmp_path):
     }
     boxes, _ = Detector(write(tmp_path / "d.onnx", outside)).detect(np.zeros((64, 64, 3), np.uint8))
     assert len(boxes) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["scores", "boxes"])
+@pytest.mark.parametrize("form", [*ENDS, "yolox", "centers"])
+def test_numbers_that_are_not_finite_are_not_nobody(tmp_path, monkeypatch, form, place, value):
+    """A network that gives NaN for one picture; for that with which it is loaded it does not."""
+    if form == "centers":
+        detector = Detector(bundles.write_with_detector(tmp_path / "d"))
+        maps, output = detector._model._found, {"scores": "centers", "boxes": "sizes"}[place]
+        decode = "oaks.detector.decode_centers"
+        decoded = detector_formats.decode_centers
+
+        def spoilt(*arrays, **settings):
+            maps[output][...] = value
+            return decoded(*arrays, **settings)
+
+        monkeypatch.setattr(decode, spoilt)
+    else:
+        outputs = yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)]) if form == "yolox" else ENDS[form]
+        detector = Detector(write(tmp_path / "d.onnx", outputs))
+        names = [output.name for output in detector._model._session.get_outputs()]
+        bad = [np.array(array) for array in detector._model._run()]
+        for name, array in zip(names, bad, strict=True):
+            if name == place:
+                array[...] = value
+            elif name in ("dets", "rows", "output"):  # four numbers of the box, then the score
+                array[..., 4 if place == "scores" else slice(0, 4)] = value
+        monkeypatch.setattr(detector._model, "_run", lambda: bad)
+    with pytest.raises(ValueError, match="the network's outputs must be finite|scores must be from 0 to 1"):
+        detector.detect(np.full((64, 64, 3), 255, np.uint8))
 
 
 @pytest.mark.parametrize(("color", "expected"), [("bgr", [10, 20, 30]), ("rgb", [30, 20, 10])])

@@ -455,14 +455,15 @@ class _Runner:
             color="bgr" if pose.color == "rgb" else "rgb",
             mirrored=True,
         )
-        maps = self._run(crops.pixels)
+        with np.errstate(over="ignore"):
+            maps = self._run(crops.pixels).astype(np.float16)
         maps = maps.reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
         finite = np.isfinite(maps).all(axis=(1, 2, 3, 4))
         for bad in people[~finite]:
             image, annotation = int(truth.image[bad]), int(truth.ids[bad])
-            images.skip(image, "its heatmaps are not finite", annotation=annotation)
+            images.skip(image, "its heatmaps are not finite in float16", annotation=annotation)
         sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
-        return Shard(people[finite], maps[finite].astype(np.float16), crops.transforms[finite], sizes[finite])
+        return Shard(people[finite], maps[finite], crops.transforms[finite], sizes[finite])
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         dtype = self._executor.inputs["crops"].dtype

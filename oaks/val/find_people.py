@@ -9,6 +9,7 @@ import numpy as np
 
 from oaks.boxes import to_xywh
 from oaks.coco import make_header
+from oaks.errors import ArgumentError
 from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.val.detect import ReadableImages
@@ -20,8 +21,8 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
     """Write boxes of the people that the Engine's detector finds in all images of a data set.
 
     Progress is kept in `<out>.partial` after every few images; the same call resumes from it, and does nothing if `out`
-    exists. An image that is missing, damaged or too large is skipped, as by oaks.val.detect.detect; any other failure
-    ends the run.
+    exists. An image that is missing, damaged or too large, or for which the detector's outputs are not finite, is skipped,
+    as by oaks.val.detect.detect; any other failure ends the run.
 
     Args:
         engine: an Engine with a detector.
@@ -45,7 +46,11 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
 
     def find(batch: list[int]) -> Iterator[tuple[int, Rows]]:
         for image, pixels in run.read(batch):
-            boxes, scores = engine.detect(in_order(pixels, engine.color))
+            try:
+                boxes, scores = engine.detect(in_order(pixels, engine.color))
+            except ArgumentError as error:  # the network gives no finite values for this image
+                run.skip(image, error)
+                continue
             yield (
                 image,
                 [

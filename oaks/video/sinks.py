@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
+
 from oaks.boxes import number_from_one, to_xywh
 from oaks.files import Staged, check_no_fifo, followed, naming, replacing
 from oaks.poses import NO_TRACK, Poses
@@ -109,7 +111,8 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
     for pose in poses:
         if pose.track_id != NO_TRACK:
             box = ",".join(f"{value:.2f}" for value in to_xywh(pose.box.tolist()))
-            score = min(pose.score, 1.0)
+            # The gate's score is finite; the other one need not be.
+            score = min(max(np.nan_to_num(pose.score), 0.0), 1.0)
             yield f"{frame},{pose.track_id},{box},{score:.4f},-1,-1,-1"
 
 

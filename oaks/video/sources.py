@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
 from pathlib import Path
@@ -23,7 +24,7 @@ from oaks.animations import Animation, is_animation
 from oaks.arguments import check_flags, check_iterable
 from oaks.errors import ArgumentError, BackendUnavailable, OutOfMemory
 from oaks.forks import check_process, outlives_forks
-from oaks.images import SUFFIXES, find_images, open_image, read_image
+from oaks.images import SUFFIXES, as_frame, find_images, open_image, read_image
 from oaks.names import number_of
 from oaks.video.clock import Clock
 from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
@@ -100,7 +101,7 @@ class ImageFiles(FrameSource):
         for index, path in enumerate(self._paths):
             try:
                 image = read_image(path)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, OutOfMemory) as error:
                 self.damaged += 1
                 self.note(str(error))
                 continue
@@ -132,7 +133,9 @@ class AnimationFile(FrameSource):
 
 
 class FrameIterable(FrameSource):
-    """Frames, or (H, W, 3) uint8 BGR arrays, from an iterable."""
+    """Frames, or (H, W, 3) uint8 BGR arrays, from an iterable. Those without such a picture are skipped, counted and
+    named.
+    """
 
     def __init__(self, frames: Iterable[Frame | np.ndarray], rate: float) -> None:
         super().__init__("frames")
@@ -141,9 +144,16 @@ class FrameIterable(FrameSource):
 
     def __iter__(self) -> Iterator[Frame]:
         first, self._first = self._first, None
-        for index, frame in enumerate(self._frames if first is None else first):
+        for index, entry in enumerate(self._frames if first is None else first):
+            frame = entry if isinstance(entry, Frame) else Frame(entry, index, index, self._time_base)
+            try:
+                image = as_frame(f"frame {frame.index}", frame.image, "bgr", on_device=False)
+            except (ValueError, OSError, OutOfMemory) as error:
+                self.damaged += 1
+                self.note(f"{self.name}: {error}")
+                continue
             self.read += 1
-            yield frame if isinstance(frame, Frame) else Frame(frame, index, index, self._time_base)
+            yield replace(frame, image=image)
 
 
 class Video(FrameSource):

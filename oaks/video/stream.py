@@ -17,7 +17,7 @@ from oaks import limits
 from oaks.boxes import Boxes, BoxSource
 from oaks.errors import ArgumentError
 from oaks.images import in_order
-from oaks.inference import Engine, begin_each
+from oaks.inference import NOTHING_WORKS, Engine, begin_each
 from oaks.poses import Poses
 from oaks.timings import Timings
 from oaks.video.frames import Frame
@@ -243,8 +243,10 @@ class _Stream:
             with self.timings.stage("boxes"):
                 try:
                     found = self._boxes.find(frame)
-                except (ValueError, OSError) as error:
-                    self.fail(frame, str(error))
+                except NOTHING_WORKS:
+                    raise
+                except Exception as error:  # of a runtime: each has its own
+                    self.fail(frame, str(error) or type(error).__name__)
                     found = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
             yield frame, found
 

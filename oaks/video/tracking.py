@@ -234,10 +234,15 @@ class Tracker:
         scores = poses.oaks_scores if self.score == "oaks" else poses.conventional_scores
         # A network may give NaN for one frame; without the score, all poses are NaN.
         self._scored |= bool(np.isfinite(scores).any())
-        if len(scores) and not self._scored and poses.score_kind != self.score:
+        if (
+            self.score == "oaks"
+            and poses.score_kind != "oaks"
+            and not self._scored
+            and np.isfinite(poses.conventional_scores).any()
+        ):
             raise ArgumentError(
-                f"poses must have the {self.score} score, which gates, got none; choose the other one (score=), or "
-                "a bundle with visibility and a KS network"
+                "poses must have the oaks score, which gates, got none; pass score='conventional', or a bundle with "
+                "visibility and a KS network"
             )
         return scores
 

@@ -25,6 +25,7 @@ from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
 from oaks.images import read_image
+from oaks.inference import report_unscored
 from oaks.scorer import load_forests, map_feature_names, uninformative
 from oaks.skipping import SkippedItems
 from oaks.val.ground_truth import GroundTruth
@@ -135,7 +136,7 @@ def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_pat
     def spoiled(self, pixels):
         maps = run(self, pixels)
         if len(pixels) == 2 * fitting.PEOPLE_AT_ONCE:  # the first shard
-            maps[2:4, 0, 0, 0] = np.nan
+            maps[2:4, 0, 0, 0] = np.nan, 1e6  # beyond float16
         return maps
 
     monkeypatch.setattr(fitting._Runner, "_run", spoiled)
@@ -565,8 +566,10 @@ def test_uninformative_maps_are_detected():
     np.testing.assert_array_equal(uninformative(features, 16 * 12), expected)
 
 
-def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
-    """The network gives NaN for one crop only; the others' scores stay as they are."""
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [np.s_[0], np.s_[0, 1], np.s_[0, 1, 3, 3], np.s_[2, 1, 3, 3]])
+def test_a_person_without_finite_maps_has_no_score_and_is_reported(fitted, data, where, value):
+    """One crop's maps, one map, one cell, or one cell of the mirrored crop; the others' scores stay as they are."""
     frame, boxes = data / "images" / "1.png", [[15, 30, 63, 126], [70, 30, 118, 126]]
     with oaks.Engine(fitted.path, "onnxruntime", threads=1) as engine:
         before = engine.infer(frame, boxes=boxes)
@@ -575,12 +578,14 @@ def test_a_person_without_finite_maps_scores_nothing(fitted, data, tmp_path):
 
         def spoilt():
             pose()
-            engine._pipeline._maps["heatmaps"][0, 1] = np.nan
+            engine._pipeline._maps["heatmaps"][where] = value
 
         step["pose"] = spoilt
         after = engine.infer(frame, boxes=boxes)
-    assert after.oaks_scores[0] == 0
-    assert not after.similarity[0].any()
+    problems = {}
+    report_unscored(after, problems.__setitem__)
+    assert "poses without a finite score: 1 of 2" in problems[0]
+    assert np.isnan([after.oaks_scores[0], after.scores[0], *after.similarity[0], *after.visibility[0]]).all()
     np.testing.assert_array_equal(after.similarity[1], before.similarity[1])
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import oaks
 from oaks.cli.main import app
 from oaks.coco import read_results, write_results
+from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
 from oaks.files import write_json
 from oaks.images import read_image, read_size
@@ -245,6 +246,23 @@ def test_a_failure_that_may_pass_ends_the_run_and_the_next_one_has_every_image(
     rows, header = read_results(out)
     assert "skipped" not in header
     assert rows == read_results(tmp_path / "undisturbed.json")[0]
+
+
+def test_an_image_for_which_the_detector_gives_nan_is_skipped_and_named(whole, tmp_path, monkeypatch):
+    truth, out = GroundTruth.load(whole / "people.json"), tmp_path / "r.json"
+
+    def spoilt(centers, *maps, **settings):
+        calls.append(centers)
+        return decode_centers(
+            np.full_like(centers, np.nan) if len(calls) == 3 else centers, *maps, **settings
+        )
+
+    calls: list = []
+    monkeypatch.setattr("oaks.detector.decode_centers", spoilt)
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine, SkippedItems() as skipped:
+        find_people(engine, truth, whole / "people", out)
+    assert set(skipped.items) == {truth.file_names[2]}
+    assert "must be finite" in read_results(out)[1]["skipped"][truth.file_names[2]]
 
 
 def test_an_image_that_is_there_but_may_not_be_read_ends_the_run_at_the_start(whole, monkeypatch):

@@ -14,6 +14,9 @@ import pytest
 from executors import stand_in
 
 import oaks
+from oaks import coco
+from oaks.box_files import read_mot
+from oaks.errors import StateError
 from oaks.poses import NO_TRACK
 from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
 from oaks.video.outputs import Output, track_into
@@ -271,25 +274,28 @@ def test_an_engine_that_takes_rgb_gets_rgb(engine):
         assert_same(gathered(images, other, boxes=KNOWN), gathered(images, engine, boxes=KNOWN))
 
 
-def test_an_error_of_the_box_source_is_raised_and_ends_the_threads(engine):
+def test_a_detector_that_is_gone_ends_the_run_and_the_threads(engine):
     def find(frame):
         if frame.index == 3:
-            raise RuntimeError("the detector is gone")
+            raise StateError("the detector is closed")
         return walkers(frame)
 
     before = threading.active_count()
     summary, seen = Summary(), []
-    with pytest.raises(RuntimeError, match="the detector is gone"):
+    with pytest.raises(StateError, match="the detector is closed"):
         seen.extend(track(scene(30), engine, boxes=BoxSource("", find), together=1, summary=summary))
     assert threading.active_count() == before
     assert summary.frames <= 3
 
 
 @pytest.mark.parametrize("together", [1, 8])
-def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engine, together):
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, MemoryError, KeyError])
+def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engine, together, error):
+    """Each runtime has errors of its own."""
+
     def find(frame):
         if frame.index in (3, 7):
-            raise ValueError(f"no box for frame {frame.index}")
+            raise error(f"no box for frame {frame.index}")
         return walkers(frame)
 
     summary = Summary()
@@ -297,7 +303,7 @@ def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engi
     tracked = gathered(scene(12), engine, boxes=boxes, together=together, summary=summary)
     assert [len(poses) for _, poses in tracked] == [0 if n in (3, 7) else 2 for n in range(12)]
     assert (summary.failed, summary.complete) == (2, False)
-    assert [problem.rpartition(": ")[2] for problem in summary.problems] == [
+    assert [problem.rpartition(": ")[2].strip("'") for problem in summary.problems] == [
         "no box for frame 3",
         "no box for frame 7",
     ]
@@ -348,6 +354,52 @@ def test_frames_that_a_network_fails_on_are_named_and_the_run_continues(engine, 
     assert summary.failed == 2
     assert not summary.complete
     assert ["frame 4: " in summary.problems[0], "frame 5: " in summary.problems[1]] == [True, True]
+    assert tracked[-1][1].track_ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("gate", ["oaks", "conventional"])
+@pytest.mark.parametrize("lost", [("oaks_scores", "scores", "similarity"), ("heat", "conventional_scores")])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_numbers_that_are_not_finite_leave_every_file_readable(
+    engine, tmp_path, monkeypatch, gate, lost, value
+):
+    """From the first frame on, the numbers of one frame in three are not finite, or nearly so."""
+    infer, images = engine.infer, scene(6)
+
+    def failing(frames, *, boxes, box_scores):
+        poses = infer(frames, boxes=boxes, box_scores=box_scores)
+        places = [next(n for n, image in enumerate(images) if image is frame) for frame in frames]
+        bad = np.array(places)[poses.frame_index] % 3 == 0
+        changed = {}
+        for name in lost:
+            changed[name] = getattr(poses, name).copy()
+            changed[name][bad] = value
+        return dataclasses.replace(poses, **changed)
+
+    monkeypatch.setattr(engine, "infer", failing)
+    summary = track_into(
+        [Output(tmp_path)], [open_source(images)], engine, boxes=[KNOWN], smoother=OneEuro(),
+        tracker=Tracker(bundles.RGB, match=0.1, score=gate),
+    )  # fmt: skip
+    assert summary.frames == 6
+    assert summary.failed == (2 if "scores" in lost and value != 3e38 else 0)
+    rows, _ = coco.read_results(tmp_path / "results.json")
+    assert [row["image_id"] for row in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert np.isfinite([number for row in rows for number in (row["score"], *row["keypoints"])]).all()
+    read_mot(tmp_path / "tracks.txt")
+    assert len((tmp_path / "poses.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("bad", [None, "gone.png", np.zeros((4, 4)), np.zeros((4, 4, 3)), [[1], [2, 3]]])
+def test_a_frame_that_is_no_picture_is_counted_and_named(engine, bad):
+    """As cv2.VideoCapture gives None for a frame that it cannot read."""
+    images: list = scene(6)
+    images[2] = bad
+    images[4] = Frame(bad, 4, 4, Fraction(1, 30))
+    summary = Summary()
+    tracked = gathered(images, engine, boxes=KNOWN, summary=summary)
+    assert [frame.index for frame, _ in tracked] == [0, 1, 3, 5]
+    assert (summary.damaged, summary.complete) == (2, False)
     assert tracked[-1][1].track_ids.tolist() == [1, 2]
 
 

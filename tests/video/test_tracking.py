@@ -376,6 +376,14 @@ def test_a_frame_without_any_score_costs_nobody_an_id():
     assert ids(tracker.update(people([(0, 0), (300, 0)]), 0.3)) == [1, 2]
 
 
+@pytest.mark.parametrize(("gate", "kind"), [("conventional", "oaks"), ("oaks", "conventional")])
+def test_a_first_frame_without_any_score_says_nothing_about_the_other_score(gate, kind):
+    tracker = Tracker(COCO17, score=gate)
+    lost = people([(0, 0)], oaks=np.nan, similarity=np.nan, conventional=np.nan, score_kind=kind)
+    assert ids(tracker.update(lost, 0.0)) == [NO_TRACK]
+    assert ids(tracker.update(people([(0, 0)], score_kind=kind), 0.1)) == [1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
