@@ -120,7 +120,24 @@ def _numbers(name: str, text: str, kind: type, count: int) -> Any:
     return numbers if count > 1 else numbers[0]
 
 
+class SetOnce:
+    """Base of classes whose public attributes are set by the constructor alone, because networks and buffers depend on
+    them. They are those that the class annotates; those with a default may be set at any time.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        owner = next(kind for kind in type(self).__mro__ if SetOnce in kind.__bases__)
+        # Methods are no settings. A subclass may have further attributes.
+        setting = name in owner.__annotations__ or type(self) is owner
+        fixed = setting and not name.startswith("_") and not hasattr(owner, name)
+        if fixed and (name in self.__dict__ or name not in owner.__annotations__):
+            kind = owner.__name__
+            raise AttributeError(f"{kind}.{name} must not be set after construction; make another {kind}")
+        super().__setattr__(name, value)
+
+
 __all__ = [
+    "SetOnce",
     "as_path",
     "check_choice",
     "check_count",

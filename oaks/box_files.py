@@ -200,7 +200,7 @@ def read_mot(path: str | Path) -> PersonBoxes:
     ignored = 0
     boxes: dict[int, list[list[float]]] = {}
     scores: dict[int, list[float]] = {}
-    text = read_bytes(path, "json_bytes").decode("utf-8", errors="replace")
+    text = read_bytes(path, "json_bytes").decode("utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -218,7 +218,7 @@ def read_mot(path: str | Path) -> PersonBoxes:
             )
         if not (0 <= score <= 1 or score == -1):
             raise ArgumentError(
-                f"{path}: line {number}: score must be from 0 to 1, or -1 for none, got {score:g}"
+                f"{path}: line {number}: score must be from 0 to 1, or -1 for none, got {score!r}"
             )
         if score == 0:
             ignored += 1

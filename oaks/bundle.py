@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from oaks import onnx_file, schema
@@ -134,6 +135,10 @@ class Bundle:
     sha256: str
     limits: BundleLimits
     _skeleton: Skeleton | None
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "files"):  # an Engine looks at them again at every call
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __repr__(self) -> str:
         return f"Bundle(name={self.name!r}, path={str(self.path)!r})"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oaks import executors, limits, onnx_file
-from oaks.arguments import check_choice, check_count, is_integer, is_number, parse_settings
+from oaks.arguments import SetOnce, check_choice, check_count, is_integer, is_number, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
 from oaks.detector_formats import Format, Found, Preprocessing, decode_centers, recognize
@@ -32,12 +32,11 @@ _SETTINGS: Mapping[str, Any] = {
     "color": str, "mean": (float, 3), "std": (float, 3), "size": (int, 2), "overlap": (float, 1),
 }  # fmt: skip
 """Settings of the command line, as parse_settings takes them."""
-_READ_ONLY = ("threshold", "overlap", "size", "description")
 _OUTPUTS = {"centers": 1, "sizes": 2, "offsets": 2}
 """Outputs of a detector of kind "centers", with their channels."""
 
 
-class Detector:
+class Detector(SetOnce):
     """Finds people in pictures.
 
     The picture is scaled to fit the network's input; its aspect is kept and the rest is gray. A bundle states the
@@ -147,11 +146,6 @@ class Detector:
         outlives_forks(self._model)
         self.threshold, self.overlap = self._model.threshold, self._model.overlap
         self.size, self.description = self._model.size, self._model.description
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _READ_ONLY and name in self.__dict__:
-            raise AttributeError(f"Detector.{name} must not be set after construction; make another Detector")
-        super().__setattr__(name, value)
 
     def detect(self, image: Any, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
         """The people in a picture.

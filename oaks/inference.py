@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import executors, limits, ops
-from oaks.arguments import check_choice, check_count, check_flags, check_iterable
+from oaks.arguments import SetOnce, check_choice, check_count, check_flags, check_iterable
 from oaks.boxes import as_box_scores, as_boxes
 from oaks.bundle import PRECISIONS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
@@ -36,13 +36,9 @@ NOTHING_WORKS = (BackendUnavailable, BundleError, StateError)
 """Errors that end a long run, because no further picture can be inferred; others concern one picture."""
 WHOLE = "whole"
 """Value of `boxes`: each picture is a crop of one person."""
-_SETTINGS = frozenset((
-    "bundle", "backend", "device", "precision", "flip", "color", "refine", "threads", "score_kind", "gives_oaks",
-))  # fmt: skip
-"""Attributes that are read-only after construction, because networks and buffers depend on them."""
 
 
-class Engine:
+class Engine(SetOnce):
     """A loaded pose model. Thread-safe; it cannot be used after a fork, so a forked child must make a new Engine.
 
     Args:
@@ -68,8 +64,9 @@ class Engine:
         gives_oaks: whether poses have an OAKS score, that is, the bundle predicts both visibility and similarity.
         score_kind: which score Poses.scores holds, "oaks" or "conventional". The bundle's choice; without one, OAKS if
             `gives_oaks`, otherwise conventional.
+        color: the channel order of arrays.
         timings: seconds per stage (oaks.timings.Timings).
-        staged: set to True on a device to wait after every stage, so that `timings` separates them; slower.
+        staged: the only attribute that may be set: to True on a device to wait after every stage, so that `timings` separates them; slower.
 
     Raises:
         ValueError: an argument is invalid, or the bundle has no pose network or lacks the precision.
@@ -77,6 +74,19 @@ class Engine:
         BundleError: the bundle is damaged, has another or a newer format, or lacks a network that its score needs.
         BackendUnavailable: the backend or the device is not available; the message says what to install.
     """
+
+    bundle: Bundle
+    backend: str
+    device: str
+    precision: str
+    flip: bool
+    color: str
+    refine: str
+    threads: int | None
+    score_kind: str
+    gives_oaks: bool
+    timings: Timings
+    staged: bool = False
 
     def __init__(
         self,
@@ -109,7 +119,7 @@ class Engine:
         self.backend, self.device, self._skipped = executors.choose_backend(
             backend, device, _lacking(self.bundle, precision)
         )
-        self.flip, self.staged = bool(flip), False
+        self.flip = bool(flip)
         _check_scorer(self.bundle, self.flip, self.refine)
         self.color = color or "bgr"
         on_device = self.device != "cpu"
@@ -140,11 +150,6 @@ class Engine:
         # Free the memory with the last reference: PyCUDA cannot free it later from another thread.
         self._dropped = weakref.finalize(self, _close_dropped, self._pipeline, os.getpid())
         self._dropped.atexit = False
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SETTINGS and name in self.__dict__:
-            raise AttributeError(f"Engine.{name} must not be set after construction; make another Engine")
-        super().__setattr__(name, value)
 
     def infer(self, frames: Any, boxes: Any = None, *, box_scores: Any = None) -> Poses:
         """Estimate the poses of the people in boxes, or of everyone the detector finds.

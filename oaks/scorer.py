@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import forest_file, ops
-from oaks.arguments import as_path, check_choice
+from oaks.arguments import SetOnce, as_path, check_choice
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BundleError
 from oaks.files import write_json
@@ -89,7 +89,7 @@ class Card:
     heat_quantiles: tuple[float, ...] = ()
 
 
-class Scorer:
+class Scorer(SetOnce):
     """A fitted score: keypoint similarity and visibility of every keypoint, and the pose's OAKS score.
 
     Args:
@@ -98,12 +98,15 @@ class Scorer:
     Attributes:
         card: what it was fitted to (Card).
         similarity, visibility: the trees (oaks.ops.Forest).
-        sha256: of the file; empty for a scorer that has not been saved.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a scorer, or a newer one; the message names it.
     """
+
+    card: Card
+    similarity: Forest
+    visibility: Forest
 
     def __init__(self, path: str | Path) -> None:
         path = as_path("path", path)
@@ -116,14 +119,14 @@ class Scorer:
             )
         content = path.read_bytes()
         self._set(*_parse(content, str(path)))
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._sha256 = hashlib.sha256(content).hexdigest()
 
     @classmethod
     def of(cls, card: Card, similarity: Forest, visibility: Forest) -> Scorer:
         """Make a scorer from its parts."""
         scorer = cls.__new__(cls)
         scorer._set(card, similarity, visibility)
-        scorer.sha256 = ""
+        scorer._sha256 = ""
         return scorer
 
     @classmethod
@@ -134,11 +137,16 @@ class Scorer:
             ValueError: it is not a scorer.
         """
         scorer = cls.of(*_parse(content, label))
-        scorer.sha256 = hashlib.sha256(content).hexdigest()
+        scorer._sha256 = hashlib.sha256(content).hexdigest()
         return scorer
 
     def _set(self, card: Card, similarity: Forest, visibility: Forest) -> None:
         self.card, self.similarity, self.visibility = card, similarity, visibility
+
+    @property
+    def sha256(self) -> str:
+        """That of the file; empty for a scorer that has not been saved."""
+        return self._sha256
 
     def __repr__(self) -> str:
         return f"Scorer({self.card.estimator!r}, {self.card.decoder!r}, {self.card.kind})"
@@ -229,7 +237,7 @@ class Scorer:
             path.mkdir(parents=True, exist_ok=True)
             path = path / FILE
         write_json(path, self.to_dict())
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return path
 
     def to_dict(self) -> dict[str, Any]:

@@ -32,6 +32,14 @@ def test_a_mot_file_numbers_frames_from_one(tmp_path):
     assert source.find(frame(1))[0].shape == (0, 4)
 
 
+def test_a_mot_file_may_come_from_windows(tmp_path):
+    path = tmp_path / "m.txt"
+    path.write_bytes(b"\xef\xbb\xbf1,-1,1e1,10,20,40,9e-1\r\n\r\n2,-1,10,10,20,40,-1\r\n")
+    people = read_mot(path)
+    assert [people.of(frame)[0].tolist() for frame in (1, 2)] == [[[10, 10, 30, 50]]] * 2
+    assert [people.of(frame)[1].tolist() for frame in (1, 2)] == [[pytest.approx(0.9)], [1]]
+
+
 @pytest.mark.parametrize("line", ["1,2,3,4,5", "1,2,3,4,5,x", "frame,id,x,y,w,h"])
 def test_invalid_mot_lines_are_refused(tmp_path, line):
     path = tmp_path / "det.txt"

@@ -12,6 +12,7 @@ from bundles import DETECTOR_STRIDE as STRIDE
 
 import oaks
 from oaks.detector_formats import decode_centers
+from oaks.video import open_source
 
 BOX = bundles.PERSON
 
@@ -149,24 +150,58 @@ def test_another_detector_replaces_that_of_the_bundle(bundle, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["flip", "color", "refine", "precision", "backend", "device", "bundle", "score_kind"]
-)
+    "name",
+    ["flip", "color", "refine", "precision", "backend", "device", "bundle", "score_kind", "gives_oaks", "threads",
+     "timings", "max_batch", "size", "boxes", "threshold", "padding"],
+)  # fmt: skip
 def test_settings_are_read_only(engine, name):
-    before = getattr(engine, name)
+    before = getattr(engine, name, None)
     with pytest.raises(AttributeError, match=rf"Engine\.{name} must not be set"):
-        setattr(engine, name, None)
-    assert getattr(engine, name) is before
+        setattr(engine, name, before)
+    assert getattr(engine, name, None) is before
+
+
+def test_settings_of_what_an_engine_uses_are_read_only(engine):
+    frames = open_source([np.zeros((4, 4, 3), np.uint8)])
+    for owner, name in (
+        (engine, "detector"), (engine, "has_detector"), (engine.detector, "threshold"), (engine.detector, "overlap"),
+        (engine.detector, "size"), (engine.detector, "description"), (engine.detector, "color"),
+        (engine.bundle, "box_score_power"), (engine.bundle, "padding"), (engine.bundle.pose, "padding"),
+        (engine.bundle.skeleton, "sigmas"), (frames, "live"),
+    ):  # fmt: skip
+        with pytest.raises(AttributeError):
+            setattr(owner, name, None)
+    for mapping in (engine.bundle.networks, engine.bundle.files):
+        with pytest.raises(TypeError):
+            mapping["pose"] = None
+    engine.staged = False
+    assert not engine.staged
+
+
+def test_a_subclass_has_attributes_of_its_own(bundle):
+    class Named(oaks.Engine):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            self.label = "mine"
+
+    with Named(bundle, "onnxruntime", threads=1) as engine:
+        engine.label = "ours"
+        with pytest.raises(AttributeError, match="flip must not be set"):
+            engine.flip = False
 
 
 def test_peaks_are_no_smaller_than_their_neighbors_and_finite():
     logits = np.full((1, 5, 6), -9.0, np.float32)
-    logits[0, 2, 2], logits[0, 2, 3], logits[0, 0, 5], logits[0, 4, 0] = 3, 2, 1, np.nan
+    logits[0, 2, 2], logits[0, 2, 3], logits[0, 0, 5], logits[0, 4, 0] = 3, 2, 1, -np.inf
     sizes, offsets = np.full((2, 5, 6), 8.0, np.float32), np.zeros((2, 5, 6), np.float32)
     settings = {"stride": 8, "threshold": 0.5, "overlap": 0.5}
     boxes, scores = decode_centers(logits, sizes, offsets, **settings)
     assert boxes.tolist() == [[16, 16, 24, 24], [40, 0, 48, 8]]
     np.testing.assert_allclose(scores, 1 / (1 + np.exp([-3.0, -1.0])), rtol=1e-6)
     sizes[0, 2, 2] = np.inf
+    with pytest.raises(ValueError, match="outputs must be finite"):
+        decode_centers(logits, sizes, offsets, **settings)
+    sizes[0, 2, 2], sizes[0, 4, 4] = -1, np.nan  # without extent; not at a peak
     boxes, _ = decode_centers(logits, sizes, offsets, **settings)
     assert boxes.tolist() == [[40, 0, 48, 8]]
     # Two equal neighbors are both peaks; NMS leaves the first where their boxes overlap.

@@ -49,6 +49,7 @@ def detect(
     boxes: str | Path | None = None,
     nms: float | None = ops.OKS_THRESHOLD,
     min_box_score: float = 0.0,
+    allow_nobody: bool = False,
 ) -> Path:
     """Write the poses of all people of a data set as results with a header beside them.
 
@@ -66,6 +67,7 @@ def detect(
         nms: OKS threshold for NMS, for detected boxes only; None keeps all poses. The OKS of a pair uses the mean
             area of their boxes.
         min_box_score: minimum score of detected boxes.
+        allow_nobody: whether no box needs to have that score.
 
     Raises:
         FileNotFoundError: the box file, or every image, is missing.
@@ -80,7 +82,10 @@ def detect(
             f"engine: bundle {engine.bundle.name!r} has {engine.bundle.skeleton.count} keypoints, "
             f"{truth.path} has {truth.skeleton.count}"
         )
-    found = list(_annotated(truth)) if boxes is None else detected_jobs(truth, boxes, min_box_score)
+    if boxes is None:
+        found = list(_annotated(truth))
+    else:
+        found = detected_jobs(truth, boxes, min_box_score, allow_nobody=allow_nobody)
     jobs = {job.image: job for job in found}
     annotations = Path(truth.path).name
     chosen: dict[str, Any]
@@ -208,13 +213,16 @@ def _annotated(truth: GroundTruth) -> Iterator[Job]:
         yield Job(int(image), truth.file_boxes(people), np.ones(len(people)), truth.ids[people])
 
 
-def detected_jobs(truth: GroundTruth, path: str | Path, min_box_score: float) -> list[Job]:
+def detected_jobs(
+    truth: GroundTruth, path: str | Path, min_box_score: float, *, allow_nobody: bool = False
+) -> list[Job]:
     """The boxes of a results file, by image.
 
     Args:
         truth: the data set.
         path: COCO results with person boxes.
         min_box_score: minimum score of a box.
+        allow_nobody: whether no box needs to have that score.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -224,7 +232,7 @@ def detected_jobs(truth: GroundTruth, path: str | Path, min_box_score: float) ->
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
         raise ArgumentError(f"{path}: {truth.path} has no image {min(unknown)}")
     best = max((float(scores.max()) for scores in found.scores.values()), default=min_box_score)
-    if best < min_box_score:
+    if best < min_box_score and not allow_nobody:
         raise ArgumentError(
             f"min_box_score must leave some boxes of {path}, got {min_box_score}; the best score is {best:.4g}"
         )

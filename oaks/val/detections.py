@@ -181,10 +181,10 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
 def _field(
     rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int
 ) -> np.ndarray | None:
-    """Return an optional field as (N,count); None if it is missing or null in all rows."""
+    """Return an optional field as (N,count); None if it is missing or null in all of some rows."""
     values = [alone(row.get(key)) if count == 1 else row.get(key) for row in rows]
     missing = [n for n, value in enumerate(values) if value is None]
-    if len(missing) == len(rows):
+    if rows and len(missing) == len(rows):
         return None
 
     def label(n: int) -> str:

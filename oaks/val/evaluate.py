@@ -149,6 +149,7 @@ def evaluate_bundle(
     out.mkdir(parents=True, exist_ok=True)
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}
     if not ground_truth_only:
+        own = boxes is None  # a detector that finds nobody is measured; a file is refused before the work
         if boxes is None and engine.has_detector:
             boxes = find_people(engine, truth, images, out / "people-boxes.json")
         elif boxes is None:
@@ -156,8 +157,10 @@ def evaluate_bundle(
                 truth.path, out / "detector-like-boxes.json", seed=settings.seed, images=images,
                 skeleton=truth.skeleton, category=truth.category_id,
             )  # fmt: skip
-        chosen: dict[str, Any] = {"boxes": boxes, "nms": nms, "min_box_score": min_box_score}
-        made["detected boxes"] = detect(engine, truth, images, out / "detected-boxes.json", **chosen)
+        made["detected boxes"] = detect(
+            engine, truth, images, out / "detected-boxes.json", boxes=boxes, nms=nms, min_box_score=min_box_score,
+            allow_nobody=own,
+        )  # fmt: skip
     results = [Detections.load(path, truth, name=name) for name, path in made.items()]
     report = evaluate(truth, results, settings)
     report.title = f"{engine.bundle.name} on {Path(truth.path).name}"

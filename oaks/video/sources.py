@@ -58,7 +58,6 @@ class FrameSource(ABC):
 
     Attributes:
         name: name in messages and files; passwords in an address are ***.
-        live: real-time source; late frames are dropped.
         expected: expected number of frames; None if unknown.
         read: number of frames so far.
         damaged: packets or pictures that could not be decoded, or only partly.
@@ -67,7 +66,7 @@ class FrameSource(ABC):
     """
 
     def __init__(self, name: str, *, live: bool = False, expected: int | None = None) -> None:
-        self.name, self.live, self.expected = redacted(name), live, expected
+        self.name, self._live, self.expected = redacted(name), live, expected
         self.read = self.damaged = 0
         self.cut_short = False
         self.problems: list[str] = []
@@ -75,6 +74,11 @@ class FrameSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """The frames."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a real-time source, whose late frames are dropped."""
+        return self._live
 
     def note(self, problem: str) -> None:
         """Record a problem."""
@@ -153,7 +157,7 @@ class FrameIterable(FrameSource):
                 self.note(f"{self.name}: {error}")
                 continue
             self.read += 1
-            yield replace(frame, image=image)
+            yield frame if image is frame.image else replace(frame, image=image)
 
 
 class Video(FrameSource):

@@ -15,6 +15,8 @@ from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate
 from oaks.val.ground_truth import GroundTruth
+from oaks.val.report import other_estimators
+from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 
@@ -261,15 +263,19 @@ def test_results_of_an_image_that_is_not_there(content, rows):
     rejected(content, rows, "row 3", "4711", "truth.json")
 
 
-def test_a_detector_that_finds_nobody_gives_a_report_with_an_average_precision_of_0(content):
+@pytest.mark.parametrize("box_source", ["detected", "ground truth"])
+def test_a_detector_that_finds_nobody_gives_a_report_with_an_average_precision_of_0(content, box_source):
     truth = GroundTruth.from_coco(content, path="truth.json")
-    nobody = Detections.from_rows([], truth, path="found.json", box_source="detected")
+    nobody = Detections.from_rows([], truth, path="found.json", box_source=box_source)
     assert nobody.count == 0
+    assert {"oaks", "conventional"} <= set(ScoredDetections.of(truth, nobody).scores)
     for judge in ("pycocotools", "faster-coco-eval"):
         figures = coco_metrics(truth, nobody.image, nobody.keypoints, nobody.scores, by=judge)
         assert figures["AP"] == figures["AR"] == 0
     report = evaluate(truth, [nobody], Settings(resamples=5))
     assert [section.key for section in report.sections]
+    table = other_estimators.section({"found": ScoredDetections.of(truth, nobody)}, False, resamples=5)
+    assert table.items
     rejected(content, {}, "must be a list of detections, got dict")
 
 

@@ -24,6 +24,7 @@ from oaks.skipping import SkippedItems
 from oaks.val import resumable
 from oaks.val.detect import ReadableImages, detect
 from oaks.val.detections import Detections
+from oaks.val.evaluate import evaluate_bundle
 from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import cases
@@ -263,6 +264,27 @@ def test_an_image_for_which_the_detector_gives_nan_is_skipped_and_named(whole, t
         find_people(engine, truth, whole / "people", out)
     assert set(skipped.items) == {truth.file_names[2]}
     assert "must be finite" in read_results(out)[1]["skipped"][truth.file_names[2]]
+
+
+def test_an_own_detector_without_a_box_of_the_least_score_is_measured(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "oaks.val.evaluate.evaluate", lambda _truth, results, _settings: Report(repr(results[1].count))
+    )
+    truth = GroundTruth.load(whole / "people.json")
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
+        evaluate_bundle(engine, truth, whole / "people", tmp_path / "report", min_box_score=1.0)
+        rows = [{"image_id": int(truth.image_ids[0]), "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]
+        write_results(tmp_path / "boxes.json", rows)
+        with pytest.raises(ArgumentError, match="min_box_score must leave some boxes"):
+            detect(
+                engine,
+                truth,
+                whole / "people",
+                tmp_path / "r.json",
+                boxes=tmp_path / "boxes.json",
+                min_box_score=0.9,
+            )
+    assert read_results(tmp_path / "report" / "detected-boxes.json")[0] == []
 
 
 def test_an_image_that_is_there_but_may_not_be_read_ends_the_run_at_the_start(whole, monkeypatch):

@@ -189,7 +189,7 @@ def histogram_figure(measured: ScoredDetections) -> Figure | None:
     panels = {
         title: measured.scores[key].values for key, (title, _) in shown.items() if key in measured.scores
     }
-    if len(panels) < 2:
+    if len(panels) < 2 or not measured.detections.count:
         return None
     return Figure(
         f"histograms-{measured.name}",
