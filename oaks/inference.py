@@ -66,7 +66,8 @@ class Engine(SetOnce):
             `gives_oaks`, otherwise conventional.
         color: the channel order of arrays.
         timings: seconds per stage (oaks.timings.Timings).
-        staged: the only attribute that may be set: to True on a device to wait after every stage, so that `timings` separates them; slower.
+        staged: the only attribute that may be set: True makes a device wait after every stage, so that `timings` separates
+            them; slower.
 
     Raises:
         ValueError: an argument is invalid, or the bundle has no pose network or lacks the precision.

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from oaks import limits
+
 if TYPE_CHECKING:
     import av
     import av.container
 
 _ASPECTS = (Fraction(1, 8), Fraction(8))  # pixel aspect ratio; a larger value means a damaged file
+_MOST_STRETCH = 8  # the same of a display matrix that is neither a turn nor a mirroring
+_SHOWN = "width times height of a frame as it is shown"
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx", b"uuid")
 _LARGEST_EBML_HEADER = 4096
@@ -33,7 +37,10 @@ def square(image: np.ndarray, pixel_aspect: Fraction | None) -> np.ndarray:
 
     height, width = image.shape[:2]
     size = round(width * max(pixel_aspect, Fraction(1))), round(height / min(pixel_aspect, Fraction(1)))
-    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if size == (width, height):
+        return image
+    limits.check(_SHOWN, "video_pixels", size[0] * size[1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
@@ -41,8 +48,8 @@ def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
     Args:
         image: (H, W, 3).
-        matrix: (2, 2) [[a, b], [c, d]]: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2); None and singular
-            matrices change nothing. The scale is ignored.
+        matrix: (2, 2) [[a, b], [c, d]]: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2); None and matrices that
+            are singular, or nearly so, change nothing. The scale is ignored.
     """
     if matrix is None or not np.isfinite(matrix).all():
         return image
@@ -52,7 +59,8 @@ def transform(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     (a, b), (c, d) = matrix / scale
     straight, swapped = max(abs(b), abs(c)) < 0.02, max(abs(a), abs(d)) < 0.02
     if not (straight or swapped):
-        return _warp(image, np.array([[a, c], [b, d]]))
+        stretched = np.linalg.cond(matrix) > _MOST_STRETCH
+        return image if stretched else _warp(image, np.array([[a, c], [b, d]]))
     x, y = (a, d) if straight else (c, b)
     image = image.swapaxes(0, 1) if swapped else image
     return np.ascontiguousarray(image[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1])
@@ -69,6 +77,7 @@ def _warp(image: np.ndarray, linear: np.ndarray) -> np.ndarray:
     # Edges to pixel indices: a pixel's center is half a pixel after its edge.
     shift = linear @ (0.5, 0.5) - low - 0.5
     size = tuple(int(side) for side in np.ceil(high - low - 1e-6))
+    limits.check(_SHOWN, "video_pixels", size[0] * size[1])
     return cv2.warpAffine(image, np.column_stack([linear, shift]), size, flags=cv2.INTER_LINEAR)
 
 

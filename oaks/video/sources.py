@@ -302,6 +302,9 @@ class Video(FrameSource):
     def _decode(self, container: av.container.InputContainer) -> Iterator[Frame]:
         """The frames of an open container, up to its end or to the first packet that cannot be read."""
         stream = container.streams.video[0]
+        context = stream.codec_context
+        # Broadcasts change the pixels' aspect midway, which the decoder tells; an aspect of the container holds for all.
+        of_decoder = stream.sample_aspect_ratio == context.sample_aspect_ratio
         arrivals: deque[float] = deque()
         self._clock.restart()
         for packet, arrived in self._packets(container, stream):
@@ -324,7 +327,8 @@ class Video(FrameSource):
                 else:
                     time_base = picture.time_base or stream.time_base or Fraction(1, 1000)
                     pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0)
-                image = as_shown(picture, stream.sample_aspect_ratio)
+                aspect = (context if of_decoder else stream).sample_aspect_ratio
+                image = as_shown(picture, aspect)
                 self.read += 1
                 self._index += 1
                 yield Frame(image, self._index - 1, pts, self._clock.time_base, duration=duration)

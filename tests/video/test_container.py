@@ -13,7 +13,7 @@ import pytest
 from oaks.video.container import is_whole, square, transform
 from oaks.video.sources import open_source
 
-from .clips import SIZE, number_of, packets, show_as, write_clip
+from .clips import SIZE, number_of, packets, restamp, show_as, write_clip
 
 MATRICES = [
     (a, 0, 0, d) for a in (1, -1) for d in (1, -1)
@@ -69,8 +69,10 @@ def test_a_matrix_of_another_angle_turns_about_it():
 
 
 @pytest.mark.parametrize(
-    "matrix", [None, np.zeros((2, 2)), np.array([[1.0, 0], [0, 0]]), np.full((2, 2), np.nan)]
-)
+    "matrix",
+    [None, np.zeros((2, 2)), np.array([[1.0, 0], [0, 0]]), np.full((2, 2), np.nan), np.ones((2, 2)),
+     np.array([[1.0, 1], [1, 1.001]]), np.array([[100.0, 3], [0, 0.01]]), np.array([[0.0, 1], [0, 1]])],
+)  # fmt: skip
 def test_a_matrix_that_shows_nothing_changes_nothing(matrix):
     image = np.ones((4, 6, 3), np.uint8)
     assert transform(image, matrix) is image
@@ -86,6 +88,41 @@ def test_frames_have_square_pixels(tmp_path, aspect, size, suffix):
     frames = list(open_source(clip))
     assert {frame.image.shape for frame in frames} == {(size[1], size[0], 3)}
     assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
+
+
+def test_the_aspect_may_change_midway(tmp_path):
+    """As in broadcasts, where a film of another aspect follows; the container states none."""
+    parts = [(Fraction(64, 45), 0), (Fraction(8, 9), 6), (None, 12)]
+    clips = [
+        write_clip(tmp_path / f"{first}.ts", 6, pixel_aspect=aspect, first=first) for aspect, first in parts
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(clip.read_bytes() for clip in clips))
+    frames = list(open_source(joined))
+    assert [number_of(frame.image) for frame in frames] == list(range(18))
+    assert [frame.image.shape[1::-1] for frame in frames] == [(137, 64)] * 6 + [(96, 72)] * 6 + [SIZE] * 6
+
+
+def test_the_container_has_the_last_word_on_the_aspect(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", 2, pixel_aspect=Fraction(64, 45))
+    content = clip.read_bytes()
+    at = content.index(b"pasp") + 4
+    clip.write_bytes(content[:at] + struct.pack(">2I", 2, 1) + content[at + 8 :])
+    assert next(iter(open_source(clip))).image.shape[1::-1] == (192, 64)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_other_containers_are_shown_as_their_matrix_says(tmp_path, matrix):
+    """FFmpeg writes the matrix into MKV as a projection. Pixels are twice as wide as high."""
+    clip = write_clip(tmp_path / "clip.mp4", 2, size=(96, 64), pixel_aspect=Fraction(2))
+    stored = next(iter(open_source(clip))).image
+    if matrix != (1, 0, 0, 1):
+        show_as(clip, matrix)
+    for suffix in ("mkv", "mov"):
+        copied = next(
+            iter(open_source(restamp(clip, tmp_path / f"copy.{suffix}", lambda _n, pts: pts)))
+        ).image
+        np.testing.assert_array_equal(copied, reference(stored, matrix))
 
 
 def test_pixels_are_squared_before_the_frame_is_turned(tmp_path):
@@ -143,3 +180,13 @@ def test_a_box_of_64_bits_and_one_to_the_end(tmp_path):
     path.write_bytes(start + struct.pack(">I4s", 0, b"mdat") + bytes(9))
     assert is_whole(path) is True
     assert os.path.getsize(path) == 33
+
+
+def test_a_frame_that_is_enlarged_stays_within_the_limit(monkeypatch):
+    monkeypatch.setenv("OAKS_LIMIT_VIDEO_PIXELS", "100")
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert square(image, Fraction(3, 2)).shape == (8, 12, 3)
+    with pytest.raises(ValueError, match="as it is shown must be at most 100"):
+        square(image, Fraction(8))
+    with pytest.raises(ValueError, match="as it is shown must be at most 100"):
+        transform(image, np.array([[1.0, 1], [-1, 1]]))
