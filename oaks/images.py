@@ -78,7 +78,7 @@ def read_image(path: str | Path, *, bounds: limits.Limits | None = None) -> np.n
         ArgumentError: the file is damaged, incomplete, no image, or beyond the limits.
         OutOfMemory: it does not fit into memory.
     """
-    return _pixels(path, *open_image(path, bounds))
+    return pixels_of(path, *open_image(path, bounds))
 
 
 def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = None) -> np.ndarray:
@@ -96,7 +96,7 @@ def decode_image(content: bytes, name: str, *, bounds: limits.Limits | None = No
     """
     bounds = bounds or limits.current()
     limits.check(f"{name}: the file's size in bytes", "image_bytes", len(content), bounds)
-    return _pixels(name, content, _checked_header(name, content, bounds))
+    return pixels_of(name, content, _checked_header(name, content, bounds))
 
 
 def readable_images(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
@@ -110,7 +110,8 @@ def readable_images(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray]]:
             yield path, image
 
 
-def _pixels(name: str | Path, content: bytes, header: Header) -> np.ndarray:
+def pixels_of(name: str | Path, content: bytes, header: Header) -> np.ndarray:
+    """Decode what `open_image` returned; see `read_image`."""
     if header.animated:
         pages = header.format == "TIFF"
         log.warning(
@@ -395,6 +396,7 @@ __all__ = [
     "natural_key",
     "open_image",
     "per_frame",
+    "pixels_of",
     "plain_name",
     "read_image",
     "read_size",

@@ -125,11 +125,16 @@ def track(
 
 
 def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
-    """Turn names into sources: each is one, but pictures together are one, since shells expand globs."""
+    """Turn names into sources: each is one, but pictures together are one, since shells expand globs.
+
+    Whether they are animations is read from the first.
+    """
+    from oaks.animations import is_animation
     from oaks.images import SUFFIXES
     from oaks.video import open_source
 
-    if len(named) > 1 and all(Path(name).suffix.lower() in SUFFIXES for name in named):
+    pictures = all(Path(name).suffix.lower() in SUFFIXES for name in named)
+    if len(named) > 1 and pictures and not is_animation(named[0]):
         return [open_source(list(named), **settings)]
     return [open_source(name, **settings) for name in named]
 

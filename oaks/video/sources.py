@@ -24,7 +24,7 @@ from oaks.animations import Animation, is_animation
 from oaks.arguments import check_flags, check_iterable
 from oaks.errors import ArgumentError, BackendUnavailable, OutOfMemory
 from oaks.forks import check_process, outlives_forks
-from oaks.images import SUFFIXES, as_frame, find_images, open_image, read_image
+from oaks.images import SUFFIXES, VIDEO_SUFFIXES, as_frame, find_images, open_image, pixels_of
 from oaks.names import number_of
 from oaks.video.clock import Clock
 from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
@@ -90,7 +90,7 @@ class FrameSource(ABC):
 
 
 class ImageFiles(FrameSource):
-    """Image files as frames at a given rate. Damaged ones are skipped, counted and named.
+    """Image files as frames at a given rate. Damaged ones and animations are skipped, counted and named.
 
     Args:
         paths: image files.
@@ -104,7 +104,10 @@ class ImageFiles(FrameSource):
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
             try:
-                image = read_image(path)
+                _, header = found = open_image(path, None)
+                if header.animated and header.format != "TIFF":
+                    raise ArgumentError(f"{path}: an animation among pictures; open it by itself")
+                image = pixels_of(path, *found)
             except (ValueError, OSError, OutOfMemory) as error:
                 self.damaged += 1
                 self.note(str(error))
@@ -442,7 +445,7 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
         scheme = name.partition("://")[0].lower()
         return Video(name, live=scheme in LIVE_SCHEMES if live is None else live, **settings)
     path = Path(name)
-    if path.suffix.lower() in SUFFIXES and path.is_file() and is_animation(path):
+    if path.suffix.lower() not in VIDEO_SUFFIXES and path.is_file() and is_animation(path):
         return _open_animation(path)
     if (
         path.is_dir()

@@ -13,6 +13,7 @@ import bundles
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 from video.clips import decode, numbered, packets, spoil, write_clip
 from video.test_sources import Camera
@@ -113,6 +114,23 @@ def test_first_boxes_and_pictures(tiny, tmp_path):
     assert [line["name"] for line in lines] == [path.name for path in pictures]
     assert [line["time"] for line in lines] == pytest.approx([n / 10 for n in range(6)])
     assert [row["box"] for row in lines[0]["poses"]] == [[4, 4, 30, 50], [60, 4, 30, 50]]
+
+
+def test_animations_are_sources_of_their_own(tiny, tmp_path):
+    """Several on the command line are no row of pictures, and one in a folder of pictures is skipped by name."""
+    stills = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(3)]
+    for name in ("a.png", "b.gif"):
+        stills[0].save(tmp_path / name, save_all=True, append_images=stills[1:], duration=100)
+    boxes = ("--bundle", tiny, "--first-boxes", "4,4,34,54", "--no-video")
+    out = tmp_path / "out"
+    code, _ = run(tmp_path / "a.png", tmp_path / "b.gif", *boxes, "--out", out)
+    assert code == 0
+    assert [len(lines_of(folder)) for folder in sorted(out.iterdir())] == [3, 3]
+    stills[0].save(tmp_path / "c.png")
+    code, said = run(tmp_path, *boxes, "--out", tmp_path / "folder")
+    assert code == 1
+    assert [line["name"] for line in lines_of(tmp_path / "folder")] == ["c.png"]
+    assert "\n".join(said).count("an animation among pictures; open it by itself") == 2
 
 
 def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):

@@ -44,6 +44,12 @@ def test_every_frame_comes_at_its_own_time_and_the_last_one_stays(tmp_path, kind
     assert (source.read, source.damaged, source.cut_short, source.problems) == (5, 0, False, [])
 
 
+@pytest.mark.parametrize("name", ["clip", "clip.bin", "clip.jpg"])
+def test_the_content_says_what_it_is(tmp_path, name):
+    path = write(tmp_path / "clip.webp").rename(tmp_path / name)
+    assert [number_of(frame.image) for frame in open_source(path)] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_a_picture_it_is_its_first_frame_and_says_so(tmp_path, kind, caplog):
     path = write(tmp_path / f"clip.{kind}")
