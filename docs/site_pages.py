@@ -19,6 +19,10 @@ PAGES = {path.name: path.name.lower() for path in sorted(ROOT.glob("*.md"))} | {
 """Files at the root of the repository that are pages, and their names in the site."""
 CODE = re.compile(r"<code>[^<]*</code>")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+GROUP = re.compile(
+    r"(<b><code>(?:<span[^>]*>)?\w+),((?:</span>)?</code></b>)\s*\(<code>\(?(.*?)\)?</code>\)", re.S
+)
+"""An attribute entry that describes several ("similarity, visibility: the trees"), of which all but the first are shown as a type."""
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -73,7 +77,11 @@ def on_page_markdown(markdown: str, *, page: object, **_: object) -> str:
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """The page with every option in its text, such as --every, marked as one word that no line break splits."""
+    """The page with every option in its text, such as --every, marked as one word that no line break splits.
+
+    Attributes that share a description stand together before it.
+    """
+    html = GROUP.sub(r"\1, \3\2", html)
     parts = re.split(r"(<pre.*?</pre>)", html, flags=re.S)
     parts[::2] = [
         CODE.sub(lambda match: OPTION.sub(r'<span class="option">\g<0></span>', match[0]), text)

@@ -1,8 +1,10 @@
 """Find the poses in one picture, print their scores and write the picture with them.
 
-python examples/photo.py photo.jpg                         the bundle's detector finds the people
-python examples/photo.py photo.jpg --detector yolox.onnx   an exported detector does
-python examples/photo.py photo.jpg --whole                 the picture is one person
+Boxes of the people come from the bundle's detector, from an exported one, or the whole picture is one person:
+
+    python examples/photo.py photo.jpg
+    python examples/photo.py photo.jpg --detector yolox.onnx
+    python examples/photo.py photo.jpg --whole
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     engine = oaks.Engine(given.bundle, detector=given.detector)
     poses = engine.infer(given.picture, boxes="whole" if given.whole else None)
+    if not len(poses):
+        print("no person found; --whole treats the picture as one person, --detector takes a larger detector")
     for pose in poses:
         seen = int((pose.visibility > 0.5).sum())
         print(f"score {pose.score:.2f}, conventional {pose.conventional_score:.2f}, {seen} keypoints visible")

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import oaks
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         good = poses[poses.scores >= given.minimum]
         rows += good.to_coco(image_ids=frame.index + 1)  # frames are numbered from 1, as in MOT files
         frames += 1
+        if frames % 100 == 0:
+            print(f"{frames} frames, {len(rows)} poses", file=sys.stderr)
     write_results(given.out, rows, make_header(engine.describe(), box_source=boxes.description))
     print(f"{len(rows)} poses in {frames} frames: {given.out}")
 

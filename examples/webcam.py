@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preview = Preview("oaks")  # before the camera is opened: Preview says why
     engine = oaks.Engine(given.bundle, detector=given.detector)
     boxes = boxes_from_detector(engine.detector, every=given.every)
+    print("q or Esc in the window ends it")
     for frame, poses in track(given.camera, engine, boxes=boxes, smoother=OneEuro()):
         preview.write(frame, poses)
         if preview.ended:

@@ -4,11 +4,12 @@ A block is a fence with a language. Blocks in `python` and `sh` run in the order
 Python, one namespace. A comment on the line above changes that, and must say why:
 
     <!-- not run: needs several machines -->
-    <!-- slow: fits a scorer -->                            runs only with the marker slow, where the whole page does
-    <!-- slow, with `--epochs 1`: trains for minutes -->    its commands are run with these words at their end
-    <!-- ray: starts Ray -->                                runs only with the marker ray
+    <!-- slow: fits a scorer -->     runs only with the marker slow, where the whole page does
+    <!-- ray: starts Ray -->         runs only with the marker ray
 
-`pip install` is never run; its extras must exist. `static` checks the blocks that are not run.
+What the machine lacks stands in (`stand_ins`): a camera, a display, a GPU with TensorRT, the service that `curl` asks.
+Trainings and exports get the further words of `SMALLER`. `pip install` is never run; its extras must exist. `static` checks
+the blocks that are not run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,10 @@ from test_detector import write, yolox
 from video.clips import write_clip
 
 import oaks
-import oaks.video
 from oaks.cli.main import main
 from oaks.predict import DEMO
-from oaks.video import sources
 
+from .stand_ins import ask_service, camera_and_display, gpu_with_tensorrt, interrupted_when_serving
 from .static import check_installation, commands_of
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,22 @@ PAGES = sorted(
 RUN = ("python", "sh")
 SHOWN = ("text", "json", "jsonc", "yaml")
 FENCE = re.compile(r"^```(\w*)[ \t]*$")
-COMMENT = re.compile(r"^<!-- (not run|slow|ray)(?:, with `([^`]+)`)?: (.+) -->$")
+COMMENT = re.compile(r"^<!-- (not run|slow|ray): (.+) -->$")
+NARROW = (
+    "--accelerator cpu --set network.width=0.0625 --set initial=null --set training.epochs=0.5 --set training.batch=2 "
+    "--set training.workers=0"
+)
+SMALLER = {
+    "oaks export runs/paper_oa_hpe/network.safetensors": "--tolerance fp16=1",
+    "oaks export": "--tolerance int8=1",
+    "oaks finetune": "--epochs 1",
+    "oaks train rendered_oa_hpe": "--set data.train.0.count=8 --set data.validation.0.count=4 --set training.epochs=1 "
+    "--set training.batch=4 --set training.workers=0",
+    "oaks train paper_oa_hpe": f"{NARROW} --set network.head_channels=16 --set network.visibility_channels=8",
+    "oaks train paper_hpe": f"{NARROW} --set network.head_channels=16",
+    "oaks train paper_ks_net": NARROW.replace(" --set initial=null", ""),
+}
+"""Further words of commands that would train for hours or export from better networks, by the words they start with."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,6 @@ class Block:
         section: the last heading of the second level above it.
         mode: "run", "slow", "ray" or "not run".
         reason: why, where it is not "run".
-        added: words at the end of each command when it is run.
     """
 
     page: str
@@ -69,7 +83,6 @@ class Block:
     section: str = ""
     mode: str = "run"
     reason: str = ""
-    added: str = ""
 
     @property
     def place(self) -> str:
@@ -88,10 +101,10 @@ def blocks_of(path: Path) -> list[Block]:
             start, language = number + 1, fence[1]
             comment = COMMENT.match(lines[number - 2].strip()) if number > 1 else None
         elif fence:
-            mode, added, reason = comment.groups() if comment else ("run", "", "")
+            mode, reason = comment.groups() if comment else ("run", "")
             text = "\n".join(lines[start - 1 : number - 1]) + "\n"
             page = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-            found.append(Block(page, start, language, text, section, mode, reason, added or ""))
+            found.append(Block(page, start, language, text, section, mode, reason))
             language = None
     assert language is None, f"{path}: the fence at line {start - 1} has no end"
     return found
@@ -100,15 +113,16 @@ def blocks_of(path: Path) -> list[Block]:
 def furnish(folder: Path) -> None:
     """Fill a folder with what the pages speak of: pictures, boxes, videos, a detector, bundles.
 
-    The bundle `small` is a copy of the shipped `tiny`, which is quicker and has the same outputs; the detector finds
-    one person in the middle of every picture. `photo.jpg` shows one person. `street` is what `oaks render-video` writes,
-    with fewer frames.
+    The bundles `small` and `my-bundle` are copies of the shipped `tiny`, which is quicker and has the same outputs; the
+    detector finds one person in the middle of every picture. `photo.jpg` shows one person. `street` is what
+    `oaks render-video` writes, with fewer frames.
     """
     pictures = folder / "pictures"
     shutil.copytree(DEMO, pictures)
     shutil.move(pictures / "people.json", folder / "people.json")
     cv2.imwrite(str(folder / "photo.jpg"), cv2.imread(str(pictures / "people_5.jpg"))[110:, 190:410])
-    shutil.copytree(oaks.Bundle.load("tiny").path, folder / "small")
+    for name in ("small", "my-bundle"):
+        shutil.copytree(oaks.Bundle.load("tiny").path, folder / name)
     write_clip(folder / "street.mp4", 6)
     person = (32, 0, 0, (32.0, 32.0, 40.0, 60.0), 0.9, 1.0)
     write(folder / "yolox.onnx", yolox([person]))
@@ -172,6 +186,19 @@ def furnish_checkpoint(folder: Path) -> None:
     shutil.copytree(folder / "pictures", folder / "pictures-of-people")
 
 
+def furnish_coco(folder: Path) -> None:
+    """A folder laid out as COCO 2017, with a dozen people to train on and a few to validate on."""
+    from training.conftest import write_people
+
+    (folder / "coco" / "annotations").mkdir(parents=True)
+    for seed, (part, images) in enumerate((("train2017", 6), ("val2017", 2))):
+        write_people(folder / part, images=images, seed=seed)
+        (folder / part / "images").rename(folder / "coco" / part)
+        (folder / part / "annotations.json").rename(
+            folder / "coco" / "annotations" / f"person_keypoints_{part}.json"
+        )
+
+
 def furnish_for_ray(folder: Path) -> None:
     """Photos and clips, and photos with boxes in a table."""
     import pyarrow
@@ -189,6 +216,7 @@ SLOW_FURNITURE = {
     "docs/calibrate.md": furnish_calibration,
     "docs/deploy.md": furnish_checkpoint,
     "docs/finetune.md": furnish_labels,
+    "docs/training.md": furnish_coco,
 }
 """What a page needs besides where its slow blocks run too."""
 
@@ -201,6 +229,15 @@ def given() -> dict[str, Any]:
     maps = (2, oaks.COCO17.count, 96, 72)
     return {
         "__name__": "__page__",
+        "settings": {
+            "recipe": "paper_oa_hpe",
+            "change": SMALLER["oaks train paper_oa_hpe"].split()[3::2],
+            "data": os.path.abspath("coco"),
+            "out": os.path.abspath("on_ray"),
+            "accelerator": "cpu",
+            "workers": 2,
+            "hosts": 1,
+        },
         "frame": frame,
         "frames": [frame, frame],
         "boxes": boxes,
@@ -220,53 +257,54 @@ def given() -> dict[str, Any]:
 
 
 def run_python(block: Block, namespace: dict[str, Any]) -> None:
-    """Run a block with the line numbers of its page."""
+    """Run a block with the line numbers of its page; one for TensorRT on a stand-in, which its Engines do not outlive."""
     code = compile("\n" * (block.line - 1) + block.text, block.page, "exec")
-    exec(code, namespace)
+    if '"tensorrt"' not in block.text:
+        exec(code, namespace)
+        return
+    own = dict(namespace)
+    with gpu_with_tensorrt("11.4"):
+        exec(code, own)
+        close_engines(value for name, value in own.items() if value is not namespace.get(name))
+
+
+def close_engines(values: Iterable[Any]) -> None:
+    """Close those of the values that are Engines."""
+    for value in values:
+        if isinstance(value, oaks.Engine):
+            value.close()
 
 
 def run_shell(block: Block) -> None:
-    """Run the commands of a block in this process: `oaks` alone is known, and the extras of `pip install` are looked up."""
+    """Run the commands of a block; in this process, and only `oaks`, `curl` and the check of a `pip install`."""
     for line, words in commands_of(block.text):
         if words[:2] == ["pip", "install"]:
             check_installation(block.place, words[2:])
-            continue
-        if words[0] != "oaks":
+        elif words[0] == "curl":
+            ask_service(f"{block.place}: `{line}`", words)
+        elif words[0] == "oaks":
+            run_command(f"{block.place}: `{line}`", words)
+        else:
             raise AssertionError(
-                f"{block.place}: only `oaks` can be run, got `{line}`; say why it is not run"
+                f"{block.place}: only `oaks` and `curl` can be run, got `{line}`; say why it is not run"
             )
-        with pytest.raises(SystemExit) as ended:
-            main([*words[1:], *block.added.split()])
-        assert not ended.value.code, f"{block.place}: `{line}` ended with exit code {ended.value.code}"
 
 
-class Window:
-    """Stands in for the preview's window."""
-
-    ended = False
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.shown = 0
-
-    def write(self, frame: Any, poses: oaks.Poses) -> None:
-        self.shown += 1
-
-    def close(self) -> None:
-        assert self.shown
-
-
-@contextmanager
-def camera_and_display() -> Iterator[None]:
-    """A machine whose camera 0 sends the frames of street.mp4, and whose windows are `Window`s."""
-    open_named = sources._open_named
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sources,
-            "_open_named",
-            lambda name, *rest: open_named("street.mp4" if name == "0" else name, *rest),
-        )
-        patch.setattr(oaks.video, "Preview", Window)
-        yield
+def run_command(place: str, words: list[str]) -> None:
+    """Run a command, which must end with exit code 0."""
+    added = next(
+        (more for start, more in SMALLER.items() if words[: len(start.split())] == start.split()), ""
+    )
+    with ExitStack() as needs:
+        if words[1] == "track":
+            needs.enter_context(camera_and_display())
+        elif words[1] == "plan":
+            needs.enter_context(gpu_with_tensorrt("11.4" if words[-1] == "tensorrt" else "rtx_1.7"))
+        elif words[1] == "serve":
+            needs.enter_context(interrupted_when_serving())
+        ended = needs.enter_context(pytest.raises(SystemExit))
+        main([*words[1:], *added.split()])
+    assert not ended.value.code, f"{place} ended with exit code {ended.value.code}"
 
 
 def run_page(path: Path, folder: Path, modes: Collection[str] = ("run",)) -> int:
@@ -283,14 +321,11 @@ def run_page(path: Path, folder: Path, modes: Collection[str] = ("run",)) -> int
             if block.language == "python":
                 run_python(block, namespace)
             else:
-                with camera_and_display():
-                    run_shell(block)
+                run_shell(block)
             count += 1
     finally:
         os.chdir(before)
-        for value in namespace.values():
-            if isinstance(value, oaks.Engine):
-                value.close()
+        close_engines(namespace.values())
     return count
 
 
@@ -303,6 +338,8 @@ __all__ = [
     "Block",
     "blocks_of",
     "furnish",
+    "furnish_calibration",
+    "furnish_coco",
     "furnish_for_ray",
     "run_page",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+import oaks.ray
 
 from .pages import (
     PAGES,
@@ -13,6 +17,7 @@ from .pages import (
     Block,
     blocks_of,
     furnish,
+    furnish_coco,
     furnish_for_ray,
     run_page,
 )
@@ -58,7 +63,7 @@ def test_the_blocks_of_the_page_on_ray_run_in_order(folder, capsys):
     pytest.importorskip("ray")
     furnish_for_ray(folder)
     try:
-        assert run_page(ROOT / "docs" / "ray.md", folder, ("ray",)) == 2
+        assert run_page(ROOT / "docs" / "ray.md", folder, ("ray",)) == 3
     finally:
         __import__("ray").shutdown()
     import pyarrow.parquet
@@ -66,6 +71,24 @@ def test_the_blocks_of_the_page_on_ray_run_in_order(folder, capsys):
     assert pyarrow.parquet.read_table(folder / "people", columns=["id"])["id"].to_pylist() == [7]
     assert len(list((folder / "poses" / "parts").glob("*.parquet"))) == 2
     assert ".parquet" not in capsys.readouterr().out  # no part has errors
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_training_on_ray_runs(folder):
+    """Two workers on CPUs, for a narrow network and a dozen people."""
+    ray = pytest.importorskip("ray")
+    furnish_coco(folder)
+    try:
+        oaks.ray.connect()
+        assert run_page(ROOT / "docs" / "training.md", folder, ("ray",)) == 1
+    finally:
+        ray.shutdown()
+    assert (folder / "on_ray" / "network.safetensors").is_file()
+    assert json.loads((folder / "on_ray" / "run.json").read_text())
 
 
 CODE = [b for blocks in BLOCKS.values() for b in blocks if b.language in RUN]
@@ -178,5 +201,5 @@ def test_a_block_that_fails_is_named(folder):
     with pytest.raises(AssertionError, match=r"page.md:2: `oaks predict missing.jpg` ended with exit code 2"):
         run_page(page, folder)
     page.write_text("```sh\nrm -rf somewhere\n```\n")
-    with pytest.raises(AssertionError, match="only `oaks` can be run"):
+    with pytest.raises(AssertionError, match="only `oaks` and `curl` can be run"):
         run_page(page, folder)

@@ -13,7 +13,7 @@ import pytest
 import oaks
 from oaks.coco import read_results
 
-from .pages import ROOT, furnish
+from .pages import ROOT, furnish, furnish_calibration
 
 EXAMPLES = ROOT / "examples"
 
@@ -118,6 +118,21 @@ def test_supervision_joins_the_skeleton_s_limbs(folder):
     for start, end in poses.skeleton.limbs:
         x, y = (points[0, start] + points[0, end]) / 2
         assert drawn[round(y), round(x)].any(), (start, end)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_rescore(folder, capsys):
+    furnish_calibration(folder)
+    example("rescore").main(
+        ["results.json", "annotations.json", "other_results.json", "--estimator", "theirs"]
+    )
+    rows, header = read_results(folder / "rescored.json")
+    assert header["estimator"] == "theirs"
+    kept = read_results(folder / "other_results.json")[0]
+    assert [row["keypoints"] for row in rows] == [row["keypoints"] for row in kept]
+    assert [row["score"] for row in rows] != [row["score"] for row in kept]
+    assert f"{len(rows)} poses: rescored.json" in capsys.readouterr().out
 
 
 @pytest.mark.slow

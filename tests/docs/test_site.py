@@ -106,6 +106,15 @@ def test_options_in_the_text_are_not_split(pages):
     )
 
 
+def test_attributes_with_one_description_stand_together(pages):
+    entry = '<b><code><span title="x.heat,">{},</span></code></b>\n (<code>{}</code>)\n – <p>maps</p>'
+    shown = '<b><code><span title="x.heat,">{}</span></code></b>\n – <p>maps</p>'
+    assert pages.on_page_content(entry.format("heat", "(boxes, areas)")) == shown.format("heat, boxes, areas")
+    assert pages.on_page_content(entry.format("heat", "boxes")) == shown.format("heat, boxes")
+    alone = entry.format("heat", "ndarray").replace(",</span>", "</span>")
+    assert pages.on_page_content(alone) == alone
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
     pytest.importorskip("mkdocs")
@@ -127,3 +136,33 @@ def test_the_site_builds_without_warnings_and_outside_resources(tmp_path):
     assert 'id="oaks.Engine.infer"' in (tmp_path / "api" / "engine.html").read_text("utf-8")
     for copy in ("examples/other_estimators.py", "oaks/bundle.schema.json", "figures/flags.svg"):
         assert (tmp_path / copy).is_file()
+
+
+def test_the_page_on_the_architecture_names_what_exists():
+    """Its files exist, and every folder of the package is named in it, with or without the folders above."""
+    text = re.sub(r"```.*?```", "", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), flags=re.S)
+    words = set(re.findall(r"`([^`\s]+)`", text))
+    folders = ("oaks", "engines", "training", "csrc", "tests", "benchmarks", "examples", "docs")
+    paths = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".cpp", ".h")
+    ]
+    known = {ROOT / name for name in ("setup.py", "pyproject.toml")} | set(paths)
+    missing = [
+        word
+        for word in words
+        if re.search(r"\.(py|cpp|h)$", word)
+        and not any(f"/{path.as_posix()}".endswith(f"/{word}") for path in known)
+    ]
+    assert not missing
+    held = {path.parent.relative_to(ROOT).as_posix() for path in paths if path.name == "__init__.py"}
+    packages = {folder for folder in held if folder.split("/")[0] in ("oaks", "engines", "training")}
+    packages -= {folder for folder in packages if folder.startswith(("oaks/engines", "oaks/training"))}
+    unnamed = [
+        folder
+        for folder in sorted(packages)
+        if not re.search(rf"\b{folder.rpartition('/')[2]}\b", " ".join(words))
+    ]
+    assert not unnamed

@@ -22,6 +22,7 @@ from oaks.val.interval import Interval
 from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_section
 from oaks.val.report.document import Column, Report, Section, Table, format_cell
+from oaks.val.report.figures import drawing
 from oaks.val.report.head import headline_tiles
 from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
 from oaks.val.scores import ScoredDetections
@@ -303,3 +304,11 @@ def test_titles_name_the_results_file_only_beside_others(made):
     assert not [title for title in titles if "exact" in title]
     assert "Ground-truth boxes: average precision and recall" in titles
     assert "Precision and recall at OKS .75" in titles
+
+
+def test_drawings_leave_their_background_to_the_page():
+    """Which is dark in a dark theme, where white panels would hide labels that the page makes bright."""
+    with drawing(2, 1) as draft:
+        draft.canvas.subplots().plot([0, 1])
+    assert "stroke: #" in draft.svg
+    assert "fill: #ffffff" not in draft.svg

@@ -66,6 +66,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.8,
+    "axes.facecolor": "none",  # the page's own, in both themes
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "text.parse_math": False,  # a $ in a file's name must not start a formula
