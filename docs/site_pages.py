@@ -22,7 +22,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 GROUP = re.compile(
     r"(<b><code>(?:<span[^>]*>)?\w+),((?:</span>)?</code></b>)\s*\(<code>\(?(.*?)\)?</code>\)", re.S
 )
-"""An attribute entry that describes several ("similarity, visibility: the trees"), of which all but the first are shown as a type."""
+"""An entry for several attributes ("similarity, visibility: the trees"), of which all but the first are shown as a type."""
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
