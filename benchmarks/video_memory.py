@@ -24,7 +24,7 @@ from rich.table import Table
 
 import oaks
 from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
-from oaks.video.outputs import Output, track_into
+from oaks.video.outputs import StreamFiles, track_into
 
 RATE = 30
 CLIP = 300  # frames until it begins again
@@ -100,7 +100,7 @@ def main() -> None:
         out = Path(options.out or folder) / "results"
         with oaks.Engine(options.bundle or one_convolution(Path(folder))) as engine:
             summary = track_into(
-                [Output(out)],
+                [StreamFiles(out)],
                 [open_source(looped(clip, count))],
                 engine,
                 boxes=[BoxSource("two people who cross", crossing)],

@@ -83,8 +83,7 @@ def track(
     be reopened counts as skipped.
     """
     from oaks.video import OneEuro, Preview, Tracker
-    from oaks.video.outputs import Output as Files
-    from oaks.video.outputs import folders_for, track_into
+    from oaks.video.outputs import StreamFiles, folders_for, track_into
     from oaks.video.sinks import frame_record
 
     if bool(boxes) + (detector.detector is not None) + (first_boxes is not None) > 1:
@@ -98,12 +97,11 @@ def track(
         opened = stack.enter_context(engine.open(bundle))
         people = _box_sources(len(sources), boxes, category, detector, first_boxes, _every(every), opened)
         files = [
-            Files(folder, own.id_in_results, video=video, **looks)
+            StreamFiles(folder, own.id_in_results, looks if video else None)
             for folder, own in zip(folders_for(out, sources), people, strict=True)
         ]
-        tracker = Tracker(
-            opened.bundle.skeleton, gate=gate, score=gate_by or opened.score_kind, patience=patience
-        )
+        score, skeleton = gate_by or opened.score_kind, opened.bundle.skeleton
+        tracker = Tracker(skeleton, gate=gate, score=score, patience=patience)
         output.say(options.about(opened, people[0].description))
         output.say(f"gate: {tracker.score} score {tracker.gate:g}")
         output.kept = f"what was written is in {out}"

@@ -10,7 +10,7 @@ from oaks.boxes import BoxSource, boxes_from_detector, boxes_from_file, first_bo
 from oaks.video.annotated import AnnotatedVideo
 from oaks.video.frames import Frame
 from oaks.video.preview import Preview
-from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, Sink
+from oaks.video.sinks import CocoFile, JsonLines, MotFile, Sink
 from oaks.video.smoothing import OneEuro
 from oaks.video.sources import FrameSource, open_source
 from oaks.video.stream import Summary, track
@@ -20,7 +20,6 @@ from oaks.video.tracking import Tracker
 __all__ = [
     "AnnotatedVideo",
     "BoxSource",
-    "CallbackSink",
     "CocoFile",
     "Frame",
     "FrameSource",

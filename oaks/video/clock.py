@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from fractions import Fraction
 
-_JUMP = (
-    10  # seconds between frames beyond which a timestamp is wrong, unless the previous frame lasts that long
-)
+# Seconds between frames beyond which a timestamp is wrong, unless the previous frame lasts that long.
+_JUMP = 10
 _LONGEST = 900  # maximum stated duration of a frame, in seconds
 _RETURN = 8  # frames within which timestamps may return to the line before a jump
 _ARRIVAL_BASE = Fraction(1, 90_000)  # seconds per unit for arrival times

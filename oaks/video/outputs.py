@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ _QUEUE = 4  # maximum number of frames waiting to be drawn and written
 
 
 @dataclass(frozen=True)
-class Output:
+class StreamFiles:
     """Output files of a stream, and how poses are drawn.
 
     Attributes:
@@ -37,17 +37,13 @@ class Output:
             process is killed, poses.jsonl and tracks.txt hold every frame, and results.json may lack the newest
             (oaks.video.CocoFile).
         image_id: frame -> the image id of its rows.
-        video: whether annotated.mp4 is written.
-        absent, boxes, trails: how it is drawn (AnnotatedVideo).
+        video: how annotated.mp4 is drawn (arguments of AnnotatedVideo); None: it is not written.
         problems: why annotated.mp4 ends early, if it does; the other files are complete.
     """
 
     folder: Path
     image_id: Callable[[Frame], int] = number_from_one
-    video: bool = True
-    absent: str = "hide"
-    boxes: bool = False
-    trails: float = 1.0
+    video: Mapping[str, Any] | None = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -63,9 +59,8 @@ class Output:
             add("write", JsonLines(self.folder / "poses.jsonl", self.image_id))
             add("write", CocoFile(self.folder / "results.json", self.image_id))
             add("write", MotFile(self.folder / "tracks.txt"))
-            if self.video:
-                looks: dict[str, Any] = {"absent": self.absent, "boxes": self.boxes, "trails": self.trails}
-                add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **looks))
+            if self.video is not None:
+                add("draw", AnnotatedVideo(self.folder / "annotated.mp4", **self.video))
 
             def write(item: tuple[Frame, Poses]) -> None:
                 for stage, sink in list(sinks):
@@ -80,13 +75,9 @@ class Output:
             stack.callback(behind.close)
             yield behind
 
-    def write_header(self, header: dict[str, Any]) -> None:
-        """Write the header beside results.json."""
-        write_json(header_path(self.folder / "results.json"), header, indent=1)
-
 
 def track_into(
-    outputs: Sequence[Output],
+    outputs: Sequence[StreamFiles],
     sources: Sequence[FrameSource],
     engine: Engine,
     *,
@@ -115,20 +106,11 @@ def track_into(
     def write_headers(complete: bool) -> None:
         for output, own in zip(outputs, boxes, strict=True):
             header = make_header(
-                engine.describe(),
-                box_source=own.description,
-                every=own.every,
-                gate=tracker.gate,
-                gated_by=tracker.score,
-                patience=tracker.patience,
-                smoothed=smoother is not None,
-                dropped=summary.dropped,
-                damaged=summary.damaged,
-                failed=summary.failed,
-                problems=summary.problems,
-                complete=complete,
-            )
-            output.write_header(header)
+                engine.describe(), box_source=own.description, every=own.every, gate=tracker.gate, gated_by=tracker.score,
+                patience=tracker.patience, smoothed=smoother is not None, dropped=summary.dropped, damaged=summary.damaged,
+                failed=summary.failed, problems=summary.problems, complete=complete,
+            )  # fmt: skip
+            write_json(header_path(output.folder / "results.json"), header, indent=1)
 
     for output in outputs:
         output.folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +138,7 @@ def track_into(
         complete = summary.complete
     finally:  # keep the results so far when the run is stopped
         for own in timings:
-            for stage, seconds in own.seconds.items():
-                summary.stages[stage] = summary.stages.get(stage, 0.0) + seconds
+            summary.add_stages(own.seconds)
         write_headers(complete)
     return summary
 
@@ -172,4 +153,4 @@ def folders_for(out: str | Path, sources: Sequence[FrameSource]) -> list[Path]:
     ]
 
 
-__all__ = ["Output", "folders_for", "track_into"]
+__all__ = ["StreamFiles", "folders_for", "track_into"]

@@ -37,19 +37,6 @@ class Sink(Protocol):
         """Flush and close."""
 
 
-class CallbackSink:
-    """Call a function with each frame and its poses."""
-
-    def __init__(self, function: Callable[[Frame, Poses], object]) -> None:
-        self._function = function
-
-    def write(self, frame: Frame, poses: Poses) -> None:
-        self._function(frame, poses)
-
-    def close(self) -> None:
-        pass
-
-
 class JsonLines:
     """One JSON object per frame and line: frame (its number, from 0), time (s), and poses.
 
@@ -228,4 +215,4 @@ def _json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-__all__ = ["CallbackSink", "CocoFile", "JsonLines", "MotFile", "Sink", "frame_record", "mot_lines"]
+__all__ = ["CocoFile", "JsonLines", "MotFile", "Sink", "frame_record", "mot_lines"]

@@ -45,13 +45,11 @@ class OneEuro:
     """
 
     def __init__(self, *, min_cutoff: float = 1.5, beta: float = 2.0, velocity_cutoff: float = 1.0) -> None:
-        for name, value, least in (
-            ("min_cutoff", min_cutoff, "above 0"),
-            ("velocity_cutoff", velocity_cutoff, "above 0"),
-            ("beta", beta, "0 or more"),
-        ):
-            if not is_number(value) or not (value > 0 or (least == "0 or more" and value == 0)):
-                raise ArgumentError(f"{name} must be a number {least}, got {value!r}")
+        for name, value in (("min_cutoff", min_cutoff), ("velocity_cutoff", velocity_cutoff)):
+            if not is_number(value) or value <= 0:
+                raise ArgumentError(f"{name} must be a number above 0, got {value!r}")
+        if not is_number(beta) or beta < 0:
+            raise ArgumentError(f"beta must be a number 0 or more, got {beta!r}")
         self.min_cutoff, self.beta, self.velocity_cutoff = min_cutoff, beta, velocity_cutoff
         self._states: dict[int, _State] = {}
 

@@ -6,7 +6,7 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,6 +63,11 @@ class Summary:
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+
+    def add_stages(self, stages: Mapping[str, float]) -> None:
+        """Add seconds to the stages."""
+        for name, seconds in stages.items():
+            self.stages[name] = self.stages.get(name, 0.0) + seconds
 
 
 def track(
@@ -166,8 +171,12 @@ def _run(
             stream.close()
         _sum_up(summary, streams)
         summary.seconds += time.perf_counter() - start
-        for name, seconds in engine.timings.seconds.items():
-            _add(summary.stages, f"engine {name}", seconds - before.get(name, 0.0))
+        summary.add_stages(
+            {
+                f"engine {name}": seconds - before.get(name, 0.0)
+                for name, seconds in engine.timings.seconds.items()
+            }
+        )
 
 
 _Group = list[tuple["_Stream", Frame, Boxes | None]]
@@ -175,14 +184,10 @@ _Group = list[tuple["_Stream", Frame, Boxes | None]]
 
 def _begin(engine: Engine, group: _Group) -> Callable[[], Poses]:
     """Start inferring a group of frames; the returned call gives the poses, with frame_index within the group."""
-    images, boxes, scores = [], [], []
-    for stream, frame, found in group:
-        image = in_order(frame.image, engine.color)
-        corners, given = stream.expected(frame) if found is None else found
-        images.append(image)
-        boxes.append(corners)
-        scores.append(given)
-    return begin_each(engine, images, boxes, scores, lambda i, why: group[i][0].fail(group[i][1], why))
+    images = [in_order(frame.image, engine.color) for _, frame, _ in group]
+    boxes = [stream.expected(frame) if found is None else found for stream, frame, found in group]
+    corners, scores = map(list, zip(*boxes, strict=True))
+    return begin_each(engine, images, corners, scores, lambda i, why: group[i][0].fail(group[i][1], why))
 
 
 class _Stream:
@@ -283,13 +288,8 @@ class _Stream:
         size = self._fit(frame)
         poses = replace(poses, frame_index=np.full(len(poses), frame.index), frame_count=None)
         with self.timings.stage("track"):
-            poses = self.tracker.update(
-                poses,
-                frame.time,
-                of_tracks=self._own if own else None,
-                size=size,
-                unique=own or self._boxes.detected,
-            )
+            of_tracks, unique = self._own if own else None, own or self._boxes.detected
+            poses = self.tracker.update(poses, frame.time, of_tracks=of_tracks, size=size, unique=unique)
             return poses if self._smoother is None else self._smoother.update(poses, frame.time)
 
     def _fit(self, frame: Frame) -> tuple[int, int]:
@@ -324,12 +324,7 @@ def _sum_up(summary: Summary, streams: list[_Stream]) -> None:
         summary.failed += len(stream.failed)
         summary.problems += stream.source.problems + stream.problems
         summary.complete &= not (stream.source.damaged or stream.source.cut_short or stream.failed)
-        for name, seconds in stream.timings.seconds.items():
-            _add(summary.stages, name, seconds)
-
-
-def _add(stages: dict[str, float], name: str, seconds: float) -> None:
-    stages[name] = stages.get(name, 0.0) + seconds
+        summary.add_stages(stream.timings.seconds)
 
 
 __all__ = ["Summary", "track"]

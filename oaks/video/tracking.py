@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oaks import ops
-from oaks.arguments import is_number
+from oaks.arguments import check_choice, is_number
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
@@ -16,9 +16,8 @@ from oaks.skeleton import Skeleton
 _MEMORY = 0.3  # seconds over which a track's velocity is averaged
 _GROWTH = 2.0  # relative growth per second of the allowed distance without a pose
 _GROWTH_AT_FIRST = 8.0  # the same for a track of one pose, whose velocity is unknown
-_MARGIN = (
-    0.12  # padding from a pose's extent to the box: COCO's median, relative to the root of the extent's area
-)
+# Padding from a pose's extent to the box: COCO's median, relative to the root of the extent's area.
+_MARGIN = 0.12
 _LEAST_INSIDE = 0.35  # part of a person's box that must lie in the picture
 _LEAST_IN_VIEW = 1 / 6  # minimum share of keypoints in view for a person at the picture's edge
 _LEAST_SHARED = 3  # minimum keypoints visible in both poses; with fewer, all are compared
@@ -109,8 +108,7 @@ class Tracker:
         for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
             if not is_number(value) or not 0 <= value <= 1:
                 raise ArgumentError(f"{name} must be from 0 to 1, got {value!r}")
-        if not isinstance(score, str) or score not in ("oaks", "conventional"):
-            raise ArgumentError(f"score must be 'oaks' or 'conventional', got {score!r}")
+        check_choice("score", score, ("oaks", "conventional"))
         if not is_number(patience, finite=False) or patience < 0:
             raise ArgumentError(f"patience must be 0 seconds or more, got {patience!r}")
         self.skeleton, self.gate, self.score = skeleton, gate, score
@@ -152,21 +150,18 @@ class Tracker:
         chosen = np.flatnonzero(placed)
         left = self._best_of_repeated(poses, scores, chosen)
         repeated = np.setdiff1d(chosen, left)
-        live = self._live(time)
-        if size is not None:
-            live = [track for track in live if not self._has_left(track, time, size, of_tracks is not None)]
+        live = self._live(time, size, alone=of_tracks is not None)
         fresh = [track for track in live if track.time == self._time]
         waiting = [track for track in live if track.time != self._time]
 
         ids = np.full(len(poses), NO_TRACK, np.int64)
         visibility = np.nan_to_num(poses.visibility.astype(np.float64), nan=1.0)
         for tracks in (fresh, waiting):
-            matches = self._matches(poses, left, tracks, time)
-            for i, track in matches:
+            for i, track in self._matches(poses, left, tracks, time):
+                left = left[left != i]
                 if scores[i] >= self.gate:
                     track.support(poses.keypoints[i], visibility[i], time, float(poses.box_scores[i]))
                     ids[i] = track.id
-            left = np.setdiff1d(left, [i for i, _ in matches])
         for i in left[scores[left] >= self.gate] if of_tracks is None else ():
             track = self._start(poses, int(i), visibility[i], time)
             live.append(track)
@@ -205,9 +200,7 @@ class Tracker:
         Returns:
             boxes (M, 4) float32 x1, y1, x2, y2, and their track ids (M,) int64, of all tracks not lost.
         """
-        tracks = self._live(time)
-        if size is not None:
-            tracks = [track for track in tracks if not self._has_left(track, time, size, True)]
+        tracks = self._live(time, size, alone=True)
         if not tracks:
             return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         boxes = _person_boxes(np.stack([track.at(time) for track in tracks]))
@@ -246,9 +239,13 @@ class Tracker:
             )
         return scores
 
-    def _live(self, time: float) -> list[_Track]:
-        """The tracks not lost by then; frames may be farther apart than `patience`."""
-        return [t for t in self._tracks if t.time == self._time or time - t.time <= self.patience]
+    def _live(self, time: float, size: tuple[int, int] | None, *, alone: bool) -> list[_Track]:
+        """The tracks not lost by then, whose people have not left a frame of this size.
+
+        Frames may be farther apart than `patience`.
+        """
+        live = [t for t in self._tracks if t.time == self._time or time - t.time <= self.patience]
+        return live if size is None else [t for t in live if not self._has_left(t, time, size, alone)]
 
     def _best_of_repeated(self, poses: Poses, scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         kept = ops.oks_nms(

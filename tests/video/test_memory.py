@@ -10,7 +10,7 @@ import numpy as np
 
 import oaks
 from oaks.video import BoxSource, Frame, OneEuro, Tracker, open_source
-from oaks.video.outputs import Output, track_into
+from oaks.video.outputs import StreamFiles, track_into
 
 FRAMES, WARM, ROOM = 500, 200, 100_000
 
@@ -38,7 +38,7 @@ def test_memory_stays_as_it_is_after_the_first_frames(tmp_path):
     try:
         with oaks.Engine(bundle, "onnxruntime") as engine:
             summary = track_into(
-                [Output(tmp_path / "out")], [open_source(frames)], engine, boxes=[BoxSource("walkers", walkers)],
+                [StreamFiles(tmp_path / "out")], [open_source(frames)], engine, boxes=[BoxSource("walkers", walkers)],
                 tracker=tracker, smoother=OneEuro(), done=done,
             )  # fmt: skip
     finally:

@@ -14,7 +14,7 @@ from oaks.box_files import read_mot
 from oaks.coco import read_results
 from oaks.video import AnnotatedVideo, sinks
 from oaks.video.frames import Frame
-from oaks.video.sinks import CallbackSink, CocoFile, JsonLines, MotFile, mot_lines
+from oaks.video.sinks import CocoFile, JsonLines, MotFile, mot_lines
 
 from .scenes import people
 
@@ -168,12 +168,3 @@ def test_a_full_disk_leaves_whole_frames(tmp_path, room):
     assert written == list(range(len(written)))
     assert len(rows) + len(written) + 2 == len(counts), "all but the frame that failed"
     assert (tmp_path / "r.json").stat().st_size <= room
-
-
-def test_a_callback_is_called():
-    called = []
-    sink = CallbackSink(lambda *given: called.append(given))
-    given = (frame(0), people([]))
-    sink.write(*given)
-    sink.close()
-    assert called == [given]

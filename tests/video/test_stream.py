@@ -19,7 +19,7 @@ from oaks.box_files import read_mot
 from oaks.errors import StateError
 from oaks.poses import NO_TRACK
 from oaks.video import BoxSource, Frame, OneEuro, Summary, Tracker, first_boxes, open_source, track
-from oaks.video.outputs import Output, track_into
+from oaks.video.outputs import StreamFiles, track_into
 from oaks.video.sources import FrameSource
 
 from .clips import number_of, numbered, spoil, write_clip
@@ -419,7 +419,7 @@ def test_a_score_that_the_bundle_does_not_give_is_refused_at_once(engine):
 def test_a_picture_too_large_for_a_video_costs_the_video_alone(engine, tmp_path):
     """H.264 holds 16,384 rows."""
     images = [np.zeros((16_400, 16, 3), np.uint8)] * 3
-    output = Output(tmp_path / "out")
+    output = StreamFiles(tmp_path / "out")
     summary = track_into(
         [output], [open_source(images)], engine, boxes=[NOBODY], tracker=Tracker(bundles.RGB), smoother=None
     )

@@ -390,7 +390,7 @@ def test_a_first_frame_without_any_score_says_nothing_about_the_other_score(gate
         ({"gate": 1.2}, "gate must be from 0 to 1, got 1.2"),
         ({"match": -0.1}, "match must be "),
         ({"repeat": float("nan")}, "repeat must be "),
-        ({"score": "heat"}, "score must be 'oaks' or 'conventional', got 'heat'"),
+        ({"score": "heat"}, "score must be one of 'oaks', 'conventional', got 'heat'"),
         ({"patience": -1}, "patience must be 0 seconds or more, got -1"),
     ],
 )
