@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import bundles
-import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -22,10 +21,7 @@ def data(tmp_path_factory):
     """A folder with people.json, its pictures in people/, two results files and a bundle."""
     folder = tmp_path_factory.mktemp("data")
     content = synthetic.annotations(12, images=6)
-    (folder / "people").mkdir()
-    for image in content["images"]:
-        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / "people" / image["file_name"]), noise)
+    synthetic.write_images(content, folder / "people")
     write_json(folder / "people.json", content)
     for name, noise in (("good", 0.02), ("poor", 0.2)):
         rows = synthetic.detections(content, 12, noise=noise)
@@ -98,16 +94,7 @@ def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_pa
 def test_trainings_in_the_terminal_and_added_to_a_report(data, tmp_path):
     arguments = ("trainings", data / "good.json", data / "poor.json", "--annotations", data / "people.json")
     assert "Heat, true visibility" in run(*arguments)
-    over = (
-        "--over",
-        data / "poor.json",
-        "--over",
-        data / "good.json",
-        "--over-score",
-        "oaks",
-        "--score",
-        "oaks",
-    )
+    over = ("--over", data / "poor.json", "--over", data / "good.json", "--over-score", "oaks")
     output = run(*arguments, *over, "--score", "oaks", "--add-to", tmp_path)
     assert "First" in output
     table = json.loads((tmp_path / "report.json").read_text())["sections"][0]["items"][0]

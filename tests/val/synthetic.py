@@ -1,9 +1,11 @@
-"""People and detections made up for tests: seeded, with every kind of mistake a pose network makes."""
+"""Synthetic people and detections: seeded, with every kind of mistake that a pose network makes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from oaks.skeleton import COCO17, Skeleton
@@ -18,8 +20,7 @@ STANDING = np.array(
 def annotations(
     seed: int, images: int = 12, skeleton: Skeleton = COCO17, reduced: bool = False
 ) -> dict[str, Any]:
-    """A COCO dictionary of people of all sizes and occlusion classes, a few crowds and boxes without
-    keypoints."""
+    """A COCO dictionary: people of all sizes and occlusion classes, a few crowds, and boxes without keypoints."""
     rng = np.random.default_rng(seed)
     pictures, people = [], []
     for image_id in range(1, images + 1):
@@ -34,6 +35,15 @@ def annotations(
         "annotations": people,
         "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.keypoints)}],
     }
+
+
+def write_images(content: dict[str, Any], folder: Path) -> Path:
+    """Write a picture of noise for every image, in a new folder unless it exists, and return the folder."""
+    folder.mkdir(exist_ok=True)
+    for image in content["images"]:
+        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / image["file_name"]), noise)
+    return folder
 
 
 def _person(rng: np.random.Generator, image_id: int, annotation_id: int, count: int) -> dict[str, Any]:
@@ -68,11 +78,10 @@ def detections(
     noise: float = 0.05,
     skeleton: Skeleton = COCO17,
 ) -> list[dict[str, Any]]:
-    """Results rows as a network would give them.
+    """Rows of a results file as a network would give them.
 
-    Hidden keypoints are placed worse and get low heat; unlabelled ones land anywhere near with next to none.
-    Similarity is the true one, blurred. With detected boxes some people are missed, some found twice, some
-    made up.
+    Hidden keypoints are less exact and have low heat; unlabeled ones lie anywhere near, with hardly any. Similarity is
+    the true one with noise. With detected boxes some people are missed, some are found twice, and some boxes are false.
     """
     rng = np.random.default_rng(seed)
     sigmas = np.array(skeleton.sigmas)
@@ -86,11 +95,10 @@ def detections(
             if boxes == "ground truth":
                 rows[-1]["annotation_id"] = person["id"]
             else:
-                rows[-1] |= {"box_score": round(rng.uniform(0.3, 1.0), 3)}
+                rows[-1]["box_score"] = round(rng.uniform(0.3, 1.0), 3)
         if boxes == "detected" and rng.random() < 0.1:
-            rows.append(
-                _detection(rng, person, sigmas, 3.0) | {"box_score": round(rng.uniform(0.05, 0.4), 3)}
-            )
+            rows.append(_detection(rng, person, sigmas, 3.0))
+            rows[-1]["box_score"] = round(rng.uniform(0.05, 0.4), 3)
     for row in rows:
         oaks = np.average(row["similarity"], weights=row["visibility"])
         row["score"] = float(oaks * row.get("box_score", 1.0))

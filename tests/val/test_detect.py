@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import bundles
-import cv2
 import numpy as np
 import pytest
 
-from oaks import COCO17, Engine
+from oaks import COCO17
 from oaks.coco import check_annotations, read_results
 from oaks.files import write_json
 from oaks.val import resumable
@@ -23,20 +22,10 @@ from .stopping import interrupt_after
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    bundle = bundles.write(tmp_path_factory.mktemp("bundle") / "tiny", skeleton=COCO17)
-    with Engine(bundle, "onnxruntime", threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """(content, GroundTruth, folder of images): reduced pictures of noise, as large as they say."""
     content = synthetic.annotations(9, images=7, reduced=True)
-    folder = tmp_path_factory.mktemp("images")
-    for image in content["images"]:
-        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / image["file_name"]), noise)
+    folder = synthetic.write_images(content, tmp_path_factory.mktemp("images"))
     write_json(folder / "truth.json", content)
     return content, GroundTruth.load(folder / "truth.json"), folder
 
@@ -72,10 +61,12 @@ def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engin
     content, truth, folder = data
     boxes = detector_like(check_annotations(content, skeleton=COCO17), seed=1)
     write_json(tmp_path / "boxes.json", boxes + boxes[:5])
-    kept = read_results(detect(engine, truth, folder, tmp_path / "a.json", boxes=tmp_path / "boxes.json"))
-    every = read_results(
-        detect(engine, truth, folder, tmp_path / "b.json", boxes=tmp_path / "boxes.json", nms=None)
-    )
+
+    def detected(name, **settings):
+        out = detect(engine, truth, folder, tmp_path / name, boxes=tmp_path / "boxes.json", **settings)
+        return read_results(out)
+
+    kept, every = detected("a.json"), detected("b.json", nms=None)
     assert len(every[0]) == len(boxes) + 5
     assert len(boxes) - 3 <= len(kept[0]) <= len(boxes)
     assert kept[1]["nms"] == 0.9
@@ -87,10 +78,8 @@ def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engin
         oaks = np.average(row["similarity"], weights=row["visibility"])
         assert row["score"] == pytest.approx(oaks * row["box_score"], abs=1e-5)
         assert "annotation_id" not in row
-    high = detect(
-        engine, truth, folder, tmp_path / "c.json", boxes=tmp_path / "boxes.json", nms=None, min_box_score=0.5
-    )
-    assert len(read_results(high)[0]) == sum(row["score"] >= 0.5 for row in boxes + boxes[:5])
+    high, _ = detected("c.json", nms=None, min_box_score=0.5)
+    assert len(high) == sum(row["score"] >= 0.5 for row in boxes + boxes[:5])
 
 
 def test_a_stopped_run_is_resumed_and_ends_alike(engine, data, tmp_path, monkeypatch):
@@ -143,9 +132,8 @@ def test_what_cannot_be_run_is_said_before_the_work(engine, data, tmp_path):
     content, truth, folder = data
     with pytest.raises(FileNotFoundError, match=content["images"][0]["file_name"]):
         detect(engine, truth, tmp_path, tmp_path / "r.json")
-    write_json(
-        tmp_path / "boxes.json", [{"image_id": 999, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]
-    )
+    unknown = {"image_id": 999, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}
+    write_json(tmp_path / "boxes.json", [unknown])
     with pytest.raises(ValueError, match="no image 999"):
         detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json")
     other = GroundTruth.from_coco(synthetic.annotations(1, skeleton=bundles.RGB), skeleton=bundles.RGB)

