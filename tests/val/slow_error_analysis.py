@@ -18,18 +18,13 @@ def curves(content, rows, skeleton, *, keep, threshold=0.75, landing="definition
     sigma = skeleton.sigmas
     mirror = list(skeleton.mirror)
     people = {person["id"]: person for person in content["annotations"]}
-    dets = [
-        {
-            "id": i + 1,
-            "image_id": row["image_id"],
-            "points": [tuple(row["keypoints"][3 * k : 3 * k + 2]) for k in range(len(sigma))],
-            "score": row["score"],
-        }
-        for i, row in enumerate(rows)
-    ]
-    for det in dets:
-        xs, ys = zip(*det["points"], strict=True)
-        det["area"] = (max(xs) - min(xs)) * (max(ys) - min(ys))
+    dets = []
+    for row in rows:
+        points = [tuple(row["keypoints"][3 * k : 3 * k + 2]) for k in range(len(sigma))]
+        dets.append(
+            {"id": len(dets) + 1, "image_id": row["image_id"], "points": points, "score": row["score"]}
+        )
+        dets[-1]["area"] = extent(dets[-1])
 
     def evaluate(oks):
         with contextlib.redirect_stdout(io.StringIO()):
@@ -42,17 +37,10 @@ def curves(content, rows, skeleton, *, keep, threshold=0.75, landing="definition
                 ],
             }
             truth.createIndex()
-            found = truth.loadRes(
-                [
-                    {
-                        "image_id": d["image_id"],
-                        "category_id": 1,
-                        "keypoints": [v for point in d["points"] for v in (*point, 1)],
-                        "score": d["score"],
-                    }
-                    for d in dets
-                ]
-            )
+            given = [{"image_id": d["image_id"], "category_id": 1, "score": d["score"]} for d in dets]
+            for row, det in zip(given, dets, strict=True):
+                row["keypoints"] = [v for point in det["points"] for v in (*point, 1)]
+            found = truth.loadRes(given)
             for det in dets:
                 found.anns[det["id"]]["area"] = det["area"]
             evaluation = COCOeval(truth, found, "keypoints")
@@ -67,8 +55,7 @@ def curves(content, rows, skeleton, *, keep, threshold=0.75, landing="definition
         return evaluation.eval["precision"][0, :, 0, 0, 0]
 
     def ks(point, person, k, at):
-        """Similarity of a point, as keypoint k, to keypoint `at` of a person; -1 where that is not "
-        "labelled."""
+        """Similarity of a point, as keypoint k, to keypoint `at` of a person; -1 if that is not labeled."""
         x, y, flag = person["keypoints"][3 * at : 3 * at + 3]
         if flag == 0:
             return -1.0

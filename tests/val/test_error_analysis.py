@@ -23,7 +23,7 @@ RIGHT, FAR = np.array([1.0, 0.0]), np.array([0.0, 5000.0])
 
 
 def offset(k, similarity):
-    """The distance in pixels from a keypoint of a person of AREA at which its similarity is as given."""
+    """Return the distance in pixels from a keypoint, of a person of AREA, at which a similarity is reached."""
     return math.sqrt(-2 * math.log(similarity) * AREA * (2 * COCO17.sigmas[k]) ** 2)
 
 
@@ -36,18 +36,12 @@ class Scene:
     def person(self, image=1, at=0.0, labeled=range(17)):
         points = synthetic.STANDING + np.array([1000.0 + at, 100.0])
         flags = np.array([2 if k in labeled else 0 for k in range(17)])
-        self.people.append(
-            {
-                "id": len(self.people) + 1,
-                "image_id": image,
-                "category_id": 1,
-                "keypoints": np.column_stack([points * (flags > 0)[:, None], flags]).ravel().tolist(),
-                "num_keypoints": int((flags > 0).sum()),
-                "bbox": [1000.0 + at, 100.0, 100.0, 125.0],
-                "area": AREA,
-                "iscrowd": 0,
-            }
-        )
+        self.people.append({
+            "id": len(self.people) + 1, "image_id": image, "category_id": 1,
+            "keypoints": np.column_stack([points * (flags > 0)[:, None], flags]).ravel().tolist(),
+            "num_keypoints": int((flags > 0).sum()), "bbox": [1000.0 + at, 100.0, 100.0, 125.0], "area": AREA,
+            "iscrowd": 0,
+        })  # fmt: skip
         return points.copy()
 
     def found(self, points, score, image=1):
@@ -55,14 +49,10 @@ class Scene:
         self.rows.append({"image_id": image, "category_id": 1, "keypoints": row, "score": score})
 
     def arrays(self):
-        images = sorted({p["image_id"] for p in self.people} | {r["image_id"] for r in self.rows})
-        truth = GroundTruth.from_coco(
-            {
-                "images": [{"id": i} for i in images],
-                "annotations": self.people,
-                "categories": [{"id": 1, "name": "person"}],
-            }
-        )
+        images = [{"id": i} for i in sorted({entry["image_id"] for entry in self.people + self.rows})]
+        categories = [{"id": 1, "name": "person"}]
+        content = {"images": images, "annotations": self.people, "categories": categories}
+        truth = GroundTruth.from_coco(content)
         return truth, Detections.from_rows(self.rows, truth, box_source="detected")
 
     def analyze(self, among=None, **options):
@@ -72,21 +62,17 @@ class Scene:
             truth, found.image, found.keypoints, found.scores, found.areas, among=members, **options
         )
 
-    def kinds(self):
-        """(N,17) names of what each keypoint is, None where it is nothing."""
+    def errors(self):
+        """The ground truth, the keypoints of the detections, and their errors."""
         truth, found = self.arrays()
         between = pairs(truth, found.keypoints, found.image)
-        localised = match(
-            truth,
-            between,
-            found.image,
-            found.scores,
-            found.areas,
-            thresholds=np.array([0.1]),
-            sizes=SIZES,
-        )
-        errors = classify(truth, found.keypoints, between, localised)
-        return [[KINDS[k] if k >= 0 else None for k in row] for row in errors.kind]
+        given = (found.image, found.scores, found.areas)
+        localized = match(truth, between, *given, thresholds=np.array([0.1]), sizes=SIZES)
+        return truth, found.keypoints, classify(truth, found.keypoints, between, localized)
+
+    def kinds(self):
+        """(N,17) the kind of each keypoint by name; None for a keypoint without one."""
+        return [[KINDS[k] if k >= 0 else None for k in row] for row in self.errors()[2].kind]
 
 
 def precision(analysis, start, *later):
@@ -269,8 +255,7 @@ def test_background_ranked_first_is_a_matter_of_scores():
 
 
 def test_background_is_what_matches_nothing_after_all_else():
-    """Two people who look alike, the second pose lowered for it; a pose that stays below .75 but above "
-    "that."""
+    """Two people who look alike, so that the second pose is ranked lower; and a pose that stays below .75."""
     scene = Scene()
     scene.found(scene.person(), 0.9)
     scene.found(scene.person(at=8.0), 0.8)
@@ -350,17 +335,14 @@ def test_corrected_points_stand_to_the_right_of_the_own_keypoint():
     points = scene.person()
     points[LEFT_WRIST] += [0, 900.0]
     scene.found(points, 0.9)
-    truth, found = scene.arrays()
-    between = pairs(truth, found.keypoints, found.image)
-    localised = match(truth, between, found.image, found.scores, found.areas, thresholds=np.array([0.1]))
-    errors = classify(truth, found.keypoints, between, localised)
+    truth, keypoints, errors = scene.errors()
     for landing, similarity in (("definition", 0.5), ("released", 0.5**0.25)):
-        corrected = corrected_points(truth, found.keypoints, errors, landing)[0]
+        corrected = corrected_points(truth, keypoints, errors, landing)[0]
         expected = truth.keypoints[0, LEFT_WRIST] + [offset(LEFT_WRIST, similarity), 0]
         assert corrected[LEFT_WRIST] == pytest.approx(expected)
         assert np.array_equal(np.delete(corrected, LEFT_WRIST, 0), np.delete(points, LEFT_WRIST, 0))
     with pytest.raises(ValueError, match="landing"):
-        corrected_points(truth, found.keypoints, errors, "elsewhere")
+        corrected_points(truth, keypoints, errors, "elsewhere")
 
 
 @pytest.mark.parametrize("landing", ["definition", "released"])
@@ -380,15 +362,8 @@ def test_every_stage_equals_the_naive_analysis(seed, landing):
         stages, kinds = slow_error_analysis.curves(
             content, rows, COCO17, keep=lambda n, a=fewest, b=most: a <= n <= b, landing=landing
         )
-        analysis = analyze(
-            truth,
-            found.image,
-            found.keypoints,
-            found.scores,
-            found.areas,
-            among=truth.occlusion == index,
-            landing=landing,
-        )
+        given = (found.image, found.keypoints, found.scores, found.areas)
+        analysis = analyze(truth, *given, among=truth.occlusion == index, landing=landing)
         assert analysis.counts == kinds
         compared += sum(kinds.values())
         for stage, expected in zip(STAGES, stages, strict=True):

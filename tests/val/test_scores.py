@@ -20,45 +20,34 @@ SIMILARITY = (0.8, 0.4, 0.5)
 VISIBILITY = (1.0, 0.5, 0.25)
 
 
-def person(person_id, image_id, points, area=400.0):
+def person(person_id, image_id, points=(10, 10, 2, 20, 10, 1, 0, 0, 0)):
+    """A person whose first two keypoints are labeled, unless said otherwise."""
     return {
-        "id": person_id,
-        "image_id": image_id,
-        "category_id": 1,
-        "keypoints": points,
-        "num_keypoints": sum(flag > 0 for flag in points[2::3]),
-        "bbox": [0, 0, 20, 20],
-        "area": area,
-        "iscrowd": 0,
-    }
+        "id": person_id, "image_id": image_id, "category_id": 1, "keypoints": list(points), "bbox": [0, 0, 20, 20],
+        "num_keypoints": sum(flag > 0 for flag in points[2::3]), "area": 400.0, "iscrowd": 0,
+    }  # fmt: skip
 
 
 def truth_of(*people):
-    images = sorted({p["image_id"] for p in people})
-    return GroundTruth.from_coco(
-        {
-            "images": [{"id": image} for image in images],
-            "annotations": list(people),
-            "categories": [{"id": 1, "name": "person"}],
-        },
-        skeleton=THREE,
-    )
+    images = [{"id": image} for image in sorted({p["image_id"] for p in people})]
+    categories = [{"id": 1, "name": "person"}]
+    content = {"images": images, "annotations": list(people), "categories": categories}
+    return GroundTruth.from_coco(content, skeleton=THREE)
 
 
-def measured(box_source="ground truth", **changes):
-    """The first keypoint is placed exactly, the second 4 pixels off, the third is not labelled."""
-    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]))
+def measured(box_source="ground truth", header=None, **changes):
+    """The first keypoint is exact, the second is 4 pixels off, the third is not labeled."""
+    truth = truth_of(person(1, 1))
     row = {
-        "image_id": 1,
-        "category_id": 1,
-        "keypoints": [10, 10, 0, 24, 10, 0, 3, 3, 0],
-        "score": 0.123,
-        "box_score": 0.5,
-        "heat": HEAT,
-        "similarity": SIMILARITY,
-        "visibility": VISIBILITY,
-    } | changes
-    return ScoredDetections.of(truth, Detections.from_rows([row], truth, box_source=box_source))
+        "image_id": 1, "category_id": 1, "keypoints": [10, 10, 0, 24, 10, 0, 3, 3, 0], "score": 0.123, "box_score": 0.5,
+        "heat": HEAT, "similarity": SIMILARITY, "visibility": VISIBILITY, **changes,
+    }  # fmt: skip
+    found = Detections.from_rows([row], truth, box_source=box_source, header=header, path="file.json")
+    return ScoredDetections.of(truth, found)
+
+
+def detected(header, **changes):
+    return measured("detected", header, **changes)
 
 
 # Equation 2 with d = 4, s^2 = 400, k = 0.2.
@@ -98,17 +87,6 @@ def test_detected_boxes_multiply_their_score_and_scores_that_need_the_truth_are_
     assert scores["own"].ranks[0] == 0.123
 
 
-def detected(header, **changes):
-    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]))
-    row = {
-        "image_id": 1, "category_id": 1, "keypoints": [10, 10, 0, 24, 10, 0, 3, 3, 0], "score": 0.123, "box_score": 0.5,
-        "heat": HEAT, "similarity": SIMILARITY, "visibility": VISIBILITY, **changes,
-    }  # fmt: skip
-    return ScoredDetections.of(
-        truth, Detections.from_rows([row], truth, box_source="detected", header=header, path="file.json")
-    )
-
-
 @pytest.mark.parametrize("power", [0, 0.25, 1])
 def test_predicted_similarity_is_multiplied_by_the_power_that_the_header_states(power):
     scores = detected({"box_score_power": power}).scores
@@ -121,16 +99,14 @@ def test_predicted_similarity_is_multiplied_by_the_power_that_the_header_states(
 
 @pytest.mark.parametrize("power", [-0.5, 1.5, "1", True, None, float("nan")])
 def test_a_power_that_is_none_is_refused(power):
-    with pytest.raises(
-        ValueError, match=r"file\.json: box_score_power of the header must be a number from 0 to 1"
-    ):
+    message = r"file\.json: box_score_power of the header must be a number from 0 to 1"
+    with pytest.raises(ValueError, match=message):
         detected({"box_score_power": power})
 
 
 def test_a_box_score_below_zero_has_no_power():
-    with pytest.raises(
-        ValueError, match=r"file\.json: box_score must be at least 0 with box_score_power, got -0.5"
-    ):
+    message = r"file\.json: box_score must be at least 0 with box_score_power, got -0\.5"
+    with pytest.raises(ValueError, match=message):
         detected({"box_score_power": 0.25}, box_score=-0.5)
     assert detected({}, box_score=-0.5).scores["oaks"].ranks[0] == pytest.approx(-0.5 * EXPECTED["oaks"])
     assert detected({"box_score_power": 0.25}, box_score=0).scores["oaks"].ranks[0] == 0
@@ -154,9 +130,7 @@ def test_no_visibility_at_all_scores_zero():
 
 
 def test_a_pose_of_nobody_has_an_oks_of_zero():
-    truth = truth_of(
-        person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]), person(2, 2, [10, 10, 2, 20, 10, 1, 0, 0, 0])
-    )
+    truth = truth_of(person(1, 1), person(2, 2))
     far = {"image_id": 2, "category_id": 1, "keypoints": [900, 900, 1] * 3, "score": 0.4}
     found = ScoredDetections.of(truth, Detections.from_rows([far], truth, box_source="detected"))
     assert found.own_oks.tolist() == [0.0]
@@ -165,7 +139,7 @@ def test_a_pose_of_nobody_has_an_oks_of_zero():
 
 
 def test_oks_with_a_person_without_keypoints_is_the_distance_to_the_doubled_box():
-    truth = truth_of(person(1, 1, [10, 10, 2, 20, 10, 1, 0, 0, 0]), person(2, 1, [0] * 9, area=400.0))
+    truth = truth_of(person(1, 1), person(2, 1, [0] * 9))
     inside = np.array([[[-20.0, -20.0], [40.0, 40.0], [0.0, 0.0]]])
     assert similarities(truth, inside, np.array([1]))[1].tolist() == [1.0]
     beside = np.array([[[-24.0, 0.0], [0.0, 44.0], [0.0, 0.0]]])
