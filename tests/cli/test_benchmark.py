@@ -15,11 +15,6 @@ from oaks import benchmark
 from oaks.cli.main import app
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17)
-
-
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch):
     monkeypatch.setattr(benchmark, "_TURN_SECONDS", 0.0)

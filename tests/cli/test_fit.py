@@ -49,10 +49,8 @@ def test_results_and_a_network_exclude_each_other(files, tmp_path):
     results, annotations = files
     done = run("fit", results, "small", "--annotations", annotations, "--out", tmp_path / "scorer")
     assert done.exit_code == 2
-    assert (
-        done.stderr
-        == f"oaks: source must be results files (.json), or one network, got ['{results}', 'small']\n"
-    )
+    expected = f"oaks: source must be results files (.json), or one network, got ['{results}', 'small']\n"
+    assert done.stderr == expected
 
 
 @pytest.mark.parametrize(
@@ -79,13 +77,20 @@ def test_options_that_would_have_no_effect_are_refused(files, tmp_path, source, 
 
 
 def test_a_network_that_is_not_there_is_named(files, tmp_path):
-    done = run(
-        "fit", "nowhere.onnx", "--annotations", files[1], "--images", tmp_path, "--out", tmp_path / "bundle"
+    words = (
+        "fit",
+        "nowhere.onnx",
+        "--annotations",
+        files[1],
+        "--images",
+        tmp_path,
+        "--out",
+        tmp_path / "bundle",
     )
+    done = run(*words)
     assert done.exit_code == 2
     assert done.stderr.startswith("oaks: preset must be one of simple-baselines, hrnet, ")
-    done = run("fit", "nowhere.onnx", "--preset", "hrnet", "--annotations", files[1], "--images", tmp_path,
-               "--out", tmp_path / "bundle")  # fmt: skip
+    done = run(*words, "--preset", "hrnet")
     assert done.exit_code == 2
     assert "model not found: nowhere.onnx" in done.stderr
 

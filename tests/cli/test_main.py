@@ -8,7 +8,6 @@ import subprocess
 import sys
 from typing import Annotated
 
-import bundles
 import cv2
 import numpy as np
 import pytest
@@ -22,28 +21,9 @@ from oaks.cli.output import Output
 from oaks.cli.verb import verb
 
 VERBS = (
-    "predict",
-    "track",
-    "val",
-    "train",
-    "train-series",
-    "pack",
-    "fit",
-    "rescore",
-    "import",
-    "export",
-    "plan",
-    "render",
-    "render-video",
-    "benchmark",
-    "demo",
-    "doctor",
-)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17)
+    "predict", "track", "val", "train", "train-series", "pack", "fit", "rescore", "import", "export", "plan", "render",
+    "render-video", "benchmark", "demo", "doctor",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -53,6 +33,12 @@ def picture(tmp_path):
     return path
 
 
+def predicting(bundle, source, folder) -> list[str]:
+    """The words of `oaks predict` on pictures of one person each, with the output in the folder."""
+    words = ("predict", source, "--bundle", bundle.path, "--backend", "onnxruntime", "--boxes", "whole")
+    return [*map(str, words), "--out", str(folder / "out")]
+
+
 def code_of(*arguments: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
@@ -60,14 +46,8 @@ def code_of(*arguments: object) -> int:
 
 
 def python(*words: object, **settings) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        **settings,
-    )
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **settings)
 
 
 def test_the_module_is_the_command():
@@ -158,34 +138,19 @@ def test_wrong_usage_is_one_line_and_code_2(arguments, said, capsys):
 
 def test_json_is_one_object_per_item_and_nothing_else(tiny, picture, tmp_path):
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:30])
-    result = CliRunner().invoke(
-        app, ["predict", str(tmp_path), "--bundle", str(tiny.path), "--backend", "onnxruntime", "--boxes", "whole", "--json",
-              "--out", str(tmp_path / "out")]
-    )  # fmt: skip
+    result = CliRunner().invoke(app, [*predicting(tiny, tmp_path, tmp_path), "--json"])
     assert result.exit_code == 1, result.output
-    good, cut = sorted(
-        (json.loads(line) for line in result.stdout.splitlines()), key=lambda one: one["image"]
-    )
+    good, cut = sorted(map(json.loads, result.stdout.splitlines()), key=lambda one: one["image"])
     assert (good["image"], good["image_id"], good["people"]) == (str(picture), 1, 1)
     assert len(good["poses"][0]["keypoints"]) == 51
     assert (cut["image"], set(cut)) == (str(tmp_path / "cut.png"), {"image", "skipped"})
 
 
 def test_quiet_prints_nothing_but_errors(tiny, picture, tmp_path):
-    words = [
-        "predict",
-        str(picture),
-        "--bundle",
-        str(tiny.path),
-        "--backend",
-        "onnxruntime",
-        "--boxes",
-        "whole",
-        "--quiet",
-    ]
-    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    words = [*predicting(tiny, picture, tmp_path), "--quiet"]
+    result = CliRunner().invoke(app, words)
     assert (result.exit_code, result.output) == (0, "")
-    result = CliRunner().invoke(app, [*words, "--absent", "gray", "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, [*words, "--absent", "gray"])
     assert result.exit_code == 2
     assert "absent" in result.stderr
 
@@ -196,9 +161,8 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny, picture, tmp_path):
     os.close(reading)
     with os.fdopen(writing, "w") as out:
         answer = subprocess.run(
-            [sys.executable, "-m", "oaks", "predict", str(picture), "--bundle", str(tiny.path), "--backend",
-             "onnxruntime", "--boxes", "whole", "--out", str(tmp_path / "out")],
-            stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+            [sys.executable, "-m", "oaks", *predicting(tiny, picture, tmp_path)], stdout=out, stderr=subprocess.PIPE,
+            text=True, timeout=120, check=False,
         )  # fmt: skip
     assert answer.returncode == 3
     assert answer.stderr == ""
@@ -206,17 +170,8 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny, picture, tmp_path):
 
 def test_starting_loads_nothing_that_a_verb_may_not_need():
     heavy = {
-        "torch",
-        "cv2",
-        "onnxruntime",
-        "openvino",
-        "scipy",
-        "av",
-        "pycocotools",
-        "lightning",
-        "matplotlib",
-        "yaml",
-    }
+        "torch", "cv2", "onnxruntime", "openvino", "scipy", "av", "pycocotools", "lightning", "matplotlib", "yaml"
+    }  # fmt: skip
     program = "import sys, oaks.cli.main; print(*({name.partition('.')[0] for name in sys.modules}))"
     loaded = set(python("-c", program).stdout.split())
     assert "typer" in loaded

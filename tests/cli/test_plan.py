@@ -18,17 +18,8 @@ def test_what_is_typed_reaches_the_library_and_its_plans_are_listed(tmp_path, mo
         return [ahead.MadePlan("pose", "fp16", ("75",), "plans/pose.plan", 1_000_000, 2.0)]
 
     monkeypatch.setattr(ahead, "plan_bundle", plan_bundle)
-    words = [
-        "plan",
-        str(tmp_path),
-        "--precision",
-        "fp16",
-        "--capability",
-        "75",
-        "--max-batch",
-        "8",
-        "--no-flip",
-    ]
+    settings = ["--precision", "fp16", "--capability", "75", "--max-batch", "8", "--no-flip"]
+    words = ["plan", str(tmp_path), *settings]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "plans/pose.plan" in done.stdout

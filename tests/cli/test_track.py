@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 
-import bundles
 import cv2
 import numpy as np
 import pytest
@@ -26,10 +25,10 @@ from oaks.detector import Detector
 from oaks.video import Tracker, open_source
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Any COCO skeleton will do; its scores are never below .3."""
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", skeleton=oaks.COCO17).path
+@pytest.fixture(name="tiny")
+def path_of_the_bundle(tiny):
+    """Its scores are never below .3."""
+    return tiny.path
 
 
 @pytest.fixture
@@ -106,9 +105,8 @@ def test_first_boxes_and_pictures(tiny, tmp_path):
         pictures.append(tmp_path / f"{n}.png")
         assert cv2.imwrite(str(pictures[-1]), numbered(n))
     out = tmp_path / "out"
-    code, _ = run(
-        *pictures, "--bundle", tiny, "--first-boxes", "4,4,34,54 60,4,90,54", "--out", out, "--rate", 10
-    )
+    people = "4,4,34,54 60,4,90,54"
+    code, _ = run(*pictures, "--bundle", tiny, "--first-boxes", people, "--out", out, "--rate", 10)
     lines = lines_of(out)
     assert code == 0
     assert [line["name"] for line in lines] == [path.name for path in pictures]
@@ -191,16 +189,10 @@ def test_pictures_that_change_their_size_are_all_there(tiny, boxes, tmp_path):
 
 
 def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, capsys):
-    given = ["--bundle", str(tiny), "--boxes", str(boxes)]
+    given, sources = ["--bundle", str(tiny), "--boxes", str(boxes)], "--boxes, --detector, --first-boxes"
     for wrong, message in (
-        (
-            [clip, "--bundle", tiny],
-            "oaks: bundle 'tiny' has no detector; pass exactly one of --boxes, --detector, --first-boxes",
-        ),
-        (
-            [clip, *given, "--first-boxes", "1,2,3,4"],
-            "oaks: pass at most one of --boxes, --detector, --first-boxes",
-        ),
+        ([clip, "--bundle", tiny], f"oaks: bundle 'tiny' has no detector; pass exactly one of {sources}"),
+        ([clip, *given, "--first-boxes", "1,2,3,4"], f"oaks: pass at most one of {sources}"),
         ([tmp_path / "gone.mp4", *given], "oaks: source not found"),
         (["tcp://127.0.0.1:1", *given], "oaks: source tcp://127.0.0.1:1 cannot be opened"),
         ([tiny / "bundle.json", *given], "oaks: source must be a video"),
@@ -274,16 +266,8 @@ def test_a_full_disk_ends_it_with_code_3_and_everything_readable(tiny, boxes, tm
 @pytest.mark.real_people
 def test_on_the_real_clip_it_runs_and_the_video_plays(tiny, real_data, tmp_path):
     clip, out = real_data / "clip" / "five_frames.mp4", tmp_path / "out"
-    code, _ = run(
-        clip,
-        "--bundle",
-        tiny,
-        "--first-boxes",
-        "300,100,600,700 700,100,900,700",
-        "--out",
-        out,
-        "--show-boxes",
-    )
+    people = "300,100,600,700 700,100,900,700"
+    code, _ = run(clip, "--bundle", tiny, "--first-boxes", people, "--out", out, "--show-boxes")
     assert code == 0
     played, source = decode(out / "annotated.mp4"), decode(clip)
     assert len(played) == len(source) == len(lines_of(out)) == 5

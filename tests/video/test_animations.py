@@ -18,15 +18,10 @@ KINDS = ["gif", "png", "webp"] + (["avif"] if features.check("avif") else [])
 
 def write(path, count: int = 5, durations=None, **settings):
     frames = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(count)]
-    lossless = {"lossless": True} if path.suffix == ".webp" else {}
-    frames[0].save(
-        path,
-        save_all=True,
-        append_images=frames[1:],
-        duration=durations or [100] * count,
-        **lossless,
-        **settings,
-    )
+    if path.suffix == ".webp":
+        settings["lossless"] = True
+    durations = durations or [100] * count
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, **settings)
     return path
 
 
@@ -87,9 +82,7 @@ def test_a_gif_without_its_last_byte_is_cut_short(tmp_path):
 
 
 def test_the_picture_that_stands_for_an_animated_png_is_no_frame(tmp_path):
-    path = tmp_path / "clip.png"
-    frames = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(4)]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100, default_image=True)
+    path = write(tmp_path / "clip.png", 4, durations=100, default_image=True)
     assert [number_of(frame.image) for frame in open_source(path)] == [1, 2, 3]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -25,6 +27,15 @@ def nobody():
     return people([], track_ids=[])
 
 
+def played(path: Path, frames: Iterable[Frame]) -> list[tuple[float, np.ndarray]]:
+    """Write a video of frames without people, and return times and pictures that a player shows."""
+    video = AnnotatedVideo(path)
+    for each in frames:
+        video.write(each, nobody())
+    video.close()
+    return decode(path)
+
+
 @pytest.mark.parametrize(
     ("time_base", "pts"),
     [
@@ -36,45 +47,33 @@ def nobody():
     ],
 )
 def test_frames_are_shown_when_the_sources_are(tmp_path, time_base, pts):
-    video = AnnotatedVideo(tmp_path / "a.mp4")
-    for n, at in enumerate(pts):
-        video.write(frame(n, at, time_base=time_base), nobody())
-    video.close()
-    played = decode(tmp_path / "a.mp4")
-    assert [number_of(image) for _, image in played] == list(range(len(pts)))
-    np.testing.assert_allclose([time for time, _ in played], [float(at * time_base) for at in pts], atol=1e-4)
+    shown = played(tmp_path / "a.mp4", (frame(n, at, time_base=time_base) for n, at in enumerate(pts)))
+    assert [number_of(image) for _, image in shown] == list(range(len(pts)))
+    np.testing.assert_allclose([time for time, _ in shown], [float(at * time_base) for at in pts], atol=1e-4)
 
 
 def test_the_last_frame_is_shown_for_as_long_as_the_sources(tmp_path):
-    video = AnnotatedVideo(tmp_path / "annotated.mp4", trails=0)
-    for n, duration in enumerate((40, 40, 5000)):
-        video.write(Frame(numbered(n), n, 40 * n, Fraction(1, 1000), duration=duration), nobody())
-    video.close()
-    (last,) = [frame for frame in open_source(tmp_path / "annotated.mp4") if frame.index == 2]
+    durations = (40, 40, 5000)
+    ms = Fraction(1, 1000)
+    frames = (Frame(numbered(n), n, 40 * n, ms, duration=length) for n, length in enumerate(durations))
+    played(tmp_path / "a.mp4", frames)
+    *_, last = open_source(tmp_path / "a.mp4")
     assert float(last.duration * last.time_base) == pytest.approx(5, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (95, 63), (97, 64)])
 def test_the_size_is_the_sources_made_even(tmp_path, size):
-    video = AnnotatedVideo(tmp_path / "a.mp4")
-    for n in range(3):
-        video.write(frame(n, 512 * n, numbered(n, size)), nobody())
-    video.close()
-    for n, (_, image) in enumerate(decode(tmp_path / "a.mp4")):
+    frames = (frame(n, 512 * n, numbered(n, size)) for n in range(3))
+    for n, (_, image) in enumerate(played(tmp_path / "a.mp4", frames)):
         assert image.shape[:2] == (size[1] + size[1] % 2, size[0] + size[0] % 2)
         assert np.abs(image[: size[1], : size[0]].astype(int) - numbered(n, size)).mean() < 12
 
 
 def test_another_size_is_fitted_in_with_bars(tmp_path):
-    video = AnnotatedVideo(tmp_path / "a.mp4")
-    white = [
-        np.full((height, width, 3), 255, np.uint8)
-        for width, height in ((96, 64), (192, 128), (32, 64), (9, 3))
-    ]
-    for n, image in enumerate(white):
-        video.write(frame(n, 512 * n, image), nobody())
-    video.close()
-    same, half, tall, wide = (image for _, image in decode(tmp_path / "a.mp4"))
+    sizes = ((96, 64), (192, 128), (32, 64), (9, 3))
+    white = [np.full((height, width, 3), 255, np.uint8) for width, height in sizes]
+    frames = (frame(n, 512 * n, image) for n, image in enumerate(white))
+    same, half, tall, wide = (image for _, image in played(tmp_path / "a.mp4", frames))
     assert min(same.min(), half.min()) > 240
     assert tall[:, 34:62].min() > 200
     assert max(tall[:, :30].max(), tall[:, 66:].max()) < 60
@@ -96,11 +95,8 @@ def test_tracked_people_are_drawn_and_others_are_not(tmp_path):
 
 
 def test_two_frames_of_one_time_both_stay(tmp_path):
-    video = AnnotatedVideo(tmp_path / "a.mp4")
-    for n, at in enumerate((0, 512, 512, 513)):
-        video.write(frame(n, at), nobody())
-    video.close()
-    times = [time for time, _ in decode(tmp_path / "a.mp4")]
+    frames = (frame(n, at) for n, at in enumerate((0, 512, 512, 513)))
+    times = [time for time, _ in played(tmp_path / "a.mp4", frames)]
     assert len(times) == 4
     assert (np.diff(times) > 0).all()
 

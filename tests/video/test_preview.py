@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import bundles
@@ -24,7 +25,7 @@ IMAGE = np.full((240, 320, 3), 90, np.uint8)
 
 
 class Windows:
-    """What cv2's functions do to windows, noted: titles that are open, their sizes, pictures shown, keys to come."""
+    """Stand-in for cv2's windows: records open titles, sizes and shown pictures; `keys` are pressed one by one."""
 
     def __init__(self):
         self.open, self.sizes, self.shown, self.keys, self.fails = [], {}, [], [], False
@@ -126,9 +127,7 @@ def test_every_stream_has_a_window(windows):
 )
 def test_a_new_window_fits_most_screens_and_keeps_the_aspect(windows, frame_size, window):
     width, height = frame_size
-    shown = Frame(
-        image=np.zeros((height, width, 3), np.uint8), index=0, pts=0, time_base=Fraction(1, 30), stream=0
-    )
+    shown = replace(frame(0), image=np.zeros((height, width, 3), np.uint8))
     preview = Preview()
     preview.write(shown, people([], track_ids=[]))
     assert windows.sizes == {"oaks": window}

@@ -32,28 +32,24 @@ def test_what_mot_writes_mot_reads():
 
 def test_files_of_results_are_whole_after_every_frame(tmp_path):
     """Read while they are being written, as after a power cut."""
-    written = {
-        name: make(tmp_path / name)
-        for name, make in (("p.jsonl", JsonLines), ("r.json", CocoFile), ("t.txt", MotFile))
-    }
+    written = JsonLines(tmp_path / "p.jsonl"), CocoFile(tmp_path / "r.json"), MotFile(tmp_path / "t.txt")
     rows: list[dict] = []
     assert read_results(tmp_path / "r.json") == ([], None)
     for n, centers in enumerate([[], [(10, 10), (200, 10)], [], [(12, 10)]]):
         poses = people(centers, track_ids=list(range(1, len(centers) + 1)))
         at = frame(n, "b.png" if n == 3 else "")
-        for sink in written.values():
+        for sink in written:
             sink.write(at, poses)
         rows += poses.to_coco(n + 1, file_names=at.name or None)
         assert read_results(tmp_path / "r.json")[0] == rows
         lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-        assert [(line["frame"], line["time"]) for line in lines] == [
-            (k, round(k / 30, 6)) for k in range(n + 1)
-        ]
+        times = [(line["frame"], line["time"]) for line in lines]
+        assert times == [(k, round(k / 30, 6)) for k in range(n + 1)]
         assert [row for line in lines for row in line["poses"]] == rows
         assert sum(len(boxes) for boxes in read_mot(tmp_path / "t.txt").boxes.values()) == len(rows)
     assert lines[3]["name"] == "b.png"
     assert "name" not in lines[0]
-    for sink in written.values():
+    for sink in written:
         sink.close()
         sink.close()
     assert read_results(tmp_path / "r.json")[0] == rows

@@ -173,19 +173,15 @@ def test_an_address_or_a_camera_is_live_unless_one_says_otherwise(monkeypatch):
 
     monkeypatch.setattr(Video, "__init__", note)
     monkeypatch.setattr("sys.platform", "linux")
-    for name in ("0", "/dev/video2", "rtsp://camera/1", "http://host/a.mp4", "street.mp4"):
-        open_source(name)
-    open_source("http://host/live.m3u8", live=True)
-    open_source("udp://:5000", live=False)
-    assert opened == [
-        ("/dev/video0", True, "v4l2"),
-        ("/dev/video2", True, "v4l2"),
-        ("rtsp://camera/1", True, None),
-        ("http://host/a.mp4", False, None),
-        ("street.mp4", False, None),
-        ("http://host/live.m3u8", True, None),
-        ("udp://:5000", False, None),
-    ]
+    for name, asked, *expected in (
+        ("0", None, "/dev/video0", True, "v4l2"), ("/dev/video2", None, "/dev/video2", True, "v4l2"),
+        ("rtsp://camera/1", None, "rtsp://camera/1", True, None), ("street.mp4", None, "street.mp4", False, None),
+        ("http://host/a.mp4", None, "http://host/a.mp4", False, None),
+        ("http://host/live.m3u8", True, "http://host/live.m3u8", True, None),
+        ("udp://:5000", False, "udp://:5000", False, None),
+    ):  # fmt: skip
+        open_source(name, live=asked)
+        assert opened.pop() == tuple(expected)
 
 
 class Camera:
@@ -289,25 +285,13 @@ def test_closing_ends_the_wait_for_a_stream(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "webm", "avi"])
 def test_a_last_frame_that_stays_for_seconds_is_no_early_end(tmp_path, suffix):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
-    clip = tmp_path / f"clip.{suffix}"
-    with av.open(str(clip), "w") as container:
-        stream = container.add_stream(codec, rate=30)
-        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuv420p"
-        stream.codec_context.max_b_frames = 0
-        for n in range(6):
-            frame = av.VideoFrame.from_ndarray(numbered(n), format="bgr24")
-            frame.pts, frame.time_base = n, Fraction(1, 30)
-            for packet in stream.encode(frame):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
+    clip = write_clip(tmp_path / f"clip.{suffix}", 6, codec=codec)
     if suffix in ("mp4", "mov"):  # the last sample's duration, by hand: the table of times ends with it
         content = bytearray(clip.read_bytes())
         for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
             place = content.index(box) + at
-            content[place : place + 4] = (10 * int.from_bytes(content[place : place + 4], "big")).to_bytes(
-                4, "big"
-            )
+            longer = 10 * int.from_bytes(content[place : place + 4], "big")
+            content[place : place + 4] = longer.to_bytes(4, "big")
         clip.write_bytes(content)
     elif suffix in ("mkv", "webm"):
         content = bytearray(clip.read_bytes())
@@ -366,9 +350,8 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.end_headers()
         for n in range(self.count):
-            content = cv2.imencode(".jpg", numbered(n, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 100])[
-                1
-            ].tobytes()
+            _, encoded = cv2.imencode(".jpg", numbered(n, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 100])
+            content = encoded.tobytes()
             head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content)
             self.wfile.write(head + content + b"\r\n" if parts else content)
             self.wfile.flush()
@@ -437,8 +420,7 @@ def test_a_file_cannot_name_another_file(tmp_path, kind, name):
     """A playlist under the name of a video would show frames of any file that this user can read."""
     other = write_clip(tmp_path / "other.mp4", 3)
     (tmp_path / name).write_text(PLAYLISTS[kind].format(file=other, name=other.name))
-    message = (
-        "playlists in files are not read" if name.endswith("m3u8") else "must be a video that FFmpeg reads"
-    )
+    told = name.endswith("m3u8")
+    message = "playlists in files are not read" if told else "must be a video that FFmpeg reads"
     with pytest.raises(ValueError, match=message):
         open_source(tmp_path / name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import json
 import threading
 from fractions import Fraction
@@ -106,9 +106,7 @@ def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypat
     order = []
     with oaks.Engine(engine.bundle, "stand_in", precision="fp32") as device:
         begin, end = device._begin, device._end
-        monkeypatch.setattr(
-            device, "_begin", lambda *arguments: (order.append("begin"), begin(*arguments))[1]
-        )
+        monkeypatch.setattr(device, "_begin", lambda *given: (order.append("begin"), begin(*given))[1])
         monkeypatch.setattr(device, "_end", lambda begun: (order.append("end"), end(begun))[1])
         assert_same(gathered(scene(12), device, boxes=boxes, together=3), expected)
         if every == 1:
@@ -168,9 +166,8 @@ def test_boxes_are_asked_for_at_every_nth_frame(engine):
         asked.append(frame.index)
         return walkers(frame)
 
-    tracked = gathered(
-        scene(10), engine, boxes=BoxSource("", find, every=4), tracker=Tracker(bundles.RGB, match=0.1)
-    )
+    boxes, tracker = BoxSource("", find, every=4), Tracker(bundles.RGB, match=0.1)
+    tracked = gathered(scene(10), engine, boxes=boxes, tracker=tracker)
     assert asked == [0, 4, 8]
     assert all(poses.track_ids.tolist() == [1, 2] for _, poses in tracked)
     scores = np.array([poses.box_scores for _, poses in tracked])
@@ -192,16 +189,10 @@ def test_smoothing_is_off_unless_asked_for(engine):
 
 def test_several_files_through_one_engine(engine):
     one, two = scene(12), scene(7, people=1)
-    alone = [
-        gathered(one, engine, boxes=KNOWN),
-        gathered(two, engine, boxes=BoxSource("", lambda f: walkers(f, people=1))),
-    ]
-    both = gathered(
-        [open_source(one), open_source(two)],
-        engine,
-        boxes=[KNOWN, BoxSource("", lambda f: walkers(f, people=1))],
-        summary=(summary := Summary()),
-    )
+    single, summary = BoxSource("", lambda frame: walkers(frame, people=1)), Summary()
+    alone = [gathered(one, engine, boxes=KNOWN), gathered(two, engine, boxes=single)]
+    sources = [open_source(one), open_source(two)]
+    both = gathered(sources, engine, boxes=[KNOWN, single], summary=summary)
     for number in (0, 1):
         assert_same([(f, p) for f, p in both if f.stream == number], alone[number])
     assert (summary.frames, summary.tracks) == (19, 3)
@@ -260,9 +251,8 @@ def test_a_change_of_size_keeps_the_ids_and_the_boxes(engine):
     large = scene(8, speed=0)
     small = [image[::2, ::2].copy() for image in scene(8, speed=0)]
     first, _ = walkers(Frame(large[0], 0, 0, Fraction(1, 30)), speed=0)
-    tracked = gathered(
-        large + small, engine, boxes=first_boxes(first), tracker=Tracker(bundles.RGB, match=0.1)
-    )
+    tracker = Tracker(bundles.RGB, match=0.1)
+    tracked = gathered(large + small, engine, boxes=first_boxes(first), tracker=tracker)
     assert [poses.track_ids.tolist() for _, poses in tracked] == [[1, 2]] * 16
     before, after = (tracked[n][1].keypoints for n in (7, 15))
     np.testing.assert_allclose(after, before / 2, atol=2.5)
@@ -303,10 +293,8 @@ def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engi
     tracked = gathered(scene(12), engine, boxes=boxes, together=together, summary=summary)
     assert [len(poses) for _, poses in tracked] == [0 if n in (3, 7) else 2 for n in range(12)]
     assert (summary.failed, summary.complete) == (2, False)
-    assert [problem.rpartition(": ")[2].strip("'") for problem in summary.problems] == [
-        "no box for frame 3",
-        "no box for frame 7",
-    ]
+    reasons = [problem.rpartition(": ")[2].strip("'") for problem in summary.problems]
+    assert reasons == ["no box for frame 3", "no box for frame 7"]
     ids = {int(track) for _, poses in tracked for track in poses.track_ids}
     assert ids == {1, 2}
 
@@ -329,7 +317,7 @@ def test_frames_that_a_network_fails_on_are_named_and_the_run_continues(engine, 
             lost &= np.arange(len(poses)) % 2 == 0
         if how == "raises":
             return poses
-        changes = {}
+        changed = copy.deepcopy(poses)
         for name in (
             "keypoints",
             "heat",
@@ -339,10 +327,8 @@ def test_frames_that_a_network_fails_on_are_named_and_the_run_continues(engine, 
             "conventional_scores",
             "scores",
         ):
-            values = getattr(poses, name).copy()
-            values[lost] = np.nan
-            changes[name] = values
-        return dataclasses.replace(poses, **changes)
+            getattr(changed, name)[lost] = np.nan
+        return changed
 
     monkeypatch.setattr(engine, "infer", failing)
     summary = Summary()
