@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
@@ -74,7 +74,7 @@ def evaluate(truth: GroundTruth, results: Sequence[Detections], settings: Settin
     rankings: dict[str, tuple[ScoredDetections, ranking.Ranking]] = {}
     gains: dict[str, list[Comparison]] = {}
     sections: list[Section | None] = []
-    bootstrap = {"resamples": settings.resamples, "seed": settings.seed}
+    bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     with progress("Evaluating", 5 * len(results) + 3) as advance:
         for detections in results:
             name = detections.name

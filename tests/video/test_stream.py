@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -360,11 +361,11 @@ def test_numbers_that_are_not_finite_leave_every_file_readable(
         for name in lost:
             changed[name] = getattr(poses, name).copy()
             changed[name][bad] = value
-        return dataclasses.replace(poses, **changed)
+        return replace(poses, **changed)
 
     monkeypatch.setattr(engine, "infer", failing)
     summary = track_into(
-        [Output(tmp_path)], [open_source(images)], engine, boxes=[KNOWN], smoother=OneEuro(),
+        [StreamFiles(tmp_path)], [open_source(images)], engine, boxes=[KNOWN], smoother=OneEuro(),
         tracker=Tracker(bundles.RGB, match=0.1, score=gate),
     )  # fmt: skip
     assert summary.frames == 6

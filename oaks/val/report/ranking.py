@@ -94,7 +94,7 @@ def against_paper(measured: ScoredDetections, ranking: Ranking) -> Table | None:
     published = (
         paper.GROUND_TRUTH_BOXES if measured.detections.box_source == "ground truth" else paper.DETECTED_BOXES
     )
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for key, theirs in published.items():
         if key in ranking:
             rows += [
