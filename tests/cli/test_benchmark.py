@@ -25,7 +25,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_every_backend_and_batch_has_its_row(tiny, tmp_path):
+def test_every_backend_and_batch_has_a_row(tiny, tmp_path):
     out = tmp_path / "rows.json"
     code, text = run(
         tiny.path, "--backend", "onnxruntime", "--backend", "openvino", "--precision", "fp32",
@@ -46,7 +46,7 @@ def test_every_backend_and_batch_has_its_row(tiny, tmp_path):
     assert " AP " not in text
 
 
-def test_what_cannot_run_is_said(tiny):
+def test_configurations_that_cannot_run_are_named(tiny):
     code, text = run(tiny.path, "--backend", "onnxruntime", "--turns", 1)
     assert code == 0
     assert (
@@ -63,7 +63,7 @@ def test_what_cannot_run_is_said(tiny):
     ("arguments", "message"),
     [(["--batch", "0"], "--batch"), (["--images", "x"], "images must come with annotations")],
 )
-def test_a_wrong_argument_is_named(tiny, arguments, message):
+def test_wrong_arguments_are_named(tiny, arguments, message):
     code, text = run(tiny.path, *arguments)
     assert code == 2
     assert message in text
@@ -95,14 +95,14 @@ def test_wrong_batches_and_turns_are_refused_by_the_library(tiny):
             benchmark.benchmark_bundles(tiny, **wrong)
 
 
-def test_people_that_are_not_there_are_named_before_anything_is_timed(tiny, tmp_path, monkeypatch):
+def test_missing_annotations_are_named_before_timing(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "benchmark", lambda *_, **__: pytest.fail("it was timed"))
     code, text = run(tiny.path, "--annotations", tmp_path / "gone.json", "--images", tmp_path)
     assert code == 2
     assert "gone.json" in text
 
 
-def test_with_annotations_the_average_precision_stands_beside_the_speed(tiny, tmp_path):
+def test_annotations_add_the_average_precision(tiny, tmp_path):
     """The truth is what the bundle finds, so that its AP is 1 in fp32."""
     (tmp_path / "images").mkdir()
     pictures, boxes = [], [[5, 6, 65, 96], [70, 10, 118, 90]]

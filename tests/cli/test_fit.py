@@ -23,7 +23,7 @@ def run(*arguments: object):
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-def test_a_scorer_is_fitted_and_scores_the_results_anew(files, tmp_path):
+def test_a_scorer_is_fitted_and_rescores_the_results(files, tmp_path):
     rows, content = (json.loads(path.read_text()) for path in files)
     boxes = {person["id"]: person["bbox"] for person in content["annotations"]}
     for row in rows:
@@ -76,7 +76,7 @@ def test_options_that_would_have_no_effect_are_refused(files, tmp_path, source, 
     assert not (tmp_path / "scorer").exists()
 
 
-def test_a_network_that_is_not_there_is_named(files, tmp_path):
+def test_a_missing_network_is_named(files, tmp_path):
     words = (
         "fit",
         "nowhere.onnx",
@@ -95,7 +95,7 @@ def test_a_network_that_is_not_there_is_named(files, tmp_path):
     assert "model not found: nowhere.onnx" in done.stderr
 
 
-def test_a_reference_is_read(files, tmp_path):
+def test_a_missing_reference_is_named(files, tmp_path):
     done = run("fit", files[0], "--annotations", files[1], "--reference", files[0], tmp_path / "none.json", "--out",
                tmp_path / "scorer", "--resamples", 2)  # fmt: skip
     assert done.exit_code == 2

@@ -50,12 +50,12 @@ def python(*words: object, **settings) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **settings)
 
 
-def test_the_module_is_the_command():
+def test_python_m_oaks_is_the_command():
     answer = python("-m", "oaks", "--version")
     assert (answer.returncode, answer.stdout) == (0, f"oaks {oaks.__version__}\n")
 
 
-def test_every_verb_has_the_shared_options_and_says_its_exit_codes():
+def test_every_verb_has_the_shared_options_and_lists_exit_codes():
     listed = CliRunner().invoke(app, ["--help"]).output
     for name in VERBS:
         assert name in listed
@@ -90,7 +90,7 @@ def test_every_verb_has_the_shared_options_and_says_its_exit_codes():
         (KeyboardInterrupt(), 130, "oaks: interrupted; half is in x"),
     ],
 )  # fmt: skip
-def test_an_error_is_one_line_and_its_kind_a_code(raised, code, said):
+def test_each_kind_of_error_is_one_line_with_its_exit_code(raised, code, said):
     @verb(extra="video")
     def fails(output: Output, *, width: Annotated[int, typer.Option(help="Width.")] = 3) -> None:
         """Fail."""
@@ -107,7 +107,7 @@ def test_an_error_is_one_line_and_its_kind_a_code(raised, code, said):
     assert "a:b@c" not in loud.stderr
 
 
-def test_items_that_are_skipped_are_code_1():
+def test_skipped_items_exit_with_1():
     @verb()
     def skips(output: Output) -> int:
         """Skip."""
@@ -128,7 +128,7 @@ def test_items_that_are_skipped_are_code_1():
         (["val", "compare", "a.json"], "--annotations"),
     ],
 )
-def test_wrong_usage_is_one_line_and_code_2(arguments, said, capsys):
+def test_wrong_usage_is_one_line_and_exits_with_2(arguments, said, capsys):
     assert code_of(*arguments) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -155,7 +155,7 @@ def test_quiet_prints_nothing_but_errors(tiny, picture, tmp_path):
     assert "absent" in result.stderr
 
 
-def test_a_reader_that_goes_away_is_no_traceback(tiny, picture, tmp_path):
+def test_a_closed_pipe_prints_no_traceback(tiny, picture, tmp_path):
     """As in `oaks predict ... | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -168,7 +168,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny, picture, tmp_path):
     assert answer.stderr == ""
 
 
-def test_starting_loads_nothing_that_a_verb_may_not_need():
+def test_start_up_imports_no_heavy_package():
     heavy = {
         "torch", "cv2", "onnxruntime", "openvino", "scipy", "av", "pycocotools", "lightning", "matplotlib", "yaml"
     }  # fmt: skip
@@ -187,14 +187,14 @@ def test_starting_loads_nothing_that_a_verb_may_not_need():
         ("safetensors", "export", ["export", "pose.safetensors", "--out", "bundle"]),
     ],
 )
-def test_what_is_not_installed_is_one_line(module, extra, arguments, tmp_path):
+def test_a_missing_package_is_one_line_with_its_extra(module, extra, arguments, tmp_path):
     blocked = f"import sys; sys.modules[{module!r}] = None; from oaks.cli.main import main; main()"
     answer = python("-c", blocked, *arguments, cwd=tmp_path)
     assert answer.returncode == 2
     assert answer.stderr.strip() == f"oaks: {module} is not installed; run: pip install 'oaks[{extra}]'"
 
 
-def test_where_several_extras_bring_a_module_the_verb_says_which():
+def test_the_verb_chooses_among_extras_that_bring_a_module():
     advice = {
         ("scipy", "video"): "video", ("scipy", "val"): "val", ("torch", None): "training",
         ("torch", "val"): "training", ("onnx", "export"): "export", ("numpy", "predict"): None,
@@ -210,7 +210,7 @@ def test_where_several_extras_bring_a_module_the_verb_says_which():
         ("train", "a.yaml", "--max-minutes", "nan"),
     ],
 )
-def test_nan_is_no_number(capsys, words):
+def test_nan_is_refused_as_a_number(capsys, words):
     """Options without a range, such as these, would take it, and every comparison with it is false."""
     assert code_of(*words) == 2
     assert capsys.readouterr().err == f"oaks: {words[-2]} must be a number, got nan\n"

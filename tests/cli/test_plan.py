@@ -10,7 +10,7 @@ from oaks.cli.main import app
 from oaks.engines.plans import ahead
 
 
-def test_what_is_typed_reaches_the_library_and_its_plans_are_listed(tmp_path, monkeypatch):
+def test_options_reach_the_library_and_plans_are_listed(tmp_path, monkeypatch):
     asked = {}
 
     def plan_bundle(folder, **settings):

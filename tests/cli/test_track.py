@@ -62,7 +62,7 @@ def header_of(out) -> dict:
     return json.loads((out / "results.header.json").read_text())
 
 
-def test_every_file_tells_the_same(tiny, clip, boxes, tmp_path):
+def test_all_output_files_agree(tiny, clip, boxes, tmp_path):
     out = tmp_path / "out"
     code, said = run(clip, "--bundle", tiny, "--boxes", boxes, "--out", out)
     assert code == 0
@@ -86,7 +86,7 @@ def test_every_file_tells_the_same(tiny, clip, boxes, tmp_path):
     assert any(line.startswith("ms per frame") and "engine pose" in line and "draw" in line for line in said)
 
 
-def test_what_nobody_asked_for_is_not_written(tiny, clip, boxes, tmp_path):
+def test_outputs_can_be_switched_off(tiny, clip, boxes, tmp_path):
     out = tmp_path / "out"
     code, _ = run(
         clip, "--bundle", tiny, "--boxes", boxes, "--out", out, "--no-video", "--no-smooth", "--frames", 10,
@@ -99,7 +99,7 @@ def test_what_nobody_asked_for_is_not_written(tiny, clip, boxes, tmp_path):
     assert (header["smoothed"], header["gated_by"], header["complete"]) == (False, "conventional", True)
 
 
-def test_first_boxes_and_pictures(tiny, tmp_path):
+def test_pictures_are_tracked_from_first_boxes(tiny, tmp_path):
     pictures = []
     for n in range(6):
         pictures.append(tmp_path / f"{n}.png")
@@ -150,7 +150,7 @@ def test_a_detector_finds_people_at_every_nth_frame(tiny, clip, tmp_path):
     assert (header["box_source"], header["every"]) == (said, 4)
 
 
-def test_several_sources_get_a_folder_each(tiny, clip, boxes, tmp_path):
+def test_several_sources_have_a_folder_each(tiny, clip, boxes, tmp_path):
     other = write_clip(tmp_path / "other.mkv", 8)
     out = tmp_path / "out"
     code, said = run(clip, other, "--bundle", tiny, "--boxes", boxes, "--boxes", boxes, "--out", out)
@@ -160,7 +160,7 @@ def test_several_sources_get_a_folder_each(tiny, clip, boxes, tmp_path):
     assert any(line.startswith("32 frames") for line in said)
 
 
-def test_a_damaged_source_gives_what_it_has_and_code_1(tiny, boxes, tmp_path):
+def test_a_damaged_source_is_tracked_and_exits_with_1(tiny, boxes, tmp_path):
     damaged = spoil(write_clip(tmp_path / "damaged.mp4", 12, gop=1), 5)
     code, said = run(damaged, "--bundle", tiny, "--boxes", boxes, "--out", tmp_path / "a")
     assert code == 1
@@ -177,7 +177,7 @@ def test_a_damaged_source_gives_what_it_has_and_code_1(tiny, boxes, tmp_path):
     assert any("of 3.0" in problem for problem in header_of(tmp_path / "b")["problems"])
 
 
-def test_pictures_that_change_their_size_are_all_there(tiny, boxes, tmp_path):
+def test_frames_of_changing_size_are_all_written(tiny, boxes, tmp_path):
     small = write_clip(tmp_path / "small.ts", 6)
     large = write_clip(tmp_path / "large.ts", 6, size=(192, 128), first=6)
     both = tmp_path / "both.ts"
@@ -188,7 +188,7 @@ def test_pictures_that_change_their_size_are_all_there(tiny, boxes, tmp_path):
     assert {image.shape for _, image in played} == {(64, 96, 3)}
 
 
-def test_a_wrong_argument_is_one_line_and_code_2(tiny, clip, boxes, tmp_path, capsys):
+def test_a_wrong_argument_is_one_line_and_exits_with_2(tiny, clip, boxes, tmp_path, capsys):
     given, sources = ["--bundle", str(tiny), "--boxes", str(boxes)], "--boxes, --detector, --first-boxes"
     for wrong, message in (
         ([clip, "--bundle", tiny], f"oaks: bundle 'tiny' has no detector; pass exactly one of {sources}"),
@@ -218,7 +218,7 @@ def start(*given: object, **settings) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
-def test_ctrl_c_ends_it_with_code_130_and_everything_readable(tiny, boxes, tmp_path):
+def test_ctrl_c_exits_with_130_and_leaves_readable_files(tiny, boxes, tmp_path):
     """While a camera that has sent 60 frames is silent."""
     recorded = write_clip(tmp_path / "clip.ts", 60)
     over, out = threading.Event(), tmp_path / "out"
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_it_with_code_130_and_everything_readable(tiny, boxes, tmp_p
     assert header_of(out)["complete"] is False
 
 
-def test_a_full_disk_ends_it_with_code_3_and_everything_readable(tiny, boxes, tmp_path):
+def test_a_full_disk_exits_with_3_and_leaves_readable_files(tiny, boxes, tmp_path):
     """No file may have more than 40 kB: the system refuses the rest, as a full disk does."""
     clip = write_clip(tmp_path / "clip.mp4", 120, size=(320, 240))
     room, out = 40_000, tmp_path / "out"
@@ -264,7 +264,7 @@ def test_a_full_disk_ends_it_with_code_3_and_everything_readable(tiny, boxes, tm
 
 
 @pytest.mark.real_people
-def test_on_the_real_clip_it_runs_and_the_video_plays(tiny, real_data, tmp_path):
+def test_the_real_clip_is_tracked_and_its_video_plays(tiny, real_data, tmp_path):
     clip, out = real_data / "clip" / "five_frames.mp4", tmp_path / "out"
     people = "300,100,600,700 700,100,900,700"
     code, _ = run(clip, "--bundle", tiny, "--first-boxes", people, "--out", out, "--show-boxes")
@@ -280,13 +280,13 @@ def test_on_the_real_clip_it_runs_and_the_video_plays(tiny, real_data, tmp_path)
     assert (first > 100).sum() > 1000, "something is drawn"
 
 
-def test_it_is_in_the_help():
+def test_the_help_lists_the_options():
     said = CliRunner().invoke(app, ["track", "--help"]).output
     for word in ("first-boxes", "gate", "trails", "Exit codes", "130"):
         assert word in said
 
 
-def test_what_is_missing_is_said_when_it_is_needed(clip, monkeypatch):
+def test_missing_packages_are_reported_when_needed(clip, monkeypatch):
     """And not before: importing oaks.video loads neither PyAV nor SciPy."""
     check = "import sys, oaks.video; sys.exit(bool({'av', 'scipy', 'cv2', 'onnxruntime'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -53,7 +53,7 @@ def test_one_command_from_a_bundle_to_the_report(data, tmp_path):
     assert "cases" in [section["key"] for section in content["sections"]]
 
 
-def test_boxes_and_detections_by_themselves(data, tmp_path):
+def test_boxes_and_detections_are_written_separately(data, tmp_path):
     run("boxes", data / "people.json", "--out", tmp_path / "boxes.json", "--seed", 3)
     run(
         "detect", data / "bundle", data / "people.json", "--out", tmp_path / "found.json", "--boxes",
@@ -63,7 +63,7 @@ def test_boxes_and_detections_by_themselves(data, tmp_path):
     assert len(json.loads((tmp_path / "found.json").read_text())) == len(boxes)
 
 
-def test_a_report_on_results_files(data, tmp_path):
+def test_results_files_are_evaluated_in_a_report(data, tmp_path):
     output = run(
         "report", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",
         tmp_path, "--resamples", 5, "--landing", "released", "--judge", "faster-coco-eval",
@@ -75,7 +75,7 @@ def test_a_report_on_results_files(data, tmp_path):
     assert "Comparison" in text
 
 
-def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_path):
+def test_results_are_compared_in_the_terminal_and_in_a_report(data, tmp_path):
     arguments = (
         "compare", data / "good.json", data / "poor.json", "--annotations", data / "people.json",
         "--resamples", 20,
@@ -91,7 +91,7 @@ def test_results_side_by_side_in_the_terminal_and_added_to_a_report(data, tmp_pa
     assert table["rows"][0][3]["value"] < 0
 
 
-def test_trainings_in_the_terminal_and_added_to_a_report(data, tmp_path):
+def test_trainings_are_compared_in_the_terminal_and_in_a_report(data, tmp_path):
     arguments = ("trainings", data / "good.json", data / "poor.json", "--annotations", data / "people.json")
     assert "Heat, true visibility" in run(*arguments)
     over = ("--over", data / "poor.json", "--over", data / "good.json", "--over-score", "oaks")
@@ -103,7 +103,7 @@ def test_trainings_in_the_terminal_and_added_to_a_report(data, tmp_path):
     assert ap[7] == "no"
 
 
-def test_a_new_evaluation_keeps_what_other_commands_have_added(data, tmp_path):
+def test_a_new_evaluation_keeps_sections_of_other_commands(data, tmp_path):
     files = (data / "good.json", "--annotations", data / "people.json")
     run("trainings", *files, "--add-to", tmp_path)
     run("report", *files, "--out", tmp_path, "--resamples", 5)
@@ -112,7 +112,7 @@ def test_a_new_evaluation_keeps_what_other_commands_have_added(data, tmp_path):
     assert keys == ["ranking", "occlusion", "calibration", "visibility", "cases", "trainings"]
 
 
-def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
+def test_other_estimators_are_scored_and_added_to_a_report(data, tmp_path):
     arguments = (
         "others", data / "good.json", data / "poor.json", "--annotations", data / "people.json", "--out",
         tmp_path,
@@ -126,7 +126,7 @@ def test_other_estimators_scored_and_added_to_a_report(data, tmp_path):
     assert len(content["sections"][0]["items"][0]["rows"]) == 6  # own score, OAKS and oracle of both
 
 
-def test_tracks_that_exchange_their_ids(tmp_path):
+def test_exchanged_track_ids_are_counted(tmp_path):
     """Two people in five frames, found exactly; from the fourth frame on each has the other's id."""
     images, people, rows = [], [], []
     common = {"category_id": 1, "num_keypoints": 17, "area": 6000.0, "iscrowd": 0}
@@ -170,7 +170,7 @@ def test_tracks_that_exchange_their_ids(tmp_path):
         (["tracks", "good.json", "people.json"], "track_id"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(data, monkeypatch, capsys, arguments, words):
+def test_errors_are_one_line(data, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(data)
     with pytest.raises(SystemExit) as stop:
         main(["val", *arguments])

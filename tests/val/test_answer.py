@@ -43,11 +43,11 @@ def measured():
         (np.nan, np.nan, "open"),
     ],
 )
-def test_only_an_interval_without_zero_decides(low, high, expected):
+def test_an_interval_that_contains_zero_leaves_the_answer_open(low, high, expected):
     assert verdict_of(Interval(0.05, low, high)) == expected
 
 
-def test_a_gain_is_told_with_its_interval_and_its_exceptions():
+def test_a_gain_is_reported_with_its_interval_and_exceptions():
     comparisons = compared((0.015, 0.012, 0.018), none=(-0.024, -0.035, -0.014), largely=(0.13, 0.11, 0.16))
     made = answer({"small": measured()}, {"small": comparisons})
     assert made.verdict == "yes"
@@ -62,7 +62,7 @@ def test_a_gain_is_told_with_its_interval_and_its_exceptions():
     assert made.table.rows[0][1:] == (0.5, 0.515, Interval(0.015, 0.012, 0.018))
 
 
-def test_a_loss_and_a_draw():
+def test_a_loss_and_an_undecided_comparison_are_reported():
     lost = answer({"a": measured()}, {"a": compared((-0.01, -0.02, -0.005))})
     assert (lost.verdict, lost.headline[:3]) == ("no", "No:")
     drawn = answer({"a": measured()}, {"a": compared((0.01, -0.02, 0.03))})
@@ -87,7 +87,7 @@ def test_files_that_disagree_are_named():
     assert answer(dict.fromkeys(same, measured()), same).headline.startswith("Yes")
 
 
-def test_results_without_an_oaks_score_say_what_to_do():
+def test_results_without_an_oaks_score_suggest_oaks_fit():
     made = answer({"a": measured()}, {})
     assert made.verdict == "open"
     assert made.table is None

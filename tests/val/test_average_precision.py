@@ -114,7 +114,7 @@ def assert_equal_everywhere(content, rows, *, skeleton=COCO17, boxes="detected")
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("boxes", ["ground truth", "detected"])
-def test_the_ten_figures_are_pycocotools_to_the_last_digit(seed, boxes):
+def test_the_ten_figures_equal_those_of_pycocotools_to_the_last_digit(seed, boxes):
     content = synthetic.annotations(seed, images=25, reduced=seed % 2 == 1)
     rows = synthetic.detections(content, seed, boxes=boxes)
     np.random.default_rng(seed).shuffle(rows)
@@ -122,7 +122,7 @@ def test_the_ten_figures_are_pycocotools_to_the_last_digit(seed, boxes):
     assert 0.05 < expected.stats[0] < 0.95
 
 
-def test_equal_scores_and_crowded_images_are_ranked_as_pycocotools_ranks_them():
+def test_equal_scores_and_crowded_images_are_ranked_as_by_pycocotools():
     content = synthetic.annotations(5, images=6)
     rows = [
         row for seed in range(9) for row in synthetic.detections(content, seed, boxes="detected", noise=0.08)
@@ -146,7 +146,7 @@ def test_other_skeletons_use_their_own_sigmas_and_count():
 
 @given(seed=st.integers(0, 2**31), noise=st.floats(0.0, 0.5), duplicates=st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
-def test_any_results_file_is_judged_alike(seed, noise, duplicates):
+def test_figures_of_random_results_equal_those_of_pycocotools(seed, noise, duplicates):
     content = synthetic.annotations(seed, images=3)
     assume(any(person["num_keypoints"] and not person["iscrowd"] for person in content["annotations"]))
     rows = [
@@ -159,7 +159,7 @@ def test_any_results_file_is_judged_alike(seed, noise, duplicates):
 
 
 @pytest.mark.parametrize("occlusion", range(4))
-def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
+def test_an_occlusion_class_equals_pycocotools_with_all_others_ignored(occlusion):
     content = synthetic.annotations(11, images=40)
     rows = synthetic.detections(content, 11, boxes="detected")
     fewest, most = OCCLUSION_CLASSES[occlusion].fewest, OCCLUSION_CLASSES[occlusion].most
@@ -187,7 +187,7 @@ def test_class_filters_are_pycocotools_ignoring_everybody_else(occlusion):
     assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
 
 
-def test_nobody_to_find_is_undefined_and_not_an_average():
+def test_figures_without_people_to_find_are_nan():
     content = synthetic.annotations(0, images=2)
     truth = GroundTruth.from_coco(content)
     detections = Detections.from_rows(synthetic.detections(content, 0), truth, box_source="ground truth")
@@ -221,14 +221,14 @@ def of_everybody(content, swapped=False):
 
 @pytest.mark.real_people
 @pytest.mark.parametrize(("swapped", "ap"), [(False, 1.0), (True, 0.002)])
-def test_real_people_found_exactly_and_with_left_and_right_exchanged(real_test, swapped, ap):
+def test_ap_of_real_labels_exact_and_with_left_and_right_exchanged(real_test, swapped, ap):
     content = real_test[0]
     expected = assert_equal_everywhere(content, of_everybody(content, swapped), boxes="ground truth")
     assert round(expected.stats[0], 3) == ap
 
 
 @pytest.mark.real_people
-def test_real_people_fall_into_the_classes_that_are_stated(real_data):
+def test_real_people_have_the_stated_occlusion_classes(real_data):
     counts = {}
     for part in ("train", "test"):
         truth = GroundTruth.load(real_data / "coco-val2017" / f"{part}.json")
@@ -237,7 +237,7 @@ def test_real_people_fall_into_the_classes_that_are_stated(real_data):
 
 
 @pytest.mark.real_people
-def test_real_results_through_a_file_are_judged_alike(real_test, tmp_path):
+def test_results_read_from_a_file_have_the_figures_of_pycocotools(real_test, tmp_path):
     content, truth = real_test
     rows = synthetic.detections(content, 7, noise=0.1)
     write_results(tmp_path / "results.json", rows, {"box_source": "annotated: test.json"})

@@ -42,7 +42,7 @@ def drawn(content, rows, draws):
     return again, found
 
 
-def test_every_image_once_is_pycocotools(scene):
+def test_every_image_drawn_once_equals_pycocotools(scene):
     content, rows, measured = scene
     matches = matches_of(measured.truth, measured.detections)
     draws = np.ones((1, 20), dtype=np.uint16)
@@ -52,7 +52,7 @@ def test_every_image_once_is_pycocotools(scene):
     assert np.array_equal(recall[0], expected.eval["recall"][:, 0, 0, 0])
 
 
-def test_a_resample_is_pycocotools_on_the_images_drawn(scene):
+def test_a_resample_equals_pycocotools_on_the_drawn_images(scene):
     content, rows, measured = scene
     matches = matches_of(measured.truth, measured.detections)
     draws = resample_images(20, 6, seed=4)
@@ -66,7 +66,7 @@ def test_a_resample_is_pycocotools_on_the_images_drawn(scene):
             assert recall[b, column] == pytest.approx(expected.eval["recall"][t, 0, 0, 0])
 
 
-def test_a_resample_with_nobody_to_find_is_undefined(scene):
+def test_a_resample_without_people_to_find_is_nan(scene):
     measured = scene[2]
     truth, found = measured.truth, measured.detections
     members = truth.image == 3
@@ -78,7 +78,7 @@ def test_a_resample_with_nobody_to_find_is_undefined(scene):
     assert np.isnan(precision[1])
 
 
-def test_as_many_images_as_there_are_are_drawn_each_time_and_alike_for_one_seed():
+def test_each_resample_draws_as_many_images_and_depends_on_the_seed_alone():
     draws = resample_images(50, 400, seed=1)
     assert draws.shape == (401, 50)
     assert (draws.sum(axis=1) == 50).all()
@@ -89,7 +89,7 @@ def test_as_many_images_as_there_are_are_drawn_each_time_and_alike_for_one_seed(
     assert draws[1:].var() == pytest.approx(1 - 1 / 50, abs=0.02)
 
 
-def test_an_interval_is_the_middle_of_the_resamples_that_have_the_figure():
+def test_an_interval_holds_the_middle_95_percent_of_finite_resamples():
     interval = Interval.of(np.array([7.0, *range(101), np.nan, np.inf]))
     assert (interval.value, interval.low, interval.high) == pytest.approx((7, 2.5, 97.5))
     alone = Interval.of(np.array([7.0, np.nan]))
@@ -97,7 +97,7 @@ def test_an_interval_is_the_middle_of_the_resamples_that_have_the_figure():
     assert np.isnan([alone.low, alone.high]).all()
 
 
-def test_equal_rankings_do_not_differ_and_a_clear_gain_is_seen(scene):
+def test_equal_rankings_do_not_differ_and_a_clear_loss_is_found(scene):
     measured = scene[2]
     good = Contender("good", measured, measured.own_oks)
     same = Contender("same", measured, measured.own_oks)
@@ -112,7 +112,7 @@ def test_equal_rankings_do_not_differ_and_a_clear_gain_is_seen(scene):
         assert low < high or comparison.figure == "AR" or low == high
 
 
-def test_the_middle_of_every_figure_is_the_figure_itself(scene):
+def test_intervals_contain_the_figures_of_pycocotools(scene):
     content, rows, measured = scene
     expected = standalone(content, rows).stats
     found = {
@@ -124,14 +124,14 @@ def test_the_middle_of_every_figure_is_the_figure_itself(scene):
         assert found[figure].low <= found[figure].value <= found[figure].high
 
 
-def test_nothing_to_compare(scene):
+def test_no_contenders_and_no_resamples_are_refused(scene):
     with pytest.raises(ValueError, match="contenders"):
         compare_rankings([])
     with pytest.raises(ValueError, match="resamples"):
         compare_rankings([Contender("x", scene[2], scene[2].own_oks)], resamples=0)
 
 
-def test_the_paired_t_test_by_hand():
+def test_the_paired_t_test_equals_a_calculation_by_hand():
     # Differences 1, 2, 3, 4, 5: mean 3, deviation sqrt(2.5): t = 3 / sqrt(2.5 / 5), 4 degrees of freedom.
     test = paired_t_test([10, 20, 30, 40, 50], [11, 22, 33, 44, 55])
     assert test.means == (30, 33)
@@ -141,7 +141,7 @@ def test_the_paired_t_test_by_hand():
     assert not paired_t_test([1, 2, 3, 4], [1.1, 1.9, 3.1, 3.9]).significant
 
 
-def test_a_t_test_needs_pairs_that_differ():
+def test_a_t_test_of_equal_differences_is_undefined():
     assert np.isnan(paired_t_test([0.5], [0.6]).p)
     assert paired_t_test([0.5], [0.6]).deviations == (0, 0)
     assert not paired_t_test([0.5, 0.5], [0.6, 0.6]).significant

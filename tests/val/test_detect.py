@@ -30,7 +30,7 @@ def data(tmp_path_factory):
     return content, GroundTruth.load(folder / "truth.json"), folder
 
 
-def test_every_person_with_keypoints_gets_the_engine_s_pose(engine, data, tmp_path):
+def test_every_person_with_keypoints_gets_the_pose_of_the_engine(engine, data, tmp_path):
     content, truth, folder = data
     path = detect(engine, truth, folder, tmp_path / "r.json")
     rows, header = read_results(path)
@@ -57,7 +57,7 @@ def test_every_person_with_keypoints_gets_the_engine_s_pose(engine, data, tmp_pa
     assert np.array_equal(np.sort(truth.ids[found.own]), np.sort(list(counted)))
 
 
-def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engine, data, tmp_path):
+def test_poses_in_detected_boxes_pass_nms_and_keep_box_scores(engine, data, tmp_path):
     content, truth, folder = data
     boxes = detector_like(check_annotations(content, skeleton=COCO17), seed=1)
     write_json(tmp_path / "boxes.json", boxes + boxes[:5])
@@ -82,7 +82,7 @@ def test_detected_boxes_are_followed_by_suppression_and_carry_their_scores(engin
     assert len(high) == sum(row["score"] >= 0.5 for row in boxes + boxes[:5])
 
 
-def test_a_stopped_run_is_resumed_and_ends_alike(engine, data, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(engine, data, tmp_path, monkeypatch):
     truth, folder = data[1:]
     whole = read_results(detect(engine, truth, folder, tmp_path / "whole.json"))[0]
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 3)
@@ -114,7 +114,7 @@ def test_a_stopped_run_is_resumed_and_ends_alike(engine, data, tmp_path, monkeyp
     assert seen == []
 
 
-def test_results_made_with_other_settings_are_not_taken_for_these(engine, data, tmp_path):
+def test_results_made_with_other_settings_are_refused(engine, data, tmp_path):
     content, truth, folder = data
     write_json(tmp_path / "boxes.json", detector_like(check_annotations(content, skeleton=COCO17)))
     out = detect(engine, truth, folder, tmp_path / "r.json", boxes=tmp_path / "boxes.json", nms=0.9)
@@ -128,7 +128,7 @@ def test_results_made_with_other_settings_are_not_taken_for_these(engine, data, 
         detect(engine, truth, folder, tmp_path / "q.json")
 
 
-def test_what_cannot_be_run_is_said_before_the_work(engine, data, tmp_path):
+def test_wrong_inputs_are_refused_before_the_run(engine, data, tmp_path):
     content, truth, folder = data
     with pytest.raises(FileNotFoundError, match=content["images"][0]["file_name"]):
         detect(engine, truth, tmp_path, tmp_path / "r.json")

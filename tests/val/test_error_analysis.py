@@ -83,7 +83,7 @@ def precision(analysis, start, *later):
     return analysis
 
 
-def test_good_poses_have_nothing_to_correct():
+def test_exact_poses_have_no_errors():
     scene = Scene()
     scene.found(scene.person(), 0.9)
     analysis = precision(scene.analyze(), ONE)
@@ -125,7 +125,7 @@ def test_misses_are_corrected_to_05_or_by_the_released_code_to_084():
     assert scene.analyze(threshold=released + 0.001, landing="released").ap["miss"] == 0
 
 
-def test_inversions_are_corrected_to_the_similarity_they_have():
+def test_inversions_are_corrected_at_their_present_similarity():
     scene = Scene()
     points = scene.person()
     arms = [5, 6, 7, 8, 9, 10]
@@ -139,7 +139,7 @@ def test_inversions_are_corrected_to_the_similarity_they_have():
     assert scene.analyze(threshold=(16 + 0.9) / 17 + 1e-6).ap["inversion"] == 0
 
 
-def test_swaps_are_corrected_to_the_similarity_they_have():
+def test_swaps_are_corrected_at_their_present_similarity():
     scene = Scene()
     points, other = scene.person(), scene.person(at=400.0)
     wrong = points.copy()
@@ -153,7 +153,7 @@ def test_swaps_are_corrected_to_the_similarity_they_have():
     assert analysis.counts["good"] == 17 + 11
 
 
-def test_the_borders_between_kinds():
+def test_kinds_change_at_the_similarity_thresholds():
     """Similarities just below, at and just above .5 and .85, to each of the places a keypoint can be near."""
     k, below, above = LEFT_WRIST, -1e-9, 1e-9
     scene = Scene()
@@ -182,7 +182,7 @@ def test_the_borders_between_kinds():
 
 
 @pytest.mark.parametrize(("similarity", "kind"), [(0.5, "jitter"), (0.85, "good")])
-def test_exactly_on_the_border_belongs_to_the_better_kind(similarity, kind):
+def test_a_similarity_equal_to_a_threshold_counts_as_the_better_kind(similarity, kind):
     """Areas are tried until the similarity is the border to the last digit."""
     scene = Scene()
     points = scene.person()
@@ -199,7 +199,7 @@ def test_exactly_on_the_border_belongs_to_the_better_kind(similarity, kind):
     assert scene.kinds()[0][LEFT_WRIST] == kind
 
 
-def test_of_two_places_the_nearer_decides_and_the_own_one_where_they_are_equal():
+def test_the_most_similar_label_decides_and_on_ties_the_own_label():
     scene = Scene()
     points = scene.person()
     middle = (points[LEFT_WRIST] + points[RIGHT_WRIST]) / 2
@@ -216,7 +216,7 @@ def test_of_two_places_the_nearer_decides_and_the_own_one_where_they_are_equal()
         assert scene.kinds()[0][LEFT_WRIST] == kind
 
 
-def test_a_keypoint_in_the_middle_has_no_other_side():
+def test_a_keypoint_without_counterpart_cannot_be_inverted():
     scene = Scene()
     points = scene.person()
     points[NOSE] += [0, offset(NOSE, 0.7)]
@@ -224,7 +224,7 @@ def test_a_keypoint_in_the_middle_has_no_other_side():
     assert scene.kinds()[0][NOSE] == "jitter"
 
 
-def test_unlabeled_keypoints_are_nothing_and_attract_nothing():
+def test_unlabeled_keypoints_have_no_kind_and_cause_no_inversion():
     scene = Scene()
     labeled = [k for k in range(17) if k != RIGHT_WRIST]
     points = scene.person(labeled=labeled)
@@ -235,7 +235,7 @@ def test_unlabeled_keypoints_are_nothing_and_attract_nothing():
     assert kinds[LEFT_WRIST] == "miss"
 
 
-def test_a_detection_below_01_has_no_counterpart_and_is_background():
+def test_a_detection_below_oks_01_is_background():
     scene = Scene()
     points = scene.person()
     for similarity, count in ((0.1 - 1e-6, 0), (0.1 + 1e-6, 17)):
@@ -245,7 +245,7 @@ def test_a_detection_below_01_has_no_counterpart_and_is_background():
     assert scene.analyze().counts["miss"] == 17
 
 
-def test_background_ranked_first_is_a_matter_of_scores():
+def test_background_ranked_first_is_corrected_by_optimal_scores():
     scene = Scene()
     scene.found(scene.person(), 0.3)
     scene.found(scene.person(image=2) + FAR, 0.9, image=2)
@@ -254,7 +254,7 @@ def test_background_ranked_first_is_a_matter_of_scores():
     assert analysis.counts == {"good": 17, "jitter": 0, "inversion": 0, "swap": 0, "miss": 0}
 
 
-def test_background_is_what_matches_nothing_after_all_else():
+def test_background_is_what_matches_nobody_after_all_corrections():
     """Two people who look alike, so that the second pose is ranked lower; and a pose that stays below .75."""
     scene = Scene()
     scene.found(scene.person(), 0.9)
@@ -271,7 +271,7 @@ def test_background_is_what_matches_nothing_after_all_else():
     assert analysis.ap["negatives"] == pytest.approx(1)
 
 
-def test_soft_suppression_ranks_repetitions_last():
+def test_soft_suppression_ranks_duplicates_last():
     scene = Scene()
     points = scene.person()
     scene.found(points, 0.5)
@@ -285,7 +285,7 @@ def test_soft_suppression_ranks_repetitions_last():
     assert analysis.ap["score"] == pytest.approx(1)
 
 
-def test_people_who_were_never_found_are_false_negatives():
+def test_undetected_people_are_false_negatives():
     scene = Scene()
     scene.found(scene.person(), 0.9)
     scene.person(at=400.0)
@@ -293,7 +293,7 @@ def test_people_who_were_never_found_are_false_negatives():
     assert analysis.ap["background"] == pytest.approx(51 / 101)
 
 
-def test_nobody_found_at_all_leaves_nothing_to_measure_at_the_end():
+def test_the_last_stage_is_undefined_if_nobody_was_found():
     scene = Scene()
     scene.found(scene.person() + FAR, 0.9)
     analysis = scene.analyze()
@@ -301,7 +301,7 @@ def test_nobody_found_at_all_leaves_nothing_to_measure_at_the_end():
     assert math.isnan(analysis.ap["negatives"])
 
 
-def test_people_of_other_classes_are_ignored_and_so_is_who_matches_them():
+def test_people_of_other_classes_and_their_matches_are_ignored():
     scene = Scene()
     scene.found(scene.person(labeled=range(5, 8)), 0.4)
     scene.found(scene.person(at=400.0), 0.9)
@@ -311,7 +311,7 @@ def test_people_of_other_classes_are_ignored_and_so_is_who_matches_them():
     assert math.isnan(scene.analyze(among=1).ap["original"])
 
 
-def test_a_failure_on_another_class_is_a_false_positive_here():
+def test_a_failed_pose_of_another_class_is_a_false_positive():
     scene = Scene()
     scene.found(scene.person(labeled=range(5, 8)), 0.4)
     scene.found(scene.person(at=400.0) + FAR, 0.9)
@@ -320,7 +320,7 @@ def test_a_failure_on_another_class_is_a_false_positive_here():
     assert analysis.ap["score"] == pytest.approx(1)
 
 
-def test_small_people_are_left_out():
+def test_people_below_32_pixels_squared_are_ignored():
     scene = Scene()
     scene.found(scene.person(), 0.4)
     scene.person(at=400.0)
@@ -330,7 +330,7 @@ def test_small_people_are_left_out():
     precision(scene.analyze(), *[HALF] * 7, ONE)
 
 
-def test_corrected_points_stand_to_the_right_of_the_own_keypoint():
+def test_corrected_points_lie_to_the_right_of_their_label():
     scene = Scene()
     points = scene.person()
     points[LEFT_WRIST] += [0, 900.0]
@@ -347,7 +347,7 @@ def test_corrected_points_stand_to_the_right_of_the_own_keypoint():
 
 @pytest.mark.parametrize("landing", ["definition", "released"])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_stage_equals_the_naive_analysis(seed, landing):
+def test_every_stage_equals_the_naive_implementation(seed, landing):
     content = synthetic.annotations(seed + 20, images=14)
     rows = [
         row

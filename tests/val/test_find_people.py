@@ -68,7 +68,7 @@ def engine(tmp_path):
         yield made
 
 
-def test_everybody_in_every_picture_annotated_or_not(data, engine):
+def test_people_are_found_in_every_image_annotated_or_not(data, engine):
     truth = GroundTruth.load(data / "people.json")
     path = find_people(engine, truth, data / "people", data / "boxes.json")
     rows = json.loads(path.read_text())
@@ -81,7 +81,7 @@ def test_everybody_in_every_picture_annotated_or_not(data, engine):
     assert {image: len(found) for image, found in read_boxes(path).boxes.items()} == {11: 1, 13: 2}
 
 
-def test_a_finished_run_is_kept_and_another_threshold_is_refused(data, engine):
+def test_a_complete_run_is_kept_and_another_threshold_is_refused(data, engine):
     truth = GroundTruth.load(data / "people.json")
     path = find_people(engine, truth, data / "people", data / "boxes.json")
     written = path.stat().st_mtime_ns
@@ -113,7 +113,7 @@ def test_a_stopped_run_is_resumed(data, engine, monkeypatch):
     assert len(calls) == 4
 
 
-def test_the_evaluation_takes_the_bundles_detector(data, engine):
+def test_the_evaluation_uses_the_detector_of_the_bundle(data, engine):
     truth = GroundTruth.load(data / "people.json")
     report = evaluate_bundle(engine, truth, data / "people", data / "report", settings=Settings(resamples=2))
     groups = {title: dict(entries) for title, entries in report.head}

@@ -134,7 +134,7 @@ def test_people_without_an_area_a_box_or_an_image_are_skipped_by_id(content, fie
 
 
 @pytest.mark.parametrize("keypoints", [None, []])
-def test_one_with_a_box_alone_among_people_with_keypoints(content, keypoints):
+def test_a_person_without_keypoints_is_kept_and_not_counted(content, keypoints):
     person = labeled(content)
     person |= {"keypoints": keypoints, "num_keypoints": 0}
     truth = GroundTruth.from_coco(content)
@@ -142,7 +142,7 @@ def test_one_with_a_box_alone_among_people_with_keypoints(content, keypoints):
     assert len(truth.ids) == len(content["annotations"])
 
 
-def test_an_annotation_id_of_zero_which_pycocotools_takes_for_no_match(content):
+def test_annotation_id_zero_counts_unlike_in_pycocotools(content):
     truth = GroundTruth.from_coco(content)
     person = labeled(content)
     at = int(np.flatnonzero(truth.ids == person["id"])[0])
@@ -186,7 +186,7 @@ def refusals(content, load):
     return said
 
 
-def test_whatever_is_wrong_in_annotations_the_file_is_named():
+def test_every_error_in_annotations_names_the_file():
     content = synthetic.annotations(0, images=3, reduced=True)
     said = refusals(content, lambda spoilt: GroundTruth.from_coco(spoilt, path="people.json"))
     assert len(said) > 200
@@ -194,7 +194,7 @@ def test_whatever_is_wrong_in_annotations_the_file_is_named():
 
 
 @pytest.mark.parametrize("box_source", ["ground truth", "detected"])
-def test_whatever_is_wrong_in_results_the_file_is_named(box_source):
+def test_every_error_in_results_names_the_file(box_source):
     content = synthetic.annotations(0, images=3)
     truth, rows = GroundTruth.from_coco(content), synthetic.detections(content, 1)
     said = refusals(
@@ -205,7 +205,7 @@ def test_whatever_is_wrong_in_results_the_file_is_named(box_source):
     assert [message for message in said if "results.json" not in message] == []
 
 
-def test_people_without_keypoints_are_there_to_be_ignored(content):
+def test_people_without_keypoints_are_not_counted(content):
     truth = GroundTruth.from_coco(content)
     without = [person["id"] for person in content["annotations"] if person["num_keypoints"] == 0]
     assert without
@@ -213,7 +213,7 @@ def test_people_without_keypoints_are_there_to_be_ignored(content):
     assert (truth.occlusion[~truth.counted] == -1).all()
 
 
-def test_reduced_images_are_measured_at_their_original_size():
+def test_people_in_reduced_images_have_coordinates_of_the_original():
     small, large = synthetic.annotations(1, reduced=True), synthetic.annotations(1)
     reduced, plain = GroundTruth.from_coco(small), GroundTruth.from_coco(large)
     assert reduced.scales[0].tolist() == [1.25, 1.25]
@@ -238,7 +238,7 @@ def test_occlusion_classes_by_labeled_keypoints(keypoints, expected):
     assert GroundTruth.from_coco(content).occlusion[0] == expected
 
 
-def test_people_are_sorted_by_image_and_stay_in_the_order_of_the_file(content):
+def test_people_are_sorted_by_image_then_in_file_order(content):
     shuffled = copy.deepcopy(content)
     np.random.default_rng(0).shuffle(shuffled["annotations"])
     np.random.default_rng(1).shuffle(shuffled["images"])
@@ -277,12 +277,12 @@ def test_a_wrong_field_of_a_row_is_refused(content, rows, field, change, words):
     rejected(content, rows, "row 2", *words)
 
 
-def test_results_of_another_category_alone_and_no_list_are_refused(content, rows):
+def test_results_of_another_category_and_results_that_are_no_list_are_refused(content, rows):
     rejected(content, [row | {"category_id": 7} for row in rows], "category_id 1")
     rejected(content, {}, "must be a list of detections, got dict")
 
 
-def test_people_who_are_not_those_of_the_rows_are_refused(content, rows):
+def test_annotation_ids_that_do_not_fit_are_refused(content, rows):
     rejected(content, [*rows, dict(rows[2])], f"annotation {rows[2]['annotation_id']} is also that of row")
     other = next(row for row in rows if row["image_id"] != rows[0]["image_id"])
     swapped = [rows[0] | {"annotation_id": other["annotation_id"]}, *rows[1:]]
@@ -295,7 +295,7 @@ def test_people_who_are_not_those_of_the_rows_are_refused(content, rows):
 
 
 @pytest.mark.parametrize("box_source", ["detected", "ground truth"])
-def test_a_detector_that_finds_nobody_gives_a_report_with_an_average_precision_of_0(content, box_source):
+def test_results_without_detections_have_ap_zero_and_a_report(content, box_source):
     truth = GroundTruth.from_coco(content, path="truth.json")
     nobody = Detections.from_rows([], truth, path="found.json", box_source=box_source)
     assert nobody.count == 0
@@ -309,20 +309,20 @@ def test_a_detector_that_finds_nobody_gives_a_report_with_an_average_precision_o
     assert table.items
 
 
-def test_more_poses_than_people_with_ground_truth_boxes(content, rows):
+def test_more_poses_than_people_with_ground_truth_boxes_are_refused(content, rows):
     for row in rows:
         del row["annotation_id"]
     rows += [dict(row) for row in rows if row["image_id"] == rows[0]["image_id"]]
     rejected(content, rows, f"image {rows[0]['image_id']}", "labeled people")
 
 
-def test_a_skeleton_with_other_keypoints(content, rows):
+def test_results_of_another_skeleton_are_refused(content, rows):
     skeleton = Skeleton("five", tuple("abcde"), (0.1,) * 5)
     other = synthetic.annotations(1, skeleton=skeleton)
     rejected(other, rows, "row 0", "'five'", "5 keypoints", skeleton=skeleton)
 
 
-def test_the_header_says_where_the_boxes_are_from(tmp_path, content, rows):
+def test_the_header_states_the_box_source(tmp_path, content, rows):
     truth = GroundTruth.from_coco(content)
     for stated, expected in (
         ("annotated: a.json", "ground truth"),
@@ -338,7 +338,7 @@ def test_the_header_says_where_the_boxes_are_from(tmp_path, content, rows):
         Detections.load(tmp_path / "r.json", truth, box_source="anything")
 
 
-def test_poses_are_assigned_to_people_one_to_one_where_the_file_does_not_say_whom(content, rows):
+def test_poses_without_annotation_id_are_assigned_one_to_one(content, rows):
     truth = GroundTruth.from_coco(content)
     stated = Detections.from_rows(rows, truth, box_source="ground truth")
     exact = copy.deepcopy(rows)
@@ -350,7 +350,7 @@ def test_poses_are_assigned_to_people_one_to_one_where_the_file_does_not_say_who
     assert len(set(assigned.own.tolist())) == len(assigned.own)
 
 
-def test_detected_poses_belong_to_the_labeled_person_they_are_most_similar_to(content):
+def test_detected_poses_belong_to_the_person_of_the_largest_oks(content):
     person = labeled(content)
     far = [x + 5000 if k % 3 < 2 else x for k, x in enumerate(person["keypoints"])]
     rows = [
@@ -363,7 +363,7 @@ def test_detected_poses_belong_to_the_labeled_person_they_are_most_similar_to(co
     assert found.own.tolist() == [index, -1, index]
 
 
-def test_the_third_number_of_a_keypoint_is_heat_where_nothing_else_is_said(content):
+def test_the_third_number_of_keypoints_is_heat_unless_constant(content):
     truth = GroundTruth.from_coco(content)
     row = {"image_id": content["images"][0]["id"], "category_id": 1, "score": 0.5}
     varied = Detections.from_rows(

@@ -57,7 +57,7 @@ def measured(content, rows):
     return ScoredDetections.of(truth, Detections.from_rows(rows, truth, box_source="ground truth"))
 
 
-def test_files_with_the_same_poses_are_one_estimators(content, rows):
+def test_files_with_the_same_poses_belong_to_one_estimator(content, rows):
     sources = {
         name: measured(content, part)
         for name, part in {"a": own(rows), "b": rows, "c": another(rows), "d": moved(rows)}.items()
@@ -96,7 +96,7 @@ def test_files_with_the_same_poses_are_one_estimators(content, rows):
     assert not [row for table in by_class[1:] for row in table.rows if str(row[0]).startswith("paper")]
 
 
-def test_a_rescored_file_alone_is_measured_against_the_mean_heat(content, rows):
+def test_a_rescored_file_is_compared_with_the_conventional_score(content, rows):
     both = measured(content, rows)
     rescored = [
         {**row, "score": float(score)} for row, score in zip(rows, both.scores["oaks"].ranks, strict=True)

@@ -92,7 +92,7 @@ class Page(HTMLParser):
             self.tables[-1][-1][-1] += text
 
 
-def test_the_page_needs_nothing_but_itself(made):
+def test_the_page_is_self_contained(made):
     text = (made[0] / "report.html").read_text()
     page = Page(text)
     assert page.references
@@ -105,7 +105,7 @@ def test_the_page_needs_nothing_but_itself(made):
     assert page.tags.count("svg") >= 10
 
 
-def test_what_is_referred_to_stands_once(made):
+def test_referenced_ids_are_unique(made):
     """Drawings share what they draw alike, a clip or a marker, under a name made from its content."""
     page = Page((made[0] / "report.html").read_text())
     own = [name for name, tag in page.ids if tag not in ("clippath", "path")]
@@ -114,7 +114,7 @@ def test_what_is_referred_to_stands_once(made):
     assert referred <= {name for name, _ in page.ids}
 
 
-def test_every_section_of_the_evaluation_is_there(made):
+def test_the_report_has_every_section_and_item(made):
     keys = [section.key for section in made[1].sections]
     assert keys == ["ranking", "occlusion", "calibration", "visibility", "cases"]
     items = {item.key for section in made[1].sections for item in section.items}
@@ -129,7 +129,7 @@ def test_every_section_of_the_evaluation_is_there(made):
             "worst"} <= items  # fmt: skip
 
 
-def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
+def test_html_json_and_markdown_hold_the_figures_of_pycocotools(made):
     folder, _, truth, results = made
     content = json.loads((folder / "report.json").read_text())
     tables = {item["key"]: item for section in content["sections"] for item in section["items"]}
@@ -146,7 +146,7 @@ def test_the_tables_hold_the_judge_s_figures_in_all_three_forms(made):
         assert f"| {' | '.join(shown)} " in text
 
 
-def test_the_head_says_what_the_figures_rest_on(made):
+def test_the_head_states_what_the_figures_depend_on(made):
     text = (made[0] / "report.html").read_text()
     head = text[text.index('id="rest"') :]
     for expected in ("annotated: t", "detected: b", "second_peak", "Flip", "NMS", "SHA-256", "pycocotools",
@@ -154,7 +154,7 @@ def test_the_head_says_what_the_figures_rest_on(made):
         assert expected in head, expected
 
 
-def test_the_paper_s_figures_stand_beside_these_only_where_asked(made):
+def test_the_figures_of_the_paper_are_shown_only_on_request(made):
     content = made[1].sections[0].items[1]
     theirs = next(row for row in content.rows if row[:2] == ("OAKS", "paper"))
     assert theirs[2:5] == (0.748, 0.924, 0.817)
@@ -165,7 +165,7 @@ def test_the_paper_s_figures_stand_beside_these_only_where_asked(made):
     assert [s.key for s in without.sections] == ["ranking", "occlusion", "calibration", "visibility"]
 
 
-def test_a_report_is_read_back_as_it_was(made):
+def test_a_report_is_read_back_unchanged(made):
     assert html(load_report(made[0])) == html(made[1])
     assert markdown(load_report(made[0])) == markdown(made[1])
 
@@ -186,7 +186,7 @@ def test_sections_are_added_and_replaced(made, tmp_path):
     assert load_report(tmp_path / "new").sections[0].key == "more"
 
 
-def test_something_else_is_not_taken_for_a_report(tmp_path):
+def test_another_json_file_is_refused_as_a_report(tmp_path):
     (tmp_path / "report.json").write_text('{"title": "x"}')
     with pytest.raises(ValueError, match=r"report\.json is not a report"):
         load_report(tmp_path)
@@ -195,7 +195,7 @@ def test_something_else_is_not_taken_for_a_report(tmp_path):
         load_report(tmp_path)
 
 
-def test_what_users_write_cannot_become_part_of_the_page():
+def test_texts_are_escaped_in_the_page():
     table = Table("t", "<b>T</b>", (Column("<i>", "text"),), (("<script>alert(1)</script>",),))
     text = html(Report("<img>", sections=[Section("s", "&", "<p>", (table,))]))
     assert "<script>alert" not in text
@@ -218,30 +218,30 @@ def test_what_users_write_cannot_become_part_of_the_page():
         (Interval(0.5, float("nan"), float("nan")), "percent", "50.0"),
     ],
 )
-def test_cells_as_they_are_shown(cell, kind, text):
+def test_cells_are_formatted_by_kind(cell, kind, text):
     assert format_cell(cell, kind) == text
 
 
-def test_a_row_has_as_many_cells_as_there_are_columns():
+def test_a_row_with_a_missing_cell_is_refused():
     with pytest.raises(ValueError, match="must have 2 cells"):
         Table("t", "T", (Column("a"), Column("b")), ((1.0,),))
 
 
-def test_results_need_names_of_their_own(made):
+def test_results_with_the_same_name_are_refused(made):
     with pytest.raises(ValueError, match="name"):
         evaluate(made[2], [made[3][0], made[3][0]])
     with pytest.raises(ValueError, match="at least one"):
         evaluate(made[2], [])
 
 
-def test_files_of_one_kind_of_boxes_are_compared(made):
+def test_files_of_the_same_box_source_are_compared(made):
     truth, exact = made[2], made[3][0]
     report = evaluate(truth, [exact, replace(exact, name="again")], Settings(resamples=5))
     section = next(section for section in report.sections if section.key == "comparison")
     assert section.items[0].rows[0][3] == Interval(0, 0, 0)
 
 
-def test_trainings_under_two_scores(made):
+def test_trainings_are_compared_under_two_scores(made):
     measured = [ScoredDetections.of(made[2], made[3][0])] * 3
     keys = ("heat_true_visibility", "oaks_true_visibility")
     table = trainings_section(measured, measured, *keys).items[0]
@@ -260,14 +260,14 @@ def test_trainings_under_two_scores(made):
         trainings_section(measured, measured, keys[0], "luck")
 
 
-def test_the_paper_s_own_figures_agree_with_one_another():
+def test_figures_of_the_paper_are_consistent():
     assert sum(paper.CLASS_COUNTS.values()) == 6352
     assert len(paper.VISIBILITY_ACCURACY) == 17
     by_similarity = paper.GROUND_TRUTH_BOXES["oaks_true_visibility"]
     assert paper.KS_NET_BACKBONES["resnet18"][1]["AP"] == by_similarity["AP"]
 
 
-def test_an_undefined_interval_leaves_no_trace_and_minus_signs_are_minus_signs(made):
+def test_undefined_intervals_are_hidden_and_minus_signs_are_typographic(made):
     nothing, lost = Interval(math.nan, math.nan, math.nan), Interval(-0.02, -0.03, -0.01)
     table = Table("t", "t", (Column("Gain", "points"),), ((nothing,), (lost,)))
     page = html(Report(title="t", sections=[Section("s", "s", "", (table,))]))
@@ -279,7 +279,7 @@ def test_an_undefined_interval_leaves_no_trace_and_minus_signs_are_minus_signs(m
     assert headline_tiles(made[2], measured, ranking)[1].value == "−100 %"
 
 
-def test_titles_name_the_results_file_only_beside_others(made):
+def test_titles_name_the_results_file_only_if_there_are_several(made):
     """With one file, titles begin with what they are about."""
     _, report, truth, results = made
     both = [item.title for section in report.sections for item in section.items]
@@ -291,7 +291,7 @@ def test_titles_name_the_results_file_only_beside_others(made):
     assert "Precision and recall at OKS .75" in titles
 
 
-def test_drawings_leave_their_background_to_the_page():
+def test_drawings_have_no_background():
     """Which is dark in a dark theme, where white panels would hide labels that the page makes bright."""
     with drawing(2, 1) as draft:
         draft.canvas.subplots().plot([0, 1])

@@ -73,7 +73,7 @@ def test_figures_scale_with_the_page(made, chromium):  # noqa: F811
             assert shape == pytest.approx(expected, rel=0.01)
 
 
-def test_links_open_what_they_lead_to_and_columns_sort(made, chromium):  # noqa: F811
+def test_links_open_their_target_and_columns_sort(made, chromium):  # noqa: F811
     chromium.show(made[0] / PAGE, width=1366, height=768, scheme="light")
     chromium.evaluate("location.hash = '#class-counts'; reveal()")
     assert chromium.evaluate("document.getElementById('class-counts').open")
@@ -86,7 +86,7 @@ def test_links_open_what_they_lead_to_and_columns_sort(made, chromium):  # noqa:
     assert len(set(values)) > 2
 
 
-def test_poor_contrast_and_a_wide_page_would_be_found(chromium, tmp_path):
+def test_the_checks_find_poor_contrast_and_a_wide_page(chromium, tmp_path):
     page = tmp_path / "poor.html"
     page.write_text(
         '<!doctype html><body style="background:#fff"><p style="color:#999">pale</p><p>clear</p>'

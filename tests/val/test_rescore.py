@@ -30,7 +30,7 @@ def foreign(content):
     return rows
 
 
-def test_poses_and_scores_stay_and_what_is_predicted_is_that_of_the_engine(engine, data, tmp_path):
+def test_poses_and_scores_stay_and_predictions_come_from_the_engine(engine, data, tmp_path):
     content, truth, folder = data
     rows = foreign(content)
     # One pose is the engine's own, one is far from it.
@@ -61,7 +61,7 @@ def test_poses_and_scores_stay_and_what_is_predicted_is_that_of_the_engine(engin
     assert shifted["similarity"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_boxes_are_the_person_s_or_around_the_keypoints_where_no_other_is_known(engine, data, tmp_path):
+def test_boxes_are_stated_or_of_the_person_or_around_the_keypoints(engine, data, tmp_path):
     content, truth, folder = data
     rows = synthetic.detections(content, 4)
     found = {}

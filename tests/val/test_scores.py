@@ -67,17 +67,17 @@ EXPECTED = {
 }
 
 
-def test_every_score_is_its_equation():
+def test_every_score_follows_its_equation():
     scores = measured().scores
     assert {key: score.values[0] for key, score in scores.items()} == pytest.approx(EXPECTED)
 
 
-def test_ground_truth_boxes_have_no_score():
+def test_ground_truth_boxes_do_not_change_scores():
     for score in measured().scores.values():
         assert score.ranks[0] == score.values[0]
 
 
-def test_detected_boxes_multiply_their_score_and_scores_that_need_the_truth_are_undefined():
+def test_scores_in_detected_boxes_are_multiplied_by_box_scores():
     scores = measured("detected").scores
     known = ("own", "conventional", "oaks", "heat_predicted_visibility", "oaks_all_visible")
     assert set(scores) == set(known)
@@ -88,7 +88,7 @@ def test_detected_boxes_multiply_their_score_and_scores_that_need_the_truth_are_
 
 
 @pytest.mark.parametrize("power", [0, 0.25, 1])
-def test_predicted_similarity_is_multiplied_by_the_power_that_the_header_states(power):
+def test_scores_of_predicted_similarity_use_the_box_score_power_of_the_header(power):
     scores = detected({"box_score_power": power}).scores
     for key in ("oaks", "oaks_all_visible"):
         assert scores[key].ranks[0] == pytest.approx(EXPECTED[key] * 0.5**power)
@@ -98,13 +98,13 @@ def test_predicted_similarity_is_multiplied_by_the_power_that_the_header_states(
 
 
 @pytest.mark.parametrize("power", [-0.5, 1.5, "1", True, None, float("nan")])
-def test_a_power_that_is_none_is_refused(power):
+def test_a_box_score_power_outside_0_to_1_is_refused(power):
     message = r"file\.json: box_score_power of the header must be a number from 0 to 1"
     with pytest.raises(ValueError, match=message):
         detected({"box_score_power": power})
 
 
-def test_a_box_score_below_zero_has_no_power():
+def test_a_negative_box_score_with_a_power_is_refused():
     message = r"file\.json: box_score must be at least 0 with box_score_power, got -0\.5"
     with pytest.raises(ValueError, match=message):
         detected({"box_score_power": 0.25}, box_score=-0.5)
@@ -112,24 +112,24 @@ def test_a_box_score_below_zero_has_no_power():
     assert detected({"box_score_power": 0.25}, box_score=0).scores["oaks"].ranks[0] == 0
 
 
-def test_a_file_ranked_by_oaks_keeps_its_digits_and_has_no_score_of_its_own():
+def test_the_score_of_a_file_ranked_by_oaks_is_the_oaks_score():
     stated = EXPECTED["oaks"] * 0.5 + 3e-8
     scores = measured("detected", score=stated).scores
     assert "own" not in scores
     assert scores["oaks"].ranks[0] == stated
 
 
-def test_without_visibility_or_similarity_the_rest_is_there():
+def test_scores_without_visibility_or_similarity_are_left_out():
     assert "oaks" not in measured(visibility=None).scores
     assert set(measured("detected", visibility=None, similarity=None).scores) == {"own", "conventional"}
     assert measured("detected", visibility=None, similarity=None).best.key == "own"
 
 
-def test_no_visibility_at_all_scores_zero():
+def test_a_pose_without_visible_keypoints_scores_zero():
     assert measured(visibility=(0.0, 0.0, 1e-8)).scores["oaks"].values[0] == 0.0
 
 
-def test_a_pose_of_nobody_has_an_oks_of_zero():
+def test_a_pose_without_a_person_has_oks_zero():
     truth = truth_of(person(1, 1), person(2, 2))
     far = {"image_id": 2, "category_id": 1, "keypoints": [900, 900, 1] * 3, "score": 0.4}
     found = ScoredDetections.of(truth, Detections.from_rows([far], truth, box_source="detected"))
@@ -138,7 +138,7 @@ def test_a_pose_of_nobody_has_an_oks_of_zero():
     assert found.occlusion.tolist() == [-1]
 
 
-def test_oks_with_a_person_without_keypoints_is_the_distance_to_the_doubled_box():
+def test_oks_with_a_person_without_keypoints_uses_the_doubled_box():
     truth = truth_of(person(1, 1), person(2, 1, [0] * 9))
     inside = np.array([[[-20.0, -20.0], [40.0, 40.0], [0.0, 0.0]]])
     assert similarities(truth, inside, np.array([1]))[1].tolist() == [1.0]
@@ -146,7 +146,7 @@ def test_oks_with_a_person_without_keypoints_is_the_distance_to_the_doubled_box(
     assert similarities(truth, beside, np.array([1]))[1][0] == pytest.approx((2 * KS + 1) / 3)
 
 
-def test_the_share_of_the_gap():
+def test_the_share_of_the_gap_to_the_oracle():
     ranking = {"conventional": {"AP": 0.5}, "oaks": {"AP": 0.56}, "oracle": {"AP": 0.7}}
     assert gap_closed(ranking, "oaks") == pytest.approx(0.3)
     assert gap_closed(ranking, "oracle") == pytest.approx(1)

@@ -93,7 +93,7 @@ def named(output: str) -> set[str]:
 COMMON = ("--backend", "onnxruntime", "--threads", 1)
 
 
-def test_a_whole_evaluation(spoiled, tmp_path, monkeypatch):
+def test_an_evaluation_skips_unreadable_images(spoiled, tmp_path, monkeypatch):
     folder, bad = spoiled
     measured = []
 
@@ -132,7 +132,7 @@ def test_people_in_skipped_images_count_as_missed(spoiled, whole, tmp_path):
         assert one["keypoints"] == pytest.approx(other["keypoints"], abs=1e-3)
 
 
-def test_a_stopped_run_names_them_when_it_is_resumed(spoiled, tmp_path, monkeypatch):
+def test_a_resumed_run_names_skipped_images(spoiled, tmp_path, monkeypatch):
     folder, bad = spoiled
     truth = GroundTruth.load(folder / "people.json")
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
@@ -157,7 +157,7 @@ def test_a_stopped_run_names_them_when_it_is_resumed(spoiled, tmp_path, monkeypa
     ],
     ids=["detect", "others", "benchmark"],
 )  # fmt: skip
-def test_every_verb_that_reads_a_data_set(spoiled, tmp_path, arguments, monkeypatch):
+def test_verbs_that_read_a_data_set_skip_unreadable_images(spoiled, tmp_path, arguments, monkeypatch):
     monkeypatch.setattr("oaks.benchmark._TURN_SECONDS", 0.0)
     folder, bad = spoiled
     places = {"bundle": folder / "bundle", "people": folder / "people.json", "other": folder / "other.json",
@@ -167,7 +167,7 @@ def test_every_verb_that_reads_a_data_set(spoiled, tmp_path, arguments, monkeypa
     assert named(output) == bad
 
 
-def test_boxes_like_a_detectors_where_only_the_image_tells_its_size(spoiled, tmp_path):
+def test_detector_like_boxes_read_sizes_from_images(spoiled, tmp_path):
     folder, bad = spoiled
     content = json.loads((folder / "people.json").read_text())
     for image in content["images"]:
@@ -184,7 +184,7 @@ def test_boxes_like_a_detectors_where_only_the_image_tells_its_size(spoiled, tmp
     assert not ids & {image["id"] for image in content["images"] if image["file_name"] in bad - {damaged}}
 
 
-def test_cases_of_a_report_on_results_alone(spoiled):
+def test_cases_of_a_report_skip_unreadable_images(spoiled):
     folder, bad = spoiled
     truth = GroundTruth.load(folder / "people.json")
     measured = ScoredDetections.of(truth, Detections.load(folder / "other.json", truth))
@@ -194,7 +194,7 @@ def test_cases_of_a_report_on_results_alone(spoiled):
     assert set(skipped.items) <= bad
 
 
-def test_json_has_an_object_for_each(spoiled, tmp_path):
+def test_json_has_an_object_for_each_skipped_image(spoiled, tmp_path):
     folder, bad = spoiled
     command = (
         "val",
@@ -226,7 +226,7 @@ def failing(function, call: int, error: Exception):
 
 @pytest.mark.parametrize("place", ["read", "network"])
 @pytest.mark.parametrize("verb", ["infer", "detect"])
-def test_a_failure_that_may_pass_ends_the_run_and_the_next_one_has_every_image(
+def test_a_temporary_failure_ends_the_run_and_the_next_run_has_every_image(
     whole, tmp_path, monkeypatch, verb, place
 ):
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
@@ -267,7 +267,7 @@ def test_an_image_for_which_the_detector_gives_nan_is_skipped_and_named(whole, t
     assert "must be finite" in read_results(out)[1]["skipped"][truth.file_names[2]]
 
 
-def test_an_own_detector_without_a_box_of_the_least_score_is_measured(whole, tmp_path, monkeypatch):
+def test_a_detector_without_a_box_of_the_minimum_score_is_measured(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "oaks.val.evaluate.evaluate", lambda _truth, results, _settings: Report(repr(results[1].count))
     )
@@ -288,7 +288,7 @@ def test_an_own_detector_without_a_box_of_the_least_score_is_measured(whole, tmp
     assert read_results(tmp_path / "report" / "detected-boxes.json")[0] == []
 
 
-def test_an_image_that_is_there_but_may_not_be_read_ends_the_run_at_the_start(whole, monkeypatch):
+def test_an_image_without_read_permission_ends_the_run_at_the_start(whole, monkeypatch):
     truth = GroundTruth.load(whole / "people.json")
     monkeypatch.setattr(
         "oaks.val.detect.read_size", failing(read_size, 2, PermissionError(13, "Permission denied"))
@@ -297,9 +297,7 @@ def test_an_image_that_is_there_but_may_not_be_read_ends_the_run_at_the_start(wh
         ReadableImages(truth, whole / "people", range(len(truth.image_ids)))
 
 
-def test_an_image_with_a_pose_without_a_score_has_no_rows_and_is_named_by_a_resumed_run(
-    whole, tmp_path, monkeypatch
-):
+def test_an_image_with_an_unscored_pose_is_skipped_and_named_by_a_resumed_run(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(resumable, "PEOPLE_AT_ONCE", 1)
     truth, out = GroundTruth.load(whole / "people.json"), tmp_path / "r.json"
     name = next(row["file_name"] for row in json.loads((whole / "people.json").read_text())["images"])
@@ -329,7 +327,7 @@ def test_an_image_with_a_pose_without_a_score_has_no_rows_and_is_named_by_a_resu
     assert Detections.load(out, truth).count == len(rows)
 
 
-def test_images_that_an_earlier_run_has_skipped_are_named_with_its_boxes(whole, tmp_path):
+def test_images_skipped_by_the_run_that_made_the_boxes_are_named(whole, tmp_path):
     truth, boxes = GroundTruth.load(whole / "people.json"), tmp_path / "boxes.json"
     with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
         image_id, name = int(truth.image_ids[0]), truth.file_names[0]
@@ -349,7 +347,7 @@ def test_images_that_an_earlier_run_has_skipped_are_named_with_its_boxes(whole, 
     assert header_entries({"skipped": 3}) == {"Skipped": "3"}
 
 
-def test_labels_of_another_size_are_still_refused_before_the_work(spoiled, tmp_path):
+def test_labels_of_another_image_size_are_refused_before_the_run(spoiled, tmp_path):
     folder, _ = spoiled
     content = json.loads((folder / "people.json").read_text())
     content["images"][0] |= {"width": 384, "height": 512}

@@ -36,7 +36,7 @@ def best_overlap(row, content):
     return max((overlap(np.array(row["bbox"]), np.array(p["bbox"])) for p in people), default=0.0)
 
 
-def test_one_seed_gives_one_set_and_another_another(content):
+def test_boxes_depend_on_the_seed(content):
     assert detector_like_of(content, seed=3) == detector_like_of(content, seed=3)
     assert detector_like_of(content, seed=3) != detector_like_of(content, seed=4)
 
@@ -47,7 +47,7 @@ def test_the_boxes_of_an_image_do_not_depend_on_the_others(content):
     assert detector_like_of(alone) == [row for row in detector_like_of(content) if row["image_id"] == image]
 
 
-def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
+def test_a_detector_without_errors_finds_everybody_exactly(content):
     rows = detector_like_of(content, detector=DetectorLike(0, 0, 0, 0))
     people = [p for p in content["annotations"] if not p["iscrowd"]]
     assert len(rows) == len(people)
@@ -58,7 +58,7 @@ def test_a_detector_that_errs_in_nothing_finds_everybody_exactly(content):
         assert any(np.allclose(box, clipped, atol=0.011) for box in own)
 
 
-def test_people_alone_are_found_whatever_their_category_is_called(content):
+def test_only_people_are_found_whatever_the_name_of_their_category(content):
     expected, content = detector_like_of(content), copy.deepcopy(content)
     for annotation in content["annotations"]:
         annotation["category_id"] = 7
@@ -83,7 +83,7 @@ def test_boxes_lie_in_their_image_and_scores_between_0_and_1(content):
         assert 0 <= row["score"] <= 1
 
 
-def test_people_are_missed_repeated_and_made_up_about_as_often_as_asked(content):
+def test_misses_duplicates_and_false_boxes_have_the_given_rates(content):
     people = [p for p in content["annotations"] if not p["iscrowd"]]
     missed = detector_like_of(content, detector=DetectorLike(misses=0.1, duplicates=0, background=0))
     assert 0.1 < 1 - len(missed) / len(people) < 0.8
@@ -94,7 +94,7 @@ def test_people_are_missed_repeated_and_made_up_about_as_often_as_asked(content)
     assert len(background) / len(content["images"]) == pytest.approx(2, abs=0.35)
 
 
-def test_scores_tell_people_from_background_but_not_perfectly(content):
+def test_scores_separate_people_from_background_imperfectly(content):
     rows = detector_like_of(content)
     near = np.array([best_overlap(row, content) for row in rows])
     scores = np.array([row["score"] for row in rows])
@@ -102,7 +102,7 @@ def test_scores_tell_people_from_background_but_not_perfectly(content):
     assert scores[near < 0.2].max() > scores[near > 0.7].min()
 
 
-def test_they_are_read_as_detected_boxes(content, tmp_path):
+def test_detector_like_boxes_are_read_as_detected_boxes(content, tmp_path):
     write_json(tmp_path / "boxes.json", detector_like_of(content))
     found = read_boxes(tmp_path / "boxes.json")
     assert found.source == "detected: boxes.json"

@@ -19,7 +19,7 @@ def frame(people, tracks, similarity, counted=None):
     return TrackedFrame(np.array(people, int), np.array(tracks, int), similarity, counted)
 
 
-def test_perfect_tracks():
+def test_perfect_tracks_have_mota_and_idf1_of_1():
     frames = [frame([1, 2], [7, 5], np.eye(2)) for _ in range(4)]
     scores = score_tracks(frames)
     assert (scores.people, scores.poses, scores.misses, scores.false_positives) == (8, 8, 0, 0)
@@ -27,7 +27,7 @@ def test_perfect_tracks():
     assert len(scores.switches) == 0
 
 
-def test_two_people_who_exchange_ids():
+def test_exchanged_ids_are_two_switches():
     """Four frames, ids exchanged from the third on: two switches of eight; half of each belongs together."""
     frames = [frame([1, 2], [1, 2], np.eye(2))] * 2 + [frame([1, 2], [1, 2], np.eye(2)[::-1])] * 2
     scores = score_tracks(frames)
@@ -54,7 +54,7 @@ def test_misses_false_positives_and_a_switch_after_a_gap():
     assert scores.matches.tolist() == [[0, 0, 0], [2, 0, 0]]
 
 
-def test_a_pair_stays_while_it_fits_though_another_fits_better():
+def test_a_pair_stays_while_it_reaches_the_threshold():
     frames = [frame([1], [4], [[0.9]]), frame([1], [4, 6], [[0.6, 0.95]]), frame([1], [4, 6], [[0.4, 0.95]])]
     scores = score_tracks(frames)
     assert scores.matches[:, 2].tolist() == [0, 0, 1]
@@ -62,7 +62,7 @@ def test_a_pair_stays_while_it_fits_though_another_fits_better():
     assert scores.false_positives == 2
 
 
-def test_a_pair_that_was_broken_has_no_first_claim():
+def test_a_broken_pair_has_no_priority():
     """Unmatched for a frame, person 1 gets the better pose, and the switch counts against the last match."""
     frames = [frame([1], [4], [[0.9]]), frame([1], [4], [[0.2]]), frame([1], [4, 6], [[0.6, 0.95]])]
     scores = score_tracks(frames)
@@ -70,14 +70,14 @@ def test_a_pair_that_was_broken_has_no_first_claim():
     assert (scores.misses, scores.false_positives) == (1, 2)
 
 
-def test_pairs_sum_to_the_most():
+def test_pairs_have_the_largest_sum_of_similarities():
     """The greedy choice (0.9 first) would leave the second person without a pose."""
     scores = score_tracks([frame([1, 2], [5, 6], [[0.9, 0.8], [0.7, 0.1]])])
     assert sorted(scores.matches[:, 1:].tolist()) == [[0, 1], [1, 0]]
     assert scores.similarities.sum() == pytest.approx(1.5)
 
 
-def test_a_pose_below_the_threshold_takes_nobodys_place():
+def test_a_pose_below_the_threshold_displaces_no_pair():
     """Were 0.45 worth anything, 0.45 + 0.6 would beat 0.9."""
     scores = score_tracks([frame([1, 2], [5, 6], [[0.9, 0.6], [0.45, 0.0]])])
     assert scores.matches.tolist() == [[0, 0, 0]]
@@ -85,7 +85,7 @@ def test_a_pose_below_the_threshold_takes_nobodys_place():
     assert score_tracks([frame([1], [5], [[0.6]])], threshold=0.7).recall == 0
 
 
-def test_poses_on_people_who_do_not_count_are_left_out():
+def test_poses_of_people_who_do_not_count_are_ignored():
     frames = [frame([1, 2], [5, 6, 7], [[0.9, 0.0, 0.0], [0.0, 0.8, 0.2]], counted=[True, False])]
     scores = score_tracks(frames)
     assert (scores.people, scores.poses, scores.false_positives, scores.same) == (1, 2, 1, 1)
@@ -94,7 +94,7 @@ def test_poses_on_people_who_do_not_count_are_left_out():
     assert (scores.recall, scores.false_positives) == (1, 0)
 
 
-def test_ids_over_the_whole_video_use_each_track_once():
+def test_idf1_assigns_each_track_to_one_person():
     """Person 1: track 3 for three frames, 4 for two. Person 2: track 3 for two. 3 + 0 against 2 + 2: 4."""
     frames = (
         [frame([1, 2], [3], [[0.9], [0.0]])] * 3
@@ -105,7 +105,7 @@ def test_ids_over_the_whole_video_use_each_track_once():
     assert scores.idf1 == pytest.approx(2 * 4 / (10 + 7))
 
 
-def test_nothing_at_all():
+def test_figures_without_people_are_undefined():
     for frames in ([], [frame([], [], [])], [frame([1], [2], [[0.9]], counted=[False])]):
         scores = score_tracks(frames)
         assert math.isnan(scores.mota)
@@ -114,7 +114,7 @@ def test_nothing_at_all():
     assert score_tracks([frame([], [3], [])]).false_positives == 1
 
 
-def test_videos_add_up():
+def test_scores_of_videos_are_combined():
     first = score_tracks([frame([1], [4], [[0.9]])] * 3)
     second = score_tracks([frame([1], [4], [[0.7]]), frame([1], [5], [[0.7]])])
     both = TrackScores.together([first, second])
@@ -124,7 +124,7 @@ def test_videos_add_up():
     assert both.motp == pytest.approx((3 * 0.9 + 2 * 0.7) / 5)
 
 
-def test_frames_of_annotations():
+def test_frames_are_made_of_annotations_by_oks():
     """Each pose lies on one person of its frame, one on nobody; people without keypoints do not count."""
     content = synthetic.annotations(3, images=6)
     for number, entry in enumerate(content["annotations"]):
@@ -161,7 +161,7 @@ def walk(frames, person=0):
     return true, np.ones((frames, 1), bool), np.full(frames, 50.0), time, np.full(frames, person)
 
 
-def test_steady_motion_has_no_jitter_and_its_lag_is_found():
+def test_constant_motion_has_no_jitter_and_its_lag_is_measured():
     true, *rest = walk(9)
     for delay in (0.0, 1.0, -0.5):
         found = steadiness(true - delay * np.array([3.0, 4.0]), true, *rest)
@@ -171,7 +171,7 @@ def test_steady_motion_has_no_jitter_and_its_lag_is_found():
         assert found.count == 7
 
 
-def test_jitter_of_points_to_and_fro():
+def test_alternating_points_have_jitter():
     """Every other frame 1 pixel to the right: each second difference is 2 pixels, of a person of 50 pixels."""
     true, *rest = walk(8)
     found = true.copy()
@@ -183,7 +183,7 @@ def test_jitter_of_points_to_and_fro():
     assert measured.error == pytest.approx(0.5 / 50)
 
 
-def test_motion_itself_is_jitter_but_no_shake():
+def test_accelerated_motion_has_jitter_and_no_shake():
     """x = t^2 has the second difference 2; seen one frame late it is the same, and lags by 1."""
     time = np.arange(-6, 7)
     true = np.stack([time**2.0, np.zeros(13)], 1)[:, None]
@@ -195,7 +195,7 @@ def test_motion_itself_is_jitter_but_no_shake():
     assert measured.lag == pytest.approx(1)
 
 
-def test_gaps_people_and_unknown_keypoints_break_runs():
+def test_gaps_people_and_unknown_keypoints_interrupt_runs():
     """Nine frames without the fifth leave runs of 4 and 4: two second differences each; people do not mix."""
     true, known, sizes, time, person = walk(9)
     keep = np.arange(9) != 4

@@ -12,7 +12,7 @@ from oaks.val.calibration import BINS, measure_calibration, pearson, spearman, t
 from oaks.val.visibility import area_under_curve, visibility_metrics
 
 
-def test_visibility_figures_by_counting():
+def test_visibility_figures_equal_counts():
     #        hits            missed   unlabelled: said there, said absent
     said = [0.9, 0.6, 0.51, 0.5, 0.2, 0.7, 0.1, 0.3, 0.4, 0.0]
     flags = [2, 2, 1, 1, 2, 0, 0, 0, 0, 0]
@@ -34,7 +34,7 @@ def test_visibility_figures_by_counting():
     assert found.auc == pytest.approx(np.mean([(v > w) + 0.5 * (v == w) for v, w in pairs]))
 
 
-def test_half_does_not_count_as_visible():
+def test_a_visibility_of_half_counts_as_invisible():
     assert visibility_metrics(np.array([0.5]), np.array([2])).recall == 0
     assert visibility_metrics(np.array([np.nextafter(0.5, 1)]), np.array([2])).recall == 1
 
@@ -54,7 +54,7 @@ def test_equal_values_count_half_in_the_area_under_the_curve():
     assert area_under_curve(values, positive) == pytest.approx(np.mean(by_pairs))
 
 
-def test_calibration_by_a_loop():
+def test_calibration_equals_a_loop():
     rng = np.random.default_rng(3)
     scores, oks = rng.random(100), rng.random(100)
     found = measure_calibration(scores, oks)
@@ -75,7 +75,7 @@ def test_calibration_by_a_loop():
     )
 
 
-def test_a_score_that_means_what_it_says_has_no_calibration_error():
+def test_a_calibrated_score_has_no_calibration_error():
     oks = np.linspace(0, 1, 300)
     exact = measure_calibration(oks, oks)
     assert exact.ece == pytest.approx(0, abs=1e-12)
@@ -86,12 +86,12 @@ def test_a_score_that_means_what_it_says_has_no_calibration_error():
     assert measure_calibration(oks**3, oks).spearman == pytest.approx(1)
 
 
-def test_an_oks_of_half_counts_as_right():
+def test_an_oks_of_half_counts_as_correct():
     assert measure_calibration(np.array([1.0]), np.array([0.5])).brier == 0
     assert measure_calibration(np.array([1.0]), np.array([0.49999])).brier == 1
 
 
-def test_few_cases():
+def test_calibration_of_few_cases():
     none = measure_calibration(np.array([]), np.array([]))
     assert none.count == 0
     assert all(math.isnan(v) for v in (none.pearson, none.spearman, none.ece, none.brier))
@@ -102,7 +102,7 @@ def test_few_cases():
         measure_calibration(np.zeros(3), np.zeros(2))
 
 
-def test_correlations_by_their_definitions():
+def test_correlations_equal_their_definitions():
     rng = np.random.default_rng(1)
     a, b = rng.random(50), rng.random(50)
     expected = np.mean((a - a.mean()) * (b - b.mean())) / (a.std() * b.std())
@@ -113,7 +113,7 @@ def test_correlations_by_their_definitions():
     assert math.isnan(spearman(a[:1], b[:1]))
 
 
-def test_the_threshold_keeps_the_most_poses_that_reach_a_precision():
+def test_the_threshold_is_the_lowest_that_reaches_the_precision():
     rng = np.random.default_rng(5)
     scores = rng.integers(0, 40, 200) / 40
     right = rng.random(200) < scores
@@ -125,7 +125,7 @@ def test_the_threshold_keeps_the_most_poses_that_reach_a_precision():
         assert found.recall == pytest.approx(right[scores >= found.score].sum() / right.sum())
 
 
-def test_a_precision_that_nothing_reaches_has_no_threshold():
+def test_an_unreachable_precision_has_no_threshold():
     found = threshold_for(np.array([0.9, 0.5]), np.array([False, True]), 0.9)
     assert math.isnan(found.score)
     assert (found.kept, found.recall) == (0, 0)

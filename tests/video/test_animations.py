@@ -26,7 +26,7 @@ def write(path, count: int = 5, durations=None, **settings):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_frame_comes_at_its_own_time_and_the_last_one_stays(tmp_path, kind):
+def test_frames_have_their_own_times_and_durations(tmp_path, kind):
     source = open_source(write(tmp_path / f"clip.{kind}", durations=[100, 40, 250, 100, 5000]))
     assert source.expected == 5
     frames = list(source)
@@ -40,13 +40,13 @@ def test_every_frame_comes_at_its_own_time_and_the_last_one_stays(tmp_path, kind
 
 
 @pytest.mark.parametrize("name", ["clip", "clip.bin", "clip.jpg"])
-def test_the_content_says_what_it_is(tmp_path, name):
+def test_animations_are_recognized_by_content(tmp_path, name):
     path = write(tmp_path / "clip.webp").rename(tmp_path / name)
     assert [number_of(frame.image) for frame in open_source(path)] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_a_picture_it_is_its_first_frame_and_says_so(tmp_path, kind, caplog):
+def test_an_animation_read_as_a_picture_is_its_first_frame_with_a_warning(tmp_path, kind, caplog):
     path = write(tmp_path / f"clip.{kind}")
     assert is_animation(path)
     assert number_of(read_image(path)) == 0
@@ -60,7 +60,7 @@ def test_as_a_picture_it_is_its_first_frame_and_says_so(tmp_path, kind, caplog):
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
-def test_one_that_is_cut_short_says_so(tmp_path, kind):
+def test_a_truncated_animation_is_reported(tmp_path, kind):
     path = write(tmp_path / f"clip.{kind}", 20)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
@@ -72,7 +72,7 @@ def test_one_that_is_cut_short_says_so(tmp_path, kind):
     assert source.problems
 
 
-def test_a_gif_without_its_last_byte_is_cut_short(tmp_path):
+def test_a_gif_without_its_last_byte_is_reported_as_truncated(tmp_path):
     path = write(tmp_path / "clip.gif")
     path.write_bytes(path.read_bytes()[:-1])
     source = open_source(path)
@@ -81,17 +81,17 @@ def test_a_gif_without_its_last_byte_is_cut_short(tmp_path):
     assert source.problems
 
 
-def test_the_picture_that_stands_for_an_animated_png_is_no_frame(tmp_path):
+def test_the_default_image_of_an_animated_png_is_no_frame(tmp_path):
     path = write(tmp_path / "clip.png", 4, durations=100, default_image=True)
     assert [number_of(frame.image) for frame in open_source(path)] == [1, 2, 3]
 
 
-def test_frames_without_a_duration_are_shown_as_browsers_show_them(tmp_path):
+def test_frames_without_a_duration_last_as_long_as_in_browsers(tmp_path):
     path = write(tmp_path / "clip.gif", 3, durations=[0, 10, 30])
     assert [round(seconds, 3) for _, seconds in Animation(path)] == [0.1, 0.1, 0.03]
 
 
-def test_pages_are_refused_as_a_video(tmp_path, caplog):
+def test_a_tiff_of_several_pages_is_refused_as_a_video(tmp_path, caplog):
     pages = [Image.fromarray(numbered(n)) for n in range(3)]
     pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:])
     with pytest.raises(ArgumentError, match=r"pages.tiff, a TIFF of several pages"):
@@ -100,7 +100,7 @@ def test_pages_are_refused_as_a_video(tmp_path, caplog):
     assert "only the first of its pages is read" in caplog.text
 
 
-def test_a_photograph_with_a_smaller_copy_in_it_is_no_animation(tmp_path):
+def test_a_photograph_with_an_embedded_preview_is_no_animation(tmp_path):
     """JPEG files of phones (MPO)."""
     picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
     picture.save(

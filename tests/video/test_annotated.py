@@ -46,13 +46,13 @@ def played(path: Path, frames: Iterable[Frame]) -> list[tuple[float, np.ndarray]
         (Fraction(1, 90000), [0, 3003, 6006, 324000000]),
     ],
 )
-def test_frames_are_shown_when_the_sources_are(tmp_path, time_base, pts):
+def test_frames_keep_the_times_of_the_source(tmp_path, time_base, pts):
     shown = played(tmp_path / "a.mp4", (frame(n, at, time_base=time_base) for n, at in enumerate(pts)))
     assert [number_of(image) for _, image in shown] == list(range(len(pts)))
     np.testing.assert_allclose([time for time, _ in shown], [float(at * time_base) for at in pts], atol=1e-4)
 
 
-def test_the_last_frame_is_shown_for_as_long_as_the_sources(tmp_path):
+def test_the_last_frame_keeps_its_duration(tmp_path):
     durations = (40, 40, 5000)
     ms = Fraction(1, 1000)
     frames = (Frame(numbered(n), n, 40 * n, ms, duration=length) for n, length in enumerate(durations))
@@ -62,14 +62,14 @@ def test_the_last_frame_is_shown_for_as_long_as_the_sources(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(96, 64), (95, 63), (97, 64)])
-def test_the_size_is_the_sources_made_even(tmp_path, size):
+def test_odd_sizes_are_made_even(tmp_path, size):
     frames = (frame(n, 512 * n, numbered(n, size)) for n in range(3))
     for n, (_, image) in enumerate(played(tmp_path / "a.mp4", frames)):
         assert image.shape[:2] == (size[1] + size[1] % 2, size[0] + size[0] % 2)
         assert np.abs(image[: size[1], : size[0]].astype(int) - numbered(n, size)).mean() < 12
 
 
-def test_another_size_is_fitted_in_with_bars(tmp_path):
+def test_frames_of_another_size_are_fitted_in_with_bars(tmp_path):
     sizes = ((96, 64), (192, 128), (32, 64), (9, 3))
     white = [np.full((height, width, 3), 255, np.uint8) for width, height in sizes]
     frames = (frame(n, 512 * n, image) for n, image in enumerate(white))
@@ -81,7 +81,7 @@ def test_another_size_is_fitted_in_with_bars(tmp_path):
     assert max(wide[:14].max(), wide[50:].max()) < 60
 
 
-def test_tracked_people_are_drawn_and_others_are_not(tmp_path):
+def test_only_tracked_people_are_drawn(tmp_path):
     gray = np.full((240, 320, 3), 128, np.uint8)
     poses = people([(80, 120), (240, 120)], track_ids=[1, -1])
     video = AnnotatedVideo(tmp_path / "a.mp4")
@@ -94,14 +94,14 @@ def test_tracked_people_are_drawn_and_others_are_not(tmp_path):
     assert (gray == 128).all(), "the frame stays as it was"
 
 
-def test_two_frames_of_one_time_both_stay(tmp_path):
+def test_frames_with_equal_times_are_kept(tmp_path):
     frames = (frame(n, at) for n, at in enumerate((0, 512, 512, 513)))
     times = [time for time, _ in played(tmp_path / "a.mp4", frames)]
     assert len(times) == 4
     assert (np.diff(times) > 0).all()
 
 
-def test_a_video_that_is_cut_off_plays_up_to_there(tmp_path):
+def test_a_truncated_video_plays_up_to_its_end(tmp_path):
     """As a power cut leaves it: without its end, and mid-frame."""
     video = AnnotatedVideo(tmp_path / "a.mp4")
     for n in range(100):
@@ -123,7 +123,7 @@ def test_a_video_that_is_cut_off_plays_up_to_there(tmp_path):
     assert seen == list(range(30))
 
 
-def test_a_full_disk_is_said_when_it_is_met():
+def test_a_full_disk_is_reported():
     video = AnnotatedVideo("/dev/full")
     random = np.random.default_rng(0)
     noise = [random.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(40)]
@@ -143,7 +143,7 @@ def test_a_video_of_no_frames_can_be_closed(tmp_path):
     AnnotatedVideo(tmp_path / "a.mp4").close()
 
 
-def test_a_trail_goes_where_somebody_was_and_fades_with_time():
+def test_a_trail_follows_the_person_and_fades_with_time():
     trails, gray = Trails(1.0), np.full((200, 400, 3), 128, np.uint8)
     for n in range(31):
         picture = trails.draw(gray, people([(50 + 10 * n, 100)], track_ids=[4]), n / 10)
@@ -159,7 +159,7 @@ def test_a_trail_goes_where_somebody_was_and_fades_with_time():
     assert trails._ways == {}
 
 
-def test_trails_can_be_left_out():
+def test_no_trails_are_drawn_for_zero_seconds():
     gray, trails = np.full((100, 100, 3), 128, np.uint8), Trails(0)
     for n in range(3):
         assert trails.draw(gray, people([(20 * n, 50)], track_ids=[1]), n / 10) is gray

@@ -37,7 +37,7 @@ def reference(image: np.ndarray, matrix) -> np.ndarray:
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_all_eight_turns_and_mirrorings(matrix):
+def test_all_eight_rotations_and_reflections(matrix):
     image = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
     shown = transform(image, np.array(matrix, float).reshape(2, 2))
     np.testing.assert_array_equal(shown, reference(image, matrix))
@@ -46,7 +46,7 @@ def test_all_eight_turns_and_mirrorings(matrix):
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("scale", [1, 0.5])
-def test_a_video_is_shown_as_its_matrix_says(tmp_path, matrix, scale):
+def test_a_video_is_shown_by_its_display_matrix(tmp_path, matrix, scale):
     rng = np.random.default_rng(1)
     picture = cv2.resize(rng.integers(0, 255, (8, 12, 3), np.uint8), SIZE)
     plain = write_clip(tmp_path / "clip.mp4", [picture] * 2)
@@ -56,7 +56,7 @@ def test_a_video_is_shown_as_its_matrix_says(tmp_path, matrix, scale):
     np.testing.assert_array_equal(shown, reference(stored, matrix))
 
 
-def test_a_matrix_of_another_angle_turns_about_it():
+def test_a_matrix_of_any_angle_rotates_without_cropping():
     """30 degrees clockwise: a point's neighbours stay its neighbours, and nothing is cut off."""
     image = np.zeros((60, 100, 3), np.uint8)
     image[10:14, 80:84] = 255
@@ -73,7 +73,7 @@ def test_a_matrix_of_another_angle_turns_about_it():
     [None, np.zeros((2, 2)), np.array([[1.0, 0], [0, 0]]), np.full((2, 2), np.nan), np.ones((2, 2)),
      np.array([[1.0, 1], [1, 1.001]]), np.array([[100.0, 3], [0, 0.01]]), np.array([[0.0, 1], [0, 1]])],
 )  # fmt: skip
-def test_a_matrix_that_shows_nothing_changes_nothing(matrix):
+def test_a_singular_matrix_changes_nothing(matrix):
     image = np.ones((4, 6, 3), np.uint8)
     assert transform(image, matrix) is image
 
@@ -90,7 +90,7 @@ def test_frames_have_square_pixels(tmp_path, aspect, size, suffix):
     assert [number_of(frame.image) for frame in frames] == [0, 1, 2]
 
 
-def test_the_aspect_may_change_midway(tmp_path):
+def test_the_pixel_aspect_may_change_midway(tmp_path):
     """As in broadcasts, where a film of another aspect follows; the container states none."""
     parts = [(Fraction(64, 45), 0), (Fraction(8, 9), 6), (None, 12)]
     clips = [
@@ -103,7 +103,7 @@ def test_the_aspect_may_change_midway(tmp_path):
     assert [frame.image.shape[1::-1] for frame in frames] == [(137, 64)] * 6 + [(96, 72)] * 6 + [SIZE] * 6
 
 
-def test_the_container_has_the_last_word_on_the_aspect(tmp_path):
+def test_the_pixel_aspect_of_the_container_takes_precedence(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", 2, pixel_aspect=Fraction(64, 45))
     content = clip.read_bytes()
     at = content.index(b"pasp") + 4
@@ -112,7 +112,7 @@ def test_the_container_has_the_last_word_on_the_aspect(tmp_path):
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_other_containers_are_shown_as_their_matrix_says(tmp_path, matrix):
+def test_other_containers_are_shown_by_their_display_matrix(tmp_path, matrix):
     """FFmpeg writes the matrix into MKV as a projection. Pixels are twice as wide as high."""
     clip = write_clip(tmp_path / "clip.mp4", 2, size=(96, 64), pixel_aspect=Fraction(2))
     stored = next(iter(open_source(clip))).image
@@ -125,12 +125,12 @@ def test_other_containers_are_shown_as_their_matrix_says(tmp_path, matrix):
         np.testing.assert_array_equal(copied, reference(stored, matrix))
 
 
-def test_pixels_are_squared_before_the_frame_is_turned(tmp_path):
+def test_pixels_are_made_square_before_the_rotation(tmp_path):
     clip = show_as(write_clip(tmp_path / "clip.mp4", 2, pixel_aspect=Fraction(2)), (0, 1, -1, 0))
     assert next(iter(open_source(clip))).image.shape[:2] == (192, 64)
 
 
-def test_squaring_keeps_what_is_where():
+def test_square_pixels_keep_the_content_in_place():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 30:] = 255
     wide = square(image, Fraction(3, 2))
@@ -143,7 +143,7 @@ def test_squaring_keeps_what_is_where():
     ("mp4", ""), ("mp4", "faststart"), ("mp4", "frag_keyframe+empty_moov"), ("mov", ""), ("mkv", ""), ("webm", ""),
     ("avi", ""),
 ])  # fmt: skip
-def test_whole_files_are_told_from_cut_ones(tmp_path, suffix, flags):
+def test_truncated_files_are_recognized(tmp_path, suffix, flags):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
     clip = write_clip(tmp_path / f"clip.{suffix}", 30, codec=codec, flags=flags)
     assert is_whole(clip) is True
@@ -156,7 +156,7 @@ def test_whole_files_are_told_from_cut_ones(tmp_path, suffix, flags):
     assert is_whole(clip) is True, "devices append zeros"
 
 
-def test_other_files_do_not_say(tmp_path):
+def test_files_that_state_no_size_are_unknown(tmp_path):
     assert is_whole(write_clip(tmp_path / "clip.ts", 5)) is None
     (tmp_path / "text").write_text("no container")
     assert is_whole(tmp_path / "text") is None
@@ -170,7 +170,7 @@ def test_other_files_do_not_say(tmp_path):
     assert is_whole(clip) is None
 
 
-def test_a_box_of_64_bits_and_one_to_the_end(tmp_path):
+def test_boxes_of_64_bit_sizes_and_boxes_up_to_the_end_are_read(tmp_path):
     path = tmp_path / "boxes.mp4"
     start = struct.pack(">I4s8x", 16, b"ftyp")
     path.write_bytes(start + struct.pack(">I4sQ", 1, b"mdat", 20) + bytes(4))

@@ -21,7 +21,7 @@ def walkers(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     return np.array([(x, 8, x + 40, 60), (90 - x, 8, 130 - x, 60)], np.float32), np.ones(2, np.float32)
 
 
-def test_memory_stays_as_it_is_after_the_first_frames(tmp_path):
+def test_memory_does_not_grow_after_the_first_frames(tmp_path):
     """All that Python and NumPy hold, with every kind of file written; the rows alone come to more than ROOM."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (64, 136, 3), dtype=np.uint8) for _ in range(30)]

@@ -71,7 +71,7 @@ def frame(index, stream=0):
     return Frame(image=IMAGE, index=index, pts=index, time_base=Fraction(1, 30), stream=stream)
 
 
-def test_frames_are_shown_with_tracked_poses_alone(windows):
+def test_frames_are_shown_with_tracked_poses_only(windows):
     preview = Preview("street", trails=0)
     poses = people([(80, 120), (220, 120)], track_ids=[4, -1])
     preview.write(frame(0), poses)
@@ -83,7 +83,7 @@ def test_frames_are_shown_with_tracked_poses_alone(windows):
 
 
 @pytest.mark.parametrize("key", [ord("q"), 27, ord("q") | 0x100000])
-def test_a_key_ends_it(windows, key):
+def test_a_key_ends_the_preview(windows, key):
     """Some systems set bits above the lowest eight."""
     windows.keys = [ord("x"), key]
     preview = Preview()
@@ -98,7 +98,7 @@ def test_a_key_ends_it(windows, key):
     assert windows.open == []
 
 
-def test_the_close_button_ends_it(windows):
+def test_the_close_button_ends_the_preview(windows):
     preview = Preview()
     preview.write(frame(0), people([], track_ids=[]))
     windows.open.clear()
@@ -175,7 +175,7 @@ def test_an_opencv_without_windows_says_what_to_install(windows):
     assert "\n" not in str(error.value)
 
 
-def test_a_machine_without_a_display_is_told_from_it(windows, monkeypatch):
+def test_a_missing_display_is_reported(windows, monkeypatch):
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
@@ -211,7 +211,7 @@ def test_track_shows_frames_and_ends_with_the_window(windows, tmp_path):
     assert windows.open == []
 
 
-def test_track_without_windows_says_so_in_one_line_and_writes_nothing(windows, tmp_path):
+def test_track_without_windows_fails_in_one_line_and_writes_nothing(windows, tmp_path):
     windows.fails = True
     result = run(tmp_path, "--show")
     assert result.exit_code == 2

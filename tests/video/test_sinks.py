@@ -23,14 +23,14 @@ def frame(index: int, name: str = "") -> Frame:
     return Frame(np.zeros((8, 8, 3), np.uint8), index, index, Fraction(1, 30), name=name)
 
 
-def test_what_mot_writes_mot_reads():
+def test_mot_lines_hold_tracked_poses_only():
     poses = people([(100, 100), (300, 100), (50, 50)], oaks=[0.5, 0.25, 0.9], track_ids=[3, 1, -1])
     lines = list(mot_lines(poses, 7))
     assert [line.split(",")[:2] for line in lines] == [["7", "3"], ["7", "1"]]
     assert lines[0].split(",")[6:] == ["0.5000", "-1", "-1", "-1"]
 
 
-def test_files_of_results_are_whole_after_every_frame(tmp_path):
+def test_result_files_are_complete_after_every_frame(tmp_path):
     """Read while they are being written, as after a power cut."""
     written = JsonLines(tmp_path / "p.jsonl"), CocoFile(tmp_path / "r.json"), MotFile(tmp_path / "t.txt")
     rows: list[dict] = []
@@ -64,7 +64,7 @@ def test_a_fifo_is_refused_instead_of_waiting_for_a_reader(tmp_path, sink):
     assert caught.value.errno == errno.EINVAL
 
 
-def test_results_are_whole_while_they_are_read(tmp_path, monkeypatch):
+def test_results_stay_complete_for_a_reader(tmp_path, monkeypatch):
     """A reader that opened the file before some frames finds what was there, whatever is written meanwhile."""
     sink = CocoFile(tmp_path / "r.json")
     many = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40)))
@@ -83,7 +83,7 @@ def test_results_are_whole_while_they_are_read(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
 
 
-def test_no_device_is_replaced(tmp_path):
+def test_a_link_to_a_device_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     fifo = tmp_path / "out" / "r.json"
     fifo.symlink_to("/dev/null")
@@ -94,7 +94,7 @@ def test_no_device_is_replaced(tmp_path):
     assert [path.name for path in fifo.parent.iterdir()] == ["r.json"]
 
 
-def test_the_file_of_a_link_is_replaced_and_not_the_link(tmp_path):
+def test_the_target_of_a_link_is_replaced_and_the_link_is_kept(tmp_path):
     (tmp_path / "there").mkdir()
     link, file = tmp_path / "r.json", tmp_path / "there" / "r.json"
     link.symlink_to(file)
@@ -107,7 +107,7 @@ def test_the_file_of_a_link_is_replaced_and_not_the_link(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["r.json", "r.json", "there"]
 
 
-def test_a_kill_leaves_every_frame(tmp_path):
+def test_every_frame_survives_a_kill(tmp_path):
     """Read before anything is closed, as after SIGKILL, while the next copy is not due."""
     coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
     many, rows = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40))), []
@@ -144,7 +144,7 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [1000, 1500, 2000, 2500, 3000, 3001, 3002])
-def test_a_full_disk_leaves_whole_frames(tmp_path, room):
+def test_a_full_disk_leaves_complete_frames(tmp_path, room):
     coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
     poses, counts = people([(10, 10)], track_ids=[1]), []
 

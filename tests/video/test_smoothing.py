@@ -61,7 +61,7 @@ def run(smoother: OneEuro, measured: np.ndarray, rate: float, **poses) -> np.nda
         {"min_cutoff": 0.3, "beta": 0.0, "velocity_cutoff": 5.0},
     ],
 )
-def test_every_keypoint_goes_through_the_filter_of_the_book(settings):
+def test_every_keypoint_equals_the_naive_one_euro_filter(settings):
     random = np.random.default_rng(3)
     times = np.cumsum(random.uniform(0.01, 0.1, 40))
     values = random.normal(0, 20, (40, 17, 2)).cumsum(axis=0).astype(np.float32)
@@ -87,7 +87,7 @@ def jitter(points: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rate", [25.0, 30.0, 60.0])
 @pytest.mark.parametrize("speed", [0.0, 30.0, 130.0])
-def test_half_the_jitter_and_less_than_a_frame_late(rate, speed):
+def test_jitter_is_halved_and_the_lag_is_below_a_frame(rate, speed):
     true, measured = walk(200, rate=rate, speed=speed, noise=2.0)
     steady = run(OneEuro(), measured, rate)
     assert jitter(steady) < 0.5 * jitter(measured)
@@ -99,7 +99,7 @@ def test_half_the_jitter_and_less_than_a_frame_late(rate, speed):
     assert np.square(steady - true)[15:].mean() < np.square(measured - true)[15:].mean()
 
 
-def test_a_bad_glimpse_changes_little_and_a_good_one_after_bad_ones_much():
+def test_an_uncertain_value_changes_little_and_a_certain_one_after_it_much():
     still = np.tile(STANDING, (30, 1, 1))
     for bad_first in (False, True):
         weights = np.full(30, 0.01 if bad_first else 0.9)
@@ -115,14 +115,14 @@ def test_a_bad_glimpse_changes_little_and_a_good_one_after_bad_ones_much():
         assert (moved > 0.9).all() if bad_first else (abs(moved) < 0.02).all()
 
 
-def test_equal_weights_change_nothing_however_low():
+def test_equal_weights_change_nothing():
     _, measured = walk(40, rate=30, speed=100, noise=2.0)
     high = run(OneEuro(), measured, 30, visibility=1.0, similarity=1.0)
     low = run(OneEuro(), measured, 30, visibility=0.1, similarity=0.5)
     np.testing.assert_allclose(low, high, atol=1e-3)
 
 
-def test_near_and_far_people_are_steadied_alike():
+def test_near_and_far_people_are_smoothed_alike():
     _, measured = walk(40, rate=30, speed=100, noise=2.0)
     near = run(OneEuro(), measured, 30)
     smoother = OneEuro()
@@ -133,7 +133,7 @@ def test_near_and_far_people_are_steadied_alike():
     np.testing.assert_allclose(far, 3 * near[-1], atol=2e-2)
 
 
-def test_tracks_are_steadied_alone_and_the_untracked_not_at_all():
+def test_tracks_are_smoothed_separately_and_untracked_poses_are_not():
     smoother = OneEuro()
     smoother.update(people([(0, 0), (300, 0), (600, 0)], track_ids=[1, 2, -1]), 0.0)
     moved = people([(310, 0), (610, 0), (0, 0)], track_ids=[2, -1, 1])
@@ -145,7 +145,7 @@ def test_tracks_are_steadied_alone_and_the_untracked_not_at_all():
     assert smoother.update(people([], track_ids=[]), 0.1).keypoints.shape == (0, 17, 2)
 
 
-def test_no_position_stays_no_position_and_returns_as_it_comes():
+def test_nan_keypoints_stay_nan_and_return_unsmoothed():
     smoother = OneEuro()
     poses = people([(0, 0)], track_ids=[1])
     poses.keypoints[0, 4] = np.nan
@@ -160,7 +160,7 @@ def test_no_position_stays_no_position_and_returns_as_it_comes():
     assert np.isfinite(smoother.update(people([(5, 0)], track_ids=[1]), 0.3).keypoints).all()
 
 
-def test_who_is_gone_is_forgotten():
+def test_absent_tracks_are_dropped():
     smoother = OneEuro()
     smoother.update(people([(0, 0), (300, 0)], track_ids=[1, 2]), 0.0)
     smoother.update(people([(0, 0)], track_ids=[1]), 2.0)
@@ -169,7 +169,7 @@ def test_who_is_gone_is_forgotten():
     assert set(smoother._states) == {1}
 
 
-def test_pictures_of_another_size_do_not_smear():
+def test_a_change_of_size_rescales_the_filter():
     smoother = OneEuro()
     for n in range(5):
         smoother.update(people([(200, 200)], track_ids=[1]), n / 30)
@@ -178,7 +178,7 @@ def test_pictures_of_another_size_do_not_smear():
     np.testing.assert_allclose(smoother.update(poses, 5 / 30).keypoints, poses.keypoints, atol=1e-3)
 
 
-def test_a_wrong_argument_is_named():
+def test_wrong_arguments_are_named():
     for arguments, message in (
         ({"min_cutoff": 0}, "min_cutoff must be a number above 0, got 0"),
         ({"velocity_cutoff": float("inf")}, "velocity_cutoff must be "),

@@ -41,7 +41,7 @@ def test_every_frame_of_a_file_comes_once_and_in_order(tmp_path, suffix):
     assert list(source) == [], "frames come once"
 
 
-def test_uneven_times_are_kept_to_the_tick(tmp_path):
+def test_uneven_times_are_exact(tmp_path):
     pts = [7000, 7512, 8024, 11000, 11001, 22360]
     clip = write_clip(tmp_path / "uneven.mp4", 6, pts=pts, time_base=Fraction(1, 15360))
     frames = list(open_source(clip))
@@ -50,7 +50,7 @@ def test_uneven_times_are_kept_to_the_tick(tmp_path):
 
 
 @pytest.mark.parametrize(("degrees", "turned"), [(90, -1), (180, 2), (270, 1)])
-def test_a_video_is_turned_as_its_metadata_say(tmp_path, degrees, turned):
+def test_a_video_is_rotated_by_its_metadata(tmp_path, degrees, turned):
     """np.rot90 turns counterclockwise."""
     clip = write_clip(tmp_path / "clip.mp4", 3)
     expected = [np.rot90(frame.image, turned) for frame in open_source(clip)]
@@ -59,7 +59,7 @@ def test_a_video_is_turned_as_its_metadata_say(tmp_path, degrees, turned):
         assert frame.image.flags.c_contiguous
 
 
-def test_pictures_change_their_size_and_times_go_on(tmp_path):
+def test_times_continue_after_a_change_of_size(tmp_path):
     """Two transport streams one after the other: the second is larger, and its clock starts anew."""
     small = write_clip(tmp_path / "small.ts", 6)
     large = write_clip(tmp_path / "large.ts", 6, size=(192, 128), first=6)
@@ -73,7 +73,7 @@ def test_pictures_change_their_size_and_times_go_on(tmp_path):
     np.testing.assert_allclose(np.delete(steps, 5), 1 / 30, atol=1e-3)
 
 
-def test_times_that_are_missing_are_a_frame_apart(tmp_path):
+def test_missing_times_are_one_frame_apart(tmp_path):
     """A bare H.264 stream has none."""
     frames = list(open_source(write_clip(tmp_path / "bare.h264", 8)))
     steps = np.diff([frame.time for frame in frames])
@@ -82,7 +82,7 @@ def test_times_that_are_missing_are_a_frame_apart(tmp_path):
     np.testing.assert_allclose(steps, steps[0])
 
 
-def test_a_damaged_packet_is_counted_and_the_frames_after_it_keep_their_numbers(tmp_path):
+def test_a_damaged_packet_is_counted_and_later_frames_keep_their_numbers(tmp_path):
     """Each picture is a key frame, so that only the damaged one is lost."""
     clip = spoil(write_clip(tmp_path / "clip.mp4", 12, gop=1), 5)
     source = open_source(clip)
@@ -93,7 +93,7 @@ def test_a_damaged_packet_is_counted_and_the_frames_after_it_keep_their_numbers(
 
 
 @pytest.mark.parametrize(("suffix", "flags"), [("mkv", ""), ("mp4", "faststart")])
-def test_a_file_that_ends_early_says_so(tmp_path, suffix, flags):
+def test_a_truncated_file_is_reported(tmp_path, suffix, flags):
     clip = write_clip(tmp_path / f"clip.{suffix}", 90, flags=flags)
     at, _ = packets(clip)[30]
     clip.write_bytes(clip.read_bytes()[:at])
@@ -104,7 +104,7 @@ def test_a_file_that_ends_early_says_so(tmp_path, suffix, flags):
     assert any("of 3.0" in problem for problem in source.problems)
 
 
-def test_what_is_no_video_is_refused(tmp_path):
+def test_files_that_are_no_video_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="source not found: .*gone.mp4; pass a video"):
         open_source(tmp_path / "gone.mp4")
     (tmp_path / "text.mp4").write_text("no video")
@@ -128,7 +128,7 @@ def test_what_is_no_video_is_refused(tmp_path):
         open_source(tmp_path, rate=0)
 
 
-def test_folders_globs_and_lists_of_pictures(tmp_path):
+def test_folders_globs_and_lists_of_pictures_are_sources(tmp_path):
     for n in range(4):
         assert cv2.imwrite(str(tmp_path / f"{n}.png"), numbered(n))
     named = [tmp_path / "2.png", tmp_path / "0.png"]
@@ -155,7 +155,7 @@ def test_a_damaged_picture_is_named_and_leaves_a_gap(tmp_path):
     assert "1.png" in source.problems[0]
 
 
-def test_arrays_and_frames_that_somebody_has():
+def test_arrays_and_frames_are_sources():
     arrays = [numbered(n) for n in range(3)]
     for given in (arrays, iter(arrays)):
         frames = list(open_source(given, rate=10))
@@ -165,7 +165,7 @@ def test_arrays_and_frames_that_somebody_has():
     assert next(iter(FrameIterable([own], 30))) is own
 
 
-def test_an_address_or_a_camera_is_live_unless_one_says_otherwise(monkeypatch):
+def test_addresses_and_cameras_are_live_by_default(monkeypatch):
     opened = []
 
     def note(self, address, **settings):
@@ -220,7 +220,7 @@ def halves(clip, at: int) -> list[bytes]:
     return [content[:where], content[where:]]
 
 
-def test_a_stream_that_stalls_and_returns_goes_on(tmp_path):
+def test_a_stalled_stream_continues(tmp_path):
     """The connection stays; nothing comes until the frames before the stall have been seen."""
     clip = write_clip(tmp_path / "clip.ts", 200, size=(320, 240))
     first, second = halves(clip, 150)
@@ -236,7 +236,7 @@ def test_a_stream_that_stalls_and_returns_goes_on(tmp_path):
     assert (np.diff([frame.time for frame in frames]) > 0).all()
 
 
-def test_a_stream_that_breaks_off_is_opened_again_and_its_times_go_on(tmp_path):
+def test_a_broken_stream_is_reopened_and_its_times_continue(tmp_path):
     first = write_clip(tmp_path / "first.ts", 60)
     second = write_clip(tmp_path / "second.ts", 60, first=100)
     with Camera([first.read_bytes()], [second.read_bytes()]) as camera:
@@ -252,7 +252,7 @@ def test_a_stream_that_breaks_off_is_opened_again_and_its_times_go_on(tmp_path):
     assert "did not return within 1.5 s" in source.problems[-1]
 
 
-def test_a_stream_that_is_silent_counts_as_stalled(tmp_path):
+def test_a_silent_stream_counts_as_stalled(tmp_path):
     clip = write_clip(tmp_path / "clip.ts", 200, size=(320, 240))
     first, _ = halves(clip, 150)
     over = threading.Event()
@@ -264,14 +264,14 @@ def test_a_stream_that_is_silent_counts_as_stalled(tmp_path):
     assert source.cut_short
 
 
-def test_a_file_that_is_taken_for_live_ends_where_it_ends(tmp_path):
+def test_a_file_opened_as_live_is_not_reopened(tmp_path):
     source = open_source(write_clip(tmp_path / "clip.mp4", 5), live=True, retry=1e9)
     assert source.live
     assert numbers(source) == [0, 1, 2, 3, 4]
     assert not source.cut_short
 
 
-def test_closing_ends_the_wait_for_a_stream(tmp_path):
+def test_closing_ends_the_attempts_to_reopen_a_stream(tmp_path):
     clip = write_clip(tmp_path / "clip.ts", 60)
     with Camera([clip.read_bytes()]) as camera:
         source = open_source(camera.address, retry=1e9)
@@ -283,7 +283,7 @@ def test_closing_ends_the_wait_for_a_stream(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "webm", "avi"])
-def test_a_last_frame_that_stays_for_seconds_is_no_early_end(tmp_path, suffix):
+def test_a_long_last_frame_is_not_reported_as_truncation(tmp_path, suffix):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
     clip = write_clip(tmp_path / f"clip.{suffix}", 6, codec=codec)
     if suffix in ("mp4", "mov"):  # the last sample's duration, by hand: the table of times ends with it
@@ -312,7 +312,7 @@ def test_the_last_frame_has_its_own_duration(tmp_path):
 
 @pytest.mark.parametrize("start", [0.5, 120, 90_000])
 @pytest.mark.parametrize("suffix", ["mkv", "ts"])
-def test_a_segment_that_keeps_the_clock_of_its_recording_is_whole(tmp_path, start, suffix):
+def test_a_segment_with_the_clock_of_its_recording_is_complete(tmp_path, start, suffix):
     pts = [round(start * 30) + n for n in range(60)]
     source = open_source(write_clip(tmp_path / f"part.{suffix}", 60, pts=pts))
     frames = list(source)
@@ -323,7 +323,7 @@ def test_a_segment_that_keeps_the_clock_of_its_recording_is_whole(tmp_path, star
 
 @pytest.mark.parametrize("wrong", [[30], [10, 40, 41]])
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-def test_single_frames_stamped_hours_ahead_join_the_line(tmp_path, wrong, suffix):
+def test_frames_with_timestamps_hours_ahead_join_the_line(tmp_path, wrong, suffix):
     clip = write_clip(tmp_path / f"clip.{suffix}", 60)
     with av.open(str(clip)) as container:
         hours = round(20 * 3600 / container.streams.video[0].time_base)
@@ -362,7 +362,7 @@ class Pictures(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("path", ["parts", "bare"])
-def test_a_stream_without_timestamps_takes_the_times_of_arrival(path):
+def test_a_stream_without_timestamps_uses_arrival_times(path):
     """FFmpeg would say 25 pictures a second."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -393,7 +393,7 @@ def test_passwords_are_in_no_name_message_or_traceback():
     assert "secret" not in str(refused.value)
 
 
-def test_an_iterable_is_asked_for_its_frames_once():
+def test_an_iterable_is_iterated_once():
     """Asking may open a camera."""
     asked = []
 

@@ -73,7 +73,7 @@ def assert_same(a: list, b: list) -> None:
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
 
 
-def test_every_frame_has_the_engines_poses_and_their_ids(engine):
+def test_every_frame_has_the_poses_of_the_engine_with_track_ids(engine):
     images = scene(20)
     summary = Summary()
     tracked = gathered(images, engine, boxes=KNOWN, summary=summary)
@@ -93,14 +93,14 @@ def test_every_frame_has_the_engines_poses_and_their_ids(engine):
 
 @pytest.mark.parametrize("threaded", [True, False])
 @pytest.mark.parametrize("together", [1, 3, 8])
-def test_sharing_out_the_work_changes_nothing(engine, threaded, together):
+def test_threads_and_batches_do_not_change_poses(engine, threaded, together):
     images = scene(20)
     expected = gathered(images, engine, boxes=KNOWN, threaded=False, together=1)
     assert_same(gathered(images, engine, boxes=KNOWN, threaded=threaded, together=together), expected)
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypatch, every):
+def test_groups_overlap_on_a_device_if_their_boxes_are_independent(engine, monkeypatch, every):
     boxes = BoxSource("known", walkers, every=every)
     expected = gathered(scene(12), engine, boxes=boxes, together=3)
     stand_in.install(monkeypatch)
@@ -120,7 +120,7 @@ def test_on_a_device_groups_overlap_where_their_boxes_allow_it(engine, monkeypat
         assert device._pipeline._under_way == 0
 
 
-def test_frames_of_a_file_share_passes_and_wait_where_they_depend_on_each_other(engine, monkeypatch):
+def test_frames_of_a_file_share_passes_unless_they_depend_on_each_other(engine, monkeypatch):
     batches, infer = [], engine.infer
 
     def note(frames, **arguments):
@@ -135,7 +135,7 @@ def test_frames_of_a_file_share_passes_and_wait_where_they_depend_on_each_other(
     assert batches == [1, 1, 1, 1]
 
 
-def test_from_first_boxes_people_are_followed_alone(engine):
+def test_people_are_tracked_from_first_boxes_alone(engine):
     """The tracker's boxes follow the dots as they walk on: 4 pixels a frame, with nobody telling."""
     images = scene(25)
     first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
@@ -148,7 +148,7 @@ def test_from_first_boxes_people_are_followed_alone(engine):
         np.testing.assert_allclose(lefts, 8 + 4 * frame.index + 4 * DOTS["red"][0] + 1.5, atol=3)
 
 
-def test_who_vanishes_is_let_go(engine):
+def test_tracks_of_people_who_disappear_end(engine):
     """Black pictures give poses of low scores: the tracks end, and so do their boxes."""
     images = scene(5) + [np.zeros((160, 240, 3), np.uint8)] * 20
     first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
@@ -160,7 +160,7 @@ def test_who_vanishes_is_let_go(engine):
     assert counts == [2] * 14 + [0] * 11, "nine frames fit in the patience"
 
 
-def test_boxes_are_asked_for_at_every_nth_frame(engine):
+def test_boxes_are_taken_at_every_nth_frame(engine):
     asked = []
 
     def find(frame):
@@ -175,7 +175,7 @@ def test_boxes_are_asked_for_at_every_nth_frame(engine):
     np.testing.assert_allclose(scores, 0.5, err_msg="a track keeps the score of the box that found it")
 
 
-def test_smoothing_is_off_unless_asked_for(engine):
+def test_smoothing_is_off_by_default(engine):
     images, random = scene(12, speed=0), np.random.default_rng(0)
     shaken = [np.roll(image, int(random.integers(-3, 4)), axis=1) for image in images]
     still = BoxSource("", lambda frame: walkers(frame, speed=0))
@@ -188,7 +188,7 @@ def test_smoothing_is_off_unless_asked_for(engine):
     assert np.abs(motion[1]).mean() < 0.7 * np.abs(motion[0]).mean()
 
 
-def test_several_files_through_one_engine(engine):
+def test_several_files_are_tracked_through_one_engine(engine):
     one, two = scene(12), scene(7, people=1)
     single, summary = BoxSource("", lambda frame: walkers(frame, people=1)), Summary()
     alone = [gathered(one, engine, boxes=KNOWN), gathered(two, engine, boxes=single)]
@@ -217,7 +217,7 @@ class Live(FrameSource):
             yield Frame(image, index, index, Fraction(1, 30))
 
 
-def test_a_live_source_drops_the_oldest_and_counts(engine):
+def test_a_live_source_drops_and_counts_the_oldest_frames(engine):
     """While the first frame is with us all others come: the newest two remain, and one on its way."""
     images = [numbered(n) for n in range(60)]
     source, summary = Live(images), Summary()
@@ -234,7 +234,7 @@ def test_a_live_source_drops_the_oldest_and_counts(engine):
     assert summary.complete, "a camera that is too fast is no fault"
 
 
-def test_a_stalled_camera_holds_up_no_other(engine):
+def test_a_stalled_camera_does_not_block_another(engine):
     """The second camera's frames all come while the first is silent."""
     release = threading.Event()
     stalled, running = Live(scene(4), {2: release}), Live(scene(6))
@@ -247,7 +247,7 @@ def test_a_stalled_camera_holds_up_no_other(engine):
     assert (last.stream, last.index) == (0, 3)
 
 
-def test_a_change_of_size_keeps_the_ids_and_the_boxes(engine):
+def test_a_change_of_size_keeps_ids_and_boxes(engine):
     """From one frame to the next the pictures have half the size; the tracker alone knows where people are."""
     large = scene(8, speed=0)
     small = [image[::2, ::2].copy() for image in scene(8, speed=0)]
@@ -265,7 +265,7 @@ def test_an_engine_that_takes_rgb_gets_rgb(engine):
         assert_same(gathered(images, other, boxes=KNOWN), gathered(images, engine, boxes=KNOWN))
 
 
-def test_a_detector_that_is_gone_ends_the_run_and_the_threads(engine):
+def test_a_failed_detector_ends_the_run_and_the_threads(engine):
     def find(frame):
         if frame.index == 3:
             raise StateError("the detector is closed")
@@ -397,13 +397,13 @@ def test_a_closed_engine_ends_the_run(tmp_path):
         gathered(scene(4), closed, boxes=KNOWN)
 
 
-def test_a_score_that_the_bundle_does_not_give_is_refused_at_once(engine):
+def test_a_score_that_the_bundle_lacks_is_refused_at_once(engine):
     stand_in = SimpleNamespace(gives_oaks=False, bundle=engine.bundle)
     with pytest.raises(ValueError, match="tracker's score must be 'conventional'"):
         track(scene(1), stand_in, boxes=KNOWN, tracker=Tracker(bundles.RGB, score="oaks"))
 
 
-def test_a_picture_too_large_for_a_video_costs_the_video_alone(engine, tmp_path):
+def test_a_picture_too_large_for_h264_ends_the_video_alone(engine, tmp_path):
     """H.264 holds 16,384 rows."""
     images = [np.zeros((16_400, 16, 3), np.uint8)] * 3
     output = StreamFiles(tmp_path / "out")
@@ -417,7 +417,7 @@ def test_a_picture_too_large_for_a_video_costs_the_video_alone(engine, tmp_path)
     assert json.loads((tmp_path / "out" / "results.header.json").read_text())["complete"] is False
 
 
-def test_whoever_stops_early_leaves_no_thread(engine):
+def test_stopping_early_leaves_no_thread(engine):
     before = threading.active_count()
     frames = track(scene(30), engine, boxes=KNOWN, together=2)
     next(frames)
@@ -425,7 +425,7 @@ def test_whoever_stops_early_leaves_no_thread(engine):
     assert threading.active_count() == before
 
 
-def test_what_was_wrong_with_a_source_is_in_the_summary(tmp_path, engine):
+def test_problems_of_a_source_are_in_the_summary(tmp_path, engine):
     clip = spoil(write_clip(tmp_path / "clip.mp4", 12, gop=1), 5)
     summary = Summary()
     frames = [frame for frame, _ in track(clip, engine, boxes=NOBODY, summary=summary)]

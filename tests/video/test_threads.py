@@ -29,7 +29,7 @@ def settle(made: list) -> None:
         threading.Event().wait(0.05)
 
 
-def test_everything_comes_in_order_and_no_more_is_read_than_there_is_room_for():
+def test_items_are_read_ahead_in_order_up_to_the_size():
     made: list[int] = []
     with_room = ReadAhead(counted(50, made), 4)
     wait_for(lambda: len(made) == 5)
@@ -41,7 +41,7 @@ def test_everything_comes_in_order_and_no_more_is_read_than_there_is_room_for():
         next(with_room)
 
 
-def test_items_that_wait_are_bounded_by_their_weight():
+def test_waiting_items_are_bounded_by_their_bytes():
     made: list[int] = []
     ahead = ReadAhead(counted(20, made), 10, weigh=lambda item: 5, heaviest=14)
     wait_for(lambda: len(made) == 3)
@@ -52,7 +52,7 @@ def test_items_that_wait_are_bounded_by_their_weight():
     assert list(heavy) == [0, 1, 2]
 
 
-def test_the_oldest_gives_way_and_is_counted():
+def test_the_oldest_item_is_dropped_and_counted():
     made: list[int] = []
     ahead = ReadAhead(counted(50, made), 3, drop_oldest=True)
     settle(made)
@@ -60,7 +60,7 @@ def test_the_oldest_gives_way_and_is_counted():
     assert ahead.dropped == 47
 
 
-def test_an_error_comes_after_what_was_read_before_it():
+def test_an_error_is_raised_after_the_items_before_it():
     def failing():
         yield 1
         raise OSError("the cable")
@@ -73,7 +73,7 @@ def test_an_error_comes_after_what_was_read_before_it():
         next(ahead)
 
 
-def test_closing_ends_a_reader_that_waits_for_room_and_closes_what_it_reads():
+def test_closing_ends_a_waiting_reader_and_closes_its_iterable():
     closed = threading.Event()
 
     def endless():
@@ -91,7 +91,7 @@ def test_closing_ends_a_reader_that_waits_for_room_and_closes_what_it_reads():
     assert next(ahead, None) is None
 
 
-def test_closing_frees_whoever_waits_for_an_item():
+def test_closing_ends_the_wait_for_an_item():
     """A reader that hangs in a network does not hang the one behind it."""
     release = threading.Event()
 
@@ -110,7 +110,7 @@ def test_closing_frees_whoever_waits_for_an_item():
     assert got == ["closed"]
 
 
-def test_a_shared_condition_tells_of_items_and_of_the_end():
+def test_a_shared_condition_is_notified_of_items_and_of_the_end():
     changed = threading.Condition()
     release = threading.Event()
 
@@ -141,7 +141,7 @@ def test_everything_is_written_in_order_before_close_returns():
         behind(50)
 
 
-def test_no_more_waits_to_be_written_than_there_is_room_for():
+def test_waiting_writes_are_bounded_by_the_size():
     release, taken = threading.Event(), []
 
     def slow(item):
@@ -166,7 +166,7 @@ def test_no_more_waits_to_be_written_than_there_is_room_for():
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_after_an_error_nobody_waits_and_nothing_more_is_written():
+def test_after_an_error_nothing_more_is_written_and_every_call_raises_it():
     """Also not somebody who waits for room that will never be."""
     taken = []
 

@@ -27,7 +27,7 @@ def reference_oks(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(np.exp(-squared / (2 * width * height * (2 * np.array(COCO17.sigmas)) ** 2))))
 
 
-def test_ids_are_handed_out_from_one_and_everything_else_stays():
+def test_ids_start_at_one_and_all_else_is_unchanged():
     poses = people([(100, 100), (300, 100)], oaks=[0.9, 0.5])
     tracked = Tracker(COCO17).update(poses, 0.0)
     assert ids(tracked) == [1, 2]
@@ -35,7 +35,7 @@ def test_ids_are_handed_out_from_one_and_everything_else_stays():
         assert getattr(tracked, name) is getattr(poses, name)
 
 
-def test_ids_follow_people_and_not_the_order_of_their_boxes():
+def test_ids_follow_people_in_any_order_of_boxes():
     tracker, random = Tracker(COCO17), np.random.default_rng(0)
     ways = [(np.array(start, float), np.array(speed, float)) for start, speed in
             (((100, 100), (150, 0)), ((500, 100), (-150, 0)), ((300, 400), (0, 60)))]  # fmt: skip
@@ -49,7 +49,7 @@ def test_ids_follow_people_and_not_the_order_of_their_boxes():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_assignment_is_the_best_of_all(seed):
+def test_the_assignment_is_optimal(seed):
     """Against every permutation, on people so close together that the nearest first would be worse."""
     random = np.random.default_rng(seed)
     before = random.uniform(0, 60, (5, 2)) * (1, 0.5)
@@ -66,7 +66,7 @@ def test_the_assignment_is_the_best_of_all(seed):
     assert ids(tracker.update(people(after), 1e-9)) == [track + 1 for track in expected]
 
 
-def test_the_nearest_first_would_be_wrong():
+def test_the_assignment_is_not_greedy():
     """Two tracks compete for one pose; who takes it first leaves the other with nothing."""
     tracker = Tracker(COCO17, repeat=1.0)
     tracker.update(people([(0, 0), (26, 0)]), 0.0)
@@ -77,7 +77,7 @@ def test_the_nearest_first_would_be_wrong():
     assert ids(tracker.update(people([(14, 0), (45, 0)]), 1e-9)) == [1, 2]
 
 
-def test_pairs_that_are_too_far_apart_do_not_cost_a_good_one_its_place():
+def test_pairs_below_the_threshold_displace_no_good_pair():
     """Two pairs just below the threshold have a larger sum than the one above it and its leftovers."""
 
     def oks(apart: float) -> float:
@@ -91,7 +91,7 @@ def test_pairs_that_are_too_far_apart_do_not_cost_a_good_one_its_place():
     assert ids(tracker.update(people([(near, 0), (-far, 0)]), 1e-9)) == [1, 3]
 
 
-def test_a_pose_at_the_gate_supports_and_one_below_does_not():
+def test_a_pose_at_the_gate_updates_its_track_and_one_below_does_not():
     gate = float(np.float32(0.3))
     below = float(np.nextafter(np.float32(0.3), np.float32(0)))
     tracker = Tracker(COCO17, gate=gate)
@@ -100,7 +100,7 @@ def test_a_pose_at_the_gate_supports_and_one_below_does_not():
     assert tracker.started == 2
 
 
-def test_a_pose_below_the_gate_keeps_its_track_from_the_next_person():
+def test_a_pose_below_the_gate_takes_part_in_the_assignment():
     """The first person's pose is nearer to the second one's track, whose own pose is below the gate."""
     before, after = people([(0, 0), (26, 0)]), [(14, 0), (26, 0)]
     moved, first, second = (np.array((x, 0)) + STANDING for x in (14, 0, 26))
@@ -113,7 +113,7 @@ def test_a_pose_below_the_gate_keeps_its_track_from_the_next_person():
     assert ids(alone.update(people(after[:1]), 1e-9)) == [2]  # nothing tells that it is the first
 
 
-def test_a_match_flips_where_its_oks_passes_the_threshold():
+def test_a_match_changes_at_the_oks_threshold():
     moved = STANDING + np.array((17.0, 0))
     edge = reference_oks(moved, STANDING)
     assert 0.1 < edge < 0.5
@@ -123,7 +123,7 @@ def test_a_match_flips_where_its_oks_passes_the_threshold():
         assert ids(tracker.update(people([(17, 0)]), 0.0)) == [expected]
 
 
-def test_who_was_seen_once_may_have_gone_anywhere():
+def test_a_track_of_one_pose_allows_a_larger_distance():
     """A runner's second pose is looked for farther away than anybody's who is known to stand."""
     runner, stander = Tracker(COCO17), Tracker(COCO17)
     for time in (0.0, 0.1):
@@ -134,14 +134,14 @@ def test_who_was_seen_once_may_have_gone_anywhere():
     assert ids(runner.update(people([(60, 0)]), 0.3)) == [1]
 
 
-def test_the_score_that_is_asked_for_gates():
+def test_the_chosen_score_is_compared_with_the_gate():
     poses = people([(0, 0)], oaks=0.1, conventional=0.9)
     assert ids(Tracker(COCO17).update(poses, 0.0)) == [NO_TRACK]
     assert ids(Tracker(COCO17, score="conventional").update(poses, 0.0)) == [1]
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(1.0, 1), (1.0 + 1e-6, 2)])
-def test_patience_ends_when_it_says(gap, expected):
+def test_a_track_is_lost_after_patience(gap, expected):
     tracker = Tracker(COCO17, patience=1.0)
     tracker.update(people([(0, 0)]), 0.0)
     tracker.update(people([(0, 0)], oaks=0.1), 0.5)
@@ -158,7 +158,7 @@ def test_frames_may_be_farther_apart_than_patience(patience):
     assert tracker.boxes(10.0)[1].tolist() == []
 
 
-def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
+def test_an_id_survives_an_occlusion_by_another_person():
     """B walks behind A, who stands. While B is hidden, B's box holds A's pose, or a bad one."""
     tracker = Tracker(COCO17)
     for n in range(90):
@@ -172,7 +172,7 @@ def test_an_id_survives_an_occlusion_in_which_the_box_shows_somebody_else():
 SIZE = (400, 300)
 
 
-def test_who_leaves_the_picture_is_let_go_and_nobody_takes_the_id():
+def test_a_track_ends_when_its_person_leaves_and_nobody_gets_its_id():
     """A pan to the right: the first person leaves on the left; the poses in the box then show the second one."""
     tracker = Tracker(COCO17)
     tracker.update(people([(60, 150), (300, 150)]), 0.0, size=SIZE)
@@ -193,7 +193,7 @@ def test_who_leaves_the_picture_is_let_go_and_nobody_takes_the_id():
     assert -45 < gone < 10
 
 
-def test_somebody_at_the_edge_is_kept_while_half_of_them_is_in_view():
+def test_a_person_half_in_view_at_the_edge_keeps_the_track():
     tracker = Tracker(COCO17)
     poses = people([(4, 150)])
     for n in range(30):
@@ -202,7 +202,7 @@ def test_somebody_at_the_edge_is_kept_while_half_of_them_is_in_view():
         assert ids(tracked) == [1]
 
 
-def test_somebody_of_whom_no_keypoint_is_left_in_view_is_let_go_at_the_edge_alone():
+def test_a_track_without_visible_keypoints_ends_only_at_the_edge():
     for center, expected in (((4, 150), [NO_TRACK]), ((200, 150), [1])):
         tracker = Tracker(COCO17)
         tracker.update(people([center]), 0.0, size=SIZE)
@@ -213,7 +213,7 @@ def test_somebody_of_whom_no_keypoint_is_left_in_view_is_let_go_at_the_edge_alon
         assert ids(tracker.update(unseen, 0.2, of_tracks=[1], size=SIZE)) == expected
 
 
-def test_a_track_whose_box_shows_another_tracks_person_ends():
+def test_a_track_ends_when_its_box_shows_the_person_of_another():
     tracker = Tracker(COCO17)
     tracker.update(people([(100, 150), (200, 150)]), 0.0)
     tracked = tracker.update(
@@ -229,7 +229,7 @@ def test_a_track_whose_box_shows_another_tracks_person_ends():
     assert list(other.boxes(0.2)[1]) == [1, 2]
 
 
-def test_detected_people_are_followed_until_they_are_out_of_the_picture():
+def test_detected_people_are_tracked_until_they_leave_the_picture():
     tracker = Tracker(COCO17)
     for n in range(40):
         center = (40 - 4 * n, 150)
@@ -238,19 +238,19 @@ def test_detected_people_are_followed_until_they_are_out_of_the_picture():
     assert list(tracker.boxes(40 / RATE, SIZE)[1]) == []
 
 
-def test_boxes_that_are_the_trackers_own_begin_no_track():
+def test_boxes_of_the_tracker_start_no_track():
     tracker = tracker_of(people([(0, 0)]))
     assert ids(tracker.update(people([(300, 0), (2, 0)]), 0.1, of_tracks=[1, 1])) == [NO_TRACK, 1]
     assert tracker.started == 1
 
 
-def test_two_boxes_with_one_person_give_one_track():
+def test_two_boxes_of_one_person_give_one_track():
     tracker = Tracker(COCO17)
     poses = people([(0, 0), (2, 0), (300, 0)], oaks=[0.7, 0.9, 0.8])
     assert ids(tracker.update(poses, 0.0)) == [NO_TRACK, 1, 2]
 
 
-def test_tracks_that_were_seen_last_choose_first():
+def test_tracks_of_the_last_frame_are_assigned_first():
     """A pose between a track of the last frame and one that has waited, whose reach has grown."""
     tracker = Tracker(COCO17)
     tracker.update(people([(0, 0), (60, 0)]), 0.0)
@@ -259,7 +259,7 @@ def test_tracks_that_were_seen_last_choose_first():
     assert ids(tracker.update(people([(14, 0)]), 25 / RATE)) == [1]
 
 
-def test_a_weak_pose_leaves_the_track_as_it_was():
+def test_a_pose_below_the_gate_does_not_change_its_track():
     tracker = Tracker(COCO17)
     for n in range(4):
         tracker.update(people([(10 * n, 0)]), 0.1 * n)
@@ -270,7 +270,7 @@ def test_a_weak_pose_leaves_the_track_as_it_was():
     assert of.tolist() == [1]
 
 
-def test_boxes_are_the_padded_extents_moved_on_with_the_body():
+def test_predicted_boxes_are_padded_extents_moved_with_the_body():
     """At uneven times: what counts is the time and not the number of frames."""
     tracker = Tracker(COCO17)
     for time in (0.0, 0.1, 0.13, 0.4, 0.5):
@@ -297,7 +297,7 @@ def test_a_track_has_a_box_until_it_is_lost():
     assert tracker._tracks == [], "a lost track takes no memory"
 
 
-def test_keypoints_that_are_absent_move_with_the_body():
+def test_absent_keypoints_move_with_the_body():
     tracker = Tracker(COCO17)
     tracker.update(people([(0, 0)]), 0.0)
     seen = np.where(np.arange(17) >= 11, 0.0, 1.0)
@@ -314,7 +314,7 @@ def tracker_of(poses: Poses) -> Tracker:
     return tracker
 
 
-def test_a_half_hidden_person_is_known_by_the_half_that_shows():
+def test_a_half_hidden_person_is_matched_by_visible_keypoints():
     """Against all keypoints the guessed legs would part the pose from its track."""
     legs = np.arange(17) >= 11
     tracker = Tracker(COCO17, match=0.7)
@@ -324,7 +324,7 @@ def test_a_half_hidden_person_is_known_by_the_half_that_shows():
     assert ids(tracker.update(guessed, 0.1)) == [1]
 
 
-def test_keypoints_without_a_position_do_no_harm():
+def test_nan_keypoints_are_ignored():
     poses = people([(0, 0), (300, 0)])
     poses.keypoints[0, 5:9] = np.nan
     poses.keypoints[1] = np.nan
@@ -335,7 +335,7 @@ def test_keypoints_without_a_position_do_no_harm():
     np.testing.assert_allclose(boxes, tracker_of(people([(2, 0)])).boxes(0.0)[0], atol=1e-3)
 
 
-def test_pictures_of_another_size_keep_the_ids():
+def test_a_change_of_size_keeps_the_ids():
     tracker = Tracker(COCO17)
     for n in range(4):
         tracker.update(people([(200 + 10 * n, 300)]), 0.1 * n)
@@ -346,12 +346,12 @@ def test_pictures_of_another_size_keep_the_ids():
     assert ids(tracker.update(people([(120, 150)], scale=0.5), 0.4)) == [1]
 
 
-def test_a_track_remembers_the_score_of_its_box():
+def test_a_track_keeps_its_last_box_score():
     tracker = tracker_of(people([(0, 0)]))
     assert tracker.box_scores([1]).tolist() == [1]
 
 
-def test_nobody_is_no_problem():
+def test_frames_without_poses_are_tracked():
     tracker = Tracker(COCO17)
     assert ids(tracker.update(people([]), 0.0)) == []
     assert ids(tracker.update(people([(0, 0)]), 0.0)) == [1]
@@ -367,7 +367,7 @@ def test_a_bundle_without_visibility_is_tracked_by_the_conventional_score():
         Tracker(COCO17).update(poses, 0.0)
 
 
-def test_a_frame_without_any_score_costs_nobody_an_id():
+def test_a_frame_without_scores_keeps_all_ids():
     tracker = Tracker(COCO17)
     lost = people([(0, 0), (300, 0)], oaks=np.nan, similarity=np.nan)
     assert ids(tracker.update(lost, 0.0)) == [NO_TRACK] * 2
@@ -377,7 +377,7 @@ def test_a_frame_without_any_score_costs_nobody_an_id():
 
 
 @pytest.mark.parametrize(("gate", "kind"), [("conventional", "oaks"), ("oaks", "conventional")])
-def test_a_first_frame_without_any_score_says_nothing_about_the_other_score(gate, kind):
+def test_a_first_frame_without_scores_raises_no_error(gate, kind):
     tracker = Tracker(COCO17, score=gate)
     lost = people([(0, 0)], oaks=np.nan, similarity=np.nan, conventional=np.nan, score_kind=kind)
     assert ids(tracker.update(lost, 0.0)) == [NO_TRACK]
@@ -394,7 +394,7 @@ def test_a_first_frame_without_any_score_says_nothing_about_the_other_score(gate
         ({"patience": -1}, "patience must be 0 seconds or more, got -1"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments, message):
+def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Tracker(COCO17, **arguments)
 
