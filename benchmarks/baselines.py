@@ -1,4 +1,4 @@
-"""The usual ways to compute the operations, written from the algorithms: NumPy, OpenCV, torch."""
+"""Common ways to compute the operations, in NumPy, OpenCV and torch, and inputs for them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,38 @@ from typing import Any
 import cv2
 import numpy as np
 
+from oaks import COCO17
+
+PAIRS, ORDER, KEYPOINTS = COCO17.pairs, COCO17.mirror, COCO17.count
+
+
+def heatmaps(count: int, height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return maps with one peak of unequal flanks each, over noise, and the maps of mirrored crops, a little lower."""
+    random = np.random.default_rng(seed)
+    maps = random.random((count, KEYPOINTS, height, width), np.float32) * np.float32(0.05)
+    y, x = random.uniform(8, height - 9, (2, count, KEYPOINTS, 1, 1)) * [[[[[1]]]], [[[[width / height]]]]]
+    rows, columns = np.mgrid[:height, :width]
+    maps += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 8).astype(np.float32)
+    return maps, np.ascontiguousarray(maps[:, ORDER, :, ::-1]) * np.float32(0.9)
+
+
+def boxes(
+    random: np.random.Generator, count: int, frame: tuple[int, int], heights: tuple[float, float]
+) -> np.ndarray:
+    """Return boxes (count, 4) of people in a frame (width, height), with heights in a range of pixels."""
+    h = random.uniform(*heights, count)
+    w = h * random.uniform(0.3, 0.8, count)
+    x, y = random.uniform(0, frame[0] - w), random.uniform(0, frame[1] - h)
+    return np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
+
 
 def average_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The flip average of (N, K, h, w) maps; `order` is the keypoint that each becomes in a mirror."""
+    """Return the flip average of maps (N, K, h, w); `order` is the keypoint that each becomes in a mirror."""
     return 0.5 * (heatmaps + mirrored[:, order, :, ::-1])
 
 
 def peaks_numpy(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, K, 2) float32 x, y and (N, K) values of the maxima."""
+    """Return places (N, K, 2) float32 x, y and values (N, K) of the maxima."""
     count, keypoints, _, width = heatmaps.shape
     flat = heatmaps.reshape(count, keypoints, -1)
     index = flat.argmax(axis=2)
@@ -23,7 +47,7 @@ def peaks_numpy(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode_second_peak_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Flip, average, highest and second-highest cell, and the step between them, person by person."""
+    """Decode: flip, average, highest and second-highest cell, and the step between them, person by person."""
     averaged = average_numpy(heatmaps, mirrored, order)
     points, _ = peaks_numpy(averaged)
     width = averaged.shape[3]
@@ -39,7 +63,7 @@ def decode_second_peak_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: 
 
 
 def decode_gradient_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Flip, average, highest cell, and a quarter pixel by the neighbors' sign, person by person."""
+    """Decode: flip, average, highest cell, and a quarter pixel by the neighbors' sign, person by person."""
     averaged = average_numpy(heatmaps, mirrored, order)
     points, _ = peaks_numpy(averaged)
     height, width = averaged.shape[2:]
@@ -56,7 +80,7 @@ def decode_gradient_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.
 def decode_dark_numpy(
     heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray, kernel: int = 11
 ) -> np.ndarray:
-    """Flip, average, highest cell, then blur every map, take logarithms and one Newton step for all."""
+    """Decode: flip, average, highest cell, then blur every map, take logarithms and one Newton step for all."""
     averaged = average_numpy(heatmaps, mirrored, order)
     points, _ = peaks_numpy(averaged)
     count, keypoints, height, width = averaged.shape
@@ -83,7 +107,7 @@ def decode_dark_numpy(
 
 
 def decode_gradient_torch(heatmaps: Any, mirrored: Any, order: Any) -> Any:
-    """The same as decode_gradient_numpy in torch operations, all people at once."""
+    """Decode as decode_gradient_numpy does, in torch operations, all people at once."""
     import torch
 
     averaged = 0.5 * (heatmaps + mirrored[:, order].flip(3))
@@ -103,7 +127,7 @@ def decode_gradient_torch(heatmaps: Any, mirrored: Any, order: Any) -> Any:
 
 
 def map_figures_numpy(heatmaps: np.ndarray, mirrored: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Some of map_features' figures of the averaged maps, by their names, with whole arrays of the batch."""
+    """Return some of the features of map_features, by name, computed on whole arrays of the batch."""
     averaged = average_numpy(heatmaps, mirrored, order)
     count, keypoints, height, width = averaged.shape
     flat = averaged.reshape(count, keypoints, -1)
@@ -134,7 +158,7 @@ def crop_opencv(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> np.ndarray:
-    """cv2.warpAffine for each box, then channels, scale and layout in NumPy. (N, 3, H, W) float32."""
+    """Return crops (N, 3, H, W) float32: cv2.warpAffine for each box, then channels, scale and layout in NumPy."""
     width, height = size
     crops = np.empty((len(transforms), 3, height, width), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -1,13 +1,13 @@
-"""How the score of a pose and that of its box should be combined, measured on people whom no network has seen.
+"""Compare ways to combine the score of a pose with that of its box, on people that no network has seen.
 
     python benchmarks/found_boxes.py BUNDLE --people NAME ANNOTATIONS IMAGES ... --fold 0 --folds 8 --store DIR
 
-The annotation files hold the people whom the pose network holds out (python -m oaks.training.data.held_out); NAME is
+The annotation files hold the people that the pose network holds out (python -m oaks.training.data.held_out); NAME is
 the source's name in the recipes. Trees are fitted to these people in their ground-truth boxes, out of fold by image.
-The table is of the poses in the boxes that the bundle's detector finds in those images that it holds out (--fold of
---folds), ranked by several scores. Each row has its own non-maximum suppression, as `oaks val run` does it. The last
-columns compare the score with the true OKS, which is 0 for a pose of nobody; poses of people without labeled keypoints,
-whose OKS is not known, are left out there.
+The table ranks, by several scores, the poses in the boxes that the bundle's detector finds in the images that it holds
+out (--fold of --folds). Each row has its own non-maximum suppression, as in `oaks val run`. The last columns compare the
+score with the true OKS, which is 0 for a pose that fits no person; poses of people without labeled keypoints, whose OKS is
+unknown, are left out there.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def find(bundle: Bundle, source: Source, folds: int, fold: int, least: float, ou
 
 
 def predicted(known: People, features: np.ndarray, found: People, of_found: np.ndarray) -> np.ndarray:
-    """OAKS (N,) of the found poses by trees that were fitted to the people of other images."""
+    """Return the OAKS (N,) of the found poses, by trees that were fitted to the people of other images."""
     examples = Examples(
         np.ascontiguousarray(features, np.float32), known.similarity, known.labeled, known.images, known.known
     )
@@ -105,7 +105,7 @@ def predicted(known: People, features: np.ndarray, found: People, of_found: np.n
 
 
 def ranked(truth: GroundTruth, found: People, rows: np.ndarray, scores: np.ndarray) -> ScoredDetections:
-    """Poses `rows` beside the truth after non-maximum suppression by their scores (N,)."""
+    """Return the poses `rows` with the ground truth, after non-maximum suppression by their scores (N,)."""
     boxes, points = found.boxes, found.points.astype(np.float32)
     assert boxes is not None
     position = {int(image): n for n, image in enumerate(truth.image_ids)}
@@ -127,7 +127,7 @@ def ranked(truth: GroundTruth, found: People, rows: np.ndarray, scores: np.ndarr
 
 
 def expected_oks(measured: ScoredDetections) -> tuple[np.ndarray, np.ndarray]:
-    """OKS (N,) with the most similar labeled person, 0 for none; bool (N,) whether it is known."""
+    """Return the OKS (N,) with the most similar labeled person, 0 for none, and whether it is known (N,)."""
     truth, detections = measured.truth, measured.detections
     found = pairs(truth, detections.keypoints, detections.image)
     counted = truth.counted[found.person]
@@ -147,7 +147,7 @@ def table_of(
     scores: dict[str, np.ndarray],
     resamples: int,
 ) -> Table:
-    """AP by each score, its difference to the first, and how the score relates to the true OKS."""
+    """Return a table of the AP by each score, its difference from the first, and the score's relation to the true OKS."""
     contenders = []
     for name, score in scores.items():
         measured = ranked(truth, found, rows, score)
@@ -174,12 +174,14 @@ def main() -> None:
     )
     parser.add_argument("--fold", type=int, default=0, help="Fold of the images that the detector holds out.")
     parser.add_argument("--folds", type=int, default=8, help="Number of the detector's folds.")
-    parser.add_argument("--least", type=float, default=0.15, help="Least box score of the second table.")
+    parser.add_argument("--least", type=float, default=0.15, help="Smallest box score of the second table.")
     parser.add_argument("--store", type=Path, required=True, help="Folder of the boxes and the heatmaps.")
     parser.add_argument(
-        "--known-store", type=Path, help="Store of an earlier fit to these people. Default: in STORE."
+        "--known-store",
+        type=Path,
+        help="Store of an earlier fit to these people. Default: a folder in STORE.",
     )
-    parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
+    parser.add_argument("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
     args = parser.parse_args()
     sources = [(name, Path(annotations), Path(images)) for name, annotations, images in args.people]
     bundle, images = Bundle.load(args.bundle), [folder for _, _, folder in sources]

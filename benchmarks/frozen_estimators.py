@@ -1,4 +1,4 @@
-"""What a fitted scorer is worth on a frozen estimator: AP, AP75 by occlusion class, correlation, calibration.
+"""Measure scorers that are fitted to a frozen estimator: AP, AP75 by occlusion class, correlation, calibration.
 
     python benchmarks/frozen_estimators.py BUNDLE --fit ANNOTATIONS IMAGES ... --test ANNOTATIONS IMAGES --store DIR \\
         --log benchmarks/results/coco-val2017-test.jsonl [--curve] [--second BUNDLE]
@@ -6,10 +6,10 @@
 
 BUNDLE is a frozen heatmap network, imported by oaks.fit.import_network. Scorers from its results and from its heatmaps
 are fitted to all people of --fit; with --curve also to 100, 400, 1,000 and 2,000 of them. With --test they are measured
-on people of other images, and every run on people that are for measuring only leaves a line in the log. Without --test
-the tables are out of fold. --second adds a scorer whose features include the poses of another bundle. --ks-net sets
-a KS network with a visibility head (oaks fit --scorer ks-net) beside the trees, out of the same folds. --augment N adds a
-scorer from heatmaps that is fitted to N further crops of each person too, as oaks fit does with 2.
+on people of other images, and every run on people that are for measuring only is logged. Without --test, the tables
+are out of fold. --second adds a scorer whose features include the poses of another bundle. --ks-net adds a KS network with
+a visibility head (oaks fit --scorer ks-net), on the same folds as the trees. --augment N adds a scorer from heatmaps that
+is also fitted to N further crops of each person, as oaks fit does with 2.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from oaks.val.report.writer import print_tables
 SHALLOW = {"backbone": "conv2", "width": 0.5, "figures": True, "hidden": 256}
 """A KS network that trains four times as fast as the default."""
 SIZES = (100, 400, 1000, 2000)
-"""People that the learning curve is fitted to, before all of them."""
+"""Numbers of people of the learning curve; all people come last."""
 
 
 def prepared(
     bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, copy: int = 0
 ) -> tuple[People, np.ndarray]:
-    """The network's poses of the people of several annotation files, and features of their maps."""
+    """Return the network's poses of the people of several annotation files, and features of their maps."""
     return described_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None, copy=copy)
 
 
 def features_of(
     people: People, maps: np.ndarray, second: People | None
 ) -> tuple[People, dict[str, np.ndarray]]:
-    """The people whom both networks have, and features (N, K, F) of each form of scorer."""
+    """Return the people that both networks have, and the features (N, K, F) of each form of scorer."""
     if second is not None:
         first, same = in_both(people, second)
         people, maps, second = people.only(first), maps[first], second.only(same)
@@ -71,7 +71,7 @@ def features_of(
 
 
 def some(examples: Examples, people: int, count: int, seed: int) -> np.ndarray:
-    """(N,) bool: `count` of the first `people`, or a few more, and their copies; of images drawn at random."""
+    """Choose `count` of the first `people`, or a few more, and their copies, from images drawn at random, (N,) bool."""
     images = np.unique(examples.images)
     order = np.random.default_rng(seed).permutation(images)
     rank = np.empty(len(images), int)
@@ -84,7 +84,7 @@ def some(examples: Examples, people: int, count: int, seed: int) -> np.ndarray:
 def told(
     examples: Examples, rows: np.ndarray | None, features: np.ndarray | None, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Similarity and visibility: of other people's features, or of the examples themselves out of fold."""
+    """Predict similarity and visibility, for other people's features or for the examples themselves, out of fold."""
     if features is not None:
         forests = boosting.fit_forests(examples, settings, rows)
         return ops.forest(features, forests[0]), ops.forest(features, forests[1])
@@ -98,22 +98,28 @@ def told(
 def fit_network(
     bundle: Bundle, sets: list[tuple[Path, Path]], store: Path, resamples: int, settings: KSNetSettings
 ) -> tuple[tuple[Comparison, ...], dict[str, Any]]:
-    """Comparisons and figures of a KS network on the heatmaps, out of fold."""
+    """Return comparisons and figures of a KS network on the heatmaps, out of fold."""
     people, maps = averaged_people(bundle, [a for a, _ in sets], [i for _, i in sets], store, None)
     fitted = fit_ks_net(people, maps, heatmap_card(bundle), store, settings=settings, resamples=resamples)
     return fitted.comparisons, summary(fitted.measured, fitted.comparisons)
 
 
 def row_of(name: str, comparisons: tuple[Comparison, ...], figures: dict[str, Any]) -> list[Any]:
-    """One scorer's row of the table of estimators."""
+    """Return a scorer's row of the table of estimators."""
     gain = next(c for c in comparisons if c.figure == "AP").differences[0]
     ap = [figures["oaks"][key] for key in ("AP", "AP75")]
     return [name, *ap, gain, figures["gap closed"],
             figures["oaks"]["Pearson"], figures["oaks"]["ECE"]]  # fmt: skip
 
 
+def bound_row(key: str, figures: dict[str, Any], closed: float) -> list[Any]:
+    """Return the row of the conventional score or of the oracle."""
+    known = figures[key]
+    return [key, known["AP"], known["AP75"], None, closed, known.get("Pearson"), known.get("ECE")]
+
+
 def estimators_table(title: str, rows: list[list[Any]]) -> Table:
-    """AP, its gain over the conventional score, share of the gap to the oracle, correlation and calibration."""
+    """Return a table of AP, its gain over the conventional score, gap to the oracle, correlation and calibration."""
     columns = (Column("Score", "text"), Column("AP"), Column("AP75"), Column("AP gain", "points"),
                Column("Gap closed %"), Column("Pearson", "number"), Column("ECE", "number"))  # fmt: skip
     return Table("estimators", title, columns, tuple(map(tuple, rows)))
@@ -130,8 +136,8 @@ def log_line(
         add_to_log(args.log, note=args.note, script=script, annotations=annotations, **made_with, **figures)
 
 
-def main() -> None:
-    """Fit, measure, print and log."""
+def parsed() -> argparse.Namespace:
+    """Return the checked options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path, help="Bundle of the frozen heatmap network.")
     parser.add_argument(
@@ -142,27 +148,31 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, required=True, help="Folder of the stored heatmaps.")
     parser.add_argument("--second", type=Path, help="Bundle whose poses are further features.")
-    parser.add_argument(
-        "--ks-net", action="store_true", help="A KS network beside the trees; without --test."
-    )
+    parser.add_argument("--ks-net", action="store_true", help="Add a KS network; without --test.")
     parser.add_argument("--shallow", action="store_true", help="With --ks-net: the paper's two convolutions.")
     parser.add_argument(
         "--augment",
         type=int,
         default=0,
         metavar="N",
-        help="A scorer fitted to N further crops of each person too.",
+        help="Add a scorer that is also fitted to N further crops of each person.",
     )
-    parser.add_argument("--curve", action="store_true", help="Fit to fewer people too.")
-    parser.add_argument("--resamples", type=int, default=1000, help="Of the bootstrap.")
-    parser.add_argument("--log", type=Path, help="File of JSON lines to add to.")
-    parser.add_argument("--no-log", action="store_true", help="Leave no lines.")
-    parser.add_argument("--note", default="", help="What the log should say about this run.")
+    parser.add_argument("--curve", action="store_true", help="Also fit to fewer people.")
+    parser.add_argument("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
+    parser.add_argument("--log", type=Path, help="JSON Lines file that gets a line per run.")
+    parser.add_argument("--no-log", action="store_true", help="Write no log.")
+    parser.add_argument("--note", default="", help="Note for the log.")
     args = parser.parse_args()
     for tested, _ in args.test:
         check_log(tested, args.log, args.no_log)
     if args.ks_net and args.test:
         parser.error("--ks-net compares out of fold, without --test")
+    return args
+
+
+def main() -> None:
+    """Fit, measure, print and log."""
+    args = parsed()
     of_network = KSNetSettings(network=SHALLOW) if args.shallow else KSNetSettings()
     settings = replace(CHOSEN, folds=of_network.folds) if args.ks_net else CHOSEN
     bundle = Bundle.load(args.bundle)
@@ -209,21 +219,7 @@ def main() -> None:
         comparisons, figures = fit_network(bundle, args.fit, fit_store, args.resamples, of_network)
         rows.append(row_of("KS network", comparisons, figures))
         print_tables([replace(class_table(comparisons), title=f"{bundle.name}: KS network")])
-    for key in ("conventional", "oracle"):
-        place = 0 if key == "conventional" else len(rows)
-        known = whole[key]
-        rows.insert(
-            place,
-            [
-                key,
-                known["AP"],
-                known["AP75"],
-                None,
-                float(key == "oracle"),
-                known.get("Pearson"),
-                known.get("ECE"),
-            ],
-        )
+    rows = [bound_row("conventional", whole, 0.0), *rows, bound_row("oracle", whole, 1.0)]
     where = ", ".join("/".join(a.parts[-2:]) for a, _ in args.test) or "out of fold"
     print_tables(
         [estimators_table(f"{bundle.name}, {whole['people']} people ({where}), ground-truth boxes", rows)]

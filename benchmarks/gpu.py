@@ -1,10 +1,10 @@
-"""Everything that needs a GPU, in one command: tests, sanitizer, kernels, Engines. `make gpu` runs it.
+"""Run everything that needs a GPU: tests, sanitizer, kernels, Engines. `make gpu` calls it.
 
     python benchmarks/gpu.py [--minutes 9] [--out benchmarks/results/gpu]
 
-Needs an NVIDIA GPU, nvcc, and a Python with torch, pytest and what builds oaks (setuptools, pybind11, CMake, Ninja);
-pytest needs no plugins. If one of these is missing, the script names it, runs nothing and ends with status 2. It uses
-no network. Each stage is a process with a time limit; a stage that fails or runs out of time does not stop the others.
+Needs an NVIDIA GPU, nvcc, and a Python with torch, pytest and the build requirements of oaks (setuptools, pybind11, CMake,
+Ninja); pytest needs no plugins. If one of these is missing, the script names it, runs nothing and exits with 2. It uses
+no network. Each stage is a process with a time limit; a stage that fails or exceeds its time does not stop the others.
 A stage whose tests were all skipped has failed. At most eight files are written: the output of stages, and summary.json.
 """
 
@@ -36,15 +36,15 @@ PROGRAMS = ("nvcc", "cmake", "ninja")
 
 @dataclass(frozen=True)
 class Stage:
-    """A command and the file that gets what it prints.
+    """A command and the file of its output.
 
     Attributes:
         name: for the summary.
-        command: what runs.
+        command: program and arguments.
         log: name of the file; stages with the same one are appended.
         limit: seconds after which it is stopped.
-        needs: a program that must be on the PATH, or none.
-        may_skip: whether all of its tests may be skipped, because what they need is optional.
+        needs: a program that must be on the PATH, or "".
+        may_skip: whether all of its tests may be skipped, because they need optional software.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def gpu_count() -> int:
-    """GPUs that the driver shows; 0 without a driver."""
+    """Return the number of GPUs that the driver reports; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -79,7 +79,7 @@ def gpu_count() -> int:
 
 
 def missing() -> list[str]:
-    """Requirements of every stage that this machine lacks."""
+    """Return the requirements of every stage that this machine lacks."""
     lacks = [] if gpu_count() else ["an NVIDIA GPU with its driver (libcuda.so.1 finds none)"]
     environment = Path(sys.executable).parent
     for program in PROGRAMS:
@@ -89,20 +89,12 @@ def missing() -> list[str]:
 
 
 def stages(out: Path) -> list[Stage]:
-    """All stages, the most important first."""
+    """Return all stages, the most important first."""
     python = sys.executable
-    # Without what pyproject.toml asks of pytest's plugins, which may be missing here.
+    # Without the options of pyproject.toml for pytest's plugins, which may be missing here.
     tests = [
         python,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "addopts=",
-        "-o",
-        "filterwarnings=",
+        *["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "filterwarnings="],
     ]
     if find_spec("pytest_timeout"):
         tests.append("--timeout=120")
@@ -111,15 +103,7 @@ def stages(out: Path) -> list[Stage]:
     few = ["tests/cuda", "-m", "needs_cuda", "-k", "not two_largest and not any_ and not every_"]
     build = [
         python,
-        "-m",
-        "pip",
-        "install",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-e",
-        ".",
+        *["-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", "-q", "-e", "."],
     ]
     on_gpu = ["tests/cuda", "tests/executors/test_torch_cuda.py", "-m", "needs_cuda"]
     return [
@@ -144,7 +128,7 @@ def stages(out: Path) -> list[Stage]:
 
 
 def run(listed: Sequence[Stage], out: Path, minutes: float) -> list[Outcome]:
-    """Runs the stages one after another, none beyond the time that all have together."""
+    """Run the stages one after another, within the time of all together."""
     out.mkdir(parents=True, exist_ok=True)
     for old in out.iterdir():
         if old.is_file():
@@ -185,7 +169,7 @@ def _run(stage: Stage, out: Path, left: float) -> Outcome:
             code = process.wait(min(stage.limit, left))
         except subprocess.TimeoutExpired:
             code = None
-        finally:  # a stage that is interrupted must not run on either
+        finally:  # an interrupted stage must not run on either
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -207,7 +191,7 @@ def _run(stage: Stage, out: Path, left: float) -> Outcome:
 
 
 def _counts(log: Path) -> dict[str, int]:
-    """How many tests passed, failed and were skipped, from the last line that pytest wrote."""
+    """Return how many tests passed, failed and were skipped, from pytest's last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     ending = next((line for line in reversed(lines) if re.search(r" in [\d.]+s", line)), "")
     return {
@@ -221,16 +205,11 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=9.0, help="time for all stages together")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu", help="results' folder"
+        "--out", type=Path, default=ROOT / "benchmarks" / "results" / "gpu", help="folder of the results"
     )
     options = parser.parse_args()
     if lacks := missing():
-        print(
-            "nothing was run; this machine lacks:",
-            *(f"  {what}" for what in lacks),
-            sep="\n",
-            file=sys.stderr,
-        )
+        print("nothing was run; this machine lacks:", *lacks, sep="\n  ", file=sys.stderr)
         return 2
     out = options.out.resolve()
     outcomes = run(stages(out), out, options.minutes)

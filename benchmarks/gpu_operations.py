@@ -1,10 +1,10 @@
-"""The CUDA operations against the device's memory bandwidth and against torch operations. One run, one table.
+"""Speed of the CUDA operations beside the device's memory bandwidth and torch operations. One run, one table.
 
     python benchmarks/gpu_operations.py [--quick] [--save] [--device cuda:0]
 
-Needs an NVIDIA GPU, torch, and oaks installed where nvcc is on the PATH. Before anything is timed, every result is
+Needs an NVIDIA GPU, torch, and oaks built with nvcc on the PATH. Before anything is timed, every result is
 compared with that of the CPU operation, in outputs that held other values before. Times come from CUDA events on one
-stream. Before each timed call more memory is read than the caches hold, which also keeps the device busy until the
+stream. Before each timed call, more memory is read than the caches hold, which also keeps the device busy until the
 call has been launched. It is read and not written: written lines would be written back while the kernel is timed.
 """
 
@@ -15,19 +15,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import measure
 import numpy as np
 import torch
+from baselines import KEYPOINTS, ORDER, PAIRS, boxes, heatmaps
 from rich.console import Console
-from rich.table import Table
 
 import oaks
 from oaks import ops
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-PAIRS, ORDER = oaks.COCO17.pairs, oaks.COCO17.mirror
-PEOPLE, KEYPOINTS, HEIGHT, WIDTH = 256, 17, 96, 72
+PEOPLE, HEIGHT, WIDTH = 256, 96, 72
 FLUSH_BYTES, BANDWIDTH_BYTES = 2 << 30, 4 << 30
 """Less on a device with less memory."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -41,7 +41,7 @@ class Bench:
 
     def __init__(self, device: torch.device, turns: int) -> None:
         self.device, self.turns = device, turns
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, Any]] = []
         self.bandwidth: dict[str, float] = {}
         memory = torch.cuda.get_device_properties(device).total_memory
         self.bandwidth_bytes = min(BANDWIDTH_BYTES, memory // 8)
@@ -105,20 +105,8 @@ class Bench:
 # ---- decode
 
 
-def heatmaps(count: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Maps with one peak each over noise, and what a mirror makes of them, its peaks a little lower."""
-    random = np.random.default_rng(0)
-    maps = random.random((count, KEYPOINTS, HEIGHT, WIDTH), np.float32) * np.float32(0.05)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    x = random.uniform(4, WIDTH - 5, (count, KEYPOINTS, 1, 1)).astype(np.float32)
-    y = random.uniform(4, HEIGHT - 5, (count, KEYPOINTS, 1, 1)).astype(np.float32)
-    maps += np.exp(((rows - y) ** 2 + (columns - x) ** 2) / np.float32(-8))
-    mirrored = np.ascontiguousarray(maps[:, ORDER, :, ::-1]) * np.float32(0.9)
-    return tuple(torch.from_numpy(array).to(device, dtype) for array in (maps, mirrored))
-
-
 def steps_towards(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(N, K, 2) points from the flat indices of the highest and the second-highest cell."""
+    """Return points (N, K, 2) from the flat indices of the highest and the second-highest cell."""
     x, y = (first % WIDTH).float(), (first // WIDTH).float()
     dx, dy = second % WIDTH - x, second // WIDTH - y
     quarter = 0.25 * torch.rsqrt(dx * dx + dy * dy)
@@ -126,19 +114,19 @@ def steps_towards(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def average_torch(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """The flip average in torch operations."""
+    """Return the flip average, in torch operations."""
     return 0.5 * (maps + mirrored[:, order].flip(3))
 
 
 def decode_topk_torch(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """second_peak in torch operations: average, then topk."""
+    """Decode second_peak in torch operations: average, then topk."""
     flat = average_torch(maps, mirrored, order).flatten(2)
     top = flat.topk(2, dim=2).indices
     return steps_towards(top[..., 0], top[..., 1])
 
 
 def decode_max_torch(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """second_peak in torch operations: average, argmax, leave that out, argmax."""
+    """Decode second_peak in torch operations: average, argmax, leave that out, argmax."""
     flat = average_torch(maps, mirrored, order).flatten(2)
     first = flat.argmax(dim=2)
     second = flat.scatter(2, first.unsqueeze(2), -torch.inf).argmax(dim=2)
@@ -146,7 +134,7 @@ def decode_max_torch(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Te
 
 
 def check_decode(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Tensor) -> None:
-    """Points, heat and average are the CPU's; torch's points are ours where no half-precision tie decides."""
+    """Check that points, heat and average equal the CPU's, and in fp32, where ties do not decide, torch's points too."""
     shape = maps.shape[:2]
     for refine in ("second_peak", "gradient", "dark", "none"):
         expected = ops.decode(
@@ -173,8 +161,9 @@ def check_decode(maps: torch.Tensor, mirrored: torch.Tensor, order: torch.Tensor
 
 
 def bench_decode(bench: Bench, name: str) -> None:
-    """second_peak with the average left out, elsewhere and in place; the other refinements; torch."""
-    maps, mirrored = heatmaps(PEOPLE, DTYPES[name], bench.device)
+    """Time second_peak without the average, and with it elsewhere and in place; the other refinements; torch."""
+    made = heatmaps(PEOPLE, HEIGHT, WIDTH, seed=0)
+    maps, mirrored = (torch.from_numpy(array).to(bench.device, DTYPES[name]) for array in made)
     order = torch.from_numpy(np.asarray(ORDER)).to(bench.device)
     check_decode(maps, mirrored, order)
     points = torch.empty((PEOPLE, KEYPOINTS, 2), device=bench.device)
@@ -200,7 +189,7 @@ def bench_decode(bench: Bench, name: str) -> None:
     }
     what = f"decode {name} {PEOPLE}x{KEYPOINTS}x{HEIGHT}x{WIDTH}"
     averaging = {how: job for how, job in jobs.items() if "average" in how}
-    # Without the average nothing large is written, so reading is the measure.
+    # Without the average, nothing large is written, so the rate is compared with that of reading.
     bench.run(what, {how: job for how, job in jobs.items() if how not in averaging}, "read")
     bench.run(f"{what}, averaged maps kept", averaging, "copy")
 
@@ -209,22 +198,19 @@ def bench_decode(bench: Bench, name: str) -> None:
 
 
 def people(count: int, frame_count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """1080p frames of noise, boxes of 120 to 900 pixels' height in them, and the frame of each box."""
+    """Return 1080p frames of noise, boxes 120 to 900 pixels high in them, and the frame of each box."""
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (frame_count, 1080, 1920, 3), np.uint8)
-    h = random.uniform(120, 900, count)
-    w = h * random.uniform(0.3, 0.8, count)
-    x, y = random.uniform(0, 1920 - w), random.uniform(0, 1080 - h)
-    boxes = np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
-    return frames, boxes, np.sort(random.integers(0, frame_count, count)).astype(np.int32)
+    found = boxes(random, count, (1920, 1080), (120, 900))
+    return frames, found, np.sort(random.integers(0, frame_count, count)).astype(np.int32)
 
 
 def bench_crop(bench: Bench, name: str, size: tuple[int, int]) -> None:
-    """The crops and the mirrored crops of PEOPLE from 16 frames."""
+    """Time crops and mirrored crops of PEOPLE from 16 frames."""
     width, height = size
-    frames, boxes, index = people(PEOPLE, 16)
+    frames, given, index = people(PEOPLE, 16)
     arguments = {"size": size, "mean": MEAN, "std": STD, "mirrored": True}
-    on_device = [torch.from_numpy(array).to(bench.device) for array in (frames, boxes, index)]
+    on_device = [torch.from_numpy(array).to(bench.device) for array in (frames, given, index)]
     pixels = torch.full((2 * PEOPLE, 3, height, width), torch.nan, dtype=DTYPES[name], device=bench.device)
     transforms = torch.full((PEOPLE, 2, 3), torch.nan, device=bench.device)
 
@@ -235,7 +221,7 @@ def bench_crop(bench: Bench, name: str, size: tuple[int, int]) -> None:
 
     ours()
     dtype = str(DTYPES[name]).removeprefix("torch.")
-    expected = ops.crop(frames, boxes, frame_index=index, dtype=dtype, **arguments)
+    expected = ops.crop(frames, given, frame_index=index, dtype=dtype, **arguments)
     tolerance = 1e-4 if name == "fp32" else 4e-3
     np.testing.assert_array_equal(transforms.cpu().numpy(), expected.transforms)
     for n in range(2 * PEOPLE):
@@ -283,17 +269,11 @@ def bench_small(bench: Bench) -> None:
 
 
 def machine(device: torch.device, bench: Bench) -> dict[str, object]:
-    """What the figures belong to."""
+    """Return the machine and the versions that the figures belong to."""
     from oaks import _native
 
     info = _native.cuda.device_info(device.index or 0)
-    asked = [
-        "nvidia-smi",
-        "--query-gpu=driver_version",
-        "--format=csv,noheader",
-        "-i",
-        str(device.index or 0),
-    ]
+    asked = f"nvidia-smi --query-gpu=driver_version --format=csv,noheader -i {device.index or 0}".split()
     try:
         driver = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -311,26 +291,21 @@ def machine(device: torch.device, bench: Bench) -> dict[str, object]:
 
 
 def show(bench: Bench, about: dict[str, object]) -> None:
-    """The table."""
-    caption = (
-        f"{about['device']}, driver {about['driver']}, nvcc {about['built_with']}, torch {about['torch']}"
+    """Print the table."""
+    table = measure.operations_table(
+        "CUDA operations, cold",
+        f"{about['device']}, driver {about['driver']}, nvcc {about['built_with']}, torch {about['torch']}",
+        bench.rows,
+        {
+            "operation": lambda row: row["what"],
+            "how": lambda row: row["how"],
+            "µs": lambda row: f"{row['microseconds']:.1f}",
+            "±": lambda row: f"{row['spread']:.1%}",
+            "GB/s": lambda row: f"{row['gigabytes_per_second']:.0f}" if row["bytes"] else "",
+            "of bandwidth": lambda row: f"{row['of_limit']:.0%} {row['limit']}" if row["bytes"] else "",
+            "time, ours = 1": lambda row: "" if row["times_ours"] is None else f"{row['times_ours']:.2f}",
+        },
     )
-    table = Table(title="CUDA operations, cold", caption=caption)
-    for heading in ("operation", "how", "µs", "±", "GB/s", "of bandwidth", "time, ours = 1"):
-        table.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
-    before = None
-    for row in bench.rows:
-        moved = bool(row["bytes"])
-        table.add_row(
-            str(row["what"]) if row["what"] != before else "",
-            str(row["how"]),
-            f"{row['microseconds']:.1f}",
-            f"{row['spread']:.1%}",
-            f"{row['gigabytes_per_second']:.0f}" if moved else "",
-            f"{row['of_limit']:.0%} {row['limit']}" if moved else "",
-            "" if row["times_ours"] is None else f"{row['times_ours']:.2f}",
-        )
-        before = row["what"]
     Console(width=140).print(table)
 
 

@@ -1,9 +1,9 @@
-"""Average precision in fp32, fp16 and int8, on people whom the network was not trained on. One table.
+"""Average precision in fp32, fp16 and int8, on people that the network was not trained on. One table.
 
     python benchmarks/int8_accuracy.py --data FOLDER [--bundle small] [--bundle tiny] [--people 300]
 
-The people are those whom the bundle's recipe NAME_pose holds out, in their annotated boxes. The int8 network is made as
-`oaks export` makes it, calibrated on other held-out people, and added to a copy of the bundle, so that all precisions
+The people are those that the bundle's recipe NAME_pose holds out, in their annotated boxes. The int8 network is made as in
+`oaks export`, calibrated on other held-out people, and added to a copy of the bundle, so that all precisions
 share one scorer. All run on ONNX Runtime's CPU provider.
 """
 
@@ -30,12 +30,12 @@ from oaks.training.data.held_out import write_held_out
 from oaks.val.ground_truth import GroundTruth
 
 CALIBRATION = 64
-"""People that int8 is calibrated on."""
+"""Number of people that int8 is calibrated on."""
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def first_people(content: dict[str, Any], count: int) -> dict[str, Any]:
-    """The first images of an annotation file that hold so many annotated people, and the people in them."""
+    """Return the first images of an annotation file that hold `count` annotated people, and the people in them."""
     by_image: dict[int, list[dict[str, Any]]] = {}
     for person in content["annotations"]:
         by_image.setdefault(person["image_id"], []).append(person)
@@ -52,7 +52,7 @@ def first_people(content: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 def with_int8(bundle: bundles.Bundle, crops: np.ndarray, folder: Path) -> bundles.Bundle:
-    """A copy of a bundle that has its pose network in int8 too, as `oaks export` places it."""
+    """Return a copy of a bundle that also has its pose network in int8, placed as in `oaks export`."""
     shutil.copytree(bundle.path, folder)
     graph = onnx.load_from_string(bundle.network("pose", "fp32").read())
     kept = [*heatmap_layers(graph), *depthwise_layers(graph)]
@@ -66,7 +66,7 @@ def with_int8(bundle: bundles.Bundle, crops: np.ndarray, folder: Path) -> bundle
 def measured(
     name: str, data: Path, people: int, folder: Path
 ) -> tuple[dict[str, float], dict[str, int], int]:
-    """Precision -> AP, precision -> bytes of the pose network's file, and how many people were compared."""
+    """Return the AP and the bytes of the pose network's file by precision, and the number of people compared."""
     bundle = bundles.Bundle.load(name)
     (annotations, images), *others = write_held_out(f"{name}_pose", data, folder / "held_out")
     chosen = first_people(json.loads(annotations.read_text(encoding="utf-8")), people)
@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument(
         "--bundle", action="append", help="shipped bundle; repeatable; default: small and tiny"
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder that recipes' paths begin at")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that the recipes' paths are relative to"
+    )
     parser.add_argument("--people", type=int, default=300)
     options = parser.parse_args()
     table = Table(title="AP on held-out people, ground-truth boxes")

@@ -1,9 +1,9 @@
-"""Warp instructions and bytes of the CUDA kernels, counted on their PTX without a GPU. One run, one table.
+"""Count warp instructions and bytes of the CUDA kernels on their PTX, without a GPU. One run, one table.
 
     python benchmarks/kernel_counts.py [--save | --check] [--kernel crop --kernel decode]
 
 Needs nvcc and the test extra: the tests' emulator runs the PTX. An instruction counts for a warp as often as the lane
-that executes it most often. Bytes are those that threads read from and write to global memory, and their ratio to the
+that executes it most often. Bytes are those that threads read from and write to global memory; their ratio is to the
 minimum that the operation must move. --save writes benchmarks/results/kernel_counts.json; --check compares with that
 file, as the tests do, and fails if a count has grown by more than 3 %.
 """
@@ -36,9 +36,9 @@ ARCHITECTURES = (75, 80, 120)
 """Compute capabilities times ten: the lowest, the first with reductions of a warp, and the highest."""
 MOST_GROWTH = 1.03
 SHARED_BYTES = 99 * 1024
-"""Of a block: what 8.6, 8.9 and 12.0 allow."""
+"""Of a block, as compute capabilities 8.6, 8.9 and 12.0 allow."""
 MULTIPROCESSORS = 2
-"""For one person: how crop divides its work depends on people per multiprocessor, here those of 66 people on 132."""
+"""For one person. crop divides its work by people per multiprocessor; this is the ratio of 66 people on 132."""
 PAIRS, SIGMAS = COCO17.pairs, np.float32(COCO17.sigmas)
 KEYPOINTS = len(SIGMAS)
 _SHORT = {np.float16: "half", np.float32: "float"}
@@ -46,7 +46,7 @@ _SHORT = {np.float16: "half", np.float32: "float"}
 
 @dataclass(frozen=True)
 class Counted:
-    """One operation on one architecture.
+    """Counts of one operation on one architecture.
 
     Attributes:
         case: the operation and its sizes.
@@ -55,7 +55,7 @@ class Counted:
         instructions: warp instructions per person.
         float64: those of them in double precision.
         bytes: read and written in global memory, per person.
-        of_least: `bytes` over what the operation cannot do without; None where that is not known.
+        of_least: `bytes` relative to the minimum of the operation; None if that is unknown.
     """
 
     case: str
@@ -69,7 +69,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Case:
-    """What is counted: `start` runs the operation for `people`, of whom each needs at least `least` bytes."""
+    """A counted call: `start` runs the operation for `people`, each of whom needs at least `least` bytes."""
 
     name: str
     people: int
@@ -78,7 +78,7 @@ class Case:
 
 
 def decode_case(dtype: type, refine: str, where: str) -> Case:
-    """Heatmaps of 72 x 96 and their mirrored ones; the average in place, elsewhere or nowhere."""
+    """Return the case of heatmaps of 72 x 96 and mirrored ones, with the average in place, elsewhere or not kept."""
     height, width = 96, 72
     maps = np.random.default_rng(0).random((1, KEYPOINTS, height, width), np.float32) * np.float32(0.05)
     maps[:, :, height // 3, width // 2], maps[:, :, height // 3, width // 2 + 1] = 1, 0.8
@@ -90,13 +90,13 @@ def decode_case(dtype: type, refine: str, where: str) -> Case:
         out = points, emulated.put(np.zeros(own.shape[:2], np.float32)), target
         emulated.call(ops.decode, given, emulated.put(mirrored), flip_pairs=PAIRS, refine=refine, out=out)
 
-    # Both maps are read; the average is written where it is kept.
+    # Both maps are read; the average is written if it is kept.
     least = own.nbytes * (2 if where == "not kept" else 3)
     return Case(f"decode {_SHORT[dtype]} {refine}, {where}", 1, start, least)
 
 
 def crop_case(dtype: type, size: tuple[int, int]) -> Case:
-    """A crop and the mirrored crop of one person from a Full HD frame."""
+    """Return the case of a crop and the mirrored crop of one person from a Full HD frame."""
     width, height = size
     random = np.random.default_rng(0)
     frame = random.integers(0, 256, (1080, 1920, 3), np.uint8)
@@ -112,7 +112,7 @@ def crop_case(dtype: type, size: tuple[int, int]) -> Case:
 
 
 def nms_case(count: int) -> Case:
-    """Poses of one frame, none of which suppresses another."""
+    """Return the case of poses of one frame, none of which suppresses another."""
     random = np.random.default_rng(0)
     points = (random.random((count, KEYPOINTS, 2)) * 4000).astype(np.float32)
     scores = random.random(count).astype(np.float32)
@@ -126,7 +126,7 @@ def nms_case(count: int) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """All that are counted."""
+    """Yield all cases."""
     for dtype in (np.float16, np.float32):
         for where in ("in place", "elsewhere", "not kept"):
             yield decode_case(dtype, "second_peak", where)
@@ -139,7 +139,7 @@ def cases() -> Iterator[Case]:
 
 
 def count(module: ModuleType, case: Case, architecture: int) -> Counted:
-    """Runs a case on the PTX of an architecture."""
+    """Run a case on the PTX of an architecture."""
     module.take_counts()
     case.start(EmulatedOps(module))
     launches = module.take_counts()
@@ -161,7 +161,7 @@ def count(module: ModuleType, case: Case, architecture: int) -> Counted:
 def count_all(
     chosen: Callable[[Case], bool], architectures: tuple[int, ...] = ARCHITECTURES
 ) -> list[Counted]:
-    """Every chosen case on every architecture."""
+    """Count every chosen case on every architecture."""
     module = build.load()
     native.cuda = module.cuda
     settings = module.settings()
@@ -175,13 +175,13 @@ def count_all(
 
 
 def saved() -> tuple[str, list[Counted]]:
-    """The version of nvcc and the counts in RESULT."""
+    """Return the version of nvcc and the counts in RESULT."""
     content = json.loads(RESULT.read_text(encoding="utf-8"))
     return content["nvcc"], [Counted(**row) for row in content["counts"]]
 
 
 def grown(before: list[Counted], now: list[Counted]) -> list[str]:
-    """What has grown by more than MOST_GROWTH, and what is not among `before`, in words."""
+    """Describe the counts that have grown by more than MOST_GROWTH, or that are not among `before`."""
     known = {(row.case, row.architecture): row for row in before}
     found = []
     for row in now:
@@ -198,7 +198,7 @@ def grown(before: list[Counted], now: list[Counted]) -> list[str]:
 
 
 def show(counted: list[Counted]) -> None:
-    """The table: a row per case, a column of instructions per architecture."""
+    """Print the table: a row per case, a column of instructions per architecture."""
     architectures = sorted({row.architecture for row in counted})
     table = Table(
         title="Per person: decode 17 x 96 x 72 with the flip average; crop and the mirrored crop (NMS: per candidate)",
@@ -225,9 +225,13 @@ def show(counted: list[Counted]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help=f"write {RESULT.relative_to(ROOT)}")
-    parser.add_argument("--check", action="store_true", help="fail where counts have grown")
-    parser.add_argument("--kernel", action="append", help="count operations whose name begins so only")
-    parser.add_argument("--architecture", action="append", type=int, help="compute capability times ten")
+    parser.add_argument("--check", action="store_true", help="fail if counts have grown")
+    parser.add_argument(
+        "--kernel", action="append", help="count only operations whose name starts with this; repeatable"
+    )
+    parser.add_argument(
+        "--architecture", action="append", type=int, help="compute capability times ten; repeatable"
+    )
     options = parser.parse_args()
     if build.nvcc() is None:
         sys.exit("nvcc not found on the PATH; it compiles the kernels to PTX")
@@ -245,10 +249,8 @@ def main() -> None:
     if options.save:
         if options.kernel or options.architecture:
             sys.exit("--save takes all operations and architectures; leave out --kernel and --architecture")
-        text = json.dumps(
-            {"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}, indent=1
-        )
-        RESULT.write_text(text + "\n", encoding="utf-8")
+        content = {"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}
+        RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,31 @@ def interleaved(
         low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
         timings[name] = Timing(median, low, high)
     return timings
+
+
+def operations_table(
+    title: str,
+    caption: str,
+    rows: Sequence[dict[str, Any]],
+    columns: Mapping[str, Callable[[dict[str, Any]], str]],
+) -> Table:
+    """Return rows as a table in which the operation and its batch are printed once.
+
+    Args:
+        title, caption: above and below the table.
+        rows: one dict per row.
+        columns: heading -> cell of a row. "operation" and "how" are words, all others numbers.
+    """
+    table = Table(title=title, caption=caption)
+    for heading in columns:
+        table.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
+    before = None
+    for row in rows:
+        cells = {heading: cell(row) for heading, cell in columns.items()}
+        group = {heading: cells[heading] for heading in ("operation", "batch") if heading in cells}
+        table.add_row(*(cells | dict.fromkeys(group, "") if group == before else cells).values())
+        before = group
+    return table
 
 
 def processor() -> str:

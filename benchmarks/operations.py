@@ -1,9 +1,9 @@
-"""The CPU operations against what people run today, and against the machine's own limits. One run, one table.
+"""Speed of the CPU operations beside common alternatives and the machine's own limits. One run, one table.
 
     pip install '.[fit]'
     python benchmarks/operations.py [--quick] [--only decode] [--save]
 
-Maps and frames are not in the caches: every call takes the next of several sets that together outgrow them. Every
+Maps and frames are not in the caches: every call takes the next of several sets that together exceed them. Every
 competitor's result is compared with ours before anything is timed.
 """
 
@@ -27,32 +27,18 @@ import cv2
 import measure
 import numpy as np
 import torch
+from baselines import KEYPOINTS, ORDER, PAIRS, heatmaps
 from rich.console import Console
-from rich.table import Table
 
-import oaks
 from oaks import ops
 
 MEAN, STD = np.array([123.7, 116.3, 103.5], np.float32), np.array([58.4, 57.1, 57.4], np.float32)
-PAIRS = oaks.COCO17.pairs
-ORDER = oaks.COCO17.mirror
 COLD_BYTES = 200 << 20
-KEYPOINTS = 17
 OPERATIONS = ("decode", "map_features", "crop", "forest", "box_nms")
 
 
-def heatmaps(count: int, height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps with one peak of unequal flanks each, over noise, and what a mirror makes of them."""
-    random = np.random.default_rng(seed)
-    maps = random.random((count, KEYPOINTS, height, width), np.float32) * np.float32(0.05)
-    y, x = random.uniform(8, height - 9, (2, count, KEYPOINTS, 1, 1)) * [[[[[1]]]], [[[[width / height]]]]]
-    rows, columns = np.mgrid[:height, :width]
-    maps += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 8).astype(np.float32)
-    return maps, np.ascontiguousarray(maps[:, ORDER, :, ::-1]) * np.float32(0.9)
-
-
 def cycle_of(make: Callable[[int], Any], bytes_each: int) -> Iterator[Any]:
-    """An endless iterator over enough sets to outgrow the caches."""
+    """Return an endless iterator over enough sets to exceed the caches."""
     return itertools.cycle([make(seed) for seed in range(max(2, COLD_BYTES // bytes_each))])
 
 
@@ -61,7 +47,7 @@ class Bench:
 
     def __init__(self, turns: int) -> None:
         self.turns = turns
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def run(self, what: str, batch: int, bytes_moved: int, jobs: dict[str, Callable[[], object]]) -> None:
         """Time jobs in turns. The first is ours; ratios are the others' time over ours."""
@@ -81,7 +67,7 @@ class Bench:
 
 
 def with_threads(count: int, job: Callable[[], object]) -> Callable[[], object]:
-    """The job, with that many threads for our operations."""
+    """Return the job with that many threads for our operations."""
 
     def run() -> object:
         ops.set_threads(count)
@@ -91,7 +77,7 @@ def with_threads(count: int, job: Callable[[], object]) -> Callable[[], object]:
 
 
 def read_jobs(sets: Iterator[Any]) -> dict[str, Callable[[], object]]:
-    """Reading both maps of a set with one and two threads, by the fastest reductions that NumPy has."""
+    """Return jobs that read both maps of a set with one and two threads, by NumPy's fastest reductions."""
     pool = ThreadPoolExecutor(2)
 
     def dot(array: np.ndarray) -> object:
@@ -122,13 +108,13 @@ def check_decode(height: int, width: int) -> None:
     np.testing.assert_allclose(ours, baselines.decode_gradient_numpy(maps, mirrored, ORDER), **close)
     tensors = torch.from_numpy(maps), torch.from_numpy(mirrored), torch.from_numpy(ORDER)
     np.testing.assert_allclose(ours, baselines.decode_gradient_torch(*tensors).numpy(), **close)
-    # The two steps blur and difference alike in kind, not to the digit.
+    # Both blur and take differences, but with other kernels.
     ours = ops.decode(maps, mirrored, refine="dark", **arguments).points
     np.testing.assert_allclose(ours, baselines.decode_dark_numpy(maps, mirrored, ORDER), atol=0.3, rtol=0)
 
 
 def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
-    """second_peak with the average left out, in place, elsewhere and allocated; gradient; dark."""
+    """Time second_peak without the average, and with it in place, elsewhere and allocated; gradient; dark."""
     one_map = batch * KEYPOINTS * height * width * 4
     sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
     points = np.empty((batch, KEYPOINTS, 2), np.float32), np.empty((batch, KEYPOINTS), np.float32)
@@ -182,17 +168,14 @@ def bench_decode(bench: Bench, batch: int, height: int, width: int) -> None:
 
 
 def bench_crop(bench: Bench, batch: int, size: tuple[int, int]) -> None:
-    """Boxes of 90 to 600 pixels' height in 1280 x 720 frames."""
+    """Time crops of boxes 90 to 600 pixels high in 1280 x 720 frames."""
     width, height = size
     frame_bytes = 1280 * 720 * 3
 
     def frame_and_boxes(seed: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng(seed)
         frame = random.integers(0, 256, (720, 1280, 3), np.uint8)
-        h = random.uniform(90, 600, batch)
-        w = h * random.uniform(0.3, 0.8, batch)
-        x, y = random.uniform(0, 1280 - w), random.uniform(0, 720 - h)
-        return frame, np.stack([x, y, x + w, y + h], axis=1).astype(np.float32)
+        return frame, baselines.boxes(random, batch, (1280, 720), (90, 600))
 
     sets = cycle_of(frame_and_boxes, frame_bytes)
     pixels = np.zeros((batch, 3, height, width), np.float32)
@@ -226,7 +209,7 @@ def bench_crop(bench: Bench, batch: int, size: tuple[int, int]) -> None:
 
 
 def places(count: int) -> dict[str, Any]:
-    """Where people are, as map_features takes it."""
+    """Return the places of people, as arguments of map_features."""
     random = np.random.default_rng(0)
     corners = random.uniform(0, 400, (count, 2))
     return {
@@ -238,7 +221,7 @@ def places(count: int) -> dict[str, Any]:
 
 
 def bench_map_features(bench: Bench, batch: int, height: int, width: int) -> None:
-    """All features, against decode on the same maps and against a few of the features in NumPy."""
+    """Time all features, decode on the same maps, and a few of the features in NumPy."""
     one_map = batch * KEYPOINTS * height * width * 4
     sets = cycle_of(lambda seed: heatmaps(batch, height, width, seed), 2 * one_map)
     arguments = places(batch)
@@ -265,7 +248,7 @@ def bench_map_features(bench: Bench, batch: int, height: int, width: int) -> Non
 
 
 def bench_forest(bench: Bench, batch: int) -> None:
-    """250 trees of 24 leaves, as a scorer's, against LightGBM that fitted them."""
+    """Time 250 trees of 24 leaves, as in a scorer, beside LightGBM, which fitted them."""
     import lightgbm
 
     from oaks.fit.boosting import to_forest
@@ -295,7 +278,7 @@ def bench_forest(bench: Bench, batch: int) -> None:
 
 
 def bench_box_nms(bench: Bench, boxes_per_frame: int) -> None:
-    """A detector's boxes in one frame, against OpenCV's suppression. The batch is the number of boxes."""
+    """Time NMS of a detector's boxes in one frame, beside OpenCV's. The batch is the number of boxes."""
     random = np.random.default_rng(0)
     corners = random.uniform(0, 600, (boxes_per_frame, 2))
     boxes = np.concatenate([corners, corners + random.uniform(20, 120, corners.shape)], axis=1).astype(
@@ -313,23 +296,21 @@ def bench_box_nms(bench: Bench, boxes_per_frame: int) -> None:
 
 
 def table(bench: Bench) -> str:
-    """The table as text, ratios relative to the first row of each operation."""
-    rows = Table(title="CPU operations", caption=caption())
-    for heading in ("operation", "batch", "how", "µs per person", "±", "GB/s", "time, ours = 1"):
-        rows.add_column(heading, justify="left" if heading in ("operation", "how") else "right")
-    before = None
-    for row in bench.rows:
-        group = (row["what"], row["batch"])
-        rows.add_row(
-            str(row["what"]) if group != before else "",
-            str(row["batch"]) if group != before else "",
-            str(row["how"]),
-            f"{row['microseconds_per_person']:.1f}",
-            f"{row['spread']:.0%}",
-            f"{row['gigabytes_per_second']:.1f}",
-            f"{row['times_ours']:.2f}",
-        )
-        before = group
+    """Return the table as text, with ratios relative to the first row of each operation."""
+    rows = measure.operations_table(
+        "CPU operations",
+        caption(),
+        bench.rows,
+        {
+            "operation": lambda row: row["what"],
+            "batch": lambda row: str(row["batch"]),
+            "how": lambda row: row["how"],
+            "µs per person": lambda row: f"{row['microseconds_per_person']:.1f}",
+            "±": lambda row: f"{row['spread']:.0%}",
+            "GB/s": lambda row: f"{row['gigabytes_per_second']:.1f}",
+            "time, ours = 1": lambda row: f"{row['times_ours']:.2f}",
+        },
+    )
     console = Console(width=140)
     with console.capture() as printed:
         console.print(rows)
@@ -337,7 +318,7 @@ def table(bench: Bench) -> str:
 
 
 def caption() -> str:
-    """The machine and the versions that the figures belong to."""
+    """Return the machine and the versions that the figures belong to."""
     versions = f"NumPy {np.__version__}, OpenCV {cv2.__version__}, torch {torch.__version__}"
     return f"{measure.processor()}, {os.cpu_count()} cores, {ops.instruction_sets()[-1]}; {versions}"
 

@@ -1,4 +1,4 @@
-"""Write the tables of docs/paper.md from what `benchmarks/paper.py` and `benchmarks/frozen_estimators.py` have left.
+"""Write the tables of docs/paper.md from the results of `benchmarks/paper.py` and `benchmarks/frozen_estimators.py`.
 
     python benchmarks/paper_page.py
 

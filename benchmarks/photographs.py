@@ -1,9 +1,9 @@
-"""Evaluate a bundle on annotated people whom it was not trained on: the tables of its model card, and a line in the log.
+"""Evaluate a bundle on annotated people that it was not trained on: the tables of its model card, and a line in the log.
 
     python benchmarks/photographs.py BUNDLE ANNOTATIONS IMAGES --log benchmarks/results/coco-val2017-test.jsonl
 
 Ground-truth boxes. Intervals are paired bootstraps over images. The whole report is written beside the results.
---no-log writes no line; it is refused for people who are for measuring only.
+--no-log writes no line; it is refused for people that are for measuring only.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from oaks.val.scores import TITLES, ScoredDetections
 from oaks.val.visibility import visibility_metrics
 
 MEASURING_ONLY = ("coco-val2017", "test.json")
-"""How the path of the annotations ends whose people are for measuring only."""
+"""End of the path of the annotations whose people are for measuring only."""
 
 SCORES = ("conventional", "oaks", "oracle")
 TABLE_3 = ("true_ks_all_visible", "true_ks_predicted_visibility", "oracle")
 FORMS = {"all": "all", "own": "the class's own"}
-"""Which detections compete in an occlusion class, as the figures are named, and as the table says it."""
+"""Detections that compete in an occlusion class: name in the figures, and words of the table."""
 
 
 def shown(interval: Interval) -> str:
-    """Points with the 95 % interval."""
+    """Return points with their 95 % interval."""
     numbers = (interval.value, interval.low, interval.high)
     value, low, high = (f"{round(100 * number, 1) + 0.0:.1f}" for number in numbers)  # + 0.0: no minus zero
     return f"{value} [{low}, {high}]"
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
+    """Return a table in Markdown."""
     return "\n".join("| " + " | ".join(row) + " |" for row in [titles, ["---"] * len(titles), *rows])
 
 
 def card(measured: ScoredDetections, resamples: int) -> tuple[list[str], dict]:
-    """The model card's tables, and the figures that the log keeps."""
+    """Return the model card's tables, and the figures for the log."""
     contenders = [Contender(key, measured, measured.scores[key].ranks) for key in SCORES]
     found = {
         comparison.figure: comparison for comparison in compare_rankings(contenders, resamples=resamples)
@@ -97,7 +97,7 @@ def card(measured: ScoredDetections, resamples: int) -> tuple[list[str], dict]:
 
 
 def of_visibility(measured: ScoredDetections) -> list[list[str]]:
-    """Rows of table 2: each keypoint, then their mean."""
+    """Return the rows of table 2: each keypoint, then their mean."""
     truth, detections = measured.truth, measured.detections
     flags = truth.flags[detections.own]
     rows = []
@@ -131,15 +131,15 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the results and the report.")] = Path(
         "runs/photographs"
     ),
-    log: Annotated[Path | None, typer.Option("--log", help="File of JSON lines to add one to.")] = None,
-    no_log: Annotated[bool, typer.Option("--no-log", help="Leave no line.")] = False,
-    backend: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
-    precision: Annotated[str, typer.Option(help="As for the Engine.")] = "auto",
-    refine: Annotated[str | None, typer.Option(help="Decoder; the bundle's if left out.")] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 1000,
-    note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
+    log: Annotated[Path | None, typer.Option("--log", help="JSON Lines file that gets a line.")] = None,
+    no_log: Annotated[bool, typer.Option("--no-log", help="Write no log.")] = False,
+    backend: Annotated[str, typer.Option(help="Backend of the Engine.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision of the Engine.")] = "auto",
+    refine: Annotated[str | None, typer.Option(help="Decoder. Default: the bundle's.")] = None,
+    resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 1000,
+    note: Annotated[str, typer.Option(help="Note for the log.")] = "",
 ) -> None:
-    """Measure a bundle on annotated people, and write it down."""
+    """Measure a bundle on annotated people, and log it."""
     check_log(annotations, log, no_log)
     truth = GroundTruth.load(annotations)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Rendered clips with their ground truth, and boxes as a detector would give them."""
+"""Rendered clips with their ground truth, and boxes like a detector's."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from oaks.val.tracking import person_ids
 
 @dataclass(frozen=True)
 class Recording:
-    """One clip.
+    """A clip with its ground truth.
 
     Attributes:
-        clip: renders its pictures again where they are needed.
+        clip: renders the pictures again on demand.
         rate: frames per second; size: (width, height) of the frames.
         truth: the annotated people, an image per frame.
         people: (G,) their track ids.
-        points: (T, P, 17, 2) where the keypoints of each track id, from 1, are, in view or not.
-        boxes, box_scores: for each frame (N, 4) x1, y1, x2, y2 and (N,): some people missed, some doubled, some
-            boxes on the background.
+        points: (T, P, 17, 2) places of the keypoints of each track id, from 1, visible or not.
+        boxes, box_scores: for each frame (N, 4) x1, y1, x2, y2 and (N,): some people are missed, some found twice,
+            and some boxes are on the background.
     """
 
     clip: Clip
@@ -41,13 +41,13 @@ class Recording:
 
 
 def record(clip: Clip, rate: float, size: tuple[int, int], seed: int) -> Recording:
-    """Draws a clip once for its labels.
+    """Draw a clip once for its labels.
 
     Args:
-        clip: what to draw.
+        clip: the clip.
         rate: its frames per second.
         size: (width, height) of its frames.
-        seed: of the boxes.
+        seed: random seed of the boxes.
     """
     points = np.zeros((clip.frames, len(clip.actors), 17, 2))
     images, annotations = [], []

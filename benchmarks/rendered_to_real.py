@@ -1,9 +1,9 @@
-"""What rendered people teach about real ones: networks trained on rendered people only, measured on photographs.
+"""Measure networks that are trained on rendered people only on photographs.
 
     python benchmarks/rendered_to_real.py --data DIR [--annotations FILE --images FOLDER] [--pictures 2500 --epochs 8]
 
-The small recipe with everything, and without patterned clothes, faces, or things in front of people, all else and
-the number of steps equal. Ground-truth boxes. What is done stays; the same command goes on where it was stopped.
+The small recipe with everything, and without patterned clothes, faces, or objects in front of people; everything else,
+including the number of steps, is equal. Ground-truth boxes. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIGURES = ("conventional AP50", "conventional AP", "oracle AP50", "visibility ac
 
 
 def train(folder: Path, changes: dict, data: Path) -> dict[str, float]:
-    """The metrics of a training of the small recipe with changes, done before or now."""
+    """Train the small recipe with changes, or resume or read a training; return its metrics."""
     card = folder / "metrics.json"
     if not card.is_file() or (done := json.loads(card.read_text()))["step"] < done["steps"]:
         words = ["--resume", str(folder)]
@@ -42,11 +42,11 @@ def train(folder: Path, changes: dict, data: Path) -> dict[str, float]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder that the two others begin at.")],
+    data: Annotated[Path, typer.Option(help="Folder that the annotations and images are relative to.")],
     annotations: Annotated[str, typer.Option(help="COCO keypoint annotations.")] = "coco-val2017/train.json",
     images: Annotated[str, typer.Option(help="Folder of their images.")] = "coco-val2017/train",
-    pictures: Annotated[int, typer.Option(help="Rendered pictures.")] = 2500,
-    epochs: Annotated[int, typer.Option(help="Of each training.")] = 8,
+    pictures: Annotated[int, typer.Option(help="Number of rendered pictures.")] = 2500,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.")] = 8,
     out: Annotated[Path, typer.Option(help="Folder of the trainings.")] = Path("runs/rendered_to_real"),
 ) -> None:
     """Train the variants and print the table."""

@@ -1,18 +1,18 @@
-"""A pose network that is simulated: the truth, with errors that grow with occlusion. It says nothing of a real network.
+"""A simulated pose network: the ground truth with errors that grow with occlusion. It says nothing about a real network.
 
-Its numbers were set by hand to be plausible, none of them by which gate it favours:
+Its numbers were set by hand to be plausible, and independently of which gate they favor:
 
-- A keypoint errs normally, in units of the distance at which its similarity falls to exp(-1/2): .35 of it where it is
-  seen, .9 where it is hidden but labeled, 2.5 where it is beyond guessing. Half of the error's variance comes anew
-  with every frame, half changes slowly; two boxes of one person see all but a tenth of it alike.
-- A hidden keypoint may stray to the same keypoint of somebody whose box overlaps: with a chance of .3, for about half a
-  second at a time.
-- A heatmap's maximum is about .8 for a seen keypoint and for one that strayed, .45 and .2 for the hidden kinds: the
-  conventional score sinks as keypoints are hidden, however well they are placed.
-- Predicted similarity is the true one with noise, predicted visibility is right with noise: the OAKS score follows true
-  OKS. The noise of a whole pose's similarity and heat, half of it slow too, is such that the scores correlate with OKS
-  about as CCNet (ICML 2024) reports of a score that predicts it and of the conventional one: .72 and .64.
-- A box shows the person that it overlaps most. On the background there is somebody's shape, low in heat and similarity.
+- A keypoint's error is normal, in units of the distance at which its similarity falls to exp(-1/2): .35 if it is
+  seen, .9 if it is hidden but labeled, 2.5 if it is not labeled. Half of the error's variance is new in
+  every frame, half changes slowly; two boxes of one person share nine tenths of it.
+- A hidden keypoint may jump to the same keypoint of a person whose box overlaps, with probability .3, for about half a
+  second.
+- A heatmap's maximum is about .8 for a seen keypoint and for one that jumped, .45 and .2 for hidden ones: the
+  conventional score falls as keypoints are hidden, however well they are placed.
+- Predicted similarity and visibility are the true ones with noise, so that the OAKS score follows the true
+  OKS. The noise of a whole pose's similarity and heat, half of it slow, is such that the scores correlate with OKS
+  about as CCNet (ICML 2024) reports for a score that predicts it and for the conventional one: .72 and .64.
+- A box shows the person that it overlaps most. On the background there is a random pose, low in heat and similarity.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _HEAT = np.array([0.2, 0.45, 0.8])
 _VISIBLE = np.array([0.15, 0.88, 0.95])
 _ASTRAY = 0.3
 _SLOW = 0.92  # what remains of a slow error after a frame
-_OWN = 0.1  # share of an error's variance that each box has for itself
+_OWN = 0.1  # share of an error's variance that is a box's own
 _SIMILARITY_NOISE, _SIMILARITY_OF_POSE = 1.0, 2.0  # in log odds
 _HEAT_NOISE, _HEAT_OF_POSE = 0.1, 0.2
-_NOBODY = 0.3  # overlap below which a box shows nobody
+_NOBODY = 0.3  # overlap below which a box shows no person
 
 
 class SimulatedPoses:
-    """Finds poses in a recording's frames without looking.
+    """Simulates poses in the frames of a recording.
 
     Args:
-        recording: of which clip.
-        seed: of all errors; they follow from it, the frame and the order of its boxes.
+        recording: the clip.
+        seed: random seed; errors follow from it, the frame and the order of its boxes.
     """
 
     def __init__(self, recording: Recording, seed: int) -> None:
@@ -50,12 +50,12 @@ class SimulatedPoses:
         shape = recording.points.shape
         rng = np.random.default_rng([seed, recording.clip.number])
         self._errors = _half_slowly(rng, shape)
-        # Whether a keypoint strays while it is hidden.
+        # Whether a keypoint jumps while it is hidden.
         self._stray = _slowly(rng, shape[:3]) > norm.isf(_ASTRAY)
         self._of_pose = _half_slowly(rng, (*shape[:2], 2))
 
     def find(self, index: int, boxes: np.ndarray, box_scores: np.ndarray) -> Poses:
-        """Poses in boxes (N, 4) of a frame, with both scores."""
+        """Return poses in boxes (N, 4) of a frame, with both scores."""
         truth = self._recording.truth
         rng = np.random.default_rng([self._seed, self._recording.clip.number, index])
         members = np.flatnonzero(truth.image == index)
@@ -85,7 +85,7 @@ class SimulatedPoses:
     def _pose(
         self, rng: np.random.Generator, index: int, person: int, beside: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """Keypoints, visibility, similarity and heat of a person of the ground truth, with others beside it."""
+        """Return keypoints, visibility, similarity and heat of an annotated person with others beside it."""
         truth, places = self._recording.truth, self._recording.points[index]
         flags, who = truth.flags[person], self._recording.people - 1
         true = places[who[person]]
@@ -110,12 +110,12 @@ class SimulatedPoses:
 
 
 def _half_slowly(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal values, half of whose variance is new at every index of the first axis."""
+    """Draw normal values, half of whose variance is new at every index of the first axis."""
     return (_slowly(rng, shape) + rng.normal(size=shape)) / np.sqrt(2)
 
 
 def _slowly(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal values that change slowly along the first axis."""
+    """Draw normal values that change slowly along the first axis."""
     values = rng.normal(size=shape)
     for index in range(1, len(values)):
         values[index] = _SLOW * values[index - 1] + np.sqrt(1 - _SLOW**2) * values[index]
@@ -123,7 +123,7 @@ def _slowly(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _shape(rng: np.random.Generator, box: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Points all over a box that shows nobody."""
+    """Draw the pose of a box without a person: points all over it, and low values."""
     points = box[:2] + rng.random((17, 2)) * (box[2:] - box[:2])
     low = [np.clip(rng.normal(middle, 0.1, 17), 0.02, 0.98) for middle in (0.4, 0.15, 0.2)]
     return points, *low

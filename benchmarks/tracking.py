@@ -1,11 +1,11 @@
-"""How well people keep their ids: tracks gated by the OAKS score against tracks gated by the conventional one.
+"""Measure how well people keep their track ids, gated by the OAKS score and by the conventional one.
 
     python benchmarks/tracking.py [--bundle BUNDLE] [--clips 12] [--tuning 8] [--every 1] [--save]
 
-On rendered clips of people who cross, are hidden and come back. Without a bundle the poses are simulated
-(simulated_poses.py): that measures the tracker, not a network. Both gates are set on clips of another seed so that
-the same share of people has a tracked pose there. Boxes are made from the truth, with misses, doubles and boxes on the
-background; with --every 5, say, they come at every fifth frame, and in between from the tracks. People and poses are
+On rendered clips of people who cross, are hidden and reappear. Without a bundle, the poses are simulated
+(simulated_poses.py), which measures the tracker, not a network. Both gates are set on clips of another seed, so that
+the same share of people has a tracked pose there. Boxes are made from the ground truth, with misses, duplicates and boxes
+on the background; with --every 5, they come at every fifth frame, and between these from the tracks. People and poses are
 paired by OKS.
 """
 
@@ -36,10 +36,11 @@ from oaks.video.tracking import NO_TRACK, Tracker
 
 KINDS = ("oaks", "conventional")
 FEW = 10
-"""Labeled keypoints, of 17, up to which a person counts as occluded here: the paper's largely and almost."""
+"""Most labeled keypoints, of 17, of a person who counts as occluded: largely and almost occluded in the paper."""
 FEWEST = 4
-"""Labeled keypoints from which a person is to be found; OKS over fewer hardly tells people who overlap apart."""
+"""Fewest labeled keypoints of a person who counts; OKS over fewer hardly distinguishes overlapping people."""
 HALVINGS = 8
+KEPT = [0.97, 0.9, 0.8]
 TUNING_SEED = 1_000_000
 # Added to the seed for the clips on which the gates are set.
 
@@ -47,7 +48,7 @@ Find = Callable[[int, np.ndarray, np.ndarray], Poses]
 
 
 class Case:
-    """A recording, and what finds poses in its frames: frame number, boxes, box scores -> Poses."""
+    """A recording, and a function that finds poses in its frames: frame number, boxes, box scores -> Poses."""
 
     def __init__(self, recording: Recording, find: Find) -> None:
         self.recording = recording
@@ -55,14 +56,14 @@ class Case:
         self._given: dict[int, Poses] = {}
 
     def given(self, index: int) -> Poses:
-        """The poses in the boxes that come with a frame, found once."""
+        """Return the poses in the given boxes of a frame; they are found once."""
         if index not in self._given:
             recording = self.recording
             self._given[index] = self.find(index, recording.boxes[index], recording.box_scores[index])
         return self._given[index]
 
     def follow(self, tracker: Tracker, every: int) -> list[Poses]:
-        """The tracked poses of each frame; boxes are given at every n-th, and the tracks' own in between."""
+        """Return the tracked poses of each frame, with given boxes at every n-th and the tracks' own between these."""
         result = []
         for index in range(self.recording.clip.frames):
             time, due = index / self.recording.rate, index % every == 0
@@ -78,12 +79,12 @@ class Case:
 
 
 class Outcome:
-    """What came of tracking some cases in one way.
+    """Results of tracking some cases in one way.
 
     Attributes:
         scores: ids and people.
-        occluded, away: switches of people who were occluded since their last match, or out of the picture.
-        tracks: how many there were.
+        occluded, away: id switches of people who were occluded since their last match, or outside the picture.
+        tracks: number of tracks.
     """
 
     def __init__(self, cases: list[Case], kind: str, gate: float, every: int) -> None:
@@ -102,7 +103,7 @@ class Outcome:
         self.scores = TrackScores.together(self._found)
 
     def steadiness(self, keypoints: str) -> Steadiness:
-        """Of the keypoints "as found", "smoothed" or "true", of poses that have a person."""
+        """Measure the keypoints "as found", "smoothed" or "true" of poses that are matched with a person."""
         rows = []
         for number, (case, frames, found) in enumerate(
             zip(self._cases, self._frames, self._found, strict=True)
@@ -116,7 +117,7 @@ class Outcome:
 
 
 def compared(recording: Recording, frames: list[Poses]) -> list[TrackedFrame]:
-    """The frames of a recording for score_tracks."""
+    """Return the frames of a recording for score_tracks."""
     poses = Poses.concatenate(frames)
     image = np.repeat(np.arange(len(frames)), [len(part) for part in frames])
     return frames_by_oks(recording.truth, recording.people, poses.keypoints, image, poses.track_ids, FEWEST)
@@ -125,7 +126,7 @@ def compared(recording: Recording, frames: list[Poses]) -> list[TrackedFrame]:
 def matched(
     recording: Recording, found: TrackScores, frames: list[Poses] | None, number: int
 ) -> tuple[np.ndarray, ...]:
-    """What steadiness takes, of the poses that have a person; None takes the true keypoints for them."""
+    """Return the arguments of steadiness for matched poses; frames None: for the true keypoints."""
     truth = recording.truth
     frame, row, column = found.matches.T
     person = np.searchsorted(truth.image, frame) + row
@@ -140,7 +141,7 @@ def matched(
 
 
 def reasons(recording: Recording, found: TrackScores) -> tuple[int, int]:
-    """Switches of people who were occluded since their last match, and of people who left the picture since."""
+    """Count id switches of people who were occluded since their last match, and of people who left the picture since."""
     truth = recording.truth
     labeled = np.zeros(recording.points.shape[:2], int)
     labeled[truth.image, recording.people - 1] = truth.labeled
@@ -156,7 +157,7 @@ def reasons(recording: Recording, found: TrackScores) -> tuple[int, int]:
 
 
 def tuned_gate(cases: list[Case], kind: str, recall: float, every: int) -> float:
-    """The highest gate, to one part in 2 ** HALVINGS, at which such a share of people has a tracked pose."""
+    """Return the highest gate, to one part in 2 ** HALVINGS, at which this share of people has a tracked pose."""
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -166,7 +167,7 @@ def tuned_gate(cases: list[Case], kind: str, recall: float, every: int) -> float
 
 
 def correlation(cases: list[Case], kind: str) -> float:
-    """Pearson's correlation of a score with the true OKS, over all poses in the boxes given."""
+    """Return Pearson's correlation of a score with the true OKS, over all poses in the given boxes."""
     scores, oks = [], []
     for case in cases:
         for index in range(case.recording.clip.frames):
@@ -182,7 +183,7 @@ def correlation(cases: list[Case], kind: str) -> float:
 def make_cases(
     videos: RenderedVideos, count: int, engine: oaks.Engine | None, bar: Progress, what: str
 ) -> list[Case]:
-    """Records clips, with simulated poses or an Engine's."""
+    """Record clips, with simulated poses or an Engine's."""
     cases = []
     for number in bar.track(range(count), description=f"rendering clips for {what}"):
         recording = record(videos.clip(number), videos.rate, videos.size, videos.seed)
@@ -197,7 +198,7 @@ def make_cases(
 
 
 def id_table(rows: list[dict[str, Any]]) -> Table:
-    """Ids and people, a row for each gate."""
+    """Return the table of ids and people, a row per gate."""
     table = Table(
         "recall kept", "gate", "at", "recall", "MOTA", "IDF1", "switches", "occluded", "left", "tracks"
     )
@@ -211,7 +212,7 @@ def id_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def keypoint_table(rows: list[dict[str, Any]]) -> Table:
-    """How steady and prompt the keypoints are."""
+    """Return the table of jitter and lag of the keypoints."""
     table = Table("keypoints", "jitter, px/frame²", "of size", "less motion", "lag, frames", "error, of size")
     for row in rows:
         table.add_row(
@@ -222,7 +223,7 @@ def keypoint_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def id_row(kind: str, gate: float, kept: float, outcome: Outcome) -> dict[str, Any]:
-    """What a row of the first table says."""
+    """Return a row of the first table."""
     scores = outcome.scores
     return {
         "kept": kept, "gate": kind, "at": gate, "recall": scores.recall, "mota": scores.mota,
@@ -232,18 +233,16 @@ def id_row(kind: str, gate: float, kept: float, outcome: Outcome) -> dict[str, A
 
 
 def main(
-    bundle: Annotated[str, typer.Option(help="Folder, zip or name of a bundle; without it, simulated.")] = "",
-    clips: Annotated[int, typer.Option(help="Clips to measure on.")] = 12,
-    tuning: Annotated[int, typer.Option(help="Clips of another seed, to set the gates on.")] = 8,
-    frames: Annotated[int, typer.Option(help="Frames of a clip, 25 per second.")] = 300,
-    keep: Annotated[
-        list[float], typer.Option(help="Shares of the recall without a gate, each with its own --keep.")
-    ] = [0.97, 0.9, 0.8],  # noqa: B006
-    every: Annotated[int, typer.Option(min=1, help="Boxes at every n-th frame, else from the tracks.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the clips.")] = 0,
-    save: Annotated[bool, typer.Option(help="Write the figures to benchmarks/results too.")] = False,
+    bundle: Annotated[str, typer.Option(help="Bundle folder, zip or name. Default: simulated poses.")] = "",
+    clips: Annotated[int, typer.Option(help="Number of clips to measure on.")] = 12,
+    tuning: Annotated[int, typer.Option(help="Number of clips of another seed, to set the gates on.")] = 8,
+    frames: Annotated[int, typer.Option(help="Frames per clip, 25 per second.")] = 300,
+    keep: Annotated[list[float], typer.Option(help="Share of the recall without a gate. Repeatable.")] = KEPT,
+    every: Annotated[int, typer.Option(min=1, help="Given boxes at every n-th frame only.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the clips.")] = 0,
+    save: Annotated[bool, typer.Option(help="Also write the figures to benchmarks/results.")] = False,
 ) -> None:
-    """Prints how tracks keep to people, for both gates, and how steady keypoints are."""
+    """Print the quality of tracks, for both gates, and jitter and lag of keypoints."""
     engine = oaks.Engine(bundle) if bundle else None
     source = (
         f"poses of {bundle}, {engine.backend}" if engine else "SIMULATED poses: nothing is said of a network"
@@ -283,7 +282,7 @@ def main(
 def describe(
     measured: list[Case], others: list[Case], source: str, every: int, agreement: dict[str, float]
 ) -> str:
-    """What the tables are of."""
+    """Describe what the tables show."""
     recording = measured[0].recording
     width, height = recording.size
     boxes = "at every frame" if every == 1 else f"at every {every}th frame, else from the tracks"
