@@ -20,9 +20,10 @@ PAGES = {path.name: path.name.lower() for path in sorted(ROOT.glob("*.md"))} | {
 CODE = re.compile(r"<code>[^<]*</code>")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 GROUP = re.compile(
-    r"(<b><code>(?:<span[^>]*>)?\w+),((?:</span>)?</code></b>)\s*\(<code>\(?(.*?)\)?</code>\)", re.S
+    r"(<b><code>(?:<[^>]+>)?\w+),((?:</\w+>)?</code></b>)\s*\(<code>\(?(.*?)\)?</code>\)", re.S
 )
 """An entry for several attributes ("similarity, visibility: the trees"), of which all but the first are shown as a type."""
+TAG = re.compile(r"<[^>]+>")
 LINK = re.compile(r"\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -81,7 +82,7 @@ def on_page_content(html: str, **_: object) -> str:
 
     Attributes that share a description stand together before it.
     """
-    html = GROUP.sub(r"\1, \3\2", html)
+    html = GROUP.sub(lambda match: f"{match[1]}, {TAG.sub('', match[3])}{match[2]}", html)
     parts = re.split(r"(<pre.*?</pre>)", html, flags=re.S)
     parts[::2] = [
         CODE.sub(lambda match: OPTION.sub(r'<span class="option">\g<0></span>', match[0]), text)

@@ -107,11 +107,11 @@ def test_options_in_the_text_are_not_split(pages):
 
 
 def test_attributes_with_one_description_stand_together(pages):
-    entry = '<b><code><span title="x.heat,">{},</span></code></b>\n (<code>{}</code>)\n – <p>maps</p>'
-    shown = '<b><code><span title="x.heat,">{}</span></code></b>\n – <p>maps</p>'
+    entry = '<b><code><autoref id="x.heat,">{},</autoref></code></b>\n (<code>{}</code>)\n – <p>maps</p>'
+    shown = '<b><code><autoref id="x.heat,">{}</autoref></code></b>\n – <p>maps</p>'
     assert pages.on_page_content(entry.format("heat", "(boxes, areas)")) == shown.format("heat, boxes, areas")
-    assert pages.on_page_content(entry.format("heat", "boxes")) == shown.format("heat, boxes")
-    alone = entry.format("heat", "ndarray").replace(",</span>", "</span>")
+    assert pages.on_page_content(entry.format("heat", "<a>boxes</a>")) == shown.format("heat, boxes")
+    alone = entry.format("heat", "ndarray").replace(",</autoref>", "</autoref>")
     assert pages.on_page_content(alone) == alone
 
 
