@@ -61,6 +61,16 @@ def fit(
             "shifted and scaled at random. Default: 2."
         ),
     ] = None,
+    trained_annotations: Annotated[
+        list[Path],
+        typer.Option(
+            help="For trees on a network's heatmaps: COCO annotations of people that the network was trained on. The "
+            "trees learn from them too, and are calibrated on the others. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    trained_images: Annotated[
+        list[Path], typer.Option(help="Folder of the images of each such file. Repeatable.")
+    ] = [],  # noqa: B006
     second: Annotated[
         list[Path],
         typer.Option(help="For results: those of a second estimator for the same boxes, row by row."),
@@ -91,6 +101,7 @@ def fit(
     for_networks = {
         "--images": images, "--preset": preset, "--set": change, "--store": store, "--scorer": scorer,
         "--second-opinion": second_opinion, "--augment": augment,
+        "--trained-annotations": trained_annotations, "--trained-images": trained_images,
     }  # fmt: skip
     for_results = {
         "--second": second, "--reference": reference, "--decoder": decoder, "--box-source": box_source,
@@ -110,7 +121,8 @@ def fit(
             source[0], annotations, images, store=store, out=out, preset=preset,
             preset_settings=read_settings(change), name=estimator, category=category,
             skeleton=options.skeleton(skeleton), scorer=scorer or "trees", settings=settings,
-            second_opinion=second_opinion, augment=augment, resamples=resamples, threads=threads,
+            second_opinion=second_opinion, augment=augment, trained_annotations=trained_annotations,
+            trained_images=trained_images, resamples=resamples, threads=threads,
         )  # fmt: skip
     else:
         raise ArgumentError(f"source must be results files (.json), or one network, got {source}")

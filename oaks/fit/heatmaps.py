@@ -88,6 +88,8 @@ def fit_heatmaps(
     scorer: str = "trees",
     second_opinion: str | None = None,
     augment: int | None = None,
+    trained_annotations: Paths = (),
+    trained_images: Paths = (),
     settings: Settings = CHOSEN,
     resamples: int = 1000,
     threads: int | None = None,
@@ -116,6 +118,9 @@ def fit_heatmaps(
             runs its network too.
         augment: number of further crops of each person that trees are fitted to, in boxes that are shifted and scaled
             at random; None: 2 for trees. The tables are of the annotated boxes alone. A KS network takes none.
+        trained_annotations, trained_images: people that the network was trained on, as `annotations` and `images` are
+            given. The trees learn from them too; since the network errs less on them than on others, the trees are
+            then recalibrated on the people of `annotations`. The tables are of those alone.
         settings: settings of the trees.
         resamples: number of bootstrap resamples.
         threads: CPU threads of the network; None: all cores.
@@ -123,12 +128,14 @@ def fit_heatmaps(
     Raises:
         FileNotFoundError: a file or folder does not exist.
         FileExistsError: `out` exists.
-        ArgumentError: the model gives no heatmaps, the skeletons differ, or `store` holds maps of another network or of
-            other people.
+        ArgumentError: the model gives no heatmaps, the skeletons differ, `store` holds maps of another network or of
+            other people, or a person to fit to is among those that the network was trained on.
     """
     check_resamples(resamples, settings.seed)
     check_choice("scorer", scorer, SCORERS)
     copies = _checked_augment(augment, scorer)
+    if scorer != "trees" and listed(trained_annotations):
+        raise ArgumentError(f"trained_annotations must come with scorer 'trees', got {scorer!r}")
     second = None if second_opinion is None else _second_bundle(second_opinion, scorer)
     if out is not None and Path(out).exists():
         raise FileExistsError(f"out must not exist, got {out}")
@@ -136,11 +143,8 @@ def fit_heatmaps(
         bundle = imported(Path(model), Path(store) / "network", preset, preset_settings or {}, name, skeleton)
     else:
         bundle = model if isinstance(model, Bundle) else Bundle.load(model)
-    files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
-    if len(files) != len(folders):
-        raise ArgumentError(
-            f"images must be one folder for each of annotations, got {len(folders)} and {len(files)}"
-        )
+    files, folders = _paired(annotations, images)
+    known_files, known_folders = _paired(trained_annotations, trained_images, "trained_")
     if bundle.pose.kind != "heatmaps":
         raise ArgumentError(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
@@ -155,12 +159,50 @@ def fit_heatmaps(
             described_people(bundle, files, folders, Path(store), threads, category, copy, second)
             for copy in range(copies + 1)
         )
-        fitted = fit_card(*first, heatmap_card(bundle, second), settings, resamples, more=more)
+        trained = None
+        if known_files:
+            kept = Path(store) / "trained"
+            trained = described_people(
+                bundle, known_files, known_folders, kept, threads, category, second=second
+            )
+            _check_apart(first[0], trained[0])
+        fitted = fit_card(
+            *first, heatmap_card(bundle, second), settings, resamples, more=more, trained=trained
+        )
     return (
         fitted
         if out is None
         else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
     )
+
+
+def _paired(annotations: Paths, images: Paths, prefix: str = "") -> tuple[list[str | Path], list[Path]]:
+    """Return annotation files and their image folders.
+
+    Raises:
+        ArgumentError: their numbers differ; `prefix` begins the arguments' names.
+    """
+    files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
+    if len(files) != len(folders):
+        raise ArgumentError(
+            f"{prefix}images must be one folder for each of {prefix}annotations, got {len(folders)} and {len(files)}"
+        )
+    return files, folders
+
+
+def _check_apart(people: People, trained: People) -> None:
+    """Refuse people to fit to who are among those that the network was trained on: by file name and keypoints."""
+
+    def named(some: People) -> set[tuple[str, bytes]]:
+        truth, own = some.truth, some.detections.own
+        names = [truth.file_names[image] for image in truth.image[own]]
+        return {(name, points.tobytes()) for name, points in zip(names, truth.keypoints[own], strict=True)}
+
+    if both := named(people) & named(trained):
+        raise ArgumentError(
+            f"trained_annotations must hold none of the people to fit to, got {len(both)} of them, "
+            f"for instance in {min(both)[0]}"
+        )
 
 
 def _checked_augment(augment: int | None, scorer: str) -> int:

@@ -1,4 +1,7 @@
-"""Recalibrates a scorer: keeps its trees and fits two numbers for each forest, for fewer people than trees need."""
+"""Recalibrates a scorer: keeps its trees and fits two numbers for each forest.
+
+For people too few to grow trees, and for trees that grew on people on whom the network errs less than on others.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,40 @@ def recalibrated(
         logits = logits_of(ops.forest(examples.features, forest)[counted])
         found.append(scaled(forest, *fit_scale_and_bias(logits, target[counted])))
     return found[0], found[1]
+
+
+def recalibrated_out_of_fold(
+    forests: tuple[Forest, Forest],
+    predicted: tuple[np.ndarray, np.ndarray],
+    targets: tuple[np.ndarray, np.ndarray],
+    counted: tuple[np.ndarray, np.ndarray],
+    folds: np.ndarray,
+) -> tuple[tuple[Forest, Forest], tuple[np.ndarray, np.ndarray]]:
+    """Recalibrate forests, and what others predict out of fold, on people out of fold.
+
+    The forests take the scale and bias of all predictions; the predictions of a fold take those of the other folds.
+
+    Args:
+        forests: forests of similarity and of visibility, fitted to all people.
+        predicted: (N, K) each: similarity and visibility as predicted out of fold.
+        targets: (N, K) each: the truth.
+        counted: (N, K) bool each: keypoints to fit to.
+        folds: (N,) fold of each person.
+
+    Returns:
+        The forests, and the predictions (N, K) float32.
+    """
+    scaled_forests, values = [], []
+    for forest, prediction, target, use in zip(forests, predicted, targets, counted, strict=True):
+        logits = logits_of(prediction)
+        scaled_forests.append(scaled(forest, *fit_scale_and_bias(logits[use], target[use])))
+        value = np.zeros_like(logits)
+        for fold in np.unique(folds):
+            others = use & (folds != fold)[:, None]
+            scale, bias = fit_scale_and_bias(logits[others], target[others])
+            value[folds == fold] = 1 / (1 + np.exp(-(scale * logits[folds == fold] + bias)))
+        values.append(value.astype(np.float32))
+    return (scaled_forests[0], scaled_forests[1]), (values[0], values[1])
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
@@ -80,4 +117,4 @@ def scaled(forest: Forest, scale: float, bias: float) -> Forest:
     )
 
 
-__all__ = ["fit_scale_and_bias", "recalibrated", "scaled"]
+__all__ = ["fit_scale_and_bias", "recalibrated", "recalibrated_out_of_fold", "scaled"]

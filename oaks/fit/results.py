@@ -16,7 +16,7 @@ from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings
 from oaks.fit.people import People, load_people
-from oaks.fit.recalibration import recalibrated
+from oaks.fit.recalibration import recalibrated, recalibrated_out_of_fold
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.fit.seen import compare_with_reference
 from oaks.names import number_of
@@ -117,6 +117,7 @@ def fit_card(
     warnings: Sequence[str] = (),
     start: tuple[Forest, Forest] | None = None,
     more: Sequence[tuple[People, np.ndarray]] = (),
+    trained: tuple[People, np.ndarray] | None = None,
 ) -> Fitted:
     """Fit to features (N, K, F) of people, out of fold and then on all.
 
@@ -127,11 +128,13 @@ def fit_card(
             that predicts held-out people better than new trees, as with few people.
         more: further poses of the same people, and their features, which are fitted to as well; the figures are of
             `people` alone. All poses of an image are in one fold.
+        trained: people that the network was trained on, and their features. New trees are fitted to them too, and
+            recalibrated on the out-of-fold predictions of `people`, since the network errs less on `trained`.
     """
     warnings = [*warnings, *check_people(people, features.shape[2], enough=start is not None)]
     for warning in warnings:
         log.warning("%s", warning)
-    examples = examples_of([(people, features), *more])
+    examples = examples_of([(people, features), *more, *([] if trained is None else [trained])])
     ways: dict[str, Fit] = {}
     if start is None or people.known.sum() >= features.shape[2]:
         ways["new trees"] = lambda rows: boosting.fit_forests(examples, settings, rows)
@@ -149,6 +152,16 @@ def fit_card(
         forests = ways[way](None)
         advance()
         ks, seen = (values[: len(people.heat)] for values in told[way])
+        if trained is not None:
+            folds = boosting.folds_of(examples.images, settings.folds, settings.seed)[: len(people.heat)]
+            every = np.repeat(people.known[:, None], people.labeled.shape[1], axis=1)
+            forests, (ks, seen) = recalibrated_out_of_fold(
+                forests,
+                (ks, seen),
+                (people.similarity, people.labeled.astype(float)),
+                (people.labeled, every),
+                folds,
+            )
         measured = measured_with(people.truth, people.detections, ks, seen)
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         advance()
@@ -157,6 +170,8 @@ def fit_card(
         told_on_card["fit"] = way
     if more:
         told_on_card["further crops of each person"] = len(more)
+    if trained is not None:
+        told_on_card["people that the network was trained on"] = int(trained[0].known.sum())
     card = filled(card, people, summary(measured, comparisons), told_on_card)
     return Fitted(Scorer.of(card, *forests), measured, comparisons, tuple(warnings))
 

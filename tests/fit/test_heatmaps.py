@@ -14,16 +14,18 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import scipy.optimize
 from typer.testing import CliRunner
 
 import oaks
 from oaks.boxes import iou
 from oaks.cli.main import app
 from oaks.errors import ArgumentError
-from oaks.fit import Preset, fit_heatmaps
+from oaks.fit import Preset, boosting, fit_heatmaps
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
+from oaks.fit.results import examples_of
 from oaks.images import read_image
 from oaks.inference import report_unscored
 from oaks.scorer import load_forests, map_feature_names, uninformative
@@ -102,6 +104,91 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
     expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
     np.testing.assert_allclose(poses.oaks_scores, expected, rtol=1e-5)
     assert np.ptp(poses.visibility) > 0.1
+
+
+def halves(data, tmp_path):
+    """The data set as two files: the first half of the pictures, and the second."""
+    content = json.loads((data / "annotations.json").read_text())
+    for name, chosen in (("one", range(1, IMAGES // 2 + 1)), ("other", range(IMAGES // 2 + 1, IMAGES + 1))):
+        part = {**content,
+                "images": [image for image in content["images"] if image["id"] in chosen],
+                "annotations": [person for person in content["annotations"] if person["image_id"] in chosen]}  # fmt: skip
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+    return tmp_path / "one.json", tmp_path / "other.json"
+
+
+def test_trees_learn_from_people_that_the_network_was_trained_on_and_are_calibrated_on_the_others(
+    data, frozen, tmp_path
+):
+    one, other = halves(data, tmp_path)
+    fitted = fit_heatmaps(
+        frozen, one, data / "images", store=tmp_path / "maps", augment=0, trained_annotations=other,
+        trained_images=data / "images", settings=QUICK, resamples=2, threads=1,
+    )  # fmt: skip
+    people, features = fitting.described_people(frozen, [one], [data / "images"], tmp_path / "maps", 1)
+    known, their_features = fitting.described_people(
+        frozen, [other], [data / "images"], tmp_path / "maps" / "trained", 1
+    )
+    assert fitted.scorer.card.fitted_on["people"] == len(people.heat)
+    assert fitted.scorer.card.fitted_on["people that the network was trained on"] == len(known.heat)
+    examples = examples_of([(people, features), (known, their_features)])
+    plain = boosting.fit_forests(examples, QUICK)
+    fold = boosting.folds_of(examples.images, QUICK.folds, QUICK.seed)[: len(people.heat)]
+    told = np.zeros(people.heat.shape)
+    for rows, similarity, _ in boosting.out_of_fold(examples, QUICK):
+        inside = rows < len(people.heat)
+        told[rows[inside]] = similarity[inside]
+    logits, labeled = np.log(told / (1 - told)), people.labeled
+    scale, bias = platt(logits[labeled], people.similarity[labeled])
+    grown = oaks.ops.forest(features, plain[0])
+    np.testing.assert_allclose(
+        oaks.ops.forest(features, fitted.scorer.similarity),
+        1 / (1 + np.exp(-(scale * np.log(grown / (1 - grown)) + bias))),
+        atol=2e-3,
+    )
+    for number in range(QUICK.folds):  # the figures of a fold are calibrated on the other folds
+        others = labeled & (fold != number)[:, None]
+        scale, bias = platt(logits[others], people.similarity[others])
+        rows = fold == number
+        np.testing.assert_allclose(
+            fitted.measured.detections.similarity[rows],
+            1 / (1 + np.exp(-(scale * logits[rows] + bias))),
+            atol=2e-3,
+        )
+
+
+def platt(logits, targets):
+    """Scale and bias of least cross entropy by SciPy, with the keypoint that favors no change."""
+    return scipy.optimize.minimize(
+        lambda at: (
+            (np.logaddexp(0, at[0] * logits + at[1]) - targets * (at[0] * logits + at[1])).sum()
+            + ((at - [1, 0]) ** 2).sum()
+        ),
+        [1.0, 0.0],
+    ).x
+
+
+def test_people_on_both_sides_and_other_misuse_of_trained_people_are_refused(data, frozen, tmp_path):
+    one, other = halves(data, tmp_path)
+    call = {"store": tmp_path / "maps", "settings": QUICK, "resamples": 2, "threads": 1}
+    with pytest.raises(
+        ArgumentError, match=rf"none of the people to fit to, got {PEOPLE * (IMAGES // 2)} of them"
+    ):
+        fit_heatmaps(
+            frozen, data / "annotations.json", data / "images", augment=0, trained_annotations=one,
+            trained_images=data / "images", **call,
+        )  # fmt: skip
+    with pytest.raises(
+        ArgumentError, match="trained_images must be one folder for each of trained_annotations, got 0"
+    ):
+        fit_heatmaps(frozen, one, data / "images", trained_annotations=other, **call)
+    with pytest.raises(
+        ArgumentError, match="trained_annotations must come with scorer 'trees', got 'ks-net'"
+    ):
+        fit_heatmaps(
+            frozen, one, data / "images", trained_annotations=other, trained_images=data / "images", scorer="ks-net",
+            **call,
+        )  # fmt: skip
 
 
 def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(data, frozen, tmp_path):

@@ -1,11 +1,13 @@
 """The held-out people of a training as COCO files: python -m oaks.training.data.held_out runs/small_pose --out FOLDER.
 
 A scorer is fitted, thresholds are chosen and calibration is measured on people whom the pose network has not seen.
-`oaks fit` and `oaks val` take these files.
+`oaks fit` and `oaks val` take these files. With --trained, there is a file of the people trained on beside each, from
+which the trees of a scorer may learn too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,26 +22,27 @@ from oaks.training.recipe import CocoSource, read_recipe
 from oaks.training.run import RunFolder
 
 
-def held_out(source: CocoSource, data: Path, count: int, fold: int) -> dict[str, Any]:
-    """The content of a source's annotation file, reduced to the images of one fold.
+def in_folds(source: CocoSource, data: Path, count: int, folds: Collection[int]) -> dict[str, Any]:
+    """The content of a source's annotation file, reduced to the images of some folds.
 
     Args:
         source: of a recipe.
         data: folder that the recipe's paths begin at.
         count: number of folds.
-        fold: the one to keep.
+        folds: those to keep.
 
     Raises:
         FileNotFoundError: the annotation file is missing.
-        ArgumentError: no image is in that fold.
+        ArgumentError: no image is in these folds.
     """
     path = data / source.annotations
     content = read_json(path, top=dict)
     ids = np.array([image["id"] for image in content["images"]], np.int64)
-    kept = set(ids[fold_of(source.name, ids, count) == fold].tolist())
+    kept = set(ids[np.isin(fold_of(source.name, ids, count), list(folds))].tolist())
     if not kept:
+        named = ", ".join(map(str, folds))
         raise ArgumentError(
-            f"{path}: images must include some of fold {fold} of {count}, got {len(ids)} others"
+            f"{path}: images must include some of fold {named} of {count}, got {len(ids)} others"
         )
     return {
         **content,
@@ -48,13 +51,16 @@ def held_out(source: CocoSource, data: Path, count: int, fold: int) -> dict[str,
     }
 
 
-def write_held_out(training: str | Path, data: Path, out: Path) -> list[tuple[Path, Path]]:
+def write_held_out(
+    training: str | Path, data: Path, out: Path, *, trained: bool = False
+) -> list[tuple[Path, Path]]:
     """Write one COCO file for each source of a training that holds people out.
 
     Args:
         training: folder of a training, a recipe file, or the name of a built-in recipe.
         data: folder that the recipe's paths begin at.
         out: folder of the files, each named as its source.
+        trained: write the people trained on instead; the names of the files end with "-trained".
 
     Returns:
         Annotation file and image folder of each source.
@@ -69,11 +75,13 @@ def write_held_out(training: str | Path, data: Path, out: Path) -> list[tuple[Pa
         raise ArgumentError(
             f"{training} must hold people out (data.folds, and sources with hold_out), got {folds}"
         )
+    others = [n for n in range(folds.count) if n != folds.held_out]
+    kept = [folds.held_out] if not trained else others if folds.trained is None else folds.trained
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for source in sources:
-        path = out / f"{source.name}.json"
-        write_json(path, held_out(source, data, folds.count, folds.held_out))
+        path = out / f"{source.name}{'-trained' if trained else ''}.json"
+        write_json(path, in_folds(source, data, folds.count, kept))
         written.append((path, data / source.images))
     return written
 
@@ -82,14 +90,25 @@ def main(
     training: Annotated[str, typer.Argument(help="Folder of a training, or a recipe.")],
     out: Annotated[Path, typer.Option(help="Folder of the COCO files.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's paths begin at.")] = Path(),
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Write the people trained on too, as further options.")
+    ] = False,
 ) -> None:
     """Write the people whom a training holds out as COCO files; print them as options of `oaks fit`."""
-    pairs = write_held_out(training, data, out)
-    typer.echo(" ".join(f"--annotations {annotations} --images {images}" for annotations, images in pairs))
+    words = [
+        f"--annotations {annotations} --images {images}"
+        for annotations, images in write_held_out(training, data, out)
+    ]
+    if trained:
+        words += [
+            f"--trained-annotations {annotations} --trained-images {images}"
+            for annotations, images in write_held_out(training, data, out, trained=True)
+        ]
+    typer.echo(" ".join(words))
 
 
 if __name__ == "__main__":
     typer.run(main)
 
 
-__all__ = ["held_out", "write_held_out"]
+__all__ = ["in_folds", "write_held_out"]

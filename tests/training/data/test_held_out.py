@@ -37,6 +37,19 @@ def test_files_hold_the_people_that_training_leaves_out(tmp_path: Path, people_f
     assert written["categories"] == json.loads((people_folder / "annotations.json").read_text())["categories"]
 
 
+def test_files_of_the_people_trained_on_hold_all_others(tmp_path: Path, people_folder: Path) -> None:
+    path = recipe_file(tmp_path, {"count": 3, "held_out": 1})
+    ((held_out, images),) = write_held_out(path, people_folder.parent, tmp_path / "out")
+    ((trained, same),) = write_held_out(path, people_folder.parent, tmp_path / "out", trained=True)
+    assert same == images
+    assert trained.name == f"{held_out.stem}-trained.json"
+    recipe = read_recipe(path)
+    split = open_data(recipe.data, recipe.load_skeleton(), DataFolders(people_folder.parent), lambda _: None)
+    told = {image["id"] for image in json.loads(trained.read_text())["images"]}
+    assert told >= {int(i) for people in split.train for i in people.image_ids}
+    assert not told & {image["id"] for image in json.loads(held_out.read_text())["images"]}
+
+
 def test_trainings_that_hold_nobody_out_are_refused(tmp_path: Path, people_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"mine\.yaml must hold people out .*, got None"):
         write_held_out(recipe_file(tmp_path, None), people_folder.parent, tmp_path / "out")
