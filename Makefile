@@ -17,7 +17,8 @@
 #     score of a person); resumes what was stopped; the bundle is runs/$(SERIES)_bundle, of rendered people
 #     runs/rendered_network.
 # make scorer: the last steps of make weights alone, for a pose network that is trained (NETWORK=FILE): exports it and fits its
-#     scorer to the people whom SERIES (small or tiny) holds out; the bundle is BUNDLE (a new folder), as in make weights.
+#     scorer to the people whom SERIES (small or tiny) holds out, and to those it trains on; the bundle is BUNDLE (a new folder),
+#     as in make weights.
 # make coverage: the tests, and which lines of the package they run.
 # make wheels: wheels for every supported Python in dist/, by cibuildwheel, which needs Docker on Linux.
 PYTHON ?= python3
@@ -100,7 +101,7 @@ endif
 
 scorer: install
 	$(VENV)/bin/oaks export $(NETWORK) $(EXPORT)
-	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out) && \
+	people=$$($(RUN) -m oaks.training.data.held_out $(SERIES)_pose --data $(DATA) --out runs/$(SERIES)_held_out --trained) && \
 	$(VENV)/bin/oaks fit $(BUNDLE).network $$people --out $(BUNDLE)
 
 lint: install

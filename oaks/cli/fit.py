@@ -91,13 +91,14 @@ def fit(
     skeleton: options.Skeleton_ = None,
     threads: options.Threads = None,
     resamples: options.Resamples = 1000,
+    seed: options.Seed = 0,
 ) -> None:
     """Fit a scorer to a frozen pose estimator: to its results, or to the heatmaps of its network."""
     from oaks.fit import Settings, fit_heatmaps, fit_results
     from oaks.fit.networks import read_settings
 
     # On a busy machine the threads that grow trees wait for each other.
-    settings = Settings(threads=threads or 1)
+    settings = Settings(threads=threads or 1, seed=seed)
     for_networks = {
         "--images": images, "--preset": preset, "--set": change, "--store": store, "--scorer": scorer,
         "--second-opinion": second_opinion, "--augment": augment,
