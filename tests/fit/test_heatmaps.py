@@ -479,7 +479,9 @@ def test_further_crops_are_of_the_same_people_in_boxes_nearby(
     """Each copy differs from the others, and comes out the same again; the second network sees the same boxes."""
     seen = []
     monkeypatch.setattr(
-        fitting, "fit_card", lambda *parts, more: seen.append([parts[:2], *more]) or SimpleNamespace()
+        fitting,
+        "fit_card",
+        lambda *parts, more, trained: seen.append([parts[:2], *more]) or SimpleNamespace(),
     )
     for store in ("one", "again"):
         fit_heatmaps(
