@@ -27,6 +27,7 @@ from rich.table import Table
 from oaks import Detector, Engine
 from oaks.boxes import to_xywh, to_xyxy
 from oaks.bundle import Bundle
+from oaks.files import write_json
 from oaks.ops import box_nms
 from oaks.skipping import skip
 from oaks.training.data.detection import DetectionImages, People, read_detection
@@ -164,7 +165,7 @@ def pose_figures(
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "complete.json"
-        part.write_text(json.dumps(content), encoding="utf-8")
+        write_json(part, content)
         truth = GroundTruth.load(part)
         for number, (title, threshold) in enumerate(BOXES.items()):
             if title not in titles:

@@ -26,6 +26,7 @@ from oaks import bundle as bundles
 from oaks.benchmark import average_precision
 from oaks.engines.export.precision import depthwise_layers, heatmap_layers, to_int8, with_half_weights
 from oaks.engines.export.samples import load_crops
+from oaks.files import write_json
 from oaks.training.data.held_out import write_held_out
 from oaks.val.ground_truth import GroundTruth
 
@@ -71,7 +72,7 @@ def measured(
     (annotations, images), *others = write_held_out(f"{name}_pose", data, folder / "held_out")
     chosen = first_people(json.loads(annotations.read_text(encoding="utf-8")), people)
     compared = folder / "compared.json"
-    compared.write_text(json.dumps(chosen), encoding="utf-8")
+    write_json(compared, chosen)
     description = {"input": bundle.description["networks"]["pose"]["input"], "padding": bundle.pose.padding}
     beside, pictures = others[0]
     shutil.copyfile(beside, folder / "calibration.json")

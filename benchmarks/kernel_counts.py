@@ -29,6 +29,7 @@ from emulator import build
 from emulator.emulated import EmulatedOps
 
 from oaks import COCO17, ops
+from oaks.files import write_json
 from oaks.ops import native
 
 RESULT = ROOT / "benchmarks" / "results" / "kernel_counts.json"
@@ -249,8 +250,9 @@ def main() -> None:
     if options.save:
         if options.kernel or options.architecture:
             sys.exit("--save takes all operations and architectures; leave out --kernel and --architecture")
-        content = {"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}
-        RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(
+            RESULT, {"nvcc": build.nvcc_version(), "counts": [asdict(row) for row in counted]}, indent=1
+        )
 
 
 if __name__ == "__main__":

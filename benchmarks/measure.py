@@ -16,6 +16,8 @@ from typing import Any
 
 from rich.table import Table
 
+from oaks.files import write_json
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -119,8 +121,7 @@ def save(path: Path, machine: dict[str, object], rows: list[dict[str, object]]) 
         "machine": machine,
         "rows": rows,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content, indent=1)
 
 
 def commit() -> str:

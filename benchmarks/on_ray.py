@@ -36,6 +36,7 @@ import oaks
 import oaks.ray
 import oaks.ray.cluster
 from oaks.boxes import boxes_from_file
+from oaks.files import write_json, write_text
 from oaks.images import read_image
 from oaks.predict import DEMO, find_poses
 from oaks.ray.serving import running
@@ -70,7 +71,7 @@ def make_pictures(folder: Path, count: int) -> tuple[list[Path], Path]:
         person = next(person for person in people if person["image_id"] == original["id"])
         annotations.append({**person, "id": number + 1, "image_id": number + 1})
     boxes = folder / "boxes.json"
-    boxes.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
+    write_json(boxes, {**content, "images": images, "annotations": annotations})
     return paths, boxes
 
 
@@ -308,7 +309,7 @@ def main() -> None:
         results = Path(__file__).parent / "results"
         measure.save(results / "on_ray.json", about, rows)
         text = "\n".join(line.rstrip() for line in printed.export_text().splitlines())
-        (results / "on_ray.txt").write_text(text + "\n", encoding="utf-8")
+        write_text(results / "on_ray.txt", text + "\n")
 
 
 if __name__ == "__main__":

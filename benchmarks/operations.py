@@ -31,6 +31,7 @@ from baselines import KEYPOINTS, ORDER, PAIRS, heatmaps
 from rich.console import Console
 
 from oaks import ops
+from oaks.files import write_text
 
 MEAN, STD = np.array([123.7, 116.3, 103.5], np.float32), np.array([58.4, 57.1, 57.4], np.float32)
 COLD_BYTES = 200 << 20
@@ -358,7 +359,7 @@ def main() -> None:
     if options.save:
         results = Path(__file__).parent / "results"
         measure.save(results / "operations.json", {"caption": caption()}, bench.rows)
-        (results / "operations.txt").write_text(text, encoding="utf-8")
+        write_text(results / "operations.txt", text)
 
 
 if __name__ == "__main__":

@@ -96,12 +96,6 @@ def test_a_set_can_be_extended(tmp_path, small_chunks):
     assert len(json.loads(path.read_text())["images"]) == 9
 
 
-def test_other_settings_are_refused(tmp_path, small_chunks):
-    write_dataset(tmp_path / "set", 1, workers=1, progress=False, **SETTINGS)
-    with pytest.raises(ValueError, match="other settings"):
-        write_dataset(tmp_path / "set", 1, workers=1, progress=False, **{**SETTINGS, "seed": 10})
-
-
 def test_the_command_line_writes_a_set_and_a_sheet(tmp_path):
     run = CliRunner().invoke(app, ["render", str(tmp_path / "set"), "--count", "8", "--size", "64", "64",
                                    "--classes", "0,0,1,1", "--workers", "1", "--no-occluders"])  # fmt: skip
@@ -114,12 +108,6 @@ def test_the_command_line_writes_a_set_and_a_sheet(tmp_path):
     run = CliRunner().invoke(app, ["render", str(tmp_path / "other"), "--classes", "many"])
     assert run.exit_code == 2
     assert "--classes must be" in run.stderr
-
-
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"workers": 0}, {"quality": 0}])
-def test_wrong_arguments_are_named(tmp_path, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        write_dataset(tmp_path, **{"count": 1, "progress": False, **SETTINGS, **wrong})
 
 
 def test_progress_stays_off_standard_output(tmp_path, capsys):

@@ -77,12 +77,6 @@ def test_a_stopped_set_is_resumed(tmp_path, monkeypatch):
     assert content(tmp_path / "stopped") == content(tmp_path / "whole")
 
 
-def test_other_settings_are_refused(tmp_path):
-    write_videos(tmp_path, 1, workers=1, progress=False, **{**SETTINGS, "frames": 1})
-    with pytest.raises(ValueError, match="other settings"):
-        write_videos(tmp_path, 1, workers=1, progress=False, **SETTINGS)
-
-
 def test_the_command_line_writes_clips_and_a_sheet(tmp_path):
     run = CliRunner().invoke(app, ["render-video", str(tmp_path), "--count", "2", "--frames", "6",
                                    "--size", "64", "48", "--workers", "1", "--shake"])  # fmt: skip
@@ -91,9 +85,3 @@ def test_the_command_line_writes_clips_and_a_sheet(tmp_path):
     assert stored["info"]["settings"]["shake"] is True
     assert len(stored["images"]) == 6
     assert cv2.imread(str(tmp_path / "sheet.jpg")).shape == (2 * 48, 6 * 64, 3)
-
-
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"workers": 0}, {"quality": 101}, {"rate": 0}])
-def test_wrong_arguments_are_named(tmp_path, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        write_videos(tmp_path, **{"count": 1, "progress": False, **SETTINGS, **wrong})
