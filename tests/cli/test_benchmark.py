@@ -103,7 +103,7 @@ def test_missing_annotations_are_named_before_timing(tiny, tmp_path, monkeypatch
 
 
 def test_annotations_add_the_average_precision(tiny, tmp_path):
-    """The truth is what the bundle finds, so that its AP is 1 in fp32."""
+    """The annotations are the bundle's own poses, so that its AP is 1 in fp32."""
     (tmp_path / "images").mkdir()
     pictures, boxes = [], [[5, 6, 65, 96], [70, 10, 118, 90]]
     for number in (1, 2):

@@ -34,7 +34,7 @@ def picture(tmp_path):
 
 
 def predicting(bundle, source, folder) -> list[str]:
-    """The words of `oaks predict` on pictures of one person each, with the output in the folder."""
+    """Return the arguments of `oaks predict` for pictures of one person each, with the output in the folder."""
     words = ("predict", source, "--bundle", bundle.path, "--backend", "onnxruntime", "--boxes", "whole")
     return [*map(str, words), "--out", str(folder / "out")]
 
@@ -211,6 +211,6 @@ def test_the_verb_chooses_among_extras_that_bring_a_module():
     ],
 )
 def test_nan_is_refused_as_a_number(capsys, words):
-    """Options without a range, such as these, would take it, and every comparison with it is false."""
+    """These options have no range, and every comparison with NaN is false."""
     assert code_of(*words) == 2
     assert capsys.readouterr().err == f"oaks: {words[-2]} must be a number, got nan\n"

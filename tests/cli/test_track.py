@@ -27,7 +27,7 @@ from oaks.video import Tracker, open_source
 
 @pytest.fixture(name="tiny")
 def path_of_the_bundle(tiny):
-    """Its scores are never below .3."""
+    """The path of the bundle, whose scores are never below .3."""
     return tiny.path
 
 
@@ -115,7 +115,7 @@ def test_pictures_are_tracked_from_first_boxes(tiny, tmp_path):
 
 
 def test_animations_are_sources_of_their_own(tiny, tmp_path):
-    """Several on the command line are no row of pictures, and one in a folder of pictures is skipped by name."""
+    """Several animations on the command line are separate sources; one in a folder of pictures is skipped by name."""
     stills = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(3)]
     for name in ("a.png", "b.gif"):
         stills[0].save(tmp_path / name, save_all=True, append_images=stills[1:], duration=100)
@@ -219,13 +219,13 @@ def start(*given: object, **settings) -> subprocess.Popen:
 
 
 def test_ctrl_c_exits_with_130_and_leaves_readable_files(tiny, boxes, tmp_path):
-    """While a camera that has sent 60 frames is silent."""
+    """A camera has sent 60 frames and is silent."""
     recorded = write_clip(tmp_path / "clip.ts", 60)
     over, out = threading.Event(), tmp_path / "out"
     with Camera([recorded.read_bytes(), over]) as camera:
         process = start(
             camera.address, "--no-live", "--bundle", tiny, "--boxes", boxes, "--out", out,
-            # A shell that starts the tests in the background hands SIGINT down ignored.
+            # A shell that starts the tests in the background makes them ignore SIGINT.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         lines = out / "poses.jsonl"
@@ -245,7 +245,7 @@ def test_ctrl_c_exits_with_130_and_leaves_readable_files(tiny, boxes, tmp_path):
 
 
 def test_a_full_disk_exits_with_3_and_leaves_readable_files(tiny, boxes, tmp_path):
-    """No file may have more than 40 kB: the system refuses the rest, as a full disk does."""
+    """The system limits files to 40 kB, with the same error as a full disk."""
     clip = write_clip(tmp_path / "clip.mp4", 120, size=(320, 240))
     room, out = 40_000, tmp_path / "out"
     process = start(
@@ -274,7 +274,7 @@ def test_the_real_clip_is_tracked_and_its_video_plays(tiny, real_data, tmp_path)
     np.testing.assert_allclose([time for time, _ in played], [time for time, _ in source], atol=1e-4)
     for (_, drawn), (_, image) in zip(played, source, strict=True):
         assert drawn.shape == image.shape == (720, 1280, 3)
-        # The picture is the source's, but for what is drawn into it.
+        # Except for the drawing, the picture equals the source.
         assert np.median(np.abs(drawn.astype(int) - image)) < 6
     first = np.abs(played[0][1].astype(int) - source[0][1]).max(axis=2)
     assert (first > 100).sum() > 1000, "something is drawn"
@@ -287,7 +287,7 @@ def test_the_help_lists_the_options():
 
 
 def test_missing_packages_are_reported_when_needed(clip, monkeypatch):
-    """And not before: importing oaks.video loads neither PyAV nor SciPy."""
+    """Importing oaks.video loads neither PyAV nor SciPy."""
     check = "import sys, oaks.video; sys.exit(bool({'av', 'scipy', 'cv2', 'onnxruntime'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
     for missing, use in (("av", lambda: open_source(clip)), ("scipy.optimize", lambda: Tracker(oaks.COCO17))):

@@ -127,7 +127,7 @@ def test_other_estimators_are_scored_and_added_to_a_report(data, tmp_path):
 
 
 def test_exchanged_track_ids_are_counted(tmp_path):
-    """Two people in five frames, found exactly; from the fourth frame on each has the other's id."""
+    """Two people in five frames, found exactly; from the fourth frame on, their ids are exchanged."""
     images, people, rows = [], [], []
     common = {"category_id": 1, "num_keypoints": 17, "area": 6000.0, "iscrowd": 0}
     for frame in range(1, 6):

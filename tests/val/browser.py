@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through its debugging pipe."""
+"""A headless Chromium, controlled through its debugging pipe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of a command of the DevTools protocol."""
+        """Return the result of a command of the DevTools protocol."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -72,7 +72,7 @@ class Browser:
         return message
 
     def show(self, path: Path, *, width: int, height: int, scheme: str) -> None:
-        """Open a file in a window of a size, in a color scheme, and wait until it is loaded."""
+        """Open a file in a window of a given size and color scheme, and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -87,7 +87,7 @@ class Browser:
             self._next()
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as JSON carries it."""
+        """Return the value of a JavaScript expression."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -99,7 +99,7 @@ class Browser:
 
 @contextmanager
 def opened(profile: Path) -> Iterator[Browser]:
-    """A browser with a profile folder of its own, ended afterwards."""
+    """Start a browser with its own profile folder, and end it afterwards."""
     (take, send), (receive, give) = os.pipe(), os.pipe()
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

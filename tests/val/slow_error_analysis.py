@@ -1,4 +1,4 @@
-"""The error analysis written naively, keypoint by keypoint, around pycocotools' matching."""
+"""A naive implementation of the error analysis, keypoint by keypoint, with pycocotools' matching."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def curves(content, rows, skeleton, *, keep, threshold=0.75, landing="definition
 
 
 def suppress(dets, sigma):
-    """Soft suppression: in descending order each detection lowers the scores of those that repeat it."""
+    """Soft suppression: in descending order, each detection lowers the scores of its duplicates."""
     waiting = list(dets)
     while waiting:
         best = max(waiting, key=lambda d: d["score"])

@@ -10,7 +10,7 @@ from oaks import Engine
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, engine: Engine, count: int) -> list[Any]:
-    """Makes `engine.infer` raise KeyboardInterrupt after `count` calls; gives the frames of each call, as they come."""
+    """Make `engine.infer` raise KeyboardInterrupt after `count` calls; return a list that gets the frames of each call."""
     infer, calls = engine.infer, list[Any]()
 
     def interrupted(frames: Any, **arguments: Any) -> Any:

@@ -30,7 +30,7 @@ SIZES = {"all": (0, LARGEST), "medium": (MEDIUM, LARGE), "large": (LARGE, LARGES
 
 
 def standalone(content, rows, sigmas=None, keep=None, area=None, score="score"):
-    """Figures and precision arrays of pycocotools alone. `keep(labelled)` chooses whom to find."""
+    """Run pycocotools alone. `keep(labeled)` chooses the people to find."""
     content = copy.deepcopy(content)
     factors = {}
     for image in content["images"]:
@@ -97,7 +97,7 @@ def matches_of(truth, detections, **options):
 
 
 def assert_equal_everywhere(content, rows, *, skeleton=COCO17, boxes="detected"):
-    """Figures by the judge and by our own matching: no digit differs from pycocotools alone, at any size."""
+    """Figures and our own matching equal pycocotools to the last digit, at any size."""
     expected = standalone(content, rows, skeleton.sigmas)
     truth = GroundTruth.from_coco(content, skeleton=skeleton)
     detections = Detections.from_rows(rows, truth, box_source=boxes)

@@ -1,4 +1,4 @@
-"""The bootstrap against pycocotools on images that are literally drawn twice, and the paired t-test."""
+"""The bootstrap against pycocotools on data sets with repeated images, and the paired t-test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scene():
 
 
 def drawn(content, rows, draws):
-    """The data set in which every image stands as often as it is drawn, under ids of its own."""
+    """Return the data set in which every image occurs as often as it is drawn, each time with a new id."""
     again = {"images": [], "annotations": [], "categories": content["categories"]}
     found = []
     for image, times in zip(sorted(content["images"], key=lambda i: i["id"]), draws, strict=True):

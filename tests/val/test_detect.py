@@ -23,7 +23,7 @@ from .stopping import interrupt_after
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """(content, GroundTruth, folder of images): reduced pictures of noise, as large as they say."""
+    """(content, GroundTruth, folder of images): pictures of noise, of the size that the annotations state."""
     content = synthetic.annotations(9, images=7, reduced=True)
     folder = synthetic.write_images(content, tmp_path_factory.mktemp("images"))
     write_json(folder / "truth.json", content)
@@ -95,7 +95,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(engine, data, tmp_path, monke
     partial = tmp_path / "stopped.json.partial"
     done = len(partial.read_text().splitlines()) - 1
     assert done == sum(len(frames) for frames in calls)
-    # A line that was cut short by the stop does no harm.
+    # An incomplete last line is dropped.
     with partial.open("a") as file:
         file.write('{"image": 5, "rows": [{"image_')
 

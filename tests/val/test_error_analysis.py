@@ -1,4 +1,4 @@
-"""Hand-made cases: one for each kind of error and each border between kinds, with their expected curves."""
+"""Hand-made cases for each kind of error and each threshold between kinds, with their expected curves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def offset(k, similarity):
 
 
 class Scene:
-    """People side by side, 1000 pixels apart, each image with its own; detections are put beside them."""
+    """People and detections, for GroundTruth and Detections."""
 
     def __init__(self):
         self.people, self.rows = [], []
@@ -76,7 +76,7 @@ class Scene:
 
 
 def precision(analysis, start, *later):
-    """The curves, stage by stage, as lists; the ones given last stand for all that follow."""
+    """Compare the curves stage by stage; the last given one is expected for all later stages."""
     expected = [start, *later, *[later[-1] if later else start] * (len(STAGES) - 1 - len(later))]
     for stage, curve in zip(STAGES, expected, strict=True):
         assert analysis.precision[stage] == pytest.approx(curve), stage
@@ -113,7 +113,7 @@ def test_misses_are_corrected_to_05_or_by_the_released_code_to_084():
     wrong = points.copy()
     wrong[:5] += [0, 400.0]
     scene.found(wrong, 0.9)
-    # Twelve keypoints of similarity 1, and five of 0: then of .5.
+    # Twelve keypoints have similarity 1, and five 0, which become .5.
     assert 12 / 17 < 0.75 < (12 + 5 * 0.5) / 17
     analysis = precision(scene.analyze(), NONE, ONE)
     assert analysis.counts["miss"] == 5
@@ -144,7 +144,7 @@ def test_swaps_are_corrected_at_their_present_similarity():
     points, other = scene.person(), scene.person(at=400.0)
     wrong = points.copy()
     wrong[5:11] = other[5:11]
-    # One of them lies on the other side of the other person.
+    # One of them lies at the other person's counterpart.
     wrong[LEFT_WRIST] = other[RIGHT_WRIST]
     scene.found(wrong, 0.9)
     scene.found(other, 0.8)
@@ -154,7 +154,7 @@ def test_swaps_are_corrected_at_their_present_similarity():
 
 
 def test_kinds_change_at_the_similarity_thresholds():
-    """Similarities just below, at and just above .5 and .85, to each of the places a keypoint can be near."""
+    """Similarities just below and just above .5 and .85, to the own label, its counterpart and another person's."""
     k, below, above = LEFT_WRIST, -1e-9, 1e-9
     scene = Scene()
     own, other = scene.person(), scene.person(at=400.0)
@@ -183,7 +183,7 @@ def test_kinds_change_at_the_similarity_thresholds():
 
 @pytest.mark.parametrize(("similarity", "kind"), [(0.5, "jitter"), (0.85, "good")])
 def test_a_similarity_equal_to_a_threshold_counts_as_the_better_kind(similarity, kind):
-    """Areas are tried until the similarity is the border to the last digit."""
+    """Areas are tried until the similarity equals the threshold to the last digit."""
     scene = Scene()
     points = scene.person()
     moved = points.copy()
@@ -203,7 +203,7 @@ def test_the_most_similar_label_decides_and_on_ties_the_own_label():
     scene = Scene()
     points = scene.person()
     middle = (points[LEFT_WRIST] + points[RIGHT_WRIST]) / 2
-    # Hands folded: both wrists within reach of either place.
+    # Folded hands: both wrists are similar to both labels.
     shift = offset(LEFT_WRIST, 0.9)
     scene.people[0]["keypoints"][3 * LEFT_WRIST : 3 * LEFT_WRIST + 2] = (middle + RIGHT * shift).tolist()
     scene.people[0]["keypoints"][3 * RIGHT_WRIST : 3 * RIGHT_WRIST + 2] = (middle - RIGHT * shift).tolist()
@@ -261,7 +261,7 @@ def test_background_is_what_matches_nobody_after_all_corrections():
     scene.found(scene.person(at=8.0), 0.8)
     weak = scene.person(image=2)
     weak[:9] += [0, 4000.0]
-    # Eight keypoints on the spot and nine brought to .5.
+    # Eight keypoints are exact, and nine are corrected to .5.
     assert 0.7 < (8 + 9 * 0.5) / 17 < 0.75
     scene.found(weak, 0.1, image=2)
     analysis = scene.analyze()
@@ -279,7 +279,7 @@ def test_soft_suppression_ranks_duplicates_last():
     worse = scene.person(image=2)
     worse[:3] += [0, 4000.0]
     scene.found(worse, 0.1, image=2)
-    # Unsuppressed, the repetition (nearly 1) would stand before the second person (14 and 3 halves of 17).
+    # Without suppression, the duplicate (nearly 1) would rank before the second person (14 and 3 halves of 17).
     analysis = scene.analyze()
     assert analysis.ap["jitter"] < 1
     assert analysis.ap["score"] == pytest.approx(1)

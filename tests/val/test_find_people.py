@@ -33,7 +33,7 @@ def box_of(cell: tuple[int, int]) -> list[float]:
 
 @pytest.fixture
 def data(tmp_path):
-    """Annotations, and white cells on black in pictures/; somebody in the last picture has no annotation."""
+    """Annotations, and pictures with a white cell for each person; one person in the last picture has no annotation."""
     (tmp_path / "people").mkdir()
     content = {
         "images": [],

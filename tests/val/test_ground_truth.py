@@ -153,19 +153,19 @@ def test_annotation_id_zero_counts_unlike_in_pycocotools(content):
     assert found[0] == found[1] > 0.9
 
 
-# What no COCO file holds, but files from other tools do: each place is spoilt in turn with each of these.
+# Values that are wrong at most places of a COCO file; each place gets each of them in turn.
 SPOILT = [None, "x", "12", -1, 0.5, float("nan"), float("inf"), [], [[1]], {}, [None] * 51, [["1"]] * 17]
 
 
 def places(content, above=()):
-    """Every key and index within, the first two entries of a list standing for the others."""
+    """Yield the path of every key and index; of a list, those of the first two entries."""
     for key in content if isinstance(content, dict) else range(min(2, len(content))):
         yield (*above, key)
         if isinstance(content[key], dict | list):
             yield from places(content[key], (*above, key))
 
 
-def spoilt(content, place, value):
+def spoiled(content, place, value):
     content = copy.deepcopy(content)
     within = content
     for key in place[:-1]:
@@ -175,12 +175,12 @@ def spoilt(content, place, value):
 
 
 def refusals(content, load):
-    """What is said where `load` refuses the content with one place spoilt; whatever else it raises fails."""
+    """Return the messages of `load` for content with one wrong value each; any other error than ValueError fails."""
     said = []
     for place in places(content):
         for value in SPOILT:
             try:
-                load(spoilt(content, place, value))
+                load(spoiled(content, place, value))
             except ValueError as error:
                 said.append(str(error))
     return said
@@ -188,7 +188,7 @@ def refusals(content, load):
 
 def test_every_error_in_annotations_names_the_file():
     content = synthetic.annotations(0, images=3, reduced=True)
-    said = refusals(content, lambda spoilt: GroundTruth.from_coco(spoilt, path="people.json"))
+    said = refusals(content, lambda spoiled: GroundTruth.from_coco(spoiled, path="people.json"))
     assert len(said) > 200
     assert [message for message in said if "people.json" not in message] == []
 
@@ -199,7 +199,7 @@ def test_every_error_in_results_names_the_file(box_source):
     truth, rows = GroundTruth.from_coco(content), synthetic.detections(content, 1)
     said = refusals(
         rows,
-        lambda spoilt: Detections.from_rows(spoilt, truth, path="results.json", box_source=box_source),
+        lambda spoiled: Detections.from_rows(spoiled, truth, path="results.json", box_source=box_source),
     )
     assert len(said) > 200
     assert [message for message in said if "results.json" not in message] == []

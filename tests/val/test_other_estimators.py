@@ -1,4 +1,4 @@
-"""Table 9: which files are one estimator's, and figures against pycocotools."""
+"""Table 9: which files belong to one estimator, and figures against pycocotools."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def made(tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """Collects what a page refers to, its tables and the ids of its elements."""
+    """Collects a page's references, tables and element ids."""
 
     def __init__(self, text):
         super().__init__()
@@ -106,7 +106,7 @@ def test_the_page_is_self_contained(made):
 
 
 def test_referenced_ids_are_unique(made):
-    """Drawings share what they draw alike, a clip or a marker, under a name made from its content."""
+    """Drawings may share the ids of clips and markers, which are made of their content."""
     page = Page((made[0] / "report.html").read_text())
     own = [name for name, tag in page.ids if tag not in ("clippath", "path")]
     assert len(own) == len(set(own)) > 20
@@ -292,7 +292,7 @@ def test_titles_name_the_results_file_only_if_there_are_several(made):
 
 
 def test_drawings_have_no_background():
-    """Which is dark in a dark theme, where white panels would hide labels that the page makes bright."""
+    """In a dark theme, white panels would hide labels that the page makes bright."""
     with drawing(2, 1) as draft:
         draft.canvas.subplots().plot([0, 1])
     assert "stroke: #" in draft.svg

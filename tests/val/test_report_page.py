@@ -1,4 +1,4 @@
-"""The report's page in a headless Chromium: on a phone and a laptop, in the light and in the dark."""
+"""The report's page in a headless Chromium: on a phone and a laptop, with the light and the dark theme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are missing, damaged or too large end no evaluation: they are skipped, counted and named."""
+"""Missing, damaged and too large images do not end an evaluation: they are skipped, counted and named."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def named(output: str) -> set[str]:
-    """The items of the line that counts them."""
+    """Return the skipped items that the output names."""
     line = next(line for line in output.splitlines() if line.startswith("skipped ") and ": " in line
                 and line.split(" ")[1].rstrip(":").isdigit())  # fmt: skip
     count, names = line.removeprefix("skipped ").split(": ", 1)
@@ -111,7 +111,7 @@ def test_an_evaluation_skips_unreadable_images(spoiled, tmp_path, monkeypatch):
         rows, header = read_results(tmp_path / "report" / file)
         assert set(header["skipped"]) == bad
         assert not {row.get("file_name") for row in rows} & bad
-    again, output = run(*command)  # from the files that are there
+    again, output = run(*command)  # from the existing files
     assert again == 1
     assert named(output) == bad
     assert len(measured) == 2
@@ -177,7 +177,7 @@ def test_detector_like_boxes_read_sizes_from_images(spoiled, tmp_path):
         "val", "boxes", folder / "people.json", "--images", folder / "people", "--out", tmp_path / "b.json"
     )
     assert code == 1, output
-    # A file that ends early still says how large its picture is.
+    # The header of a truncated file still states the size.
     damaged = content["images"][2]["file_name"]
     assert named(output) == bad - {damaged}
     ids = {row["image_id"] for row in json.loads((tmp_path / "b.json").read_text())}
@@ -212,7 +212,7 @@ def test_json_has_an_object_for_each_skipped_image(spoiled, tmp_path):
 
 
 def failing(function, call: int, error: Exception):
-    """The function, which fails at one of its calls, counted from 1."""
+    """Return the function, changed to fail at one call, counted from 1."""
     calls = []
 
     def failing(*arguments, **named):
@@ -253,14 +253,14 @@ def test_a_temporary_failure_ends_the_run_and_the_next_run_has_every_image(
 def test_an_image_for_which_the_detector_gives_nan_is_skipped_and_named(whole, tmp_path, monkeypatch):
     truth, out = GroundTruth.load(whole / "people.json"), tmp_path / "r.json"
 
-    def spoilt(centers, *maps, **settings):
+    def spoiled(centers, *maps, **settings):
         calls.append(centers)
         return decode_centers(
             np.full_like(centers, np.nan) if len(calls) == 3 else centers, *maps, **settings
         )
 
     calls: list = []
-    monkeypatch.setattr("oaks.detector.decode_centers", spoilt)
+    monkeypatch.setattr("oaks.detector.decode_centers", spoiled)
     with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine, SkippedItems() as skipped:
         find_people(engine, truth, whole / "people", out)
     assert set(skipped.items) == {truth.file_names[2]}

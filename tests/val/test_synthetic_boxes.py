@@ -1,4 +1,4 @@
-"""Boxes that look like a detector's."""
+"""Detector-like boxes."""
 
 from __future__ import annotations
 

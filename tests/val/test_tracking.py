@@ -1,4 +1,4 @@
-"""Tracking metrics against cases whose figures are worked out by hand."""
+"""Tracking metrics against figures calculated by hand."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_pairs_have_the_largest_sum_of_similarities():
 
 
 def test_a_pose_below_the_threshold_displaces_no_pair():
-    """Were 0.45 worth anything, 0.45 + 0.6 would beat 0.9."""
+    """If 0.45 counted, 0.45 + 0.6 would exceed 0.9."""
     scores = score_tracks([frame([1, 2], [5, 6], [[0.9, 0.6], [0.45, 0.0]])])
     assert scores.matches.tolist() == [[0, 0, 0]]
     assert score_tracks([frame([1], [5], [[0.5]])]).recall == 1
@@ -89,7 +89,7 @@ def test_poses_of_people_who_do_not_count_are_ignored():
     frames = [frame([1, 2], [5, 6, 7], [[0.9, 0.0, 0.0], [0.0, 0.8, 0.2]], counted=[True, False])]
     scores = score_tracks(frames)
     assert (scores.people, scores.poses, scores.false_positives, scores.same) == (1, 2, 1, 1)
-    # A pose that fits a person who counts is theirs, whoever else it fits.
+    # People who count take precedence.
     scores = score_tracks([frame([1, 2], [5], [[0.6], [0.9]], counted=[True, False])])
     assert (scores.recall, scores.false_positives) == (1, 0)
 
@@ -119,7 +119,7 @@ def test_scores_of_videos_are_combined():
     second = score_tracks([frame([1], [4], [[0.7]]), frame([1], [5], [[0.7]])])
     both = TrackScores.together([first, second])
     assert (both.people, both.poses, both.same) == (5, 5, 4)
-    assert len(both.switches) == 1  # the same ids in another video are others
+    assert len(both.switches) == 1  # equal ids in different videos are different tracks
     assert both.mota == pytest.approx(1 - 1 / 5)
     assert both.motp == pytest.approx((3 * 0.9 + 2 * 0.7) / 5)
 
@@ -142,7 +142,7 @@ def test_frames_are_made_of_annotations_by_oks():
     assert scores.motp == pytest.approx(1)
     enough = frames_by_oks(truth, people, keypoints, image, tracks, fewest=6)
     assert score_tracks(enough).people == (truth.labeled[own] >= 6).sum() < len(own)
-    assert score_tracks(enough).false_positives == 1  # poses on the others are nobody's mistake
+    assert score_tracks(enough).false_positives == 1  # poses of people who do not count are ignored
     for number, row, column in scores.matches:
         assert frames[number].tracks[column] == frames[number].people[row] + 500
     with pytest.raises(ValueError, match="image must hold ascending"):
@@ -172,7 +172,7 @@ def test_constant_motion_has_no_jitter_and_its_lag_is_measured():
 
 
 def test_alternating_points_have_jitter():
-    """Every other frame 1 pixel to the right: each second difference is 2 pixels, of a person of 50 pixels."""
+    """Every other frame is shifted by 1 pixel: each second difference is 2 pixels, for a person of 50 pixels."""
     true, *rest = walk(8)
     found = true.copy()
     found[::2, 0, 0] += 1
@@ -184,7 +184,7 @@ def test_alternating_points_have_jitter():
 
 
 def test_accelerated_motion_has_jitter_and_no_shake():
-    """x = t^2 has the second difference 2; seen one frame late it is the same, and lags by 1."""
+    """x = t^2 has the second difference 2, one frame late too, with lag 1."""
     time = np.arange(-6, 7)
     true = np.stack([time**2.0, np.zeros(13)], 1)[:, None]
     late = np.stack([(time - 1) ** 2.0, np.zeros(13)], 1)[:, None]
@@ -196,7 +196,7 @@ def test_accelerated_motion_has_jitter_and_no_shake():
 
 
 def test_gaps_people_and_unknown_keypoints_interrupt_runs():
-    """Nine frames without the fifth leave runs of 4 and 4: two second differences each; people do not mix."""
+    """Nine frames without the fifth are two runs of 4, with two second differences each; people are kept apart."""
     true, known, sizes, time, person = walk(9)
     keep = np.arange(9) != 4
     parts = [array[keep] for array in (true, true, known, sizes, time, person)]

@@ -1,4 +1,4 @@
-"""Visibility figures, correlations, calibration and thresholds, against counting by hand."""
+"""Visibility figures, correlations, calibration and thresholds against simple calculations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oaks.val.visibility import area_under_curve, visibility_metrics
 
 
 def test_visibility_figures_equal_counts():
-    #        hits            missed   unlabelled: said there, said absent
+    #        hits            missed   unlabeled: predicted visible, predicted absent
     said = [0.9, 0.6, 0.51, 0.5, 0.2, 0.7, 0.1, 0.3, 0.4, 0.0]
     flags = [2, 2, 1, 1, 2, 0, 0, 0, 0, 0]
     found = visibility_metrics(np.array(said).reshape(2, 5), np.array(flags).reshape(2, 5))

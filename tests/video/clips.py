@@ -45,7 +45,7 @@ def write_clip(
     flags: str = "",
     pixel_aspect: Fraction | None = None,
 ) -> Path:
-    """Writes a video; the suffix says in which format. Frames are `numbered` from `first` if only counted."""
+    """Write a video in the format of the suffix. If `frames` is a count, frames are `numbered` from `first`."""
     pictures = [numbered(first + n, size) for n in range(frames)] if isinstance(frames, int) else frames
     with av.open(str(path), "w", options={"movflags": flags} if flags else {}) as container:
         stream = container.add_stream(codec, rate=30)
@@ -72,7 +72,7 @@ def packets(path: Path) -> list[tuple[int, int]]:
 
 
 def spoil(path: Path, number: int) -> Path:
-    """Overwrites a packet, so that it cannot be decoded."""
+    """Overwrite a packet, so that it cannot be decoded."""
     at, size = packets(path)[number]
     content = bytearray(path.read_bytes())
     content[at : at + size] = b"\xff" * size
@@ -81,14 +81,14 @@ def spoil(path: Path, number: int) -> Path:
 
 
 def turn(path: Path, degrees: int) -> Path:
-    """Writes into an MP4 file that it is to be shown turned clockwise by 90, 180 or 270 degrees."""
+    """Make players rotate an MP4 file clockwise by 90, 180 or 270 degrees."""
     return show_as(path, {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees])
 
 
 def show_as(path: Path, matrix: tuple[float, float, float, float]) -> Path:
-    """Writes a display matrix (a, b, c, d) into an MP4 file.
+    """Write a display matrix (a, b, c, d) into an MP4 file.
 
-    By hand, in the matrix of the track's header (ISO 14496-12, 8.3.2): x' = a x + c y, y' = b x + d y.
+    The bytes are those of the track's header (ISO 14496-12, 8.3.2): x' = a x + c y, y' = b x + d y.
     """
     a, b, c, d = (round(value * 65536) for value in matrix)
     content = bytearray(path.read_bytes())
@@ -102,7 +102,7 @@ def show_as(path: Path, matrix: tuple[float, float, float, float]) -> Path:
 
 
 def restamp(path: Path, out: Path, stamp: Callable[[int, int], int]) -> Path:
-    """Copies a video with other timestamps.
+    """Copy a video with other timestamps.
 
     Args:
         stamp: number of a packet, its timestamp -> the new one, in the same units.

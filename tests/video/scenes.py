@@ -25,7 +25,7 @@ def people(
     track_ids: list | None = None,
     score_kind: str = "oaks",
 ) -> Poses:
-    """The poses of standing people at centres (N, 2)."""
+    """Return poses of standing people at centers (N, 2)."""
     centers = np.asarray(centers, np.float64).reshape(-1, 2)
     count = len(centers)
     keypoints = centers[:, None] + scale * STANDING + noise

@@ -101,7 +101,7 @@ def test_a_tiff_of_several_pages_is_refused_as_a_video(tmp_path, caplog):
 
 
 def test_a_photograph_with_an_embedded_preview_is_no_animation(tmp_path):
-    """JPEG files of phones (MPO)."""
+    """Phones write such JPEG files (MPO)."""
     picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
     picture.save(
         tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[picture.resize((16, 16))]

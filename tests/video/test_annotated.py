@@ -1,4 +1,4 @@
-"""The annotated video: every frame at the source's time, playable however writing ends."""
+"""The annotated video: frames keep their times, and the file is playable even if writing stops midway."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_frames_with_equal_times_are_kept(tmp_path):
 
 
 def test_a_truncated_video_plays_up_to_its_end(tmp_path):
-    """As a power cut leaves it: without its end, and mid-frame."""
+    """As after a power cut: without its end, and cut within a frame."""
     video = AnnotatedVideo(tmp_path / "a.mp4")
     for n in range(100):
         video.write(frame(n, 512 * n), nobody())

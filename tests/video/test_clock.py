@@ -34,7 +34,7 @@ def test_wrong_timestamps_do_not_change_other_times(ahead, wrong):
 
 
 def test_several_different_wrong_timestamps_do_not_shift_the_line():
-    """Each wrong timestamp differs: there is no second line to follow."""
+    """Each wrong timestamp differs, so that no second line exists."""
     stamps = [40 * n for n in range(30)]
     for n, ahead in zip(range(10, 16), (9e6, 2e6, -4e6, 5e7, 11e3, 7e8), strict=True):
         stamps[n] += int(ahead)
@@ -75,7 +75,7 @@ def test_a_stated_duration_allows_a_jump():
         given = clock.place(pts, MS, length)
     assert given == (60_080, 5000)
     assert clock.end == pytest.approx(65.08)
-    # A length of hours is a wrong timestamp too.
+    # A duration of hours is wrong too.
     assert placed([0, 40, 75_000_000, 75_000_040], durations=[40, 74_999_960, 40, 40]) == [0, 40, 80, 120]
 
 

@@ -1,4 +1,4 @@
-"""Frames as players show them, and files that are whole or not."""
+"""Frames as players show them, and recognition of truncated files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MATRICES = [
 
 
 def reference(image: np.ndarray, matrix) -> np.ndarray:
-    """Every pixel's centre taken where the matrix says, one at a time."""
+    """Move every pixel by the matrix, one at a time."""
     a, b, c, d = matrix
     height, width = image.shape[:2]
     moved = {}
@@ -57,7 +57,7 @@ def test_a_video_is_shown_by_its_display_matrix(tmp_path, matrix, scale):
 
 
 def test_a_matrix_of_any_angle_rotates_without_cropping():
-    """30 degrees clockwise: a point's neighbours stay its neighbours, and nothing is cut off."""
+    """30 degrees clockwise: a square stays a square, and nothing is cropped."""
     image = np.zeros((60, 100, 3), np.uint8)
     image[10:14, 80:84] = 255
     cosine, sine = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -91,7 +91,7 @@ def test_frames_have_square_pixels(tmp_path, aspect, size, suffix):
 
 
 def test_the_pixel_aspect_may_change_midway(tmp_path):
-    """As in broadcasts, where a film of another aspect follows; the container states none."""
+    """As in broadcasts, where a film of another aspect may follow; the container states no aspect."""
     parts = [(Fraction(64, 45), 0), (Fraction(8, 9), 6), (None, 12)]
     clips = [
         write_clip(tmp_path / f"{first}.ts", 6, pixel_aspect=aspect, first=first) for aspect, first in parts
@@ -162,7 +162,7 @@ def test_files_that_state_no_size_are_unknown(tmp_path):
     assert is_whole(tmp_path / "text") is None
     (tmp_path / "empty").touch()
     assert is_whole(tmp_path / "empty") is None
-    # A recording that was never ended: the segment's length is unknown.
+    # An unfinished recording: the segment's length is unknown.
     clip = write_clip(tmp_path / "clip.mkv", 5)
     content = clip.read_bytes()
     at = content.index(b"\x18\x53\x80\x67") + 4

@@ -22,7 +22,7 @@ def walkers(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_memory_does_not_grow_after_the_first_frames(tmp_path):
-    """All that Python and NumPy hold, with every kind of file written; the rows alone come to more than ROOM."""
+    """Memory of Python and NumPy while all files are written; the rows alone exceed ROOM."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (64, 136, 3), dtype=np.uint8) for _ in range(30)]
     frames = (Frame(images[n % 30], n, n, Fraction(1, 30)) for n in range(FRAMES))
@@ -45,5 +45,5 @@ def test_memory_does_not_grow_after_the_first_frames(tmp_path):
         tracemalloc.stop()
     assert summary.frames == FRAMES
     assert (tmp_path / "out" / "results.json").stat().st_size > 3 * ROOM, "rows that were kept would be seen"
-    # What waits in the queues differs from time to time: a few poses, since the pictures are the same.
+    # The number of poses in the queues varies.
     assert held[FRAMES - 1] - held[WARM] < ROOM

@@ -145,7 +145,7 @@ QT = "7f02-7f03 r-xp 0 08:01 2 /env/site-packages/cv2/qt/plugins/platforms/libqx
     [("", True, False), (AV, True, True), (AV + QT, True, False), (AV, False, False)],
 )
 def test_a_window_that_would_hang_is_refused(windows, monkeypatch, tmp_path, loaded, plugins, hangs):
-    """opencv-python's Qt never returns if PyAV's wheel was loaded before its X plugin."""
+    """opencv-python's Qt hangs if PyAV's wheel was loaded before its X plugin."""
     if plugins:
         (tmp_path / "qt" / "plugins").mkdir(parents=True)
     monkeypatch.setattr(cv2, "__file__", str(tmp_path / "__init__.py"))

@@ -31,7 +31,7 @@ def test_mot_lines_hold_tracked_poses_only():
 
 
 def test_result_files_are_complete_after_every_frame(tmp_path):
-    """Read while they are being written, as after a power cut."""
+    """They are read while they are written, as after a power cut."""
     written = JsonLines(tmp_path / "p.jsonl"), CocoFile(tmp_path / "r.json"), MotFile(tmp_path / "t.txt")
     rows: list[dict] = []
     assert read_results(tmp_path / "r.json") == ([], None)
@@ -65,7 +65,7 @@ def test_a_fifo_is_refused_instead_of_waiting_for_a_reader(tmp_path, sink):
 
 
 def test_results_stay_complete_for_a_reader(tmp_path, monkeypatch):
-    """A reader that opened the file before some frames finds what was there, whatever is written meanwhile."""
+    """A reader that has opened the file reads its content at that time, while more is written."""
     sink = CocoFile(tmp_path / "r.json")
     many = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40)))
     sink.write(frame(0), many)
@@ -98,7 +98,7 @@ def test_the_target_of_a_link_is_replaced_and_the_link_is_kept(tmp_path):
     (tmp_path / "there").mkdir()
     link, file = tmp_path / "r.json", tmp_path / "there" / "r.json"
     link.symlink_to(file)
-    for centers in ([(10, 10)], [(10, 10), (200, 10)]):  # the file is not there, and is there
+    for centers in ([(10, 10)], [(10, 10), (200, 10)]):  # first without the file, then with it
         sink = CocoFile(link)
         sink.write(frame(0), people(centers, track_ids=list(range(len(centers)))))
         sink.close()
@@ -108,7 +108,7 @@ def test_the_target_of_a_link_is_replaced_and_the_link_is_kept(tmp_path):
 
 
 def test_every_frame_survives_a_kill(tmp_path):
-    """Read before anything is closed, as after SIGKILL, while the next copy is not due."""
+    """Files are read before they are closed, as after SIGKILL, and before the next copy is due."""
     coco, lines = CocoFile(tmp_path / "r.json"), JsonLines(tmp_path / "p.jsonl")
     many, rows = people([(10 * n, 10) for n in range(40)], track_ids=list(range(40))), []
     for n in range(20):
@@ -128,7 +128,7 @@ def test_every_frame_survives_a_kill(tmp_path):
 
 
 class FullDisk:
-    """A file on a disk that is full after so many bytes."""
+    """A file on a disk that is full after `room` bytes."""
 
     def __init__(self, file, room: int) -> None:
         self._file, self._room = file, room

@@ -1,4 +1,4 @@
-"""The one-euro filter: against a naive one, and its promises: steady and without lag."""
+"""The one-euro filter against a naive implementation, and its jitter and lag."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .scenes import STANDING, people
 def reference(
     values: np.ndarray, weights: np.ndarray, times: np.ndarray, size: float, **settings
 ) -> np.ndarray:
-    """The filter on one keypoint, values (T, 2), weights (T,), by the book and one number at a time."""
+    """Naive filter of one keypoint: values (T, 2), weights (T,)."""
     cutoff, beta, of_velocity = settings["min_cutoff"], settings["beta"], settings["velocity_cutoff"]
     point, velocity, weight = list(values[0]), [0.0, 0.0], weights[0]
     out = [list(point)]
@@ -36,7 +36,7 @@ def reference(
 def walk(
     frames: int, *, rate: float, speed: float, noise: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True and measured keypoints (T, 17, 2) of somebody walking, arms and legs swinging."""
+    """Return true and measured keypoints (T, 17, 2) of a walking person with swinging arms and legs."""
     random = np.random.default_rng(seed)
     times = np.arange(frames) / rate
     swing = np.zeros((frames, 17, 2))
@@ -47,7 +47,7 @@ def walk(
 
 
 def run(smoother: OneEuro, measured: np.ndarray, rate: float, **poses) -> np.ndarray:
-    """Steady keypoints (T, 17, 2)."""
+    """Return smoothed keypoints (T, 17, 2)."""
     return np.array([
         smoother.update(people([(0, 0)], noise=points - STANDING, track_ids=[1], **poses), n / rate).keypoints[0]
         for n, points in enumerate(measured)
@@ -95,7 +95,7 @@ def test_jitter_is_halved_and_the_lag_is_below_a_frame(rate, speed):
         velocity = np.gradient(true[..., 0], axis=0)[15:]
         late = ((true - steady)[15:, :, 0] * velocity).sum() / (velocity**2).sum()
         assert abs(late) < 1
-    # What the filter takes away is noise, and not movement.
+    # The filter removes noise and keeps motion.
     assert np.square(steady - true)[15:].mean() < np.square(measured - true)[15:].mean()
 
 

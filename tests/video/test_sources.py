@@ -1,4 +1,4 @@
-"""Frames of sources: times, orientation, numbers, and reports of missing ones."""
+"""Frames of sources: times, orientation, numbers, and reports of missing frames."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_video_is_rotated_by_its_metadata(tmp_path, degrees, turned):
 
 
 def test_times_continue_after_a_change_of_size(tmp_path):
-    """Two transport streams one after the other: the second is larger, and its clock starts anew."""
+    """Two joined transport streams: the second has larger frames, and its clock restarts."""
     small = write_clip(tmp_path / "small.ts", 6)
     large = write_clip(tmp_path / "large.ts", 6, size=(192, 128), first=6)
     both = tmp_path / "both.ts"
@@ -74,7 +74,7 @@ def test_times_continue_after_a_change_of_size(tmp_path):
 
 
 def test_missing_times_are_one_frame_apart(tmp_path):
-    """A bare H.264 stream has none."""
+    """A raw H.264 stream has no timestamps."""
     frames = list(open_source(write_clip(tmp_path / "bare.h264", 8)))
     steps = np.diff([frame.time for frame in frames])
     assert len(frames) == 8
@@ -83,7 +83,7 @@ def test_missing_times_are_one_frame_apart(tmp_path):
 
 
 def test_a_damaged_packet_is_counted_and_later_frames_keep_their_numbers(tmp_path):
-    """Each picture is a key frame, so that only the damaged one is lost."""
+    """Every frame is a key frame, so that only the damaged one is lost."""
     clip = spoil(write_clip(tmp_path / "clip.mp4", 12, gop=1), 5)
     source = open_source(clip)
     frames = list(source)
@@ -112,7 +112,7 @@ def test_files_that_are_no_video_are_refused(tmp_path):
         open_source(tmp_path / "text.mp4")
     cut = write_clip(tmp_path / "cut.mp4", 5)
     content = cut.read_bytes()
-    cut.write_bytes(content[: content.index(b"moov") - 4])  # without its index an MP4 file is nothing
+    cut.write_bytes(content[: content.index(b"moov") - 4])  # an MP4 file needs its index
     with pytest.raises(ValueError, match="must be a video that FFmpeg reads"):
         open_source(cut)
     with av.open(str(tmp_path / "sound.wav"), "w") as container:
@@ -185,7 +185,7 @@ def test_addresses_and_cameras_are_live_by_default(monkeypatch):
 
 
 class Camera:
-    """Sends a clip to whoever connects: bytes, events to wait for, and the end of each connection."""
+    """A server that runs a script for each connection: bytes to send, and events to wait for."""
 
     def __init__(self, *connections: list) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -214,14 +214,14 @@ class Camera:
 
 
 def halves(clip, at: int) -> list[bytes]:
-    """A transport stream cut before a packet, at a whole cell of it."""
+    """Split a transport stream before a packet, at a multiple of 188 bytes."""
     content = clip.read_bytes()
     where = packets(clip)[at][0] // 188 * 188
     return [content[:where], content[where:]]
 
 
 def test_a_stalled_stream_continues(tmp_path):
-    """The connection stays; nothing comes until the frames before the stall have been seen."""
+    """The connection stays open; data pause until the first frames have been read."""
     clip = write_clip(tmp_path / "clip.ts", 200, size=(320, 240))
     first, second = halves(clip, 150)
     seen = threading.Event()
@@ -286,7 +286,7 @@ def test_closing_ends_the_attempts_to_reopen_a_stream(tmp_path):
 def test_a_long_last_frame_is_not_reported_as_truncation(tmp_path, suffix):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
     clip = write_clip(tmp_path / f"clip.{suffix}", 6, codec=codec)
-    if suffix in ("mp4", "mov"):  # the last sample's duration, by hand: the table of times ends with it
+    if suffix in ("mp4", "mov"):  # write the duration of the last frame into the headers
         content = bytearray(clip.read_bytes())
         for box, at in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
             place = content.index(box) + at
@@ -339,7 +339,7 @@ def test_frames_with_timestamps_hours_ahead_join_the_line(tmp_path, wrong, suffi
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
-    """Sends JPEG pictures one after the other, as cameras do: in parts, or without anything between."""
+    """Sends JPEG pictures as cameras do: as multipart content, or concatenated."""
 
     seconds, count = 0.08, 30
 
@@ -363,7 +363,7 @@ class Pictures(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("path", ["parts", "bare"])
 def test_a_stream_without_timestamps_uses_arrival_times(path):
-    """FFmpeg would say 25 pictures a second."""
+    """FFmpeg would make up 25 frames per second."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         try:
@@ -394,7 +394,7 @@ def test_passwords_are_in_no_name_message_or_traceback():
 
 
 def test_an_iterable_is_iterated_once():
-    """Asking may open a camera."""
+    """A second iteration may open a camera again."""
     asked = []
 
     class Camera:

@@ -39,7 +39,7 @@ def engine(tmp_path_factory):
 def scene(
     frames: int, *, people: int = 2, speed: int = 4, size: tuple[int, int] = (240, 160)
 ) -> list[np.ndarray]:
-    """People of three dots who walk to the right, one under the other."""
+    """Return images of people of three dots who walk to the right, one below another."""
     one, images = bundles.picture(DOTS), []
     for n in range(frames):
         image = np.zeros((size[1], size[0], 3), np.uint8)
@@ -51,7 +51,7 @@ def scene(
 
 
 def walkers(frame: Frame, *, people: int = 2, speed: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes of the people of `scene`: what the network takes with its padding of 1.25."""
+    """Return the boxes of the people of `scene`, without the network's padding of 1.25."""
     lefts = 8 + speed * frame.index
     boxes = [(lefts + 4.8, 8 + 72 * p + 6.4, lefts + 43.2, 8 + 72 * p + 57.6) for p in range(people)]
     return np.array(boxes, np.float32), np.full(people, 0.5, np.float32)
@@ -136,7 +136,7 @@ def test_frames_of_a_file_share_passes_unless_they_depend_on_each_other(engine, 
 
 
 def test_people_are_tracked_from_first_boxes_alone(engine):
-    """The tracker's boxes follow the dots as they walk on: 4 pixels a frame, with nobody telling."""
+    """The predicted boxes follow the dots, which move 4 pixels per frame."""
     images = scene(25)
     first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
     tracker = Tracker(bundles.RGB, match=0.1)
@@ -149,7 +149,7 @@ def test_people_are_tracked_from_first_boxes_alone(engine):
 
 
 def test_tracks_of_people_who_disappear_end(engine):
-    """Black pictures give poses of low scores: the tracks end, and so do their boxes."""
+    """Poses in black pictures have low scores, so that tracks and their boxes end."""
     images = scene(5) + [np.zeros((160, 240, 3), np.uint8)] * 20
     first, _ = walkers(Frame(images[0], 0, 0, Fraction(1, 30)))
     tracker = Tracker(bundles.RGB, match=0.1, gate=0.5, patience=0.31)
@@ -202,7 +202,7 @@ def test_several_files_are_tracked_through_one_engine(engine):
 
 
 class Live(FrameSource):
-    """A camera: its next frame is there when one says so."""
+    """A camera whose frames may wait for an event."""
 
     def __init__(self, images: list[np.ndarray], gates: dict[int, threading.Event] | None = None) -> None:
         super().__init__("camera", live=True)
@@ -218,7 +218,7 @@ class Live(FrameSource):
 
 
 def test_a_live_source_drops_and_counts_the_oldest_frames(engine):
-    """While the first frame is with us all others come: the newest two remain, and one on its way."""
+    """All other frames arrive while the first is processed; the newest two remain, and one that was being passed on."""
     images = [numbered(n) for n in range(60)]
     source, summary = Live(images), Summary()
     frames = track([source], engine, boxes=NOBODY, summary=summary)
@@ -235,7 +235,7 @@ def test_a_live_source_drops_and_counts_the_oldest_frames(engine):
 
 
 def test_a_stalled_camera_does_not_block_another(engine):
-    """The second camera's frames all come while the first is silent."""
+    """All frames of the second camera arrive while the first is silent."""
     release = threading.Event()
     stalled, running = Live(scene(4), {2: release}), Live(scene(6))
     last = None
@@ -248,7 +248,7 @@ def test_a_stalled_camera_does_not_block_another(engine):
 
 
 def test_a_change_of_size_keeps_ids_and_boxes(engine):
-    """From one frame to the next the pictures have half the size; the tracker alone knows where people are."""
+    """Pictures change to half the size, with boxes from the tracker only."""
     large = scene(8, speed=0)
     small = [image[::2, ::2].copy() for image in scene(8, speed=0)]
     first, _ = walkers(Frame(large[0], 0, 0, Fraction(1, 30)), speed=0)
@@ -282,7 +282,7 @@ def test_a_failed_detector_ends_the_run_and_the_threads(engine):
 @pytest.mark.parametrize("together", [1, 8])
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, MemoryError, KeyError])
 def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engine, together, error):
-    """Each runtime has errors of its own."""
+    """Every runtime raises different errors."""
 
     def find(frame):
         if frame.index in (3, 7):
@@ -303,7 +303,7 @@ def test_frames_whose_boxes_cannot_be_found_are_named_and_the_run_continues(engi
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("how", ["nan", "raises", "some"])
 def test_frames_that_a_network_fails_on_are_named_and_the_run_continues(engine, monkeypatch, how, every):
-    """A network that gives NaN, or a runtime that refuses, for frames 4 and 5 alone."""
+    """The network gives NaN, or the runtime raises an error, for frames 4 and 5 only."""
     infer = engine.infer
     bad = [4, 5]
     images = scene(12)
@@ -379,7 +379,7 @@ def test_numbers_that_are_not_finite_leave_every_file_readable(
 
 @pytest.mark.parametrize("bad", [None, "gone.png", np.zeros((4, 4)), np.zeros((4, 4, 3)), [[1], [2, 3]]])
 def test_a_frame_that_is_no_picture_is_counted_and_named(engine, bad):
-    """As cv2.VideoCapture gives None for a frame that it cannot read."""
+    """cv2.VideoCapture returns None for a frame that it cannot read."""
     images: list = scene(6)
     images[2] = bad
     images[4] = Frame(bad, 4, 4, Fraction(1, 30))
@@ -404,7 +404,7 @@ def test_a_score_that_the_bundle_lacks_is_refused_at_once(engine):
 
 
 def test_a_picture_too_large_for_h264_ends_the_video_alone(engine, tmp_path):
-    """H.264 holds 16,384 rows."""
+    """H.264 allows at most 16,384 rows."""
     images = [np.zeros((16_400, 16, 3), np.uint8)] * 3
     output = StreamFiles(tmp_path / "out")
     summary = track_into(

@@ -16,13 +16,13 @@ def counted(limit: int, made: list[int]):
 
 
 def wait_for(condition) -> None:
-    """Until it holds; the test's own time limit ends it otherwise."""
+    """Wait until a condition holds, up to the time limit of the test."""
     while not condition():
         threading.Event().wait(0.005)
 
 
 def settle(made: list) -> None:
-    """Until nothing has been made for a while."""
+    """Wait until the list stops growing."""
     seen = -1
     while seen != len(made):
         seen = len(made)
@@ -46,7 +46,7 @@ def test_waiting_items_are_bounded_by_their_bytes():
     ahead = ReadAhead(counted(20, made), 10, weigh=lambda item: 5, heaviest=14)
     wait_for(lambda: len(made) == 3)
     settle(made)
-    assert len(made) == 3  # two wait, and one more was made and waits to be let in
+    assert len(made) == 3  # two are waiting, and one was made and does not fit
     assert list(ahead) == list(range(20))
     heavy = ReadAhead(counted(3, []), 10, weigh=lambda item: 100, heaviest=1)
     assert list(heavy) == [0, 1, 2]
@@ -92,7 +92,7 @@ def test_closing_ends_a_waiting_reader_and_closes_its_iterable():
 
 
 def test_closing_ends_the_wait_for_an_item():
-    """A reader that hangs in a network does not hang the one behind it."""
+    """A read that hangs does not block the next reader."""
     release = threading.Event()
 
     def hanging():
@@ -167,7 +167,7 @@ def test_waiting_writes_are_bounded_by_the_size():
 
 
 def test_after_an_error_nothing_more_is_written_and_every_call_raises_it():
-    """Also not somebody who waits for room that will never be."""
+    """A caller that waits for room is not blocked either."""
     taken = []
 
     def failing(item):

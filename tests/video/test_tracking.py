@@ -1,4 +1,4 @@
-"""Tracks: who keeps an id, who loses it, at the decision edges."""
+"""Tracks at their decision edges: which poses keep an id, and which lose it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ids(poses: Poses) -> list[int]:
 
 
 def reference_oks(a: np.ndarray, b: np.ndarray) -> float:
-    """Equation 2 of the paper in float64, with the area that the tracker takes: b's extent."""
+    """OKS in float64 with the area that the tracker uses, b's extent."""
     width, height = np.ptp(b, axis=0)
     squared = ((a - b) ** 2).sum(axis=1)
     return float(np.mean(np.exp(-squared / (2 * width * height * (2 * np.array(COCO17.sigmas)) ** 2))))
@@ -50,7 +50,7 @@ def test_ids_follow_people_in_any_order_of_boxes():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_assignment_is_optimal(seed):
-    """Against every permutation, on people so close together that the nearest first would be worse."""
+    """Compared with every permutation, for people so close that a greedy assignment would be worse."""
     random = np.random.default_rng(seed)
     before = random.uniform(0, 60, (5, 2)) * (1, 0.5)
     after = before[random.permutation(5)] + random.normal(0, 12, (5, 2))
@@ -67,7 +67,7 @@ def test_the_assignment_is_optimal(seed):
 
 
 def test_the_assignment_is_not_greedy():
-    """Two tracks compete for one pose; who takes it first leaves the other with nothing."""
+    """Two tracks compete for one pose; a greedy assignment would leave one without a pose."""
     tracker = Tracker(COCO17, repeat=1.0)
     tracker.update(people([(0, 0), (26, 0)]), 0.0)
     table = [[reference_oks(np.array((x, 0)) + STANDING, np.array((at, 0)) + STANDING)
@@ -78,7 +78,7 @@ def test_the_assignment_is_not_greedy():
 
 
 def test_pairs_below_the_threshold_displace_no_good_pair():
-    """Two pairs just below the threshold have a larger sum than the one above it and its leftovers."""
+    """Two pairs just below the threshold have a larger sum than the pair above it with the remaining one."""
 
     def oks(apart: float) -> float:
         return reference_oks(STANDING + np.array((apart, 0.0)), STANDING)
@@ -110,7 +110,9 @@ def test_a_pose_below_the_gate_takes_part_in_the_assignment():
     assert ids(tracker.update(people(after, oaks=[0.9, 0.1]), 1e-9)) == [1, NO_TRACK]
     alone = Tracker(COCO17, repeat=1.0)
     alone.update(before, 0.0)
-    assert ids(alone.update(people(after[:1]), 1e-9)) == [2]  # nothing tells that it is the first
+    assert ids(alone.update(people(after[:1]), 1e-9)) == [
+        2
+    ]  # without the second pose, it is assigned to the second track
 
 
 def test_a_match_changes_at_the_oks_threshold():
@@ -124,7 +126,7 @@ def test_a_match_changes_at_the_oks_threshold():
 
 
 def test_a_track_of_one_pose_allows_a_larger_distance():
-    """A runner's second pose is looked for farther away than anybody's who is known to stand."""
+    """The velocity of a track with one pose is unknown."""
     runner, stander = Tracker(COCO17), Tracker(COCO17)
     for time in (0.0, 0.1):
         stander.update(people([(0, 0)]), time)
@@ -173,7 +175,7 @@ SIZE = (400, 300)
 
 
 def test_a_track_ends_when_its_person_leaves_and_nobody_gets_its_id():
-    """A pan to the right: the first person leaves on the left; the poses in the box then show the second one."""
+    """A pan to the right: the first person leaves on the left, and poses in the box then show the second one."""
     tracker = Tracker(COCO17)
     tracker.update(people([(60, 150), (300, 150)]), 0.0, size=SIZE)
     gone = None
@@ -221,7 +223,7 @@ def test_a_track_ends_when_its_box_shows_the_person_of_another():
     )
     assert ids(tracked) == [2]
     assert list(tracker.boxes(0.2)[1]) == [2]
-    # Poses of a detector's boxes end nobody's track: the first person may be hidden for a moment.
+    # Poses in detected boxes end no track: the first person may be hidden for a moment.
     other = Tracker(COCO17)
     other.update(people([(100, 150), (200, 150)]), 0.0)
     tracked = other.update(people([(202, 150), (200, 150)], oaks=[0.8, 0.9]), 0.1)
@@ -251,7 +253,7 @@ def test_two_boxes_of_one_person_give_one_track():
 
 
 def test_tracks_of_the_last_frame_are_assigned_first():
-    """A pose between a track of the last frame and one that has waited, whose reach has grown."""
+    """A pose lies between a track of the last frame and an older one, whose allowed distance has grown."""
     tracker = Tracker(COCO17)
     tracker.update(people([(0, 0), (60, 0)]), 0.0)
     for n in range(1, 25):
@@ -271,7 +273,7 @@ def test_a_pose_below_the_gate_does_not_change_its_track():
 
 
 def test_predicted_boxes_are_padded_extents_moved_with_the_body():
-    """At uneven times: what counts is the time and not the number of frames."""
+    """At uneven times: motion depends on time and not on the number of frames."""
     tracker = Tracker(COCO17)
     for time in (0.0, 0.1, 0.13, 0.4, 0.5):
         tracker.update(people([(100 * time, -20 * time), (500, 0)]), time)
@@ -288,7 +290,7 @@ def test_predicted_boxes_are_padded_extents_moved_with_the_body():
 def test_a_track_has_a_box_until_it_is_lost():
     tracker = Tracker(COCO17, patience=0.5)
     tracker.update(people([(0, 0)]), 0.0)
-    tracker.update(people([]), 0.4)  # from here on it waits
+    tracker.update(people([]), 0.4)  # without a pose from here on
     assert tracker.boxes(0.5)[1].tolist() == [1]
     boxes, of = tracker.boxes(0.51)
     assert boxes.shape == (0, 4)
@@ -301,7 +303,7 @@ def test_absent_keypoints_move_with_the_body():
     tracker = Tracker(COCO17)
     tracker.update(people([(0, 0)]), 0.0)
     seen = np.where(np.arange(17) >= 11, 0.0, 1.0)
-    wrong = np.where(seen[:, None] == 0, (0, -60), (0, 0))  # the network guesses legs further up
+    wrong = np.where(seen[:, None] == 0, (0, -60), (0, 0))  # the network guesses the legs too high
     tracker.update(people([(30, 0)], visibility=seen, noise=wrong, oaks=0.6), 0.1)
     boxes, _ = tracker.boxes(0.1)
     whole, _ = tracker_of(people([(30, 0)])).boxes(0.0)
@@ -315,7 +317,7 @@ def tracker_of(poses: Poses) -> Tracker:
 
 
 def test_a_half_hidden_person_is_matched_by_visible_keypoints():
-    """Against all keypoints the guessed legs would part the pose from its track."""
+    """With all keypoints, the guessed legs would lower OKS below the threshold."""
     legs = np.arange(17) >= 11
     tracker = Tracker(COCO17, match=0.7)
     tracker.update(people([(0, 0)]), 0.0)
