@@ -107,7 +107,7 @@ def with_ray_address(arguments: list[str]) -> list[str]:
 
 
 def skeleton(path: Path | None) -> Skeleton:
-    """The skeleton of --skeleton.
+    """Return the skeleton of --skeleton.
 
     Raises:
         FileNotFoundError, ArgumentError: there is no such file, or it is no skeleton.
@@ -183,7 +183,7 @@ class DetectorOptions:
         return f"detector: {' '.join([str(self.detector), settings, *self.detector_set])}"
 
     def load(self, threads: int | None = None) -> Detector | None:
-        """The detector, or None if none was named.
+        """Return the detector, or None if none was named.
 
         Args:
             threads: CPU threads; None: all cores.
@@ -232,7 +232,7 @@ class EvaluationOptions:
     )
 
     def settings(self, images: Path | None) -> Any:
-        """As oaks.val.evaluate takes them."""
+        """Return the settings of oaks.val.evaluate."""
         from oaks.val.evaluate import Settings
 
         given = {name: value for name, value in vars(self).items() if name != "against"}
@@ -291,14 +291,14 @@ def given_boxes(
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
     if detector.detector is None:
-        detector.load()  # settings without a detector raise
+        detector.load()  # raises an error for settings without a detector
         return None
     return GivenBoxes(detector.description, None, detector)
 
 
 @dataclass(frozen=True)
 class GivenBoxes:
-    """Makes the box source that the options name for an Engine, in this process or another.
+    """Function that makes the box source of the options for an Engine, in this process or another.
 
     Attributes:
         description: of the options.
@@ -311,7 +311,7 @@ class GivenBoxes:
     detector: DetectorOptions | None = None
 
     def __call__(self, engine: Engine) -> PersonBoxSource:
-        """The source of boxes."""
+        """Return the box source for an Engine."""
         from oaks.boxes import boxes_from_detector, boxes_of_people, whole_image
 
         if self.people is not None:

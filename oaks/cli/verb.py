@@ -100,7 +100,7 @@ def verb(*, extra: str | None = None) -> Callable[[Callable[..., int | None]], C
 
 
 def _refuse_nan(given: Mapping[str, Any]) -> None:
-    """Refuse NaN as the value of an option: comparisons with it are always false, so that it would switch things off."""
+    """Refuse NaN as the value of an option: comparisons with it are always false, so that it would disable checks."""
     for name, value in given.items():
         if isinstance(value, float) and math.isnan(value):
             raise ArgumentError(f"--{name.replace('_', '-')} must be a number, got nan")

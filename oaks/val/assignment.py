@@ -1,4 +1,4 @@
-"""Assigns detected poses to annotated people."""
+"""Assignment of detected poses to annotated people."""
 
 from __future__ import annotations
 

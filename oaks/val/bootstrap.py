@@ -1,4 +1,4 @@
-"""Tests whether one ranking is better than another beyond the choice of images or of a training run."""
+"""Comparison of rankings: the paired bootstrap over images, and the paired t-test over trainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures how well a score predicts OKS: correlation, calibration, and the threshold for a given precision."""
+"""Quality of a score as an estimate of OKS: correlation, calibration, and the threshold for a given precision."""
 
 from __future__ import annotations
 

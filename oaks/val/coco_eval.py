@@ -59,7 +59,7 @@ def coco_metrics(
         annotations.createIndex()
         if len(scores):
             results: Any = annotations.loadRes(_rows(truth, image, keypoints, scores))
-        else:  # no detections, which loadRes does not accept
+        else:  # loadRes does not accept an empty list
             results = dataset()
             results.dataset = {**annotations.dataset, "annotations": []}
             results.createIndex()

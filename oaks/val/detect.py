@@ -95,7 +95,9 @@ def detect(
         chosen = {"box_source": f"detected: {Path(boxes).name}", "nms": nms, "min_box_score": min_box_score}
     header = make_header(engine.describe(), annotations=annotations, **chosen)
     run = ReadableImages(truth, images, jobs)
-    if boxes is not None and header_path(boxes).is_file():  # images in which nobody was looked for
+    if (
+        boxes is not None and header_path(boxes).is_file()
+    ):  # images that the run that made the boxes has skipped
         places = {name: image for image, name in enumerate(truth.file_names)}
         stated = stated_skips(read_json(header_path(boxes), top=dict), header_path(boxes))
         for name, reason in stated.items():
@@ -124,7 +126,7 @@ class ReadableImages:
 
     Raises:
         FileNotFoundError, ArgumentError: none of the images can be read.
-        OSError: an image is there, but reading it fails.
+        OSError: an image exists, but reading it fails.
         ArgumentError: an image is of another size than its labels, after its EXIF orientation is applied, or lies
             outside the folder.
     """
@@ -165,10 +167,10 @@ class ReadableImages:
         self.skipped[item] = skip(item, reason)
 
     def read(self, images: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Images with their pixels (H, W, 3) uint8 BGR, without those that are skipped.
+        """Yield images with their pixels (H, W, 3) uint8 BGR, without skipped ones.
 
         Raises:
-            OSError: an image is there, but reading it fails.
+            OSError: an image exists, but reading it fails.
         """
         for image in images:
             if image not in self.files:
@@ -183,12 +185,12 @@ class ReadableImages:
     def infer(
         self, engine: Engine, boxes: Mapping[int, np.ndarray], scores: Mapping[int, np.ndarray] | None = None
     ) -> tuple[list[int], Poses]:
-        """The images of `boxes` that can be read, and their poses; frame_index counts these images.
+        """Return the images of `boxes` that can be read, and their poses; frame_index counts these images.
 
         An image with a pose without a finite score is skipped, with all its poses.
 
         Raises:
-            OSError: an image is there, but reading it fails.
+            OSError: an image exists, but reading it fails.
             RuntimeError: the networks failed.
         """
         frames = {image: in_order(pixels, engine.color) for image, pixels in self.read(boxes)}
@@ -216,7 +218,7 @@ def _annotated(truth: GroundTruth) -> Iterator[Job]:
 def detected_jobs(
     truth: GroundTruth, path: str | Path, min_box_score: float, *, allow_nobody: bool = False
 ) -> list[Job]:
-    """The boxes of a results file, by image.
+    """Return the boxes of a results file, by image.
 
     Args:
         truth: the data set.
@@ -226,7 +228,7 @@ def detected_jobs(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ArgumentError: it is no such file, names an image that the data set has not, or no box has this score.
+        ArgumentError: it is no such file, names an image that the data set lacks, or no box has this score.
     """
     found = read_boxes(path, truth.category_id)
     if unknown := set(found.boxes) - set(truth.image_ids.tolist()):
@@ -248,7 +250,7 @@ def detected_jobs(
 def _estimate(
     engine: Engine, run: ReadableImages, batch: list[Job], nms: float | None
 ) -> Iterator[tuple[int, Rows]]:
-    """(image, rows) of a few images."""
+    """Yield (image, rows) of a few images."""
     jobs = {job.image: job for job in batch}
     images, poses = run.infer(
         engine, {i: job.boxes for i, job in jobs.items()}, {i: job.scores for i, job in jobs.items()}

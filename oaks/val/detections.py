@@ -145,7 +145,7 @@ def _stated_source(header: dict[str, Any]) -> str | None:
 
 
 def _check_ids(rows: Sequence[Any], path: str) -> None:
-    """Refuse ids that are no whole numbers: a row of category "1" would be left out as another category's."""
+    """Refuse ids that are not integers: a row of category "1" would be ignored as one of another category."""
     for index, row in enumerate(rows):
         for key in ("image_id", "category_id", "annotation_id"):
             value = row.get(key) if isinstance(row, dict) else None

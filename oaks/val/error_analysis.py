@@ -1,4 +1,4 @@
-"""What lowers average precision: errors sorted by kind and corrected one kind at a time.
+"""Error analysis: errors that lower average precision, by kind, and their correction one kind at a time.
 
 The method is Ronchi and Perona's (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
 2017), at one OKS threshold, for the people of one occlusion class (figures 11 and 12 of the paper).

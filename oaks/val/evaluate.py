@@ -1,4 +1,4 @@
-"""Evaluates one or several results files as one Report."""
+"""Evaluation of one or several results files, or of a bundle, as one Report."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def evaluate_bundle(
     """
     out = Path(out)
     if boxes is not None and not ground_truth_only:
-        # Refused now, and not after the run with ground-truth boxes.
+        # Refuse wrong boxes before the run with ground-truth boxes.
         detected_jobs(truth, boxes, min_box_score)
     out.mkdir(parents=True, exist_ok=True)
     made = {"ground-truth boxes": detect(engine, truth, images, out / "ground-truth-boxes.json")}

@@ -1,4 +1,4 @@
-"""Finds the people of a data set with an Engine's detector, as COCO box results. A stopped run can be resumed."""
+"""Boxes of the people that an Engine's detector finds in a data set; a stopped run can be resumed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Interval:
 
 
 def check_resamples(resamples: int, seed: int) -> None:
-    """Refuse a number of resamples or a seed that a bootstrap cannot have.
+    """Check the number of resamples and the seed of a bootstrap.
 
     Raises:
         ArgumentError: one of them does not fit.

@@ -51,7 +51,7 @@ def exponents(
 
 
 def _exponents(offset: np.ndarray, areas: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    # The divisions have the order of pycocotools, so that both round alike.
+    # The divisions are in the order of pycocotools, so that both round equally.
     variances = (np.array(skeleton.sigmas) * 2) ** 2
     return (offset[..., 0] ** 2 + offset[..., 1] ** 2) / variances / (areas + np.spacing(1))[:, None] / 2
 

@@ -58,7 +58,7 @@ def run_over_images(
     check_no_fifo(partial)
     with naming(partial), partial.open("a", encoding="utf-8") as file:
         _lock(file, partial)
-        if out.is_file():  # written by another run meanwhile
+        if out.is_file():  # another run has written it meanwhile
             partial.unlink(missing_ok=True)
             return _checked(out, described)
         done = _resume(partial, described, people)
@@ -79,7 +79,7 @@ def run_over_images(
 
 
 def _checked(out: Path, described: dict[str, Any]) -> Path:
-    """Results that are complete already, if they were made with these settings; what they lack is named again."""
+    """Return complete results if they were made with these settings; their skipped images are logged again."""
     header = read_results(out)[1]
     _refuse_other_settings(header_path(out), header, described)
     for name, reason in stated_skips(header, header_path(out)).items():
@@ -108,7 +108,7 @@ def stated_skips(header: Mapping[str, Any] | None, path: Path) -> dict[str, str]
 
 
 def _lock(file: IO[str], partial: Path) -> None:
-    """Let one run at a time write a file; the lock ends with its process. On Windows there is no lock.
+    """Lock a file, so that one run at a time writes it; the lock ends with the process. Windows has no such lock.
 
     Raises:
         ArgumentError: another run is writing it.
@@ -165,7 +165,7 @@ def _resume(partial: Path, header: dict[str, Any], people: Mapping[int, int]) ->
     rows = {line["image"]: line["rows"] for line in lines[1:]}
     if unknown := [image for image in rows if image not in people]:
         raise ArgumentError(
-            f"{partial} is not the progress of a stopped run: it has image {unknown[0]}, which this run has not; "
+            f"{partial} is not the progress of a stopped run: it has image {unknown[0]}, which this run lacks; "
             "remove it"
         )
     return rows

@@ -113,7 +113,7 @@ def write_detector_like(
 
 
 def _size(people: Annotations, image: int, folder: str | Path | None) -> np.ndarray | None:
-    """(2,) width and height of an image; None if its file, which alone could tell, is skipped."""
+    """Return width and height (2,) of an image; None if only its file states them and it is skipped."""
     if people.sizes[image].all():
         return people.sizes[image].astype(float)
     if folder is None:

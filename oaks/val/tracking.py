@@ -1,4 +1,4 @@
-"""Compares tracks with annotated people: lost and switched ids (CLEAR MOT, IDF1), jitter and lag of keypoints."""
+"""Comparison of tracks with annotated people: misses and switches (CLEAR MOT, IDF1), jitter and lag of keypoints."""
 
 from __future__ import annotations
 

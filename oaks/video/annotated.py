@@ -119,7 +119,7 @@ class AnnotatedVideo:
         self._file.check()
 
     def _mux(self, packets: Any, container: Any = None) -> None:
-        """Write packets with their frames' durations; that of the last frame follows from no later timestamp."""
+        """Write packets with their frames' durations; no later timestamp states that of the last frame."""
         for packet in packets:
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
@@ -145,7 +145,7 @@ class AnnotatedVideo:
 
 
 class _File:
-    """The file as FFmpeg sees it: writes never fail, because FFmpeg crashes when it continues after a failed write.
+    """File object for FFmpeg: writes never raise errors, because FFmpeg crashes when it continues after one.
 
     The file appears under its name with its first bytes (header and first fragment), so that it is never empty.
 
@@ -156,7 +156,7 @@ class _File:
     def __init__(self, path: str | Path) -> None:
         self._path = followed(path)
         replaceable = self._path.is_file() or not self._path.exists()
-        replaceable &= os.name != "nt"  # Windows renames no open files
+        replaceable &= os.name != "nt"  # Windows cannot rename open files
         check_no_fifo(self._path)
         with naming(self._path):
             self._staged = Staged(self._path, buffering=0) if replaceable else None

@@ -13,7 +13,7 @@ _ARRIVAL_BASE = Fraction(1, 90_000)  # seconds per unit for arrival times
 
 
 class Clock:
-    """Places frames on one time line that starts at 0 and never runs backwards.
+    """Time line of frames that starts at 0 and never runs backwards.
 
     A timestamp before the last frame, or far after its end, is wrong: the frame then follows the last one at the usual
     interval, and the line continues from there. If later timestamps fit the earlier line again, it is resumed.
@@ -70,7 +70,7 @@ class Clock:
         return placed, round(self._duration / self.time_base)
 
     def place_at(self, seconds: float) -> tuple[int, int]:
-        """The same for a frame without a timestamp, from its arrival time in seconds (arbitrary origin)."""
+        """As `place`, for a frame without a timestamp, from its arrival time in seconds (arbitrary origin)."""
         at = Fraction(seconds)
         if self._last is None:
             self.time_base, self._origin, placed = _ARRIVAL_BASE, at, 0

@@ -114,7 +114,7 @@ def stated_length(container: av.container.InputContainer) -> float | None:
         known.append(container.duration / 1e6)
     if not known:
         return None
-    # Some recorders count from zero on their clock, not from the first frame.
+    # Some recorders count from the start of their clock, not from the first frame.
     start = float((stream.start_time or 0) * time_base)
     length = min(known)
     return length - start if 0 < start < length else length

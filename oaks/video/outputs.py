@@ -48,7 +48,7 @@ class StreamFiles:
 
     @contextmanager
     def open(self, timings: Timings) -> Iterator[Callable[[tuple[Frame, Poses]], object]]:
-        """Context whose value takes the stream's frames, and draws and writes them in a thread."""
+        """Context of a function that takes the stream's frames; a thread draws and writes them."""
         with ExitStack() as stack:
             sinks: list[tuple[str, Sink]] = []
 
@@ -114,7 +114,7 @@ def track_into(
 
     for output in outputs:
         output.folder.mkdir(parents=True, exist_ok=True)
-    write_headers(complete=False)  # what the header says if the run is killed or the disk is full
+    write_headers(complete=False)  # the header's content if the run is killed or the disk is full
     complete = False
     try:
         with ExitStack() as stack:

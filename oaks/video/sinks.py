@@ -22,9 +22,9 @@ from oaks.poses import NO_TRACK, Poses
 from oaks.video.frames import Frame
 
 _SMALL = 1 << 16
-"""Bytes of a results file that is copied after every frame."""
+"""Maximum bytes of a results file that is copied after every frame."""
 _SPARED = 20
-"""A larger one is copied when so many times as long as the last copy took has passed."""
+"""A larger one is copied again after this multiple of the time that the last copy took."""
 
 
 class Sink(Protocol):
@@ -104,10 +104,10 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
 
 
 class CocoFile:
-    """A COCO keypoint results file for oaks.coco.read_results: complete whenever somebody reads it.
+    """A COCO keypoint results file for oaks.coco.read_results: it is complete at any time.
 
-    Rows go to a file beside it. Copies of that file take its place: after every frame while they are small, then as
-    often as copying takes a twentieth of the time. When it is closed, the file of rows itself takes the place.
+    Rows go to a file beside it. Copies of that file replace it: after every frame while they are small, then as often
+    as copying takes a twentieth of the time. When it is closed, the file of rows itself replaces it.
 
     If the process is killed, the file holds whole frames up to its last copy. All frames are in the hidden file of rows
     (.oaks-... in the same folder), in the same format, until the same file is written again. `oaks track` also has them
@@ -141,13 +141,13 @@ class CocoFile:
             self._publish()
 
     def _publish(self) -> None:
-        """Let a copy of the rows so far take the file's place, in one step."""
+        """Replace the file by a copy of the rows so far (atomic write)."""
         begun = time.monotonic()
         if self._staged is None or (self._file.size > _SMALL and begun < self._next):
             return
         assert self._staged.path is not None
         with suppress(OSError), open(self._staged.path, "rb") as rows, replacing(self._path) as copy:
-            shutil.copyfileobj(rows, copy)  # without room for a copy, the rows take their place at the end
+            shutil.copyfileobj(rows, copy)  # without room for a copy, the rows replace the file at the end
         end = time.monotonic()
         self._next = end + _SPARED * (end - begun)
 

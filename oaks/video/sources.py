@@ -1,4 +1,4 @@
-"""Where frames come from: video files, animations, folders of pictures, cameras and network streams."""
+"""Sources of frames: video files, animations, folders of pictures, cameras and network streams."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ class Video(FrameSource):
             self.note(f"{self.name}: ends after {self._clock.end:.2f} s{stated}; the file is incomplete")
 
     def _decode(self, container: av.container.InputContainer) -> Iterator[Frame]:
-        """The frames of an open container, up to its end or to the first packet that cannot be read."""
+        """Yield the frames of an open container, up to its end or to the first packet that cannot be read."""
         stream = container.streams.video[0]
         context = stream.codec_context
         # Broadcasts change the pixels' aspect midway, which the decoder tells; an aspect of the container holds for all.
@@ -457,7 +457,7 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
 
 
 def _open_animation(path: Path) -> FrameSource:
-    """The frames of an animated picture file.
+    """Return the frames of an animated picture file.
 
     Raises:
         ArgumentError: the file holds pages.
@@ -477,7 +477,7 @@ def _is_fifo(address: str) -> bool:
 
 
 def load_av() -> Any:
-    """PyAV.
+    """Import and return PyAV.
 
     Raises:
         BackendUnavailable: it is not installed; the message says what to install.

@@ -240,7 +240,7 @@ class _Stream:
             yield replace(frame, stream=self._number)
 
     def _locate(self, frames: Iterator[Frame]) -> Generator[_Located, None, None]:
-        """Frames with their boxes, or with None where boxes are predicted from the tracks."""
+        """Yield frames with their boxes, or with None if boxes are predicted from the tracks."""
         for looked_at, frame in enumerate(frames):
             if not self._boxes.due(looked_at):
                 yield frame, None
@@ -250,7 +250,7 @@ class _Stream:
                     found = self._boxes.find(frame)
                 except NOTHING_WORKS:
                     raise
-                except Exception as error:  # of a runtime: each has its own
+                except Exception as error:  # every runtime raises different errors
                     self.fail(frame, str(error) or type(error).__name__)
                     found = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
             yield frame, found
@@ -267,7 +267,7 @@ class _Stream:
         return not (self.source.live and isinstance(self._located, ReadAhead)) or self._located.ready
 
     def take(self) -> _Group:
-        """The next frames, as many as may share a pass; empty if a live source has none now, or at the end."""
+        """Return the next frames that share a pass; none if a live source has none now, or at the end."""
         taken: _Group = []
         while not self.ended and len(taken) < self._together and self.ready:
             item = next(self._located, None)
@@ -278,7 +278,7 @@ class _Stream:
         return taken
 
     def expected(self, frame: Frame) -> Boxes:
-        """Predicted boxes of the tracks in a frame."""
+        """Return the predicted boxes of the tracks in a frame."""
         size = self._fit(frame)
         corners, self._own = self.tracker.boxes(frame.time, size)
         return corners, self.tracker.box_scores(self._own)

@@ -1,4 +1,4 @@
-"""Section: the best and the worst cases, drawn (figures 1, 9 and 10 of the paper)."""
+"""Section: pictures of the best and the worst cases (figures 1, 9 and 10 of the paper)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def caption(measured: ScoredDetections, n: int, variant: str) -> str:
 
 
 def draw_case(measured: ScoredDetections, n: int, images: Path, variant: str) -> bytes | None:
-    """JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image cannot be read, and is skipped."""
+    """Return a JPEG of one pose on its part of the image, HEIGHT pixels high; None if the image is skipped."""
     detections, truth = measured.detections, measured.truth
     name = truth.file_names[detections.image[n]]
     path: Path | None = None

@@ -1,4 +1,4 @@
-"""Section: several results files side by side, and several trainings against several others (table 4)."""
+"""Sections: comparison of results files, and of trainings under two settings (table 4)."""
 
 from __future__ import annotations
 

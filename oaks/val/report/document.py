@@ -101,7 +101,7 @@ class Section:
     items: tuple[Item, ...]
 
     def without_name(self, name: str) -> Section:
-        """The section of a report on one results file, whose titles need not name the file."""
+        """Return the section without the name of the results file in its titles, for a report on one file."""
 
         def shortened(title: str) -> str:
             for start in (f"{name}: ", f"{name}, "):

@@ -1,4 +1,4 @@
-"""Check of drawings that come from a report's folder: only what Matplotlib draws may enter the page."""
+"""Check of drawings that are read from a report's folder: only elements that Matplotlib draws may enter the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PICTURE = "data:image/png;base64,"
 
 
 def check_drawing(svg: str, label: str) -> None:
-    """Refuse a drawing with scripts, links to elsewhere, or anything that HTML may read otherwise than XML.
+    """Refuse a drawing with scripts, external links, or markup that HTML and XML read differently.
 
     Args:
         svg: the drawing.
@@ -49,7 +49,7 @@ def check_drawing(svg: str, label: str) -> None:
         if not (space in _METADATA or (space == _SVG and name in _ELEMENTS)):
             raise _refused(label, name)
         if name == "style" and _OUTSIDE.search(element.text or ""):
-            raise _refused(label, "a style sheet that refers to elsewhere")
+            raise _refused(label, "a style sheet with external links")
         for key, value in element.attrib.items():
             attribute = key.rpartition("}")[2].lower()
             refers = attribute in ("href", "src") and not value.startswith(("#", _PICTURE))

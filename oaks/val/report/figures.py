@@ -94,7 +94,7 @@ class Drawing:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Drawing]:
-    """A canvas of a size in inches, in the report's style."""
+    """Context of a canvas of a size in inches, in the report's style."""
     with rc_context(STYLE):
         draft = Drawing(Canvas(figsize=(width, height), layout="constrained"))
         yield draft
@@ -115,7 +115,7 @@ def _row(draft: Drawing, count: int, *, sharex: bool = False) -> np.ndarray:
 
 
 def _legend(axes: Axes, **options: Any) -> None:
-    """Add a legend, unless the panel has nothing to name."""
+    """Add a legend, unless no line or area of the panel has a label."""
     if axes.get_legend_handles_labels()[0]:
         for handle in axes.legend(**options).get_patches():
             handle.set(edgecolor="#8895a3", linewidth=0.5)

@@ -1,4 +1,4 @@
-"""Writes reports, and reads them back to add sections."""
+"""Reports as files: HTML, JSON and Markdown; reading them back to add sections."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def load_report(folder: str | Path) -> Report:
 
 
 def check_report(folder: str | Path | None) -> None:
-    """Refuse a folder whose report cannot be read, before work that is to be added to it.
+    """Refuse a folder whose report cannot be read, before work whose results are added to it.
 
     Raises:
         ArgumentError: as `load_report`.
