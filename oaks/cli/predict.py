@@ -142,7 +142,7 @@ def predict_on_ray(
 
 
 def found_in(people: int, pictures: int) -> str:
-    """What was found, as the last line tells it."""
+    """Return the totals of the last line."""
     return f"{number_of(people, 'person', 'people')} in {number_of(pictures, 'picture')}"
 
 

@@ -90,7 +90,7 @@ def track(
         raise ArgumentError("pass at most one of --boxes, --detector, --first-boxes")
     looks: dict[str, Any] = {"absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails}
     with ExitStack() as stack:
-        preview = Preview(**looks) if show else None  # before PyAV is imported; Preview says why
+        preview = Preview(**looks) if show else None  # before PyAV is imported (see Preview)
         if preview is not None:
             stack.callback(preview.close)
         sources = _sources(source, rate=rate, live=live, retry=retry)
@@ -123,9 +123,9 @@ def track(
 
 
 def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
-    """Turn names into sources: each is one, but pictures together are one, since shells expand globs.
+    """Open a source for each name, and one source for several pictures, since shells expand globs.
 
-    Whether they are animations is read from the first.
+    The first picture decides whether they are animations.
     """
     from oaks.animations import is_animation
     from oaks.images import SUFFIXES
