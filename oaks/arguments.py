@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from oaks.errors import ArgumentError
+from oaks.names import number_of
 
 
 def as_path(name: str, value: Any) -> Path:
@@ -89,7 +90,7 @@ def parse_settings(
     Args:
         option: what messages call the texts.
         texts: the texts.
-        kinds: name -> str, bool, or int or float and how many of them, with commas between.
+        kinds: name -> str, bool, or int or float and how many of them, separated by commas.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -115,8 +116,11 @@ def _numbers(name: str, text: str, kind: type, count: int) -> Any:
     except ValueError:
         numbers = ()
     if len(numbers) != count or not all(map(is_number, numbers)) or (kind is int and min(numbers) < 1):
-        kinds = "integers of at least 1" if kind is int else "finite numbers"
-        raise ArgumentError(f"{name} must be {count} {kinds}, with commas between several, got {text!r}")
+        expected = number_of(count, "integer of at least 1", "integers of at least 1")
+        if kind is float:
+            expected = number_of(count, "finite number")
+        commas = " separated by commas" if count > 1 else ""
+        raise ArgumentError(f"{name} must be {expected}{commas}, got {text!r}")
     return numbers if count > 1 else numbers[0]
 
 

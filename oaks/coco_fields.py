@@ -61,8 +61,7 @@ def integers(values: list[Any], label: Callable[[int], str], *, least: int) -> n
     except (OverflowError, ValueError):
         pass
     for n, value in enumerate(values):
-        whole = type(value) in (int, float) and value == value and abs(value) < 2**63 and value == int(value)
-        if not whole or value < least or (type(value) is float and value >= 2**53):
+        if not is_whole(value) or value < least:
             raise ArgumentError(f"{label(n)} must be an integer of at least {least}, got {shortened(value)}")
     return np.array([int(value) for value in values], np.int64)
 

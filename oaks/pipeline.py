@@ -229,20 +229,16 @@ class Pipeline:
 
     def _load_forests(self) -> None:
         """Read the scorer's trees and copy them to the device."""
-        self._forests: list[Any] = []
-        if self._within:
-            self.has_forests = False
-            return
-        for forest in load_forests(self._bundle):
-            on_device = self.memory.stream is not None
-            self._forests.append(forest.to_device(self._uploaded) if on_device else forest)
+        on_device = self.memory.stream is not None
+        self._forests: list[Any] = [
+            forest.to_device(self._uploaded) if on_device else forest
+            for forest in (() if self._within else load_forests(self._bundle))
+        ]
         self.has_forests = bool(self._forests)
 
     def _uploaded(self, array: np.ndarray) -> Array:
-        staged, target = (
-            self.memory.staging(array.shape, array.dtype),
-            self.memory.empty(array.shape, array.dtype),
-        )
+        staged = self.memory.staging(array.shape, array.dtype)
+        target = self.memory.empty(array.shape, array.dtype)
         np.copyto(staged, array)
         self.memory.upload(staged, target)
         self.memory.synchronize()

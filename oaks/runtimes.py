@@ -6,6 +6,7 @@ they are loaded. Nothing in this package uses the network unless asked to.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from types import ModuleType
@@ -58,8 +59,6 @@ def load(name: str) -> ModuleType:
     Raises:
         ImportError: it is not installed, or does not load.
     """
-    import importlib
-
     return _LOADERS[name]() if name in _LOADERS else importlib.import_module(name)
 
 

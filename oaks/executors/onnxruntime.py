@@ -20,6 +20,7 @@ from oaks.bundle import Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.executors.base import Array, HostMemory, Memory, Tensor, checked_tensor
 from oaks.forks import outlives_forks
+from oaks.ops import native
 from oaks.runtimes import load_onnxruntime
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ def unavailable(device: str, provider: str = CUDA) -> str | None:
             return "runs on NVIDIA GPUs only; for the CPU pass backend 'onnxruntime'"
         return None
     from oaks.executors import pycuda
-    from oaks.ops import native
 
     try:
         index = pycuda.index_of(device)

@@ -20,7 +20,7 @@ import numpy as np
 
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.executors.base import exclusive_capture
-from oaks.ops import array_stream
+from oaks.ops import array_stream, native
 
 log = logging.getLogger("oaks")
 
@@ -235,8 +235,6 @@ class DeviceLane:
                 self._stream.wait_for_event(event)
                 del event  # must happen while its context is current
             elif stream is not None:
-                from oaks.ops import native
-
                 assert native.cuda is not None
                 assert self.stream is not None
                 native.cuda.wait_for(self.stream, stream, array.__cuda_array_interface__["data"][0])
@@ -332,8 +330,6 @@ class DeviceMemory(DeviceLane):
         return lambda: graph.launch(stream)
 
     def _capture(self, work: Callable[[], None]) -> Any:
-        from oaks.ops import native
-
         if native.cuda is None:
             raise BackendUnavailable("this build of oaks has no CUDA support, hence no CUDA graphs")
         assert self.stream is not None

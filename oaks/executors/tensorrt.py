@@ -19,6 +19,7 @@ from oaks.executors import pycuda as gpus
 from oaks.executors.base import Tensor, checked_tensor
 from oaks.executors.pycuda import DeviceArray, DeviceMemory
 from oaks.forks import inherited
+from oaks.ops import native
 
 if TYPE_CHECKING:
     from oaks.engines.plans.cache import Plan
@@ -86,7 +87,6 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
         return None, reason
     from oaks.engines.plans import rtx
     from oaks.engines.plans.library import RTX, library
-    from oaks.ops import native
 
     if native.cuda is None:
         return None, "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH"

@@ -18,6 +18,7 @@ from oaks.bundle import Network
 from oaks.errors import ArgumentError, BundleError
 from oaks.executors.base import Array, HostMemory, Memory, Tensor, exclusive_capture
 from oaks.forks import inherited
+from oaks.ops import native
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +47,8 @@ def default_device() -> str:
 def unavailable(device: str) -> str | None:
     if device != "cpu" and not device.startswith("cuda"):
         return f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}"
-    if device != "cpu":
-        from oaks.ops import native
-
-        if native.cuda is None:
-            return "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH, or pass device 'cpu'"
+    if device != "cpu" and native.cuda is None:
+        return "this build of oaks has no CUDA support; reinstall oaks with nvcc on the PATH, or pass device 'cpu'"
     if inherited("torch"):
         return (
             "torch was loaded before this process was forked, and its threads do not run in the fork; start processes "

@@ -31,17 +31,17 @@ class Metrics:
         self._requests = Counter(
             "oaks_requests", "Requests to /predict by HTTP status.", [*named, "status"], registry=registry
         )
-        self._seconds = Histogram(
-            "oaks_request_seconds", "Seconds from a request's arrival to its reply.", named, buckets=_SECONDS,
-            registry=registry,
-        ).labels(replica)  # fmt: skip
-        self._batch = Histogram(
-            "oaks_batch_people", "People per batch.", named, buckets=_PEOPLE, registry=registry
-        ).labels(replica)
-        self._batch_seconds = Histogram(
-            "oaks_batch_seconds", "Seconds that the Engine takes for a batch.", named, buckets=_SECONDS,
-            registry=registry,
-        ).labels(replica)  # fmt: skip
+
+        def histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, meaning, named, buckets=buckets, registry=registry).labels(replica)
+
+        self._seconds = histogram(
+            "oaks_request_seconds", "Seconds from a request's arrival to its reply.", _SECONDS
+        )
+        self._batch = histogram("oaks_batch_people", "People per batch.", _PEOPLE)
+        self._batch_seconds = histogram(
+            "oaks_batch_seconds", "Seconds that the Engine takes for a batch.", _SECONDS
+        )
         self._people = Counter("oaks_people", "Poses in replies.", named, registry=registry).labels(replica)
         self._waiting = Gauge(
             "oaks_queue_requests", "Requests being computed or waiting.", named, registry=registry

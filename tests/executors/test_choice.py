@@ -116,11 +116,6 @@ def test_an_explicitly_chosen_backend_never_falls_back(only, name):
         executors.choose_backend(name, None)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny")
-
-
 def test_an_engine_raises_backend_unavailable(only, tiny):
     only("onnxruntime")
     with pytest.raises(BackendUnavailable, match="openvino is missing"):

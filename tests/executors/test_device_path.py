@@ -12,23 +12,7 @@ import oaks
 from oaks.ops import native
 
 from . import stand_in
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", half=True)
-
-
-def frames(count: int) -> list[np.ndarray]:
-    random = np.random.default_rng(count)
-    return [random.integers(0, 256, (60 + 7 * i, 90 - 5 * i, 3), dtype=np.uint8) for i in range(count)]
-
-
-def boxes(count: int, seed: int = 0) -> np.ndarray:
-    corners = np.random.default_rng(seed).uniform(-10, 50, (count, 2))
-    return np.concatenate(
-        [corners, corners + np.random.default_rng(seed + 1).uniform(10, 60, (count, 2))], axis=1
-    )
+from .pictures import boxes, frames
 
 
 def assert_same(poses, expected):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-import bundles
 import numpy as np
 import pycuda_stand_in
 import pytest
@@ -25,15 +24,7 @@ from oaks.executors import tensorrt_rtx
 from oaks.executors.base import Tensor
 from oaks.executors.pycuda import DeviceMemory
 
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return bundles.write(tmp_path_factory.mktemp("bundles") / "tiny", half=True)
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    return pycuda_stand_in.install(monkeypatch)
+from .pictures import boxes, frames
 
 
 @pytest.fixture(params=listings.VERSIONS)
@@ -66,16 +57,6 @@ def arrays(executor, memory, batch: int):
         {name: memory.empty((batch, *t.shape), t.dtype) for name, t in tensors.items()}
         for tensors in (executor.inputs, executor.outputs)
     )
-
-
-def frames(count: int) -> list[np.ndarray]:
-    random = np.random.default_rng(count)
-    return [random.integers(0, 256, (60 + 7 * i, 90 - 5 * i, 3), dtype=np.uint8) for i in range(count)]
-
-
-def boxes(count: int) -> np.ndarray:
-    corners = np.random.default_rng(count).uniform(-10, 50, (count, 2))
-    return np.concatenate([corners, corners + 40], axis=1)
 
 
 # ---- through the Engine

@@ -17,11 +17,6 @@ from oaks.executors.pycuda import DeviceMemory, device, unavailable
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    return pycuda_stand_in.install(monkeypatch)
-
-
-@pytest.fixture
 def memory(gpu):
     made = DeviceMemory(0)
     yield made
