@@ -53,7 +53,7 @@ class Animation:
         return Image.OPEN[self._header.format][0](io.BytesIO(self._content), "")
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
-        """The frames.
+        """Yield the frames.
 
         Raises:
             ArgumentError: a frame is damaged or missing; the frames before it have been yielded.

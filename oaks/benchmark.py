@@ -266,7 +266,7 @@ def benchmark_bundles(
 
 
 def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[GroundTruth, Path]:
-    """The annotated people and the folder of their images, checked before minutes go into timing.
+    """Return the annotated people and the folder of their images, checked before minutes go into timing.
 
     Raises:
         BackendUnavailable: the packages of `oaks val` are not installed.

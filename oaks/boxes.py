@@ -175,14 +175,14 @@ class BoxSource:
 
 
 def boxes_from_detector(detector: Detector, every: int | None = 1) -> BoxSource:
-    """Boxes from a detector."""
+    """Return a source of boxes from a detector."""
     return BoxSource(detector.description, lambda image: detector.detect(image.image), every, detected=True)
 
 
 def boxes_from_file(
     path: str | Path, every: int | None = 1, category: str | int | None = None, *, sequence: bool = True
 ) -> BoxSource:
-    """Boxes from COCO JSON (annotations, or results with boxes), or from a MOT file (.txt).
+    """Return a source of boxes from COCO JSON (annotations, or results with boxes) or a MOT file (.txt).
 
     Pictures are found by their names where a COCO file has any.
 
@@ -206,7 +206,7 @@ def boxes_from_file(
 
 
 def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: bool = True) -> BoxSource:
-    """Boxes from a file that has been read; `boxes_from_file` explains the arguments."""
+    """Return a source of boxes from a file that has been read; `boxes_from_file` explains the arguments."""
 
     def image_id(image: Image) -> int | None:
         if not image.name or (sequence and not people.image_ids):
@@ -225,7 +225,7 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
 
 
 def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
-    """Boxes of a video's first frame; later boxes are predicted from the tracks.
+    """Return a source of boxes of a video's first frame; later boxes are predicted from the tracks.
 
     Args:
         boxes: (N, 4) x1, y1, x2, y2.
@@ -240,7 +240,7 @@ def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:
 
 
 def whole_image() -> BoxSource:
-    """Each image is one person."""
+    """Return a source for images of one person each."""
 
     def find(image: Image) -> Boxes:
         height, width = image.image.shape[:2]

@@ -108,7 +108,7 @@ class Bundle:
         path: the folder or zip file.
         name: what the bundle is called.
         license: of the weights, apart from the code's.
-        networks: role -> what bundle.json says about the network, see PosePart, KSPart and DetectorPart.
+        networks: role -> description of the network: PosePart, KSPart, DetectorPart or SharedPart.
         scorer: where similarity comes from, or None.
         visibility, similarity: calibration of the two kinds of logits.
         score: which score Poses.scores is, "oaks" or "conventional"; None: OAKS where the bundle gives it.
@@ -190,7 +190,7 @@ class Bundle:
 
     @property
     def pose(self) -> PosePart:
-        """What bundle.json says about the pose network.
+        """Description of the pose network in bundle.json.
 
         Raises:
             ArgumentError: the bundle has none.
@@ -199,7 +199,7 @@ class Bundle:
 
     @property
     def ks(self) -> KSPart:
-        """What bundle.json says about the KS network.
+        """Description of the KS network in bundle.json.
 
         Raises:
             ArgumentError: the bundle has none.
@@ -208,7 +208,7 @@ class Bundle:
 
     @property
     def detector(self) -> DetectorPart:
-        """What bundle.json says about the detector, its own or that of the shipped bundle it refers to.
+        """Description of the detector in bundle.json, or in that of the shipped bundle it refers to.
 
         Raises:
             ArgumentError: the bundle has none.

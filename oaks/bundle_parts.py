@@ -30,7 +30,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PosePart:
-    """What bundle.json says about the pose network.
+    """Description of the pose network in bundle.json.
 
     Attributes:
         kind: "heatmaps" or "simcc".
@@ -75,7 +75,7 @@ class PosePart:
 
 @dataclass(frozen=True)
 class KSPart:
-    """What bundle.json says about the KS network; fields as in PosePart."""
+    """Description of the KS network in bundle.json; fields as in PosePart."""
 
     files: Mapping[str, str]
     batch: int | None = None
@@ -84,7 +84,7 @@ class KSPart:
 
 @dataclass(frozen=True)
 class DetectorPart:
-    """What bundle.json says about the person detector.
+    """Description of the person detector in bundle.json.
 
     Attributes:
         kind: "centers", "yolox" or "boxes": how its outputs are read (docs/bundles.md).
@@ -153,7 +153,7 @@ class SecondOpinion:
 
 @dataclass(frozen=True)
 class ScorerPart:
-    """What bundle.json says about the scorer: the source of keypoint similarity and, possibly, visibility.
+    """Description of the scorer in bundle.json: the source of keypoint similarity and, possibly, visibility.
 
     Attributes:
         kind: "ks_net" (the role "ks") or "forest" (boosted trees in `files`).

@@ -148,7 +148,7 @@ class Detector(SetOnce):
         self.size, self.description = self._model.size, self._model.description
 
     def detect(self, image: Any, *, color: str = "bgr") -> tuple[np.ndarray, np.ndarray]:
-        """The people in a picture.
+        """Detect the people in a picture.
 
         Args:
             image: (H, W, 3) uint8, a path or a PIL image.
@@ -273,7 +273,7 @@ class _OnnxModel:
         self.description = self._describe()
 
     def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
-        """The input's name, and its (width, height)."""
+        """Return the input's name, and its (width, height)."""
         inputs = self._session.get_inputs()
         shape = inputs[0].shape
         if (
@@ -300,7 +300,7 @@ class _OnnxModel:
             raise ArgumentError(f"detector: {self.path}: {error}") from error
 
     def _choose(self, given: Preprocessing) -> Preprocessing:
-        """The caller's preprocessing, otherwise the family's."""
+        """Return the caller's preprocessing, otherwise the family's."""
         family = self._format.preprocessing
         if not self._format.certain and not (given.color or given.mean or given.std):
             log.warning(
@@ -326,7 +326,7 @@ class _OnnxModel:
             raise ArgumentError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
 
     def find(self, pixels: np.ndarray) -> Found:
-        """Boxes in input pixels, and scores."""
+        """Return boxes in input pixels, and scores."""
         _normalized(pixels, self.preprocessing, self._pixels)
         try:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -408,7 +408,7 @@ class _CentersModel:
         self._call = self._executor.bind({"pixels": self._pixels}, self._maps)
 
     def find(self, pixels: np.ndarray) -> Found:
-        """Boxes in input pixels, and scores."""
+        """Return boxes in input pixels, and scores."""
         _normalized(pixels, self.preprocessing, self._host)
         with self._memory.active():
             self._memory.upload(self._host, self._pixels)

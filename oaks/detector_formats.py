@@ -196,7 +196,7 @@ def _chosen(boxes: np.ndarray, scores: np.ndarray, persons: np.ndarray, threshol
 
 
 def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, overlap: float) -> Found:
-    """Boxes given as x, y, width, height about their centers, after NMS."""
+    """Convert boxes from center, width and height to xyxy, and apply NMS."""
     kept = scores >= max(threshold, np.finfo(np.float32).tiny)
     _check_finite(scores, centered[kept])
     middles, halves = centered[kept, :2], np.maximum(centered[kept, 2:4], 0) / 2
@@ -204,7 +204,7 @@ def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, over
 
 
 def best_of(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> Found:
-    """The boxes that `box_nms` keeps, best first."""
+    """Return the boxes that `box_nms` keeps, best first."""
     boxes = np.ascontiguousarray(boxes, np.float32)
     scores = np.ascontiguousarray(scores, np.float32)
     kept = box_nms(boxes, scores, threshold=overlap)
@@ -220,7 +220,7 @@ def decode_centers(
     threshold: float,
     overlap: float,
 ) -> Found:
-    """Boxes of one input from a detector's maps: peaks of the centers, each with the box beside it, then NMS.
+    """Decode a detector's maps to boxes: peaks of the centers, each with the box stored there, then NMS.
 
     Args:
         centers: (1, h, w) logits.

@@ -95,7 +95,7 @@ def _cuda_version(number: int) -> str:
 
 
 def _choice() -> Finding:
-    """The backend that an Engine chooses by default."""
+    """Return the backend that an Engine chooses by default."""
     try:
         name, device, skipped = executors.choose_backend("auto", None)
     except BackendUnavailable as error:

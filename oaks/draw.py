@@ -149,7 +149,7 @@ def _draw_person(picture: np.ndarray, pose: Pose, skeleton: Skeleton, pen: _Pen,
 
 
 def _joints(keypoints: np.ndarray, shown: np.ndarray, pen: _Pen) -> list[tuple[int, float]]:
-    """The keypoints to draw and the radii of their discs, smaller where keypoints are close together, as in a face."""
+    """Return the keypoints to draw and the radii of their discs, which are smaller for keypoints close together."""
     indices = np.flatnonzero(shown)
     points = keypoints[indices].astype(np.float64)
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)

@@ -284,7 +284,7 @@ def _sources(work: Path, files: Sequence[Path], folders: Sequence[Path]) -> list
 def split_people(
     truths: Sequence[GroundTruth], settings: FinetuneSettings, readable: Sequence[Sequence[int]]
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The content of each annotation file in two parts: people to train on, and people held out.
+    """Return the content of each annotation file in two parts: people to train on, and people held out.
 
     Images are held out in a random order until they hold the share of the people that is to be held out. `readable` are
     the indices of the images of each file that can be read; the others are in neither part.
@@ -344,7 +344,7 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
 
 
 def _with_people(sources: Sequence[Source], part: str) -> list[tuple[Source, int]]:
-    """The sources with people in a part, and their numbers of annotations."""
+    """Return the sources with people in a part, and their numbers of annotations."""
     counts = [
         len(read_json(getattr(source, part), top=dict, strict=False)["annotations"]) for source in sources
     ]

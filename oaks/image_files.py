@@ -56,7 +56,7 @@ def natural_key(path: str | Path) -> tuple[Any, ...]:
 
 
 def images_in(folder: str | Path) -> list[Path]:
-    """The image files of a folder, without its subfolders, in natural order; image files of other kinds are skipped.
+    """Return the image files of a folder, without its subfolders, in natural order; image files of other kinds are skipped.
 
     Raises:
         FileNotFoundError: there is none; the message says what the folder holds.
@@ -77,7 +77,7 @@ def images_in(folder: str | Path) -> list[Path]:
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """The image files that files, folders (not their subfolders) and globs name, each once.
+    """Return the image files that files, folders (not their subfolders) and globs name, each once.
 
     Files stay in the order of `sources`; those of a folder or a glob come in natural order.
 
@@ -127,7 +127,7 @@ class ImageFolder:
         self._listed: dict[Path, dict[str, Path]] = {}
 
     def find(self, name: str) -> Path | None:
-        """The file of a name, or None if there is none.
+        """Return the file of a name, or None if there is none.
 
         Raises:
             ArgumentError: the name leads out of the folder.
@@ -150,7 +150,7 @@ class ImageFolder:
             return None
 
     def path(self, name: str) -> Path:
-        """The file of a name.
+        """Return the file of a name.
 
         Raises:
             FileNotFoundError: there is none.

@@ -164,7 +164,7 @@ def _sides(size: Sequence[int]) -> str:
 
 
 def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
-    """A file's content and header, both within the limits.
+    """Return a file's content and header, both within the limits.
 
     Raises:
         FileNotFoundError, ArgumentError: as `read_image`.
@@ -191,7 +191,7 @@ def _checked_header(name: str | Path, content: bytes, bounds: limits.Limits) -> 
 
 
 def _header(content: bytes, label: str | Path) -> Header | None:
-    """The header of an image, or None where it cannot be read.
+    """Return the header of an image, or None where it cannot be read.
 
     Pillow's plugins are called one by one: Image.open has a limit on pixels that cannot be raised for one call.
     """
@@ -348,7 +348,7 @@ def _is_pil(value: Any) -> bool:
 
 
 def _from_pil(name: str, image: Any) -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8 RGB: the pixels that its file gives through `read_image`."""
+    """Return a PIL image as (H, W, 3) uint8 RGB: the pixels that its file gives through `read_image`."""
     from PIL import ImageOps
 
     limits.check(f"{name}: width times height", "image_pixels", image.width * image.height)

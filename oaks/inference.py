@@ -339,7 +339,7 @@ class Engine(SetOnce):
             return self._detector
 
     def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes and scores of the people in a picture in the order `color`."""
+        """Return boxes and scores of the people in a picture in the order `color`."""
         detector = self.detector
         with self._turn, self.timings.stage("detect"):
             if isinstance(picture, np.ndarray):
@@ -513,7 +513,7 @@ class _Begun:
 
 
 def _calls(frames: Iterable[Any], boxes: Any, box_scores: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """The arguments of `infer`, call by call."""
+    """Yield the arguments of `infer`, call by call."""
     frames = check_iterable("frames", frames)
     for_all = boxes is None or isinstance(boxes, str)
     own_boxes: Iterator[Any] = itertools.repeat(boxes) if for_all else check_iterable("boxes", boxes)
@@ -630,7 +630,7 @@ def report_unscored(poses: Poses, failed: Callable[[int, str], object]) -> None:
 def _persons(
     pictures: Sequence[Any], boxes: Any, box_scores: Any, *, single: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (N, 4), the frame of each (N,) int32, and their scores (N,)."""
+    """Return boxes (N, 4), the frame of each (N,) int32, and their scores (N,)."""
     count = len(pictures)
     if boxes is None:
         corners = np.array([(0, 0, p.shape[1], p.shape[0]) for p in pictures], np.float32).reshape(-1, 4)
@@ -665,7 +665,7 @@ def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
 
 
 def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | None:
-    """The pose network of the second opinion: in the same precision, or in fp32 where it lacks that."""
+    """Return the pose network of the second opinion: in the same precision, or in fp32 where it lacks that."""
     second = bundle.second_opinion()
     if second is None:
         return None
@@ -692,7 +692,7 @@ def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
 def choose_networks(
     bundle: Bundle, backend: str, precision: str, on_device: bool
 ) -> tuple[str, list[Network]]:
-    """The precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
+    """Return the precision to run in, and the networks in it; a KS network may stay fp32 beside int8."""
     if precision == "auto":
         order = ("fp16", "fp32", "int8") if on_device else ("fp32", "fp16", "int8")
         held = [

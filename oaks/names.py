@@ -1,4 +1,4 @@
-"""How to show names from outside (files, streams, labels) and numbers of things, and how to name files after names."""
+"""Names from outside (files, streams, labels) and counts as printable text, and file names made from such names."""
 
 from __future__ import annotations
 

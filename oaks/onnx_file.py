@@ -378,7 +378,7 @@ def _without_casts(graph: Iterable[Field]) -> list[Field]:
 
 
 def _reads(node: Message) -> Iterator[str]:
-    """The tensors that a node reads, its subgraphs' nodes included."""
+    """Yield the tensors that a node reads, its subgraphs' nodes included."""
     parts = _by_number(node)
     yield from _texts(parts[1])
     for held in map(_by_number, parts[5]):
@@ -512,7 +512,7 @@ def _number(message: Message, field: int) -> int:
 
 
 def _fields(message: Message) -> Iterator[Field]:
-    """The fields of a protobuf message, in the order of the file."""
+    """Yield the fields of a protobuf message, in the order of the file."""
     if isinstance(message, int):  # where a message is expected: a damaged field of another wire type
         raise _Refused(_DAMAGED)
     message = memoryview(message)

@@ -219,7 +219,7 @@ class Pipeline:
                 )
 
     def _map_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The outputs that keypoints are decoded from, and their shapes without the batch axis."""
+        """Return the outputs that keypoints are decoded from, and their shapes without the batch axis."""
         pose, keypoints = self._bundle.pose, self._bundle.skeleton.count
         if pose.kind == "simcc":
             width, height = pose.size
@@ -290,7 +290,7 @@ class Pipeline:
         )
 
     def _ahead(self, shape: Sequence[int], dtype: np.dtype | type) -> Array:
-        """A new array that the copy stream may write to: torch's allocations are ready on torch's own stream only."""
+        """Return a new array that the copy stream may write to: torch's allocations are ready on torch's own stream only."""
         made = self.memory.empty(shape, dtype)
         self.memory.set(self._allocated)
         self.memory.ahead.after(self._allocated)
@@ -329,7 +329,7 @@ class Pipeline:
         return layout
 
     def _pass(self, batch: int, turn: int) -> _Pass:
-        """The pass of a batch size on a set of inputs, bound on first use."""
+        """Return the pass of a batch size on a set of inputs, bound on first use."""
         if (batch, turn) not in self._passes:
             inputs = self._inputs[turn]
             layout = self._layout(batch)
@@ -577,7 +577,7 @@ class Pipeline:
         )
 
     def _recorded(self, part: _Pass) -> Callable[[], None]:
-        """Everything after the crop as one call, which can be captured as a graph. The crop is outside it, since
+        """Return everything after the crop as one call, which can be captured as a graph. The crop cannot, since
         frames have new addresses each time."""
         if part.recorded is None:
             steps = list(part.steps.values())
@@ -706,7 +706,7 @@ class _Layout:
         self.size = _aligned(self.size + math.prod(shape) * np.dtype(dtype).itemsize)
 
     def views(self, memory: Memory, buffer: Array) -> Results:
-        """The typed arrays in a buffer of `size` bytes."""
+        """Return the typed arrays in a buffer of `size` bytes."""
         parts = {name: memory.view(buffer, *part) for name, part in self._parts.items()}
         return Results(**{entry.name: parts.get(entry.name) for entry in fields(Results)})
 

@@ -119,7 +119,7 @@ class Poses:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Poses]) -> Poses:
-        """The poses of all parts, in order; frame_index stays as it is.
+        """Return the poses of all parts, in order; frame_index stays as it is.
 
         Raises:
             ArgumentError: no parts, or parts that differ in skeleton, kind of score, or in having track_ids.
@@ -232,13 +232,13 @@ class Poses:
         return f"Poses({', '.join(parts)})"
 
     def _repr_png_(self) -> bytes | None:
-        """The picture that notebooks show: the frames' poses side by side on gray, without their images."""
+        """Return the picture that notebooks show: the frames' poses side by side on gray, without their images."""
         from oaks.draw import thumbnail
 
         return thumbnail(self)
 
     def by_frame(self) -> list[Poses]:
-        """The poses of each frame handed in, in order; empty Poses for a frame without people.
+        """Return one Poses per given frame, in order; empty Poses for a frame without people.
 
         frame_index stays as it is. Without frame_count (poses assembled by hand) the list ends with the last frame
         that has a pose.
@@ -257,7 +257,7 @@ class Poses:
         boxes: bool = False,
         threshold: float = 0.0,
     ) -> np.ndarray:
-        """A copy of a picture with the poses in it: (H, W, 3) uint8 BGR.
+        """Return a copy of a picture with the poses in it: (H, W, 3) uint8 BGR.
 
         Args:
             image: (H, W, 3) uint8 BGR, a path or a PIL image.
@@ -446,7 +446,7 @@ def _shape(name: str, count: int, keypoints: int) -> tuple[int, ...]:
 
 
 def _file_names(given: Any, frame_index: np.ndarray, frames: int) -> list[str]:
-    """The file name of each pose, of one name or one for each frame."""
+    """Return the file name of each pose, of one name or one for each frame."""
     if isinstance(given, str):
         return [given] * len(frame_index)
     try:

@@ -26,7 +26,7 @@ DEMO = Path(__file__).parent / "data" / "demo"
 TOGETHER = 8  # pictures inferred in one pass
 
 Place = TypeVar("Place", bound=str | Path)
-"""How a caller names its pictures: files for `predict`, addresses and names for oaks.ray."""
+"""Name of a picture: a file for `predict`, an address or a name for oaks.ray."""
 
 
 @dataclass(frozen=True)

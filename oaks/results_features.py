@@ -24,13 +24,13 @@ SMALLEST_BOX = 8.0
 
 
 def feature_names(keypoints: int, *, second_opinion: bool = False) -> tuple[str, ...]:
-    """The features of results with K keypoints, in order."""
+    """Return the features of results with K keypoints, in order."""
     names = [name for name in ops.feature_names(keypoints, maps=False) if not name.startswith("frame_")]
     return (*names, *(ops.SECOND_FEATURES if second_opinion else ()))
 
 
 def map_feature_names(keypoints: int, *, second_opinion: bool = False) -> tuple[str, ...]:
-    """The features of poses and heatmaps averaged over the flip, in order."""
+    """Return the features of poses and heatmaps averaged over the flip, in order."""
     names = ops.feature_names(keypoints, maps=True, mirrored=True)
     return (*names, *(ops.SECOND_FEATURES if second_opinion else ()))
 
@@ -127,7 +127,7 @@ def with_opinion(
 
 
 def boxes_around(keypoints: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) x1, y1, x2, y2 that stand in for unknown ones: around keypoints (N, K, 2), enlarged by a fifth."""
+    """Return boxes (N, 4) x1, y1, x2, y2 that stand in for unknown ones: around keypoints (N, K, 2), enlarged by a fifth."""
     low, high = keypoints.min(axis=1), keypoints.max(axis=1)
     center = (low + high) / 2 + 0.5
     half = np.maximum(high - low, SMALLEST_BOX) / 2 * BOX_OF_KEYPOINTS

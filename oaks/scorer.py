@@ -47,7 +47,7 @@ EMPTY = 1e-30
 
 
 class Scored(NamedTuple):
-    """What a scorer predicts for N poses.
+    """Predictions of a scorer for N poses.
 
     Attributes:
         similarity: (N, K) float32, predicted keypoint similarity, 0 to 1.
@@ -62,7 +62,7 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What a scorer was fitted to.
+    """Description of what a scorer was fitted to.
 
     Attributes:
         kind: "results": it uses keypoints, their scores and boxes; "heatmaps": features of the maps as well.
@@ -131,7 +131,7 @@ class Scorer(SetOnce):
 
     @classmethod
     def read(cls, content: bytes, label: str) -> Scorer:
-        """A scorer from a file's content; `label` names it in messages.
+        """Return a scorer from a file's content; `label` names it in messages.
 
         Raises:
             ValueError: it is not a scorer.
@@ -241,7 +241,7 @@ class Scorer(SetOnce):
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """The file's content."""
+        """Return the file's content."""
         return {
             "format": FORMAT,
             **vars(self.card),
@@ -282,7 +282,7 @@ class Scorer(SetOnce):
 
 
 def load_forests(bundle: Bundle) -> list[Forest]:
-    """The trees of a bundle whose scorer sees heatmaps, for similarity and for visibility; none of another bundle.
+    """Return the trees of a bundle whose scorer sees heatmaps, for similarity and for visibility; none of another bundle.
 
     Raises:
         BundleError: a file holds no forest, or the forests look at other features than this version computes.

@@ -224,7 +224,7 @@ class HostMemory:
         return work
 
     def _nothing(self, *_arguments: Any, **_named: Any) -> None:
-        """What a host has nothing to do for: its work is done when a call returns."""
+        """Do nothing: on the host, work is done when a call returns."""
 
     wait_for = drop_staging = mark = set = after = reach = synchronize = close = _nothing
 

@@ -18,7 +18,7 @@ from oaks.ops._arguments import (
 def score(
     similarity: Any, visibility: Any, box_scores: Any = None, *, out: Any = None, stream: int | None = None
 ) -> Any:
-    """The OAKS score: the mean of predicted keypoint similarity, weighted by predicted visibility.
+    """Return the OAKS score: the mean of predicted keypoint similarity, weighted by predicted visibility.
 
     Args:
         similarity: (N, K) float32, predicted keypoint similarity, 0 to 1.
@@ -40,7 +40,7 @@ def score(
 def conventional_score(
     heat: Any, box_scores: Any = None, *, out: Any = None, stream: int | None = None
 ) -> Any:
-    """The conventional score: the mean of the heatmaps' maxima.
+    """Return the conventional score: the mean of the heatmaps' maxima.
 
     Args:
         heat: (N, K) float32, as decode returns it.

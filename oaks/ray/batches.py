@@ -355,7 +355,7 @@ def _from_people(people: PersonBoxes, _engine: Engine) -> BoxSource:
 
 
 def _described(boxes: str | Path | BoxesFor | None, detector: str | Path | None) -> str:
-    """Where boxes come from, for run.json."""
+    """Return the origin of the boxes, for run.json."""
     if detector is not None:
         return f"detector: {detector}"
     if callable(boxes):

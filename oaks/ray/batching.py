@@ -50,7 +50,7 @@ class Batcher(Generic[T, R]):
         """Weight per second of recent batches; 0 before the first."""
 
     async def submit(self, item: T, weight: int = 1) -> R:
-        """The result of an item.
+        """Run an item in a batch, and return its result.
 
         Raises:
             Exception: what `run` raised for this item.

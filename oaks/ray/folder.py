@@ -235,7 +235,7 @@ class RunFolder:
 def _coco_rows(
     table: pa.Table, about: Mapping[str, Any], number: Callable[[str], int | None], ids: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a part in COCO's format; `ids` gets the id of each of its pictures."""
+    """Yield the rows of a part in COCO's format; `ids` gets the id of each of its pictures."""
     import pyarrow as pa
 
     if table["frame"].null_count < table.num_rows:

@@ -95,7 +95,7 @@ class Gate:
 
 
 def _board_post() -> Post | None:
-    """The method of this Ray's board, or None while there is no service."""
+    """Return the method of this Ray's board, or None while there is no service."""
     import ray
 
     try:

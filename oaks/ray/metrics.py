@@ -77,7 +77,7 @@ class Metrics:
 
 
 def merged(texts: Iterable[str]) -> str:
-    """The metrics of several replicas as one text, in which each family is described once."""
+    """Return the metrics of several replicas as one text, in which each family is described once."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.metrics_core import Metric
     from prometheus_client.parser import text_string_to_metric_families

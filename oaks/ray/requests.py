@@ -78,7 +78,7 @@ class Query:
 
 
 def refusal(refused: Refused, *, allow: str | None = None) -> Response:
-    """The reply to a refused request; `allow` names the methods of the address."""
+    """Return the reply to a refused request; `allow` names the methods of the address."""
     from starlette.responses import JSONResponse
 
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after is not None else {}
@@ -135,7 +135,7 @@ async def read_query(
 
 
 def decode(query: Query, bounds: RequestLimits) -> np.ndarray:
-    """The picture of a request: (H, W, 3) uint8 BGR, upright.
+    """Return the picture of a request: (H, W, 3) uint8 BGR, upright.
 
     Raises:
         Refused: 413, 422, or 503 if it does not fit into memory.

@@ -69,7 +69,7 @@ def schema() -> pa.Schema:
 
 
 def to_table(found: Iterable[Found]) -> pa.Table:
-    """The rows of pictures, in their order."""
+    """Return the rows of pictures, in their order."""
     import pyarrow as pa
 
     pictures = list(found)
@@ -133,12 +133,12 @@ def _track_ids(listed: list[Poses], own: np.ndarray, of_person: Any) -> pa.Array
 
 
 def about(skeleton: Skeleton, score_kind: str, **more: Any) -> str:
-    """The metadata of a table, as JSON text."""
+    """Return the metadata of a table, as JSON text."""
     return json.dumps({"format": FORMAT, "skeleton": skeleton.to_dict(), "score_kind": score_kind, **more})
 
 
 def read_about(metadata: Mapping[bytes, bytes] | None, name: str) -> dict[str, Any]:
-    """The content of `about` from a table's metadata.
+    """Return the content of `about` from a table's metadata.
 
     Raises:
         ArgumentError: oaks did not write the table, or a newer version did.

@@ -123,7 +123,7 @@ class Service:
         self.stopping = False
 
     async def respond(self, request: Request) -> Response:
-        """The reply to a request."""
+        """Return the reply to a request."""
         from starlette.responses import JSONResponse, PlainTextResponse
         from starlette.responses import Response as Plain
 
@@ -154,7 +154,7 @@ class Service:
         )
 
     def model(self) -> dict[str, Any]:
-        """The reply of /model: keypoints, and limits on requests."""
+        """Return the reply of /model: keypoints, and limits on requests."""
         skeleton, bounds = self.engine.bundle.skeleton, self.settings.bounds
         return {
             "name": self.engine.bundle.name,
@@ -220,7 +220,7 @@ class Service:
                 self._people -= weight
 
     def _infer(self, items: Sequence[_Item]) -> Sequence[Poses | BaseException]:
-        """The poses of a batch of requests, each its own."""
+        """Return the poses of a batch of requests, each its own."""
         found: list[tuple[np.ndarray, np.ndarray] | Refused] = [self._located(item) for item in items]
         kept = [i for i, own in enumerate(found) if not isinstance(own, Refused)]
         located = [own for own in found if not isinstance(own, Refused)]
@@ -243,7 +243,7 @@ class Service:
         return results
 
     def _located(self, item: _Item) -> tuple[np.ndarray, np.ndarray] | Refused:
-        """Boxes and scores of the people of a request."""
+        """Return boxes and scores of the people of a request."""
         if isinstance(item.boxes, np.ndarray):
             return item.boxes, np.ones(len(item.boxes), np.float32)
         source = whole_image() if isinstance(item.boxes, str) or self.detect is None else self.detect
@@ -279,7 +279,7 @@ class Service:
 
 
 def application(service: Service) -> Any:
-    """The service as an ASGI application."""
+    """Return the service as an ASGI application."""
     from starlette.requests import Request
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:

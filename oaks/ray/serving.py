@@ -72,7 +72,7 @@ class Replica:
         return await self._service.respond(request)
 
     async def _exchange(self, text: str) -> str:
-        """The metrics of all replicas."""
+        """Return the metrics of all replicas."""
         return str(await self._board.exchange.remote(self._name, text))
 
     async def _post(self) -> None:

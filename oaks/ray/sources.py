@@ -83,7 +83,7 @@ class Inventory:
 
 
 def find_sources(sources: Sequence[str | Path]) -> Inventory:
-    """The pictures, tar shards (.tar, .tgz), Parquet files and videos that files, folders and globs name.
+    """Return the pictures, tar shards (.tar, .tgz), Parquet files and videos that files, folders and globs name.
 
     Folders are read without their subfolders. Files of other kinds in a folder are skipped; image files of
     kinds that are not read are logged.
@@ -135,7 +135,7 @@ def kind_of(address: str) -> str | None:
 
 
 def file_name(address: str) -> str:
-    """The name of a picture's file, without folders; of a shard's picture, as the shard has it."""
+    """Return the name of a picture's file, without folders; of a shard's picture, as the shard has it."""
     inside = address.removeprefix("tar://").partition("::")[0] if address.startswith("tar://") else address
     return inside.replace("\\", "/").rpartition("/")[2]
 
@@ -174,21 +174,21 @@ def _address(files: Any, path: str) -> str:
 
 
 def _opened(address: str) -> OpenFile:
-    """A file behind an address, to be read in a `with` block."""
+    """Return a file behind an address, to be read in a `with` block."""
     import fsspec
 
     return cast("OpenFile", fsspec.open(address, "rb"))  # a list for a list of addresses only
 
 
 def picture_reader(address: str) -> Callable[[], np.ndarray]:
-    """A function that reads a picture file."""
+    """Return a function that reads a picture file."""
     if "://" not in address:
         return lambda: read_image(address)
     return lambda: decode_image(read_bytes(address), address)
 
 
 def read_bytes(address: str) -> bytes:
-    """The content of a picture file behind an address, within the limit on image files.
+    """Return the content of a picture file behind an address, within the limit on image files.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -236,7 +236,7 @@ class _Entry(tarfile.TarInfo):
 
 
 def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    """The pictures of a tar shard, as WebDataset packs them: address of each, and a function that reads it.
+    """Yield the pictures of a tar shard, as WebDataset packs them: the address, and a function that reads each.
 
     Raises:
         OSError, ArgumentError: the shard, or the rest of it, cannot be read.
@@ -267,13 +267,13 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
 
 
 def _decompressed(file: Any) -> io.BufferedIOBase:
-    """A file's content, decompressed if it is compressed by gzip. tarfile's own streams do not compare its checksum."""
+    """Return a file's content, decompressed if it is gzipped. tarfile's own streams do not check the checksum."""
     buffered = io.BufferedReader(file, _PART)
     return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered
 
 
 def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    """The pictures in a Parquet file's column of encoded images: address and row of each, and a function that reads it.
+    """Yield the pictures in a Parquet file's column of encoded images: address and row, and a function that reads each.
 
     The column holds bytes, or structs with a field "bytes" as Hugging Face's data sets have.
 
@@ -302,7 +302,7 @@ def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[
 
 
 def decoder(content: Any, name: str) -> Callable[[], np.ndarray]:
-    """A function that decodes an encoded image."""
+    """Return a function that decodes an encoded image."""
 
     def decode() -> np.ndarray:
         if not isinstance(content, bytes):

@@ -154,7 +154,7 @@ class FileWorker:
         return rows.about(skeleton, kind, made=made, nms=nms, source=task.address)
 
     def _found(self, task: sources.Task) -> Iterator[rows.Found]:
-        """The result for each picture or frame of a task; at least one entry."""
+        """Yield the result for each picture or frame of a task; at least one entry."""
         if task.kind == sources.PICTURES:
             yield from self._poses((name, sources.picture_reader(name)) for name in task.pictures)
             return
@@ -180,7 +180,7 @@ class FileWorker:
         return poses_of(self.engine, self.boxes, self.settings.nms, ahead(pictures, self._readers))
 
     def _video(self, address: str) -> Iterator[rows.Found]:
-        """The tracked people of each frame, as `oaks track` finds them."""
+        """Yield the tracked people of each frame, as `oaks track` finds them."""
         from oaks.video import OneEuro, Summary, track
 
         summary = Summary()
@@ -252,7 +252,7 @@ def _value_reader(value: Any) -> Callable[[], np.ndarray]:
 
 
 def poses_of(engine: Engine, boxes: BoxSource, nms: float | None, pictures: Pictures) -> Iterator[rows.Found]:
-    """The result for each picture; damaged pictures have an error."""
+    """Yield the result for each picture; damaged pictures have an error."""
     for prediction, image in find_poses(engine, pictures, boxes, nms=nms):
         name = str(prediction.path)
         if image is None:
