@@ -52,7 +52,7 @@ class Engine(SetOnce):
         device: "cpu", "cuda", "cuda:1", ...; None: the backend's default.
         threads: CPU threads for the networks (with torch: of the process); None: all cores.
         max_batch: maximum people per pass; None: 8 on a CPU, 64 on a GPU. More are split into several passes.
-        color: channel order of arrays handed in, "bgr" or "rgb"; None: "bgr". Paths and PIL images need no setting.
+        color: channel order of arrays, "bgr" or "rgb"; None: "bgr". Paths and PIL images need no setting.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
         detector: finds people where no boxes are given: a Detector, an ONNX file that oaks.Detector accepts, or None
             for the bundle's own. It is loaded on first use.
@@ -435,7 +435,8 @@ class Engine(SetOnce):
 
     def describe(self) -> dict[str, Any]:
         """Return how poses are made, for headers of results and for reports, ready for JSON."""
-        pipeline = self._check_alive()
+        pipeline, pose = self._check_alive(), self.bundle.pose
+        decoder = {"decoder": self.refine, "alignment": pose.alignment}
         return {
             "bundle": self.bundle.name,
             "bundle_sha256": self.bundle.sha256,
@@ -443,8 +444,8 @@ class Engine(SetOnce):
             "device": self.device,
             "precision": self.precision,
             "flip": self.flip,
-            **self._described_decoder(),
-            "padding": self.bundle.pose.padding,
+            **({"decoder": "simcc", "split": pose.split} if pose.kind == "simcc" else decoder),
+            "padding": pose.padding,
             "score": self.score_kind,
             "box_score_power": self.bundle.box_score_power,
             "batches": list(pipeline.batches),
@@ -453,12 +454,6 @@ class Engine(SetOnce):
             "skipped_backends": self._skipped,
             "detector": getattr(self._detector, "description", None),
         }
-
-    def _described_decoder(self) -> dict[str, Any]:
-        pose = self.bundle.pose
-        if pose.kind == "simcc":
-            return {"decoder": "simcc", "split": pose.split}
-        return {"decoder": self.refine, "alignment": pose.alignment}
 
     def close(self) -> None:
         """Free the networks and their memory. Does nothing on a closed Engine or in a fork.

@@ -118,15 +118,13 @@ class Scorer(SetOnce):
                 f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}"
             )
         content = path.read_bytes()
-        self._set(*_parse(content, str(path)))
-        self._sha256 = hashlib.sha256(content).hexdigest()
+        self._set(*_parse(content, str(path)), content)
 
     @classmethod
     def of(cls, card: Card, similarity: Forest, visibility: Forest) -> Scorer:
         """Make a scorer from its parts."""
         scorer = cls.__new__(cls)
         scorer._set(card, similarity, visibility)
-        scorer._sha256 = ""
         return scorer
 
     @classmethod
@@ -136,12 +134,13 @@ class Scorer(SetOnce):
         Raises:
             ValueError: it is not a scorer.
         """
-        scorer = cls.of(*_parse(content, label))
-        scorer._sha256 = hashlib.sha256(content).hexdigest()
+        scorer = cls.__new__(cls)
+        scorer._set(*_parse(content, label), content)
         return scorer
 
-    def _set(self, card: Card, similarity: Forest, visibility: Forest) -> None:
+    def _set(self, card: Card, similarity: Forest, visibility: Forest, content: bytes = b"") -> None:
         self.card, self.similarity, self.visibility = card, similarity, visibility
+        self._sha256 = hashlib.sha256(content).hexdigest() if content else ""
 
     @property
     def sha256(self) -> str:

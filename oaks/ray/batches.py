@@ -151,20 +151,13 @@ def predict_files(
         sources: files, folders and globs, on this machine or behind addresses that fsspec opens: pictures, tar
             shards, Parquet files and videos. Every machine of the cluster must reach them by the same name.
         out: folder on this machine.
-        bundle: path or name of a bundle; the same on every machine.
         address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
-        boxes: "whole": each picture is one person; the path of a COCO file with boxes, read here; or a function that
-            returns a BoxSource for a worker's Engine. None: a detector finds the people.
-        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
-        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
         column: of encoded images in Parquet files.
         coco: whether COCO results are written too, once all is done.
-        workers: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
-        device: "cpu": no GPUs are used; None: GPUs are used where there are any.
         start: callback with the number of pictures and other files that are left, and of pictures finished before.
         advance: callback with the number of pictures or other files that were finished since the last call.
-        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+        bundle, boxes, detector, nms, workers, device, engine: as for `predict`.
 
     Raises:
         ArgumentError: an argument is wrong, or the folder holds a run with other settings.

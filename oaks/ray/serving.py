@@ -134,21 +134,17 @@ def running(
     """Serve a bundle over HTTP for a block, and yield the address. At its end, all accepted requests are answered.
 
     Args:
-        bundle: path or name of a bundle; the same on every machine.
         host: address to listen on; "0.0.0.0" for all of the machine's.
         port: TCP port.
         address: of a Ray cluster (oaks.ray.connect); None starts Ray on this machine.
         replicas: Engines; None: one per GPU, or without GPUs one per `threads` CPUs.
         threads: CPU threads of an Engine; None: 4, fewer where no machine has 4.
-        device: "cpu" leaves GPUs alone; None takes them where there are any.
         boxes: source of boxes for requests without any. "whole": the picture is one person; or a function that returns a
             BoxSource for a replica's Engine. None: a detector finds the people, if there is one.
-        detector: a person detector (oaks.Detector), on every machine; None: the bundle's.
-        nms: OKS threshold for NMS of poses in detected boxes; None keeps all.
         queue: maximum requests of a replica that are being computed or waiting; more get 503 and Retry-After.
         wait: seconds that the first request of a batch waits for others.
         bounds: limits on one request.
-        engine: further arguments of oaks.Engine: backend, flip, precision, max_batch, refine.
+        bundle, device, detector, nms, engine: as for oaks.ray.predict.
 
     Raises:
         ArgumentError: an argument is wrong.

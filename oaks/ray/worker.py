@@ -164,7 +164,8 @@ class FileWorker:
                 count += 1
                 yield found
         except (ValueError, OSError, OaksError) as error:
-            yield rows.Found(address, error=_reason(address, error))
+            reason = str(error).removeprefix(f"{address}: ") or type(error).__name__
+            yield rows.Found(address, error=reason)
         else:
             if not count:
                 yield rows.Found(address, error="holds no pictures")
@@ -283,10 +284,6 @@ def restarting(found: Iterator[rows.Found]) -> Iterator[rows.Found]:
         log.exception("the Engine failed; its process ends and is started again")
         logging.shutdown()
         os._exit(1)
-
-
-def _reason(address: str, error: BaseException) -> str:
-    return str(error).removeprefix(f"{address}: ") or type(error).__name__
 
 
 __all__ = ["FileWorker", "RowWorker", "Settings", "ahead", "poses_of", "restarting", "whole_picture"]
