@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from oaks import ArgumentError, files, structured
-from oaks.limits import Limits
+from oaks import files
 from oaks.video.sinks import CocoFile
 
 
@@ -101,25 +100,6 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path):
     (tmp_path / "link").symlink_to("/dev/zero")
     with pytest.raises(OSError, match="must be a regular file"):
         files.read_regular(tmp_path / "link", 4)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"{", "Expecting"), (b'{"a": 1, "b": {"a": 2, "a": 3}}', "field 'a' occurs twice"), (b"[NaN]", "NaN"),
-        (b"[-Infinity]", "-Infinity is not"), (b"\xff", "utf-8"), (b"[" * 200_000, "at most 64 levels deep"),
-        (b"9" * 5000, "digits"), (b"[[[1]]]", "at most 2 levels deep"),
-    ],
-)  # fmt: skip
-def test_json_is_refused_by_name(text, message):
-    with pytest.raises(ArgumentError, match=r"^a\.json (is not valid JSON: |must be at most )") as caught:
-        structured.parse_json(text, "a.json", bounds=Limits(json_depth=2) if b"[[[1" in text else None)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("text", [b'["[[[["]', b'["\\"[[["]', b'["\\\\", ["a"]]', b'{"a": [1]}'])
-def test_brackets_in_strings_do_not_count_as_levels(text):
-    assert structured.parse_json(text, "a.json", bounds=Limits(json_depth=2))
 
 
 HOLDING = """

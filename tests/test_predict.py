@@ -54,9 +54,16 @@ def boxes(tmp_path):
     return path
 
 
-def run(*arguments: object) -> tuple[int, list[str]]:
-    result = CliRunner().invoke(app, ["predict", *map(str, arguments), "--backend", "onnxruntime"])
-    return result.exit_code, result.output.splitlines()
+@pytest.fixture
+def run(tiny, tmp_path):
+    """Run `oaks predict` with these arguments, the tests' bundle, and the folder `out`: exit code, and lines."""
+
+    def call(*arguments: object) -> tuple[int, list[str]]:
+        words = [*arguments, "--bundle", tiny.path, "--out", tmp_path / "out", "--backend", "onnxruntime"]
+        result = CliRunner().invoke(app, ["predict", *map(str, words)])
+        return result.exit_code, result.output.splitlines()
+
+    return call
 
 
 def test_videos_are_sent_to_track(tmp_path):
@@ -66,12 +73,12 @@ def test_videos_are_sent_to_track(tmp_path):
             find_images([source])
 
 
-def test_a_picture_that_cannot_be_written_does_not_end_the_run(tiny, tmp_path):
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(run, tmp_path):
     """JPEG holds at most 65,535 rows; BMP holds more."""
     tall, small = tmp_path / "a.bmp", tmp_path / "b.bmp"
     assert cv2.imwrite(str(tall), np.zeros((65_600, 8, 3), np.uint8))
     assert cv2.imwrite(str(small), np.zeros((80, 60, 3), np.uint8))
-    code, lines = run(tall, small, "--bundle", tiny.path, "--boxes", "whole", "--out", tmp_path / "out")
+    code, lines = run(tall, small, "--boxes", "whole")
     assert code == 1
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.jpg"]
     assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
@@ -89,9 +96,9 @@ def test_rgb_engines_get_rgb_pictures(tiny, pictures, tmp_path):
     assert found[0] == found[1]
 
 
-def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
+def test_boxes_from_a_file(run, tiny, pictures, boxes, tmp_path):
     out = tmp_path / "out"
-    code, lines = run(pictures, "--bundle", tiny.path, "--boxes", boxes, "--out", out)
+    code, lines = run(pictures, "--boxes", boxes)
     assert code == 0
     rows, header = coco.read_results(out / "results.json")
     assert [row["image_id"] for row in rows] == [11, 11]
@@ -110,10 +117,8 @@ def test_boxes_from_a_file(tiny, pictures, boxes, tmp_path):
     assert any(line.startswith("2 people in 2 pictures") for line in lines)
 
 
-def test_whole_pictures_can_be_people(tiny, pictures, tmp_path):
-    code, lines = run(
-        pictures / "b.png", "--bundle", tiny.path, "--boxes", "whole", "--out", tmp_path / "out", "--no-flip"
-    )
+def test_whole_pictures_can_be_people(run, pictures, tmp_path):
+    code, lines = run(pictures / "b.png", "--boxes", "whole", "--no-flip")
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
     assert code == 0
     assert [row["box"] for row in rows] == [[0, 0, 100, 80]]
@@ -121,14 +126,11 @@ def test_whole_pictures_can_be_people(tiny, pictures, tmp_path):
     assert any(line.startswith("b.png: 1 person, ") for line in lines)
 
 
-def test_boxes_from_a_detector(tiny, pictures, tmp_path):
+def test_boxes_from_a_detector(run, pictures, tmp_path):
     from test_detector import ENDS, write
 
     path = write(tmp_path / "detector.onnx", ENDS["three"])
-    code, _ = run(
-        pictures / "b.png", "--bundle", tiny.path, "--detector", path, "--detector-threshold", 0.6,
-        "--out", tmp_path / "out",
-    )  # fmt: skip
+    code, _ = run(pictures / "b.png", "--detector", path, "--detector-threshold", 0.6)
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
     expected, scores = Detector(path, threshold=0.6).detect(cv2.imread(str(pictures / "b.png")))
     assert code == 0
@@ -141,7 +143,7 @@ def test_boxes_from_a_detector(tiny, pictures, tmp_path):
     )
 
 
-def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path):
+def test_a_detector_gets_the_pixels_that_it_was_told_to(run, tmp_path):
     """Its scores are the means of its input's channels."""
     from test_detector import BOXES, write
 
@@ -151,10 +153,7 @@ def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path
     found = {}
     for name, told in (("as is", []), ("told", ["color=rgb", "mean=30,20,0", "std=2,1,1"])):
         changes = [part for text in told for part in ("--detector-set", text)]
-        code, _ = run(
-            tmp_path / "plain.png", "--bundle", tiny.path, "--detector", path, "--detector-threshold", 0, *changes,
-            "--out", tmp_path / "out",
-        )  # fmt: skip
+        code, _ = run(tmp_path / "plain.png", "--detector", path, "--detector-threshold", 0, *changes)
         assert code == 0
         rows, header = coco.read_results(tmp_path / "out" / "results.json")
         found[name] = sorted(255 * row["box_score"] for row in rows)
@@ -163,11 +162,11 @@ def test_a_detector_gets_the_pixels_that_it_was_told_to(tiny, pictures, tmp_path
     assert header["box_source"].endswith("rgb with mean 30, 20, 0 and std 2, 1, 1")
 
 
-def test_a_detector_with_unknown_outputs_stops_it_at_once(tiny, pictures, tmp_path):
+def test_a_detector_with_unknown_outputs_stops_it_at_once(run, pictures, tmp_path):
     from test_detector import write
 
     strange = write(tmp_path / "s.onnx", {"maps": np.zeros((1, 4, 8, 8), np.float32)})
-    code, lines = run(pictures, "--bundle", tiny.path, "--detector", strange, "--out", tmp_path / "out")
+    code, lines = run(pictures, "--detector", strange)
     assert code == 2
     assert "s.onnx: the network's outputs must be" in lines[-1]
     assert not (tmp_path / "out").exists()
@@ -186,11 +185,11 @@ def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
     assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}
 
 
-def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_path):
+def test_what_cannot_be_read_is_named_and_skipped(run, pictures, boxes, tmp_path):
     content = (pictures / "b.png").read_bytes()
     (pictures / "cut.png").write_bytes(content[:30])
     (pictures / "stranger.png").write_bytes(content)
-    code, lines = run(pictures, "--bundle", tiny.path, "--boxes", boxes, "--out", tmp_path / "out")
+    code, lines = run(pictures, "--boxes", boxes)
     rows, header = coco.read_results(tmp_path / "out" / "results.json")
     assert code == 1
     assert len(rows) == 2
@@ -202,7 +201,7 @@ def test_what_cannot_be_read_is_named_and_skipped(tiny, pictures, boxes, tmp_pat
         assert [line.count(name) for line in lines if line.startswith(f"skipped {pictures / name}: ")] == [1]
 
 
-def test_labels_for_the_unturned_pixels_are_refused_by_name(tiny, tmp_path):
+def test_labels_for_the_unturned_pixels_are_refused_by_name(run, tmp_path):
     """A photograph of 100×80 pixels that is shown as 80×100, labeled before it was turned."""
     exif = Image.Exif()
     exif[274] = 6
@@ -214,32 +213,23 @@ def test_labels_for_the_unturned_pixels_are_refused_by_name(tiny, tmp_path):
     }
     people, out = tmp_path / "people.json", tmp_path / "out"
     people.write_text(json.dumps(content))
-    code, _ = run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)
+    code, _ = run(tmp_path / "a.jpg", "--boxes", people)
     reason = coco.read_results(out / "results.json")[1]["skipped"][str(tmp_path / "a.jpg")]
     assert code == 1
     assert "must be that of its labels, 100×80, got 80×100" in reason
     content["images"][0] |= {"width": 80, "height": 100}
     people.write_text(json.dumps(content))
-    assert run(tmp_path / "a.jpg", "--bundle", tiny.path, "--boxes", people, "--out", out)[0] == 0
+    assert run(tmp_path / "a.jpg", "--boxes", people)[0] == 0
 
 
-def test_pictures_of_one_name_stay_apart(tiny, pictures, tmp_path):
-    run(
-        pictures / "a.jpg",
-        pictures / "more",
-        "--bundle",
-        tiny.path,
-        "--boxes",
-        "whole",
-        "--out",
-        tmp_path / "out",
-    )
+def test_pictures_of_one_name_stay_apart(run, pictures, tmp_path):
+    run(pictures / "a.jpg", pictures / "more", "--boxes", "whole")
     assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["a.jpg", "a_2.jpg"]
     rows, _ = coco.read_results(tmp_path / "out" / "results.json")
     assert [row["image_id"] for row in rows] == [1, 2]
 
 
-def test_duplicate_poses_are_removed(tiny, pictures, tmp_path):
+def test_duplicate_poses_are_removed(run, pictures, tmp_path):
     content = json.loads(
         json.dumps([
             {"image_id": 1, "category_id": 1, "bbox": [5, 6, 30, 60], "score": score} for score in (0.5, 0.9)
@@ -249,17 +239,7 @@ def test_duplicate_poses_are_removed(tiny, pictures, tmp_path):
     (tmp_path / "twice.json").write_text(json.dumps(content))
     picture = (pictures / "b.png").rename(pictures / "1.png")
     for nms, expected in ((0.9, [0.9, 0.4]), (0, [0.5, 0.9, 0.4])):
-        run(
-            picture,
-            "--bundle",
-            tiny.path,
-            "--boxes",
-            tmp_path / "twice.json",
-            "--nms",
-            nms,
-            "--out",
-            tmp_path / "out",
-        )
+        run(picture, "--boxes", tmp_path / "twice.json", "--nms", nms)
         rows, header = coco.read_results(tmp_path / "out" / "results.json")
         assert [row["box_score"] for row in rows] == pytest.approx(expected)
         assert header["nms"] == (nms or None)
@@ -273,8 +253,8 @@ def test_a_pose_without_a_score_ranks_last(tiny):
     np.testing.assert_array_equal(lost.without_duplicates(0.9).scores, np.float32([0.1]))
 
 
-def test_without_pictures_none_are_written(tiny, pictures, tmp_path):
-    run(pictures, "--bundle", tiny.path, "--boxes", "whole", "--no-pictures", "--out", tmp_path / "out")
+def test_without_pictures_none_are_written(run, pictures, tmp_path):
+    run(pictures, "--boxes", "whole", "--no-pictures")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "results.header.json",
         "results.json",

@@ -30,7 +30,8 @@ def test_levels_are_counted_outside_of_texts(text, depth):
     ("content", "message"),
     [
         (b"[" * 100_000, "at most 64 levels deep"), (b"9" * 5000, "is not valid JSON"), (b'{"a": NaN}', "NaN is not a JSON"),
-        (b'{"a": 1, "a": 2}', "field 'a' occurs twice"), (b"\xff", "is not valid JSON"), (b"", "is not valid JSON"),
+        (b'{"a": 1, "b": {"a": 2, "a": 3}}', "field 'a' occurs twice"), (b"\xff", "utf-8"), (b"", "is not valid JSON"),
+        (b"[-Infinity]", "-Infinity is not a JSON"),
         (b"[1]", "must hold an object, got a list"), (b"3", "must hold an object, got int"), (b"{", "is not valid JSON"),
     ],
 )  # fmt: skip

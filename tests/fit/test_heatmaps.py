@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import bundles
@@ -77,21 +78,40 @@ def frozen(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def fitted(data, frozen, tmp_path_factory):
+def truth(data):
+    return GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
+
+
+@pytest.fixture(scope="module")
+def fit(data, frozen):
+    """`fit_heatmaps` for the frozen network on the people, with a quick fit."""
+    return partial(
+        fit_heatmaps,
+        frozen,
+        data / "annotations.json",
+        data / "images",
+        settings=QUICK,
+        resamples=5,
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(fit, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitted")
-    return fit_heatmaps(
-        frozen, data / "annotations.json", data / "images", store=folder / "maps", out=folder / "bundle",
-        settings=QUICK, resamples=5, threads=1,
-    )  # fmt: skip
+    return fit(store=folder / "maps", out=folder / "bundle")
 
 
-def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
-    bundle = oaks.Bundle.load(fitted.path)
-    assert (bundle.score, bundle.box_score_power) == ("oaks", fitting.BOX_SCORE_POWER)
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
+def plain(bundle):
+    """What `oaks.bundle.write` takes of a bundle's description, to be changed."""
+    description = copy.deepcopy(dict(bundle.description))
+    return {key: value for key, value in description.items() if key not in ("format", "files")}
+
+
+def engines_features(bundle, data, truth):
+    """Poses of the first picture's people by the Engine, and the features of the maps that it computed."""
     boxes = truth.file_boxes(np.arange(PEOPLE))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
-        assert engine.gives_oaks
         assert engine.score_kind == "oaks"
         poses = engine.infer(data / "images" / "1.png", boxes=boxes)
         maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
@@ -99,6 +119,13 @@ def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data):
         maps[:PEOPLE], maps[PEOPLE:], points=poses.keypoints, boxes=boxes, frame_sizes=[[240, 180]] * PEOPLE,
         flip_pairs=(), alignment=bundle.pose.alignment,
     )  # fmt: skip
+    return poses, features
+
+
+def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data, truth):
+    bundle = oaks.Bundle.load(fitted.path)
+    assert (bundle.score, bundle.box_score_power) == ("oaks", fitting.BOX_SCORE_POWER)
+    poses, features = engines_features(bundle, data, truth)
     for forest, told in zip(load_forests(bundle), (poses.similarity, poses.visibility), strict=True):
         np.testing.assert_array_equal(told, oaks.ops.forest(features, forest))
     expected = (poses.similarity * poses.visibility).sum(1) / poses.visibility.sum(1)
@@ -191,7 +218,9 @@ def test_people_on_both_sides_and_other_misuse_of_trained_people_are_refused(dat
         )  # fmt: skip
 
 
-def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(data, frozen, tmp_path):
+def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(
+    data, frozen, truth, tmp_path
+):
     images = tmp_path / "images"
     shutil.copytree(data / "images", images)
     (images / "2.png").unlink()
@@ -206,18 +235,13 @@ def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(
     for call in calls:
         assert call.exit_code == 1, call.output
         assert "skipped 2: 2.png, 5.png" in call.output
-    shards = fitting.run(
-        frozen,
-        GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB),
-        images,
-        tmp_path / "maps" / "0",
-    )
+    shards = fitting.run(frozen, truth, images, tmp_path / "maps" / "0")
     kept = np.concatenate([shard.people for shard in shards])
     skipped = [n for n in range(PEOPLE * IMAGES) if n // PEOPLE + 1 in (2, 5)]
     assert sorted({*range(PEOPLE * IMAGES)} - {*kept.tolist()}) == skipped
 
 
-def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_path, monkeypatch, caplog):
+def test_a_person_whose_heatmaps_are_not_finite_is_skipped(fit, tmp_path, monkeypatch, caplog):
     run = fitting._Runner._run
 
     def spoiled(self, pixels):
@@ -227,10 +251,7 @@ def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_pat
         return maps
 
     monkeypatch.setattr(fitting._Runner, "_run", spoiled)
-    fitted = fit_heatmaps(
-        frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", settings=QUICK, resamples=2,
-        threads=1,
-    )  # fmt: skip
+    fitted = fit(store=tmp_path / "maps")
     for annotation in (3, 4):
         assert f"skipped annotation {annotation} of 1.png: its heatmaps are not finite" in caplog.text
     assert fitted.measured.detections.count == PEOPLE * IMAGES - 2
@@ -238,20 +259,14 @@ def test_a_person_whose_heatmaps_are_not_finite_is_skipped(data, frozen, tmp_pat
     assert set(stored) == {"annotation 3 of 1.png", "annotation 4 of 1.png"}
 
 
-def test_a_failing_disk_ends_the_run_which_resumes(data, frozen, tmp_path, monkeypatch):
+def test_a_failing_disk_ends_the_run_which_resumes(data, frozen, truth, tmp_path, monkeypatch):
     def failing(path):
         if path.name == "20.png":
             raise OSError(errno.EIO, "Input/output error", str(path))
         return read_image(path)
 
     monkeypatch.setattr("oaks.val.detect.read_image", failing)
-    call = (
-        frozen,
-        GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB),
-        data / "images",
-        tmp_path / "maps",
-        1,
-    )
+    call = (frozen, truth, data / "images", tmp_path / "maps", 1)
     with pytest.raises(OSError, match="Input/output error"):
         list(fitting.run(*call))
     monkeypatch.undo()
@@ -289,11 +304,10 @@ def ks_fitted(data, frozen, tmp_path_factory):
     return path, people, maps, found, settings
 
 
-def test_a_ks_network_fitted_to_maps_scores_in_the_engine(ks_fitted, data):
+def test_a_ks_network_fitted_to_maps_scores_in_the_engine(ks_fitted, data, truth):
     path, people, maps, found, _ = ks_fitted
     bundle = oaks.Bundle.load(path)
     assert bundle.scorer.kind == "ks_net"
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     boxes = truth.file_boxes(np.arange(PEOPLE))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         assert engine.score_kind == "oaks"
@@ -353,7 +367,7 @@ def test_an_onnx_file_is_imported_fitted_to_and_resumed(frozen, data, tmp_path):
 def shipped_other(tmp_path, monkeypatch):
     """A folder of shipped bundles with one of another network, `other`."""
     folder = tmp_path / "shipped"
-    bundles.write(folder / "other", visibility=False, ks=False)
+    made = bundles.write(folder / "other", visibility=False, ks=False)
     graph = onnx.load(folder / "other" / "pose.fp32.onnx")
     for tensor in graph.graph.initializer:  # its maps are larger in places, and its poses differ
         values = onnx.numpy_helper.to_array(tensor)
@@ -364,32 +378,20 @@ def shipped_other(tmp_path, monkeypatch):
             )
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
     onnx.save(graph, folder / "other" / "pose.fp32.onnx")
-    description = json.loads((folder / "other" / "bundle.json").read_text())
-    kept = {key: value for key, value in description.items() if key not in ("format", "files")}
-    oaks.bundle.write(folder / "other", {**kept, "name": "other"})
+    oaks.bundle.write(folder / "other", {**plain(made), "name": "other"})
     monkeypatch.setattr(oaks.bundle, "SHIPPED", folder)
     return folder
 
 
-def test_a_second_opinion_is_a_feature_in_the_engine_too(frozen, data, shipped_other, tmp_path):
-    fitted = fit_heatmaps(
-        frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", out=tmp_path / "bundle",
-        second_opinion="other", settings=QUICK, resamples=5, threads=1,
-    )  # fmt: skip
+def test_a_second_opinion_is_a_feature_in_the_engine_too(fit, data, truth, shipped_other, tmp_path):
+    fitted = fit(store=tmp_path / "maps", out=tmp_path / "bundle", second_opinion="other")
     bundle = oaks.Bundle.load(fitted.path)
     assert bundle.scorer.second.bundle == "other"
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     boxes = truth.file_boxes(np.arange(PEOPLE))
     with oaks.Engine("other", "onnxruntime", threads=1) as engine:
         second = engine.infer(data / "images" / "1.png", boxes=boxes)
-    with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
-        poses = engine.infer(data / "images" / "1.png", boxes=boxes)
-        maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
+    poses, features = engines_features(bundle, data, truth)
     assert np.abs(poses.keypoints - second.keypoints).max() > 1
-    features = oaks.ops.map_features(
-        maps[:PEOPLE], maps[PEOPLE:], points=poses.keypoints, boxes=boxes, frame_sizes=[[240, 180]] * PEOPLE,
-        flip_pairs=(), alignment=bundle.pose.alignment,
-    )  # fmt: skip
     features = oaks.ops.opinion_features(
         features, poses.keypoints, second.keypoints, second.heat, boxes=boxes, sigmas=bundle.skeleton.sigmas,
         flip_pairs=(),
@@ -401,7 +403,7 @@ def test_a_second_opinion_is_a_feature_in_the_engine_too(frozen, data, shipped_o
 
 
 def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another(
-    frozen, data, shipped_other, tmp_path, monkeypatch, caplog
+    fit, shipped_other, tmp_path, monkeypatch, caplog
 ):
     seen = []
 
@@ -411,13 +413,7 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
 
     monkeypatch.setattr(fitting, "fit_card", capture)
 
-    def fit(store):
-        fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=store, second_opinion="other", augment=0,
-            settings=QUICK, threads=1,
-        )  # fmt: skip
-
-    fit(tmp_path / "whole")
+    fit(store=tmp_path / "whole", second_opinion="other", augment=0)
     run, calls = fitting._Runner._run, []
 
     def spoiled(self, pixels):
@@ -429,7 +425,7 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
         return maps
 
     monkeypatch.setattr(fitting._Runner, "_run", spoiled)
-    fit(tmp_path / "lacking")
+    fit(store=tmp_path / "lacking", second_opinion="other", augment=0)
     assert len(calls) == 4
     (every, whole), (people, features) = seen
     assert people == [person for person in every if person not in (4, 10)]
@@ -437,16 +433,8 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
     assert "left out: annotation 10 of 3.png, annotation 4 of 1.png" in caplog.text
 
 
-def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shipped_other, tmp_path):
-    call = {"store": tmp_path / "maps", "settings": QUICK, "resamples": 2, "threads": 1}
-    path = fit_heatmaps(
-        frozen,
-        data / "annotations.json",
-        data / "images",
-        out=tmp_path / "bundle",
-        second_opinion="other",
-        **call,
-    ).path
+def test_another_second_opinion_than_the_fitted_one_is_refused(fit, shipped_other, tmp_path):
+    path = fit(store=tmp_path / "maps", out=tmp_path / "bundle", second_opinion="other").path
     description = json.loads((path / "bundle.json").read_text())
     description["scorer"]["second"]["estimator"]["network"] = "0" * 64
     (path / "bundle.json").write_text(json.dumps(description))
@@ -460,21 +448,10 @@ def test_another_second_opinion_than_the_fitted_one_is_refused(frozen, data, shi
         oaks.BundleError, match=r"scorer\.second\.bundle must be a shipped bundle, \['other'\], got 'nobody'"
     ):
         oaks.Engine(path, "onnxruntime")
-    with pytest.raises(ValueError, match="second_opinion must be a shipped bundle"):
-        fit_heatmaps(frozen, data / "annotations.json", data / "images", second_opinion="nobody", **call)
-    with pytest.raises(ValueError, match="second_opinion must come with scorer 'trees', got 'ks-net'"):
-        fit_heatmaps(
-            frozen,
-            data / "annotations.json",
-            data / "images",
-            second_opinion="other",
-            scorer="ks-net",
-            **call,
-        )
 
 
 def test_further_crops_are_of_the_same_people_in_boxes_nearby(
-    frozen, data, shipped_other, tmp_path, monkeypatch
+    fit, truth, shipped_other, tmp_path, monkeypatch
 ):
     """Each copy differs from the others, and comes out the same again; the second network sees the same boxes."""
     seen = []
@@ -484,24 +461,20 @@ def test_further_crops_are_of_the_same_people_in_boxes_nearby(
         lambda *parts, more, trained: seen.append([parts[:2], *more]) or SimpleNamespace(),
     )
     for store in ("one", "again"):
-        fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=tmp_path / store, second_opinion="other",
-            settings=QUICK, threads=1,
-        )  # fmt: skip
+        fit(store=tmp_path / store, second_opinion="other")
     one, again = seen
     assert len(one) == 1 + fitting.AUGMENT == 3
-    annotated = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     for (people, features), (_, same) in zip(one, again, strict=True):
         np.testing.assert_array_equal(features, same)
         own = people.detections.own
         assert sorted(own) == list(range(PEOPLE * IMAGES))
-        overlaps = np.diag(iou(people.boxes, annotated.file_boxes(own)))
+        overlaps = np.diag(iou(people.boxes, truth.file_boxes(own)))
         if people is one[0][0]:
             np.testing.assert_allclose(overlaps, 1, atol=1e-6)
         else:
             assert 0.6 < np.median(overlaps) < 0.95
             assert overlaps.min() > 0.3
-        places = similarity_to_own(annotated, people.points, own)[0]
+        places = similarity_to_own(truth, people.points, own)[0]
         np.testing.assert_allclose(people.similarity[people.labeled], places[people.labeled])
     assert np.abs(one[1][0].boxes - one[2][0].boxes).max() > 1
 
@@ -513,32 +486,23 @@ def test_the_figures_are_of_the_annotated_boxes_alone(fitted):
     assert len(fitted.measured.detections.keypoints) == PEOPLE * IMAGES
 
 
-@pytest.mark.parametrize("augment", [-1, 17, 1.5, True, "2"])
-def test_a_wrong_number_of_further_crops_is_refused(frozen, data, tmp_path, augment):
-    with pytest.raises(ArgumentError, match="augment must be an integer from 0 to 16, got"):
-        fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=tmp_path / "s", augment=augment
-        )
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(({"augment": n}, "augment must be an integer from 0 to 16, got") for n in (-1, 17, 1.5, True, "2")),
+        ({"scorer": "ks-net", "augment": 1}, "augment must come with scorer 'trees', got 1 and 'ks-net'"),
+        ({"scorer": "forest"}, "scorer must be one of 'trees', 'ks-net', got 'forest'"),
+        ({"second_opinion": "nobody"}, "second_opinion must be a shipped bundle"),
+        (
+            {"second_opinion": "small", "scorer": "ks-net"},
+            "second_opinion must come with scorer 'trees', got 'ks-net'",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(fit, tmp_path, arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        fit(store=tmp_path / "s", **arguments)
     assert not (tmp_path / "s").exists()
-
-
-def test_a_ks_network_takes_no_further_crops(frozen, data, tmp_path):
-    with pytest.raises(ArgumentError, match="augment must come with scorer 'trees', got 1 and 'ks-net'"):
-        fit_heatmaps(
-            frozen,
-            data / "annotations.json",
-            data / "images",
-            store=tmp_path / "s",
-            scorer="ks-net",
-            augment=1,
-        )
-
-
-def test_an_unknown_scorer_is_refused(frozen, data, tmp_path):
-    with pytest.raises(ValueError, match="scorer must be one of 'trees', 'ks-net', got 'forest'"):
-        fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=tmp_path / "s", scorer="forest"
-        )
 
 
 def test_a_ks_network_beside_the_forests_does_not_run(fitted, data, tmp_path):
@@ -546,18 +510,16 @@ def test_a_ks_network_beside_the_forests_does_not_run(fitted, data, tmp_path):
     with_ks = bundles.write(tmp_path / "net", visibility=False, ks=True)
     shutil.copytree(fitted.path, tmp_path / "both")
     shutil.copy(with_ks.path / "ks.fp32.onnx", tmp_path / "both")
-    description = copy.deepcopy(dict(oaks.Bundle.load(fitted.path).description))
+    description = plain(oaks.Bundle.load(fitted.path))
     description["networks"]["ks"] = with_ks.description["networks"]["ks"]
-    kept = {key: value for key, value in description.items() if key not in ("format", "files")}
-    both = oaks.bundle.write(tmp_path / "both", kept)
+    both = oaks.bundle.write(tmp_path / "both", description)
     assert both.has("ks")
     with oaks.Engine(both, "onnxruntime", threads=1) as engine:
         assert set(engine.describe()["networks"]) == {"pose"}
 
 
-def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
+def test_stored_maps_are_the_engines_in_half_precision(fitted, data, truth):
     bundle = oaks.Bundle.load(fitted.path)
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         engine.infer(data / "images" / "2.png", boxes=truth.file_boxes(np.arange(PEOPLE, 2 * PEOPLE)))
@@ -567,17 +529,16 @@ def test_stored_maps_are_the_engines_in_half_precision(fitted, data):
     np.testing.assert_array_equal(shard.frame_sizes, [[240, 180]] * len(shard.people))
 
 
-def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, truth, tmp_path, monkeypatch):
     store = tmp_path / "maps"
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     calls = []
-    plain = fitting._Runner.__call__
+    call = fitting._Runner.__call__
 
     def counted(self, images, people):
         calls.append(people[0])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return plain(self, images, people)
+        return call(self, images, people)
 
     monkeypatch.setattr(fitting._Runner, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -591,16 +552,15 @@ def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, 
         np.testing.assert_array_equal(one.transforms, other.transforms)
 
 
-def test_maps_of_another_network_are_refused(fitted, data, tmp_path):
+def test_maps_of_another_network_are_refused(fitted, data, truth, tmp_path):
     other = bundles.write(tmp_path / "net", visibility=False, ks=False, input={"mean": [1, 0, 0]})
-    truth = GroundTruth.load(data / "annotations.json", skeleton=bundles.RGB)
     with pytest.raises(ValueError, match="got another mean; name another folder"):
         next(fitting.run(other, truth, data / "images", fitted.path.parent / "maps" / "0"))
 
 
-def test_a_bundle_that_exists_is_left_alone(fitted, data, frozen, tmp_path):
+def test_a_bundle_that_exists_is_left_alone(fitted, fit, tmp_path):
     with pytest.raises(FileExistsError, match="out must not exist"):
-        fit_heatmaps(frozen, data / "annotations.json", data / "images", store=tmp_path, out=fitted.path)
+        fit(store=tmp_path, out=fitted.path)
     assert sorted(path.name for path in fitted.path.parent.iterdir()) == ["bundle", "maps"]
 
 
@@ -611,28 +571,20 @@ def test_other_settings_than_the_fits_are_refused(fitted, settings):
 
 
 def test_a_scorer_of_another_network_is_refused_by_name(fitted, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in fitted.path.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    folder = shutil.copytree(fitted.path, tmp_path / "copy")
     (folder / "pose.fp32.onnx").write_bytes(
         bundles.pose_network(3, bundles.SIZE, visibility=False, half=False) + b"\x12\x00"
     )
-    content = json.loads((folder / "bundle.json").read_text())
     with pytest.raises(oaks.BundleError, match="must be fitted to the estimator that it scores"):
-        oaks.bundle.write(folder, {k: v for k, v in content.items() if k not in ("files", "format")})
+        oaks.bundle.write(folder, plain(oaks.Bundle.load(fitted.path)))
 
 
 def test_a_damaged_forest_is_named(fitted, tmp_path):
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in fitted.path.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    folder = shutil.copytree(fitted.path, tmp_path / "copy")
     forest = json.loads((folder / "similarity.forest.json").read_text())
     forest["left"][0] = -1_000_000
     (folder / "similarity.forest.json").write_text(json.dumps(forest))
-    content = json.loads((folder / "bundle.json").read_text())
-    oaks.bundle.write(folder, {k: v for k, v in content.items() if k not in ("files", "format")})
+    oaks.bundle.write(folder, plain(oaks.Bundle.load(fitted.path)))
     with pytest.raises(oaks.BundleError, match=r"similarity\.forest\.json: left must name"):
         oaks.Engine(folder, "onnxruntime")
 
@@ -687,14 +639,9 @@ def test_a_person_without_finite_maps_has_no_score_and_is_reported(fitted, data,
         (0.25, "keypoints must have scores that differ, got 0.25"),
     ],
 )
-def test_a_network_whose_maps_say_nothing_is_refused(frozen, data, tmp_path, monkeypatch, value, message):
-    plain = fitting._Runner._run
-    monkeypatch.setattr(
-        fitting._Runner, "_run", lambda self, pixels: np.full_like(plain(self, pixels), value)
-    )
+def test_a_network_whose_maps_say_nothing_is_refused(fit, tmp_path, monkeypatch, value, message):
+    run = fitting._Runner._run
+    monkeypatch.setattr(fitting._Runner, "_run", lambda self, pixels: np.full_like(run(self, pixels), value))
     with pytest.raises(ValueError, match=message):
-        fit_heatmaps(
-            frozen, data / "annotations.json", data / "images", store=tmp_path / "maps", out=tmp_path / "bundle",
-            settings=QUICK, resamples=5, threads=1,
-        )  # fmt: skip
+        fit(store=tmp_path / "maps", out=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
