@@ -24,8 +24,7 @@ from oaks.cli.predict import predict
 from oaks.cli.render import render, render_video
 from oaks.cli.serve import serve
 from oaks.cli.track import track
-from oaks.cli.train import pack, train
-from oaks.cli.train_series import train_series
+from oaks.cli.train import pack, train, train_series
 from oaks.cli.verb import CODES, INTERRUPTED
 
 app = typer.Typer(

@@ -20,6 +20,13 @@ def ids(poses: Poses) -> list[int]:
     return poses.track_ids.tolist()
 
 
+def tracker_of(poses: Poses, size: tuple[int, int] | None = None, **settings) -> Tracker:
+    """A tracker whose first frame had these poses."""
+    tracker = Tracker(COCO17, **settings)
+    tracker.update(poses, 0.0, size=size)
+    return tracker
+
+
 def reference_oks(a: np.ndarray, b: np.ndarray) -> float:
     """OKS in float64 with the area that the tracker uses, b's extent."""
     width, height = np.ptp(b, axis=0)
@@ -68,8 +75,7 @@ def test_the_assignment_is_optimal(seed):
 
 def test_the_assignment_is_not_greedy():
     """Two tracks compete for one pose; a greedy assignment would leave one without a pose."""
-    tracker = Tracker(COCO17, repeat=1.0)
-    tracker.update(people([(0, 0), (26, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0), (26, 0)]), repeat=1.0)
     table = [[reference_oks(np.array((x, 0)) + STANDING, np.array((at, 0)) + STANDING)
               for at in (0, 26)] for x in (14, 45)]  # fmt: skip
     assert table[0][1] > table[0][0] > 0.2 > table[1][0]
@@ -86,8 +92,7 @@ def test_pairs_below_the_threshold_displace_no_good_pair():
     near = next(d for d in np.arange(0, 40, 0.25) if oks(d) < 0.6)
     far = next(d for d in np.arange(0, 40, 0.25) if oks(d) < 0.5)
     assert 2 * oks(far) > oks(near) + oks(near + 2 * far)
-    tracker = Tracker(COCO17, match=0.5)
-    tracker.update(people([(0, 0), (near + far, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0), (near + far, 0)]), match=0.5)
     assert ids(tracker.update(people([(near, 0), (-far, 0)]), 1e-9)) == [1, 3]
 
 
@@ -105,14 +110,11 @@ def test_a_pose_below_the_gate_takes_part_in_the_assignment():
     before, after = people([(0, 0), (26, 0)]), [(14, 0), (26, 0)]
     moved, first, second = (np.array((x, 0)) + STANDING for x in (14, 0, 26))
     assert reference_oks(moved, second) > reference_oks(moved, first) > 0.2
-    tracker = Tracker(COCO17, repeat=1.0)
-    tracker.update(before, 0.0)
+    tracker = tracker_of(before, repeat=1.0)
     assert ids(tracker.update(people(after, oaks=[0.9, 0.1]), 1e-9)) == [1, NO_TRACK]
-    alone = Tracker(COCO17, repeat=1.0)
-    alone.update(before, 0.0)
-    assert ids(alone.update(people(after[:1]), 1e-9)) == [
-        2
-    ]  # without the second pose, it is assigned to the second track
+    alone = tracker_of(before, repeat=1.0)
+    # Without the second pose, the first is assigned to the second track.
+    assert ids(alone.update(people(after[:1]), 1e-9)) == [2]
 
 
 def test_a_match_changes_at_the_oks_threshold():
@@ -120,8 +122,7 @@ def test_a_match_changes_at_the_oks_threshold():
     edge = reference_oks(moved, STANDING)
     assert 0.1 < edge < 0.5
     for match, expected in ((edge - 1e-5, 1), (edge + 1e-5, 2)):
-        tracker = Tracker(COCO17, match=match)
-        tracker.update(people([(0, 0)]), 0.0)
+        tracker = tracker_of(people([(0, 0)]), match=match)
         assert ids(tracker.update(people([(17, 0)]), 0.0)) == [expected]
 
 
@@ -144,16 +145,14 @@ def test_the_chosen_score_is_compared_with_the_gate():
 
 @pytest.mark.parametrize(("gap", "expected"), [(1.0, 1), (1.0 + 1e-6, 2)])
 def test_a_track_is_lost_after_patience(gap, expected):
-    tracker = Tracker(COCO17, patience=1.0)
-    tracker.update(people([(0, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0)]), patience=1.0)
     tracker.update(people([(0, 0)], oaks=0.1), 0.5)
     assert ids(tracker.update(people([(0, 0)]), gap)) == [expected]
 
 
 @pytest.mark.parametrize("patience", [0.0, 1.0])
 def test_frames_may_be_farther_apart_than_patience(patience):
-    tracker = Tracker(COCO17, patience=patience)
-    tracker.update(people([(0, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0)]), patience=patience)
     assert tracker.boxes(5.0)[1].tolist() == [1]
     assert ids(tracker.update(people([(4, 0)]), 5.0)) == [1]
     tracker.update(people([]), 10.0)
@@ -176,8 +175,7 @@ SIZE = (400, 300)
 
 def test_a_track_ends_when_its_person_leaves_and_nobody_gets_its_id():
     """A pan to the right: the first person leaves on the left, and poses in the box then show the second one."""
-    tracker = Tracker(COCO17)
-    tracker.update(people([(60, 150), (300, 150)]), 0.0, size=SIZE)
+    tracker = tracker_of(people([(60, 150), (300, 150)]), size=SIZE)
     gone = None
     for n in range(1, 60):
         time, shift = n / RATE, 4.0 * n
@@ -206,8 +204,7 @@ def test_a_person_half_in_view_at_the_edge_keeps_the_track():
 
 def test_a_track_without_visible_keypoints_ends_only_at_the_edge():
     for center, expected in (((4, 150), [NO_TRACK]), ((200, 150), [1])):
-        tracker = Tracker(COCO17)
-        tracker.update(people([center]), 0.0, size=SIZE)
+        tracker = tracker_of(people([center]), size=SIZE)
         unseen = people([center], visibility=0.1)
         assert ids(tracker.update(unseen, 0.1, of_tracks=[1], size=SIZE)) == [1]
         _, own = tracker.boxes(0.2, SIZE)
@@ -216,16 +213,14 @@ def test_a_track_without_visible_keypoints_ends_only_at_the_edge():
 
 
 def test_a_track_ends_when_its_box_shows_the_person_of_another():
-    tracker = Tracker(COCO17)
-    tracker.update(people([(100, 150), (200, 150)]), 0.0)
+    tracker = tracker_of(people([(100, 150), (200, 150)]))
     tracked = tracker.update(
         people([(202, 150), (200, 150)], oaks=[0.8, 0.9]), 0.1, of_tracks=[1, 2], unique=True
     )
     assert ids(tracked) == [2]
     assert list(tracker.boxes(0.2)[1]) == [2]
     # Poses in detected boxes end no track: the first person may be hidden for a moment.
-    other = Tracker(COCO17)
-    other.update(people([(100, 150), (200, 150)]), 0.0)
+    other = tracker_of(people([(100, 150), (200, 150)]))
     tracked = other.update(people([(202, 150), (200, 150)], oaks=[0.8, 0.9]), 0.1)
     assert ids(tracked) == [NO_TRACK, 2]
     assert list(other.boxes(0.2)[1]) == [1, 2]
@@ -254,8 +249,7 @@ def test_two_boxes_of_one_person_give_one_track():
 
 def test_tracks_of_the_last_frame_are_assigned_first():
     """A pose lies between a track of the last frame and an older one, whose allowed distance has grown."""
-    tracker = Tracker(COCO17)
-    tracker.update(people([(0, 0), (60, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0), (60, 0)]))
     for n in range(1, 25):
         tracker.update(people([(0, 0)]), n / RATE)
     assert ids(tracker.update(people([(14, 0)]), 25 / RATE)) == [1]
@@ -288,8 +282,7 @@ def test_predicted_boxes_are_padded_extents_moved_with_the_body():
 
 
 def test_a_track_has_a_box_until_it_is_lost():
-    tracker = Tracker(COCO17, patience=0.5)
-    tracker.update(people([(0, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0)]), patience=0.5)
     tracker.update(people([]), 0.4)  # without a pose from here on
     assert tracker.boxes(0.5)[1].tolist() == [1]
     boxes, of = tracker.boxes(0.51)
@@ -300,8 +293,7 @@ def test_a_track_has_a_box_until_it_is_lost():
 
 
 def test_absent_keypoints_move_with_the_body():
-    tracker = Tracker(COCO17)
-    tracker.update(people([(0, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0)]))
     seen = np.where(np.arange(17) >= 11, 0.0, 1.0)
     wrong = np.where(seen[:, None] == 0, (0, -60), (0, 0))  # the network guesses the legs too high
     tracker.update(people([(30, 0)], visibility=seen, noise=wrong, oaks=0.6), 0.1)
@@ -310,17 +302,10 @@ def test_absent_keypoints_move_with_the_body():
     np.testing.assert_allclose(boxes, whole, atol=0.1)
 
 
-def tracker_of(poses: Poses) -> Tracker:
-    tracker = Tracker(COCO17)
-    tracker.update(poses, 0.0)
-    return tracker
-
-
 def test_a_half_hidden_person_is_matched_by_visible_keypoints():
     """With all keypoints, the guessed legs would lower OKS below the threshold."""
     legs = np.arange(17) >= 11
-    tracker = Tracker(COCO17, match=0.7)
-    tracker.update(people([(0, 0)]), 0.0)
+    tracker = tracker_of(people([(0, 0)]), match=0.7)
     guessed = people([(0, 0)], visibility=np.where(legs, 0.1, 0.9), noise=np.where(legs[:, None], 70, 0))
     assert reference_oks(guessed.keypoints[0], STANDING) < 0.7
     assert ids(tracker.update(guessed, 0.1)) == [1]
