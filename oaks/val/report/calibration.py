@@ -146,7 +146,7 @@ def similarity_items(measured: ScoredDetections, beside_paper: bool) -> list[Ite
                 f"{detections.name}: {label} against the true keypoint similarity"
                 + (" (figure 5)" if name == "Heat" else ""),
                 figures.against_similarity(panels, label),
-                "Labeled keypoints; darker is more, on a logarithmic scale.",
+                "Labeled keypoints; a stronger color is more, on a logarithmic scale.",
             )
         )
     theirs = beside_paper and skeleton == COCO17
