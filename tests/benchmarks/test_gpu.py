@@ -43,7 +43,7 @@ def test_a_stage_that_fails_or_hangs_does_not_stop_the_others(gpu, tmp_path):
     assert [entry["name"] for entry in summary] == [s.name for s in listed]
 
 
-def test_all_stages_end_within_the_time_and_those_without_any_left_are_told(gpu, tmp_path, monkeypatch):
+def test_stages_without_time_left_are_left_out(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "LEFT_FOR_SUMMARY", 0.0)
     listed = [stage(gpu, f"slow{i}", "import time; time.sleep(100)", limit=100) for i in range(3)]
     started = time.monotonic()
@@ -53,7 +53,7 @@ def test_all_stages_end_within_the_time_and_those_without_any_left_are_told(gpu,
     assert outcomes[1].detail == "no time is left"
 
 
-def test_what_an_earlier_run_left_is_removed(gpu, tmp_path):
+def test_files_of_an_earlier_run_are_removed(gpu, tmp_path):
     (tmp_path / "old.txt").write_text("old")
     gpu.run([stage(gpu, "only", "")], tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["only.txt", "summary.json"]
@@ -89,8 +89,8 @@ def test_every_option_of_a_stage_exists(gpu, tmp_path):
     ).stdout  # fmt: skip
 
 
-def test_tests_run_without_plugins_of_pytest_and_are_found(gpu, tmp_path):
-    """The same command, told to collect only, with plugins switched off."""
+def test_tests_are_collected_without_plugins_of_pytest(gpu, tmp_path):
+    """The same command, which only collects here, with plugins switched off."""
     command = list(next(s for s in gpu.stages(tmp_path) if s.name == "tests").command)
     command = [part for part in command if not part.startswith("--timeout")]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -101,7 +101,7 @@ def test_tests_run_without_plugins_of_pytest_and_are_found(gpu, tmp_path):
     assert "test_cases_on_cuda.py" in ran.stdout
 
 
-def test_no_stage_may_use_a_network(gpu, tmp_path):
+def test_no_stage_uses_a_network(gpu, tmp_path):
     for s in gpu.stages(tmp_path):
         assert "install" not in s.command or "--no-index" in s.command
     listed = [stage(gpu, "asks", "import os; print('index', os.environ['PIP_NO_INDEX'])")]
@@ -109,7 +109,7 @@ def test_no_stage_may_use_a_network(gpu, tmp_path):
     assert "index 1" in (tmp_path / "asks.txt").read_text()
 
 
-def test_an_interrupted_run_leaves_no_stage_behind_and_keeps_what_has_finished(gpu, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_its_stage_and_keeps_finished_ones(gpu, tmp_path, monkeypatch):
     started = []
     popen = subprocess.Popen
 
@@ -131,7 +131,7 @@ def test_an_interrupted_run_leaves_no_stage_behind_and_keeps_what_has_finished(g
     assert [entry["name"] for entry in json.loads((tmp_path / "summary.json").read_text())] == ["first"]
 
 
-def test_a_machine_without_a_gpu_is_told_what_it_lacks_and_nothing_is_run(gpu, tmp_path, monkeypatch, capsys):
+def test_missing_requirements_are_named_and_nothing_is_run(gpu, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
     monkeypatch.setattr(gpu, "PROGRAMS", ("no-such-program-anywhere",))
     monkeypatch.setattr(gpu, "PACKAGES", ("json", "no_such_package_anywhere"))
@@ -145,7 +145,7 @@ def test_a_machine_without_a_gpu_is_told_what_it_lacks_and_nothing_is_run(gpu, t
     assert not (tmp_path / "results").exists()
 
 
-def test_the_driver_is_asked_for_gpus(gpu, monkeypatch):
+def test_gpus_are_counted_by_the_driver(gpu, monkeypatch):
     class Driver:
         def __init__(self, started):
             self.started = started
