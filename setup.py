@@ -28,10 +28,10 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 TOOLS = ("cmake", "ninja", "c++", "nvcc")
 VARIABLES = (
-    "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDA_PATH", "CMAKE_ARGS", "OAKS_CUDA",
-    "OAKS_CUDA_ARCHITECTURES",
+    "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDA_PATH", "CUDAARCHS", "CUDAHOSTCXX",
+    "MACOSX_DEPLOYMENT_TARGET", "SDKROOT",
 )  # fmt: skip
-"""Environment variables that a build depends on."""
+"""Environment variables that a build depends on, beside those that start with CMAKE_ or OAKS_."""
 FOLDERS = {"oaks": "oaks", "oaks.engines": "engines", "oaks.training": "training"}
 
 
@@ -58,8 +58,8 @@ def link_packages() -> bool:
 
 def missing_tool() -> str | None:
     """Return, in one line, what must be installed to compile the native module; None if nothing is missing."""
-    named = os.environ.get("CXX")
-    compilers = [shlex.split(named)[0]] if named else ["c++", "g++", "clang++", "CC", "icpx", "cl"]
+    named = shlex.split(os.environ.get("CXX", ""))
+    compilers = named[:1] or ["c++", "g++", "clang++", "CC", "icpx", "cl"]
     if not any(map(shutil.which, compilers)):
         return (
             f"oaks: C++ compiler not found: {', '.join(compilers)}; install one, for instance with 'apt install g++', "
@@ -83,12 +83,17 @@ def forget_other_environments(build: Path) -> None:
     environment = "\n".join(
         [str(ROOT), sys.executable, pybind11.get_cmake_dir()]
         + [f"{tool}={shutil.which(tool)}" for tool in TOOLS]
-        + [f"{name}={os.environ.get(name, '')}" for name in VARIABLES]
-    )
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != environment:
-        shutil.rmtree(build, ignore_errors=True)
+        + [
+            f"{name}={value}"
+            for name, value in sorted(os.environ.items())
+            if name in VARIABLES or name.startswith(("CMAKE_", "OAKS_"))
+        ]
+    ).encode("utf-8", "surrogateescape")
+    if not stamp.is_file() or stamp.read_bytes() != environment:
+        if build.is_dir():
+            shutil.rmtree(build)
         build.mkdir(parents=True)
-        stamp.write_text(environment, encoding="utf-8")
+        stamp.write_bytes(environment)
 
 
 def run_with_progress(command: list[str]) -> None:
@@ -124,7 +129,12 @@ class CMakeBuild(build_ext):
     def build_extension(self, extension: Extension) -> None:
         module = Path(self.get_ext_fullpath(extension.name)).resolve()
         build = ROOT / "build" / f"cmake{sysconfig.get_config_var('EXT_SUFFIX')}"
-        forget_other_environments(build)
+        try:
+            forget_other_environments(build)
+        except OSError as error:  # of another user, or build is a file: nothing in it is needed
+            build = Path(staging.name) / "cmake"
+            print(f"oaks: {error}; compiling in {build}", file=sys.stderr)
+            forget_other_environments(build)
         configure = [
             "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
             "-DCMAKE_BUILD_TYPE=Release",

@@ -124,7 +124,9 @@ def test_a_build_folder_remembers_no_other_tools_or_settings(tmp_path, monkeypat
         return gone
 
     assert [forgets(), forgets()] == [True, False]
-    for name in ("CXX", "CUDACXX", "OAKS_CUDA_ARCHITECTURES", "CMAKE_ARGS"):
+    (build / "environment.txt").write_bytes(b"\xff of another program")
+    assert [forgets(), forgets()] == [True, False]
+    for name in ("CXX", "CUDACXX", "CUDAARCHS", "OAKS_CUDA_ARCHITECTURES", "CMAKE_ARGS", "CMAKE_TOOLCHAIN_FILE"):
         monkeypatch.setenv(name, "another")
         assert [forgets(), forgets()] == [True, False]
     nvcc = tmp_path / "bin" / "nvcc"
