@@ -126,7 +126,14 @@ def test_a_build_folder_remembers_no_other_tools_or_settings(tmp_path, monkeypat
     assert [forgets(), forgets()] == [True, False]
     (build / "environment.txt").write_bytes(b"\xff of another program")
     assert [forgets(), forgets()] == [True, False]
-    for name in ("CXX", "CUDACXX", "CUDAARCHS", "OAKS_CUDA_ARCHITECTURES", "CMAKE_ARGS", "CMAKE_TOOLCHAIN_FILE"):
+    for name in (
+        "CXX",
+        "CUDACXX",
+        "CUDAARCHS",
+        "OAKS_CUDA_ARCHITECTURES",
+        "CMAKE_ARGS",
+        "CMAKE_TOOLCHAIN_FILE",
+    ):
         monkeypatch.setenv(name, "another")
         assert [forgets(), forgets()] == [True, False]
     nvcc = tmp_path / "bin" / "nvcc"
