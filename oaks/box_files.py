@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oaks.boxes import FARTHEST, to_xyxy
-from oaks.coco import PERSON_ID, check_annotations
+from oaks.coco import PERSON_ID, read_annotations
 from oaks.coco_fields import (
     as_id,
     category_ids,
@@ -23,7 +24,7 @@ from oaks.errors import ArgumentError
 from oaks.images import plain_name
 from oaks.names import number_of
 from oaks.schema import shortened
-from oaks.structured import read_bytes, read_json
+from oaks.structured import check_regular, read_bytes, read_json
 
 
 class PersonBoxes:
@@ -93,10 +94,9 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
         FileNotFoundError: there is no such file.
         ArgumentError: it is neither, or has no person; the message names the file and the row that does not fit.
     """
-    content = read_json(path, top=(dict, list), strict=False)
-    if isinstance(content, list):
-        return _detected_boxes(path, content, category)
-    found = check_annotations(content, path, category=category)
+    if _is_list(path):
+        return _detected_boxes(path, read_json(path, top=list, strict=False, kept=_of_box), category)
+    found = read_annotations(path, category=category)
     names = [plain_name(name) for name in found.file_names]
     if "" in names:
         raise ArgumentError(
@@ -121,6 +121,18 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
         image_ids=dict(zip(found.file_names, numbers, strict=True)),
         sizes={number: (int(w), int(h)) for number, (w, h) in zip(numbers, found.sizes, strict=True)},
     )
+
+
+def _is_list(path: str | Path) -> bool:
+    """Return whether a JSON file holds a list, by its first bytes."""
+    check_regular(path)
+    with open(path, "rb") as file:
+        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+
+
+def _of_box(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of box results without the fields that are not read."""
+    return {key: row[key] for key in ("image_id", "category_id", "bbox", "score") if key in row}
 
 
 def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | None) -> PersonBoxes:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import platform
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -46,6 +49,9 @@ PERSON = "person"
 PERSON_ID = 1
 """COCO's own id of people, for files that do not list categories."""
 _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
+
+_OF_IMAGES = ("id", "file_name", "width", "height", "orig_width", "orig_height")
+_NUMBERS = {int, float}
 
 NO_BOX = "annotations without a box of some extent"
 NO_IMAGE = "annotations of images that the file does not list"
@@ -131,16 +137,136 @@ def read_annotations(
         FileNotFoundError: there is no such file.
         ArgumentError: the content does not fit; the message names the file and the image or annotation id.
     """
-    content = read_json(path, strict=False, kept=_needed)
-    return check_annotations(content, path, skeleton=skeleton, category=category, renumber=renumber)
+    columns: _Columns | None = _Columns()
+    try:
+        content = read_json(path, strict=False, kept=columns.take)
+        columns.check(content)
+    except _UnusualError:
+        columns = None
+        content = read_json(path, strict=False, kept=_needed)
+    return _check(content, str(path), columns, skeleton, category, renumber)
+
+
+class _UnusualError(Exception):
+    """An annotation is not in the usual form: the file is read again, with checks of single fields."""
+
+
+class _Columns:
+    """The annotations of a file in the usual form, gathered while it is parsed: a third of the memory of the objects.
+
+    Attributes:
+        ids, own_image, categories: (N,) int64.
+        boxes: (N,4) float64.
+        areas: (N,) float64; NaN where none is stated.
+        crowd: (N,) bool.
+        points: (N,3K) float64 keypoints, 0 for annotations without; K is 0 if there are none.
+        stated: (N,) int64 num_keypoints; -1 where none is stated.
+    """
+
+    def __init__(self) -> None:
+        self._integers, self._numbers, self._points = array("q"), array("d"), array("d")
+        self._width = 0
+
+    def __len__(self) -> int:
+        return len(self._integers) // 5
+
+    def take(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Return an object of the file with the fields that are read; None for an annotation, which is gathered.
+
+        Raises:
+            _UnusualError: an annotation is not in the usual form.
+        """
+        if "image_id" not in entry:
+            return {k: entry[k] for k in _OF_IMAGES if k in entry} if "file_name" in entry else entry
+        get = entry.get
+        integers = [
+            get("id"),
+            get("image_id"),
+            get("category_id"),
+            get("iscrowd", 0),
+            get("num_keypoints", -1),
+        ]
+        numbers, points, area = get("bbox"), get("keypoints"), get("area")
+        if type(numbers) is not list or len(numbers) != 4 or set(map(type, integers)) != {int}:
+            raise _UnusualError
+        numbers.append(math.nan if area is None else area)
+        if not points:
+            points = [0.0] * self._width
+        elif not self._width and type(points) is list:
+            self._width = len(points)
+            self._points.frombytes(bytes(8 * self._width * len(self)))
+        if (
+            type(points) is not list
+            or len(points) != self._width
+            or not {*map(type, points), *map(type, numbers)} <= _NUMBERS
+        ):
+            raise _UnusualError
+        if (area is not None and not abs(area) < math.inf) or ("num_keypoints" in entry and integers[4] < 0):
+            raise _UnusualError
+        try:
+            self._integers.extend(integers)
+            self._numbers.extend(numbers)
+            self._points.extend(points)
+        except OverflowError:
+            raise _UnusualError from None
+        return None
+
+    def check(self, content: Any) -> None:
+        """Turn what was gathered into arrays.
+
+        Raises:
+            _UnusualError: objects elsewhere look like annotations, or a number does not fit.
+        """
+        integers = np.frombuffer(self._integers, np.int64).reshape(-1, 5)
+        numbers = np.frombuffer(self._numbers, np.float64).reshape(-1, 5)
+        self.points = np.frombuffer(self._points, np.float64).reshape(len(self), self._width)
+        self.ids, self.own_image, self.categories, crowd, self.stated = (np.array(c) for c in integers.T)
+        self.boxes, self.areas, self.crowd = numbers[:, :4], numbers[:, 4], crowd > 0
+        lists = (
+            [content.get(key, []) for key in ("annotations", "images", "categories")]
+            if type(content) is dict
+            else []
+        )
+        usual = (
+            all(type(entries) is list for entries in lists)
+            and [entries.count(None) for entries in lists] == [len(self), 0, 0]
+            and len(lists[0]) == len(self)
+            and bool((integers[:, :4] >= 0).all() and (crowd <= 1).all())
+            and bool(np.isfinite(self.boxes).all() and np.isfinite(self.points).all())
+        )
+        if not usual:
+            raise _UnusualError
+
+    def keypoints(self, named: Callable[[int], str], count: int) -> tuple[np.ndarray, list[int | None]]:
+        """Return keypoints (G,K,3) and the num_keypoints of all annotations.
+
+        Raises:
+            ArgumentError: the annotations have another number of keypoints.
+        """
+        if self._width not in (0, 3 * count):
+            with_points = int(self.points.any(axis=1).argmax())
+            raise ArgumentError(
+                f"{named(with_points)}: keypoints must be {3 * count} numbers for {count} keypoints, got {self._width}"
+            )
+        points = self.points if self._width else np.zeros((len(self.points), 3 * count))
+        return points.reshape(-1, count, 3), [None if n < 0 else n for n in self.stated.tolist()]
+
+    def of(self, kept: np.ndarray) -> None:
+        """Keep the annotations with these indices (n,)."""
+        if len(kept) < len(self.ids):
+            for name in ("points", "boxes", "areas", "crowd", "stated"):
+                setattr(self, name, getattr(self, name)[kept])
 
 
 def _needed(entry: dict[str, Any]) -> dict[str, Any]:
     """Return an object of the file without unread fields, and with an annotation's keypoints as an array.
 
-    This takes a quarter of the memory. A category's keypoints, which are names, stay a list.
+    This takes half of the memory. A category's keypoints, which are names, stay a list.
     """
     entry.pop("segmentation", None)
+    entry = {
+        sys.intern(key): value for key, value in entry.items()
+    }  # the parser makes a text for each of them
     points = entry.get("keypoints") if "image_id" in entry else None
     if points and type(points) is list and set(map(type, points)) <= {int, float}:
         with suppress(OverflowError):  # refused later, with the annotation's id
@@ -157,7 +283,18 @@ def check_annotations(
     renumber: bool = False,
 ) -> Annotations:
     """Check parsed JSON as `read_annotations` does; `path` is what messages call it."""
-    path = str(path)
+    return _check(content, str(path), None, skeleton, category, renumber)
+
+
+def _check(
+    content: Any,
+    path: str,
+    columns: _Columns | None,
+    skeleton: Skeleton | None,
+    category: str | int | None,
+    renumber: bool,
+) -> Annotations:
+    """Check parsed JSON, whose annotations may have been gathered as columns instead."""
     if not isinstance(skeleton, Skeleton | None):
         raise ArgumentError(f"skeleton must be a Skeleton, got {skeleton!r}")
     check_top(content, f"{path}: COCO annotations", dict)
@@ -166,6 +303,8 @@ def check_annotations(
         if not isinstance(entries, list):
             raise ArgumentError(f"{path}: not a COCO annotation file: its list {key!r} is missing")
         for place, entry in enumerate(entries):
+            if columns is not None and key == "annotations":
+                break
             if not isinstance(entry, dict):
                 raise ArgumentError(f"{path}: {key}[{place}] must be an object, got {shortened(entry)}")
             if key == "categories" and isinstance(entry.get("keypoints"), np.ndarray):
@@ -174,17 +313,21 @@ def check_annotations(
     images, rows = content["images"], content["annotations"]
 
     image_ids = integers([i.get("id") for i in images], lambda n: f"{path}: images[{n}]: id", least=0)
-    ids = _annotation_ids(rows, path)
-    own_image = integers(
-        [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
-    )
+    if columns is not None:
+        ids, own_image, categories = columns.ids, columns.own_image, columns.categories
+    else:
+        ids = _annotation_ids(rows, path)
+        own_image = integers(
+            [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
+        )
     renumbered = 0
     if renumber:
         image_ids, ids, own_image, renumbered = _renumber(path, image_ids, ids, own_image)
     _refuse_repeated(image_ids, f"{path}: image id")
     _refuse_repeated(ids, f"{path}: annotation id")
 
-    categories = category_ids(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
+    if columns is None:
+        categories = category_ids(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
     kept = np.flatnonzero(categories == chosen["id"])
     if len(rows) and not len(kept):
         raise ArgumentError(
@@ -192,44 +335,55 @@ def check_annotations(
             f"({chosen.get('name', PERSON)!r}), {counted_categories(categories)}; pass --category"
         )
     others = len(rows) - len(kept)
-    rows, ids, own_image = [rows[n] for n in kept], ids[kept], own_image[kept]
+    ids, own_image = ids[kept], own_image[kept]
 
     def named(n: int) -> str:
         return f"{path}: annotation {ids[n]}"
 
-    boxes = lists_of_numbers(
-        [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
-    )
+    if columns is not None:
+        columns.of(kept)
+        boxes, areas, crowd = columns.boxes, columns.areas, columns.crowd
+    else:
+        rows = [rows[n] for n in kept]
+        boxes = lists_of_numbers(
+            [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
+        )
+        areas = lists_of_numbers(
+            [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number"
+        )[:, 0]
+        crowd = _crowds(rows, named)
     _refuse_far(boxes, named, "bbox")
-    areas = lists_of_numbers(
-        [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number"
-    )[:, 0]
     keypoints, same = None, True
     if skeleton is not None:
         order, same = _keypoint_order(chosen, skeleton, path)
-        keypoints = _keypoints(rows, named, skeleton, order, chosen)
+        count = skeleton.count if order is None else len(chosen["keypoints"])
+        keypoints, stated = (
+            _keypoints(rows, named, count) if columns is None else columns.keypoints(named, count)
+        )
+        _check_keypoints(keypoints, stated, named)
+        if order is not None and order != list(range(count)):
+            keypoints = keypoints[:, order]
     sorted_ids = np.argsort(image_ids, kind="stable")
     found = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
     image = sorted_ids[np.minimum(found, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
-    listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(rows), bool)
+    listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(ids), bool)
 
-    labeled = np.zeros(len(rows), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
-    crowd = _crowds(rows, named)
+    labeled = np.zeros(len(ids), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
     reasons = {
         NO_IMAGE: ~listed,
         NO_BOX: ~(np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1),
         NO_AREA: (areas <= 0) & labeled & ~crowd,
     }
-    left = np.ones(len(rows), bool)
+    left = np.ones(len(ids), bool)
     skipped = {}
     for reason, unfit in reasons.items():
         if (unfit & left).any():
             skipped[reason] = ids[unfit & left].tolist()
             left &= ~unfit
-    if len(rows) and not left.any():
+    if len(ids) and not left.any():
         counts = ", ".join(f"{reason}: {len(found)}" for reason, found in skipped.items())
         raise ArgumentError(
-            f"{path}: {number_of(len(rows), 'annotation')}, none of which can be used: {counts}"
+            f"{path}: {number_of(len(ids), 'annotation')}, none of which can be used: {counts}"
         )
     tell_skipped(path, skipped)
     return Annotations(
@@ -244,7 +398,7 @@ def check_annotations(
         boxes=boxes[left],
         areas=areas[left],
         crowd=crowd[left],
-        keypoints=None if keypoints is None else keypoints[left],
+        keypoints=keypoints if keypoints is None or left.all() else keypoints[left],
         same_keypoints=same,
         skipped=skipped,
         others=others,
@@ -254,7 +408,7 @@ def check_annotations(
 
 def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> None:
     """Refuse coordinates (N, ...) that no image has."""
-    far = (np.abs(values) >= FARTHEST).any(axis=tuple(range(1, values.ndim)))
+    far = ((values >= FARTHEST) | (values <= -FARTHEST)).any(axis=tuple(range(1, values.ndim)))
     if far.any():
         n = int(far.argmax())
         raise ArgumentError(
@@ -387,14 +541,9 @@ def _plain(keypoint: Any) -> str:
 
 
 def _keypoints(
-    rows: Sequence[Mapping[str, Any]],
-    named: Callable[[int], str],
-    skeleton: Skeleton,
-    order: list[int] | None,
-    category: Mapping[str, Any],
-) -> np.ndarray:
-    """Return keypoints (G, K, 3) in the skeleton's order."""
-    count = skeleton.count if order is None else len(category["keypoints"])
+    rows: Sequence[Mapping[str, Any]], named: Callable[[int], str], count: int
+) -> tuple[np.ndarray, list[Any]]:
+    """Return keypoints (G,K,3) in the file's order, 0 for those without, and the num_keypoints of all rows."""
     values = [_or_none(row.get("keypoints")) for row in rows]
     for n, value in enumerate(values):
         if isinstance(value, list | np.ndarray) and len(value) != 3 * count and are_numbers(value):
@@ -402,10 +551,12 @@ def _keypoints(
                 f"{named(n)}: keypoints must be {3 * count} numbers for {count} keypoints, got {len(value)}"
             )
     form = f"{3 * count} numbers for {count} keypoints"
-    points = np.nan_to_num(
-        lists_of_numbers(values, 3 * count, lambda n: f"{named(n)}: keypoints", form), nan=0.0
-    )
-    points = points.reshape(-1, count, 3)
+    points = lists_of_numbers(values, 3 * count, lambda n: f"{named(n)}: keypoints", form)
+    return np.nan_to_num(points, nan=0.0).reshape(-1, count, 3), [row.get("num_keypoints") for row in rows]
+
+
+def _check_keypoints(points: np.ndarray, stated: Sequence[Any], named: Callable[[int], str]) -> None:
+    """Refuse coordinates that no image has, unknown flags, and a num_keypoints that is another number; None is unknown."""
     _refuse_far(points, named, "keypoints")
     flags = points[..., 2]
     strange = ((flags != 0) & (flags != 1) & (flags != 2)).any(axis=1)
@@ -414,15 +565,11 @@ def _keypoints(
         raise ArgumentError(
             f"{named(n)}: visibility flags must be 0, 1 or 2, got {np.unique(flags[n]).tolist()}"
         )
-    labeled = np.count_nonzero(flags, axis=1).tolist()
-    for n, (row, own) in enumerate(zip(rows, labeled, strict=True)):
-        stated = row.get("num_keypoints")
-        if stated is not None and stated != own:
+    for n, (told, own) in enumerate(zip(stated, np.count_nonzero(flags, axis=1).tolist(), strict=True)):
+        if told is not None and told != own:
             raise ArgumentError(
-                f"{named(n)}: num_keypoints must be the number of its labeled keypoints, {own}, got "
-                f"{shortened(stated)}"
+                f"{named(n)}: num_keypoints must be the number of its labeled keypoints, {own}, got {shortened(told)}"
             )
-    return points if order is None else points[:, order]
 
 
 def _or_none(points: Any) -> Any:

@@ -308,6 +308,9 @@ def split_people(
             f"got {len(places)}"
         )
     order = np.random.default_rng(settings.seed).permutation(len(places))
+    counts = [
+        dict(zip(*(a.tolist() for a in np.unique(ids, return_counts=True)), strict=True)) for ids in labeled
+    ]
     held: list[set[int]] = [set() for _ in truths]
     count = 0
     for rank, place in enumerate(order.tolist()):
@@ -315,7 +318,7 @@ def split_people(
             break
         number, image = places[place]
         held[number].add(image)
-        count += int((labeled[number] == image).sum())
+        count += counts[number][image]
     return [
         _parts(truth, set(truth.image_ids[list(images)].tolist()), ids)
         for truth, images, ids in zip(truths, readable, held, strict=True)

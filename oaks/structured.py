@@ -6,6 +6,7 @@ ArgumentError, whose message names the file; OutOfMemory where the content does 
 
 from __future__ import annotations
 
+import codecs
 import gc
 import io
 import json
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import yaml
 
 _BRACKETS = b'"[]{}'
+_SPACE, _OF_NUMBERS = re.compile(r"[ \t\n\r]*"), re.compile(r"[-+.eE0-9]*")
 _TYPES: dict[type, str] = {dict: "an object", list: "a list"}
 _PLAIN_SCALAR = 3000
 """Maximum characters of an unquoted YAML value. Parsing one as a number takes time quadratic in its length, and Python
@@ -53,21 +55,26 @@ def read_json(
         strict: whether to refuse NaN and infinities. COCO files are checked by their own reader, which can name the
             annotation. Fields that occur twice in an object are always refused.
         bounds: limits on size and depth; limits.current() if None.
-        kept: function that reduces each object to what is read of it, for files of a million objects; only with
-            strict=False.
+        kept: function that reduces each object to what is read of it, for files of a million objects, which are then
+            read in parts; only with strict=False.
 
     Raises:
         FileNotFoundError: there is no such file.
         ArgumentError: it is not valid JSON, or its content is of another type.
     """
-    return parse_json(
-        read_bytes(path, "json_bytes", bounds), path, top=top, strict=strict, bounds=bounds, kept=kept
-    )
+    if kept is None:
+        return parse_json(read_bytes(path, "json_bytes", bounds), path, top=top, strict=strict, bounds=bounds)
+    check_regular(path)
+    bounds = bounds or limits.current()
+    limits.check(f"{path}: its size in bytes", "json_bytes", Path(path).stat().st_size, bounds)
+    with _json_errors(path), open(path, "rb") as file, _collector_paused():
+        value = _Parts(file, path, bounds, kept).document()
+    return check_top(value, path, top)
 
 
 def parse_json(
     content: bytes, label: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
-    bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    bounds: Limits | None = None,
 ) -> Any:  # fmt: skip
     """Return the content of JSON bytes, as `read_json` does; `label` is what messages call them.
 
@@ -81,18 +88,120 @@ def parse_json(
     hooks: dict[str, Any] = {"object_pairs_hook": _once}
     if strict:
         hooks["parse_constant"] = _refuse_constant
-    elif kept is not None:
-        hooks["object_pairs_hook"] = lambda pairs: kept(_once(pairs))
-    try:
+    with _json_errors(label), _collector_paused():
         text = content.decode("utf-8-sig")
         del content  # frees the memory if the caller keeps no reference
-        with _collector_paused():
-            value = json.loads(text, **hooks)
+        value = json.loads(text, **hooks)
+    return check_top(value, label, top)
+
+
+@contextmanager
+def _json_errors(label: str | Path) -> Iterator[None]:
+    """Name the file in errors of its parser."""
+    try:
+        yield
     except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{label} is not valid JSON: {error}") from error
+        named = str(error).startswith(f"{label} ")
+        raise ArgumentError(str(error) if named else f"{label} is not valid JSON: {error}") from error
     except MemoryError as error:
         raise OutOfMemory(f"{label}: its content does not fit into memory") from error
-    return check_top(value, label, top)
+
+
+class _Parts:
+    """Parser of a JSON file that holds a part of its text at a time: an object of lists, or a list, of many elements.
+
+    Args:
+        file: the file.
+        label: what messages call it.
+        bounds: limits on depth.
+        kept: as read_json takes it.
+    """
+
+    def __init__(
+        self, file: IO[bytes], label: str | Path, bounds: Limits, kept: Callable[[dict[str, Any]], Any]
+    ) -> None:
+        self._file, self._label, self._bounds, self._kept = file, label, bounds, kept
+        self._text, self._at, self._depth, self._ended = "", 0, 0, False
+        self._decoded = codecs.getincrementaldecoder("utf-8-sig")()
+        self._decode = json.JSONDecoder(object_pairs_hook=lambda pairs: kept(_once(pairs))).raw_decode
+
+    def document(self) -> Any:
+        """The whole content."""
+        if self._next() == "{":
+            pairs = [self._pair() for _ in self._separated("}")]
+            value = self._kept(_once(pairs))
+        else:
+            value = self._value()
+        if self._next():
+            self._fail("Extra data")
+        return value
+
+    def _pair(self) -> tuple[str, Any]:
+        if self._next() != '"':
+            self._fail("Expecting property name enclosed in double quotes")
+        name = self._element()
+        if self._next() != ":":
+            self._fail("Expecting ':' delimiter")
+        self._at += 1
+        return name, self._value()
+
+    def _value(self) -> Any:
+        """The next value; a list is read element by element."""
+        return [self._element() for _ in self._separated("]")] if self._next() == "[" else self._element()
+
+    def _separated(self, end: str) -> Iterator[None]:
+        """Yield before each element of an object or a list, which is read between."""
+        self._at, self._depth = self._at + 1, self._depth + 1
+        found = "" if self._next() != end else end
+        while found != end:
+            yield
+            if (found := self._next()) not in (",", end):
+                self._fail("Expecting ',' delimiter")
+            self._at += found == ","
+        self._at, self._depth = self._at + 1, self._depth - 1
+
+    def _element(self) -> Any:
+        self._next()
+        while True:
+            try:
+                value, end = self._decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if self._ended:
+                    raise
+            else:
+                # A number may go on in the next part.
+                whole = self._text[end - 1] in '"]}' or _end_of(_OF_NUMBERS, self._text, end) < len(
+                    self._text
+                )
+                if whole or self._ended:
+                    self._at = end
+                    return value
+            self._read()
+
+    def _next(self) -> str:
+        """The next character that is no white space, where the text then starts; "" at the end."""
+        while True:
+            self._at = _end_of(_SPACE, self._text, self._at)
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read()
+
+    def _read(self) -> None:
+        """Read a further part, as long as the text that is left, if that is longer, so that long values take few."""
+        left = self._text[self._at :]
+        part = self._file.read(max(4 * _PART, len(left)))
+        self._text, self._at, self._ended = left + self._decoded.decode(part, final=not part), 0, not part
+        check_depth(self._text.encode(), self._label, self._bounds, above=self._depth)
+
+    def _fail(self, problem: str) -> NoReturn:
+        raise json.JSONDecodeError(problem, self._text, self._at)
+
+
+def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return where a pattern that always matches ends."""
+    match = pattern.match(text, start)
+    assert match is not None
+    return match.end()
 
 
 @contextmanager
@@ -316,8 +425,14 @@ def read_bytes(path: str | Path, limit: str, bounds: Limits | None = None) -> by
     return content
 
 
-def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None) -> None:
+def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None, *, above: int = 0) -> None:
     """Refuse JSON with too many levels of objects and arrays, before a recursive parser sees it.
+
+    Args:
+        content: JSON, or a part of it that starts with a value. A text that is cut off at its end is left out.
+        label: what messages call it.
+        bounds: limits.current() if None.
+        above: number of levels that the part may lie in.
 
     Raises:
         ArgumentError: it is deeper than the limit.
@@ -326,11 +441,11 @@ def check_depth(content: bytes, label: str | Path, bounds: Limits | None = None)
     if b"\\" in content:
         content = re.sub(rb"\\.", b"", content, flags=re.DOTALL)
     kept = content.translate(None, bytes(sorted(set(range(256)) - set(_BRACKETS))))
-    brackets = re.sub(rb'"[^"]*"', b"", kept.replace(b'""', b""))
+    brackets = re.sub(rb'"[^"]*("|$)', b"", kept.replace(b'""', b""))
     steps = np.frombuffer(brackets, np.uint8)
     opening = np.isin(steps, np.frombuffer(b"[{", np.uint8)).astype(np.int8)
     closing = np.isin(steps, np.frombuffer(b"]}", np.uint8)).astype(np.int8)
-    depth = int(np.cumsum(opening - closing, dtype=np.int64).max(initial=0))
+    depth = int(np.cumsum(opening - closing, dtype=np.int64).max(initial=0)) + above
     if depth > deepest:
         raise ArgumentError(f"{label} must be at most {deepest} levels deep, got {depth}")
 

@@ -6,14 +6,18 @@ import contextlib
 import io
 import json
 import logging
+import tracemalloc
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 from test_poses import make
 
 import oaks
-from oaks import box_files, coco
+from oaks import box_files, coco, structured
+from oaks.box_files import read_boxes
+from oaks.coco_fields import indices_by
 from oaks.errors import OaksError
 from oaks.structured import read_json
 
@@ -74,7 +78,7 @@ def test_detected_boxes_keep_their_scores(tmp_path):
     ("content", "message"),
     [
         ({"images": []}, "not a COCO annotation file: its list 'annotations' is missing"),
-        (3, "must hold an object or a list, got int"),
+        (3, "COCO annotations: must hold an object, got int"),
         ([{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}], "row 0: bbox must be"),
         ([{"image_id": 1, "category_id": 1}], "row 0: bbox .* is missing"),
         ([3], "row 0: must be an object"),
@@ -338,3 +342,90 @@ def test_rows_of_a_generator_are_all_written(tmp_path):
     rows = make().to_coco()
     coco.write_results(tmp_path / "r.json", (row for row in rows))
     assert coco.read_results(tmp_path / "r.json")[0] == rows
+
+
+def large(count: int) -> dict:
+    """Five people in each picture."""
+    rng = np.random.default_rng(0)
+    points = np.concatenate(
+        [rng.uniform(0, 500, (count, 17, 2)).round(2), rng.integers(0, 3, (count, 17, 1))], axis=2
+    )
+    people = [
+        {"id": n + 1, "image_id": n // 5, "category_id": 1 + (n % 7 == 3), "iscrowd": int(n % 50 == 9), "area": 50.5 + n,
+         "bbox": [1, 2.5, 3, 4 + n], "keypoints": own.ravel().tolist(), "num_keypoints": int((own[:, 2] > 0).sum()),
+         "segmentation": [[0.25 + n] * 20]}
+        for n, own in enumerate(points)
+    ]  # fmt: skip
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480, "coco_url": "u" * 200}
+              for n in range(-(-count // 5))]  # fmt: skip
+    categories = [
+        {"id": 1, "name": "person", "keypoints": list(oaks.COCO17.keypoints)},
+        {"id": 2, "name": "bicycle"},
+    ]
+    return {"images": images, "annotations": people, "categories": categories}
+
+
+@pytest.mark.parametrize("change", [
+    {}, {"image_id": 3.0}, {"keypoints": []}, {"keypoints": None, "num_keypoints": 0}, {"area": None}, {"iscrowd": None},
+    {"bbox": None}, {"num_keypoints": None}, {"attributes": {"image_id": 3}},
+])  # fmt: skip
+def test_columns_and_objects_give_the_same_annotations(tmp_path, change):
+    """Files in the usual form are gathered as columns; one annotation in another form sends the whole file the other way."""
+    content = large(60)
+    person = content["annotations"][20]
+    person |= change
+    if "keypoints" in change:
+        person["num_keypoints"] = 0
+    found = coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
+    expected = coco.check_annotations(content, found.path, skeleton=oaks.COCO17)
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
+@pytest.mark.parametrize("change", [
+    {"id": 3}, {"id": -1}, {"category_id": "1"}, {"bbox": [1, 2, float("nan"), 4]}, {"bbox": [1, 2, 3]}, {"iscrowd": 2},
+    {"keypoints": [1] * 48}, {"num_keypoints": 3.5}, {"num_keypoints": -1}, {"area": float("inf")}, {"id": 10**30},
+    {"keypoints": [5.0] * 51}, {"bbox": [1, 2, 3, 10**400]}, {"area": True}, {"keypoints": [1e9] * 51},
+    {"bbox": [1, 1e10, 3, 4]},
+])  # fmt: skip
+def test_columns_and_objects_refuse_the_same(tmp_path, change):
+    content = large(60)
+    content["annotations"][20] |= change
+    with pytest.raises(oaks.ArgumentError) as expected:
+        coco.check_annotations(content, tmp_path / "a.json", skeleton=oaks.COCO17)
+    with pytest.raises(oaks.ArgumentError) as found:
+        coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
+    assert str(found.value) == str(expected.value)
+
+
+def test_large_files_take_little_memory(tmp_path, monkeypatch):
+    """A third of what their objects would; 17 keypoints take 408 bytes, and 350 of those are of people and returned."""
+    monkeypatch.setattr(structured, "_PART", 1 << 12)
+    count = 4000
+    path = written(tmp_path / "a.json", large(count))
+    for read in (partial(coco.read_annotations, skeleton=oaks.COCO17), read_boxes):
+        tracemalloc.start()
+        read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1300 * count
+        tracemalloc.stop()
+
+
+def test_names_are_found_without_a_search(tmp_path):
+    """20,000 pictures that a file does not name took 20 minutes."""
+
+    class Names(dict):
+        def __iter__(self):
+            raise AssertionError("a search of all names")
+
+        items = keys = values = __iter__
+
+    people = read_boxes(written(tmp_path / "a.json", large(10)))
+    people._by_path, people._by_name = Names(people._by_path), Names(people._by_name)
+    assert people.image_id("folder/1.jpg") == 1
+    assert people.image_id("folder/other/unknown.jpg") is None
+
+
+def test_indices_of_equal_values():
+    found = indices_by(np.array([3, 1, 3, 3, 1]))
+    assert {value: own.tolist() for value, own in found.items()} == {1: [1, 4], 3: [0, 2, 3]}
+    assert indices_by(np.zeros(0, int)) == {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from oaks import structured
+from oaks.errors import ArgumentError
 from oaks.limits import Limits
 
 
@@ -209,3 +210,38 @@ def test_a_file_that_is_being_written_is_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(structured.os, "fstat", growing)
     assert structured.read_bytes(path, "json_bytes") == b"[]"
     assert sizes == []
+
+
+DOCUMENTS = [
+    b'{"images": [{"id": 1, "name": "\xc3\xa4 \\" ] } \\\\"}, {"id": 2}], "n": [12.5e-3 , -7, 0]}',
+    b'{"a": {"b": [[1, {"c": null}]]}}', b'\xef\xbb\xbf [ 1, 22, {"a": true}, [], {}, "x" ] \n', b'[]', b'{}',
+    b'"text"', b'123', b'-Infinity', b'[[],[[]]]', b'{"a": 1, "a": 2}', b'{"a": [1, 2,]}', b'{"a": 1,}',
+    b'{"a" 1}', b'{1: 2}', b'{"a": [1 2]}', b'{"a": [1}', b'[1] 2', b'', b'  ', b'{"a": "x', b'[1, nul]',
+    b'\xff', b'{"a": [{"b": 1, "b": 2}]}', b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", b'["[[", "]]"]',
+    b"[" * 64 + b"]" * 64, b"[" * 65 + b"]" * 65, b'{"a": 1]', b'[1, 2}', b'["a\\', b'{,}', b'[,]',
+    b'{"a": 1} x', b'["' + b"[" * 99 + b'"]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [1, 3, 1 << 20])
+@pytest.mark.parametrize("content", DOCUMENTS)
+def test_a_file_that_is_read_in_parts_gives_the_same(tmp_path, monkeypatch, content, part):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    monkeypatch.setattr(structured, "_PART", part)
+    try:
+        expected = structured.read_json(path, strict=False)
+    except ArgumentError:
+        with pytest.raises(ArgumentError, match=r"a\.json"):
+            structured.read_json(path, strict=False, kept=lambda entry: entry)
+    else:
+        found = structured.read_json(path, strict=False, kept=lambda entry: entry)
+        assert json.dumps(found) == json.dumps(expected)
+
+
+def test_each_object_is_reduced_once_where_a_part_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(structured, "_PART", 1)
+    (tmp_path / "a.json").write_text(json.dumps({"a": [{"n": n, "text": "x" * n} for n in range(40)]}))
+    seen = []
+    structured.read_json(tmp_path / "a.json", strict=False, kept=lambda entry: seen.append(entry.get("n")))
+    assert seen == [*range(40), None]

@@ -12,7 +12,7 @@ import numpy as np
 
 from oaks.boxes import iou, to_xyxy
 from oaks.coco import read_results
-from oaks.coco_fields import box_fields
+from oaks.coco_fields import box_fields, indices_by
 from oaks.errors import ArgumentError
 from oaks.results_features import check_rows, check_scores
 from oaks.skeleton import Skeleton
@@ -260,10 +260,12 @@ def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.
     """Return (N,) the labeled person whose box overlaps most, if by SAME_PERSON; else -1."""
     own = np.full(len(boxes), -1)
     people = to_xyxy(truth.boxes)
-    for where in np.unique(image):
-        poses, there = np.flatnonzero(image == where), np.flatnonzero((truth.image == where) & truth.counted)
-        if not len(there):
+    counted = np.flatnonzero(truth.counted)
+    by_image = {image: counted[members] for image, members in indices_by(truth.image[counted]).items()}
+    for where, poses in indices_by(image).items():
+        if where not in by_image:
             continue
+        there = by_image[where]
         overlap = iou(boxes[poses], people[there])
         best = overlap.argmax(axis=1)
         fits = overlap[np.arange(len(poses)), best] >= SAME_PERSON

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from oaks.coco_fields import indices_by
 from oaks.errors import ArgumentError
 from oaks.names import number_of
 from oaks.val.ground_truth import GroundTruth
@@ -82,9 +83,10 @@ def _stated(
 def _assigned(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, path: str) -> np.ndarray:
     found = pairs(truth, keypoints, image)
     own = np.full(len(image), -1)
-    for where in np.unique(image):
-        poses = np.flatnonzero(image == where)
-        people = np.flatnonzero((truth.image == where) & truth.counted)
+    by_image = indices_by(truth.image)
+    for where, poses in indices_by(image).items():
+        members = by_image.get(where, np.zeros(0, int))
+        people = members[truth.counted[members]]
         if len(poses) > len(people):
             raise ArgumentError(
                 f"{path}: image {truth.image_ids[where]} has {number_of(len(poses), 'pose')} for "
@@ -92,7 +94,7 @@ def _assigned(truth: GroundTruth, image: np.ndarray, keypoints: np.ndarray, path
                 "at most one for each (were these boxes detected?)"
             )
         part = slice(*np.searchsorted(found.detection, [poses[0], poses[-1] + 1]))
-        table = found.oks[part].reshape(len(poses), -1)[:, truth.counted[truth.image == where]]
+        table = found.oks[part].reshape(len(poses), -1)[:, truth.counted[members]]
         chosen, assigned = linear_sum_assignment(table, maximize=True)
         own[poses[chosen]] = people[assigned]
     return own

@@ -13,6 +13,7 @@ from oaks import ops
 from oaks.arguments import is_number
 from oaks.box_files import read_boxes
 from oaks.coco import header_path, make_header
+from oaks.coco_fields import indices_by
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, in_order, read_image, read_size
 from oaks.inference import Engine, report_unscored
@@ -210,9 +211,10 @@ class ReadableImages:
 
 
 def _annotated(truth: GroundTruth) -> Iterator[Job]:
-    for image in np.unique(truth.image[truth.counted]):
-        people = np.flatnonzero((truth.image == image) & truth.counted)
-        yield Job(int(image), truth.file_boxes(people), np.ones(len(people)), truth.ids[people])
+    counted = np.flatnonzero(truth.counted)
+    for image, members in indices_by(truth.image[counted]).items():
+        people = counted[members]
+        yield Job(image, truth.file_boxes(people), np.ones(len(people)), truth.ids[people])
 
 
 def detected_jobs(

@@ -151,6 +151,8 @@ class GroundTruth(Images):
         scales = found.scales[order]
         image = rank[found.image][by_image]
         scale = scales[image]
+        keypoints = found.keypoints[by_image, :, :2]
+        keypoints *= scale[:, None]
         return cls.from_arrays(
             path=found.path,
             skeleton=skeleton,
@@ -161,8 +163,8 @@ class GroundTruth(Images):
             scales=scales,
             ids=found.ids[by_image],
             image=image,
-            keypoints=found.keypoints[by_image, :, :2] * scale[:, None],
-            flags=found.keypoints[by_image, :, 2],
+            keypoints=keypoints,
+            flags=found.keypoints[..., 2].astype(np.int8)[by_image],
             areas=np.nan_to_num(found.areas[by_image], nan=0.0) * scale.prod(axis=1),
             boxes=found.boxes[by_image] * np.tile(scale, 2),
             crowd=found.crowd[by_image],
@@ -212,7 +214,7 @@ class GroundTruth(Images):
             scales=np.ones((images, 2)) if scales is None else scales,
             ids=np.arange(1, count + 1) if ids is None else ids,
             image=image.astype(np.int64),
-            keypoints=keypoints.astype(float),
+            keypoints=keypoints.astype(float, copy=False),
             flags=flags.astype(np.int8),
             areas=areas.astype(float),
             boxes=boxes.astype(float),

@@ -11,7 +11,7 @@ import numpy as np
 
 from oaks.boxes import to_xyxy
 from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
-from oaks.coco_fields import are_numbers, box_fields, category_ids
+from oaks.coco_fields import are_numbers, box_fields, category_ids, indices_by
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.names import number_of
@@ -74,7 +74,7 @@ def rescore(
         poses_by=Path(results).name,
         poses_header=stated or {},
     )
-    members = {int(i): np.flatnonzero(found.image == i) for i in np.unique(found.image)}
+    members = indices_by(found.image)
     run = ReadableImages(truth, images, members)
 
     def estimate(batch: list[int]) -> Iterator[tuple[int, Rows]]:

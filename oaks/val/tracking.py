@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from oaks.coco import read_results
-from oaks.coco_fields import integers
+from oaks.coco_fields import indices_by, integers
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton
@@ -218,9 +218,9 @@ def frames_by_oks(
     ends = np.searchsorted(found.detection, np.searchsorted(image, np.arange(len(truth.image_ids) + 1)))
     counted = truth.counted & (truth.labeled >= fewest)
     frames = []
+    by_image, poses, nobody = indices_by(truth.image), indices_by(image), np.zeros(0, int)
     for number in range(len(truth.image_ids)):
-        members = np.flatnonzero(truth.image == number)
-        own = np.flatnonzero(image == number)
+        members, own = by_image.get(number, nobody), poses.get(number, nobody)
         oks = found.oks[ends[number] : ends[number + 1]].reshape(len(own), len(members))
         frames.append(TrackedFrame(people[members], tracks[own], oks.T, counted[members]))
     return frames

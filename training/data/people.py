@@ -18,6 +18,7 @@ from oaks import images
 from oaks.box_files import read_boxes
 from oaks.boxes import iou
 from oaks.coco import AREA_OF_BOX, read_annotations
+from oaks.coco_fields import indices_by
 from oaks.errors import ArgumentError, OaksError
 from oaks.images import ImageFolder, check_size
 from oaks.skeleton import Skeleton
@@ -246,9 +247,10 @@ def read_coco(
 def _with_detected_boxes(people: CocoPeople, path: Path, category: int) -> CocoPeople:
     detected = read_boxes(path, category)
     found = np.zeros(len(people), bool)
-    for image_id in detected.boxes:
+    members = indices_by(people.image_ids)
+    for image_id in detected.boxes.keys() & members.keys():
         boxes, scores = detected.of(image_id)
-        here = np.flatnonzero(people.image_ids == image_id)
+        here = members[image_id]
         truths = people.boxes[here].copy()
         for box in boxes[np.argsort(-scores, kind="stable")]:
             overlap = np.where(found[here], 0, iou(truths, box[None])[:, 0])
