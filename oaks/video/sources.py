@@ -108,7 +108,7 @@ class ImageFiles(FrameSource):
                 if header.animated and header.format != "TIFF":
                     raise ArgumentError(f"{path}: an animation among pictures; open it by itself")
                 image = pixels_of(path, *found)
-            except (ValueError, OSError, OutOfMemory) as error:
+            except (ValueError, OSError) as error:
                 self.damaged += 1
                 self.note(str(error))
                 continue
@@ -155,7 +155,7 @@ class FrameIterable(FrameSource):
             frame = entry if isinstance(entry, Frame) else Frame(entry, index, index, self._time_base)
             try:
                 image = as_frame(f"frame {frame.index}", frame.image, "bgr", on_device=False)
-            except (ValueError, OSError, OutOfMemory) as error:
+            except (ValueError, OSError) as error:
                 self.damaged += 1
                 self.note(f"{self.name}: {error}")
                 continue
