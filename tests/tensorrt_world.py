@@ -21,7 +21,7 @@ class World:
 
     Attributes:
         streams: handle -> what has `enqueue(work)`; where execution is enqueued.
-        built, deserialised: how often; `configs` are those that were built with.
+        built, deserialized: how often; `configs` are those that were built with.
     """
 
     trt: Any
