@@ -140,7 +140,7 @@ def test_training_data_is_not_dropped(short, tmp_path):
 
 
 def test_the_command_line_says_it_in_one_line(pictures, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("oaks.images.open_image", failing)
+    monkeypatch.setattr("oaks.video.sources.open_image", failing)
     with pytest.raises(SystemExit) as ended:
         main(f"track {tmp_path} --bundle tiny --backend onnxruntime --out {tmp_path / 'out'}".split())
     assert ended.value.code == 3
