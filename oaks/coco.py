@@ -36,7 +36,7 @@ from oaks.coco_fields import (
     lists_of_numbers,
     tell_skipped,
 )
-from oaks.errors import ArgumentError
+from oaks.errors import ArgumentError, OaksError
 from oaks.files import write_json
 from oaks.names import number_of
 from oaks.schema import shortened
@@ -137,17 +137,19 @@ def read_annotations(
         FileNotFoundError: there is no such file.
         ArgumentError: the content does not fit; the message names the file and the image or annotation id.
     """
-    columns: _Columns | None = _Columns()
+    columns: _Columns | None
+    gathered = _Columns()
     try:
-        content = read_json(path, strict=False, kept=columns.take)
-        columns.check(content)
+        content = read_json(path, strict=False, kept=gathered.take)
+        gathered.check(content)
+        columns = gathered
     except _UnusualError:
         columns = None
         content = read_json(path, strict=False, kept=_needed)
     return _check(content, str(path), columns, skeleton, category, renumber)
 
 
-class _UnusualError(Exception):
+class _UnusualError(OaksError):
     """An annotation is not in the usual form: the file is read again, with checks of single fields."""
 
 

@@ -45,7 +45,7 @@ _NPY_MAGIC = b"\x93NUMPY"
 
 def read_json(
     path: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
-    bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
 ) -> Any:  # fmt: skip
     """Return the content of a JSON file.
 
