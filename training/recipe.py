@@ -1,12 +1,13 @@
-"""Recipes: everything that decides what a training does, in one YAML file whose every field is checked."""
+"""Recipes: YAML files with all settings of a training. Every field is checked."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,105 +21,101 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class StrictModel(BaseModel):
-    """Unknown fields are refused, and so are values that JSON and YAML cannot write."""
+    """Base of all parts of a recipe: refuses unknown fields, and numbers that JSON and YAML cannot write."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class PeopleSource(StrictModel):
-    """What every source of people has.
+    """Fields of every source of people.
 
     Attributes:
-        name: what folds and metrics cards call it. Packed people are looked up by it.
-        weight: how often its people are drawn, relative to other sources; by default its number of people.
-        limit: the first so many people alone.
-        hold_out: whether its people in the held-out fold are validated on; they are never trained on.
+        name: name in folds and metrics cards, and of the folder of packed people.
+        weight: how often its people are drawn, relative to other sources; default: its number of people.
+        limit: largest number of people, taken from the start.
+        hold_out: whether its people in the held-out fold are used for validation. They are never trained on.
     """
 
+    identity: ClassVar[set[str]]
+    """The fields that determine who the people are."""
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     weight: Positive | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     hold_out: bool = True
 
+    def content(self) -> str:
+        """Return a text that is equal for two sources of the same people, whatever their names."""
+        return json.dumps(self.model_dump(mode="json", include=self.identity), sort_keys=True)
 
-class CocoSource(PeopleSource):
-    """A COCO keypoints file and its images; see `oaks.training.data.people.read_coco`."""
 
+class CocoFile(PeopleSource):
+    """A COCO annotation file and the folder of its images."""
+
+    identity = {"annotations"}
     kind: Literal["coco"]
     annotations: Path
     images: Path
+
+
+class CocoSource(CocoFile):
+    """A COCO keypoints file and its images; see `oaks.training.data.people.read_coco`."""
+
     boxes: Path | None = None
     never_labeled: list[str] = []
     trust_absence: bool = True
     min_keypoints: Annotated[int, Field(ge=1)] = 1
     category: str | int | None = None
 
-    def content(self) -> str:
-        """The same for two sources of the same people, whatever they are called."""
-        return f"annotations {self.annotations}"
-
 
 class ShardSource(PeopleSource):
     """A folder of packed people; see `oaks.training.data.shards`."""
 
+    identity = {"folder"}
     kind: Literal["shards"]
     folder: Path
 
-    def content(self) -> str:
-        """The same for two sources of the same people, whatever they are called."""
-        return f"folder {self.folder}"
-
 
 class RenderedSource(PeopleSource):
-    """Rendered people; see `oaks.training.render`.
+    """Rendered people; see `oaks.training.render`. Images of one seed and its settings differ only in number.
 
     Attributes:
         count: number of images.
-        seed: of the images.
+        seed: random seed of the images.
         settings: further arguments of the renderer.
-        stored: render once before training and keep the crops beside the run, instead of at every draw.
+        stored: whether the images are rendered once, before training, and kept beside the run; otherwise an image is
+            rendered whenever it is drawn.
     """
 
+    identity = {"seed", "settings"}
     kind: Literal["rendered"]
     count: Annotated[int, Field(ge=1)]
     seed: int = 0
     settings: dict[str, Any] = {}
     stored: bool = False
 
-    def content(self) -> str:
-        """The same for two sources of the same people, whatever they are called: pictures differ by the seed alone."""
-        return f"pictures of seed {self.seed} with settings {sorted(self.settings.items())}"
 
-
-class DetectionSource(PeopleSource):
-    """A COCO file with everybody's boxes and its images; see `oaks.training.data.detection.read_detection`.
+class DetectionSource(CocoFile):
+    """A COCO file of person boxes and its images; see `oaks.training.data.detection.read_detection`.
 
     Attributes:
-        background: weight, 0 to 1, of the background of images whose annotations are not complete.
+        background: weight, 0 to 1, of the background of incompletely annotated images.
     """
 
-    kind: Literal["coco"]
-    annotations: Path
-    images: Path
     background: Probability = 0
-
-    def content(self) -> str:
-        """The same for two sources of the same images, whatever they are called."""
-        return f"annotations {self.annotations}"
 
 
 AnySource = Annotated[CocoSource | ShardSource | RenderedSource, Field(discriminator="kind")]
 
 
 class Folds(StrictModel):
-    """Images split by a hash of source and image id: the same split wherever and however they are read.
+    """Split of images by a hash of source name and image id, so that it does not depend on how they are read.
 
     Attributes:
-        count: number of folds. Folds of a multiple of it are parts of its folds: of 16, numbers 1, 5, 9 and 13
-            are what number 1 of 4 is.
-        held_out: the fold that is not trained on; None trains on all.
-        trained: the folds that are trained on; by default all others. A KS-net is so kept to people that its
-            pose network has not seen.
+        count: number of folds. With a multiple of it, each fold is divided further: folds 1, 5, 9 and 13 of 16 are
+            fold 1 of 4.
+        held_out: the fold that is not trained on; None: all are trained on.
+        trained: the folds that are trained on; default: all but `held_out`. With it, a KS-net learns only from people
+            that its pose network has not seen.
     """
 
     count: Annotated[int, Field(ge=2)]
@@ -138,12 +135,12 @@ class Folds(StrictModel):
         return self
 
     def holds_out(self, folds: Iterable[int], count: int) -> bool:
-        """Whether all people in `folds`, of `count`, lie in the fold that is held out here."""
+        """Whether `folds`, of `count`, are all parts of the fold that is held out here."""
         return count % self.count == 0 and all(fold % self.count == self.held_out for fold in folds)
 
 
 class Data(StrictModel):
-    """What is trained on, and what is validated on: `validation`, and the held-out fold of `train`."""
+    """Sources of training and validation. The held-out fold of `train` is used for validation too."""
 
     train: Annotated[list[AnySource], Field(min_length=1)]
     validation: list[AnySource] = []
@@ -158,78 +155,72 @@ class Data(StrictModel):
         named: dict[str, str] = {}
         for source in (*self.train, *self.validation):
             other = named.setdefault(source.content(), source.name)
-            if other != source.name:  # folds, and who is trained on, are told by the name
+            if other != source.name:  # names identify sources in folds and in the list of trained sources
                 raise ArgumentError(
                     f"data: {other!r} and {source.name!r} are the same people: {source.content()}"
                 )
         return self
 
 
-class Augmentation(StrictModel):
-    """How samples are varied. All zeros, and scale [1, 1], leave the plain crop.
+class ImageAugmentation(StrictModel):
+    """Augmentation of crops and of whole images.
 
     Attributes:
-        rotation: degrees, to either side, evenly.
-        rotation_probability: how often a crop is rotated at all.
-        scale: smallest and largest factor on the window, evenly.
-        shift: of the window, as a part of its extent, to either side.
-        flip: how often a crop is mirrored.
-        half_body: how often a crop shows the upper or lower body alone.
-        occluders: how often patches are pasted over a crop.
-        color: strength of contrast, brightness, white balance and saturation changes.
-        gray: how often a crop loses its color.
-        blur: how often a crop is blurred, smeared or reduced in resolution.
-        noise: how often a crop gets noise.
+        scale: smallest and largest factor.
+        flip: probability of mirroring.
+        color: strength of changes in contrast, brightness, white balance and saturation.
+        gray: probability of removing the color.
+        blur: probability of blur, motion blur or a lower resolution.
+        noise: probability of noise.
+    """
+
+    scale: tuple[Positive, Positive] = (1, 1)
+    flip: Probability = 0
+    color: Annotated[float, Field(ge=0, le=2)] = 0
+    gray: Probability = 0
+    blur: Probability = 0
+    noise: Probability = 0
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ArgumentError(f"scale must be (smallest, largest), got {scale}")
+        return scale
+
+
+class Augmentation(ImageAugmentation):
+    """Augmentation of crops. The defaults change nothing. `scale` is the size of the window, uniform.
+
+    Attributes:
+        rotation: largest angle in degrees, in both directions, uniform.
+        rotation_probability: probability of a rotation.
+        shift: largest shift of the window, relative to its size, in all directions.
+        half_body: probability of showing only the upper or the lower body.
+        occluders: probability of pasting patches over the crop.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)] = 0
     rotation_probability: Probability = 1
-    scale: tuple[Positive, Positive] = (1, 1)
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0
-    flip: Probability = 0
     half_body: Probability = 0
     occluders: Probability = 0
-    color: Annotated[float, Field(ge=0, le=2)] = 0
-    gray: Probability = 0
-    blur: Probability = 0
-    noise: Probability = 0
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ArgumentError(f"scale must be smallest, largest; got {scale}")
-        return scale
 
 
-class DetectionAugmentation(StrictModel):
-    """How a detector's images are varied. All zeros, scale [1, 1] and stretch 1 leave the whole image.
+class DetectionAugmentation(ImageAugmentation):
+    """Augmentation of a detector's images. The defaults change nothing.
+
+    `scale` is the zoom into the image, uniform in its logarithm; 1 shows the whole image.
 
     Attributes:
-        scale: smallest and largest zoom into the image, evenly in its logarithm; 1 shows all of it.
-        stretch: largest factor between the two axes' zoom.
-        flip: how often an image is mirrored.
-        color, gray, blur, noise: as for crops of people.
+        stretch: largest ratio between the zooms of the two axes.
     """
 
-    scale: tuple[Positive, Positive] = (1, 1)
     stretch: Annotated[float, Field(ge=1, le=2)] = 1
-    flip: Probability = 0
-    color: Annotated[float, Field(ge=0, le=2)] = 0
-    gray: Probability = 0
-    blur: Probability = 0
-    noise: Probability = 0
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ArgumentError(f"scale must be smallest, largest; got {scale}")
-        return scale
 
 
 class StepSchedule(StrictModel):
-    """The learning rate times `factor` at each of `epochs`."""
+    """Multiplies the learning rate by `factor` at each of `epochs`."""
 
     kind: Literal["step"]
     epochs: list[Positive]
@@ -238,7 +229,7 @@ class StepSchedule(StrictModel):
 
 
 class CosineSchedule(StrictModel):
-    """The learning rate along half a cosine, from the full one to `final` times it."""
+    """Decreases the learning rate along half a cosine, to `final` times the full rate."""
 
     kind: Literal["cosine"]
     final: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -246,21 +237,21 @@ class CosineSchedule(StrictModel):
 
 
 class Training(StrictModel):
-    """The loop.
+    """Settings of the training loop.
 
     Attributes:
         epochs: how often every person is drawn on average.
-        batch: people per step, over all processes together.
+        batch: people per step, in all processes together.
         optimizer: "adam" or "adamw".
-        learning_rate: at its highest.
-        weight_decay: of "adamw", decoupled; of "adam", L2.
-        schedule: of the learning rate.
-        clip_gradient: largest norm of the gradient, if any.
-        average: decay of an exponential average of the weights, which is then what is validated and saved.
+        learning_rate: highest learning rate.
+        weight_decay: decoupled for "adamw", L2 for "adam".
+        schedule: schedule of the learning rate.
+        clip_gradient: largest norm of the gradient; None: not clipped.
+        average: decay of an exponential moving average of the weights; with it, the average is validated and saved.
         precision: "fp32", "bf16" or "fp16" (both mixed).
-        seed: of the weights, the order of the people and their augmentation.
-        workers: processes that load people, for each training process.
-        checkpoint_minutes: how often a checkpoint is written at least.
+        seed: random seed of the weights, the order of the people and their augmentation.
+        workers: loader workers per training process.
+        checkpoint_minutes: largest time between checkpoints.
         validate_every: epochs between validations.
         log_every: steps between log entries.
     """
@@ -282,13 +273,13 @@ class Training(StrictModel):
 
 
 class InitialWeights(StrictModel):
-    """Weights to start from; see `oaks.training.pretrained`.
+    """Pretrained weights; see `oaks.training.pretrained`. Patterns are those of file names: `fc.*`.
 
     Attributes:
-        path: a network saved here, or a state dict of torchvision, Simple Baselines or HRNet.
-        allow_missing: patterns of parameters that may keep their fresh values.
-        allow_unexpected: patterns of entries of the file that may be left unused.
-        freeze: patterns of the network's parameters that keep their initial values.
+        path: a network saved by oaks, or a state dict of torchvision, Simple Baselines or HRNet.
+        allow_missing: patterns of parameters that the file may lack; they keep their random values.
+        allow_unexpected: patterns of entries of the file that may stay unused.
+        freeze: patterns of parameters that are not trained.
     """
 
     path: Path
@@ -298,13 +289,13 @@ class InitialWeights(StrictModel):
 
 
 class Recipe(StrictModel):
-    """What both kinds of recipe have.
+    """Fields of every kind of recipe.
 
     Attributes:
-        title: one line on what this recipe is.
+        title: one line that describes the recipe.
         network: `name` and arguments for `oaks.training.networks.build`, without `keypoints` and `input`.
-        skeleton: "coco17", or a JSON file of a skeleton.
-        license: of the trained weights, as written into their description.
+        skeleton: "coco17", or the JSON file of a skeleton.
+        license: license of the trained weights, as written into their description.
     """
 
     title: str
@@ -317,25 +308,25 @@ class Recipe(StrictModel):
     license: str = "unspecified"
 
     def load_skeleton(self) -> Skeleton:
-        """The skeleton that is named."""
+        """Return the skeleton that the recipe names."""
         return COCO17 if self.skeleton == COCO17.name else Skeleton.from_json(self.skeleton)
 
     def architecture(self) -> dict[str, Any]:
-        """What `oaks.training.networks.build` takes."""
+        """Return the argument of `oaks.training.networks.build`."""
         return {**self.network, "keypoints": self.load_skeleton().count}
 
 
 class PoseRecipe(Recipe):
-    """OA-HPE (or HPE) from people.
+    """Training of OA-HPE, or HPE without visibility.
 
     Attributes:
-        input: (width, height) of crops: multiples of 4, with HRNet and deconvolutions of 32; at least 32.
-        padding: of boxes.
-        mean, std: of the input, RGB, on the 0-255 scale.
-        heatmap_sigma: of target heatmaps, in heatmap pixels (the paper: 1).
-        heatmap_loss: "squared" (the paper's), or "cross_entropy" for networks that give logits.
-        visibility_weight: of the visibility loss relative to the heatmap loss (the paper: 1).
-        refine: the decoder that the network is to be used with.
+        input: (width, height) of crops, at least 32: multiples of 32 for HRNet and deconvolutions, else of 4.
+        padding: size of the crop relative to the box.
+        mean, std: normalization of the input, RGB, on the 0-255 scale.
+        heatmap_sigma: standard deviation of target peaks in heatmap pixels (the paper: 1).
+        heatmap_loss: "squared" (the paper), or "cross_entropy" for networks that return logits.
+        visibility_weight: weight of the visibility loss relative to the heatmap loss (the paper: 1).
+        refine: the decoder to use with the network.
     """
 
     kind: Literal["pose"]
@@ -348,44 +339,36 @@ class PoseRecipe(Recipe):
     visibility_weight: Annotated[float, Field(ge=0)] = 1
     refine: Literal["second_peak", "gradient", "dark", "none"] = "second_peak"
 
-    @field_validator("input")
-    @classmethod
-    def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if min(size) < 32 or size[0] % 4 or size[1] % 4:
-            raise ArgumentError(f"input must be (width, height), multiples of 4 and at least 32, got {size}")
-        return size
-
     @model_validator(mode="after")
     def _network_fits(self) -> PoseRecipe:
+        name = self.network.get("name")
+        _check_input(self.input, 32 if name == "hrnet" or self.network.get("head") == "deconv" else 4)
         _try_to_build(self, ("oa_hpe", "mobile_oa_hpe", "hrnet"))
-        if self.heatmap_loss == "cross_entropy" and self.network["name"] != "mobile_oa_hpe":
+        if self.heatmap_loss == "cross_entropy" and name != "mobile_oa_hpe":
             raise ArgumentError(
-                f"heatmap_loss must be squared for {self.network['name']}, got cross_entropy; mobile_oa_hpe gives logits"
+                f"heatmap_loss must be squared for {name}, got cross_entropy; only mobile_oa_hpe returns logits"
             )
-        strict = self.network["name"] == "hrnet" or self.network.get("head") == "deconv"
-        if strict and (self.input[0] % 32 or self.input[1] % 32):
-            raise ArgumentError(f"input must be multiples of 32 for this network, got {self.input}")
         return self
 
     def architecture(self) -> dict[str, Any]:
-        """What `oaks.training.networks.build` takes."""
+        """Return the argument of `oaks.training.networks.build`."""
         own = super().architecture()
         return {**own, "input": list(self.input)} if own.get("name") in ("oa_hpe", "mobile_oa_hpe") else own
 
 
 class KSRecipe(Recipe):
-    """KS-net from the heatmaps of trained pose networks.
+    """Training of a KS-net on the heatmaps of trained pose networks.
 
     Attributes:
-        pose: the trained pose network, or for cross-fitting one per fold: the one at place i was trained
-            without fold i, and makes the heatmaps of fold i alone.
-        heatmaps: "stored" runs the pose network once over all people (and their `views`) before training and
-            keeps float16 heatmaps beside the run; "live" runs it in every step.
-        views: how many times each person is stored: once plainly, then varied by the augmentation.
-        store: folder of the stored heatmaps, for several trainings to share; beside the run by default.
-        loss: "absolute" (the paper's equation 9), or "cross_entropy"; see `oaks.training.losses.similarity_loss`.
-        calibrate: fit the scale and bias of predicted visibility and KS on the people that are validated on, and
-            save them with the network. Not with the people that results are to be reported on.
+        pose: the trained pose network; or one per fold for cross-fitting: network i was trained without fold i and
+            runs only on fold i.
+        heatmaps: "stored" runs the pose network once on all people (and their `views`) before training and keeps
+            float16 heatmaps beside the run; "live" runs it in every step.
+        views: how often each person is stored: once unchanged, then augmented.
+        store: folder of the stored heatmaps, which several trainings can share; default: beside the run.
+        loss: "absolute" (equation 9 of the paper), or "cross_entropy"; see `oaks.training.losses.similarity_loss`.
+        calibrate: whether the scale and bias of predicted visibility and KS are fitted on the validation people and
+            saved with the network. Do not report results on these people.
     """
 
     kind: Literal["ks"]
@@ -401,73 +384,73 @@ class KSRecipe(Recipe):
         _try_to_build(self, ("ks_net",))
         if self.network.get("visibility"):
             raise ArgumentError(
-                "network.visibility must be left out of a recipe, whose pose network gives visibility, got True; "
-                "`oaks fit --scorer ks-net` trains a KS-net with both"
+                "network.visibility must be left out of a recipe, because the pose network predicts visibility, got "
+                "True; `oaks fit --scorer ks-net` trains a KS-net that predicts both"
             )
         folds, varied = self.data.folds, self.augmentation
         if varied.rotation or varied.half_body:
             raise ArgumentError(
-                "augmentation.rotation and half_body must be 0 for a KS-net, got others; they are for pose networks"
+                "augmentation.rotation and half_body must be 0 for a KS-net, "
+                f"got {varied.rotation:g} and {varied.half_body:g}; they are for pose networks"
             )
         if self.views > 1 and self.heatmaps == "live":
             raise ArgumentError(
-                "views must be 1 with live heatmaps, which are varied anew in every step, got more"
+                f"views must be 1 with live heatmaps, which are augmented anew in every step, got {self.views}"
             )
         if self.calibrate and not self.data.validation and (folds is None or folds.held_out is None):
             raise ArgumentError(
-                "calibrate must have people to validate on, got none; set data.validation, or folds with one held out"
+                "calibrate must have validation people, got none; set data.validation or data.folds.held_out"
             )
         if len(self.pose) > 1 and (folds is None or len(self.pose) != folds.count):
             raise ArgumentError(
-                f"data.folds must be as many as the {len(self.pose)} pose networks, got {folds}"
+                f"data.folds.count must be {len(self.pose)}, one fold per pose network, got {folds}"
             )
         return self
 
 
 class DetectionData(StrictModel):
-    """Images that a detector is trained on; those of the held-out fold are validated on."""
+    """Sources of a detector's images. The held-out fold is used for validation."""
 
     train: Annotated[list[DetectionSource], Field(min_length=1)]
     folds: Folds | None = None
 
 
 class DetectorRecipe(Recipe):
-    """A person detector from whole images.
+    """Training of a person detector on whole images.
 
     Attributes:
         input: (width, height) of the input, multiples of 32.
-        mean, std: of the input, RGB, on the 0-255 scale.
-        box_weight: of the box loss relative to that of centers.
-        overlap: IoU above which the worse of two boxes is dropped.
+        mean, std: normalization of the input, RGB, on the 0-255 scale.
+        box_weight: weight of the box loss relative to the center loss.
+        overlap: IoU above which NMS drops the worse of two boxes.
     """
 
     kind: Literal["detector"]
-    data: DetectionData  # type: ignore[assignment]  # in place of Recipe's, not compatible with it
-    augmentation: DetectionAugmentation = DetectionAugmentation()  # type: ignore[assignment]  # as data
+    data: DetectionData  # type: ignore[assignment]  # replaces Recipe's field by another type
+    augmentation: DetectionAugmentation = DetectionAugmentation()  # type: ignore[assignment]  # likewise
     input: tuple[int, int]
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[Positive, Positive, Positive] = (127.5, 127.5, 127.5)
     box_weight: Positive = 1
     overlap: Probability = 0.6
 
-    @field_validator("input")
-    @classmethod
-    def _fits(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if min(size) < 32 or size[0] % 32 or size[1] % 32:
-            raise ArgumentError(f"input must be (width, height), multiples of 32, got {size}")
-        return size
-
     @model_validator(mode="after")
     def _network_fits(self) -> DetectorRecipe:
+        _check_input(self.input, 32)
         _try_to_build(self, ("person_detector",))
         return self
 
     def architecture(self) -> dict[str, Any]:
-        """What `oaks.training.networks.build` takes."""
+        """Return the argument of `oaks.training.networks.build`."""
         return dict(self.network)
 
 
 AnyRecipe = PoseRecipe | KSRecipe | DetectorRecipe
+
+
+def _check_input(size: tuple[int, int], step: int) -> None:
+    if min(size) < 32 or size[0] % step or size[1] % step:
+        raise ArgumentError(f"input must be (width, height), multiples of {step} and at least 32, got {size}")
 
 
 def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
@@ -477,7 +460,7 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
 
     if given := {"keypoints", "input"} & set(recipe.network):
         raise ArgumentError(
-            f"network: {sorted(given)} come from the recipe's skeleton and input, leave them out"
+            f"network must be without {sorted(given)}, which come from the recipe's skeleton and input, got them"
         )
     architecture = recipe.architecture()
     check_choice("network: name", architecture.get("name"), names)
@@ -491,10 +474,10 @@ def _try_to_build(recipe: Recipe, names: tuple[str, ...]) -> None:
 
 
 def parse_recipe(content: Any, where: str) -> AnyRecipe:
-    """A recipe from plain data.
+    """Return the recipe that plain data describe.
 
     Raises:
-        ArgumentError: a field is unknown, missing or wrong; the message names `where` and every such field.
+        ArgumentError: a field is unknown, missing or wrong; the message names `where` and all such fields.
     """
     kinds: dict[Any, type[PoseRecipe | KSRecipe | DetectorRecipe]] = {
         "pose": PoseRecipe, "ks": KSRecipe, "detector": DetectorRecipe
@@ -512,18 +495,18 @@ def parse_recipe(content: Any, where: str) -> AnyRecipe:
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe:
-    """The recipe in a YAML file, or the built-in one of that name.
+    """Return the recipe in a YAML file, or the built-in recipe of that name.
 
-    With `extends: NAME` (a built-in recipe, or a path relative to the file's folder) the file states only what differs
+    With `extends: NAME` (a built-in recipe, or a path relative to the file's folder) the file states only the differences
     from that recipe: mappings are merged, everything else is replaced. In place of a list, a mapping changes single
     items, by number: `train: {0: {weight: 3}}`.
 
     Args:
-        path: a file, or the name of one of the recipes that come with oaks (without .yaml).
+        path: a file, or the name of a built-in recipe (without .yaml).
         changes: "field.subfield=value" with values in YAML; list items by number: "data.train.0.limit=10".
 
     Raises:
-        FileNotFoundError: no such file, and no such built-in recipe.
+        FileNotFoundError: there is neither such a file nor such a built-in recipe.
         ArgumentError: the file or a change does not make a valid recipe.
     """
     file = _find(str(path), Path())
@@ -534,17 +517,17 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> AnyRecipe
 
 
 def _find(name: str, folder: Path) -> Path:
-    """The file of that path in a folder, or the built-in recipe of that name."""
+    """Return the file `name` in a folder, or the built-in recipe of that name."""
     built_in = Path(__file__).parent / "recipes"
     for file in (folder / name, built_in / f"{name}.yaml"):
-        if os.path.isfile(file):  # unlike Path.is_file, False for names that no file can have
+        if os.path.isfile(file):  # unlike Path.is_file, it returns False for names that no file can have
             return file
     names = ", ".join(sorted(found.stem for found in built_in.glob("*.yaml")))
     raise FileNotFoundError(f"recipe not found: {name}; built in are {names}")
 
 
 def _read_extended(file: Path, extending: list[Path]) -> Any:
-    """The content of `file`, which the files in `extending` extend, merged into the recipe that it extends itself."""
+    """Return the content of a file, merged into the recipe that it extends; the files in `extending` extend it."""
     content = read_yaml(file)
     if not isinstance(content, dict) or "extends" not in content:
         return content
@@ -559,7 +542,7 @@ def _read_extended(file: Path, extending: list[Path]) -> Any:
 
 
 def _merged(base: Any, changes: Any, where: str) -> Any:
-    """A recipe's content, or a part of it, with changes; `where` names the file in messages."""
+    """Return a recipe's content, or a part of it, with changes; `where` names the file in messages."""
     if not isinstance(changes, dict) or not isinstance(base, dict | list):
         return changes
     merged = base.copy()
