@@ -31,6 +31,7 @@ from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_de
 from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
 from oaks.fit.results import Paths, fit_card, listed
+from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17
 from oaks.skipping import skip
@@ -184,9 +185,7 @@ def finetune(
             beside `out` holds another fine-tuning.
         BackendUnavailable: LightGBM is not installed.
     """
-    from oaks.training.callbacks import stderr_console
-
-    settings, console = settings or FinetuneSettings(), console or stderr_console()
+    settings, console = settings or FinetuneSettings(), console or plain_console()
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"out must not exist, got {out}")

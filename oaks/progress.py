@@ -24,6 +24,11 @@ def plain_console(*, stderr: bool = True, quiet: bool = False, width: int | None
     return Console(stderr=stderr, quiet=quiet, width=width, markup=False, emoji=False)
 
 
+def say(console: Console, text: str) -> None:
+    """Print text unchanged: without markup, highlighting and added line breaks."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def bars(*, shown: bool = True, console: Console | None = None) -> Progress:
     """Return progress bars with counts, elapsed and remaining time; they disappear at the end.
 
@@ -73,4 +78,4 @@ def progress(
         yield advance
 
 
-__all__ = ["bars", "plain_console", "progress"]
+__all__ = ["bars", "plain_console", "progress", "say"]

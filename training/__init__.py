@@ -1,1 +1,1 @@
-"""Training: the paper's two networks, their data, rendered people, and recipes."""
+"""Training of the networks: recipes, data, rendered people and training loops."""

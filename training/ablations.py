@@ -1,7 +1,7 @@
-"""The paper's ablations of KS-net: its backbones (table 5) and repeated trainings (table 4).
+"""The paper's ablations of KS-net: backbones (table 5) and repeated trainings (table 4).
 
-Each trains what is missing, evaluates on one data set, and gives a section for a report. All variants of one
-call share the stored heatmaps, and a call that was stopped goes on where it was.
+Each runs the missing trainings, evaluates on one data set, and returns a section of a report. All variants of a call share
+the stored heatmaps. A stopped call resumes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from oaks.training.data.people import read_coco
 from oaks.training.data.sources import DataFolders
 from oaks.training.networks.ks_net import BACKBONES
 from oaks.training.recipe import AnyRecipe, KSRecipe
-from oaks.training.run import Hardware, RunFolder, resume, train
-from oaks.training.validation import CropDataset, CropSettings, Estimate, crop_loader, estimate
+from oaks.training.run import Hardware, train_or_resume
+from oaks.training.validation import CropDataset, CropSettings, Estimate, estimate, ordered_loader
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.report import paper
@@ -35,7 +35,7 @@ PAPER_BACKBONES = ("conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet
 
 
 def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBONES) -> dict[str, KSRecipe]:
-    """The recipe with one backbone each.
+    """Return the recipe with each backbone, by name.
 
     Raises:
         ArgumentError: a backbone is not one of `oaks.training.networks.ks_net.BACKBONES`.
@@ -47,9 +47,9 @@ def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBON
 
 
 def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
-    """The recipe with the seeds 0 to `trainings` - 1."""
+    """Return the recipe with the seeds 0 to `trainings` - 1, by name."""
     if trainings < 1:
-        raise ArgumentError(f"trainings must be at least one, got {trainings}")
+        raise ArgumentError(f"trainings must be at least 1, got {trainings}")
     return {
         f"training-{seed}": recipe.model_copy(
             update={"training": recipe.training.model_copy(update={"seed": seed})}
@@ -61,26 +61,19 @@ def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
 def train_variants(
     variants: Mapping[str, KSRecipe], out: str | Path, place: DataFolders, machine: Hardware | None = None
 ) -> dict[str, Path] | None:
-    """Trains each variant in a folder of its own, or goes on with it; those that are done stay as they are.
+    """Train each variant in a folder of its own, or resume it; complete trainings do not change.
 
     Returns:
-        The networks' files by variant; None if the time was up before the last was done.
+        The networks' files by variant; None if the time limit was reached first.
     """
     out = Path(out)
     networks = {}
     for name, recipe in variants.items():
-        folder = RunFolder(out / name)
-        if not folder.complete():
-            begun = folder.settings.is_file()
-            shared = recipe.model_copy(update={"store": out / "heatmaps"})
-            network = (
-                resume(folder.path, machine, data=place.data, packed=place.packed)
-                if begun
-                else train(shared, folder.path, place, machine)
-            )
-            if network is None:
-                return None
-        networks[name] = folder.network
+        shared = recipe.model_copy(update={"store": out / "heatmaps"})
+        network = train_or_resume(shared, out / name, machine, data=place.data, packed=place.packed)
+        if network is None:
+            return None
+        networks[name] = network
     return networks
 
 
@@ -95,28 +88,28 @@ def measure(
     batch: int = 32,
     workers: int = 0,
 ) -> dict[str, ScoredDetections]:
-    """One pose network with several KS-nets on annotated people, with ground-truth boxes.
+    """Evaluate one pose network with several KS-nets on annotated people, with ground-truth boxes.
 
-    The pose network runs once; every KS-net sees the same heatmaps, and so has the same poses.
+    The pose network runs once, so that the heatmaps and poses are the same for every KS-net.
 
     Args:
         pose: file of the pose network.
         networks: files of KS-nets, by name.
-        annotations, images: a COCO keypoints data set.
-        device: of the networks.
+        annotations, images: COCO keypoint annotations and the folder of their images.
+        device: device of the networks.
         batch: people per pass.
-        workers: loading processes.
+        workers: loader workers.
 
     Raises:
         ArgumentError: a network is of the wrong kind; the message names the file.
     """
     network, description = _load(pose, "pose", device)
-    judges = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
+    ks_nets = {name: _load(path, "ks", device)[0] for name, path in networks.items()}
     view = CropSettings.of(description)
     truth = GroundTruth.load(annotations, skeleton=view.skeleton)
     people = read_coco(Path(annotations).stem, Path(annotations), Path(images), view.skeleton)
-    loader = crop_loader(CropDataset([people], view), batch=batch, workers=workers)
-    rows: dict[str, list[dict]] = {name: [] for name in judges}
+    loader = ordered_loader(CropDataset([people], view), batch=batch, workers=workers)
+    rows: dict[str, list[dict]] = {name: [] for name in ks_nets}
     with progress("Evaluating", len(loader)) as advance:
         for content in loader:
             advance()
@@ -124,7 +117,7 @@ def measure(
                 continue
             found = estimate(network, content["crop"].to(device), content["transform"].numpy(), view)
             heatmaps = torch.from_numpy(found.heatmaps).to(device)
-            for name, ks in judges.items():
+            for name, ks in ks_nets.items():
                 similarity = torch.sigmoid(ks(heatmaps).float()).cpu().numpy()
                 rows[name] += _rows(content, found._replace(similarity=similarity), truth.category_id)
     return {
@@ -146,7 +139,7 @@ def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, di
 
 
 def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -> list[dict]:
-    """Rows of a results file for one batch; the score is the conventional one."""
+    """Return the rows of a results file for one batch, with the conventional score."""
     assert found.similarity is not None
     scores = ops.conventional_score(found.heat)
     return [
@@ -165,7 +158,7 @@ def _rows(content: Mapping[str, torch.Tensor], found: Estimate, category: int) -
 
 
 def backbones_section(measured: Mapping[str, ScoredDetections], *, beside_paper: bool = False) -> Section:
-    """Table 5: true visibility throughout, one row per backbone."""
+    """Return table 5: one row per backbone, with true visibility."""
     rows: list[tuple[Cell, ...]] = []
     for name, found in measured.items():
         title, published = paper.KS_NET_BACKBONES.get(name, (name, None))
@@ -183,20 +176,20 @@ def backbones_section(measured: Mapping[str, ScoredDetections], *, beside_paper:
 
 
 def trainings_section(measured: Mapping[str, ScoredDetections], *, beside_paper: bool = False) -> Section:
-    """Table 4: heat against KS-net over several trainings, with true visibility, and the most there is.
+    """Return table 4: heat, KS-net over several trainings, and the oracle, with true visibility.
 
     Args:
         measured: the trainings on the same poses, as `measure` returns them.
-        beside_paper: print the paper's figures beside these.
+        beside_paper: whether to add the paper's figures.
     """
     first = next(iter(measured.values()))
-    heat, most = (eight_figures(first, key) for key in ("heat_true_visibility", "oracle"))
+    heat, oracle = (eight_figures(first, key) for key in ("heat_true_visibility", "oracle"))
     found = {name: eight_figures(one, "oaks_true_visibility") for name, one in measured.items()}
     names = (TITLES["heat_true_visibility"], TITLES["oaks_true_visibility"])
     test = trainings_table([heat] * len(found), list(found.values()), names)
     mean = {name: sum(one[name] for one in found.values()) / len(found) for name in EIGHT}
     rows: list[tuple[Cell, ...]] = []
-    for key, figures in (("heat_true_visibility", heat), ("oaks_true_visibility", mean), ("oracle", most)):
+    for key, figures in (("heat_true_visibility", heat), ("oaks_true_visibility", mean), ("oracle", oracle)):
         rows.append((TITLES[key], "here", *figures.values()))
         if beside_paper:
             published = paper.GROUND_TRUTH_BOXES[key]
@@ -240,31 +233,29 @@ def ablate(
     device: str = "cpu",
     beside_paper: bool = False,
 ) -> Section | None:
-    """Train variants of KS-net, evaluate them, and give the paper's table of them.
-
-    A stopped call resumes.
+    """Train variants of KS-net, evaluate them, and return the paper's table of them. A stopped call resumes.
 
     Args:
         kind: "backbones" (table 5) or "trainings" (table 4).
-        recipe: of a KS-net.
+        recipe: recipe of a KS-net.
         annotations, images: COCO keypoint annotations to evaluate on, and the folder of their images.
         out: folder of the trainings.
         pose: file of the pose network to evaluate with; None: the recipe's first.
-        place: where the recipe's people are.
-        machine: to train on.
-        backbones: of the variants of kind "backbones".
+        place: folders of the recipe's sources.
+        machine: hardware and time limit of the trainings.
+        backbones: variants of kind "backbones".
         trainings: number of variants of kind "trainings", with seeds from 0.
-        device: to evaluate on.
-        beside_paper: print the paper's figures beside these.
+        device: device of the evaluation.
+        beside_paper: whether to add the paper's figures.
 
     Returns:
-        A section for a report; None if the machine's time was up before the last training was done.
+        A section of a report; None if the time limit was reached before all trainings were complete.
 
     Raises:
         ArgumentError: `kind` is unknown, or the recipe is not of a KS-net.
     """
     if kind not in ("backbones", "trainings"):
-        raise ArgumentError(f"kind must be backbones or trainings, got {kind!r}")
+        raise ArgumentError(f"kind must be 'backbones' or 'trainings', got {kind!r}")
     if not isinstance(recipe, KSRecipe):
         raise ArgumentError(f"recipe must be of kind ks, got {recipe.title!r}")
     variants = (

@@ -1,4 +1,4 @@
-"""Two numbers each that make predicted visibility and predicted KS mean what they say, fitted on people held out."""
+"""Calibration of predicted visibility and predicted KS: scale and bias of the logits, fitted on held-out people."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from oaks.errors import ArgumentError
 from oaks.training.validation import ValidationResults
 
 FittedCalibration = dict[str, dict[str, float]]
-"""What bundle.json calls calibration: "visibility" and "similarity", each with "scale" and "bias"."""
+"""`calibration` of bundle.json: "visibility" and "similarity", each with "scale" and "bias"."""
 
 
 def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Scale and bias of the logits with the least cross entropy to the targets (Platt, 1999).
+    """Return the scale and bias of the logits with the least cross entropy to the targets (Platt, 1999).
 
-    KS-net's absolute error asks for medians, a score that is to equal mean OKS for means: targets between 0 and 1
-    make cross entropy ask for these.
+    KS-net's absolute error is minimized by medians, but a score that estimates OKS needs means, which minimize cross
+    entropy.
 
     Args:
-        probabilities: (n,) as predicted.
+        probabilities: (n,) predicted.
         targets: (n,) in [0, 1].
 
     Raises:
-        ArgumentError: there is nobody to fit to.
+        ArgumentError: there are no targets.
     """
     if not len(targets):
         raise ArgumentError("people must have labeled keypoints to calibrate on, got none")
@@ -40,7 +40,7 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
     def loss() -> Tensor:
         solver.zero_grad()
         value = functional.binary_cross_entropy_with_logits(numbers[0] * logits + numbers[1], labels)
-        # Keeps both finite where the people do not decide: as one more keypoint would that asks for no change.
+        # Keeps both finite if the targets are separable; it weighs as much as one more keypoint.
         value = value + ((numbers[0] - 1) ** 2 + numbers[1] ** 2) / len(targets)
         value.backward()
         return value
@@ -51,7 +51,7 @@ def fit_probabilities(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
 
 
 def fit_calibration(outcome: ValidationResults) -> FittedCalibration:
-    """Visibility against whether an annotator placed the keypoint, predicted KS against KS of those placed."""
+    """Fit visibility to whether the keypoint is labeled, and predicted KS to the KS of labeled keypoints."""
     labeled = outcome.keypoints[..., 2] > 0
     calibration: FittedCalibration = {}
     if outcome.visibility is not None:
@@ -64,7 +64,7 @@ def fit_calibration(outcome: ValidationResults) -> FittedCalibration:
 
 
 def apply_calibration(outcome: ValidationResults, calibration: FittedCalibration) -> ValidationResults:
-    """The outcome with the Engine's probabilities: sigmoid(scale · logit + bias)."""
+    """Return the results with the Engine's probabilities: sigmoid(scale · logit + bias)."""
     changed: dict[str, Any] = {}
     for name, numbers in calibration.items():
         logits = torch.logit(torch.from_numpy(getattr(outcome, name)), eps=1e-6)

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints and networks written whole or not at all, and stopping with one when asked to."""
+"""Callbacks: atomic checkpoints and networks, and a clean stop on signals and at the time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.console import Console
 import oaks
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
-from oaks.progress import plain_console
+from oaks.progress import say
 from oaks.training.checkpoint import check_archive, may_be_damage, save_network
 from oaks.training.module import NetworkTraining
 
@@ -32,7 +32,7 @@ _ADVICE = "delete it to train from the beginning"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it: a kill at any moment leaves the previous one."""
+    """Writes checkpoints atomically: a kill at any moment leaves the previous one."""
 
     def save_checkpoint(
         self,
@@ -40,18 +40,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any = None,  # noqa: ARG002
     ) -> None:
-        """Saves to `path`, on this machine's disk."""
+        """Save to `path`, on this machine's disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, sync=True) as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **named: Any) -> dict[str, Any]:
-        """Load what `save_checkpoint` wrote, if every byte of it is as it was written.
+        """Load a checkpoint that `save_checkpoint` wrote.
 
         Raises:
-            ArgumentError: the file is damaged, or holds something else; the message names it.
-            OSError: it cannot be read.
+            ArgumentError: the file is damaged, or is no such checkpoint; the message names it.
+            OSError: the file cannot be read.
         """
         try:
             check_archive(path)
@@ -63,7 +63,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if not may_be_damage(error):
                 raise
             found = f"{type(error).__name__}: {error}"
-            if zipfile.is_zipfile(path):  # its checksums are right: deleting it may lose a good one
+            if zipfile.is_zipfile(path):  # its checksums are correct, so it may be worth keeping
                 raise ArgumentError(
                     f"checkpoint {path} must be one that a training of this version wrote, got an undamaged file that "
                     f"cannot be loaded ({found})"
@@ -74,33 +74,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class CheckpointAndStop(Callback):
-    """Writes last.ckpt every so often, and stops with one on SIGINT, SIGTERM or when the time is up.
+    """Writes last.ckpt regularly, and stops with one on SIGINT, on SIGTERM and at the time limit.
 
     A second SIGINT stops at once, without a checkpoint.
 
     Args:
-        folder: of last.ckpt.
-        every_minutes: between checkpoints.
-        deadline: of `time.monotonic`, or None.
-        console: where what happens is said.
+        folder: folder of last.ckpt.
+        every_minutes: time between checkpoints.
+        deadline: time limit on the clock of `time.monotonic`; None: no limit.
+        console: shows the progress if it is not a terminal.
     """
 
     def __init__(
         self, folder: Path, *, every_minutes: float, deadline: float | None, console: Console
     ) -> None:
-        self.path, self.every, self.deadline, self.console = (
-            folder / LAST,
-            every_minutes * 60,
-            deadline,
-            console,
-        )
+        self.path, self.every = folder / LAST, every_minutes * 60
+        self.deadline, self.console = deadline, console
         self.reason: str | None = None
         self._saved = self._told = time.monotonic()
         self._first_step = 0
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Take over the signals where Python allows it: in the main thread. Ray Train runs trainings in another one."""
+        """Install the signal handlers. Python allows this only in the main thread; Ray Train uses another one."""
         self._saved = self._told = self._began = time.monotonic()
         self._first_step = trainer.global_step
         if threading.current_thread() is not threading.main_thread():
@@ -116,15 +112,15 @@ class CheckpointAndStop(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any, **__: Any
     ) -> None:
-        """Saves when it is time to, and stops when asked to."""
+        """Save a checkpoint when one is due, and stop if requested."""
         assert isinstance(pl_module, NetworkTraining)
         module = pl_module
         now = time.monotonic()
         if self.deadline is not None and now > self.deadline:
-            self.reason = self.reason or "the time is up"
-        last = trainer.global_step == module.steps  # where there is nothing left to stop but the validation
+            self.reason = self.reason or "time limit"
+        last = trainer.global_step == module.steps  # only the validation is left, which is not skipped
         stop, save = self.reason is not None and not last, now - self._saved > self.every
-        if trainer.world_size > 1:  # one process may be ahead of another's clock or signal
+        if trainer.world_size > 1:  # processes may differ in their clocks, and get signals at different steps
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             save = trainer.strategy.reduce_boolean_decision(save, all=False)
         if stop or save or last:
@@ -133,7 +129,7 @@ class CheckpointAndStop(Callback):
         if stop:
             self.reason = self.reason or "another process stopped"
             trainer.should_stop = True
-            trainer.limit_val_batches = 0  # a stop is not the place for a validation
+            trainer.limit_val_batches = 0  # no validation before the stop
         elif not self.console.is_terminal and now - self._told > 60:
             self._told = now
             self._report_progress(trainer, module)
@@ -144,15 +140,11 @@ class CheckpointAndStop(Callback):
         left = (module.steps - trainer.global_step) * seconds / max(done, 1) / 3600
         figures = ", ".join(f"{k} {float(v):.4g}" for k, v in trainer.progress_bar_metrics.items())
         people = done * module.recipe.training.batch / seconds
-        self.console.print(
-            f"step {trainer.global_step}/{module.steps}: {figures}; {people:.1f} people/s, {left:.1f} h left",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+        done_of = f"step {trainer.global_step}/{module.steps}"
+        say(self.console, f"{done_of}: {figures}; {people:.1f} samples/s, {left:.1f} h left")
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
@@ -163,15 +155,15 @@ class CheckpointAndStop(Callback):
         pl_module: lightning.LightningModule,
         exception: BaseException,  # noqa: ARG002
     ) -> None:
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         self.on_train_end(trainer, pl_module)
 
 
 class SaveNetwork(lightning.Callback):
-    """After every validation writes the network and, last, its metrics card.
+    """Writes the network and then its metrics card after every validation.
 
     Attributes:
-        step: of the training at which both were last written.
+        step: training step at which both were last written.
     """
 
     def __init__(self, network: Path, card: Path, lines: list[str]) -> None:
@@ -180,12 +172,12 @@ class SaveNetwork(lightning.Callback):
         self.step: int | None = None
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Writes both."""
+        """Write the network and its metrics card."""
         assert isinstance(pl_module, NetworkTraining)
         self.write(trainer, pl_module)
 
     def write(self, trainer: lightning.Trainer, module: NetworkTraining) -> None:
-        """Writes both, from the first process. A card of the last step says that the training is complete."""
+        """Write both, in the first process. A card of the last step marks the training as complete."""
         self.step = trainer.global_step
         if not trainer.is_global_zero:
             return
@@ -209,63 +201,49 @@ class SaveNetwork(lightning.Callback):
                 "lightning": lightning.__version__,
             },
         }
-        # Without the date: whether a training was stopped and resumed or not, its network is the same bytes.
+        # Without the date, so that a resumed training writes the same bytes as one without a stop.
         save_network(self.network, module.best, {**module.description(), "metrics": figures, "card": card})
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(self.card, {**card, "date": date}, indent=1)
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree that this file lies in, marked if it has changes; None outside of one."""
-    here = Path(__file__).parent
+    """Return the commit of this source tree, with "-changed" if it has changes; None if it is not under git."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        # Installed into an environment that lies in somebody's own repository, it is none of its files.
-        subprocess.run(
-            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
-            cwd=here,
-            capture_output=True,
-            check=True,
-        )
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            # Without optional locks: status would take the index's, and let a commit made meanwhile fail.
-            ["git", "--no-optional-locks", "status", "--porcelain"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        # Fails if this file is installed in an environment within a user's own repository.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        head = git("rev-parse", "HEAD")
+        # Without locks: status would otherwise lock the index, and a simultaneous commit would fail.
+        changes = git("--no-optional-locks", "status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
+    return head + ("-changed" if changes else "")
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files: rank 0 of however many Lightning or a cluster starts."""
+    """Whether this is the process that writes files: rank 0 of those that Lightning or a cluster starts."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(int(os.environ.get(name, 0)) == 0 for name in ranks)
 
 
 def wait_for(path: Path, console: Console) -> None:
-    """Returns once the first process has written `path`; on another host that is when its disk shows it."""
+    """Wait until the first process has written `path`, possibly on a disk shared between hosts."""
     if not path.exists():
-        console.print(
-            f"Waiting for the first process to prepare the data ({path})", soft_wrap=True, markup=False
-        )
+        say(console, f"Waiting for the first process to prepare the data ({path})")
     while not path.exists():
         time.sleep(1)
 
 
 def count_sessions(folder: Path) -> int:
-    """How many sessions of a training have been logged in `folder`."""
+    """Return the number of a training's sessions logged in a folder."""
     return len(list(folder.glob("session-*"))) if folder.is_dir() else 0
-
-
-def stderr_console() -> Console:
-    """Where people read what a training does."""
-    return plain_console()
 
 
 __all__ = [
@@ -276,6 +254,5 @@ __all__ = [
     "count_sessions",
     "git_commit",
     "is_first_process",
-    "stderr_console",
     "wait_for",
 ]

@@ -1,4 +1,4 @@
-"""Trained networks on disk: one safetensors file each, which says in its metadata what the network is; or in a bundle."""
+"""Trained networks on disk: safetensors files whose metadata describe the network; and the networks of bundles."""
 
 from __future__ import annotations
 
@@ -24,33 +24,30 @@ from oaks.training.networks import build
 FORMAT = 1
 KINDS = ("pose", "ks", "detector")
 _LARGEST_SIZE = 8192
-"""Of the numbers in an architecture that is read from a file."""
+"""Largest number in an architecture that is read from a file."""
 
 
 def save_network(
     path: str | Path, network: nn.Module, description: dict[str, Any], *, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Writes the network beside `path` and renames it there.
+    """Write a network atomically.
 
     Args:
-        path: of the safetensors file.
-        network: as `build(description["architecture"])` makes it.
-        description: "kind" (one of KINDS), "architecture", and what else is known: skeleton, input,
-            stride, alignment, heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration,
-            license.
-        dtype: of the stored weights: float32, or float16 for half the size.
+        path: the safetensors file.
+        network: a network that `build(description["architecture"])` returns.
+        description: "kind" (one of KINDS), "architecture", and optionally skeleton, input, stride, alignment,
+            heatmap_sigma, refine, padding, trained_on, metrics, recipe, calibration, license.
+        dtype: type of the stored weights: float32, or float16 for half the size.
 
     Raises:
         ArgumentError: the kind is unknown, or the architecture does not describe this network.
     """
     check_choice("description: kind", description.get("kind"), KINDS)
-    with torch.device("meta"):
-        expected = {
-            name: value.shape for name, value in build(description["architecture"]).state_dict().items()
-        }
     state = network.state_dict()
-    if {name: value.shape for name, value in state.items()} != expected:
-        raise ArgumentError("description: its architecture does not describe the network's parameters")
+    if {name: tuple(value.shape) for name, value in state.items()} != _shapes(description["architecture"]):
+        raise ArgumentError(
+            "description: architecture must describe the network's parameters, got another one"
+        )
     tensors = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for name, value in state.items()
@@ -62,26 +59,26 @@ def save_network(
 
 
 def may_be_damage(error: Exception) -> bool:
-    """Whether an error of reading a file may come from its content, rather than from the disk, rights or memory."""
+    """Whether an error while reading a file may be caused by its content, not by the disk, permissions or memory."""
     if isinstance(error, OSError):
-        return error.errno == errno.EINVAL  # a parser has sought a place that no file can have
+        return error.errno == errno.EINVAL  # a parser sought to an impossible position
     return not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
 
 
 def check_archive(path: str | Path) -> None:
-    """Compare the parts of a file of torch.save with their checksums, which torch.load ignores.
+    """Verify the checksums in a file of torch.save, which torch.load ignores.
 
     Raises:
         ArgumentError: a part is damaged; the message names the file.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
-        # The old form has no checksums. If there is no such file, torch.load says so.
+        # The old format has no checksums. A missing file is reported by torch.load.
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
-    except Exception as error:  # the parser of zip raises whatever a damaged file makes it raise
+    except Exception as error:  # zipfile raises many types of errors for damaged files
         if not may_be_damage(error):
             raise
         raise ArgumentError(f"{path} must be as it was written, got a damaged file: {error}") from error
@@ -92,11 +89,11 @@ def check_archive(path: str | Path) -> None:
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """What a network's file says about it.
+    """Return the description in a network's file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: it is not a network saved here, or of another format; the message names the file.
+        FileNotFoundError: the file is missing.
+        ArgumentError: the file is not a network saved by oaks, or has another format; the message names it.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint not found: {path}")
@@ -104,23 +101,25 @@ def read_description(path: str | Path) -> dict[str, Any]:
         content = parse_json(safetensors_metadata(path)["oaks"].encode(), path, top=dict)
     except (ArgumentError, KeyError) as error:
         raise ArgumentError(
-            f"{path}: not a network saved by oaks: {type(error).__name__}: {error}"
+            f"{path} must be a network saved by oaks, got another file ({type(error).__name__}: {error})"
         ) from error
     if not isinstance(content.get("architecture"), dict):
         raise ArgumentError(
-            f"{path}: its architecture must be an object, got {type(content.get('architecture')).__name__}"
+            f"{path}: architecture must be an object, got {type(content.get('architecture')).__name__}"
         )
     if content.get("format") != FORMAT or content.get("kind") not in KINDS:
-        raise ArgumentError(f"{path} must have format {FORMAT} of a {', '.join(KINDS)} network, "
-                         f"got format {content.get('format')!r} of kind {content.get('kind')!r}")  # fmt: skip
+        raise ArgumentError(
+            f"{path} must have format {FORMAT} and kind {', '.join(KINDS)}, got {content.get('format')!r} and "
+            f"{content.get('kind')!r}"
+        )
     return content
 
 
 def _shapes(architecture: Any) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the parameters of a network, without memory for them.
+    """Return the shape of each parameter of a network, without allocating memory for them.
 
     Raises:
-        ArgumentError: it is no architecture.
+        ArgumentError: `architecture` describes no network.
     """
     if not isinstance(architecture, dict):
         raise ArgumentError(f"architecture must be an object, got {type(architecture).__name__}")
@@ -138,38 +137,38 @@ def _shapes(architecture: Any) -> dict[str, tuple[int, ...]]:
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in evaluation mode with float32 weights on the CPU, and its description.
+    """Return a network in evaluation mode with float32 weights on the CPU, and its description.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: it is not a network saved here, or damaged; the message names the file.
+        FileNotFoundError: the file is missing.
+        ArgumentError: the file is not a network saved by oaks, or is damaged; the message names it.
     """
     description = read_description(path)
     try:
         expected = _shapes(description["architecture"])
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if found != expected:  # before memory is taken for what the description asks for
+            if found != expected:  # before memory is allocated for the description's shapes
                 differ = sorted(
                     name for name in found.keys() | expected if found.get(name) != expected.get(name)
                 )
-                raise ArgumentError(f"{len(differ)} of them differ, {differ[0][:64]!a} for one")
+                raise ArgumentError(f"{len(differ)} of them differ, such as {differ[0][:64]!a}")
             state = {name: file.get_tensor(name) for name in found}
         network = build(description["architecture"])
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()})
     except (SafetensorError, RuntimeError, ArgumentError) as error:
-        raise ArgumentError(f"{path}: weights do not fit their description: {error}") from error
+        raise ArgumentError(f"{path}: weights must fit their description, got others: {error}") from error
     return network.eval(), description
 
 
 def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
-    """A bundle's network in evaluation mode with float32 weights on the CPU, and its description.
+    """Return a bundle's network in evaluation mode with float32 weights on the CPU, and its description.
 
     Args:
-        network: of Bundle.weights: a safetensors file, or an ONNX file that `oaks export` wrote.
+        network: an entry of Bundle.weights: a safetensors file, or an ONNX file that `oaks export` wrote.
 
     Returns:
-        The network, and what save_network takes as its description.
+        The network, and its description as `save_network` takes it.
 
     Raises:
         BundleError: the file is damaged.
@@ -185,29 +184,32 @@ def load_from_bundle(network: Network) -> tuple[nn.Module, dict[str, Any]]:
     module = build(description["architecture"])
     expected = module.state_dict()
     if missing := sorted(set(expected) - set(found)):
-        raise ArgumentError(f"{network.label}: weights {missing[:3]} are missing; export the bundle again")
+        raise ArgumentError(
+            f"{network.label} must hold all weights, got none of {missing[:3]}; export the bundle again"
+        )
     try:
         module.load_state_dict(
             {name: torch.tensor(found[name]).to(value.dtype) for name, value in expected.items()}
         )
     except RuntimeError as error:
-        raise ArgumentError(f"{network.label}: weights do not fit their architecture: {error}") from error
+        raise ArgumentError(
+            f"{network.label}: weights must fit their architecture, got others: {error}"
+        ) from error
     return module.eval(), description
 
 
 def _description(network: Network) -> dict[str, Any]:
-    """What bundle.json says about a network, as a checkpoint's metadata has it."""
+    """Return the description of a bundle's network, with the keys of a checkpoint's metadata."""
     bundle, entry = network.bundle, network.bundle.description["networks"][network.role]
     notes = ("architecture", "trained_on", "metrics", "recipe", "heatmap_sigma")
     description = {"kind": network.role, **{name: entry[name] for name in notes if name in entry}}
     description["license"] = entry.get("license", bundle.license)
+    part: Any = bundle.detector if network.role == "detector" else bundle.pose
+    description["input"] = {name: list(getattr(part, name)) for name in ("size", "mean", "std")}
     if network.role == "detector":
-        part = bundle.detector
-        description["input"] = {"size": list(part.size), "mean": list(part.mean), "std": list(part.std)}
         return description | {"stride": part.stride, "overlap": part.nms}
     description["skeleton"] = bundle.skeleton.to_dict()
     pose = bundle.pose
-    description["input"] = {"size": list(pose.size), "mean": list(pose.mean), "std": list(pose.std)}
     description |= {name: getattr(pose, name) for name in ("stride", "padding", "alignment", "refine")}
     if pose.blur_sigma is not None:
         description["blur_sigma"] = pose.blur_sigma

@@ -1,4 +1,4 @@
-"""Training KS-net: its data from trained pose networks, one step, and validation together with them."""
+"""Training of KS-net: its pose networks, one step, and validation together with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oaks.progress import progress
 from oaks.training.calibration import FittedCalibration, apply_calibration, fit_calibration
 from oaks.training.checkpoint import load_network
 from oaks.training.data.people import People
-from oaks.training.data.sources import Split
+from oaks.training.data.sources import PeopleSplit
 from oaks.training.ks_data import (
     HeatmapStore,
     OnlineCrops,
@@ -27,19 +27,19 @@ from oaks.training.ks_data import (
     true_similarity,
 )
 from oaks.training.losses import similarity_loss
-from oaks.training.module import STRIDE, NetworkTraining, PeopleModule
-from oaks.training.networks import build, channels_last
+from oaks.training.module import PeopleData, PeopleTraining
+from oaks.training.networks import channels_last
 from oaks.training.recipe import KSRecipe, RenderedSource, parse_recipe
-from oaks.training.validation import CropDataset, CropSettings
+from oaks.training.validation import CropDataset, CropSettings, Estimate, ValidationResults
 
 
 def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, Any]]]:
-    """The pose networks that a KS recipe names, and their descriptions.
+    """Return the pose networks that a KS recipe names, and their descriptions.
 
     Raises:
-        ArgumentError: one of them is no pose network or has another skeleton; they see people differently; or,
-            of several, one has been trained on the fold that it is to be run on.
-        FileNotFoundError: one is not there.
+        ArgumentError: one of them is no pose network, has another skeleton, differs from the others in its input, or was
+            trained on people that it must not have seen.
+        FileNotFoundError: a network is missing.
     """
     networks, descriptions = [], []
     for path in recipe.pose:
@@ -50,36 +50,38 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
         descriptions.append(description)
     views = [CropSettings.of(description) for description in descriptions]
     if any(view != views[0] for view in views):
-        raise ArgumentError("pose: the networks differ in input, padding, decoder or skeleton")
+        raise ArgumentError(
+            "pose must be networks with the same input, padding, decoder and skeleton, got others"
+        )
     if views[0].skeleton != recipe.load_skeleton():
         raise ArgumentError(
-            f"pose: the networks' skeleton is {views[0].skeleton.name!r}, the recipe's {recipe.skeleton!r}"
+            f"pose must be networks of skeleton {recipe.skeleton!r}, got {views[0].skeleton.name!r}"
         )
     _check_unseen_people(recipe, descriptions)
     return PoseNetworks(networks, views[0]), descriptions
 
 
 def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
-    """Refuses pose networks that have seen people on whom they are to be run as on people new to them.
+    """Refuse pose networks that were trained on people that must be new to them.
 
-    Those are everyone in cross-fitting, and whom `folds.trained` names; and who is held out, where that is or where
-    the calibration is fitted to them. Without either a KS-net learns from the pose network's own people, as in the
-    paper.
+    In cross-fitting these are all people. With `folds.trained` they are the people of these folds and of the held-out
+    fold, with `calibrate` those of the held-out fold. Otherwise a KS-net learns from the pose network's own people, as in
+    the paper.
     """
     folds = recipe.data.folds
     if folds is None:
         return
     for number, (path, description) in enumerate(zip(recipe.pose, descriptions, strict=True)):
         theirs = parse_recipe(description["recipe"], str(path)).data
-        # Rendered people follow from the seed; a file's name below --data does not say which people those are.
+        # Only for rendered people, whose seed identifies them: equal paths may be different files.
         known = {
             source.content(): source.name for source in theirs.train if isinstance(source, RenderedSource)
         }
         for source in (*recipe.data.train, *recipe.data.validation):
             if known.get(source.content(), source.name) != source.name:
                 raise ArgumentError(
-                    f"pose: {path} knows the people of {source.name!r} as {known[source.content()]!r}: "
-                    "call them that here too, or folds cannot keep them apart"
+                    f"name must be {known[source.content()]!r} for the source {source.name!r}, as {path} calls the same "
+                    "people: folds depend on the name"
                 )
         if len(descriptions) > 1:
             runs_on = [number]
@@ -98,26 +100,26 @@ def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]
             )
 
 
-class KSTraining(NetworkTraining):
-    """KS-net on flip-averaged heatmaps; validation runs pose network and KS-net together, as in use."""
+class KSTraining(PeopleTraining):
+    """KS-net on flip-averaged heatmaps; validated together with the pose network, as at inference."""
 
     def __init__(
-        self, recipe: KSRecipe, pose: PoseNetworks, split: Split, steps: int, steps_per_epoch: int
+        self, recipe: KSRecipe, pose: PoseNetworks, split: PeopleSplit, steps: int, steps_per_epoch: int
     ) -> None:
-        super().__init__(recipe, build(recipe.architecture()), steps, steps_per_epoch)
+        super().__init__(recipe, steps, steps_per_epoch)
         self.recipe: KSRecipe
-        self.pose = pose  # a plain object: neither trained nor saved
+        self.pose = pose  # not a torch module, so that it is neither trained nor saved
         self.train_names = [people.name for people in split.train]
         self.validation_names = [people.name for people in split.validation]
         self.calibration: FittedCalibration = {}
 
     def on_fit_start(self) -> None:
-        """Brings the pose networks to where the training runs."""
+        """Move the pose networks to the training's device."""
         for network in self.pose.networks:
             network.to(self.device)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The recipe's loss on a batch of stored heatmaps, or of crops of which the heatmaps are made here."""
+        """Return the loss of a batch of stored heatmaps, or of crops whose heatmaps are made here."""
         self.count_undecodable(batch)
         if "heatmaps" not in batch:
             batch = self._with_heatmaps(batch)
@@ -142,54 +144,41 @@ class KSTraining(NetworkTraining):
                 values[row] = value
         return {name: torch.from_numpy(value).to(self.device) for name, value in content.items()}
 
-    def validation_step(self, batch: dict[str, Tensor] | None, batch_idx: int) -> None:  # noqa: ARG002
-        """Estimates on one batch of `oaks.training.validation.crop_loader`."""
-        if batch is not None:
-            found = self.pose.estimate(self.validation_names, batch, ks=self.best.eval())
-            self.collector.add(batch, found)
+    def estimate(self, batch: dict[str, Tensor]) -> Estimate:
+        """Return the estimates on a batch of people, with the network that will be saved."""
+        return self.pose.estimate(self.validation_names, batch, ks=self.best.eval())
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics on everyone, gathered from all processes; calibrates first if the recipe says so."""
-        outcome = self.outcome()
+    def outcome(self) -> ValidationResults:
+        """Return the results of all processes, calibrated if the recipe asks for it."""
+        outcome = super().outcome()
         if self.recipe.calibrate:
             self.calibration = fit_calibration(outcome)
             outcome = apply_calibration(outcome, self.calibration)
-        figures = outcome.metrics()
-        self.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True)
+        return outcome
 
-    def description(self) -> dict[str, Any]:
-        """What is saved with the network; see `oaks.training.checkpoint`."""
-        view = self.pose.view
-        return {
-            "kind": "ks",
-            "architecture": self.recipe.architecture(),
-            **view.describe(),
-            "stride": STRIDE,
-            "trained_on": [source.name for source in self.recipe.data.train],
-            "recipe": self.recipe.model_dump(mode="json"),
-            "calibration": self.calibration,
-            "license": self.recipe.license,
-        }
+    def details(self) -> dict[str, Any]:
+        """Return how crops are cut and heatmaps are decoded, and the calibration."""
+        return {"kind": "ks", **self.pose.view.describe(), "calibration": self.calibration}
 
 
-class HeatmapModule(PeopleModule):
-    """Loaders of KS-net's samples that begin where the training stands."""
+class HeatmapData(PeopleData):
+    """KS-net's samples: stored heatmaps if there is a store of them, otherwise crops."""
 
     def __init__(
         self,
         recipe: KSRecipe,
-        split: Split,
-        view: CropSettings,
+        split: PeopleSplit,
         steps: int,
+        view: CropSettings,
         store: HeatmapStore | None,
         crops: CropDataset,
     ) -> None:
-        super().__init__(recipe, split, view, steps, validation_batch=32)
+        super().__init__(recipe, split, steps, view)
         self.recipe: KSRecipe
-        self.store, self.crops = store, crops
+        self.store, self.crops, self.validation_batch = store, crops, 32
 
     def samples(self) -> tuple[Any, Sequence[int]]:
-        """Stored heatmaps where there is a store of them, else crops."""
+        """Return stored heatmaps or augmented crops."""
         seed = self.recipe.training.seed
         if self.store is None:
             live = OnlineCrops(self.split.train, self.view, self.recipe.augmentation, seed=seed)
@@ -205,7 +194,7 @@ class HeatmapModule(PeopleModule):
 
 
 def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:
-    """Everything that stored heatmaps depend on."""
+    """Return everything that stored heatmaps depend on."""
     people = {source.name: [len(source), source.digest()] for source in sources}
     networks = [hashlib.sha256(path.read_bytes()).hexdigest() for path in recipe.pose]
     varied = recipe.augmentation.model_dump(mode="json", exclude={"flip"}) if recipe.views > 1 else {}
@@ -213,9 +202,9 @@ def store_key(recipe: KSRecipe, sources: Sequence[People]) -> dict[str, Any]:
 
 
 def open_store(
-    recipe: KSRecipe, folder: Path, split: Split, pose: PoseNetworks, crops: CropDataset
+    recipe: KSRecipe, folder: Path, split: PeopleSplit, pose: PoseNetworks, crops: CropDataset
 ) -> HeatmapStore:
-    """The store of a recipe's heatmaps, complete or not."""
+    """Open the store of a recipe's heatmaps, complete or not."""
     with torch.inference_mode():
         size = pose.view.size
         maps = pose.networks[0](torch.zeros(1, 3, size[1], size[0]))[0].shape[1:]
@@ -223,10 +212,10 @@ def open_store(
 
 
 def fill_store(
-    store: HeatmapStore, recipe: KSRecipe, split: Split, pose: PoseNetworks, crops: CropDataset,
+    store: HeatmapStore, recipe: KSRecipe, split: PeopleSplit, pose: PoseNetworks, crops: CropDataset,
     device: torch.device, console: Console, stop: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
-    """Writes what a store lacks, with a progress bar, until all is there or `stop` says so."""
+    """Write the missing parts of a store, with a progress bar, until it is complete or `stop` returns True."""
     left = sum(len(store.places(part)) for part in store.missing())
     if not left:
         return
@@ -239,4 +228,4 @@ def fill_store(
         )  # fmt: skip
 
 
-__all__ = ["HeatmapModule", "KSTraining", "fill_store", "load_pose_networks", "open_store"]
+__all__ = ["HeatmapData", "KSTraining", "fill_store", "load_pose_networks", "open_store"]

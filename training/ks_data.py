@@ -1,7 +1,6 @@
-"""KS-net's data: what a trained pose network makes of people, and how close to their labels it comes.
+"""KS-net's data: heatmaps of a trained pose network, and the similarity of its points to the labels.
 
-Written once as memory-mapped float16 heatmaps, in parts that are renamed when they are whole, so that the
-writing can be stopped and gone on with.
+Heatmaps are stored as memory-mapped float16 in parts, each renamed once complete, so that writing can be resumed.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from oaks.training.validation import (
     CropDataset,
     CropSettings,
     Estimate,
-    crop_loader,
     crop_person,
     estimate,
+    ordered_loader,
     original_labels,
 )
 from oaks.val.oks import similarity_to_labels
@@ -45,36 +44,33 @@ PART = 512  # views per part
 
 @dataclass(frozen=True)
 class PoseNetworks:
-    """The trained pose network, or one for each fold of the people.
+    """One trained pose network, or one for each fold.
 
     Attributes:
-        networks: in evaluation mode; the one at place i has not seen fold i, if there are several.
-        view: that they share.
+        networks: in evaluation mode. If there are several, network i was trained without fold i.
+        view: their common crop settings.
     """
 
     networks: Sequence[nn.Module]
     view: CropSettings
 
     def folds(self, names: Sequence[str], sources: np.ndarray, image_ids: np.ndarray) -> np.ndarray:
-        """(N,) int: the network that is to be run on each person, by the person's source and image."""
-        if len(self.networks) == 1:
-            return np.zeros(len(image_ids), np.int64)
-        return np.array(
-            [
-                fold_of(names[int(s)], image_ids[n : n + 1], len(self.networks))[0]
-                for n, s in enumerate(sources.tolist())
-            ]
-        )
+        """Return (N,) int64: the index of the network to run on each person."""
+        folds = np.zeros(len(image_ids), np.int64)
+        for source in np.unique(sources):
+            own = sources == source
+            folds[own] = fold_of(names[source], image_ids[own], len(self.networks))
+        return folds
 
     def estimate(
         self, names: Sequence[str], batch: dict[str, Any], *, ks: nn.Module | None = None
     ) -> Estimate:
-        """What is estimated on a batch of `crop_loader`, each person by the network that has not seen them.
+        """Return the estimates on a batch of crops, for each person by the network trained without their fold.
 
         Args:
-            names: of the sources.
-            batch: of the loader.
-            ks: KS-net, if its predictions are asked for.
+            names: names of the sources.
+            batch: a batch of `CropDataset` or `OnlineCrops`.
+            ks: KS-net; None: its predictions are left out.
         """
         folds = self.folds(names, batch["source"].cpu().numpy(), batch["image_id"].cpu().numpy())
         parts: list[tuple[np.ndarray, Estimate]] = []
@@ -97,9 +93,9 @@ class PoseNetworks:
 def true_similarity(
     batch: dict[str, Any], found: Estimate, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True KS (N, K) float32, 0 where not annotated, and which keypoints are annotated (N, K) bool.
+    """Return true KS (N, K) float32, 0 for keypoints without annotation, and which are annotated, (N, K) bool.
 
-    The points are those of the decoder that is used at test time (section 4.2).
+    The points are decoded as at inference (section 4.2 of the paper).
     """
     labels = original_labels(batch)
     ks, _ = similarity_to_labels(labels.to_image(found.points), labels.keypoints, labels.areas, skeleton)
@@ -110,7 +106,7 @@ def true_similarity(
 def mirror_sample(
     heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray, skeleton: Skeleton
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What KS-net learns from one person, (K, h, w) and (K,) each, of that person mirrored.
+    """Return heatmaps (K, h, w), KS (K,) and annotated flags (K,) of a person, mirrored.
 
     The flip-averaged maps of a mirrored person are the mirrored flip-averaged maps.
     """
@@ -119,17 +115,17 @@ def mirror_sample(
 
 
 class HeatmapStore:
-    """Heatmaps (P, K, h, w) float16, true KS (P, K) and annotated flags of the P views of people in a folder.
+    """A folder with heatmaps (P, K, h, w) float16, true KS (P, K) and annotated flags (P, K) of P views of people.
 
-    Views of images that cannot be decoded have no heatmaps, and are marked.
+    Views whose images cannot be decoded are marked and have no heatmaps.
 
     Args:
-        folder: of the parts.
-        key: what the heatmaps depend on; a folder that was written for another key is refused.
+        folder: folder of the parts.
+        key: everything that the heatmaps depend on; a folder that was written for another key is refused.
         shape: (P, K, h, w).
 
     Raises:
-        ArgumentError: the folder holds other heatmaps, or the disk is too small for these.
+        ArgumentError: the folder holds other heatmaps, or the disk is too small.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], shape: tuple[int, int, int, int]) -> None:
@@ -139,41 +135,43 @@ class HeatmapStore:
         path = folder / "index.json"
         if path.is_file():
             if read_json(path) != json.loads(json.dumps(index)):
-                raise ArgumentError(f"{folder}: holds heatmaps of other people, labels, networks or augmentation, or of an "
-                                 "earlier version; delete it or name another folder")  # fmt: skip
+                raise ArgumentError(
+                    f"{folder} must hold heatmaps of these people, labels, networks and augmentation, got others, or some "
+                    "of another version; delete it or set another store"
+                )
             return
         folder.mkdir(parents=True, exist_ok=True)
         needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(folder).free
         if needed > 0.95 * free:
             raise ArgumentError(
-                f"{folder}: {needed / 1e9:.1f} GB of heatmaps do not fit into {free / 1e9:.1f} GB; "
-                "set heatmaps: live in the recipe to make them in every step instead"
+                f"{folder} must have space for {needed / 1e9:.1f} GB of heatmaps, got {free / 1e9:.1f} GB; "
+                "with heatmaps: live in the recipe nothing is stored"
             )
         write_json(path, index, indent=1)
 
     def missing(self) -> list[int]:
-        """Parts that are not written yet."""
+        """Return the parts that are not written yet."""
         return [part for part in range(self.parts) if not self._labels(part).is_file()]
 
     def places(self, part: int) -> range:
-        """The views in a part."""
+        """Return the views in a part."""
         return range(part * PART, min((part + 1) * PART, self.shape[0]))
 
     def write(
         self, crops: CropDataset, names: Sequence[str], networks: PoseNetworks, *, device: torch.device, batch: int,
         workers: int, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """Writes every missing part.
+        """Write every missing part.
 
         Args:
             crops: the P views.
-            names: of the sources.
-            networks: on `device`.
-            device: where they run.
+            names: names of the sources.
+            networks: the pose networks, on `device`.
+            device: device of the networks.
             batch: people per pass.
-            workers: loading processes.
-            advance: is given the number of views done, after each pass.
-            stop: asked before each part whether to leave the others for another time.
+            workers: loader workers.
+            advance: called after each pass with its number of views.
+            stop: called before each part; True stops.
         """
         for part in self.missing():
             if stop():
@@ -183,7 +181,7 @@ class HeatmapStore:
             similarity = np.zeros((len(places), self.shape[1]), np.float32)
             annotated = np.zeros((len(places), self.shape[1]), bool)
             readable = np.zeros(len(places), bool)
-            for content in crop_loader(crops, batch=batch, workers=workers, places=places):
+            for content in ordered_loader(crops, batch=batch, workers=workers, places=places):
                 if content is None:
                     continue
                 content["crop"] = content["crop"].to(device)
@@ -195,11 +193,11 @@ class HeatmapStore:
             self._write_part(part, heatmaps, similarity, annotated, readable)
 
     def put(self, heatmaps: np.ndarray, similarity: np.ndarray, annotated: np.ndarray) -> None:
-        """Write every missing part from what another runtime has made of the P views.
+        """Write every missing part from the results of another runtime.
 
         Args:
-            heatmaps: (P, K, h, w), averaged over the flip.
-            similarity: (P, K) true KS, 0 where not annotated.
+            heatmaps: (P, K, h, w), flip-averaged.
+            similarity: (P, K) true KS, 0 for keypoints without annotation.
             annotated: (P, K) bool.
 
         Raises:
@@ -223,7 +221,7 @@ class HeatmapStore:
     ) -> None:
         with replacing(self._heatmaps(part)) as file:
             np.save(file, heatmaps)
-        with replacing(self._labels(part)) as file:  # last: its presence says that the part is whole
+        with replacing(self._labels(part)) as file:  # last, because its presence marks the part as complete
             np.savez(file, similarity=similarity, annotated=annotated, readable=readable)
 
     def _heatmaps(self, part: int) -> Path:
@@ -233,7 +231,7 @@ class HeatmapStore:
         return self.folder / f"part-{part:05d}.labels.npz"
 
     def labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """True KS (P, K), annotated flags (P, K), and which views could be read (P,), of everything."""
+        """Return true KS (P, K), annotated flags (P, K), and which views could be read (P,)."""
         parts = [np.load(self._labels(part)) for part in range(self.parts)]
         similarity, annotated, readable = (
             np.concatenate([part[name] for part in parts]) for name in ("similarity", "annotated", "readable")
@@ -245,22 +243,22 @@ class HeatmapStore:
         return np.load(self._heatmaps(part), mmap_mode="r")
 
     def heatmaps(self, place: int) -> np.ndarray:
-        """(K, h, w) float16 of one view, read from the disk."""
+        """Return the heatmaps (K, h, w) float16 of one view."""
         return self._mapped(place // PART)[place % PART]
 
 
 class StoredHeatmaps(Dataset[dict[str, Any]]):
-    """KS-net's samples from a store, addressed by draws; mirrored at random.
+    """KS-net's samples from a complete store, indexed by draws and mirrored at random.
 
     Args:
-        store: whose parts are all written.
+        store: the store.
         begins: the first view of each source, and the end.
-        skeleton: of the people.
-        flip: how often a sample is mirrored.
-        seed: of that.
+        skeleton: skeleton of the people.
+        flip: probability of mirroring.
+        seed: random seed.
 
     Raises:
-        ArgumentError: nobody of a source could be read.
+        ArgumentError: none of a source's images could be read.
     """
 
     def __init__(
@@ -271,11 +269,11 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         for number, (begin, end) in enumerate(pairwise(begins)):
             if not self.readable[begin:end].any():
                 raise ArgumentError(
-                    f"{store.folder}: none of the images of source {number} could be read; delete it"
+                    f"{store.folder} must have views of source {number} that could be read, got none; delete the folder"
                 )
 
     def _readable_view(self, draw: Draw) -> tuple[int, int]:
-        """The place of the view that is drawn, or of the next one that could be read, and how many lie between."""
+        """Return the place of the drawn view, or of the next one that could be read, and the number of skipped ones."""
         begin, end = int(self.begins[draw.source]), int(self.begins[draw.source + 1])
         if self.readable[begin + draw.index]:
             return begin + draw.index, 0
@@ -290,7 +288,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
         if np.random.default_rng([self.seed, 2, draw.number]).random() < self.flip:
             heatmaps, similarity, annotated = mirror_sample(heatmaps, similarity, annotated, self.skeleton)
         return {
-            "heatmaps": np.array(heatmaps),  # a copy: the mapped file cannot be written to
+            "heatmaps": np.array(heatmaps),  # a copy, because the mapped file is read-only
             "similarity": similarity,
             "annotated": annotated.astype(np.float32),
             "damaged": damaged,
@@ -298,7 +296,7 @@ class StoredHeatmaps(Dataset[dict[str, Any]]):
 
 
 class OnlineCrops(Dataset[dict[str, Any]]):
-    """Varied crops of people, addressed by draws, of which a training step makes the heatmaps itself."""
+    """Augmented crops of people, indexed by draws, for live heatmaps."""
 
     def __init__(
         self, sources: Sequence[People], view: CropSettings, settings: Augmentation, *, seed: int

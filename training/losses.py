@@ -1,4 +1,4 @@
-"""Target heatmaps and the paper's losses, computed where the network runs, from keypoints."""
+"""Target heatmaps and losses, computed from keypoints on the network's device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HeatmapLoss = Literal["squared", "cross_entropy"]
 def target_heatmaps(
     points: Tensor, visible: Tensor, size: tuple[int, int], *, stride: int, sigma: float
 ) -> Tensor:
-    """Equation 4 in half-pixel alignment: heatmap index j lies at crop index stride·(j + 1/2) - 1/2.
+    """Return the target heatmaps of equation 4, with heatmap index j at crop index stride·(j + 1/2) - 1/2.
 
     Args:
         points: (N, K, 2) crop pixel indices.
-        visible: (N, K); 0 makes the map all zero.
+        visible: (N, K); a map with 0 is all zero.
         size: (width, height) of the heatmaps.
         stride: crop pixels per heatmap pixel.
-        sigma: in heatmap pixels.
+        sigma: standard deviation in heatmap pixels.
 
     Returns:
         (N, K, height, width) float32.
@@ -55,17 +55,17 @@ def pose_loss(
     sigma: float,
     kind: HeatmapLoss = "squared",
 ) -> PoseLoss:
-    """Heatmap loss summed over pixels and keypoints; equation 8 summed over keypoints; means over people.
+    """Return the heatmap loss, summed over pixels and keypoints, and equation 8, summed over keypoints; means over people.
 
     Args:
-        heatmaps: (N, K, h, w); their logits for "cross_entropy".
-        logits: (N, K) of visibility, or None: that part is then 0.
+        heatmaps: (N, K, h, w); logits for "cross_entropy".
+        logits: (N, K) visibility logits; None: the visibility loss is 0.
         points: (N, K, 2) crop pixel indices.
         visible: (N, K) 0 or 1.
-        annotatable: (N, K) 0 or 1: keypoints that count in neither part where 0.
+        annotatable: (N, K) 0 or 1; keypoints with 0 count in neither loss.
         stride: crop pixels per heatmap pixel.
-        sigma: of the targets, in heatmap pixels.
-        kind: "squared" error (section 4.1), or "cross_entropy" of each pixel.
+        sigma: standard deviation of target peaks in heatmap pixels.
+        kind: "squared" error (section 4.1 of the paper), or "cross_entropy" of each pixel.
     """
     height, width = heatmaps.shape[-2:]
     targets = target_heatmaps(points, visible, (width, height), stride=stride, sigma=sigma)
@@ -83,16 +83,16 @@ def pose_loss(
 def similarity_loss(
     logits: Tensor, similarity: Tensor, annotated: Tensor, kind: SimilarityLoss = "absolute"
 ) -> Tensor:
-    """What predicted KS is off, summed over annotated keypoints, mean over people.
+    """Return the error of predicted KS, summed over annotated keypoints, mean over people.
 
     Args:
         logits: (N, K); predicted KS is their sigmoid.
-        similarity: (N, K) true KS, anything where not annotated.
+        similarity: (N, K) true KS; any value for keypoints without annotation.
         annotated: (N, K) 0 or 1.
-        kind: "absolute" is equation 9, whose best answer under doubt is the median KS; "cross_entropy" asks for
-            its mean, which is what a score that is to equal expected OKS sums up.
+        kind: "absolute" (equation 9), minimized by the median KS; or "cross_entropy", minimized by the mean KS, as a score
+            that estimates OKS needs it.
     """
-    # Before anything is done with them: NaN times 0 is NaN in a gradient.
+    # First of all, because NaN times 0 is NaN in a gradient.
     known = torch.where(annotated > 0, similarity, 0)
     if kind == "absolute":
         errors = (torch.sigmoid(logits.float()) - known).abs()
@@ -102,7 +102,7 @@ def similarity_loss(
 
 
 class DetectionLoss(NamedTuple):
-    """The two parts of the loss of a detector."""
+    """The two parts of a detector's loss."""
 
     center: Tensor
     box: Tensor
@@ -111,15 +111,15 @@ class DetectionLoss(NamedTuple):
 def detection_loss(
     logits: Tensor, boxes: Tensor, heat: Tensor, weight: Tensor, targets: Tensor, share: Tensor
 ) -> DetectionLoss:
-    """Penalty-reduced focal loss of centers, and 1 - GIoU of boxes; both summed, over the number of people.
+    """Return the penalty-reduced focal loss of centers, and 1 - GIoU of boxes, both divided by the number of people.
 
     Sources: Zhou et al., "Objects as Points", 2019, equation 1; Rezatofighi et al., "Generalized IoU", CVPR 2019.
 
     Args:
-        logits: (N, 1, h, w) of centers.
-        boxes: (N, 4, h, w) xyxy input pixels, of every cell.
+        logits: (N, 1, h, w) center logits.
+        boxes: (N, 4, h, w) predicted box of every cell, xyxy input pixels.
         heat: (N, h, w), 1 at centers and less around them.
-        weight: (N, h, w) of cells that are no center: 0 where somebody may be.
+        weight: (N, h, w) weight of a cell as background; 0 in ignored regions.
         targets: (N, 4, h, w) xyxy input pixels.
         share: (N, h, w) weight of each cell's box; sums to 1 over a person's cells.
     """
@@ -135,7 +135,7 @@ def detection_loss(
 
 
 def _giou(a: Tensor, b: Tensor) -> Tensor:
-    """Generalised IoU of boxes (M, 4) xyxy, pair by pair."""
+    """Return the generalized IoU (M,) of pairs of boxes (M, 4) xyxy."""
     low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
     inner = (high - low).clamp(min=0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - inner

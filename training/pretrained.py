@@ -1,4 +1,4 @@
-"""Weights trained elsewhere: torchvision ResNet, Simple Baselines, HRNet and MoveNet, by name and shape."""
+"""Pretrained weights of torchvision's ResNet, Simple Baselines, HRNet and MoveNet, matched by name and shape."""
 
 from __future__ import annotations
 
@@ -18,25 +18,22 @@ from oaks.training.checkpoint import check_archive, may_be_damage
 from oaks.training.networks import KSNet, PoseNetwork
 from oaks.training.recipe import InitialWeights
 
-WRAPPINGS = (
-    "state_dict",
-    "model",
-    "net",
-    "model_state_dict",
-)  # keys under which checkpoints keep the state dict
-PREFIXES = ("module.", "model.", "network.")  # of DataParallel and of training loops
+WRAPPINGS = ("state_dict", "model", "net", "model_state_dict")
+"""Keys of state dicts in checkpoints."""
+PREFIXES = ("module.", "model.", "network.")
+"""Prefixes that DataParallel and training loops add to names."""
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What of a file went where.
+    """Result of loading a file's weights into a network. Its text is a list for people.
 
     Attributes:
-        path: of the file.
-        loaded: names of the file and of the network, in the network's order.
+        path: the file.
+        loaded: pairs of names, in the file and in the network, in the network's order.
         missing: parameters of the network that keep their values.
-        unexpected: entries of the file that nothing took.
-        misshapen: entries of the file whose place has another shape, with both shapes.
+        unexpected: unused entries of the file.
+        misshapen: entries of the file with another shape than in the network, with both shapes.
     """
 
     path: Path
@@ -50,9 +47,9 @@ class LoadedWeights:
         lines = [f"{self.path}: {number_of(len(self.loaded), 'entry', 'entries')} loaded"]
         lines += [f"  {line}" for module in modules for line in self._folded(module)]
         others = {
-            "kept as they were": self.missing,
-            "left unused": self.unexpected,
-            "left unused, for their shape": self.misshapen,
+            "not in the file": self.missing,
+            "unused": self.unexpected,
+            "unused because of their shape": self.misshapen,
         }
         for title, names in others.items():
             if names:
@@ -60,7 +57,7 @@ class LoadedWeights:
         return "\n".join(lines)
 
     def _folded(self, module: str) -> list[str]:
-        """What went into a module, or entry, of the network: one line if all of it has one place in the file."""
+        """Return lines about a module or entry of the network: one line if all its names share a prefix in the file."""
         pairs = [(name, place[len(module) + 1 :]) for name, place in self.loaded if _lies_in(place, module)]
         origins = {name.removesuffix(rest) if name.endswith(rest) else None for name, rest in pairs}
         origin = origins.pop()
@@ -72,14 +69,14 @@ class LoadedWeights:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, without wrappings and common prefixes.
+    """Return the state dict in a file, without wrappings and common prefixes.
 
     Args:
         path: a .safetensors file, a PyTorch checkpoint, or the .onnx file of a bundle that `oaks export` wrote.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: it holds no state dict; the message names the file.
+        FileNotFoundError: the file is missing.
+        ArgumentError: the file holds no state dict; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights not found: {path}")
@@ -88,18 +85,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if not held:
             raise ArgumentError(f"{path} must hold torch weights, got none; export the bundle again")
         return {name: torch.from_numpy(value.copy()) for name, value in held.items()}
-    if path.suffix != ".safetensors":
-        check_archive(path)
+    content: Any
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            check_archive(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ArgumentError:
+        raise
     except Exception as error:
         if not may_be_damage(error):
             raise
-        raise ArgumentError(f"{path}: not a file of weights that can be read safely: {error}") from error
+        raise ArgumentError(
+            f"{path} must be a file of weights that can be read safely, got {error}"
+        ) from error
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -113,8 +113,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def candidate_names(network: nn.Module, name: str) -> list[str]:
-    """The names under which `network` may keep what the file calls `name`, the likeliest first."""
-    if isinstance(network, PoseNetwork):  # torchvision and Simple Baselines have the backbone at the top
+    """Return the names that an entry `name` of a file may have in a network, the likeliest first."""
+    if isinstance(network, PoseNetwork):  # torchvision and Simple Baselines have no prefix for the backbone
         return [name, f"backbone.{name}", f"head.{name}"]
     if isinstance(network, KSNet):
         return [name, f"backbone.{name}"]
@@ -122,18 +122,15 @@ def candidate_names(network: nn.Module, name: str) -> list[str]:
 
 
 def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
-    """Loads a file's weights into `network`, entry by entry, where name and shape agree.
+    """Load the entries of a file into a network if name and shape agree.
 
     Args:
-        network: changed in place; left as it is if an error is raised.
-        initial: the file, and patterns (as of file names: `fc.*`) of what may be missing or left unused.
-
-    Returns:
-        what matched; its str() is a list to show.
+        network: changed in place; unchanged if an error is raised.
+        initial: the file, and patterns of the entries that may be missing or unused.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: an entry's shape differs, or something is missing or unused that is not allowed to be.
+        FileNotFoundError: the file is missing.
+        ArgumentError: an entry has another shape, or one is missing or unused without permission.
     """
     state, own = read_state_dict(initial.path), network.state_dict()
     loaded: dict[str, str] = {}
@@ -147,35 +144,24 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
         else:
             loaded[place] = name
     missing = [place for place in own if place not in loaded]
-    # Checkpoints from before 2018 do not count the batches that a batch norm has seen; nothing depends on it.
-    uncounted = [place for place in missing if place.endswith("num_batches_tracked")]
-    refused = [
-        f"  missing: {name}"
-        for name in missing
-        if name not in uncounted and not _any(name, initial.allow_missing)
-    ]
+    # Checkpoints from before 2018 lack this count of batches, which nothing depends on.
+    missing = [place for place in missing if not place.endswith("num_batches_tracked")]
+    refused = [f"  missing: {name}" for name in missing if not _any(name, initial.allow_missing)]
     refused += [f"  unexpected: {name}" for name in unexpected if not _any(name, initial.allow_unexpected)]
     refused += [
         f"  other shape: {line}" for line in misshapen if not _any(line.split()[0], initial.allow_unexpected)
     ]
     if refused or not loaded:
-        raise ArgumentError(
-            "\n".join(
-                [
-                    f"{initial.path}: does not fit this {type(network).__name__}; {len(loaded)} entries do",
-                    *refused,
-                ]
-            )
-        )
+        fitting = f"{initial.path} must fit this {type(network).__name__}, got {len(loaded)} entries that do"
+        raise ArgumentError("\n".join([fitting, *refused]))
     own.update({place: state[name].to(own[place].dtype) for place, name in loaded.items()})
     network.load_state_dict(own)
     pairs = [(loaded[place], place) for place in own if place in loaded]
-    kept = [name for name in missing if name not in uncounted]
-    return LoadedWeights(initial.path, pairs, kept, unexpected, misshapen)
+    return LoadedWeights(initial.path, pairs, missing, unexpected, misshapen)
 
 
 def freeze(network: nn.Module, patterns: list[str]) -> None:
-    """Keeps the parameters whose names match a pattern from being trained.
+    """Exclude the parameters whose names match a pattern from training.
 
     Raises:
         ArgumentError: a pattern matches no parameter.

@@ -1,4 +1,4 @@
-"""One training from a recipe: a folder that holds all of it, started once and resumed as often as need be."""
+"""One training from a recipe, with all its files in one folder; it can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.console import Console
 from oaks.errors import ArgumentError
 from oaks.files import write_json, write_text
 from oaks.names import number_of
+from oaks.progress import plain_console, say
 from oaks.skeleton import COCO17
 from oaks.skipping import skip
 from oaks.structured import read_json, read_yaml, require
@@ -30,16 +31,15 @@ from oaks.training.callbacks import (
     SaveNetwork,
     count_sessions,
     is_first_process,
-    stderr_console,
     wait_for,
 )
 from oaks.training.checkpoint import read_description
 from oaks.training.data.detection import UNREADABLE
 from oaks.training.data.shards import required_packing
 from oaks.training.data.sources import DataFolders, open_data
-from oaks.training.detector import DetectorTraining, ImageModule, open_images
-from oaks.training.ks import HeatmapModule, KSTraining, fill_store, load_pose_networks, open_store
-from oaks.training.module import NetworkTraining, PeopleModule, count_steps
+from oaks.training.detector import DetectorTraining, ImageData, open_images
+from oaks.training.ks import HeatmapData, KSTraining, fill_store, load_pose_networks, open_store
+from oaks.training.module import NetworkTraining, PeopleData, TrainingData, count_steps
 from oaks.training.networks.summary import describe
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe, parse_recipe
@@ -49,7 +49,7 @@ PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "1
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes every value out: recipes are read without aliases."""
+    """Writes no aliases, which the reader of recipes refuses."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -57,13 +57,13 @@ class _PlainDumper(yaml.SafeDumper):
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a training runs on.
+    """Hardware and time limit of a training.
 
     Attributes:
-        accelerator: "auto", "cpu" or "gpu", as Lightning takes it.
+        accelerator: "auto", "cpu" or "gpu".
         devices: number of processes on this host, or "auto".
         hosts: number of hosts.
-        max_minutes: stop with a checkpoint after so long, counted from the start of the command.
+        max_minutes: time after which the training stops with a checkpoint; None: no limit.
     """
 
     accelerator: str = "auto"
@@ -88,30 +88,34 @@ class RunFolder:
         self.prepared = self.path / "prepared.json"
 
     def refuse_begun(self) -> None:
-        """Raises a ValueError if a training was begun there; the other processes find the first one's."""
-        if self.settings.exists() and is_first_process():
+        """Raise ArgumentError if the folder already holds a training."""
+        if (
+            self.settings.exists() and is_first_process()
+        ):  # other processes may find what the first has written
             raise ArgumentError(
-                f"out must be a new folder, got {self.path}, which holds a training already; resume it with "
-                f"--resume {self.path}, or name another folder"
+                f"out must be a new folder, got {self.path}, which already holds a training; resume it with "
+                f"--resume {self.path}, or pass another folder"
             )
 
     def record(self, recipe: AnyRecipe, place: DataFolders, people: str) -> None:
-        """Writes down what is trained on what, from the first process.
+        """Write the recipe and the settings, in the first process.
 
         Args:
-            recipe: of the training.
-            place: where its data have been found.
-            people: `Split.digest` of them.
+            recipe: recipe of the training.
+            place: folders of the sources.
+            people: digest of the split.
 
         Raises:
-            ArgumentError: the training has learnt from other people so far.
+            ArgumentError: the checkpoint's training used other people.
         """
         if not is_first_process():
             return
         begun = read_json(self.settings, top=dict) if self.settings.exists() else {}
         if self.checkpoint.exists() and begun.get("people", people) != people:
-            raise ArgumentError(f"{self.path}: was begun with other people than those in data {place.data} and packed "
-                             f"{place.packed}; begun with data {begun['data']} and packed {begun['packed']}")  # fmt: skip
+            raise ArgumentError(
+                f"data must be the people that {self.path} was started with (data {begun['data']}, packed "
+                f"{begun['packed']}), got others in data {place.data}, packed {place.packed}"
+            )
         settings = {
             "data": str(place.data.resolve()),
             "packed": str(place.packed.resolve()) if place.packed else None,
@@ -124,7 +128,7 @@ class RunFolder:
         write_json(self.settings, settings, indent=1)
 
     def complete(self) -> bool:
-        """Whether a training has been brought to its end there."""
+        """Whether the folder holds a complete training."""
         if not (self.card.is_file() and self.network.is_file()):
             return False
         card = read_json(self.card, top=dict, strict=False)
@@ -132,15 +136,15 @@ class RunFolder:
         return card["step"] >= card["steps"]
 
     def read(self) -> tuple[AnyRecipe, DataFolders]:
-        """What `record` wrote.
+        """Return what `record` wrote.
 
         Raises:
-            ArgumentError: no training was started there.
+            ArgumentError: no training was started in the folder.
         """
         if not self.settings.is_file():
             raise ArgumentError(
-                f"resume must be the folder of a training, got {self.path}: no training was started there; one that "
-                "was stopped while its data were made is resumed by the command that began it"
+                f"resume must be the folder of a training, got {self.path}, where no training was started; if it was "
+                "stopped while its data were prepared, repeat the first command"
             )
         settings = read_json(self.settings, top=dict)
         require(settings, {"data": str, "packed": (str, type(None))}, self.settings)
@@ -157,21 +161,19 @@ def train(
     *,
     console: Console | None = None,
 ) -> Path | None:
-    """Starts a training in a new folder; gives the trained network's file, or None if it was stopped.
+    """Start a training in a new folder; return the trained network's file, or None if it was stopped.
 
-    Nothing is begun before data and initial weights have been opened: what is wrong with them can be put right
-    in the same folder.
+    The folder counts as used only after data and initial weights have been opened, so that errors in them can be
+    corrected without another folder.
 
     Raises:
-        ArgumentError: the folder holds a training already, or the recipe's data do not fit.
-        FileNotFoundError: data that the recipe names are not there.
+        ArgumentError: the folder already holds a training, or the recipe's data do not fit.
+        FileNotFoundError: data of the recipe are missing.
     """
     folder = RunFolder(run)
     folder.refuse_begun()
     place = (place or DataFolders())._replace(rendered=folder.rendered)
-    return _run(
-        with_absolute_paths(recipe), folder, place, machine or Hardware(), console or stderr_console()
-    )
+    return _run(with_absolute_paths(recipe), folder, place, machine or Hardware(), console or plain_console())
 
 
 def resume(
@@ -182,26 +184,53 @@ def resume(
     packed: Path | None = None,
     console: Console | None = None,
 ) -> Path | None:
-    """Goes on with the training in a folder, exactly where its last checkpoint is; a complete one stays as it is.
+    """Resume the training in a folder exactly at its last checkpoint; a complete training does not change.
 
     Args:
         run: the folder.
-        machine: to go on with.
-        data: where the recipe's paths begin now, if not where the training has found them so far.
-        packed: folder of packed people, if not the one that the training has read so far.
-        console: for progress.
+        machine: hardware and time limit.
+        data: new folder of the recipe's relative paths, if the data have moved.
+        packed: new folder of packed people.
+        console: shows the progress.
 
     Raises:
-        ArgumentError: no training was started there, or it was started with other people.
-        FileNotFoundError: data that the recipe names are not there.
+        ArgumentError: no training was started in the folder, or it was started with other people.
+        FileNotFoundError: data of the recipe are missing.
     """
-    folder, console = RunFolder(run), console or stderr_console()
+    folder, console = RunFolder(run), console or plain_console()
     recipe, place = folder.read()
     if folder.complete():
-        console.print(f"Trained already: {folder.network}", soft_wrap=True, markup=False)
+        say(console, f"Already trained: {folder.network}")
         return folder.network
     place = place._replace(data=data or place.data, packed=packed or place.packed)
     return _run(recipe, folder, place, machine or Hardware(), console)
+
+
+def train_or_resume(
+    recipe: AnyRecipe,
+    run: str | Path,
+    machine: Hardware | None = None,
+    *,
+    data: Path | None = None,
+    packed: Path | None = None,
+) -> Path | None:
+    """Start a training, resume it, or return the network of a complete one; None if it was stopped.
+
+    Args:
+        recipe: recipe of a new training.
+        run: the folder.
+        machine: hardware and time limit.
+        data, packed: as `resume` takes them; for a new training, `data` is the working directory by default.
+
+    Raises:
+        ArgumentError, FileNotFoundError: as `train` and `resume`.
+    """
+    folder = RunFolder(run)
+    if folder.complete():
+        return folder.network
+    if folder.settings.is_file():
+        return resume(run, machine, data=data, packed=packed)
+    return train(recipe, run, DataFolders(data or Path(), packed), machine)
 
 
 def _run(
@@ -213,13 +242,11 @@ def _run(
         wait_for(folder.prepared, console)
     module, data, lines = _open(recipe, folder, place, console)
     folder.record(recipe, place, data.split.digest())
-    if isinstance(data, HeatmapModule) and data.store is not None and isinstance(module, KSTraining):
+    again = f"Resume with: oaks train --resume {folder.path}"
+    if isinstance(data, HeatmapData) and data.store is not None and isinstance(module, KSTraining):
         lines += _fill_store(data, module, machine, console, deadline)
         if data.store.missing():
-            console.print(
-                "Stopped with heatmaps still to be made: the time is up.\n"
-                f"Go on with: oaks train --resume {folder.path}", soft_wrap=True, markup=False,
-            )  # fmt: skip
+            say(console, f"Stopped before all heatmaps were made: time limit.\n{again}")
             return None
     if is_first_process():
         write_json(folder.prepared, lines, indent=1)
@@ -244,38 +271,23 @@ def _run(
             weights_only=True,
         )
         done = trainer.global_step >= module.steps
-        if done and keeper.step != module.steps:
-            _end(trainer, module, data, keeper)
+        if done and keeper.step != module.steps:  # the last step had no validation, or it was interrupted
+            if data.split.validation:
+                trainer.validate(module, data, verbose=False)
+            else:
+                keeper.write(trainer, module)
     if trainer.is_global_zero:
         _report_damaged_images(module, data)
     if trainer.is_global_zero and done:
-        console.print(f"Trained: {folder.network}", soft_wrap=True, markup=False)
+        say(console, f"Trained: {folder.network}")
     elif trainer.is_global_zero:
-        console.print(
-            f"Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.\n"
-            f"Go on with: oaks train --resume {folder.path}",
-            soft_wrap=True,
-            markup=False,
-        )
+        say(console, f"Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.\n{again}")
         if stopping.reason == "SIGINT":
             raise KeyboardInterrupt
     return folder.network if done else None
 
 
-def _end(
-    trainer: lightning.Trainer,
-    module: NetworkTraining,
-    data: PeopleModule | HeatmapModule | ImageModule,
-    keeper: SaveNetwork,
-) -> None:
-    """Validates and writes the network at the last step, where no validation fell or one was broken off."""
-    if data.split.validation:
-        trainer.validate(module, data, verbose=False)
-    else:
-        keeper.write(trainer, module)
-
-
-def _report_damaged_images(module: NetworkTraining, data: PeopleModule | HeatmapModule | ImageModule) -> None:
+def _report_damaged_images(module: NetworkTraining, data: TrainingData) -> None:
     counts = {"training": int(module.damaged), "validation": module.left_out}
     for what, count in counts.items():
         if count:
@@ -288,14 +300,14 @@ def _report_damaged_images(module: NetworkTraining, data: PeopleModule | Heatmap
 
 def _open(
     recipe: AnyRecipe, folder: RunFolder, place: DataFolders, console: Console
-) -> tuple[NetworkTraining, PeopleModule | HeatmapModule | ImageModule, list[str]]:
-    """The training, with its initial weights, its data, and lines on where they come from."""
+) -> tuple[NetworkTraining, PeopleData | ImageData, list[str]]:
+    """Return the training with its initial weights, its data, and lines about the sources."""
     lines: list[str] = []
 
     def tell(line: str) -> None:
         lines.append(line)
         if is_first_process():
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(console, line)
 
     if isinstance(recipe, PoseRecipe):
         required = required_packing(recipe.augmentation, recipe.input, recipe.padding)
@@ -303,13 +315,13 @@ def _open(
         steps, per_epoch = count_steps(recipe.training, sum(len(people) for people in split.train))
         module = PoseTraining(recipe, steps, per_epoch)
         _load_initial(recipe, module, folder, console)
-        return module, PeopleModule(recipe, split, module.view, steps), lines
+        return module, PeopleData(recipe, split, steps, module.view), lines
     if isinstance(recipe, DetectorRecipe):
         images = open_images(recipe.data, place, tell)
         steps, per_epoch = count_steps(recipe.training, sum(len(source) for source in images.train))
         detector = DetectorTraining(recipe, steps, per_epoch)
         _load_initial(recipe, detector, folder, console)
-        return detector, ImageModule(recipe, images, steps), lines
+        return detector, ImageData(recipe, images, steps), lines
     pose, descriptions = load_pose_networks(recipe)
     required = required_packing(recipe.augmentation, pose.view.size, pose.view.padding)
     split = open_data(recipe.data, recipe.load_skeleton(), place, tell, required)
@@ -318,7 +330,9 @@ def _open(
         for path, d in zip(recipe.pose, descriptions, strict=True)
     ]
     if recipe.calibrate and not split.validation:
-        raise ArgumentError("calibrate: the recipe's folds and hold_out leave nobody to calibrate on")
+        raise ArgumentError(
+            "calibrate must have validation people, got none: folds and hold_out of the recipe exclude all"
+        )
     stored = recipe.heatmaps == "stored"
     people = sum(len(people) for people in split.train)
     steps, per_epoch = count_steps(recipe.training, people * (recipe.views if stored else 1))
@@ -328,7 +342,7 @@ def _open(
     store = None
     if stored:
         store = open_store(recipe, recipe.store or folder.heatmaps, split, pose, crops)
-    return ks, HeatmapModule(recipe, split, pose.view, steps, store, crops), lines
+    return ks, HeatmapData(recipe, split, steps, pose.view, store, crops), lines
 
 
 def _load_initial(recipe: AnyRecipe, module: NetworkTraining, folder: RunFolder, console: Console) -> None:
@@ -340,14 +354,14 @@ def _load_initial(recipe: AnyRecipe, module: NetworkTraining, folder: RunFolder,
     if not folder.checkpoint.exists():
         check_unseen_people(recipe)
         matched = load_weights(module.network, recipe.initial)
-        console.print(str(matched), soft_wrap=True, highlight=False, markup=False)
+        say(console, str(matched))
 
 
 def check_unseen_people(recipe: AnyRecipe) -> None:
-    """Refuses weights to start from that were trained, here, on people whom the recipe holds out.
+    """Refuse initial weights that oaks trained on people that the recipe holds out.
 
     Raises:
-        ArgumentError: they were; the message names both.
+        ArgumentError: the weights were trained on such people; the message names both.
     """
     folds = recipe.data.folds
     if recipe.initial is None or folds is None or folds.held_out is None:
@@ -355,7 +369,7 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     path = recipe.initial.path
     try:
         described = read_description(path)
-    except ValueError:  # from elsewhere
+    except ValueError:  # not trained by oaks
         return
     theirs = parse_recipe(described["recipe"], str(path)).data
     held_out = {source.name for source in recipe.data.train if source.hold_out}
@@ -363,15 +377,15 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     unseen = theirs.folds is not None and theirs.folds.holds_out([folds.held_out], folds.count)
     if shared and not unseen:
         raise ArgumentError(
-            f"initial: {path} was trained on people of {shared} who are held out here (fold {folds.held_out} of "
-            f"{folds.count}); its folds were {theirs.folds}"
+            f"initial must be weights trained without the held-out people of {shared} (fold {folds.held_out} of "
+            f"{folds.count}), got {path} with data.folds {theirs.folds}"
         )
 
 
 def _fill_store(
-    data: HeatmapModule, module: KSTraining, machine: Hardware, console: Console, deadline: float | None
+    data: HeatmapData, module: KSTraining, machine: Hardware, console: Console, deadline: float | None
 ) -> list[str]:
-    """Stores the heatmaps that are missing; gives a line on people whose images cannot be decoded, if any."""
+    """Store the missing heatmaps; return a line about people whose images cannot be decoded, if any."""
     device = "cuda" if machine.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     store = data.store
     assert store is not None
@@ -386,12 +400,12 @@ def _fill_store(
         return []
     line = f"heatmaps: {int((~readable).sum())} of {len(readable)} left out, of damaged images"
     if is_first_process():
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     return [line]
 
 
 def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
-    """The recipe with the networks that it names found from wherever the training is gone on with."""
+    """Return the recipe with absolute paths of networks, so that it can be resumed from any working directory."""
     content = recipe.model_dump(mode="json")
     if content["initial"] is not None:
         content["initial"]["path"] = str(Path(content["initial"]["path"]).resolve())
@@ -404,7 +418,7 @@ def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
 
 
 def network_summary(recipe: AnyRecipe) -> str:
-    """Parameters and multiply-accumulates of a recipe's network, in one line."""
+    """Return one line with the parameters and multiply-accumulates of a recipe's network."""
     size = (192, 256) if isinstance(recipe, KSRecipe) else recipe.input
     cost = describe(recipe.architecture(), size)
     return (f"{recipe.title}: {cost.parameters:,} parameters, {cost.macs / 1e9:.3f} GMAC "
@@ -421,7 +435,7 @@ def make_trainer(
     *,
     validated: bool,
 ) -> lightning.Trainer:
-    """Lightning's trainer for one session; a whole training is one Lightning epoch."""
+    """Return Lightning's trainer for one session; a whole training is one Lightning epoch."""
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar()]
     session = f"session-{count_sessions(folder.logs):03d}"
@@ -440,7 +454,7 @@ def make_trainer(
         val_check_interval=every,
         num_sanity_val_steps=0,
         limit_val_batches=None if validated else 0,
-        inference_mode=False,  # as validations within the training are run: KS-net's calibration needs gradients
+        inference_mode=False,  # KS-net's calibration needs gradients
         gradient_clip_val=recipe.training.clip_gradient,
         log_every_n_steps=recipe.training.log_every,
         logger=[
@@ -458,7 +472,7 @@ def make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Any:
-    """Leaves out what Lightning says about itself, and its warnings about choices made here on purpose."""
+    """Silence Lightning's messages about itself, and its warnings about settings that are intended here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
@@ -470,4 +484,4 @@ def _quiet_lightning() -> Any:
         yield
 
 
-__all__ = ["Hardware", "RunFolder", "make_trainer", "network_summary", "resume", "train"]
+__all__ = ["Hardware", "RunFolder", "make_trainer", "network_summary", "resume", "train", "train_or_resume"]

@@ -1,6 +1,6 @@
-"""The trainings behind a bundle, one after another: `oaks train-series small --data DIR`.
+"""Runs the trainings of a bundle one after another: `oaks train-series small --data DIR`.
 
-Stopped at any moment, the same command goes on where it was.
+After a stop, the same command resumes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 from oaks.arguments import check_choice
-from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import KSRecipe, read_recipe
-from oaks.training.run import Hardware, RunFolder, resume, train
+from oaks.training.run import Hardware, train_or_resume
 
 SERIES = {
     "small": ("small_pose", "small_pose_fine", "small_pose_longer"),
@@ -19,7 +18,7 @@ SERIES = {
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
     "detector": ("person_detector", "person_detector_fine"),
 }
-"""In the order of training: each recipe names the networks of those before it; a KS-net comes last."""
+"""Recipes in the order of training: each names the networks of those before it; a KS-net comes last."""
 
 
 def train_series(
@@ -31,45 +30,37 @@ def train_series(
     max_minutes: float | None = None,
     accelerator: str = "auto",
 ) -> list[Path] | None:
-    """Trains what is not trained yet.
+    """Run the trainings that are not complete.
 
     Args:
         which: a key of SERIES.
-        data: folder that the recipes' paths begin at; by default the working directory, or for a training that is
-            gone on with where it has found its data so far.
+        data: folder that the recipes' paths are relative to; default: the working directory, or for a resumed training
+            the folder that it was started with.
         runs: folder of the trainings, each named as its recipe. The recipes look for each other's networks in
             `runs` of the working directory.
-        packed: folder of packed people (`oaks pack`); replaces the one of a training that is gone on with.
-        max_minutes: stop with a checkpoint after so long, counted over all trainings.
+        packed: folder of packed people (`oaks pack`); replaces that of a resumed training.
+        max_minutes: time after which the current training stops with a checkpoint; None: no limit.
         accelerator: "auto", "cpu" or "gpu".
 
     Returns:
-        The files of the pose network and, if the series has one, the KS-net, or of the detector; None if the time was
-        up before all was trained.
+        The files of the pose network and, if the series has one, the KS-net, or of the detector; None if the time limit
+        was reached first.
 
     Raises:
         ArgumentError: `which` is unknown, or a recipe's data do not fit.
-        FileNotFoundError: data are not there.
+        FileNotFoundError: data are missing.
     """
     check_choice("which", which, SERIES)
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    networks = []
     for name in SERIES[which]:
         left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
-        if not _complete(name, runs / name, data, packed, Hardware(accelerator, max_minutes=left)):
+        recipe, machine = read_recipe(name), Hardware(accelerator, max_minutes=left)
+        network = train_or_resume(recipe, runs / name, machine, data=data, packed=packed)
+        if network is None:
             return None
-    *earlier, last = SERIES[which]
-    kept = [*earlier[-1:], last] if isinstance(read_recipe(last), KSRecipe) else [last]
-    return [RunFolder(runs / name).network for name in kept]
-
-
-def _complete(name: str, folder: Path, data: Path | None, packed: Path | None, machine: Hardware) -> bool:
-    """Whether the training in `folder` is complete, after starting or going on with it if it was not."""
-    run = RunFolder(folder)
-    if run.complete():
-        return True
-    if run.settings.exists():
-        return resume(folder, machine, data=data, packed=packed) is not None
-    return train(read_recipe(name), folder, DataFolders(data or Path(), packed), machine) is not None
+        networks.append(network)
+    return networks[-2:] if isinstance(recipe, KSRecipe) else networks[-1:]
 
 
 __all__ = ["SERIES", "train_series"]

@@ -1,10 +1,10 @@
-"""MoveNet MultiPose without its backbone's end, for the recipe `person_detector`.
+"""Removes the end of MoveNet MultiPose's backbone, for the recipe `person_detector`.
 
     python -m oaks.training.shorten runs/pretrained/movenet_multipose.safetensors --images DIR --out FILE
 
-The last block and the last convolution hold a third of the parameters. What the pyramid takes from them is instead
-taken from the block before, by a convolution whose weights are fitted to what the whole network gives on pictures
-(ridge regression). The recipe trains from these weights.
+The last block and the last convolution hold a third of the parameters. A convolution on the block before them replaces their
+input to the pyramid; its weights are fitted to that input by ridge regression on pictures. The recipe starts from the
+resulting weights.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from oaks.training.networks.mobilenet import BLOCKS
 from oaks.training.pretrained import read_state_dict
 
 WIDTH, SIZE = 1.5, (320, 320)
-"""Of MultiPose's backbone; of the pictures as the recipe `person_detector` takes them."""
+"""Width of MultiPose's backbone; input size of the recipe `person_detector`."""
 MEAN = STD = 127.5
-"""MoveNet's input is -1 to 1."""
+"""MoveNet's input is from -1 to 1."""
 RIDGE = 1e-4
 LATERAL = "pyramid.lateral.3"
 
 
 def shorten(state: dict[str, Tensor], pixels: list[np.ndarray]) -> tuple[dict[str, Tensor], float]:
-    """The weights of a detector without the backbone's last block and last convolution.
+    """Return the weights of a detector without the backbone's last block and last convolution.
 
     Args:
-        state: of `PersonDetector(width=1.5)`; further entries are left out.
+        state: state dict of `PersonDetector(width=1.5)`; other entries are ignored.
         pixels: (H, W, 3) uint8 RGB pictures to fit on, H and W multiples of 32.
 
     Returns:
-        The float32 state dict of `PersonDetector(width=1.5, blocks=16)`, and which part of the variance of what the
-        pyramid took the fitted convolution explains.
+        The float32 state dict of `PersonDetector(width=1.5, blocks=16)`, and the fraction of the variance of the pyramid's
+        input that the fitted convolution explains.
 
     Raises:
         ArgumentError: weights are missing.
@@ -84,7 +84,7 @@ def main(
     out: Annotated[Path, typer.Option(help="New safetensors file.")],
     count: Annotated[int, typer.Option(min=20, help="Pictures to fit on.")] = 200,
 ) -> None:
-    """Leave out the end of MultiPose's backbone."""
+    """Remove the end of MultiPose's backbone."""
     paths = images_in(images)
     chosen = [paths[at] for at in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     pixels = [letterbox(image, SIZE, swap=True)[0] for _, image in readable_images(chosen)]

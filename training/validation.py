@@ -1,8 +1,8 @@
-"""How good networks are on annotated people, along the path of use: crop, network, decode, score."""
+"""Validation of networks on annotated people, by the same steps as at inference: crop, network, decode, score."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from oaks.val.oks import similarity_to_labels
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How a pose network wants to see people, and how its heatmaps are read."""
+    """How crops for a pose network are cut and normalized, and how its heatmaps are decoded."""
 
     size: tuple[int, int]
     padding: float
@@ -38,15 +38,11 @@ class CropSettings:
     skeleton: Skeleton
 
     def describe(self) -> dict[str, Any]:
-        """The same for the description of a trained network."""
+        """Return the settings as a part of a trained network's description."""
+        size, mean, std = list(self.size), list(self.mean), list(self.std)
         return {
             "skeleton": self.skeleton.to_dict(),
-            "input": {
-                "size": list(self.size),
-                "mean": list(self.mean),
-                "std": list(self.std),
-                "color": "bgr",
-            },
+            "input": {"size": size, "mean": mean, "std": std, "color": "bgr"},
             "alignment": self.alignment,
             "refine": self.refine,
             "padding": self.padding,
@@ -54,7 +50,7 @@ class CropSettings:
 
     @classmethod
     def of(cls, description: dict[str, Any]) -> CropSettings:
-        """From the description of a trained pose network."""
+        """Return the settings in the description of a trained pose network."""
         seen = description["input"]
         return cls(
             tuple(seen["size"]), description["padding"], tuple(seen["mean"]), tuple(seen["std"]),
@@ -63,7 +59,7 @@ class CropSettings:
 
 
 def crop_person(image: np.ndarray, person: Person, view: CropSettings) -> dict[str, Any]:
-    """A crop as in use, (3, H, W) float32, its transform (2, 3), and the person's labels."""
+    """Return a crop (3, H, W) float32 as at inference, its transform (2, 3), and the person's labels."""
     crop = ops.crop(
         image, person.box[None], size=view.size, padding=view.padding, mean=view.mean, std=view.std
     )
@@ -71,16 +67,16 @@ def crop_person(image: np.ndarray, person: Person, view: CropSettings) -> dict[s
 
 
 class CropDataset(Dataset[dict[str, Any] | None]):
-    """Each person of several sources, cropped as in use; None where the image cannot be decoded.
+    """Crops of the people of several sources, as at inference; None if the image cannot be decoded.
 
     Args:
-        sources: of people.
-        view: of the pose network.
-        views: how often each person comes: once plainly, then varied.
-        settings: of the variation.
+        sources: sources of people.
+        view: crop settings of the pose network.
+        views: number of crops of each person: the first unchanged, the others augmented.
+        settings: the augmentation.
 
     Attributes:
-        begins: the first place of each source, and the end; within one, all people come once, then once more.
+        begins: the first place of each source, and the end. Within a source, all people's first views come first.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class CropDataset(Dataset[dict[str, Any] | None]):
         try:
             image, person = people.sample(index, rng)
         except DamagedImage as error:
-            warn_once(f"{error}; left out")
+            warn_once(f"{error}; skipped")
             return None
         if turn > 0:
             image, person = vary(image, person, rng, self.settings)
@@ -117,21 +113,21 @@ def _collate(items: list[dict[str, Any] | None]) -> dict[str, Tensor] | None:
     return default_collate(readable) if readable else None
 
 
-def crop_loader(
-    crops: CropDataset, *, batch: int, workers: int, places: Sequence[int] | None = None
+def ordered_loader(
+    samples: Any, *, batch: int, workers: int, places: Sequence[int] | None = None
 ) -> DataLoader:
-    """Batches of crops in order; a batch without a readable image is None.
+    """Return a loader of batches in order. Samples that are None are skipped; a batch of only these is None.
 
     Args:
-        crops: all people.
-        batch: people per batch.
-        workers: loading processes.
-        places: indices of the people, all by default.
+        samples: dataset with a length, such as CropDataset.
+        batch: samples per batch.
+        workers: loader workers.
+        places: indices of the samples; None: all.
     """
     return DataLoader(
-        crops,
+        samples,
         batch_size=batch,
-        sampler=list(range(len(crops))) if places is None else list(places),
+        sampler=list(range(len(samples)) if places is None else places),
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=init_worker,
@@ -139,7 +135,7 @@ def crop_loader(
 
 
 class Estimate(NamedTuple):
-    """What the networks say on N crops, as NumPy arrays."""
+    """Estimates of the networks on N crops, as NumPy arrays."""
 
     points: np.ndarray  # (N, K, 2) pixel indices of the source's image
     heat: np.ndarray  # (N, K)
@@ -152,17 +148,17 @@ class Estimate(NamedTuple):
 def estimate(
     pose: nn.Module, crops: Tensor, transforms: np.ndarray, view: CropSettings, *, ks: nn.Module | None = None
 ) -> Estimate:
-    """Runs the networks on crops and their mirror images, and decodes.
+    """Run the networks on crops and their mirror images, and decode the heatmaps.
 
     Args:
         pose: the pose network, in evaluation mode.
         crops: (N, 3, H, W) normalized, on the network's device.
-        transforms: (N, 2, 3) crop to image pixel indices.
-        view: of the pose network.
-        ks: the KS-net, in evaluation mode.
+        transforms: (N, 2, 3) from crop to image pixel indices.
+        view: crop settings of the pose network.
+        ks: the KS-net, in evaluation mode; None: no predicted KS.
     """
     count = len(crops)
-    with torch.autocast(crops.device.type, enabled=False):  # what is measured is what is used
+    with torch.autocast(crops.device.type, enabled=False):  # in single precision, as at inference
         both, logits = pose(torch.cat([crops, crops.flip(3)]).contiguous(memory_format=torch.channels_last))
     maps = both.float().cpu().contiguous().numpy()
     pairs = view.skeleton.pairs
@@ -183,7 +179,7 @@ def estimate(
 
 @dataclass
 class ValidationResults:
-    """Estimates on N people beside their labels, in pixel indices of the original images.
+    """Estimates on N people and their labels, in pixel indices of the original images.
 
     Attributes:
         points: (N, K, 2).
@@ -195,7 +191,7 @@ class ValidationResults:
         areas: (N,).
         annotatable: (N, K) bool.
         images: (N, 2) source and image id.
-        skeleton: of the people.
+        skeleton: skeleton of the people.
     """
 
     points: np.ndarray
@@ -210,7 +206,7 @@ class ValidationResults:
     skeleton: Skeleton
 
     def truth(self) -> GroundTruth:
-        """The people as `oaks.val` takes them; the person with id n + 1 is row n."""
+        """Return the labels as ground truth; the person with id n + 1 is row n."""
         _, image = np.unique(self.images, axis=0, return_inverse=True)
         image = image.reshape(-1)
         order = np.argsort(image, kind="stable")
@@ -225,14 +221,14 @@ class ValidationResults:
         )
 
     def true_similarity(self) -> tuple[np.ndarray, np.ndarray]:
-        """True KS (N, K), 0 where not labeled, and OKS (N,) of each pose with its own person."""
+        """Return true KS (N, K), 0 for unlabeled keypoints, and OKS (N,) of each pose with its own person."""
         return similarity_to_labels(self.points, self.keypoints, self.areas, self.skeleton)
 
     def metrics(self) -> dict[str, float]:
-        """AP by score, visibility accuracy, and how well heat and predicted KS tell the true KS.
+        """Return AP by score, visibility accuracy, and the agreement of heat and predicted KS with true KS.
 
-        "majority" is the accuracy of always giving each keypoint's more frequent answer. Figures that these people
-        leave undefined, such as the correlation of a constant, are left out.
+        "majority accuracy" is that of always predicting each keypoint's more frequent label. Undefined figures, such as
+        the correlation of a constant, are omitted.
         """
         truth = self.truth()
         order = truth.ids - 1
@@ -254,13 +250,13 @@ class ValidationResults:
             figures["KS Pearson"] = pearson(self.similarity[labeled], ks[labeled])
         if self.visibility is not None:
             known = self.annotatable.sum(0)
-            there = known > 0  # of keypoints that nobody here could have labeled there is nothing to say
+            defined = known > 0
             right = ((self.visibility > 0.5) == labeled) & self.annotatable
-            per_keypoint = right.sum(0)[there] / known[there]
-            share = (labeled & self.annotatable).sum(0)[there] / known[there]
+            per_keypoint = right.sum(0)[defined] / known[defined]
+            share = (labeled & self.annotatable).sum(0)[defined] / known[defined]
             figures["visibility accuracy"] = float(per_keypoint.mean())
             figures["majority accuracy"] = float(np.maximum(share, 1 - share).mean())
-            names = np.array(self.skeleton.keypoints)[there]
+            names = np.array(self.skeleton.keypoints)[defined]
             for name, value in zip(names.tolist(), per_keypoint, strict=True):
                 figures[f"visibility accuracy {name}"] = float(value)
         return {name: value for name, value in figures.items() if np.isfinite(value)}
@@ -269,18 +265,18 @@ class ValidationResults:
 class OriginalLabels(NamedTuple):
     """Labels of N people in pixel indices of the original images."""
 
-    keypoints: np.ndarray  # (N, K, 3) float64, 0 where not labeled
+    keypoints: np.ndarray  # (N, K, 3) float64, 0 if not labeled
     areas: np.ndarray  # (N,)
-    scale: np.ndarray  # (N, 1, 2) from the source's image, with `shift`
+    scale: np.ndarray  # (N, 1, 2) original = source's image * scale + shift
     shift: np.ndarray  # (N, 1, 2)
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, P, 2) of the source's images in the original ones."""
+        """Convert points (N, P, 2) from pixel indices of the source's images to those of the original images."""
         return points * self.scale + self.shift
 
 
 def original_labels(batch: dict[str, Tensor]) -> OriginalLabels:
-    """The labels of one batch of `crop_loader`."""
+    """Return the labels of a batch of crops."""
     n = {name: batch[name].cpu().numpy() for name in ("to_image", "keypoints", "area")}
     scale, shift = n["to_image"][:, None, :2], n["to_image"][:, None, 2:]
     keypoints = n["keypoints"].astype(np.float64)
@@ -290,14 +286,14 @@ def original_labels(batch: dict[str, Tensor]) -> OriginalLabels:
 
 
 class ResultCollector:
-    """Gathers estimates and labels, batch by batch, and from several processes."""
+    """Collects estimates and labels of batches. `rows` of several processes can be joined."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
         self.rows: list[dict[str, Any]] = []
 
     def add(self, batch: dict[str, Tensor], found: Estimate) -> None:
-        """One batch of `crop_loader` and what was estimated on it."""
+        """Add a batch of crops and the estimates on it."""
         n = {name: value.cpu().numpy() for name, value in batch.items() if name != "crop"}
         labels = original_labels(batch)
         edges = labels.to_image(n["box"].reshape(-1, 2, 2) - 0.5) + 0.5
@@ -315,13 +311,13 @@ class ResultCollector:
         })  # fmt: skip
 
     def outcome(self) -> ValidationResults:
-        """Everything gathered, in the order of the people whatever the processes' order was.
+        """Return everything collected, in the order of the people.
 
         Raises:
-            ArgumentError: nothing was gathered: no image could be read.
+            ArgumentError: nothing was collected, because no image could be read.
         """
         if not self.rows:
-            raise ArgumentError("validation: none of the people's images can be read")
+            raise ArgumentError("validation must have images that can be read, got none")
         joined: dict[str, Any] = {
             name: None if self.rows[0][name] is None else np.concatenate([row[name] for row in self.rows])
             for name in self.rows[0]
@@ -331,51 +327,7 @@ class ResultCollector:
         return ValidationResults(**ordered, skeleton=self.skeleton)
 
 
-def evaluate(
-    pose: nn.Module,
-    sources: Sequence[People],
-    view: CropSettings,
-    *,
-    ks: nn.Module | None = None,
-    device: torch.device | str = "cpu",
-    batch: int = 32,
-    workers: int = 0,
-) -> ValidationResults:
-    """Estimates on every person of `sources`; networks in evaluation mode on `device`."""
-    collector = ResultCollector(view.skeleton)
-    for content, found in estimates(pose, sources, view, ks=ks, device=device, batch=batch, workers=workers):
-        collector.add(content, found)
-    return collector.outcome()
-
-
-def estimates(
-    pose: nn.Module,
-    sources: Sequence[People],
-    view: CropSettings,
-    *,
-    ks: nn.Module | None = None,
-    device: torch.device | str = "cpu",
-    batch: int = 32,
-    workers: int = 0,
-) -> Iterator[tuple[dict[str, Tensor], Estimate]]:
-    """Batches of people with what the networks say on them."""
-    for content in crop_loader(CropDataset(sources, view), batch=batch, workers=workers):
-        if content is not None:
-            yield (
-                content,
-                estimate(pose, content["crop"].to(device), content["transform"].numpy(), view, ks=ks),
-            )
-
-
 __all__ = [
-    "CropDataset",
-    "CropSettings",
-    "Estimate",
-    "ResultCollector",
-    "ValidationResults",
-    "crop_loader",
-    "estimate",
-    "estimates",
-    "evaluate",
+    "CropDataset", "CropSettings", "Estimate", "ResultCollector", "ValidationResults", "estimate", "ordered_loader",
     "original_labels",
-]
+]  # fmt: skip

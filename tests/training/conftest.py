@@ -1,7 +1,9 @@
-"""A data set of a dozen people, small enough to train on in seconds."""
+"""Shared parts of the tests: a data set of twelve people, tiny recipes, and trainings on the CPU."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +13,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from oaks.skeleton import COCO17
+from oaks.training.checkpoint import load_network
+from oaks.training.data.people import CocoPeople, read_coco
+from oaks.training.data.sources import DataFolders
+from oaks.training.recipe import parse_recipe
+from oaks.training.run import Hardware, train
 
 TINY = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head_channels": 8, "head_layers": 1}
+CPU = Hardware("cpu", 1)
+ONE_STEP = Hardware("cpu", 1, max_minutes=1e-9)
+"""Hardware of a training that stops after one step."""
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Training in one thread: the same sums in the same order, whatever the machine."""
+    """Train in one thread, so that sums have the same order on every machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 
 def write_people(folder: Path, images: int = 6, people: int = 2, seed: int = 0) -> dict[str, Any]:
-    """A COCO data set of smooth random pictures, with people at random places; gives its content."""
+    """Write a COCO data set of smooth random pictures with people at random places; return its annotations."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {
@@ -56,7 +67,7 @@ def write_people(folder: Path, images: int = 6, people: int = 2, seed: int = 0) 
 
 
 def save(folder: Path, content: dict[str, Any]) -> None:
-    """Writes the annotation file of a data set."""
+    """Write the annotation file of a data set."""
     (folder / "annotations.json").write_text(json.dumps(content))
 
 
@@ -67,8 +78,60 @@ def people_folder(tmp_path: Path) -> Path:
     return tmp_path / "people"
 
 
+@pytest.fixture
+def people(people_folder: Path) -> CocoPeople:
+    """The people of `people_folder`."""
+    return read_people(people_folder)
+
+
+def read_people(folder: Path, **arguments: Any) -> CocoPeople:
+    """Return the people of a folder with annotations.json and images/."""
+    return read_coco("people", folder / "annotations.json", folder / "images", COCO17, **arguments)
+
+
+def quiet() -> Console:
+    """Return a console that keeps its text in `file`."""
+    return Console(file=io.StringIO(), width=400)
+
+
+def start(
+    run: Path, folder: Path, content: dict[str, Any], machine: Hardware = CPU, console: Console | None = None
+) -> Path | None:
+    """Start a training on `people_folder`."""
+    place = DataFolders(folder.parent)
+    return train(parse_recipe(content, "test"), run, place, machine, console=console or quiet())
+
+
+def losses(run: Path) -> dict[int, str]:
+    """Return the logged loss of every step; of repeated steps the last."""
+    curve = {}
+    for path in sorted(run.glob("logs/session-*/metrics.csv")):
+        for row in csv.DictReader(io.StringIO(path.read_text())):
+            if row.get("loss"):
+                curve[int(row["step"])] = row["loss"]
+    return curve
+
+
+def card_of(run: Path) -> dict[str, Any]:
+    """Return the metrics card of a training."""
+    return json.loads((run / "metrics.json").read_text())
+
+
+def checkpoint_step(run: Path) -> int:
+    """Return the step of a training's checkpoint."""
+    return torch.load(run / "last.ckpt", weights_only=True)["global_step"]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Compare the networks of two trainings bit by bit."""
+    networks = (load_network(run / "network.safetensors")[0].state_dict() for run in (first, second))
+    a, b = networks
+    for name, value in a.items():
+        torch.testing.assert_close(b[name], value, rtol=0, atol=0)
+
+
 def source(name: str = "people", **fields: Any) -> dict[str, Any]:
-    """A recipe's source for `people_folder`, beside which the recipe's paths begin."""
+    """Return a recipe's source for `people_folder`; the recipe's paths are relative to its parent."""
     return {
         "kind": "coco",
         "name": name,
@@ -79,7 +142,7 @@ def source(name: str = "people", **fields: Any) -> dict[str, Any]:
 
 
 def pose_recipe(**fields: Any) -> dict[str, Any]:
-    """The plain content of a recipe that trains a tiny network for eight steps on the CPU."""
+    """Return a recipe that trains a tiny network for eight steps."""
     training = {
         "epochs": 2, "batch": 3, "schedule": {"kind": "cosine", "warmup_steps": 2}, "workers": 0,
         "validate_every": 1, "log_every": 1, "average": 0.9, **fields.pop("training", {}),
@@ -93,7 +156,7 @@ def pose_recipe(**fields: Any) -> dict[str, Any]:
 
 
 def ks_recipe(pose: list[str], **fields: Any) -> dict[str, Any]:
-    """The plain content of a recipe for a tiny KS-net."""
+    """Return a recipe of a tiny KS-net."""
     training = {
         "epochs": 2, "batch": 4, "schedule": {"kind": "step", "epochs": [1]}, "workers": 0,
         "validate_every": 1, "log_every": 1, **fields.pop("training", {}),

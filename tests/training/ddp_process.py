@@ -1,4 +1,4 @@
-"""One of several processes that together make the gradient of one step; run by test_processes.py."""
+"""One of several processes that compute the gradient of one step together; run by test_processes.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Step(nn.Module):
 
 
 def gradients(folder: Path, rank: int, processes: int) -> dict[str, torch.Tensor]:
-    """The gradient of the first step of six people, of whom this process has its share."""
+    """Return the gradient of the first step on six people, of which this process gets its share."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     recipe = parse_recipe(pose_recipe(training={"average": None}), "test")
@@ -38,7 +38,7 @@ def gradients(folder: Path, rank: int, processes: int) -> dict[str, torch.Tensor
     step = Step(module)
     if processes > 1:
         step = DistributedDataParallel(step)
-    module.eval()  # batch norm: the same statistics whoever else is in the batch
+    module.eval()  # so that batch norm does not depend on the other people in the batch
     samples = AugmentedPeople(split.train, recipe.augmentation, size=recipe.input, padding=1.25,
                       skeleton=module.view.skeleton, seed=0)  # fmt: skip
     draws = PeopleSampler([12], [1], batch=6 // processes, steps=1, rank=rank, processes=processes)

@@ -1,4 +1,4 @@
-"""Variants of KS-net: what is trained, that one pose network serves all, and the tables they make."""
+"""Variants of KS-net: their trainings, their evaluation with one pose network, and their tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from oaks import COCO17
 from oaks.files import write_json
-from oaks.training import ablations
+from oaks.training import ablations, run
 from oaks.training.checkpoint import save_network
 from oaks.training.data.sources import DataFolders
 from oaks.training.networks import build
@@ -29,7 +29,7 @@ KS = {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 8, "keypo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """People on pictures of noise, a pose network and two KS-nets, none of them trained."""
+    """People on pictures of noise, a pose network and two KS-nets, all untrained."""
     folder = tmp_path_factory.mktemp("ablations")
     content = synthetic.annotations(3, images=6, reduced=True)
     (folder / "images").mkdir()
@@ -59,19 +59,14 @@ def measured(folder):
 
 def recipe():
     people = {"kind": "coco", "name": "people", "annotations": "people.json", "images": "images"}
-    return KSRecipe.model_validate(
-        {
-            "kind": "ks",
-            "title": "t",
-            "network": {key: value for key, value in KS.items() if key != "keypoints"},
-            "pose": ["pose.safetensors"],
-            "data": {"train": [people]},
-            "training": {"epochs": 1, "schedule": {"kind": "cosine"}},
-        }
-    )
+    return KSRecipe.model_validate({
+        "kind": "ks", "title": "t", "network": {key: value for key, value in KS.items() if key != "keypoints"},
+        "pose": ["pose.safetensors"], "data": {"train": [people]},
+        "training": {"epochs": 1, "schedule": {"kind": "cosine"}},
+    })  # fmt: skip
 
 
-def test_the_poses_are_the_same_and_the_predicted_similarities_are_each_network_s(measured):
+def test_poses_are_the_same_and_predicted_similarities_differ(measured):
     a, b = measured["a"], measured["b"]
     assert a.detections.count == a.truth.counted.sum()
     assert np.array_equal(np.sort(a.detections.own), np.flatnonzero(a.truth.counted))
@@ -81,8 +76,8 @@ def test_the_poses_are_the_same_and_the_predicted_similarities_are_each_network_
     assert {"conventional", "oaks", "heat_true_visibility", "oaks_true_visibility", "oracle"} <= set(a.scores)
 
 
-def test_poses_are_placed_in_the_pixels_of_the_image_file(measured):
-    """The reduced pictures are 512 wide; on the ground truth's scale a pose lies near its person's box."""
+def test_poses_are_in_pixels_of_the_original_images(measured):
+    """The pictures are reduced to a width of 512; in the ground truth's pixels a pose is near its person's box."""
     found = measured["a"]
     x, y, w, h = found.truth.boxes[found.detections.own].T
     center = found.detections.keypoints.mean(axis=1)
@@ -98,7 +93,7 @@ def test_networks_of_another_kind_are_refused(folder):
         ablations.measure(pose, {"x": pose}, folder / "people.json", folder / "images")
 
 
-def test_every_backbone_of_the_paper_makes_a_recipe_that_is_valid():
+def test_every_backbone_of_the_paper_has_a_valid_recipe():
     variants = ablations.backbone_variants(recipe())
     assert list(variants) == ["conv2", "alexnet", "vgg19", "googlenet", "resnet18", "resnet50"]
     for name, variant in variants.items():
@@ -109,7 +104,7 @@ def test_every_backbone_of_the_paper_makes_a_recipe_that_is_valid():
         ablations.backbone_variants(recipe(), ["transformer"])
 
 
-def test_repeated_trainings_differ_in_their_seeds_alone():
+def test_repeated_trainings_differ_only_in_their_seeds():
     variants = ablations.seed_variants(recipe(), 3)
     assert [variant.training.seed for variant in variants.values()] == [0, 1, 2]
     same = {
@@ -117,31 +112,31 @@ def test_repeated_trainings_differ_in_their_seeds_alone():
         for variant in variants.values()
     }
     assert same == {recipe().model_dump_json()}
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="trainings must be at least 1, got 0"):
         ablations.seed_variants(recipe(), 0)
 
 
-def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_path, monkeypatch):
+def test_complete_variants_stay_started_ones_resume_and_a_stop_ends_the_call(tmp_path, monkeypatch):
     calls = []
 
     def finish(path, step):
-        run = RunFolder(path)
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.settings.write_text("{}")
-        run.network.write_bytes(b"")
-        run.card.write_text(json.dumps({"step": step, "steps": 10}))
-        return run.network if step == 10 else None
+        folder = RunFolder(path)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.settings.write_text("{}")
+        folder.network.write_bytes(b"")
+        folder.card.write_text(json.dumps({"step": step, "steps": 10}))
+        return folder.network if step == 10 else None
 
-    def begin(recipe, path, place, machine):
+    def train(recipe, path, place, machine):
         calls.append(("train", path.name, recipe.store))
         return finish(path, 10)
 
-    def go_on(path, machine, *, data, packed):
+    def resume(path, machine, *, data, packed):
         calls.append(("resume", path.name, data, packed))
         return finish(path, 10)
 
-    monkeypatch.setattr(ablations, "train", begin)
-    monkeypatch.setattr(ablations, "resume", go_on)
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "resume", resume)
     finish(tmp_path / "training-0", 10)
     finish(tmp_path / "training-1", 4)
     networks = ablations.train_variants(
@@ -153,7 +148,10 @@ def test_what_is_trained_stays_what_was_begun_goes_on_and_a_stop_ends_it(tmp_pat
     ]
     assert networks == {f"training-{n}": tmp_path / f"training-{n}" / "network.safetensors" for n in range(3)}
 
-    monkeypatch.setattr(ablations, "train", lambda recipe, path, place, machine: finish(path, 3))
+    def stop(recipe, path, place, machine):
+        finish(path, 3)
+
+    monkeypatch.setattr(run, "train", stop)
     assert ablations.train_variants(ablations.seed_variants(recipe(), 5), tmp_path, DataFolders()) is None
     assert not (tmp_path / "training-4").exists()
 

@@ -1,8 +1,6 @@
-"""Calibration: known numbers are found, means are right, and what is fitted is what the Engine applies."""
+"""Calibration: known parameters are found, means are correct, and the Engine applies the same function."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,21 +9,18 @@ from scipy.special import expit, logit
 
 from oaks.bundle import Calibration
 from oaks.inference import _half, _probability
-from oaks.skeleton import COCO17
 from oaks.training.calibration import apply_calibration, fit_calibration, fit_probabilities
-from oaks.training.data.people import read_coco
-from oaks.training.validation import evaluate
-from tests.training.test_validation import VIEW, Knowing
+from tests.training.test_validation import evaluate
 
 
-def test_the_numbers_that_made_the_targets_are_found() -> None:
+def test_known_parameters_are_found() -> None:
     z = np.random.default_rng(0).normal(0.3, 1.5, 20_000)
     assert fit_probabilities(expit(z), expit(0.6 * z - 0.8)) == pytest.approx(
         {"scale": 0.6, "bias": -0.8}, abs=2e-3
     )
 
 
-def test_it_is_the_least_cross_entropy_and_the_mean_is_right() -> None:
+def test_the_cross_entropy_is_minimal_and_the_mean_is_correct() -> None:
     rng = np.random.default_rng(1)
     z = rng.normal(0, 2, 3000)
     targets = (rng.random(3000) < expit(0.5 * z + 1)) * rng.random(3000)
@@ -42,20 +37,19 @@ def test_it_is_the_least_cross_entropy_and_the_mean_is_right() -> None:
 
 
 @pytest.mark.parametrize("targets", [np.ones(8), np.r_[np.zeros(4), np.ones(4)]])
-def test_people_that_do_not_decide_leave_the_numbers_finite(targets: np.ndarray) -> None:
+def test_the_parameters_of_separable_targets_are_finite(targets: np.ndarray) -> None:
     found = fit_probabilities(np.r_[np.full(4, 0.2), np.full(4, 0.9)], targets)
     assert all(abs(number) < 20 for number in found.values())
     assert found["scale"] > 0
 
 
-def test_nobody_to_fit_to_is_said() -> None:
+def test_calibration_without_people_is_refused() -> None:
     with pytest.raises(ValueError, match="people must have labeled keypoints to calibrate on, got none"):
         fit_probabilities(np.zeros(0), np.zeros(0))
 
 
-def test_what_is_fitted_is_what_the_engine_applies(people_folder: Path) -> None:
-    people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
-    outcome = evaluate(Knowing(people), [people], VIEW, batch=5)
+def test_the_engine_applies_the_fitted_calibration(people) -> None:
+    outcome = evaluate(people)
     rng = np.random.default_rng(2)
     outcome.visibility = rng.uniform(0.05, 0.95, outcome.visibility.shape).astype(np.float32)
     outcome.similarity = rng.uniform(0.05, 0.95, outcome.visibility.shape).astype(np.float32)

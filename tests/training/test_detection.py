@@ -1,4 +1,4 @@
-"""Targets, loss and windows of the person detector, against cases worked out by hand."""
+"""Targets, loss and windows of the person detector, compared with results computed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from oaks.detector_formats import decode_centers  # noqa: E402
-from oaks.training.data.detection import People, read_detection, targets, window  # noqa: E402
+from oaks.training.data.detection import PersonBoxes, read_detection, targets, window  # noqa: E402
 from oaks.training.losses import detection_loss  # noqa: E402
 from oaks.training.networks import build  # noqa: E402
 from oaks.training.recipe import DetectionAugmentation, read_recipe  # noqa: E402
@@ -27,30 +27,32 @@ def _targets(boxes, ignored=(), weight=1.0):
     )  # fmt: skip
 
 
-def test_each_person_has_one_peak_in_the_cell_of_their_center_and_shares_that_sum_to_one():
-    made = _targets([[0, 0, 16, 24], [30, 40, 64, 96]])
-    assert np.argwhere(made.heat >= 1).tolist() == [[1, 1], [8, 5]]  # centers (8, 12) and (47, 68), over 8
-    assert made.share.sum() == pytest.approx(2)
-    assert made.boxes[:, 8, 5].tolist() == [30, 40, 64, 96]
+@pytest.mark.parametrize(
+    ("boxes", "cells"),
+    [
+        ([[0, 0, 16, 24], [30, 40, 64, 96]], [[1, 1], [8, 5]]),  # centers (8, 12) and (47, 68), divided by 8
+        ([[63, 95, 65, 97]], [[11, 7]]),  # a center on the far edge belongs to the last cell
+    ],
+)
+def test_each_person_has_one_peak_in_the_cell_of_the_center_and_shares_that_sum_to_one(boxes, cells):
+    made = _targets(boxes)
+    assert np.argwhere(made.heat >= 1).tolist() == cells
+    assert made.share.sum() == pytest.approx(len(boxes))
+    assert made.boxes[:, cells[-1][0], cells[-1][1]].tolist() == boxes[-1]
 
 
-def test_a_center_on_the_far_edge_belongs_to_the_last_cell():
-    made = _targets([[63, 95, 65, 97]])
-    assert np.argwhere(made.heat >= 1).tolist() == [[11, 7]]
-
-
-def test_the_smaller_of_two_people_gets_the_cells_of_both():
+def test_cells_of_two_people_belong_to_the_smaller_one():
     made = _targets([[24, 32, 40, 48], [0, 0, 64, 80]])
     assert made.boxes[:, 5, 4].tolist() == [24, 32, 40, 48]
 
 
-def test_nobody_is_background_everywhere_but_in_the_regions():
+def test_without_people_only_regions_are_not_background():
     made = _targets([], ignored=[[8, 8, 24, 17]])
     assert made.heat.max() == made.share.max() == 0
     assert np.argwhere(made.weight == 0).tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
 
-def _right_answer(made):
+def _perfect_outputs(made):
     logits = torch.from_numpy(np.where(made.heat >= 1, 20.0, -20.0).astype(np.float32))[None, None]
     return logits, torch.from_numpy(made.boxes)[None]
 
@@ -60,26 +62,26 @@ def _loss(made, logits, boxes):
     return detection_loss(logits, boxes, heat, weight, target, share)
 
 
-def test_the_right_answer_costs_nothing_and_others_cost_by_the_formula():
+def test_perfect_outputs_have_no_loss_and_others_that_of_the_formula():
     made = _targets([[8, 8, 40, 56]])
-    right = _loss(made, *_right_answer(made))
-    assert right.center.item() == pytest.approx(0, abs=1e-6)
-    assert right.box.item() == pytest.approx(0, abs=1e-6)
-    logits, boxes = _right_answer(made)
+    logits, boxes = _perfect_outputs(made)
+    perfect = _loss(made, logits, boxes)
+    assert perfect.center.item() == pytest.approx(0, abs=1e-6)
+    assert perfect.box.item() == pytest.approx(0, abs=1e-6)
     far = _loss(made, logits, boxes + 1000)  # no overlap: 1 - GIoU = 2 - union / hull
     hull = 1032 * 1048
     assert far.box.item() == pytest.approx(2 - 2 * 32 * 48 / hull, rel=1e-4)
     flat = _loss(made, torch.zeros_like(logits), boxes)
-    others = ((1 - made.heat) ** 4).sum()  # every cell says one half
+    others = ((1 - made.heat) ** 4).sum()  # every cell predicts one half
     assert flat.center.item() == pytest.approx(0.25 * np.log(2) * (1 + others), rel=1e-4)
 
 
-def test_nothing_in_a_region_costs():
+def test_regions_have_no_loss():
     made = _targets([], ignored=[[0, 0, 64, 96]])
     assert _loss(made, torch.full((1, 1, 12, 8), 5.0), torch.zeros(1, 4, 12, 8)).center.item() == 0
 
 
-def test_decoding_the_targets_gives_the_boxes_back():
+def test_decoded_targets_are_the_boxes():
     boxes = np.array([[0, 0, 16, 24], [30, 40, 64, 96]], np.float32)
     made = _targets(boxes)
     ys, xs = np.mgrid[:12, :8]
@@ -92,7 +94,7 @@ def test_decoding_the_targets_gives_the_boxes_back():
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-3)), rtol=1e-6)
 
 
-def _person_where_the_picture_is_white(made):
+def _box_covers_white_pixels(made):
     (y, x) = np.argwhere(made["heat"] >= 1)[0]
     x1, y1, x2, y2 = made["boxes"][:, y, x].round().astype(int)
     white = made["pixels"].min(axis=2) > 200
@@ -105,31 +107,29 @@ def _person_where_the_picture_is_white(made):
 def test_boxes_move_with_the_picture(seed):
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:80, 60:90] = 255
-    people = People(np.float32([[60, 40, 90, 80]]), np.zeros((0, 4), np.float32), True)
+    people = PersonBoxes(np.float32([[60, 40, 90, 80]]), np.zeros((0, 4), np.float32), True)
     settings = DetectionAugmentation(scale=(0.7, 1.4), stretch=1.2, flip=0.5)
     made = window(
         image, people, np.random.default_rng(seed), settings, size=(128, 96), stride=8, background=0
     )
     if (made["heat"] >= 1).any():
-        assert _person_where_the_picture_is_white(made)
+        assert _box_covers_white_pixels(made)
     else:
         assert (made["pixels"].min(axis=2) > 200).sum() < 0.31 * (made["pixels"].min(axis=2) > 200).size
 
 
-def test_the_background_of_incomplete_images_counts_as_little_as_said():
+def test_the_background_of_incomplete_images_has_the_given_weight():
     image = np.zeros((96, 128, 3), np.uint8)
-    people = People(np.float32([[16, 16, 48, 80]]), np.zeros((0, 4), np.float32), False)
+    people = PersonBoxes(np.float32([[16, 16, 48, 80]]), np.zeros((0, 4), np.float32), False)
     made = window(
         image, people, np.random.default_rng(0), DetectionAugmentation(), size=(128, 128), stride=8,
         background=0.25,
     )  # fmt: skip
-    inside = np.zeros((16, 16), bool)
-    inside[made["weight"] == 0.25] = True
     assert sorted(np.unique(made["weight"])) == [0.25, 1]
     assert (made["weight"][made["share"] > 0] == 1).all()
 
 
-def test_files_are_read_with_people_without_keypoints_and_crowds_apart(tmp_path: Path):
+def test_files_are_read_with_crowds_and_people_without_keypoints(tmp_path: Path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 60, 3), np.uint8))
     image = {"id": 3, "file_name": "a.png", "width": 60, "height": 50, "annotations_complete": True,
              "crowd_boxes": [[0, 0, 5, 5]], "people_without_keypoints": [[1, 2, 3, 4]]}  # fmt: skip
@@ -149,7 +149,7 @@ def test_files_are_read_with_people_without_keypoints_and_crowds_apart(tmp_path:
     assert read.people[0].complete
 
 
-def test_the_recipe_builds_a_network_whose_maps_have_the_stride_that_is_said():
+def test_the_recipes_network_has_output_stride_4():
     recipe = read_recipe("person_detector")
     network = build(recipe.architecture()).eval()
     with torch.no_grad():

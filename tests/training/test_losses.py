@@ -1,4 +1,4 @@
-"""Targets and losses against loops in double precision."""
+"""Targets and losses, compared with loops in double precision."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def test_targets_are_equation_4_in_half_pixel_alignment() -> None:
 
 
 def test_targets_decode_to_their_keypoints() -> None:
-    """Through the decoder of use: at most the quarter pixel's own error, a quarter of a heatmap pixel per axis."""
+    """With the decoder of the Engine, whose own error is at most half a heatmap pixel per axis."""
     rng = np.random.default_rng(0)
     points = rng.uniform((8, 8), (88, 120), (5, 17, 2)).astype(np.float32)
     targets = target_heatmaps(torch.from_numpy(points), torch.ones(5, 17), (24, 32), stride=4, sigma=2)
     found = ops.decode(targets.numpy(), crop_size=(96, 128)).points
     assert np.abs(found - points).max() <= 4 * 0.5
-    assert np.abs((found - points).mean()) < 0.1  # and no shift on average
+    assert np.abs((found - points).mean()) < 0.1  # no shift on average
 
 
 def test_the_loss_starts_near_53_and_12_for_a_whole_person() -> None:
-    """As facts about the paper's losses say for σ = 1 and 17 visible keypoints: 17π and 17 ln 2."""
+    """For σ = 1 and 17 visible keypoints the paper's losses are 17π and 17 ln 2."""
     points = torch.full((2, 17, 2), 100.0)
     loss = pose_loss(torch.zeros(2, 17, 96, 72), torch.zeros(2, 17), points, torch.ones(2, 17), torch.ones(2, 17),
                      stride=4, sigma=1.0)  # fmt: skip
@@ -72,7 +72,7 @@ def test_losses_against_loops() -> None:
     assert loss.visibility.item() == pytest.approx(entropy / 3, rel=1e-5)
 
 
-def test_nothing_is_learnt_about_keypoints_that_are_not_annotatable() -> None:
+def test_keypoints_that_are_not_annotatable_have_no_gradient() -> None:
     heatmaps = torch.rand(2, 17, 8, 6, requires_grad=True)
     logits = torch.rand(2, 17, requires_grad=True)
     annotatable = torch.ones(2, 17)
@@ -92,7 +92,7 @@ def test_without_occlusion_subnet_there_is_no_visibility_loss() -> None:
     assert loss.visibility.item() == 0
 
 
-def test_similarity_loss_counts_annotated_keypoints_alone() -> None:
+def test_similarity_loss_counts_only_annotated_keypoints() -> None:
     logits = torch.tensor([[0.0, 2.0, -1.0], [3.0, 0.0, 0.0]], requires_grad=True)
     similarity = torch.tensor([[0.9, float("nan"), 0.1], [0.2, 0.6, float("nan")]])
     annotated = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
@@ -107,8 +107,8 @@ def test_similarity_loss_counts_annotated_keypoints_alone() -> None:
     assert logits.grad.isfinite().all()
 
 
-def test_under_doubt_the_absolute_error_asks_for_the_median_and_cross_entropy_for_the_mean() -> None:
-    """Of KS 0, 0 and 0.9, equally likely: 0 is the median, 0.3 the mean."""
+def test_the_absolute_error_is_minimized_by_the_median_and_cross_entropy_by_the_mean() -> None:
+    """For KS 0, 0 and 0.9 the median is 0 and the mean 0.3."""
     similarity, annotated = torch.tensor([[0.0], [0.0], [0.9]]), torch.ones(3, 1)
     answers = torch.linspace(-8, 4, 4801)
     best = {}

@@ -1,4 +1,4 @@
-"""Networks: published sizes, names that public checkpoints use, shapes, and refusal of what does not fit."""
+"""Networks: published sizes, parameter names of public checkpoints, shapes, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -37,14 +37,10 @@ def test_hrnet_has_the_published_parameters() -> None:
 
 
 def test_names_are_those_of_public_checkpoints() -> None:
+    deconv = {"name": "oa_hpe", "backbone": "resnet50", "head": "deconv", "visibility": False}
     with torch.device("meta"):
         names = set(ResNet("resnet50", classes=1000).state_dict())
-        hrnet = set(build({"name": "hrnet"}).state_dict())
-        simple = set(
-            build(
-                {"name": "oa_hpe", "backbone": "resnet50", "head": "deconv", "visibility": False}
-            ).state_dict()
-        )
+        hrnet, simple = (set(build(network).state_dict()) for network in ({"name": "hrnet"}, deconv))
     assert len(names) == 320
     assert {"conv1.weight", "layer1.0.downsample.1.running_var", "layer4.2.bn3.bias", "fc.bias"} <= names
     assert {
@@ -53,58 +49,52 @@ def test_names_are_those_of_public_checkpoints() -> None:
     } <= hrnet  # fmt: skip
     assert not any(name.startswith("stage4.2.fuse_layers.1") for name in hrnet)
     assert {
-        "head.deconv_layers.0.weight",
-        "head.deconv_layers.7.running_mean",
-        "head.final_layer.weight",
-    } <= simple
+        "head.deconv_layers.0.weight", "head.deconv_layers.7.running_mean", "head.final_layer.weight",
+    } <= simple  # fmt: skip
 
 
-@pytest.mark.parametrize("head", ["fpn", "deconv", "upsample"])
-@pytest.mark.parametrize("visibility", [True, False])
-def test_pose_networks_give_heatmaps_at_stride_four_and_visibility(head: str, visibility: bool) -> None:
-    network = build({
-        "name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head": head, "head_channels": 8,
-        "visibility": visibility, "input": [96, 128], "keypoints": 5,
-    }).eval()  # fmt: skip
-    heatmaps, logits = network(torch.rand(2, 3, 128, 96))
+SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "head_channels": 8, "input": [96, 128]}
+
+
+@pytest.mark.parametrize(
+    ("network", "visibility"),
+    [
+        *((SMALL | {"head": head, "visibility": v}, v) for head in ("fpn", "deconv", "upsample") for v in (True, False)),
+        ({"name": "hrnet", "width": 8}, False),
+    ],
+)  # fmt: skip
+def test_pose_networks_output_heatmaps_at_stride_four_and_visibility(network: dict, visibility: bool) -> None:
+    heatmaps, logits = build({**network, "keypoints": 5}).eval()(torch.rand(2, 3, 128, 96))
     assert heatmaps.shape == (2, 5, 32, 24)
     assert (logits is not None) == visibility
     if logits is not None:
         assert logits.shape == (2, 5)
 
 
-def test_hrnet_gives_heatmaps_at_stride_four() -> None:
-    heatmaps, logits = build({"name": "hrnet", "width": 8, "keypoints": 3}).eval()(torch.rand(1, 3, 64, 96))
-    assert heatmaps.shape == (1, 3, 16, 24)
-    assert logits is None
-
-
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_of_table_5_reads_heatmaps(backbone: str) -> None:
+def test_every_backbone_of_table_5_takes_heatmaps(backbone: str) -> None:
     network = KSNet(backbone=backbone, width=0.125, hidden=16, keypoints=4).eval()
     for shape in ((64, 48), (32, 24)):
         assert network(torch.rand(2, 4, *shape)).shape == (2, 4)
 
 
-def test_a_fine_backbone_begins_at_the_heatmaps_resolution() -> None:
-    """Against the published stem, which halves twice before the first stage: four times the size at every stage."""
+def test_a_fine_backbone_starts_at_the_heatmaps_resolution() -> None:
+    """The published stem halves the resolution twice, so all stages of the fine backbone are four times as large."""
     maps = torch.zeros(1, 17, 32, 24)
     fine, published = (ResNet("resnet18", width=0.125, inputs=17, fine=f).eval()(maps) for f in (True, False))
     assert [tuple(x.shape[2:]) for x in fine] == [(32, 24), (16, 12), (8, 6), (4, 3)]
     assert [tuple(x.shape[2:]) for x in published] == [(8, 6), (4, 3), (2, 2), (1, 1)]
-    with pytest.raises(
-        ValueError, match="fine must be False but for residual backbones, got backbone 'conv2'"
-    ):
+    with pytest.raises(ValueError, match="fine must be False for backbone 'conv2', got True"):
         build({"name": "ks_net", "backbone": "conv2", "fine": True, "keypoints": 17})
 
 
 def blob(center: tuple[int, int], height: float, sigma: float = 1.5) -> np.ndarray:
-    """A Gaussian on a map of 24 x 32 cells."""
+    """Return a Gaussian on a map of 24 x 32 cells."""
     y, x = np.mgrid[:32, :24]
     return height * np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * sigma**2))
 
 
-def test_map_figures_are_what_they_are_called() -> None:
+def test_map_figures_follow_their_definitions() -> None:
     maps = np.stack(
         [blob((5, 20), 0.8), np.maximum(blob((5, 20), 0.8), blob((15, 6), 0.3)), np.zeros((32, 24))]
     )
@@ -133,12 +123,11 @@ def test_width_scales_every_channel() -> None:
     assert half.macs == pytest.approx(whole.macs / 4, rel=0.1)
 
 
-def test_the_paper_has_hidden_layers_of_1024() -> None:
+def test_hidden_layers_have_the_papers_1024_units() -> None:
     with torch.device("meta"):
         pose, ks = build({"name": "oa_hpe"}), build({"name": "ks_net"})
-    assert [
-        layer.out_features for layer in (*pose.occlusion.hidden, *ks.hidden) if hasattr(layer, "out_features")
-    ] == [1024] * 4
+    layers = (*pose.occlusion.hidden, *ks.hidden)
+    assert [layer.out_features for layer in layers if hasattr(layer, "out_features")] == [1024] * 4
 
 
 @pytest.mark.parametrize(
@@ -146,14 +135,14 @@ def test_the_paper_has_hidden_layers_of_1024() -> None:
     [
         ({"name": "openpose"}, "name must be one of"),
         ({}, "name must be one of"),
-        ({"name": "oa_hpe", "depth": 50}, "has no \\['depth'\\]"),
+        ({"name": "oa_hpe", "depth": 50}, r"oa_hpe takes .*, got \['depth'\]"),
         ({"name": "oa_hpe", "backbone": "resnet20"}, "backbone must be one of"),
         ({"name": "oa_hpe", "head": "linear"}, "head must be one of"),
         ({"name": "oa_hpe", "head": "deconv", "head_layers": 2}, "head_layers"),
         ({"name": "ks_net", "backbone": "conv3"}, "backbone must be one of"),
-        ({"name": "oa_hpe", "channels": [8, 8]}, "channels must be four"),
+        ({"name": "oa_hpe", "channels": [8, 8]}, "channels must be those of four stages"),
     ],
 )
-def test_what_does_not_fit_is_refused(architecture: dict, message: str) -> None:
+def test_wrong_architectures_are_refused(architecture: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(architecture)

@@ -1,4 +1,4 @@
-"""The paper's own training (ResNet-101, 384×288, COCO) is one command; its first steps, on a stand-in for COCO."""
+"""The first steps of the paper's training (ResNet-101, 384×288, COCO), by its command, on a stand-in for COCO."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NARROW = ("network.width=0.0625", "network.head_channels=16", "network.visibilit
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """A folder laid out as COCO 2017, with a dozen people to train on and a few to validate on."""
+    """A folder with the layout of COCO 2017, with twelve people to train on and four to validate on."""
     folder = tmp_path / "coco"
     (folder / "annotations").mkdir(parents=True)
     for seed, (part, images) in enumerate((("train2017", 6), ("val2017", 2))):
@@ -31,7 +31,7 @@ def coco(tmp_path: Path) -> Path:
 
 
 def run(coco: Path, out: Path, *changes: str) -> list[dict[str, float]]:
-    """The first steps of the training as they were logged."""
+    """Run the first steps of the training; return the log."""
     kept = ("initial=null", "training.workers=0", "training.log_every=1", "data.validation=[]", *changes)
     words = ["train", "paper_oa_hpe", "--data", str(coco), "--out", str(out), "--accelerator", "cpu"]
     with pytest.raises(SystemExit) as ended:
@@ -43,13 +43,13 @@ def run(coco: Path, out: Path, *changes: str) -> list[dict[str, float]]:
 
 
 def check(rows: list[dict[str, float]], out: Path) -> dict[str, np.ndarray]:
-    """The losses of every step, after what holds at any width."""
+    """Check what holds at any width; return the losses of every step."""
     losses = {
         name: np.array([row[name] for row in rows if name in row]) for name in ("loss", "visibility_loss")
     }
     assert len(losses["loss"]) == STEPS
     assert np.isfinite(losses["loss"]).all()
-    # A network that knows nothing says .5 for each of the 17 keypoints.
+    # At first the predicted visibility of all 17 keypoints is about .5.
     assert losses["visibility_loss"][0] == pytest.approx(17 * np.log(2), rel=0.1)
     description = load_network(out / "network.safetensors")[1]
     assert description["architecture"]["backbone"] == "resnet101"
@@ -59,17 +59,19 @@ def check(rows: list[dict[str, float]], out: Path) -> dict[str, np.ndarray]:
 
 
 def test_the_first_steps_of_a_narrow_copy(coco: Path, tmp_path: Path) -> None:
-    """Every layer and setting of the recipe but a sixteenth of the channels and a batch of 2."""
-    epochs = STEPS / 6  # of twelve people in batches of two
+    """All layers and settings of the recipe, but a sixteenth of the channels and a batch of 2."""
+    epochs = STEPS / 6  # twelve people in batches of two
     rows = run(coco, tmp_path / "run", f"training.epochs={epochs}", *NARROW)
     visibility = check(rows, tmp_path / "run")["visibility_loss"]
-    assert visibility[-10:].mean() < 0.95 * visibility[:10].mean()  # it learns how often each is labelled
+    assert (
+        visibility[-10:].mean() < 0.95 * visibility[:10].mean()
+    )  # it learns how often each keypoint is labeled
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_first_steps_at_full_width(coco: Path, tmp_path: Path) -> None:
-    """The network itself, one person a step: the rate of 1e-3 throws it far off at first, and it comes back."""
+    """The network itself with one person per step: the learning rate of 1e-3 first increases the loss."""
     rows = run(coco, tmp_path / "run", f"training.epochs={STEPS / 12}", "training.batch=1")
     loss = check(rows, tmp_path / "run")["loss"]
     assert loss[-10:].mean() < 0.5 * loss[1:11].mean()

@@ -1,4 +1,4 @@
-"""Pretrained weights: parameters under their original names are mapped; others are refused by name."""
+"""Pretrained weights: parameters are found under their original names, and errors name the others."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48,
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:
-    """A residual network's state dict as torchvision publishes it, before batch norms counted batches."""
+    """A residual network's state dict as in torchvision's checkpoints, which lack the counts of batches."""
     torch.manual_seed(1)
     state = ResNet("resnet18", width=0.125, classes=10).state_dict()
-    torch.save(
-        {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, tmp_path / "resnet18.pth"
-    )
+    state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "resnet18.pth")
     return tmp_path / "resnet18.pth"
 
 
-def test_a_classifier_fills_the_backbone(classifier: Path) -> None:
+def test_a_classifiers_weights_are_loaded_into_the_backbone(classifier: Path) -> None:
     network = build(SMALL)
     head = network.head.final_layer.weight.clone()
     initial = InitialWeights(
@@ -43,12 +42,12 @@ def test_a_classifier_fills_the_backbone(classifier: Path) -> None:
     assert matched.unexpected == ["fc.weight", "fc.bias"]
     lines = str(matched).splitlines()
     assert lines[1] == "  * -> backbone.* (100)"
-    assert lines[2].startswith("  kept as they were (")
+    assert lines[2].startswith("  not in the file (")
     assert "head.final_layer.bias" in lines[2]
-    assert lines[3:] == ["  left unused (2): fc.weight, fc.bias"]
+    assert lines[3:] == ["  unused (2): fc.weight, fc.bias"]
 
 
-def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Path) -> None:
+def test_missing_and_unexpected_entries_are_refused_unless_allowed(classifier: Path) -> None:
     network = build(SMALL)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="missing: head.final_layer.weight") as caught:
@@ -64,7 +63,7 @@ def test_what_is_missing_or_unexpected_is_an_error_unless_allowed(classifier: Pa
 
 
 @pytest.mark.parametrize("wrapping", ["state_dict", "model"])
-def test_simple_baselines_fill_network_and_head(tmp_path: Path, wrapping: str) -> None:
+def test_weights_of_simple_baselines_are_loaded(tmp_path: Path, wrapping: str) -> None:
     architecture = {**SMALL, "head": "deconv", "head_channels": 16, "visibility": False}
     torch.manual_seed(2)
     source, target = build(architecture), build(architecture)
@@ -79,8 +78,8 @@ def test_simple_baselines_fill_network_and_head(tmp_path: Path, wrapping: str) -
         torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_place(tmp_path: Path) -> None:
-    """A network for other crops: what follows from their size is left, and the rest of its module is told apart."""
+def test_loaded_entries_are_listed_by_module_and_singly_in_incomplete_modules(tmp_path: Path) -> None:
+    """A network for another crop size, whose weights that depend on it are not loaded."""
     saved, network = build(SMALL), build({**SMALL, "input": [64, 96]})
     before = network.occlusion.hidden[0].weight.clone()
     torch.save(saved.state_dict(), tmp_path / "saved.pth")
@@ -96,15 +95,15 @@ def test_what_matched_is_listed_by_module_as_far_as_all_of_it_came_from_one_plac
     assert "  occlusion.hidden.2.* -> occlusion.hidden.2.* (2)" in lines
     wide, expected = (tuple(module.occlusion.hidden[0].weight.shape) for module in (saved, network))
     assert lines[-2:] == [
-        "  kept as they were (1): occlusion.hidden.0.weight",
-        f"  left unused, for their shape (1): occlusion.hidden.0.weight {wide} "
+        "  not in the file (1): occlusion.hidden.0.weight",
+        f"  unused because of their shape (1): occlusion.hidden.0.weight {wide} "
         f"for occlusion.hidden.0.weight {expected}",
     ]
     listed = sum(int(line.rpartition("(")[2][:-1]) if line.endswith(")") else 1 for line in lines[1:-2])
     assert listed == len(matched.loaded)
 
 
-def test_hrnet_and_networks_saved_here_load_by_name(tmp_path: Path) -> None:
+def test_hrnet_and_networks_saved_by_oaks_are_loaded_by_name(tmp_path: Path) -> None:
     source, target = (build({"name": "hrnet", "width": 8}) for _ in range(2))
     save_file(source.state_dict(), tmp_path / "hrnet.safetensors")
     matched = load_weights(target, InitialWeights(path=tmp_path / "hrnet.safetensors"))
@@ -119,7 +118,7 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"weights\.pth"):
         read_state_dict(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"weights\.pth: not a file of weights"):
+    with pytest.raises(ValueError, match=r"weights\.pth must be a file of weights"):
         read_state_dict(path)
     torch.save({"epoch": 3}, path)
     with pytest.raises(ValueError, match="must hold a state dict"):
@@ -137,7 +136,7 @@ def test_frozen_parameters_are_not_trained() -> None:
 
 
 def test_flipped_bits_in_weights_are_found(tmp_path):
-    """torch.load itself takes them."""
+    """torch.load accepts them."""
     path = tmp_path / "weights.pth"
     torch.save({"a.weight": torch.zeros(64, 64), "a.bias": torch.zeros(3)}, path)
     content = bytearray(path.read_bytes())

@@ -1,9 +1,7 @@
-"""Several processes train as one."""
+"""Training in several processes has the results of one process."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import signal
 import socket
@@ -14,18 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from rich.console import Console
 
-from oaks.training.data.sources import DataFolders
-from oaks.training.recipe import read_recipe
-from oaks.training.run import Hardware, train
-from tests.training.conftest import pose_recipe, source
+from tests.training.conftest import (
+    assert_same_weights,
+    card_of,
+    checkpoint_step,
+    losses,
+    pose_recipe,
+    source,
+    start,
+)
 from tests.training.ddp_process import gradients
-from tests.training.test_training import assert_same, losses, weights
 
 
 def run_two(*command: str) -> list[int]:
-    """Runs a Python command in two processes that find each other as those of torchrun do; their exit codes."""
+    """Run a Python command in two processes with torchrun's environment; return their exit codes."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -47,7 +48,7 @@ def run_two(*command: str) -> list[int]:
 
 
 def on_two(people_folder: Path) -> tuple[str, ...]:
-    """Options of a training on two processes of this machine."""
+    """Return options of a training in two processes on this machine."""
     return "--data", str(people_folder.parent), "--accelerator", "cpu", "--devices", "2"
 
 
@@ -62,33 +63,21 @@ def test_two_processes_have_the_gradient_of_one(tmp_path: Path, people_folder: P
         torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
 
 
-def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, people_folder: Path) -> None:
+def test_two_processes_count_damaged_images_as_one_does(tmp_path: Path, people_folder: Path) -> None:
     (people_folder / "images" / "2.jpg").write_bytes(b"no picture")
     content = pose_recipe(
         data={"train": [source()], "folds": {"count": 3, "held_out": 1}}, augmentation={},
         training={"batch": 4, "average": None, "validate_every": 1.3},
     )  # fmt: skip
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
-    recipe, place = read_recipe(tmp_path / "recipe.yaml"), DataFolders(people_folder.parent)
-    train(recipe, tmp_path / "one", place, Hardware("cpu", 1), console=Console(file=io.StringIO()))
-    train_two = (
-        "train",
-        str(tmp_path / "recipe.yaml"),
-        "--out",
-        str(tmp_path / "two"),
-        *on_two(people_folder),
-    )
-    assert run_two("-m", "oaks", *train_two) == [1, 0]  # done with items skipped, as the first process says
-    one, two = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two"))
-    # Everyone twice; person 3 is replaced by 4, which is skipped too.
-    assert one["damaged images skipped"] == 2 * (2 + 1)
-    for name in (
-        "step",
-        "steps",
-        "data",
-        "damaged images skipped",
-        "damaged images left out of the validation",
-    ):
+    start(tmp_path / "one", people_folder, content)
+    train_two = ("train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "two"))
+    # The first process reports skipped items in its exit code.
+    assert run_two("-m", "oaks", *train_two, *on_two(people_folder)) == [1, 0]
+    one, two = (card_of(tmp_path / run) for run in ("one", "two"))
+    assert one["damaged images skipped"] == 2 * (2 + 1)  # as in test_training
+    skipped = ("damaged images skipped", "damaged images left out of the validation")
+    for name in ("step", "steps", "data", *skipped):
         assert two[name] == one[name]
     assert two["step"] == two["steps"]
     assert two["metrics"]["people"] == one["metrics"]["people"]
@@ -96,8 +85,8 @@ def test_two_processes_count_damaged_images_and_end_as_one_does(tmp_path: Path, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_of_which_one_was_killed_go_on_exactly(tmp_path: Path, people_folder: Path) -> None:
-    """The second is killed in the middle; the resumed run has the losses and weights of one that nobody killed."""
+def test_two_processes_resume_exactly_after_one_was_killed(tmp_path: Path, people_folder: Path) -> None:
+    """The second is killed in the middle; the resumed training has the losses and weights of one without a stop."""
     content = pose_recipe(training={"batch": 4, "average": None, "checkpoint_minutes": 1e-6})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
     begin = ("train", str(tmp_path / "recipe.yaml"), *on_two(people_folder), "--out")
@@ -105,11 +94,10 @@ def test_two_processes_of_which_one_was_killed_go_on_exactly(tmp_path: Path, peo
     assert run_two("-m", "oaks", *begin, str(whole)) == [0, 0]
     first, second = run_two("-m", "tests.training.killed_process", "3", *begin, str(killed))
     assert second == -signal.SIGKILL
-    assert first != 0, "the first process must not go on alone"
-    saved = torch.load(killed / "last.ckpt", weights_only=True)["global_step"]
-    assert 0 < saved <= 3
+    assert first != 0, "the first process must not continue alone"
+    assert 0 < checkpoint_step(killed) <= 3
     assert not (killed / "network.safetensors").exists() or sorted(losses(killed)) != sorted(losses(whole))
     assert run_two("-m", "oaks", "train", "--resume", str(killed), *on_two(people_folder)[2:]) == [0, 0]
     assert len(losses(whole)) == 6
     assert losses(killed) == losses(whole)
-    assert_same(weights(whole / "network.safetensors"), weights(killed / "network.safetensors"))
+    assert_same_weights(whole, killed)

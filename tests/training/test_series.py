@@ -1,25 +1,23 @@
-"""Trainings that depend on each other: run one after another, resumed after a stop."""
+"""Series of trainings that depend on each other: their order, and resuming after a stop."""
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from oaks.training import series
 from oaks.training.data.packing import pack
 from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import parse_recipe, read_recipe
 from oaks.training.run import RunFolder
-from tests.training.conftest import ks_recipe, pose_recipe
+from tests.training.conftest import ks_recipe, pose_recipe, quiet
 
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Recipes of two tiny trainings under the names "first" and "second"."""
+    """Recipes of two tiny trainings named "first" and "second"."""
     contents = {
         "first": pose_recipe(),
         "second": ks_recipe([str(tmp_path / "runs" / "first" / "network.safetensors")]),
@@ -29,9 +27,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     return {"runs": tmp_path / "runs", "accelerator": "cpu"}
 
 
-def test_a_stopped_series_is_gone_on_with_and_nothing_is_trained_twice(
-    people_folder: Path, tiny: dict
-) -> None:
+def test_a_stopped_series_resumes_and_trains_nothing_twice(people_folder: Path, tiny: dict) -> None:
     data, runs = people_folder.parent, tiny["runs"]
     assert series.train_series("tiny", data, max_minutes=1e-9, **tiny) is None
     assert not RunFolder(runs / "first").complete()
@@ -44,33 +40,28 @@ def test_a_stopped_series_is_gone_on_with_and_nothing_is_trained_twice(
     assert [path.stat().st_mtime_ns for path in trained] == written
 
 
-def test_a_series_goes_on_with_data_that_have_moved(people_folder: Path, tiny: dict, tmp_path: Path) -> None:
-    """Wherever it was: before the first start, within a training, and between trainings."""
+def test_a_series_resumes_with_moved_data(people_folder: Path, tiny: dict, tmp_path: Path) -> None:
+    """After a failed start, within a training, and between trainings."""
     with pytest.raises(FileNotFoundError, match="--data"):
         series.train_series("tiny", tmp_path / "nowhere", **tiny)
     assert series.train_series("tiny", people_folder.parent, max_minutes=1e-9, **tiny) is None
     (tmp_path / "moved").mkdir()
     people_folder.rename(tmp_path / "moved" / "people")
     packed = tmp_path / "packed"
-    pack(
-        series.read_recipe("first"),
-        packed,
-        DataFolders(tmp_path / "moved"),
-        console=Console(file=io.StringIO()),
-    )
+    pack(series.read_recipe("first"), packed, DataFolders(tmp_path / "moved"), console=quiet())
     assert series.train_series("tiny", tmp_path / "moved", packed=packed, **tiny) is not None
     for name in ("first", "second"):
         _, place = RunFolder(tiny["runs"] / name).read()
         assert place[:2] == (tmp_path / "moved", packed)
 
 
-def test_an_unknown_name_is_said() -> None:
+def test_an_unknown_series_is_refused() -> None:
     with pytest.raises(ValueError, match="which must be one of 'small', 'tiny', .*, got 'large'"):
         series.train_series("large", Path())
 
 
 @pytest.mark.parametrize("names", series.SERIES.values())
-def test_each_recipe_names_the_network_before_it(names: tuple[str, ...]) -> None:
+def test_each_recipe_names_the_previous_network(names: tuple[str, ...]) -> None:
     kinds = {read_recipe(name).kind for name in names[:-1]}
     assert kinds <= {"detector" if names is series.SERIES["detector"] else "pose"}
     for before, name in itertools.pairwise(names):
@@ -79,7 +70,7 @@ def test_each_recipe_names_the_network_before_it(names: tuple[str, ...]) -> None
         assert named == [Path("runs") / before / "network.safetensors"]
 
 
-def test_the_network_of_a_series_without_a_ks_net_stands_alone(
+def test_a_series_without_ks_net_returns_one_network(
     people_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series, "SERIES", {"tiny": ("first",)})

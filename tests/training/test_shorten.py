@@ -1,4 +1,4 @@
-"""Leaving out the end of a detector's backbone: the fitted convolution approximates the whole network."""
+"""Removing the end of a detector's backbone: the fitted convolution approximates the whole network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def whole() -> PersonDetector:
 
 
 def pictures(count: int, seed: int) -> list[np.ndarray]:
-    """Smooth colors of all kinds."""
+    """Return pictures of random colors in coarse squares."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return [np.kron(picture, np.ones((24, 24, 1), np.uint8)) for picture in coarse]
 
 
-def test_the_fit_is_the_best_linear_one_and_the_rest_is_copied(whole):
+def test_the_fit_is_the_best_linear_one_and_other_weights_are_copied(whole):
     pixels = pictures(40, 1)
     state, explained = shorten(dict(whole.state_dict()), pixels)
     cut = PersonDetector(width=1.5, blocks=16).eval()
@@ -43,7 +43,7 @@ def test_the_fit_is_the_best_linear_one_and_the_rest_is_copied(whole):
     spread = ((targets - targets.mean(0)) ** 2).sum()
     residual = (given - expected).square().sum().item()
     assert explained == pytest.approx(1 - residual / spread, abs=1e-3)
-    assert residual < spread  # better than the mean
+    assert residual < spread
     assert residual >= least * (1 - 1e-6)
 
 

@@ -1,1 +1,1 @@
-"""Where people to learn from come from, and how they become samples."""
+"""Training data: sources of people and images, sampling, augmentation and packing."""

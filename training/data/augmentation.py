@@ -1,4 +1,4 @@
-"""One training sample from one person: a random geometry, one affine warp, then what hides and colors."""
+"""Augmentation: a training sample from one person by one affine warp, then occluders and color changes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from oaks.skeleton import Skeleton
 from oaks.training.data.geometry import crop_to_image, image_to_crop, warp, window_of
 from oaks.training.data.people import Person
-from oaks.training.recipe import Augmentation, DetectionAugmentation
+from oaks.training.recipe import Augmentation, ImageAugmentation
 
 LOWER_BODY = ("hip", "knee", "ankle")
 HALF_BODY_PADDING = 1.5
 
 
 class Sample(NamedTuple):
-    """What a network is trained on: a crop and where its keypoints are."""
+    """A training sample: a crop and its keypoints."""
 
     crop: np.ndarray  # (H, W, 3) uint8 RGB
     points: np.ndarray  # (K, 2) float32 crop pixel indices
-    visible: np.ndarray  # (K,) float32: 1 labeled and inside the crop, else 0
-    annotatable: np.ndarray  # (K,) float32: 0 where nothing may be learnt
+    visible: np.ndarray  # (K,) float32: 1 if labeled and inside the crop, else 0
+    annotatable: np.ndarray  # (K,) float32: 0 for keypoints that count in no loss
 
 
 def augment(
@@ -37,27 +37,22 @@ def augment(
     skeleton: Skeleton,
     another: Callable[[], np.ndarray] | None = None,
 ) -> Sample:
-    """A crop of `person`, augmented as `settings` say.
+    """Return an augmented crop of a person.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         person: in pixel indices of `image`.
-        rng: decides everything.
-        settings: all zeros give the crop that oaks.ops.crop gives.
+        rng: source of all random numbers.
+        settings: the augmentation; the defaults give the same crop as oaks.ops.crop.
         size: (width, height) of the crop.
-        padding: of the box.
-        skeleton: of the person.
-        another: gives some other image, of which occluders are cut; without it they are cut from `image`.
+        padding: size of the crop relative to the box.
+        skeleton: skeleton of the person.
+        another: returns an image to cut occluders from; None: they are cut from `image`.
     """
     center, extent = window_of(_box(person, rng, settings, skeleton), size, padding)
-    # Every number is drawn whether it is used or not: a setting changes what it is about and nothing else.
-    turns, angle, zoom, flips, shift = (
-        rng.random(),
-        rng.uniform(-1, 1),
-        rng.random(),
-        rng.random(),
-        rng.uniform(-1, 1, 2),
-    )
+    # All numbers are drawn even if they are not used, so that a setting does not change the effect of the others.
+    turns, angle, zoom, flips = rng.random(), rng.uniform(-1, 1), rng.random(), rng.random()
+    shift = rng.uniform(-1, 1, 2)
     low, high = settings.scale
     mirrored = flips < settings.flip
     affine = crop_to_image(
@@ -88,7 +83,7 @@ def augment(
 
 
 def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skeleton: Skeleton) -> np.ndarray:
-    """The person's box, or one around the upper or lower half of the body."""
+    """Return the person's box, or a box around the upper or lower half of the body."""
     chosen, upper = rng.random() < settings.half_body, rng.random() < 0.6
     labeled = person.keypoints[:, 2] > 0
     if not chosen or labeled.sum() < 8:
@@ -106,9 +101,9 @@ def _box(person: Person, rng: np.random.Generator, settings: Augmentation, skele
 def vary(
     image: np.ndarray, person: Person, rng: np.random.Generator, settings: Augmentation
 ) -> tuple[np.ndarray, Person]:
-    """The image recolored and occluded, and the person's box scaled and shifted, as `settings` say.
+    """Return the image with color changes and occluders, and the person with a scaled and shifted box.
 
-    What KS-net's data are varied by: everything else about them stays as it is in use.
+    This is the augmentation of KS-net's data; everything else is the same as at inference.
     """
     low, high = settings.scale
     scale, shift = low + (high - low) * rng.random(), rng.uniform(-1, 1, 2) * settings.shift
@@ -123,9 +118,9 @@ def vary(
 
 
 def occlude(crop: np.ndarray, rng: np.random.Generator, source: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The crop with one to three patches pasted over it, half of them around a keypoint. Labels stay.
+    """Paste one to three patches over the crop, half of them near a keypoint. Labels do not change.
 
-    Annotators guess hidden keypoints where the rest of the body tells them; so must the network.
+    Annotators infer hidden keypoints from the rest of the body; the network has to learn this.
     """
     height, width = crop.shape[:2]
     for _ in range(rng.integers(1, 4)):
@@ -151,7 +146,7 @@ def occlude(crop: np.ndarray, rng: np.random.Generator, source: np.ndarray, poin
 
 
 def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8: a piece of another image, a plain color or a coarse random texture."""
+    """Return (h, w, 3) uint8: a part of an image, a plain color or a coarse random texture."""
     width, height = size
     kind = rng.random()
     if kind < 0.6:
@@ -166,10 +161,8 @@ def _patch(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) 
     return cv2.resize(np.clip(cells, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def recolor(
-    crop: np.ndarray, rng: np.random.Generator, settings: Augmentation | DetectionAugmentation
-) -> np.ndarray:
-    """Contrast, brightness, white balance, saturation, blur, resolution and noise, as the settings say."""
+def recolor(crop: np.ndarray, rng: np.random.Generator, settings: ImageAugmentation) -> np.ndarray:
+    """Change contrast, brightness, white balance, saturation, sharpness and resolution, and add noise."""
     strength = settings.color
     gain, offset = 1 + strength * rng.uniform(-0.4, 0.4), strength * rng.uniform(-40, 40)
     balance, saturation = 1 + strength * rng.uniform(-0.15, 0.15, 3), strength * rng.uniform(-0.6, 0.6)
@@ -191,7 +184,7 @@ def recolor(
 
 
 def _color_matrix(gain: float, offset: float, balance: np.ndarray, saturation: float) -> np.ndarray:
-    """(3, 4): BGR to BGR in one pass. Contrast turns around middle gray, saturation around luminance."""
+    """Return a (3, 4) BGR to BGR transform. Contrast keeps middle gray, saturation keeps luminance."""
     luminance = np.array([0.114, 0.587, 0.299])
     linear = gain * balance[:, None] * ((1 + saturation) * np.eye(3) - saturation * luminance)
     return np.concatenate([linear, np.full((3, 1), 128 * (1 - gain) + offset)], axis=1)
@@ -201,12 +194,10 @@ def _blurred(crop: np.ndarray, kind: float, amount: float) -> np.ndarray:
     height, width = crop.shape[:2]
     if kind < 0.4:
         return cv2.GaussianBlur(crop, (0, 0), 0.5 + 2 * amount)
-    if kind < 0.7:  # seen from far away
+    if kind < 0.7:  # lower resolution, as of distant people
         factor = 0.25 + 0.5 * amount
-        small = cv2.resize(
-            crop, (max(8, int(width * factor)), max(8, int(height * factor))), interpolation=cv2.INTER_AREA
-        )
-        return cv2.resize(small, (width, height))
+        size = max(8, int(width * factor)), max(8, int(height * factor))
+        return cv2.resize(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), (width, height))
     length = 3 + 2 * int(5 * amount)
     kernel = np.zeros((length, length), np.float32)
     direction = (kind - 0.7) / 0.3 * np.pi

@@ -1,8 +1,7 @@
-"""Whole images and the boxes of everybody in them, and how they become samples and targets for a detector.
+"""Whole images with person boxes, and a detector's samples and targets made of them.
 
-An image's annotations may be incomplete: people may be in it without a box. Crowds, people of whom too little is left in a
-window, and the background of incomplete images are therefore regions in which a detector is not, or less, told that nobody
-is there.
+Annotations may be incomplete: an image may show people without a box. Crowds, people who are mostly cut off by the window,
+and the background of incomplete images are therefore ignored, or have a lower weight, as negative examples.
 """
 
 from __future__ import annotations
@@ -25,40 +24,40 @@ from oaks.structured import read_json
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
 from oaks.training.data.people import DamagedImage, digest_of, read_image
-from oaks.training.data.sampling import Draw, warn_once
+from oaks.training.data.sampling import Draw, sample_readable, warn_once
 from oaks.training.recipe import DetectionAugmentation
 
 UNREADABLE = "images that cannot be read"
-"""Their count among what is skipped."""
+"""Reason under which they are counted as skipped."""
 FILL = 114
 """Gray level beside the picture."""
 SPREAD = 0.54 / 6
 """Standard deviation of a target peak relative to the box (Liu et al., "Training-Time-Friendly Network", 2020)."""
 REACH = 1
-"""Cells from a person's center that learn the person's box: in use, the box at the peak alone counts."""
+"""Largest distance in cells from a person's center at which the box is learned; inference reads it at the peak."""
 LEAST_PART = 0.3
-"""Part of a person's box that must be in the window; of whom less is left belongs to no class."""
+"""Smallest part of a person's box within the window; people with less are ignored."""
 LEAST_SIDE = 4.0
-"""Input pixels that the longer side of a box must have to be learnt."""
+"""Smallest length of a box's longer side, in input pixels; people with less are ignored."""
 
 
-class People(NamedTuple):
-    """Boxes of one image, xyxy in its pixels."""
+class PersonBoxes(NamedTuple):
+    """Person boxes of one image, xyxy in its pixels."""
 
     boxes: np.ndarray  # (M, 4) float32
-    regions: np.ndarray  # (R, 4) float32: crowds, in which nobody is counted
-    complete: bool  # whether everybody outside the regions has a box
+    regions: np.ndarray  # (R, 4) float32: crowds, which are ignored
+    complete: bool  # whether all people outside the regions have a box
 
 
 @dataclass
 class DetectionImages:
-    """Images of a COCO file with everybody's boxes; made by `read_detection`."""
+    """Images of a COCO file with person boxes; made by `read_detection`."""
 
     name: str
     folder: Path
     files: list[str]
-    image_ids: np.ndarray  # (I,) int64
-    people: list[People]
+    image_ids: np.ndarray  # (N,) int64
+    people: list[PersonBoxes]
     background: float  # weight of the background of incomplete images
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -68,8 +67,8 @@ class DetectionImages:
     def __len__(self) -> int:
         return len(self.files)
 
-    def sample(self, index: int) -> tuple[np.ndarray, People]:
-        """The image (H, W, 3) uint8 BGR at `index`, and its people.
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, PersonBoxes]:  # noqa: ARG002
+        """Return the image (H, W, 3) uint8 BGR at `index`, and its people.
 
         Raises:
             DamagedImage: the file cannot be decoded to its end.
@@ -81,7 +80,7 @@ class DetectionImages:
         return image, self.people[index]
 
     def subset(self, rows: np.ndarray) -> DetectionImages:
-        """The same source with the images at `rows` alone."""
+        """Return the source reduced to the images at `rows`."""
         return replace(
             self,
             files=[self.files[row] for row in rows],
@@ -90,27 +89,27 @@ class DetectionImages:
         )
 
     def digest(self) -> str:
-        """Of the labels and the files' names."""
+        """Return the digest of the labels and the file names."""
         flags = [(len(p.boxes), len(p.regions), p.complete) for p in self.people]
         boxes = np.concatenate([np.concatenate([p.boxes, p.regions]) for p in self.people])
         return digest_of("images", json.dumps([self.files, flags, self.background]), self.image_ids, boxes)
 
 
 def read_detection(name: str, annotations: Path, images: Path, *, background: float = 0.0) -> DetectionImages:
-    """The images of a COCO file that have somebody in them, with the boxes of all annotated people.
+    """Return the images of a COCO file that show people, with the boxes of all annotated people.
 
-    People without keypoints count. `iscrowd` annotations and an image's `crowd_boxes` are regions;
-    `people_without_keypoints` of an image are people. An image without `annotations_complete` counts as incomplete.
+    People are all person annotations, with and without keypoints, and an image's `people_without_keypoints`. `iscrowd`
+    annotations and an image's `crowd_boxes` are crowds. An image without `annotations_complete` counts as incomplete.
 
     Args:
-        name: what to call the source.
+        name: name of the source.
         annotations: the JSON file.
         images: the folder of its images.
-        background: weight, 0 to 1, of the background of images whose annotations are not complete.
+        background: weight, 0 to 1, of the background of incompletely annotated images.
 
     Raises:
         FileNotFoundError: the file or the folder is missing.
-        ArgumentError: the file is not of this form; the message names it.
+        ArgumentError: the file has another form; the message names it.
     """
     content = read_json(annotations, top=dict, strict=False)
     found = check_annotations(content, annotations)
@@ -131,7 +130,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
             if path is not None and not all(size):
                 size = read_size(path)
         except (OSError, ArgumentError) as error:
-            warn_once(f"{error} (image {found.image_ids[n]} of {name}); left out")
+            warn_once(f"{error} (image {found.image_ids[n]} of {name}); skipped")
             skipped[UNREADABLE] += 1
             continue
         boxes = _corners(found.boxes[own[~crowd]], image.get("people_without_keypoints", []), size, where)
@@ -141,7 +140,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
             continue
         files.append(found.file_names[n])
         ids.append(int(found.image_ids[n]))
-        people.append(People(boxes, crowds, bool(image.get("annotations_complete"))))
+        people.append(PersonBoxes(boxes, crowds, bool(image.get("annotations_complete"))))
     if not files:
         raise ArgumentError(
             f"{annotations} must have people with images in {images}, got none: {dict(skipped)}"
@@ -150,7 +149,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
 
 
 def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> np.ndarray:
-    """xywh boxes as xyxy (N, 4) within an image of `size`, those without extent left out."""
+    """Return xywh boxes as xyxy (N, 4), clipped to an image of `size`, without empty ones."""
     try:
         added = np.asarray(more, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError) as error:
@@ -166,24 +165,24 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
 
 
 class Targets(NamedTuple):
-    """What a detector is to say about one input, on its (h, w) output cells."""
+    """Targets of a detector for one input, on its (h, w) output cells."""
 
     heat: np.ndarray  # (h, w) float32: 1 at centers, Gaussian around them
-    weight: np.ndarray  # (h, w) float32: of the background, 0 where somebody may be
-    boxes: np.ndarray  # (4, h, w) float32 xyxy input pixels, of the person whom the cell belongs to
+    weight: np.ndarray  # (h, w) float32: weight as background; 0 in ignored regions
+    boxes: np.ndarray  # (4, h, w) float32 xyxy input pixels: box of the cell's person
     share: np.ndarray  # (h, w) float32: weight of the cell's box; sums to 1 over each person's cells
 
 
 def targets(
     boxes: np.ndarray, ignored: np.ndarray, weight: np.ndarray, size: tuple[int, int], stride: int
 ) -> Targets:
-    """Targets of people's boxes in an input of `size` (width, height).
+    """Return the targets of person boxes.
 
     Args:
         boxes: (M, 4) xyxy within the input.
-        ignored: (R, 4) regions in which nothing is background.
-        weight: (h, w) float32 of the background elsewhere.
-        size: of the input.
+        ignored: (R, 4) ignored regions.
+        weight: (h, w) float32 weight as background outside the regions.
+        size: (width, height) of the input.
         stride: input pixels per cell.
     """
     w, h = size[0] // stride, size[1] // stride
@@ -194,9 +193,8 @@ def targets(
         weight[_cells(region, stride)] = 0
     ys, xs = np.arange(h)[:, None], np.arange(w)[None]
     sides = boxes[:, 2:] - boxes[:, :2]
-    for row in np.argsort(
-        -sides.prod(axis=1)
-    ):  # the smaller of two people gets the cells that both could have
+    # In descending order of area: cells that two people share belong to the smaller one.
+    for row in np.argsort(-sides.prod(axis=1)):
         x, y = np.minimum((boxes[row, :2] + boxes[row, 2:]) / 2 // stride, (w - 1, h - 1))
         sigma = np.maximum(sides[row] / stride * SPREAD, 0.3)
         peak = np.exp(-((xs - x) ** 2) / (2 * sigma[0] ** 2) - ((ys - y) ** 2) / (2 * sigma[1] ** 2))
@@ -208,7 +206,7 @@ def targets(
 
 
 def _cells(box: np.ndarray, stride: int) -> tuple[slice, slice]:
-    """The cells that a box touches."""
+    """Return the cells that a box touches."""
     x1, y1 = np.floor(np.maximum(box[:2], 0) / stride).astype(int)
     x2, y2 = np.ceil(np.maximum(box[2:], 0) / stride).astype(int)
     return slice(y1, y2), slice(x1, x2)
@@ -216,7 +214,7 @@ def _cells(box: np.ndarray, stride: int) -> tuple[slice, slice]:
 
 def window(
     image: np.ndarray,
-    people: People,
+    people: PersonBoxes,
     rng: np.random.Generator,
     settings: DetectionAugmentation,
     *,
@@ -224,16 +222,16 @@ def window(
     stride: int,
     background: float,
 ) -> dict[str, np.ndarray]:
-    """A random window of an image as the network's input, and its targets.
+    """Return a random window of an image as the network's input, and its targets.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        people: of the image.
-        rng: decides everything.
-        settings: of the variation.
+        people: person boxes of the image.
+        rng: source of all random numbers.
+        settings: the augmentation.
         size: (width, height) of the input.
         stride: input pixels per output cell.
-        background: weight of the background, if the image's annotations are not complete.
+        background: weight of the background of an incompletely annotated image.
 
     Returns:
         pixels (H, W, 3) uint8 RGB and the fields of `Targets`.
@@ -258,20 +256,22 @@ def window(
 def _random_window(
     extent: tuple[int, int], rng: np.random.Generator, settings: DetectionAugmentation, size: tuple[int, int]
 ) -> np.ndarray:
-    """(2, 3) float64: input pixel index to image pixel index."""
+    """Return a random transform (2, 3) float64 from input pixel index to image pixel index."""
     low, high = settings.scale
     zoom = np.exp(rng.uniform(np.log(low), np.log(high)))
     stretch = np.exp(rng.uniform(-1, 1) * np.log(settings.stretch))
     places, mirrored = rng.random(2), rng.random() < settings.flip
-    fit = max(extent[0] / size[0], extent[1] / size[1])  # image pixels per input pixel, the whole image seen
+    fit = max(
+        extent[0] / size[0], extent[1] / size[1]
+    )  # image pixels per input pixel if the whole image fits
     shown = np.asarray(size) * fit / zoom * np.array([np.sqrt(stretch), 1 / np.sqrt(stretch)])
-    # Anywhere within the image, or the image anywhere within the window, per axis.
+    # On each axis the window lies within the image, or the image within the window.
     begin = places * (np.asarray(extent) - shown)
     return crop_to_image(begin + shown / 2, shown, size, mirrored=mirrored)
 
 
 def _moved(boxes: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes in input pixels, cut to the input, and which part of each is in it; without rotation."""
+    """Return boxes in input pixels, clipped to the input, and the part of each that is within it."""
     steps = np.array([affine[0, 0], affine[1, 1]])
     corners = (boxes.reshape(-1, 2, 2) - 0.5 - affine[:, 2]) / steps + 0.5
     corners = np.sort(corners, axis=1).reshape(-1, 4)
@@ -281,7 +281,7 @@ def _moved(boxes: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> tupl
 
 
 class Windows(Dataset[dict[str, Any]]):
-    """Augmented windows of several sources, addressed by draws."""
+    """Augmented windows of the images of several sources, indexed by draws."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class Windows(Dataset[dict[str, Any]]):
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, 2, draw.number])
         source = self.sources[draw.source]
-        image, people, damaged = readable_image(source, draw.index)
+        image, people, damaged = sample_readable(source, draw.index)
         made = window(
             image, people, rng, self.settings,
             size=self.size, stride=self.stride, background=source.background,
@@ -306,26 +306,13 @@ class Windows(Dataset[dict[str, Any]]):
         return {**made, "damaged": damaged}
 
 
-def readable_image(source: DetectionImages, index: int) -> tuple[np.ndarray, People, int]:
-    """The image at `index`, or the next one that can be decoded, and how many were skipped.
+class Letterboxed(Dataset[dict[str, Any] | None]):
+    """Whole images as at inference: resized to fit into the input, at its top left, with gray borders.
 
-    Raises:
-        ArgumentError: none can; the message names a file.
-    """
-    for damaged in range(len(source)):
-        try:
-            return *source.sample((index + damaged) % len(source)), damaged
-        except DamagedImage as error:
-            warn_once(f"{error}; the next image is taken instead")
-            last = error
-    raise ArgumentError(f"{source.name}: none of {len(source)} images can be decoded: {last}")
-
-
-class Letterboxed(Dataset[dict[str, Any]]):
-    """Whole images as a detector sees them in use: fitted into the input, at its top left, gray beyond.
+    A sample is None if the image cannot be decoded.
 
     Args:
-        sources: of images.
+        sources: sources of the images.
         size: (width, height) of the input.
     """
 
@@ -336,19 +323,26 @@ class Letterboxed(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return int(self.begins[-1])
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        source = int(np.searchsorted(self.begins, place, side="right")) - 1
-        image, _, _ = readable_image(self.sources[source], place - int(self.begins[source]))
+    def __getitem__(self, place: int) -> dict[str, Any] | None:
+        source, index = self._find(place)
+        try:
+            image, _ = source.sample(index)
+        except DamagedImage as error:
+            warn_once(f"{error}; skipped")
+            return None
         pixels, scale, _ = letterbox(image, self.size, swap=True)
         return {"pixels": np.ascontiguousarray(pixels), "scale": scale.astype(np.float32), "place": place}
 
-    def people(self, place: int) -> People:
-        """The people of the image at `place`."""
+    def people(self, place: int) -> PersonBoxes:
+        """Return the people of the image at `place`."""
+        source, index = self._find(place)
+        return source.people[index]
+
+    def _find(self, place: int) -> tuple[DetectionImages, int]:
         source = int(np.searchsorted(self.begins, place, side="right")) - 1
-        return self.sources[source].people[place - int(self.begins[source])]
+        return self.sources[source], place - int(self.begins[source])
 
 
 __all__ = [
-    "DetectionImages", "Letterboxed", "People", "Targets", "Windows", "read_detection",
-    "readable_image", "targets", "window",
+    "DetectionImages", "Letterboxed", "PersonBoxes", "Targets", "Windows", "read_detection", "targets", "window",
 ]  # fmt: skip

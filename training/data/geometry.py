@@ -1,4 +1,4 @@
-"""Where a crop lies in its image: the rule of oaks.ops.crop, with rotation, scale and mirroring added."""
+"""Geometry of crops: the rule of oaks.ops.crop, extended by rotation, scale and mirroring."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import numpy as np
 
 
 def window_of(box: np.ndarray, size: tuple[int, int], padding: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (2,) and extent (2,) of the part of the image that a crop shows, in box coordinates.
+    """Return center (2,) and extent (2,) of the window that a crop shows, in box coordinates.
 
-    The side too short for the crop's aspect is grown, then both times `padding`: the same as oaks.ops.crop.
+    As in oaks.ops.crop, the side that is too short for the crop's aspect ratio is extended, then both are multiplied by
+    `padding`.
     """
     x1, y1, x2, y2 = (float(edge) for edge in box)
     aspect = size[0] / size[1]
@@ -30,17 +31,17 @@ def crop_to_image(
     rotation: float = 0.0,
     mirrored: bool = False,
 ) -> np.ndarray:
-    """(2, 3) float64: crop pixel index to image pixel index.
+    """Return the transform (2, 3) float64 from crop pixel index to image pixel index.
 
     Without rotation, scale and mirroring: image = c - 1/2 + (crop + 1/2 - size/2)·extent/size.
 
     Args:
-        center: (2,) of the window, in box coordinates.
-        extent: (2,) of the window.
+        center: (2,) center of the window, in box coordinates.
+        extent: (2,) extent of the window.
         size: (width, height) of the crop.
-        scale: above 1 shows more of the image, so the person smaller.
-        rotation: degrees by which the window turns clockwise in the image, so the person anticlockwise.
-        mirrored: the crop shows the window's columns reversed.
+        scale: factor on the extent; above 1 the person appears smaller.
+        rotation: clockwise rotation of the window in degrees; the person turns anticlockwise.
+        mirrored: whether the crop's columns are reversed.
     """
     angle = np.deg2rad(rotation)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -53,12 +54,12 @@ def crop_to_image(
 
 
 def image_to_crop(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Image pixel indices (..., 2) to crop pixel indices: the inverse of `affine` (2, 3)."""
+    """Convert image pixel indices (..., 2) to crop pixel indices, by the inverse of `affine` (2, 3)."""
     return (points - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int], fill: int = 0) -> np.ndarray:
-    """The crop (height, width, 3) uint8: bilinear, of gray level `fill` outside the image."""
+    """Return a bilinear crop (height, width, 3) uint8 with the gray level `fill` outside the image."""
     return cv2.warpAffine(
         image, affine, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT, borderValue=(fill, fill, fill),

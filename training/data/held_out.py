@@ -1,8 +1,7 @@
-"""The held-out people of a training as COCO files: python -m oaks.training.data.held_out runs/small_pose --out FOLDER.
+"""Writes the held-out people of a training as COCO files: python -m oaks.training.data.held_out RUN --out FOLDER.
 
-A scorer is fitted, thresholds are chosen and calibration is measured on people whom the pose network has not seen.
-`oaks fit` and `oaks val` take these files. With --trained, there is a file of the people trained on beside each, from
-which the trees of a scorer may learn too.
+`oaks fit` and `oaks val` take these files: scorers, thresholds and calibration need people that the pose network has
+not seen. With --trained, files of the people trained on are written too, from which the trees of a scorer can also learn.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from oaks.training.run import RunFolder
 
 
 def in_folds(source: CocoSource, data: Path, count: int, folds: Collection[int]) -> dict[str, Any]:
-    """The content of a source's annotation file, reduced to the images of some folds.
+    """Return the content of a source's annotation file, reduced to the images of some folds.
 
     Args:
-        source: of a recipe.
-        data: folder that the recipe's paths begin at.
+        source: a recipe's source.
+        data: folder that the recipe's paths are relative to.
         count: number of folds.
         folds: those to keep.
 
     Raises:
         FileNotFoundError: the annotation file is missing.
-        ArgumentError: no image is in these folds.
+        ArgumentError: the folds have no images.
     """
     path = data / source.annotations
     content = read_json(path, top=dict)
@@ -54,26 +53,26 @@ def in_folds(source: CocoSource, data: Path, count: int, folds: Collection[int])
 def write_held_out(
     training: str | Path, data: Path, out: Path, *, trained: bool = False
 ) -> list[tuple[Path, Path]]:
-    """Write one COCO file for each source of a training that holds people out.
+    """Write one COCO file for each source with held-out people.
 
     Args:
         training: folder of a training, a recipe file, or the name of a built-in recipe.
-        data: folder that the recipe's paths begin at.
-        out: folder of the files, each named as its source.
-        trained: write the people trained on instead; the names of the files end with "-trained".
+        data: folder that the recipe's paths are relative to.
+        out: folder of the files, which are named as the sources.
+        trained: whether to write the people trained on instead, to files whose names end with "-trained".
 
     Returns:
         Annotation file and image folder of each source.
 
     Raises:
-        ArgumentError: the training holds nobody out.
+        ArgumentError: the training has no held-out people.
     """
     recipe = RunFolder(training).read()[0] if Path(training).is_dir() else read_recipe(training)
     folds = recipe.data.folds
     sources = [s for s in recipe.data.train if isinstance(s, CocoSource) and s.hold_out]
     if folds is None or folds.held_out is None or not sources:
         raise ArgumentError(
-            f"{training} must hold people out (data.folds, and sources with hold_out), got {folds}"
+            f"{training} must have held-out people (data.folds, and sources with hold_out), got {folds}"
         )
     others = [n for n in range(folds.count) if n != folds.held_out]
     kept = [folds.held_out] if not trained else others if folds.trained is None else folds.trained
@@ -89,12 +88,12 @@ def write_held_out(
 def main(
     training: Annotated[str, typer.Argument(help="Folder of a training, or a recipe.")],
     out: Annotated[Path, typer.Option(help="Folder of the COCO files.")],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's paths begin at.")] = Path(),
+    data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")] = Path(),
     trained: Annotated[
         bool, typer.Option("--trained", help="Write the people trained on too, as further options.")
     ] = False,
 ) -> None:
-    """Write the people whom a training holds out as COCO files; print them as options of `oaks fit`."""
+    """Write the held-out people of a training as COCO files; print them as options of `oaks fit`."""
     words = [
         f"--annotations {annotations} --images {images}"
         for annotations, images in write_held_out(training, data, out)

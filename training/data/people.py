@@ -1,4 +1,4 @@
-"""Annotated people, whatever they are read from: what a source of them gives, and COCO files as a source."""
+"""Annotated people: the protocol of their sources, and COCO files as a source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,56 +25,66 @@ from oaks.skeleton import Skeleton
 
 
 class Person(NamedTuple):
-    """One annotated person, in pixel indices of the image that comes with it."""
+    """One annotated person, in pixel indices of the accompanying image."""
 
-    keypoints: np.ndarray  # (K, 3) float32: x, y, v (0 not labeled, 1 hidden, 2 seen)
+    keypoints: np.ndarray  # (K, 3) float32: x, y, v (0 not labeled, 1 hidden, 2 visible)
     box: np.ndarray  # (4,) float32 x1, y1, x2, y2; an edge at 0 is the image's outer edge
     area: float  # square pixels
-    annotatable: np.ndarray  # (K,) bool: False where nothing may be learnt from the keypoint's label
+    annotatable: np.ndarray  # (K,) bool: False if the keypoint's label must not be learned
     image_id: int
     person_id: int
-    to_image: (
-        np.ndarray
-    )  # (4,) float32 scale x, scale y, shift x, shift y: to the original image's pixel indices
+    # (4,) float32 scale x, scale y, shift x, shift y: to pixel indices of the original image
+    to_image: np.ndarray
 
 
 class DamagedImage(OaksError, ValueError):
     """An image that cannot be decoded. The message names the file and the person."""
 
 
-class People(Protocol):
-    """A source of annotated people. `name` is what recipes, folds and metrics cards call it."""
+Label = TypeVar("Label", covariant=True)
+
+
+class ImageSource(Protocol[Label]):
+    """A source of labeled images. `name` identifies it in recipes, folds and metrics cards."""
 
     name: str
-    skipped: Counter[str]  # what was left out, and how often
+    skipped: Counter[str]  # reason -> number of skipped items
 
     @property
     def image_ids(self) -> np.ndarray:
-        """(P,) int64, one for each index of `sample`."""
-        ...
-
-    @property
-    def person_ids(self) -> np.ndarray:
-        """(P,) int64; where people are made on the fly, of the image."""
+        """(N,) int64, one for each index of `sample`."""
         ...
 
     def __len__(self) -> int: ...
 
-    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:
-        """The image (H, W, 3) uint8 BGR and the person at `index`; `rng` chooses if several are possible."""
-        ...
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Label]:
+        """Return the image (H, W, 3) uint8 BGR and the label at `index`; `rng` chooses if several are possible.
 
-    def subset(self, rows: np.ndarray) -> People:
-        """The same source with the people at `rows` (indices or a mask) alone."""
+        Raises:
+            DamagedImage: the image cannot be decoded.
+        """
         ...
 
     def digest(self) -> str:
-        """The same for two sources whose samples are the same, provided that the files of images are."""
+        """Return a text that is equal for two sources with equal samples, if their image files are equal."""
+        ...
+
+
+class People(ImageSource[Person], Protocol):
+    """A source of annotated people."""
+
+    @property
+    def person_ids(self) -> np.ndarray:
+        """(P,) int64; for people that are rendered on the fly, the image's id."""
+        ...
+
+    def subset(self, rows: np.ndarray) -> People:
+        """Return the source reduced to `rows` (indices or a mask)."""
         ...
 
 
 def digest_of(*parts: np.ndarray | str) -> str:
-    """SHA-256 of arrays, with their types and shapes, and texts, in hexadecimal digits."""
+    """Return the hexadecimal SHA-256 of texts and arrays, including the arrays' types and shapes."""
     found = hashlib.sha256()
     for part in parts:
         found.update(f"{part.dtype}{part.shape}".encode() if isinstance(part, np.ndarray) else b"text")
@@ -83,7 +93,7 @@ def digest_of(*parts: np.ndarray | str) -> str:
 
 
 def fold_of(name: str, image_ids: np.ndarray, folds: int) -> np.ndarray:
-    """(P,) int: the fold of each image, the same wherever and in whatever order the people are read."""
+    """Return the fold (N,) int64 of each image. It depends only on the source's name and the image's id."""
     return np.array(
         [zlib.crc32(f"{name}/{int(image)}".encode()) % folds for image in image_ids], dtype=np.int64
     )
@@ -102,9 +112,9 @@ class CocoPeople:
     annotatable: np.ndarray  # (P, K) bool
     image_ids: np.ndarray
     person_ids: np.ndarray
-    sizes: np.ndarray  # (P, 2) int64 width and height that the file says the images have; 0 where it does not
+    sizes: np.ndarray  # (P, 2) int64 width and height of the images by the file, or 0
     skipped: Counter[str] = field(default_factory=Counter)
-    settings: dict[str, Any] = field(default_factory=dict)  # of the renderer, if it drew the images
+    settings: dict[str, Any] = field(default_factory=dict)  # the renderer's settings, for rendered images
 
     def __post_init__(self) -> None:
         self._images = ImageFolder(self.folder)
@@ -113,10 +123,10 @@ class CocoPeople:
         return len(self.files)
 
     def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:  # noqa: ARG002
-        """The image and the person at `index`.
+        """Return the image and the person at `index`.
 
         Raises:
-            DamagedImage: the file cannot be decoded to its end, or is of another size than its labels are for.
+            DamagedImage: the file cannot be decoded to its end, or its size differs from that of the annotations.
         """
         try:
             path = self._images.path(str(self.files[index]))
@@ -137,22 +147,21 @@ class CocoPeople:
         )
 
     def subset(self, rows: np.ndarray) -> CocoPeople:
-        """The same source with the people at `rows` alone."""
+        """Return the source reduced to `rows`."""
         columns = ("files", "keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids", "sizes")
         kept = {column: getattr(self, column)[rows] for column in columns}
         return replace(self, **kept)
 
     def digest(self) -> str:
-        """Of the labels, the files' names below the folder, and the renderer's settings."""
-        arrays = (
-            self.keypoints, self.boxes, self.areas, self.annotatable, self.image_ids, self.person_ids,
-        )  # fmt: skip
-        return digest_of("images", json.dumps([self.settings, self.files.tolist()]), *arrays)
+        """Return the digest of the labels, the file names and the renderer's settings."""
+        columns = ("keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids")
+        names = json.dumps([self.settings, self.files.tolist()])
+        return digest_of("images", names, *(getattr(self, column) for column in columns))
 
 
-@functools.lru_cache(maxsize=2)  # people of one image follow each other where all of them are read in turn
+@functools.lru_cache(maxsize=2)  # people of one image are often read one after another
 def read_image(path: Path) -> np.ndarray:
-    """The image (H, W, 3) uint8 BGR: oaks.images.read_image."""
+    """Return the image (H, W, 3) uint8 BGR, as oaks.images.read_image does."""
     return images.read_image(path)
 
 
@@ -168,27 +177,27 @@ def read_coco(
     min_keypoints: int = 1,
     category: str | int | None = None,
 ) -> CocoPeople:
-    """The people of a COCO keypoints file that can be learnt from.
+    """Return the people of a COCO keypoints file that a network can learn from.
 
-    Left out, and counted in `skipped`: crowd regions, other categories, people with fewer than
-    `min_keypoints` labeled keypoints, annotations of images that the folder lacks, and what
-    oaks.coco.read_annotations skips. An annotation without `area` gets 0.53 times its box's, and is counted too.
+    Skipped, and counted in `skipped`: crowd regions, other categories, people with fewer than `min_keypoints` labeled
+    keypoints, annotations of images that are missing in the folder, and what oaks.coco.read_annotations skips. For an
+    annotation without `area`, 0.53 times the area of the box is used; these are counted too.
 
     Args:
-        name: what to call the source.
+        name: name of the source.
         annotations: the JSON file.
         images: the folder of its images.
-        skeleton: whose keypoints, by name where the file names its own.
-        boxes: a COCO results file of detected boxes, used instead of the annotated ones: best scores first,
-            each goes to the person it overlaps most, with IoU .5 or more; people without one are left out.
-        never_labeled: keypoints that the file never labels; nothing is learnt about them.
-        trust_absence: False where a missing label does not mean an invisible keypoint.
-        min_keypoints: people with fewer labeled keypoints are left out.
-        category: name or id of the category of people; None as oaks.coco.choose_category says.
+        skeleton: the expected keypoints; the file's keypoints are found by name if it names them.
+        boxes: a COCO results file of detected boxes that replace the annotated ones: in descending order of scores, each
+            is assigned to the person with the largest IoU of at least .5; people without one are skipped.
+        never_labeled: keypoints that the file never labels; they count in no loss.
+        trust_absence: False if a missing label does not mean that the keypoint is invisible.
+        min_keypoints: smallest number of labeled keypoints of a person.
+        category: name or id of the category of people; None: as oaks.coco.choose_category chooses.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ArgumentError: the file is not of this form; the message names the file and the annotation.
+        FileNotFoundError: the file is missing.
+        ArgumentError: the file has another form; the message names the file and the annotation.
     """
     if unknown := set(never_labeled) - set(skeleton.keypoints):
         raise ArgumentError(
@@ -213,7 +222,7 @@ def read_coco(
     if found.others:
         skipped["annotations of another category"] = found.others
     if found.renumbered:
-        skipped["people whose ids stood twice in the file, renumbered"] = found.renumbered
+        skipped["people with duplicate ids, renumbered"] = found.renumbered
     kept = np.ones(len(found.ids), bool)
     for reason, unfit in (
         ("crowd regions", found.crowd),
@@ -226,7 +235,7 @@ def read_coco(
             kept &= ~unfit
     if not kept.any():
         raise ArgumentError(
-            f"{annotations}: no people to learn from with images in {images}; left out: {dict(skipped)}"
+            f"{annotations} must have people to learn from with images in {images}, got none; skipped: {dict(skipped)}"
         )
     areas, image = found.areas[kept], found.image[kept]
     if unknown_areas := int(np.isnan(areas).sum()):

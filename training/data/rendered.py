@@ -1,4 +1,4 @@
-"""Rendered people as a source: drawn anew at every draw, or rendered once into a folder."""
+"""Rendered people as a source: rendered whenever they are drawn, or once into a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OnlineRenderedPeople:
     """One labeled person of each rendered picture, rendered whenever it is drawn.
 
     Attributes:
-        name: of the source.
+        name: name of the source.
         pictures: the renderer.
         image_ids: (P,) numbers of the pictures.
     """
@@ -36,14 +36,14 @@ class OnlineRenderedPeople:
 
     @property
     def person_ids(self) -> np.ndarray:
-        """(P,) the pictures' numbers: who of a picture is drawn is not fixed."""
+        """(P,) numbers of the pictures; the person within the picture is chosen at random."""
         return self.image_ids
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:
-        """The picture at `index`, or the next one with a labeled person, and one of its people."""
+        """Return the picture at `index` and one of its labeled people; another picture if it has none."""
         rng = rng or np.random.default_rng(index)
         number = int(self.image_ids[index])
         while True:
@@ -51,15 +51,14 @@ class OnlineRenderedPeople:
             labeled = [annotation for annotation in annotations if annotation["num_keypoints"] > 0]
             if labeled:
                 return image, _person(labeled[rng.integers(len(labeled))], number)
-            # Beyond every source of this many pictures, so that no validated picture is drawn.
-            number += 1 << 40
+            number += 1 << 40  # larger than any source, so that no picture of the validation is drawn
 
     def subset(self, rows: np.ndarray) -> OnlineRenderedPeople:
-        """The same source with the pictures at `rows` alone."""
-        return OnlineRenderedPeople(self.name, self.pictures, self.image_ids[rows], self.skipped)
+        """Return the source reduced to the pictures at `rows`."""
+        return replace(self, image_ids=self.image_ids[rows])
 
     def digest(self) -> str:
-        """Of the renderer's settings and the pictures' numbers."""
+        """Return the digest of the renderer's settings and the pictures' numbers."""
         return digest_of("drawn", json.dumps(self.pictures.settings), self.image_ids)
 
 
@@ -76,13 +75,15 @@ def _person(annotation: dict[str, Any], number: int) -> Person:
 
 
 def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | None) -> People:
-    """Rendered people, live or from `folder`/<name>, where they are rendered first if they are not there yet.
+    """Return rendered people: live, or stored in `folder`/<name> and rendered now if they are missing there.
 
     Raises:
-        ArgumentError: settings that the renderer refuses, not COCO's skeleton, or no folder to store in.
+        ArgumentError: the renderer refuses the settings, the skeleton is not COCO's, or `folder` is missing.
     """
     if skeleton != COCO17:
-        raise ArgumentError(f"{source.name}: rendered people have COCO's keypoints, not {skeleton.name!r}")
+        raise ArgumentError(
+            f"skeleton must be {COCO17.name!r} for rendered people ({source.name}), got {skeleton.name!r}"
+        )
     try:
         pictures = RenderedPeople(source.seed, **source.settings)
     except TypeError as error:
@@ -90,7 +91,7 @@ def open_rendered(source: RenderedSource, skeleton: Skeleton, folder: Path | Non
     if not source.stored:
         return OnlineRenderedPeople(source.name, pictures, np.arange(source.count, dtype=np.int64))
     if folder is None:
-        raise ArgumentError(f"{source.name}: stored people need a folder to be stored in")
+        raise ArgumentError(f"folder must be given for stored people ({source.name}), got None")
     annotations = write_dataset(
         folder / source.name,
         source.count,

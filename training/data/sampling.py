@@ -1,7 +1,7 @@
-"""The order in which people are drawn, and the loader that turns draws into batches.
+"""The order in which samples are drawn, and the loader that makes batches of them.
 
-Every draw has a number, and everything random about it follows from the seed and that number. So a training
-that stops at any step continues exactly, whatever the number of loading processes.
+Every draw has a number, and all its random numbers depend only on the seed and that number. A training that stops at any
+step therefore resumes exactly, with any number of loader workers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,34 +21,37 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 from oaks.training.data.augmentation import augment
-from oaks.training.data.people import DamagedImage, People, Person
+from oaks.training.data.people import DamagedImage, ImageSource, People
 from oaks.training.recipe import Augmentation
+
+Label = TypeVar("Label")
 
 log = logging.getLogger("oaks.training")
 
 BLOCK = 1 << 16
+"""Draws whose sources are chosen together."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One person drawn."""
+    """One drawn sample."""
 
     source: int
-    index: int  # of the person within the source
-    number: int  # of the draw since the training began
+    index: int  # within the source
+    number: int  # of the draw, counted from the start of the training
 
 
 class PeopleSampler(Sampler[list[Draw]]):
-    """Batches of draws: each source's people in one random order after another, sources mixed by weight.
+    """Batches of draws: sources are mixed by weight, and each is drawn in a new random order in every turn.
 
     Args:
-        lengths: people in each source.
-        weights: how often a source is drawn from; in proportion to these.
+        lengths: number of samples of each source.
+        weights: relative frequency of each source.
         batch: draws per step and process; process `rank` of `processes` gets its share of each step's draws.
-        steps: in the whole training.
-        start: steps that are done already.
-        seed: of the order.
-        rank: of this process.
+        steps: steps of the whole training.
+        start: number of completed steps.
+        seed: random seed of the order.
+        rank: number of this process.
         processes: number of training processes.
     """
 
@@ -79,7 +82,7 @@ class PeopleSampler(Sampler[list[Draw]]):
             yield step[self.rank :: self.processes]
 
     def _draws(self, begin: int) -> Iterator[Draw]:
-        taken = np.zeros(len(self.lengths), np.int64)  # from each source, before the present block
+        taken = np.zeros(len(self.lengths), np.int64)  # draws from each source before the current block
         orders: dict[int, tuple[int, np.ndarray]] = {}
         block = 0
         while True:
@@ -106,29 +109,33 @@ class PeopleSampler(Sampler[list[Draw]]):
         return np.random.default_rng([self.seed, 0, block]).choice(len(self.lengths), BLOCK, p=self.weights)
 
 
-@cache  # a damaged image is met in every epoch
+@cache  # a damaged image is drawn in every epoch
 def warn_once(message: str) -> None:
-    """Logs a warning if this process has not logged it yet."""
+    """Log a warning if this process has not logged it yet."""
     log.warning(message)
 
 
-def sample_readable(people: People, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Person, int]:
-    """The person at `index`, or the next one whose image can be decoded, and how many were skipped.
+def sample_readable(
+    source: ImageSource[Label], index: int, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, Label, int]:
+    """Return the sample at `index`, or the next one whose image can be decoded, and the number of skipped ones.
 
     Raises:
-        ArgumentError: nobody's can; the message names a file.
+        ArgumentError: no image of the source can be decoded; the message names a file.
     """
-    for damaged in range(len(people)):
+    for damaged in range(len(source)):
         try:
-            return *people.sample((index + damaged) % len(people), rng), damaged
+            return *source.sample((index + damaged) % len(source), rng), damaged
         except DamagedImage as error:
-            warn_once(f"{error}; the next person is taken instead")
+            warn_once(f"{error}; the next sample is used instead")
             last = error
-    raise ArgumentError(f"{people.name}: none of {len(people)} people's images can be decoded: {last}")
+    raise ArgumentError(
+        f"{source.name} must have images that can be decoded, got none for {len(source)} samples: {last}"
+    )
 
 
 class AugmentedPeople(Dataset[dict[str, Any]]):
-    """Augmented samples of several sources, addressed by draws."""
+    """Augmented people of several sources, indexed by draws."""
 
     def __init__(
         self,
@@ -155,26 +162,25 @@ class AugmentedPeople(Dataset[dict[str, Any]]):
 
 
 SECONDS_TO_STOP = 180
-"""For which a loading process outlives SIGTERM: what it loads for ends with the step, or with the validation."""
+"""Delay of SIGTERM in loader workers: long enough for the current step or validation to end."""
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose sampler starts where the training stands; Lightning asks loaders whether they can."""
+    """A loader whose sampler starts at the current step. Lightning resumes mid-epoch only with loaders that have a state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the number of steps done tells where to start."""
+        """Return an empty state: the number of completed steps determines where to start."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
+        """Do nothing."""
 
 
 def init_worker(worker: int) -> None:  # noqa: ARG001
     """Limit a loader worker to one thread; it ignores SIGINT and delays SIGTERM.
 
-    Ctrl-C and `timeout` signal the whole group: a loading process that died of it would break the step after which
-    the training wants to stop, and save. SIGTERM is also how the training ends a loading process, so that it waits
-    for a step, or a validation that is under way, alone.
+    Ctrl-C and `timeout` signal the whole process group. If a worker ended at once, the step after which the training
+    saves and stops would fail. The training itself ends workers with SIGTERM, so it is delayed and not ignored.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -183,7 +189,7 @@ def init_worker(worker: int) -> None:  # noqa: ARG001
 
 
 def make_loader(samples: Dataset[dict[str, Any]], draws: PeopleSampler, workers: int) -> ResumableLoader:
-    """Batches of samples: crop (B,H,W,3) uint8, points (B,K,2), visible, annotatable (B,K), damaged (B,)."""
+    """Return a loader of batches of samples, for the steps of `draws`."""
     return ResumableLoader(
         samples,
         batch_sampler=draws,

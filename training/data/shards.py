@@ -1,7 +1,7 @@
-"""Packed people: crops with room for augmentation, many to a file, so that training reads few bytes.
+"""Packed people: crops with a margin for augmentation, many per file, so that training reads little.
 
-A shard is a safetensors file: the JPEGs end to end, where each begins, and the labels in the pixel indices of
-the stored crops, with the way back to the original image. A folder of shards is one source of people.
+A shard is a safetensors file with concatenated JPEGs, the byte where each ends, the labels in pixel indices of the stored
+crops, and the transforms to the original images. A folder of shards is one source of people.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,15 +29,20 @@ from oaks.training.recipe import Augmentation
 FORMAT = 1
 SHARD_BYTES = 28_000_000
 JPEG_QUALITY = 92
-COLUMNS = ("keypoints", "boxes", "areas", "annotatable", "image_ids", "person_ids", "to_image")
+COLUMNS: dict[str, tuple[str, type[np.generic]]] = {
+    "keypoints": ("keypoints", np.float32), "boxes": ("box", np.float32), "areas": ("area", np.float32),
+    "annotatable": ("annotatable", np.uint8), "image_ids": ("image_id", np.int64), "person_ids": ("person_id", np.int64),
+    "to_image": ("to_image", np.float32),
+}  # fmt: skip
+"""Tensor of a shard -> field of Person, and stored type."""
 
 
 class Packing(NamedTuple):
-    """How people are packed, or must be packed at least.
+    """Settings of packed people, or the least that a training requires.
 
     Attributes:
         size: (width, height) of the crops that networks see.
-        padding: of the box.
+        padding: size of these crops relative to the box.
         detail, reach: as in `stored_crop`.
     """
 
@@ -54,11 +59,11 @@ class Packing(NamedTuple):
     def serves(self, required: Packing) -> bool:
         """Whether people packed like this have at least the extent and the detail of `required`.
 
-        Crops of another aspect have windows that are grown otherwise; the person counts for whom that is worst.
-        Missing room of one pixel of the crop, at the most extreme augmentation, is none.
+        The windows of crops with another aspect ratio differ; the worst case of all boxes is used. A margin that is one
+        crop pixel too small at the strongest augmentation is accepted.
         """
         (width, height), (w, h) = self.size, required.size
-        aspects = (w / h) / (width / height)  # how much wider the other window is for people who are tall
+        aspects = (w / h) / (width / height)  # how much wider the other window is for tall boxes
         detail = self.detail * width / w * required.padding / self.padding * min(1, aspects)
         reach = self.reach * self.padding / required.padding / max(1, aspects)
         reach *= math.hypot(1, height / width) / math.hypot(1, h / w)
@@ -68,17 +73,13 @@ class Packing(NamedTuple):
 def required_packing(
     settings: Augmentation, size: tuple[int, int], padding: float, detail: float = 1.0
 ) -> Packing:
-    """The least packing that shows all of plain crops and of those augmented as `settings` say."""
-    width, height = size
+    """Return the least packing that contains all crops, unchanged or augmented with `settings`."""
     turn = np.deg2rad(np.linspace(0, min(settings.rotation, 90), 91))
     reach = 0.0
-    for along, across in (
-        (width, height),
-        (height, width),
-    ):  # half of the rotated and shifted window, per axis
+    for along, across in (size, size[::-1]):  # half of the rotated and shifted window, per axis
         rotated = (along * np.cos(turn) + across * np.sin(turn)).max()
         reach = max(reach, along, settings.scale[1] * rotated + 2 * settings.shift * along)
-    return Packing(size, padding, detail, float(reach / np.hypot(width, height)))
+    return Packing(size, padding, detail, float(reach / np.hypot(*size)))
 
 
 @dataclass
@@ -105,44 +106,44 @@ class ShardPeople:
         return self.columns["person_ids"]
 
     def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, Person]:  # noqa: ARG002
-        """The stored crop and the person at `index`.
+        """Return the stored crop and the person at `index`.
 
         Raises:
             DamagedImage: the stored crop cannot be decoded.
         """
         shard, begin, end = self.places[index]
         image = cv2.imdecode(self.bytes[shard][begin:end], cv2.IMREAD_COLOR)
-        row = {name: column[index] for name, column in self.columns.items()}
+        row: dict[str, Any] = {name: self.columns[column][index] for column, (name, _) in COLUMNS.items()}
         if image is None:
-            raise DamagedImage(f"{self.name}: shard {shard}, person {row['person_ids']}: cannot be decoded")
-        return image, Person(
-            row["keypoints"], row["boxes"], float(row["areas"]), row["annotatable"],
-            int(row["image_ids"]), int(row["person_ids"]), row["to_image"],
-        )  # fmt: skip
+            raise DamagedImage(f"{self.name}: shard {shard}, person {row['person_id']}: cannot be decoded")
+        return image, Person(**{name: value if value.ndim else value.item() for name, value in row.items()})
 
     def subset(self, rows: np.ndarray) -> ShardPeople:
-        """The same source with the people at `rows` alone."""
+        """Return the source reduced to `rows`."""
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return ShardPeople(self.name, self.bytes, self.places[rows], columns, self.skipped)
+        return replace(self, places=self.places[rows], columns=columns)
 
     def digest(self) -> str:
-        """Of the labels and of where each person's JPEG lies, which changes with nearly every packing."""
+        """Return the digest of the labels and of the JPEGs' positions, which differ between almost all packings."""
         return digest_of("packed", self.places, *(self.columns[name] for name in COLUMNS))
 
 
 def stored_crop(
     image: np.ndarray, person: Person, *, size: tuple[int, int], padding: float, detail: float, reach: float
 ) -> tuple[np.ndarray, Person]:
-    """The part of `image` that augmented crops of `person` can show, reduced where it is larger than needed.
+    """Return the part of an image that augmented crops of a person can show, at most at the required resolution.
 
     Args:
         image: (H, W, 3) uint8.
         person: in pixel indices of `image`.
         size: (width, height) of the crops that networks will see.
-        padding: of the box.
-        detail: pixels kept per pixel of such a crop; never enlarged.
-        reach: how much larger than the padded box the region is, to leave room for scale and shift; rotation
-            by any angle is allowed for.
+        padding: size of these crops relative to the box.
+        detail: stored pixels per pixel of such a crop; the image is never enlarged.
+        reach: size of the stored region relative to the padded box rotated by any angle; the margin is for scale and
+            shift.
+
+    Returns:
+        The stored region, and the person in its pixel indices.
     """
     center, extent = window_of(person.box, size, padding)
     half = np.full(2, np.hypot(*extent) / 2 * reach)
@@ -151,7 +152,7 @@ def stored_crop(
     high = np.clip(np.ceil(center + half), low + 1, (columns, rows)).astype(int)
     region = image[low[1] : high[1], low[0] : high[0]]
     factor = min(1.0, max(detail * size[0] / extent[0], 1 / min(region.shape[:2])))
-    if factor < 1:  # the factor is handed over, not the size: rounding that would stretch the picture
+    if factor < 1:  # by factor, not by size: rounding the size would change the aspect ratio
         region = cv2.resize(region, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     step = 1 / factor  # image pixels per stored pixel
     keypoints = person.keypoints.copy()
@@ -181,21 +182,20 @@ def write_shards(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
-    """Packs people into `folder`, replacing the shards there; gives their number.
+    """Pack people into a folder, replace the shards there, and return the number of people.
 
     Args:
-        name: of the source; training calls the people so.
+        name: name of the source.
         people: (image, person) pairs.
-        folder: is made; gets people-0000.safetensors onwards and, last, index.json, which names them.
+        folder: folder of people-0000.safetensors and following, and index.json, which lists them and is written last.
         size: (width, height) of the crops that networks will see.
-        padding: of the box.
-        detail: as in `stored_crop`.
-        reach: as in `stored_crop`.
-        shard_bytes: a shard's JPEGs together stay below this.
+        padding: size of these crops relative to the box.
+        detail, reach: as in `stored_crop`.
+        shard_bytes: largest total size of a shard's JPEGs.
         progress: called once per person.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").unlink(missing_ok=True)  # which the shards would soon not agree with
+    (folder / "index.json").unlink(missing_ok=True)  # it describes the old shards
     files: list[str] = []
     jpegs: list[np.ndarray] = []
     rows: list[Person] = []
@@ -238,66 +238,58 @@ def _write_shard(path: Path, jpegs: list[np.ndarray], rows: list[Person]) -> Non
     content = {
         "bytes": np.concatenate(jpegs),
         "ends": ends.astype(np.int64),
-        "keypoints": np.stack([row.keypoints for row in rows]).astype(np.float32),
-        "boxes": np.stack([row.box for row in rows]).astype(np.float32),
-        "areas": np.array([row.area for row in rows], np.float32),
-        "annotatable": np.stack([row.annotatable for row in rows]).astype(np.uint8),
-        "image_ids": np.array([row.image_id for row in rows], np.int64),
-        "person_ids": np.array([row.person_id for row in rows], np.int64),
-        "to_image": np.stack([row.to_image for row in rows]).astype(np.float32),
+        **{
+            column: np.array([getattr(row, name) for row in rows], kind)
+            for column, (name, kind) in COLUMNS.items()
+        },
     }
     with replacing(path) as file:
         file.write(save(content))
 
 
 def read_index(folder: Path) -> tuple[dict[str, Any], Packing]:
-    """What index.json in a folder of shards says, and how the people there are packed.
+    """Return the content of index.json in a folder of shards, and the packing that it states.
 
     Raises:
-        ArgumentError: there is none, or it is of another format; the message names it.
+        ArgumentError: the file is missing or has another format; the message names it.
     """
     path = folder / "index.json"
     if not path.is_file():
         raise ArgumentError(
-            f"{folder}: no index.json: not a folder of packed people, or its packing was not finished"
+            f"{folder} must have an index.json, got none: it holds no packed people, or packing was not finished"
         )
     index = read_json(path, top=dict)
     if index.get("format") != FORMAT:
         raise ArgumentError(f"{path} must have format {FORMAT}, got {index.get('format')!r}")
-    fields: dict[str, Any] = {
-        "name": str,
-        "files": list,
-        "people": int,
-        "size": list,
-        "padding": (int, float),
-    }
-    require(index, {**fields, "detail": (int, float), "reach": (int, float)}, path)
+    numbers = dict.fromkeys(("padding", "detail", "reach"), (int, float))
+    fields: dict[str, Any] = {"name": str, "files": list, "people": int, "size": list, **numbers}
+    require(index, fields, path)
     if not all(isinstance(name, str) and Path(name).name == name for name in index["files"]):
-        raise ArgumentError(
-            f"{path}: files must be a list of names of files beside it, got {index['files']!r}"
-        )
+        raise ArgumentError(f"{path}: files must be names of files in its folder, got {index['files']!r}")
     if len(index["size"]) != 2 or not all(type(side) is int and side > 0 for side in index["size"]):
         raise ArgumentError(f"{path}: size must be two positive integers, got {index['size']!r}")
     return index, Packing(tuple(index["size"]), index["padding"], index["detail"], index["reach"])
 
 
 def read_shards(folder: Path, name: str | None = None, required: Packing | None = None) -> ShardPeople:
-    """The people of a folder of shards.
+    """Return the people of a folder of shards.
 
     Args:
-        folder: as `write_shards` left it.
-        name: what to call the source; as packed unless given.
-        required: the least packing that is enough.
+        folder: a folder that `write_shards` wrote.
+        name: name of the source; None: the name that it was packed with.
+        required: the least sufficient packing.
 
     Raises:
-        ArgumentError: the folder is not whole or of this format, a shard is damaged, or the people are packed too
-            coarsely or too narrowly; the message names it.
+        ArgumentError: the folder is incomplete or has another format, a shard is damaged, or the people are packed with
+            less detail or margin than required; the message names the file.
     """
     index, packing = read_index(folder)
     path = folder / "index.json"
     if required is not None and not packing.serves(required):
-        raise ArgumentError(f"{path} must be packed for at least {required}, got {packing}; pack these people again "
-                         "with `oaks pack` and the recipe that is to read them")  # fmt: skip
+        raise ArgumentError(
+            f"{path} must be packed for at least {required}, got {packing}; pack these people again with `oaks pack` "
+            "and this training's recipe"
+        )
     data, places = [], []
     columns: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}
     for number, file in enumerate(index["files"]):
@@ -310,17 +302,17 @@ def read_shards(folder: Path, name: str | None = None, required: Packing | None 
         except Exception as error:
             if not may_be_damage(error) and not isinstance(error, FileNotFoundError):
                 raise
-            raise ArgumentError(f"{folder / file}: damaged or missing shard: {error}") from error
+            raise ArgumentError(f"{folder / file} must be a complete shard, got {error}") from error
         begins = np.concatenate([[0], ends[:-1]])
         places.append(np.stack([np.full(len(ends), number), begins, ends], axis=1))
     if not places:
-        raise ArgumentError(f"{path}: no people in it")
+        raise ArgumentError(f"{path}: files must be at least one shard, got none")
     joined = {column: np.concatenate(parts) for column, parts in columns.items()}
     joined["annotatable"] = joined["annotatable"].astype(bool)
     people = ShardPeople(name or index["name"], data, np.concatenate(places), joined)
     if len(people) != index["people"] or math.prod(joined["boxes"].shape) != 4 * len(people):
         raise ArgumentError(
-            f"{path}: the number of people must be {index['people']}, as it states, got {len(people)} in its shards"
+            f"{folder} must hold {index['people']} people, as index.json states, got {len(people)}"
         )
     return people
 

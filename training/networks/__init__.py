@@ -1,4 +1,4 @@
-"""The networks, by name."""
+"""All networks, by name."""
 
 from __future__ import annotations
 
@@ -27,30 +27,29 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def build(architecture: dict[str, Any]) -> nn.Module:
-    """The network that `architecture` describes, freshly initialized, in training mode.
+    """Return the network that `architecture` describes, with random weights, in training mode.
 
     "oa_hpe", "mobile_oa_hpe" and "hrnet" map normalized crops (N,3,H,W) to heatmaps (N,K,h,w) and visibility logits (N,K)
-    or None;
-    "person_detector" maps pixels to centers, sizes and offsets of people's boxes;
-    "ks_net" maps flip-averaged heatmaps (N,K,h,w) to KS logits (N,K), with `visibility` to those and visibility logits.
+    or None; "person_detector" maps pixels to centers, sizes and offsets of person boxes; "ks_net" maps flip-averaged
+    heatmaps (N,K,h,w) to KS logits (N,K), and with `visibility` to visibility logits too.
 
     Args:
         architecture: "name" (a key of NETWORKS) and the keyword arguments of that network.
 
     Raises:
-        ArgumentError: an unknown name or argument, or a value that does not fit.
+        ArgumentError: a name or an argument is unknown, or a value does not fit.
     """
     arguments = dict(architecture)
     name = arguments.pop("name", None)
     check_choice("architecture: name", name, NETWORKS)
     known = set(inspect.signature(NETWORKS[name]).parameters)
     if unknown := set(arguments) - known:
-        raise ArgumentError(f"architecture: {name} has no {sorted(unknown)}; it takes {sorted(known)}")
+        raise ArgumentError(f"architecture: {name} takes {sorted(known)}, got {sorted(unknown)}")
     return NETWORKS[name](**arguments)
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The network with its weights in the memory format that convolutions are fastest in."""
+    """Convert a network's weights to the memory format with the fastest convolutions."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads lack it
 
 

@@ -12,7 +12,7 @@ from oaks.training.networks.summary import Size, describe, measure
 
 
 def rows() -> list[tuple[str, str, Size]]:
-    """(network, input, size) of the classifiers at 224×224 and of the pose networks at their usual inputs."""
+    """Return (network, input, size) of the classifiers at 224×224 and of the pose networks at their usual inputs."""
     table = [
         (f"{name} classifier", "224×224", measure(ResNet(name, classes=1000), (3, 224, 224)))
         for name in LAYERS
@@ -31,7 +31,7 @@ def rows() -> list[tuple[str, str, Size]]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     table = Table("network", "input", "parameters", "GMAC")
     for name, size, cost in rows():
         table.add_row(name, size, f"{cost.parameters:,}", f"{cost.macs / 1e9:.3f}")

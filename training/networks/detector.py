@@ -1,7 +1,7 @@
 """The person detector: MobileNetV2, MoveNet's feature pyramid to stride 4, and heads for centers and boxes.
 
-Sources: Zhou et al., "Objects as Points", 2019 (one peak per object, its box beside it); MoveNet MultiPose's published
-graph, whose backbone, pyramid and heads this network starts from.
+Sources: Zhou et al., "Objects as Points", 2019 (one peak per object, with its box); MoveNet MultiPose's published graph,
+which has the same backbone, pyramid and heads.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from oaks.training.networks.mobilenet import BLOCKS, MobileNetV2, MobilePyramid,
 STRIDE = 4
 """Input pixels per output cell."""
 BIAS = -4.6
-"""Logit of a center where nothing is known: probability .01 (Lin et al., "Focal Loss", section 4.1)."""
+"""Initial logit of centers: probability .01 (Lin et al., "Focal Loss", section 4.1)."""
 
 
 class PersonDetector(nn.Module):
     """Centers of people and their boxes, at stride 4.
 
     Args:
-        width: of the backbone.
-        blocks: of the backbone; 16 leave out its heaviest end.
+        width: width of the backbone.
+        blocks: number of blocks of the backbone; 16 omit its largest part.
     """
 
     def __init__(self, *, width: float = 1.5, blocks: int = BLOCKS) -> None:
@@ -36,14 +36,14 @@ class PersonDetector(nn.Module):
         nn.init.constant_(self.center.output.bias, BIAS)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalized pixels (N, 3, H, W), H and W multiples of 32, to centers, sizes and offsets.
+        """Map normalized pixels (N, 3, H, W), H and W multiples of 32, to centers, sizes and offsets.
 
         Returns:
-            center logits (N, 1, H/4, W/4); width and height (N, 2, H/4, W/4) and the x and y from the middle of the
-            cell to that of the box (N, 2, H/4, W/4), all in input pixels.
+            Center logits (N, 1, H/4, W/4); width and height (N, 2, H/4, W/4) of the box, and x and y (N, 2, H/4, W/4) of its
+            center relative to the cell's center, all in input pixels.
         """
         features = self.pyramid(self.backbone(pixels))
-        # Published heads give sizes in cells, without a bound: softplus keeps large ones as they are, and all above 0.
+        # The published heads output sizes in cells. Softplus makes them positive and hardly changes large ones.
         sizes = functional.softplus(self.size(features)) * STRIDE
         return self.center(features), sizes, self.shift(features) * STRIDE
 

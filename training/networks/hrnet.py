@@ -1,4 +1,4 @@
-"""HRNet (Sun et al., CVPR 2019) for poses, with the parameter names of its public checkpoints."""
+"""HRNet (Sun et al., CVPR 2019) for poses, with the parameter names of the public checkpoints."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oaks.training.networks.pose import heatmap_layer
-from oaks.training.networks.resnet import BasicBlock, Bottleneck, conv3x3, initialize, projection
+from oaks.training.networks.resnet import (
+    BasicBlock,
+    Bottleneck,
+    conv3x3,
+    conv_norm_relu,
+    initialize,
+    projection,
+)
 
 BLOCKS_PER_BRANCH = 4
 MODULES = (1, 4, 3)  # of stages 2, 3 and 4
 
 
-def normalized(*layers: nn.Conv2d, relu: bool) -> nn.Sequential:
-    """One convolution, its batch norm, and a ReLU if asked for."""
-    (layer,) = layers
-    parts: list[nn.Module] = [layer, nn.BatchNorm2d(layer.out_channels)]
-    return nn.Sequential(*parts, nn.ReLU(inplace=True)) if relu else nn.Sequential(*parts)
-
-
 def blocks(
     kind: type[BasicBlock] | type[Bottleneck], inputs: int, channels: int, count: int
 ) -> nn.Sequential:
-    """`count` residual blocks; the first one projects its shortcut where the channels change."""
+    """Return `count` residual blocks; the first projects its shortcut if the number of channels changes."""
     outputs = channels * kind.expansion
     shortcut = projection(inputs, outputs, 1) if inputs != outputs else None
     return nn.Sequential(
@@ -36,32 +36,25 @@ def blocks(
 
 
 def fusion(branches: list[int], target: int, source: int) -> nn.Module | None:
-    """What brings branch `source` to the resolution and channels of branch `target`; None for itself."""
+    """Return layers from the resolution and channels of branch `source` to those of `target`; None for the same branch."""
     if source == target:
         return None
-    if source > target:  # coarser: the upsampling follows in forward
-        layer = nn.Conv2d(branches[source], branches[target], 1, bias=False)
-        return nn.Sequential(
-            layer,
-            nn.BatchNorm2d(branches[target]),
-            nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
-        )
-    steps = []
-    for step in range(target - source):
-        last = step == target - source - 1
-        outputs = branches[target] if last else branches[source]
-        steps.append(normalized(conv3x3(branches[source], outputs, 2), relu=not last))
-    return nn.Sequential(*steps)
+    if source > target:
+        upsampling = nn.Upsample(scale_factor=2 ** (source - target), mode="nearest")
+        return nn.Sequential(*projection(branches[source], branches[target], 1), upsampling)
+    steps = [conv_norm_relu(branches[source], branches[source], 3, 2) for _ in range(target - source - 1)]
+    # Without ReLU, which follows after the sum of the branches.
+    return nn.Sequential(*steps, conv_norm_relu(branches[source], branches[target], 3, 2)[:-1])
 
 
 def optional(layers: Sequence[nn.Module | None]) -> nn.ModuleList:
-    """Layers of which some are left out, which torch takes though its annotations do not say so."""
+    """Return a list of layers and None. torch accepts None, but its type annotations do not."""
     found: Any = layers
     return nn.ModuleList(found)
 
 
 class HighResolutionModule(nn.Module):
-    """Parallel branches of residual blocks, then each branch becomes the sum of all of them."""
+    """Parallel branches of residual blocks, and their fusion: each output is the sum of all branches."""
 
     def __init__(self, channels: list[int], outputs: int) -> None:
         super().__init__()
@@ -72,7 +65,7 @@ class HighResolutionModule(nn.Module):
         )
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        """One map per branch to one map per output."""
+        """Map one feature map per branch to one per output."""
         maps = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         fused = []
         for layers in self.fuse_layers:
@@ -83,7 +76,7 @@ class HighResolutionModule(nn.Module):
 
 
 class HRNet(nn.Module):
-    """HRNet-W32, -W48 or of any other width.
+    """HRNet-W32, HRNet-W48 or another width.
 
     Args:
         width: channels of the finest branch (32 or 48 in the public checkpoints).
@@ -100,7 +93,7 @@ class HRNet(nn.Module):
         for stage, modules in enumerate(MODULES, start=2):
             channels = [width * 2**branch for branch in range(stage)]
             self.add_module(f"transition{stage - 1}", self._transition(before, channels))
-            # Only the finest map of the last module is read.
+            # Only the finest output of the last module is used.
             outputs = [1 if stage == 4 and m == modules - 1 else stage for m in range(modules)]
             self.add_module(
                 f"stage{stage}", nn.ModuleList(HighResolutionModule(channels, count) for count in outputs)
@@ -115,26 +108,20 @@ class HRNet(nn.Module):
         for branch, channels in enumerate(after):
             if branch < len(before):
                 same = before[branch] == channels
-                layers.append(None if same else normalized(conv3x3(before[branch], channels), relu=True))
+                layers.append(None if same else conv_norm_relu(before[branch], channels))
             else:
-                layers.append(nn.Sequential(normalized(conv3x3(before[-1], channels, 2), relu=True)))
+                layers.append(nn.Sequential(conv_norm_relu(before[-1], channels, 3, 2)))
         return optional(layers)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, None]:
-        """Normalised crops (N, 3, H, W), sides multiples of 32, to heatmaps (N, K, H / 4, W / 4) and None."""
+        """Map normalized crops (N, 3, H, W), sides multiples of 32, to heatmaps (N, K, H / 4, W / 4) and None."""
         x = self.relu(self.bn1(self.conv1(crops)))
         x = self.layer1(self.relu(self.bn2(self.conv2(x))))
         maps = [x]
         for stage in (2, 3, 4):
-            entry = getattr(self, f"transition{stage - 1}")
-            maps = [
-                (
-                    maps[min(branch, len(maps) - 1)]
-                    if layer is None
-                    else layer(maps[min(branch, len(maps) - 1)])
-                )
-                for branch, layer in enumerate(entry)
-            ]
+            sources = [*maps, maps[-1]]  # the new branch starts from the coarsest map
+            transition = getattr(self, f"transition{stage - 1}")
+            maps = [x if layer is None else layer(x) for layer, x in zip(transition, sources, strict=True)]
             for module in getattr(self, f"stage{stage}"):
                 maps = module(maps)
         return self.final_layer(maps[0]), None

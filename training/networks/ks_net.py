@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
-from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, initialize, scaled
-
-
-class ResNetFeatures(ResNet):
-    """A residual network whose forward gives C5 alone."""
-
-    def forward(self, x: Tensor) -> Any:
-        """(N, inputs, H, W) to C5."""
-        return super().forward(x)[-1]
+from oaks.training.networks.resnet import CHANNELS, LAYERS, ResNet, conv_norm_relu, initialize, scaled
 
 
 def two_convolutions(inputs: int, width: float) -> tuple[nn.Module, int]:
-    """The paper's shallowest backbone (table 5): two convolutions, each halving the resolution."""
+    """Return the paper's shallowest backbone (table 5), two convolutions of stride 2, and its output channels."""
     first, second = scaled(64, width), scaled(128, width)
-    layers = nn.Sequential(
-        nn.Conv2d(inputs, first, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(first),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(second),
-        nn.ReLU(inplace=True),
-    )
-    return layers, second
+    layers = (*conv_norm_relu(inputs, first, 3, 2), *conv_norm_relu(first, second, 3, 2))
+    return nn.Sequential(*layers), second
 
 
 def alexnet(inputs: int, width: float) -> tuple[nn.Module, int]:
-    """AlexNet's five convolutions (Krizhevsky, 2014) with batch norm, and padded pools for small heatmaps."""
+    """Return AlexNet's five convolutions (Krizhevsky, 2014) with batch norm and padded pools, and the output channels."""
     a, b, c, d = (scaled(channels, width) for channels in (64, 192, 384, 256))
-    layers: list[nn.Module] = []
-    for before, after, kernel, stride, padding, pool in (
-        (inputs, a, 11, 4, 5, True),
-        (a, b, 5, 1, 2, True),
-        (b, c, 3, 1, 1, False),
-        (c, d, 3, 1, 1, False),
-        (d, d, 3, 1, 1, False),
-    ):
-        layers += [
-            nn.Conv2d(before, after, kernel, stride, padding, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-        ]
-        if pool:
-            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, stride=2, padding=1)
+
+    layers = (
+        *conv_norm_relu(inputs, a, 11, 4), pool(), *conv_norm_relu(a, b, 5), pool(),
+        *conv_norm_relu(b, c), *conv_norm_relu(c, d), *conv_norm_relu(d, d),
+    )  # fmt: skip
     return nn.Sequential(*layers), d
 
 
 def vgg19(inputs: int, width: float) -> tuple[nn.Module, int]:
-    """VGG-19's sixteen convolutions (Simonyan and Zisserman, 2015) with batch norm; ceiling pools."""
+    """Return VGG-19's convolutions (Simonyan and Zisserman, 2015) with batch norm, and the output channels."""
     layers: list[nn.Module] = []
     before = inputs
     for channels, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
         after = scaled(channels, width)
         for _ in range(count):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += conv_norm_relu(before, after)
             before = after
         layers.append(nn.MaxPool2d(2, ceil_mode=True))
     return nn.Sequential(*layers), before
@@ -77,23 +53,16 @@ class Inception(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = one + three[1] + five[1] + pool
-        self.branch1 = unit(inputs, one, 1)
-        self.branch2 = nn.Sequential(unit(inputs, three[0], 1), unit(three[0], three[1], 3))
-        self.branch3 = nn.Sequential(unit(inputs, five[0], 1), unit(five[0], five[1], 5))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), unit(inputs, pool, 1))
+        self.branch1 = conv_norm_relu(inputs, one, 1)
+        self.branch2 = nn.Sequential(
+            conv_norm_relu(inputs, three[0], 1), conv_norm_relu(three[0], three[1], 3)
+        )
+        self.branch3 = nn.Sequential(conv_norm_relu(inputs, five[0], 1), conv_norm_relu(five[0], five[1], 5))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), conv_norm_relu(inputs, pool, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H, W)."""
+        """Map (N, inputs, H, W) to (N, outputs, H, W)."""
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
-
-
-def unit(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
 
 
 INCEPTIONS: tuple[tuple[int, tuple[int, int], tuple[int, int], int] | None, ...] = (
@@ -112,13 +81,13 @@ INCEPTIONS: tuple[tuple[int, tuple[int, int], tuple[int, int], int] | None, ...]
 
 
 def googlenet(inputs: int, width: float) -> tuple[nn.Module, int]:
-    """GoogLeNet's nine inception modules with batch norm, without its auxiliary outputs."""
+    """Return GoogLeNet without auxiliary outputs, with batch norm, and its output channels."""
     a, b = scaled(64, width), scaled(192, width)
     layers: list[nn.Module] = [
-        unit(inputs, a, 7, 2),
+        conv_norm_relu(inputs, a, 7, 2),
         nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        unit(a, a, 1),
-        unit(a, b, 3),
+        conv_norm_relu(a, a, 1),
+        conv_norm_relu(a, b, 3),
         nn.MaxPool2d(3, stride=2, ceil_mode=True),
     ]
     before = b
@@ -139,11 +108,10 @@ BACKBONES = (*LAYERS, *SHALLOW)
 
 
 class MapFigures(nn.Module):
-    """What one would note down about each keypoint's map: six numbers, batch-normalized.
+    """Six batch-normalized numbers of each keypoint's map, some of which the backbone's global pooling would blur.
 
     The highest value; the highest of the other local maxima; the sum of the map; its center (x and y from -1 to 1 over
     the map) and spread in the same unit, weighted by squared values. Negative values count as 0.
-    Pooling over all positions, as the backbone does, blurs the first two.
     """
 
     FIGURES = 6
@@ -153,7 +121,7 @@ class MapFigures(nn.Module):
         self.norm = nn.BatchNorm1d(self.FIGURES * keypoints)
 
     def forward(self, heatmaps: Tensor) -> Tensor:
-        """(N, K, h, w) to (N, 6 K)."""
+        """Map heatmaps (N, K, h, w) to (N, 6 K)."""
         height, width = heatmaps.shape[-2:]
         maps = functional.relu(heatmaps)
         highest = maps.amax(dim=(2, 3))
@@ -166,7 +134,7 @@ class MapFigures(nn.Module):
         across, down = weights.sum(dim=2), weights.sum(dim=3)
         x, y = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in (width, height))
         center_x, center_y = (across * x).sum(dim=2), (down * y).sum(dim=2)
-        # Squares of distances from the center itself: a difference of squares would cancel in half precision.
+        # Not as a difference of squares, which would cancel in half precision.
         spread = (across * (x - center_x[..., None]).square()).sum(dim=2) + (
             down * (y - center_y[..., None]).square()
         ).sum(dim=2)
@@ -180,13 +148,13 @@ class KSNet(nn.Module):
     Args:
         backbone: "resnet18" (the paper), "resnet50" (or another residual network), "conv2", "alexnet",
             "vgg19" or "googlenet" (table 5).
-        width: multiplies the backbone's channels.
-        channels: a residual backbone's stages before `width`.
-        fine: a residual backbone that begins at the heatmaps' own resolution: for small heatmaps, of which the
-            published stem leaves a sixteenth.
-        figures: the hidden layers see MapFigures beside the backbone's features.
+        width: factor on the backbone's channels.
+        channels: channels of a residual backbone's stages before `width`.
+        fine: whether a residual backbone starts at the heatmaps' resolution; for small heatmaps, whose area the published
+            stem reduces to a sixteenth.
+        figures: whether MapFigures are further inputs of the hidden layers.
         hidden: units of the two hidden layers (the paper: 1024).
-        visibility: with logits of visibility too, for pose networks that give none.
+        visibility: whether to predict visibility logits too, for pose networks without visibility.
         keypoints: K.
 
     Raises:
@@ -208,12 +176,11 @@ class KSNet(nn.Module):
         super().__init__()
         check_choice("backbone", backbone, BACKBONES)
         if fine and backbone not in LAYERS:
-            raise ArgumentError(f"fine must be False but for residual backbones, got backbone {backbone!r}")
+            raise ArgumentError(f"fine must be False for backbone {backbone!r}, got True")
+        self.backbone: nn.Module
         if backbone in LAYERS:
-            self.backbone: nn.Module = ResNetFeatures(
-                backbone, width=width, channels=channels, inputs=keypoints, fine=fine
-            )
-            features = self.backbone.channels[-1]
+            residual = ResNet(backbone, width=width, channels=channels, inputs=keypoints, fine=fine)
+            self.backbone, features = residual, residual.channels[-1]
         else:
             self.backbone, features = SHALLOW[backbone](keypoints, width)
             initialize(self.backbone)
@@ -231,8 +198,9 @@ class KSNet(nn.Module):
         self.visibility = nn.Linear(hidden, keypoints) if visibility else None
 
     def forward(self, heatmaps: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Heatmaps (N, K, h, w) to KS logits (N, K), or to those and the logits of visibility."""
-        features = self.backbone(heatmaps).mean(dim=(2, 3))
+        """Map heatmaps (N, K, h, w) to KS logits (N, K), or to those and visibility logits (N, K)."""
+        maps = self.backbone(heatmaps)
+        features = (maps[-1] if isinstance(self.backbone, ResNet) else maps).mean(dim=(2, 3))
         if self.figures is not None:
             features = torch.cat([features, self.figures(heatmaps)], dim=1)
         hidden = self.hidden(features)

@@ -1,7 +1,7 @@
-"""MobileNetV2 with a feature pyramid to stride 4, as MoveNet has them, and the pose network on top of both.
+"""MobileNetV2 and MoveNet's feature pyramid to stride 4, and a pose network with both.
 
-Sources: Sandler et al., "MobileNetV2", CVPR 2018, table 2; MoveNet's published TensorFlow.js graphs, whose layers,
-paddings and channel counts these are, so that their weights can be loaded (`oaks.training.pretrained`).
+Sources: Sandler et al., "MobileNetV2", CVPR 2018, table 2; MoveNet's published TensorFlow.js graphs. Layers, paddings and
+channels are the same as there, so that the published weights can be loaded (`oaks.training.pretrained`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ STAGES = (
 PYRAMID_BLOCKS = (2, 5, 9)
 """Blocks whose outputs are the pyramid's finer levels, at strides 4, 8 and 16."""
 BLOCKS = 17
-"""Of the whole backbone."""
+"""Blocks of the whole backbone."""
 DEEPEST = 13
 """The first block at stride 32."""
 LAST = 1280
-"""Channels of the last convolution, at stride 32, whatever the width is."""
+"""Channels of the last convolution, at stride 32, for any width."""
 LATERAL = (24, 32, 64, 64)
 """Channels of the pyramid's levels at strides 4, 8, 16 and 32."""
 FEATURES = 24
@@ -38,13 +38,13 @@ FEATURES = 24
 
 
 def divisible_by_eight(channels: float) -> int:
-    """Channels rounded to a multiple of 8, as MobileNetV2's width multiplier rounds them."""
+    """Round channels to a multiple of 8, as MobileNetV2's width multiplier does."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class SameConvolution(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding for even sizes: at stride 2, only right and below."""
+    """Convolution with TensorFlow's SAME padding for even sizes: at stride 2 only on the right and at the bottom."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = True
@@ -53,7 +53,7 @@ class SameConvolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride); H and W even where the stride is 2."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride); with stride 2, H and W must be even."""
         return super().forward(functional.pad(input, (0, 1, 0, 1)) if self.stride[0] == 2 else input)
 
 
@@ -69,7 +69,7 @@ class InvertedResidual(nn.Module):
         self.project = SameConvolution(hidden, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = x if self.expand is None else functional.relu6(self.expand(x))
         y = self.project(functional.relu6(self.depthwise(y)))
         return x + y if self.residual else y
@@ -79,12 +79,12 @@ class MobileNetV2(nn.Module):
     """The backbone.
 
     Args:
-        width: multiplies the channels; MoveNet Lightning has 1, MultiPose 1.5, Thunder 1.75.
-        blocks: how many of the 17 blocks there are, at least 14. With fewer than 17, the last convolution is left out
-            too: the end holds a third of the parameters.
+        width: factor on the channels; MoveNet Lightning has 1, MultiPose 1.5, Thunder 1.75.
+        blocks: number of blocks, 14 to 17. With fewer than 17 the last convolution is omitted too; this part holds a third
+            of the parameters.
 
     Attributes:
-        channels: of the features at strides 4, 8, 16 and 32.
+        channels: channels of the features at strides 4, 8, 16 and 32.
 
     Raises:
         ArgumentError: the number of blocks is not from 14 to 17.
@@ -111,7 +111,7 @@ class MobileNetV2(nn.Module):
         self.channels: list[int] = [*finer, channels if self.last is None else LAST]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Pixels (N, 3, H, W), H and W multiples of 32, to features at strides 4, 8, 16 and 32."""
+        """Map pixels (N, 3, H, W), H and W multiples of 32, to features at strides 4, 8, 16 and 32."""
         x, features = functional.relu6(self.stem(x)), []
         for number, block in enumerate(self.blocks):
             x = block(x)
@@ -121,7 +121,7 @@ class MobileNetV2(nn.Module):
 
 
 class SeparableConvolution(nn.Module):
-    """Depthwise 3×3, pointwise 1×1, ReLU."""
+    """Depthwise 3×3 convolution, pointwise 1×1 convolution, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -129,16 +129,16 @@ class SeparableConvolution(nn.Module):
         self.pointwise = SameConvolution(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h, w)."""
+        """Map (N, inputs, h, w) to (N, outputs, h, w)."""
         return functional.relu(self.pointwise(self.depthwise(x)))
 
 
 class MobilePyramid(nn.Module):
-    """MoveNet's top-down path: features at strides 4 to 32 to one map at stride 4, or at stride 8.
+    """MoveNet's top-down path from features at strides 4 to 32 to one map at stride 4 or 8.
 
     Args:
-        channels: of the features.
-        finest: level that the path ends at: 0 is stride 4, 1 is stride 8. Finer features are not used.
+        channels: channels of the features.
+        finest: last level of the path: 0 is stride 4, 1 is stride 8. Finer features are not used.
 
     Attributes:
         outputs: channels of the map.
@@ -160,7 +160,7 @@ class MobilePyramid(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Features at strides 4, 8, 16 and 32 to (N, outputs, H / 4, W / 4), or to H / 8, W / 8."""
+        """Map features at strides 4, 8, 16 and 32 to (N, outputs, H / 4, W / 4), or H / 8 and W / 8."""
         x = self.lateral["3"](features[3])
         for level in range(2, self.finest - 1, -1):
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -177,27 +177,27 @@ class SeparableHead(nn.Module):
         self.output = SameConvolution(hidden, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) to (N, outputs, h, w)."""
+        """Map (N, inputs, h, w) to (N, outputs, h, w)."""
         return self.output(self.hidden(x))
 
 
 class MobilePoseNetwork(nn.Module):
     """OA-HPE on MobileNetV2: heatmaps from the pyramid, visibility from the features at stride 32.
 
-    The heatmap head gives logits, because MoveNet's does and because cross entropy needs them; the network
-    gives their sigmoid. The occlusion subnet sees, beside the features, the largest logit of each heatmap in
-    each cell of stride 32, without passing gradients to the maps.
+    The heatmap head outputs logits, as MoveNet's does and cross entropy requires; the network returns their sigmoid. Further
+    inputs of the occlusion subnet are the largest logits of each heatmap in each cell of stride 32; their gradients are not
+    propagated to the maps.
 
     Args:
-        width: of the backbone.
+        width: width of the backbone.
         keypoints: K.
-        visibility: with the occlusion subnet.
+        visibility: whether there is an occlusion subnet.
         visibility_channels: channels of its 1×1 convolution.
         visibility_hidden: units of its hidden layers.
-        input: (width, height) of the crops, multiples of 32, which the occlusion subnet is made for.
+        input: (width, height) of the crops, multiples of 32; the occlusion subnet works only for this size.
 
     Raises:
-        ArgumentError: the input is no multiple of 32.
+        ArgumentError: the input is not a multiple of 32.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class MobilePoseNetwork(nn.Module):
             )
 
     def logits(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised crops (N, 3, H, W) to logits of the heatmaps (N, K, H/4, W/4) and of visibility (N, K)."""
+        """Map normalized crops (N, 3, H, W) to logits of heatmaps (N, K, H/4, W/4) and of visibility (N, K) or None."""
         features = self.backbone(crops)
         maps = self.heatmap(self.pyramid(features))
         if self.occlusion is None:
@@ -232,7 +232,7 @@ class MobilePoseNetwork(nn.Module):
         return maps, self.occlusion(features[3], functional.max_pool2d(maps.detach(), 8))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) in (0, 1) and visibility logits (N, K) or None."""
+        """Map normalized crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) in (0, 1) and visibility logits (N, K) or None."""
         maps, visibility = self.logits(crops)
         return torch.sigmoid(maps), visibility
 

@@ -10,20 +10,11 @@ from torch.nn import functional
 
 from oaks.arguments import check_choice
 from oaks.errors import ArgumentError
-from oaks.training.networks.resnet import CHANNELS, ResNet, scaled
-
-
-def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution, batch norm, ReLU at the same resolution."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+from oaks.training.networks.resnet import CHANNELS, ResNet, conv_norm_relu, scaled
 
 
 def heatmap_layer(inputs: int, keypoints: int) -> nn.Conv2d:
-    """The last 1×1 convolution. It starts near zero, as most of a target heatmap is."""
+    """Return the last 1×1 convolution. Its outputs start near zero, the value of most target pixels."""
     layer = nn.Conv2d(inputs, keypoints, 1)
     assert layer.bias is not None
     nn.init.normal_(layer.weight, std=0.001)
@@ -44,11 +35,11 @@ class FeaturePyramid(nn.Module):
     def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(count, channels, 1) for count in stages)
-        self.subnet = nn.Sequential(*(convolution(channels, channels) for _ in range(layers)))
+        self.subnet = nn.Sequential(*(conv_norm_relu(channels, channels) for _ in range(layers)))
         self.final_layer = heatmap_layer(channels, keypoints)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """C2 to C5 to heatmaps (N, K, H / 4, W / 4)."""
+        """Map C2 to C5 to heatmaps (N, K, H / 4, W / 4)."""
         x = self.lateral[3](features[3])
         for level in (2, 1, 0):
             finer = self.lateral[level](features[level])
@@ -57,12 +48,10 @@ class FeaturePyramid(nn.Module):
 
 
 class Deconvolution(nn.Module):
-    """Three 4×4 deconvolutions on C5 (Simple Baselines, Xiao et al., ECCV 2018), with its parameter names."""
+    """Three 4×4 deconvolutions on C5, with the parameter names of Simple Baselines (Xiao et al., ECCV 2018)."""
 
-    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
+    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:  # noqa: ARG002
         super().__init__()
-        if layers != 3:
-            raise ArgumentError(f"head_layers must be 3 for the deconvolution head, got {layers}")
         modules: list[nn.Module] = []
         for inputs in (stages[3], channels, channels):
             layer = nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False)
@@ -72,24 +61,22 @@ class Deconvolution(nn.Module):
         self.final_layer = heatmap_layer(channels, keypoints)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """C2 to C5, of which C5 is used, to heatmaps (N, K, H / 4, W / 4)."""
+        """Map C2 to C5, of which only C5 is used, to heatmaps (N, K, H / 4, W / 4)."""
         return self.final_layer(self.deconv_layers(features[3]))
 
 
 class Upsampling(nn.Module):
-    """Three times nearest-neighbor doubling and a 3×3 convolution: no lateral sums, plain to quantize."""
+    """Three times nearest-neighbor upsampling and a 3×3 convolution; easy to quantize, as it has no lateral sums."""
 
-    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:
+    def __init__(self, stages: list[int], channels: int, layers: int, keypoints: int) -> None:  # noqa: ARG002
         super().__init__()
-        if layers != 3:
-            raise ArgumentError(f"head_layers must be 3 for the upsampling head, got {layers}")
         self.convolutions = nn.ModuleList(
-            convolution(inputs, channels) for inputs in (stages[3], channels, channels)
+            conv_norm_relu(inputs, channels) for inputs in (stages[3], channels, channels)
         )
         self.final_layer = heatmap_layer(channels, keypoints)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """C2 to C5, of which C5 gives the content and C2 the size, to heatmaps (N, K, H / 4, W / 4)."""
+        """Map C5 to heatmaps (N, K, H / 4, W / 4); of C2 to C4 only the sizes are used."""
         x = features[3]
         for level, layer in zip((2, 1, 0), self.convolutions, strict=True):
             x = layer(functional.interpolate(x, size=features[level].shape[-2:], mode="nearest"))
@@ -100,10 +87,10 @@ HEADS = {"fpn": FeaturePyramid, "deconv": Deconvolution, "upsample": Upsampling}
 
 
 class OcclusionSubnet(nn.Module):
-    """Visibility logits from C5: a 1×1 convolution and two hidden fully connected layers (section 4.1).
+    """Visibility logits from C5: a 1×1 convolution and two hidden fully connected layers (section 4.1 of the paper).
 
-    Where on C5 something is tells which keypoints can be seen, so its cells are laid out, not averaged;
-    the subnet is therefore made for one input size.
+    Visibility depends on the positions on C5, so its cells are concatenated and not averaged. The subnet therefore works
+    for one input size only.
 
     Args:
         inputs: channels of C5.
@@ -111,14 +98,14 @@ class OcclusionSubnet(nn.Module):
         channels: outputs of the 1×1 convolution.
         hidden: units of the two hidden layers (the paper: 1024).
         keypoints: K.
-        beside: channels of further input to the hidden layers, laid out on C5's cells.
+        beside: channels of a further input of the hidden layers, at C5's resolution.
     """
 
     def __init__(
         self, inputs: int, cells: int, channels: int, hidden: int, keypoints: int, beside: int = 0
     ) -> None:
         super().__init__()
-        self.reduce = convolution(inputs, channels, kernel=1)
+        self.reduce = conv_norm_relu(inputs, channels, 1)
         self.hidden = nn.Sequential(
             nn.Linear((channels + beside) * cells, hidden),
             nn.ReLU(inplace=True),
@@ -129,7 +116,7 @@ class OcclusionSubnet(nn.Module):
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, c5: Tensor, beside: Tensor | None = None) -> Tensor:
-        """C5 (N, inputs, h, w), and further channels (N, beside, h, w) if it takes any, to logits (N, K)."""
+        """Map C5 (N, inputs, h, w), and the further channels (N, beside, h, w) if any, to logits (N, K)."""
         cells = self.reduce(c5)
         if beside is not None:
             cells = torch.cat([cells, beside.to(cells.dtype)], dim=1)
@@ -141,16 +128,16 @@ class PoseNetwork(nn.Module):
 
     Args:
         backbone: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
-        width: multiplies the backbone's channels.
-        channels: the backbone's stages before `width`; the published ones unless given.
+        width: factor on the backbone's channels.
+        channels: channels of the backbone's stages before `width`; default: the published ones.
         head: "fpn" (the paper), "deconv" (Simple Baselines) or "upsample".
-        head_channels: channels of the head; 256 times `width` unless given.
-        head_layers: convolutions of the heatmap subnet (2 for "fpn"; the other heads have 3).
+        head_channels: channels of the head; default: 256 times `width`.
+        head_layers: convolutions of the head; default: 2 for "fpn", 3 for the others, which allow no other number.
         keypoints: K.
-        visibility: with the occlusion subnet.
-        visibility_channels: channels of its 1×1 convolution; 64 times `width` unless given.
-        visibility_hidden: units of its hidden layers; 1024 times `width` unless given.
-        input: (width, height) of the crops, which the occlusion subnet is made for.
+        visibility: whether there is an occlusion subnet.
+        visibility_channels: channels of its 1×1 convolution; default: 64 times `width`.
+        visibility_hidden: units of its hidden layers; default: 1024 times `width`.
+        input: (width, height) of the crops; the occlusion subnet works only for this size.
 
     Raises:
         ArgumentError: an argument does not fit; the message names it.
@@ -176,6 +163,8 @@ class PoseNetwork(nn.Module):
         self.backbone = ResNet(backbone, width=width, channels=channels)
         stages = self.backbone.channels
         layers = head_layers if head_layers is not None else (2 if head == "fpn" else 3)
+        if head != "fpn" and layers != 3:
+            raise ArgumentError(f"head_layers must be 3 for head {head!r}, got {layers}")
         self.head = HEADS[head](stages, head_channels or scaled(256, width), layers, keypoints)
         self.occlusion: OcclusionSubnet | None = None
         if visibility:
@@ -188,10 +177,10 @@ class PoseNetwork(nn.Module):
             )
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalized crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) and visibility logits (N, K) or None."""
+        """Map normalized crops (N, 3, H, W) to heatmaps (N, K, H/4, W/4) and visibility logits (N, K) or None."""
         features = self.backbone(crops)
         visibility = None if self.occlusion is None else self.occlusion(features[3])
         return self.head(features), visibility
 
 
-__all__ = ["HEADS", "OcclusionSubnet", "PoseNetwork", "convolution", "heatmap_layer"]
+__all__ = ["HEADS", "OcclusionSubnet", "PoseNetwork", "heatmap_layer"]

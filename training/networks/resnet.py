@@ -1,4 +1,4 @@
-"""Residual networks (He et al., CVPR 2016) with torchvision's parameter names, scalable in width."""
+"""Residual networks (He et al., CVPR 2016) of any width, with torchvision's parameter names."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ CHANNELS = (64, 128, 256, 512)
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded to a multiple of 8 (vector registers hold that many), at least 8."""
+    """Return `channels` times `width`, rounded to a multiple of 8 (a vector register), at least 8."""
     return max(8, round(channels * width / 8) * 8)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """A 3×3 convolution without bias: a batch norm follows."""
+    """Return a 3×3 convolution without bias, for a batch norm that follows."""
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
 
 
+def conv_norm_relu(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Return a convolution, batch norm and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
 def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """The shortcut of a block whose output differs in shape from its input."""
+    """Return a 1×1 convolution and batch norm, the shortcut of a block whose output has another shape."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -48,14 +57,14 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, channels, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, channels, H / stride, W / stride)."""
         kept = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + kept)
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions around a shortcut; the stride is in the 3×3, as torchvision has it."""
+    """1×1, 3×3 and 1×1 convolutions around a shortcut; the 3×3 has the stride, as in torchvision."""
 
     expansion = 4
 
@@ -71,7 +80,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, 4 channels, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, 4 channels, H / stride, W / stride)."""
         kept = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -79,16 +88,16 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-18/34/50/101/152 as a feature extractor: forward gives (C2, C3, C4, C5) at strides 4, 8, 16, 32.
+    """ResNet-18/34/50/101/152 as a feature extractor: forward returns C2, C3, C4, C5 at strides 4, 8, 16, 32.
 
     Args:
         name: a key of LAYERS.
-        width: all channel counts are multiplied by it.
-        channels: the four stages' channel counts before `width`; the published ones unless given.
-        inputs: channels of the input: 3, or K for a KS-net over heatmaps.
-        fine: begin with a 3×3 convolution that keeps the resolution, without the pool: for inputs that are coarse
-            already. C2 to C5 then are at strides 1, 2, 4 and 8.
-        classes: with a number, `classify` gives that many logits through `fc`, as the published network does.
+        width: factor on all channels.
+        channels: channels of the four stages before `width`; default: the published ones.
+        inputs: channels of the input: 3, or K for a KS-net on heatmaps.
+        fine: whether the stem is a 3×3 convolution of stride 1 without pooling, for inputs of low resolution; C2 to C5 are
+            then at strides 1, 2, 4 and 8.
+        classes: number of logits of `classify`, as in the published network; None: no classification layer.
     """
 
     def __init__(
@@ -104,7 +113,7 @@ class ResNet(nn.Module):
         super().__init__()
         check_choice("backbone", name, LAYERS)
         if len(channels) != 4:
-            raise ArgumentError(f"channels must be four stages' counts, got {channels}")
+            raise ArgumentError(f"channels must be those of four stages, got {channels}")
         block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
         stem = scaled(64, width)
         self.conv1 = conv3x3(inputs, stem) if fine else nn.Conv2d(inputs, stem, 7, 2, padding=3, bias=False)
@@ -124,7 +133,7 @@ class ResNet(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, inputs, H, W) to the four stages' maps."""
+        """Map (N, inputs, H, W) to the maps of the four stages."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         features = []
         for stage in (1, 2, 3, 4):
@@ -133,18 +142,18 @@ class ResNet(nn.Module):
         return features
 
     def classify(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, classes) logits.
+        """Map (N, inputs, H, W) to logits (N, classes).
 
         Raises:
             ArgumentError: the network was built without classes.
         """
         if self.fc is None:
-            raise ArgumentError("classes: the network was built without a classification layer")
+            raise ArgumentError("classes must be given to the network for classify, got None")
         return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(self.forward(x)[-1], 1), 1))
 
 
 def initialize(network: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan out), unit batch norms: what residual networks are trained from."""
+    """Initialize convolutions with Kaiming-normal weights (fan out), as residual networks are trained from."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -152,4 +161,6 @@ def initialize(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-__all__ = ["CHANNELS", "LAYERS", "BasicBlock", "Bottleneck", "ResNet", "conv3x3", "initialize", "scaled"]
+__all__ = [
+    "CHANNELS", "LAYERS", "BasicBlock", "Bottleneck", "ResNet", "conv3x3", "conv_norm_relu", "initialize", "scaled",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How large a network is and what it costs."""
+"""Size and cost of networks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from oaks.training.networks import ResNet, build
 
 
 class Size(NamedTuple):
-    """Learnable parameters, and multiply-accumulates of one forward pass on one person."""
+    """Number of parameters, and multiply-accumulates of a forward pass on one person."""
 
     parameters: int
     macs: int
 
 
 def measure(network: nn.Module, shape: tuple[int, ...]) -> Size:
-    """The size of `network` for an input of `shape` (without the batch axis), counted, not estimated.
+    """Return the size of a network for an input of `shape` (without the batch axis).
 
-    Multiply-accumulates are those of convolutions and fully connected layers, as the published figures are.
+    As in published figures, only convolutions and fully connected layers count as multiply-accumulates.
     """
     device = next(network.parameters()).device
     was_training = network.training
@@ -35,9 +35,9 @@ def measure(network: nn.Module, shape: tuple[int, ...]) -> Size:
 
 
 def describe(architecture: dict[str, Any], size: tuple[int, int]) -> Size:
-    """The size of the network that `architecture` describes, for crops of `size` (width, height).
+    """Return the size of the network that `architecture` describes, for crops of `size` (width, height).
 
-    A KS-net is measured on the heatmaps of such crops, a quarter of their size.
+    The input of a KS-net is heatmaps of a quarter of that size.
     """
     network = build(architecture)
     width, height = size

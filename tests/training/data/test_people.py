@@ -1,4 +1,4 @@
-"""COCO files as sources of people: what is read, what is left out and counted, what is refused by name."""
+"""COCO files as sources of people: which are read, which are skipped and counted, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ import pytest
 from oaks.skeleton import COCO17, Skeleton
 from oaks.training.data import people as people_module
 from oaks.training.data.people import DamagedImage, fold_of, read_coco
+from tests.training.conftest import read_people as read
 from tests.training.conftest import save, write_people
-
-
-def read(folder: Path, **arguments: object):
-    return read_coco("people", folder / "annotations.json", folder / "images", COCO17, **arguments)
 
 
 def content_of(folder: Path) -> dict:
@@ -42,7 +39,7 @@ def test_people_are_read_as_annotated(people_folder: Path) -> None:
         assert person.annotatable.all()
 
 
-def test_who_cannot_be_learnt_from_is_left_out_and_counted(people_folder: Path) -> None:
+def test_unsuitable_annotations_are_skipped_and_counted(people_folder: Path) -> None:
     content = content_of(people_folder)
     rows = content["annotations"]
     rows[0]["iscrowd"] = 1
@@ -57,32 +54,22 @@ def test_who_cannot_be_learnt_from_is_left_out_and_counted(people_folder: Path) 
     save(people_folder, content)
     people = read(people_folder)
     assert people.person_ids.tolist() == [7, 8, 9, 10]
-    assert people.skipped == Counter(
-        {
-            "crowd regions": 1,
-            "people without keypoints": 1,
-            "annotations of another category": 1,
-            "annotations without a box of some extent": 2,
-            "annotations of images that the file does not list": 1,
-            "annotations without area, estimated from the box": 1,
-            "people in images that are missing on disk": 2,
-        }
-    )
+    assert people.skipped == Counter({
+        "crowd regions": 1,
+        "people without keypoints": 1,
+        "annotations of another category": 1,
+        "annotations without a box of some extent": 2,
+        "annotations of images that the file does not list": 1,
+        "annotations without area, estimated from the box": 1,
+        "people in images that are missing on disk": 2,
+    })  # fmt: skip
     w, h = rows[6]["bbox"][2:]
     assert people.areas[0] == pytest.approx(0.53 * w * h, rel=1e-6)
 
 
-def test_a_damaged_image_is_named_when_it_is_reached(people_folder: Path) -> None:
-    path = people_folder / "images" / "2.jpg"
-    path.write_bytes(path.read_bytes()[:100])
-    people = read(people_folder)
-    with pytest.raises(DamagedImage, match=r"2\.jpg: damaged.* \(image 2, person 3 of people\)"):
-        people.sample(2)
-
-
 @pytest.mark.parametrize("part", [0.5, 0.9])
-def test_a_picture_without_its_end_is_damaged(people_folder: Path, part: float) -> None:
-    """OpenCV would fill what is missing with grey. A thumbnail among the headers has an end of its own."""
+def test_a_truncated_picture_is_damaged(people_folder: Path, part: float) -> None:
+    """OpenCV would fill the missing part with gray. A thumbnail in the headers contains the end marker of JPEG too."""
     path = people_folder / "images" / "2.jpg"
     content = path.read_bytes()
     thumbnail = b"\xff\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
@@ -92,11 +79,13 @@ def test_a_picture_without_its_end_is_damaged(people_folder: Path, part: float) 
     path.write_bytes(content[:2] + thumbnail + content[2 : int(part * len(content))])
     assert cv2.imread(str(path)) is not None
     people_module.read_image.cache_clear()
-    with pytest.raises(DamagedImage, match=r"2\.jpg: damaged: the JPEG file ends before"):
+    with pytest.raises(
+        DamagedImage, match=r"2\.jpg: damaged: the JPEG file ends before.* \(image 2, person 3 of people"
+    ):
         read(people_folder).sample(2)
 
 
-def test_a_picture_of_another_size_than_its_labels_is_damaged(people_folder: Path) -> None:
+def test_a_picture_of_another_size_than_annotated_is_damaged(people_folder: Path) -> None:
     content = content_of(people_folder)
     content["images"][1] |= {"width": 256, "height": 192}
     save(people_folder, content)
@@ -109,7 +98,7 @@ def test_a_picture_of_another_size_than_its_labels_is_damaged(people_folder: Pat
     assert read(people_folder).sample(2)[0].shape == (96, 128, 3)
 
 
-def test_keypoints_without_names_must_be_as_many_as_the_skeleton_has(people_folder: Path) -> None:
+def test_the_number_of_keypoints_without_names_must_be_that_of_the_skeleton(people_folder: Path) -> None:
     content = content_of(people_folder)
     content["categories"] = [{"id": 1, "name": "person"}]
     save(people_folder, content)
@@ -123,7 +112,7 @@ def test_keypoints_without_names_must_be_as_many_as_the_skeleton_has(people_fold
         read(people_folder)
 
 
-def test_a_picture_that_claims_to_be_enormous_is_damaged(people_folder: Path) -> None:
+def test_a_picture_with_an_enormous_size_in_its_header_is_damaged(people_folder: Path) -> None:
     content = content_of(people_folder)
     content["images"][1]["file_name"] = "enormous.png"
     save(people_folder, content)
@@ -135,7 +124,7 @@ def test_a_picture_that_claims_to_be_enormous_is_damaged(people_folder: Path) ->
         read(people_folder).sample(2)
 
 
-def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
+def test_the_digest_depends_on_everything_that_samples_depend_on(people_folder: Path) -> None:
     before = read(people_folder)
     assert read(people_folder).digest() == before.digest()
     assert before.subset(np.arange(11)).digest() != before.digest()
@@ -188,16 +177,14 @@ def test_a_digest_follows_all_that_samples_follow(people_folder: Path) -> None:
             lambda c: [a.pop("image_id") for a in c["annotations"]],
             "annotation 1: image_id must be an integer",
         ),
-        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "no people to learn from"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "must have people to learn from"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_by_file_and_id(
-    people_folder: Path, spoil, message: str | None
-) -> None:
+def test_errors_name_the_file_and_the_annotation(people_folder: Path, spoil, message: str | None) -> None:
     content = content_of(people_folder)
     spoil(content)
     save(people_folder, content)
-    if message is None:  # another category of keypoints beside the one named person
+    if message is None:  # another category with keypoints besides the one named person
         assert len(read(people_folder)) == 12
         return
     with pytest.raises(ValueError, match=message) as caught:
@@ -205,13 +192,13 @@ def test_what_cannot_be_understood_is_refused_by_file_and_id(
     assert "annotations.json" in str(caught.value)
 
 
-def test_text_that_is_no_json_is_refused(people_folder: Path) -> None:
+def test_invalid_json_is_refused(people_folder: Path) -> None:
     (people_folder / "annotations.json").write_text("{")
     with pytest.raises(ValueError, match=r"annotations\.json is not valid JSON"):
         read(people_folder)
 
 
-def test_keypoints_are_taken_by_name(people_folder: Path) -> None:
+def test_keypoints_are_found_by_name(people_folder: Path) -> None:
     content = content_of(people_folder)
     order = np.random.default_rng(0).permutation(17)
     content["categories"][0]["keypoints"] = [COCO17.keypoints[k] for k in order]
@@ -222,7 +209,7 @@ def test_keypoints_are_taken_by_name(people_folder: Path) -> None:
     np.testing.assert_array_equal(read(people_folder).keypoints, expected)
 
 
-def test_keypoints_never_labeled_are_left_out_of_every_loss(people_folder: Path) -> None:
+def test_keypoints_never_labeled_are_not_annotatable(people_folder: Path) -> None:
     people = read(people_folder, never_labeled=["nose", "left_eye"])
     assert not people.annotatable[:, :2].any()
     assert people.annotatable[:, 2:].all()
@@ -231,19 +218,19 @@ def test_keypoints_never_labeled_are_left_out_of_every_loss(people_folder: Path)
         read(people_folder, never_labeled=["hat"])
 
 
-def test_absence_may_say_nothing(people_folder: Path) -> None:
+def test_without_trust_absence_unlabeled_keypoints_are_not_annotatable(people_folder: Path) -> None:
     people = read(people_folder, trust_absence=False)
     np.testing.assert_array_equal(people.annotatable, people.keypoints[..., 2] > 0)
 
 
-def test_detected_boxes_go_to_the_people_they_fit(people_folder: Path, tmp_path: Path) -> None:
+def test_detected_boxes_are_assigned_by_overlap(people_folder: Path, tmp_path: Path) -> None:
     annotations = content_of(people_folder)["annotations"]
     x, y, w, h = annotations[0]["bbox"]
     far = annotations[2]["bbox"]
     rows = [
         {"image_id": 1, "category_id": 1, "bbox": [x + 2, y, w, h], "score": 0.9},
-        {"image_id": 1, "category_id": 1, "bbox": [x, y, w, h], "score": 0.2},  # the person has a box already
-        {"image_id": 2, "category_id": 1, "bbox": [far[0] + 60, far[1], *far[2:]], "score": 0.9},  # of nobody
+        {"image_id": 1, "category_id": 1, "bbox": [x, y, w, h], "score": 0.2},  # the person already has a box
+        {"image_id": 2, "category_id": 1, "bbox": [far[0] + 60, far[1], *far[2:]], "score": 0.9},  # nobody's
         {"image_id": 2, "category_id": 3, "bbox": far, "score": 0.9},  # not a person
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(rows))
@@ -256,17 +243,15 @@ def test_detected_boxes_go_to_the_people_they_fit(people_folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("spoilt", [{"bbox": None}, {"score": "high"}, {"image_id": None}, None])
-def test_detected_boxes_that_cannot_be_understood_are_refused_by_file(
-    people_folder: Path, tmp_path: Path, spoilt
-) -> None:
+def test_errors_of_detected_boxes_name_the_file(people_folder: Path, tmp_path: Path, spoilt) -> None:
     row = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9}
     (tmp_path / "boxes.json").write_text(json.dumps([row, spoilt if spoilt is None else {**row, **spoilt}]))
     with pytest.raises(ValueError, match=r"boxes\.json: row 1"):
         read(people_folder, boxes=tmp_path / "boxes.json")
 
 
-def test_ids_that_stand_twice_are_told_apart(tmp_path: Path) -> None:
-    """Two data sets that both count from one, joined: pycocotools would keep the second half alone."""
+def test_duplicate_ids_of_two_joined_data_sets_are_renumbered(tmp_path: Path) -> None:
+    """Both data sets number from one; pycocotools would keep only the second."""
     first, second = (write_people(tmp_path / name, images=3, people=1, seed=s) for s, name in enumerate("ab"))
     joined = tmp_path / "joined"
     shutil.copytree(tmp_path / "a", joined)
@@ -282,10 +267,10 @@ def test_ids_that_stand_twice_are_told_apart(tmp_path: Path) -> None:
     expected = [a["keypoints"] for a in first["annotations"] + second["annotations"]]
     np.testing.assert_allclose(people.keypoints.reshape(6, -1), expected, rtol=1e-6)
     assert people.files.tolist() == ["1.jpg", "2.jpg", "3.jpg", "b1.jpg", "b2.jpg", "b3.jpg"]
-    assert people.skipped["people whose ids stood twice in the file, renumbered"] == 3
+    assert people.skipped["people with duplicate ids, renumbered"] == 3
 
 
-def test_ids_that_stand_twice_without_order_are_refused(people_folder: Path) -> None:
+def test_other_duplicate_ids_are_refused(people_folder: Path) -> None:
     content = content_of(people_folder)
     content["annotations"][5]["id"] = content["annotations"][2]["id"]
     save(people_folder, content)
@@ -293,7 +278,7 @@ def test_ids_that_stand_twice_without_order_are_refused(people_folder: Path) -> 
         read(people_folder)
 
 
-def test_folds_do_not_depend_on_who_else_is_there() -> None:
+def test_folds_do_not_depend_on_the_other_people() -> None:
     ids = np.arange(4000)
     folds = fold_of("people", ids, 5)
     np.testing.assert_array_equal(fold_of("people", ids[::-7], 5), folds[::-7])
@@ -301,7 +286,7 @@ def test_folds_do_not_depend_on_who_else_is_there() -> None:
     assert np.bincount(folds, minlength=5).min() > 700
 
 
-def test_another_skeleton_is_refused_if_it_has_more(people_folder: Path) -> None:
+def test_a_skeleton_with_further_keypoints_is_refused(people_folder: Path) -> None:
     skeleton = Skeleton("hat", ("nose", "hat"), (0.1, 0.1))
     with pytest.raises(ValueError, match="lacks the keypoints \\['hat'\\]"):
         read_coco("people", people_folder / "annotations.json", people_folder / "images", skeleton)
@@ -309,7 +294,7 @@ def test_another_skeleton_is_refused_if_it_has_more(people_folder: Path) -> None
 
 @pytest.mark.real_people
 def test_real_people_are_all_found(real_data: Path) -> None:
-    """The numbers of the data's own description; the second set has a thousand ids twice."""
+    """As many as the data's description states; the second set has a thousand duplicate ids."""
     folder = real_data / "coco-val2017"
     coco = read_coco("train", folder / "train.json", folder / "train", COCO17)
     assert len(coco) == 3028

@@ -1,4 +1,4 @@
-"""Packed people: the same crops and labels as from the pictures they were packed from."""
+"""Packed people: the same crops and labels as from the original pictures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.data.augmentation import augment
 from oaks.training.data.geometry import crop_to_image, window_of
-from oaks.training.data.people import DamagedImage, Person, read_coco
+from oaks.training.data.people import DamagedImage, Person
 from oaks.training.data.shards import Packing, read_shards, required_packing, stored_crop, write_shards
 from oaks.training.recipe import Augmentation, read_recipe
 from oaks.training.series import SERIES
+from tests.training.conftest import read_people
 
 SIZE = (48, 64)
 
@@ -34,8 +35,8 @@ def someone(box: tuple[float, ...], seed: int = 0) -> Person:
 
 
 @pytest.mark.parametrize("box", [(100, 80, 220, 260), (-20, -10, 60, 90), (300, 200, 420, 330)])
-def test_stored_crops_show_what_the_picture_shows(box: tuple[float, ...]) -> None:
-    """At every augmentation that the room was left for, also where the picture ends."""
+def test_augmented_stored_crops_are_those_of_the_picture(box: tuple[float, ...]) -> None:
+    """For all augmentations that the margin is for, and beyond the picture's edge too."""
     picture, person = smooth(400, 300), someone(box)
     stored, moved = stored_crop(picture, person, size=SIZE, padding=1.25, detail=1.3, reach=1.4)
     assert stored.size < picture.size
@@ -51,11 +52,11 @@ def test_stored_crops_show_what_the_picture_shows(box: tuple[float, ...]) -> Non
         np.testing.assert_array_equal(packed.visible, whole.visible)
         difference = np.abs(packed.crop.astype(int) - whole.crop)
         assert np.median(difference) <= 2
-        # At the picture's edge, cells of black and picture are blended at two resolutions.
+        # Pixels at the picture's edge are blended with black at another resolution.
         assert np.percentile(difference, 95) <= 40
 
 
-def test_the_way_back_to_the_picture_is_kept() -> None:
+def test_the_transform_to_the_picture_is_kept() -> None:
     person = someone((100, 80, 320, 280))
     stored, moved = stored_crop(smooth(400, 300), person, size=SIZE, padding=1.25, detail=1.0, reach=1.0)
     assert stored.shape[0] < 150  # reduced
@@ -74,19 +75,18 @@ def test_small_people_are_not_enlarged() -> None:
 
 
 def pack(folder: Path, people_folder: Path, **arguments: object) -> int:
-    people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+    people = read_people(people_folder)
     return write_shards(
         "people", (people.sample(i) for i in range(len(people))), folder, size=SIZE, **arguments
     )
 
 
-def test_what_is_packed_is_read(tmp_path: Path, people_folder: Path) -> None:
+def test_people_are_read_as_packed(tmp_path: Path, people_folder: Path, people) -> None:
     assert pack(tmp_path / "packed", people_folder, shard_bytes=12_000) == 12
     files = sorted((tmp_path / "packed").glob("people-*.safetensors"))
     assert len(files) > 1
     assert all(path.stat().st_size < 30_000 for path in files)
     packed = read_shards(tmp_path / "packed")
-    people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
     assert packed.name == "people"
     np.testing.assert_array_equal(packed.person_ids, people.person_ids)
     for index in range(12):
@@ -99,7 +99,7 @@ def test_what_is_packed_is_read(tmp_path: Path, people_folder: Path) -> None:
     assert [few.sample(i)[1].person_id for i in range(2)] == [6, 3]
 
 
-def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: Path) -> None:
+def test_packing_again_removes_the_old_shards(tmp_path: Path, people_folder: Path) -> None:
     pack(tmp_path, people_folder, shard_bytes=12_000)
     many = len(list(tmp_path.glob("people-*.safetensors")))
     pack(tmp_path, people_folder)
@@ -107,8 +107,8 @@ def test_packing_anew_leaves_nothing_of_the_old(tmp_path: Path, people_folder: P
     assert len(read_shards(tmp_path)) == 12
 
 
-def test_the_packed_room_is_what_the_most_extreme_crops_show() -> None:
-    """In units of half the window's diagonal, found by trying all corners of many crops."""
+def test_the_required_reach_is_that_of_the_strongest_augmentation() -> None:
+    """In units of half the window's diagonal, found from the corners of many crops."""
     settings = Augmentation(rotation=25, scale=(0.8, 1.3), shift=0.1)
     center, extent = window_of(np.array([10.0, 20, 40, 90]), SIZE, 1.25)
     furthest = 0.0
@@ -120,13 +120,12 @@ def test_the_packed_room_is_what_the_most_extreme_crops_show() -> None:
             furthest = max(furthest, np.abs(image - center).max())
     required = required_packing(settings, SIZE, 1.25)
     assert required.reach == pytest.approx(furthest / (np.hypot(*extent) / 2), rel=1e-3)
-    assert (
-        required_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
-    )  # plain crops are shown too
+    # Crops without augmentation must be contained too.
+    assert required_packing(Augmentation(scale=(0.5, 0.6)), SIZE, 1.25).reach == 0.8
 
 
 @pytest.mark.parametrize("field", ["size", "padding", "detail", "reach"])
-def test_packing_with_less_than_required_is_refused_and_with_more_is_read(
+def test_insufficient_packing_is_refused_and_sufficient_packing_is_read(
     tmp_path: Path, people_folder: Path, field: str
 ) -> None:
     pack(tmp_path, people_folder, padding=1.25, detail=1.3, reach=1.4)
@@ -141,10 +140,9 @@ def test_packing_with_less_than_required_is_refused_and_with_more_is_read(
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 64), (48, 48)])
 @pytest.mark.parametrize("box", [(0, 0, 10, 90), (0, 0, 45, 60), (0, 0, 90, 20)])
-def test_other_aspects_are_read_where_they_suffice_for_everybody(
+def test_packing_for_another_aspect_ratio_serves_only_if_it_suffices_for_every_box(
     size: tuple[int, int], box: tuple[int, ...]
 ) -> None:
-    """Packing that serves has the detail and the room for this box too."""
     (_, stored), (_, needed) = (window_of(np.array(box, float), s, 1.25) for s in (SIZE, size))
     for detail in (1.0, 1.2, 1.4, 1.8):
         for reach in (1.0, 1.3, 1.6, 2.0):
@@ -156,7 +154,7 @@ def test_other_aspects_are_read_where_they_suffice_for_everybody(
 
 
 @pytest.mark.parametrize("name", [*SERIES["small"], *SERIES["tiny"]])
-def test_what_is_packed_for_a_training_serves_it(name: str) -> None:
+def test_people_packed_for_a_recipe_serve_it(name: str) -> None:
     recipe = read_recipe(name)
     settings = recipe.augmentation
     held = Packing(recipe.input, recipe.padding, 1.3, settings.scale[1] * (1 + 2 * settings.shift))
@@ -165,32 +163,30 @@ def test_what_is_packed_for_a_training_serves_it(name: str) -> None:
     assert not held._replace(size=(recipe.input[0] // 2, recipe.input[1] // 2)).serves(required)
 
 
-def test_packing_that_breaks_off_leaves_nothing_that_is_read(tmp_path: Path, people_folder: Path) -> None:
+def test_an_interrupted_packing_cannot_be_read(tmp_path: Path, people_folder: Path, people) -> None:
     pack(tmp_path, people_folder)
 
-    def broken():
-        people = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
+    def interrupted():
         yield people.sample(0)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_shards("people", broken(), tmp_path, size=SIZE, shard_bytes=1)
-    with pytest.raises(ValueError, match="its packing was not finished"):
+        write_shards("people", interrupted(), tmp_path, size=SIZE, shard_bytes=1)
+    with pytest.raises(ValueError, match="packing was not finished"):
         read_shards(tmp_path)
 
 
-def test_a_digest_tells_packings_apart(tmp_path: Path, people_folder: Path) -> None:
+def test_different_packings_have_different_digests(tmp_path: Path, people_folder: Path, people) -> None:
     digests = []
     for number, detail in enumerate((1.3, 1.3, 1.0)):
         pack(tmp_path / str(number), people_folder, detail=detail)
         digests.append(read_shards(tmp_path / str(number)).digest())
-    pictures = read_coco("people", people_folder / "annotations.json", people_folder / "images", COCO17)
     assert digests[0] == digests[1]
-    assert len({*digests, pictures.digest()}) == 3
+    assert len({*digests, people.digest()}) == 3
 
 
-def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
-    with pytest.raises(ValueError, match="no index.json"):
+def test_damage_is_reported(tmp_path: Path, people_folder: Path) -> None:
+    with pytest.raises(ValueError, match="must have an index.json, got none"):
         read_shards(tmp_path)
     pack(tmp_path, people_folder)
     packed = read_shards(tmp_path)
@@ -199,7 +195,7 @@ def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
         packed.sample(1)
     index = json.loads((tmp_path / "index.json").read_text())
     (tmp_path / "index.json").write_text(json.dumps({**index, "people": 13}))
-    with pytest.raises(ValueError, match="the number of people must be 13, as it states, got "):
+    with pytest.raises(ValueError, match="must hold 13 people, as index.json states, got 12"):
         read_shards(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({**index, "format": 9}))
     with pytest.raises(ValueError, match="must have format 1, got 9"):
@@ -207,5 +203,5 @@ def test_damage_is_named(tmp_path: Path, people_folder: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps(index))
     shard = tmp_path / "people-0000.safetensors"
     shard.write_bytes(shard.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="people-0000.safetensors: damaged or missing"):
+    with pytest.raises(ValueError, match="people-0000.safetensors must be a complete shard"):
         read_shards(tmp_path)
