@@ -11,19 +11,21 @@ import numpy as np
 
 from oaks import bundle
 from oaks.detector import letterbox
-from oaks.engines.export import compare, precision, torch_weights
+from oaks.engines.export import compare, precision
 from oaks.engines.export.export import (
     CALIBRATED,
     COMPARED,
     TrainedNetwork,
     check_out,
+    check_precisions,
     check_rows,
+    graph_of,
     load_checkpoint,
     models,
     network_entry,
     progress_on,
-)  # fmt: skip
-from oaks.engines.export.onnx_graph import to_onnx
+    write_models,
+)
 from oaks.engines.export.samples import split
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder
@@ -31,8 +33,6 @@ from oaks.images import images_in, readable_images
 
 if TYPE_CHECKING:
     from oaks.bundle import Bundle
-
-OUTPUTS = ("centers", "sizes", "offsets")
 
 
 def export_detector(
@@ -68,9 +68,7 @@ def export_detector(
         FileNotFoundError: the checkpoint, the card or the images are missing.
         ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
-    out, precisions = Path(out), tuple(dict.fromkeys(precisions))
-    if not precisions or set(precisions) - set(bundle.PRECISIONS):
-        raise ArgumentError(f"precisions must be of {list(bundle.PRECISIONS)}, got {list(precisions)}")
+    out, precisions = Path(out), check_precisions(precisions, tolerance)
     if not 0 <= threshold <= 1:
         raise ArgumentError(f"threshold must be from 0 to 1, got {threshold!r}")
     check_out(out)
@@ -80,20 +78,10 @@ def export_detector(
         compared, calibrated = split(_inputs(Path(images), description), COMPARED)
         part = TrainedNetwork("detector", Path(checkpoint), network, description, compared, calibrated)
         progress.update(step, description="exporting", total=len(precisions))
-        import torch
-
-        example = torch.from_numpy(np.repeat(compared[:1], 2, axis=0))
-        graph = to_onnx(network, example, input_name="pixels", output_names=OUTPUTS)
-        torch_weights.rename_folded(graph, network.state_dict())
-        files, rows = {}, []
+        graph = graph_of(part)
+        converted = models(part, graph, precisions, tolerance or {}, precision.last_layers(graph))
         with replacing_folder(out) as folder:
-            for kind, model, found in models(
-                part, graph, precisions, tolerance or {}, precision.last_layers(graph)
-            ):
-                files[kind] = f"detector.{kind}.onnx"
-                (folder / files[kind]).write_bytes(model.SerializeToString())
-                rows += found
-                progress.advance(step)
+            files, rows = write_models(folder, "detector", converted, lambda: progress.advance(step))
             progress.console.print(compare.table(rows))
             check_rows(rows)
             described = _describe(name or out.name, description, files, threshold, rows, Path(images).name)

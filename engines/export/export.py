@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,11 @@ def export(
         FileNotFoundError: a checkpoint or the crops do not exist.
         ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
-    precisions = _check_precisions(precisions, crops, tolerance)
+    precisions = check_precisions(precisions, tolerance)
+    if "int8" in precisions and crops is None:
+        raise ArgumentError(
+            f"crops must be given for int8, got None; pass pictures of people to calibrate on, or {RENDERED!r}"
+        )
     if detector is not None and detector not in bundle.shipped():
         raise ArgumentError(f"detector must be a shipped bundle, {bundle.shipped()}, got {detector!r}")
     out = Path(out)
@@ -107,22 +111,20 @@ def export(
         trained = _load(Path(pose), ks, RENDERED if crops is None else crops, precisions)
         progress.update(step, description="exporting", total=len(trained) * len(precisions))
         graphs = [graph_of(part) for part in trained]
-        for part, graph in zip(trained, graphs, strict=True):
-            torch_weights.rename_folded(graph, part.network.state_dict())
         if unknown := set(keep_float or ()) - {node.name for graph in graphs for node in graph.graph.node}:
             raise ArgumentError(f"keep_float must be names of nodes of the networks, got {sorted(unknown)}")
         with replacing_folder(out) as folder:
-            files: dict[str, dict[str, str]] = {part.kind: {} for part in trained}
+            files: dict[str, dict[str, str]] = {}
             rows: list[compare.Difference] = []
             for part, graph in zip(trained, graphs, strict=True):
                 kinds: Sequence[str] = precisions
                 if part.kind == "ks" and float_ks:
                     kinds = list(dict.fromkeys("fp16" if kind == "int8" else kind for kind in precisions))
-                for kind, model, found in models(part, graph, kinds, tolerance or {}, keep_float):
-                    files[part.kind][kind] = f"{part.kind}.{kind}.onnx"
-                    (folder / files[part.kind][kind]).write_bytes(model.SerializeToString())
-                    rows += found
-                    progress.advance(step)
+                converted = models(part, graph, kinds, tolerance or {}, keep_float)
+                files[part.kind], found = write_models(
+                    folder, part.kind, converted, lambda: progress.advance(step)
+                )
+                rows += found
             progress.console.print(compare.table(rows))
             check_rows(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
@@ -146,19 +148,14 @@ def progress_on(show: bool) -> Progress:
     return bars(shown=show, console=plain_console(quiet=not show))
 
 
-def _check_precisions(
-    precisions: Sequence[str], crops: object, tolerance: Mapping[str, float] | None
-) -> tuple[str, ...]:
+def check_precisions(precisions: Sequence[str], tolerance: Mapping[str, float] | None) -> tuple[str, ...]:
+    """Return the precisions without duplicates; raise an error if they or the tolerances are unknown."""
     precisions = (precisions,) if isinstance(precisions, str) else tuple(dict.fromkeys(precisions))
     if not precisions or set(precisions) - set(bundle.PRECISIONS):
         raise ArgumentError(f"precisions must be some of {list(bundle.PRECISIONS)}, got {list(precisions)}")
     if unknown := set(tolerance or {}) - set(precisions):
         raise ArgumentError(
             f"tolerance must be for precisions that are exported, {list(precisions)}, got {sorted(unknown)}"
-        )
-    if "int8" in precisions and crops is None:
-        raise ArgumentError(
-            f"crops must be given for int8, got None; pass pictures of people to calibrate on, or {RENDERED!r}"
         )
     return precisions
 
@@ -226,10 +223,13 @@ def graph_of(part: TrainedNetwork) -> onnx.ModelProto:
     input_name, names = {
         "pose": ("crops", ["heatmaps", "visibility"]),
         "ks": ("heatmaps", ["similarity", "visibility"]),
+        "detector": ("pixels", ["centers", "sizes", "offsets"]),
     }[part.kind]
     outputs = names[: len(compare.torch_outputs(part.network, part.compared[:1]))]
     example = torch.from_numpy(np.repeat(part.compared[:1], 2, axis=0))
-    return to_onnx(part.network, example, input_name=input_name, output_names=outputs)
+    graph = to_onnx(part.network, example, input_name=input_name, output_names=outputs)
+    torch_weights.rename_folded(graph, part.network.state_dict())
+    return graph
 
 
 def models(
@@ -252,6 +252,22 @@ def models(
         if kind != "int8":
             model.graph.initializer.extend(spares)
         yield kind, model, rows
+
+
+def write_models(
+    folder: Path,
+    role: str,
+    converted: Iterable[tuple[str, onnx.ModelProto, list[compare.Difference]]],
+    advance: Callable[[], object],
+) -> tuple[dict[str, str], list[compare.Difference]]:
+    """Write the models of one role to ROLE.PRECISION.onnx; return their file names by precision, and the differences."""
+    files, rows = {}, []
+    for kind, model, found in converted:
+        files[kind] = f"{role}.{kind}.onnx"
+        (folder / files[kind]).write_bytes(model.SerializeToString())
+        rows += found
+        advance()
+    return files, rows
 
 
 def _widened(model: onnx.ModelProto) -> onnx.ModelProto:

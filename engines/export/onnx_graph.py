@@ -151,10 +151,9 @@ def _pad_in_convolutions(graph: onnx.GraphProto) -> None:
         if pad is None or pad.input[1] not in constants or (len(pad.input) > 3 and pad.input[3]):
             continue
         settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in pad.attribute}
-        fill = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else None
-        zero = not (len(pad.input) > 2 and pad.input[2]) or (
-            fill is not None and not onnx.numpy_helper.to_array(fill).any()
-        )
+        named = len(pad.input) > 2 and pad.input[2]
+        fill = constants.get(pad.input[2]) if named else None
+        zero = not named or (fill is not None and not onnx.numpy_helper.to_array(fill).any())
         around = onnx.numpy_helper.to_array(constants[pad.input[1]]).tolist()
         half = len(around) // 2
         outer = around[:2] + around[half : half + 2]

@@ -179,12 +179,11 @@ def depthwise_layers(model: onnx.ModelProto) -> list[str]:
 
     The ranges of their channels differ too much for one scale per tensor, and they take little time.
     """
-    groups = {
-        node.name: next((a.i for a in node.attribute if a.name == "group"), 1)
+    return [
+        node.name
         for node in model.graph.node
-        if node.op_type in QUANTIZED
-    }
-    return [name for name, count in groups.items() if count > 1]
+        if node.op_type in QUANTIZED and any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
 
 
 def last_layers(model: onnx.ModelProto) -> list[str]:

@@ -109,25 +109,23 @@ class Library:
 
     def builder(self) -> tensorrt.Builder:
         """Create a builder; raise BackendUnavailable if TensorRT can use no GPU."""
-        trt, mark = self.trt, self.log.mark()
-        try:
-            return trt.Builder(self.logger)
-        except TypeError as error:  # "factory function returned nullptr"
-            raise self._unusable(error, mark) from error
+        trt = self.trt
+        return self._created(trt.Builder)
 
     def runtime(self) -> tensorrt.Runtime:
         """Create a runtime; raise BackendUnavailable if TensorRT can use no GPU."""
-        trt, mark = self.trt, self.log.mark()
-        try:
-            return trt.Runtime(self.logger)
-        except TypeError as error:
-            raise self._unusable(error, mark) from error
+        trt = self.trt
+        return self._created(trt.Runtime)
 
-    def _unusable(self, error: TypeError, mark: int) -> BackendUnavailable:
-        return BackendUnavailable(
-            f"{self.name} finds no GPU and driver that it can use ({error}); check `nvidia-smi`. "
-            f"It wrote:\n{self.log.tail(mark)}"
-        )
+    def _created(self, kind: Any) -> Any:
+        mark = self.log.mark()
+        try:
+            return kind(self.logger)
+        except TypeError as error:  # "factory function returned nullptr"
+            raise BackendUnavailable(
+                f"{self.name} finds no GPU and driver that it can use ({error}); check `nvidia-smi`. "
+                f"It wrote:\n{self.log.tail(mark)}"
+            ) from error
 
 
 _lock = threading.Lock()

@@ -107,9 +107,8 @@ class RuntimeCache:
         # Eager: with lazy specialization a captured graph would keep the fallback kernels.
         strategies = trt.DynamicShapesKernelSpecializationStrategy
         self._config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-        self._config.cuda_graph_strategy = (
-            trt.CudaGraphStrategy.DISABLED
-        )  # the Engine captures graphs itself, with more than the network
+        # The Engine captures graphs itself, with more than the network.
+        self._config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
         self._cache = self._config.create_runtime_cache()
         self._before = path.read_bytes() if path.is_file() else b""
         if self._before and not self._cache.deserialize(self._before):

@@ -227,13 +227,10 @@ def exported(network: torch.nn.Module, maps: np.ndarray) -> bytes:
         ExportError: it differs too much from the torch network.
     """
     from oaks.engines.export.export import TrainedNetwork, check_rows, graph_of, models
-    from oaks.engines.export.torch_weights import rename_folded
 
     samples = maps.astype(np.float32)
     part = TrainedNetwork("ks", Path(), network, {}, samples, samples[:0])
-    graph = graph_of(part)
-    rename_folded(graph, network.state_dict())
-    ((_, model, rows),) = models(part, graph, ("fp16",), {}, None)
+    ((_, model, rows),) = models(part, graph_of(part), ("fp16",), {}, None)
     check_rows(rows)
     return model.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""Small trained-looking networks, and checkpoints of the real architectures, for exports."""
+"""Small networks with the statistics of trained ones, and checkpoints of the real architectures, for exports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _one_thread():
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, also where a shell started the tests in the background, with it ignored."""
+    """SIGINT raises KeyboardInterrupt, even if a shell started the tests in the background and so ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -71,7 +71,7 @@ class Small(nn.Module):
 
 
 def settle(network: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Gives batch norms the statistics of an example, so that activations are of ordinary size; eval mode."""
+    """Set batch norm statistics by an example, so that activations have ordinary sizes; return it in eval mode."""
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.momentum = None
@@ -82,7 +82,7 @@ def settle(network: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def noise(count: int, *shape: int, seed: int = 0) -> np.ndarray:
-    """(count, *shape) float32, smooth as pictures are: neighbours alike."""
+    """Return (count, *shape) float32, smooth like pictures."""
     rough = torch.from_numpy(np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32))
     return (2 * nn.functional.avg_pool2d(rough, 3, 1, 1)).numpy()
 
@@ -95,7 +95,7 @@ def small() -> nn.Module:
 
 @pytest.fixture
 def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets exports of the same weights share the seconds that torch takes to trace them."""
+    """Trace networks with the same weights only once, which takes torch seconds."""
     real = exporting.to_onnx
 
     def remembered(network: nn.Module, example: torch.Tensor, **names: object) -> onnx.ModelProto:
@@ -125,28 +125,24 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("checkpoints")
     common = {
-        "skeleton": COCO17.to_dict(),
-        "input": INPUT,
-        "stride": 4,
-        "license": "CC0-1.0",
-        "padding": 1.25,
-    }
+        "skeleton": COCO17.to_dict(), "input": INPUT, "stride": 4, "license": "CC0-1.0", "padding": 1.25,
+        "trained_on": ["noise"], "metrics": {"AP": 0.1}, "alignment": "half_pixel",
+    }  # fmt: skip
     pose = build(POSE)
     nn.init.normal_(pose.head.final_layer.weight, std=0.2)
     settle(pose, torch.from_numpy(noise(16, 3, SIZE[1], SIZE[0])))
     ks = settle(build(KS), torch.from_numpy(noise(16, 17, SIZE[1] // 4, SIZE[0] // 4)))
-    described = {**common, "trained_on": ["noise"], "metrics": {"AP": 0.1}, "alignment": "half_pixel"}
-    visibility = {"calibration": {"visibility": {"scale": 0.5, "bias": 0.1}}}
-    similarity = {"calibration": {"similarity": {"scale": 2.0, "bias": 0.0}}}
-    save_network(
-        folder / "pose.safetensors", pose, {"kind": "pose", "architecture": POSE, **described, **visibility}
-    )
-    save_network(folder / "ks.safetensors", ks, {"kind": "ks", "architecture": KS, **described, **similarity})
+    for kind, network, architecture, calibration in (
+        ("pose", pose, POSE, {"visibility": {"scale": 0.5, "bias": 0.1}}),
+        ("ks", ks, KS, {"similarity": {"scale": 2.0, "bias": 0.0}}),
+    ):
+        described = {"kind": kind, "architecture": architecture, **common, "calibration": calibration}
+        save_network(folder / f"{kind}.safetensors", network, described)
     return folder / "pose.safetensors", folder / "ks.safetensors"
 
 
 @pytest.fixture(scope="session")
 def pictures() -> np.ndarray:
-    """(24, 80, 60, 3) uint8 crops: smooth noise."""
+    """(24, 80, 60, 3) uint8 crops of smooth noise."""
     smooth = np.moveaxis(noise(24, 3, 80, 60, seed=5), 1, -1)
     return np.clip(120 + 60 * smooth, 0, 255).astype(np.uint8)

@@ -24,7 +24,7 @@ def run(*arguments: object):
     return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
-def test_a_bundle_is_written_and_told(checkpoints, crops, tmp_path):
+def test_a_bundle_is_written_and_listed(checkpoints, crops, tmp_path):
     pose, ks = checkpoints
     options = ("--ks", ks, "--out", tmp_path / "b", "--crops", crops, "--name", "mine")
     done = run(pose, *options, "--precision", "fp32", "--precision", "fp16")
@@ -37,7 +37,7 @@ def test_a_bundle_is_written_and_told(checkpoints, crops, tmp_path):
     assert "Difference from the torch network" in done.stderr
 
 
-def test_too_far_is_exit_code_3_and_no_bundle(checkpoints, crops, tmp_path):
+def test_above_the_tolerance_the_exit_code_is_3_and_no_bundle_is_written(checkpoints, crops, tmp_path):
     done = run(checkpoints[0], "--out", tmp_path / "b", "--crops", crops, "--tolerance", "fp16=0")
     assert done.exit_code == 3
     assert "differences from the torch network exceed the tolerance" in " ".join(done.stderr.split())
@@ -59,7 +59,7 @@ def test_wrong_options_are_named(checkpoints, crops, tmp_path, options, message)
     assert re.match(f"oaks: {message}", done.stderr.splitlines()[-1])
 
 
-def test_plans_are_made_of_the_precisions_that_are_exported(checkpoints, crops, tmp_path, monkeypatch):
+def test_plans_are_built_in_the_exported_precisions(checkpoints, crops, tmp_path, monkeypatch):
     from oaks.engines.plans import ahead, library
 
     asked = []
@@ -76,7 +76,7 @@ def test_plans_are_made_of_the_precisions_that_are_exported(checkpoints, crops, 
     assert "pose.plan" in done.stdout
 
 
-def test_a_missing_library_is_told_before_the_export(checkpoints, crops, tmp_path, monkeypatch):
+def test_a_missing_library_is_reported_before_the_export(checkpoints, crops, tmp_path, monkeypatch):
     from oaks import BackendUnavailable
     from oaks.engines.plans import library
 

@@ -1,3 +1,5 @@
+"""Comparison of exported networks with the torch network: units, tolerances and the range of float16."""
+
 from __future__ import annotations
 
 import io
@@ -15,19 +17,21 @@ SHAPE = ["batch", 2, 4, 4]
 
 
 def scaled(factor: float, shift: float = 0.0, output: str = "heatmaps") -> onnx.ModelProto:
-    """y = factor * x + shift"""
-    constants = [numpy_helper.from_array(np.float32(v), n) for n, v in (("factor", factor), ("shift", shift))]
-    nodes = [
-        helper.make_node("Mul", ["x", "factor"], ["product"]),
-        helper.make_node("Add", ["product", "shift"], [output]),
-    ]
+    """Return the network y = factor * x + shift."""
+    steps = [("Mul", ["x", "factor"], "product"), ("Add", ["product", "shift"], output)]
+    return network(steps, {"factor": factor, "shift": shift}, output)
+
+
+def network(
+    steps: list[tuple[str, list[str], str]], constants: dict[str, float], output: str
+) -> onnx.ModelProto:
+    """Return a network of (operator, inputs, output)."""
     graph = helper.make_graph(
-        nodes,
-        "scaled",
+        [helper.make_node(kind, inputs, [name]) for kind, inputs, name in steps], "scaled",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, SHAPE)],
-        constants,
-    )
+        [numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()],
+    )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
@@ -42,7 +46,7 @@ def difference(model, expected, inputs, **settings) -> compare.Difference:
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 11])
-def test_both_sides_give_every_sample_in_order(inputs, count):
+def test_outputs_of_all_samples_are_returned_in_order(inputs, count):
     doubled = nn.Module()
     doubled.forward = lambda x: (x * 2, None)
     (ours,), (theirs,) = (
@@ -53,13 +57,13 @@ def test_both_sides_give_every_sample_in_order(inputs, count):
     np.testing.assert_array_equal(theirs, 2 * inputs[:count])
 
 
-def test_heatmaps_differ_in_standard_deviations(inputs):
+def test_differences_of_heatmaps_are_in_standard_deviations(inputs):
     found = difference(scaled(1.0, shift=0.25), inputs, inputs)
     assert found.typical == pytest.approx(0.25 / inputs.std(), rel=1e-4)
     assert found.largest == pytest.approx(0.25 / inputs.std(), rel=1e-4)
 
 
-def test_logits_differ_as_probabilities():
+def test_differences_of_logits_are_in_probability():
     zeros = np.zeros((3, 2, 4, 4), np.float32)
     found = difference(scaled(1.0, shift=1.0, output="visibility"), zeros, zeros)
     assert found.typical == pytest.approx(1 / (1 + np.exp(-1)) - 0.5, rel=1e-5)
@@ -71,13 +75,13 @@ def test_extreme_logits_do_not_overflow():
 
 
 @pytest.mark.parametrize("factor", [np.nan, np.inf])
-def test_what_is_not_finite_is_infinitely_far(inputs, factor):
+def test_the_difference_of_outputs_that_are_not_finite_is_infinite(inputs, factor):
     found = difference(scaled(factor), inputs, inputs)
     assert found.typical == np.inf
     assert not found.accepted
 
 
-def test_the_tolerance_decides(inputs):
+def test_differences_are_accepted_up_to_the_tolerance(inputs):
     far = scaled(1.0, shift=0.02 * inputs.std())
     assert not difference(far, inputs, inputs).accepted  # 1e-2 for heatmaps in fp16
     assert difference(scaled(1.0, shift=0.005 * inputs.std()), inputs, inputs).accepted
@@ -92,30 +96,20 @@ def test_every_precision_has_a_tolerance_for_every_output():
     assert order == sorted(order)
 
 
-def test_values_that_half_cannot_hold_are_found_inside(inputs):
-    """The product overflows; the sum, which alone is an output, does not."""
-    constants = {"big": 1e6, "small": 1e-6, "factor": 1.0, "shift": 0.0}
-    model = scaled(1.0)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), n) for n, v in constants.items())
-    first = [
-        helper.make_node("Mul", ["x", "big"], ["huge"]),
-        helper.make_node("Mul", ["huge", "small"], ["y"]),
-    ]
-    rest = [type(node).FromString(node.SerializeToString()) for node in model.graph.node]
-    rest[0].input[0] = "y"
-    del model.graph.node[:]
-    model.graph.node.extend([*first, *rest])
+def test_inner_values_beyond_the_range_of_half_are_found(inputs):
+    """The first product overflows, but the output does not."""
+    steps = [("Mul", ["x", "big"], "huge"), ("Mul", ["huge", "small"], "heatmaps")]
+    model = network(steps, {"big": 1e6, "small": 1e-6}, "heatmaps")
     found = compare.exceeds_half_range(model, inputs)
     assert found == {"huge": pytest.approx(np.abs(inputs).max() * 1e6, rel=1e-5)}
     assert compare.exceeds_half_range(scaled(1.0), inputs) == {}
 
 
-def test_not_a_number_is_beyond_half_too(inputs):
+def test_nan_is_beyond_the_range_of_half_too(inputs):
     assert "heatmaps" in compare.exceeds_half_range(scaled(np.nan), inputs)
 
 
-def test_the_table_says_what_is_too_far(inputs):
+def test_the_table_marks_differences_above_the_tolerance(inputs):
     rows = [difference(scaled(1.0), inputs, inputs), difference(scaled(2.0), inputs, inputs)]
     console = Console(file=io.StringIO(), width=200)
     console.print(compare.table(rows))

@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(0)
     network = build(ARCHITECTURE).eval()
-    with torch.no_grad():  # centers that differ from cell to cell, half of them people
+    with torch.no_grad():  # so that logits differ between cells, and half of the cells are people
         network.center.output.bias.zero_()
         logits = network(torch.rand(4, 3, *SIZE[::-1]) * 2 - 1)[0]
         network.center.output.weight.mul_(2 / logits.std())
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
-def test_every_backend_finds_the_boxes_that_the_torch_network_gives(made, backend):
+def test_every_backend_finds_the_boxes_of_the_torch_network(made, backend):
     pytest.importorskip(backend)
     bundle, network, image = made
     pixels = torch.from_numpy((image[..., ::-1].astype(np.float32) - 127.5) / 127.5).permute(2, 0, 1)[None]
@@ -66,7 +66,7 @@ def test_every_backend_finds_the_boxes_that_the_torch_network_gives(made, backen
     apart = np.abs(boxes[:, None] - inside[usable]).max(axis=2)
     nearest = apart.argmin(axis=1)
     assert sorted(nearest) == list(range(len(boxes)))
-    # Weights rounded to half precision move a peak to the cell beside it where two logits are nearly equal.
+    # With weights in half precision, a peak can move to a neighboring cell with nearly the same logit.
     assert (apart.min(axis=1) < 0.5).mean() > 0.95
     assert apart.min(axis=1).max() < 4.5
     np.testing.assert_allclose(found, scores[usable][nearest], atol=0.02)
@@ -87,7 +87,7 @@ def test_pictures_that_cannot_be_read_are_skipped_and_named(made, tmp_path):
     assert Bundle.load(tmp_path / "out").has("detector")
 
 
-def test_the_bundle_says_what_the_detector_takes(made):
+def test_the_bundle_describes_the_detector(made):
     bundle = made[0]
     part = bundle.detector
     assert (part.size, part.stride, part.threshold, part.nms) == (SIZE, 4, 0.4, 0.6)
@@ -110,7 +110,7 @@ def test_the_last_layers_are_those_of_the_heads(made):
         ),
     ],
 )
-def test_the_command_asks_for_what_a_detector_needs(made, tmp_path, capsys, options, problem):
+def test_wrong_options_are_named(made, tmp_path, capsys, options, problem):
     checkpoint = made[0].path.parent / "network.safetensors"
     with pytest.raises(SystemExit) as ended:
         main(["export", str(checkpoint), "--out", str(tmp_path / "bundle"), *options])
@@ -119,7 +119,7 @@ def test_the_command_asks_for_what_a_detector_needs(made, tmp_path, capsys, opti
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_command_writes_the_bundle_that_the_library_writes(made, tmp_path):
+def test_the_command_writes_the_same_bundle_as_the_library(made, tmp_path):
     folder = made[0].path.parent
     with pytest.raises(SystemExit) as ended:
         main([
@@ -128,10 +128,8 @@ def test_the_command_writes_the_bundle_that_the_library_writes(made, tmp_path):
         ])  # fmt: skip
     assert ended.value.code == 0
     written = Bundle.load(tmp_path / "bundle").description
-    assert (written["files"], written["networks"]) == (
-        made[0].description["files"],
-        made[0].description["networks"],
-    )
+    for part in ("files", "networks"):
+        assert written[part] == made[0].description[part]
 
 
 def padded(mode: str, around: list[int], fill: float) -> onnx.ModelProto:
@@ -163,7 +161,7 @@ def padded(mode: str, around: list[int], fill: float) -> onnx.ModelProto:
         ("constant", [0, 1, 0, 0, 0, -1, 1, 1], 0, False),
     ],
 )
-def test_padding_with_zeros_moves_into_the_convolution_and_nothing_changes(mode, around, fill, joined):
+def test_padding_with_zeros_moves_into_the_convolution(mode, around, fill, joined):
     import onnxruntime
 
     model = padded(mode, around, fill)

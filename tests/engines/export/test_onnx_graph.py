@@ -1,3 +1,5 @@
+"""ONNX graphs of torch networks: equal outputs for every batch, and the form that runtimes require."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -34,7 +36,7 @@ def exported(request):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_any_batch_gives_what_torch_gives(exported, batch):
+def test_outputs_are_those_of_torch_for_any_batch(exported, batch):
     network, model = exported
     crops = noise(batch, 3, SIZE[1], SIZE[0], seed=batch)
     with torch.no_grad():
@@ -62,22 +64,22 @@ def test_batch_norm_is_folded_and_nothing_is_computed_from_shapes(exported):
     assert kinds == {"Conv", "Relu", "MaxPool", "Add", "ConvTranspose", "Resize", "ReduceMean", "Gemm"}
 
 
-def test_the_opset_is_the_plain_one(exported):
+def test_only_the_standard_opset_is_used(exported):
     model = exported[1]
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert model.ir_version == 8
     assert {node.domain for node in model.graph.node} == {""}
 
 
-def test_the_file_names_no_source_files(exported):
-    """torch notes where in whose folder every node comes from."""
+def test_the_model_names_no_source_files(exported):
+    """torch records the source line of every node."""
     content = exported[1].SerializeToString()
     assert b".py" not in content
     assert not exported[1].metadata_props
     assert not any(node.metadata_props for node in exported[1].graph.node)
 
 
-def test_an_output_that_is_none_is_left_out():
+def test_an_output_that_is_none_is_omitted():
     class Half(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -101,7 +103,7 @@ def test_another_number_of_outputs_is_refused(small):
 
 
 @pytest.mark.parametrize("head", ["fpn", "deconv"])
-def test_the_heads_of_real_networks_export_plainly(head):
+def test_the_graphs_of_all_heads_are_plain(head):
     from oaks.training.networks import build
 
     architecture = {"name": "oa_hpe", "backbone": "resnet18", "channels": [8, 8, 8, 8], "head": head,
@@ -110,12 +112,8 @@ def test_the_heads_of_real_networks_export_plainly(head):
     torch.manual_seed(0)
     network = build(architecture).eval()
     model = to_onnx(network, torch.zeros(2, 3, 64, 64), input_name="crops", output_names=OUTPUTS)
-    assert not {node.op_type for node in model.graph.node} & {
-        "Shape",
-        "Gather",
-        "Concat",
-        "BatchNormalization",
-    }
+    unwanted = {"Shape", "Gather", "Concat", "BatchNormalization"}
+    assert not {node.op_type for node in model.graph.node} & unwanted
     crops = noise(3, 3, 64, 64)
     with torch.no_grad():
         expected = network(torch.from_numpy(crops))[0].numpy()
@@ -123,8 +121,8 @@ def test_the_heads_of_real_networks_export_plainly(head):
 
 
 @pytest.mark.parametrize("size", [(9, 5), (48, 144), (13, 10), (7, 3), (18, 10)])
-def test_sizes_that_are_no_multiples_are_met_as_torch_meets_them(size):
-    """A pyramid over a map of odd size: 5 columns become 9, though 5 times float32's 1.8 is less than 9."""
+def test_resized_maps_have_torchs_size_for_any_ratio(size):
+    """In a pyramid over a map of odd size 5 columns become 9, although 5 times 1.8 in float32 is less than 9."""
 
     class Enlarge(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -136,7 +134,7 @@ def test_sizes_that_are_no_multiples_are_met_as_torch_meets_them(size):
 
 
 @pytest.mark.parametrize("convert", [lambda model: model, to_fp16])
-def test_a_ks_net_with_map_figures_gives_what_torch_gives(convert):
+def test_outputs_of_a_ks_net_with_map_figures_are_those_of_torch(convert):
     torch.manual_seed(0)
     maps = torch.from_numpy(np.abs(noise(8, 5, 32, 24)).astype(np.float32) ** 2)
     network = settle(KSNet(width=0.125, fine=True, figures=True, hidden=16, keypoints=5), maps)

@@ -1,3 +1,5 @@
+"""Crops for comparison and calibration, from COCO files, folders and arrays."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +27,7 @@ def picture(width: int, height: int, rgb=GRAY) -> np.ndarray:
 
 
 def constant(crops: np.ndarray) -> np.ndarray:
-    """(N, 3): the colours of crops that are each of one colour in the middle."""
+    """Return the colors (N, 3) of crops whose centers have one color each."""
     middle = crops[:, :, 3:5, 2:4]
     assert np.ptp(middle, axis=(2, 3)).max() < 1e-4
     return middle[..., 0, 0]
@@ -33,7 +35,7 @@ def constant(crops: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def coco(tmp_path):
-    """One picture, its left half dark and its right half light, with a person in each, and a crowd."""
+    """Write a picture with a dark left and a light right half, a person in each, and a crowd."""
     image = np.concatenate([picture(60, 80, (10, 20, 30)), picture(60, 80, (100, 120, 140))], axis=1)
     content = {
         "images": [{"id": 7, "file_name": "a.png", "width": 120, "height": 80}],
@@ -55,7 +57,7 @@ def coco(tmp_path):
 
 
 @pytest.mark.parametrize("images", [".", "images", "people"])
-def test_people_of_a_coco_file_are_cut_out_of_the_images_beside_it(coco, images):
+def test_people_of_a_coco_file_are_cut_from_the_images_in_its_folders(coco, images):
     crops = load_crops(coco("people.json", images), DESCRIPTION, count=10)
     assert crops.shape == (2, 3, 8, 6)
     assert crops.dtype == np.float32
@@ -83,12 +85,12 @@ def test_pictures_that_cannot_be_read_are_skipped(coco, tmp_path, caplog):
     assert caplog.text.count("cut.png: damaged") == 2
 
 
-def test_padding_is_the_networks(coco):
+def test_padding_is_that_of_the_network(coco):
     padded = load_crops(coco("people.json", "images"), {**DESCRIPTION, "padding": 2.0}, count=1)
-    assert (padded[0, :, 0, 0] == normalized(0, 0, 0)).all()  # outside of the picture is black
+    assert (padded[0, :, 0, 0] == normalized(0, 0, 0)).all()  # black outside the picture
 
 
-def test_a_folder_of_images_holds_crops(tmp_path):
+def test_images_of_a_folder_are_whole_crops(tmp_path):
     for number, gray in enumerate((30, 90, 200)):
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture(30, 40, (gray, gray, gray)))
     (tmp_path / "notes.txt").write_text("not an image")
@@ -128,7 +130,7 @@ def test_other_arrays_are_refused(tmp_path, content, message):
         load_crops(tmp_path / "crops.npz", DESCRIPTION, count=5)
 
 
-def test_what_is_not_there_is_named(tmp_path, coco):
+def test_missing_sources_are_named(tmp_path, coco):
     with pytest.raises(FileNotFoundError, match=r"crops not found: .*nowhere"):
         load_crops(tmp_path / "nowhere", DESCRIPTION, count=5)
     with pytest.raises(
@@ -147,9 +149,9 @@ def test_what_is_not_there_is_named(tmp_path, coco):
 @pytest.mark.parametrize(
     ("total", "count", "expected"), [(1, 5, 1), (2, 5, 1), (3, 5, 2), (40, 8, 8), (9, 4, 4)]
 )
-def test_split_keeps_apart_and_loses_nothing(total, count, expected):
+def test_split_divides_all_samples(total, count, expected):
     compared, calibrated = split(np.arange(total), count)
     assert len(compared) == expected
     assert sorted([*compared, *calibrated]) == list(range(total))
     assert compared[0] == 0
-    assert expected == 1 or compared[-1] == total - 1  # spread over the whole
+    assert expected == 1 or compared[-1] == total - 1  # spread evenly

@@ -1,4 +1,4 @@
-"""Plans made ahead of time, on the stand-in for TensorRT; test_real_builder.py makes some with the library."""
+"""Plans built ahead of time, with the stand-in for TensorRT; test_real_builder.py uses the library."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def names(bundle: Bundle) -> list[str]:
     return sorted(path.name for path in bundle.path.glob("*.plan"))
 
 
-def test_an_engine_builds_nothing_where_the_bundle_brings_its_plans(tiny, world):
+def test_an_engine_uses_the_bundles_plans(tiny, world):
     plans = made(tiny)
     assert [(plan.role, plan.precision, plan.capabilities) for plan in plans] == [
         ("pose", "fp16", ()),
@@ -60,7 +60,7 @@ def test_an_engine_builds_nothing_where_the_bundle_brings_its_plans(tiny, world)
     assert world.built == 2
 
 
-def test_more_people_than_the_plan_was_made_for_are_a_plan_of_their_own(tiny, world):
+def test_larger_batches_than_the_plans_are_built(tiny, world):
     made(tiny, max_batch=4)
     with oaks.Engine(tiny.path, backend="tensorrt", max_batch=8) as engine:
         assert engine.describe()["networks"]["pose"]["plan"].startswith(str(tiny.path.parent / "cache"))
@@ -72,7 +72,7 @@ def test_no_gpu_is_needed(tiny, world, monkeypatch):
     assert len(made(tiny)) == 2
 
 
-def test_capabilities_share_a_plan_where_the_default_serves_them(tiny, world, gpu):
+def test_capabilities_of_the_default_share_a_plan(tiny, world, gpu):
     plans = made(tiny, capabilities=["75", "86", "89"], precisions=["fp16", "fp32"])
     assert [(plan.role, plan.precision, plan.capabilities) for plan in plans] == [
         (role, precision, named)
@@ -88,7 +88,7 @@ def test_capabilities_share_a_plan_where_the_default_serves_them(tiny, world, gp
     assert world.built == before == 8
 
 
-def test_making_plans_again_replaces_them_and_keeps_the_others(tiny, world, monkeypatch):
+def test_building_again_replaces_plans_of_the_same_purpose_only(tiny, world, monkeypatch):
     made(tiny, precisions=["fp32"])
     first = made(tiny, precisions=["fp16"])
     monkeypatch.setattr(world.trt, "__version__", "1.8.0")
@@ -102,7 +102,7 @@ def test_making_plans_again_replaces_them_and_keeps_the_others(tiny, world, monk
     assert sorted(p.file for p in held) == names(tiny)
 
 
-def test_the_same_plans_again_change_nothing(tiny, world):
+def test_building_the_same_plans_again_changes_nothing(tiny, world):
     made(tiny)
     before = (tiny.path / "bundle.json").read_bytes()
     made(tiny)
@@ -110,7 +110,7 @@ def test_the_same_plans_again_change_nothing(tiny, world):
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
-def test_a_build_that_fails_leaves_the_bundle_as_it_was(tiny, world, fails_at, monkeypatch):
+def test_a_failed_build_does_not_change_the_bundle(tiny, world, fails_at, monkeypatch):
     before = (tiny.path / "bundle.json").read_bytes()
 
     def steps(monitor) -> bool:
@@ -124,7 +124,7 @@ def test_a_build_that_fails_leaves_the_bundle_as_it_was(tiny, world, fails_at, m
     assert (tiny.path / "bundle.json").read_bytes() == before
 
 
-def test_ordinary_tensorrt_makes_plans_for_this_gpu(tiny, gpu, monkeypatch):
+def test_plans_of_ordinary_tensorrt_are_for_this_gpu(tiny, gpu, monkeypatch):
     world = World()
     world.streams = gpu.streams
     tensorrt_stand_in.install(monkeypatch, "11.4", world)
@@ -137,7 +137,7 @@ def test_ordinary_tensorrt_makes_plans_for_this_gpu(tiny, gpu, monkeypatch):
         assert world.built == 4
 
 
-def test_plans_can_be_left_out_of_a_bundle_that_is_not_trusted(tiny, world):
+def test_plans_of_an_untrusted_bundle_can_be_ignored(tiny, world):
     made(tiny)
     with oaks.Engine(Bundle.load(tiny.path, plans=False), backend="tensorrt"):
         assert world.built == 4
@@ -151,18 +151,18 @@ def test_plans_can_be_left_out_of_a_bundle_that_is_not_trusted(tiny, world):
         ({"precisions": ["int8"]}, "precision must be one that bundle .*, got 'int8'"),
     ],
 )
-def test_what_does_not_fit_is_told(tiny, world, settings, message):
+def test_wrong_arguments_are_named(tiny, world, settings, message):
     with pytest.raises(ValueError, match=message):
         made(tiny, **settings)
     assert json.loads((tiny.path / "bundle.json").read_text()).get("plans") is None
 
 
-def test_a_capability_that_is_not_served_is_told(tiny, world):
+def test_an_unsupported_capability_is_reported(tiny, world):
     with pytest.raises(oaks.BackendUnavailable, match=r"this GPU has 9\.0"):
         made(tiny, capabilities=["90"])
 
 
-def test_devices_are_not_touched(tiny, world):
+def test_no_device_is_opened(tiny, world):
     pycuda.device.cache_clear()
     made(tiny)
     assert pycuda.device.cache_info().currsize == 0

@@ -1,3 +1,5 @@
+"""The cache of plans: keys, plans of bundles, damaged plans, timings, full disks, and simultaneous builds."""
+
 from __future__ import annotations
 
 import builtins
@@ -63,7 +65,7 @@ def files(folder: Path, *endings: str) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.endswith(endings or ""))
 
 
-# ---- kept and found again
+# ---- built once and loaded again
 
 
 @pytest.mark.parametrize("version", listings.VERSIONS)
@@ -78,7 +80,7 @@ def test_a_plan_is_built_once_and_then_loaded(load, world, gpu, monkeypatch, ver
     assert first.engine is not second.engine
 
 
-def test_the_note_beside_a_plan_says_what_it_depends_on(load, tiny, world, gpu):
+def test_the_note_of_a_plan_has_everything_that_it_depends_on(load, tiny, world, gpu):
     path = load().path
     note = json.loads(path.with_suffix(".json").read_text())
     assert note["plan_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -103,7 +105,7 @@ def test_the_note_beside_a_plan_says_what_it_depends_on(load, tiny, world, gpu):
     assert path.name.startswith("tiny-pose-fp32-sm90-")
 
 
-def test_only_whole_files_lie_in_the_folder(load, tmp_path):
+def test_the_folder_has_no_temporary_files(load, tmp_path):
     path = load().path
     assert set(files(tmp_path / "plans")) == {
         *(path.with_suffix(ending).name for ending in (".plan", ".json", ".lock")),
@@ -111,7 +113,7 @@ def test_only_whole_files_lie_in_the_folder(load, tmp_path):
     }
 
 
-def test_the_folder_is_the_users_cache_or_the_one_named(monkeypatch, tmp_path):
+def test_the_folder_is_the_users_cache_or_that_of_oaks_cache(monkeypatch, tmp_path):
     import platformdirs
 
     monkeypatch.delenv("OAKS_CACHE", raising=False)
@@ -121,82 +123,51 @@ def test_the_folder_is_the_users_cache_or_the_one_named(monkeypatch, tmp_path):
     assert default_folder() == tmp_path / "elsewhere" / "tensorrt"
 
 
-def test_without_a_folder_the_default_one_is_taken(load, monkeypatch, tmp_path):
+def test_the_default_folder_is_used(load, monkeypatch, tmp_path):
     monkeypatch.setenv("OAKS_CACHE", str(tmp_path / "mine"))
     assert load(folder=None).path.parent == tmp_path / "mine" / "tensorrt"
 
 
-# ---- what makes another plan
+# ---- what changes the name of a plan
 
-
-def change_version(world, network, gpu, recipe, monkeypatch):
-    monkeypatch.setattr(world.trt, "__version__", "11.5.0.1")
-    return network, gpu, recipe
-
-
-def change_device(attribute, value):
-    def change(world, network, gpu, recipe, monkeypatch):
-        monkeypatch.setattr(gpu, attribute, value)
-        return network, gpu, recipe
-
-    return change
-
-
-def change_network(world, network, gpu, recipe, monkeypatch):
-    return network.bundle.network("ks"), gpu, recipe
-
-
-def change_precision(world, network, gpu, recipe, monkeypatch):
-    return network.bundle.network("pose", "fp16"), gpu, recipe
-
-
-def change_recipe(**changes):
-    def change(world, network, gpu, recipe, monkeypatch):
-        return network, gpu, dataclasses.replace(recipe, **changes)
-
-    return change
-
-
-def change_system(world, network, gpu, recipe, monkeypatch):
-    monkeypatch.setattr(cache.platform, "machine", lambda: "riscv")
-    return network, gpu, recipe
-
-
-def change_schema(world, network, gpu, recipe, monkeypatch):
-    monkeypatch.setattr(cache, "SCHEMA", 99)
-    return network, gpu, recipe
-
-
-CHANGES = {
-    "version": change_version,
-    "GPU": change_device("name", "Another"),
-    "capability": change_device("compute_capability", "86"),
-    "partition": change_device("multiprocessors", 16),
-    "CUDA": change_device("cuda_major", 12),
-    "network": change_network,
-    "precision": change_precision,
-    "profiles": change_recipe(profiles=profiles_for([1, 3])),
-    "TF32": change_recipe(tf32=True),
-    "level": change_recipe(level=5),
-    "system": change_system,
-    "schema": change_schema,
+CHANGED_ATTRIBUTES = {
+    "version": ("trt", "__version__", "11.5.0.1"),
+    "GPU": ("gpu", "name", "Another"),
+    "capability": ("gpu", "compute_capability", "86"),
+    "partition": ("gpu", "multiprocessors", 16),
+    "CUDA": ("gpu", "cuda_major", 12),
+    "system": ("platform", "machine", lambda: "riscv"),
+    "schema": ("cache", "SCHEMA", 99),
 }
+CHANGED_SETTINGS = {
+    "profiles": {"profiles": profiles_for([1, 3])},
+    "TF32": {"tf32": True},
+    "level": {"level": 5},
+}
+CHANGED_NETWORKS = {"network": ("ks",), "precision": ("pose", "fp16")}
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_whatever_a_plan_depends_on_makes_another_one(what, world, gpu, tiny, monkeypatch):
-    given = (tiny.network("pose"), gpu, BuildSettings(profiles_for(BATCHES)))
+@pytest.mark.parametrize("what", [*CHANGED_ATTRIBUTES, *CHANGED_SETTINGS, *CHANGED_NETWORKS])
+def test_the_name_of_a_plan_depends_on_everything_that_the_plan_depends_on(
+    what, world, gpu, tiny, monkeypatch
+):
+    settings, owners = BuildSettings(profiles_for(BATCHES)), {"trt": world.trt, "gpu": gpu, "cache": cache}
+    owners["platform"] = cache.platform
 
-    def stem(network, where, recipe):
-        return cache._stem(network, where, plan_key(library(), network, recipe, where))
+    def stem(network=("pose",), **changes):
+        network, changed = tiny.network(*network), dataclasses.replace(settings, **changes)
+        return cache._stem(network, gpu, plan_key(library(), network, changed, gpu))
 
-    before = stem(*given)
-    assert stem(*given) == before
-    assert stem(*CHANGES[what](world, *given, monkeypatch)) != before
+    before = stem()
+    assert stem() == before
+    if what in CHANGED_ATTRIBUTES:
+        owner, name, value = CHANGED_ATTRIBUTES[what]
+        monkeypatch.setattr(owners[owner], name, value)
+    assert stem(CHANGED_NETWORKS.get(what, ("pose",)), **CHANGED_SETTINGS.get(what, {})) != before
 
 
-def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
-    """The same settings give the same key under both majors, but for the version."""
+def test_the_key_contains_no_numbers_of_enums(world, gpu, tiny, monkeypatch):
+    """Except for the version, the key is the same under both majors of TensorRT."""
     keys = []
     for version in ("10.16", "11.4"):
         tensorrt_stand_in.install(monkeypatch, version, world)
@@ -205,19 +176,19 @@ def test_the_key_holds_no_number_of_an_enum(world, gpu, tiny, monkeypatch):
     assert keys[0] == keys[1]
 
 
-def test_other_batches_and_another_gpu_build_again(load, world):
+def test_other_batches_and_other_gpus_get_plans_of_their_own(load, world):
     paths = {load().path, load(batches=[1, 2]).path, load(where=pycuda.device(1)).path}
     assert len(paths) == 3
     assert world.built == 3
 
 
-def test_strict_float32_for_fp32_alone(load, world, tiny):
+def test_tf32_is_disabled_only_for_fp32(load, world, tiny):
     load()
     load(tiny.network("pose", "fp16"))
     assert [config._values["cleared"] for config in world.configs] == [["TF32"], []]
 
 
-def test_a_weight_file_that_changed_is_named(load, world, tiny):
+def test_a_changed_onnx_file_is_named(load, world, tiny):
     network = tiny.network("pose")
     (tiny.path / network.file).write_bytes(bundles.pose_network(3, (48, 64), visibility=False))
     with pytest.raises(BundleError, match=r"tiny/pose.fp32.onnx is damaged or another file"):
@@ -225,7 +196,7 @@ def test_a_weight_file_that_changed_is_named(load, world, tiny):
     assert world.built == 0
 
 
-# ---- plans that a bundle brings along
+# ---- plans stored in the bundle
 
 
 @pytest.fixture
@@ -236,7 +207,7 @@ def rtx(world, gpu, monkeypatch):
 
 
 def with_plan(tiny, load, **changes) -> Bundle:
-    """The bundle with a plan of its pose network, its key changed."""
+    """Return the bundle with a plan of its pose network, with a changed key."""
     made = load(flavour="tensorrt_rtx")
     note = json.loads(made.path.with_suffix(".json").read_text())
     (tiny.path / "pose.plan").write_bytes(made.path.read_bytes())
@@ -247,7 +218,7 @@ def with_plan(tiny, load, **changes) -> Bundle:
 
 
 @pytest.mark.parametrize("batches", [BATCHES, [1, 2], [3, 8]])
-def test_a_plan_of_the_bundle_is_used_where_its_profiles_cover_the_batches(tiny, load, rtx, batches):
+def test_a_plan_of_the_bundle_is_used_if_its_profiles_cover_the_batches(tiny, load, rtx, batches):
     bundle = with_plan(tiny, load)
     plan = load(bundle.network("pose"), flavour="tensorrt_rtx", batches=batches)
     assert rtx.built == 1
@@ -256,7 +227,7 @@ def test_a_plan_of_the_bundle_is_used_where_its_profiles_cover_the_batches(tiny,
     assert plan.kernels.name.endswith("-Stand-In-9000.kernels")
 
 
-def test_a_plan_of_the_bundle_serves_another_gpu_of_those_it_was_built_for(tiny, load, rtx, monkeypatch):
+def test_a_plan_of_the_bundle_is_used_on_every_gpu_that_it_was_built_for(tiny, load, rtx, monkeypatch):
     bundle = with_plan(tiny, load)
     other = pycuda.device(1)
     monkeypatch.setattr(other, "compute_capability", "120")
@@ -273,14 +244,14 @@ def test_a_plan_of_the_bundle_serves_another_gpu_of_those_it_was_built_for(tiny,
     [{"version": "1.6.0"}, {"onnx_sha256": "0" * 64}, {"tf32": True}, {"profiles": []}, {"profiles": 3},
      {"profiles": [{"smallest": 1, "largest": 7}]}, {"profiles": [{"bad": 1}]}, {"more": 1}],
 )  # fmt: skip
-def test_a_plan_of_the_bundle_that_does_not_fit_is_built_again(tiny, load, rtx, changes):
+def test_a_plan_of_the_bundle_with_another_key_is_not_used(tiny, load, rtx, changes):
     bundle = with_plan(tiny, load, **changes)
     plan = load(bundle.network("pose"), flavour="tensorrt_rtx")
     assert rtx.built == 2
     assert plan.path.parent.name == "plans"
 
 
-def test_a_gpu_that_tensorrt_for_rtx_does_not_serve_gets_no_plan(load, rtx, gpu, monkeypatch):
+def test_a_gpu_that_tensorrt_for_rtx_does_not_support_gets_no_plan(load, rtx, gpu, monkeypatch):
     monkeypatch.setattr(gpu, "compute_capability", "90")
     with pytest.raises(BackendUnavailable, match=r"supports compute capabilities 7\.5, .*this GPU has 9\.0"):
         load(flavour="tensorrt_rtx")
@@ -296,44 +267,36 @@ def test_a_plan_of_the_bundle_that_does_not_load_is_built_again(tiny, load, rtx,
     assert "pose.plan, so it is built again" in caplog.text
 
 
-# ---- plans that are no good
+# ---- damaged plans
 
 
-def damage(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
 
-def forget_note(path: Path) -> None:
-    path.with_suffix(".json").unlink()
+def change_note(content: str):
+    return lambda path: path.with_suffix(".json").write_text(content)
 
 
-def half_note(path: Path) -> None:
-    path.with_suffix(".json").write_text('{"key": {"schema"')
-
-
-def foreign_note(path: Path) -> None:
-    path.with_suffix(".json").write_text('["something else"]')
-
-
-def other_key(path: Path) -> None:
+def change_version_in_note(path: Path) -> None:
     note = json.loads(path.with_suffix(".json").read_text())
     note["key"]["version"] = "10.0.0"
     path.with_suffix(".json").write_text(json.dumps(note))
 
 
 @pytest.mark.parametrize(
-    ("harm", "reason"),
+    ("change", "reason"),
     [
-        (damage, "it is damaged"),
-        (forget_note, "its note cannot be read"),
-        (half_note, "its note cannot be read"),
-        (foreign_note, "its note is about something else"),
-        (other_key, "its note is about something else"),
+        (truncate, "it is damaged"),
+        (lambda path: path.with_suffix(".json").unlink(), "its note cannot be read"),
+        (change_note('{"key": {"schema"'), "its note cannot be read"),
+        (change_note('["something else"]'), "its note is about something else"),
+        (change_version_in_note, "its note is about something else"),
     ],
 )
-def test_a_plan_that_does_not_fit_is_set_aside_and_built_anew(load, world, harm, reason, caplog):
+def test_a_damaged_plan_is_set_aside_and_built_again(load, world, change, reason, caplog):
     path = load().path
-    harm(path)
+    change(path)
     found = path.read_bytes()
     again = load()
     assert again.path == path
@@ -354,7 +317,7 @@ def test_a_plan_that_tensorrt_does_not_load_is_set_aside_and_built_once(load, wo
     assert path.with_name(path.stem + ".json.bad").is_file()
 
 
-def test_a_plan_that_does_not_load_even_when_new_is_an_error(load, world):
+def test_a_new_plan_that_does_not_load_is_an_error(load, world):
     load()
     world.deserialize_fails = 2
     with pytest.raises(TensorRTError, match=r"does not load the plan that it has just built(.|\n)*assertion"):
@@ -362,7 +325,7 @@ def test_a_plan_that_does_not_load_even_when_new_is_an_error(load, world):
     assert world.built == 2
 
 
-def test_a_plan_of_another_gpu_is_stale_though_it_loads(load, world, caplog):
+def test_a_plan_of_another_gpu_is_built_again_although_it_loads(load, world, caplog):
     load()
     world.deserialize_says = "Using an engine plan file across different models of devices is not recommended"
     load()
@@ -370,10 +333,9 @@ def test_a_plan_of_another_gpu_is_stale_though_it_loads(load, world, caplog):
     assert "it was built on another GPU" in caplog.text
 
 
-def test_a_second_bad_plan_takes_the_place_of_the_first(load, tmp_path):
-    """They do not pile up."""
+def test_only_the_last_damaged_plan_is_kept(load, tmp_path):
     for _ in range(3):
-        damage(load().path)
+        truncate(load().path)
     load()
     assert len(files(tmp_path / "plans", ".bad")) == 2
 
@@ -388,7 +350,7 @@ def test_timings_are_shared_by_plans_of_a_device(load, tmp_path, tiny):
     assert path.read_bytes() == b"|measured|measured"
 
 
-def test_timings_outlive_a_build_that_fails(load, world, tmp_path):
+def test_timings_of_a_failed_build_are_kept(load, world, tmp_path):
     world.build_fails = "no"
     with pytest.raises(TensorRTError):
         load()
@@ -409,7 +371,7 @@ def test_rejected_timings_are_replaced(load, world, tmp_path, tiny):
 
 
 class FullDisk(io.RawIOBase):
-    """Takes so many bytes and no more."""
+    """A file whose disk is full after `room` bytes."""
 
     def __init__(self, inner, room: int) -> None:
         self._inner, self._room = inner, room
@@ -436,7 +398,7 @@ class FullDisk(io.RawIOBase):
 
 
 @pytest.mark.parametrize("room", [0, 10, 3000])
-def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_path, monkeypatch, room):
+def test_a_full_disk_leaves_no_incomplete_file(load, world, tmp_path, monkeypatch, room):
     from oaks import files as oaks_files
 
     def full(path, mode="r", *_):
@@ -447,10 +409,10 @@ def test_a_full_disk_leaves_no_half_file_and_says_what_to_do(load, world, tmp_pa
     with pytest.raises(TensorRTError, match=r"cannot write .*\.plan: No space left.*OAKS_CACHE"):
         load()
     left = {path.suffix for path in (tmp_path / "plans").iterdir()}
-    assert left <= {".lock", ".cache"}  # the timings may have found room
+    assert left <= {".lock", ".cache"}  # the timings may fit
 
 
-def test_timings_that_cannot_be_written_do_not_lose_the_plan(load, tmp_path, monkeypatch, caplog):
+def test_a_plan_is_kept_if_its_timings_cannot_be_written(load, tmp_path, monkeypatch, caplog):
     replacing = cache.replacing
 
     def refuse_timings(path):
@@ -464,16 +426,16 @@ def test_timings_that_cannot_be_written_do_not_lose_the_plan(load, tmp_path, mon
     assert "cannot be written: [Errno 28]" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_is_named(load, tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(load, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TensorRTError, match=r"cannot make .*file/plans: .*OAKS_CACHE"):
         load(folder=tmp_path / "file" / "plans")
 
 
-# ---- at once
+# ---- simultaneous builds
 
 
-def test_two_processes_that_want_a_plan_build_it_once(tiny, tmp_path):
+def test_two_processes_build_a_plan_once(tiny, tmp_path):
     program = Path(__file__).with_name("two_builders.py")
     (tmp_path / "meeting").mkdir()
     command = [sys.executable, program, tiny.path, tmp_path / "plans", tmp_path / "meeting"]
@@ -489,7 +451,7 @@ def test_two_processes_that_want_a_plan_build_it_once(tiny, tmp_path):
     assert files(tmp_path / "plans", ".bad") == []
 
 
-def test_two_threads_that_want_a_plan_build_it_once(load, world):
+def test_several_threads_build_a_plan_once(load, world):
     plans = []
     threads = [threading.Thread(target=lambda: plans.append(load())) for _ in range(3)]
     for thread in threads:
@@ -501,7 +463,7 @@ def test_two_threads_that_want_a_plan_build_it_once(load, world):
     assert world.built == 1
 
 
-def test_who_waits_is_told_why(load, world, caplog):
+def test_waiting_for_another_build_is_logged(load, world, caplog):
     building, waiting = threading.Event(), threading.Event()
 
     def steps(monitor) -> bool:
@@ -529,8 +491,8 @@ def test_who_waits_is_told_why(load, world, caplog):
     assert world.built == 1
 
 
-def test_a_build_says_where_its_plan_will_be(load, capsys):
+def test_a_build_names_the_file_of_its_plan(load, capsys):
     path = load(show=True).path
-    said = "".join(capsys.readouterr().err.split())
-    assert "BuildingtheTensorRT11.4.0.106planof" in said
-    assert path.name in said
+    output = "".join(capsys.readouterr().err.split())
+    assert "BuildingtheTensorRT11.4.0.106planof" in output
+    assert path.name in output

@@ -1,3 +1,5 @@
+"""The TensorRT libraries: loading, errors and the log, with stand-ins for all versions."""
+
 from __future__ import annotations
 
 import logging
@@ -31,18 +33,14 @@ def test_there_is_one_library_and_one_logger(world):
     assert loaded(world).flavour == world.trt.__name__
 
 
-def test_without_tensorrt_it_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
+def test_without_tensorrt_the_error_says_what_to_install(monkeypatch, flavour):
     monkeypatch.setattr(module, "_loaded", {})
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        BackendUnavailable, match=r"TensorRT cannot be imported: .*pip install 'oaks\[tensorrt\]'"
-    ):
-        library()
-    with pytest.raises(
-        BackendUnavailable, match=r"TensorRT-RTX cannot be imported: .*pip install 'oaks\[tensorrt-rtx\]'"
-    ):
-        library("tensorrt_rtx")
+    extra = flavour.replace("_", "-")
+    with pytest.raises(BackendUnavailable, match=rf"cannot be imported: .*pip install 'oaks\[{extra}\]'"):
+        library(flavour)
 
 
 def test_an_old_tensorrt_is_refused(world, monkeypatch):
@@ -52,16 +50,16 @@ def test_an_old_tensorrt_is_refused(world, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["builder", "runtime"])
-def test_without_a_gpu_it_says_so(world, what):
+def test_a_missing_gpu_is_reported(world, what):
     used = loaded(world)
     world.no_gpu = True
     with pytest.raises(BackendUnavailable, match=r"finds no GPU(.|\n)*ERROR: CUDA initialization failure"):
         getattr(used, what)()
 
 
-def test_a_failure_ends_with_what_tensorrt_wrote_since(world):
+def test_an_error_ends_with_the_log_since_the_mark(world):
     used = loaded(world)
-    world.say("ERROR", "from long ago")
+    world.say("ERROR", "an earlier error")
     mark = used.log.mark()
     world.say("INFO", "chatter")
     world.say("WARNING", "careful")
@@ -71,7 +69,7 @@ def test_a_failure_ends_with_what_tensorrt_wrote_since(world):
     assert text.endswith("wrote:\nWARNING: careful\nERROR: too bad")
 
 
-def test_the_log_keeps_its_last_lines_and_counts_on():
+def test_the_log_keeps_its_last_lines_with_their_numbers():
     log = Log(length=3)
     marks = []
     for number in range(5):
@@ -82,7 +80,7 @@ def test_the_log_keeps_its_last_lines_and_counts_on():
     assert log.since(log.mark()) == []
 
 
-def test_where_nothing_was_grave_the_last_lines_of_any_kind_are_told():
+def test_without_warnings_the_tail_is_the_last_lines_of_any_kind():
     log = Log()
     assert log.tail() == "(TensorRT wrote nothing)"
     for number in range(20):
@@ -90,7 +88,7 @@ def test_where_nothing_was_grave_the_last_lines_of_any_kind_are_told():
     assert log.tail(count=2) == "INFO: 18\nINFO: 19"
 
 
-def test_lines_reach_pythons_logging_and_verbose_ones_nobody(world, caplog):
+def test_lines_are_passed_to_logging_except_verbose_ones(world, caplog):
     loaded(world)
     with caplog.at_level(logging.DEBUG, logger="oaks.tensorrt"):
         for severity in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):

@@ -1,3 +1,5 @@
+"""Building a plan: profiles, flags, errors, timings, progress and Ctrl-C, with stand-ins for all versions."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,9 +36,16 @@ def world(request, monkeypatch):
 
 @pytest.fixture(params=["10.16", "11.4"])
 def ordinary(request, monkeypatch):
-    """TensorRT that is not for RTX."""
+    """Ordinary TensorRT, not that for RTX."""
     made = World()
     stand_in.install(monkeypatch, request.param, made)
+    return made
+
+
+@pytest.fixture
+def rtx(monkeypatch):
+    made = World()
+    stand_in.install(monkeypatch, "rtx_1.7", made)
     return made
 
 
@@ -51,7 +60,7 @@ def built(
 
 
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=12, unique=True).map(sorted))
-def test_profiles_cover_every_batch_once_and_are_tuned_for_batches_that_come(batches):
+def test_profiles_cover_every_batch_once_and_are_tuned_for_given_batches(batches):
     profiles = profiles_for(batches)
     assert profiles[0].smallest == 1
     assert profiles[-1].largest == batches[-1]
@@ -74,7 +83,7 @@ def test_powers_of_two_make_a_few_profiles():
 
 
 @pytest.mark.parametrize("batches", [[], [0, 1]])
-def test_no_batches_make_no_profiles(batches):
+def test_missing_batches_are_refused(batches):
     with pytest.raises(ValueError, match=r"batches must be numbers of 1 or more"):
         profiles_for(batches)
 
@@ -82,7 +91,7 @@ def test_no_batches_make_no_profiles(batches):
 # ---- building
 
 
-def test_a_plan_is_built_with_the_profiles_and_flags_of_its_recipe(world):
+def test_a_plan_is_built_with_the_profiles_and_flags_of_its_settings(world):
     plan = built(world)
     assert plan.startswith(MAGIC)
     (config,) = world.configs
@@ -94,7 +103,7 @@ def test_a_plan_is_built_with_the_profiles_and_flags_of_its_recipe(world):
     assert config._values["builder_optimization_level"] == 3
 
 
-def test_tf32_stays_where_the_recipe_allows_it(world):
+def test_tf32_stays_enabled_if_the_settings_allow_it(world):
     built(world, BuildSettings((Profile(1, 1),), tf32=True, level=5))
     assert world.configs[0]._values["cleared"] == []
     assert world.configs[0]._values["builder_optimization_level"] == 5
@@ -114,7 +123,7 @@ def test_building_happens_in_another_thread_with_the_device_current(world):
     assert current == ["oaks-build", "done"]
 
 
-def test_what_the_parser_says_is_told(world):
+def test_errors_of_the_parser_are_reported(world):
     world.parse_errors = ["unsupported operator", "and more"]
     with pytest.raises(
         TensorRTError,
@@ -124,9 +133,9 @@ def test_what_the_parser_says_is_told(world):
     assert world.built == 0
 
 
-def test_what_the_builder_says_is_told(world):
+def test_errors_of_the_builder_are_reported(world):
     library(world.trt.__name__)
-    world.say("ERROR", "an earlier trouble")
+    world.say("ERROR", "an earlier error")
     world.build_fails = "Could not find any implementation for node Conv_1"
     with pytest.raises(
         TensorRTError, match=r"could not build a plan(.|\n)*ERROR: Could not find any"
@@ -152,14 +161,14 @@ def test_a_fixed_batch_is_an_error(world):
 # ---- timings
 
 
-def test_timings_go_in_and_come_out(ordinary):
+def test_timings_are_read_and_updated(ordinary):
     timing = TimingCache(b"before")
     built(ordinary, timing=timing)
     assert timing.content == b"before|measured"
 
 
 @pytest.mark.parametrize("how", ["create", "set"])
-def test_timings_that_tensorrt_rejects_are_begun_anew(ordinary, how):
+def test_timings_that_tensorrt_rejects_are_replaced(ordinary, how):
     timing = TimingCache(b"of another version")
     if how == "create":
         ordinary.timings_rejected = [timing.content]
@@ -169,7 +178,7 @@ def test_timings_that_tensorrt_rejects_are_begun_anew(ordinary, how):
     assert timing.content == b"|measured"
 
 
-def test_timings_are_kept_when_a_build_fails(ordinary):
+def test_timings_of_a_failed_build_are_kept(ordinary):
     ordinary.build_fails = "no"
     timing = TimingCache(b"before")
     with pytest.raises(TensorRTError):
@@ -177,47 +186,39 @@ def test_timings_are_kept_when_a_build_fails(ordinary):
     assert timing.content == b"before|measured"
 
 
-def test_a_tensorrt_that_takes_no_timings_is_an_error(ordinary):
+def test_a_tensorrt_that_accepts_no_timings_is_an_error(ordinary):
     ordinary.timings_rejected = [b""]
     with pytest.raises(TensorRTError, match="accepts no timing cache"):
         built(ordinary)
 
 
-def test_tensorrt_for_rtx_is_given_no_timings_and_leaves_allocation_to_the_caller(monkeypatch):
-    world = World()
-    stand_in.install(monkeypatch, "rtx_1.7", world)
+def test_tensorrt_for_rtx_gets_no_timings_and_the_caller_allocates_memory(rtx):
     timing = TimingCache(b"before")
-    built(world, timing=timing)
-    built(world, BuildSettings(RECIPE.profiles, capabilities=("75", "121")))
+    built(rtx, timing=timing)
+    built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75", "121")))
     assert timing.content == b"before"
-    assert [config._values["set"] for config in world.configs] == [["REQUIRE_USER_ALLOCATION"]] * 2
-    assert [config._values["capabilities"] for config in world.configs] == [[], ["SM75", "SM121"]]
+    assert [config._values["set"] for config in rtx.configs] == [["REQUIRE_USER_ALLOCATION"]] * 2
+    assert [config._values["capabilities"] for config in rtx.configs] == [[], ["SM75", "SM121"]]
 
 
-def test_a_capability_that_tensorrt_for_rtx_refuses_is_an_error(monkeypatch):
-    world = World()
-    stand_in.install(monkeypatch, "rtx_1.7", world)
-    world.refuses.add("capability")
+def test_a_capability_that_tensorrt_for_rtx_refuses_is_an_error(rtx):
+    rtx.refuses.add("capability")
     with pytest.raises(TensorRTError, match="refuses compute capability 75"):
-        built(world, BuildSettings(RECIPE.profiles, capabilities=("75",)))
+        built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75",)))
 
 
-def test_what_turing_lacks_is_told_with_what_to_do(monkeypatch):
-    world = World()
-    stand_in.install(monkeypatch, "rtx_1.7", world)
+def test_the_error_for_fp32_on_turing_says_what_to_do(rtx):
     library("tensorrt_rtx")
-    world.build_fails = (
-        "Cannot compile operation 'node_linear' for Turing (SM75): FP32 GEMM is not supported."
-    )
+    rtx.build_fails = "Cannot compile operation 'node_linear' for Turing (SM75): FP32 GEMM is not supported."
     with pytest.raises(TensorRTError, match=r"compute capability 7.5: pass precision 'fp16'"):
-        built(world, BuildSettings(RECIPE.profiles, capabilities=("75",)))
+        built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75",)))
 
 
 # ---- progress and Ctrl-C
 
 
 def phases_in_a_thread(log: list):
-    """TensorRT's callbacks come from a thread of its own; nested phases, some steps missing."""
+    """Return callbacks as TensorRT makes them: from a thread of its own, with nested phases and missing steps."""
 
     def steps(monitor) -> bool:
         def run() -> None:
@@ -238,14 +239,14 @@ def phases_in_a_thread(log: list):
     return steps
 
 
-def test_progress_is_told_and_the_build_goes_on(world, capsys):
+def test_showing_progress_does_not_stop_the_build(world, capsys):
     log: list[bool] = []
     world.steps = phases_in_a_thread(log)
     assert built(world, show=True).startswith(MAGIC)
     assert log == [True, True, True]
 
 
-def test_phases_are_bars_that_nest_and_go():
+def test_phases_are_nested_bars_that_disappear():
     progress = Progress(console=Console(file=io.StringIO()))
     phases = Phases(progress, threading.Event())
     phases.start("outer", None, 4)
@@ -259,7 +260,7 @@ def test_phases_are_bars_that_nest_and_go():
     assert [task.description for task in progress.tasks] == ["outer"]
 
 
-def test_an_error_in_showing_progress_stops_the_build_and_is_told(world, monkeypatch):
+def test_an_error_while_showing_progress_stops_the_build_and_is_reported(world, monkeypatch):
     def broken(self, *arguments, **settings):
         raise RuntimeError("the screen is gone")
 
@@ -273,7 +274,7 @@ def test_an_error_in_showing_progress_stops_the_build_and_is_told(world, monkeyp
 
 
 def test_ctrl_c_stops_a_build_and_keeps_its_timings(world, ctrl_c):
-    """The main thread waits; the signal reaches it although TensorRT is busy in another."""
+    """The main thread gets the signal, because TensorRT works in another one."""
     started, answers = threading.Event(), []
 
     def steps(monitor) -> bool:
@@ -300,7 +301,7 @@ def test_ctrl_c_stops_a_build_and_keeps_its_timings(world, ctrl_c):
     assert timing.content == (b"" if world.trt.__name__ == "tensorrt_rtx" else b"|measured")
 
 
-def test_the_worker_hands_back_results_and_errors():
+def test_the_worker_returns_results_and_raises_errors():
     assert run_in_worker(lambda cancelled: cancelled.is_set()) is False
     with pytest.raises(ZeroDivisionError):
         run_in_worker(lambda cancelled: 1 / 0)
