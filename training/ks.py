@@ -80,8 +80,8 @@ def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]
         for source in (*recipe.data.train, *recipe.data.validation):
             if known.get(source.content(), source.name) != source.name:
                 raise ArgumentError(
-                    f"name must be {known[source.content()]!r} for the source {source.name!r}, as {path} calls the same "
-                    "people: folds depend on the name"
+                    f"name must be {known[source.content()]!r}, as {path} calls the same people, got {source.name!r}; "
+                    "folds depend on the name"
                 )
         if len(descriptions) > 1:
             runs_on = [number]

@@ -295,7 +295,7 @@ def test_the_same_rendered_people_must_have_the_same_name(tmp_path: Path) -> Non
         {"kind": "rendered", "name": "people", "count": 9, "seed": 3},
     )
     path = pose_network(tmp_path / "rendered.safetensors", folds=folds, train=rendered)
-    with pytest.raises(ValueError, match="name must be 'people' for the source 'others'"):
+    with pytest.raises(ValueError, match="name must be 'people', as .* calls the same people, got 'others'"):
         load([path], folds, {**rendered, "name": "others"})
 
 

@@ -135,7 +135,7 @@ def test_hidden_layers_have_the_papers_1024_units() -> None:
     [
         ({"name": "openpose"}, "name must be one of"),
         ({}, "name must be one of"),
-        ({"name": "oa_hpe", "depth": 50}, r"oa_hpe takes .*, got \['depth'\]"),
+        ({"name": "oa_hpe", "depth": 50}, r"arguments must be some of .* for oa_hpe, got \['depth'\]"),
         ({"name": "oa_hpe", "backbone": "resnet20"}, "backbone must be one of"),
         ({"name": "oa_hpe", "head": "linear"}, "head must be one of"),
         ({"name": "oa_hpe", "head": "deconv", "head_layers": 2}, "head_layers"),

@@ -44,7 +44,9 @@ def build(architecture: dict[str, Any]) -> nn.Module:
     check_choice("architecture: name", name, NETWORKS)
     known = set(inspect.signature(NETWORKS[name]).parameters)
     if unknown := set(arguments) - known:
-        raise ArgumentError(f"architecture: {name} takes {sorted(known)}, got {sorted(unknown)}")
+        raise ArgumentError(
+            f"architecture: arguments must be some of {sorted(known)} for {name}, got {sorted(unknown)}"
+        )
     return NETWORKS[name](**arguments)
 
 
