@@ -111,6 +111,7 @@ def parse_settings(
 
 def _numbers(name: str, text: str, kind: type, count: int) -> Any:
     """Return the numbers of a text, a single one bare."""
+    numbers: tuple[Any, ...]
     try:
         numbers = tuple(map(kind, text.split(",")))
     except ValueError:

@@ -59,7 +59,7 @@ class PoseNetworks:
         folds = np.zeros(len(image_ids), np.int64)
         for source in np.unique(sources):
             own = sources == source
-            folds[own] = fold_of(names[source], image_ids[own], len(self.networks))
+            folds[own] = fold_of(names[int(source)], image_ids[own], len(self.networks))
         return folds
 
     def estimate(

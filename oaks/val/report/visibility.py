@@ -30,7 +30,7 @@ def visibility_table(measured: ScoredDetections, beside_paper: bool) -> Table:
         for k, keypoint in enumerate(skeleton.keypoints)
     } | {"all": visibility_metrics(visibility, flags)}
     rows = [(name, *astuple(metrics)) for name, metrics in found.items()]
-    shares = list(SHARES)
+    shares: list[str] = [*SHARES]
     if beside_paper and skeleton == COCO17:
         theirs = (*paper.VISIBILITY_ACCURACY, float(np.mean(paper.VISIBILITY_ACCURACY)))
         rows = [(*row, accuracy) for row, accuracy in zip(rows, theirs, strict=True)]
