@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from oaks import onnx_sizes
-from oaks.errors import ArgumentError, BundleError, OutOfMemory
+from oaks.errors import ArgumentError, BundleError, OaksError, OutOfMemory
 from oaks.files import read_regular
 from oaks.limits import BundleLimits
 
@@ -107,14 +107,14 @@ def check(
     """
     with _named(label):
         if content[4:8] in _FOREIGN:
-            raise _Refused("must be an ONNX file, got another format")
+            raise _RefusedError("must be an ONNX file, got another format")
         _check_messages(content, largest)
         parts = _by_number(content)
         functions = {_function(*(_text(body, field) for field in (10, 1, 13))): body for body in parts[25]}
         _Sizes(elements, functions, largest).check(_bytes(content, 7), {}, 0)
 
 
-class _Refused(Exception):
+class _RefusedError(OaksError):
     """What is wrong with a file. `_named` turns it into a BundleError, in whose message it follows the file's name."""
 
 
@@ -125,7 +125,7 @@ _DAMAGED = "must be an ONNX file, got something else or a damaged one"
 def _named(label: str) -> Iterator[None]:
     try:
         yield
-    except _Refused as error:
+    except _RefusedError as error:
         raise BundleError(f"{label} {error}") from error.__cause__
 
 
@@ -136,23 +136,23 @@ def _check_messages(content: bytes, largest: int) -> None:
     while pending:
         kind, message, depth = pending.pop()
         if depth > _DEEPEST:
-            raise _Refused(f"must nest messages at most {_DEEPEST} levels deep, got {depth}")
+            raise _RefusedError(f"must nest messages at most {_DEEPEST} levels deep, got {depth}")
         for number, wire, value in _fields(message):
             seen += 1
             if seen > largest:
-                raise _Refused(f"must have at most {largest} protobuf fields, got more")
+                raise _RefusedError(f"must have at most {largest} protobuf fields, got more")
             if kind == "Tensor" and (number == 13 or (number == 14 and value)):
-                raise _Refused(
+                raise _RefusedError(
                     f"must hold all its tensors, got external data for {_text(message, 8)!r}; save the model as one file"
                 )
             if kind == "Node" and number == 4 and wire == 2 and bytes(value) == b"EPContext":
-                raise _Refused("must be a plain ONNX graph, got an EPContext node")
+                raise _RefusedError("must be a plain ONNX graph, got an EPContext node")
             graphs += kind == "Model" and number == 7
             child = _MESSAGES[kind].get(number)
             if child is not None and wire == 2:
                 pending.append((child, value, depth + 1))
     if graphs != 1:
-        raise _Refused(f"must be an ONNX file with one graph, got {graphs} graphs")
+        raise _RefusedError(f"must be an ONNX file with one graph, got {graphs} graphs")
 
 
 @dataclass
@@ -197,7 +197,7 @@ class _Sizes:
         """Look at nodes; arguments as `check` and `onnx_sizes.largest` have them."""
         self.left -= len(nodes)
         if self.left < 0 or depth > _DEEPEST:
-            raise _Refused("must call its functions less often, got too many nodes in all")
+            raise _RefusedError("must call its functions less often, got too many nodes in all")
         found, inner = [], []
         for node in nodes:
             made, graphs = _node(node)
@@ -207,7 +207,7 @@ class _Sizes:
                 constants.setdefault(made.outputs[0] if made.outputs else "", made.attributes["value"])
         size, operation, known = onnx_sizes.largest(found, inputs, constants)
         if size > self.elements:
-            raise _Refused(
+            raise _RefusedError(
                 f"must have tensors of at most {self.elements} elements, got one of {size} from node {operation[:32]!a}"
             )
         for nested in inner:
@@ -270,7 +270,7 @@ def _small_tensor(message: Message) -> tuple[np.ndarray | None, int]:
         return None, size
     try:
         return _array(message), size
-    except _Refused:  # of a type that sizes are never computed from
+    except _RefusedError:  # of a type that sizes are never computed from
         return None, size
 
 
@@ -447,7 +447,7 @@ def _array(tensor: Message) -> np.ndarray:
         elif number == 10 and wire in (1, 2):
             doubles += bytes(value)
     if kind not in _DTYPES or any(size < 0 for size in shape):
-        raise _Refused(
+        raise _RefusedError(
             f"must hold tensors of a known type and shape, got {_text(tensor, 8)!r} of type {kind} and shape {shape}"
         )
     dtype = np.dtype(_DTYPES[kind])
@@ -462,7 +462,7 @@ def _array(tensor: Message) -> np.ndarray:
             values = np.array(numbers, np.int64).astype(dtype)
         return values.reshape(shape)
     except (ValueError, OverflowError) as error:
-        raise _Refused(f"must hold undamaged tensors, got {_text(tensor, 8)!r}: {error}") from error
+        raise _RefusedError(f"must hold undamaged tensors, got {_text(tensor, 8)!r}: {error}") from error
 
 
 def _integers(wire: int, value: Any) -> list[int]:
@@ -514,7 +514,7 @@ def _number(message: Message, field: int) -> int:
 def _fields(message: Message) -> Iterator[Field]:
     """Yield the fields of a protobuf message, in the order of the file."""
     if isinstance(message, int):  # where a message is expected: a damaged field of another wire type
-        raise _Refused(_DAMAGED)
+        raise _RefusedError(_DAMAGED)
     message = memoryview(message)
     at, end = 0, len(message)
     while at < end:
@@ -522,7 +522,7 @@ def _fields(message: Message) -> Iterator[Field]:
         number, wire = tag >> 3, tag & 7
         # The runtimes' parsers drop the bits above 32, and would see another field than this function does.
         if tag >> 32 or number == 0:
-            raise _Refused(_DAMAGED)
+            raise _RefusedError(_DAMAGED)
         if wire == 0:
             value, at = _varint(message, at)
             yield number, wire, value
@@ -532,9 +532,9 @@ def _fields(message: Message) -> Iterator[Field]:
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
         else:
-            raise _Refused(_DAMAGED)
+            raise _RefusedError(_DAMAGED)
         if at + length > end:
-            raise _Refused(_DAMAGED)
+            raise _RefusedError(_DAMAGED)
         yield number, wire, message[at : at + length]
         at += length
 
@@ -549,7 +549,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & ((1 << 64) - 1), at
-    raise _Refused(_DAMAGED)
+    raise _RefusedError(_DAMAGED)
 
 
 def _encoded(fields: Iterable[Field]) -> bytes:

@@ -142,7 +142,10 @@ def test_weights_that_do_not_fit_their_architecture_are_named(exported, tmp_path
     content = json.loads(path.read_text(encoding="utf-8"))
     content["networks"]["ks"]["architecture"]["hidden"] += 1
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(oaks.BundleError, match=r"ks\.fp32\.onnx: torch cannot load it: .* do not fit"):
+    with pytest.raises(
+        oaks.BundleError,
+        match=r"ks\.fp32\.onnx: torch cannot load it: .* weights must fit their architecture",
+    ):
         oaks.Engine(tmp_path / "broken", backend="torch", device="cpu")
 
 
