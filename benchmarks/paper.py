@@ -64,7 +64,7 @@ from oaks.val.detections import Detections
 from oaks.val.evaluate import Settings, evaluate_bundle, save_evaluation
 from oaks.val.find_people import find_people
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.report.document import Cell, Column, Figure, Item, Report, Section, Table
+from oaks.val.report.document import Cell, Figure, Item, Report, Section, Table, columns
 from oaks.val.report.ranking import EIGHT, eight_figures
 from oaks.val.report.writer import item_to_json, print_tables, slug
 from oaks.val.scores import ScoredDetections
@@ -280,7 +280,7 @@ def logged_ranking(report: Report) -> dict[str, Any]:
 
 
 def update_results(part: str, about: dict[str, Any], tables: list[Table]) -> None:
-    """Put the tables of a part into the results file; those of the other part stay."""
+    """Put the tables of a part into the results file; those of other parts stay."""
     content = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
     content[part] = {"about": about, "tables": {slug(table.key): item_to_json(table) for table in tables}}
     write_json(RESULTS, content, indent=1)
@@ -340,63 +340,47 @@ def measure_network(bundle: str, data: Path, folder: Path) -> dict[str, ScoredDe
     }
 
 
-def run_subnet(
-    bundles: dict[str, str], folder: Path, data: Path, resamples: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Table 1: the conventional score of the network without and with the occlusion subnet, and what the second adds.
-
-    Args:
-        bundles: HPE and OA-HPE.
-        folder: of the results files.
-        data: folder of the annotated photographs.
-        resamples: of the bootstrap of the differences.
-
-    Returns:
-        What the figures were made with, and the figures that the log keeps.
-    """
-    measured = {network: measure_network(bundle, data, folder) for network, bundle in bundles.items()}
+def subnet_tables(measured: dict[str, dict[str, ScoredDetections]], resamples: int) -> list[Table]:
+    """The conventional score of two networks, and what the second adds to the first, by the source of the boxes."""
     rows: list[tuple[Cell, ...]] = []
     differences: list[tuple[Cell, ...]] = []
-    for boxes in ("ground truth", "detected"):
-        rows += [
-            (network, boxes, *eight_figures(found[boxes], "conventional").values())
-            for network, found in measured.items()
-        ]
-        contenders = [
-            Contender(network, found[boxes], found[boxes].scores["conventional"].ranks)
-            for network, found in measured.items()
-        ]
+    for boxes in next(iter(measured.values())):
+        found = {network: by_boxes[boxes] for network, by_boxes in measured.items()}
+        rows += [(name, boxes, *eight_figures(one, "conventional").values()) for name, one in found.items()]
+        contenders = [Contender(name, one, one.scores["conventional"].ranks) for name, one in found.items()]
         for comparison in compare_rankings(contenders, resamples=resamples):
             if comparison.figure in ("AP", "AP75"):
                 interval = comparison.differences[0]
                 differences.append((boxes, comparison.figure, interval.value, interval.low, interval.high))
-    text, percent = (
-        [Column(title, "text") for title in ("Network", "Boxes", "Figure")],
-        [Column(figure) for figure in EIGHT],
-    )
-    tables = [
+    return [
         Table(
             "subnet",
             "Conventional score without and with the occlusion subnet",
-            (*text[:2], *percent),
+            columns(text=["Network", "Boxes"], percent=EIGHT),
             tuple(rows),
         ),
         Table(
             "subnet-differences",
             "OA-HPE less HPE",
-            (*text[1:], Column("Difference", "points"), Column("From", "points"), Column("To", "points")),
+            columns(text=["Boxes", "Figure"], points=["Difference", "From", "To"]),
             tuple(differences),
         ),
     ]
+
+
+def run_subnet(
+    bundles: dict[str, str], folder: Path, data: Path, resamples: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Table 1 after the first training; what the log says of it, by what it was made with and what was found."""
+    measured = {network: measure_network(bundle, data, folder) for network, bundle in bundles.items()}
+    tables = subnet_tables(measured, resamples)
     print_tables(tables)
-    about = {
+    about: dict[str, Any] = {
         network.lower(): Bundle.load(bundle).network("pose").sha256 for network, bundle in bundles.items()
     }
-    update_results("subnet", {**about, "annotations": "/".join(TEST.parts), "resamples": resamples}, tables)
-    kept = {
-        boxes: {row[0]: round(float(row[2]), 4) for row in rows if row[1] == boxes}
-        for boxes in ("ground truth", "detected")
-    }  # type: ignore[arg-type]
+    about |= {"annotations": "/".join(TEST.parts), "resamples": resamples}
+    update_results("subnet", about, tables)
+    kept = {f"{row[0]}, {row[1]}": round(float(row[2]), 4) for row in tables[0].rows}  # type: ignore[arg-type]
     return about, {"AP, conventional score": kept}
 
 
@@ -431,12 +415,12 @@ def main(
     if only not in (None, "ks", "bundle", "subnet"):
         raise typer.BadParameter(f"only must be ks, bundle or subnet, got {only!r}")
     check_log(data / TEST, log, no_log=False)
-    if only == "subnet":
-        if hpe is None or oa_hpe is None:
-            raise typer.BadParameter("--only subnet needs --hpe and --oa-hpe")
+    if only == "subnet" and hpe and oa_hpe:
         about, kept = run_subnet({"HPE": hpe, "OA-HPE": oa_hpe}, out / "subnet", data, resamples)
-        add_to_log(log, script="paper.py", note=note, annotations="/".join(TEST.parts), **about, **kept)
+        add_to_log(log, script="paper.py", note=note, **about, **kept)
         return
+    if only == "subnet" or hpe or oa_hpe:
+        raise typer.BadParameter("pass all or none of --only subnet, --hpe, --oa-hpe")
     opened = Bundle.load(bundle)
     folder = out / f"{opened.name}-{opened.network('pose').sha256[:12]}"
     folder.mkdir(parents=True, exist_ok=True)

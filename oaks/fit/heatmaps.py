@@ -177,10 +177,10 @@ def fit_heatmaps(
 
 
 def _paired(annotations: Paths, images: Paths, prefix: str = "") -> tuple[list[str | Path], list[Path]]:
-    """Return annotation files and their image folders.
+    """Return annotation files and their image folders; `prefix` begins the arguments' names in messages.
 
     Raises:
-        ArgumentError: their numbers differ; `prefix` begins the arguments' names.
+        ArgumentError: their numbers differ.
     """
     files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
     if len(files) != len(folders):

@@ -1,6 +1,7 @@
 """Recalibrates a scorer: keeps its trees and fits two numbers for each forest.
 
-For people too few to grow trees, and for trees that grew on people on whom the network errs less than on others.
+It serves where people are too few for new trees, and for trees that were also fitted to people that the network was
+trained on, whose keypoints it places better than those of others.
 """
 
 from __future__ import annotations
@@ -28,12 +29,8 @@ def recalibrated(
         examples: the people.
         rows: (N,) bool, known people to fit to; None: all.
     """
-    chosen = examples.known if rows is None else examples.known & rows
-    labeled = examples.labeled & chosen[:, None]
-    every = np.repeat(chosen[:, None], labeled.shape[1], axis=1)
-    targets = (examples.similarity, examples.labeled.astype(float))
     found = []
-    for forest, target, counted in zip(forests, targets, (labeled, every), strict=True):
+    for forest, (target, counted) in zip(forests, _targets(examples, rows), strict=True):
         logits = logits_of(ops.forest(examples.features, forest)[counted])
         found.append(scaled(forest, *fit_scale_and_bias(logits, target[counted])))
     return found[0], found[1]
@@ -42,35 +39,43 @@ def recalibrated(
 def recalibrated_out_of_fold(
     forests: tuple[Forest, Forest],
     predicted: tuple[np.ndarray, np.ndarray],
-    targets: tuple[np.ndarray, np.ndarray],
-    counted: tuple[np.ndarray, np.ndarray],
+    examples: Examples,
     folds: np.ndarray,
 ) -> tuple[tuple[Forest, Forest], tuple[np.ndarray, np.ndarray]]:
-    """Recalibrate forests, and what others predict out of fold, on people out of fold.
+    """Recalibrate forests by predictions out of fold, and these predictions too.
 
-    The forests take the scale and bias of all predictions; the predictions of a fold take those of the other folds.
+    The forests take the scale and bias that fit all predictions; the predictions of a fold take those that fit the
+    other folds.
 
     Args:
         forests: forests of similarity and of visibility, fitted to all people.
-        predicted: (N, K) each: similarity and visibility as predicted out of fold.
-        targets: (N, K) each: the truth.
-        counted: (N, K) bool each: keypoints to fit to.
+        predicted: similarity and visibility (N, K) each, as predicted out of fold for the people in `examples`.
+        examples: the N people to fit to.
         folds: (N,) fold of each person.
 
     Returns:
         The forests, and the predictions (N, K) float32.
     """
-    scaled_forests, values = [], []
-    for forest, prediction, target, use in zip(forests, predicted, targets, counted, strict=True):
+    found, values = [], []
+    for forest, prediction, (target, counted) in zip(forests, predicted, _targets(examples), strict=True):
         logits = logits_of(prediction)
-        scaled_forests.append(scaled(forest, *fit_scale_and_bias(logits[use], target[use])))
-        value = np.zeros_like(logits)
+        found.append(scaled(forest, *fit_scale_and_bias(logits[counted], target[counted])))
+        value = np.zeros_like(prediction)
         for fold in np.unique(folds):
-            others = use & (folds != fold)[:, None]
+            own, others = folds == fold, counted & (folds != fold)[:, None]
             scale, bias = fit_scale_and_bias(logits[others], target[others])
-            value[folds == fold] = 1 / (1 + np.exp(-(scale * logits[folds == fold] + bias)))
-        values.append(value.astype(np.float32))
-    return (scaled_forests[0], scaled_forests[1]), (values[0], values[1])
+            value[own] = 1 / (1 + np.exp(-(scale * logits[own] + bias)))
+        values.append(value)
+    return (found[0], found[1]), (values[0], values[1])
+
+
+def _targets(
+    examples: Examples, rows: np.ndarray | None = None
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return the truth (N, K) and the keypoints that count (N, K), of similarity and of visibility."""
+    chosen = examples.known if rows is None else examples.known & rows
+    every = np.repeat(chosen[:, None], examples.labeled.shape[1], axis=1)
+    return (examples.similarity, examples.labeled & every), (examples.labeled.astype(float), every)
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:

@@ -129,7 +129,8 @@ def fit_card(
         more: further poses of the same people, and their features, which are fitted to as well; the figures are of
             `people` alone. All poses of an image are in one fold.
         trained: people that the network was trained on, and their features. New trees are fitted to them too, and
-            recalibrated on the out-of-fold predictions of `people`, since the network errs less on `trained`.
+            recalibrated on the out-of-fold predictions of `people`, since the network errs less on `trained`. Not with
+            `start`.
     """
     warnings = [*warnings, *check_people(people, features.shape[2], enough=start is not None)]
     for warning in warnings:
@@ -154,14 +155,8 @@ def fit_card(
         ks, seen = (values[: len(people.heat)] for values in told[way])
         if trained is not None:
             folds = boosting.folds_of(examples.images, settings.folds, settings.seed)[: len(people.heat)]
-            every = np.repeat(people.known[:, None], people.labeled.shape[1], axis=1)
-            forests, (ks, seen) = recalibrated_out_of_fold(
-                forests,
-                (ks, seen),
-                (people.similarity, people.labeled.astype(float)),
-                (people.labeled, every),
-                folds,
-            )
+            own = examples_of([(people, features)])
+            forests, (ks, seen) = recalibrated_out_of_fold(forests, (ks, seen), own, folds)
         measured = measured_with(people.truth, people.detections, ks, seen)
         comparisons = compared(measured, resamples=resamples, seed=settings.seed)
         advance()

@@ -22,7 +22,7 @@ class Contender:
 
     Attributes:
         name: its name in tables.
-        measured: the poses with their ground truth, which all contenders share.
+        measured: the poses with their ground truth. All contenders share the ground truth; the poses may differ.
         ranks: (N,) the scores that rank them.
     """
 
