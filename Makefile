@@ -17,7 +17,7 @@
 #     score of a person); resumes what was stopped; the bundle is runs/$(SERIES)_bundle, of rendered people
 #     runs/rendered_network.
 # make scorer: the last steps of make weights alone, for a pose network that is trained (NETWORK=FILE): exports it and fits its
-#     scorer to the people whom SERIES (small or tiny) holds out, and to those it trains on; the bundle is BUNDLE (a new folder),
+#     scorer to the people whom SERIES (small or tiny) holds out, and to its training people; the bundle is BUNDLE (a new folder),
 #     as in make weights.
 # make coverage: the tests, and which lines of the package they run.
 # make wheels: wheels for every supported Python in dist/, by cibuildwheel, which needs Docker on Linux.

@@ -148,14 +148,14 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--store", type=Path, required=True, help="Folder of the stored heatmaps.")
     parser.add_argument("--second", type=Path, help="Bundle whose poses are further features.")
-    parser.add_argument("--ks-net", action="store_true", help="Add a KS network; without --test.")
+    parser.add_argument("--ks-net", action="store_true", help="Add a KS network; not with --test.")
     parser.add_argument("--shallow", action="store_true", help="With --ks-net: the paper's two convolutions.")
     parser.add_argument(
         "--augment",
         type=int,
         default=0,
         metavar="N",
-        help="Add a scorer that is also fitted to N further crops of each person.",
+        help="Add a scorer that is also fitted to N further crops of each person. Default: 0, none.",
     )
     parser.add_argument("--curve", action="store_true", help="Also fit to fewer people.")
     parser.add_argument("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")

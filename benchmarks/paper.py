@@ -395,7 +395,10 @@ def main(
     bundle: Annotated[str, typer.Option(help="Bundle folder, zip or name.")] = "small",
     out: Annotated[Path, typer.Option(help="Folder of everything that is kept.")] = Path("runs/paper"),
     only: Annotated[
-        str | None, typer.Option(help="ks (tables 4 and 5), bundle (all others) or subnet (HPE of table 1).")
+        str | None,
+        typer.Option(
+            help="Part to run: ks (tables 4 and 5), bundle (other tables) or subnet (HPE of table 1). Default: ks and bundle."
+        ),
     ] = None,
     trainings: Annotated[int, typer.Option(min=2, help="Trainings of table 4.")] = 10,
     change: Annotated[
@@ -406,8 +409,12 @@ def main(
     ground_truth_only: Annotated[
         bool, typer.Option("--ground-truth-only", help="Leave the detected boxes out.")
     ] = False,
-    hpe: Annotated[str | None, typer.Option(help="For subnet: bundle of the network without it.")] = None,
-    oa_hpe: Annotated[str | None, typer.Option(help="For subnet: bundle of the network with it.")] = None,
+    hpe: Annotated[
+        str | None, typer.Option(help="For subnet: bundle of the network without the occlusion subnet.")
+    ] = None,
+    oa_hpe: Annotated[
+        str | None, typer.Option(help="For subnet: bundle of the network with the occlusion subnet.")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1000,
     note: Annotated[str, typer.Option(help="What the log should say about this run.")] = "",
 ) -> None:

@@ -237,7 +237,9 @@ def main(
     clips: Annotated[int, typer.Option(help="Number of clips to measure on.")] = 12,
     tuning: Annotated[int, typer.Option(help="Number of clips of another seed, to set the gates on.")] = 8,
     frames: Annotated[int, typer.Option(help="Frames per clip, 25 per second.")] = 300,
-    keep: Annotated[list[float], typer.Option(help="Share of the recall without a gate. Repeatable.")] = KEPT,
+    keep: Annotated[
+        list[float], typer.Option(help="Share of the ungated recall that a gate must keep. Repeatable.")
+    ] = KEPT,
     every: Annotated[int, typer.Option(min=1, help="Given boxes at every n-th frame only.")] = 1,
     seed: Annotated[int, typer.Option(help="Random seed of the clips.")] = 0,
     save: Annotated[bool, typer.Option(help="Also write the figures to benchmarks/results.")] = False,

@@ -16,7 +16,7 @@ from oaks.names import number_of
 
 
 def as_path(name: str, value: Any) -> Path:
-    """Return a path from a text or a path object; a text that no file can be named, as one with a NUL, is refused."""
+    """Return a path from a text or a path object; text that cannot be a path, such as text with a NUL, is refused."""
     if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
         raise ArgumentError(f"{name} must be a path, got {value!r}")
     try:
@@ -126,8 +126,9 @@ def _numbers(name: str, text: str, kind: type, count: int) -> Any:
 
 
 class SetOnce:
-    """Base of classes whose public attributes are set by the constructor alone, because networks and buffers depend on
-    them. They are those that the class annotates; those with a default may be set at any time.
+    """Base of classes whose annotated public attributes are read-only after construction.
+
+    Networks and buffers depend on them. Attributes that the class annotates with a default may be set at any time.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

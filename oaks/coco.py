@@ -150,11 +150,14 @@ def read_annotations(
 
 
 class _UnusualError(OaksError):
-    """An annotation is not in the usual form: the file is read again, with checks of single fields."""
+    """An annotation is not in the usual form (_Columns): the file is read again, with checks of single fields."""
 
 
 class _Columns:
     """The annotations of a file in the usual form, gathered while it is parsed: a third of the memory of the objects.
+
+    The usual form: integer ids, a box of four finite numbers, and all keypoints as lists of the same length, as COCO
+    itself writes them.
 
     Attributes:
         ids, own_image, categories: (N,) int64.

@@ -179,7 +179,7 @@ def _check_class(classes: int, person: int) -> None:
 
 
 def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
-    """Refuse outputs that are not finite: that nobody was found would be wrong.
+    """Refuse outputs that are not finite; otherwise the picture would seem to have nobody.
 
     Args:
         scores: all scores or logits; -inf stands for nobody.

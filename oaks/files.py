@@ -18,7 +18,7 @@ from oaks.arguments import as_path
 from oaks.errors import ArgumentError
 
 _AT_ONCE = 4
-"""Number of hidden names per path, and so of processes that can write it at the same time and be cleaned up after."""
+"""Number of hidden names per path: so many processes can write it at the same time and have their leftovers removed."""
 
 
 class Staged:
@@ -127,7 +127,7 @@ def _make_file(path: Path) -> int:
 
 def _make_folder(path: Path) -> int:
     path.mkdir()
-    # Windows cannot open folders: a handle of something else, which locks nothing.
+    # Windows cannot open folders, so the handle is of the null device there, and locks nothing.
     return os.open(path if os.name != "nt" else os.devnull, os.O_RDONLY)
 
 

@@ -18,7 +18,7 @@ from oaks.errors import ArgumentError
 from oaks.skeleton import Skeleton
 
 BOX_OF_KEYPOINTS = 1.2
-"""Sides of the box of a person without one, as a multiple of the sides of the box around the keypoints."""
+"""Sides of the box of a person that has none, as a multiple of the extent of the keypoints."""
 SMALLEST_BOX = 8.0
 """Shortest side in pixels of a box around keypoints, before it is enlarged."""
 

@@ -108,7 +108,7 @@ def _json_errors(label: str | Path) -> Iterator[None]:
 
 
 class _Parts:
-    """Parser of a JSON file that holds a part of its text at a time: an object of lists, or a list, of many elements.
+    """Parser of a large JSON list, or object of lists, that holds one part of the text at a time.
 
     Args:
         file: the file.
@@ -169,7 +169,7 @@ class _Parts:
                 if self._ended:
                     raise
             else:
-                # A number may go on in the next part.
+                # A number may continue in the next part.
                 whole = self._text[end - 1] in '"]}' or _end_of(_OF_NUMBERS, self._text, end) < len(
                     self._text
                 )
@@ -179,7 +179,7 @@ class _Parts:
             self._read()
 
     def _next(self) -> str:
-        """The next character that is no white space, where the text then starts; "" at the end."""
+        """Skip white space; return the next character, or "" at the end."""
         while True:
             self._at = _end_of(_SPACE, self._text, self._at)
             if self._at < len(self._text) or self._ended:
@@ -187,7 +187,7 @@ class _Parts:
             self._read()
 
     def _read(self) -> None:
-        """Read a further part, as long as the text that is left, if that is longer, so that long values take few."""
+        """Read the next part, which is at least as long as the unparsed text, so that a long value needs few reads."""
         left = self._text[self._at :]
         part = self._file.read(max(4 * _PART, len(left)))
         self._text, self._at, self._ended = left + self._decoded.decode(part, final=not part), 0, not part

@@ -92,7 +92,7 @@ def similarity_loss(
         kind: "absolute" (equation 9), minimized by the median KS; or "cross_entropy", minimized by the mean KS, as a score
             that estimates OKS needs it.
     """
-    # First of all, because NaN times 0 is NaN in a gradient.
+    # Replaced first: a mask on the loss would leave NaN in the gradient, because NaN times 0 is NaN.
     known = torch.where(annotated > 0, similarity, 0)
     if kind == "absolute":
         errors = (torch.sigmoid(logits.float()) - known).abs()

@@ -69,7 +69,7 @@ def fit(
         ),
     ] = [],  # noqa: B006
     trained_images: Annotated[
-        list[Path], typer.Option(help="Folder of the images of each such file. Repeatable.")
+        list[Path], typer.Option(help="Image folder of each --trained-annotations file. Repeatable.")
     ] = [],  # noqa: B006
     second: Annotated[
         list[Path],

@@ -306,7 +306,7 @@ class Video(FrameSource):
         """Yield the frames of an open container, up to its end or to the first packet that cannot be read."""
         stream = container.streams.video[0]
         context = stream.codec_context
-        # Broadcasts change the pixels' aspect midway, which the decoder tells; an aspect of the container holds for all.
+        # The pixel aspect of a broadcast may change midway; the decoder states it. One of the container is for all frames.
         of_decoder = stream.sample_aspect_ratio == context.sample_aspect_ratio
         arrivals: deque[float] = deque()
         self._clock.restart()

@@ -235,12 +235,12 @@ class Tracker:
         ):
             raise ArgumentError(
                 "poses must have the oaks score, which gates, got none; pass score='conventional', or a bundle with "
-                "visibility and a KS network"
+                "a scorer"
             )
         return scores
 
     def _live(self, time: float, size: tuple[int, int] | None, *, alone: bool) -> list[_Track]:
-        """The tracks not lost by then, whose people have not left a frame of this size.
+        """Return the tracks that are not lost at `time` and whose people are still in a frame of this size.
 
         Frames may be farther apart than `patience`.
         """

@@ -90,7 +90,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the COCO files.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")] = Path(),
     trained: Annotated[
-        bool, typer.Option("--trained", help="Write the people trained on too, as further options.")
+        bool,
+        typer.Option(
+            "--trained",
+            help="Also write the training people, and print them as --trained-annotations and --trained-images.",
+        ),
     ] = False,
 ) -> None:
     """Write the held-out people of a training as COCO files; print them as options of `oaks fit`."""

@@ -135,7 +135,7 @@ class RenderedPeople:
         return Scene(placed, horizon, int(rng.integers(1 << 31)))
 
     def _scale(self, rng: np.random.Generator, figure: Figure, level: int, tall: float) -> float:
-        """Return pixels per metre for an adult `tall` pixels high; people who are to be seen whole fit the frame."""
+        """Return pixels per meter for an adult `tall` pixels high; people who are to be seen whole fit the frame."""
         extent = np.diff(figure.bounds, axis=0)[0]
         fit = float((np.array(self.size) / extent).min())
         if level < 2:

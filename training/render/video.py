@@ -26,7 +26,7 @@ from oaks.training.render.scene.placement import Placed
 _CLIP = 1_000_009
 _ADULT = 1.75
 _KINDS = ("post", "box", "bars", "foliage", "chair")
-_BEYOND = 0.7  # metres past the frame's edge at which a person is completely outside
+_BEYOND = 0.7  # meters past the frame's edge at which a person is completely outside
 _ROOM = 0.05  # range of a moving camera, as a share of the picture's width and height
 
 
@@ -35,9 +35,9 @@ class Lens:
     """A level camera over the ground.
 
     Attributes:
-        focal: pixels per metre at a distance of one metre.
+        focal: pixels per meter at a distance of one meter.
         center, horizon: column and row of the optical axis.
-        height: metres above the ground.
+        height: meters above the ground.
     """
 
     focal: float
@@ -46,7 +46,7 @@ class Lens:
     height: float
 
     def project(self, place: np.ndarray, height: float) -> tuple[np.ndarray, float]:
-        """Return where a point above the ground at (x, z) is seen, (2,) pixels, and the pixels per metre there."""
+        """Return where a point above the ground at (x, z) is seen, (2,) pixels, and the pixels per meter there."""
         scale = self.focal / place[1]
         return np.array([self.center, self.horizon]) + scale * np.array(
             [place[0], self.height - height]
@@ -80,7 +80,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Prop:
-    """An object `depth` metres from the camera."""
+    """An object `depth` meters from the camera."""
 
     depth: float
     occluder: Occluder

@@ -79,7 +79,7 @@ def test_seen_keypoints_lie_on_their_own_limbs(clips):
 
 
 def test_keypoints_move_without_jumps(clips):
-    """Wrists and ankles are fastest, at a few metres per second."""
+    """Wrists and ankles are fastest, at a few meters per second."""
     for _, drawings in clips:
         for (before, ids), (after, ids_after) in itertools.pairwise(drawings):
             for number, track_id in enumerate(ids):
@@ -150,7 +150,7 @@ def test_people_never_walk_through_one_another(videos):
         actors = videos.clip(number).actors
         depths = np.stack([actor.motion.places[:, 1] for actor in actors])
         assert (np.diff(depths, axis=0) > 0.3).all()
-        assert depths.min() > 3  # metres before the camera
+        assert depths.min() > 3  # meters before the camera
 
 
 def test_the_background_of_a_still_camera_is_constant(videos):

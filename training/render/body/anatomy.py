@@ -1,6 +1,6 @@
 """The articulated person: proportions, a pose as directions of bones, and the limits of joints.
 
-The body frame: x towards the person's left, y up, z forward; metres. A pose is a (13, 3) array of unit
+The body frame: x towards the person's left, y up, z forward; meters. A pose is a (13, 3) array of unit
 vectors, one per row of BONES; the frames of pelvis, chest and head follow from it.
 """
 
@@ -33,7 +33,7 @@ JOINT = {name: index for index, name in enumerate(JOINTS)}
 
 @dataclass(frozen=True)
 class Proportions:
-    """One person's lengths in metres; `build` scales the girths, `female` and `child` run from 0 to 1."""
+    """One person's lengths in meters; `build` scales the girths, `female` and `child` run from 0 to 1."""
 
     stature: float
     female: float

@@ -19,7 +19,7 @@ _BODY_JOINTS = np.array([
 
 @dataclass(frozen=True)
 class CameraView:
-    """View of a person: its own yaw, the camera's pitch and roll (radians), the distance (metres)."""
+    """View of a person: its own yaw, the camera's pitch and roll (radians), the distance (meters)."""
 
     yaw: float
     pitch: float
@@ -36,10 +36,10 @@ class CameraView:
 
 
 class Figure:
-    """A posed person as the camera sees it, in metres at the pelvis's distance, y down, pelvis at (0, 0).
+    """A posed person as the camera sees it, in meters at the pelvis's distance, y down, pelvis at (0, 0).
 
     Attributes:
-        points: (V, 2); distance: (V,) metres from the camera; normals: (3, V) in the camera's frame.
+        points: (V, 2); distance: (V,) meters from the camera; normals: (3, V) in the camera's frame.
         bounds: (2, 2): the smallest and the largest x and y of the points.
         keypoints: (17, 2) in COCO's order; keypoint_distance: (17,).
         facing: (5,): cosine between the face keypoints' surface and the direction to the camera.
@@ -64,7 +64,7 @@ class Figure:
         self.facing = ((mesh.face_normals @ rotation.T) * towards).sum(1)
 
     def subject(self, number: int, scale: float, shift: np.ndarray) -> Subject:
-        """Return what labels depend on, in a buffer with `scale` pixels per metre and the pelvis at `shift`."""
+        """Return what labels depend on, in a buffer with `scale` pixels per meter and the pelvis at `shift`."""
         stature = self.body.proportions.stature
         return Subject(
             number, self.keypoints * scale + shift, self.keypoint_distance, self.facing, stature, scale

@@ -38,7 +38,7 @@ def lengths(points: np.ndarray, labeled: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def choose_aspect(points: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """Return, of ASPECTS, the image's width over height under which each pose's limbs are most plausible, (N,).
+    """Return the aspect (image width / height) of ASPECTS at which each pose's limbs are most plausible, (N,).
 
     The true aspect makes the fewest limbs look too long beside the others, so plausible limbs have similar ratios of
     length in the image to length in the body.

@@ -27,7 +27,7 @@ _LIMB_WAYS = [BONES.index(way) if way in BONES else -1 for way in WAYS]
 
 @dataclass(frozen=True)
 class Mesh:
-    """A posed surface; metres, the pelvis at the origin.
+    """A posed surface; meters, the pelvis at the origin.
 
     Attributes:
         vertices, normals: (3, V) float32.

@@ -1,6 +1,6 @@
 """Motion of people from stop to stop: a gait that follows its phase, standing, turning, waving.
 
-The ground's coordinates: x to the camera's right, z away from it, metres. A heading of 0 looks at the camera,
+The ground's coordinates: x to the camera's right, z away from it, meters. A heading of 0 looks at the camera,
 of 90 degrees to the right.
 """
 
@@ -26,7 +26,7 @@ _ANKLES, _HEELS, _TOES = (
     [JOINT[f"{side}_{end}"] for side in ("left", "right")] for end in ("ankle", "heel", "toes")
 )
 _BALL = 0.75  # of the length from heel to toes: where a foot bends as it pushes off
-_ROLL = 0.012  # metres of height over which a foot rolls from its heel to its toes
+_ROLL = 0.012  # meters of height over which a foot rolls from its heel to its toes
 _DOUBLE = 0.4  # radians after its heel's strike at which a foot carries half of the body
 
 _STEPS = 60
@@ -34,7 +34,7 @@ _STEPS = 60
 _TURN = np.radians(150)  # per second, at most
 _EASE = 0.45  # seconds from standing to full pace or to turning
 _RAISE = 0.8  # seconds to raise an arm
-_AHEAD = 0.6  # metres from a stop at which it counts as reached
+_AHEAD = 0.6  # meters from a stop at which it counts as reached
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Motion:
     """A person's places and poses in T frames.
 
     Attributes:
-        places: (T, 2): x and z of the pelvis over the ground, metres.
-        heights: (T,): of the pelvis over the ground, metres.
+        places: (T, 2): x and z of the pelvis over the ground, meters.
+        heights: (T,): of the pelvis over the ground, meters.
         headings: (T,): radians.
         poses: (T, 13, 3): directions as in anatomy, within the limits of joints.
     """
@@ -171,7 +171,7 @@ def posture(manner: Manner, phase: float, effort: float, waving: float, time: fl
 
 
 def _stride(manner: Manner, body: Proportions) -> float:
-    """Return the metres that a stride covers: the distance that the carrying feet move back under the body."""
+    """Return the meters that a stride covers: the distance that the carrying feet move back under the body."""
     phases = np.linspace(0, 2 * np.pi, _STEPS + 1)
     at = np.array([joints(posture(manner, phase, 1.0, 0.0, 0.0), body) for phase in phases])
     back = -np.diff(at[:, _ANKLES, 2], axis=0)
@@ -186,7 +186,7 @@ def _support(phase: float) -> np.ndarray:
 
 
 def _depths(at: np.ndarray) -> np.ndarray:
-    """Return the metres from the pelvis down to the lower of each foot's heel and ball, (2,); a smooth maximum."""
+    """Return the meters from the pelvis down to the lower of each foot's heel and ball, (2,); a smooth maximum."""
     heel, toes = -at[_HEELS, 1], -at[_TOES, 1]
     ball = heel + _BALL * (toes - heel)
     return _ROLL * np.logaddexp(heel / _ROLL, ball / _ROLL)

@@ -71,7 +71,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Ring:
-    """One ring of a loft. Lengths in metres.
+    """One ring of a loft. Lengths in meters.
 
     Attributes:
         start, end, share: the center divides the line between two joints at this share.

@@ -46,7 +46,7 @@ class Drawing:
     Attributes:
         canvas: (H, W, 3) uint8 BGR.
         codes: (H, W) uint16: content of each pixel (see labels).
-        distances: (H, W) float32: metres from the camera, where a person is visible.
+        distances: (H, W) float32: meters from the camera, where a person is visible.
     """
 
     scene: Scene

@@ -65,9 +65,9 @@ class Subject:
     Attributes:
         number: p in the pixels' codes.
         points: (17, 2): the keypoints in the buffer's pixels.
-        distance: (17,): from the camera, metres.
+        distance: (17,): from the camera, meters.
         facing: (5,): cosine between each face keypoint's surface and the direction to the camera.
-        stature: metres; scale: pixels of the buffer per metre at the person.
+        stature: meters; scale: pixels of the buffer per meter at the person.
     """
 
     number: int

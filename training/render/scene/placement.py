@@ -22,7 +22,7 @@ class Placed:
     """A person in a picture.
 
     Attributes:
-        scale, shift: pixels per metre, and the pelvis (2,) in pixels.
+        scale, shift: pixels per meter, and the pelvis (2,) in pixels.
         occluders: objects right in front of the person.
         clothes: random seed of the clothes.
     """
@@ -41,7 +41,7 @@ class Stage:
         size: the picture's (width, height).
         horizon: row of the horizon; people stand on the ground, below it by an amount that follows from their
             distance.
-        camera_height: metres above the ground.
+        camera_height: meters above the ground.
         with_occluders: False hides people only by the frame and by other people.
 
     Attributes:
@@ -64,7 +64,7 @@ class Stage:
 
         Args:
             sketch: the person.
-            scale: pixels per metre.
+            scale: pixels per meter.
             level: the occlusion class, 0 almost occluded to 3 not occluded.
             pattern: (17,) bool: the keypoints that had labels on a real person of this class, as a preference.
         """

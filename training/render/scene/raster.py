@@ -26,7 +26,7 @@ class Surface:
         size: (width, height) of the buffer in pixels.
         pixels: (P,) int64: flat indices of the covered pixels, ascending.
         triangles: (P,) int64: the triangle nearest to the camera there.
-        nearness: (P,) float32: one over its distance, in 1/metres.
+        nearness: (P,) float32: one over its distance, in 1/meters.
     """
 
     size: tuple[int, int]

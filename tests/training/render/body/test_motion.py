@@ -47,7 +47,7 @@ def test_speeds_change_smoothly(stroll):
     """No joint is faster than a swinging foot, and none changes its speed at once."""
     motion, body = stroll
     speed = np.diff(world(motion, body), axis=0) * RATE
-    assert 2 < np.linalg.norm(speed, axis=2).max() < 7  # metres per second
+    assert 2 < np.linalg.norm(speed, axis=2).max() < 7  # meters per second
     assert np.linalg.norm(np.diff(speed, axis=0), axis=2).max() < 2
 
 
