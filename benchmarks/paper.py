@@ -397,7 +397,7 @@ def main(
     only: Annotated[
         str | None,
         typer.Option(
-            help="Part to run: ks (tables 4 and 5), bundle (other tables) or subnet (HPE of table 1). Default: ks and bundle."
+            help="Part: ks (tables 4 and 5), bundle (other tables) or subnet (HPE of table 1). Default: ks and bundle."
         ),
     ] = None,
     trainings: Annotated[int, typer.Option(min=2, help="Trainings of table 4.")] = 10,
