@@ -138,6 +138,8 @@ class SetOnce:
         fixed = setting and not name.startswith("_") and not hasattr(owner, name)
         if fixed and (name in self.__dict__ or name not in owner.__annotations__):
             kind = owner.__name__
+            if name not in owner.__annotations__ and name not in dir(self):
+                raise AttributeError(f"{kind} has no setting {name!r}")
             raise AttributeError(f"{kind}.{name} must not be set after construction; make another {kind}")
         super().__setattr__(name, value)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import executors
+from oaks.arguments import check_count, is_integer
 from oaks.bundle import Bundle
 from oaks.coco import make_header
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
@@ -224,10 +225,9 @@ def benchmark_bundles(
     """
     if not bundles:
         raise ArgumentError("bundles must be one or more, got none")
-    if not batches or min(batches) < 1:
+    if not batches or not all(is_integer(size) and size >= 1 for size in batches):
         raise ArgumentError(f"batches must be integers of at least 1, got {list(batches)}")
-    if turns < 1:
-        raise ArgumentError(f"turns must be at least 1, got {turns}")
+    check_count("turns", turns)
     if annotations is None and images is not None:
         raise ArgumentError("images must come with annotations, got them alone")
     loaded = [bundle if isinstance(bundle, Bundle) else Bundle.load(bundle) for bundle in bundles]

@@ -140,6 +140,14 @@ class Bundle:
         for name in ("networks", "files"):  # an Engine looks at them again at every call
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Read-only views cannot be pickled or copied; `__setstate__` makes them anew."""
+        return {**self.__dict__, "networks": dict(self.networks), "files": dict(self.files)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
     def __repr__(self) -> str:
         return f"Bundle(name={self.name!r}, path={str(self.path)!r})"
 

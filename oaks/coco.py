@@ -52,6 +52,8 @@ _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino
 
 _OF_IMAGES = ("id", "file_name", "width", "height", "orig_width", "orig_height")
 _NUMBERS = {int, float}
+_GATHERED = object()
+"""Stands in the place of an annotation that _Columns has gathered."""
 
 NO_BOX = "annotations without a box of some extent"
 NO_IMAGE = "annotations of images that the file does not list"
@@ -137,16 +139,14 @@ def read_annotations(
         FileNotFoundError: there is no such file.
         ArgumentError: the content does not fit; the message names the file and the image or annotation id.
     """
-    columns: _Columns | None
-    gathered = _Columns()
+    columns = _Columns()
     try:
-        content = read_json(path, strict=False, kept=gathered.take)
-        gathered.check(content)
-        columns = gathered
+        content = read_json(path, strict=False, kept=columns.take)
+        columns.check(content)
+        return _check(content, str(path), columns, skeleton, category, renumber)
     except _UnusualError:
-        columns = None
         content = read_json(path, strict=False, kept=_needed)
-    return _check(content, str(path), columns, skeleton, category, renumber)
+        return _check(content, str(path), None, skeleton, category, renumber)
 
 
 class _UnusualError(OaksError):
@@ -175,14 +175,15 @@ class _Columns:
     def __len__(self) -> int:
         return len(self._integers) // 5
 
-    def take(self, entry: dict[str, Any]) -> dict[str, Any] | None:
-        """Return an object of the file with the fields that are read; None for an annotation, which is gathered.
+    def take(self, entry: dict[str, Any]) -> Any:
+        """Return an object of the file with the fields that are read; _GATHERED for an annotation.
 
         Raises:
             _UnusualError: an annotation is not in the usual form.
         """
         if "image_id" not in entry:
-            return {k: entry[k] for k in _OF_IMAGES if k in entry} if "file_name" in entry else entry
+            is_image = "file_name" in entry and "name" not in entry  # a category has a name
+            return {k: entry[k] for k in _OF_IMAGES if k in entry} if is_image else entry
         get = entry.get
         integers = [
             get("id"),
@@ -214,7 +215,7 @@ class _Columns:
             self._points.extend(points)
         except OverflowError:
             raise _UnusualError from None
-        return None
+        return _GATHERED
 
     def check(self, content: Any) -> None:
         """Turn what was gathered into arrays.
@@ -234,7 +235,7 @@ class _Columns:
         )
         usual = (
             all(type(entries) is list for entries in lists)
-            and [entries.count(None) for entries in lists] == [len(self), 0, 0]
+            and [entries.count(_GATHERED) for entries in lists] == [len(self), 0, 0]
             and len(lists[0]) == len(self)
             and bool((integers[:, :4] >= 0).all() and (crowd <= 1).all())
             and bool(np.isfinite(self.boxes).all() and np.isfinite(self.points).all())
@@ -242,17 +243,14 @@ class _Columns:
         if not usual:
             raise _UnusualError
 
-    def keypoints(self, named: Callable[[int], str], count: int) -> tuple[np.ndarray, list[int | None]]:
+    def keypoints(self, count: int) -> tuple[np.ndarray, list[int | None]]:
         """Return keypoints (G,K,3) and the num_keypoints of all annotations.
 
         Raises:
-            ArgumentError: the annotations have another number of keypoints.
+            _UnusualError: the annotations have another number of keypoints.
         """
         if self._width not in (0, 3 * count):
-            with_points = int(self.points.any(axis=1).argmax())
-            raise ArgumentError(
-                f"{named(with_points)}: keypoints must be {3 * count} numbers for {count} keypoints, got {self._width}"
-            )
+            raise _UnusualError
         points = self.points if self._width else np.zeros((len(self.points), 3 * count))
         return points.reshape(-1, count, 3), [None if n < 0 else n for n in self.stated.tolist()]
 
@@ -273,7 +271,7 @@ def _needed(entry: dict[str, Any]) -> dict[str, Any]:
         sys.intern(key): value for key, value in entry.items()
     }  # the parser makes a text for each of them
     points = entry.get("keypoints") if "image_id" in entry else None
-    if points and type(points) is list and set(map(type, points)) <= {int, float}:
+    if points and type(points) is list and set(map(type, points)) <= _NUMBERS:
         with suppress(OverflowError):  # refused later, with the annotation's id
             entry["keypoints"] = np.array(points, np.float64)
     return entry
@@ -362,9 +360,7 @@ def _check(
     if skeleton is not None:
         order, same = _keypoint_order(chosen, skeleton, path)
         count = skeleton.count if order is None else len(chosen["keypoints"])
-        keypoints, stated = (
-            _keypoints(rows, named, count) if columns is None else columns.keypoints(named, count)
-        )
+        keypoints, stated = _keypoints(rows, named, count) if columns is None else columns.keypoints(count)
         _check_keypoints(keypoints, stated, named)
         if order is not None and order != list(range(count)):
             keypoints = keypoints[:, order]

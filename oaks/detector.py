@@ -14,7 +14,7 @@ from oaks import executors, limits, onnx_file
 from oaks.arguments import SetOnce, check_choice, check_count, is_integer, is_number, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
-from oaks.detector_formats import Format, Found, Preprocessing, decode_centers, recognize
+from oaks.detector_formats import Format, Found, NotFiniteError, Preprocessing, decode_centers, recognize
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.forks import outlives_forks
 from oaks.images import as_frame
@@ -336,6 +336,8 @@ class _OnnxModel:
                     f"scores must be from 0 to 1, got {scores.min():g} to {scores.max():g}; export with a sigmoid"
                 )
             return boxes, np.minimum(scores, 1)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"detector: {self.path}: {error}") from error
         except (IndexError, ValueError) as error:
             raise ArgumentError(f"detector: {self.path}: {error}") from error
 

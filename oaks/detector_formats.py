@@ -178,6 +178,10 @@ def _check_class(classes: int, person: int) -> None:
         raise ArgumentError(f"person must be below the network's {classes} classes, got {person}")
 
 
+class NotFiniteError(ArgumentError):
+    """A network gives NaN or infinity for a picture; it may give numbers for others."""
+
+
 def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
     """Refuse outputs that are not finite; otherwise the picture would seem to have nobody.
 
@@ -186,7 +190,7 @@ def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
         boxes: those of the people found, or what they are made of.
     """
     if not ((scores < np.inf).all() and np.isfinite(boxes).all()):
-        raise ArgumentError("the network's outputs must be finite, got NaN or infinity for this image")
+        raise NotFiniteError("the network's outputs must be finite, got NaN or infinity for this image")
 
 
 def _chosen(boxes: np.ndarray, scores: np.ndarray, persons: np.ndarray, threshold: float) -> Found:

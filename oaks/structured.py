@@ -39,13 +39,15 @@ _PLAIN_SCALAR = 3000
 """Maximum characters of an unquoted YAML value. Parsing one as a number takes time quadratic in its length, and Python
 does not print numbers of more than 4300 digits, as which 3600 hexadecimal ones count."""
 _PART = 1 << 20
+_CUT_OFF = 64
+"""More characters than the longest token but texts and numbers has; numbers are parsed as far as they go."""
 _ATTEMPTS, _BETWEEN = 20, 0.005
 _NPY_MAGIC = b"\x93NUMPY"
 
 
 def read_json(
     path: str | Path, *, top: type | tuple[type, ...] | None = None, strict: bool = True,
-    bounds: Limits | None = None, kept: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+    bounds: Limits | None = None, kept: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Any:  # fmt: skip
     """Return the content of a JSON file.
 
@@ -55,8 +57,9 @@ def read_json(
         strict: whether to refuse NaN and infinities. COCO files are checked by their own reader, which can name the
             annotation. Fields that occur twice in an object are always refused.
         bounds: limits on size and depth; limits.current() if None.
-        kept: function that reduces each object to what is read of it, for files of a million objects, which are then
-            read in parts; only with strict=False.
+        kept: function that returns what is kept of an object, for files of a million objects, which are then read in
+            parts; only with strict=False. It is called for nested objects first, and again for those of an element
+            that was not yet whole in the text so far.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -122,19 +125,41 @@ class _Parts:
     ) -> None:
         self._file, self._label, self._bounds, self._kept = file, label, bounds, kept
         self._text, self._at, self._depth, self._ended = "", 0, 0, False
+        self._before = (
+            0,
+            0,
+            0,
+        )  # of the text that is dropped: lines, characters after the last, characters in all
         self._decoded = codecs.getincrementaldecoder("utf-8-sig")()
         self._decode = json.JSONDecoder(object_pairs_hook=lambda pairs: kept(_once(pairs))).raw_decode
 
     def document(self) -> Any:
-        """The whole content."""
-        if self._next() == "{":
-            pairs = [self._pair() for _ in self._separated("}")]
-            value = self._kept(_once(pairs))
-        else:
-            value = self._value()
-        if self._next():
-            self._fail("Extra data")
+        """The whole content.
+
+        Raises:
+            ArgumentError: it is not valid JSON; the message has the place in the file.
+        """
+        try:
+            if self._next() == "{":
+                pairs = [self._pair() for _ in self._separated("}")]
+                value = self._kept(_once(pairs))
+            else:
+                value = self._value()
+            if self._next():
+                self._fail("Extra data")
+        except json.JSONDecodeError as error:
+            line, column, char = self._place(error.pos)
+            raise ArgumentError(
+                f"{self._label} is not valid JSON: {error.msg}: line {line + 1} column {column + 1} (char {char})"
+            ) from error
         return value
+
+    def _place(self, at: int) -> tuple[int, int, int]:
+        """Return line, column and character in the file, from 0, of a place in the text."""
+        lines, column, chars = self._before
+        within = self._text.count("\n", 0, at)
+        column = at - self._text.rfind("\n", 0, at) - 1 if within else column + at
+        return lines + within, column, chars + at
 
     def _pair(self) -> tuple[str, Any]:
         if self._next() != '"':
@@ -165,8 +190,10 @@ class _Parts:
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if self._ended:
+            except json.JSONDecodeError as error:
+                # Of what the end of the text cuts off, an unterminated string alone may begin far from that end.
+                cut_off = error.pos > len(self._text) - _CUT_OFF or error.msg.startswith("Unterminated")
+                if self._ended or not cut_off:
                     raise
             else:
                 # A number may continue in the next part.
@@ -188,6 +215,7 @@ class _Parts:
 
     def _read(self) -> None:
         """Read the next part, which is at least as long as the unparsed text, so that a long value needs few reads."""
+        self._before = self._place(self._at)
         left = self._text[self._at :]
         part = self._file.read(max(4 * _PART, len(left)))
         self._text, self._at, self._ended = left + self._decoded.decode(part, final=not part), 0, not part

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import zipfile
@@ -72,6 +73,19 @@ def test_load_reads_every_field(folder):
 def test_a_bundle_is_shown_by_name_and_path(folder):
     loaded = Bundle.load(folder)
     assert repr(loaded) == f"Bundle(name='tiny', path={str(loaded.path)!r})"
+
+
+def test_a_bundle_can_be_copied_and_sent_to_another_process(folder):
+    loaded = Bundle.load(folder)
+    for other in (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        assert (other.sha256, other.files, other.description) == (
+            loaded.sha256,
+            loaded.files,
+            loaded.description,
+        )
+        assert other.network("pose").read() == loaded.network("pose").read()
+        with pytest.raises(TypeError):
+            other.files["pose.fp32.onnx"] = {}
 
 
 def test_checksums_and_sizes_are_those_of_the_files(folder):

@@ -382,6 +382,28 @@ def test_columns_and_objects_give_the_same_annotations(tmp_path, change):
         np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
 
 
+def test_keypoints_of_another_category_and_file_names_of_categories_do_not_disturb_people(tmp_path):
+    """The first annotation has 21 keypoints of a hand, and no person has any; categories have icons."""
+    content = large(60)
+    for person in content["annotations"]:
+        person |= {"keypoints": [], "num_keypoints": 0}
+    content["annotations"][0] |= {"category_id": 2, "keypoints": [1.0, 2.0, 2] * 21, "num_keypoints": 21}
+    for category in content["categories"]:
+        category["file_name"] = "icon.png"
+    found = coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
+    expected = coco.check_annotations(content, found.path, skeleton=oaks.COCO17)
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
+def test_an_annotation_elsewhere_does_not_stand_for_a_null_among_the_annotations(tmp_path):
+    content = large(5)
+    content["info"] = content["annotations"][0]
+    content["annotations"][0] = None
+    with pytest.raises(oaks.ArgumentError, match=r"annotations\[0\] must be an object, got None"):
+        coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
+
+
 @pytest.mark.parametrize("change", [
     {"id": 3}, {"id": -1}, {"category_id": "1"}, {"bbox": [1, 2, float("nan"), 4]}, {"bbox": [1, 2, 3]}, {"iscrowd": 2},
     {"keypoints": [1] * 48}, {"num_keypoints": 3.5}, {"num_keypoints": -1}, {"area": float("inf")}, {"id": 10**30},

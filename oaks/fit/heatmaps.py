@@ -155,6 +155,9 @@ def fit_heatmaps(
         people, maps = averaged_people(bundle, files, folders, Path(store), threads, category)
         fitted = fit_ks_net(people, maps, heatmap_card(bundle), Path(store), resamples=resamples)
     else:
+        if known_files:
+            truths = (load_truth(paths, bundle.skeleton, category) for paths in (files, known_files))
+            _check_apart(*truths)
         first, *more = (
             described_people(bundle, files, folders, Path(store), threads, category, copy, second)
             for copy in range(copies + 1)
@@ -165,7 +168,6 @@ def fit_heatmaps(
             trained = described_people(
                 bundle, known_files, known_folders, kept, threads, category, second=second
             )
-            _check_apart(first[0], trained[0])
         fitted = fit_card(
             *first, heatmap_card(bundle, second), settings, resamples, more=more, trained=trained
         )
@@ -190,13 +192,13 @@ def _paired(annotations: Paths, images: Paths, prefix: str = "") -> tuple[list[s
     return files, folders
 
 
-def _check_apart(people: People, trained: People) -> None:
+def _check_apart(people: GroundTruth, trained: GroundTruth) -> None:
     """Refuse people to fit to who are among those that the network was trained on: by file name and keypoints."""
 
-    def named(some: People) -> set[tuple[str, bytes]]:
-        truth, own = some.truth, some.detections.own
-        names = [truth.file_names[image] for image in truth.image[own]]
-        return {(name, points.tobytes()) for name, points in zip(names, truth.keypoints[own], strict=True)}
+    def named(truth: GroundTruth) -> set[tuple[str, bytes]]:
+        names = [Path(truth.file_names[image]).name for image in truth.image[truth.counted]]
+        points = truth.keypoints[truth.counted]
+        return {(name, own.tobytes()) for name, own in zip(names, points, strict=True)}
 
     if both := named(people) & named(trained):
         raise ArgumentError(

@@ -116,7 +116,7 @@ class Detections:
         heat = _field(kept_rows, kept, path, "heat", count)
         if heat is None and len(points) and np.ptp(points[..., 2]) > 0:
             heat = points[..., 2]
-        box_scores = _field(kept_rows, kept, path, "box_score", 1)
+        box_scores = _field(kept_rows, kept, path, "box_score", None)
         box_source = box_source or "detected"
         return cls(
             path=path,
@@ -179,10 +179,13 @@ def _belongs(row: dict[str, Any], index: int, path: str, images: dict[int, int],
 
 
 def _field(
-    rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int
+    rows: Sequence[dict[str, Any]], indices: Sequence[int], path: str, key: str, count: int | None
 ) -> np.ndarray | None:
-    """Return an optional field as (N,count); None if it is missing or null in all of some rows."""
-    values = [alone(row.get(key)) if count == 1 else row.get(key) for row in rows]
+    """Return an optional field as (N,count); None if it is missing or null in all of some rows.
+
+    `count` is None for a field that holds a number, which is returned as (N,1).
+    """
+    values = [alone(row.get(key)) if count is None else row.get(key) for row in rows]
     missing = [n for n, value in enumerate(values) if value is None]
     if rows and len(missing) == len(rows):
         return None
@@ -192,4 +195,4 @@ def _field(
 
     if missing:
         raise ArgumentError(f"{label(missing[0])} is missing, though other rows have it")
-    return lists_of_numbers(values, count, label, "a number" if count == 1 else f"a list of {count}")
+    return lists_of_numbers(values, count or 1, label, "a number" if count is None else f"a list of {count}")

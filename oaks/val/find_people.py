@@ -9,7 +9,7 @@ import numpy as np
 
 from oaks.boxes import to_xywh
 from oaks.coco import make_header
-from oaks.errors import ArgumentError
+from oaks.detector_formats import NotFiniteError
 from oaks.images import in_order
 from oaks.inference import Engine
 from oaks.val.detect import ReadableImages
@@ -36,7 +36,8 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
 
     Raises:
         FileNotFoundError: every image is missing.
-        ArgumentError: the Engine has no detector, or `out`, or what a stopped run left, was made with another one.
+        ArgumentError: the Engine has no detector, its detector's outputs are not those of a person detector, or `out`, or
+            what a stopped run left, was made with another one.
         OSError, RuntimeError: an image, or the detector, failed.
     """
     detector = engine.detector
@@ -48,7 +49,7 @@ def find_people(engine: Engine, truth: GroundTruth, images: str | Path, out: str
         for image, pixels in run.read(batch):
             try:
                 boxes, scores = engine.detect(in_order(pixels, engine.color))
-            except ArgumentError as error:  # the network gives no finite values for this image
+            except NotFiniteError as error:
                 run.skip(image, error)
                 continue
             yield (

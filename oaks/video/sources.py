@@ -154,7 +154,7 @@ class FrameIterable(FrameSource):
         for index, entry in enumerate(self._frames if first is None else first):
             frame = entry if isinstance(entry, Frame) else Frame(entry, index, index, self._time_base)
             try:
-                image = as_frame(f"frame {frame.index}", frame.image, "bgr", on_device=False)
+                image = as_frame(f"frame {frame.index}", frame.image, "bgr", on_device=True)
             except (ValueError, OSError) as error:
                 self.damaged += 1
                 self.note(f"{self.name}: {error}")

@@ -91,7 +91,7 @@ def track(
     depend on earlier poses (every=1), several frames of a file share a pass of the networks.
 
     Args:
-        sources: what open_source takes, or a list of Source for several.
+        sources: what open_source takes, or a list of FrameSource for several.
         engine: estimates the poses.
         boxes: the box source: one per source, or one for all.
         tracker: a new tracker; each source gets a copy. None: Tracker's defaults, gated by the Engine's score.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -23,7 +24,7 @@ from oaks.val.report import paper
 from oaks.val.report.comparison import trainings_section
 from oaks.val.report.document import Column, Report, Section, Table, format_cell
 from oaks.val.report.figures import drawing
-from oaks.val.report.head import headline_tiles
+from oaks.val.report.head import headline_tiles, report_head
 from oaks.val.report.writer import add_sections, html, load_report, markdown, save_report
 from oaks.val.scores import ScoredDetections
 
@@ -152,6 +153,18 @@ def test_the_head_states_what_the_figures_depend_on(made):
     for expected in ("annotated: t", "detected: b", "second_peak", "Flip", "NMS", "SHA-256", "pycocotools",
                    "ab12", "30 resamples", "truth.json", "exact.json", "coco17"):  # fmt: skip
         assert expected in head, expected
+
+
+def test_a_header_does_not_replace_what_the_head_says_of_its_file(made, tmp_path):
+    truth, (found, *_) = made[2], made[3]
+    path = tmp_path / "d.json"
+    write_json(path, [])
+    header = {"sha256": "foreign", "file": "other.json", "poses": 9, "decoder": "dark"}
+    measured = ScoredDetections.of(truth, replace(found, path=str(path), header=header))
+    head = report_head(truth, [measured], judge="pycocotools", resamples=1, seed=0, landing="decoding")
+    told = dict(dict(head)[f"Results: {found.name}"])
+    assert told["SHA-256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (told["File"], told["Poses"], told["Decoder"]) == ("d.json", str(found.count), "dark")
 
 
 def test_the_figures_of_the_paper_are_shown_only_on_request(made):

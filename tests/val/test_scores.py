@@ -125,6 +125,22 @@ def test_scores_without_visibility_or_similarity_are_left_out():
     assert measured("detected", visibility=None, similarity=None).best.key == "own"
 
 
+def test_a_skeleton_of_one_keypoint_has_lists_of_one_number():
+    skeleton = Skeleton("dot", ("dot",), (0.1,), (), ())
+    truth = GroundTruth.from_arrays(
+        path="truth.json", skeleton=skeleton, category_id=1, ids=np.array([1]), image=np.array([0]),
+        image_ids=np.array([5]), file_names=("a.jpg",), sizes=np.array([[64, 48]]), scales=np.ones((1, 2)),
+        keypoints=np.array([[[9.0, 8.0]]]), flags=np.array([[2]]), areas=np.array([400.0]),
+        boxes=np.array([[0.0, 0, 20, 20]]), crowd=np.array([False]),
+    )  # fmt: skip
+    row = {"image_id": 5, "category_id": 1, "keypoints": [9, 8, 0.5], "score": 0.5, "annotation_id": 1,
+           "visibility": [0.25], "similarity": [0.75], "box_score": 0.5}  # fmt: skip
+    found = Detections.from_rows([row], truth)
+    assert (found.visibility.tolist(), found.similarity.tolist()) == ([[0.25]], [[0.75]])
+    with pytest.raises(ValueError, match="visibility must be a list of 1"):
+        Detections.from_rows([{**row, "visibility": 0.25}], truth)
+
+
 def test_a_pose_without_visible_keypoints_scores_zero():
     assert measured(visibility=(0.0, 0.0, 1e-8)).scores["oaks"].values[0] == 0.0
 

@@ -267,6 +267,17 @@ def test_an_image_for_which_the_detector_gives_nan_is_skipped_and_named(whole, t
     assert "must be finite" in read_results(out)[1]["skipped"][truth.file_names[2]]
 
 
+def test_a_detector_that_no_image_suits_ends_the_run(whole, tmp_path, monkeypatch):
+    truth = GroundTruth.load(whole / "people.json")
+    with oaks.Engine(whole / "bundle", "onnxruntime", threads=1) as engine:
+        monkeypatch.setattr(
+            engine, "detect", failing(engine.detect, 1, ArgumentError("export with a sigmoid"))
+        )
+        with pytest.raises(ArgumentError, match="export with a sigmoid"):
+            find_people(engine, truth, whole / "people", tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+
+
 def test_a_detector_without_a_box_of_the_minimum_score_is_measured(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "oaks.val.evaluate.evaluate", lambda _truth, results, _settings: Report(repr(results[1].count))

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -163,6 +164,12 @@ def test_arrays_and_frames_are_sources():
         assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
     own = Frame(arrays[0], 7, 3, Fraction(1, 4))
     assert next(iter(FrameIterable([own], 30))) is own
+
+
+def test_frames_on_a_device_are_passed_on():
+    interface = {"shape": (4, 6, 3), "typestr": "|u1", "data": (4096, False), "version": 3}
+    own = SimpleNamespace(shape=(4, 6, 3), __cuda_array_interface__=interface)
+    assert [frame.image for frame in FrameIterable([own, own], 30)] == [own, own]
 
 
 def test_addresses_and_cameras_are_live_by_default(monkeypatch):

@@ -93,7 +93,7 @@ def main(
         bool,
         typer.Option(
             "--trained",
-            help="Also write the training people, and print them as --trained-annotations and --trained-images.",
+            help="Also write the training people of the same sources, as --trained-annotations and --trained-images.",
         ),
     ] = False,
 ) -> None:

@@ -65,13 +65,14 @@ def report_head(
         }
     }
     for detections in (measured.detections for measured in sources):
-        groups[f"Results: {detections.name}"] = {
+        own = {
             "File": Path(detections.path).name,
             "SHA-256": _checksum(detections.path),
             "Poses": str(detections.count),
             "Box source": str(detections.header.get("box_source", detections.box_source)),
-            **header_entries(detections.header),
         }
+        # A header may have entries of the same names.
+        groups[f"Results: {detections.name}"] = {**own, **header_entries(detections.header), **own}
     groups["Evaluation"] = {
         "OKS": ".50 to .95 in steps of .05; at most 20 poses per image",
         "Judge": f"{judge} {version(judge)}",
