@@ -152,13 +152,20 @@ def test_another_detector_replaces_that_of_the_bundle(bundle, tmp_path: Path):
 @pytest.mark.parametrize(
     "name",
     ["flip", "color", "refine", "precision", "backend", "device", "bundle", "score_kind", "gives_oaks", "threads",
-     "timings", "max_batch", "size", "boxes", "threshold", "padding"],
+     "timings"],
 )  # fmt: skip
 def test_settings_are_read_only(engine, name):
     before = getattr(engine, name, None)
     with pytest.raises(AttributeError, match=rf"Engine\.{name} must not be set"):
         setattr(engine, name, before)
     assert getattr(engine, name, None) is before
+
+
+@pytest.mark.parametrize("name", ["max_batch", "size", "boxes", "threshold", "padding"])
+def test_a_setting_that_an_engine_does_not_have_is_refused(engine, name):
+    with pytest.raises(AttributeError, match=f"Engine has no setting '{name}'"):
+        setattr(engine, name, 1)
+    assert not hasattr(engine, name)
 
 
 def test_settings_of_what_an_engine_uses_are_read_only(engine):
