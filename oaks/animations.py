@@ -80,20 +80,56 @@ class Animation:
 
 
 def is_animation(path: str | Path) -> bool:
-    """Return whether a picture file holds several frames or pages; False for files that are not pictures."""
+    """Return whether a picture file holds several frames or pages; False for files that are not pictures.
+
+    A GIF without its end counts as an animation: the missing part may hold further frames.
+    """
     try:
-        _, header = open_image(path, None)
-        return header.animated
+        content, header = open_image(path, None)
+        return header.animated or (header.format == "GIF" and _ends_early(content, header))
     except (ArgumentError, OSError):
         return False
 
 
 def _ends_early(content: bytes, header: Header) -> bool:
+    """Return whether the end of a file is missing; bytes after the end do not count."""
     if header.format == "GIF":
-        return not content.rstrip(b"\0").endswith(b";")
+        return not _reaches_trailer(content)
     if header.format == "WEBP":
         return int.from_bytes(content[4:8], "little") + 8 > len(content)
-    return header.format == "PNG" and b"IEND" not in content[-64:]
+    return header.format == "PNG" and not _reaches_iend(content)
+
+
+def _reaches_trailer(content: bytes) -> bool:
+    """Return whether the blocks of a GIF lead to its trailer (GIF89a, appendix A)."""
+
+    def colors(flags: int) -> int:
+        return 6 << (flags & 7) if flags & 0x80 else 0
+
+    at = 13 + colors(content[10])
+    while at < len(content):
+        if content[at] == ord(";"):
+            return True
+        if content[at] == ord("!"):
+            at += 2
+        elif content[at] == ord(",") and at + 9 < len(content):
+            at += 11 + colors(content[at + 9])
+        else:
+            return False
+        while at < len(content) and content[at]:  # sub-blocks
+            at += 1 + content[at]
+        at += 1
+    return False
+
+
+def _reaches_iend(content: bytes) -> bool:
+    """Return whether the chunks of a PNG lead to the last one (PNG, 5.3)."""
+    at = 8
+    while at + 12 <= len(content):
+        if content[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return False
 
 
 __all__ = ["Animation", "is_animation"]

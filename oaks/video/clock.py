@@ -25,12 +25,14 @@ class Clock:
     Attributes:
         time_base: seconds per unit of `place`.
         jumps: (time on the line, seconds) of each large jump of the timestamps.
+        farthest: seconds of the largest jump of all, forwards or backwards.
     """
 
     def __init__(self, step: Fraction, *, live: bool = False) -> None:
         self._step, self._live = step, live
         self.time_base = Fraction(0)
         self.jumps: list[tuple[float, float]] = []
+        self.farthest = 0.0
         self._origin: Fraction | None = None  # timestamp, in seconds, at 0 on the line
         self._before: Fraction | None = None  # the same before the last jump, kept for some frames
         self._since = 0  # frames since the last jump
@@ -49,13 +51,16 @@ class Clock:
         """Start a new origin with the next timestamp, after a gap of the real time until it arrives."""
         self._origin, self._before, self._gap = None, None, True
 
-    def place(self, pts: int | None, time_base: Fraction, duration: int = 0) -> tuple[int, int]:
+    def place(
+        self, pts: int | None, time_base: Fraction, duration: int = 0, following: int | None = None
+    ) -> tuple[int, int]:
         """Return when a frame is shown and for how long, in units of `self.time_base` after the first frame.
 
         Args:
             pts: its timestamp; None if it has none.
             time_base: seconds per unit of pts and duration.
             duration: its stated duration; 0 if none is stated.
+            following: the next frame's timestamp; None if it is unknown.
         """
         now = time.monotonic()
         if self._last is None:
@@ -63,7 +68,8 @@ class Clock:
             if pts is not None:
                 self._origin = pts * time_base
         else:
-            placed = self._follow(None if pts is None else pts * time_base, now)
+            later = None if following is None else following * time_base
+            placed = self._follow(None if pts is None else pts * time_base, now, later)
         stated = duration * time_base
         self._duration = stated if 0 < stated <= _LONGEST else Fraction(0)
         self._last, self._arrived, self._gap = placed, now, False
@@ -83,8 +89,8 @@ class Clock:
         self._last, self._arrived, self._gap = placed, time.monotonic(), False
         return placed, 0
 
-    def _follow(self, at: Fraction | None, now: float) -> int:
-        """Position on the line, in units, of a later frame with timestamp `at` seconds."""
+    def _follow(self, at: Fraction | None, now: float, following: Fraction | None = None) -> int:
+        """Position on the line, in units, of a later frame with timestamp `at` seconds; `following` is the next's."""
         assert self._last is not None
         self._since += 1
         if self._since > _RETURN:
@@ -93,7 +99,10 @@ class Clock:
             self._origin, self._before = self._before, None
             return round((at - self._origin) / self.time_base)
         if at is not None and self._origin is not None and self._fits(at - self._origin, now):
-            return round((at - self._origin) / self.time_base)
+            # No frame is after the next one: if that one fits the line too, this timestamp is wrong.
+            late = following is not None and following < at and self._fits(following - self._origin, now)
+            if not late:
+                return round((at - self._origin) / self.time_base)
         step = max(self._step, Fraction(now - self._arrived)) if self._gap else self._step
         placed = self._last + max(round(step / self.time_base), 1)
         if at is not None:
@@ -104,6 +113,7 @@ class Clock:
         """Continue the line from a timestamp that does not fit it."""
         if self._origin is not None and self._last is not None:
             jump = float(at - self._origin - self._last * self.time_base)
+            self.farthest = max(self.farthest, abs(jump))
             if abs(jump) > _JUMP:
                 self.jumps.append((float(placed * self.time_base), jump))
             # After several wrong timestamps, return to the line before the first of them.

@@ -21,6 +21,8 @@ _SHOWN = "width times height of a frame as it is shown"
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx", b"uuid")
 _LARGEST_EBML_HEADER = 4096
+_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))
+"""Bytes of an MPEG transport packet, and where in it its sync byte 0x47 is (ISO 13818-1; M2TS; DVB)."""
 
 
 def as_shown(picture: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
@@ -122,7 +124,7 @@ def stated_length(container: av.container.InputContainer) -> float | None:
 
 def is_whole(path: str | Path) -> bool | None:
     """Whether a file has the size that its container states (MP4 and MOV, MKV and WebM, AVI); None if none is
-    stated."""
+    stated. A transport stream is whole if no packet is cut off at its end."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(12)
@@ -134,6 +136,12 @@ def is_whole(path: str | Path) -> bool | None:
         if head[:4] == b"\x1aE\xdf\xa3":
             end = _segment_end(file.read(_LARGEST_EBML_HEADER))
             return None if end is None else end <= size
+        start = file.read(_LARGEST_EBML_HEADER)
+        for length, sync in _TRANSPORT_PACKETS:
+            if start[sync::length][:4] == b"\x47" * 4:
+                file.seek(size - size % length)
+                rest = file.read(length)
+                return rest[sync : sync + 1] != b"\x47"
     return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -51,6 +51,29 @@ _PLAYLISTS = frozenset(
 )
 """FFmpeg's names of formats that name other files or addresses; a file of them may come under any name."""
 _PLAYLIST_SUFFIXES = (".m3u8", ".m3u", ".ffconcat", ".mpd", ".sdp")
+
+
+class _Decoded(NamedTuple):
+    """A decoded frame with its number, its packet's arrival time in seconds, and its pixel aspect ratio."""
+
+    picture: av.VideoFrame
+    index: int
+    arrived: float
+    aspect: Fraction | None
+
+
+def _with_next(pictures: Iterable[_Decoded], *, wait: bool) -> Iterator[tuple[_Decoded, _Decoded | None]]:
+    """Yield each frame with the next one; with None after the last, and always if not `wait`."""
+    if not wait:
+        yield from ((picture, None) for picture in pictures)
+        return
+    last: _Decoded | None = None
+    for picture in pictures:
+        if last is not None:
+            yield last, picture
+        last = picture
+    if last is not None:
+        yield last, None
 
 
 class FrameSource(ABC):
@@ -222,7 +245,12 @@ class Video(FrameSource):
         self._by_arrival = (
             not has_timestamps(self._container)
             and not self._is_file
-            and (container_format is not None or _is_fifo(address) or self._container.size <= 0)
+            and (
+                container_format is not None
+                or _is_fifo(address)
+                or self._container.size <= 0
+                or self._container.format.name == "mpjpeg"  # a camera, whatever length it states
+            )
         )
         if self._length is not None and not self._by_arrival:
             self.expected = stream.frames or max(round(self._length * self._rate), 1)
@@ -238,7 +266,7 @@ class Video(FrameSource):
             raise FileNotFoundError(
                 f"source not found: {self.name}; pass a video, pictures, a camera's number or an address"
             ) from None
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             reason = getattr(error, "strerror", error)
             if os.path.splitext(self._address)[1].lower() in _PLAYLIST_SUFFIXES:
                 reason = "playlists in files are not read, since they can name any file; pass the videos themselves"
@@ -296,7 +324,7 @@ class Video(FrameSource):
             return
         whole = is_whole(self._address) if self._is_file else None
         stated = f" of {self._length:.2f} s" if self._length is not None else ""
-        if whole is None and self._length is not None and not self._clock.jumps:
+        if whole is None and self._length is not None and self._clock.farthest <= _TOLERANCE:
             whole = self._clock.end >= self._length - _TOLERANCE
         if whole is False:
             self.cut_short = True
@@ -305,11 +333,26 @@ class Video(FrameSource):
     def _decode(self, container: av.container.InputContainer) -> Iterator[Frame]:
         """Yield the frames of an open container, up to its end or to the first packet that cannot be read."""
         stream = container.streams.video[0]
+        self._clock.restart()
+        pictures = self._pictures(container, stream)
+        # Streams must not wait for the next frame.
+        for (picture, index, arrived, aspect), following in _with_next(pictures, wait=self._is_file):
+            if self._by_arrival or (picture.pts is None and not self._is_file):
+                pts, duration = self._clock.place_at(arrived)
+            else:
+                time_base = picture.time_base or stream.time_base or Fraction(1, 1000)
+                next_pts = None if following is None else following.picture.pts
+                pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0, next_pts)
+            image = as_shown(picture, aspect)
+            self.read += 1
+            yield Frame(image, index, pts, self._clock.time_base, duration=duration)
+
+    def _pictures(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[_Decoded]:
+        """Yield the frames of an open container, numbered, up to its end or to the first packet that cannot be read."""
         context = stream.codec_context
         # The pixel aspect of a broadcast may change midway; the decoder states it. One of the container is for all frames.
         of_decoder = stream.sample_aspect_ratio == context.sample_aspect_ratio
         arrivals: deque[float] = deque()
-        self._clock.restart()
         for packet, arrived in self._packets(container, stream):
             arrivals.append(arrived)
             try:
@@ -325,16 +368,9 @@ class Video(FrameSource):
                 self.damaged += picture.is_corrupt
                 # A decoder may return a frame some packets late; an empty packet flushes it.
                 arrived = arrivals.popleft() if arrivals else arrived
-                if self._by_arrival or (picture.pts is None and not self._is_file):
-                    pts, duration = self._clock.place_at(arrived)
-                else:
-                    time_base = picture.time_base or stream.time_base or Fraction(1, 1000)
-                    pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0)
                 aspect = (context if of_decoder else stream).sample_aspect_ratio
-                image = as_shown(picture, aspect)
-                self.read += 1
                 self._index += 1
-                yield Frame(image, self._index - 1, pts, self._clock.time_base, duration=duration)
+                yield _Decoded(picture, self._index - 1, arrived, aspect)
 
     def _packets(
         self, container: av.container.InputContainer, stream: av.VideoStream

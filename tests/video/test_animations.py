@@ -81,6 +81,26 @@ def test_a_gif_without_its_last_byte_is_reported_as_truncated(tmp_path):
     assert source.problems
 
 
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+@pytest.mark.parametrize("more", [bytes(600), b"appended by another program" * 9])
+def test_bytes_after_the_end_are_no_truncation(tmp_path, kind, more):
+    path = write(tmp_path / f"clip.{kind}")
+    path.write_bytes(path.read_bytes() + more)
+    source = open_source(path)
+    assert len(list(source)) == 5
+    assert not source.cut_short
+
+
+def test_a_gif_of_which_one_frame_is_left_is_reported_as_truncated(tmp_path):
+    path = write(tmp_path / "clip.gif", 1)
+    assert not is_animation(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    source = open_source(path)
+    assert len(list(source)) == 1
+    assert source.cut_short
+    assert "clip.gif: the file ends before its animation does" in source.problems[0]
+
+
 def test_the_default_image_of_an_animated_png_is_no_frame(tmp_path):
     path = write(tmp_path / "clip.png", 4, durations=100, default_image=True)
     assert [number_of(frame.image) for frame in open_source(path)] == [1, 2, 3]

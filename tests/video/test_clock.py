@@ -19,6 +19,11 @@ def placed(stamps, *, durations=None, live=False) -> list[int]:
     return [clock.place(pts, MS, length)[0] for pts, length in zip(stamps, durations, strict=True)]
 
 
+def placed_with_next(stamps) -> list[int]:
+    clock = Clock(STEP)
+    return [clock.place(pts, MS, 0, later)[0] for pts, later in zip(stamps, [*stamps[1:], None], strict=True)]
+
+
 def test_a_start_offset_is_subtracted_and_uneven_steps_are_kept():
     assert placed([3_600_000, 3_600_040, 3_600_500, 3_609_000]) == [0, 40, 500, 9000]
 
@@ -41,6 +46,20 @@ def test_several_different_wrong_timestamps_do_not_shift_the_line():
     times = placed(stamps)
     assert (np.diff(times) > 0).all()
     assert times[-1] == stamps[-1]
+
+
+@pytest.mark.parametrize("ahead", [60, 2000, 9000, 3_600_000])
+@pytest.mark.parametrize("wrong", [[5], range(5, 40, 10), [38]])
+def test_a_timestamp_after_the_next_one_is_wrong(ahead, wrong):
+    right = [40 * n for n in range(40)]
+    assert placed_with_next([at + ahead * (n in wrong) for n, at in enumerate(right)]) == right
+
+
+def test_a_long_frame_is_no_wrong_timestamp():
+    stamps = [0, 40, 9000, 9040, 9080]
+    assert placed_with_next(stamps) == stamps
+    assert placed_with_next([0, 40, 80, 9000]) == [0, 40, 80, 9000]
+    assert placed_with_next([0, 0, 80, 80, 160]) == [0, 40, 80, 120, 160]
 
 
 @pytest.mark.parametrize("ahead", [60_000, 86_400_000])

@@ -345,16 +345,32 @@ def test_frames_with_timestamps_hours_ahead_join_the_line(tmp_path, wrong, suffi
     assert any("timestamps jumped" in problem for problem in source.problems)
 
 
+@pytest.mark.parametrize("wrong", [[30], range(5, 60, 10)])
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "flv"])
+def test_single_frames_with_timestamps_some_seconds_ahead_join_the_line(tmp_path, wrong, suffix):
+    clip = write_clip(tmp_path / f"clip.{suffix}", 60)
+    with av.open(str(clip)) as container:
+        ahead = round(5 / container.streams.video[0].time_base)
+    spiked = restamp(clip, tmp_path / f"spiked.{suffix}", lambda n, pts: pts + ahead * (n in wrong))
+    source = open_source(spiked)
+    frames = list(source)
+    assert numbers(frames) == list(range(60))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(60) / 30, atol=2e-3)
+    assert not source.cut_short
+
+
 class Pictures(http.server.BaseHTTPRequestHandler):
     """Sends JPEG pictures as cameras do: as multipart content, or concatenated."""
 
     seconds, count = 0.08, 30
 
     def do_GET(self) -> None:
-        parts = self.path == "/parts"
+        parts = self.path != "/bare"
         self.send_response(200)
         kind = "multipart/x-mixed-replace; boundary=frame" if parts else "video/x-motion-jpeg"
         self.send_header("Content-Type", kind)
+        if self.path == "/stated":  # some cameras state a length all the same
+            self.send_header("Content-Length", str(2**31 - 1))
         self.end_headers()
         for n in range(self.count):
             _, encoded = cv2.imencode(".jpg", numbered(n, (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 100])
@@ -368,7 +384,7 @@ class Pictures(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("path", ["parts", "bare"])
+@pytest.mark.parametrize("path", ["parts", "bare", "stated"])
 def test_a_stream_without_timestamps_uses_arrival_times(path):
     """FFmpeg would make up 25 frames per second."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
