@@ -89,7 +89,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     for source in sources:
         if "://" in str(source):
             raise ArgumentError(
-                f"source must be images, got {redacted(str(source))}; this is a stream: use oaks track"
+                f"source must be images, got {redacted(str(source), alone=True)}; this is a stream: use oaks track"
             )
         path = Path(source)
         if path.is_dir():

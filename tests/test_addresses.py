@@ -21,6 +21,16 @@ from oaks.addresses import redacted
     ("http://cam/v?pw=secret&n=2", "http://cam/v?pw=***&n=2"),
     ("http://cam/v#access_token=secret", "http://cam/v#access_token=***"),
     ("https://h/v?code=secret&ticket=a&jwt=b&x=1", "https://h/v?code=***&ticket=***&jwt=***&x=1"),
+    ("rtsp://u:p@ss:w%40rd%3A@host/s", "rtsp://u:***@host/s"),
+    ("ftp://u:secret@h/clip.mp4", "ftp://u:***@h/clip.mp4"),
+    ("http:/u:secret@h/a.json", "http:/u:***@h/a.json"),  # a path made of an address
+    ("http:\\u:secret@h\\a.json", "http:\\u:***@h\\a.json"),
+    ("http://h/v?password=a@b:c%26&n=1", "http://h/v?password=***&n=1"),
+    ("http://h/v?Pass%77ord[]=secret&psw=a&sessid=b", "http://h/v?Pass%77ord[]=***&psw=***&sessid=***"),
+    ("http://h/v.cgi?loginuse=admin&loginpas=secret", "http://h/v.cgi?loginuse=admin&loginpas=***"),
+    ("rtsp://h/user=admin_password=se.cret_channel=1_stream=0.sdp", "rtsp://h/user=admin_password=***"),
+    ("rtsp://h/user=admin&password=secret&channel=1", "rtsp://h/user=admin&password=***&channel=1"),
+    ("http://h/token=secret/stream", "http://h/token=***/stream"),
     ("http://cam:8080/video", "http://cam:8080/video"),
     ("street.mp4", "street.mp4"),
     ("a:b@c", "a:b@c"),
@@ -29,3 +39,13 @@ from oaks.addresses import redacted
 def test_passwords_in_addresses_are_replaced(address, shown):
     assert redacted(address) == shown
     assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize(("address", "shown"), [
+    ("rtsp://u:my pass@word 1@h/s", "rtsp://u:***@h/s"), ("rtsp://u:a\nb@h/s", "rtsp://u:***@h/s"),
+    ("http://h/v?key=it's 'one&n=1", "http://h/v?key=***&n=1"), ("C:/a b@c/d.mp4", "C:/a b@c/d.mp4"),
+    ("rtsp://u:secret@h/s", "rtsp://u:***@h/s"), ("street 1.mp4", "street 1.mp4"),
+])  # fmt: skip
+def test_white_space_belongs_to_the_password_of_an_address_alone(address, shown):
+    assert redacted(address, alone=True) == shown
+    assert redacted(shown, alone=True) == shown

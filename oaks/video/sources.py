@@ -89,7 +89,7 @@ class FrameSource(ABC):
     """
 
     def __init__(self, name: str, *, live: bool = False, expected: int | None = None) -> None:
-        self.name, self._live, self.expected = redacted(name), live, expected
+        self.name, self._live, self.expected = redacted(name, alone=True), live, expected
         self.read = self.damaged = 0
         self.cut_short = False
         self.problems: list[str] = []
@@ -465,7 +465,7 @@ def open_source(
         paths = cast("Sequence[str | Path]", source)
         if strange := [str(entry) for entry in paths if Path(entry).suffix.lower() not in SUFFIXES]:
             raise ArgumentError(
-                f"source must be a list of pictures, got {', '.join(map(redacted, strange))} in it; "
+                f"source must be a list of pictures, got {', '.join(redacted(name, alone=True) for name in strange)} in it; "
                 "open each video by itself"
             )
         return ImageFiles(str(paths[0]), find_images(paths), rate)
