@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from oaks import executors, limits, onnx_file
 from oaks.arguments import SetOnce, check_choice, check_count, is_integer, is_number, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
-from oaks.detector_formats import Format, Found, NotFiniteError, Preprocessing, decode_centers, recognize
+from oaks.detector_formats import (
+    Found,
+    NotFiniteError,
+    Preprocessing,
+    decode_centers,
+    person_class,
+    recognize,
+    stated_color,
+    stated_size,
+)
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.forks import outlives_forks
 from oaks.images import as_frame
@@ -27,6 +37,9 @@ _GRAY = 114
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Bounds on a mean or standard deviation, on the 0-255 scale."""
 _LARGEST_SIDE = 4096
+_SIZE = (640, 640)
+"""(width, height) of an input that accepts any, if neither the caller nor the file states one."""
+_PIXELS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _MOST_CLASSES = 1 << 16
 _SETTINGS: Mapping[str, Any] = {
     "color": str, "mean": (float, 3), "std": (float, 3), "size": (int, 2), "overlap": (float, 1),
@@ -45,11 +58,14 @@ class Detector(SetOnce):
 
     - (1, A, 5 + classes), where A is the number of cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its
       grid is decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
-    - (1, 4 + classes, A), (1, 3 A, 5 + classes) or (1, 300, 6): exports of Ultralytics YOLO; RGB, 0 to 1, picture in
-      the middle;
+    - (1, 4 + classes, A), (1, 3 A, 5 + classes), the two with their last axes exchanged, or (1, 300, 6): exports of
+      Ultralytics YOLO; RGB, 0 to 1, picture in the middle. (1, A, C) has the objectness of YOLOX unless C is 84 (the 80
+      classes of COCO) or the file names C - 4 classes;
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
       x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression. The
       preprocessing of these is unknown: without `color`, `mean` and `std`, YOLOX's is assumed, with a warning.
+
+    Metadata of the file take precedence: the names of the classes, and the channel order. Boxes must be in pixels.
 
     An ONNX file runs on ONNX Runtime's CPU provider. It runs once on a gray input when it is loaded, so that a network
     with other outputs is refused at once.
@@ -59,10 +75,12 @@ class Detector(SetOnce):
         threshold: minimum score of a box; None: the bundle's, .3 for an ONNX file.
         overlap: intersection over union above which the worse of two boxes is dropped; None: the bundle's, .65 for an
             ONNX file. Networks that include NMS ignore it.
-        person: class index of a person: 0 in YOLOX and Ultralytics, 1 in exports with a background class.
+        person: class index of a person: 1 in exports with a background class; None: that of the class named person, 0
+            if the file names no classes.
         color: channel order that the network takes; None: the family's.
         mean, std: in that order, on the 0-255 scale; None: the family's.
-        size: (width, height) of the input, for a file that accepts any.
+        size: (width, height) of the input, for a file that accepts any; None: the one for which it was exported, else
+            (640, 640).
         threads: CPU threads; None: all cores.
         backend, precision, device: of a bundle's detector, as for an Engine.
 
@@ -89,11 +107,11 @@ class Detector(SetOnce):
         *,
         threshold: float | None = None,
         overlap: float | None = None,
-        person: int = 0,
+        person: int | None = None,
         color: str | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        size: tuple[int, int] = (640, 640),
+        size: tuple[int, int] | None = None,
         threads: int | None = None,
         backend: str = "auto",
         precision: str = "auto",
@@ -102,27 +120,26 @@ class Detector(SetOnce):
         for name, value in (("threshold", threshold), ("overlap", overlap)):
             if value is not None and not (is_number(value) and 0 <= value <= 1):
                 raise ArgumentError(f"{name} must be a number from 0 to 1, got {value!r}")
-        if not is_integer(person) or not 0 <= person <= _MOST_CLASSES:
+        if person is not None and not (is_integer(person) and 0 <= person <= _MOST_CLASSES):
             raise ArgumentError(f"person must be an integer from 0 to {_MOST_CLASSES}, got {person!r}")
         if threads is not None:
             check_count("threads", threads)
             limits.check("threads", "threads", int(threads))
         check_choice("color", color, (None, "bgr", "rgb"))
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
-            if values is None and name != "size":
+            if values is None:
                 continue
             given_values = numbers(name, values, f"{count} numbers")
             fits = given_values.shape == (count,) and bool((np.abs(given_values) <= _LARGEST).all())
             if not fits or (name != "mean" and given_values.min() < _SMALLEST):
                 kind = "finite numbers" if name == "mean" else "positive numbers"
                 raise ArgumentError(f"{name} must be {count} {kind}, got {values!r}")
-        whole = all(map(is_integer, size))
-        if not whole or max(size) > _LARGEST_SIDE:
+        if size is not None and not (all(map(is_integer, size)) and max(size) <= _LARGEST_SIDE):
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
         if not isinstance(source, str | os.PathLike | Bundle):
             raise ArgumentError(f"source must be a path or a Bundle, got {source!r}")
         if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
-            said = {"color": color, "mean": mean, "std": std, "person": person or None}
+            said = {"color": color, "mean": mean, "std": std, "person": person}
             if given_too := next((name for name, value in said.items() if value is not None), None):
                 raise ArgumentError(
                     f"{given_too} must be left out for a bundle, which says it itself, got {said[given_too]!r}"
@@ -139,7 +156,7 @@ class Detector(SetOnce):
                 0.65 if overlap is None else overlap,
                 person,
                 given,
-                (int(size[0]), int(size[1])),
+                None if size is None else (int(size[0]), int(size[1])),
                 threads,
             )
         self._turn = Turn("Detector")
@@ -237,9 +254,9 @@ class _OnnxModel:
         path: Path,
         threshold: float,
         overlap: float,
-        person: int,
+        person: int | None,
         given: Preprocessing,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         threads: int | None,
     ) -> None:
         try:
@@ -252,7 +269,7 @@ class _OnnxModel:
             raise FileNotFoundError(
                 f"detector not found: {path}; pass an ONNX file, or a bundle with a detector"
             )
-        self.path, self.threshold, self.overlap, self._person = path, threshold, overlap, person
+        self.path, self.threshold, self.overlap = path, threshold, overlap
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:
@@ -265,39 +282,42 @@ class _OnnxModel:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ArgumentError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
-        self._input, self.size = self._read_input(size)
-        self._pixels = np.zeros((1, 3, *self.size[::-1]), np.float32)
-        self._format = self._recognize()
-        self.preprocessing = self._choose(given)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._input, self.size, dtype = self._read_input(size or stated_size(metadata) or _SIZE)
+        self._pixels = np.zeros((1, 3, *self.size[::-1]), dtype)
+        try:
+            self._format = recognize(self._run(), self.size, metadata)
+            self._person = person_class(metadata) if person is None else person
+            color = given.color or stated_color(metadata)
+        except ArgumentError as error:
+            raise ArgumentError(f"detector: {self.path}: {error}") from error
+        self.preprocessing = self._choose(replace(given, color=color))
         self.find(np.full((*self.size[::-1], 3), _GRAY, np.uint8))
         self.description = self._describe()
 
-    def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
-        """Return the input's name, and its (width, height)."""
+    def _read_input(self, size: tuple[int, int]) -> tuple[str, tuple[int, int], type]:
+        """Return the input's name, its (width, height) and its type; `size` is for sides that it leaves open."""
         inputs = self._session.get_inputs()
         shape = inputs[0].shape
         if (
             len(inputs) != 1
             or len(shape) != 4
+            or (isinstance(shape[0], int) and shape[0] != 1)
             or shape[1] not in (3, "3")
-            or inputs[0].type != "tensor(float)"
+            or inputs[0].type not in _PIXELS
         ):
             came = [(node.name, node.type, node.shape) for node in inputs]
-            raise ArgumentError(f"{self.path} must have one float32 input (1, 3, H, W), got {came}")
-        height, width = shape[2:]
-        known = isinstance(height, int) and isinstance(width, int)
-        if known and not 0 < min(height, width) <= max(height, width) <= _LARGEST_SIDE:
+            raise ArgumentError(
+                f"{self.path} must have one float32 or float16 input (1, 3, H, W), got {came}"
+            )
+        width, height = (
+            own if isinstance(own, int) else other for own, other in zip(shape[:1:-1], size, strict=True)
+        )
+        if not 0 < min(height, width) <= max(height, width) <= _LARGEST_SIDE:
             raise ArgumentError(
                 f"detector: {self.path}: sides of its input must be from 1 to {_LARGEST_SIDE}, got {width}x{height}"
             )
-        return inputs[0].name, (width, height) if known else size
-
-    def _recognize(self) -> Format:
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        try:
-            return recognize(self._run(), self.size, metadata)
-        except ArgumentError as error:
-            raise ArgumentError(f"detector: {self.path}: {error}") from error
+        return inputs[0].name, (width, height), _PIXELS[inputs[0].type]
 
     def _choose(self, given: Preprocessing) -> Preprocessing:
         """Return the caller's preprocessing, otherwise the family's."""
@@ -321,7 +341,8 @@ class _OnnxModel:
 
     def _run(self) -> list[np.ndarray]:
         try:
-            return [np.asarray(value) for value in self._session.run(None, {self._input: self._pixels})]
+            outputs = [np.asarray(value) for value in self._session.run(None, {self._input: self._pixels})]
+            return [value.astype(np.float32) if value.dtype == np.float16 else value for value in outputs]
         except Exception as error:
             raise ArgumentError(f"detector: {self.path}: ONNX Runtime cannot run it: {error}") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,14 @@ _ANCHORS = 3
 """Boxes per cell in YOLOv5."""
 _END_TO_END = 300
 """Rows in Ultralytics' end-to-end exports."""
+_COCO = 80
+"""Classes of COCO, which most detectors are trained on."""
+_LARGEST_SHARE = 2.0
+"""Largest coordinate of a box that is a share of the input's side; a person may lie partly outside."""
+_LARGEST_RAW = 20.0
+"""Largest offset, or logarithm of a side, before the grid is decoded; beyond it are pixels."""
+_COLOR_KEYS = ("color", "color_order", "channel_order", "color_format", "Image.BitmapPixelFormat")
+"""Metadata that state the channel order; the last one is of the ONNX standard."""
 
 Found = tuple[np.ndarray, np.ndarray]
 """Boxes (N, 4) xyxy in input pixels, and scores (N,)."""
@@ -76,7 +86,9 @@ def recognize(outputs: Sequence[np.ndarray], size: tuple[int, int], metadata: Ma
         raise ArgumentError(f"the network must find boxes, got an Ultralytics export for the task {task!r}")
     flat = _flat(outputs)
     if len(flat) == 1 and flat[0].ndim == 2:
-        found = _of_one(flat[0], size, ultralytics)
+        # The rows of a network for poses hold keypoints too.
+        names = None if task == "pose" else class_names(metadata)
+        found = _of_one(flat[0], size, ultralytics, None if names is None else len(names))
         if found is not None:
             return found
     if _end_to_end(_flat(outputs)) is not None:
@@ -87,32 +99,133 @@ def recognize(outputs: Sequence[np.ndarray], size: tuple[int, int], metadata: Ma
     )
 
 
-def _of_one(rows: np.ndarray, size: tuple[int, int], ultralytics: bool) -> Format | None:
+def class_names(metadata: Mapping[str, str]) -> list[str] | None:
+    """Return the names of the classes, in order, that an ONNX file's metadata state; None if they state none.
+
+    Ultralytics writes a dict of Python, others write JSON.
+
+    Raises:
+        ArgumentError: the names cannot be read.
+    """
+    text = metadata.get("names")
+    if text is None:
+        return None
+    try:
+        names = ast.literal_eval(text)
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=int)]
+        if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+            return list(names)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        pass
+    raise ArgumentError(f"the metadata's names must be a list of class names, got {text[:80]!r}")
+
+
+def person_class(metadata: Mapping[str, str]) -> int:
+    """Return the class index of a person: that of the class of this name, 0 if the metadata name no classes.
+
+    Raises:
+        ArgumentError: no class has this name, or the names cannot be read.
+    """
+    names = class_names(metadata)
+    if names is None:
+        return 0
+    for index, name in enumerate(names):
+        if name.strip().casefold() == "person":
+            return index
+    shown = ", ".join(f"{index} {name}" for index, name in enumerate(names[:10]))
+    raise ArgumentError(f"the network's classes must include person, got {shown}; pass the index as person")
+
+
+def stated_color(metadata: Mapping[str, str]) -> str:
+    """Return the channel order that an ONNX file's metadata state, "bgr" or "rgb"; "" if they state none.
+
+    Raises:
+        ArgumentError: they state another one, such as gray.
+    """
+    for key in _COLOR_KEYS:
+        if key in metadata:
+            stated = metadata[key].strip().casefold()
+            if stated[:3] not in ("bgr", "rgb"):
+                raise ArgumentError(f"the metadata's {key} must be RGB or BGR, got {metadata[key][:80]!r}")
+            return stated[:3]
+    return ""
+
+
+def stated_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the (width, height) for which Ultralytics exported a network with dynamic axes; None if not stated."""
+    found = re.fullmatch(r"\[(\d{1,5}), ?(\d{1,5})\]", metadata.get("imgsz", ""))
+    return (int(found[2]), int(found[1])) if found else None
+
+
+def _of_one(rows: np.ndarray, size: tuple[int, int], ultralytics: bool, classes: int | None) -> Format | None:
+    """Return the format of a single output, (boxes, values) or (values, boxes).
+
+    Args:
+        rows: the output without its batch axis.
+        size: (width, height) of the input.
+        ultralytics: whether the metadata are those of an Ultralytics export.
+        classes: number of classes that the metadata name; None if they name none.
+    """
     cells = {sum((size[0] // s) * (size[1] // s) for s in strides): strides for strides in _STRIDES}
-    count, columns = rows.shape
-    if columns in cells and count >= 5:  # (4 + classes, cells)
-        return Format("Ultralytics (4 + classes, boxes)", ULTRALYTICS, True, _read_ultralytics)
-    if (ultralytics and columns == 6) or (count, columns) == (_END_TO_END, 6):
-        return Format("Ultralytics end-to-end (boxes, 6)", ULTRALYTICS, True, _read_rows)
-    if columns > 5 and count in cells:
+    for turned in (True, False):
+        values, boxes = rows.shape if turned else rows.shape[::-1]
+        anchors = boxes % _ANCHORS == 0 and boxes // _ANCHORS in cells
+        if not (anchors or boxes in cells) or values < 5:
+            continue
+        objectness = _has_objectness(values, classes, anchors, turned)
+        layout = "values, boxes" if turned else "boxes, values"
+        if anchors:
+            return (
+                Format(f"YOLOv5 ({layout})", ULTRALYTICS, True, _reader(turned, True)) if objectness else None
+            )
+        if not objectness:
+            return Format(f"Ultralytics ({layout})", ULTRALYTICS, True, _reader(turned, False))
         if ultralytics:
-            return Format("Ultralytics (boxes, 5 + classes)", ULTRALYTICS, True, _read_yolov5)
-        return _yolox(rows, size, cells[count])
-    if columns > 5 and count % _ANCHORS == 0 and count // _ANCHORS in cells:
-        return Format("YOLOv5 (boxes, 5 + classes)", ULTRALYTICS, True, _read_yolov5)
-    if columns == 6:
+            return Format(f"Ultralytics ({layout}), objectness", ULTRALYTICS, True, _reader(turned, True))
+        if not turned:
+            return _yolox(rows, size, cells[boxes], certain=classes is not None or values == 5 + _COCO)
+        raise ArgumentError(
+            f"the network's outputs must be of one family, got {values} values per box: 4 and {values - 4} classes must "
+            f"be named in the file's metadata (names), 5 and {values - 5} classes must be on the last axis"
+        )
+    if rows.shape[1] == 6:
+        if ultralytics or len(rows) == _END_TO_END:
+            return Format("Ultralytics end-to-end (boxes, 6)", ULTRALYTICS, True, _read_rows)
         return Format("rows after NMS (boxes, 6)", YOLOX, False, _read_rows)
     return None
 
 
-def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int]) -> Format:
-    """YOLOX, before or after its grid is decoded: offsets are small, decoded centers lie near their cells."""
+def _has_objectness(values: int, classes: int | None, anchors: bool, turned: bool) -> bool:
+    """Return whether a box's values are its four sides, an objectness and the classes' scores, or lack the objectness.
+
+    Raises:
+        ArgumentError: the values fit neither with this number of classes.
+    """
+    if classes is not None:
+        if values not in (4 + classes, 5 + classes):
+            raise ArgumentError(
+                f"the network must have as many classes as its metadata name, {classes}, got {values} values per box"
+            )
+        return values == 5 + classes
+    if values in (4 + _COCO, 5 + _COCO) and not anchors:
+        return values == 5 + _COCO
+    return values > 5 and (anchors or not turned)
+
+
+def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int], *, certain: bool) -> Format:
+    """YOLOX, before or after its grid is decoded: offsets are small, decoded centers lie near their cells.
+
+    Args:
+        certain: whether the number of values rules out a decoded export of another family.
+    """
     cells = [
         np.stack(np.meshgrid(np.arange(size[0] // s), np.arange(size[1] // s)), axis=2).reshape(-1, 2)
         for s in strides
     ]
     grid, steps = np.concatenate(cells), np.repeat(strides, [len(level) for level in cells])[:, None]
     decoded = np.median(np.abs(rows[:, :2] / steps - grid)) < np.median(np.abs(rows[:, :2]))
+    decoded |= np.abs(rows[:, :4]).max(initial=0) > _LARGEST_RAW
 
     def read(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
         found = _flat(outputs)[0]
@@ -125,19 +238,21 @@ def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int]) -> F
             return _suppressed(corners, scores, threshold, overlap)
         return _suppressed(found[:, :4], scores, threshold, overlap)
 
-    return Format("YOLOX, decoded" if decoded else "YOLOX", YOLOX, True, read)
+    return Format("YOLOX, decoded" if decoded else "YOLOX", YOLOX, certain or not decoded, read)
 
 
-def _read_ultralytics(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
-    rows = _flat(outputs)[0].T
-    _check_class(rows.shape[1] - 4, person)
-    return _suppressed(rows[:, :4], rows[:, 4 + person], threshold, overlap)
+def _reader(turned: bool, objectness: bool) -> Callable[[Sequence[np.ndarray], int, float, float], Found]:
+    """Return the `read` of a Format of boxes in pixels, as center, width and height, before NMS."""
 
+    def read(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
+        rows = _flat(outputs)[0]
+        rows = rows.T if turned else rows
+        first = 5 if objectness else 4
+        _check_class(rows.shape[1] - first, person)
+        scores = rows[:, first + person]
+        return _suppressed(rows[:, :4], rows[:, 4] * scores if objectness else scores, threshold, overlap)
 
-def _read_yolov5(outputs: Sequence[np.ndarray], person: int, threshold: float, overlap: float) -> Found:
-    rows = _flat(outputs)[0]
-    _check_class(rows.shape[1] - 5, person)
-    return _suppressed(rows[:, :4], rows[:, 4] * rows[:, 5 + person], threshold, overlap)
+    return read
 
 
 def _read_rows(outputs: Sequence[np.ndarray], person: int, threshold: float, _overlap: float) -> Found:
@@ -193,9 +308,19 @@ def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
         raise NotFiniteError("the network's outputs must be finite, got NaN or infinity for this image")
 
 
+def _check_pixels(boxes: np.ndarray) -> None:
+    """Refuse boxes in shares of the input's sides; in pixels, all people would lie in its corner."""
+    if len(boxes) and np.abs(boxes).max() <= _LARGEST_SHARE:
+        raise ArgumentError(
+            f"the network's boxes must be in pixels of its input, got numbers up to {np.abs(boxes).max():g}; export "
+            "them in pixels"
+        )
+
+
 def _chosen(boxes: np.ndarray, scores: np.ndarray, persons: np.ndarray, threshold: float) -> Found:
     kept = persons & (scores >= threshold)
     _check_finite(scores, boxes[kept])
+    _check_pixels(boxes[kept])
     return boxes[kept].astype(np.float32), scores[kept].astype(np.float32)
 
 
@@ -203,6 +328,7 @@ def _suppressed(centered: np.ndarray, scores: np.ndarray, threshold: float, over
     """Convert boxes from center, width and height to xyxy, and apply NMS."""
     kept = scores >= max(threshold, np.finfo(np.float32).tiny)
     _check_finite(scores, centered[kept])
+    _check_pixels(centered[kept])
     middles, halves = centered[kept, :2], np.maximum(centered[kept, 2:4], 0) / 2
     return best_of(np.concatenate([middles - halves, middles + halves], axis=1), scores[kept], overlap)
 
@@ -263,6 +389,10 @@ __all__ = [
     "Found",
     "Preprocessing",
     "best_of",
+    "class_names",
     "decode_centers",
+    "person_class",
     "recognize",
+    "stated_color",
+    "stated_size",
 ]

@@ -17,10 +17,14 @@ SIZE = (64, 64)  # the network's input
 CELLS = [(s, x, y) for s in (8, 16, 32) for y in range(64 // s) for x in range(64 // s)]
 
 
-def write(path: Path, outputs: dict[str, np.ndarray], *, size=SIZE, probe: bool = False) -> Path:
+def write(
+    path: Path, outputs: dict[str, np.ndarray], *, size=SIZE, probe: bool = False, shape=None, half: bool = False,
+    **metadata: str,
+) -> Path:  # fmt: skip
     """A network that gives constants; with `probe`, also the mean of each input channel as scores."""
     element = {"f": TensorProto.FLOAT, "i": TensorProto.INT64}
-    shape = [1, 3, size[1], size[0]] if size else [1, 3, "H", "W"]
+    shape = shape or ([1, 3, size[1], size[0]] if size else [1, 3, "H", "W"])
+    pixels = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     nodes = [helper.make_node("Identity", [f"{name}_constant"], [name]) for name in outputs]
     constants = [numpy_helper.from_array(value, f"{name}_constant") for name, value in outputs.items()]
     given = [
@@ -41,11 +45,13 @@ def write(path: Path, outputs: dict[str, np.ndarray], *, size=SIZE, probe: bool 
     graph = helper.make_graph(
         nodes,
         "detector",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("image", pixels, shape)],
         given,
         constants,
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
     return path
 
 
@@ -238,7 +244,7 @@ def test_detector_settings_are_parsed_from_texts(tmp_path):
 
 def test_a_network_of_another_kind_is_named(tmp_path):
     made = bundles.write(tmp_path / "tiny", skeleton=bundles.COCO17)
-    with pytest.raises(ValueError, match=r"ks\.fp32\.onnx must have one float32 input"):
+    with pytest.raises(ValueError, match=r"ks\.fp32\.onnx must have one float32 or float16 input"):
         Detector(made.path / "ks.fp32.onnx")
 
 
@@ -274,6 +280,152 @@ def test_ultralytics_and_yolov5_exports_are_recognized_by_their_shapes(tmp_path)
         boxes, _ = detector.detect(np.zeros((64, 128, 3), np.uint8))
         np.testing.assert_allclose(boxes, [[24, 0, 56, 36], [86, 18, 106, 64]], atol=1e-4)
         assert "rgb with mean 0, 0, 0 and std 255, 255, 255" in detector.description
+
+
+WIDE = (160, 96)  # its 315 cells are no number of values
+FOUND = [[12, 14, 28, 34]]
+
+
+def one_person(boxes: int, classes: int, *, objectness: bool, person: int = 0) -> np.ndarray:
+    """(boxes, 4 or 5 + classes) with one person, centered at (20, 24)."""
+    rows = np.zeros((boxes, 4 + objectness + classes), np.float32)
+    rows[0, :4] = 20, 24, 16, 20
+    rows[0, 4] = 1
+    rows[0, 4 + objectness + person] = 0.9
+    return rows
+
+
+def detect_wide(path: Path, **settings) -> np.ndarray:
+    boxes, scores = Detector(path, **settings).detect(np.zeros((96, 160, 3), np.uint8))
+    np.testing.assert_allclose(scores, [0.9] * len(scores), rtol=1e-3)
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("boxes", "classes", "objectness", "layout"),
+    [
+        (315, 80, False, "Ultralytics"), (315, 1, False, "Ultralytics"), (945, 80, True, "YOLOv5"),
+        (945, 1, True, "YOLOv5"), (945, 7, True, "YOLOv5"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("batch", [True, False])
+def test_either_order_of_axes_is_read(tmp_path, boxes, classes, objectness, layout, turned, batch):
+    rows = one_person(boxes, classes, objectness=objectness)
+    rows = np.ascontiguousarray(rows.T) if turned else rows
+    path = write(tmp_path / "d.onnx", {"output0": rows[None] if batch else rows}, size=WIDE)
+    np.testing.assert_allclose(detect_wide(path), FOUND)
+    order = "values, boxes" if turned else "boxes, values"
+    assert f"{layout} ({order})" in Detector(path).description
+
+
+def test_values_that_two_families_may_give_are_no_silent_guess(tmp_path, caplog):
+    rows = one_person(315, 80, objectness=True)
+    with pytest.raises(
+        ValueError,
+        match=r"85 values per box: 4 and 81 classes must be named .*, 5 and 80 classes must be on the",
+    ):
+        Detector(write(tmp_path / "turned.onnx", {"output0": rows.T[None].copy()}, size=WIDE))
+    turned = one_person(315, 2, objectness=False)[None]  # as one class of YOLOX
+    Detector(write(tmp_path / "two.onnx", {"output0": turned}, size=WIDE))
+    assert "which do not tell what pixels it takes" in caplog.text
+    caplog.clear()
+    path = write(tmp_path / "named.onnx", {"output0": turned}, size=WIDE, names="{0: 'person', 1: 'car'}")
+    np.testing.assert_allclose(detect_wide(path), FOUND)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "names", ["{0: 'car', 1: 'person'}", '["car", "Person"]', '{"1": "person", "0": "car"}']
+)
+@pytest.mark.parametrize("form", ["v8", "turned", "end"])
+def test_the_class_of_people_is_that_of_its_name(tmp_path, names, form):
+    rows = one_person(315, 2, objectness=False, person=1)
+    if form == "end":
+        rows = np.zeros((300, 6), np.float32)
+        rows[0] = *FOUND[0], 0.9, 1
+        rows[1] = 50, 50, 70, 70, 0.8, 0
+    output = np.ascontiguousarray(rows.T) if form == "turned" else rows
+    stated = {"names": names, "author": "Ultralytics", "task": "detect", "stride": "32"}
+    path = write(tmp_path / "d.onnx", {"output0": output[None]}, size=WIDE, **stated)
+    np.testing.assert_allclose(detect_wide(path), FOUND)
+    assert "class 1" in Detector(path).description
+    assert "class 0" in Detector(path, person=0).description
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("{0: 'car', 1: 'dog'}", "classes must include person, got 0 car, 1 dog; pass the index as person"),
+        ("['person', 'car', 'dog']", "as its metadata name, 3, got 6 values per box"),
+        ("{0:", "metadata's names must be a list of class names, got '{0:'"),
+        ("{'a': 'person'}", "metadata's names must be"), ("7", "metadata's names must be"),
+    ],
+)  # fmt: skip
+def test_names_that_do_not_fit_are_refused(tmp_path, names, message):
+    rows = one_person(315, 2, objectness=False).T[None].copy()
+    path = write(tmp_path / "d.onnx", {"output0": rows}, size=WIDE, names=names)
+    with pytest.raises(ValueError, match=rf"d\.onnx: .*{message}"):
+        Detector(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("color", "bgr"), ("channel_order", " BGR"), ("Image.BitmapPixelFormat", "Bgr8")]
+)
+def test_a_stated_channel_order_replaces_that_of_the_family(tmp_path, key, value):
+    rows = {"output0": one_person(315, 80, objectness=False).T[None].copy()}
+    path = write(tmp_path / "d.onnx", rows, size=WIDE, **{key: value})
+    assert "bgr with mean 0, 0, 0 and std 255, 255, 255" in Detector(path).description
+    assert "rgb with mean" in Detector(path, color="rgb").description
+    with pytest.raises(ValueError, match=rf"g\.onnx: the metadata's {key} must be RGB or BGR, got 'Gray8'"):
+        Detector(write(tmp_path / "g.onnx", rows, size=WIDE, **{key: "Gray8"}))
+
+
+def test_boxes_in_shares_of_the_picture_are_refused(tmp_path):
+    """All people would be found in the corner of the picture."""
+    rows = one_person(315, 80, objectness=False)
+    rows[:, :4] /= 160
+    path = write(tmp_path / "d.onnx", {"output0": rows.T[None].copy()}, size=WIDE)
+    with pytest.raises(
+        ValueError, match=r"d\.onnx: the network's boxes must be in pixels of its input, got .*0\.15"
+    ):
+        Detector(path)
+
+
+def test_half_precision_is_read(tmp_path):
+    outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
+    _, scores = Detector(write(tmp_path / "d.onnx", outputs, half=True)).detect(
+        np.zeros((64, 64, 3), np.uint8)
+    )
+    np.testing.assert_allclose(scores, [0.9, 0.8, 0.5])
+    rows = one_person(315, 80, objectness=False).T[None].astype(np.float16)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["constant"], ["output0"])],
+        "detector",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT16, [1, 3, 96, 160])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT16, rows.shape)],
+        [numpy_helper.from_array(rows, "constant")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "half.onnx")
+    np.testing.assert_allclose(detect_wide(tmp_path / "half.onnx"), FOUND)
+
+
+def test_open_axes_have_the_size_of_the_export(tmp_path):
+    rows = {"output0": one_person(315, 80, objectness=False).T[None].copy()}
+    for shape in (
+        ["batch", 3, "height", "width"],
+        [None, 3, None, None],
+        [1, 3, 96, "width"],
+        [1, 3, "height", 160],
+    ):
+        path = write(tmp_path / "d.onnx", rows, shape=shape, imgsz="[96, 160]")
+        assert Detector(path).size == WIDE
+        np.testing.assert_allclose(
+            detect_wide(write(tmp_path / "e.onnx", rows, shape=shape), size=WIDE), FOUND
+        )
+    with pytest.raises(ValueError, match=r"b\.onnx must have one float32 or float16 input \(1, 3, H, W\)"):
+        Detector(write(tmp_path / "b.onnx", rows, shape=[4, 3, 96, 160]))
 
 
 def test_300_rows_of_six_are_an_end_to_end_export_of_ultralytics(tmp_path):
@@ -339,7 +491,7 @@ def test_a_class_that_the_network_lacks_is_refused(tmp_path):
         ({"size": (10**6, 64)}, "size"), ({"size": (64.5, 64)}, "size"), ({"threads": 0}, "threads"),
         ({"threads": 10**6}, "threads"), ({"threshold": "0.5"}, "threshold"), ({"overlap": float("nan")}, "overlap"),
         ({"threshold": 2}, "threshold"), ({"overlap": -1}, "overlap"), ({"mean": (1, 2)}, "mean"),
-        ({"size": (640,)}, "size"), ({"size": (0, 640)}, "size"), ({"size": None}, "size"),
+        ({"size": (640,)}, "size"), ({"size": (0, 640)}, "size"),
         ({"color": "gray"}, "color"), ({"color": np.array(["bgr", "rgb"])}, "color"), ({"color": 3}, "color"),
         ({"color": ["bgr"]}, "color"), ({"color": b"bgr"}, "color"),
     ],

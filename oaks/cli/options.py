@@ -167,7 +167,12 @@ class DetectorOptions:
             min=0, max=1, help="Minimum score of a detected box. Default: the bundle's; 0.3 for an ONNX file."
         ),
     ] = None
-    detector_person: Annotated[int, typer.Option(help="The detector's class index of a person.")] = 0
+    detector_person: Annotated[
+        int | None,
+        typer.Option(
+            help="The detector's class index of a person. Default: that of the class named person, 0 without names."
+        ),
+    ] = None
     detector_set: Annotated[
         list[str],
         typer.Option(
