@@ -56,10 +56,16 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuse anything but an integer of at least 1."""
-    if not is_integer(value) or value < 1:
-        raise ArgumentError(f"{name} must be an integer of at least 1, got {value!r}")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse anything but an integer of at least `least`."""
+    if not is_integer(value) or value < least:
+        raise ArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_share(name: str, value: Any) -> None:
+    """Refuse anything but a number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name} must be a number from 0 to 1, got {value!r}")
 
 
 def check_threshold(name: str, value: Any) -> None:
@@ -152,6 +158,7 @@ __all__ = [
     "check_flags",
     "check_iterable",
     "check_seed",
+    "check_share",
     "check_threshold",
     "is_integer",
     "is_number",

@@ -124,10 +124,13 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
 
 
 def _is_list(path: str | Path) -> bool:
-    """Return whether a JSON file holds a list, by its first bytes."""
+    """Return whether a JSON file holds a list, by its first bytes that are no white space."""
     check_regular(path)
     with open(path, "rb") as file:
-        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+        start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
+        while not start and (more := file.read(1 << 20)):
+            start = more.lstrip()
+    return start.startswith(b"[")
 
 
 def _of_box(row: dict[str, Any]) -> dict[str, Any]:

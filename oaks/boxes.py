@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from oaks.arguments import as_path
+from oaks.arguments import as_path, check_count
 from oaks.errors import ArgumentError
 from oaks.images import check_size
 
@@ -161,8 +161,8 @@ class BoxSource:
     detected: bool = False
 
     def __post_init__(self) -> None:
-        if self.every is not None and (not isinstance(self.every, int) or self.every < 1):
-            raise ArgumentError(f"every must be an integer of at least 1, or None, got {self.every!r}")
+        if self.every is not None:
+            check_count("every", self.every)
 
     def id_in_results(self, image: Image) -> int:
         """Return an image's id in results: the source's own, otherwise its number from 1."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from oaks import executors, limits, onnx_file
-from oaks.arguments import SetOnce, check_choice, check_count, is_integer, is_number, parse_settings
+from oaks.arguments import SetOnce, check_choice, check_count, check_share, is_integer, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
 from oaks.detector_formats import (
@@ -118,8 +118,8 @@ class Detector(SetOnce):
         device: str | None = None,
     ) -> None:
         for name, value in (("threshold", threshold), ("overlap", overlap)):
-            if value is not None and not (is_number(value) and 0 <= value <= 1):
-                raise ArgumentError(f"{name} must be a number from 0 to 1, got {value!r}")
+            if value is not None:
+                check_share(name, value)
         if person is not None and not (is_integer(person) and 0 <= person <= _MOST_CLASSES):
             raise ArgumentError(f"person must be an integer from 0 to {_MOST_CLASSES}, got {person!r}")
         if threads is not None:

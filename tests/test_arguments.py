@@ -19,6 +19,7 @@ from oaks.arguments import (
     check_count,
     check_flags,
     check_iterable,
+    check_share,
     check_threshold,
     is_integer,
     is_number,
@@ -92,6 +93,14 @@ def test_flags_choices_and_sequences():
     for value in (0, -1, 1.5, True, "1", None):
         with pytest.raises(ArgumentError, match="a must be an integer of at least 1, got"):
             check_count("a", value)
+    check_count("a", 0, 0)
+    with pytest.raises(ArgumentError, match="a must be an integer of at least 2, got 1"):
+        check_count("a", 1, 2)
+    for value in (0, 1, 0.5, np.float32(1)):
+        check_share("a", value)
+    for value in (-0.1, 1.1, float("nan"), True, "1", None):
+        with pytest.raises(ArgumentError, match="a must be a number from 0 to 1, got"):
+            check_share("a", value)
     for value in (0, 1.1, float("nan"), True, "1", None):
         with pytest.raises(ArgumentError, match="a must be above 0 and at most 1, got"):
             check_threshold("a", value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from oaks import ArgumentError
-from oaks.box_files import read_mot
+from oaks.box_files import read_boxes, read_mot
 from oaks.boxes import BoxSource, as_box_scores, as_boxes, boxes_from_file, first_boxes, iou, to_xywh, to_xyxy
 from oaks.video.frames import Frame
 
@@ -30,6 +30,21 @@ def test_a_mot_file_numbers_frames_from_one(tmp_path):
     np.testing.assert_array_equal(boxes, [[1.5, 2, 4.5, 6], [0, 0, 9, 9]])
     np.testing.assert_array_equal(scores, [1, 1])
     assert source.find(frame(1))[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("white", [0, 4095, 4096, 5000, 1_100_000])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lists_and_objects_are_told_apart_after_any_white_space(tmp_path, white, mark):
+    path = tmp_path / "boxes.json"
+    row = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    labeled = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}], "annotations": [entry],
+        "categories": [{"id": 1, "name": "person"}],
+    }  # fmt: skip
+    for content in ([row], labeled):
+        path.write_bytes(mark + b" \n" * (white // 2) + b" " * (white % 2) + json.dumps(content).encode())
+        assert read_boxes(path).of(1)[0].tolist() == [[1, 2, 4, 6]]
 
 
 def test_a_mot_file_may_come_from_windows(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from oaks import ops
+from oaks.arguments import check_count
 from oaks.errors import ArgumentError
 from oaks.names import number_of
 from oaks.progress import progress
@@ -48,8 +49,7 @@ def backbone_variants(recipe: KSRecipe, backbones: Sequence[str] = PAPER_BACKBON
 
 def seed_variants(recipe: KSRecipe, trainings: int) -> dict[str, KSRecipe]:
     """Return the recipe with the seeds 0 to `trainings` - 1, by name."""
-    if trainings < 1:
-        raise ArgumentError(f"trainings must be at least 1, got {trainings}")
+    check_count("trainings", trainings)
     return {
         f"training-{seed}": recipe.model_copy(
             update={"training": recipe.training.model_copy(update={"seed": seed})}

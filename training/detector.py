@@ -15,6 +15,7 @@ from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
 from oaks.training.data.detection import DetectionImages, Letterboxed, PersonBoxes, Windows, read_detection
 from oaks.training.data.people import digest_of
+from oaks.training.data.sampling import sample_readable
 from oaks.training.data.sources import DataFolders, Split, existing, split_folds
 from oaks.training.losses import DetectionLoss, detection_loss
 from oaks.training.module import NetworkTraining, PixelNormalization, TrainingData
@@ -43,7 +44,7 @@ def open_images(data: DetectionData, place: DataFolders, tell: Callable[[str], o
 
     Raises:
         FileNotFoundError: a file or a folder is missing.
-        ArgumentError: a file does not fit, or no training images are left.
+        ArgumentError: a file does not fit, no training images are left, or none of a source's images can be read.
     """
     split = ImageSplit()
     for source in data.train:
@@ -57,6 +58,8 @@ def open_images(data: DetectionData, place: DataFolders, tell: Callable[[str], o
              f"{len(held_out)} complete ones held out")  # fmt: skip
         split.add(source, images, trained, held_out)
     split.check_not_empty()
+    for images in (*split.train, *split.validation):  # now rather than in the middle of the training
+        sample_readable(images, 0)
     return split
 
 

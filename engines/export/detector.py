@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import bundle
+from oaks.arguments import check_share
 from oaks.detector import letterbox
 from oaks.engines.export import compare, precision
 from oaks.engines.export.export import (
@@ -69,8 +70,7 @@ def export_detector(
         ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
     out, precisions = Path(out), check_precisions(precisions, tolerance)
-    if not 0 <= threshold <= 1:
-        raise ArgumentError(f"threshold must be from 0 to 1, got {threshold!r}")
+    check_share("threshold", threshold)
     check_out(out)
     network, description = load_checkpoint("detector", Path(checkpoint))
     with progress_on(show) as progress:

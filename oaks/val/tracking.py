@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from oaks.arguments import check_count, check_threshold
 from oaks.coco import read_results
 from oaks.coco_fields import indices_by, integers
 from oaks.errors import ArgumentError
@@ -337,8 +338,8 @@ def evaluate_tracks(
         FileNotFoundError: a file does not exist.
         ArgumentError: a file is wrong; the message names it.
     """
-    if not 0 < threshold <= 1:
-        raise ArgumentError(f"threshold must be above 0 and at most 1, got {threshold!r}")
+    check_threshold("threshold", threshold)
+    check_count("fewest", fewest, 0)
     truth = GroundTruth.load(annotations, skeleton=skeleton, category=category)
     people = person_ids(truth, read_json(annotations, top=dict, strict=False))
     rows, _ = read_results(results)

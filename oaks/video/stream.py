@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from oaks import limits
+from oaks.arguments import check_count
 from oaks.boxes import Boxes, BoxSource
 from oaks.errors import ArgumentError
 from oaks.images import in_order
@@ -108,8 +109,7 @@ def track(
         ArgumentError: an argument does not fit.
         FileNotFoundError, ConnectionError, BackendUnavailable: a source cannot be opened.
     """
-    if together < 1:
-        raise ArgumentError(f"together must be at least 1, got {together!r}")
+    check_count("together", together)
     several = (
         isinstance(sources, Sequence) and bool(sources) and all(isinstance(s, FrameSource) for s in sources)
     )

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from oaks.errors import ArgumentError, StateError
+from oaks.arguments import check_count
+from oaks.errors import StateError
 from oaks.forks import check_process
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         dropped: number of dropped items.
 
     Raises:
-        ArgumentError: size is less than 1.
+        ArgumentError: size is no integer of at least 1.
     """
 
     def __init__(
@@ -46,8 +47,7 @@ class ReadAhead(Iterator[T], Generic[T]):
         drop_oldest: bool = False,
         changed: threading.Condition | None = None,
     ) -> None:
-        if size < 1:
-            raise ArgumentError(f"size must be at least 1, got {size!r}")
+        check_count("size", size)
         self.dropped = 0
         self._items, self._size, self._drop_oldest = items, size, drop_oldest
         self._weigh, self._heaviest = weigh, heaviest
@@ -135,8 +135,7 @@ class WriteBehind(Generic[T]):
     """
 
     def __init__(self, write: Callable[[T], object], size: int) -> None:
-        if size < 1:
-            raise ArgumentError(f"size must be at least 1, got {size!r}")
+        check_count("size", size)
         self._write, self._size = write, size
         self._changed = threading.Condition()
         self._waiting: deque[T] = deque()

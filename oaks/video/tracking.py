@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oaks import ops
-from oaks.arguments import check_choice, is_number
+from oaks.arguments import check_choice, check_share, is_number
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.poses import NO_TRACK, PRESENT, Poses
 from oaks.skeleton import Skeleton
@@ -106,8 +106,7 @@ class Tracker:
         patience: float = 1.0,
     ) -> None:
         for name, value in (("gate", gate), ("match", match), ("repeat", repeat)):
-            if not is_number(value) or not 0 <= value <= 1:
-                raise ArgumentError(f"{name} must be from 0 to 1, got {value!r}")
+            check_share(name, value)
         check_choice("score", score, ("oaks", "conventional"))
         if not is_number(patience, finite=False) or patience < 0:
             raise ArgumentError(f"patience must be 0 seconds or more, got {patience!r}")

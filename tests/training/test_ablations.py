@@ -112,7 +112,7 @@ def test_repeated_trainings_differ_only_in_their_seeds():
         for variant in variants.values()
     }
     assert same == {recipe().model_dump_json()}
-    with pytest.raises(ValueError, match="trainings must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="trainings must be an integer of at least 1, got 0"):
         ablations.seed_variants(recipe(), 0)
 
 

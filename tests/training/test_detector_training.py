@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from oaks.training.checkpoint import load_network
 from oaks.training.data.sources import DataFolders
@@ -68,6 +69,23 @@ def test_a_stopped_training_resumes_exactly(tmp_path: Path, folder: Path) -> Non
     assert resume(stopped, CPU, console=quiet()) is not None
     assert losses(stopped) == losses(whole)
     assert_same_weights(whole, stopped)
+
+
+@pytest.mark.parametrize("wrong", ["text", "size"])
+def test_a_wrong_folder_of_images_is_found_before_the_training(
+    tmp_path: Path, folder: Path, wrong: str
+) -> None:
+    for path in (folder / "images").iterdir():
+        if wrong == "text":
+            path.write_text("no picture")
+        else:
+            Image.new("RGB", (40, 30)).save(path)
+    recipe = parse_recipe(RECIPE, "test")
+    message = "own must have images that can be decoded, got none for"
+    with pytest.raises(
+        ValueError, match=message if wrong == "text" else f"{message}.*its size must be that of"
+    ):
+        open_images(recipe.data, DataFolders(tmp_path))
 
 
 def test_damaged_validation_images_are_skipped_and_counted(tmp_path: Path, folder: Path) -> None:

@@ -434,7 +434,7 @@ def test_problems_of_a_source_are_in_the_summary(tmp_path, engine):
 
 
 def test_wrong_arguments_are_named_at_once(engine, tmp_path):
-    with pytest.raises(ValueError, match="together must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="together must be an integer of at least 1, got 0"):
         track(scene(1), engine, boxes=KNOWN, together=0)
     with pytest.raises(FileNotFoundError, match="source not found"):
         track(tmp_path / "gone.mp4", engine, boxes=KNOWN)

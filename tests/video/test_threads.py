@@ -185,5 +185,5 @@ def test_after_an_error_nothing_more_is_written_and_every_call_raises_it():
 
 def test_a_queue_without_room_is_refused():
     for make in (lambda: ReadAhead([], 0), lambda: WriteBehind(print, 0)):
-        with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
             make()

@@ -374,7 +374,7 @@ def test_a_first_frame_without_scores_raises_no_error(gate, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gate": 1.2}, "gate must be from 0 to 1, got 1.2"),
+        ({"gate": 1.2}, "gate must be a number from 0 to 1, got 1.2"),
         ({"match": -0.1}, "match must be "),
         ({"repeat": float("nan")}, "repeat must be "),
         ({"score": "heat"}, "score must be one of 'oaks', 'conventional', got 'heat'"),

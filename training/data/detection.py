@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from oaks.coco import check_annotations
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
-from oaks.images import ImageFolder, read_size
+from oaks.images import ImageFolder, check_size, read_size
 from oaks.structured import read_json
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
@@ -58,6 +58,7 @@ class DetectionImages:
     files: list[str]
     image_ids: np.ndarray  # (N,) int64
     people: list[PersonBoxes]
+    sizes: np.ndarray  # (N, 2) int64 width and height by the file, or 0
     background: float  # weight of the background of incomplete images
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -71,10 +72,12 @@ class DetectionImages:
         """Return the image (H, W, 3) uint8 BGR at `index`, and its people.
 
         Raises:
-            DamagedImage: the file cannot be decoded to its end.
+            DamagedImage: the file cannot be decoded to its end, or has another size than its labels.
         """
         try:
-            image = read_image(self._images.path(self.files[index]))
+            path = self._images.path(self.files[index])
+            image = read_image(path)
+            check_size(path, image.shape[1::-1], self.sizes[index].tolist())
         except (OSError, ArgumentError) as error:
             raise DamagedImage(f"{error} (image {self.image_ids[index]} of {self.name})") from error
         return image, self.people[index]
@@ -86,6 +89,7 @@ class DetectionImages:
             files=[self.files[row] for row in rows],
             image_ids=self.image_ids[rows],
             people=[self.people[row] for row in rows],
+            sizes=self.sizes[rows],
         )
 
     def digest(self) -> str:
@@ -117,7 +121,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
     skipped = Counter({reason: len(ids) for reason, ids in found.skipped.items()})
     if found.others:
         skipped["annotations of another category"] = found.others
-    files, ids, people = [], [], []
+    files, ids, people, rows = [], [], [], []
     order = np.argsort(found.image, kind="stable")
     bounds = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
     for n, image in enumerate(content["images"]):
@@ -140,12 +144,15 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
             continue
         files.append(found.file_names[n])
         ids.append(int(found.image_ids[n]))
+        rows.append(n)
         people.append(PersonBoxes(boxes, crowds, bool(image.get("annotations_complete"))))
     if not files:
         raise ArgumentError(
             f"{annotations} must have people with images in {images}, got none: {dict(skipped)}"
         )
-    return DetectionImages(name, images, files, np.array(ids, np.int64), people, background, skipped)
+    return DetectionImages(
+        name, images, files, np.array(ids, np.int64), people, found.sizes[rows], background, skipped
+    )
 
 
 def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> np.ndarray:

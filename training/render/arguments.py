@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from oaks.arguments import check_count
 from oaks.errors import ArgumentError
 
 
 def check_whole_number(name: str, value: int, least: int = 0) -> int:
     """Return a whole number from `least` on, or raise ArgumentError."""
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise ArgumentError(f"{name} must be an integer of at least {least}, got {value!r}")
+    check_count(name, value, least)
     return int(value)
 
 

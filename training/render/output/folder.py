@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
+from oaks.arguments import check_count, is_integer
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.skeleton import COCO17
@@ -53,12 +54,10 @@ def check_settings(count: int, workers: int, quality: int) -> None:
     Raises:
         ArgumentError: one is out of range.
     """
-    if count < 1:
-        raise ArgumentError(f"count must be at least 1, got {count}")
-    if workers < 1:
-        raise ArgumentError(f"workers must be at least 1, got {workers}")
-    if not 1 <= quality <= 100:
-        raise ArgumentError(f"quality must be 1 to 100, got {quality}")
+    check_count("count", count)
+    check_count("workers", workers)
+    if not is_integer(quality) or not 1 <= quality <= 100:
+        raise ArgumentError(f"quality must be an integer from 1 to 100, got {quality!r}")
 
 
 def write_jpeg(path: Path, image: np.ndarray, quality: int = 95) -> None:
