@@ -131,12 +131,43 @@ def _make_folder(path: Path) -> int:
     return os.open(path if os.name != "nt" else os.devnull, os.O_RDONLY)
 
 
-def _lock(handle: int) -> bool | None:
+def hold(handle: int, path: str | Path, *, wait: bool = False) -> None:
+    """Lock an open file or folder until it is closed, so that one run at a time writes it.
+
+    The lock ends with the process. Windows and some file systems have no such locks; nothing is held there.
+
+    Args:
+        handle: the open file or folder.
+        path: what messages call it.
+        wait: whether to wait until another run has closed it.
+
+    Raises:
+        ArgumentError: another run holds it.
+    """
+    if _lock(handle, wait=wait) is False:
+        raise ArgumentError(f"{path}: another run is writing it; wait until it has ended, or write elsewhere")
+
+
+@contextmanager
+def held(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold an existing folder during the block (see `hold`)."""
+    if os.name == "nt":  # it cannot open folders
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        hold(handle, folder, wait=wait)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool = False) -> bool | None:
     """Lock an open file or folder until it is closed: False if another process holds it, None if that is impossible."""
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except (ImportError, OSError):
@@ -222,9 +253,13 @@ def _replace_folder(staged: Path, folder: Path) -> None:
     Raises:
         OSError: the folder cannot be replaced; it is then as it was.
     """
-    if not folder.exists():
-        os.replace(staged, folder)
-        return
+    try:
+        if not folder.exists():
+            os.replace(staged, folder)
+            return
+    except OSError:
+        if not folder.exists():  # otherwise another process has put its own there meanwhile
+            raise
     if _exchange(staged, folder):
         _remove_unheld(staged, unlocked=True)
         return
@@ -304,6 +339,8 @@ __all__ = [
     "Staged",
     "check_no_fifo",
     "check_size",
+    "held",
+    "hold",
     "naming",
     "read_regular",
     "replacing",

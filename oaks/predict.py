@@ -16,7 +16,7 @@ from oaks.arguments import check_threshold
 from oaks.boxes import BoxSource
 from oaks.coco import make_header, write_results
 from oaks.draw import draw
-from oaks.files import replacing
+from oaks.files import held, replacing
 from oaks.images import in_order, read_image
 from oaks.inference import NOTHING_WORKS, Engine, infer_each
 from oaks.names import file_name
@@ -119,7 +119,7 @@ def predict(
         done: callback for each picture.
 
     Raises:
-        ArgumentError: an argument is wrong.
+        ArgumentError: an argument is wrong, or another run is writing into the folder.
         OSError: a file cannot be written.
     """
     if nms is not None:
@@ -128,47 +128,48 @@ def predict(
     drawings = folder / "pictures"
     (drawings if annotate else folder).mkdir(parents=True, exist_ok=True)
     summary = Summary(folder / "results.json")
-    rows: list[dict[str, Any]] = []
-    names = _output_names(pictures)
-    numbers = {path: number for number, path in enumerate(pictures, start=1)}
-    ids: dict[str, int] = {}
-    described = engine.describe()  # now, since an Engine that is closed later cannot describe itself
-    complete = False
-    try:
-        readers = ((path, partial(read_image, path)) for path in pictures)
-        for found, image in find_poses(engine, readers, source, nms=nms):
-            path, poses = found.path, found.poses
-            if poses is None or image is None:
-                summary.skipped[path] = found.problem or ""
-                done(found)
-                continue
-            image_id = numbers[path] if found.image_id is None else found.image_id
-            rows += poses.to_coco(image_id, file_names=path.name)
-            ids[str(path)] = image_id
-            summary.people += len(poses)
-            if found.problem is not None:
-                summary.unscored[path] = found.problem
-            if annotate:
-                drawn = draw(image, poses, absent=absent, boxes=boxes)
-                undrawn = _write_image(drawings / names[path], drawn)
-                if undrawn is None:
-                    summary.pictures += 1
-                else:
-                    summary.undrawn[path] = undrawn
-            problems = [named[path] for named in (summary.unscored, summary.undrawn) if path in named]
-            done(Prediction(path, image_id, poses, "; ".join(problems) or None))
-        complete = True
-    finally:  # keep the results so far when the run is stopped
-        header = make_header(
-            described,
-            box_source=source.description,
-            nms=nms if source.detected else None,
-            complete=complete,
-            images=ids,
-            skipped={str(path): reason for path, reason in summary.skipped.items()},
-            unscored={str(path): reason for path, reason in summary.unscored.items()},
-        )
-        write_results(summary.results, rows, header)
+    with held(folder):
+        rows: list[dict[str, Any]] = []
+        names = _output_names(pictures)
+        numbers = {path: number for number, path in enumerate(pictures, start=1)}
+        ids: dict[str, int] = {}
+        described = engine.describe()  # now, since an Engine that is closed later cannot describe itself
+        complete = False
+        try:
+            readers = ((path, partial(read_image, path)) for path in pictures)
+            for found, image in find_poses(engine, readers, source, nms=nms):
+                path, poses = found.path, found.poses
+                if poses is None or image is None:
+                    summary.skipped[path] = found.problem or ""
+                    done(found)
+                    continue
+                image_id = numbers[path] if found.image_id is None else found.image_id
+                rows += poses.to_coco(image_id, file_names=path.name)
+                ids[str(path)] = image_id
+                summary.people += len(poses)
+                if found.problem is not None:
+                    summary.unscored[path] = found.problem
+                if annotate:
+                    drawn = draw(image, poses, absent=absent, boxes=boxes)
+                    undrawn = _write_image(drawings / names[path], drawn)
+                    if undrawn is None:
+                        summary.pictures += 1
+                    else:
+                        summary.undrawn[path] = undrawn
+                problems = [named[path] for named in (summary.unscored, summary.undrawn) if path in named]
+                done(Prediction(path, image_id, poses, "; ".join(problems) or None))
+            complete = True
+        finally:  # keep the results so far when the run is stopped
+            header = make_header(
+                described,
+                box_source=source.description,
+                nms=nms if source.detected else None,
+                complete=complete,
+                images=ids,
+                skipped={str(path): reason for path, reason in summary.skipped.items()},
+                unscored={str(path): reason for path, reason in summary.unscored.items()},
+            )
+            write_results(summary.results, rows, header)
     return summary
 
 

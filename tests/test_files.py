@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from oaks import files
+from oaks import ArgumentError, files
 from oaks.video.sinks import CocoFile
 
 
@@ -170,6 +171,41 @@ def test_writes_work_without_locks(tmp_path, monkeypatch):
     assert content(tmp_path / "folder") == {"6": "6"}
     assert (tmp_path / "a").read_text() == "older"
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path, monkeypatch, exchange):
+    """Two processes find no folder, and both put theirs there."""
+    replace = os.replace
+
+    def put_another_first(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        folder(tmp_path / "out", old="old")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", put_another_first)
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda _one, _other: False)
+    with files.replacing_folder(tmp_path / "out") as staged:
+        (staged / "new").write_text("new")
+    assert content(tmp_path / "out") == {"new": "new"}
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+    with files.held(tmp_path):
+        with (
+            pytest.raises(ArgumentError, match=rf"{tmp_path}: another run is writing it; wait until"),
+            files.held(tmp_path),
+        ):
+            pass
+        inner = threading.Thread(target=lambda: files.held(tmp_path, wait=True).__enter__())
+        inner.start()
+        inner.join(0.1)
+        assert inner.is_alive()
+    inner.join(20)
+    assert not inner.is_alive()
 
 
 def test_many_processes_can_write_one_path(tmp_path):

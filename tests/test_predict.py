@@ -18,6 +18,7 @@ from oaks import box_files, coco, predict
 from oaks.boxes import BoxSource, iou, to_xyxy, whole_image
 from oaks.cli.main import app, main
 from oaks.detector import Detector
+from oaks.files import held
 from oaks.images import find_images
 
 
@@ -251,6 +252,18 @@ def test_a_pose_without_a_score_ranks_last(tiny):
         poses = engine.infer(np.full((80, 60, 3), 9, np.uint8), boxes=boxes)
     lost = dataclasses.replace(poses, scores=np.float32([np.nan, 0.1]))
     np.testing.assert_array_equal(lost.without_duplicates(0.9).scores, np.float32([0.1]))
+
+
+def test_a_folder_that_another_run_writes_is_refused(run, pictures, tmp_path):
+    (tmp_path / "out").mkdir()
+    with held(tmp_path / "out"):
+        code, said = run(pictures, "--boxes", "whole")
+    assert code == 2
+    assert said[-1] == (
+        f"oaks: {tmp_path / 'out'}: another run is writing it; wait until it has ended, or write elsewhere"
+    )
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert run(pictures, "--boxes", "whole")[0] == 0
 
 
 def test_without_pictures_none_are_written(run, pictures, tmp_path):

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from oaks.coco import check_rows, header_path, read_results, write_results
 from oaks.errors import ArgumentError
-from oaks.files import check_no_fifo, naming
+from oaks.files import check_no_fifo, hold, naming
 from oaks.progress import progress
 from oaks.skipping import skip
 from oaks.structured import parse_json, read_bytes, require
@@ -46,7 +46,8 @@ def run_over_images(
         skipped: image name -> why it has no rows; `estimate` adds to it, and the header of the results gets it.
 
     Raises:
-        ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names.
+        ArgumentError: `out`, or what a stopped run left, was made with other settings, which the message names; or another
+            run is writing it.
     """
     out = Path(out)
     described: dict[str, Any] = json.loads(
@@ -57,25 +58,24 @@ def run_over_images(
     partial = out.with_name(out.name + ".partial")
     check_no_fifo(partial)
     with naming(partial), partial.open("a", encoding="utf-8") as file:
-        _lock(file, partial)
-        if out.is_file():  # another run has written it meanwhile
-            partial.unlink(missing_ok=True)
-            return _checked(out, described)
-        done = _resume(partial, described, people)
-        before = sum(people[image] for image in done)
-        with progress(out.name, sum(people.values()), done=before) as advance:
-            if partial.stat().st_size == 0:
-                _append(file, {"header": described})
-            for batch in _batches(people, [image for image in people if image not in done]):
-                for image, rows in estimate(batch):
-                    check_rows(rows)
-                    _append(file, {"image": image, "rows": rows})
-                    done[image] = rows
-                advance(sum(people[image] for image in batch))
-        rows = [row for image in people for row in done.get(image, ())]
-        write_results(out, rows, {**described, "skipped": dict(skipped)} if skipped else described)
-        partial.unlink()
-    return out
+        hold(file.fileno(), partial)
+        written = out.is_file()  # by another run meanwhile
+        if not written:
+            done = _resume(partial, described, people)
+            before = sum(people[image] for image in done)
+            with progress(out.name, sum(people.values()), done=before) as advance:
+                if partial.stat().st_size == 0:
+                    _append(file, {"header": described})
+                for batch in _batches(people, [image for image in people if image not in done]):
+                    for image, rows in estimate(batch):
+                        check_rows(rows)
+                        _append(file, {"image": image, "rows": rows})
+                        done[image] = rows
+                    advance(sum(people[image] for image in batch))
+            rows = [row for image in people for row in done.get(image, ())]
+            write_results(out, rows, {**described, "skipped": dict(skipped)} if skipped else described)
+    partial.unlink(missing_ok=True)  # Windows cannot remove open files
+    return _checked(out, described) if written else out
 
 
 def _checked(out: Path, described: dict[str, Any]) -> Path:
@@ -105,26 +105,6 @@ def stated_skips(header: Mapping[str, Any] | None, path: Path) -> dict[str, str]
             f"{path}: skipped must be an object with a reason for each image name, got {str(stated)[:64]}"
         )
     return stated
-
-
-def _lock(file: IO[str], partial: Path) -> None:
-    """Lock a file, so that one run at a time writes it; the lock ends with the process. Windows has no such lock.
-
-    Raises:
-        ArgumentError: another run is writing it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ArgumentError(
-            f"{partial}: another run is writing it; wait until it has ended, or write elsewhere"
-        ) from None
-    except OSError as error:  # the file system has no locks
-        log.debug("%s cannot be locked: %s", partial, error)
 
 
 def _batches(people: Mapping[int, int], images: list[int]) -> Iterator[list[int]]:

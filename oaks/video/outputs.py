@@ -10,7 +10,7 @@ from typing import Any
 
 from oaks.boxes import BoxSource, number_from_one
 from oaks.coco import header_path, make_header
-from oaks.files import write_json
+from oaks.files import held, write_json
 from oaks.inference import Engine
 from oaks.names import file_name
 from oaks.poses import Poses
@@ -99,6 +99,7 @@ def track_into(
         settings: for `track`.
 
     Raises:
+        ArgumentError: another run is writing into a folder.
         OSError: a file cannot be written.
     """
     summary, timings = Summary(), [Timings() for _ in outputs]
@@ -112,34 +113,43 @@ def track_into(
             )  # fmt: skip
             write_json(header_path(output.folder / "results.json"), header, indent=1)
 
-    for output in outputs:
-        output.folder.mkdir(parents=True, exist_ok=True)
-    write_headers(complete=False)  # the header's content if the run is killed or the disk is full
-    complete = False
-    try:
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(output.open(own)) for output, own in zip(outputs, timings, strict=True)
-            ]
-            tracked = track(
-                sources, engine, boxes=boxes, tracker=tracker, smoother=smoother, summary=summary, **settings
-            )
-            stack.callback(tracked.close)
-            for frame, poses in tracked:
-                writers[frame.stream]((frame, poses))
-                done(frame, poses)
-                if preview is not None:
-                    preview.write(frame, poses)
-                if summary.frames == most or (preview is not None and preview.ended):
-                    break
+    with ExitStack() as folders:
         for output in outputs:
-            summary.problems += output.problems
-            summary.complete &= not output.problems
-        complete = summary.complete
-    finally:  # keep the results so far when the run is stopped
-        for own in timings:
-            summary.add_stages(own.seconds)
-        write_headers(complete)
+            output.folder.mkdir(parents=True, exist_ok=True)
+            folders.enter_context(held(output.folder))
+        write_headers(complete=False)  # the header's content if the run is killed or the disk is full
+        complete = False
+        try:
+            with ExitStack() as stack:
+                writers = [
+                    stack.enter_context(output.open(own))
+                    for output, own in zip(outputs, timings, strict=True)
+                ]
+                tracked = track(
+                    sources,
+                    engine,
+                    boxes=boxes,
+                    tracker=tracker,
+                    smoother=smoother,
+                    summary=summary,
+                    **settings,
+                )
+                stack.callback(tracked.close)
+                for frame, poses in tracked:
+                    writers[frame.stream]((frame, poses))
+                    done(frame, poses)
+                    if preview is not None:
+                        preview.write(frame, poses)
+                    if summary.frames == most or (preview is not None and preview.ended):
+                        break
+            for output in outputs:
+                summary.problems += output.problems
+                summary.complete &= not output.problems
+            complete = summary.complete
+        finally:  # keep the results so far when the run is stopped
+            for own in timings:
+                summary.add_stages(own.seconds)
+            write_headers(complete)
     return summary
 
 

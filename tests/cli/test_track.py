@@ -22,6 +22,7 @@ from oaks.box_files import read_mot
 from oaks.cli.main import app, main
 from oaks.coco import read_results
 from oaks.detector import Detector
+from oaks.files import held
 from oaks.video import Tracker, open_source
 
 
@@ -60,6 +61,18 @@ def lines_of(out) -> list[dict]:
 
 def header_of(out) -> dict:
     return json.loads((out / "results.header.json").read_text())
+
+
+def test_a_folder_that_another_run_writes_is_refused_before_any_file_changes(tiny, clip, boxes, tmp_path):
+    out = tmp_path / "out"
+    given = [clip, "--bundle", tiny, "--boxes", boxes, "--out", out, "--frames", "3"]
+    assert run(*given)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with held(out):
+        code, said = run(*given)
+    assert code == 2
+    assert said[-1] == f"oaks: {out}: another run is writing it; wait until it has ended, or write elsewhere"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_all_output_files_agree(tiny, clip, boxes, tmp_path):

@@ -52,6 +52,20 @@ def test_a_second_run_over_images_is_refused_and_the_first_goes_on(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.header.json", "out.json"]
 
 
+def test_progress_that_another_run_has_removed_does_not_fail_a_whole_one(tmp_path, monkeypatch):
+    """Without locks, two runs share the file."""
+    monkeypatch.setattr("oaks.files._lock", lambda *_arguments, **_named: None)
+    out = tmp_path / "out.json"
+
+    def estimate(batch):
+        run_over_images({1: 1}, lambda _: [(1, [{"image_id": 1}])], out, {})
+        yield from ((image, [{"image_id": image}]) for image in batch)
+
+    assert run_over_images({1: 1}, estimate, out, {}) == out
+    assert json.loads(out.read_text()) == [{"image_id": 1}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.header.json", "out.json"]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -197,6 +198,21 @@ def test_sections_are_added_and_replaced(made, tmp_path):
     assert "75.0" in (tmp_path / "report.md").read_text()
     add_sections(tmp_path / "new", [section(0.5)])
     assert load_report(tmp_path / "new").sections[0].key == "more"
+
+
+def test_sections_that_several_runs_add_at_once_are_all_kept(tmp_path):
+    start = threading.Barrier(4)
+
+    def add(key: str) -> None:
+        start.wait()
+        add_sections(tmp_path / "new", [Section(key, key, "", ())])
+
+    threads = [threading.Thread(target=add, args=(key,)) for key in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(section.key for section in load_report(tmp_path / "new").sections) == ["a", "b", "c", "d"]
 
 
 def test_another_json_file_is_refused_as_a_report(tmp_path):

@@ -229,7 +229,7 @@ def write_shards(
              "detail": detail, "reach": reach, "files": files}  # fmt: skip
     write_json(folder / "index.json", index, indent=1)
     for stale in set(folder.glob("people-*.safetensors")) - {folder / file for file in files}:
-        stale.unlink()
+        stale.unlink(missing_ok=True)
     return count
 
 

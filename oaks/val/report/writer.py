@@ -12,7 +12,7 @@ from typing import Any
 
 from oaks import schema
 from oaks.errors import ArgumentError
-from oaks.files import replacing, write_json
+from oaks.files import held, replacing, write_json
 from oaks.names import printable
 from oaks.progress import plain_console
 from oaks.structured import read_bytes, read_json
@@ -92,9 +92,14 @@ PAGE, DATA, TEXT = "report.html", "report.json", "report.md"
 def save_report(report: Report, folder: str | Path) -> Path:
     """Write report.html (self-contained), report.json and report.md, and the drawings and pictures of the last two.
 
-    Returns the path of the page.
+    Returns the path of the page. Several runs that write one folder take turns.
     """
-    folder = Path(folder)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with held(folder, wait=True):
+        return _save(report, Path(folder))
+
+
+def _save(report: Report, folder: Path) -> Path:
     for part in ("figures", "pictures"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for section in report.sections:
@@ -150,13 +155,15 @@ def check_report(folder: str | Path | None) -> None:
 def add_sections(folder: str | Path, sections: Iterable[Section]) -> Path:
     """Add sections to the report in a folder, created if there is none; a section with the same key is replaced.
 
-    Returns the path of the page.
+    Returns the path of the page. Several runs that write one folder take turns.
     """
     folder = Path(folder)
-    report = load_report(folder) if (folder / DATA).is_file() else Report(title=folder.name)
-    for section in sections:
-        report.put(section)
-    return save_report(report, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, wait=True):
+        report = load_report(folder) if (folder / DATA).is_file() else Report(title=folder.name)
+        for section in sections:
+            report.put(section)
+        return _save(report, folder)
 
 
 def print_tables(items: Iterable[Item]) -> None:
