@@ -101,7 +101,7 @@ def test_boxes_are_used_at_every_nth_frame():
         source = BoxSource("", lambda _frame: None, every)
         assert [n for n in range(5) if source.due(n)] == expected
     for every in (-1, 0, 1.5):
-        with pytest.raises(ValueError, match="every must be an integer of at least 1, or None"):
+        with pytest.raises(ValueError, match="every must be an integer of at least 1"):
             BoxSource("", lambda _frame: None, every)
 
 
