@@ -48,15 +48,7 @@ void fill(T (&to)[capacity], const std::vector<T>& from) {
   std::copy(from.begin(), from.end(), to);
 }
 
-// How to run, from Python as an integer: a number of threads, or a stream's handle.
-template <class Execution>
-Execution execution(uintptr_t number) {
-  if constexpr (std::is_pointer_v<Execution>) {
-    return reinterpret_cast<Execution>(number);
-  } else {
-    return static_cast<Execution>(number);
-  }
-}
+// Execution: a number of threads (int) or a stream (void*). Python passes both as an integer, `run`.
 
 template <class Execution>
 void register_crop(py::module_& m, void (*launch)(const CropArguments&, Execution)) {
@@ -81,7 +73,7 @@ void register_crop(py::module_& m, void (*launch)(const CropArguments&, Executio
                     padding,
                     {scale[0], scale[1], scale[2]},
                     {bias[0], bias[1], bias[2]}};
-    launch(a, execution<Execution>(run));
+    launch(a, Execution(run));
   });
 }
 
@@ -115,7 +107,7 @@ void register_decode(py::module_& m, void (*launch)(const DecodeArguments&, Exec
                             make_blur(blur_sigma),
                             {}};
           fill(a.pair, pair);
-          launch(a, execution<Execution>(run));
+          launch(a, Execution(run));
         });
 }
 
@@ -141,7 +133,7 @@ void register_decode_simcc(py::module_& m, void (*launch)(const SimccArguments&,
                            bin_size,
                            {}};
           fill(a.pair, pair);
-          launch(a, execution<Execution>(run));
+          launch(a, Execution(run));
         });
 }
 
@@ -170,7 +162,7 @@ void register_map_features(py::module_& m, void (*launch)(const FeatureArguments
                              {}};
           fill(a.pair, pair);
           fill(a.left, left);
-          launch(a, execution<Execution>(run));
+          launch(a, Execution(run));
         });
 }
 
@@ -182,7 +174,7 @@ void register_forest(py::module_& m, void (*launch)(const ForestArguments&, Exec
           py::gil_scoped_release release;
           launch({at<const float>(features), at<const ForestSplit>(splits), at<const ForestTree>(trees),
                   at<const float>(leaves), at<float>(values), count, feature_count, tree_count},
-                 execution<Execution>(run));
+                 Execution(run));
         });
 }
 
@@ -206,7 +198,7 @@ void register_opinion_features(py::module_& m, void (*launch)(const OpinionArgum
                              {}};
           fill(a.sigmas, sigmas);
           fill(a.left, left);
-          launch(a, execution<Execution>(run));
+          launch(a, Execution(run));
         });
 }
 
@@ -217,7 +209,7 @@ void register_score(py::module_& m, void (*launch)(const ScoreArguments&, Execut
     py::gil_scoped_release release;
     launch({at<const float>(values), at<const float>(visibility), at<const float>(box_scores),
             at<float>(scores), count, keypoints},
-           execution<Execution>(run));
+           Execution(run));
   });
 }
 
@@ -237,7 +229,7 @@ void register_oks(py::module_& m, void (*launch)(const OksArguments&, Execution)
                            keypoints,
                            {}};
     fill(arguments.sigmas, sigmas);
-    launch(arguments, execution<Execution>(run));
+    launch(arguments, Execution(run));
   });
 }
 
@@ -258,7 +250,7 @@ void register_oks_nms(py::module_& m, void (*launch)(const OksNmsArguments&, Exe
                       keypoints,
                       {}};
     fill(a.sigmas, sigmas);
-    launch(a, execution<Execution>(run));
+    launch(a, Execution(run));
   });
 }
 
@@ -267,8 +259,7 @@ void register_box_nms(py::module_& m, void (*launch)(const BoxNmsArguments&, Exe
   m.def("box_nms", [launch](uintptr_t boxes, uintptr_t scores, uintptr_t frame_index, uintptr_t kept,
                             int64_t count, float threshold, uintptr_t run) {
     py::gil_scoped_release release;
-    launch({candidates(scores, frame_index, kept, count, threshold), at<const float>(boxes)},
-           execution<Execution>(run));
+    launch({candidates(scores, frame_index, kept, count, threshold), at<const float>(boxes)}, Execution(run));
   });
 }
 

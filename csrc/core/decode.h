@@ -75,6 +75,37 @@ OAKS_HOST_DEVICE int mirrored_column(int column, int width, bool shift_mirrored)
   return column == 0 ? width - 1 : width - column;
 }
 
+// The map of one keypoint of one person, and the mirrored crop's map of its left-right counterpart. The
+// average of both is not stored: averaging cells again costs less than writing all of them.
+template <class T>
+struct MapPair {
+  const T* map;
+  const T* mirrored;  // null: no averaging
+  bool shift;         // as DecodeArguments::shift_mirrored
+  int height, width;
+
+  OAKS_HOST_DEVICE float own(int y, int x) const { return to_float(map[y * width + x]); }
+  // The mirrored-back map.
+  OAKS_HOST_DEVICE float back(int y, int x) const {
+    return to_float(mirrored[y * width + mirrored_column(x, width, shift)]);
+  }
+  // The average.
+  OAKS_HOST_DEVICE float operator()(int y, int x) const {
+    return mirrored ? flip_average(own(y, x), back(y, x)) : own(y, x);
+  }
+};
+
+// Arguments: DecodeArguments or FeatureArguments.
+template <class T, class Arguments>
+OAKS_HOST_DEVICE MapPair<T> map_pair(const Arguments& a, int64_t person, int keypoint) {
+  const int size = a.height * a.width;
+  const int64_t first = person * a.keypoints;
+  const T* const mirrored = static_cast<const T*>(a.mirrored);
+  return {static_cast<const T*>(a.heatmaps) + (first + keypoint) * size,
+          mirrored ? mirrored + (first + a.pair[keypoint]) * size : nullptr, a.shift_mirrored, a.height,
+          a.width};
+}
+
 OAKS_HOST_DEVICE bool is_finite(float value) { return value - value == 0.0f; }
 
 // Whether `a` comes before `b`: the larger value, ties to the lowest index, "no cell" last.
@@ -198,7 +229,13 @@ OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int hei
           clamp((xy * gx - xx * gy) / determinant, -1.0f, 1.0f)};
 }
 
-// Heatmap position -> crop pixel -> image pixel (transform: 2 x 3, or null). NaN if the map has no peak.
+// Crop pixel -> image pixel (transform: 2 x 3, or null: it stays a crop pixel).
+OAKS_HOST_DEVICE void write_image_point(float x, float y, const float* transform, float* point) {
+  point[0] = transform ? fmaf(transform[0], x, fmaf(transform[1], y, transform[2])) : x;
+  point[1] = transform ? fmaf(transform[3], x, fmaf(transform[4], y, transform[5])) : y;
+}
+
+// Heatmap position -> crop pixel -> image pixel. NaN if the map has no peak.
 OAKS_HOST_DEVICE void write_point(const DecodeArguments& a, Cell peak, Offset offset, const float* transform,
                                   float* point, float* heat) {
   if (peak.index < 0) {
@@ -207,8 +244,7 @@ OAKS_HOST_DEVICE void write_point(const DecodeArguments& a, Cell peak, Offset of
   }
   const float x = fmaf(a.x.scale, float(peak.index % a.width) + offset.x, a.x.shift);
   const float y = fmaf(a.y.scale, float(peak.index / a.width) + offset.y, a.y.shift);
-  point[0] = transform ? fmaf(transform[0], x, fmaf(transform[1], y, transform[2])) : x;
-  point[1] = transform ? fmaf(transform[3], x, fmaf(transform[4], y, transform[5])) : y;
+  write_image_point(x, y, transform, point);
   *heat = peak.value;
 }
 

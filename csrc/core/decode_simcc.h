@@ -26,20 +26,37 @@ struct SimccArguments {
   int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
 };
 
-// The bin of the mirrored output that is averaged with `bin`. Mirroring does not change y.
-OAKS_HOST_DEVICE int mirrored_bin(int bin, int bins, bool along_x) { return along_x ? bins - 1 - bin : bin; }
+// The bins of one axis of one keypoint, and the mirrored crop's bins of its left-right counterpart.
+template <class T>
+struct AxisBins {
+  const T* own;
+  const T* mirrored;  // null: no averaging
+  int count;
+  bool along_x;
 
-// The highest bins of both axes -> crop pixel -> image pixel (transform: 2 x 3, or null). The heat is the
-// smaller of their values. An axis without a finite value gives NaN.
+  // The bin of `mirrored` that is averaged with `bin`. Mirroring does not change y.
+  OAKS_HOST_DEVICE int mirrored_bin(int bin) const { return along_x ? count - 1 - bin : bin; }
+};
+
+// index = person * keypoints + keypoint.
+template <class T>
+OAKS_HOST_DEVICE AxisBins<T> axis_bins(const SimccArguments& a, int64_t index, bool along_x) {
+  const int64_t opposite = index - index % a.keypoints + a.pair[index % a.keypoints];
+  const int count = along_x ? a.x_bins : a.y_bins;
+  const T* const own = static_cast<const T*>(along_x ? a.x : a.y);
+  const T* const mirrored = static_cast<const T*>(along_x ? a.mirrored_x : a.mirrored_y);
+  return {own + index * count, mirrored ? mirrored + opposite * count : nullptr, count, along_x};
+}
+
+// The highest bins of both axes -> crop pixel -> image pixel. The heat is the smaller of their values. An
+// axis without a finite value gives NaN.
 OAKS_HOST_DEVICE void write_simcc_point(const SimccArguments& a, Cell x, Cell y, const float* transform,
                                         float* point, float* heat) {
   if (x.index < 0 || y.index < 0) {
     point[0] = point[1] = *heat = NAN;
     return;
   }
-  const float crop_x = float(x.index) * a.bin_size, crop_y = float(y.index) * a.bin_size;
-  point[0] = transform ? fmaf(transform[0], crop_x, fmaf(transform[1], crop_y, transform[2])) : crop_x;
-  point[1] = transform ? fmaf(transform[3], crop_x, fmaf(transform[4], crop_y, transform[5])) : crop_y;
+  write_image_point(float(x.index) * a.bin_size, float(y.index) * a.bin_size, transform, point);
   *heat = x.value < y.value ? x.value : y.value;
 }
 

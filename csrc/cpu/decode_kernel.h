@@ -8,54 +8,39 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// The flip-averaged map of one keypoint of one person. It is not stored: averaging a row again where it is
-// needed again costs less than writing every row.
-template <class T>
-struct AveragedMap {
-  const T* map;
-  const T* mirrored;       // null: no averaging
-  const T* next_mirrored;  // the mirrored map that is read next; only prefetched
-  bool shift;
-  int height, width;
+// Passes vectors of a mirrored-back row of the mirrored map to use(vector, column). The row is read
+// backwards: a vector's first lane takes column `last`, the next lanes the columns before it. With the shift,
+// column 0 is handled alone.
+template <class T, class Use>
+OAKS_HOST_DEVICE void sweep_back(const MapPair<T>& maps, int y, const Use& use) {
+  const T* back = maps.mirrored + y * maps.width;
+  const auto reversed = [&](auto vector, int x) {
+    using Vector = decltype(vector);
+    const int last = mirrored_column(x, maps.width, maps.shift);
+    use(Vector::load_reversed(back + last - (Vector::lanes - 1)), x);
+  };
+  if (maps.shift) reversed(Vector1{}, 0);
+  sweep(maps.shift ? 1 : 0, maps.width, reversed);
+}
 
-  const T* row(int y) const { return map + y * width; }
-  const T* mirrored_row(int y) const { return mirrored + y * width; }
-
-  float operator()(int y, int x) const {
-    const float value = to_float(row(y)[x]);
-    if (!mirrored) return value;
-    return flip_average(value, to_float(mirrored_row(y)[mirrored_column(x, width, shift)]));
+// Passes every vector of row y of the average to write(vector, column); returns the largest value of each
+// lane, never NaN.
+template <class T, class Write>
+OAKS_HOST_DEVICE Widest sweep_row(const MapPair<T>& maps, int y, const Write& write) {
+  Widest maximum = Widest::all(-INFINITY);
+  const T* own = maps.map + y * maps.width;
+  const auto keep = [&](auto value, int x) {
+    write(value, x);
+    maximum = larger(widened(value), maximum);
+  };
+  if (maps.mirrored) {
+    sweep_back(maps, y,
+               [&](auto back, int x) { keep(flip_average(decltype(back)::load(own + x), back), x); });
+  } else {
+    sweep(0, maps.width, [&](auto vector, int x) { keep(decltype(vector)::load(own + x), x); });
   }
-
-  // Passes every vector of row y to write(vector, column); returns the largest value of each lane, never NaN.
-  template <class Write>
-  OAKS_HOST_DEVICE Widest sweep_row(int y, const Write& write) const {
-    Widest maximum = Widest::all(-INFINITY);
-    const T* from = row(y);
-    if (!mirrored) {
-      sweep(0, width, [&](auto vector, int x) {
-        const auto value = decltype(vector)::load(from + x);
-        write(value, x);
-        maximum = larger(widened(value), maximum);
-      });
-      return maximum;
-    }
-    // The mirrored row is read backwards: a vector's first lane takes column `last`, the next lanes the
-    // columns before it. With the shift, column 0 is handled alone.
-    const T* back = mirrored_row(y);
-    const auto average = [&](auto vector, int x) {
-      using Vector = decltype(vector);
-      const int last = mirrored_column(x, width, shift);
-      const auto value =
-          flip_average(Vector::load(from + x), Vector::load_reversed(back + last - (Vector::lanes - 1)));
-      write(value, x);
-      maximum = larger(widened(value), maximum);
-    };
-    if (shift) average(Vector1{}, 0);
-    sweep(shift ? 1 : 0, width, average);
-    return maximum;
-  }
-};
+  return maximum;
+}
 
 // Prefetches a row of the mirrored map: hardware prefetchers follow the map's own rows, but not rows read
 // backwards and from pair to pair.
@@ -105,17 +90,19 @@ struct LaneTopTwo {
   }
 };
 
-// The rows with the two largest maxima. Every vector is also passed to write(vector, row, column).
+// The rows of the average with the two largest maxima. Every vector is also passed to write(vector, row,
+// column). next_mirrored: the mirrored map that is read next; only prefetched.
 template <class T, class Write>
-OAKS_HOST_DEVICE TopTwo top_two_rows(const AveragedMap<T>& map, const Write& write) {
-  const int ahead = kPrefetchBytes / (map.width * int(sizeof(T)));
+OAKS_HOST_DEVICE TopTwo top_two_rows(const MapPair<T>& maps, const T* next_mirrored, const Write& write) {
+  const int ahead = kPrefetchBytes / (maps.width * int(sizeof(T)));
   LaneTopTwo rows;
-  for (int y = 0; y < map.height; ++y) {
-    if (map.mirrored) {
-      const int left = y + ahead - map.height;
-      prefetch_row(left < 0 ? map.mirrored_row(y + ahead) : map.next_mirrored + left * map.width, map.width);
+  for (int y = 0; y < maps.height; ++y) {
+    if (maps.mirrored) {
+      const int left = y + ahead - maps.height;
+      prefetch_row(left < 0 ? maps.mirrored + (y + ahead) * maps.width : next_mirrored + left * maps.width,
+                   maps.width);
     }
-    const Widest maximum = map.sweep_row(y, [&](auto vector, int x) { write(vector, y, x); });
+    const Widest maximum = sweep_row(maps, y, [&](auto vector, int x) { write(vector, y, x); });
     rows.offer(maximum, Indices{} + y);
   }
   return rows.of_all_lanes();
@@ -136,41 +123,41 @@ OAKS_HOST_DEVICE Widest finite_or_lowest(Widest value) {
 
 // Offers the cells of row y that are finite.
 template <class T>
-OAKS_HOST_DEVICE void offer_row(const AveragedMap<T>& map, int y, LaneTopTwo& top) {
+OAKS_HOST_DEVICE void offer_row(const MapPair<T>& maps, int y, LaneTopTwo& top) {
   const Indices lanes = lane_numbers();
-  map.sweep_row(y, [&](auto vector, int x) {
-    top.offer(finite_or_lowest(widened(vector)), lanes + (y * map.width + x));
+  sweep_row(maps, y, [&](auto vector, int x) {
+    top.offer(finite_or_lowest(widened(vector)), lanes + (y * maps.width + x));
   });
 }
 
 // The two highest cells lie in the two rows with the highest maxima, unless an +infinity, which cannot be a
 // peak, hides the order of the rows.
 template <class T>
-TopTwo top_two_cells(const AveragedMap<T>& map, TopTwo rows) {
+TopTwo top_two_cells(const MapPair<T>& maps, TopTwo rows) {
   LaneTopTwo top;
   if (rows.first.index >= 0 && !is_finite(rows.first.value)) {
-    for (int y = 0; y < map.height; ++y) offer_row(map, y, top);
+    for (int y = 0; y < maps.height; ++y) offer_row(maps, y, top);
     return top.of_all_lanes();
   }
   const int a = rows.first.index, b = rows.second.index, upper = a < b ? a : b, lower = a < b ? b : a;
-  if (upper >= 0) offer_row(map, upper, top);
-  if (lower >= 0) offer_row(map, lower, top);
+  if (upper >= 0) offer_row(maps, upper, top);
+  if (lower >= 0) offer_row(maps, lower, top);
   return top.of_all_lanes();
 }
 
 template <class T>
-Offset offset_beside(const DecodeArguments& a, const AveragedMap<T>& map, TopTwo top) {
+Offset offset_beside(const DecodeArguments& a, const MapPair<T>& maps, TopTwo top) {
   switch (a.refine) {
     case Refine::second_peak:
       return second_peak_offset(top.first.index, top.second.index, a.width);
     case Refine::gradient:
-      return gradient_offset(map, top.first.index, a.height, a.width);
+      return gradient_offset(maps, top.first.index, a.height, a.width);
     case Refine::dark: {
       BlurredPatch patch;
       const int reach = a.blur.radius + 1;
       const int x = top.first.index % a.width, y = top.first.index / a.width;
       for (int dy = -reach; dy <= reach; ++dy) {
-        patch.add(blur_row(map, y + dy, x, a.height, a.width, a.blur), dy, a.blur);
+        patch.add(blur_row(maps, y + dy, x, a.height, a.width, a.blur), dy, a.blur);
       }
       return dark_offset(patch, top.first.index, a.height, a.width);
     }
@@ -180,44 +167,48 @@ Offset offset_beside(const DecodeArguments& a, const AveragedMap<T>& map, TopTwo
   return {0.0f, 0.0f};
 }
 
+// index = person * keypoints + keypoint.
 template <class T, class Arguments>
-const T* mirrored_map(const Arguments& a, int64_t index) {
-  if (!a.mirrored) return nullptr;
-  const int64_t map = index - index % a.keypoints + a.pair[index % a.keypoints];
-  return static_cast<const T*>(a.mirrored) + map * a.height * a.width;
+OAKS_HOST_DEVICE MapPair<T> map_pair_at(const Arguments& a, int64_t index) {
+  return map_pair<T>(a, index / a.keypoints, int(index % a.keypoints));
+}
+
+// The mirrored map that is read after that of `index`, or again that of the last.
+template <class T, class Arguments>
+OAKS_HOST_DEVICE const T* next_mirrored(const Arguments& a, int64_t index) {
+  return map_pair_at<T>(a, index + 1 < a.count * a.keypoints ? index + 1 : index).mirrored;
 }
 
 template <class T>
 void decode_typed_map(const DecodeArguments& a, int64_t index) {
-  const int64_t person = index / a.keypoints;
-  const int64_t size = int64_t(a.height) * a.width;
-  const T* own = static_cast<const T*>(a.heatmaps) + index * size;
-  const T* mirrored = mirrored_map<T>(a, index);
-  const T* next = mirrored_map<T>(a, index + 1 < a.count * a.keypoints ? index + 1 : index);
-  T* averaged = a.averaged ? static_cast<T*>(a.averaged) + index * size : nullptr;
-  AveragedMap<T> map{own, mirrored, next, a.shift_mirrored, a.height, a.width};
+  MapPair<T> maps = map_pair_at<T>(a, index);
+  const T* next = next_mirrored<T>(a, index);
+  T* averaged = a.averaged ? static_cast<T*>(a.averaged) + index * (a.height * a.width) : nullptr;
 
   // Averages are written in the same pass, except half averages in place: rows are averaged again below, and
   // that must not start from rounded averages.
-  const bool in_place = averaged == own;
+  const bool in_place = averaged == maps.map;
   const bool rounds = sizeof(T) < sizeof(float);
   TopTwo rows;
   if (averaged && !in_place) {
-    rows = top_two_rows(map, [&](auto vector, int y, int x) { vector.stream(averaged + y * a.width + x); });
+    rows = top_two_rows(maps, next,
+                        [&](auto vector, int y, int x) { vector.stream(averaged + y * a.width + x); });
   } else if (averaged && !rounds) {
-    rows = top_two_rows(map, [&](auto vector, int y, int x) { vector.store(averaged + y * a.width + x); });
-    map.mirrored = nullptr;
+    rows = top_two_rows(maps, next,
+                        [&](auto vector, int y, int x) { vector.store(averaged + y * a.width + x); });
+    maps.mirrored = nullptr;
   } else {
-    rows = top_two_rows(map, [](auto, int, int) {});
+    rows = top_two_rows(maps, next, [](auto, int, int) {});
   }
 
-  const TopTwo top = top_two_cells(map, rows);
-  const Offset offset = top.first.index < 0 ? Offset{0.0f, 0.0f} : offset_beside(a, map, top);
+  const TopTwo top = top_two_cells(maps, rows);
+  const Offset offset = top.first.index < 0 ? Offset{0.0f, 0.0f} : offset_beside(a, maps, top);
+  const int64_t person = index / a.keypoints;
   write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr, a.points + 2 * index,
               a.heat + index);
   if (in_place && rounds) {
     for (int y = 0; y < a.height; ++y) {
-      map.sweep_row(y, [&](auto vector, int x) { vector.store(averaged + y * a.width + x); });
+      sweep_row(maps, y, [&](auto vector, int x) { vector.store(averaged + y * a.width + x); });
     }
   }
 }

@@ -105,39 +105,20 @@ struct PersonScratch {
 };
 
 template <class T>
-AveragedMap<T> averaged_map(const FeatureArguments& a, int64_t index) {
-  const int64_t size = int64_t(a.height) * a.width;
-  const T* mirrored = mirrored_map<T>(a, index);
-  const T* next = mirrored_map<T>(a, index + 1 < a.count * a.keypoints ? index + 1 : index);
-  return {
-      static_cast<const T*>(a.heatmaps) + index * size, mirrored, next, a.shift_mirrored, a.height, a.width};
+Cell highest_cell(const T* map, int height, int width) {
+  const MapPair<T> alone{map, nullptr, false, height, width};
+  return top_two_cells(alone, top_two_rows(alone, map, [](auto, int, int) {})).first;
 }
 
 template <class T>
-Cell highest_cell(const AveragedMap<T>& map) {
-  return top_two_cells(map, top_two_rows(map, [](auto, int, int) {})).first;
-}
-
-// A row of the mirrored map, mirrored back onto the map.
-template <class T>
-OAKS_HOST_DEVICE void mirror_row(const AveragedMap<T>& map, int y, float* to) {
-  const T* from = map.mirrored_row(y);
-  const auto copy = [&](auto vector, int x) {
-    using Vector = decltype(vector);
-    const int last = mirrored_column(x, map.width, map.shift);
-    Vector::load_reversed(from + last - (Vector::lanes - 1)).store(to + x);
-  };
-  if (map.shift) copy(Vector1{}, 0);  // as AveragedMap::sweep_row
-  sweep(map.shift ? 1 : 0, map.width, copy);
-}
-
-template <class T>
-void write_flip_features_of(const AveragedMap<T>& map, Cell peak, float* mirrored_back, float* out) {
-  for (int y = 0; y < map.height; ++y) mirror_row(map, y, mirrored_back + y * map.width);
-  const AveragedMap<T> own{map.map, nullptr, nullptr, false, map.height, map.width};
-  const AveragedMap<float> back{mirrored_back, nullptr, nullptr, false, map.height, map.width};
-  const int y = peak.index / map.width, x = peak.index % map.width;
-  write_flip_features(highest_cell(own), highest_cell(back), own(y, x), back(y, x), map.width, out);
+void write_flip_features_of(const MapPair<T>& maps, Cell peak, float* mirrored_back, float* out) {
+  const int height = maps.height, width = maps.width;
+  for (int y = 0; y < height; ++y) {
+    sweep_back(maps, y, [&](auto vector, int x) { vector.store(mirrored_back + y * width + x); });
+  }
+  const Cell own = highest_cell(maps.map, height, width), back = highest_cell(mirrored_back, height, width);
+  const int y = peak.index / width, x = peak.index % width;
+  write_flip_features(own, back, maps.own(y, x), maps.back(y, x), width, out);
 }
 
 // Writes the features of one keypoint's map, and its peak and heat into the scratch. Returns whether the
@@ -145,10 +126,10 @@ void write_flip_features_of(const AveragedMap<T>& map, Cell peak, float* mirrore
 template <class T>
 bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonScratch& scratch, float* out) {
   const BorderedMap bordered{scratch.bordered, a.height, a.width};
-  const AveragedMap<T> map = averaged_map<T>(a, person * a.keypoints + k);
-  const TopTwo rows =
-      top_two_rows(map, [&](auto vector, int y, int x) { vector.store(bordered.row(y) + x); });
-  const Cell peak = top_two_cells(map, rows).first;
+  const MapPair<T> maps = map_pair<T>(a, person, k);
+  const TopTwo rows = top_two_rows(maps, next_mirrored<T>(a, person * a.keypoints + k),
+                                   [&](auto vector, int y, int x) { vector.store(bordered.row(y) + x); });
+  const Cell peak = top_two_cells(maps, rows).first;
   if (peak.index < 0) return false;
   scratch.peaks[k] = peak.index;
   scratch.heat[k] = peak.value;
@@ -160,7 +141,7 @@ bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonS
       empty ? PeakWindow{} : peak_window(bordered, peak.index, a.height, a.width, 1.0f / peak.value);
   const TopTwo peaks = empty ? TopTwo{peak, {}} : walk.peaks;
   write_map_features(walk.sums, peaks, window, a.width, a.left[k] != 0, out);
-  if (a.mirrored) write_flip_features_of(map, peak, scratch.mirrored_back, out + kMapFeatures);
+  if (a.mirrored) write_flip_features_of(maps, peak, scratch.mirrored_back, out + kMapFeatures);
   return true;
 }
 
@@ -172,7 +153,7 @@ bool look_at_maps(const FeatureArguments& a, int64_t person, const PersonScratch
     if (!look_at_map<T>(a, person, k, scratch, features + int64_t(k) * row + first)) return false;
   }
   const auto at = [&](int keypoint, int cell) {
-    return averaged_map<T>(a, person * a.keypoints + keypoint)(cell / a.width, cell % a.width);
+    return map_pair<T>(a, person, keypoint)(cell / a.width, cell % a.width);
   };
   for (int k = 0; k < a.keypoints; ++k) {
     write_other_maps(a, at, scratch.peaks, k, features + int64_t(k) * row + first);

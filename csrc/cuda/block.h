@@ -31,6 +31,16 @@ namespace oaks::cuda {
 constexpr int kWarp = 32;
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
+// The sum over all lanes, returned to every lane.
+template <class T>
+__device__ T sum_of_warp(T value) {
+#pragma unroll
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kWholeWarp, value, distance);
+  }
+  return value;
+}
+
 // `width` values that are read or written at once; they must be aligned to their total size.
 template <class T, int width>
 struct alignas(sizeof(T) * width) Vector {

@@ -2,6 +2,7 @@
 // and only then the best cells within those two vectors are found.
 #include "core/decode.h"
 #include "cuda/launch.h"
+#include "cuda/maps.h"
 #include "cuda/peaks.h"
 
 namespace oaks::cuda {
@@ -49,62 +50,38 @@ struct Packed<Half, 1> {
   __device__ void pack(const float (&from)[1]) { value = to_half(from[0]); }
 };
 
-// A map and its counterpart in the mirrored crop, or null.
+// The maps as vectors.
 template <class T, int lanes>
-struct MapPair {
+struct MapVectors {
   using Values = Packed<T, lanes>;
-  const T* map;
-  const T* mirrored;
-  int width;
-  bool shift;
+  MapPair<T> maps;
 
-  __device__ Values own(int i) const { return reinterpret_cast<const Values*>(map)[i]; }
+  __device__ Values own(int i) const { return reinterpret_cast<const Values*>(maps.map)[i]; }
 
   // The mirrored vector that is averaged with vector `i` of the map, number `column` of its row; its lanes
   // are reversed.
   __device__ Values across(int i, int column) const {
-    return reinterpret_cast<const Values*>(mirrored)[i + width / lanes - 1 - 2 * column];
+    return reinterpret_cast<const Values*>(maps.mirrored)[i + maps.width / lanes - 1 - 2 * column];
   }
 
   __device__ void average(const Values& own, const Values& across, int i, float (&averaged)[lanes]) const {
     own.unpack(averaged);
-    if (!mirrored) return;
+    if (!maps.mirrored) return;
     float backwards[lanes];
     across.unpack(backwards);
-    if (!shift) {
+    if (!maps.shift) {
 #pragma unroll
       for (int lane = 0; lane < lanes; ++lane)
         averaged[lane] = flip_average(averaged[lane], backwards[lanes - 1 - lane]);
       return;
     }
     // Shifted by one column: all values but one are in the vector, and that one is its neighbour.
-    const int row = i * lanes / width * width;
-    const int first = row + mirrored_column(i * lanes - row, width, true);
-    averaged[0] = flip_average(averaged[0], to_float(mirrored[first]));
+    const int row = i * lanes / maps.width * maps.width;
+    const int first = row + mirrored_column(i * lanes - row, maps.width, true);
+    averaged[0] = flip_average(averaged[0], to_float(maps.mirrored[first]));
 #pragma unroll
     for (int lane = 1; lane < lanes; ++lane)
       averaged[lane] = flip_average(averaged[lane], backwards[lanes - lane]);
-  }
-
-  // One cell, read again.
-  __device__ float at(int y, int x) const {
-    const float own = to_float(map[y * width + x]);
-    if (!mirrored) return own;
-    return flip_average(own, to_float(mirrored[y * width + mirrored_column(x, width, shift)]));
-  }
-};
-
-// The averaged map after the pass over it: from shared memory if it was kept there, else single cells are
-// read again.
-template <class T, int lanes>
-struct AveragedMap {
-  MapPair<T, lanes> maps;
-  SharedArray<float> kept;
-  bool is_kept;
-
-  __device__ float operator()(int y, int x) const {
-    if (is_kept) return kept[y * maps.width + x];
-    return maps.at(y, x);
   }
 };
 
@@ -132,8 +109,8 @@ __device__ float largest_finite(const float (&values)[lanes]) {
 }
 
 // From the best two vectors to the best two cells. Called by a whole warp.
-template <class T, int lanes>
-__device__ TopTwo top_two_cells(const TopTwo& vectors, const AveragedMap<T, lanes>& averaged) {
+template <int lanes, class T>
+__device__ TopTwo top_two_cells(const TopTwo& vectors, const KeptMap<T>& averaged) {
   const int lane = int(threadIdx.x) % kWarp;
   const int vector = lane < lanes ? vectors.first.index : vectors.second.index;
   TopTwo own;
@@ -146,9 +123,8 @@ __device__ TopTwo top_two_cells(const TopTwo& vectors, const AveragedMap<T, lane
 }
 
 // Each lane blurs one row, then every lane gathers the rows from top to bottom.
-template <class T, int lanes>
-__device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int peak, int height,
-                                      const Blur& blur) {
+template <class T>
+__device__ Offset dark_offset_of_warp(const KeptMap<T>& averaged, int peak, int height, const Blur& blur) {
   const int width = averaged.maps.width;
   const int reach = blur.radius + 1;
   BlurredPatch patch;
@@ -166,9 +142,8 @@ __device__ Offset dark_offset_of_warp(const AveragedMap<T, lanes>& averaged, int
   return dark_offset(patch, peak, height, width);
 }
 
-template <class T, int lanes>
-__device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top,
-                                const AveragedMap<T, lanes>& averaged) {
+template <class T>
+__device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top, const KeptMap<T>& averaged) {
   if (top.first.index < 0) return {0.0f, 0.0f};
   switch (a.refine) {
     case Refine::second_peak:
@@ -191,10 +166,10 @@ struct Destinations {
 
 // Every vector of the map is read once. Returns the thread's two best vectors by their largest values.
 template <class T, int lanes>
-__device__ TopTwo pass_over_map(const MapPair<T, lanes>& maps, int vectors, T* averaged,
+__device__ TopTwo pass_over_map(const MapVectors<T, lanes>& from, int vectors, T* averaged,
                                 SharedArray<float> kept, Destinations go) {
   const int threads = int(blockDim.x);
-  const int row = maps.width / lanes > 0 ? maps.width / lanes : 1, step = threads % row;
+  const int row = from.maps.width / lanes > 0 ? from.maps.width / lanes : 1, step = threads % row;
   int column = int(threadIdx.x) % row;
   TopTwo top;
   for (int first = int(threadIdx.x); first < vectors; first += kInFlight * threads) {
@@ -202,8 +177,8 @@ __device__ TopTwo pass_over_map(const MapPair<T, lanes>& maps, int vectors, T* a
 #pragma unroll
     for (int j = 0; j < kInFlight; ++j) {
       const int i = first + j * threads;
-      if (i < vectors) own[j] = maps.own(i);
-      if (i < vectors && maps.mirrored) across[j] = maps.across(i, column);
+      if (i < vectors) own[j] = from.own(i);
+      if (i < vectors && from.maps.mirrored) across[j] = from.across(i, column);
       column += step;
       if (column >= row) column -= row;
     }
@@ -212,7 +187,7 @@ __device__ TopTwo pass_over_map(const MapPair<T, lanes>& maps, int vectors, T* a
       const int i = first + j * threads;
       if (i >= vectors) break;
       float values[lanes];
-      maps.average(own[j], across[j], i, values);
+      from.average(own[j], across[j], i, values);
       if (go.write) {
         Packed<T, lanes> stored;
         stored.pack(values);
@@ -236,18 +211,14 @@ __global__ void __launch_bounds__(kMostThreads, 4)
   const int64_t index = blockIdx.x, person = blockIdx.x / unsigned(a.keypoints);
   const int keypoint = int(blockIdx.x % unsigned(a.keypoints));
   const int size = a.height * a.width;
-  const T* const opposite = static_cast<const T*>(a.mirrored);
-  const MapPair<T, lanes> maps{
-      static_cast<const T*>(a.heatmaps) + index * size,
-      opposite ? opposite + (person * a.keypoints + a.pair[keypoint]) * size : nullptr, a.width,
-      a.shift_mirrored};
+  const MapPair<T> maps = map_pair<T>(a, person, keypoint);
   T* const averaged = a.averaged ? static_cast<T*>(a.averaged) + index * size : nullptr;
 
-  const TopTwo own = pass_over_map(maps, size / lanes, averaged, kept, go);
+  const TopTwo own = pass_over_map(MapVectors<T, lanes>{maps}, size / lanes, averaged, kept, go);
   const TopTwo vectors = top_two_of_block(own, best);
   if (threadIdx.x < kWarp) {
-    const AveragedMap<T, lanes> readable{maps, kept, go.keep};
-    const TopTwo top = top_two_cells(vectors, readable);
+    const KeptMap<T> readable{maps, kept, go.keep};
+    const TopTwo top = top_two_cells<lanes>(vectors, readable);
     const Offset offset = offset_beside(a, top, readable);
     if (threadIdx.x == 0) {
       write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr,
@@ -257,7 +228,7 @@ __global__ void __launch_bounds__(kMostThreads, 4)
   if (averaged && !go.write) {
     __syncthreads();  // the first warp has finished reading what is overwritten now
     for (int i = int(threadIdx.x); i < size; i += int(blockDim.x)) {
-      store(averaged + i, maps.at(i / a.width, i % a.width));
+      store(averaged + i, maps(i / a.width, i % a.width));
     }
   }
 }

@@ -10,14 +10,6 @@ constexpr int kForestThreads = 128;
 constexpr int kForestWarps = kForestThreads / kWarp;
 constexpr int kRows = 4;  // per block
 
-__device__ double sum_of_warp(double value) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  }
-  return value;
-}
-
 // Adds a tree's leaf for each row to the thread's sums.
 __device__ void add_tree(const ForestArguments& a, int tree, const float* const (&rows)[kRows],
                          double (&sums)[kRows]) {

@@ -3,6 +3,7 @@
 // of its peak, so that no memory is allocated and the calls can be recorded into a graph.
 #include "core/map_features.h"
 #include "cuda/launch.h"
+#include "cuda/maps.h"
 #include "cuda/peaks.h"
 
 namespace oaks::cuda {
@@ -13,49 +14,6 @@ constexpr int kMapWarps = kMapThreads / kWarp;
 constexpr int kMostPersonThreads = 256;
 constexpr int kNoPeak = -1;  // in place of a cell: the map has a value that is not finite
 constexpr int kSums = 8;     // fields of MapSums
-
-// A map, and its counterpart from the mirrored crop, or null.
-template <class T>
-struct MapCells {
-  const T* map;
-  const T* mirrored;
-  int width;
-  bool shift;
-
-  __device__ MapCells(const FeatureArguments& a, int64_t person, int keypoint)
-      : map(static_cast<const T*>(a.heatmaps) + (person * a.keypoints + keypoint) * (a.height * a.width)),
-        mirrored(static_cast<const T*>(a.mirrored)),
-        width(a.width),
-        shift(a.shift_mirrored) {
-    if (mirrored) mirrored += (person * a.keypoints + a.pair[keypoint]) * (a.height * a.width);
-  }
-  __device__ float own(int y, int x) const { return to_float(map[y * width + x]); }
-  __device__ float back(int y, int x) const {
-    return to_float(mirrored[y * width + mirrored_column(x, width, shift)]);
-  }
-  __device__ float operator()(int y, int x) const {
-    return mirrored ? flip_average(own(y, x), back(y, x)) : own(y, x);
-  }
-};
-
-// The averaged map: from shared memory if it is kept there, else averaged again.
-template <class T>
-struct KeptMap {
-  MapCells<T> cells;
-  SharedArray<float> kept;
-  bool is_kept;
-  int height;
-
-  __device__ float operator()(int y, int x) const {
-    if (is_kept) return kept[y * cells.width + x];
-    return cells(y, x);
-  }
-
-  // Outside the map, lower than any cell.
-  __device__ float or_lowest(int y, int x) const {
-    return y >= 0 && y < height && x >= 0 && x < cells.width ? (*this)(y, x) : -INFINITY;
-  }
-};
 
 // The highest cells of the average, the map and the mirrored-back map, within one thread's share.
 struct Highest {
@@ -68,17 +26,17 @@ __device__ void offer_finite(TopTwo& top, float value, int index) {
 }
 
 template <class T>
-__device__ Highest find_highest(const MapCells<T>& cells, int size, SharedArray<float> kept, bool keep) {
+__device__ Highest find_highest(const MapPair<T>& maps, int size, SharedArray<float> kept, bool keep) {
   Highest highest;
   for (int i = int(threadIdx.x); i < size; i += kMapThreads) {
-    const int y = i / cells.width, x = i % cells.width;
-    const float value = cells(y, x);
+    const int y = i / maps.width, x = i % maps.width;
+    const float value = maps(y, x);
     if (keep) kept[i] = value;
     highest.nothing += nothing_of(value);
     offer_finite(highest.average, value, i);
-    if (cells.mirrored) {
-      offer_finite(highest.own, cells.own(y, x), i);
-      offer_finite(highest.back, cells.back(y, x), i);
+    if (maps.mirrored) {
+      offer_finite(highest.own, maps.own(y, x), i);
+      offer_finite(highest.back, maps.back(y, x), i);
     }
   }
   return highest;
@@ -87,7 +45,7 @@ __device__ Highest find_highest(const MapCells<T>& cells, int size, SharedArray<
 // One thread's share of the sums and local peaks.
 template <class T>
 __device__ void walk_map(const KeptMap<T>& map, int size, Cell peak, MapSums& sums, TopTwo& peaks) {
-  const int width = map.cells.width;
+  const int width = map.maps.width;
   const float per_heat = 1.0f / peak.value;
   for (int i = int(threadIdx.x); i < size; i += kMapThreads) {
     const int y = i / width, x = i % width;
@@ -109,14 +67,6 @@ __device__ void walk_map(const KeptMap<T>& map, int size, Cell peak, MapSums& su
     if (value >= kPeakPart * peak.value) sums.peaks += 1.0f;
     peaks.offer({value, i});
   }
-}
-
-__device__ float sum_of_warp(float value) {
-#pragma unroll
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  }
-  return value;
 }
 
 // Returned to the first thread only. `by_warp` has kSums values for each warp.
@@ -159,10 +109,10 @@ __global__ void __launch_bounds__(kMapThreads)
   const int keypoint = int(blockIdx.x % unsigned(a.keypoints)), size = a.height * a.width;
   float* const row = a.features + int64_t(blockIdx.x) * feature_count(a);
   float* const out = row + first_map_feature(a.keypoints);
-  const MapCells<T> cells(a, person, keypoint);
-  const KeptMap<T> map{cells, kept, keep, a.height};
+  const MapPair<T> maps = map_pair<T>(a, person, keypoint);
+  const KeptMap<T> map{maps, kept, keep};
 
-  const Highest highest = find_highest(cells, size, kept, keep);
+  const Highest highest = find_highest(maps, size, kept, keep);
   const Cell first = top_two_of_block(highest.average, best).first;
   if (threadIdx.x == 0) peak_of_block[0] = first;
   __syncthreads();
@@ -193,7 +143,7 @@ __global__ void __launch_bounds__(kMapThreads)
   write_map_features(sums, peaks, window, a.width, a.left[keypoint] != 0, out);
   if (!a.mirrored) return;
   const int y = peak.index / a.width, x = peak.index % a.width;
-  write_flip_features(own, back, cells.own(y, x), cells.back(y, x), a.width, out + kMapFeatures);
+  write_flip_features(own, back, maps.own(y, x), maps.back(y, x), a.width, out + kMapFeatures);
 }
 
 // Whether all of the person's values are finite; every thread computes it by itself.
@@ -247,7 +197,7 @@ __global__ void __launch_bounds__(kMostPersonThreads)
   __syncthreads();
   const HeatFigures figures = heat_figures(sorted, a.keypoints);
   const auto at = [&](int keypoint, int cell) {
-    return MapCells<T>(a, person, keypoint)(cell / a.width, cell % a.width);
+    return map_pair<T>(a, person, keypoint)(cell / a.width, cell % a.width);
   };
   for (int k = int(threadIdx.x); k < a.keypoints; k += threads) {
     float* const own = features + int64_t(k) * row;
